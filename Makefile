@@ -1,0 +1,45 @@
+# Two commands matter: `make demo` and `make test`.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+ONEBYTE := .build/release/onebyte
+CONFIG  := examples/movie-reviews.toml
+# Further flags for the demo's cluster, such as FLAGS='--seed 2 --rounds 100'.
+FLAGS   :=
+
+.PHONY: help
+help: ## What there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
+
+.PHONY: build
+build: ## Build the release binary (installs the libraries that are missing)
+	@scripts/install-needs
+	swift build -c release --product onebyte
+
+.PHONY: demo
+demo: ## Fine-tune a real language model on this machine: one coordinator, three workers, one byte a sample
+	@scripts/install-needs demo
+	@swift build -c release --product onebyte
+	@scripts/demo-data
+	@$(ONEBYTE) cluster --config $(CONFIG) $(FLAGS)
+
+.PHONY: demo-seeds
+demo-seeds: ## The demo with three seeds, and the mean with its interval
+	@scripts/install-needs demo
+	@swift build -c release --product onebyte
+	@scripts/demo-data
+	@scripts/demo-seeds -- $(FLAGS)
+
+.PHONY: test
+test: ## All tests, in release (installs the libraries that are missing)
+	@scripts/install-needs
+	swift test -c release
+
+SEEDS := 10000
+
+.PHONY: soak
+soak: ## The protocol's simulator with SEEDS=10000 seeds of faults; a failing seed is printed, and ONEBYTE_SEED replays it
+	@scripts/install-needs
+	ONEBYTE_SIM_SEEDS=$(SEEDS) swift test -c release --filter SimulatorTests

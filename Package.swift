@@ -1,0 +1,83 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// One set of settings for every Swift target: Swift 6 language mode, and a warning is an error.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .treatAllWarnings(as: .error),
+]
+
+let package = Package(
+    name: "onebyte",
+    products: [
+        .executable(name: "onebyte", targets: ["OneByte"]),
+        .library(name: "Core", targets: ["Core"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+        .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        // Subprocess speaks in its file descriptors and paths.
+        .package(url: "https://github.com/apple/swift-system", from: "1.6.1"),
+    ],
+    targets: [
+        // The integer kernels decide the parameters, so nothing may fuse or reorder behind our back;
+        // they are optimised in debug builds too, where the tests would crawl otherwise.
+        .target(name: "Kernels", cSettings: [.unsafeFlags(["-O3", "-ffp-contract=off"])]),
+        .target(name: "Core", dependencies: ["Kernels"], swiftSettings: strict),
+
+        // libzmq.pc drags in flags that SwiftPM refuses (-isystem …/mit-krb5); the header is on the default path.
+        .systemLibrary(name: "CZeroMQ", providers: [.apt(["libzmq3-dev"])]),
+        .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+
+        .target(name: "LanguageModel", dependencies: ["Core", "Kernels", "COpenBLAS"], swiftSettings: strict),
+        .target(name: "Transport", dependencies: ["Core", "CZeroMQ"], swiftSettings: strict),
+        .target(
+            name: "Coordinator",
+            dependencies: ["Core", "Transport", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: strict),
+        .target(
+            name: "Worker",
+            dependencies: ["Core", "LanguageModel", "Transport", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "OneByte",
+            dependencies: [
+                "Core", "LanguageModel", "Transport", "Coordinator", "Worker",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "Subprocess", package: "swift-subprocess"),
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "TOMLKit", package: "TOMLKit"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: strict),
+
+        .testTarget(name: "CoreTests", dependencies: ["Core", "Kernels"], resources: [.copy("Fixtures")], swiftSettings: strict),
+        .testTarget(
+            name: "LanguageModelTests", dependencies: ["LanguageModel", "Core", "Kernels"], resources: [.copy("Fixtures")],
+            swiftSettings: strict),
+        .testTarget(name: "TransportTests", dependencies: ["Transport", "Coordinator", "Worker", "Core"], swiftSettings: strict),
+        .testTarget(
+            name: "OneByteTests",
+            dependencies: [
+                "OneByte", "Core", "LanguageModel",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Subprocess", package: "swift-subprocess"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: strict),
+        // A coordinator or a worker as a process of its own, with a trainer that needs no model: what the cluster tests kill.
+        .executableTarget(
+            name: "ClusterNode", dependencies: ["CZeroMQ", "Core", "Coordinator", "Transport", "Worker"], path: "Tests/ClusterNode",
+            swiftSettings: strict),
+        .testTarget(
+            name: "ClusterTests",
+            dependencies: ["ClusterNode", "Core", "LanguageModel", "Coordinator", "Transport", "Worker"], swiftSettings: strict),
+    ],
+    cxxLanguageStandard: .cxx17
+)

@@ -1,0 +1,118 @@
+internal import Kernels
+
+extension Parameters {
+    /// Applies committed rounds. All at once is much faster than one by one, and gives the same parameters: each part of a
+    /// tensor stays in the cache through all rounds.
+    public func apply(_ rounds: [RoundRecord], directions: Directions, threads: Int) {
+        update(rounds.map { Change(round: $0, adds: false) }, directions: directions, threads: threads)
+    }
+
+    /// Undoes a round: adds back its own rounded delta.
+    public func revert(_ round: RoundRecord, directions: Directions, threads: Int) {
+        update([Change(round: round, adds: true)], directions: directions, threads: threads)
+    }
+
+    /// Puts the delta of one round in the place of another's, such as of what is left after a retraction
+    /// (`RoundRecord.removing`).
+    public func replace(_ old: RoundRecord, with new: RoundRecord, directions: Directions, threads: Int) {
+        update(
+            [Change(round: old, adds: true), Change(round: new, adds: false)], directions: directions, threads: threads)
+    }
+
+    /// A round to take from the parameters (the usual step) or to add back.
+    private struct Change {
+        let round: RoundRecord
+        let adds: Bool
+    }
+
+    private func update(_ changes: [Change], directions: Directions, threads: Int) {
+        let work = ChangeList(
+            changes.compactMap { change in
+                guard change.round.step.multiplier != 0 else { return nil }
+                let valid = change.round.contributions.flatMap { contribution in
+                    contribution.bytes.enumerated().compactMap { i, q in
+                        // A byte of 0 adds nothing; nor does 'no value'.
+                        q == 0 || q == Contribution.noValue
+                            ? nil
+                            : ob_direction(
+                                machine: contribution.machine.rawValue,
+                                sample: contribution.firstSample &+ UInt32(truncatingIfNeeded: i), q: Int32(q))
+                    }
+                }
+                return valid.isEmpty ? nil : .init(directions: valid, step: change.round.step, adds: change.adds)
+            })
+        guard !work.changes.isEmpty else { return }
+        for (position, tensor) in tensors.enumerated() where tensor.shape.count > 0 {
+            let shift = exponents[position] - directions.fractionBits(of: tensor)
+            if directions.isRank1(tensor) {
+                Rank1Update(
+                    tensor: tensor, directions: directions, work: work, shift: shift, threads: threads, scratch: scratch
+                ).run(on: storage[position])
+            } else {
+                updateDense(storage[position], tensor, directions, work, shift: shift, threads: threads)
+            }
+        }
+    }
+
+    /// Directions that are made element by element: signs, or the table of the normal distribution.
+    private func updateDense(
+        _ integers: UnsafeMutableBufferPointer<Int32>, _ tensor: TrainedTensor, _ directions: Directions,
+        _ work: ChangeList, shift: Int, threads: Int
+    ) {
+        let isGaussian = directions.family == .gaussian
+        let stream = directions.stream(.elements, of: tensor)
+        let key = [directions.seed.low, directions.seed.high]
+        work.withRounds(shift: shift) { rounds in
+            nonisolated(unsafe) let rounds = rounds
+            nonisolated(unsafe) let integers = integers
+            let chunk = (isGaussian ? OB_TILE_GAUSSIANS : OB_TILE_SIGNS) * 16
+            forEachChunk(of: integers.count, size: chunk, threads: threads) { range in
+                guard let k = integers.baseAddress else { return }
+                (isGaussian ? ob_update_gaussians : ob_update_signs)(
+                    key, stream, rounds.baseAddress, rounds.count, UInt64(range.lowerBound), range.count,
+                    k + range.lowerBound)
+            }
+        }
+    }
+}
+
+/// The changes of one update: what every tensor needs of the rounds.
+struct ChangeList: Sendable {
+    struct Entry: Sendable {
+        let directions: [ob_direction]
+        let step: StepSize
+        let adds: Bool
+
+        /// The step for a tensor with s − F = `shift`.
+        func step(shift: Int) -> ob_step {
+            ob_step(
+                multiplier: UInt32(step.multiplier), exponent: Int32(Int(step.exponent) + shift), adds: adds ? 1 : 0)
+        }
+    }
+
+    let changes: [Entry]
+
+    init(_ changes: [Entry]) { self.changes = changes }
+
+    /// Gives the rounds with the steps of one tensor as the kernels take them.
+    func withRounds(shift: Int, _ body: (UnsafeBufferPointer<ob_round>) -> Void) {
+        let all = changes.flatMap(\.directions)
+        all.withUnsafeBufferPointer { all in
+            var start = all.baseAddress
+            let rounds = changes.map { change in
+                defer { start = start.map { $0 + change.directions.count } }
+                return ob_round(directions: start, count: change.directions.count, step: change.step(shift: shift))
+            }
+            rounds.withUnsafeBufferPointer(body)
+        }
+    }
+}
+
+extension RoundRecord {
+    /// The round without one machine's contributions; its step size stays as recorded.
+    public func removing(_ machine: MachineID) -> RoundRecord {
+        RoundRecord(
+            round: round, scaleExponent: scaleExponent, step: step,
+            contributions: contributions.filter { $0.machine != machine })
+    }
+}

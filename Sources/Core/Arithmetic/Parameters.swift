@@ -1,0 +1,168 @@
+internal import Kernels
+
+/// The trained tensors in fixed point: value = k·2^−s, k an Int32, one exponent s a tensor (DESIGN §3 "Parameters").
+///
+/// One thread at a time owns it; the work inside is spread over threads. All results are the same bits on any host, for
+/// any number of threads and any order of contributions and rounds.
+public final class Parameters {
+    /// Elements of a tensor, at most: the directions' blocks are counted in 32 bits.
+    public static let elementsMax = 1 << 31
+    /// s of a tensor of zeros.
+    static let exponentOfZeros = 29
+    /// |k| above this at a digest means that the run has diverged.
+    public static let divergedMagnitude: UInt32 = 1 << 30
+    /// Where memory begins that the widest vector units load.
+    static let alignment = 64
+
+    /// Sorted by index.
+    public let tensors: [TrainedTensor]
+    let exponents: [Int]
+    let storage: [UnsafeMutableBufferPointer<Int32>]
+    let scratch = Rank1Update.Scratch()
+
+    /// Fixed-point parameters from floats: k = w·2^s to nearest, ties to even, s = 29 − e where max|w| = m·2^e, 0.5 ≤ m < 1.
+    ///
+    /// - Parameters:
+    ///   - tensors: in any order; they are kept sorted by index.
+    ///   - threads: over which a tensor's conversion is spread.
+    ///   - load: fills the floats of the tensor at a position of the sorted list, row-major.
+    /// - Throws: `ParameterError` where a tensor can't be trained, or what `load` throws.
+    public convenience init(
+        tensors: [TrainedTensor], threads: Int = 1, load: (Int, UnsafeMutableBufferPointer<Float>) throws -> Void
+    ) throws {
+        let sorted = try Self.checked(tensors)
+        var storage: [UnsafeMutableBufferPointer<Int32>] = []
+        var exponents: [Int] = []
+        do {
+            for (position, tensor) in sorted.enumerated() {
+                let integers = Self.allocate(tensor.shape.count)
+                storage.append(integers)
+                exponents.append(try Self.load(tensor, into: integers, threads: threads) { try load(position, $0) })
+            }
+        } catch {
+            for buffer in storage { buffer.deallocate() }
+            throw error
+        }
+        self.init(sorted: sorted, exponents: exponents, storage: storage)
+    }
+
+    init(sorted: [TrainedTensor], exponents: [Int], storage: [UnsafeMutableBufferPointer<Int32>]) {
+        self.tensors = sorted
+        self.exponents = exponents
+        self.storage = storage
+    }
+
+    deinit {
+        for buffer in storage { buffer.deallocate() }
+    }
+
+    /// s of the tensor at this position: value = k·2^−s.
+    public func exponent(at position: Int) -> Int { exponents[position] }
+
+    /// k of the tensor at this position, row-major.
+    public func integers(at position: Int) -> UnsafeBufferPointer<Int32> { UnsafeBufferPointer(storage[position]) }
+
+    /// k·2^−s of some elements, each rounded once.
+    public func copyFloats(at position: Int, elements: Range<Int>, into output: UnsafeMutablePointer<Float>) {
+        let integers = UnsafeBufferPointer(rebasing: storage[position][elements])
+        ob_fixed_to_floats(integers.baseAddress, integers.count, Int32(exponents[position]), output)
+    }
+
+    /// The largest |k| of all tensors. Above `divergedMagnitude` the run counts as diverged.
+    public func largestMagnitude(threads: Int = 1) -> UInt32 {
+        let chunk = 1 << 16
+        return storage.map { integers in
+            nonisolated(unsafe) let integers = integers
+            let chunks = (integers.count + chunk - 1) / chunk
+            var results = [UInt32](repeating: 0, count: chunks)
+            results.withUnsafeMutableBufferPointer { results in
+                nonisolated(unsafe) let results = results
+                forEachChunk(of: integers.count, size: chunk, threads: threads) { range in
+                    let part = UnsafeBufferPointer(rebasing: integers[range])
+                    results[range.lowerBound / chunk] = ob_largest_magnitude(part.baseAddress, part.count)
+                }
+            }
+            return results.max() ?? 0
+        }.max() ?? 0
+    }
+
+    /// The tensors sorted by index, each of them one that can be trained.
+    static func checked(_ tensors: [TrainedTensor]) throws(ParameterError) -> [TrainedTensor] {
+        let sorted = tensors.sorted { $0.index < $1.index }
+        for (a, b) in zip(sorted, sorted.dropFirst()) where a.index == b.index {
+            throw .sameIndex(a.name, b.name, index: a.index)
+        }
+        for tensor in sorted {
+            var count = 1
+            for dimension in tensor.shape.dimensions {
+                let (product, overflow) = count.multipliedReportingOverflow(by: dimension)
+                guard dimension >= 0, !overflow, product <= elementsMax else {
+                    throw .tooLarge(tensor: tensor.name, shape: tensor.shape.description)
+                }
+                count = product
+            }
+            if let basis = tensor.basis {
+                guard case .matrix(_, let columns) = tensor.shape, columns == basis.width,
+                    basis.components <= RunBasis.componentsMax
+                else {
+                    throw .otherBasis(tensor: tensor.name, shape: tensor.shape.description, width: basis.width)
+                }
+            }
+        }
+        return sorted
+    }
+
+    static func allocate(_ count: Int) -> UnsafeMutableBufferPointer<Int32> {
+        let memory = UnsafeMutableRawPointer.allocate(
+            byteCount: max(count, 1) * MemoryLayout<Int32>.stride, alignment: alignment)
+        return UnsafeMutableBufferPointer(start: memory.bindMemory(to: Int32.self, capacity: max(count, 1)), count: count)
+    }
+
+    /// Lets `fill` write the floats where the integers will be and converts them there; gives s.
+    private static func load(
+        _ tensor: TrainedTensor, into integers: UnsafeMutableBufferPointer<Int32>, threads: Int,
+        fill: (UnsafeMutableBufferPointer<Float>) throws -> Void
+    ) throws -> Int {
+        guard let start = integers.baseAddress else { return exponentOfZeros }
+        let raw = UnsafeMutableRawPointer(start)
+        let floats = UnsafeMutableBufferPointer(
+            start: raw.bindMemory(to: Float.self, capacity: integers.count), count: integers.count)
+        floats.initialize(repeating: 0)
+        try fill(floats)
+        let largest = ob_largest_float(floats.baseAddress, floats.count)
+        guard largest >= 0 else {
+            let element = floats.firstIndex { !$0.isFinite } ?? 0
+            throw ParameterError.notFinite(tensor: tensor.name, element: element)
+        }
+        // max|w| = m·2^e with 0.5 ≤ m < 1, while Swift's exponent belongs to 1 ≤ m < 2.
+        let s = largest == 0 ? exponentOfZeros : exponentOfZeros - (Int(largest.exponent) + 1)
+        nonisolated(unsafe) let bytes = raw
+        forEachChunk(of: integers.count, size: 1 << 16, threads: threads) { range in
+            let offset = range.lowerBound * MemoryLayout<Int32>.stride
+            let part = (bytes + offset).assumingMemoryBound(to: Float.self)
+            ob_floats_to_fixed(part, range.count, Int32(s), UnsafeMutableRawPointer(part).assumingMemoryBound(to: Int32.self))
+        }
+        _ = raw.bindMemory(to: Int32.self, capacity: integers.count)
+        return s
+    }
+}
+
+public enum ParameterError: Error, Hashable, CustomStringConvertible {
+    case notFinite(tensor: String, element: Int)
+    case tooLarge(tensor: String, shape: String)
+    case sameIndex(String, String, index: UInt32)
+    case otherBasis(tensor: String, shape: String, width: Int)
+
+    public var description: String {
+        switch self {
+        case .notFinite(let tensor, let element):
+            "tensor \(tensor) holds a value that is not finite at element \(element); the model file is damaged or diverged: use another one"
+        case .tooLarge(let tensor, let shape):
+            "tensor \(tensor) of shape \(shape) has more than \(Parameters.elementsMax) elements; leave it out of `train`"
+        case .sameIndex(let a, let b, let index):
+            "tensors \(a) and \(b) both have index \(index) in the model's list of names"
+        case .otherBasis(let tensor, let shape, let width):
+            "the basis of tensor \(tensor) (\(shape)) is for \(width) inputs; make the basis again from this model"
+        }
+    }
+}

@@ -1,0 +1,149 @@
+internal import Kernels
+
+/// The update of a matrix by outer products: Σ = A·B with A = q·a (rows × directions) and B = b (directions × columns), in
+/// 8-bit dot products.
+///
+/// Directions are taken in batches of whole quads; within a batch every block of the matrix stays in the cache through all
+/// rounds. A round that is longer than a batch carries its sums in 64 bits.
+struct Rank1Update {
+    /// Rows whose factors are in memory at a time: a multiple of a tile, so that no random word is made twice.
+    static let bandRows = 2 * OB_TILE_SIGNS
+    /// Memory for the packed factors of a batch.
+    static let batchBytesMax = 32 << 20
+    static let quad = OB_QUAD
+
+    let tensor: TrainedTensor
+    let directions: Directions
+    let work: ChangeList
+    /// s − F.
+    let shift: Int
+    let threads: Int
+    let scratch: Scratch
+
+    /// Quads of directions and the parts of rounds that they make up.
+    private struct Batch {
+        /// Four a quad; a quad that a round does not fill ends in names with q = 0.
+        var names: [ob_direction] = []
+        var segments: [ob_segment] = []
+        var quads: Int { names.count / Rank1Update.quad }
+    }
+
+    func run(on integers: UnsafeMutableBufferPointer<Int32>) {
+        guard case .matrix(let rows, let columns) = tensor.shape, let k = integers.baseAddress else { return }
+        let depth = min(
+            max(Self.batchBytesMax / (min(rows, Self.bandRows) + columns), 256), OB_SEGMENT_DIRECTIONS_MAX)
+        let batches = batches(depth: depth / Self.quad * Self.quad)
+        let carries = batches.contains { $0.segments.contains { $0.carried != 0 } }
+        let carry = carries ? UnsafeMutablePointer<Int64>.allocate(capacity: rows * columns) : nil
+        carry?.initialize(repeating: 0, count: rows * columns)
+        defer { carry?.deallocate() }
+
+        for batch in batches {
+            let b = scratch.columns.reserve(ob_packed_bytes(batch.quads, columns))
+            pack(batch, into: b, width: columns, scaled: false) { [directions, tensor] name, output in
+                directions.columnFactors(of: tensor, name, into: output)
+            }
+            for band in stride(from: 0, to: rows, by: Self.bandRows) {
+                let bandRows = band..<min(band + Self.bandRows, rows)
+                let a = scratch.rows.reserve(ob_packed_bytes(batch.quads, bandRows.count))
+                pack(batch, into: a, width: bandRows.count, scaled: true) { [directions, tensor] name, output in
+                    directions.rowSigns(of: tensor, name, rows: bandRows, into: output)
+                }
+                update(
+                    batch, a: a, b: b, rows: bandRows.count, columns: columns, k: k + band * columns,
+                    carry: carry.map { $0 + band * columns })
+            }
+        }
+    }
+
+    /// Cuts the rounds into batches of at most `depth` directions.
+    private func batches(depth: Int) -> [Batch] {
+        var batches = [Batch()]
+        for change in work.changes {
+            let carried: Int32 = change.directions.count > depth ? 1 : 0
+            for start in stride(from: 0, to: change.directions.count, by: depth) {
+                let part = change.directions[start..<min(start + depth, change.directions.count)]
+                let quads = (part.count + Self.quad - 1) / Self.quad
+                if batches[batches.count - 1].names.count + quads * Self.quad > depth { batches.append(Batch()) }
+                let last = batches.count - 1
+                batches[last].segments.append(
+                    ob_segment(
+                        first_quad: batches[last].quads, quads: quads, step: change.step(shift: shift), carried: carried,
+                        ends: part.endIndex == change.directions.count ? 1 : 0))
+                batches[last].names += part
+                let padding = quads * Self.quad - part.count
+                batches[last].names += repeatElement(ob_direction(machine: 0, sample: 0, q: 0), count: padding)
+            }
+        }
+        return batches
+    }
+
+    private func pack(
+        _ batch: Batch, into packed: UnsafeMutableRawPointer, width: Int, scaled: Bool,
+        make: @Sendable (SampleName, UnsafeMutablePointer<Int8>) -> Void
+    ) {
+        let stride = (width + 63) / 64 * 64
+        nonisolated(unsafe) let bytes = packed
+        let names = batch.names
+        let quads = batch.quads
+        forEachChunk(of: quads, size: 4, threads: threads) { range in
+            let vectors = UnsafeMutablePointer<Int8>.allocate(capacity: Self.quad * stride)
+            defer { vectors.deallocate() }
+            vectors.initialize(repeating: 0, count: Self.quad * stride)
+            for quad in range {
+                var q: [Int8] = []
+                for i in 0..<Self.quad {
+                    let name = names[quad * Self.quad + i]
+                    q.append(Int8(name.q))
+                    // A name that only fills the quad is multiplied by 0, whatever the vector.
+                    if name.q == 0 { continue }
+                    make(SampleName(machine: MachineID(name.machine), sample: name.sample), vectors + i * stride)
+                }
+                ob_pack_quad(vectors, stride, width, scaled ? q : nil, quad, quads, bytes)
+            }
+        }
+    }
+
+    private func update(
+        _ batch: Batch, a: UnsafeMutableRawPointer, b: UnsafeMutableRawPointer, rows: Int, columns: Int, k: UnsafeMutablePointer<Int32>,
+        carry: UnsafeMutablePointer<Int64>?
+    ) {
+        let blockRows = OB_BLOCK_ROWS
+        let blockColumns = OB_BLOCK_COLUMNS
+        let across = (columns + blockColumns - 1) / blockColumns
+        let blocks = (rows + blockRows - 1) / blockRows * across
+        nonisolated(unsafe) let (a, b, k, carry) = (a, b, k, carry)
+        let segments = batch.segments
+        let quads = batch.quads
+        forEachChunk(of: blocks, size: 4, threads: threads) { range in
+            for block in range {
+                let row = block / across * blockRows
+                let column = block % across * blockColumns
+                ob_update_rank1(
+                    a, b, quads, segments, segments.count, row, min(blockRows, rows - row), column,
+                    min(blockColumns, columns - column), columns, k, carry)
+            }
+        }
+    }
+
+    /// Memory for packed factors, kept from one update to the next: fresh pages would cost as much as filling them.
+    final class Scratch {
+        let rows = Buffer()
+        let columns = Buffer()
+
+        final class Buffer {
+            private var bytes: UnsafeMutableRawBufferPointer?
+
+            /// At least this much memory; what was in it is lost.
+            func reserve(_ count: Int) -> UnsafeMutableRawPointer {
+                if let bytes, bytes.count >= count, let start = bytes.baseAddress { return start }
+                bytes?.deallocate()
+                let start = UnsafeMutableRawPointer.allocate(byteCount: max(count, 1), alignment: Parameters.alignment)
+                bytes = UnsafeMutableRawBufferPointer(start: start, count: max(count, 1))
+                return start
+            }
+
+            deinit { bytes?.deallocate() }
+        }
+    }
+}

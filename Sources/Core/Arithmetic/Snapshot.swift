@@ -1,0 +1,131 @@
+/// Where in a run a snapshot was taken.
+public struct SnapshotPosition: Hashable, Sendable {
+    /// What the ledger's header holds: SHA-256 of the canonical run spec.
+    public let run: Digest
+    /// The first round that the parameters do not contain yet.
+    public let nextRound: RoundNumber
+
+    public init(run: Digest, nextRound: RoundNumber) {
+        self.run = run
+        self.nextRound = nextRound
+    }
+}
+
+public enum SnapshotError: Error, Hashable, CustomStringConvertible {
+    case truncated
+    case damaged
+    case unknownFormat
+    case otherTensors(String)
+
+    public var description: String {
+        switch self {
+        case .truncated: "the snapshot ends too early; delete it, and the parameters are rebuilt from the ledger"
+        case .damaged: "the snapshot's checksum is wrong; delete it, and the parameters are rebuilt from the ledger"
+        case .unknownFormat: "this is no snapshot of a version that this program knows"
+        case .otherTensors(let what): "the snapshot is of other tensors: \(what)"
+        }
+    }
+}
+
+/// A snapshot: magic, run digest (32 bytes), next round (UInt32), number of tensors (UInt32); for each tensor its description
+/// as in the digest, followed by k; at the end SHA-256 of all that. Little-endian.
+extension Parameters {
+    static let snapshotMagic = Array("1BSNAP01".utf8)
+
+    /// Writes a snapshot piece by piece.
+    public func writeSnapshot(
+        _ position: SnapshotPosition, to write: (UnsafeRawBufferPointer) throws -> Void
+    ) rethrows {
+        var hash = SHA256()
+        func put(_ bytes: UnsafeRawBufferPointer) throws {
+            hash.update(bytes)
+            try write(bytes)
+        }
+        var header = LittleEndianWriter()
+        header.append(bytes: Self.snapshotMagic)
+        header.append(bytes: position.run.bytes)
+        header.append(position.nextRound)
+        header.append(UInt32(tensors.count))
+        try header.bytes.withUnsafeBytes(put)
+        for index in tensors.indices {
+            var description = LittleEndianWriter()
+            appendDescription(of: index, to: &description)
+            try description.bytes.withUnsafeBytes(put)
+            try put(UnsafeRawBufferPointer(storage[index]))
+        }
+        try hash.finalize().bytes.withUnsafeBytes { try write($0) }
+    }
+
+    /// Reads the position of a snapshot, without a look at the rest.
+    public static func positionOfSnapshot(_ bytes: UnsafeRawBufferPointer) throws(SnapshotError) -> SnapshotPosition {
+        var reader = LittleEndianReader(bytes)
+        return try readHeader(&reader).position
+    }
+
+    private static func readHeader(
+        _ reader: inout LittleEndianReader
+    ) throws(SnapshotError) -> (position: SnapshotPosition, tensorCount: Int) {
+        guard let magic = reader.take(snapshotMagic.count) else { throw .truncated }
+        guard magic.elementsEqual(snapshotMagic) else { throw .unknownFormat }
+        guard let raw = reader.take(Digest.byteCount), let run = Digest(bytes: raw),
+            let nextRound = reader.integer(RoundNumber.self), let count = reader.integer(UInt32.self)
+        else { throw .truncated }
+        return (SnapshotPosition(run: run, nextRound: nextRound), Int(count))
+    }
+
+    /// The parameters of a snapshot; all of it is checked before any of it is used.
+    ///
+    /// - Parameters:
+    ///   - tensors: those that the run trains.
+    ///   - bytes: the whole snapshot, such as a mapped file.
+    /// - Throws: `SnapshotError`, or `ParameterError` where the tensors themselves can't be trained.
+    public convenience init(tensors: [TrainedTensor], snapshot bytes: UnsafeRawBufferPointer) throws {
+        let sorted = try Self.checked(tensors)
+        guard bytes.count >= Digest.byteCount else { throw SnapshotError.truncated }
+        let body = UnsafeRawBufferPointer(rebasing: bytes.dropLast(Digest.byteCount))
+        var reader = LittleEndianReader(body)
+        let (_, count) = try Self.readHeader(&reader)
+        guard Digest.sha256(body).bytes.elementsEqual(bytes.suffix(Digest.byteCount)) else { throw SnapshotError.damaged }
+        guard count == sorted.count else {
+            throw SnapshotError.otherTensors("it holds \(count) tensors, the run trains \(sorted.count)")
+        }
+        var exponents: [Int] = []
+        var parts: [UnsafeRawBufferPointer] = []
+        for tensor in sorted {
+            let (exponent, part) = try Self.readTensor(tensor, &reader)
+            exponents.append(exponent)
+            parts.append(part)
+        }
+        guard reader.remaining == 0 else { throw SnapshotError.otherTensors("bytes follow the last one") }
+        let storage = parts.map { part in
+            let integers = Self.allocate(part.count / MemoryLayout<Int32>.stride)
+            UnsafeMutableRawBufferPointer(integers).copyMemory(from: part)
+            return integers
+        }
+        self.init(sorted: sorted, exponents: exponents, storage: storage)
+    }
+
+    private static func readTensor(
+        _ tensor: TrainedTensor, _ reader: inout LittleEndianReader
+    ) throws(SnapshotError) -> (exponent: Int, integers: UnsafeRawBufferPointer) {
+        guard let index = reader.integer(UInt32.self), let nameBytes = reader.integer(UInt32.self),
+            let rawName = reader.take(Int(nameBytes)), let dimensionCount = reader.integer(UInt32.self)
+        else { throw .truncated }
+        let name = String(decoding: rawName, as: UTF8.self)
+        guard index == tensor.index, name == tensor.name else {
+            throw .otherTensors("it holds \(name), where the run trains \(tensor.name)")
+        }
+        var dimensions: [UInt64] = []
+        for _ in 0..<min(dimensionCount, 3) {
+            guard let dimension = reader.integer(UInt64.self) else { throw .truncated }
+            dimensions.append(dimension)
+        }
+        guard dimensions == tensor.shape.dimensions.map(UInt64.init) else {
+            throw .otherTensors("\(name) has shape \(dimensions), where the run has \(tensor.shape)")
+        }
+        guard let exponent = reader.integer(Int32.self),
+            let integers = reader.take(tensor.shape.count * MemoryLayout<Int32>.stride)
+        else { throw .truncated }
+        return (Int(exponent), integers)
+    }
+}

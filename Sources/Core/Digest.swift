@@ -1,0 +1,50 @@
+/// A SHA-256 value (FIPS 180-4).
+public struct Digest: Hashable, Sendable, Codable, CustomStringConvertible {
+    public static let byteCount = 32
+    /// Exactly 32 bytes.
+    public let bytes: [UInt8]
+
+    /// Nil unless there are exactly 32 bytes.
+    public init?(bytes: some Collection<UInt8>) {
+        guard bytes.count == Self.byteCount else { return nil }
+        self.bytes = Array(bytes)
+    }
+
+    /// 64 hexadecimal digits.
+    public var description: String { bytes.map { hexByte($0) }.joined() }
+
+    /// The first 12 digits, for people to compare by eye.
+    public var short: String { String(description.prefix(12)) }
+
+    public init?(hex: String) {
+        let digits = Array(hex.utf8)
+        guard digits.count == 2 * Self.byteCount else { return nil }
+        var bytes: [UInt8] = []
+        for i in stride(from: 0, to: digits.count, by: 2) {
+            guard let high = Character(UnicodeScalar(digits[i])).hexDigitValue,
+                let low = Character(UnicodeScalar(digits[i + 1])).hexDigitValue
+            else { return nil }
+            bytes.append(UInt8(high << 4 | low))
+        }
+        self.bytes = bytes
+    }
+
+    public init(from decoder: any Decoder) throws {
+        let text = try decoder.singleValueContainer().decode(String.self)
+        guard let digest = Digest(hex: text) else {
+            throw DecodingError.dataCorrupted(
+                .init(codingPath: decoder.codingPath, debugDescription: "not a SHA-256 in 64 hexadecimal digits: \(text)"))
+        }
+        self = digest
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(description)
+    }
+}
+
+private func hexByte(_ byte: UInt8) -> String {
+    let digits = Array("0123456789abcdef")
+    return String([digits[Int(byte >> 4)], digits[Int(byte & 15)]])
+}

@@ -1,0 +1,62 @@
+/// The rounds that decide the parameters, once rewinds and retractions are taken into account, and what each further
+/// record changes. Folding a record and applying its changes to the parameters gives exactly what a replay of `rounds`
+/// from the base gives (tests show it).
+public struct EffectiveHistory: Sendable {
+    private struct Slot: Sendable {
+        /// With the retracted contributions gone.
+        var record: RoundRecord
+        var isVoid = false
+    }
+    /// By round number: numbers begin at 0, have no gaps and are never used again.
+    private var slots: [Slot] = []
+
+    public init() {}
+
+    /// The number of the next round.
+    public var nextRound: RoundNumber { RoundNumber(slots.count) }
+
+    /// The rounds that decide the parameters, ascending.
+    public var rounds: [RoundRecord] { slots.lazy.filter { !$0.isVoid }.map(\.record) }
+
+    /// Folds one record in and says what it changes, in the order in which it is to be done.
+    public mutating func fold(_ record: LedgerRecord) throws(HistoryError) -> [HistoryChange] {
+        switch record {
+        case .round(let round):
+            guard round.round == nextRound else { throw .round(round.round, expected: nextRound) }
+            slots.append(Slot(record: round))
+            return [.apply(round)]
+        case .retraction(let retraction):
+            guard retraction.rounds.upperBound <= nextRound else { throw .range(retraction.rounds, rounds: nextRound) }
+            var changes: [HistoryChange] = []
+            for index in retraction.rounds.map(Int.init) {
+                let old = slots[index].record
+                let new = old.removing(retraction.machine)
+                guard new.contributions.count < old.contributions.count else { continue }
+                slots[index].record = new
+                if !slots[index].isVoid { changes.append(.replace(old, with: new)) }
+            }
+            return changes
+        case .rewind(let rewind):
+            guard rewind.round <= nextRound else { throw .round(rewind.round, expected: nextRound) }
+            var changes: [HistoryChange] = []
+            for index in slots.indices.dropFirst(Int(rewind.round)).reversed() where !slots[index].isVoid {
+                slots[index].isVoid = true
+                changes.append(.revert(slots[index].record))
+            }
+            return changes
+        default: return []
+        }
+    }
+}
+
+public enum HistoryError: Error, Hashable, Sendable, CustomStringConvertible {
+    case round(RoundNumber, expected: RoundNumber)
+    case range(Range<RoundNumber>, rounds: RoundNumber)
+
+    public var description: String {
+        switch self {
+        case .round(let round, let expected): "round \(round) where round \(expected) is next"
+        case .range(let range, let rounds): "rounds \(range), but there are \(rounds)"
+        }
+    }
+}

@@ -1,0 +1,199 @@
+extension LedgerRecord {
+    /// The record's payload (docs/ledger-format.md). A round's contributions are put in order, so that the order in which
+    /// they arrived leaves no trace.
+    public func payload() -> [UInt8] {
+        var writer = ByteWriter()
+        switch self {
+        case .spec(let bytes), .basis(let bytes): return bytes
+        case .baseManifest(let manifest): manifest.write(to: &writer)
+        case .admission(let admission):
+            writer.write(varint: admission.machine.rawValue)
+            writer.write(fixed: admission.unixSeconds)
+            writer.write((admission.trains ? 1 : 0) | (admission.evaluates ? 2 : 0) as UInt8)
+            writer.write(admission.session.bytes)
+            writer.write(text: admission.name)
+            writer.write(varint: UInt64(admission.publicKey.count))
+            writer.write(admission.publicKey)
+        case .departure(let departure):
+            writer.write(varint: departure.machine.rawValue)
+            writer.write(fixed: departure.unixSeconds)
+            writer.write(departure.reason.rawValue)
+        case .round(let round):
+            writer.write(varint: round.round)
+            writer.write(round.scaleExponent)
+            writer.write(fixed: round.step.multiplier)
+            writer.write(round.step.exponent)
+            writer.write(varint: UInt64(round.contributions.count))
+            for contribution in round.contributions.sorted(by: Contribution.precedes) {
+                writer.write(varint: contribution.machine.rawValue)
+                writer.write(varint: contribution.firstSample)
+                writer.write(varint: UInt64(contribution.bytes.count))
+                writer.write(signed: contribution.bytes)
+            }
+        case .digest(let digest):
+            writer.write(varint: digest.round)
+            writer.write(varint: digest.position)
+            writer.write(digest.digest.bytes)
+            writer.write(varint: UInt64(digest.machines.count))
+            for machine in digest.machines.sorted() { writer.write(varint: machine.rawValue) }
+        case .retraction(let retraction):
+            writer.write(varint: retraction.machine.rawValue)
+            writer.write(varint: retraction.rounds.lowerBound)
+            writer.write(varint: retraction.rounds.upperBound)
+        case .rewind(let rewind):
+            writer.write(varint: rewind.round)
+            writer.write(rewind.rateShift)
+        case .end(let end): writer.write(fixed: end.unixSeconds)
+        }
+        return writer.bytes
+    }
+
+    /// Total: any bytes give a record or an error.
+    public init(kind: UInt8, payload: [UInt8]) throws(WireError) {
+        guard payload.count <= ProtocolLimits.recordPayloadBytes else {
+            throw .tooLong(bytes: payload.count, limit: ProtocolLimits.recordPayloadBytes)
+        }
+        guard let kind = Kind(rawValue: kind) else { throw .unknownKind(kind) }
+        var reader = ByteReader(payload)
+        switch kind {
+        case .spec:
+            guard payload.count <= ProtocolLimits.jsonBytes else {
+                throw .tooLong(bytes: payload.count, limit: ProtocolLimits.jsonBytes)
+            }
+            self = .spec(payload)
+            return
+        case .basis:
+            self = .basis(payload)
+            return
+        case .baseManifest: self = .baseManifest(try BaseManifest(from: &reader))
+        case .admission: self = .admission(try Admission(from: &reader))
+        case .departure:
+            let machine = MachineID(try reader.varint32("machine"))
+            let when: UInt64 = try reader.fixed("time")
+            guard let reason = Departure.Reason(rawValue: try reader.byte("reason")) else {
+                throw .invalid(field: "reason", reason: "unknown")
+            }
+            self = .departure(Departure(machine: machine, unixSeconds: when, reason: reason))
+        case .round: self = .round(try RoundRecord(from: &reader))
+        case .digest: self = .digest(try DigestRecord(from: &reader))
+        case .retraction:
+            let machine = MachineID(try reader.varint32("machine"))
+            let (lower, upper) = (try reader.varint32("first round"), try reader.varint32("end of the rounds"))
+            guard lower <= upper else { throw .invalid(field: "rounds", reason: "\(lower) ..< \(upper)") }
+            self = .retraction(Retraction(machine: machine, rounds: lower..<upper))
+        case .rewind: self = .rewind(Rewind(round: try reader.varint32("round"), rateShift: try reader.signedByte("rate shift")))
+        case .end: self = .end(RunEnd(unixSeconds: try reader.fixed("time")))
+        }
+        try reader.end()
+    }
+}
+
+extension Contribution {
+    /// The order of a round's contributions in the ledger.
+    static func precedes(_ a: Contribution, _ b: Contribution) -> Bool {
+        (a.machine, a.firstSample) < (b.machine, b.firstSample)
+    }
+}
+
+extension RoundRecord {
+    fileprivate init(from reader: inout ByteReader) throws(WireError) {
+        let round = try reader.varint32("round")
+        let scaleExponent = try reader.signedByte("scale exponent")
+        let step = StepSize(multiplier: try reader.fixed("multiplier"), exponent: try reader.signedByte("step exponent"))
+        guard step.multiplier >= 1 << 15 || step == .zero else {
+            throw .invalid(field: "multiplier", reason: "\(step.multiplier) is not normal")
+        }
+        let count = try reader.count("contributions", limit: ProtocolLimits.contributionsPerRound, itemBytes: 4)
+        var contributions: [Contribution] = []
+        contributions.reserveCapacity(count)
+        var samples = 0
+        for _ in 0..<count {
+            let machine = MachineID(try reader.varint32("machine"))
+            let first = try reader.varint32("first sample")
+            let length = try reader.count("samples", limit: ProtocolLimits.samplesPerRound, itemBytes: 1)
+            guard length > 0, UInt64(first) + UInt64(length) <= UInt64(UInt32.max) else {
+                throw .invalid(field: "samples", reason: "\(length) samples from \(first) on")
+            }
+            samples += length
+            guard samples <= ProtocolLimits.samplesPerRound else {
+                throw .invalid(field: "samples", reason: "above \(ProtocolLimits.samplesPerRound) in one round")
+            }
+            if let last = contributions.last {
+                let lastEnd = UInt64(last.firstSample) + UInt64(last.bytes.count)
+                guard last.machine < machine || (last.machine == machine && lastEnd <= UInt64(first)) else {
+                    throw .invalid(field: "contributions", reason: "not in order, or they overlap")
+                }
+            }
+            contributions.append(Contribution(machine: machine, firstSample: first, bytes: try reader.signed(length, "bytes")))
+        }
+        self.init(round: round, scaleExponent: scaleExponent, step: step, contributions: contributions)
+    }
+}
+
+extension DigestRecord {
+    fileprivate init(from reader: inout ByteReader) throws(WireError) {
+        let round = try reader.varint32("round")
+        let position = try reader.varint("position")
+        let digest = try reader.digest("digest")
+        let count = try reader.count("machines", limit: ProtocolLimits.machinesPerDigest, itemBytes: 1)
+        var machines: [MachineID] = []
+        for _ in 0..<count {
+            let machine = MachineID(try reader.varint32("machine"))
+            if let last = machines.last, last >= machine { throw .invalid(field: "machines", reason: "not ascending") }
+            machines.append(machine)
+        }
+        self.init(round: round, position: position, digest: digest, machines: machines)
+    }
+}
+
+extension Admission {
+    fileprivate init(from reader: inout ByteReader) throws(WireError) {
+        let machine = MachineID(try reader.varint32("machine"))
+        let when: UInt64 = try reader.fixed("time")
+        let flags = try reader.byte("flags")
+        guard flags & ~3 == 0 else { throw .invalid(field: "flags", reason: "\(flags) is not known") }
+        guard let session = SessionFingerprint(bytes: Array(try reader.take(SessionFingerprint.byteCount, "session"))) else {
+            throw .truncated(field: "session")
+        }
+        let name = try reader.text("name", limit: ProtocolLimits.nameBytes)
+        let keyLength = try reader.count("public key", limit: ProtocolLimits.publicKeyBytes, itemBytes: 1)
+        self.init(
+            machine: machine, unixSeconds: when, trains: flags & 1 != 0, evaluates: flags & 2 != 0, name: name,
+            session: session, publicKey: Array(try reader.take(keyLength, "public key")))
+    }
+}
+
+extension BaseManifest {
+    func write(to writer: inout ByteWriter) {
+        writer.write(varint: UInt64(entries.count))
+        for entry in entries {
+            writer.write(text: entry.name)
+            writer.write(UInt8(entry.shape.dimensions.count))
+            for dimension in entry.shape.dimensions { writer.write(varint: UInt64(dimension)) }
+            writer.write(entry.digest.bytes)
+        }
+    }
+
+    init(from reader: inout ByteReader) throws(WireError) {
+        let count = try reader.count("tensors", limit: ProtocolLimits.manifestEntries, itemBytes: 35)
+        var entries: [Entry] = []
+        entries.reserveCapacity(count)
+        for _ in 0..<count {
+            let name = try reader.text("tensor name", limit: ProtocolLimits.nameBytes)
+            if let last = entries.last, !last.name.utf8.lexicographicallyPrecedes(name.utf8) {
+                throw .invalid(field: "tensor name", reason: "\(name) is not in order")
+            }
+            let dimensionLimit = UInt64(Int32.max)
+            let shape: TensorShape
+            switch try reader.byte("dimensions") {
+            case 1: shape = .vector(Int(try reader.varint("dimension", limit: dimensionLimit)))
+            case 2:
+                let rows = Int(try reader.varint("dimension", limit: dimensionLimit))
+                shape = .matrix(rows: rows, columns: Int(try reader.varint("dimension", limit: dimensionLimit)))
+            case let other: throw .invalid(field: "dimensions", reason: "\(other), a tensor has 1 or 2")
+            }
+            entries.append(Entry(name: name, shape: shape, digest: try reader.digest("tensor digest")))
+        }
+        self.init(sorted: entries)
+    }
+}

@@ -1,0 +1,155 @@
+/// What a ledger holds, record after record (docs/ledger-format.md).
+public enum LedgerRecord: Hashable, Sendable {
+    /// The canonical run spec; always the first record, and the header holds its SHA-256.
+    case spec([UInt8])
+    case baseManifest(BaseManifest)
+    /// The encoded basis of a run with a shape; the spec holds its SHA-256.
+    case basis([UInt8])
+    case admission(Admission)
+    case departure(Departure)
+    case round(RoundRecord)
+    case digest(DigestRecord)
+    case retraction(Retraction)
+    case rewind(Rewind)
+    case end(RunEnd)
+
+    /// The kind byte of each record.
+    public enum Kind: UInt8, Sendable, CaseIterable {
+        case spec = 1, baseManifest, basis, admission, departure, round, digest, retraction, rewind, end
+    }
+
+    public var kind: Kind {
+        switch self {
+        case .spec: .spec
+        case .baseManifest: .baseManifest
+        case .basis: .basis
+        case .admission: .admission
+        case .departure: .departure
+        case .round: .round
+        case .digest: .digest
+        case .retraction: .retraction
+        case .rewind: .rewind
+        case .end: .end
+        }
+    }
+
+    /// Whether the parameters after this record can differ from those before it.
+    public var changesParameters: Bool {
+        switch kind {
+        case .round, .retraction, .rewind: true
+        default: false
+        }
+    }
+}
+
+/// A machine number is given out.
+public struct Admission: Hashable, Sendable {
+    public let machine: MachineID
+    public let unixSeconds: UInt64
+    /// Whether it contributes samples.
+    public let trains: Bool
+    /// Whether it evaluates held-out data.
+    public let evaluates: Bool
+    /// What the worker calls itself; at most `ProtocolLimits.nameBytes` bytes of UTF-8.
+    public let name: String
+    /// Says which session holds the number, without saying the session's secret: `SessionToken.fingerprint`.
+    public let session: SessionFingerprint
+    /// The worker's CURVE public key as 64 hexadecimal digits in ASCII, or empty.
+    public let publicKey: [UInt8]
+
+    public init(
+        machine: MachineID, unixSeconds: UInt64, trains: Bool, evaluates: Bool, name: String, session: SessionFingerprint,
+        publicKey: [UInt8] = []
+    ) {
+        self.machine = machine
+        self.unixSeconds = unixSeconds
+        self.trains = trains
+        self.evaluates = evaluates
+        self.name = name
+        self.session = session
+        self.publicKey = publicKey
+    }
+}
+
+/// A machine takes part no longer, and its number is spent.
+public struct Departure: Hashable, Sendable {
+    public enum Reason: UInt8, Sendable, CaseIterable, Codable {
+        /// It said goodbye.
+        case left = 1
+        /// Its heartbeats stopped.
+        case lost
+        /// Its process was replaced by a new session.
+        case replaced
+        /// Its parameters differed from the others' again and again, or left their range.
+        case diverged
+        /// An operator set it aside.
+        case removed
+    }
+    public let machine: MachineID
+    public let unixSeconds: UInt64
+    public let reason: Reason
+    public init(machine: MachineID, unixSeconds: UInt64, reason: Reason) {
+        self.machine = machine
+        self.unixSeconds = unixSeconds
+        self.reason = reason
+    }
+}
+
+/// Machines compared their parameters.
+public struct DigestRecord: Hashable, Sendable {
+    /// The parameters before this round is applied.
+    public let round: RoundNumber
+    /// How many records of the ledger had been folded in.
+    public let position: UInt64
+    public let digest: Digest
+    /// Who reported this digest, ascending.
+    public let machines: [MachineID]
+    public init(round: RoundNumber, position: UInt64, digest: Digest, machines: [MachineID]) {
+        self.round = round
+        self.position = position
+        self.digest = digest
+        self.machines = machines
+    }
+}
+
+/// One machine's contributions to the rounds `rounds` that are in the ledger so far are taken out, exactly.
+public struct Retraction: Hashable, Sendable {
+    public let machine: MachineID
+    public let rounds: Range<RoundNumber>
+    public init(machine: MachineID, rounds: Range<RoundNumber>) {
+        self.machine = machine
+        self.rounds = rounds
+    }
+}
+
+/// All rounds from `round` on that are in the ledger so far are void. Their numbers are not used again.
+public struct Rewind: Hashable, Sendable {
+    public let round: RoundNumber
+    /// From here on the learning rate is multiplied by 2^rateShift (the coordinator's affair: a round records its own step).
+    public let rateShift: Int8
+    public init(round: RoundNumber, rateShift: Int8) {
+        self.round = round
+        self.rateShift = rateShift
+    }
+}
+
+/// The run is complete: nothing follows.
+public struct RunEnd: Hashable, Sendable {
+    public let unixSeconds: UInt64
+    public init(unixSeconds: UInt64) { self.unixSeconds = unixSeconds }
+}
+
+/// How far into a ledger someone is.
+public struct LedgerPosition: Hashable, Sendable {
+    /// Records read: the next record's index.
+    public var records: UInt64
+    /// Bytes read, the header included: where the next record begins.
+    public var offset: UInt64
+    /// The hash chain after those records.
+    public var chain: Digest
+    public init(records: UInt64, offset: UInt64, chain: Digest) {
+        self.records = records
+        self.offset = offset
+        self.chain = chain
+    }
+}

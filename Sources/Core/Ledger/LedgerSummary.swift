@@ -1,0 +1,141 @@
+/// What a coordinator must know of its ledger, however long the ledger is: folded record by record, when it starts and as it
+/// appends. It is the judge of what may follow: a record that breaks a rule of the run is an error, not a surprise later.
+public struct LedgerSummary: Sendable {
+    /// A machine that was admitted and has not departed.
+    public struct Machine: Sendable, Hashable {
+        public let admission: Admission
+        /// Its samples that are committed.
+        var committed = SampleSet()
+        /// The first number above all committed samples.
+        public var nextSample: UInt64 { committed.end }
+    }
+
+    public let spec: RunSpec
+    public let specDigest: Digest
+    /// After the last record.
+    public private(set) var position: LedgerPosition
+    public private(set) var base: BaseManifest?
+    public private(set) var basis: Digest?
+    /// Ascending numbers are given, so this is above every number in the ledger.
+    public private(set) var nextMachine = MachineID(1)
+    public private(set) var machines: [MachineID: Machine] = [:]
+    public private(set) var nextRound: RoundNumber = 0
+    /// After the last record that changed the parameters: names the present parameters.
+    public private(set) var parameters: LedgerPosition
+    /// The learning rate is multiplied by 2^rateShift.
+    public private(set) var rateShift = 0
+    /// The next round's scale.
+    public private(set) var scale: ScaleAdapter
+    /// The last comparison.
+    public private(set) var lastDigest: DigestRecord?
+    /// All bytes committed, one a sample.
+    public private(set) var samples: UInt64 = 0
+    public private(set) var isEnded = false
+
+    /// Of a ledger that holds nothing but its spec. `spec` must be what the position's header names.
+    private init(spec: RunSpec, specDigest: Digest, position: LedgerPosition) {
+        self.spec = spec
+        self.specDigest = specDigest
+        self.position = position
+        parameters = position
+        scale = ScaleAdapter(target: spec.targetMagnitude)
+    }
+
+    /// Begins with the ledger's first record.
+    public init(first entry: LedgerEntry) throws(LedgerError) {
+        guard case .spec(let bytes) = entry.record, entry.index == 0 else {
+            throw .invalidRecord(offset: entry.offset, index: entry.index, reason: "the first record is not a spec")
+        }
+        do {
+            self.init(
+                spec: try RunSpec(canonicalBytes: bytes), specDigest: Digest.sha256(bytes), position: entry.position)
+        } catch {
+            throw .invalidRecord(offset: entry.offset, index: 0, reason: "\(error)")
+        }
+    }
+
+    /// Folds the next record in.
+    public mutating func fold(_ entry: LedgerEntry) throws(LedgerError) {
+        do {
+            try fold(entry.record, position: entry.position)
+        } catch {
+            throw .invalidRecord(offset: entry.offset, index: entry.index, reason: error.reason)
+        }
+    }
+
+    /// Folds a record that is to be appended, and gives its bytes.
+    mutating func append(_ record: LedgerRecord) throws(RuleBroken) -> [UInt8] {
+        let (bytes, next) = position.appending(record)
+        try fold(record, position: next)
+        return bytes
+    }
+
+    struct RuleBroken: Error { let reason: String }
+
+    private mutating func fold(_ record: LedgerRecord, position next: LedgerPosition) throws(RuleBroken) {
+        guard !isEnded else { throw RuleBroken(reason: "a record behind the end of the run") }
+        switch record {
+        case .spec: throw RuleBroken(reason: "a second spec")
+        case .baseManifest(let manifest):
+            guard base == nil, nextRound == 0 else { throw RuleBroken(reason: "a second base manifest, or one behind a round") }
+            base = manifest
+        case .basis(let bytes):
+            let digest = Digest.sha256(bytes)
+            guard basis == nil, digest == spec.basisDigest else {
+                throw RuleBroken(reason: "a basis that is not the spec's, or a second one")
+            }
+            basis = digest
+        case .admission(let admission):
+            guard admission.machine >= nextMachine, admission.machine.rawValue < .max else {
+                throw RuleBroken(reason: "\(admission.machine) is given out again")
+            }
+            machines[admission.machine] = Machine(admission: admission)
+            nextMachine = MachineID(admission.machine.rawValue + 1)
+        case .departure(let departure):
+            guard machines.removeValue(forKey: departure.machine) != nil else {
+                throw RuleBroken(reason: "\(departure.machine) departs but is not there")
+            }
+        case .round(let round): try fold(round)
+        case .digest(let digest):
+            guard digest.round <= nextRound, digest.position <= position.records else {
+                throw RuleBroken(reason: "a digest of round \(digest.round), the next round is \(nextRound)")
+            }
+            lastDigest = digest
+        case .retraction(let retraction):
+            guard retraction.rounds.upperBound <= nextRound else { throw RuleBroken(reason: "a retraction of rounds to come") }
+        case .rewind(let rewind):
+            guard rewind.round <= nextRound else { throw RuleBroken(reason: "a rewind to a round to come") }
+            rateShift += Int(rewind.rateShift)
+        case .end: isEnded = true
+        }
+        position = next
+        if record.changesParameters { parameters = next }
+    }
+
+    private mutating func fold(_ round: RoundRecord) throws(RuleBroken) {
+        guard round.round == nextRound, nextRound < .max else {
+            throw RuleBroken(reason: "round \(round.round) where round \(nextRound) is next")
+        }
+        guard base != nil, basis == spec.basisDigest else { throw RuleBroken(reason: "a round before the base and the basis") }
+        // The decoder's own limits: what is written must be readable.
+        let count = round.contributions.reduce(0) { $0 + $1.bytes.count }
+        guard round.contributions.count <= ProtocolLimits.contributionsPerRound, count <= ProtocolLimits.samplesPerRound else {
+            throw RuleBroken(reason: "\(count) samples in \(round.contributions.count) contributions, more than a round holds")
+        }
+        // Contributions are in order, so each machine is looked up once and nothing is changed before all is checked.
+        var changed: [MachineID: Machine] = [:]
+        for contribution in round.contributions {
+            guard var machine = changed[contribution.machine] ?? machines[contribution.machine], machine.admission.trains else {
+                throw RuleBroken(reason: "bytes of \(contribution.machine), which does not train or is not there")
+            }
+            guard machine.committed.insert(contribution.samples) else {
+                throw RuleBroken(reason: "samples \(contribution.samples) of \(contribution.machine) are committed twice")
+            }
+            changed[contribution.machine] = machine
+        }
+        machines.merge(changed) { $1 }
+        samples += UInt64(count)
+        scale.observe(round)
+        nextRound += 1
+    }
+}

@@ -1,0 +1,94 @@
+import FoundationEssentials
+
+extension RunSpec {
+    /// The one spelling of a spec: JSON with sorted keys and no white space. Its SHA-256 names the run.
+    public func canonicalBytes() throws(RunSpecError) -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        do {
+            return [UInt8](try encoder.encode(self))
+        } catch {
+            throw .notFinite
+        }
+    }
+
+    /// The spec in a ledger or from a coordinator. It must be spelt canonically, so that what a program understood is all that
+    /// was hashed: a field that this version does not know is an error, never silently dropped.
+    public init(canonicalBytes bytes: [UInt8]) throws(RunSpecError) {
+        guard bytes.count <= ProtocolLimits.jsonBytes else { throw .malformed("\(bytes.count) bytes of spec") }
+        let spec: RunSpec
+        do {
+            spec = try JSONDecoder().decode(RunSpec.self, from: Data(bytes))
+        } catch {
+            throw .malformed(decodingReason(error))
+        }
+        guard spec.version == RunSpec.currentVersion else { throw .version(spec.version) }
+        guard try spec.canonicalBytes() == bytes else {
+            throw .malformed("it is not in canonical form, or holds fields that this version does not know")
+        }
+        try spec.validate()
+        self = spec
+    }
+
+    /// SHA-256 of the canonical form.
+    public func digest() throws(RunSpecError) -> Digest { Digest.sha256(try canonicalBytes()) }
+
+    /// Checks every number that the protocol and the arithmetic rely on.
+    public func validate() throws(RunSpecError) {
+        func check(_ holds: Bool, _ field: String, _ rule: String) throws(RunSpecError) {
+            if !holds { throw .field(field, rule: rule) }
+        }
+        try check(!train.isEmpty, "train", "names at least one tensor pattern")
+        try check((0...255).contains(shapeComponents), "shapeComponents", "0…255")
+        try check(shapeComponents == 0 || perturbation == .rank1, "shapeComponents", "needs the rank1 perturbation")
+        try check(epsilon.isFinite && epsilon > 0, "epsilon", "above 0")
+        try check(learningRate.isFinite && learningRate > 0, "learningRate", "above 0")
+        try check((0...Int(Int32.max)).contains(warmupRounds), "warmupRounds", "0 or more")
+        try check((1...Int(Int32.max)).contains(rounds), "rounds", "at least 1")
+        try check((1...ProtocolLimits.samplesPerRound).contains(samplesPerRound), "samplesPerRound", "1…\(ProtocolLimits.samplesPerRound)")
+        try check((1...1 << 20).contains(examplesPerSample), "examplesPerSample", "1…\(1 << 20)")
+        try check(ScaleAdapter.targets.contains(targetMagnitude), "targetMagnitude", "1…\(ScaleAdapter.targets.upperBound)")
+        try check(digestEvery >= 0, "digestEvery", "0 or more")
+        try check(evaluateEvery >= 0, "evaluateEvery", "0 or more")
+        try check((1...ProtocolLimits.peers).contains(minimumWorkers), "minimumWorkers", "1…\(ProtocolLimits.peers)")
+        try check(roundDeadlineFactor == 0 || (1...1e6).contains(roundDeadlineFactor), "roundDeadlineFactor", "0, or at least 1")
+        try check((0...1).contains(quorum), "quorum", "0…1")
+        try check((0...64).contains(staleness), "staleness", "0…64")
+        try check((0.01...3600).contains(heartbeatSeconds), "heartbeatSeconds", "0.01…3600")
+        try check(
+            (heartbeatSeconds...86400).contains(heartbeatTimeoutSeconds), "heartbeatTimeoutSeconds", "from heartbeatSeconds to a day")
+        try check((1...1 << 20).contains(task.maxLength), "task.maxLength", "1…\(1 << 20)")
+        if task.kind == .classification {
+            try check(task.template != nil, "task.template", "is needed for classification")
+            try check((task.labels?.count ?? 0) >= 2, "task.labels", "at least two for classification")
+        }
+    }
+}
+
+public enum RunSpecError: Error, Hashable, Sendable, CustomStringConvertible {
+    case notFinite
+    case malformed(String)
+    case version(Int)
+    case field(String, rule: String)
+
+    public var description: String {
+        switch self {
+        case .notFinite: "the run spec holds a number that is not finite"
+        case .malformed(let reason): "the run spec can't be read: \(reason)"
+        case .version(let version):
+            "the run spec has version \(version), this program knows version \(RunSpec.currentVersion); use a newer program"
+        case .field(let field, let rule): "the run spec's \(field) must be: \(rule)"
+        }
+    }
+}
+
+/// The field and the reason, without Foundation's wrapping.
+func decodingReason(_ error: any Error) -> String {
+    func path(_ context: DecodingError.Context) -> String { context.codingPath.map(\.stringValue).joined(separator: ".") }
+    return switch error as? DecodingError {
+    case .keyNotFound(let key, let context): "\((context.codingPath.map(\.stringValue) + [key.stringValue]).joined(separator: ".")) is missing"
+    case .typeMismatch(_, let context), .valueNotFound(_, let context): "\(path(context)): \(context.debugDescription)"
+    case .dataCorrupted(let context): "\(path(context)): \(context.debugDescription)"
+    default: "\(error)"
+    }
+}

@@ -1,0 +1,9 @@
+/// How a direction z is made from random bits (DESIGN §3 "Directions").
+public enum PerturbationFamily: String, Codable, Hashable, Sendable, CaseIterable {
+    /// zᵢⱼ = aᵢ·bⱼ with random signs; one GEMM serves many directions.
+    case rank1
+    /// Random signs over all elements: SPSA as Spall (1992) wrote it.
+    case rademacher
+    /// An 8-bit table of the normal distribution: MeZO's distribution, to 5 fraction bits.
+    case gaussian
+}

@@ -1,0 +1,73 @@
+/// A worker as the coordinator sees it: a session behind a connection.
+struct CoordinatorPeer: Sendable {
+    let id: PeerID
+    let hello: Hello
+    let tag: UInt32
+    var session: SessionToken { hello.session }
+    /// Its number, from the moment its admission is appended.
+    var machine: MachineID?
+    /// Its admission is on disk.
+    var isAdmitted = false
+    /// Its base is the run's.
+    var hasBase = false
+    /// Its parameters were the others' when they were last compared.
+    var isProven = false
+    /// Its parameters were built from the base since it last took part: a report of theirs is a replay's.
+    var hasReplayed: Bool
+    /// It has the ledger up to the tip, and is told of each new record.
+    var isFollowing = false
+    /// A piece of the ledger is being read for it: a peer that asks without end gets one piece at a time.
+    var isReading = false
+    var lastHeard: Timestamp
+    /// Comparisons in which its parameters differed since they last agreed.
+    var strikes = 0
+    /// Orders to rebuild that this session was given.
+    var rebuilds: UInt32 = 0
+    /// The round of its newest evaluation.
+    var lastEvaluation: RoundNumber?
+
+    init(id: PeerID, hello: Hello, lastHeard: Timestamp) {
+        self.id = id
+        self.hello = hello
+        self.lastHeard = lastHeard
+        hasReplayed = hello.records == 0
+        tag = hello.session.fingerprint.tag
+    }
+
+    var isActive: Bool { isAdmitted && isProven }
+
+    var standing: Pong.Standing {
+        if !hasBase { return .baseMissing }
+        return isProven ? .active : .digestMissing
+    }
+}
+
+/// The round whose bytes are being gathered.
+struct OpenRound: Sendable {
+    let opening: Opening
+    let openedAt: Timestamp
+    /// What is still waited for.
+    var shares: [MachineID: Opening.Share]
+    var answers: [MachineID: Contribution] = [:]
+    /// Bytes for earlier rounds, as they came.
+    var late: [WireContribution] = []
+
+    init(opening: Opening, at now: Timestamp) {
+        self.opening = opening
+        openedAt = now
+        shares = Dictionary(uniqueKeysWithValues: opening.shares.map { ($0.machine, $0) })
+    }
+
+    var answeredSamples: Int { answers.values.reduce(0) { $0 + $1.bytes.count } }
+    var sharedSamples: Int { opening.shares.reduce(0) { $0 + Int($1.count) } }
+}
+
+/// A comparison of parameters in progress.
+struct DigestCheck: Sendable {
+    let position: LedgerPosition
+    let round: RoundNumber
+    let startedAt: Timestamp
+    /// Who was asked and is still there.
+    var waiting: Set<PeerID>
+    var reports: [PeerID: Digest] = [:]
+}

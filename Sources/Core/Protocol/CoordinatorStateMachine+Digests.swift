@@ -1,0 +1,211 @@
+/// How machines' parameters are compared. A digest names a ledger position, so reports may come in any order and at any
+/// time. The coordinator holds no model: it can see that machines differ, and the judge between them is each one's own
+/// replay of the ledger from the base.
+extension CoordinatorStateMachine {
+    /// After a committed round: at the set interval, and after the last.
+    mutating func startScheduledCheck(at now: Timestamp) {
+        let next = Int(ledger.nextRound)
+        if next >= spec.rounds || (spec.digestEvery > 0 && next % spec.digestEvery == 0) { wantsCheck = true }
+    }
+
+    /// Asks everybody for the digest of the present parameters, once they are on disk and the last comparison is over.
+    mutating func startCheckIfWanted(at now: Timestamp) {
+        guard wantsCheck, check == nil, ledger.parameters.records <= durableRecords else { return }
+        if case .leaving = phase { return }
+        let asked = sortedPeers { $0.isFollowing && $0.hasBase }
+        // Newcomers among themselves prove nothing where machines that take part are only out of earshot.
+        guard asked.contains(where: { peers[$0]?.isProven == true }) || (!asked.isEmpty && !hasProvenPeer) else { return }
+        wantsCheck = false
+        // An evaluator may be busy and a newcomer may replay for long; their reports are judged when they come.
+        let trainers = asked.filter { peers[$0]?.isActive == true && peers[$0]?.hello.trains == true }
+        check = DigestCheck(
+            position: ledger.parameters, round: ledger.nextRound, startedAt: now, waiting: Set(trainers.isEmpty ? asked : trainers))
+        effects.append(.send(.digestRequest(position: ledger.parameters.records), to: asked))
+    }
+
+    mutating func take(_ report: DigestReport, from peer: CoordinatorPeer, at now: Timestamp) {
+        guard peer.hasBase else { return }
+        guard report.rebuilds >= peer.rebuilds else {
+            // Made before it was told to rebuild, or it was never told.
+            send(.rebuild(order: peer.rebuilds), to: peer.id)
+            return
+        }
+        peers[peer.id]?.rebuilds = report.rebuilds
+        if report.position == ledger.parameters.records, report.chain != ledger.parameters.shortChain {
+            let refusal = Refusal(
+                code: .otherRun, reason: "the worker's ledger is another one from some record on; start the worker anew")
+            expel(peer, refusal, .diverged, at: now)
+            return
+        }
+        if check?.position.records == report.position {
+            check?.reports[peer.id] = report.digest
+            check?.waiting.remove(peer.id)
+            return
+        }
+        if references.contains(where: { $0.position == report.position }) {
+            judge([peer.id: report.digest], position: report.position, round: report.round, at: now)
+            return
+        }
+        guard !peer.isProven else { return }
+        if !hasProvenPeer, check == nil, report.position == ledger.parameters.records, report.position <= durableRecords {
+            // Nobody is there to compare with: the run goes on with this one, and whoever comes is compared with it.
+            refer(to: report.digest, position: report.position, supporters: [peer.id])
+            pass(peer.id, at: now)
+        } else {
+            wantsCheck = true
+        }
+    }
+
+    private var hasProvenPeer: Bool { peers.values.contains { $0.isProven } }
+
+    mutating func concludeCheckIfComplete(at now: Timestamp) {
+        if let check, check.waiting.isEmpty { concludeCheck(at: now) }
+        startCheckIfWanted(at: now)
+    }
+
+    mutating func concludeCheck(at now: Timestamp) {
+        guard let check else { return }
+        self.check = nil
+        let reports = check.reports.filter { peers[$0.key] != nil }
+        guard !reports.isEmpty else { return }
+        // Who took part until now says what is right; a newcomer only where there is nobody else.
+        let proven = reports.filter { peers[$0.key]?.isProven == true }
+        let known = references.first { $0.position == check.position.records }?.digest
+        guard known != nil || !proven.isEmpty || !hasProvenPeer else {
+            // Those who take part are busy: the newcomers who answered wait for them.
+            wantsCheck = true
+            return
+        }
+        var groups: [Digest: [PeerID]] = [:]
+        for (id, digest) in proven.isEmpty ? reports : proven { groups[digest, default: []].append(id) }
+        let ranked = groups.sorted { ($0.value.count, $0.key.description) > ($1.value.count, $1.key.description) }
+        let isTie = ranked.count > 1 && ranked[0].value.count == ranked[1].value.count
+        guard let right = known ?? (isTie ? nil : ranked.first?.key) else {
+            effects.append(.notice(.digestsDiffer(round: check.round, groups: ranked.map { machines(Set($0.value)) })))
+            for id in sorted(reports.keys) { fail(id, position: check.position.records, at: now) }
+            return
+        }
+        refer(to: right, position: check.position.records, supporters: [])
+        let agreed = judge(reports, position: check.position.records, round: check.round, at: now)
+        guard let agreed, !ledger.isEnded else { return }
+        let names = machines(agreed.supporters)
+        guard !names.isEmpty else { return }
+        append(
+            .digest(DigestRecord(round: check.round, position: check.position.records, digest: agreed.digest, machines: names)),
+            notice: .digestsAgree(round: check.round, agreed.digest, machines: names))
+    }
+
+    /// Compares reports with the reference of their position, and gives that reference as it is afterwards.
+    @discardableResult
+    private mutating func judge(
+        _ reports: [PeerID: Digest], position: UInt64, round: RoundNumber, at now: Timestamp
+    ) -> DigestReference? {
+        guard let index = references.firstIndex(where: { $0.position == position }) else { return nil }
+        var reference = references[index]
+        let order = sorted(reports.keys)
+        for id in order {
+            guard let digest = reports[id] else { continue }
+            if peers[id]?.hasReplayed == true { reference.replays[digest, default: []].insert(id) }
+            if digest == reference.digest { reference.supporters.insert(id) }
+        }
+        var agreeing = order.filter { reports[$0] == reference.digest }
+        var differing = order.filter { reports[$0] != reference.digest }
+        if !differing.isEmpty {
+            let others = Dictionary(grouping: differing) { reports[$0] }.values.map { machines(Set($0)) }
+                .sorted { ($0.count, $0.description) > ($1.count, $1.description) }
+            effects.append(.notice(.digestsDiffer(round: round, groups: [machines(reference.supporters)] + others)))
+        }
+        // Two replays that agree are right against any number of machines that only followed, and one is right where nobody
+        // present stands for the reference: never a vote.
+        let replayed = reference.replays[reference.digest]?.count ?? 0
+        let isAbandoned = replayed == 0 && !reference.supporters.contains { peers[$0]?.isProven == true || reports[$0] != nil }
+        let most = isAbandoned ? 0 : max(1, replayed)
+        let rivals = reference.replays.filter { $0.key != reference.digest && $0.value.count > most }
+        if let (digest, replays) = rivals.max(by: { ($0.value.count, $0.key.description) < ($1.value.count, $1.key.description) }) {
+            differing = order.filter { reports[$0] != digest } + sorted(reference.supporters.subtracting(order))
+            agreeing = sorted(replays)
+            reference.digest = digest
+            reference.supporters = replays
+            wantsCheck = true
+        }
+        references[index] = reference
+        for id in agreeing { pass(id, at: now) }
+        for id in differing { fail(id, position: position, at: now) }
+        return references.first { $0.position == position }
+    }
+
+    private func sorted(_ ids: some Sequence<PeerID>) -> [PeerID] {
+        ids.sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
+    }
+
+    private mutating func refer(to digest: Digest, position: UInt64, supporters: Set<PeerID>) {
+        if let at = references.firstIndex(where: { $0.position == position }) {
+            references[at].supporters.formUnion(supporters)
+            return
+        }
+        references.append(DigestReference(position: position, digest: digest, supporters: supporters))
+        if references.count > Tuning.referencesKept { references.removeFirst() }
+    }
+
+    private func machines(_ ids: Set<PeerID>) -> [MachineID] { ids.compactMap { peers[$0]?.machine }.sorted() }
+
+    private mutating func pass(_ id: PeerID, at now: Timestamp) {
+        guard let peer = peers[id] else { return }
+        peers[id]?.isProven = true
+        peers[id]?.hasReplayed = false
+        peers[id]?.strikes = 0
+        if phase == .running || isClosing { admit(peer, at: now) }
+    }
+
+    /// A peer's parameters differ. It builds them again from base and ledger; that replay is the judge.
+    private mutating func fail(_ id: PeerID, position: UInt64, at now: Timestamp) {
+        guard let peer = peers[id] else { return }
+        let strikes = peer.strikes + 1
+        peers[id]?.strikes = strikes
+        let reference = references.first { $0.position == position }
+        let others = sorted((reference?.supporters ?? []).filter { $0 != id && peers[$0]?.isProven == true })
+        if strikes >= Tuning.strikes {
+            let replays = reference.flatMap { $0.replays[$0.digest] } ?? []
+            if replays.contains(id) || others.count > 1 || strikes >= 2 * Tuning.strikes {
+                let refusal = Refusal(
+                    code: .diverged,
+                    reason: "its parameters differ from the others' although it built them again \(strikes - 1) times; "
+                        + "check the machine's memory and its copy of the model")
+                expel(peer, refusal, .diverged, at: now)
+                return
+            }
+            if !replays.isEmpty {
+                let message =
+                    "two machines replay the same ledger from the same base to different parameters: one of them has a fault. "
+                    + "Find it with `onebyte ledger verify --base` on a third machine, and start again without it"
+                stop(RunFinish(outcome: .failed, message: message), at: now)
+                return
+            }
+        }
+        rebuild(id)
+        // Its replay still differs: one of the others replays too, and if that one agrees with it, the others are wrong.
+        if strikes == Tuning.strikes - 1, let referee = others.first { rebuild(referee) }
+    }
+
+    private mutating func rebuild(_ id: PeerID) {
+        guard let peer = peers[id] else { return }
+        peers[id]?.isProven = false
+        // Reports from before this order are not listened to, so the next one is of a replay.
+        peers[id]?.hasReplayed = true
+        peers[id]?.rebuilds += 1
+        check?.reports[id] = nil
+        for index in references.indices { references[index].supporters.remove(id) }
+        if let machine = peer.machine { round?.shares[machine] = nil }
+        effects.append(.notice(.rebuilding(peer.machine, name: peer.hello.name)))
+        send(.rebuild(order: peer.rebuilds + 1), to: id)
+    }
+}
+
+/// Parameters that are taken for right, and who had them.
+struct DigestReference: Sendable {
+    let position: UInt64
+    var digest: Digest
+    var supporters: Set<PeerID>
+    /// Who reported what here after building its parameters from the base.
+    var replays: [Digest: Set<PeerID>] = [:]
+}

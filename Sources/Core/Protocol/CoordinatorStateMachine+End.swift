@@ -1,0 +1,60 @@
+extension CoordinatorStateMachine {
+    var isClosing: Bool { if case .closing = phase { true } else { false } }
+
+    /// After the last round: the last comparison, the evaluators' last report, the end record, goodbye.
+    mutating func endIfPossible(at now: Timestamp) {
+        switch phase {
+        case .running:
+            if ledger.isEnded {
+                leave(at: now)
+            } else if Int(ledger.nextRound) >= spec.rounds, pending.isEmpty {
+                phase = .closing(since: now)
+            }
+        case .closing(let since):
+            guard pending.isEmpty else { return }
+            // A comparison that nobody answered in time is asked for again.
+            if check == nil, references.last?.position != ledger.parameters.records { wantsCheck = true }
+            if ledger.isEnded {
+                leave(at: now)
+            } else if isSettled || now.seconds(since: since) > Tuning.closingSeconds {
+                append(.end(RunEnd(unixSeconds: now.unixSeconds)))
+            }
+        case .leaving, .done: break
+        }
+    }
+
+    /// Whether nothing more is to be waited for at the end: every machine that is there has proved the final parameters, and
+    /// every evaluator has measured them.
+    private var isSettled: Bool {
+        let attached = peers.values.filter { $0.machine != nil }
+        let isMissingSome = ledger.machines.count > attached.count
+        if isMissingSome || check != nil { return false }
+        guard !attached.isEmpty else { return peers.isEmpty }
+        guard let final = references.last, final.position == ledger.parameters.records else { return false }
+        return attached.allSatisfy { peer in
+            peer.isActive && final.supporters.contains(peer.id) && (!peer.hello.evaluates || peer.lastEvaluation.map { Int($0) >= spec.rounds } ?? false)
+        }
+    }
+
+    private mutating func leave(at now: Timestamp) {
+        let digest = references.last.map { ", digest \($0.digest.short)" } ?? ""
+        leave(RunFinish(outcome: .completed, message: "all \(spec.rounds) rounds are done\(digest)"), at: now)
+    }
+
+    private mutating func leave(_ finish: RunFinish, at now: Timestamp) {
+        phase = .leaving(finish, since: now)
+        round = nil
+        check = nil
+        let all = sortedPeers { _ in true }
+        if !all.isEmpty { effects.append(.send(.finished(finish), to: all)) }
+    }
+
+    /// Ends without the end record, so that the run can go on later. Asked a second time it does not wait for goodbyes.
+    mutating func stop(_ finish: RunFinish, at now: Timestamp) {
+        if case .leaving(let first, _) = phase {
+            phase = .leaving(first, since: Timestamp(nanoseconds: 0))
+            return
+        }
+        leave(finish, at: now)
+    }
+}

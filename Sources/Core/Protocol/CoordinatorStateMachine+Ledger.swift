@@ -1,0 +1,56 @@
+extension CoordinatorStateMachine {
+    /// Folds a record in and queues it for the disk. Announced by `durable`.
+    @discardableResult
+    mutating func append(_ record: LedgerRecord, notice: CoordinatorNotice? = nil) -> Bool {
+        let index = ledger.position.records
+        do {
+            let bytes = try ledger.append(record)
+            pending.append(PendingRecord(index: index, record: record, payload: record.payload(), bytes: bytes, notice: notice))
+            return true
+        } catch {
+            // The summary judges everything that is written, also what this state machine itself asks for: better no record
+            // than one that no worker can fold.
+            effects.append(.notice(.warning("a record was not written: \(error.reason)")))
+            return false
+        }
+    }
+
+    /// One append at a time, so that after a crash only the last record can be torn.
+    mutating func appendNext() {
+        guard !isAppending, retryAppendAt == nil, let first = pending.first else { return }
+        isAppending = true
+        effects.append(.append(record: first.bytes, index: first.index))
+    }
+
+    mutating func appendFailed(_ reason: String, at now: Timestamp) {
+        guard isAppending else { return }
+        isAppending = false
+        retryAppendAt = now.advanced(bySeconds: Tuning.retryAppendSeconds)
+        if !isStalled { effects.append(.notice(.ledgerStalled(reason))) }
+        isStalled = true
+    }
+
+    mutating func durable(_ records: UInt64, at now: Timestamp) {
+        guard isAppending, let record = pending.first, records == record.index + 1 else { return }
+        isAppending = false
+        pending.removeFirst()
+        durableRecords = records
+        durableBytes += UInt64(record.bytes.count)
+        if isStalled {
+            isStalled = false
+            effects.append(.notice(.ledgerRecovered))
+        }
+        if let notice = record.notice { effects.append(.notice(notice)) }
+        if case .admission(let admission) = record.record {
+            for id in peers.keys where peers[id]?.machine == admission.machine { peers[id]?.isAdmitted = true }
+        }
+        let opening = if case .round = record.record { openRound(at: now) } else { Opening?.none }
+        let recipients = followers
+        if !recipients.isEmpty {
+            let commit = Commit(
+                index: record.index, kind: record.record.kind.rawValue, payload: record.payload, opening: opening)
+            effects.append(.send(.commit(commit), to: recipients))
+        }
+        if case .round = record.record { startScheduledCheck(at: now) }
+    }
+}

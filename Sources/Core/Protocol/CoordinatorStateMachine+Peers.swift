@@ -1,0 +1,233 @@
+extension CoordinatorStateMachine {
+    mutating func received(_ message: Message, from id: PeerID, at now: Timestamp) {
+        if case .hello(let hello) = message {
+            greet(hello, from: id, at: now)
+            return
+        }
+        let peer = peers[id].flatMap { peer in
+            if case .heartbeat(let heartbeat) = message, heartbeat.session != peer.tag { return CoordinatorPeer?.none }
+            return peer
+        }
+        guard let peer else {
+            // A coordinator that was restarted, or a worker that was given up: it says hello again and all follows from that.
+            if case .goodbye = message { return }
+            send(.pong(Pong(standing: .unknown, records: durableRecords, awaited: nil)), to: id)
+            return
+        }
+        peers[id]?.lastHeard = now
+        switch message {
+        case .base(let manifest): prove(manifest, by: peer, at: now)
+        case .fetch(let fetch): serve(fetch, to: peer)
+        case .heartbeat(let heartbeat): answer(heartbeat, of: peer, at: now)
+        case .contribution(let contribution): take(contribution, from: peer, at: now)
+        case .digestReport(let report): take(report, from: peer, at: now)
+        case .evaluation(let report): take(report, from: peer)
+        case .status(let status): effects.append(.notice(.status(peer.machine, name: peer.hello.name, status)))
+        case .goodbye(let goodbye):
+            switch goodbye.cause {
+            case .diverged: takeDivergence(goodbye, of: peer, at: now)
+            case nil: drop(id, .left, at: now)
+            }
+        case .hello, .welcome, .refuse, .commit, .open, .chunk, .pong, .digestRequest, .rebuild, .finished:
+            effects.append(.notice(.warning("\(name(id)) sent a \(message.kind), which only a coordinator sends")))
+        }
+    }
+
+    private mutating func greet(_ hello: Hello, from id: PeerID, at now: Timestamp) {
+        if case .leaving(let finish, _) = phase {
+            send(.finished(finish), to: id)
+            return
+        }
+        if let refusal = refusal(of: hello, from: id) {
+            refuse(hello.name, id, refusal)
+            return
+        }
+        if let old = peers[id], old.session != hello.session { drop(id, .replaced, at: now) }
+        // The same session behind a new connection keeps all that it had.
+        if let old = peers.values.first(where: { $0.session == hello.session }) {
+            if old.id != id {
+                peers[old.id] = nil
+                check?.waiting.remove(old.id)
+                var moved = CoordinatorPeer(id: id, hello: hello, lastHeard: now)
+                (moved.machine, moved.isAdmitted, moved.hasBase) = (old.machine, old.isAdmitted, old.hasBase)
+                (moved.isProven, moved.strikes, moved.rebuilds) = (old.isProven, old.strikes, old.rebuilds)
+                moved.hasReplayed = old.hasReplayed
+                moved.lastEvaluation = old.lastEvaluation
+                peers[id] = moved
+                effects.append(.disconnect(old.id))
+            } else {
+                peers[id]?.lastHeard = now
+            }
+        } else {
+            var peer = CoordinatorPeer(id: id, hello: hello, lastHeard: now)
+            let fingerprint = hello.session.fingerprint
+            let attached = Set(peers.values.compactMap(\.machine))
+            // A machine of before the coordinator's restart: it has its number and its base, and proves its parameters anew.
+            if let machine = ledger.machines.values.first(where: { $0.admission.session == fingerprint }),
+                !attached.contains(machine.admission.machine)
+            {
+                peer.machine = machine.admission.machine
+                peer.isAdmitted = !pending.contains { $0.record == .admission(machine.admission) }
+                peer.hasBase = true
+            }
+            peers[id] = peer
+            effects.append(.notice(.greeted(name: hello.name, trains: hello.trains, evaluates: hello.evaluates)))
+        }
+        send(
+            .welcome(
+                Welcome(
+                    specDigest: ledger.specDigest, session: hello.session, ledgerRecords: durableRecords,
+                    ledgerBytes: durableBytes, heartbeatSeconds: spec.heartbeatSeconds,
+                    heartbeatTimeoutSeconds: spec.heartbeatTimeoutSeconds)), to: id)
+    }
+
+    /// All machines have the same parameters, so one that has left their range is followed by the others. While machines that
+    /// train are left they are believed rather than it; when there is none any more the run can't go on as it is.
+    private mutating func takeDivergence(_ goodbye: Goodbye, of peer: CoordinatorPeer, at now: Timestamp) {
+        effects.append(.notice(.warning("\(name(peer.id)): \(goodbye.reason)")))
+        let tookPart = peer.isProven
+        drop(peer.id, .diverged, at: now)
+        guard tookPart, phase == .running || isClosing, activeTrainers.isEmpty else { return }
+        let message = "the run has diverged: the parameters have left their range; rewind it, or begin again, with a smaller learning rate"
+        stop(RunFinish(outcome: .failed, message: message), at: now)
+    }
+
+    private func refusal(of hello: Hello, from id: PeerID) -> Refusal? {
+        if let expected = hello.expectedSpec, expected != ledger.specDigest {
+            return Refusal(
+                code: .otherRun,
+                reason: "the worker expects the run \(expected.short), this is \(ledger.specDigest.short); "
+                    + "start it with this run's settings or without any")
+        }
+        if hello.records > durableRecords {
+            return Refusal(
+                code: .otherRun,
+                reason: "the worker holds \(hello.records) ledger records and the coordinator \(durableRecords): its ledger was "
+                    + "put back to an older copy, or is another run's; start the worker anew")
+        }
+        if peers.count >= ProtocolLimits.peers, peers[id] == nil {
+            return Refusal(code: .full, reason: "there are \(peers.count) peers, which is the limit")
+        }
+        return nil
+    }
+
+    private mutating func refuse(_ name: String, _ id: PeerID, _ refusal: Refusal) {
+        send(.refuse(refusal), to: id)
+        effects.append(.disconnect(id))
+        effects.append(.notice(.refused(name: name, refusal)))
+    }
+
+    /// Refuses a peer that was welcome before.
+    mutating func expel(_ peer: CoordinatorPeer, _ refusal: Refusal, _ reason: Departure.Reason, at now: Timestamp) {
+        refuse(peer.hello.name, peer.id, refusal)
+        drop(peer.id, reason, at: now)
+    }
+
+    private mutating func prove(_ manifest: BaseManifest, by peer: CoordinatorPeer, at now: Timestamp) {
+        guard !peer.hasBase else { return }
+        guard let base = ledger.base else {
+            guard !manifest.entries.isEmpty else {
+                expel(peer, Refusal(code: .invalid, reason: "an empty base manifest"), .removed, at: now)
+                return
+            }
+            let notice = CoordinatorNotice.baseAdopted(tensors: manifest.entries.count, from: peer.hello.name)
+            if !ledger.isEnded, append(.baseManifest(manifest), notice: notice) { peers[peer.id]?.hasBase = true }
+            return
+        }
+        let differences = base.differences(from: manifest)
+        guard differences.isEmpty else {
+            let refusal = Refusal(
+                code: .otherBase,
+                reason: "\(differences.count) tensors of the worker's base model are not the run's; give it the same model file",
+                details: Array(differences.prefix(ProtocolLimits.reportedDifferences)))
+            expel(peer, refusal, .removed, at: now)
+            return
+        }
+        peers[peer.id]?.hasBase = true
+    }
+
+    private mutating func serve(_ fetch: LedgerFetch, to peer: CoordinatorPeer) {
+        guard fetch.offset <= durableBytes, !peer.isReading else { return }
+        let count = min(durableBytes - fetch.offset, UInt64(ProtocolLimits.chunkBytes))
+        if fetch.offset + count == durableBytes { peers[peer.id]?.isFollowing = true }
+        guard count > 0 else { return }
+        peers[peer.id]?.isReading = true
+        effects.append(.readLedger(offset: fetch.offset, count: Int(count), to: peer.id))
+    }
+
+    private mutating func answer(_ heartbeat: Heartbeat, of peer: CoordinatorPeer, at now: Timestamp) {
+        let isCurrent = heartbeat.records == durableRecords
+        if isCurrent { peers[peer.id]?.isFollowing = true }
+        var awaited: RoundNumber?
+        if let round, let machine = peer.machine, let share = round.shares[machine] {
+            awaited = round.opening.round
+            let held = Heartbeat.Share(round: round.opening.round, firstSample: share.firstSample)
+            // One heartbeat's grace: what was sent a moment ago is likely on its way.
+            if heartbeat.share != held, isCurrent, now.seconds(since: round.openedAt) > spec.heartbeatSeconds {
+                send(.open(round.opening), to: peer.id)
+            }
+        }
+        if let check, check.waiting.contains(peer.id), isCurrent, check.position == ledger.parameters,
+            now.seconds(since: check.startedAt) > spec.heartbeatSeconds
+        {
+            send(.digestRequest(position: check.position.records), to: peer.id)
+        }
+        if isClosing, check == nil, isCurrent, let final = references.last, final.position == ledger.parameters.records,
+            !final.supporters.contains(peer.id)
+        {
+            send(.digestRequest(position: final.position), to: peer.id)
+        }
+        send(.pong(Pong(standing: peer.standing, records: durableRecords, awaited: awaited)), to: peer.id)
+        if case .leaving(let finish, _) = phase { send(.finished(finish), to: peer.id) }
+    }
+
+    private mutating func take(_ report: EvaluationReport, from peer: CoordinatorPeer) {
+        guard let machine = peer.machine, peer.hello.evaluates else { return }
+        // A worker repeats its last report until the run ends.
+        guard peer.lastEvaluation.map({ $0 < report.round }) ?? true else { return }
+        peers[peer.id]?.lastEvaluation = report.round
+        effects.append(.notice(.evaluated(machine, name: peer.hello.name, report)))
+    }
+
+    /// Gives a proven peer its number, if it has none.
+    mutating func admit(_ peer: CoordinatorPeer, at now: Timestamp) {
+        guard peer.machine == nil, !ledger.isEnded else { return }
+        let machine = ledger.nextMachine
+        let admission = Admission(
+            machine: machine, unixSeconds: now.unixSeconds, trains: peer.hello.trains, evaluates: peer.hello.evaluates,
+            name: peer.hello.name, session: peer.session.fingerprint, publicKey: Array((peer.hello.publicKey ?? "").utf8))
+        let notice = CoordinatorNotice.joined(
+            machine, name: peer.hello.name, trains: peer.hello.trains, evaluates: peer.hello.evaluates, round: ledger.nextRound)
+        if append(.admission(admission), notice: notice) { peers[peer.id]?.machine = machine }
+    }
+
+    /// Forgets a peer; its machine departs for good.
+    mutating func drop(_ id: PeerID, _ reason: Departure.Reason, at now: Timestamp) {
+        guard let peer = peers.removeValue(forKey: id) else { return }
+        check?.waiting.remove(id)
+        effects.append(.disconnect(id))
+        if let machine = peer.machine { depart(machine, reason, at: now) }
+    }
+
+    mutating func depart(_ machine: MachineID, _ reason: Departure.Reason, at now: Timestamp) {
+        guard let name = ledger.machines[machine]?.admission.name, !ledger.isEnded else { return }
+        round?.shares[machine] = nil
+        round?.late.removeAll { $0.contribution.machine == machine }
+        cursors[machine] = nil
+        for round in missed.keys { missed[round]?[machine] = nil }
+        // What it gave in time for the open round counts, but only if the round is written before the departure: its bytes
+        // behind its departure would be those of a stranger.
+        round?.answers[machine] = nil
+        append(
+            .departure(Departure(machine: machine, unixSeconds: now.unixSeconds, reason: reason)),
+            notice: .left(machine, name: name, reason, round: ledger.nextRound))
+    }
+
+    mutating func remove(_ machine: MachineID, at now: Timestamp) {
+        guard let peer = peer(of: machine) else {
+            depart(machine, .removed, at: now)
+            return
+        }
+        expel(peer, Refusal(code: .removed, reason: "an operator set \(machine) aside"), .removed, at: now)
+    }
+}

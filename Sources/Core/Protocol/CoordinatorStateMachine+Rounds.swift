@@ -1,0 +1,164 @@
+extension CoordinatorStateMachine {
+    private var mayOpen: Bool {
+        phase == .running && round == nil && ledger.nextRound < RoundNumber(clamping: spec.rounds) && !ledger.isEnded
+            && !pending.contains { if case .round = $0.record { true } else { false } }
+    }
+
+    /// At the start enough machines must have come; after a restart those of before must be back, or given up.
+    private mutating func mayBegin(with trainers: Int) -> Bool {
+        if hasBegun { return trainers > 0 }
+        var needed = 1
+        if ledger.nextRound == 0 {
+            // An evaluator that has called is waited for: else a short run would be over before its held-out data are ready.
+            guard !peers.values.contains(where: { $0.hello.evaluates && !$0.isActive }) else { return false }
+            needed = spec.minimumWorkers
+        } else {
+            let back = Set(peers.values.compactMap { $0.isActive ? $0.machine : nil })
+            needed = max(1, trainers + ledger.machines.values.count { $0.admission.trains && !back.contains($0.admission.machine) })
+        }
+        if trainers < needed, lastWaiting != trainers {
+            lastWaiting = trainers
+            effects.append(.notice(.waiting(machines: trainers, of: needed)))
+        }
+        hasBegun = trainers >= needed
+        return hasBegun
+    }
+
+    /// Shares the next round out, where that is possible.
+    mutating func openRound(at now: Timestamp) -> Opening? {
+        guard mayOpen else { return nil }
+        let trainers = activeTrainers
+        guard mayBegin(with: trainers.count) else { return nil }
+        let number = ledger.nextRound
+        let total = spec.samplesPerRound
+        var shares: [Opening.Share] = []
+        for (place, machine) in trainers.enumerated() {
+            // What does not divide evenly goes round, so that with fewer samples than machines all get their turn.
+            let rotated = (place + trainers.count - Int(number) % trainers.count) % trainers.count
+            let count = total / trainers.count + (rotated < total % trainers.count ? 1 : 0)
+            let first = max(cursors[machine] ?? 0, ledger.machines[machine]?.nextSample ?? 0)
+            guard count > 0, first + UInt64(count) <= UInt64(UInt32.max) else { continue }
+            cursors[machine] = first + UInt64(count)
+            shares.append(Opening.Share(machine: machine, firstSample: SampleNumber(first), count: UInt32(count)))
+        }
+        guard !shares.isEmpty else { return nil }
+        let opening = Opening(round: number, scaleExponent: ledger.scale.exponent, shares: shares)
+        round = OpenRound(opening: opening, at: now)
+        return opening
+    }
+
+    /// Opens a round that follows from no commit: the first one, or one after all machines had gone.
+    mutating func openRoundAlone(at now: Timestamp) {
+        guard pending.isEmpty, let opening = openRound(at: now) else { return }
+        effects.append(.send(.open(opening), to: followers))
+    }
+
+    mutating func take(_ sent: WireContribution, from peer: CoordinatorPeer, at now: Timestamp) {
+        guard let machine = peer.machine, machine == sent.contribution.machine, peer.isActive else { return }
+        if let open = round, sent.round == open.opening.round {
+            guard let share = open.shares[machine], share.isAnswered(by: sent.contribution) else { return }
+            round?.shares[machine] = nil
+            round?.answers[machine] = share.part(of: sent.contribution).requantised(
+                from: sent.scaleExponent, to: open.opening.scaleExponent)
+            answerSeconds.append(now.seconds(since: open.openedAt))
+            if answerSeconds.count > Tuning.answersKept { answerSeconds.removeFirst() }
+            return
+        }
+        guard let share = missed[sent.round]?[machine], share.isAnswered(by: sent.contribution) else { return }
+        // A stale byte is valid, since its direction is known by its name; it is committed with the open round.
+        let taken = round != nil && UInt64(sent.round) + UInt64(spec.staleness) >= UInt64(ledger.nextRound)
+        if taken {
+            missed[sent.round]?[machine] = nil
+            round?.late.append(
+                WireContribution(
+                    round: sent.round, scaleExponent: sent.scaleExponent, contribution: share.part(of: sent.contribution)))
+        }
+        effects.append(
+            .notice(.late(machine, round: sent.round, samples: sent.contribution.bytes.count, taken: taken)))
+    }
+
+    mutating func closeRoundIfComplete(at now: Timestamp) {
+        guard let open = round, open.shares.isEmpty else { return }
+        if open.answers.isEmpty {
+            // All its machines have gone: its number is opened again for whoever is there.
+            round = nil
+        } else {
+            close(open, at: now)
+        }
+    }
+
+    mutating func closeRoundAtDeadline(at now: Timestamp) {
+        guard let open = round, spec.roundDeadlineFactor > 0, !open.answers.isEmpty,
+            answerSeconds.count >= Tuning.answersNeeded,
+            Double(open.answeredSamples) >= spec.quorum * Double(open.sharedSamples)
+        else { return }
+        let median = answerSeconds.sorted()[answerSeconds.count / 2]
+        let limit = max(Tuning.shortestDeadlineSeconds, spec.roundDeadlineFactor * median)
+        if now.seconds(since: open.openedAt) > limit { close(open, at: now) }
+    }
+
+    private mutating func close(_ open: OpenRound, at now: Timestamp) {
+        round = nil
+        let scale = open.opening.scaleExponent
+        var contributions = Array(open.answers.values)
+        var samples = open.answeredSamples
+        // Late bytes are an extra: what a round can't hold beside its own is dropped.
+        for late in open.late {
+            guard contributions.count < ProtocolLimits.contributionsPerRound,
+                samples + late.contribution.bytes.count <= ProtocolLimits.samplesPerRound
+            else { break }
+            samples += late.contribution.bytes.count
+            contributions.append(late.contribution.requantised(from: late.scaleExponent, to: scale))
+        }
+        contributions.sort(by: Contribution.precedes)
+        let valid = contributions.reduce(0) { $0 + $1.validCount }
+        let learningRate = spec.learningRate(round: open.opening.round, rateShift: ledger.rateShift)
+        let rate = valid > 0 ? learningRate * Double(sign: .plus, exponent: Int(scale), significand: 1) / Double(valid) : 0
+        let record = RoundRecord(
+            round: open.opening.round, scaleExponent: scale, step: .nearest(rate: rate), contributions: contributions)
+        missed[open.opening.round] = open.shares
+        for old in missed.keys where UInt64(old) + UInt64(spec.staleness) < UInt64(open.opening.round) + 1 { missed[old] = nil }
+        append(
+            .round(record),
+            notice: .roundCommitted(
+                RoundSummary(record, learningRate: learningRate, seconds: now.seconds(since: open.openedAt))))
+    }
+
+    // MARK: Operators
+
+    mutating func retract(_ machine: MachineID, rounds: Range<RoundNumber>) {
+        let present = rounds.clamped(to: 0..<ledger.nextRound)
+        guard !present.isEmpty, machine < ledger.nextMachine, !ledger.isEnded else {
+            effects.append(.notice(.warning("nothing to retract: \(machine), rounds \(rounds)")))
+            return
+        }
+        append(.retraction(Retraction(machine: machine, rounds: present)), notice: .retracted(machine, rounds: present))
+        if isClosing { wantsCheck = true }
+    }
+
+    mutating func rewind(to target: RoundNumber, rateShift: Int8) {
+        guard target <= ledger.nextRound, !ledger.isEnded else {
+            effects.append(.notice(.warning("can't rewind to round \(target): the next is \(ledger.nextRound)\(ledger.isEnded ? " and the run has ended" : "")")))
+            return
+        }
+        // Bytes on their way were found at parameters that are void now; the new shares have new samples, so they fit none,
+        // nor do late ones belong into the rounds to come.
+        round = nil
+        missed = [:]
+        append(.rewind(Rewind(round: target, rateShift: rateShift)), notice: .rewound(to: target, rateShift: rateShift))
+        if isClosing { wantsCheck = true }
+    }
+}
+
+extension Opening.Share {
+    /// Whether `contribution` answers this share: it begins with its first sample. A worker that stops in the middle gives
+    /// what it has; one that was asked for more before a coordinator's restart has given more.
+    func isAnswered(by contribution: Contribution) -> Bool {
+        contribution.machine == machine && contribution.firstSample == firstSample && !contribution.bytes.isEmpty
+    }
+
+    /// What of the contribution belongs to this share.
+    func part(of contribution: Contribution) -> Contribution {
+        Contribution(machine: machine, firstSample: firstSample, bytes: Array(contribution.bytes.prefix(Int(count))))
+    }
+}

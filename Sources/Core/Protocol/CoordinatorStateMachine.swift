@@ -1,0 +1,170 @@
+/// The coordinator's brain (docs/protocol.md): admits machines, opens and commits rounds, compares digests, ends the run. No
+/// socket, no clock, no file, and of the ledger only a summary: its memory does not grow with the run.
+///
+/// Two rules hold everywhere. A record is announced only when it is on disk. And whatever a peer has missed it gets again by
+/// its next heartbeat, so any message may be lost, late or doubled.
+public struct CoordinatorStateMachine: Sendable {
+    /// Where the run is between start and end.
+    enum Phase: Hashable, Sendable {
+        case running
+        /// All rounds are committed; the last digests and evaluations are waited for.
+        case closing(since: Timestamp)
+        /// The end record is written, or the operator stopped it: goodbyes are waited for.
+        case leaving(RunFinish, since: Timestamp)
+        case done
+    }
+
+    /// A record that is folded into the summary but not known to be on disk.
+    struct PendingRecord: Sendable {
+        let index: UInt64
+        let record: LedgerRecord
+        let payload: [UInt8]
+        let bytes: [UInt8]
+        /// For people, once it is on disk.
+        let notice: CoordinatorNotice?
+    }
+
+    /// Of the ledger with what is being appended.
+    public internal(set) var ledger: LedgerSummary
+    var pending: [PendingRecord] = []
+    /// An append is asked for and not answered.
+    var isAppending = false
+    var retryAppendAt: Timestamp?
+    /// The disk did not take the last append.
+    public internal(set) var isStalled = false
+    public internal(set) var durableRecords: UInt64
+    public internal(set) var durableBytes: UInt64
+
+    var peers: [PeerID: CoordinatorPeer] = [:]
+    var phase: Phase = .running
+    /// Rounds have begun since this process started.
+    var hasBegun = false
+    /// Machines of the ledger without a connection since this time.
+    var detachedSince: Timestamp
+    var lastTick: Timestamp
+
+    var round: OpenRound?
+    /// The next sample to share out, where it is above what is committed.
+    var cursors: [MachineID: UInt64] = [:]
+    /// Shares of recent rounds that were not answered in time, by round: late bytes must match one.
+    var missed: [RoundNumber: [MachineID: Opening.Share]] = [:]
+    /// Seconds from opening to answer, the newest last.
+    var answerSeconds: [Double] = []
+
+    var check: DigestCheck?
+    /// Parameters that are taken for right, the newest last.
+    var references: [DigestReference] = []
+    /// Someone waits for a comparison that was not possible when it asked.
+    var wantsCheck = false
+    var lastWaiting: Int?
+
+    var effects: [CoordinatorEffect] = []
+
+    /// How it behaves, beside what the spec says.
+    enum Tuning {
+        static let retryAppendSeconds = 1.0
+        /// Answers that a deadline is estimated from.
+        static let answersKept = 64
+        static let answersNeeded = 8
+        static let shortestDeadlineSeconds = 0.05
+        static let referencesKept = 4
+        /// A machine that differs for this many comparisons in a row, rebuilding in between, is refused.
+        static let strikes = 3
+        /// The last evaluations may take long on a slow machine; one that is gone is noticed by its heartbeats.
+        static let closingSeconds = 1800.0
+        static let leavingSeconds = 3.0
+    }
+
+    /// Goes on from a ledger, which may hold nothing but its spec, and all of which is on disk.
+    public init(ledger: LedgerSummary, at now: Timestamp) {
+        self.ledger = ledger
+        durableRecords = ledger.position.records
+        durableBytes = ledger.position.offset
+        detachedSince = now
+        lastTick = now
+        if let last = ledger.lastDigest, last.position == ledger.parameters.records {
+            references = [DigestReference(position: last.position, digest: last.digest, supporters: [])]
+        }
+    }
+
+    var spec: RunSpec { ledger.spec }
+
+    /// Machines that train and take part.
+    public var activeTrainers: [MachineID] {
+        peers.values.compactMap { $0.isActive && $0.hello.trains ? $0.machine : nil }.sorted()
+    }
+
+    public mutating func handle(_ event: CoordinatorEvent, at now: Timestamp) -> [CoordinatorEffect] {
+        guard phase != .done else { return [] }
+        switch event {
+        case .received(let message, let id): received(message, from: id, at: now)
+        case .malformed(let error, let id):
+            effects.append(.notice(.warning("a frame from \(name(id)) is not understood: \(error)")))
+        case .tick: tick(at: now)
+        case .ledgerDurable(let records): durable(records, at: now)
+        case .ledgerFailed(let reason): appendFailed(reason, at: now)
+        case .ledgerRead(let id): peers[id]?.isReading = false
+        case .stopRequested: stop(RunFinish(outcome: .stopped, message: "stopped by its operator"), at: now)
+        case .retract(let machine, let rounds): retract(machine, rounds: rounds)
+        case .rewind(let round, let rateShift): rewind(to: round, rateShift: rateShift)
+        case .remove(let machine): remove(machine, at: now)
+        }
+        advance(at: now)
+        defer { effects = [] }
+        return effects
+    }
+
+    /// Does whatever has become possible: closes, opens, compares, ends.
+    private mutating func advance(at now: Timestamp) {
+        closeRoundIfComplete(at: now)
+        concludeCheckIfComplete(at: now)
+        openRoundAlone(at: now)
+        endIfPossible(at: now)
+        appendNext()
+    }
+
+    func name(_ id: PeerID) -> String {
+        guard let peer = peers[id] else { return "an unknown peer" }
+        guard let machine = peer.machine else { return peer.hello.name }
+        return "\(peer.hello.name) (\(machine))"
+    }
+
+    mutating func send(_ message: Message, to id: PeerID) { effects.append(.send(message, to: [id])) }
+
+    /// In a fixed order, so that the same events have the same effects.
+    var followers: [PeerID] { sortedPeers { $0.isFollowing } }
+
+    func sortedPeers(where holds: (CoordinatorPeer) -> Bool) -> [PeerID] {
+        peers.values.filter(holds).map(\.id).sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
+    }
+
+    func peer(of machine: MachineID) -> CoordinatorPeer? { peers.values.first { $0.machine == machine } }
+
+    // MARK: Time
+
+    private mutating func tick(at now: Timestamp) {
+        // Where this process itself stood still (stopped, swapped out, a slow disk) the peers' heartbeats wait unread: their
+        // silence is ours.
+        let pause = now.seconds(since: lastTick)
+        lastTick = now
+        if pause > 2 * spec.heartbeatSeconds {
+            detachedSince = detachedSince.advanced(bySeconds: pause)
+            for id in peers.keys { peers[id]?.lastHeard = now }
+        }
+        let timeout = spec.heartbeatTimeoutSeconds
+        for id in sortedPeers(where: { now.seconds(since: $0.lastHeard) > timeout }) { drop(id, .lost, at: now) }
+        if now.seconds(since: detachedSince) > timeout {
+            let attached = Set(peers.values.compactMap(\.machine))
+            for machine in ledger.machines.keys.sorted() where !attached.contains(machine) { depart(machine, .lost, at: now) }
+        }
+        if let retry = retryAppendAt, now >= retry { retryAppendAt = nil }
+        closeRoundAtDeadline(at: now)
+        if let check, now.seconds(since: check.startedAt) > spec.heartbeatTimeoutSeconds { concludeCheck(at: now) }
+        if case .leaving(let finish, let since) = phase,
+            (peers.isEmpty && pending.isEmpty) || now.seconds(since: since) > Tuning.leavingSeconds
+        {
+            phase = .done
+            effects.append(.finished(finish))
+        }
+    }
+}

@@ -1,0 +1,34 @@
+#if canImport(Glibc)
+internal import Glibc
+#elseif canImport(Musl)
+internal import Musl
+#else
+internal import Darwin
+#endif
+
+extension RunSpec {
+    /// lr_t: of the mean over the round's samples. Only the step that the coordinator makes of it is recorded and decides the
+    /// parameters, so floats are no danger here.
+    public func learningRate(round: RoundNumber, rateShift: Int = 0) -> Double {
+        let t = Double(round)
+        let shifted = learningRate * exp2(Double(rateShift))
+        if t < Double(warmupRounds) { return shifted * (t + 1) / Double(warmupRounds) }
+        let done = rounds > warmupRounds ? (t - Double(warmupRounds)) / Double(rounds - warmupRounds) : 0
+        return switch schedule {
+        case .constant: shifted
+        case .linear: shifted * max(0, 1 - done)
+        case .cosine: shifted * 0.5 * (1 + cos(.pi * min(1, done)))
+        }
+    }
+}
+
+extension Contribution {
+    /// The same projected gradients in units of 2^`new` instead of 2^`old`: for bytes that come a round late.
+    func requantised(from old: Int8, to new: Int8) -> Contribution {
+        guard old != new else { return self }
+        let scaled = bytes.map { q in
+            ByteCodec.decode(q, scaleExponent: old).map { ByteCodec.encode($0, scaleExponent: new) } ?? Self.noValue
+        }
+        return Contribution(machine: machine, firstSample: firstSample, bytes: scaled)
+    }
+}

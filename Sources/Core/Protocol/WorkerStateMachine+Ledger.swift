@@ -1,0 +1,212 @@
+extension WorkerStateMachine {
+    mutating func received(_ message: Message, at now: Timestamp) {
+        lastHeard = now
+        saidSilent = false
+        switch message {
+        case .welcome(let welcome): accept(welcome, at: now)
+        case .refuse(let refusal): finish(.refused(refusal))
+        case .finished(let end): finished(end)
+        case .chunk(let chunk): take(chunk, at: now)
+        case .commit(let commit):
+            take(commit, at: now)
+            if let opening = commit.opening { take(opening) }
+        case .open(let opening): take(opening)
+        case .pong(let pong): take(pong, at: now)
+        case .digestRequest(let position): proveIfThere(position)
+        case .rebuild(let order): rebuild(order)
+        case .hello, .base, .fetch, .contribution, .heartbeat, .digestReport, .evaluation, .status, .goodbye:
+            effects.append(.notice(.warning("the coordinator sent a \(message.kind), which only a worker sends")))
+        }
+    }
+
+    private mutating func accept(_ welcome: Welcome, at now: Timestamp) {
+        guard welcome.session == configuration.session else { return }
+        if let known = decoder.specDigest ?? self.welcome?.specDigest, known != welcome.specDigest {
+            let text = "the coordinator has another run now (\(welcome.specDigest.short), not \(known.short)); start the worker anew"
+            leave(.failed(ProcessFailure(.configuration, text)), saying: "another run")
+            return
+        }
+        if self.welcome == nil {
+            effects.append(.notice(.welcomed(specDigest: welcome.specDigest, rounds: welcome.ledgerRecords)))
+        }
+        self.welcome = welcome
+        nextHello = nil
+        helloAttempts = 0
+        fetching = nil
+        target = max(target, welcome.ledgerRecords)
+        // A coordinator that was restarted knows the machine by its ledger but not its parameters.
+        mustProve = true
+        lastDigest = nil
+        if let base { send(.base(base)) }
+    }
+
+    /// Of the run's last parameters, if this worker has come so far.
+    var finalDigest: Digest? {
+        isRunEnded && lastDigest?.position == parameters?.records ? lastDigest?.digest : nil
+    }
+
+    private mutating func finished(_ end: RunFinish) {
+        switch end.outcome {
+        case .completed: leave(.completed(finalDigest), saying: end.message)
+        case .stopped: leave(.stopped, saying: end.message)
+        case .failed: leave(.failed(ProcessFailure(.failure, "the run has failed: \(end.message)")), saying: end.message)
+        }
+    }
+
+    private mutating func take(_ pong: Pong, at now: Timestamp) {
+        switch pong.standing {
+        case .unknown:
+            // Only once per answer: the next attempt is timed by `tick`.
+            if nextHello == nil { sayHello(at: now) }
+            return
+        case .baseMissing: if let base { send(.base(base)) }
+        case .digestMissing:
+            if let lastDigest, lastDigest.position == parameters?.records {
+                send(.digestReport(lastDigest))
+            } else {
+                mustProve = true
+            }
+        case .active: break
+        }
+        target = max(target, pong.records)
+        if let answered, pong.awaited == answered.round { send(.contribution(answered)) }
+        // The final evaluation is waited for: say it again in case it was lost.
+        if pong.records == records, let lastEvaluation, let spec, Int(lastEvaluation.round) == spec.rounds {
+            send(.evaluation(lastEvaluation))
+        }
+    }
+
+    // MARK: Records
+
+    /// Asks for what is missing, if anything is and it is not on its way.
+    mutating func fetchIfBehind(at now: Timestamp) {
+        guard welcome != nil, records < target, fetching == nil else { return }
+        let offset = decoder.received
+        fetching = (offset, now)
+        send(.fetch(LedgerFetch(offset: offset)))
+    }
+
+    private mutating func take(_ chunk: LedgerChunk, at now: Timestamp) {
+        guard fetching != nil, chunk.offset == decoder.received else { return }
+        fetching = nil
+        decoder.push(chunk.bytes)
+        do {
+            while let entry = try decoder.next() { try fold(entry) }
+            damagedChunks = 0
+            // A chunk ends where its size ends: the rest of a record is still to come, also where no new record is known of.
+            if decoder.unread > 0 { target = max(target, records + 1) }
+        } catch let error as LedgerError {
+            damagedChunks += 1
+            effects.append(.notice(.warning("a piece of the ledger is damaged: \(error)")))
+            decoder.dropUnread()
+            if case .invalidRecord = error { damagedChunks = Tuning.damagedChunks }
+            if damagedChunks >= Tuning.damagedChunks {
+                leave(.failed(ProcessFailure(.badData, "the coordinator's ledger can't be read: \(error)")), saying: "unreadable ledger")
+            }
+        } catch {
+            leave(.failed(ProcessFailure(.badData, "the ledger can't be followed: \(error)")), saying: "unusable ledger")
+        }
+    }
+
+    private mutating func take(_ commit: Commit, at now: Timestamp) {
+        target = max(target, commit.index + 1)
+        guard commit.index == records, decoder.position != nil else { return }
+        fetching = nil
+        do {
+            if let entry = try decoder.append(kind: commit.kind, payload: commit.payload) { try fold(entry) }
+        } catch {
+            leave(.failed(ProcessFailure(.badData, "a committed record can't be followed: \(error)")), saying: "unusable record")
+        }
+    }
+
+    private mutating func fold(_ entry: LedgerEntry) throws {
+        for change in try history.fold(entry.record) { steps.append(.change(change, position: entry.position.records)) }
+        switch entry.record {
+        case .spec(let bytes):
+            let spec = try RunSpec(canonicalBytes: bytes)
+            self.spec = spec
+            if configuration.evaluates { steps.append(.evaluate(round: 0)) }
+        case .baseManifest(let manifest):
+            runBase = manifest
+            checkBase()
+        case .basis(let bytes):
+            guard Digest.sha256(bytes) == spec?.basisDigest else { throw RunSpecError.field("basisDigest", rule: "that of the basis") }
+            basis = bytes
+        case .admission(let admission):
+            if admission.session == configuration.session.fingerprint {
+                machine = admission.machine
+                effects.append(.notice(.joined(admission.machine)))
+                for report in heldEvaluations { send(.evaluation(report)) }
+                heldEvaluations = []
+            }
+        case .departure(let departure):
+            if departure.machine == machine {
+                // The coordinator gave this machine up (its heartbeats were lost, say): its next pong says `unknown`, and
+                // the same process comes in again with a new number.
+                machine = nil
+                opening = nil
+                answered = nil
+                effects.append(.notice(.warning("the coordinator gave \(departure.machine) up (\(departure.reason)); joining again")))
+            }
+        case .round: scheduleEvaluation()
+        case .end: isRunEnded = true
+        case .digest, .retraction, .rewind: break
+        }
+        // Before the first round the spec stands for the base's parameters.
+        if entry.record.changesParameters || parameters == nil { parameters = entry.position }
+        dropStaleOrders()
+    }
+
+    /// Evaluations that were not begun and are overtaken by a newer one are left out, all but the first: it is the 'before'
+    /// of the run.
+    private mutating func scheduleEvaluation() {
+        guard configuration.evaluates, let spec else { return }
+        let next = history.nextRound
+        let isDue = Int(next) == spec.rounds || (spec.evaluateEvery > 0 && Int(next) % spec.evaluateEvery == 0)
+        guard isDue else { return }
+        steps.removeAll { if case .evaluate(let round) = $0 { round > 0 } else { false } }
+        steps.append(.evaluate(round: next))
+    }
+
+    /// The base must be the run's; the coordinator checks too, but a worker need not wait for that.
+    mutating func checkBase() {
+        guard let base, let runBase else { return }
+        let differences = runBase.differences(from: base)
+        guard !differences.isEmpty else { return }
+        leave(
+            .refused(
+                Refusal(
+                    code: .otherBase,
+                    reason: "\(differences.count) tensors of this worker's base model are not the run's; give it the same model file",
+                    details: Array(differences.prefix(ProtocolLimits.reportedDifferences)))),
+            saying: "another base model: \(differences[0])")
+    }
+
+    // MARK: Proof
+
+    /// The digest of the present parameters, if `position` is where the known history stands.
+    private mutating func proveIfThere(_ position: UInt64) {
+        guard let parameters, parameters.records == position else { return }
+        if let lastDigest, lastDigest.position == position {
+            send(.digestReport(lastDigest))
+        } else if !steps.contains(.digest(parameters, round: history.nextRound)) {
+            // In its place between the changes: the next commit may come before this one is done.
+            steps.append(.digest(parameters, round: history.nextRound))
+        }
+    }
+
+    private mutating func rebuild(_ order: UInt32) {
+        guard order > rebuilds, isPrepared else { return }
+        rebuilds = order
+        effects.append(.notice(.rebuilding))
+        let position = parameters?.records ?? 0
+        let evaluations = steps.filter { if case .evaluate = $0 { true } else { false } }
+        steps = history.rounds.map { .change(.apply($0), position: position) } + evaluations
+        mustReset = true
+        mustProve = true
+        lastDigest = nil
+        opening = nil
+        answered = nil
+        effects.append(.abandon)
+    }
+}

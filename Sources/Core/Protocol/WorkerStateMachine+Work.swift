@@ -1,0 +1,167 @@
+extension WorkerStateMachine {
+    /// Does whatever has become possible.
+    mutating func advance(at now: Timestamp) {
+        guard !isDone else { return }
+        fetchIfBehind(at: now)
+        guard inHand == nil, let task = nextTask() else { return }
+        inHand = task
+        progress = 0
+        effects.append(.perform(task))
+    }
+
+    /// The most useful task at this moment.
+    private mutating func nextTask() -> WorkerTask? {
+        guard base != nil else { return .hashBase }
+        guard isPrepared else {
+            guard let spec, spec.basisDigest == nil || basis != nil else { return nil }
+            return .prepare(spec, basis: basis)
+        }
+        if mustReset { return .reset }
+        switch steps.first {
+        case .change: return applyTask()
+        case .digest(let position, _): return .digest(position: position.records)
+        case .evaluate(let round): return .evaluate(round: round)
+        case nil: break
+        }
+        guard records > 0, records >= target, let parameters else { return nil }
+        if mustProve {
+            mustProve = false
+            steps = [.digest(parameters, round: history.nextRound)]
+            return .digest(position: parameters.records)
+        }
+        return order.map { .compute($0) }
+    }
+
+    private func applyTask() -> WorkerTask? {
+        var changes: [HistoryChange] = []
+        var last: UInt64 = applied
+        for step in steps.prefix(Tuning.changesPerApply) {
+            guard case .change(let change, let position) = step else { break }
+            changes.append(change)
+            last = position
+        }
+        return .apply(changes, position: last)
+    }
+
+    /// This machine's share of the open round, if it is to be worked on now.
+    private var order: ComputeOrder? {
+        guard let opening, let machine, opening.round == history.nextRound,
+            let share = opening.shares.first(where: { $0.machine == machine })
+        else { return nil }
+        if let answered, answered.round == opening.round, answered.contribution.machine == machine,
+            answered.contribution.firstSample == share.firstSample
+        {
+            return nil
+        }
+        return ComputeOrder(
+            round: opening.round, machine: machine, firstSample: share.firstSample, count: share.count,
+            scaleExponent: opening.scaleExponent)
+    }
+
+    /// What it works on or has answered, as a heartbeat says it.
+    var share: Heartbeat.Share? {
+        if case .compute(let order) = inHand { return .init(round: order.round, firstSample: order.firstSample) }
+        if let order { return .init(round: order.round, firstSample: order.firstSample) }
+        return answered.map { .init(round: $0.round, firstSample: $0.contribution.firstSample) }
+    }
+
+    mutating func take(_ new: Opening) {
+        guard new.round >= history.nextRound, new.round >= (opening?.round ?? 0) else { return }
+        opening = new
+        dropStaleOrders()
+    }
+
+    /// Tells the compute thread where nobody waits for its bytes any more.
+    mutating func dropStaleOrders() {
+        if let opening, opening.round < history.nextRound { self.opening = nil }
+        guard case .compute(let order) = inHand else { return }
+        let isReplaced = opening.map { opening in
+            opening.round == order.round && !opening.shares.contains { $0.machine == order.machine && $0.firstSample == order.firstSample }
+        }
+        let staleness = UInt64(spec?.staleness ?? 0)
+        if isReplaced == true || UInt64(order.round) + staleness < UInt64(history.nextRound) || machine != order.machine {
+            effects.append(.abandon)
+        }
+    }
+
+    mutating func performed(_ result: WorkerResult, at now: Timestamp) {
+        let task = inHand
+        inHand = nil
+        switch (task, result) {
+        case (.hashBase, .baseHashed(let manifest)):
+            base = manifest
+            if welcome != nil { send(.base(manifest)) }
+            checkBase()
+        case (.prepare, .prepared): isPrepared = true
+        case (.reset, .reset):
+            mustReset = false
+            applied = 0
+        case (.apply(let changes, let position), .applied):
+            // A rebuild that was ordered meanwhile has replaced the steps; it starts from the base.
+            guard !mustReset else { return }
+            steps.removeFirst(changes.count)
+            applied = max(applied, position)
+            reportApplied()
+        case (.digest(let position), .digested(let digest, let largest)):
+            guard !mustReset, case .digest(let at, let round)? = steps.first, at.records == position else { return }
+            steps.removeFirst()
+            finishDigest(DigestReport(position: position, round: round, digest: digest, chain: at.shortChain, rebuilds: rebuilds), largest: largest)
+        case (.evaluate(let round), .evaluated(let report)):
+            if let index = steps.firstIndex(of: .evaluate(round: round)) { steps.remove(at: index) }
+            lastEvaluation = report
+            // Without a number it would not be heard; the first one, the 'before' of the run, is always done by then.
+            if machine == nil { heldEvaluations.append(report) } else { send(.evaluation(report)) }
+            effects.append(.notice(.evaluated(report)))
+        case (.compute(let order), .computed(let bytes, let statistics)): finish(order, bytes, statistics)
+        default:
+            let text = "the compute thread answered \(result) to \(task.map { "\($0)" } ?? "nothing")"
+            leave(.failed(ProcessFailure(.internalError, text)), saying: "internal error")
+        }
+    }
+
+    private mutating func reportApplied() {
+        if applied + 1 < parameters?.records ?? 0 {
+            effects.append(.notice(.catchingUp(applied: applied, of: max(target, records))))
+        } else if history.nextRound > 0 {
+            effects.append(.notice(.applied(round: history.nextRound - 1)))
+        }
+    }
+
+    private mutating func finishDigest(_ report: DigestReport, largest: UInt32) {
+        lastDigest = report
+        send(.digestReport(report))
+        effects.append(.notice(.digest(round: report.round, report.digest)))
+        if largest > Parameters.divergedMagnitude {
+            let reason =
+                "the parameters have grown beyond their range at round \(report.round): the run has diverged; "
+                + "rewind it, or begin again, with a smaller learning rate"
+            leave(.failed(ProcessFailure(.failure, reason)), saying: reason, .diverged)
+        }
+    }
+
+    private mutating func finish(_ order: ComputeOrder, _ bytes: [Int8], _ statistics: SampleStatistics) {
+        let used = bytes.prefix(Int(order.count))
+        if statistics.meanLoss.isFinite {
+            lossSum += statistics.meanLoss * Double(used.count)
+            lossSamples += used.count
+        }
+        sampleSeconds += statistics.seconds
+        let isWanted =
+            machine == order.machine && !used.isEmpty && !mustReset
+            && UInt64(order.round) + UInt64(spec?.staleness ?? 0) >= UInt64(history.nextRound)
+        guard isWanted else { return }
+        // What was abandoned because the share was given out anew is no answer to the new share.
+        let contribution = WireContribution(
+            round: order.round, scaleExponent: order.scaleExponent,
+            contribution: Contribution(machine: order.machine, firstSample: order.firstSample, bytes: Array(used)))
+        if let opening, opening.round == order.round,
+            !opening.shares.contains(where: { $0.isAnswered(by: contribution.contribution) })
+        {
+            return
+        }
+        answered = contribution
+        send(.contribution(contribution))
+        effects.append(
+            .notice(.contributed(round: order.round, samples: used.count, meanLoss: statistics.meanLoss)))
+    }
+}

@@ -1,0 +1,211 @@
+/// How a worker process takes part.
+public struct WorkerConfiguration: Sendable {
+    public var session: SessionToken
+    public var name: String
+    public var trains: Bool
+    public var evaluates: Bool
+    public var software: String
+    public var expectedSpec: Digest?
+    public var publicKey: String?
+    /// It gives up when the coordinator was silent for so long.
+    public var patienceSeconds: Double
+
+    public init(
+        session: SessionToken, name: String, trains: Bool, evaluates: Bool, software: String, expectedSpec: Digest? = nil,
+        publicKey: String? = nil, patienceSeconds: Double = 600
+    ) {
+        self.session = session
+        self.name = name
+        self.trains = trains
+        self.evaluates = evaluates
+        self.software = software
+        self.expectedSpec = expectedSpec
+        self.publicKey = publicKey
+        self.patienceSeconds = patienceSeconds
+    }
+}
+
+/// The worker's brain (docs/protocol.md): finds the run, proves its base, follows the ledger, tries the samples that it is
+/// given. No socket, no clock, no model.
+///
+/// It folds ledger records at once as they come; the compute thread follows behind with one task at a time, and always
+/// gets the most useful next one: what is no longer wanted is never begun, and many rounds to catch up with go through the
+/// kernels together.
+public struct WorkerStateMachine: Sendable {
+    /// A piece of work that depends on all records before it.
+    enum Step: Hashable, Sendable {
+        case change(HistoryChange, position: UInt64)
+        case digest(LedgerPosition, round: RoundNumber)
+        case evaluate(round: RoundNumber)
+    }
+
+    enum Tuning {
+        static let firstHelloSeconds = 1.0
+        static let longestHelloSeconds = 16.0
+        /// Before the coordinator has said its own.
+        static let heartbeatSeconds = 1.0
+        static let heartbeatTimeoutSeconds = 10.0
+        /// Rounds of one `apply`, so that a long catch-up shows its progress.
+        static let changesPerApply = 256
+        /// Damaged ledger chunks in a row before it gives up.
+        static let damagedChunks = 5
+        static let statusSeconds = 1.0
+    }
+
+    let configuration: WorkerConfiguration
+    var isDone = false
+
+    // The connection
+    var welcome: Welcome?
+    var startedAt: Timestamp?
+    var lastHeard: Timestamp?
+    var nextHello: Timestamp?
+    var helloAttempts = 0
+    var nextHeartbeat: Timestamp?
+    var nextStatus: Timestamp?
+    var saidSilent = false
+
+    // The ledger
+    var decoder = LedgerDecoder()
+    var history = EffectiveHistory()
+    var spec: RunSpec?
+    var runBase: BaseManifest?
+    var basis: [UInt8]?
+    /// After the last record that changes the parameters.
+    var parameters: LedgerPosition?
+    /// Records that the coordinator is known to have.
+    var target: UInt64 = 0
+    var fetching: (offset: UInt64, since: Timestamp)?
+    var damagedChunks = 0
+    var machine: MachineID?
+    /// The ledger's end record is here.
+    var isRunEnded = false
+
+    // The work
+    var base: BaseManifest?
+    var isPrepared = false
+    var mustReset = false
+    /// The newest order to rebuild.
+    var rebuilds: UInt32 = 0
+    var inHand: WorkerTask?
+    var steps: [Step] = []
+    /// Records folded into the parameters.
+    var applied: UInt64 = 0
+    var opening: Opening?
+    var answered: WireContribution?
+    /// The coordinator wants to see the present parameters' digest.
+    var mustProve = true
+    var lastDigest: DigestReport?
+    var lastEvaluation: EvaluationReport?
+    /// Measured before this worker had a number.
+    var heldEvaluations: [EvaluationReport] = []
+    var progress = 0.0
+    var lossSum = 0.0
+    var lossSamples = 0
+    var sampleSeconds = 0.0
+
+    var effects: [WorkerEffect] = []
+
+    public init(_ configuration: WorkerConfiguration) { self.configuration = configuration }
+
+    /// Records held.
+    public var records: UInt64 { decoder.position?.records ?? 0 }
+
+    public mutating func handle(_ event: WorkerEvent, at now: Timestamp) -> [WorkerEffect] {
+        guard !isDone else { return [] }
+        switch event {
+        case .started:
+            startedAt = now
+            sayHello(at: now)
+        case .received(let message): received(message, at: now)
+        case .malformed(let error): effects.append(.notice(.warning("a frame from the coordinator is not understood: \(error)")))
+        case .performed(let result): performed(result, at: now)
+        case .failed(let failure): leave(.failed(failure), saying: failure.message)
+        case .tick: tick(at: now)
+        case .progressed(let part): progress = part
+        case .stopRequested: leave(.stopped, saying: "stopped")
+        }
+        advance(at: now)
+        defer { effects = [] }
+        return effects
+    }
+
+    mutating func send(_ message: Message) { effects.append(.send(message)) }
+
+    mutating func finish(_ exit: WorkerExit) {
+        guard !isDone else { return }
+        isDone = true
+        effects.append(.finish(exit))
+    }
+
+    mutating func leave(_ exit: WorkerExit, saying reason: String, _ cause: Goodbye.Cause? = nil) {
+        guard !isDone else { return }
+        if welcome != nil { send(.goodbye(Goodbye(reason: reason, cause: cause))) }
+        finish(exit)
+    }
+
+    // MARK: Time
+
+    private mutating func tick(at now: Timestamp) {
+        let silence = now.seconds(since: lastHeard ?? startedAt ?? now)
+        if silence > configuration.patienceSeconds {
+            finish(.coordinatorLost(seconds: silence))
+            return
+        }
+        let timeout = welcome?.heartbeatTimeoutSeconds ?? Tuning.heartbeatTimeoutSeconds
+        if silence > timeout, isRunEnded, steps.isEmpty, inHand == nil {
+            // The coordinator has ended and its farewell was lost.
+            finish(.completed(finalDigest))
+            return
+        }
+        if silence > timeout, !saidSilent {
+            saidSilent = true
+            effects.append(.notice(.silent(seconds: silence)))
+        }
+        if let hello = nextHello, now >= hello { sayHello(at: now) }
+        let interval = welcome?.heartbeatSeconds ?? Tuning.heartbeatSeconds
+        guard welcome != nil else { return }
+        if nextHeartbeat.map({ now >= $0 }) ?? true {
+            nextHeartbeat = now.advanced(bySeconds: interval)
+            send(.heartbeat(Heartbeat(session: configuration.session.fingerprint.tag, records: records, share: share)))
+        }
+        if let since = fetching?.since, now.seconds(since: since) > 2 * interval { fetching = nil }
+        if nextStatus.map({ now >= $0 }) ?? true {
+            nextStatus = now.advanced(bySeconds: Tuning.statusSeconds)
+            sendStatus()
+        }
+    }
+
+    mutating func sayHello(at now: Timestamp) {
+        helloAttempts += 1
+        effects.append(.notice(.greeting(attempt: helloAttempts)))
+        send(
+            .hello(
+                Hello(
+                    session: configuration.session, name: configuration.name, trains: configuration.trains,
+                    evaluates: configuration.evaluates, software: configuration.software,
+                    expectedSpec: configuration.expectedSpec, records: records, publicKey: configuration.publicKey)))
+        let pause = min(
+            Tuning.longestHelloSeconds, Tuning.firstHelloSeconds * Double(1 << min(helloAttempts - 1, 10)))
+        nextHello = now.advanced(bySeconds: pause)
+    }
+
+    private mutating func sendStatus() {
+        let phase: WorkerStatus.Phase =
+            switch inHand {
+            case .hashBase: .hashing
+            case .prepare: .caching
+            case .apply, .reset, .digest: applied + 8 < records ? .catchingUp : .training
+            case .compute: .training
+            case .evaluate: .evaluating
+            case nil: isPrepared ? .waiting : .loading
+            }
+        let part = phase == .catchingUp && target > 0 ? Double(applied) / Double(target) : progress
+        send(
+            .status(
+                WorkerStatus(
+                    phase: phase, progress: part, trainingLoss: lossSamples > 0 ? lossSum / Double(lossSamples) : .nan,
+                    samplesPerSecond: sampleSeconds > 0 ? Double(lossSamples) / sampleSeconds : 0, applied: applied)))
+        (lossSum, lossSamples, sampleSeconds) = (0, 0, 0)
+    }
+}

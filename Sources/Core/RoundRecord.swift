@@ -1,0 +1,48 @@
+/// One machine's bytes for one round.
+public struct Contribution: Hashable, Sendable {
+    /// The byte that says 'no value': the loss was not finite. It is committed, counted and shown, and adds nothing.
+    public static let noValue: Int8 = -128
+
+    public let machine: MachineID
+    /// bytes[i] belongs to sample `firstSample + i`.
+    public let firstSample: SampleNumber
+    /// q: one projected gradient each, in units of 2^S.
+    public let bytes: [Int8]
+
+    public init(machine: MachineID, firstSample: SampleNumber, bytes: [Int8]) {
+        self.machine = machine
+        self.firstSample = firstSample
+        self.bytes = bytes
+    }
+
+    public var validCount: Int { bytes.count { $0 != Self.noValue } }
+}
+
+/// A committed round: what every worker applies, and what the ledger keeps.
+public struct RoundRecord: Hashable, Sendable {
+    public let round: RoundNumber
+    /// S: a byte q stands for the projected gradient q·2^S.
+    public let scaleExponent: Int8
+    /// (M, E) with M·2^E ≈ lr_t·2^S/n for the round's n valid bytes; M ≥ 2^15, or 0 where the round changes nothing.
+    public let step: StepSize
+    public let contributions: [Contribution]
+
+    public init(round: RoundNumber, scaleExponent: Int8, step: StepSize, contributions: [Contribution]) {
+        self.round = round
+        self.scaleExponent = scaleExponent
+        self.step = step
+        self.contributions = contributions
+    }
+}
+
+/// A step size as the ledger records it: multiplier·2^exponent. A normal one has multiplier ≥ 2^15; `.zero` has 0.
+public struct StepSize: Hashable, Sendable {
+    public let multiplier: UInt16
+    public let exponent: Int8
+    public static let zero = StepSize(multiplier: 0, exponent: 0)
+
+    public init(multiplier: UInt16, exponent: Int8) {
+        self.multiplier = multiplier
+        self.exponent = exponent
+    }
+}

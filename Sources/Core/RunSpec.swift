@@ -1,0 +1,137 @@
+/// What all machines of a run must agree on. The coordinator writes its canonical form into the ledger, whose header holds
+/// the SHA-256 of it; a worker that joins checks that hash. Paths, ports and thread counts are a host's own affair and
+/// are not here.
+public struct RunSpec: Codable, Hashable, Sendable {
+    /// Of this structure; a worker refuses one that it does not know.
+    public static let currentVersion = 1
+    public var version = RunSpec.currentVersion
+    public var seed: UInt64
+    /// Tensor name patterns: `layers.29`, `layers.20-29`, `all`, or a Hugging Face name with `*`.
+    public var train: [String]
+    public var perturbation: PerturbationFamily
+    /// K damped components of each input space of each trained layer; 0: none. Needs `rank1`.
+    public var shapeComponents: Int
+    /// SHA-256 of the basis record where `shapeComponents` > 0.
+    public var basisDigest: Digest?
+    /// ε of the two-sided difference.
+    public var epsilon: Double
+    /// Of the mean over a round's samples.
+    public var learningRate: Double
+    public var schedule: LearningRateSchedule
+    public var warmupRounds: Int
+    public var rounds: Int
+    /// Shared out among the machines that take part in a round.
+    public var samplesPerRound: Int
+    public var examplesPerSample: Int
+    /// The mean |q| that the round's scale is steered to, 1…58 (`ScaleAdapter.targets`).
+    public var targetMagnitude: Int
+    public var task: TaskSpec
+    /// Rounds between two comparisons of the parameter digests; 0: only at the end.
+    public var digestEvery: Int
+    /// Rounds between two evaluations of the held-out data; 0: only before the first and after the last.
+    public var evaluateEvery: Int
+    /// Rounds begin when this many machines that train have joined.
+    public var minimumWorkers: Int
+    /// A round is closed at this multiple of the recent rounds' median answer time, given a quorum; 0: it waits for all.
+    /// With 0 the ledger does not depend on who is slow, so the same run twice is the same ledger.
+    public var roundDeadlineFactor: Double
+    /// The part of a round's samples that must be there before a deadline closes it.
+    public var quorum: Double
+    /// A contribution that missed its round is still taken within this many rounds; 0: it is dropped.
+    public var staleness: Int
+    /// Between two heartbeats, in both directions.
+    public var heartbeatSeconds: Double
+    /// A peer that was silent for so long has left.
+    public var heartbeatTimeoutSeconds: Double
+
+    public init(
+        seed: UInt64,
+        train: [String],
+        perturbation: PerturbationFamily = .rank1,
+        shapeComponents: Int = 0,
+        basisDigest: Digest? = nil,
+        epsilon: Double = 1e-3,
+        learningRate: Double,
+        schedule: LearningRateSchedule = .linear,
+        warmupRounds: Int = 0,
+        rounds: Int,
+        samplesPerRound: Int,
+        examplesPerSample: Int = 1,
+        targetMagnitude: Int = 32,
+        task: TaskSpec,
+        digestEvery: Int = 50,
+        evaluateEvery: Int = 0,
+        minimumWorkers: Int = 1,
+        roundDeadlineFactor: Double = 0,
+        quorum: Double = 0.5,
+        staleness: Int = 0,
+        heartbeatSeconds: Double = 1,
+        heartbeatTimeoutSeconds: Double = 10
+    ) {
+        self.seed = seed
+        self.train = train
+        self.perturbation = perturbation
+        self.shapeComponents = shapeComponents
+        self.basisDigest = basisDigest
+        self.epsilon = epsilon
+        self.learningRate = learningRate
+        self.schedule = schedule
+        self.warmupRounds = warmupRounds
+        self.rounds = rounds
+        self.samplesPerRound = samplesPerRound
+        self.examplesPerSample = examplesPerSample
+        self.targetMagnitude = targetMagnitude
+        self.task = task
+        self.digestEvery = digestEvery
+        self.evaluateEvery = evaluateEvery
+        self.minimumWorkers = minimumWorkers
+        self.roundDeadlineFactor = roundDeadlineFactor
+        self.quorum = quorum
+        self.staleness = staleness
+        self.heartbeatSeconds = heartbeatSeconds
+        self.heartbeatTimeoutSeconds = heartbeatTimeoutSeconds
+    }
+}
+
+public enum LearningRateSchedule: String, Codable, Hashable, Sendable, CaseIterable {
+    case constant, linear, cosine
+}
+
+/// How an example becomes tokens and a loss.
+public struct TaskSpec: Codable, Hashable, Sendable {
+    public enum Kind: String, Codable, Hashable, Sendable, CaseIterable {
+        /// `text` + `label`: the template with its label word; the loss is over the label words.
+        case classification
+        /// `prompt` + `completion`: mean token loss on the completion.
+        case completion
+        /// `messages`: the model's chat template; mean token loss on the assistant's turns.
+        case chat
+        /// `text`: mean token loss on all of it.
+        case text
+    }
+
+    public var kind: Kind
+    /// For `classification`: the prompt with `{text}` (or any other field of the example in braces) where it goes.
+    public var template: String?
+    /// For `classification`: label → word, in the order of the classes.
+    public var labels: [LabelWord]?
+    /// Longest sequence in tokens; a longer text is cut so that the template and the label word stay whole.
+    public var maxLength: Int
+
+    public init(kind: Kind, template: String? = nil, labels: [LabelWord]? = nil, maxLength: Int) {
+        self.kind = kind
+        self.template = template
+        self.labels = labels
+        self.maxLength = maxLength
+    }
+}
+
+/// A verbaliser: what the model is to say for a label, such as label `1`, word ` great`.
+public struct LabelWord: Codable, Hashable, Sendable {
+    public var label: String
+    public var word: String
+    public init(label: String, word: String) {
+        self.label = label
+        self.word = word
+    }
+}

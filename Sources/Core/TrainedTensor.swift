@@ -1,0 +1,58 @@
+/// A tensor that the run trains.
+public struct TrainedTensor: Hashable, Sendable {
+    /// Its Hugging Face name, such as `model.layers.29.mlp.down_proj.weight`.
+    public let name: String
+    /// τ: its place in the model's list of all tensor names, sorted by their UTF-8 bytes.
+    public let index: UInt32
+    public let shape: TensorShape
+    /// For `rank1` with a shape: what the directions of this matrix leave out of their input side. Nil elsewhere.
+    public let basis: InputBasis?
+
+    public init(name: String, index: UInt32, shape: TensorShape, basis: InputBasis? = nil) {
+        self.name = name
+        self.index = index
+        self.shape = shape
+        self.basis = basis
+    }
+}
+
+/// A row-major matrix (outputs × inputs, as Hugging Face stores a linear layer) or a vector.
+public enum TensorShape: Hashable, Sendable, CustomStringConvertible {
+    case vector(Int)
+    case matrix(rows: Int, columns: Int)
+
+    public var count: Int {
+        switch self {
+        case .vector(let n): n
+        case .matrix(let rows, let columns): rows * columns
+        }
+    }
+
+    public var dimensions: [Int] {
+        switch self {
+        case .vector(let n): [n]
+        case .matrix(let rows, let columns): [rows, columns]
+        }
+    }
+
+    public var description: String { dimensions.map(String.init).joined(separator: "×") }
+}
+
+/// K vectors over a layer's inputs, Int16 with 14 fraction bits: the damped leading components of DESIGN §3 "Shape".
+public struct InputBasis: Hashable, Sendable {
+    public static let fractionBits = 14
+    /// Which input space it belongs to, such as `model.layers.29.mlp.down_proj:in`; matrices with the same input share one.
+    public let space: String
+    /// n, the number of inputs.
+    public let width: Int
+    /// K·n values, vector after vector.
+    public let values: [Int16]
+    public var components: Int { width == 0 ? 0 : values.count / width }
+
+    public init(space: String, width: Int, values: [Int16]) {
+        precondition(width > 0 && values.count % width == 0)
+        self.space = space
+        self.width = width
+        self.values = values
+    }
+}

@@ -1,0 +1,340 @@
+/// All that a coordinator and a worker say to each other, one frame each (docs/protocol.md).
+public enum Message: Hashable, Sendable {
+    // Worker → coordinator
+    case hello(Hello)
+    /// The worker's proof of its base model.
+    case base(BaseManifest)
+    /// Asks for the ledger's bytes from an offset on.
+    case fetch(LedgerFetch)
+    case contribution(WireContribution)
+    case heartbeat(Heartbeat)
+    case digestReport(DigestReport)
+    case evaluation(EvaluationReport)
+    case status(WorkerStatus)
+    case goodbye(Goodbye)
+
+    // Coordinator → worker
+    case welcome(Welcome)
+    case refuse(Refusal)
+    /// A ledger record that is on disk, and the round that it opens, if any.
+    case commit(Commit)
+    /// A round's opening alone: the first one, and again for a worker that has missed it.
+    case open(Opening)
+    case chunk(LedgerChunk)
+    case pong(Pong)
+    /// Asks for the digest of the parameters after so many records.
+    case digestRequest(position: UInt64)
+    /// Your parameters are wrong: build them again from base and ledger. The session's first such order is 1.
+    case rebuild(order: UInt32)
+    /// The coordinator ends here; say goodbye.
+    case finished(RunFinish)
+
+    public enum Kind: UInt8, Sendable, CaseIterable {
+        case hello = 1, base, fetch, contribution, heartbeat, digestReport, evaluation, status, goodbye
+        case welcome = 65, refuse, commit, open, chunk, pong, digestRequest, rebuild, finished
+    }
+}
+
+/// "Here I am": the first message of a connection, and again when the coordinator does not know the peer. JSON.
+public struct Hello: Hashable, Sendable, Codable {
+    public var session: SessionToken
+    /// What the worker is called in every display, such as its host name.
+    public var name: String
+    public var trains: Bool
+    public var evaluates: Bool
+    /// The program's version.
+    public var software: String
+    /// The SHA-256 of the run spec that the worker's user expects; nil: any run will do.
+    public var expectedSpec: Digest?
+    /// Ledger records that this session already holds; 0 at first.
+    public var records: UInt64
+    /// The CURVE public key in 64 hexadecimal digits, or nil. The coordinator takes only the one that the connection proved.
+    public var publicKey: String?
+
+    public init(
+        session: SessionToken, name: String, trains: Bool, evaluates: Bool, software: String, expectedSpec: Digest? = nil,
+        records: UInt64 = 0, publicKey: String? = nil
+    ) {
+        self.session = session
+        self.name = name
+        self.trains = trains
+        self.evaluates = evaluates
+        self.software = software
+        self.expectedSpec = expectedSpec
+        self.records = records
+        self.publicKey = publicKey
+    }
+}
+
+/// "Here is the run." JSON.
+public struct Welcome: Hashable, Sendable, Codable {
+    public var specDigest: Digest
+    /// The session of the worker that this answers, so that a late welcome to another life is not believed.
+    public var session: SessionToken
+    public var ledgerRecords: UInt64
+    public var ledgerBytes: UInt64
+    public var heartbeatSeconds: Double
+    public var heartbeatTimeoutSeconds: Double
+
+    public init(
+        specDigest: Digest, session: SessionToken, ledgerRecords: UInt64, ledgerBytes: UInt64, heartbeatSeconds: Double,
+        heartbeatTimeoutSeconds: Double
+    ) {
+        self.specDigest = specDigest
+        self.session = session
+        self.ledgerRecords = ledgerRecords
+        self.ledgerBytes = ledgerBytes
+        self.heartbeatSeconds = heartbeatSeconds
+        self.heartbeatTimeoutSeconds = heartbeatTimeoutSeconds
+    }
+}
+
+/// "Not you", with the reason and the remedy. JSON.
+public struct Refusal: Hashable, Sendable, Codable {
+    public enum Code: String, Sendable, Codable, CaseIterable {
+        /// The worker expects another run.
+        case otherRun
+        /// Its base model differs; `details` names tensors.
+        case otherBase
+        /// Its parameters differ although it has rebuilt them.
+        case diverged
+        /// Too many peers.
+        case full
+        /// It broke the protocol.
+        case invalid
+        /// An operator set it aside.
+        case removed
+    }
+    public var code: Code
+    public var reason: String
+    /// Such as the differing tensors, at most `ProtocolLimits.reportedDifferences`.
+    public var details: [String]
+    public init(code: Code, reason: String, details: [String] = []) {
+        self.code = code
+        self.reason = reason
+        self.details = details
+    }
+}
+
+/// A machine's bytes for one round. It says all of its own name and scale, so that a late or repeated one is judged by
+/// itself, also by a coordinator that was restarted in between.
+public struct WireContribution: Hashable, Sendable {
+    public let round: RoundNumber
+    /// S of the bytes.
+    public let scaleExponent: Int8
+    public let contribution: Contribution
+    public init(round: RoundNumber, scaleExponent: Int8, contribution: Contribution) {
+        self.round = round
+        self.scaleExponent = scaleExponent
+        self.contribution = contribution
+    }
+}
+
+/// A round's sharing out: who tries which samples, in units of 2^S.
+public struct Opening: Hashable, Sendable {
+    public struct Share: Hashable, Sendable {
+        public let machine: MachineID
+        public let firstSample: SampleNumber
+        public let count: UInt32
+        public init(machine: MachineID, firstSample: SampleNumber, count: UInt32) {
+            self.machine = machine
+            self.firstSample = firstSample
+            self.count = count
+        }
+    }
+    public let round: RoundNumber
+    public let scaleExponent: Int8
+    /// Ascending by machine.
+    public let shares: [Share]
+    public init(round: RoundNumber, scaleExponent: Int8, shares: [Share]) {
+        self.round = round
+        self.scaleExponent = scaleExponent
+        self.shares = shares
+    }
+}
+
+/// A durable ledger record, verbatim, and the opening that follows from it.
+public struct Commit: Hashable, Sendable {
+    /// The record's index in the ledger: a gap is seen at once.
+    public let index: UInt64
+    /// The record's kind byte and payload as they are in the ledger.
+    public let kind: UInt8
+    public let payload: [UInt8]
+    public let opening: Opening?
+    public init(index: UInt64, kind: UInt8, payload: [UInt8], opening: Opening?) {
+        self.index = index
+        self.kind = kind
+        self.payload = payload
+        self.opening = opening
+    }
+}
+
+public struct LedgerFetch: Hashable, Sendable {
+    public let offset: UInt64
+    public init(offset: UInt64) { self.offset = offset }
+}
+
+/// Raw bytes of the ledger file.
+public struct LedgerChunk: Hashable, Sendable {
+    public let offset: UInt64
+    public let bytes: [UInt8]
+    public init(offset: UInt64, bytes: [UInt8]) {
+        self.offset = offset
+        self.bytes = bytes
+    }
+}
+
+/// "I am alive, and this far."
+public struct Heartbeat: Hashable, Sendable {
+    /// `SessionFingerprint.tag`: so that a connection whose worker was replaced is noticed whatever was lost.
+    public let session: UInt32
+    /// Ledger records held.
+    public let records: UInt64
+    /// The share that it works on or has answered, if any. A round that was opened anew has other shares, so the number of
+    /// the round alone would not say which opening it knows.
+    public let share: Share?
+
+    public struct Share: Hashable, Sendable {
+        public let round: RoundNumber
+        public let firstSample: SampleNumber
+        public init(round: RoundNumber, firstSample: SampleNumber) {
+            self.round = round
+            self.firstSample = firstSample
+        }
+    }
+
+    public init(session: UInt32, records: UInt64, share: Share?) {
+        self.session = session
+        self.records = records
+        self.share = share
+    }
+}
+
+/// "So am I, and you stand so."
+public struct Pong: Hashable, Sendable {
+    public enum Standing: UInt8, Sendable, CaseIterable {
+        /// Never heard of you: say hello.
+        case unknown
+        /// Welcome, but the base manifest is missing.
+        case baseMissing
+        /// Base accepted; a digest report is missing.
+        case digestMissing
+        /// Takes part.
+        case active
+    }
+    public let standing: Standing
+    /// Ledger records on disk.
+    public let records: UInt64
+    /// The open round whose bytes from this peer are missing, if any.
+    public let awaited: RoundNumber?
+    public init(standing: Standing, records: UInt64, awaited: RoundNumber?) {
+        self.standing = standing
+        self.records = records
+        self.awaited = awaited
+    }
+}
+
+/// The parameters' digest at a ledger position.
+public struct DigestReport: Hashable, Sendable {
+    /// Records folded in.
+    public let position: UInt64
+    /// The next round.
+    public let round: RoundNumber
+    public let digest: Digest
+    /// The first 8 bytes of the hash chain at `position`, little-endian.
+    public let chain: UInt64
+    /// The newest `rebuild` order that these parameters come after; 0: none. A report of before is not held against them.
+    public let rebuilds: UInt32
+    public init(position: UInt64, round: RoundNumber, digest: Digest, chain: UInt64, rebuilds: UInt32 = 0) {
+        self.position = position
+        self.round = round
+        self.digest = digest
+        self.chain = chain
+        self.rebuilds = rebuilds
+    }
+}
+
+/// What an evaluator measured on its held-out examples.
+public struct EvaluationReport: Hashable, Sendable {
+    /// The parameters before this round is applied.
+    public let round: RoundNumber
+    public let examples: UInt32
+    /// Mean over the examples.
+    public let loss: Double
+    /// Part of the examples whose most likely label is right; NaN for tasks without labels.
+    public let accuracy: Double
+    /// The accuracy at the best threshold between two labels, which is blind to a bias towards one; NaN elsewhere.
+    public let bestThresholdAccuracy: Double
+    /// Area under the ROC curve of two labels; NaN elsewhere.
+    public let auc: Double
+    /// Of this evaluation.
+    public let seconds: Double
+    public init(
+        round: RoundNumber, examples: UInt32, loss: Double, accuracy: Double, bestThresholdAccuracy: Double, auc: Double,
+        seconds: Double
+    ) {
+        self.round = round
+        self.examples = examples
+        self.loss = loss
+        self.accuracy = accuracy
+        self.bestThresholdAccuracy = bestThresholdAccuracy
+        self.auc = auc
+        self.seconds = seconds
+    }
+}
+
+/// What a worker is doing, for people to see; nothing depends on it.
+public struct WorkerStatus: Hashable, Sendable {
+    public enum Phase: UInt8, Sendable, CaseIterable {
+        case loading, hashing, caching, catchingUp, training, evaluating, waiting
+    }
+    public let phase: Phase
+    /// 0…1 within the phase.
+    public let progress: Double
+    /// Mean over the samples since the last status; NaN where there were none.
+    public let trainingLoss: Double
+    public let samplesPerSecond: Double
+    /// Ledger records applied to the parameters.
+    public let applied: UInt64
+    public init(phase: Phase, progress: Double, trainingLoss: Double, samplesPerSecond: Double, applied: UInt64) {
+        self.phase = phase
+        self.progress = progress
+        self.trainingLoss = trainingLoss
+        self.samplesPerSecond = samplesPerSecond
+        self.applied = applied
+    }
+}
+
+/// A worker leaves. JSON.
+public struct Goodbye: Hashable, Sendable, Codable {
+    public enum Cause: String, Sendable, Codable, CaseIterable {
+        /// Its parameters have left their range.
+        case diverged
+    }
+    /// For people.
+    public var reason: String
+    /// Where the coordinator has something to do about it.
+    public var cause: Cause?
+    public init(reason: String, cause: Cause? = nil) {
+        self.reason = reason
+        self.cause = cause
+    }
+}
+
+/// Why a coordinator ends. JSON.
+public struct RunFinish: Hashable, Sendable, Codable {
+    public enum Outcome: String, Sendable, Codable, CaseIterable {
+        /// All rounds are done and the ledger has its end record.
+        case completed
+        /// Stopped by its operator; started again with the same run directory it goes on.
+        case stopped
+        /// It cannot go on; `message` says why.
+        case failed
+    }
+    public var outcome: Outcome
+    public var message: String
+    public init(outcome: Outcome, message: String) {
+        self.outcome = outcome
+        self.message = message
+    }
+}

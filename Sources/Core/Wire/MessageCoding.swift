@@ -1,0 +1,327 @@
+import FoundationEssentials
+
+/// A message as one frame: version, kind, body (docs/protocol.md). What flies every round is packed by hand; what is said
+/// once a connection is JSON.
+public enum MessageCoding {
+    public static let version: UInt8 = 1
+    /// Version and kind.
+    public static let headerBytes = 2
+    /// How a commit carries its opening.
+    enum OpeningForm: UInt8 {
+        case none = 0
+        /// Spelt out.
+        case explicit
+        /// The committed round's machines go on with as many samples each, from where they were: one byte instead of five
+        /// a machine, which is what nearly every commit needs.
+        case continued
+    }
+}
+
+extension Message {
+    public var kind: Kind {
+        switch self {
+        case .hello: .hello
+        case .base: .base
+        case .fetch: .fetch
+        case .contribution: .contribution
+        case .heartbeat: .heartbeat
+        case .digestReport: .digestReport
+        case .evaluation: .evaluation
+        case .status: .status
+        case .goodbye: .goodbye
+        case .welcome: .welcome
+        case .refuse: .refuse
+        case .commit: .commit
+        case .open: .open
+        case .chunk: .chunk
+        case .pong: .pong
+        case .digestRequest: .digestRequest
+        case .rebuild: .rebuild
+        case .finished: .finished
+        }
+    }
+
+    /// The frame of this message.
+    public func encoded() -> [UInt8] {
+        var writer = ByteWriter()
+        writer.write(MessageCoding.version)
+        writer.write(kind.rawValue)
+        switch self {
+        case .hello(let body): writer.write(json: body)
+        case .welcome(let body): writer.write(json: body)
+        case .refuse(let body): writer.write(json: body)
+        case .goodbye(let body): writer.write(json: body)
+        case .finished(let body): writer.write(json: body)
+        case .base(let manifest): manifest.write(to: &writer)
+        case .fetch(let fetch): writer.write(varint: fetch.offset)
+        case .contribution(let body):
+            writer.write(varint: body.contribution.machine.rawValue)
+            writer.write(varint: body.round)
+            writer.write(body.scaleExponent)
+            writer.write(varint: body.contribution.firstSample)
+            writer.write(signed: body.contribution.bytes)
+        case .heartbeat(let body):
+            writer.write(fixed: body.session)
+            writer.write(varint: body.records)
+            writer.write(optional: body.share?.round)
+            if let share = body.share { writer.write(varint: share.firstSample) }
+        case .pong(let body):
+            writer.write(body.standing.rawValue)
+            writer.write(varint: body.records)
+            writer.write(optional: body.awaited)
+        case .digestReport(let body):
+            writer.write(varint: body.position)
+            writer.write(varint: body.round)
+            writer.write(body.digest.bytes)
+            writer.write(fixed: body.chain)
+            writer.write(varint: body.rebuilds)
+        case .evaluation(let body):
+            writer.write(varint: body.round)
+            writer.write(varint: body.examples)
+            for value in [body.loss, body.accuracy, body.bestThresholdAccuracy, body.auc, body.seconds] { writer.write(value) }
+        case .status(let body):
+            writer.write(body.phase.rawValue)
+            for value in [body.progress, body.trainingLoss, body.samplesPerSecond] { writer.write(value) }
+            writer.write(varint: body.applied)
+        case .commit(let commit): commit.write(to: &writer)
+        case .open(let opening): opening.write(to: &writer)
+        case .chunk(let chunk):
+            writer.write(varint: chunk.offset)
+            writer.write(chunk.bytes)
+        case .digestRequest(let position): writer.write(varint: position)
+        case .rebuild(let order): writer.write(varint: order)
+        }
+        return writer.bytes
+    }
+
+    /// Total: any bytes give a message or an error, and never more memory than the bytes themselves ask for.
+    public init(decoding frame: [UInt8]) throws(WireError) {
+        guard frame.count <= ProtocolLimits.frameBytes else {
+            throw .tooLong(bytes: frame.count, limit: ProtocolLimits.frameBytes)
+        }
+        guard !frame.isEmpty else { throw .empty }
+        var reader = ByteReader(frame)
+        let version = try reader.byte("version")
+        guard version == MessageCoding.version else { throw .version(version) }
+        let kindByte = try reader.byte("kind")
+        guard let kind = Kind(rawValue: kindByte) else { throw .unknownKind(kindByte) }
+        switch kind {
+        case .hello:
+            let hello: Hello = try reader.json("hello")
+            guard hello.name.utf8.count <= ProtocolLimits.nameBytes, hello.software.utf8.count <= ProtocolLimits.nameBytes, (hello.publicKey?.utf8.count ?? 0) <= ProtocolLimits.publicKeyBytes
+            else { throw .invalid(field: "hello", reason: "a name, version or key that is too long") }
+            self = .hello(hello)
+        case .welcome: self = .welcome(try reader.json("welcome"))
+        case .refuse: self = .refuse(try reader.json("refusal"))
+        case .goodbye: self = .goodbye(try reader.json("goodbye"))
+        case .finished: self = .finished(try reader.json("finish"))
+        case .base: self = .base(try BaseManifest(from: &reader))
+        case .fetch: self = .fetch(LedgerFetch(offset: try reader.varint("offset")))
+        case .contribution: self = .contribution(try WireContribution(from: &reader))
+        case .heartbeat:
+            let (session, records): (UInt32, UInt64) = (try reader.fixed("session"), try reader.varint("records"))
+            var share: Heartbeat.Share?
+            if let round = try reader.optionalRound("round") {
+                share = Heartbeat.Share(round: round, firstSample: try reader.varint32("first sample"))
+            }
+            self = .heartbeat(Heartbeat(session: session, records: records, share: share))
+        case .pong:
+            guard let standing = Pong.Standing(rawValue: try reader.byte("standing")) else {
+                throw .invalid(field: "standing", reason: "unknown")
+            }
+            self = .pong(
+                Pong(
+                    standing: standing, records: try reader.varint("records"),
+                    awaited: try reader.optionalRound("awaited round")))
+        case .digestReport:
+            self = .digestReport(
+                DigestReport(
+                    position: try reader.varint("position"), round: try reader.varint32("round"),
+                    digest: try reader.digest("digest"), chain: try reader.fixed("chain"),
+                    rebuilds: try reader.rebuildOrder("rebuilds")))
+        case .evaluation:
+            self = .evaluation(
+                EvaluationReport(
+                    round: try reader.varint32("round"), examples: try reader.varint32("examples"),
+                    loss: try reader.double("loss"), accuracy: try reader.double("accuracy"),
+                    bestThresholdAccuracy: try reader.double("accuracy at the best threshold"),
+                    auc: try reader.double("AUC"), seconds: try reader.double("seconds")))
+        case .status:
+            guard let phase = WorkerStatus.Phase(rawValue: try reader.byte("phase")) else {
+                throw .invalid(field: "phase", reason: "unknown")
+            }
+            self = .status(
+                WorkerStatus(
+                    phase: phase, progress: try reader.double("progress"), trainingLoss: try reader.double("training loss"),
+                    samplesPerSecond: try reader.double("samples per second"), applied: try reader.varint("applied records")))
+        case .commit: self = .commit(try Commit(from: &reader))
+        case .open: self = .open(try Opening(from: &reader))
+        case .chunk:
+            let offset = try reader.varint("offset")
+            guard reader.remaining <= ProtocolLimits.chunkBytes else {
+                throw .tooLong(bytes: reader.remaining, limit: ProtocolLimits.chunkBytes)
+            }
+            self = .chunk(LedgerChunk(offset: offset, bytes: Array(reader.rest())))
+        case .digestRequest: self = .digestRequest(position: try reader.varint("position"))
+        case .rebuild: self = .rebuild(order: try reader.rebuildOrder("order"))
+        }
+        try reader.end()
+    }
+}
+
+extension ByteWriter {
+    /// None of the control messages can fail to encode: they hold no floats but the heartbeat's, which the spec has checked.
+    mutating func write(json body: some Encodable) {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        encoder.nonConformingFloatEncodingStrategy = .convertToString(
+            positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+        write((try? encoder.encode(body)).map { [UInt8]($0) } ?? [])
+    }
+
+    /// 0: none; else the round plus one.
+    mutating func write(optional round: RoundNumber?) { write(varint: round.map { UInt64($0) + 1 } ?? 0) }
+}
+
+extension ByteReader {
+    mutating func json<Body: Decodable>(_ field: String) throws(WireError) -> Body {
+        guard remaining <= ProtocolLimits.jsonBytes else { throw .tooLong(bytes: remaining, limit: ProtocolLimits.jsonBytes) }
+        do {
+            return try JSONDecoder().decode(Body.self, from: Data(rest()))
+        } catch {
+            throw .invalid(field: field, reason: decodingReason(error))
+        }
+    }
+
+    mutating func rebuildOrder(_ field: String) throws(WireError) -> UInt32 {
+        UInt32(try varint(field, limit: ProtocolLimits.rebuildOrders))
+    }
+
+    mutating func optionalRound(_ field: String) throws(WireError) -> RoundNumber? {
+        let value = try varint(field, limit: UInt64(UInt32.max) + 1)
+        return value == 0 ? nil : RoundNumber(value - 1)
+    }
+}
+
+extension WireContribution {
+    fileprivate init(from reader: inout ByteReader) throws(WireError) {
+        let machine = MachineID(try reader.varint32("machine"))
+        let round = try reader.varint32("round")
+        let scaleExponent = try reader.signedByte("scale exponent")
+        let first = try reader.varint32("first sample")
+        let count = reader.remaining
+        guard count > 0, count <= ProtocolLimits.samplesPerRound, UInt64(first) + UInt64(count) <= UInt64(UInt32.max) else {
+            throw .invalid(field: "bytes", reason: "\(count) samples from \(first) on")
+        }
+        let contribution = Contribution(machine: machine, firstSample: first, bytes: try reader.signed(count, "bytes"))
+        self.init(round: round, scaleExponent: scaleExponent, contribution: contribution)
+    }
+}
+
+extension Opening {
+    fileprivate func write(to writer: inout ByteWriter) {
+        writer.write(varint: round)
+        writer.write(scaleExponent)
+        writer.write(varint: UInt64(shares.count))
+        for share in shares {
+            writer.write(varint: share.machine.rawValue)
+            writer.write(varint: share.firstSample)
+            writer.write(varint: share.count)
+        }
+    }
+
+    fileprivate init(from reader: inout ByteReader) throws(WireError) {
+        let round = try reader.varint32("round")
+        let scaleExponent = try reader.signedByte("scale exponent")
+        let count = try reader.count("shares", limit: ProtocolLimits.contributionsPerRound, itemBytes: 3)
+        var shares: [Share] = []
+        shares.reserveCapacity(count)
+        for _ in 0..<count {
+            let share = Share(
+                machine: MachineID(try reader.varint32("machine")), firstSample: try reader.varint32("first sample"),
+                count: try reader.varint32("samples"))
+            if let last = shares.last, last.machine >= share.machine {
+                throw .invalid(field: "shares", reason: "not ascending by machine")
+            }
+            try share.check()
+            shares.append(share)
+        }
+        self.init(round: round, scaleExponent: scaleExponent, shares: shares)
+    }
+
+    /// What a commit of `record` opens where every machine goes on with as many samples; nil where a machine is in it twice
+    /// (it gave late bytes too) or has no numbers left.
+    static func continuing(_ record: RoundRecord, scaleExponent: Int8) -> Opening? {
+        guard record.round < .max else { return nil }
+        var shares: [Share] = []
+        for contribution in record.contributions.sorted(by: Contribution.precedes) {
+            guard contribution.samples.upperBound <= UInt64(UInt32.max), shares.last?.machine != contribution.machine else {
+                return nil
+            }
+            let share = Share(
+                machine: contribution.machine, firstSample: SampleNumber(contribution.samples.upperBound),
+                count: UInt32(contribution.bytes.count))
+            guard (try? share.check()) != nil else { return nil }
+            shares.append(share)
+        }
+        return Opening(round: record.round + 1, scaleExponent: scaleExponent, shares: shares)
+    }
+}
+
+extension Opening.Share {
+    fileprivate func check() throws(WireError) {
+        guard count > 0, count <= ProtocolLimits.samplesPerRound, UInt64(firstSample) + UInt64(count) <= UInt64(UInt32.max) else {
+            throw .invalid(field: "share", reason: "\(count) samples from \(firstSample) on")
+        }
+    }
+}
+
+extension Commit {
+    fileprivate func write(to writer: inout ByteWriter) {
+        writer.write(varint: index)
+        if let opening {
+            if opening == Commit.continuation(kind: kind, payload: payload, scaleExponent: opening.scaleExponent) {
+                writer.write(MessageCoding.OpeningForm.continued.rawValue)
+                writer.write(opening.scaleExponent)
+            } else {
+                writer.write(MessageCoding.OpeningForm.explicit.rawValue)
+                opening.write(to: &writer)
+            }
+        } else {
+            writer.write(MessageCoding.OpeningForm.none.rawValue)
+        }
+        writer.write(kind)
+        writer.write(payload)
+    }
+
+    fileprivate init(from reader: inout ByteReader) throws(WireError) {
+        let index = try reader.varint("record index", limit: ProtocolLimits.ledgerRecords)
+        guard let form = MessageCoding.OpeningForm(rawValue: try reader.byte("opening form")) else {
+            throw .invalid(field: "opening form", reason: "unknown")
+        }
+        var opening: Opening?
+        var continuedScale: Int8?
+        switch form {
+        case .none: break
+        case .explicit: opening = try Opening(from: &reader)
+        case .continued: continuedScale = try reader.signedByte("scale exponent")
+        }
+        let kind = try reader.byte("record kind")
+        guard reader.remaining <= ProtocolLimits.recordPayloadBytes else {
+            throw .tooLong(bytes: reader.remaining, limit: ProtocolLimits.recordPayloadBytes)
+        }
+        let payload = Array(reader.rest())
+        if let continuedScale {
+            opening = Commit.continuation(kind: kind, payload: payload, scaleExponent: continuedScale)
+            guard opening != nil else { throw .invalid(field: "opening form", reason: "the record can't be continued") }
+        }
+        self.init(index: index, kind: kind, payload: payload, opening: opening)
+    }
+
+    private static func continuation(kind: UInt8, payload: [UInt8], scaleExponent: Int8) -> Opening? {
+        guard kind == LedgerRecord.Kind.round.rawValue,
+            case .round(let record)? = try? LedgerRecord(kind: kind, payload: payload)
+        else { return nil }
+        return Opening.continuing(record, scaleExponent: scaleExponent)
+    }
+}

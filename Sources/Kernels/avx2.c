@@ -1,0 +1,250 @@
+#if defined(__x86_64__)
+#include <string.h>
+#include "generic.h"
+#include "x86.h"
+
+#define AVX2 __attribute__((target("avx2")))
+
+/// One tile, in four groups of four 64-bit lanes; a word is in the low half of a lane (see avx512.c).
+AVX2 static inline void tile_words(const ob_schedule *schedule, uint32_t stream, uint32_t sample, uint32_t machine,
+                                   uint32_t tile, uint32_t *words) {
+    const __m256i m0 = _mm256_set1_epi64x(0xD2511F53), m1 = _mm256_set1_epi64x(0xCD9E8D57);
+    for (uint32_t half = 0; half < 2; half++) {  // blocks 0…7, then 8…15; even ones in [0], odd ones in [1]
+        __m256i c0[2], c1[2], c2[2], c3[2];
+        c0[0] = _mm256_add_epi64(_mm256_set1_epi64x((uint32_t)(16 * tile + 8 * half)), _mm256_set_epi64x(6, 4, 2, 0));
+        c0[1] = _mm256_add_epi64(c0[0], _mm256_set1_epi64x(1));
+        c1[0] = c1[1] = _mm256_set1_epi32((int)stream);
+        c2[0] = c2[1] = _mm256_set1_epi32((int)sample);
+        c3[0] = c3[1] = _mm256_set1_epi32((int)machine);
+#pragma unroll
+        for (int round = 0; round < 10; round++) {
+            __m256i k0 = _mm256_set1_epi32((int)schedule->k0[round]), k1 = _mm256_set1_epi32((int)schedule->k1[round]);
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                __m256i p0 = _mm256_mul_epu32(c0[h], m0), p1 = _mm256_mul_epu32(c2[h], m1);
+                c0[h] = _mm256_xor_si256(_mm256_srli_epi64(p1, 32), _mm256_xor_si256(c1[h], k0));
+                c2[h] = _mm256_xor_si256(_mm256_srli_epi64(p0, 32), _mm256_xor_si256(c3[h], k1));
+                c1[h] = p1;
+                c3[h] = p0;
+            }
+        }
+        const __m256i *in[4] = {c0, c1, c2, c3};
+#pragma unroll
+        for (int t = 0; t < 4; t++)
+            _mm256_storeu_si256((__m256i *)(words + 16 * t + 8 * half),
+                                _mm256_blend_epi32(in[t][0], _mm256_slli_epi64(in[t][1], 32), 0xAA));
+    }
+}
+
+AVX2 static void words(const ob_vector *vector, uint32_t first_tile, size_t tiles, uint32_t *output) {
+    ob_schedule schedule = ob_make_schedule(vector->key);
+    for (size_t i = 0; i < tiles; i++)
+        tile_words(&schedule, vector->stream, vector->sample, vector->machine, first_tile + (uint32_t)i,
+                   output + OB_TILE_WORDS * i);
+}
+
+AVX2 static void fused_words(const uint32_t key[2], uint32_t stream, const ob_direction *directions, size_t count,
+                             uint32_t tile, uint32_t *output) {
+    ob_schedule schedule = ob_make_schedule(key);
+    for (size_t i = 0; i < count; i++)
+        tile_words(&schedule, stream, directions[i].sample, directions[i].machine, tile, output + OB_TILE_WORDS * i);
+}
+
+/// 32 bits as bytes: −1 where a bit is 1, else 0.
+AVX2 static inline __m256i bytes_of_bits(uint32_t bits) {
+    const __m256i spread = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
+    const __m256i select = _mm256_set1_epi64x((int64_t)0x8040201008040201);
+    __m256i copies = _mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), spread);
+    return _mm256_cmpeq_epi8(_mm256_and_si256(copies, select), select);
+}
+
+AVX2 static void expand(const uint32_t *input, size_t count, int8_t *signs) {
+    for (size_t i = 0; i < count; i++) {
+        __m256i set = bytes_of_bits(input[i]);  // −1 → 1, 0 → −1
+        __m256i sign = _mm256_sub_epi8(_mm256_set1_epi8(-1), _mm256_add_epi8(set, set));
+        _mm256_storeu_si256((__m256i *)(signs + 32 * i), sign);
+    }
+}
+
+/// T[255 − i] = −T[i]; the upper half of the table by eight shuffles.
+AVX2 static inline __m256i look_up_32(__m256i bytes) {
+    __m256i lower = _mm256_cmpgt_epi8(bytes, _mm256_set1_epi8(-1));  // 0…127: they are mirrored
+    __m256i index = _mm256_xor_si256(bytes, lower);
+    __m256i result = _mm256_setzero_si256();
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+        __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(ob_gaussian_table + 128 + 16 * j)));
+        // Bit 7 stays clear only where the entry is in this table; a shuffle gives 0 elsewhere.
+        __m256i local = _mm256_adds_epu8(_mm256_sub_epi8(index, _mm256_set1_epi8((char)(128 + 16 * j))), _mm256_set1_epi8(0x70));
+        result = _mm256_or_si256(result, _mm256_shuffle_epi8(table, local));
+    }
+    return _mm256_sub_epi8(_mm256_xor_si256(result, lower), lower);
+}
+
+AVX2 static void look_up(const uint8_t *bytes, size_t count, int8_t *output) {
+    for (size_t i = 0; i < count; i += 32)
+        _mm256_storeu_si256((__m256i *)(output + i), look_up_32(_mm256_loadu_si256((const __m256i *)(bytes + i))));
+}
+
+AVX2 static void shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    generic_shape(signs, basis, components, width, output);
+}
+
+/// Σ q·z by signs in 8-bit lanes: pairs of directions, as (z, z')·(q, q') in vpmaddubsw with |z| = 1 and q signed by z.
+AVX2 static void sum_signs(const uint32_t *input, const int32_t *q, size_t count, int32_t *sums) {
+    const __m256i ones = _mm256_set1_epi8(1);
+    for (int i = 0; i < OB_TILE_WORDS; i += 4) {  // 128 elements: eight registers of 16-bit sums
+        __m256i sum[8];
+#pragma unroll
+        for (int j = 0; j < 8; j++) sum[j] = _mm256_setzero_si256();
+        for (size_t d = 0; d < count; d += 2) {
+            size_t other = d + 1 < count ? d + 1 : d;
+            const __m256i first = _mm256_set1_epi8((char)q[d]), second = _mm256_set1_epi8(other == d ? 0 : (char)q[other]);
+#pragma unroll
+            for (int w = 0; w < 4; w++) {
+                // sign(q, −1 or 0 | 1): q where the bit is 0 would be −q, so take −q where it is set and turn the total.
+                __m256i a = _mm256_sign_epi8(first, _mm256_or_si256(bytes_of_bits(input[OB_TILE_WORDS * d + i + w]), ones));
+                __m256i b = _mm256_sign_epi8(second, _mm256_or_si256(bytes_of_bits(input[OB_TILE_WORDS * other + i + w]), ones));
+                __m256i low = _mm256_maddubs_epi16(ones, _mm256_unpacklo_epi8(a, b));
+                __m256i high = _mm256_maddubs_epi16(ones, _mm256_unpackhi_epi8(a, b));
+                sum[2 * w] = _mm256_sub_epi16(sum[2 * w], low);
+                sum[2 * w + 1] = _mm256_sub_epi16(sum[2 * w + 1], high);
+            }
+        }
+#pragma unroll
+        for (int w = 0; w < 4; w++) {  // lane l of low: elements 16·l … + 7; of high: 16·l + 8 … + 15
+            const __m128i parts[4] = {
+                _mm256_castsi256_si128(sum[2 * w]), _mm256_castsi256_si128(sum[2 * w + 1]),
+                _mm256_extracti128_si256(sum[2 * w], 1), _mm256_extracti128_si256(sum[2 * w + 1], 1),
+            };
+            for (int p = 0; p < 4; p++) {
+                __m256i *output = (__m256i *)(sums + 32 * (i + w) + 8 * p);
+                _mm256_storeu_si256(output, _mm256_add_epi32(_mm256_loadu_si256(output), _mm256_cvtepi16_epi32(parts[p])));
+            }
+        }
+    }
+}
+
+AVX2 static void sum_gaussians(const uint32_t *input, const int32_t *q, size_t count, int32_t *sums) {
+    for (int t = 0; t < 8; t++) {  // 32 elements
+        __m256i sum[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) sum[j] = _mm256_setzero_si256();
+        for (size_t i = 0; i < count; i += 2) {
+            int pair = i + 1 < count;
+            const __m256i factors = _mm256_set1_epi32((int32_t)((uint32_t)(q[i] & 0xFFFF) | (uint32_t)(pair ? q[i + 1] : 0) << 16));
+            __m256i first = look_up_32(_mm256_loadu_si256((const __m256i *)(input + OB_TILE_WORDS * i + 8 * t)));
+            __m256i second = look_up_32(_mm256_loadu_si256((const __m256i *)(input + OB_TILE_WORDS * (i + pair) + 8 * t)));
+            __m256i low = _mm256_unpacklo_epi8(first, second), high = _mm256_unpackhi_epi8(first, second);
+            __m256i parts[4] = {
+                _mm256_unpacklo_epi8(_mm256_setzero_si256(), low), _mm256_unpackhi_epi8(_mm256_setzero_si256(), low),
+                _mm256_unpacklo_epi8(_mm256_setzero_si256(), high), _mm256_unpackhi_epi8(_mm256_setzero_si256(), high),
+            };
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                sum[j] = _mm256_add_epi32(sum[j], _mm256_madd_epi16(_mm256_srai_epi16(parts[j], 8), factors));
+        }
+        for (int j = 0; j < 4; j++) {  // lane l of part j: elements 16·l + 4·j … + 3
+            __m128i *low = (__m128i *)(sums + 32 * t + 4 * j), *high = (__m128i *)(sums + 32 * t + 16 + 4 * j);
+            _mm_storeu_si128(low, _mm_add_epi32(_mm_loadu_si128(low), _mm256_castsi256_si128(sum[j])));
+            _mm_storeu_si128(high, _mm_add_epi32(_mm_loadu_si128(high), _mm256_extracti128_si256(sum[j], 1)));
+        }
+    }
+}
+
+AVX2 static void step_shift(int32_t *k, size_t k_stride, const int32_t *sums, size_t sums_stride, size_t rows,
+                       size_t count, uint32_t multiplier, int32_t t, int32_t sign) {
+    // There is no 64-bit arithmetic shift: with 2^62 on top the sum is positive, and the low 32 bits of what a logical
+    // shift adds are taken off again.
+    const __m256i m = _mm256_set1_epi64x(multiplier), flip = _mm256_set1_epi32(sign);
+    const __m256i half = _mm256_set1_epi64x(((int64_t)1 << (t - 1)) + ((int64_t)1 << 62));
+    const __m256i excess = _mm256_set1_epi32((int32_t)(((int64_t)1 << 62) >> t));
+    const __m128i shift = _mm_cvtsi32_si128(t);
+    for (size_t r = 0; r < rows; r++, k += k_stride, sums += sums_stride) {
+        size_t i = 0;
+        for (; i + 8 <= count; i += 8) {
+            __m256i sum = _mm256_loadu_si256((const __m256i *)(sums + i)), old = _mm256_loadu_si256((const __m256i *)(k + i));
+            __m256i even = _mm256_srl_epi64(_mm256_add_epi64(_mm256_mul_epi32(sum, m), half), shift);
+            __m256i odd = _mm256_srl_epi64(_mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(sum, 32), m), half), shift);
+            __m256i delta = _mm256_sub_epi32(_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA), excess);
+            delta = _mm256_sub_epi32(_mm256_xor_si256(delta, flip), flip);
+            _mm256_storeu_si256((__m256i *)(k + i), _mm256_sub_epi32(old, delta));
+        }
+        generic_step_shift(k + i, sums + i, count - i, multiplier, t, sign);
+    }
+}
+
+AVX2 void ob_avx2_pack(const int8_t *vectors, size_t stride, size_t width, const int8_t *q, size_t quad, size_t quads,
+                       void *packed) {
+    char *output = (char *)packed + 128 * quad;
+    for (size_t start = 0; start < width; start += OB_PANEL) {
+        char *panel = output + start / OB_PANEL * quads * 128;
+        for (size_t pair = 0; pair < 2; pair++) {
+            __m256i v[2];
+            for (size_t i = 0; i < 2; i++) {
+                const int8_t *vector = vectors + (2 * pair + i) * stride + start;
+                v[i] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)vector));
+                if (q) v[i] = _mm256_mullo_epi16(v[i], _mm256_set1_epi16(q[2 * pair + i]));
+            }
+            __m256i low = _mm256_unpacklo_epi16(v[0], v[1]), high = _mm256_unpackhi_epi16(v[0], v[1]);
+            _mm256_storeu_si256((__m256i *)(panel + 64 * pair), _mm256_permute2x128_si256(low, high, 0x20));
+            _mm256_storeu_si256((__m256i *)(panel + 64 * pair + 32), _mm256_permute2x128_si256(low, high, 0x31));
+        }
+    }
+}
+
+AVX2 static void rank1_sums(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
+                            const int32_t *starts, int32_t *sums, int adds) {
+    (void)starts;
+    for (size_t r = 0; r < rows; r += 4)
+        for (size_t p = 0; p < panels; p++) {
+            __m256i sum[4][2];
+            int32_t *output = sums + r * OB_GROUP_COLUMNS + p * OB_PANEL;
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+#pragma unroll
+                for (int j = 0; j < 2; j++)
+                    sum[i][j] = adds ? _mm256_loadu_si256((const __m256i *)(output + i * OB_GROUP_COLUMNS + 8 * j))
+                                     : _mm256_setzero_si256();
+            const char *left = a + 4 * r, *right = b + p * b_stride;
+            for (size_t g = 0; g < 2 * count; g++, left += 64, right += 64) {
+                __m256i low = _mm256_loadu_si256((const __m256i *)right);
+                __m256i high = _mm256_loadu_si256((const __m256i *)(right + 32));
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    int32_t pair;
+                    memcpy(&pair, left + 4 * i, 4);
+                    sum[i][0] = _mm256_add_epi32(sum[i][0], _mm256_madd_epi16(low, _mm256_set1_epi32(pair)));
+                    sum[i][1] = _mm256_add_epi32(sum[i][1], _mm256_madd_epi16(high, _mm256_set1_epi32(pair)));
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+#pragma unroll
+                for (int j = 0; j < 2; j++)
+                    _mm256_storeu_si256((__m256i *)(output + i * OB_GROUP_COLUMNS + 8 * j), sum[i][j]);
+        }
+}
+
+AVX2 static void to_floats(const int32_t *k, size_t count, float scale, float *values) {
+    generic_to_floats(k, count, scale, values);
+}
+
+const ob_kernels ob_avx2 = {
+    .name = "avx2",
+    .quad_bytes = 128,
+    .words = words,
+    .fused_words = fused_words,
+    .expand = expand,
+    .look_up = look_up,
+    .shape = shape,
+    .sum_signs = sum_signs,
+    .sum_gaussians = sum_gaussians,
+    .step_shift = step_shift,
+    .pack = ob_avx2_pack,
+    .rank1_sums = rank1_sums,
+    .to_floats = to_floats,
+};
+#else
+typedef int ob_no_avx2_here;
+#endif

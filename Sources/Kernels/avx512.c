@@ -1,0 +1,406 @@
+// AVX-512 (F, BW, DQ, VL), and with VNNI and VBMI on top.
+#if defined(__x86_64__)
+#include <string.h>
+#include "generic.h"
+#include "x86.h"
+
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#define VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")))
+
+// Random bits
+
+/// One tile. The 16 blocks are held as two vectors of eight 64-bit lanes, blocks 0, 2, … and 1, 3, …, with a word in the low
+/// half of a lane: vpmuludq looks at nothing else, so the high halves may hold anything.
+AVX512 static inline void tile_words(const ob_schedule *schedule, uint32_t stream, uint32_t sample, uint32_t machine,
+                                     uint32_t tile, uint32_t *words) {
+    const __m512i m0 = _mm512_set1_epi64(0xD2511F53), m1 = _mm512_set1_epi64(0xCD9E8D57);
+    const __m512i even = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0);
+    __m512i c0[2], c1[2], c2[2], c3[2];
+    c0[0] = _mm512_add_epi64(_mm512_set1_epi64((uint32_t)(16 * tile)), even);
+    c0[1] = _mm512_add_epi64(c0[0], _mm512_set1_epi64(1));
+    c1[0] = c1[1] = _mm512_set1_epi32((int)stream);
+    c2[0] = c2[1] = _mm512_set1_epi32((int)sample);
+    c3[0] = c3[1] = _mm512_set1_epi32((int)machine);
+#pragma unroll
+    for (int round = 0; round < 10; round++) {
+        __m512i k0 = _mm512_set1_epi32((int)schedule->k0[round]), k1 = _mm512_set1_epi32((int)schedule->k1[round]);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            __m512i p0 = _mm512_mul_epu32(c0[h], m0), p1 = _mm512_mul_epu32(c2[h], m1);
+            c0[h] = _mm512_ternarylogic_epi32(_mm512_srli_epi64(p1, 32), c1[h], k0, 0x96);
+            c2[h] = _mm512_ternarylogic_epi32(_mm512_srli_epi64(p0, 32), c3[h], k1, 0x96);
+            c1[h] = p1;
+            c3[h] = p0;
+        }
+    }
+    const __m512i *in[4] = {c0, c1, c2, c3};
+#pragma unroll
+    for (int t = 0; t < 4; t++)
+        _mm512_storeu_si512(words + 16 * t, _mm512_mask_shuffle_epi32(in[t][0], 0xAAAA, in[t][1], 0xA0));
+}
+
+AVX512 static void words(const ob_vector *vector, uint32_t first_tile, size_t tiles, uint32_t *output) {
+    ob_schedule schedule = ob_make_schedule(vector->key);
+    for (size_t i = 0; i < tiles; i++)
+        tile_words(&schedule, vector->stream, vector->sample, vector->machine, first_tile + (uint32_t)i,
+                   output + OB_TILE_WORDS * i);
+}
+
+AVX512 static void fused_words(const uint32_t key[2], uint32_t stream, const ob_direction *directions, size_t count,
+                               uint32_t tile, uint32_t *output) {
+    ob_schedule schedule = ob_make_schedule(key);
+    for (size_t i = 0; i < count; i++)
+        tile_words(&schedule, stream, directions[i].sample, directions[i].machine, tile, output + OB_TILE_WORDS * i);
+}
+
+AVX512 static void expand(const uint32_t *input, size_t count, int8_t *signs) {
+    const __m512i plus = _mm512_set1_epi8(1), minus = _mm512_set1_epi8(-1);
+    size_t i = 0;
+    for (; i + 2 <= count; i += 2) {
+        uint64_t mask;
+        memcpy(&mask, input + i, 8);
+        _mm512_storeu_si512(signs + 32 * i, _mm512_mask_blend_epi8(mask, minus, plus));
+    }
+    if (i < count)
+        _mm256_storeu_si256((__m256i *)(signs + 32 * i),
+                            _mm256_mask_blend_epi8(input[i], _mm256_set1_epi8(-1), _mm256_set1_epi8(1)));
+}
+
+// The table of the normal distribution: T[255 − i] = −T[i], so 128 entries do.
+
+/// By eight shuffles of 16 entries.
+AVX512 static inline __m512i look_up_64(__m512i bytes) {
+    __mmask64 upper = _mm512_movepi8_mask(bytes);
+    __m512i index = _mm512_xor_si512(bytes, _mm512_maskz_set1_epi8(~upper, -1));  // 128…255
+    __m512i result = _mm512_setzero_si512();
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+        __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(ob_gaussian_table + 128 + 16 * j)));
+        // Bit 7 stays clear only where the entry is in this table; a shuffle gives 0 elsewhere.
+        __m512i local = _mm512_adds_epu8(_mm512_sub_epi8(index, _mm512_set1_epi8((char)(128 + 16 * j))), _mm512_set1_epi8(0x70));
+        result = _mm512_or_si512(result, _mm512_shuffle_epi8(table, local));
+    }
+    return _mm512_mask_sub_epi8(result, ~upper, _mm512_setzero_si512(), result);
+}
+
+AVX512 static void look_up(const uint8_t *bytes, size_t count, int8_t *output) {
+    for (size_t i = 0; i < count; i += 64)
+        _mm512_storeu_si512(output + i, look_up_64(_mm512_loadu_si512(bytes + i)));
+}
+
+/// By two byte permutations; the table as it comes, 256 entries in four registers.
+VNNI static inline __m512i permute_64(const __m512i table[4], __m512i bytes) {
+    __m512i low = _mm512_permutex2var_epi8(table[0], bytes, table[1]);
+    __m512i high = _mm512_permutex2var_epi8(table[2], bytes, table[3]);
+    return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(bytes), high);
+}
+
+VNNI static void look_up_vbmi(const uint8_t *bytes, size_t count, int8_t *output) {
+    __m512i table[4];
+    for (int j = 0; j < 4; j++) table[j] = _mm512_loadu_si512(ob_gaussian_table + 64 * j);
+    for (size_t i = 0; i < count; i += 64)
+        _mm512_storeu_si512(output + i, permute_64(table, _mm512_loadu_si512(bytes + i)));
+}
+
+// Shape
+
+AVX512 static void shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    generic_shape(signs, basis, components, width, output);
+}
+
+// Dense sums
+
+/// Σ q·z = 2·Σ_{bit = 1} q − Σ q: the words themselves are the masks of additions in 16-bit lanes.
+AVX512 static void sum_signs(const uint32_t *input, const int32_t *q, size_t count, int32_t *sums) {
+    int32_t total = 0;
+    for (size_t i = 0; i < count; i++) total += q[i];
+    const __m512i all = _mm512_set1_epi32(total);
+    for (int t = 0; t < 4; t++) {
+        __m512i sum[16];  // |Σ| ≤ 64·127
+#pragma unroll
+        for (int c = 0; c < 16; c++) sum[c] = _mm512_setzero_si512();
+        for (size_t i = 0; i < count; i++) {
+            const uint32_t *masks = input + OB_TILE_WORDS * i + 16 * t;
+            const __m512i byte = _mm512_set1_epi16((short)q[i]);
+#pragma unroll
+            for (int c = 0; c < 16; c++) sum[c] = _mm512_mask_add_epi16(sum[c], masks[c], sum[c], byte);
+        }
+#pragma unroll
+        for (int c = 0; c < 16; c++) {
+            int32_t *output = sums + 512 * t + 32 * c;
+            __m512i low = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(sum[c]));
+            __m512i high = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(sum[c], 1));
+            low = _mm512_sub_epi32(_mm512_slli_epi32(low, 1), all);
+            high = _mm512_sub_epi32(_mm512_slli_epi32(high, 1), all);
+            _mm512_storeu_si512(output, _mm512_add_epi32(_mm512_loadu_si512(output), low));
+            _mm512_storeu_si512(output + 16, _mm512_add_epi32(_mm512_loadu_si512(output + 16), high));
+        }
+    }
+}
+
+AVX512 static inline __m512i pair_of(int32_t low, int32_t high) {
+    return _mm512_set1_epi32((int32_t)((uint32_t)(low & 0xFFFF) | (uint32_t)high << 16));
+}
+
+AVX512 static inline void add_lanes(int32_t *output, __m512i sum) {
+    _mm512_storeu_si512(output, _mm512_add_epi32(_mm512_loadu_si512(output), sum));
+}
+
+/// The 128-bit lanes of four vectors, transposed: lane l of input j becomes lane j of output l.
+AVX512 static inline void transpose_lanes(__m512i v[4]) {
+    __m512i a = _mm512_shuffle_i32x4(v[0], v[1], 0x44), b = _mm512_shuffle_i32x4(v[2], v[3], 0x44);
+    __m512i c = _mm512_shuffle_i32x4(v[0], v[1], 0xEE), d = _mm512_shuffle_i32x4(v[2], v[3], 0xEE);
+    v[0] = _mm512_shuffle_i32x4(a, b, 0x88);
+    v[1] = _mm512_shuffle_i32x4(a, b, 0xDD);
+    v[2] = _mm512_shuffle_i32x4(c, d, 0x88);
+    v[3] = _mm512_shuffle_i32x4(c, d, 0xDD);
+}
+
+/// Bytes of four vectors, interleaved: lane l of output j holds elements 16·l + 4·j … + 3, four bytes each.
+AVX512 static inline void interleave(const __m512i in[4], __m512i out[4]) {
+    __m512i low01 = _mm512_unpacklo_epi8(in[0], in[1]), high01 = _mm512_unpackhi_epi8(in[0], in[1]);
+    __m512i low23 = _mm512_unpacklo_epi8(in[2], in[3]), high23 = _mm512_unpackhi_epi8(in[2], in[3]);
+    out[0] = _mm512_unpacklo_epi16(low01, low23);
+    out[1] = _mm512_unpackhi_epi16(low01, low23);
+    out[2] = _mm512_unpacklo_epi16(high01, high23);
+    out[3] = _mm512_unpackhi_epi16(high01, high23);
+}
+
+AVX512 static void sum_gaussians(const uint32_t *input, const int32_t *q, size_t count, int32_t *sums) {
+    for (int t = 0; t < 4; t++) {
+        __m512i sum[4];  // of the even and odd groups of eight elements of each half
+        for (int j = 0; j < 4; j++) sum[j] = _mm512_setzero_si512();
+        for (size_t i = 0; i < count; i += 2) {
+            int pair = i + 1 < count;
+            const __m512i factors = pair_of(q[i], pair ? q[i + 1] : 0);
+            __m512i first = look_up_64(_mm512_loadu_si512(input + OB_TILE_WORDS * i + 16 * t));
+            __m512i second = look_up_64(_mm512_loadu_si512(input + OB_TILE_WORDS * (i + pair) + 16 * t));
+            // The bytes of both directions go to the high halves of 16-bit lanes: T·256, shifted back with their sign.
+            __m512i low = _mm512_unpacklo_epi8(first, second), high = _mm512_unpackhi_epi8(first, second);
+            __m512i parts[4] = {
+                _mm512_unpacklo_epi8(_mm512_setzero_si512(), low), _mm512_unpackhi_epi8(_mm512_setzero_si512(), low),
+                _mm512_unpacklo_epi8(_mm512_setzero_si512(), high), _mm512_unpackhi_epi8(_mm512_setzero_si512(), high),
+            };
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                sum[j] = _mm512_add_epi32(sum[j], _mm512_madd_epi16(_mm512_srai_epi16(parts[j], 8), factors));
+        }
+        transpose_lanes(sum);
+        for (int j = 0; j < 4; j++) add_lanes(sums + 64 * t + 16 * j, sum[j]);
+    }
+}
+
+/// A quad of directions at a time: (T + 128)·q by vpdpbusd, less 128·Σq.
+VNNI static void sum_gaussians_vnni(const uint32_t *input, const int32_t *q, size_t count, int32_t *sums) {
+    __m512i table[4];
+    for (int j = 0; j < 4; j++)
+        table[j] = _mm512_xor_si512(_mm512_loadu_si512(ob_gaussian_table + 64 * j), _mm512_set1_epi8(-128));
+    int32_t total = 0;
+    for (size_t i = 0; i < count; i++) total += q[i];
+    for (int t = 0; t < 4; t++) {
+        __m512i sum[4];
+        for (int j = 0; j < 4; j++) sum[j] = _mm512_set1_epi32(-128 * total);
+        for (size_t i = 0; i < count; i += 4) {
+            __m512i z[4], quads[4];
+            uint32_t factors = 0;
+#pragma unroll
+            for (size_t j = 0; j < 4; j++) {
+                size_t direction = i + j < count ? i + j : i;
+                factors |= i + j < count ? (uint32_t)(q[i + j] & 255) << 8 * j : 0;
+                z[j] = permute_64(table, _mm512_loadu_si512(input + OB_TILE_WORDS * direction + 16 * t));
+            }
+            interleave(z, quads);
+#pragma unroll
+            for (int j = 0; j < 4; j++) sum[j] = _mm512_dpbusd_epi32(sum[j], quads[j], _mm512_set1_epi32((int)factors));
+        }
+        transpose_lanes(sum);
+        for (int j = 0; j < 4; j++) add_lanes(sums + 64 * t + 16 * j, sum[j]);
+    }
+}
+
+// Steps
+
+AVX512 static void step_shift(int32_t *k, size_t k_stride, const int32_t *sums, size_t sums_stride, size_t rows,
+                       size_t count, uint32_t multiplier, int32_t t, int32_t sign) {
+    const __m512i m = _mm512_set1_epi64(multiplier), half = _mm512_set1_epi64((int64_t)1 << (t - 1));
+    const __m512i flip = _mm512_set1_epi32(sign);
+    const __m128i shift = _mm_cvtsi32_si128(t);
+    for (size_t r = 0; r < rows; r++, k += k_stride, sums += sums_stride)
+        for (size_t i = 0; i < count; i += 16) {
+            __mmask16 here = count - i < 16 ? (__mmask16)((1u << (count - i)) - 1) : 0xFFFF;
+            __m512i sum = _mm512_maskz_loadu_epi32(here, sums + i), old = _mm512_maskz_loadu_epi32(here, k + i);
+            __m512i even = _mm512_add_epi64(_mm512_mul_epi32(sum, m), half);
+            __m512i odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(sum, 32), m), half);
+            even = _mm512_sra_epi64(even, shift);
+            odd = _mm512_sra_epi64(odd, shift);
+            __m512i delta = _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, 0xA0);
+            delta = _mm512_sub_epi32(_mm512_xor_si512(delta, flip), flip);
+            _mm512_mask_storeu_epi32(k + i, here, _mm512_sub_epi32(old, delta));
+        }
+}
+
+// Rank-1
+
+VNNI static void pack_bytes(const int8_t *vectors, size_t stride, size_t width, const int8_t *q, size_t quad, size_t quads,
+                            void *packed) {
+    char *output = (char *)packed + 64 * quad;
+    for (size_t start = 0; start < width; start += 64) {
+        __m512i in[4], out[4];
+        for (size_t i = 0; i < 4; i++) {
+            in[i] = _mm512_loadu_si512(vectors + i * stride + start);
+            // a's are ±1 times q; b's get 128 more, since vpdpbusd takes one factor without a sign.
+            in[i] = q ? _mm512_mask_sub_epi8(_mm512_maskz_set1_epi8(_mm512_test_epi8_mask(in[i], in[i]), q[i]),
+                                             _mm512_movepi8_mask(in[i]), _mm512_setzero_si512(), _mm512_set1_epi8(q[i]))
+                      : _mm512_xor_si512(in[i], _mm512_set1_epi8(-128));
+        }
+        interleave(in, out);
+        transpose_lanes(out);
+        for (size_t p = 0; p < 4 && start + 16 * p < width; p++)
+            _mm512_storeu_si512(output + (start / 16 + p) * quads * 64, out[p]);
+    }
+}
+
+/// 4 rows × `panels` panels. Σ (b + 128)·a − 128·Σ a; the accumulators wrap modulo 2^32 and end in range.
+#define ROWS 4
+VNNI static inline __attribute__((always_inline)) void block_vnni(const char *a, const char *b, size_t b_stride,
+                                                                  size_t panels, size_t count, const int32_t *start,
+                                                                  int32_t *sums, int adds) {
+    __m512i sum[ROWS][4];
+#pragma unroll
+    for (size_t r = 0; r < ROWS; r++)
+#pragma unroll
+        for (size_t p = 0; p < panels; p++) {
+            sum[r][p] = _mm512_set1_epi32(start[r]);
+            if (adds) sum[r][p] = _mm512_add_epi32(sum[r][p], _mm512_loadu_si512(sums + OB_GROUP_COLUMNS * r + 16 * p));
+        }
+    for (size_t g = 0; g < count; g++) {
+        __m512i right[4];
+#pragma unroll
+        for (size_t p = 0; p < panels; p++) right[p] = _mm512_loadu_si512(b + p * b_stride + 64 * g);
+#pragma unroll
+        for (size_t r = 0; r < ROWS; r++) {
+            int32_t left;
+            memcpy(&left, a + 64 * g + 4 * r, 4);
+#pragma unroll
+            for (size_t p = 0; p < panels; p++)
+                sum[r][p] = _mm512_dpbusd_epi32(sum[r][p], right[p], _mm512_set1_epi32(left));
+        }
+    }
+#pragma unroll
+    for (size_t r = 0; r < ROWS; r++)
+#pragma unroll
+        for (size_t p = 0; p < panels; p++) _mm512_storeu_si512(sums + OB_GROUP_COLUMNS * r + 16 * p, sum[r][p]);
+}
+
+/// −128·Σ a of each row.
+VNNI static void rank1_starts_vnni(const char *a, size_t count, int32_t *starts) {
+    __m512i total = _mm512_setzero_si512(), other = _mm512_setzero_si512();
+    const __m512i ones = _mm512_set1_epi8(1);
+    size_t g = 0;
+    for (; g + 2 <= count; g += 2) {
+        total = _mm512_dpbusd_epi32(total, ones, _mm512_loadu_si512(a + 64 * g));
+        other = _mm512_dpbusd_epi32(other, ones, _mm512_loadu_si512(a + 64 * g + 64));
+    }
+    if (g < count) total = _mm512_dpbusd_epi32(total, ones, _mm512_loadu_si512(a + 64 * g));
+    total = _mm512_add_epi32(total, other);
+    _mm512_storeu_si512(starts, _mm512_slli_epi32(_mm512_sub_epi32(_mm512_setzero_si512(), total), 7));
+}
+
+VNNI static void rank1_sums_vnni(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
+                                 const int32_t *starts, int32_t *sums, int adds) {
+    for (size_t r = 0; r < rows; r += ROWS) {
+        int32_t *output = sums + r * OB_GROUP_COLUMNS;
+        switch (panels) {
+        case 4: block_vnni(a + 4 * r, b, b_stride, 4, count, starts + r, output, adds); break;
+        case 3: block_vnni(a + 4 * r, b, b_stride, 3, count, starts + r, output, adds); break;
+        case 2: block_vnni(a + 4 * r, b, b_stride, 2, count, starts + r, output, adds); break;
+        default: block_vnni(a + 4 * r, b, b_stride, 1, count, starts + r, output, adds); break;
+        }
+    }
+}
+
+/// The same by vpmaddwd, a pair of directions at a time.
+AVX512 static inline __attribute__((always_inline)) void block_pairs(const char *a, const char *b, size_t b_stride,
+                                                                     size_t panels, size_t count, int32_t *sums, int adds) {
+    __m512i sum[ROWS][4];
+#pragma unroll
+    for (size_t r = 0; r < ROWS; r++)
+#pragma unroll
+        for (size_t p = 0; p < panels; p++)
+            sum[r][p] = adds ? _mm512_loadu_si512(sums + OB_GROUP_COLUMNS * r + 16 * p) : _mm512_setzero_si512();
+    for (size_t g = 0; g < 2 * count; g++) {
+        __m512i right[4];
+#pragma unroll
+        for (size_t p = 0; p < panels; p++) right[p] = _mm512_loadu_si512(b + p * b_stride + 64 * g);
+#pragma unroll
+        for (size_t r = 0; r < ROWS; r++) {
+            int32_t left;
+            memcpy(&left, a + 64 * g + 4 * r, 4);
+#pragma unroll
+            for (size_t p = 0; p < panels; p++)
+                sum[r][p] = _mm512_add_epi32(sum[r][p], _mm512_madd_epi16(right[p], _mm512_set1_epi32(left)));
+        }
+    }
+#pragma unroll
+    for (size_t r = 0; r < ROWS; r++)
+#pragma unroll
+        for (size_t p = 0; p < panels; p++) _mm512_storeu_si512(sums + OB_GROUP_COLUMNS * r + 16 * p, sum[r][p]);
+}
+
+AVX512 static void rank1_sums(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
+                              const int32_t *starts, int32_t *sums, int adds) {
+    (void)starts;
+    for (size_t r = 0; r < rows; r += ROWS) {
+        int32_t *output = sums + r * OB_GROUP_COLUMNS;
+        switch (panels) {
+        case 4: block_pairs(a + 4 * r, b, b_stride, 4, count, output, adds); break;
+        case 3: block_pairs(a + 4 * r, b, b_stride, 3, count, output, adds); break;
+        case 2: block_pairs(a + 4 * r, b, b_stride, 2, count, output, adds); break;
+        default: block_pairs(a + 4 * r, b, b_stride, 1, count, output, adds); break;
+        }
+    }
+}
+
+AVX512 static void to_floats(const int32_t *k, size_t count, float scale, float *values) {
+    for (size_t i = 0; i < count; i += 16) {
+        __mmask16 here = count - i < 16 ? (__mmask16)((1u << (count - i)) - 1) : 0xFFFF;
+        __m512 value = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(here, k + i));
+        _mm512_mask_storeu_ps(values + i, here, _mm512_mul_ps(value, _mm512_set1_ps(scale)));
+    }
+}
+
+const ob_kernels ob_avx512 = {
+    .name = "avx512",
+    .quad_bytes = 128,
+    .words = words,
+    .fused_words = fused_words,
+    .expand = expand,
+    .look_up = look_up,
+    .shape = shape,
+    .sum_signs = sum_signs,
+    .sum_gaussians = sum_gaussians,
+    .step_shift = step_shift,
+    .pack = ob_avx2_pack,
+    .rank1_sums = rank1_sums,
+    .to_floats = to_floats,
+};
+
+const ob_kernels ob_avx512vnni = {
+    .name = "avx512vnni",
+    .quad_bytes = 64,
+    .words = words,
+    .fused_words = fused_words,
+    .expand = expand,
+    .look_up = look_up_vbmi,
+    .shape = shape,
+    .sum_signs = sum_signs,
+    .sum_gaussians = sum_gaussians_vnni,
+    .step_shift = step_shift,
+    .pack = pack_bytes,
+    .rank1_starts = rank1_starts_vnni,
+    .rank1_sums = rank1_sums_vnni,
+    .to_floats = to_floats,
+};
+#else
+typedef int ob_no_avx512_here;
+#endif

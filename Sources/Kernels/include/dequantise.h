@@ -1,0 +1,30 @@
+// Stored weights to F32. The block formats are ggml's; F16 and BF16 are safetensors' as well.
+//
+// The formats' products of quantum and scale are exact in F32 (at most 4 + 11 significant bits for Q4_1, 21 for Q4_K), so a
+// fused multiply-add and a multiplication followed by an addition give the same bits, and so do all instruction sets here.
+#ifndef ONEBYTE_DEQUANTISE_H
+#define ONEBYTE_DEQUANTISE_H
+#include <stddef.h>
+#include <stdint.h>
+
+// The values are ggml's type numbers.
+enum ob_element_type {
+    OB_F32 = 0, OB_F16 = 1, OB_Q4_0 = 2, OB_Q4_1 = 3, OB_Q5_0 = 6, OB_Q5_1 = 7, OB_Q8_0 = 8,
+    OB_Q4_K = 12, OB_Q5_K = 13, OB_Q6_K = 14, OB_BF16 = 30
+};
+
+// Elements in a block of the format (1 for the plain ones); 0 for a type that is not in the list above.
+size_t ob_block_elements(int type);
+// Bytes of a block; 0 for a type that is not in the list above.
+size_t ob_block_bytes(int type);
+
+// `count` elements, a multiple of the block's, from `source` (any alignment) to `out`. Little-endian hosts only.
+// A type that is not in the list writes nothing.
+void ob_dequantise(int type, const void *source, float *out, size_t count);
+// The same on the plain C path that every processor has: for tests that compare the paths.
+void ob_dequantise_portable(int type, const void *source, float *out, size_t count);
+
+// F32 to BF16 and F16, to nearest, ties to even; overflow goes to infinity, NaN stays NaN.
+void ob_floats_to_bf16(const float *source, uint16_t *out, size_t count);
+void ob_floats_to_f16(const float *source, uint16_t *out, size_t count);
+#endif

@@ -1,0 +1,55 @@
+// Float kernels of the forward pass: what stands between the matrix products. Nothing here decides the parameters, so
+// these may differ in the last bits from one instruction set to another; relative error about 1e-6.
+// Matrices are row-major; `stride` counts floats from one row to the next.
+#ifndef ONEBYTE_FLOATS_H
+#define ONEBYTE_FLOATS_H
+#include <stddef.h>
+#include <stdint.h>
+
+/// y = x · weight / sqrt(mean(x²) + epsilon) for each of `rows` rows of n. x and y may be the same.
+void onebyte_rms_norm(const float *x, const float *weight, float *y, size_t rows, size_t n, float epsilon);
+
+/// Rotates `rows` rows of `heads` heads in place, Hugging Face's half-split order: (x₁, x₂) → (x₁c − x₂s, x₂c + x₁s).
+/// Row r stands at positions[r]; cosine and sine hold head_size/2 values for each position.
+void onebyte_rope(float *x, size_t stride, const int32_t *positions, size_t rows, size_t heads, size_t head_size,
+                  const float *cosine, const float *sine);
+
+/// One query's attention over `count` keys and values, all heads: out = softmax(q·k·scale)·v for each head; heads/kv_heads
+/// query heads share a key head. scores: scratch for `count` floats.
+void onebyte_attend(const float *q, const float *k, size_t k_stride, const float *v, size_t v_stride, size_t count,
+                    size_t heads, size_t kv_heads, size_t head_size, float scale, float *scores, float *out);
+
+/// In each of `rows` rows of n: the first visible(r) = first_visible + r scores become their softmax,
+/// the rest 0: the causal mask of a block of scores.
+void onebyte_causal_softmax(float *scores, size_t stride, size_t rows, size_t first_visible, size_t n);
+
+/// out = silu(gate)·up for `rows` rows of n.
+void onebyte_swiglu(const float *gate, const float *up, size_t stride, float *out, size_t out_stride, size_t rows, size_t n);
+
+/// The same for one row whose gate and up carry rank-one terms: gate + gate_scale·a_gate, up + up_scale·a_up.
+/// Either of the vectors may be null.
+void onebyte_swiglu_rank1(const float *gate, const int8_t *a_gate, float gate_scale, const float *up, const int8_t *a_up,
+                          float up_scale, float *out, size_t n);
+
+/// Σ xᵢ·bᵢ.
+float onebyte_dot_i8(const float *x, const int8_t *b, size_t n);
+float onebyte_dot(const float *x, const float *y, size_t n);
+
+/// y += scale·a.
+void onebyte_add_scaled_i8(float *y, const int8_t *a, float scale, size_t n);
+void onebyte_add_scaled(float *y, const float *x, float scale, size_t n);
+
+/// y = x + scale·a.
+void onebyte_sum_scaled_i8(const float *x, const int8_t *a, float scale, float *y, size_t n);
+
+/// plus = w + scale·z, minus = w − scale·z: both signs of a dense direction from one reading of it.
+void onebyte_two_sided(const float *w, const int8_t *z, float scale, float *plus, float *minus, size_t n);
+
+/// The largest of x and Σ exp(xᵢ − largest); NaN where x holds one.
+void onebyte_log_sum_exp_parts(const float *x, size_t n, float *largest, float *sum);
+
+/// The instruction set that the kernels above run with: "avx512", "avx2", "neon" or "portable".
+const char *onebyte_float_variant(void);
+/// For tests: runs the named variant from now on; 0 where this machine has it not. Not for use while others compute.
+int onebyte_select_float_variant(const char *name);
+#endif

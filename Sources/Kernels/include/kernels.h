@@ -1,0 +1,11 @@
+// The integer kernels that decide the parameters, and the small float kernels of the forward pass.
+#ifndef ONEBYTE_KERNELS_H
+#define ONEBYTE_KERNELS_H
+#include <stddef.h>
+#include <stdint.h>
+#include "philox.h"
+#include "update.h"
+#include "hash.h"
+#include "floats.h"
+#include "dequantise.h"
+#endif

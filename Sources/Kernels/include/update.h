@@ -1,0 +1,92 @@
+// The integer update k −= M·Σ·2^h of many directions and rounds (DESIGN "Arithmetic": step).
+#ifndef ONEBYTE_UPDATE_H
+#define ONEBYTE_UPDATE_H
+#include <stddef.h>
+#include <stdint.h>
+#include "philox.h"
+
+/// The variant of the kernels in use: "portable", "avx2", "avx512", "avx512vnni", "neon" or "neondot". The best that the processor
+/// has, unless the environment's ONEBYTE_KERNELS names another that it has too.
+const char *ob_kernels_name(void);
+
+/// The variants that this processor can run, best first; null past the last.
+const char *ob_kernels_available(size_t index);
+
+/// Makes the calling thread, and no other, use the named variant, or with null the process's again; 0 where this processor
+/// does not have it. For tests and benchmarks. What one variant packs no other can read.
+int ob_kernels_select(const char *name);
+
+/// A direction's name and its byte q, −127…127.
+typedef struct {
+    uint32_t machine;
+    uint32_t sample;
+    int32_t q;
+} ob_direction;
+
+/// delta = round(M·Σ·2^h), halves upwards, modulo 2^32; k −= delta, or k += delta where `adds` is not 0.
+typedef struct {
+    uint32_t multiplier;
+    int32_t exponent;
+    int32_t adds;
+} ob_step;
+
+/// One round for one tensor.
+typedef struct {
+    const ob_direction *directions;
+    size_t count;
+    ob_step step;
+} ob_round;
+
+/// k −= round(M·Σ·2^h) for each element.
+void ob_apply_step(int32_t *k, const int64_t *sums, size_t count, ob_step step);
+
+/// Applies the rounds to elements first … first + count − 1 of a tensor whose directions are dense signs; `k` points at the
+/// first of them. `first` is a multiple of OB_TILE_SIGNS. A tile stays in the cache through all rounds.
+void ob_update_signs(const uint32_t key[2], uint32_t stream, const ob_round *rounds, size_t round_count, uint64_t first,
+                     size_t count, int32_t *k);
+
+/// The same for the directions of the table of the normal distribution; `first` is a multiple of OB_TILE_GAUSSIANS.
+void ob_update_gaussians(const uint32_t key[2], uint32_t stream, const ob_round *rounds, size_t round_count, uint64_t first,
+                         size_t count, int32_t *k);
+
+/// The factors of rank-1 directions are packed in quads of directions and panels of 16 elements.
+enum { OB_QUAD = 4, OB_PANEL = 16, OB_BLOCK_ROWS = 64, OB_BLOCK_COLUMNS = 192, OB_SEGMENT_DIRECTIONS_MAX = 4096 };
+
+/// Bytes of the packed factors of `quads` quads of directions over `width` elements.
+size_t ob_packed_bytes(size_t quads, size_t width);
+
+/// Packs four vectors (vector i at vectors + i·stride; stride a multiple of 64, ≥ width, all of it readable) as quad `quad`
+/// of `quads`. With `q` they are a's, scaled by q[i] each (0 for a vector that is not there); without, they are b's.
+void ob_pack_quad(const int8_t *vectors, size_t stride, size_t width, const int8_t *q, size_t quad, size_t quads,
+                  void *packed);
+
+/// Consecutive quads that belong to one round: at most OB_SEGMENT_DIRECTIONS_MAX directions.
+typedef struct {
+    size_t first_quad;
+    size_t quads;
+    ob_step step;
+    /// A round that is too long for one segment: its sums are carried; the step is taken where `ends` is not 0.
+    int32_t carried;
+    int32_t ends;
+} ob_segment;
+
+/// Applies the segments in order to the block of the matrix whose first row and column are `row` and `column`
+/// (multiples of OB_PANEL; at most OB_BLOCK_ROWS × OB_BLOCK_COLUMNS). `a` and `b` are packed over `quads` quads and are
+/// indexed by row and by column; `k` and `carry` point at element (0, 0) of the matrix of `columns` columns. `carry`
+/// is only touched by carried segments and holds zeros outside a carried round.
+void ob_update_rank1(const void *a, const void *b, size_t quads, const ob_segment *segments, size_t segment_count,
+                     size_t row, size_t rows, size_t column, size_t block_columns, size_t columns, int32_t *k,
+                     int64_t *carry);
+
+/// The largest |w|, or −1 where one is not finite.
+float ob_largest_float(const float *values, size_t count);
+
+/// k = w·2^s to nearest, ties to even, where |k| < 2^31; `k` may be the same memory as `values`.
+void ob_floats_to_fixed(const float *values, size_t count, int32_t s, int32_t *k);
+
+/// w = k·2^−s, rounded once.
+void ob_fixed_to_floats(const int32_t *k, size_t count, int32_t s, float *values);
+
+/// The largest |k|.
+uint32_t ob_largest_magnitude(const int32_t *k, size_t count);
+#endif

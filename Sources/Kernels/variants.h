@@ -1,0 +1,56 @@
+// What each variant of the kernels provides. All variants give the same bits.
+#ifndef ONEBYTE_VARIANTS_H
+#define ONEBYTE_VARIANTS_H
+#include "kernels.h"
+
+/// Directions that sum_signs and sum_gaussians take at a time: their words, 64·256 bytes, stay in L1.
+enum { OB_FUSED_MAX = 64 };
+
+/// Columns whose rank-1 sums are made at a time: four panels.
+enum { OB_GROUP_COLUMNS = 64 };
+
+typedef struct {
+    const char *name;
+    /// Bytes of one quad of directions over one panel of 16 elements.
+    size_t quad_bytes;
+    void (*words)(const ob_vector *vector, uint32_t first_tile, size_t tiles, uint32_t *words);
+    /// The words of one tile of each direction; direction i's at words + 64·i.
+    void (*fused_words)(const uint32_t key[2], uint32_t stream, const ob_direction *directions, size_t count, uint32_t tile,
+                        uint32_t *words);
+    /// 32·count signs as ±1.
+    void (*expand)(const uint32_t *words, size_t count, int8_t *signs);
+    /// Bytes through ob_gaussian_table; input and output may be the same memory; count is a multiple of 64.
+    void (*look_up)(const uint8_t *bytes, size_t count, int8_t *output);
+    /// ob_shape for width < 2^16, where c_k fits Int32.
+    void (*shape)(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output);
+    /// sums[0..<2048] += Σ q·z of up to OB_FUSED_MAX directions; direction i's words are words[64·i ..].
+    void (*sum_signs)(const uint32_t *words, const int32_t *q, size_t count, int32_t *sums);
+    /// sums[0..<256] += Σ q·T[byte] of up to OB_FUSED_MAX directions; direction i's words are words[64·i ..].
+    void (*sum_gaussians)(const uint32_t *words, const int32_t *q, size_t count, int32_t *sums);
+    /// k −= ((M·Σ + 2^(t−1)) >> t) ^ sign − sign for rows of `count` elements; sign is 0 or −1, 0 < t < 63.
+    void (*step_shift)(int32_t *k, size_t k_stride, const int32_t *sums, size_t sums_stride, size_t rows, size_t count,
+                       uint32_t multiplier, int32_t t, int32_t sign);
+    void (*pack)(const int8_t *vectors, size_t stride, size_t width, const int8_t *q, size_t quad, size_t quads,
+                 void *packed);
+    /// What the sums of a's panel's 16 rows over `count` quads start from, where b's are packed with an offset; null where
+    /// that is 0.
+    void (*rank1_starts)(const char *a, size_t count, int32_t *starts);
+    /// sums[r·64 + c] (+)= starts[r] + Σ a·b over `count` quads, for `rows` ≤ 16 rows of a's panel and `panels` ≤ 4 panels of
+    /// b, the next of which is `b_stride` bytes further. Overwrites unless `adds`. Rows up to the next multiple of 4 may be
+    /// written too.
+    void (*rank1_sums)(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
+                       const int32_t *starts, int32_t *sums, int adds);
+    void (*to_floats)(const int32_t *k, size_t count, float scale, float *values);
+} ob_kernels;
+
+extern const ob_kernels ob_portable;
+#if defined(__x86_64__)
+extern const ob_kernels ob_avx2, ob_avx512, ob_avx512vnni;
+#elif defined(__aarch64__)
+extern const ob_kernels ob_neon, ob_neondot;
+#endif
+
+/// The variant in use.
+const ob_kernels *ob_current(void);
+
+#endif

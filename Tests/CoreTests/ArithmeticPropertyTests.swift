@@ -1,0 +1,317 @@
+import Core
+import Kernels
+import Testing
+
+/// A small run made from a seed.
+struct RandomRun {
+    let seed: UInt64
+    let directions: Directions
+    let tensors: [TrainedTensor]
+    let rounds: [RoundRecord]
+
+    init(seed: UInt64, family: PerturbationFamily, shaped: Bool = false, largest: Int = 70, samples: ClosedRange<Int> = 1...40) {
+        self.seed = seed
+        var random = SeededRandom(seed: seed)
+        directions = Directions(seed: RunSeed(.random(in: 0 ... .max, using: &random)), family: family)
+        tensors = (0..<3).map { index in
+            let rows = Int.random(in: 1...largest, using: &random)
+            let columns = Int.random(in: 1...3 * largest, using: &random)
+            if index == 1 { return TrainedTensor(name: "t1", index: 17, shape: .vector(rows * columns)) }
+            let components = Int.random(in: 1...5, using: &random)
+            let size: Int16 = .random(in: 100...16384, using: &random)
+            let values = (0..<components * columns).map { _ in Int16.random(in: -size...size, using: &random) }
+            return TrainedTensor(
+                name: "t\(index)", index: UInt32(3 * index + 1), shape: .matrix(rows: rows, columns: columns),
+                basis: shaped ? InputBasis(space: "t\(index)", width: columns, values: values) : nil)
+        }
+        rounds = (0..<5).map { number in
+            let contributions = (0..<3).map { machine in
+                let count = Int.random(in: samples, using: &random)
+                return Contribution(
+                    machine: MachineID(UInt32(machine + number)), firstSample: .random(in: 0 ... .max, using: &random),
+                    bytes: (0..<count).map { _ in .random(in: -128...127, using: &random) })
+            }
+            let step = StepSize(
+                multiplier: .random(in: 1 << 15 ... .max, using: &random), exponent: .random(in: -60 ... -15, using: &random))
+            return RoundRecord(round: RoundNumber(number), scaleExponent: 0, step: step, contributions: contributions)
+        }
+    }
+
+    func parameters() throws -> Parameters { try syntheticParameters(tensors, magnitude: -26) }
+
+    func digest(_ rounds: [RoundRecord], threads: Int = 1) throws -> Digest {
+        let parameters = try parameters()
+        parameters.apply(rounds, directions: directions, threads: threads)
+        return parameters.digest()
+    }
+
+    /// k −= round(M·Σ·2^h), element by element from the vectors themselves.
+    func naiveIntegers() throws -> [[Int32]] {
+        let parameters = try parameters()
+        return parameters.tensors.indices.map { position in
+            let tensor = parameters.tensors[position]
+            var k = Array(parameters.integers(at: position))
+            for round in rounds {
+                var sums = [Int64](repeating: 0, count: k.count)
+                for contribution in round.contributions {
+                    for (i, q) in contribution.bytes.enumerated() where q != Contribution.noValue {
+                        let name = SampleName(machine: contribution.machine, sample: contribution.firstSample &+ UInt32(i))
+                        for (j, z) in direction(of: tensor, name).enumerated() { sums[j] += Int64(q) * z }
+                    }
+                }
+                let h = Int(round.step.exponent) + parameters.exponent(at: position) - directions.fractionBits(of: tensor)
+                for j in k.indices {
+                    let product = Int64(round.step.multiplier) * sums[j]
+                    let delta = h >= 0 ? product << h : h <= -63 ? 0 : (product + 1 << Int64(-h - 1)) >> Int64(-h)
+                    k[j] = k[j] &- Int32(truncatingIfNeeded: delta)
+                }
+            }
+            return k
+        }
+    }
+
+    private func direction(of tensor: TrainedTensor, _ name: SampleName) -> [Int64] {
+        if directions.isRank1(tensor), case .matrix(let rows, let columns) = tensor.shape {
+            var a = [Int8](repeating: 0, count: rows)
+            var b = [Int8](repeating: 0, count: columns)
+            directions.rank1Factors(of: tensor, name, a: &a, b: &b)
+            return a.flatMap { a in b.map { Int64(a) * Int64($0) } }
+        }
+        var z = [Int8](repeating: 0, count: tensor.shape.count)
+        directions.dense(of: tensor, name, elements: 0..<z.count, into: &z)
+        return z.map(Int64.init)
+    }
+}
+
+enum RunKind: CaseIterable, Sendable {
+    case rank1, shaped, rademacher, gaussian
+
+    func run(seed: UInt64, largest: Int = 70, samples: ClosedRange<Int> = 1...40) -> RandomRun {
+        switch self {
+        case .rank1: RandomRun(seed: seed, family: .rank1, largest: largest, samples: samples)
+        case .shaped: RandomRun(seed: seed, family: .rank1, shaped: true, largest: largest, samples: samples)
+        case .rademacher: RandomRun(seed: seed, family: .rademacher, largest: largest, samples: samples)
+        case .gaussian: RandomRun(seed: seed, family: .gaussian, largest: largest, samples: samples)
+        }
+    }
+}
+
+@Suite struct ArithmeticPropertyTests {
+    static let trials = 6
+
+    private func forRandomRuns(_ kind: RunKind, largest: Int = 70, _ body: (RandomRun) throws -> Void) rethrows {
+        for _ in 0..<Self.trials { try body(kind.run(seed: .random(in: 0 ... .max), largest: largest)) }
+    }
+
+    @Test(arguments: RunKind.allCases) func updatesAreTheSumsTheySayTheyAre(kind: RunKind) throws {
+        try forRandomRuns(kind, largest: 40) { run in
+            let parameters = try run.parameters()
+            parameters.apply(run.rounds, directions: run.directions, threads: 1)
+            for (position, expected) in try run.naiveIntegers().enumerated() {
+                #expect(Array(parameters.integers(at: position)) == expected, "seed \(run.seed)")
+            }
+        }
+    }
+
+    @Test(arguments: RunKind.allCases) func orderDoesNotMatter(kind: RunKind) throws {
+        try forRandomRuns(kind) { run in
+            let expected = try run.digest(run.rounds)
+            var random = SeededRandom(seed: run.seed &+ 1)
+            let shuffled = run.rounds.shuffled(using: &random).map { round in
+                // One contribution a byte, in any order.
+                let parts = round.contributions.flatMap { contribution in
+                    contribution.bytes.enumerated().map { i, q in
+                        Contribution(machine: contribution.machine, firstSample: contribution.firstSample &+ UInt32(i), bytes: [q])
+                    }
+                }
+                return RoundRecord(
+                    round: round.round, scaleExponent: round.scaleExponent, step: round.step,
+                    contributions: parts.shuffled(using: &random))
+            }
+            #expect(try run.digest(shuffled) == expected, "seed \(run.seed)")
+        }
+    }
+
+    @Test(arguments: RunKind.allCases) func threadsAndBatchesDoNotMatter(kind: RunKind) throws {
+        try forRandomRuns(kind) { run in
+            let expected = try run.digest(run.rounds)
+            for threads in 1...4 {
+                #expect(try run.digest(run.rounds, threads: threads) == expected, "seed \(run.seed)")
+                let parameters = try run.parameters()
+                for round in run.rounds { parameters.apply([round], directions: run.directions, threads: threads) }
+                #expect(parameters.digest(threads: threads) == expected, "seed \(run.seed)")
+            }
+        }
+    }
+
+    @Test(arguments: RunKind.allCases) func revertGoesBack(kind: RunKind) throws {
+        try forRandomRuns(kind) { run in
+            let parameters = try run.parameters()
+            let before = parameters.digest()
+            parameters.apply(run.rounds, directions: run.directions, threads: 2)
+            #expect(parameters.digest() != before, "seed \(run.seed)")
+            var random = SeededRandom(seed: run.seed)
+            for round in run.rounds.shuffled(using: &random) {
+                parameters.revert(round, directions: run.directions, threads: 2)
+            }
+            #expect(parameters.digest() == before, "seed \(run.seed)")
+        }
+    }
+
+    @Test(arguments: RunKind.allCases) func replacingIsReplayingWithout(kind: RunKind) throws {
+        try forRandomRuns(kind) { run in
+            let machine = MachineID(3)
+            let parameters = try run.parameters()
+            parameters.apply(run.rounds, directions: run.directions, threads: 1)
+            for round in run.rounds {
+                parameters.replace(round, with: round.removing(machine), directions: run.directions, threads: 1)
+            }
+            #expect(try parameters.digest() == run.digest(run.rounds.map { $0.removing(machine) }), "seed \(run.seed)")
+        }
+    }
+
+    /// A round that is longer than a batch carries its sums; one by one its bytes would round differently, so the naive sums
+    /// are the judge. The same for a dense round beyond what 32-bit sums hold.
+    @Test func roundsOfManyDirections() throws {
+        let long = RandomRun(seed: 5, family: .rank1, shaped: true, largest: 6, samples: 1500...3000)
+        let parameters = try long.parameters()
+        parameters.apply(long.rounds, directions: long.directions, threads: 2)
+        for (position, expected) in try long.naiveIntegers().enumerated() {
+            #expect(Array(parameters.integers(at: position)) == expected)
+        }
+        for round in long.rounds { parameters.revert(round, directions: long.directions, threads: 1) }
+        #expect(try parameters.digest() == long.parameters().digest())
+
+        let tensor = TrainedTensor(name: "v", index: 2, shape: .vector(40))
+        let directions = Directions(seed: RunSeed(9), family: .gaussian)
+        let contribution = Contribution(
+            machine: MachineID(0), firstSample: 0, bytes: [Int8](repeating: 127, count: 140_000))
+        let round = RoundRecord(
+            round: 0, scaleExponent: 0, step: StepSize(multiplier: 40000, exponent: -60), contributions: [contribution])
+        let wide = try syntheticParameters([tensor], magnitude: -26)
+        let before = Array(wide.integers(at: 0))
+        wide.apply([round], directions: directions, threads: 1)
+        var sums = [Int64](repeating: 0, count: 40)
+        var z = [Int8](repeating: 0, count: 40)
+        for sample in 0..<contribution.bytes.count {
+            directions.dense(of: tensor, SampleName(machine: MachineID(0), sample: UInt32(sample)), elements: 0..<40, into: &z)
+            for j in 0..<40 { sums[j] += 127 * Int64(z[j]) }
+        }
+        let h = -60 + wide.exponent(at: 0) - 5
+        #expect(h < 0)
+        let after = zip(before, sums).map { $0 &- Int32(truncatingIfNeeded: (40000 * $1 + 1 << Int64(-h - 1)) >> Int64(-h)) }
+        #expect(Array(wide.integers(at: 0)) == after)
+    }
+
+    @Test func roundsThatChangeNothing() throws {
+        let run = RandomRun(seed: 3, family: .rank1)
+        let nothing = run.rounds.flatMap { round in
+            [
+                RoundRecord(round: 0, scaleExponent: 0, step: .zero, contributions: round.contributions),
+                RoundRecord(round: 0, scaleExponent: 0, step: round.step, contributions: []),
+                RoundRecord(
+                    round: 0, scaleExponent: 0, step: round.step,
+                    contributions: [Contribution(machine: MachineID(1), firstSample: 0, bytes: [-128, 0, -128])]),
+                RoundRecord(
+                    round: 0, scaleExponent: 0, step: StepSize(multiplier: 65535, exponent: -128),
+                    contributions: round.contributions),
+            ]
+        }
+        #expect(try run.digest(nothing) == run.parameters().digest())
+    }
+}
+
+/// Every variant of the kernels that this processor has gives the same bits.
+@Suite struct ArithmeticVariantTests {
+    static let variants = Array(
+        sequence(state: 0) { index -> String? in
+            defer { index += 1 }
+            return ob_kernels_available(index).map { String(cString: $0) }
+        })
+
+    /// Runs `body` with each variant on this thread.
+    private func withEveryVariant<T: Equatable>(_ what: String, _ body: () throws -> T) rethrows {
+        ob_kernels_select("portable")
+        defer { ob_kernels_select(nil) }
+        let expected = try body()
+        for variant in Self.variants {
+            #expect(ob_kernels_select(variant) == 1)
+            #expect(kernelVariant == variant)
+            #expect(try body() == expected, "\(variant) differs: \(what)")
+        }
+    }
+
+    @Test func unknownVariantIsRefused() {
+        #expect(Self.variants.last == "portable")
+        #expect(ob_kernels_select("abacus") == 0)
+        ob_kernels_select(nil)
+    }
+
+    @Test(arguments: RunKind.allCases) func runs(kind: RunKind) throws {
+        for _ in 0..<4 {
+            let run = kind.run(seed: .random(in: 0 ... .max), largest: 110)
+            try withEveryVariant("seed \(run.seed)") { try run.digest(run.rounds) }
+        }
+        let long = kind.run(seed: .random(in: 0 ... .max), largest: 8, samples: 700...2100)
+        try withEveryVariant("long rounds, seed \(long.seed)") { try long.digest(long.rounds) }
+    }
+
+    /// All bytes and factors at their ends, where a narrow lane would overflow first.
+    @Test func extremes() throws {
+        for (family, shaped) in [(PerturbationFamily.rank1, true), (.rank1, false), (.rademacher, false), (.gaussian, false)] {
+            let columns = 70
+            // One basis vector along everything: the factors of most directions end at ±127.
+            let basis = InputBasis(space: "x", width: columns, values: [Int16](repeating: -32768, count: columns))
+            let tensor = TrainedTensor(
+                name: "m", index: 1, shape: .matrix(rows: 37, columns: columns), basis: shaped ? basis : nil)
+            for q: Int8 in [127, -127] {
+                let round = RoundRecord(
+                    round: 0, scaleExponent: 0, step: StepSize(multiplier: 65535, exponent: -50),
+                    contributions: [
+                        Contribution(machine: MachineID(1), firstSample: 4, bytes: [Int8](repeating: q, count: 4097))
+                    ])
+                try withEveryVariant("\(family), \(q)") {
+                    let parameters = try syntheticParameters([tensor], magnitude: -26)
+                    parameters.apply([round], directions: Directions(seed: RunSeed(1), family: family), threads: 1)
+                    return parameters.digest()
+                }
+            }
+        }
+    }
+
+    @Test func vectors() {
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededRandom(seed: seed)
+        for _ in 0..<20 {
+            var vector = ob_vector(
+                key: (.random(in: 0 ... .max, using: &random), .random(in: 0 ... .max, using: &random)), stream: 5,
+                sample: .random(in: 0 ... .max, using: &random), machine: 9)
+            let first = UInt64.random(in: 0...1 << 31, using: &random)
+            let count = Int.random(in: 1...5000, using: &random)
+            withEveryVariant("signs and gaussians, seed \(seed)") {
+                var signs = [Int8](repeating: 0, count: count)
+                var gaussians = signs
+                ob_signs(&vector, first, count, &signs)
+                ob_gaussians(&vector, first, count, &gaussians)
+                return [signs, gaussians]
+            }
+            let components = Int.random(in: 0...9, using: &random)
+            // Small values take the 32-bit way, large ones the 64-bit way.
+            let largest: Int16 = [30, 900, 20_000, .max].randomElement(using: &random) ?? .max
+            let basis = (0..<components * count).map { _ in Int16.random(in: -largest - 1...largest, using: &random) }
+            withEveryVariant("shape, seed \(seed)") {
+                var b = [Int8](repeating: 0, count: count)
+                ob_signs(&vector, 0, count, &b)
+                ob_shape(b, basis, components, count, &b)
+                return b
+            }
+            let integers = (0..<count).map { _ in Int32.random(in: .min ... .max, using: &random) }
+            let s = Int32.random(in: -96...140, using: &random)
+            withEveryVariant("floats, seed \(seed)") {
+                var floats = [Float](repeating: 0, count: count)
+                ob_fixed_to_floats(integers, count, s, &floats)
+                return floats.map(\.bitPattern)
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+import Core
+import Testing
+
+@Suite struct ArithmeticStorageTests {
+    private func snapshot(_ parameters: Parameters, _ position: SnapshotPosition) -> [UInt8] {
+        var bytes: [UInt8] = []
+        parameters.writeSnapshot(position) { bytes += $0 }
+        return bytes
+    }
+
+    @Test func snapshotsComeBack() throws {
+        let run = RandomRun(seed: 8, family: .rank1, shaped: true)
+        let parameters = try run.parameters()
+        parameters.apply(run.rounds, directions: run.directions, threads: 1)
+        let position = SnapshotPosition(run: .sha256([1]), nextRound: 5)
+        let bytes = snapshot(parameters, position)
+        try bytes.withUnsafeBytes { raw in
+            #expect(try Parameters.positionOfSnapshot(raw) == position)
+            let copy = try Parameters(tensors: run.tensors.shuffled(), snapshot: raw)
+            #expect(copy.digest() == parameters.digest())
+            copy.revert(run.rounds[0], directions: run.directions, threads: 1)
+            #expect(copy.digest() != parameters.digest())
+        }
+    }
+
+    @Test func badSnapshotsAreRefused() throws {
+        let run = RandomRun(seed: 8, family: .gaussian, largest: 4)
+        let parameters = try run.parameters()
+        let bytes = snapshot(parameters, SnapshotPosition(run: .sha256([]), nextRound: 0))
+        func read(_ bytes: [UInt8], _ tensors: [TrainedTensor]) throws {
+            _ = try bytes.withUnsafeBytes { try Parameters(tensors: tensors, snapshot: $0) }
+        }
+        for cut in 0..<bytes.count {
+            #expect(throws: SnapshotError.self) { try read(Array(bytes[..<cut]), run.tensors) }
+        }
+        for byte in 0..<bytes.count {
+            var changed = bytes
+            changed[byte] ^= 4
+            #expect(throws: SnapshotError.self) { try read(changed, run.tensors) }
+        }
+        #expect(throws: SnapshotError.self) { try read(bytes, Array(run.tensors.dropLast())) }
+        let renamed = run.tensors.map { TrainedTensor(name: $0.name + "x", index: $0.index, shape: $0.shape) }
+        #expect(throws: SnapshotError.self) { try read(bytes, renamed) }
+        let turned = run.tensors.map { TrainedTensor(name: $0.name, index: $0.index, shape: .vector($0.shape.count)) }
+        #expect(throws: SnapshotError.self) { try read(bytes, turned) }
+    }
+
+    @Test func basisComesBack() throws {
+        let spaces = try [
+            InputBasis(space: "model.layers.29.mlp:in", width: 3, vectors: [[0.5, -0.25, 1], [1.0 / 32768, 3.0 / 32768, 0]]),
+            InputBasis(space: "model.layers.29.attn:in", width: 2, values: []),
+        ]
+        #expect(spaces[0].values == [8192, -4096, 16384, 0, 2, 0])
+        let basis = try RunBasis(spaces: spaces)
+        #expect(basis.spaces.map(\.space) == ["model.layers.29.attn:in", "model.layers.29.mlp:in"])
+        let bytes = basis.encoded()
+        #expect(try RunBasis(decoding: bytes) == basis)
+        #expect(try RunBasis(decoding: bytes).digest == basis.digest)
+        #expect(basis["model.layers.29.mlp:in"] == spaces[0])
+        for cut in 0..<bytes.count { #expect(throws: RunBasisError.self) { try RunBasis(decoding: Array(bytes[..<cut])) } }
+        #expect(throws: RunBasisError.self) { try RunBasis(decoding: bytes + [0]) }
+        #expect(throws: RunBasisError.self) { try RunBasis(spaces: [spaces[0], spaces[0]]) }
+        for value in [Double.nan, .infinity, 2.5, -2.5] {
+            #expect(throws: RunBasisError.self) { try InputBasis(space: "x", width: 1, vectors: [[value]]) }
+        }
+        // Hostile sizes must not be allocated.
+        #expect(throws: RunBasisError.self) {
+            try RunBasis(decoding: [1, 0, 1, 0, 1, 0, 120, 255, 255, 255, 255, 255, 255])
+        }
+    }
+
+    @Test func badTensorsAreRefused() throws {
+        func refuses(_ tensors: [TrainedTensor], values: [Float] = []) -> ParameterError? {
+            #expect(throws: ParameterError.self) {
+                _ = try Parameters(tensors: tensors) { _, floats in
+                    for (i, value) in values.enumerated() { floats[i] = value }
+                }
+            }
+        }
+        let vector = TrainedTensor(name: "norm", index: 1, shape: .vector(3))
+        #expect(refuses([vector], values: [1, .nan, 2]) == .notFinite(tensor: "norm", element: 1))
+        #expect(refuses([vector], values: [1, 2, -.infinity]) == .notFinite(tensor: "norm", element: 2))
+        #expect(refuses([vector, vector]) == .sameIndex("norm", "norm", index: 1))
+        let huge = TrainedTensor(name: "huge", index: 2, shape: .matrix(rows: 1 << 40, columns: 1 << 40))
+        #expect(refuses([huge]) == .tooLarge(tensor: "huge", shape: "\(1 << 40)×\(1 << 40)"))
+        let basis = InputBasis(space: "s", width: 4, values: [1, 2, 3, 4])
+        let other = TrainedTensor(name: "q", index: 3, shape: .matrix(rows: 2, columns: 3), basis: basis)
+        #expect(refuses([other]) == .otherBasis(tensor: "q", shape: "2×3", width: 4))
+    }
+}

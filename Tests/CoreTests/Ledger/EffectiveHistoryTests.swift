@@ -1,0 +1,71 @@
+import Core
+import Testing
+
+@Suite struct EffectiveHistoryTests {
+    /// Small parameters whose every bit is compared.
+    private func makeParameters() throws -> Parameters {
+        let tensors = [
+            TrainedTensor(name: "a.weight", index: 0, shape: .matrix(rows: 5, columns: 7)),
+            TrainedTensor(name: "b.weight", index: 1, shape: .vector(9)),
+        ]
+        return try Parameters(tensors: tensors) { position, floats in
+            for i in floats.indices { floats[i] = Float(i + position) * 0.01 - 0.1 }
+        }
+    }
+
+    @Test("Following record by record gives what a replay of the effective rounds gives, bit for bit", arguments: 0..<60)
+    func incremental(seed: Int) throws {
+        var random = SeededRandom(seed: UInt64(seed))
+        let directions = Directions(seed: RunSeed(3), family: PerturbationFamily.allCases[seed % 3])
+        let followed = try makeParameters()
+        var history = EffectiveHistory()
+        for _ in 0..<40 {
+            let record: LedgerRecord
+            switch Int.random(in: 0..<10, using: &random) {
+            case 0:
+                let lower = UInt32.random(in: 0...history.nextRound, using: &random)
+                let upper = UInt32.random(in: lower...history.nextRound, using: &random)
+                record = .retraction(
+                    Retraction(machine: MachineID(UInt32.random(in: 1...4, using: &random) * 100), rounds: lower..<upper))
+            case 1:
+                record = .rewind(
+                    Rewind(round: UInt32.random(in: history.nextRound / 2...history.nextRound, using: &random), rateShift: -1))
+            case 2: record = Samples.admission(5)
+            default:
+                let round = Samples.randomRound(history.nextRound, &random)
+                record = .round(
+                    RoundRecord(
+                        round: round.round, scaleExponent: round.scaleExponent,
+                        step: StepSize(multiplier: round.step.multiplier, exponent: -12), contributions: round.contributions))
+            }
+            for change in try history.fold(record) {
+                switch change {
+                case .apply(let round): followed.apply([round], directions: directions, threads: 1)
+                case .revert(let round): followed.revert(round, directions: directions, threads: 1)
+                case .replace(let old, let new): followed.replace(old, with: new, directions: directions, threads: 1)
+                }
+            }
+        }
+        let replayed = try makeParameters()
+        replayed.apply(history.rounds, directions: directions, threads: 1)
+        #expect(followed.digest() == replayed.digest())
+    }
+
+    @Test func retractionAndRewindTouchOnlyWhatWasThere() throws {
+        var history = EffectiveHistory()
+        _ = try history.fold(Samples.round(0, [(1, 0, [1]), (2, 0, [2])]))
+        _ = try history.fold(Samples.round(1, [(1, 1, [1]), (2, 1, [2])]))
+        let changes = try history.fold(.retraction(Retraction(machine: MachineID(1), rounds: 0..<2)))
+        #expect(changes.count == 2)
+        _ = try history.fold(Samples.round(2, [(1, 2, [1])]))
+        #expect(history.rounds.map(\.contributions.count) == [1, 1, 1])
+        let reverts = try history.fold(.rewind(Rewind(round: 1, rateShift: 0)))
+        #expect(reverts.count == 2 && history.nextRound == 3)
+        #expect(history.rounds.map(\.round) == [0])
+        // A second rewind over void rounds changes nothing, and a retraction of a void round neither.
+        #expect(try history.fold(.rewind(Rewind(round: 1, rateShift: 0))).isEmpty)
+        #expect(try history.fold(.retraction(Retraction(machine: MachineID(2), rounds: 1..<3))).isEmpty)
+        #expect(throws: HistoryError.self) { try history.fold(Samples.round(1, [(1, 9, [1])])) }
+        #expect(throws: HistoryError.self) { try history.fold(.rewind(Rewind(round: 4, rateShift: 0))) }
+    }
+}

@@ -1,0 +1,189 @@
+import Core
+import Foundation
+import Testing
+
+@Suite struct LedgerFormatTests {
+    /// What Fixtures/ledger_reader.py, written from docs/ledger-format.md alone, puts into its fixture.
+    private static let expected: [LedgerRecord] = {
+        func digest(_ byte: UInt8) -> Digest { Digest(bytes: [UInt8](repeating: byte, count: 32))! }
+        func session(_ byte: UInt8) -> SessionFingerprint { SessionFingerprint(bytes: [UInt8](repeating: byte, count: 16))! }
+        func round(_ number: UInt32, _ s: Int8, _ m: UInt16, _ e: Int8, _ parts: [(UInt32, UInt32, [Int8])]) -> LedgerRecord {
+            .round(
+                RoundRecord(
+                    round: number, scaleExponent: s, step: StepSize(multiplier: m, exponent: e),
+                    contributions: parts.map { Contribution(machine: MachineID($0.0), firstSample: $0.1, bytes: $0.2) }))
+        }
+        return [
+            .baseManifest(
+                BaseManifest(entries: [
+                    .init(name: "model.norm.weight", shape: .vector(576), digest: digest(0xCD)),
+                    .init(
+                        name: "model.layers.29.mlp.down_proj.weight", shape: .matrix(rows: 576, columns: 1536), digest: digest(0xAB)),
+                ])!),
+            .basis([0, 1, 2, 3, 4, 5, 6]),
+            .admission(
+                Admission(
+                    machine: MachineID(1), unixSeconds: 1_700_000_000, trains: true, evaluates: false, name: "größe",
+                    session: session(0x11))),
+            .admission(
+                Admission(
+                    machine: MachineID(300), unixSeconds: 1_700_000_001, trains: true, evaluates: true, name: "b",
+                    session: session(0x22), publicKey: Array("key".utf8))),
+            // Not in order: the ledger puts them in order.
+            round(0, -3, 40000, -20, [(300, 0, [-128, -127, 0]), (1, 0, [1, -2, 127])]),
+            round(1, 2, 65535, 127, [(300, 200, [10]), (1, 3, [5, 6, 7]), (300, 3, [8, 9])]),
+            .digest(DigestRecord(round: 2, position: 7, digest: digest(0xEE), machines: [MachineID(1), MachineID(300)])),
+            .retraction(Retraction(machine: MachineID(300), rounds: 0..<2)),
+            .rewind(Rewind(round: 1, rateShift: -1)),
+            .departure(Departure(machine: MachineID(300), unixSeconds: 1_700_000_002, reason: .lost)),
+            round(2, 0, 0, 0, [(1, 100000, [-128])]),
+            .end(RunEnd(unixSeconds: 1_700_000_003)),
+        ]
+    }()
+
+    private static let expectedSpec = RunSpec(
+        seed: 0x0123_4567_89AB_CDEF, train: ["layers.29"], shapeComponents: 4, basisDigest: .sha256([0, 1, 2, 3, 4, 5, 6]),
+        learningRate: 0.04, rounds: 3, samplesPerRound: 6,
+        task: TaskSpec(
+            kind: .classification, template: "{text} It was",
+            labels: [LabelWord(label: "0", word: " terrible"), LabelWord(label: "1", word: " great")], maxLength: 64),
+        digestEvery: 2, minimumWorkers: 2, staleness: 1)
+
+    @Test("Our bytes are those of the second implementation, bit for bit")
+    func fixture() throws {
+        let theirs = try Samples.fixture("ledger-v1.bin")
+        #expect(try Samples.ledger(Self.expectedSpec, Self.expected) == theirs)
+    }
+
+    @Test("The second implementation's bytes read back to the same records, in pieces of any size")
+    func readFixture() throws {
+        let bytes = try Samples.fixture("ledger-v1.bin")
+        let all = try Samples.entries(of: bytes)
+        #expect(all.count == Self.expected.count + 1)
+        #expect(all.last?.position.offset == UInt64(bytes.count))
+        #expect(all.last?.position.chain.description == "aac86e94f935f61c965fda41cc99b5b785d10024fa6dde7602dc7b1a75536689")
+        let summary = try Samples.summary(of: bytes)
+        #expect(summary.spec == Self.expectedSpec)
+        #expect(summary.isEnded && summary.nextRound == 3 && summary.nextMachine == MachineID(301) && summary.rateShift == -1)
+        for size in [1, 7, 16, 1000] {
+            var decoder = LedgerDecoder()
+            var entries: [LedgerEntry] = []
+            for start in stride(from: 0, to: bytes.count, by: size) {
+                decoder.push(bytes[start..<min(bytes.count, start + size)])
+                while let entry = try decoder.next() { entries.append(entry) }
+            }
+            #expect(entries == all)
+        }
+    }
+
+    @Test("The second implementation reads our ledgers", .enabled(if: FileManager.default.isExecutableFile(atPath: "/usr/bin/python3")))
+    func pythonReadsOurs() throws {
+        var random = SeededRandom(seed: 1)
+        let records: [LedgerRecord] =
+            [.baseManifest(Samples.base), Samples.admission(1), Samples.admission(2)]
+            + (0..<30).map { .round(Samples.randomRound($0, &random)) }
+        let bytes = try Samples.ledger(Samples.spec(rounds: 30), records)
+        let file = FileManager.default.temporaryDirectory.appending(path: "onebyte-\(UUID().uuidString).ledger")
+        try Data(bytes).write(to: file)
+        defer { try? FileManager.default.removeItem(at: file) }
+        let process = Process()
+        process.executableURL = URL(filePath: "/usr/bin/python3")
+        process.arguments = [Samples.fixtureURL("ledger_reader.py").path(), "verify", file.path()]
+        let pipe = Pipe()
+        process.standardOutput = pipe
+        try process.run()
+        let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        let chain = try #require(try Samples.entries(of: bytes).last?.position.chain)
+        #expect(output == "\(records.count + 1) records, chain \(chain)\n")
+        #expect(process.terminationStatus == 0)
+    }
+
+    @Test("No flipped bit goes unnoticed")
+    func flips() throws {
+        let bytes = try Samples.fixture("ledger-v1.bin")
+        let all = try Samples.entries(of: bytes)
+        for bit in 0..<8 * bytes.count {
+            var damaged = bytes
+            damaged[bit / 8] ^= 1 << (bit % 8)
+            var decoder = LedgerDecoder()
+            decoder.push(damaged)
+            var entries: [LedgerEntry] = []
+            do {
+                while let entry = try decoder.next() { entries.append(entry) }
+                // A length that grew beyond the end looks unfinished.
+                #expect(entries.count < all.count, "bit \(bit)")
+            } catch {}
+            #expect(entries == Array(all.prefix(entries.count)), "bit \(bit)")
+        }
+    }
+
+    @Test("A ledger cut anywhere gives its whole records and no error")
+    func cuts() throws {
+        let bytes = try Samples.fixture("ledger-v1.bin")
+        let all = try Samples.entries(of: bytes)
+        for cut in 0..<bytes.count {
+            let entries = try Samples.entries(of: Array(bytes[..<cut]))
+            #expect(entries == all.filter { $0.position.offset <= UInt64(cut) })
+            let end = Int(entries.last?.position.offset ?? 0)
+            if end > 0 { #expect(!LedgerFormat.holdsRecord(bytes[end..<cut].dropFirst())) }
+        }
+    }
+
+    @Test("A damaged record is told from a torn one by what follows it")
+    func damage() throws {
+        let bytes = try Samples.fixture("ledger-v1.bin")
+        let all = try Samples.entries(of: bytes)
+        for entry in all.dropLast() {
+            var damaged = bytes
+            damaged[Int(entry.offset) + 2] ^= 0x10
+            #expect(LedgerFormat.holdsRecord(damaged[(Int(entry.offset) + 1)...]))
+        }
+    }
+
+    @Test("Random records survive encoding", arguments: 0..<20)
+    func roundTrip(seed: Int) throws {
+        var random = SeededRandom(seed: UInt64(seed))
+        for _ in 0..<200 {
+            let record = Samples.randomRecord(&random)
+            let payload = record.payload()
+            let back = try LedgerRecord(kind: record.kind.rawValue, payload: payload)
+            if case .round(let round) = record, case .round(let read) = back {
+                #expect(Set(round.contributions) == Set(read.contributions))
+                #expect(back.payload() == payload)
+            } else {
+                #expect(back == record)
+            }
+        }
+    }
+
+    @Test("Random and damaged payloads give errors, never a crash", arguments: 0..<20)
+    func fuzz(seed: Int) {
+        var random = SeededRandom(seed: UInt64(seed))
+        for _ in 0..<2000 {
+            var kind = UInt8.random(in: 0...12, using: &random)
+            var payload = random.bytes(Int.random(in: 0...60, using: &random))
+            if Bool.random(using: &random) {
+                let record = Samples.randomRecord(&random)
+                (kind, payload) = (record.kind.rawValue, record.payload())
+                for _ in 0..<Int.random(in: 1...4, using: &random) where !payload.isEmpty {
+                    payload[Int.random(in: 0..<payload.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
+                }
+                if Bool.random(using: &random) { payload.removeLast(Int.random(in: 0...payload.count, using: &random)) }
+            }
+            if let record = try? LedgerRecord(kind: kind, payload: payload) {
+                // Whatever is understood has one spelling.
+                #expect(record.payload() == payload)
+            }
+        }
+    }
+
+    @Test("A counts that asks for more than its bytes is refused before memory is taken")
+    func hostileCounts() {
+        let huge: [UInt8] = [0xFF, 0xFF, 0xFF, 0xFF, 0x0F]
+        #expect(throws: WireError.self) { try LedgerRecord(kind: 2, payload: huge) }
+        #expect(throws: WireError.self) { try LedgerRecord(kind: 6, payload: [0, 0, 0, 0x80, 0] + huge) }
+        #expect(throws: WireError.self) { try LedgerRecord(kind: 6, payload: [0, 0, 0, 0x80, 0, 1, 1] + huge + huge) }
+        #expect(throws: LedgerError.notALedger) { try Samples.entries(of: Array("PK\u{3}\u{4}".utf8)) }
+    }
+}

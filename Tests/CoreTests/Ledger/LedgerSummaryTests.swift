@@ -1,0 +1,64 @@
+import Core
+import Testing
+
+@Suite struct LedgerSummaryTests {
+    private static let begin: [LedgerRecord] = [.baseManifest(Samples.base), Samples.admission(1), Samples.admission(2)]
+
+    private func reason(_ records: [LedgerRecord]) throws -> String {
+        let bytes = try Samples.ledger(Samples.spec(), Self.begin + records)
+        do {
+            _ = try Samples.summary(of: bytes)
+            return "accepted"
+        } catch let error as LedgerError {
+            guard case .invalidRecord(_, _, let reason) = error else { return "\(error)" }
+            return reason
+        }
+    }
+
+    @Test func whatFollowsIsTracked() throws {
+        let bytes = try Samples.ledger(
+            Samples.spec(),
+            Self.begin + [
+                Samples.round(0, [(1, 0, [1, 2]), (2, 0, [3])]), Samples.round(1, [(1, 4, [1])]),
+                .departure(Departure(machine: MachineID(2), unixSeconds: 5, reason: .left)),
+            ])
+        let summary = try Samples.summary(of: bytes)
+        #expect(summary.nextRound == 2 && summary.samples == 4 && summary.nextMachine == MachineID(3))
+        #expect(summary.machines.keys.sorted() == [MachineID(1)])
+        #expect(summary.machines[MachineID(1)]?.nextSample == 5)
+        #expect(summary.position.offset == UInt64(bytes.count) && summary.position.records == 7)
+        #expect(summary.parameters.records == 6)
+    }
+
+    @Test func rulesOfARun() throws {
+        let departed = LedgerRecord.departure(Departure(machine: MachineID(2), unixSeconds: 5, reason: .left))
+        #expect(try reason([Samples.round(1, [(1, 0, [1])])]).contains("round 0 is next"))
+        #expect(try reason([Samples.round(0, [(1, 0, [1, 2])]), Samples.round(1, [(1, 1, [1])])]).contains("committed twice"))
+        #expect(try reason([Samples.round(0, [(3, 0, [1])])]).contains("not there"))
+        #expect(try reason([departed, Samples.round(0, [(2, 0, [1])])]).contains("not there"))
+        #expect(try reason([departed, Samples.admission(2)]).contains("given out again"))
+        #expect(try reason([departed, departed]).contains("not there"))
+        #expect(try reason([Samples.admission(3, trains: false), Samples.round(0, [(3, 0, [1])])]).contains("does not train"))
+        #expect(try reason([.baseManifest(Samples.base)]).contains("second base"))
+        #expect(try reason([.basis([1])]).contains("not the spec's"))
+        #expect(try reason([.retraction(Retraction(machine: MachineID(1), rounds: 0..<1))]).contains("rounds to come"))
+        #expect(try reason([.rewind(Rewind(round: 1, rateShift: 0))]).contains("round to come"))
+        #expect(try reason([.end(RunEnd(unixSeconds: 1)), Samples.admission(3)]).contains("behind the end"))
+        #expect(try reason([Samples.round(0, [(1, 0, [1, 2])]), Samples.round(1, [(1, 2, [1])])]) == "accepted")
+    }
+
+    @Test("A spec that is not canonical, or holds what this version does not know, is refused")
+    func specs() throws {
+        let spec = Samples.spec()
+        let canonical = String(decoding: try spec.canonicalBytes(), as: UTF8.self)
+        #expect(!canonical.contains(" ") && !canonical.contains("\\/"))
+        #expect(try RunSpec(canonicalBytes: Array(canonical.utf8)) == spec)
+        for other in [
+            canonical + " ", canonical.replacing("{\"digestEvery\"", with: "{\"aNewField\":1,\"digestEvery\""),
+            canonical.replacing("\"rounds\":10", with: "\"rounds\":1e1"), canonical.replacing("\"rounds\":10", with: "\"rounds\":0"),
+            canonical.replacing("\"rounds\":10,", with: ""), canonical.replacing("\"version\":1", with: "\"version\":2"), "", "[]", "{",
+        ] {
+            #expect(throws: RunSpecError.self, "\(other)") { try RunSpec(canonicalBytes: Array(other.utf8)) }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+import Core
+import Testing
+
+@Suite struct CoordinatorStateMachineTests {
+    @Test("The first worker's base becomes the run's, and another base is refused with the tensor's name")
+    func bases() throws {
+        var harness = try CoordinatorHarness(Samples.spec(minimumWorkers: 2))
+        harness.join(1)
+        #expect(harness.machine.ledger.base == Samples.base)
+        #expect(harness.machine.activeTrainers == [MachineID(1)])
+        #expect(harness.lastOpening == nil)
+        harness.tell(.received(harness.hello(2), from: PeerID([2])))
+        var entries = Samples.base.entries
+        entries[1] = .init(name: "b.weight", shape: .vector(4), digest: .sha256([9]))
+        harness.tell(.received(.base(BaseManifest(entries: entries)!), from: PeerID([2])))
+        let refusals = harness.messages(to: 2).compactMap { if case .refuse(let refusal) = $0 { refusal } else { nil } }
+        #expect(refusals.map(\.code) == [.otherBase])
+        #expect(refusals.first?.details.first?.hasPrefix("b.weight has other values") == true)
+        // It may come again with the right one.
+        harness.join(2)
+        #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(2)])
+        #expect(harness.lastOpening?.shares.map(\.count) == [3, 3])
+    }
+
+    @Test("Names that are equal as text but not as bytes are two names, and no accident")
+    func canonicallyEqualNames() throws {
+        let names = ["e\u{301}", "\u{e9}"]
+        let twins = try #require(BaseManifest(entries: names.map { .init(name: $0, shape: .vector(1), digest: .sha256([1])) }))
+        #expect(twins.entries.count == 2)
+        #expect(twins.differences(from: twins).isEmpty)
+        #expect(Samples.base.differences(from: twins).count == Samples.base.entries.count + 2)
+        let one = try #require(BaseManifest(entries: [twins.entries[1]]))
+        #expect(twins.differences(from: one).count == 1 && one.differences(from: twins).count == 1)
+    }
+
+    @Test("A newcomer that answers while the others are busy does not decide what is right")
+    func newcomerWhileOthersAreBusy() throws {
+        var harness = try CoordinatorHarness(Samples.spec(minimumWorkers: 2))
+        harness.join(1)
+        harness.join(2)
+        harness.tell(.received(harness.report(), from: PeerID([1])))
+        harness.tell(.received(harness.report(), from: PeerID([2])))
+        for peer: UInt8 in 1...2 { try harness.answer(peer, machine: UInt32(peer)) }
+        let wrong = Digest.sha256([13])
+        harness.join(3, digest: wrong)
+        harness.tell(.received(harness.report(wrong), from: PeerID([3])))
+        harness.wait(12, alive: [1, 2, 3])
+        #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(2)])
+        harness.tell(.received(harness.report(wrong), from: PeerID([3])))
+        for peer: UInt8 in 1...2 { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
+        #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(2)])
+        #expect(harness.messages(to: 3).contains(.rebuild(order: 1)))
+    }
+
+    @Test("A peer that asks for the ledger without end gets one piece at a time")
+    func oneReadAtATime() throws {
+        var harness = try CoordinatorHarness(Samples.spec())
+        harness.tell(.received(harness.hello(1), from: PeerID([1])))
+        func reads() -> Int {
+            harness.machine.handle(.received(.fetch(LedgerFetch(offset: 0)), from: PeerID([1])), at: harness.now)
+                .count { if case .readLedger = $0 { true } else { false } }
+        }
+        #expect([reads(), reads(), reads()] == [1, 0, 0])
+        _ = harness.machine.handle(.ledgerRead(for: PeerID([1])), at: harness.now)
+        #expect(reads() == 1)
+    }
+
+    @Test("Machines whose parameters have left their range depart as diverged, and the run fails with the last of them")
+    func divergedRun() throws {
+        var harness = try CoordinatorHarness(Samples.spec(minimumWorkers: 2))
+        harness.join(1)
+        harness.join(2)
+        for peer: UInt8 in 1...2 { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
+        #expect(harness.machine.activeTrainers.count == 2)
+        let goodbye = Message.goodbye(Goodbye(reason: "use a smaller learning rate", cause: .diverged))
+        #expect(try Message(decoding: goodbye.encoded()) == goodbye)
+        harness.tell(.received(goodbye, from: PeerID([1])))
+        harness.wait(0.2)
+        #expect(harness.finished == nil)
+        #expect(harness.notices.contains { if case .warning(let text) = $0 { text.contains("smaller learning rate") } else { false } })
+        harness.tell(.received(goodbye, from: PeerID([2])))
+        harness.wait(0.2)
+        #expect(harness.finished?.outcome == .failed)
+        let reasons = try harness.records.compactMap { if case .departure(let gone) = $0 { gone.reason } else { nil } }
+        #expect(reasons == [.diverged, .diverged])
+    }
+
+    @Test("Another run's worker is refused")
+    func otherRun() throws {
+        var harness = try CoordinatorHarness(Samples.spec())
+        let hello = Hello(
+            session: Samples.session(1), name: "w", trains: true, evaluates: false, software: "test", expectedSpec: .sha256([1]))
+        harness.tell(.received(.hello(hello), from: PeerID([1])))
+        guard case .refuse(let refusal) = harness.messages(to: 1).first else {
+            Issue.record("no refusal")
+            return
+        }
+        #expect(refusal.code == .otherRun)
+    }
+
+    @Test("Nobody hears of a round before it is on disk")
+    func durability() throws {
+        var harness = try CoordinatorHarness(Samples.spec())
+        harness.join(1)
+        harness.holdsAppends = true
+        let before = harness.sent.count
+        try harness.answer(1, machine: 1)
+        #expect(harness.sent.count == before)
+        harness.tell(.received(harness.heartbeat(1), from: PeerID([1])))
+        guard case .pong(let pong) = harness.messages(to: 1, after: before).first else {
+            Issue.record("no pong")
+            return
+        }
+        #expect(pong.records == harness.machine.durableRecords)
+        harness.sync()
+        guard case .commit(let commit) = harness.messages(to: 1, after: before).dropFirst().first else {
+            Issue.record("no commit")
+            return
+        }
+        #expect(commit.opening?.round == 1 && commit.opening?.shares.first?.firstSample == 6)
+    }
+
+    @Test("A full disk is said once, and the same bytes are tried again")
+    func fullDisk() throws {
+        var harness = try CoordinatorHarness(Samples.spec())
+        harness.join(1)
+        harness.holdsAppends = true
+        try harness.answer(1, machine: 1)
+        harness.tell(.ledgerFailed("no space"))
+        harness.wait(3)
+        harness.tell(.ledgerFailed("no space"))
+        #expect(harness.notices.count { if case .ledgerStalled = $0 { true } else { false } } == 1)
+        harness.wait(3)
+        harness.sync()
+        #expect(harness.notices.contains(.ledgerRecovered))
+        #expect(try Samples.summary(of: harness.disk).nextRound == 1)
+    }
+
+    @Test("A silent machine departs, its share is not waited for, and its number is not used again")
+    func silence() throws {
+        var harness = try CoordinatorHarness(Samples.spec(minimumWorkers: 2))
+        harness.join(1)
+        harness.join(2)
+        try harness.answer(1, machine: 1)
+        harness.wait(12, alive: [1])
+        #expect(harness.machine.ledger.nextRound == 1)
+        #expect(harness.machine.activeTrainers == [MachineID(1)])
+        #expect(harness.lastOpening?.shares.map(\.count) == [6])
+        harness.tell(.received(harness.heartbeat(2), from: PeerID([2])))
+        guard case .pong(let pong)? = harness.messages(to: 2).last else {
+            Issue.record("no pong")
+            return
+        }
+        #expect(pong.standing == .unknown)
+        // It comes again: there is a machine to compare it with, so its proof is a comparison.
+        harness.join(2)
+        harness.tell(.received(harness.report(), from: PeerID([1])))
+        harness.tell(.received(harness.report(), from: PeerID([2])))
+        #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(3)])
+    }
+
+    @Test("A coordinator that stood still does not take its own silence for the workers'")
+    func ownPause() throws {
+        var harness = try CoordinatorHarness(Samples.spec())
+        harness.join(1)
+        harness.now = harness.now.advanced(bySeconds: 100)
+        harness.tell(.tick)
+        #expect(harness.machine.activeTrainers == [MachineID(1)])
+    }
+
+    @Test("After a restart the same session keeps its number, and the round goes on with the same samples")
+    func restart() throws {
+        var harness = try CoordinatorHarness(Samples.spec())
+        harness.join(1)
+        try harness.answer(1, machine: 1)
+        let opening = harness.lastOpening
+        var second = harness
+        second.machine = CoordinatorStateMachine(ledger: try Samples.summary(of: harness.disk), at: harness.now)
+        second.sent = []
+        second.join(1)
+        #expect(second.machine.activeTrainers == [MachineID(1)])
+        #expect(second.lastOpening == opening)
+        // Another process is another machine, and the first one departs when its heartbeats do not come.
+        var third = harness
+        third.machine = CoordinatorStateMachine(ledger: try Samples.summary(of: harness.disk), at: harness.now)
+        third.join(2)
+        third.wait(12, alive: [2])
+        #expect(third.machine.activeTrainers == [MachineID(2)])
+        #expect(try third.records.contains { if case .departure(let gone) = $0 { gone.machine == MachineID(1) } else { false } })
+    }
+
+    @Test("A machine that differs is told to rebuild, and is refused when its replays go on to differ from two others'")
+    func divergence() throws {
+        var harness = try CoordinatorHarness(Samples.spec(rounds: 50, minimumWorkers: 3, digestEvery: 1))
+        for peer: UInt8 in 1...3 { harness.join(peer) }
+        let wrong = Digest.sha256([13])
+        for (peer, machine) in [(UInt8(1), UInt32(1)), (2, 2), (3, 3)] { try harness.answer(peer, machine: machine) }
+        for peer: UInt8 in 1...3 { harness.tell(.received(harness.report(peer == 3 ? wrong : CoordinatorHarness.digest), from: PeerID([peer]))) }
+        #expect(harness.messages(to: 3).contains(.rebuild(order: 1)))
+        #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(2)])
+        // A report from before is not held against it.
+        harness.tell(.received(harness.report(wrong), from: PeerID([3])))
+        #expect(!harness.messages(to: 3).contains(.rebuild(order: 2)))
+        harness.tell(.received(harness.report(rebuilds: 1), from: PeerID([3])))
+        #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(2), MachineID(3)])
+        // Now it differs after every rebuild; one of the others replays as a referee and stands by its digest.
+        for peer: UInt8 in 1...3 { try harness.answer(peer, machine: UInt32(peer)) }
+        for (peer, digest) in [(UInt8(1), CoordinatorHarness.digest), (2, CoordinatorHarness.digest), (3, wrong)] {
+            harness.tell(.received(harness.report(digest, rebuilds: peer == 3 ? 1 : 0), from: PeerID([peer])))
+        }
+        harness.tell(.received(harness.report(wrong, rebuilds: 2), from: PeerID([3])))
+        #expect(harness.messages(to: 1).contains(.rebuild(order: 1)))
+        harness.tell(.received(harness.report(rebuilds: 1), from: PeerID([1])))
+        harness.tell(.received(harness.report(wrong, rebuilds: 3), from: PeerID([3])))
+        guard case .refuse(let refusal)? = harness.messages(to: 3).last else {
+            Issue.record("not refused")
+            return
+        }
+        #expect(refusal.code == .diverged)
+        #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(2)])
+    }
+
+    @Test("Two replays that agree are right against a majority that only followed")
+    func replayIsTheJudge() throws {
+        var harness = try CoordinatorHarness(Samples.spec(rounds: 50, minimumWorkers: 3, digestEvery: 1))
+        for peer: UInt8 in 1...3 { harness.join(peer) }
+        for peer: UInt8 in 1...3 { try harness.answer(peer, machine: UInt32(peer)) }
+        let wrong = Digest.sha256([13])
+        for peer: UInt8 in 1...3 {
+            harness.tell(.received(harness.report(peer == 3 ? CoordinatorHarness.digest : wrong), from: PeerID([peer])))
+        }
+        harness.tell(.received(harness.report(rebuilds: 1), from: PeerID([3])))
+        // Machine 1 is the referee, and its replay agrees with machine 3's.
+        harness.tell(.received(harness.report(rebuilds: 2), from: PeerID([3])))
+        harness.tell(.received(harness.report(rebuilds: 1), from: PeerID([1])))
+        #expect(harness.messages(to: 2).contains(.rebuild(order: 1)))
+        #expect(harness.machine.activeTrainers.contains(MachineID(1)))
+    }
+
+    @Test("A deadline closes a round with a quorum, and late bytes are taken once, at the next round's scale")
+    func staleness() throws {
+        var spec = Samples.spec(rounds: 60, samplesPerRound: 6, minimumWorkers: 2, digestEvery: 0, roundDeadlineFactor: 3, staleness: 1)
+        spec.quorum = 0.5
+        var harness = try CoordinatorHarness(spec)
+        harness.join(1)
+        harness.join(2)
+        for _ in 0..<5 {
+            harness.wait(0.2)
+            try harness.answer(1, machine: 1)
+            try harness.answer(2, machine: 2)
+        }
+        let missed = try #require(harness.lastOpening)
+        try harness.answer(1, machine: 1)
+        harness.wait(1)
+        #expect(harness.machine.ledger.nextRound == missed.round + 1)
+        let share = try #require(missed.shares.first { $0.machine == MachineID(2) })
+        let late = Message.contribution(
+            WireContribution(
+                round: missed.round, scaleExponent: missed.scaleExponent,
+                contribution: Contribution(machine: MachineID(2), firstSample: share.firstSample, bytes: [1, 2, 3])))
+        harness.tell(.received(late, from: PeerID([2])))
+        harness.tell(.received(late, from: PeerID([2])))
+        #expect(harness.notices.contains(.late(MachineID(2), round: missed.round, samples: 3, taken: true)))
+        try harness.answer(1, machine: 1)
+        try harness.answer(2, machine: 2)
+        let rounds = try harness.records.compactMap { if case .round(let round) = $0 { round } else { nil } }
+        let last = try #require(rounds.last { $0.contributions.count == 3 })
+        #expect(last.contributions.map(\.machine.rawValue) == [1, 2, 2])
+        #expect(last.contributions[1].firstSample == share.firstSample)
+    }
+
+    @Test("The end waits for the evaluator and for everybody's last digest")
+    func end() throws {
+        var harness = try CoordinatorHarness(Samples.spec(rounds: 1))
+        harness.join(1)
+        harness.join(2, trains: false, evaluates: true)
+        harness.tell(.received(harness.report(), from: PeerID([1])))
+        try harness.answer(1, machine: 1)
+        for peer: UInt8 in 1...2 { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
+        #expect(!harness.machine.ledger.isEnded)
+        harness.tell(
+            .received(
+                .evaluation(
+                    EvaluationReport(
+                        round: 1, examples: 10, loss: 0.5, accuracy: 0.7, bestThresholdAccuracy: 0.8, auc: 0.9, seconds: 1)),
+                from: PeerID([2])))
+        #expect(harness.machine.ledger.isEnded)
+        #expect(harness.messages(to: 2).contains { if case .finished(let end) = $0 { end.outcome == .completed } else { false } })
+        for peer: UInt8 in 1...2 { harness.tell(.received(.goodbye(Goodbye(reason: "done")), from: PeerID([peer]))) }
+        harness.wait(0.2)
+        #expect(harness.finished?.outcome == .completed)
+        let digests = try harness.records.compactMap { if case .digest(let digest) = $0 { digest } else { nil } }
+        #expect(digests.last?.machines == [MachineID(1)])
+    }
+
+    @Test("Stopped, it leaves a ledger that goes on")
+    func stop() throws {
+        var harness = try CoordinatorHarness(Samples.spec())
+        harness.join(1)
+        try harness.answer(1, machine: 1)
+        harness.tell(.stopRequested)
+        harness.tell(.received(.goodbye(Goodbye(reason: "bye")), from: PeerID([1])))
+        harness.wait(0.2)
+        #expect(harness.finished?.outcome == .stopped)
+        var again = try CoordinatorHarness(Samples.spec())
+        again.disk = harness.disk
+        again.machine = CoordinatorStateMachine(ledger: try Samples.summary(of: harness.disk), at: again.now)
+        again.join(2)
+        #expect(again.lastOpening?.round == 1)
+        #expect(again.machine.activeTrainers == [MachineID(2)])
+    }
+}

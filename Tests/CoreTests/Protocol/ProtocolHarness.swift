@@ -1,0 +1,126 @@
+import Core
+import Testing
+
+/// A coordinator with a disk that never fails and a perfect network to scripted peers: what the state machine does is seen
+/// effect by effect.
+struct CoordinatorHarness {
+    var machine: CoordinatorStateMachine
+    var now = Timestamp(nanoseconds: 1_000_000_000_000)
+    var disk: [UInt8]
+    var sent: [(message: Message, to: [PeerID])] = []
+    var notices: [CoordinatorNotice] = []
+    var finished: RunFinish?
+    /// Appends wait for `sync()`.
+    var holdsAppends = false
+    private var held: (bytes: [UInt8], index: UInt64)?
+
+    init(_ spec: RunSpec, _ records: [LedgerRecord] = []) throws {
+        disk = try Samples.ledger(spec, records)
+        machine = CoordinatorStateMachine(ledger: try Samples.summary(of: disk), at: now)
+    }
+
+    mutating func tell(_ event: CoordinatorEvent) {
+        var events = [event]
+        while !events.isEmpty {
+            for effect in machine.handle(events.removeFirst(), at: now) {
+                switch effect {
+                case .send(let message, let peers): sent.append((message, peers))
+                case .append(let bytes, let index):
+                    if holdsAppends {
+                        held = (bytes, index)
+                    } else {
+                        disk += bytes
+                        events.append(.ledgerDurable(records: index + 1))
+                    }
+                case .readLedger(let offset, let count, let peer):
+                    sent.append(
+                        (.chunk(LedgerChunk(offset: offset, bytes: Array(disk[Int(offset)..<Int(offset) + count]))), [peer]))
+                    events.append(.ledgerRead(for: peer))
+                case .disconnect: break
+                case .notice(let notice): notices.append(notice)
+                case .finished(let finish): finished = finish
+                }
+            }
+        }
+    }
+
+    mutating func sync() {
+        guard let append = held else { return }
+        held = nil
+        disk += append.bytes
+        tell(.ledgerDurable(records: append.index + 1))
+    }
+
+    mutating func wait(_ seconds: Double) {
+        let end = now.advanced(bySeconds: seconds)
+        while now < end {
+            now = now.advanced(bySeconds: 0.1)
+            tell(.tick)
+        }
+    }
+
+    /// Waits while these peers' heartbeats go on.
+    mutating func wait(_ seconds: Double, alive peers: [UInt8]) {
+        for _ in 0..<Int(seconds) {
+            wait(1)
+            for peer in peers { tell(.received(heartbeat(peer), from: PeerID([peer]))) }
+        }
+    }
+
+    func heartbeat(_ peer: UInt8) -> Message {
+        .heartbeat(Heartbeat(session: Samples.session(peer).fingerprint.tag, records: machine.durableRecords, share: nil))
+    }
+
+    static let digest = Digest.sha256([42])
+
+    /// Takes a peer through hello, base, ledger and proof.
+    mutating func join(_ peer: UInt8, trains: Bool = true, evaluates: Bool = false, digest: Digest = digest) {
+        let id = PeerID([peer])
+        tell(.received(hello(peer, trains: trains, evaluates: evaluates), from: id))
+        tell(.received(.base(Samples.base), from: id))
+        tell(.received(.fetch(LedgerFetch(offset: 0)), from: id))
+        tell(.received(report(digest), from: id))
+    }
+
+    func hello(_ peer: UInt8, trains: Bool = true, evaluates: Bool = false) -> Message {
+        .hello(Hello(session: Samples.session(peer), name: "w\(peer)", trains: trains, evaluates: evaluates, software: "test"))
+    }
+
+    /// Of the present parameters.
+    func report(_ digest: Digest = digest, rebuilds: UInt32 = 0) -> Message {
+        let position = machine.ledger.parameters
+        return .digestReport(
+            DigestReport(
+                position: position.records, round: machine.ledger.nextRound, digest: digest, chain: position.shortChain,
+                rebuilds: rebuilds))
+    }
+
+    var lastOpening: Opening? {
+        for (message, _) in sent.reversed() {
+            if case .open(let opening) = message { return opening }
+            if case .commit(let commit) = message, let opening = commit.opening { return opening }
+        }
+        return nil
+    }
+
+    /// Answers a machine's share of the newest opening with these bytes (or zeros).
+    mutating func answer(_ peer: UInt8, machine: UInt32, bytes: [Int8]? = nil) throws {
+        let opening = try #require(lastOpening)
+        let share = try #require(opening.shares.first { $0.machine == MachineID(machine) })
+        tell(
+            .received(
+                .contribution(
+                    WireContribution(
+                        round: opening.round, scaleExponent: opening.scaleExponent,
+                        contribution: Contribution(
+                            machine: share.machine, firstSample: share.firstSample,
+                            bytes: bytes ?? [Int8](repeating: 1, count: Int(share.count))))),
+                from: PeerID([peer])))
+    }
+
+    func messages(to peer: UInt8, after count: Int = 0) -> [Message] {
+        sent.dropFirst(count).filter { $0.to.contains(PeerID([peer])) }.map(\.message)
+    }
+
+    var records: [LedgerRecord] { get throws { try Samples.entries(of: disk).map(\.record) } }
+}

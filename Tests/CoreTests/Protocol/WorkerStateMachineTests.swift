@@ -1,0 +1,207 @@
+import Core
+import Testing
+
+@Suite struct WorkerStateMachineTests {
+    /// A worker with a compute thread that is done at once, but for the tasks that are held.
+    struct Harness {
+        var machine: WorkerStateMachine
+        var now = Timestamp(nanoseconds: 1_000_000_000_000)
+        var sent: [Message] = []
+        var tasks: [WorkerTask] = []
+        var notices: [WorkerNotice] = []
+        var abandons = 0
+        var exit: WorkerExit?
+        var holdsCompute = false
+
+        init(session: UInt8 = 1, evaluates: Bool = false) {
+            machine = WorkerStateMachine(
+                WorkerConfiguration(
+                    session: Samples.session(session), name: "w", trains: !evaluates, evaluates: evaluates, software: "test",
+                    patienceSeconds: 60))
+            tell(.started)
+        }
+
+        mutating func tell(_ event: WorkerEvent) {
+            var events = [event]
+            while !events.isEmpty {
+                for effect in machine.handle(events.removeFirst(), at: now) {
+                    switch effect {
+                    case .send(let message): sent.append(message)
+                    case .perform(let task):
+                        tasks.append(task)
+                        if let result = result(of: task) { events.append(.performed(result)) }
+                    case .abandon: abandons += 1
+                    case .notice(let notice): notices.append(notice)
+                    case .finish(let end): exit = end
+                    }
+                }
+            }
+        }
+
+        private func result(of task: WorkerTask) -> WorkerResult? {
+            switch task {
+            case .hashBase: .baseHashed(Samples.base)
+            case .prepare: .prepared
+            case .apply: .applied
+            case .reset: .reset
+            case .digest: .digested(.sha256([42]), largestMagnitude: 5)
+            case .evaluate(let round):
+                .evaluated(
+                    EvaluationReport(
+                        round: round, examples: 1, loss: 1, accuracy: 1, bestThresholdAccuracy: 1, auc: 1, seconds: 1))
+            case .compute(let order):
+                holdsCompute
+                    ? nil
+                    : .computed(
+                        bytes: [Int8](repeating: 3, count: Int(order.count)),
+                        statistics: SampleStatistics(meanLoss: 1, seconds: 0.1))
+            }
+        }
+
+        /// Welcomed to this ledger, and given all of it.
+        mutating func follow(_ ledger: [UInt8], as sent: [UInt8]? = nil) throws {
+            let entries = try Samples.entries(of: ledger)
+            guard case .spec(let spec)? = entries.first?.record else { return }
+            tell(
+                .received(
+                    .welcome(
+                        Welcome(
+                            specDigest: .sha256(spec), session: Samples.session(1), ledgerRecords: UInt64(entries.count),
+                            ledgerBytes: UInt64(ledger.count), heartbeatSeconds: 1, heartbeatTimeoutSeconds: 5))))
+            tell(.received(.chunk(LedgerChunk(offset: 0, bytes: sent ?? ledger))))
+        }
+
+        mutating func commit(_ index: UInt64, _ record: LedgerRecord, opening: Opening? = nil) {
+            tell(
+                .received(
+                    .commit(Commit(index: index, kind: record.kind.rawValue, payload: record.payload(), opening: opening))))
+        }
+
+        var contributions: [WireContribution] { sent.compactMap { if case .contribution(let sent) = $0 { sent } else { nil } } }
+        var reports: [DigestReport] { sent.compactMap { if case .digestReport(let report) = $0 { report } else { nil } } }
+    }
+
+    private func ledger(_ records: [LedgerRecord] = []) throws -> [UInt8] {
+        try Samples.ledger(Samples.spec(), [.baseManifest(Samples.base)] + records)
+    }
+
+    private func opening(_ round: RoundNumber, first: UInt32, count: UInt32 = 4) -> Opening {
+        Opening(round: round, scaleExponent: 0, shares: [.init(machine: MachineID(1), firstSample: first, count: count)])
+    }
+
+    @Test("It hashes, says hello, proves base and digest, and works from its first opening on")
+    func join() throws {
+        var worker = Harness()
+        #expect(worker.tasks == [.hashBase])
+        try worker.follow(try ledger())
+        #expect(worker.sent.contains(.base(Samples.base)) && worker.sent.contains(.fetch(LedgerFetch(offset: 0))))
+        #expect(worker.reports.map(\.position) == [1])
+        worker.commit(2, Samples.admission(1))
+        worker.tell(.received(.open(opening(0, first: 0))))
+        #expect(worker.contributions.map(\.contribution.bytes.count) == [4])
+        worker.commit(3, Samples.round(0, [(1, 0, [3, 3, 3, 3])]), opening: opening(1, first: 4))
+        #expect(worker.contributions.map(\.round) == [0, 1])
+        #expect(worker.contributions.last?.contribution.firstSample == 4)
+        // Once more is no work.
+        let tasks = worker.tasks.count
+        worker.tell(.received(.open(opening(1, first: 4))))
+        worker.commit(3, Samples.round(0, [(1, 0, [3, 3, 3, 3])]), opening: opening(1, first: 4))
+        #expect(worker.tasks.count == tasks && worker.contributions.count == 2)
+        // But the coordinator can have it again.
+        worker.tell(.received(.pong(Pong(standing: .active, records: 4, awaited: 1))))
+        #expect(worker.contributions.count == 3)
+    }
+
+    @Test("A joiner applies the rounds that it has missed together, and then those that came meanwhile")
+    func catchUp() throws {
+        var worker = Harness()
+        let rounds = (0..<300).map { Samples.round(UInt32($0), [(9, UInt32($0), [1])]) }
+        try worker.follow(try ledger([Samples.admission(9)] + rounds))
+        let applied = worker.tasks.compactMap { if case .apply(let changes, _) = $0 { changes.count } else { nil } }
+        #expect(applied == [256, 44])
+        #expect(worker.reports.map(\.round) == [300])
+    }
+
+    @Test("A gap is fetched")
+    func gap() throws {
+        var worker = Harness()
+        let short = try ledger([Samples.admission(1)])
+        let long = try ledger([Samples.admission(1), Samples.round(0, [(1, 0, [1])]), Samples.round(1, [(1, 1, [1])])])
+        try worker.follow(short)
+        worker.commit(4, Samples.round(1, [(1, 1, [1])]), opening: opening(2, first: 2))
+        #expect(worker.sent.last == .fetch(LedgerFetch(offset: UInt64(short.count))))
+        worker.tell(.received(.chunk(LedgerChunk(offset: UInt64(short.count), bytes: Array(long[short.count...])))))
+        #expect(worker.contributions.map(\.round) == [2])
+    }
+
+    @Test("Work that nobody waits for is abandoned, and its bytes are not sent")
+    func abandon() throws {
+        var worker = Harness()
+        try worker.follow(try ledger([Samples.admission(1), Samples.admission(2)]))
+        worker.holdsCompute = true
+        worker.tell(.received(.open(opening(0, first: 0))))
+        worker.commit(4, Samples.round(0, [(2, 0, [1])]), opening: opening(1, first: 4))
+        #expect(worker.abandons > 0)
+        worker.holdsCompute = false
+        worker.tell(.performed(.computed(bytes: [1], statistics: SampleStatistics(meanLoss: 1, seconds: 1))))
+        #expect(worker.contributions.map(\.round) == [1])
+    }
+
+    @Test("Told to rebuild, it starts from the base, replays, and proves itself anew; once an order")
+    func rebuild() throws {
+        var worker = Harness()
+        try worker.follow(try ledger([Samples.admission(1), Samples.round(0, [(1, 0, [1])])]))
+        worker.tasks = []
+        worker.tell(.received(.rebuild(order: 1)))
+        worker.tell(.received(.rebuild(order: 1)))
+        #expect(worker.tasks.count == 3 && worker.tasks.first == .reset && worker.tasks.last == .digest(position: 4))
+        #expect(worker.reports.last?.rebuilds == 1)
+    }
+
+    @Test("Another base than the run's ends it, with the tensor's name")
+    func otherBase() throws {
+        var worker = Harness()
+        let other = BaseManifest(entries: [.init(name: "c", shape: .vector(1), digest: .sha256([3]))])!
+        try worker.follow(try Samples.ledger(Samples.spec(), [.baseManifest(other)]))
+        guard case .refused(let refusal)? = worker.exit else {
+            Issue.record("it went on")
+            return
+        }
+        #expect(refusal.code == .otherBase && refusal.details.contains("c is missing"))
+    }
+
+    @Test("Damaged chunks are fetched again, and given up after some")
+    func damagedChunks() throws {
+        var worker = Harness()
+        let bytes = try ledger()
+        var damaged = bytes
+        damaged[100] ^= 1
+        try worker.follow(bytes, as: damaged)
+        #expect(worker.exit == nil)
+        worker.tell(.received(.chunk(LedgerChunk(offset: UInt64(LedgerFormat.headerBytes), bytes: Array(bytes[LedgerFormat.headerBytes...])))))
+        #expect(worker.reports.count == 1)
+    }
+
+    @Test("It says hello with growing pauses, and gives up after its patience")
+    func silence() {
+        var worker = Harness()
+        for _ in 0..<700 {
+            worker.now = worker.now.advanced(bySeconds: 0.1)
+            worker.tell(.tick)
+        }
+        #expect(worker.sent.count { if case .hello = $0 { true } else { false } } == 7)
+        guard case .coordinatorLost? = worker.exit else {
+            Issue.record("\(String(describing: worker.exit))")
+            return
+        }
+    }
+
+    @Test("An evaluator measures the base, then the newest round that is due")
+    func evaluations() throws {
+        var worker = Harness(evaluates: true)
+        let rounds = (0..<10).map { Samples.round(UInt32($0), [(9, UInt32($0), [1])]) }
+        try worker.follow(try ledger([Samples.admission(9), Samples.admission(1, trains: false)] + rounds))
+        let measured = worker.tasks.compactMap { if case .evaluate(let round) = $0 { round } else { nil } }
+        #expect(measured == [0, 10])
+    }
+}

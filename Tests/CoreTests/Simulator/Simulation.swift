@@ -1,0 +1,662 @@
+import Core
+
+/// A whole cluster in one process: the product's own state machines over a network, a disk, clocks and crashes that a seed
+/// decides. The same seed is the same run, event by event.
+final class Simulation {
+    /// What a seed makes of the world.
+    struct World {
+        var spec: RunSpec
+        var workers: Int
+        var evaluators: Int
+        /// Of every frame.
+        var dropProbability: Double
+        var duplicateProbability: Double
+        var delaySeconds: ClosedRange<Double>
+        var fsyncSeconds: ClosedRange<Double>
+        var computeSeconds: ClosedRange<Double>
+        /// Mean seconds between two faults.
+        var faultEverySeconds: Double
+        /// From here on nothing more breaks, and the run must end.
+        var calmAfterSeconds: Double
+        var operators: Bool
+    }
+
+    /// Defects put into the harness on purpose, to see that the invariants notice.
+    enum Bug: CaseIterable {
+        /// Says 'on disk' before it is.
+        case skipFsync
+        /// Applies a round twice.
+        case applyTwice
+        /// Forgets to apply a round.
+        case applyNever
+        /// A contribution's byte changes on its way.
+        case changeByte
+        /// The ledger is put back to an older copy when the coordinator restarts, so that machine and round numbers are given out again.
+        case restoreOldLedger
+    }
+
+    struct Failure: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    private enum Event {
+        case tickCoordinator(life: Int)
+        case tickWorker(Int, life: Int)
+        case toCoordinator([UInt8], from: PeerID)
+        case toWorker([UInt8], PeerID)
+        case synced(life: Int)
+        case worked(Int, life: Int, task: Int)
+        case restartCoordinator
+        case startWorker(Int)
+        case resumeCoordinator
+        case resumeWorker(Int)
+        case heal(Int)
+        case diskHealed
+        case fault
+    }
+
+    private(set) var random: SeededRandom
+    let world: World
+    let bug: Bug?
+    private(set) var now: UInt64 = 1_700_000_000_000_000_000
+    private let start: UInt64 = 1_700_000_000_000_000_000
+    private var queue = EventQueue<Event>()
+    private(set) var trace: [String] = []
+    var keepsTrace = false
+
+    // The coordinator and its disk
+    private var coordinator: CoordinatorStateMachine?
+    private var coordinatorLife = 0
+    private var isCoordinatorPaused = false
+    private var heldForCoordinator: [Event] = []
+    private var disk: [UInt8] = []
+    /// Bytes of the disk that survive a crash; less than all of them only with `skipFsync`.
+    private var syncedBytes = 0
+    private var writing: [UInt8]?
+    private var diskFails = false
+    private(set) var outcome: RunFinish?
+
+    private var workers: [SimulatedWorker] = []
+    private var partitioned: Set<Int> = []
+
+    // What the invariants remember
+    private var digestAt: [UInt64: Digest] = [:]
+    private var produced: [SampleName: [(q: Int8, scale: Int8)]] = [:]
+    private var committed: Set<SampleName> = []
+    private var admitted: Set<MachineID> = []
+    private var departed: Set<MachineID> = []
+    private var checkedRecords: UInt64 = 0
+    private var auditor = LedgerDecoder()
+    private var audited = 0
+    private var flips = 0
+    private(set) var statistics = Statistics()
+
+    struct Statistics {
+        var faults = 0
+        var rounds = 0
+        var coordinatorCrashes = 0
+        var workerCrashes = 0
+        var tornTails = 0
+        var rebuilds = 0
+        var late = 0
+        var events = 0
+        var seconds = 0.0
+    }
+
+    init(seed: UInt64, bug: Bug? = nil) throws {
+        random = SeededRandom(seed: seed)
+        self.bug = bug
+        world = Self.world(&random)
+        let canonical = try world.spec.canonicalBytes()
+        disk = LedgerFormat.header(specDigest: .sha256(canonical))
+        disk += LedgerFormat.start(header: disk).appending(.spec(canonical)).bytes
+        syncedBytes = disk.count
+        try startCoordinator()
+        for index in 0..<world.workers + world.evaluators {
+            workers.append(SimulatedWorker(index: index, trains: index < world.workers))
+            schedule(.startWorker(index), after: Double.random(in: 0...3, using: &random))
+        }
+        schedule(.fault, after: Double.random(in: 0...2 * world.faultEverySeconds, using: &random))
+    }
+
+    private static func world(_ random: inout SeededRandom) -> World {
+        let workers = Int.random(in: 1...5, using: &random)
+        let isRough = random.chance(0.7)
+        let slow = random.chance(0.5)
+        let spec = Samples.spec(
+            rounds: Int.random(in: 5...30, using: &random), samplesPerRound: Int.random(in: 1...12, using: &random),
+            minimumWorkers: Int.random(in: 1...workers, using: &random), digestEvery: Int.random(in: 0...5, using: &random),
+            evaluateEvery: Int.random(in: 0...6, using: &random),
+            roundDeadlineFactor: random.chance(0.4) ? Double.random(in: 1.5...4, using: &random) : 0,
+            staleness: Int.random(in: 0...2, using: &random))
+        return World(
+            spec: spec, workers: workers, evaluators: random.chance(0.4) ? 1 : 0,
+            dropProbability: isRough ? Double.random(in: 0...0.15, using: &random) : 0,
+            duplicateProbability: isRough ? Double.random(in: 0...0.1, using: &random) : 0,
+            delaySeconds: 0.001...(isRough ? Double.random(in: 0.002...0.8, using: &random) : 0.002),
+            fsyncSeconds: 0.0005...(random.chance(0.2) ? 2 : 0.01),
+            computeSeconds: 0.01...(slow ? 1.5 : 0.1),
+            faultEverySeconds: Double.random(in: 1...12, using: &random),
+            calmAfterSeconds: Double.random(in: 10...60, using: &random), operators: random.chance(0.3))
+    }
+
+    // MARK: Running
+
+    /// Runs to the end; throws where an invariant breaks or the run does not end.
+    func run() throws {
+        let limit = world.calmAfterSeconds + 1500
+        while outcome == nil || workers.contains(where: { $0.machine != nil && !$0.isPaused }) {
+            guard let (time, event) = queue.pop() else { throw Failure(description: "nothing left to happen") }
+            now = time
+            statistics.events += 1
+            statistics.seconds = seconds
+            guard seconds < limit else { throw Failure(description: "the run did not end in \(Int(limit)) s: \(describe())") }
+            try handle(event)
+        }
+        try checkEnd()
+    }
+
+    var seconds: Double { Double(now - start) / 1e9 }
+    private var isCalm: Bool { seconds > world.calmAfterSeconds }
+    private var timestamp: Timestamp { Timestamp(nanoseconds: now) }
+
+    private func schedule(_ event: Event, after delay: Double) {
+        queue.push(event, at: now + UInt64(max(delay, 0) * 1e9))
+    }
+
+    private func say(_ line: @autoclosure () -> String) {
+        if keepsTrace { trace.append("\(String(Int(seconds * 1000))) ms  \(line())") }
+    }
+
+    /// What state machines hold inside, for the trace of a seed that does not end.
+    private func inside(_ value: Any, _ names: Set<String>) -> String {
+        Mirror(reflecting: value).children.filter { names.contains($0.label ?? "") }
+            .map { "\($0.label ?? ""): \($0.value)" }.joined(separator: "\n    ")
+    }
+
+    private func describe() -> String {
+        if let coordinator {
+            say("coordinator holds\n    " + inside(coordinator, ["phase", "round", "check", "references", "wantsCheck", "pending", "peers", "hasBegun"]))
+        }
+        for worker in workers {
+            guard let machine = worker.machine else { continue }
+            say("worker \(worker.index) holds\n    " + inside(machine, ["welcome", "target", "machine", "inHand", "steps", "opening", "answered", "mustProve", "mustReset", "fetching", "lastDigest"]))
+        }
+        let states = workers.map {
+            "worker \($0.index): \($0.machine == nil ? "gone" : $0.isPaused ? "paused" : "up") records \($0.machine?.records ?? 0)"
+        }
+        return "coordinator \(coordinator == nil ? "down" : "up"), next round \(coordinator?.ledger.nextRound ?? 0) of "
+            + "\(world.spec.rounds), trainers \(coordinator?.activeTrainers ?? []); \(states.joined(separator: ", "))"
+    }
+
+    private func handle(_ event: Event) throws {
+        switch event {
+        case .tickCoordinator(let life):
+            guard life == coordinatorLife, coordinator != nil else { return }
+            schedule(event, after: 0.1)
+            if !isCoordinatorPaused { try tellCoordinator(.tick) }
+        case .tickWorker(let index, let life):
+            guard workers[index].life == life, workers[index].machine != nil else { return }
+            schedule(event, after: 0.1)
+            if !workers[index].isPaused { try tellWorker(index, .tick) }
+        case .toCoordinator(let frame, let id):
+            guard coordinator != nil else { return }
+            if isCoordinatorPaused {
+                heldForCoordinator.append(event)
+            } else {
+                do {
+                    try tellCoordinator(.received(try Message(decoding: frame), from: id))
+                } catch let error as WireError {
+                    throw Failure(description: "a frame does not decode: \(error)")
+                }
+            }
+        case .toWorker(let frame, let id):
+            guard let index = workers.firstIndex(where: { $0.peer == id && $0.machine != nil }) else { return }
+            if workers[index].isPaused {
+                workers[index].held.append(frame)
+            } else {
+                try deliver(frame, to: index)
+            }
+        case .synced(let life):
+            guard life == coordinatorLife, coordinator != nil, let bytes = writing else { return }
+            if isCoordinatorPaused {
+                heldForCoordinator.append(event)
+                return
+            }
+            writing = nil
+            if diskFails {
+                try tellCoordinator(.ledgerFailed("no space left on device"))
+            } else {
+                disk += bytes
+                if bug != .skipFsync || random.chance(0.2) { syncedBytes = disk.count }
+                try finishAppend()
+            }
+        case .worked(let index, let life, let task):
+            guard workers[index].life == life, workers[index].machine != nil, workers[index].taskNumber == task else { return }
+            if workers[index].isPaused {
+                workers[index].isWorkDue = true
+            } else {
+                try finishWork(index)
+            }
+        case .restartCoordinator: if coordinator == nil, outcome == nil { try startCoordinator() }
+        case .startWorker(let index): if workers[index].machine == nil, outcome == nil { try startWorker(index) }
+        case .resumeCoordinator:
+            isCoordinatorPaused = false
+            let held = heldForCoordinator
+            heldForCoordinator = []
+            for event in held { try handle(event) }
+        case .resumeWorker(let index):
+            workers[index].isPaused = false
+            let held = workers[index].held
+            workers[index].held = []
+            for frame in held where workers[index].machine != nil { try deliver(frame, to: index) }
+            if workers[index].isWorkDue, workers[index].machine != nil {
+                workers[index].isWorkDue = false
+                try finishWork(index)
+            }
+        case .heal(let index): partitioned.remove(index)
+        case .diskHealed: diskFails = false
+        case .fault: try fault()
+        }
+    }
+
+    // MARK: The coordinator
+
+    private func startCoordinator() throws {
+        coordinatorLife += 1
+        isCoordinatorPaused = false
+        heldForCoordinator = []
+        // As LedgerFile.open does: whole records, a torn tail cut back, damage refused.
+        var decoder = LedgerDecoder()
+        decoder.push(disk)
+        var summary: LedgerSummary?
+        do {
+            while let entry = try decoder.next() {
+                if summary == nil { summary = try LedgerSummary(first: entry) } else { try summary?.fold(entry) }
+            }
+        } catch {
+            guard case .damagedRecord = error else { throw Failure(description: "the ledger breaks its rules: \(error)") }
+        }
+        guard let summary else { throw Failure(description: "the ledger has no spec") }
+        let end = Int(summary.position.offset)
+        if end < disk.count {
+            if LedgerFormat.holdsRecord(disk[(end + 1)...]) { throw Failure(description: "a torn tail looks like damage") }
+            statistics.tornTails += 1
+            disk.removeLast(disk.count - end)
+        }
+        syncedBytes = disk.count
+        try audit()
+        coordinator = CoordinatorStateMachine(ledger: summary, at: timestamp)
+        say("coordinator starts with \(summary.position.records) records, round \(summary.nextRound)")
+        schedule(.tickCoordinator(life: coordinatorLife), after: 0.05)
+    }
+
+    private func crashCoordinator() {
+        guard coordinator != nil else { return }
+        coordinator = nil
+        statistics.coordinatorCrashes += 1
+        say("coordinator crashes")
+        if syncedBytes < disk.count { disk.removeLast(disk.count - syncedBytes) }
+        if let bytes = writing {
+            // Any part of an append that was not synced may have reached the disk.
+            disk += bytes.prefix(Int.random(in: 0...bytes.count, using: &random))
+            writing = nil
+        }
+        if bug == .restoreOldLedger, let entries = try? Samples.entries(of: disk), entries.count > 4 {
+            disk = Array(disk.prefix(Int(entries[entries.count - 3].offset)))
+        }
+        schedule(.restartCoordinator, after: Double.random(in: 0.05...8, using: &random))
+    }
+
+    private func tellCoordinator(_ event: CoordinatorEvent) throws {
+        guard let effects = coordinator?.handle(event, at: timestamp) else { return }
+        var reads: [PeerID] = []
+        for effect in effects {
+            switch effect {
+            case .send(let message, let peers):
+                try checkHonest(message)
+                let frame = message.encoded()
+                for peer in peers { transmit(frame, .toWorker(frame, peer), worker: workers.firstIndex { $0.peer == peer }) }
+            case .append(let record, _):
+                guard writing == nil else { throw Failure(description: "two appends at a time") }
+                writing = record
+                schedule(.synced(life: coordinatorLife), after: Double.random(in: world.fsyncSeconds, using: &random))
+            case .readLedger(let offset, let count, let peer):
+                guard Int(offset) + count <= disk.count else {
+                    throw Failure(description: "bytes \(offset)+\(count) of the ledger are read, \(disk.count) are on disk")
+                }
+                let frame = Message.chunk(LedgerChunk(offset: offset, bytes: Array(disk[Int(offset)..<Int(offset) + count]))).encoded()
+                transmit(frame, .toWorker(frame, peer), worker: workers.firstIndex { $0.peer == peer })
+                reads.append(peer)
+            case .disconnect: break
+            case .notice(let notice):
+                say("coordinator: \(notice)")
+                switch notice {
+                case .warning(let text) where text.contains("not written"): throw Failure(description: text)
+                case .rebuilding: statistics.rebuilds += 1
+                case .late(_, _, _, true): statistics.late += 1
+                default: break
+                }
+            case .finished(let finish):
+                say("coordinator finished: \(finish)")
+                coordinator = nil
+                switch finish.outcome {
+                case .completed: outcome = finish
+                case .stopped:
+                    coordinatorLife += 1
+                    writing = nil
+                    schedule(.restartCoordinator, after: Double.random(in: 0.05...5, using: &random))
+                case .failed: throw Failure(description: "the coordinator gave up: \(finish.message)")
+                }
+                return
+            }
+        }
+        for peer in reads { try tellCoordinator(.ledgerRead(for: peer)) }
+    }
+
+    private func finishAppend() throws {
+        try checkRecords()
+        let records = (coordinator?.durableRecords ?? 0) + 1
+        try tellCoordinator(.ledgerDurable(records: records))
+    }
+
+    // MARK: The network
+
+    private func transmit(_ frame: [UInt8], _ event: Event, worker: Int?) {
+        guard let worker, !partitioned.contains(worker) else { return }
+        let isRough = !isCalm
+        if isRough, random.chance(world.dropProbability) { return }
+        schedule(event, after: Double.random(in: world.delaySeconds, using: &random))
+        if isRough, random.chance(world.duplicateProbability) {
+            schedule(event, after: Double.random(in: world.delaySeconds, using: &random) * 4)
+        }
+    }
+
+    // MARK: Workers
+
+    private func startWorker(_ index: Int) throws {
+        workers[index].life += 1
+        let life = workers[index].life
+        // Sometimes the same routing id comes back with another process behind it.
+        if life == 1 || random.chance(0.5) { workers[index].peer = PeerID([1, UInt8(index), UInt8(truncatingIfNeeded: life)]) }
+        let configuration = WorkerConfiguration(
+            session: SessionToken(bytes: random.bytes(16))!, name: "w\(index)", trains: workers[index].trains,
+            evaluates: !workers[index].trains, software: "test", patienceSeconds: 300)
+        workers[index].reset()
+        workers[index].machine = WorkerStateMachine(configuration)
+        say("worker \(index) starts, life \(life)")
+        try tellWorker(index, .started)
+        schedule(.tickWorker(index, life: life), after: Double.random(in: 0...0.1, using: &random))
+    }
+
+    private func crashWorker(_ index: Int) {
+        guard workers[index].machine != nil else { return }
+        say("worker \(index) crashes")
+        statistics.workerCrashes += 1
+        workers[index].machine = nil
+        workers[index].isPaused = false
+        schedule(.startWorker(index), after: Double.random(in: 0.05...15, using: &random))
+    }
+
+    private func deliver(_ frame: [UInt8], to index: Int) throws {
+        do {
+            try tellWorker(index, .received(try Message(decoding: frame)))
+        } catch let error as WireError {
+            throw Failure(description: "a frame does not decode: \(error)")
+        }
+    }
+
+    private func tellWorker(_ index: Int, _ event: WorkerEvent) throws {
+        guard let effects = workers[index].machine?.handle(event, at: timestamp) else { return }
+        for effect in effects {
+            switch effect {
+            case .send(let message):
+                var message = message
+                if bug == .changeByte, case .contribution(let sent) = message, random.chance(0.05) {
+                    var bytes = sent.contribution.bytes
+                    bytes[0] = bytes[0] == 5 ? 6 : 5
+                    message = .contribution(
+                        WireContribution(
+                            round: sent.round, scaleExponent: sent.scaleExponent,
+                            contribution: Contribution(
+                                machine: sent.contribution.machine, firstSample: sent.contribution.firstSample, bytes: bytes)))
+                }
+                let frame = message.encoded()
+                transmit(frame, .toCoordinator(frame, from: workers[index].peer), worker: index)
+            case .perform(let task):
+                guard workers[index].task == nil else { throw Failure(description: "worker \(index) has two tasks in hand") }
+                workers[index].task = task
+                workers[index].taskNumber += 1
+                workers[index].isAbandoned = false
+                let seconds: Double =
+                    switch task {
+                    case .compute, .evaluate: Double.random(in: world.computeSeconds, using: &random)
+                    case .hashBase, .prepare: Double.random(in: 0.01...3, using: &random)
+                    case .apply(let changes, _): 0.001 * Double(changes.count)
+                    case .digest, .reset: 0.005
+                    }
+                schedule(.worked(index, life: workers[index].life, task: workers[index].taskNumber), after: seconds)
+            case .abandon: workers[index].isAbandoned = true
+            case .notice(let notice): say("worker \(index): \(notice)")
+            case .finish(let exit):
+                say("worker \(index) ends: \(exit)")
+                workers[index].machine = nil
+                workers[index].exits.append(exit)
+                switch exit {
+                case .completed(let digest):
+                    if let digest { workers[index].finalDigest = digest }
+                case .failed(let reason): throw Failure(description: "worker \(index) failed: \(reason)")
+                case .refused(let refusal) where refusal.code != .diverged && bug == nil:
+                    throw Failure(description: "worker \(index) was refused: \(refusal)")
+                case .stopped, .refused, .coordinatorLost:
+                    schedule(.startWorker(index), after: Double.random(in: 0.05...5, using: &random))
+                }
+                return
+            }
+        }
+    }
+
+    private func finishWork(_ index: Int) throws {
+        guard let task = workers[index].task else { return }
+        workers[index].task = nil
+        let result: WorkerResult
+        switch task {
+        case .hashBase: result = .baseHashed(Samples.base)
+        case .prepare:
+            try workers[index].makeParameters()
+            result = .prepared
+        case .reset:
+            try workers[index].makeParameters()
+            result = .reset
+        case .apply(let changes, let position):
+            for change in changes {
+                if bug == .applyNever, random.chance(0.02) { continue }
+                workers[index].perform(change)
+                if bug == .applyTwice, random.chance(0.02) { workers[index].perform(change) }
+            }
+            try checkParameters(of: index, at: position, isWhole: changes.count < 256)
+            result = .applied
+        case .digest: result = .digested(workers[index].parameters!.digest(), largestMagnitude: 0)
+        case .evaluate(let round):
+            result = .evaluated(
+                EvaluationReport(
+                    round: round, examples: 1, loss: 1, accuracy: 1, bestThresholdAccuracy: 1, auc: 1, seconds: 0.1))
+        case .compute(let order):
+            let count = workers[index].isAbandoned ? Int.random(in: 0...Int(order.count), using: &random) : Int(order.count)
+            let salt = workers[index].parameters!.digest().bytes[0]
+            let bytes = (0..<count).map { offset in
+                let name = SampleName(machine: order.machine, sample: order.firstSample + UInt32(offset))
+                // As with real losses, another state of the parameters gives another byte for the same direction.
+                let hash = Digest.sha256([salt, UInt8(truncatingIfNeeded: name.sample), UInt8(truncatingIfNeeded: name.machine.rawValue)])
+                let q = Int8(bitPattern: hash.bytes[0])
+                produced[name, default: []].append((q, order.scaleExponent))
+                return q
+            }
+            result = .computed(bytes: bytes, statistics: SampleStatistics(meanLoss: 1, seconds: 0.1))
+        }
+        try tellWorker(index, .performed(result))
+    }
+
+    // MARK: Faults
+
+    private func fault() throws {
+        guard !isCalm else {
+            // Whatever is still broken mends.
+            partitioned = []
+            diskFails = false
+            return
+        }
+        schedule(.fault, after: Double.random(in: 0...2 * world.faultEverySeconds, using: &random))
+        statistics.faults += 1
+        let index = Int.random(in: 0..<workers.count, using: &random)
+        let while_ = Double.random(in: 0.1...20, using: &random)
+        switch Int.random(in: 0..<13, using: &random) {
+        case 0, 1: crashWorker(index)
+        case 2, 3: crashCoordinator()
+        case 4:
+            say("worker \(index) is cut off for \(while_) s")
+            partitioned.insert(index)
+            schedule(.heal(index), after: while_)
+        case 5:
+            if workers[index].machine != nil, !workers[index].isPaused {
+                say("worker \(index) is stopped for \(while_) s")
+                workers[index].isPaused = true
+                schedule(.resumeWorker(index), after: while_)
+            }
+        case 6:
+            if coordinator != nil, !isCoordinatorPaused {
+                say("the coordinator is stopped for \(while_) s")
+                isCoordinatorPaused = true
+                schedule(.resumeCoordinator, after: while_)
+            }
+        case 7:
+            say("the disk is full for \(while_) s")
+            diskFails = true
+            schedule(.diskHealed, after: while_)
+        case 8:
+            if workers.count < 8 {
+                workers.append(SimulatedWorker(index: workers.count, trains: true))
+                schedule(.startWorker(workers.count - 1), after: 0)
+            }
+        case 9: if workers[index].machine != nil, !workers[index].isPaused { try tellWorker(index, .stopRequested) }
+        case 10:
+            // A bit of memory flips: only where someone else can notice.
+            if bug == nil {
+                workers[index].flipBit(&random)
+                flips += 1
+            }
+        case 11:
+            if coordinator != nil, !isCoordinatorPaused { try tellCoordinator(.stopRequested) }
+        default:
+            guard world.operators, let ledger = coordinator?.ledger, !isCoordinatorPaused else { return }
+            if random.chance(0.5) {
+                let machine = MachineID(UInt32.random(in: 1...max(1, ledger.nextMachine.rawValue), using: &random))
+                try tellCoordinator(.retract(machine, rounds: 0..<UInt32.random(in: 0...ledger.nextRound, using: &random)))
+            } else {
+                let low = ledger.nextRound > 5 ? ledger.nextRound - 5 : 0
+                try tellCoordinator(.rewind(to: UInt32.random(in: low...ledger.nextRound, using: &random), rateShift: -1))
+            }
+        }
+    }
+
+    // MARK: Invariants
+
+    /// Nobody hears of a record that is not on disk.
+    private func checkHonest(_ message: Message) throws {
+        switch message {
+        case .commit(let commit):
+            guard commit.index < checkedRecords else {
+                throw Failure(description: "record \(commit.index) is announced, \(checkedRecords) are on disk")
+            }
+        case .pong(let pong):
+            guard pong.records <= checkedRecords else { throw Failure(description: "\(pong.records) records are claimed") }
+        case .welcome(let welcome):
+            guard welcome.ledgerRecords <= checkedRecords, welcome.ledgerBytes <= UInt64(disk.count) else {
+                throw Failure(description: "a welcome claims more than is on disk")
+            }
+        default: break
+        }
+    }
+
+    /// No two workers have different parameters at the same position of the ledger.
+    private func checkParameters(of index: Int, at position: UInt64, isWhole: Bool) throws {
+        // A rewind or a retraction is many changes at one position; only the last is a state that others know.
+        guard !workers[index].isCorrupt, isWhole else { return }
+        guard workers[index].machine?.records ?? 0 >= position else { return }
+        let digest = workers[index].parameters!.digest()
+        if let known = digestAt[position], known != digest {
+            throw Failure(description: "worker \(index) has other parameters after record \(position) than another had")
+        }
+        digestAt[position] = digest
+    }
+
+    /// Begins to read the disk anew, as after a restart.
+    private func audit() throws {
+        auditor = LedgerDecoder()
+        audited = 0
+        if bug == .restoreOldLedger { checkedRecords = min(checkedRecords, UInt64(try Samples.entries(of: disk).count)) }
+        try checkRecords()
+    }
+
+    /// Every sample at most once, with the byte that its machine found; no machine number twice; nothing of a departed one.
+    private func checkRecords() throws {
+        guard audited < syncedBytes else { return }
+        auditor.push(disk[audited..<syncedBytes])
+        audited = syncedBytes
+        while let entry = try auditor.next() {
+            guard entry.index >= checkedRecords else { continue }
+            checkedRecords = entry.index + 1
+            switch entry.record {
+            case .admission(let admission):
+                guard admitted.insert(admission.machine).inserted else {
+                    throw Failure(description: "\(admission.machine) is given out twice")
+                }
+            case .departure(let departure): departed.insert(departure.machine)
+            case .round(let round):
+                statistics.rounds += 1
+                for contribution in round.contributions { try checkContribution(contribution, of: round) }
+            default: break
+            }
+        }
+    }
+
+    private func checkContribution(_ contribution: Contribution, of round: RoundRecord) throws {
+        guard admitted.contains(contribution.machine), !departed.contains(contribution.machine) else {
+            throw Failure(description: "bytes of \(contribution.machine), which is not there")
+        }
+        for (offset, q) in contribution.bytes.enumerated() {
+            let name = SampleName(machine: contribution.machine, sample: contribution.firstSample + UInt32(offset))
+            guard committed.insert(name).inserted else { throw Failure(description: "\(name) is committed twice") }
+            // After a coordinator's restart the same sample may be tried again, at other parameters or another scale.
+            let possible = (produced[name] ?? []).map { made in
+                ByteCodec.decode(made.q, scaleExponent: made.scale).map {
+                    ByteCodec.encode($0, scaleExponent: round.scaleExponent)
+                } ?? made.q
+            }
+            guard possible.contains(q) else {
+                throw Failure(description: "\(name) is committed with \(q), its machine found \(produced[name] ?? [])")
+            }
+        }
+    }
+
+    private func checkEnd() throws {
+        let summary = try Samples.summary(of: disk)
+        guard summary.isEnded, Int(summary.nextRound) == world.spec.rounds else {
+            throw Failure(description: "the ledger ends at round \(summary.nextRound) of \(world.spec.rounds)")
+        }
+        var history = EffectiveHistory()
+        for entry in try Samples.entries(of: disk) { _ = try history.fold(entry.record) }
+        let replay = try SimulatedWorker.freshParameters()
+        replay.apply(history.rounds, directions: SimulatedWorker.directions, threads: 1)
+        let digest = replay.digest()
+        for worker in workers where worker.finalDigest != nil && !worker.isCorrupt && worker.finalDigest != digest {
+            throw Failure(description: "worker \(worker.index) ends with \(worker.finalDigest!.short), the replay with \(digest.short)")
+        }
+        // One machine alone can't know that its memory has gone wrong.
+        if let last = summary.lastDigest, last.position == summary.parameters.records, last.digest != digest,
+            flips == 0 || last.machines.count > 1
+        {
+            throw Failure(description: "the ledger's last digest is not the replay's")
+        }
+    }
+}
