@@ -1,0 +1,241 @@
+import Core
+import Foundation
+
+/// The hub's local cache, in the layout that Hugging Face's own tools share
+/// (https://huggingface.co/docs/hub/local-cache): `models--org--name/{blobs,refs,snapshots/<commit>}`.
+///
+/// What the cache has is used as it is. What it lacks is downloaded with curl, unless `HF_HUB_OFFLINE` is set; a file enters the cache
+/// only whole, and a revision only when all of its files are there. `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and
+/// `HF_TOKEN_PATH` mean what they mean to Hugging Face's tools.
+struct HubCache {
+    let root: String
+    let endpoint: String
+    let isOffline: Bool
+    private let token: String?
+
+    enum Limits {
+        static let listingBytesMax = 16 << 20
+        static let filesMax = 10_000
+        static let connectSeconds = 20
+        static let retries = 3
+    }
+
+    /// The files beside the weights that are fetched where the repository has them.
+    private static let smallFiles = [
+        "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+    ]
+    private static let index = "model.safetensors.index.json"
+
+    init(environment: [String: String]) {
+        func value(_ name: String) -> String? {
+            environment[name].flatMap { $0.isEmpty ? nil : $0 }
+        }
+        let cache = value("XDG_CACHE_HOME") ?? (value("HOME") ?? NSHomeDirectory()) + "/.cache"
+        let home = value("HF_HOME") ?? cache + "/huggingface"
+        root = value("HF_HUB_CACHE") ?? home + "/hub"
+        endpoint = (value("HF_ENDPOINT") ?? "https://huggingface.co").replacing(/\/+$/, with: "")
+        isOffline = ["1", "ON", "YES", "TRUE"].contains(value("HF_HUB_OFFLINE")?.uppercased())
+        let tokenFile = value("HF_TOKEN_PATH") ?? home + "/token"
+        token = (value("HF_TOKEN") ?? (try? String(contentsOfFile: tokenFile, encoding: .utf8)))?.trimmingCharacters(in: .whitespacesAndNewlines)
+    }
+
+    /// The directory of a repository's files, downloaded if need be.
+    ///
+    /// - Parameter log: told what is downloaded.
+    func directory(of reference: HubReference, log: (String) -> Void) throws(ModelError) -> String {
+        let cached = cachedSnapshot(reference)
+        // transformers fetches a model's tokenizer only when it is asked for it, so a snapshot may lack it.
+        if let cached, isOffline || FileManager.default.fileExists(atPath: cached + "/tokenizer.json") { return cached }
+        guard !isOffline else {
+            throw ModelError(
+                .notFound, file: root + "/" + reference.directory, "\(reference.repository) at \(reference.revision) is not in the hub's cache",
+                remedy: "HF_HUB_OFFLINE is set: unset it to download the model, or point HF_HUB_CACHE to the cache that has it")
+        }
+        do throws(ModelError) {
+            // Workers that start together wait for the one that downloads.
+            let lock = try FileLock(path: "\(root)/.locks/\(reference.directory)/onebyte.lock")
+            defer { withExtendedLifetime(lock) {} }
+            if cached == nil, let snapshot = cachedSnapshot(reference) { return snapshot }
+            return try download(reference, log: log)
+        } catch {
+            if let cached { return cached }
+            throw error
+        }
+    }
+
+    /// The snapshot that a revision stands for, if it has all that a model needs.
+    private func cachedSnapshot(_ reference: HubReference) -> String? {
+        let repository = root + "/" + reference.directory
+        let named = try? String(contentsOfFile: "\(repository)/refs/\(reference.revision)", encoding: .utf8)
+        let commit = named?.trimmingCharacters(in: .whitespacesAndNewlines) ?? reference.revision
+        guard HubReference.isPlainName(commit) else { return nil }
+        let snapshot = "\(repository)/snapshots/\(commit)"
+        func has(_ file: String) -> Bool { FileManager.default.fileExists(atPath: "\(snapshot)/\(file)") }
+        guard has("config.json") else { return nil }
+        if has("model.safetensors") { return snapshot }
+        guard let shards = try? Self.shards(index: "\(snapshot)/\(Self.index)"), shards.allSatisfy(has) else { return nil }
+        return snapshot
+    }
+
+    private static func shards(index: String) throws(ModelError) -> [String] {
+        let map = try JSON.read(index, limit: 64 << 20)["weight_map"]?.members ?? []
+        let names = Set(map.compactMap { $0.value.string }).sorted()
+        guard !names.isEmpty, names.allSatisfy(HubReference.isPlainName) else {
+            throw ModelError(.malformed, file: index, subject: "weight_map", "names no files, or files outside of the directory")
+        }
+        return names
+    }
+
+    private func download(_ reference: HubReference, log: (String) -> Void) throws(ModelError) -> String {
+        let repository = root + "/" + reference.directory
+        let work = "\(repository)/.onebyte-\(getpid())"
+        try attempt(repository) {
+            for part in ["blobs", "refs", "snapshots", ".onebyte-\(getpid())"] {
+                try FileManager.default.createDirectory(atPath: "\(repository)/\(part)", withIntermediateDirectories: true)
+            }
+        }
+        defer { try? FileManager.default.removeItem(atPath: work) }
+
+        let listingURL = "\(endpoint)/api/models/\(reference.repository)/revision/\(reference.revision)"
+        let listing = "\(work)/listing.json"
+        _ = try get(listingURL, to: listing, reference)
+        let json = try JSON.read(listing, limit: Limits.listingBytesMax)
+        let names = (json["siblings"]?.array ?? []).prefix(Limits.filesMax).compactMap { $0["rfilename"]?.string }
+        guard let commit = json["sha"]?.string, commit.utf8.count == 40, commit.allSatisfy(\.isHexDigit) else {
+            throw ModelError(.malformed, file: listingURL, subject: "sha", "is not a commit")
+        }
+        guard names.contains("config.json"), names.contains("model.safetensors") || names.contains(Self.index) else {
+            throw ModelError(
+                .unsupported, file: listingURL, "the repository has no config.json with safetensors weights",
+                remedy: "download one of its other files, such as a .gguf, and give its path")
+        }
+
+        func fetch(_ name: String) throws(ModelError) {
+            let link = "\(repository)/snapshots/\(commit)/\(name)"
+            if FileManager.default.fileExists(atPath: link) { return }
+            log("downloading \(reference.repository)/\(name)")
+            let file = "\(work)/\(name)"
+            let url = "\(endpoint)/\(reference.repository)/resolve/\(commit)/\(name)"
+            let tag = try get(url, to: file, reference)
+            let blob = try blobName(tag: tag, file: file, url: url)
+            try attempt(link) {
+                let target = "\(repository)/blobs/\(blob)"
+                // rename replaces what another process put there in the meantime: the same bytes.
+                guard rename(file, target) == 0 else { throw CocoaError(.fileWriteUnknown) }
+                try FileManager.default.createDirectory(atPath: "\(repository)/snapshots/\(commit)", withIntermediateDirectories: true)
+                try? FileManager.default.removeItem(atPath: link)
+                try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: "../../blobs/\(blob)")
+            }
+        }
+        for name in Self.smallFiles where names.contains(name) { try fetch(name) }
+        if names.contains("model.safetensors") {
+            try fetch("model.safetensors")
+        } else {
+            try fetch(Self.index)
+            for name in try Self.shards(index: "\(repository)/snapshots/\(commit)/\(Self.index)") { try fetch(name) }
+        }
+        if commit != reference.revision {
+            // Last, so that a revision without all of its files is never taken for whole.
+            try attempt("\(repository)/refs/\(reference.revision)") {
+                try Data(commit.utf8).write(to: URL(filePath: "\(repository)/refs/\(reference.revision)"), options: .atomic)
+            }
+        }
+        return "\(repository)/snapshots/\(commit)"
+    }
+
+    /// The hub's tag is the SHA-256 of a large file, which is checked, and the Git name of a small one.
+    private func blobName(tag: String?, file: String, url: String) throws(ModelError) -> String {
+        if let tag, tag.utf8.count == 40, tag.allSatisfy(\.isHexDigit) { return tag }
+        let mapped = try MappedFile(path: file)
+        let digest = withExtendedLifetime(mapped) { Digest.sha256(mapped.bytes) }.description
+        if let tag, tag.utf8.count == 64, tag.allSatisfy(\.isHexDigit), tag.lowercased() != digest {
+            throw ModelError(
+                .malformed, file: url, "what came has the SHA-256 \(digest), but the hub says \(tag)", remedy: "try again: the download was damaged")
+        }
+        return digest
+    }
+
+    /// Downloads with curl, which brings proxies, certificates and redirects that hold up.
+    ///
+    /// - Returns: the file's tag, if the server sent one.
+    private func get(_ url: String, to file: String, _ reference: HubReference) throws(ModelError) -> String? {
+        let headers = file + ".headers"
+        let process = Process()
+        process.executableURL = URL(filePath: "/usr/bin/env")
+        process.arguments = [
+            "curl", "--config", "-", "--location", "--max-redirs", "5", "--proto", "=https,http", "--silent", "--show-error",
+            "--connect-timeout", "\(Limits.connectSeconds)", "--retry", "\(Limits.retries)", "--dump-header", headers, "--output", file,
+            "--write-out", "%{http_code}", "--url", url,
+        ]
+        let input = Pipe()
+        let output = Pipe()
+        let errors = Pipe()
+        process.standardInput = input
+        process.standardOutput = output
+        process.standardError = errors
+        // By standard input, since arguments are for every user of the machine to see; written before there is a reader, whose early end
+        // would otherwise be a broken pipe. It fits the pipe's buffer.
+        let plain = token?.filter { $0.isLetter && $0.isASCII || $0.isNumber && $0.isASCII || "-._~+/=".contains($0) }.prefix(4096)
+        let authorisation = plain.map { "header = \"Authorization: Bearer \($0)\"\n" } ?? ""
+        try? input.fileHandleForWriting.write(contentsOf: Data(authorisation.utf8))
+        try? input.fileHandleForWriting.close()
+        do { try process.run() } catch {
+            throw ModelError(.network, file: url, "curl can't be started: \(error.localizedDescription)", remedy: "install curl")
+        }
+        let status = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        let message = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        guard process.terminationStatus == 0 else {
+            throw ModelError(
+                .network, file: url, "the download failed: \(message.trimmingCharacters(in: .whitespacesAndNewlines))",
+                remedy: "check the network and HF_ENDPOINT; there is no local file or directory \(reference.repository)")
+        }
+        switch status {
+        case "200": return Self.tag(inHeaders: (try? String(contentsOfFile: headers, encoding: .utf8)) ?? "")
+        case "404":
+            throw ModelError(.notFound, file: url, "the hub does not have it", remedy: "check the name and the revision; there is no local file or directory \(reference.repository) either")
+        case "401", "403":
+            throw ModelError(
+                .network, file: url, "the hub refuses it (\(status)): it does not exist, or it is private or gated",
+                remedy: "check the name; ask for access on the hub and set HF_TOKEN")
+        default: throw ModelError(.network, file: url, "the hub answered with status \(status)", remedy: "try again later")
+        }
+    }
+
+    /// The first linked tag, else the first tag: later ones belong to the servers that requests are redirected to.
+    static func tag(inHeaders headers: String) -> String? {
+        var tags: [String: String] = [:]
+        for line in headers.split(whereSeparator: \.isNewline) {
+            let parts = line.split(separator: ":", maxSplits: 1)
+            guard parts.count == 2 else { continue }
+            let value = parts[1].trimmingCharacters(in: .whitespaces).replacing(/^W\//, with: "").replacing("\"", with: "")
+            tags[parts[0].lowercased()] = tags[parts[0].lowercased()] ?? value
+        }
+        return tags["x-linked-etag"] ?? tags["etag"]
+    }
+
+    private func attempt(_ path: String, _ body: () throws -> Void) throws(ModelError) {
+        do { try body() } catch {
+            throw ModelError(
+                .inputOutput, file: path, "cannot be written: \(error.localizedDescription)", remedy: "point HF_HUB_CACHE to a writable directory")
+        }
+    }
+}
+
+/// Held by one process at a time, until this object is gone or its process is.
+private final class FileLock {
+    private let descriptor: Int32
+
+    init(path: String) throws(ModelError) {
+        try? FileManager.default.createDirectory(
+            atPath: URL(filePath: path).deletingLastPathComponent().path, withIntermediateDirectories: true)
+        descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else {
+            throw ModelError(
+                .inputOutput, file: path, "cannot be created: \(errnoText())", remedy: "point HF_HUB_CACHE to a writable directory")
+        }
+        while flock(descriptor, LOCK_EX) != 0, errno == EINTR {}
+    }
+
+    deinit { close(descriptor) }
+}

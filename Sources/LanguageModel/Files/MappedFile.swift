@@ -1,0 +1,53 @@
+import Glibc
+
+/// A whole file, mapped read-only for as long as this object lives.
+final class MappedFile: Sendable {
+    let path: String
+    let count: Int
+    // The mapping is read-only and lives until deinit, so reading it from any thread is safe.
+    private nonisolated(unsafe) let base: UnsafeRawPointer?
+
+    init(path: String) throws(ModelError) {
+        self.path = path
+        let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            throw ModelError(errno == ENOENT ? .notFound : .inputOutput, file: path, "cannot be opened: \(errnoText())")
+        }
+        defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else {
+            throw ModelError(.inputOutput, file: path, "cannot be examined: \(errnoText())")
+        }
+        guard status.st_mode & S_IFMT == S_IFREG else {
+            throw ModelError(.inputOutput, file: path, "is not a regular file")
+        }
+        count = Int(status.st_size)
+        guard count > 0 else {
+            base = nil
+            return
+        }
+        guard let address = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0), address != MAP_FAILED else {
+            throw ModelError(.inputOutput, file: path, "cannot be mapped into memory: \(errnoText())")
+        }
+        base = UnsafeRawPointer(address)
+    }
+
+    deinit {
+        if let base { munmap(UnsafeMutableRawPointer(mutating: base), count) }
+    }
+
+    /// Valid while this object lives; keep it alive with `withExtendedLifetime`.
+    var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
+}
+
+/// The text of `errno`, such as `No such file or directory`.
+func errnoText() -> String { String(cString: strerror(errno)) }
+
+/// The bytes of a small file (configuration, tokenizer), refused above `limit` bytes.
+func readSmallFile(_ path: String, limit: Int) throws(ModelError) -> [UInt8] {
+    let file = try MappedFile(path: path)
+    guard file.count <= limit else {
+        throw ModelError(.malformed, file: path, "is \(file.count) bytes long; at most \(limit) are read")
+    }
+    return withExtendedLifetime(file) { Array(file.bytes) }
+}

@@ -1,0 +1,134 @@
+import Core
+import Foundation
+
+/// Writes a model as a Hugging Face directory that transformers loads: configuration, tokenizer, weights, model card.
+public struct ModelExporter {
+    /// Gives the values of a range of a tensor's elements (row-major), in place of the source's.
+    public typealias Values = (_ elements: Range<Int>, _ into: UnsafeMutablePointer<Float>) -> Void
+
+    public let source: ModelSource
+    /// F32 keeps every value of a trained tensor as good as exactly; F16 and BF16 halve the size and round.
+    public var dataType = ElementType.f32
+    /// Larger models are written in several files.
+    public var shardBytesMax = 5_000_000_000
+    /// Markdown under the model card's title: what was trained, on what, and how well.
+    public var card = ""
+    /// What is there already is replaced, once all of the new directory is written; else a directory that is not empty is refused.
+    public var overwrites = false
+
+    public init(source: ModelSource) { self.source = source }
+
+    /// Writes the directory. It appears at `path` whole or not at all.
+    ///
+    /// - Parameters:
+    ///   - replacing: by tensor name; all other tensors have the source's values.
+    ///   - progress: told each tensor's name before it is written.
+    public func write(to path: String, replacing: [String: Values] = [:], progress: (String) -> Void = { _ in }) throws(ModelError) {
+        if let unknown = replacing.keys.filter({ source.shape(of: $0) == nil }).min() {
+            throw ModelError(.badRequest, file: source.path, subject: unknown, "the model has no such tensor")
+        }
+        let manager = FileManager.default
+        let target = URL(filePath: path).standardizedFileURL
+        if let contents = try? manager.contentsOfDirectory(atPath: target.path) {
+            guard contents.isEmpty || overwrites else {
+                throw ModelError(.badRequest, file: path, "is there and not empty", remedy: "choose another directory, or force it to be replaced")
+            }
+        } else if manager.fileExists(atPath: target.path) {
+            throw ModelError(.badRequest, file: path, "is a file", remedy: "choose another directory")
+        }
+        let partial = target.deletingLastPathComponent().appending(path: ".\(target.lastPathComponent).partial-\(getpid())")
+        try attempt(path, "cannot be created") { try manager.createDirectory(at: partial, withIntermediateDirectories: true) }
+        do throws(ModelError) {
+            try writeFiles(partial.path, replacing, progress)
+            try attempt(path, "cannot be put in place") {
+                if manager.fileExists(atPath: target.path) {
+                    let old = target.deletingLastPathComponent().appending(path: ".\(target.lastPathComponent).old-\(getpid())")
+                    try manager.moveItem(at: target, to: old)
+                    try manager.moveItem(at: partial, to: target)
+                    try manager.removeItem(at: old)
+                } else {
+                    try manager.moveItem(at: partial, to: target)
+                }
+            }
+        } catch {
+            try? manager.removeItem(at: partial)
+            throw error
+        }
+    }
+
+    private func attempt(_ path: String, _ what: String, _ body: () throws -> Void) throws(ModelError) {
+        do { try body() } catch { throw ModelError(.inputOutput, file: path, "\(what): \(error.localizedDescription)") }
+    }
+
+    private func writeFiles(_ directory: String, _ replacing: [String: Values], _ progress: (String) -> Void) throws(ModelError) {
+        for (name, bytes) in try smallFiles() {
+            let file = try OutputFile(path: directory + "/" + name)
+            try file.write(bytes)
+            try file.sync()
+        }
+        let tensors = source.tensorNames.compactMap { name -> SafetensorsWriter.Tensor? in
+            guard let stored = source.stored[name] else { return nil }
+            let values = replacing[name]
+            return SafetensorsWriter.Tensor(name: name, shape: stored.shape) { rows, out in
+                if let values {
+                    values(rows.lowerBound * stored.columns..<rows.upperBound * stored.columns, out)
+                } else {
+                    stored.copyFloats(rows: rows, into: out)
+                }
+            }
+        }
+        try SafetensorsWriter(dataType: dataType, shardBytesMax: shardBytesMax).write(tensors, to: directory, progress: progress)
+    }
+
+    /// Everything but the weights. What a Hugging Face directory brings is passed on as it is; a GGUF file's is put together.
+    private func smallFiles() throws(ModelError) -> [(name: String, bytes: [UInt8])] {
+        var files: [(String, [UInt8])] = []
+        var config: JSON
+        if source.isDirectory {
+            config = try JSON.read(source.path + "/config.json")
+            for name in Self.passedOn {
+                let path = source.path + "/" + name
+                if FileManager.default.fileExists(atPath: path) { files.append((name, try readSmallFile(path, limit: 256 << 20))) }
+            }
+        } else {
+            config = source.configuration.architecture.files.configurationFile(source.configuration)
+            let tokenizer = try source.tokenizer
+            files.append(("tokenizer.json", Array((tokenizer.file().text() + "\n").utf8)))
+            files.append(("tokenizer_config.json", Array((tokenizer.configurationFile(chatTemplate: source.chatTemplateSource).text() + "\n").utf8)))
+            files.append(("special_tokens_map.json", Array((tokenizer.specialTokens().text() + "\n").utf8)))
+            if let template = source.chatTemplateSource { files.append(("chat_template.jinja", Array(template.utf8))) }
+        }
+        if !files.contains(where: { $0.0 == "generation_config.json" }) {
+            var generation: JSON = ["_from_model_config": true]
+            generation.setSpecialTokens(of: source.configuration)
+            files.append(("generation_config.json", Array((generation.text() + "\n").utf8)))
+        }
+        let type = dataType == .f32 ? "float32" : dataType == .f16 ? "float16" : "bfloat16"
+        // transformers 5 calls it `dtype`, and reads the older name too.
+        if config["dtype"] != nil { config.set("dtype", .string(type)) } else { config.set("torch_dtype", .string(type)) }
+        files.append(("config.json", Array((config.text() + "\n").utf8)))
+        files.append(("README.md", Array(modelCard().utf8)))
+        return files
+    }
+
+    private static let passedOn = [
+        "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+        "merges.txt", "chat_template.jinja", "LICENSE",
+    ]
+
+    private func modelCard() -> String {
+        var front = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- onebyte\n- zeroth-order-optimization\n"
+        if let license = source.license { front += "license: \(JSON.string(license).text())\n" }
+        let base = URL(filePath: source.reference).lastPathComponent
+        return front + "---\n\n# Fine-tuned from \(base)\n\n" + card + (card.isEmpty || card.hasSuffix("\n") ? "" : "\n")
+    }
+}
+
+extension JSON {
+    /// `bos_token_id` and `eos_token_id` as the configuration has them.
+    mutating func setSpecialTokens(of configuration: ModelConfiguration) {
+        if let bos = configuration.bosToken { set("bos_token_id", .integer(bos)) }
+        let eos = configuration.eosTokens.map { JSON.integer($0) }
+        if eos.count == 1 { set("eos_token_id", eos[0]) } else if !eos.isEmpty { set("eos_token_id", .array(eos)) }
+    }
+}

@@ -1,0 +1,41 @@
+import Core
+import Synchronization
+
+extension ModelSource {
+    /// Floats that are dequantised and hashed at a time: they stay in the second-level cache.
+    private static let hashChunk = 64 * 1024
+
+    /// SHA-256 of each tensor's values as little-endian F32, row-major, in the order of `tensorNames`. A GGUF file and a Hugging Face
+    /// directory with the same values have the same digests.
+    ///
+    /// - Parameter progress: told, from any thread, that another tensor is done.
+    public func baseManifest(threads: Int, progress: (@Sendable () -> Void)? = nil) -> BaseManifest {
+        let names = tensorNames
+        let entries = Mutex([BaseManifest.Entry?](repeating: nil, count: names.count))
+        forEachChunk(of: names.count, size: 1, threads: threads) { range in
+            for i in range {
+                guard let entry = manifestEntry(of: names[i]) else { continue }
+                entries.withLock { $0[i] = entry }
+                progress?()
+            }
+        }
+        // The names of a dictionary's keys are unique, so the manifest exists.
+        return BaseManifest(entries: entries.withLock { $0.compactMap { $0 } }).unsafelyUnwrapped
+    }
+
+    /// Name, shape and digest of one tensor; nil for a name that is not in `tensorNames`.
+    public func manifestEntry(of name: String) -> BaseManifest.Entry? {
+        guard let tensor = stored[name] else { return nil }
+        var hash = SHA256()
+        let step = max(1, Self.hashChunk / max(1, tensor.columns))
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: step * tensor.columns) { buffer in
+            guard let base = buffer.baseAddress else { return }
+            for row in stride(from: 0, to: tensor.rows, by: step) {
+                let rows = row..<min(tensor.rows, row + step)
+                tensor.copyFloats(rows: rows, into: base)
+                hash.update(UnsafeRawBufferPointer(start: base, count: rows.count * tensor.columns * 4))
+            }
+        }
+        return BaseManifest.Entry(name: name, shape: tensor.shape, digest: hash.finalize())
+    }
+}

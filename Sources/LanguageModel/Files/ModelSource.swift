@@ -1,0 +1,120 @@
+import Core
+import Foundation
+
+/// A model's files: its configuration, its tensors (memory-mapped, read-only, dequantised on request) and its tokenizer.
+public final class ModelSource: Sendable {
+    /// What `open` was given.
+    public let reference: String
+    /// The .gguf file or the directory that the reference led to.
+    public let path: String
+    public let configuration: ModelConfiguration
+    /// All tensors of the model by their Hugging Face names, sorted by UTF-8 bytes: a tensor's position here is its τ (DESIGN §3).
+    /// The same list whichever format the files have.
+    public let tensorNames: [String]
+
+    /// The model's tokenizer. Throws where the files' tokenizer is not supported; the tensors can be read all the same.
+    public var tokenizer: Tokenizer {
+        get throws(ModelError) { try tokenizerResult.get() }
+    }
+
+    /// How the model writes conversations; nil where its files don't say. Throws where they say it in a way that is not built in.
+    public var chatTemplate: ChatTemplate? {
+        get throws(ModelError) {
+            guard let chatTemplateSource else { return nil }
+            let tokenizer = try tokenizer
+            return try ChatTemplate(
+                source: chatTemplateSource, bos: tokenizer.bosToken.flatMap(tokenizer.token),
+                eos: tokenizer.eosToken.flatMap(tokenizer.token), file: path)
+        }
+    }
+
+    /// The path is a Hugging Face directory's; else it is a GGUF file's.
+    let isDirectory: Bool
+    /// What the files say about the licence, such as `apache-2.0`.
+    let license: String?
+    /// The Jinja program of the model's chat template.
+    let chatTemplateSource: String?
+    let stored: [String: StoredTensor]
+    private let tokenizerResult: Result<Tokenizer, ModelError>
+
+    init(
+        reference: String, path: String, configuration: ModelConfiguration, stored: [String: StoredTensor],
+        tokenizer: Result<Tokenizer, ModelError>, chatTemplateSource: String?, isDirectory: Bool, license: String? = nil
+    ) {
+        self.reference = reference
+        self.path = path
+        self.configuration = configuration
+        self.stored = stored
+        tokenizerResult = tokenizer
+        self.chatTemplateSource = chatTemplateSource
+        self.isDirectory = isDirectory
+        self.license = license
+        tensorNames = stored.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+    }
+
+    /// Opens a `.gguf` file, a Hugging Face directory, or `org/name` (or `org/name@revision`) through the hub's cache, which may
+    /// download it.
+    ///
+    /// - Parameter log: told what is downloaded, if anything is.
+    public static func open(_ reference: String, log: (String) -> Void = { _ in }) throws(ModelError) -> ModelSource {
+        try open(reference, environment: ProcessInfo.processInfo.environment, log: log)
+    }
+
+    /// The same with an environment of the caller's; see `HubCache` for the variables that count.
+    package static func open(
+        _ reference: String, environment: [String: String], log: (String) -> Void = { _ in }
+    ) throws(ModelError) -> ModelSource {
+        var isDirectory: ObjCBool = false
+        if FileManager.default.fileExists(atPath: reference, isDirectory: &isDirectory) {
+            return isDirectory.boolValue
+                ? try openDirectory(reference, reference: reference) : try openGGUF(reference, reference: reference)
+        }
+        guard let hub = HubReference(reference) else {
+            throw ModelError(
+                .notFound, file: reference, "there is no such file or directory",
+                remedy: "give a .gguf file, a directory with config.json and model.safetensors, or org/name")
+        }
+        return try openDirectory(HubCache(environment: environment).directory(of: hub, log: log), reference: reference)
+    }
+
+    /// Nil for a name that is not in `tensorNames`.
+    public func shape(of name: String) -> TensorShape? { stored[name]?.shape }
+
+    /// How the file stores the tensor; nil for a name that is not in `tensorNames`.
+    public func dataType(of name: String) -> ElementType? { stored[name]?.type }
+
+    /// All values of a tensor as F32, row-major, in Hugging Face's order of rows.
+    ///
+    /// - Parameter out: has room for `shape(of: name)!.count` values.
+    public func copyFloats(_ name: String, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
+        let tensor = try tensor(name)
+        tensor.copyFloats(rows: 0..<tensor.rows, into: out)
+    }
+
+    /// The values of some rows of a matrix as F32 (a vector counts as one row), in Hugging Face's order of rows.
+    ///
+    /// - Parameter out: has room for `rows.count` × the number of columns.
+    public func copyFloats(_ name: String, rows: Range<Int>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
+        let tensor = try tensor(name)
+        guard rows.lowerBound >= 0, rows.upperBound <= tensor.rows else { throw rowError(name, tensor, "\(rows)") }
+        tensor.copyFloats(rows: rows, into: out)
+    }
+
+    /// The rows of a matrix with these numbers, one after the other: the embedding lookup.
+    ///
+    /// - Parameter out: has room for `rows.count` × the number of columns.
+    public func gatherFloats(_ name: String, rows: some Collection<Int32>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
+        let tensor = try tensor(name)
+        if let wrong = rows.first(where: { !(0..<tensor.rows).contains(Int($0)) }) { throw rowError(name, tensor, "\(wrong)") }
+        tensor.copyFloats(rows: rows.map(Int.init), into: out)
+    }
+
+    private func tensor(_ name: String) throws(ModelError) -> StoredTensor {
+        guard let tensor = stored[name] else { throw ModelError(.badRequest, file: path, subject: name, "the model has no such tensor") }
+        return tensor
+    }
+
+    private func rowError(_ name: String, _ tensor: StoredTensor, _ rows: String) -> ModelError {
+        ModelError(.badRequest, file: path, subject: name, "row \(rows) is beyond its \(tensor.rows) rows")
+    }
+}

@@ -1,0 +1,100 @@
+/// The table of a safetensors file: u64 header length, JSON header, data. All that the format promises is checked before
+/// anything is read through it: ranges lie in the file, agree with shape and type, don't overlap, and leave no hole.
+struct SafetensorsFile: Sendable {
+    enum Limits {
+        /// The reference implementation's.
+        static let headerBytesMax = 100_000_000
+        static let dimensionsMax = 8
+    }
+
+    struct Tensor: Sendable {
+        let dimensions: [Int]
+        let type: ElementType
+        /// From the start of the file.
+        let offset: Int
+    }
+
+    let file: MappedFile
+    let tensors: [String: Tensor]
+
+    init(path: String) throws(ModelError) {
+        let file = try MappedFile(path: path)
+        self.file = file
+        defer { withExtendedLifetime(file) {} }
+        let cut = "the file is cut short or damaged: obtain it again"
+        guard file.count >= 8 else {
+            throw ModelError(.malformed, file: path, "is \(file.count) bytes long, too short for a safetensors file", remedy: cut)
+        }
+        let headerLength = UInt64(littleEndian: file.bytes.loadUnaligned(as: UInt64.self))
+        guard headerLength <= UInt64(Limits.headerBytesMax) else {
+            throw ModelError(
+                .malformed, file: path, "says that its header has \(headerLength) bytes; at most \(Limits.headerBytesMax) are accepted",
+                remedy: "is it a safetensors file?")
+        }
+        guard Int(headerLength) <= file.count - 8 else {
+            throw ModelError(
+                .malformed, file: path, "ends within its header (\(file.count) bytes, the header needs \(headerLength + 8))", remedy: cut)
+        }
+        let dataStart = 8 + Int(headerLength)
+        let header = try JSON(UnsafeRawBufferPointer(rebasing: file.bytes[8..<dataStart]), file: path)
+        guard let members = header.members else { throw ModelError(.malformed, file: path, "has a header that is no JSON object") }
+
+        let dataCount = file.count - dataStart
+        var tensors: [String: Tensor] = [:]
+        var ranges: [(begin: Int, end: Int, name: String)] = []
+        for member in members where member.key != "__metadata__" {
+            let name = member.key
+            func wrong(_ code: ModelError.Code, _ problem: String, _ remedy: String? = nil) -> ModelError {
+                ModelError(code, file: path, subject: name.isEmpty ? "\"\"" : name, problem, remedy: remedy)
+            }
+            // Printable ASCII, so that comparing names is comparing bytes.
+            guard !name.isEmpty, name.utf8.allSatisfy({ (0x20..<0x7f).contains($0) }) else {
+                throw wrong(.malformed, "is no name of printable ASCII characters")
+            }
+            guard let typeName = member.value["dtype"]?.string, let sizes = member.value["shape"]?.array,
+                let offsets = member.value["data_offsets"]?.array
+            else { throw wrong(.malformed, "lacks its dtype, shape or data_offsets") }
+            guard let type = Self.types[typeName] else {
+                let known = Self.types.keys.sorted().joined(separator: ", ")
+                throw wrong(.unsupported, "has the dtype \(typeName), which is not supported", "supported: \(known)")
+            }
+            guard sizes.count <= Limits.dimensionsMax else { throw wrong(.malformed, "has \(sizes.count) dimensions") }
+            var dimensions: [Int] = []
+            var count = 1
+            for size in sizes {
+                guard let size = size.integer, size >= 0 else { throw wrong(.malformed, "has a dimension that is no count") }
+                let (product, overflow) = count.multipliedReportingOverflow(by: size)
+                guard !overflow else { throw wrong(.malformed, "has more elements than can be counted") }
+                count = product
+                dimensions.append(size)
+            }
+            guard let byteCount = type.byteCount(of: count) else { throw wrong(.malformed, "has more bytes than can be counted") }
+            guard offsets.count == 2, let begin = offsets[0].integer, let end = offsets[1].integer, begin >= 0, end >= begin else {
+                throw wrong(.malformed, "has data_offsets that are not [begin, end]")
+            }
+            guard end - begin == byteCount else {
+                throw wrong(.malformed, "takes \(end - begin) bytes, but its shape and dtype take \(byteCount)")
+            }
+            guard end <= dataCount else { throw wrong(.malformed, "ends at byte \(end) of the data, but the file has \(dataCount)", cut) }
+            ranges.append((begin, end, name))
+            tensors[name] = Tensor(dimensions: dimensions, type: type, offset: dataStart + begin)
+        }
+        ranges.sort { ($0.begin, $0.end) < ($1.begin, $1.end) }
+        var covered = 0
+        for range in ranges {
+            guard range.begin == covered else {
+                throw ModelError(
+                    .malformed, file: path, subject: range.name,
+                    range.begin < covered ? "overlaps another tensor's data" : "leaves \(range.begin - covered) unused bytes before it")
+            }
+            covered = range.end
+        }
+        guard covered == dataCount else {
+            throw ModelError(.malformed, file: path, "has \(dataCount - covered) bytes after its last tensor")
+        }
+        self.tensors = tensors
+    }
+
+    /// The dtypes that can be read.
+    static let types: [String: ElementType] = ["F32": .f32, "F16": .f16, "BF16": .bf16]
+}

@@ -1,0 +1,82 @@
+import Core
+
+/// The directions of a batch's samples as the forward pass reads them: for `rank1` the two factors of every trained matrix,
+/// for every family the whole vector of every trained 1-D tensor. Matrices of the dense families are made where they are used.
+final class DirectionBatch {
+    let directions: Directions
+    let tensors: [TrainedTensor]
+    /// ε·2^−F of each trained tensor: what an integer of its direction stands for in θ ± εz.
+    let scales: [Float]
+    private(set) var samples: [SampleName] = []
+
+    private let store = ScratchBuffer<Int8>()
+    /// Where a tensor's a (or its whole vector) and its b begin within a direction's part of `store`.
+    private let aOffset: [Int]
+    private let bOffset: [Int]
+    private let stride: Int
+    private let denseChunk = ScratchBuffer<Int8>()
+
+    var isRank1: Bool { directions.family == .rank1 }
+
+    init(directions: Directions, tensors: [TrainedTensor], epsilon: Double) {
+        self.directions = directions
+        self.tensors = tensors
+        scales = tensors.map { Float(epsilon * Double(sign: .plus, exponent: -directions.fractionBits(of: $0), significand: 1)) }
+        var aOffset: [Int] = []
+        var bOffset: [Int] = []
+        var total = 0
+        func place(_ count: Int) -> Int {
+            let at = total
+            total += (count + 63) / 64 * 64
+            return at
+        }
+        for tensor in tensors {
+            switch tensor.shape {
+            case .vector(let n):
+                aOffset.append(place(n))
+                bOffset.append(0)
+            case .matrix(let rows, let columns):
+                let needed = directions.family == .rank1
+                aOffset.append(needed ? place(rows) : 0)
+                bOffset.append(needed ? place(columns) : 0)
+            }
+        }
+        self.aOffset = aOffset
+        self.bOffset = bOffset
+        stride = total
+    }
+
+    /// Makes the factors and vectors of these samples; direction d of the batch is `samples[d]`.
+    func prepare(_ samples: [SampleName]) {
+        self.samples = samples
+        let base = store.reserve(max(samples.count * stride, 1))
+        for (d, sample) in samples.enumerated() {
+            let own = base + d * stride
+            for (slot, tensor) in tensors.enumerated() {
+                switch tensor.shape {
+                case .vector(let n):
+                    directions.dense(of: tensor, sample, elements: 0..<n, into: own + aOffset[slot])
+                case .matrix:
+                    if isRank1 { directions.rank1Factors(of: tensor, sample, a: own + aOffset[slot], b: own + bOffset[slot]) }
+                }
+            }
+        }
+    }
+
+    /// `rank1` matrices: a of direction d.
+    @inline(__always)
+    func a(_ slot: Int, _ d: Int) -> UnsafePointer<Int8> { UnsafePointer(store.pointer + d * stride + aOffset[slot]) }
+    /// `rank1` matrices: b of direction d.
+    @inline(__always)
+    func b(_ slot: Int, _ d: Int) -> UnsafePointer<Int8> { UnsafePointer(store.pointer + d * stride + bOffset[slot]) }
+    /// 1-D tensors: z of direction d.
+    @inline(__always)
+    func vector(_ slot: Int, _ d: Int) -> UnsafePointer<Int8> { a(slot, d) }
+
+    /// Dense families: elements of a matrix's direction d, valid until the next call.
+    func elements(_ slot: Int, _ d: Int, _ range: Range<Int>) -> UnsafePointer<Int8> {
+        let out = denseChunk.reserve(range.count)
+        directions.dense(of: tensors[slot], samples[d], elements: range, into: out)
+        return UnsafePointer(out)
+    }
+}

@@ -1,0 +1,119 @@
+import Core
+import Glibc
+import Kernels
+
+/// From the final norm's input to logits, and no more of them than a loss reads.
+extension ForwardPass {
+    /// Bounds the logits that are in memory at once: rows × a slice of the vocabulary.
+    private static let logitsAtOnce = 1 << 22
+
+    /// The final norm; afterwards `normed` holds the last hidden states in the layout `reads`.
+    func finalNorm() {
+        let out = normed.reserve(segmentReads * sizes.hidden)
+        normalise(x.pointer, model.finalNorm.pointer, slot: model.finalNormSlot, layout: .reads, into: out)
+    }
+
+    /// The logits of some tokens, at the first position that the segment reads.
+    func logits(of segment: Segment, tokens: [Int32], into out: UnsafeMutablePointer<Double>) {
+        let h = sizes.hidden
+        let state = normed.pointer + segment.readRow * h
+        let slot = model.headSlot
+        for (i, token) in tokens.enumerated() {
+            guard let row = model.headRow(token) else {
+                out[i] = .nan
+                continue
+            }
+            var logit = onebyte_dot(state, row, h)
+            if let directions, slot >= 0, segment.direction >= 0 {
+                let scale = segment.sign * directions.scales[slot]
+                if directions.isRank1 {
+                    let a = Float(directions.a(slot, segment.direction)[Int(token)])
+                    logit += scale * onebyte_dot_i8(state, directions.b(slot, segment.direction), h) * a
+                } else {
+                    let range = Int(token) * h..<(Int(token) + 1) * h
+                    logit += scale * onebyte_dot_i8(state, directions.elements(slot, segment.direction, range), h)
+                }
+            }
+            out[i] = Double(logit)
+        }
+    }
+
+    /// `logProbability`: for each row of the layout `reads`, log p(target) under the whole vocabulary.
+    ///
+    /// - Parameter targets: one token for each row.
+    func logProbabilities(of targets: UnsafePointer<Int32>) {
+        let vocabulary = model.configuration.vocabularySize
+        let rows = segmentReads
+        guard rows > 0, let head = model.fullHeadPointer else { return }
+        let slice = min(vocabulary, max(256, Self.logitsAtOnce / rows))
+        let logits = logits.reserve(rows * slice)
+        let out = logProbability.reserve(rows)
+        let sums = partSums.reserve(2 * rows)  // largest logit so far, and Σ exp(logit − largest)
+        for r in 0..<rows {
+            sums[2 * r] = -.infinity
+            sums[2 * r + 1] = 0
+        }
+        for first in stride(from: 0, to: vocabulary, by: slice) {
+            let count = min(slice, vocabulary - first)
+            fillLogits(logits, head: head, tokens: first..<first + count)
+            for r in 0..<rows {
+                let own = logits + r * count
+                var largest: Float = 0
+                var sum: Float = 0
+                onebyte_log_sum_exp_parts(own, count, &largest, &sum)
+                let before = sums[2 * r]
+                let now = Double(largest)
+                if now > before {
+                    sums[2 * r + 1] = sums[2 * r + 1] * exp(before - now) + Double(sum)
+                    sums[2 * r] = now
+                } else {
+                    sums[2 * r + 1] += Double(sum) * exp(now - before)
+                }
+                let target = Int(targets[r]) - first
+                if target >= 0, target < count { out[r] = Double(own[target]) }
+            }
+        }
+        for r in 0..<rows { out[r] -= sums[2 * r] + log(sums[2 * r + 1]) }
+    }
+
+    /// All logits of `rows` (read rows of the batch) at once, vocabulary wide: for generation, and for tests.
+    func allLogits(into out: UnsafeMutablePointer<Float>) {
+        guard let head = model.fullHeadPointer else { return }
+        fillLogits(out, head: head, tokens: 0..<model.configuration.vocabularySize)
+    }
+
+    private func fillLogits(_ logits: UnsafeMutablePointer<Float>, head: UnsafePointer<Float>, tokens: Range<Int>) {
+        let h = sizes.hidden
+        let count = tokens.count
+        let states = normed.pointer
+        let slot = model.headSlot
+        let own = head + tokens.lowerBound * h
+        guard let directions, slot >= 0 else {
+            multiply(states, xStride: h, rows: segmentReads, by: own, outputs: count, inputs: h, into: logits, yStride: count)
+            return
+        }
+        if directions.isRank1 {
+            multiply(states, xStride: h, rows: segmentReads, by: own, outputs: count, inputs: h, into: logits, yStride: count)
+            for segment in segments where segment.direction >= 0 {
+                let a = directions.a(slot, segment.direction) + tokens.lowerBound
+                let b = directions.b(slot, segment.direction)
+                for row in rows(of: segment, .reads) {
+                    let s = segment.sign * directions.scales[slot] * onebyte_dot_i8(states + row * h, b, h)
+                    onebyte_add_scaled_i8(logits + row * count, a, s, count)
+                }
+            }
+            return
+        }
+        let plus = weightsPlus.reserve(count * h)
+        let minus = weightsMinus.reserve(count * h)
+        for group in groups {
+            let z = directions.elements(slot, group.direction, tokens.lowerBound * h..<tokens.upperBound * h)
+            onebyte_two_sided(own, z, directions.scales[slot], plus, minus, count * h)
+            for (range, perturbed) in [(group.plusReads, plus), (group.minusReads, minus)] {
+                multiply(
+                    states + range.lowerBound * h, xStride: h, rows: range.count, by: perturbed, outputs: count, inputs: h,
+                    into: logits + range.lowerBound * count, yStride: count)
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+/// The tensors of a Llama layer, in the order in which they lie in a `LayerWeights`.
+enum LayerTensor: Int, CaseIterable, Sendable {
+    case inputNorm, query, key, value, output, postNorm, gate, up, down
+
+    /// Below `model.layers.N.`
+    var suffix: String {
+        switch self {
+        case .inputNorm: "input_layernorm.weight"
+        case .query: "self_attn.q_proj.weight"
+        case .key: "self_attn.k_proj.weight"
+        case .value: "self_attn.v_proj.weight"
+        case .output: "self_attn.o_proj.weight"
+        case .postNorm: "post_attention_layernorm.weight"
+        case .gate: "mlp.gate_proj.weight"
+        case .up: "mlp.up_proj.weight"
+        case .down: "mlp.down_proj.weight"
+        }
+    }
+
+    func name(layer: Int) -> String { "model.layers.\(layer).\(suffix)" }
+}
+
+/// Sizes that the forward pass keeps asking for.
+struct LayerSizes: Sendable {
+    let hidden, query, keyValue, feedForward, heads, keyValueHeads, headDimension: Int
+
+    init(_ c: ModelConfiguration) {
+        hidden = c.hiddenSize
+        query = c.headCount * c.headDimension
+        keyValue = c.keyValueHeadCount * c.headDimension
+        feedForward = c.feedForwardSize
+        heads = c.headCount
+        keyValueHeads = c.keyValueHeadCount
+        headDimension = c.headDimension
+    }
+
+    func count(_ tensor: LayerTensor) -> Int {
+        switch tensor {
+        case .inputNorm, .postNorm: hidden
+        case .query, .output: query * hidden
+        case .key, .value: keyValue * hidden
+        case .gate, .up, .down: feedForward * hidden
+        }
+    }
+}
+
+/// One layer in F32, in one block: q, k and v lie one after the other and so do gate and up, so that each group is one product.
+final class LayerWeights: @unchecked Sendable {  // written while nobody computes with it
+    let sizes: LayerSizes
+    private let block: ScratchBuffer<Float>
+    private let offsets: [Int]
+
+    init(_ sizes: LayerSizes) {
+        self.sizes = sizes
+        var offsets: [Int] = []
+        var total = 0
+        for tensor in LayerTensor.allCases {
+            offsets.append(total)
+            total += sizes.count(tensor)
+        }
+        self.offsets = offsets
+        block = ScratchBuffer(capacity: total)
+    }
+
+    subscript(_ tensor: LayerTensor) -> UnsafeMutablePointer<Float> { block.pointer + offsets[tensor.rawValue] }
+
+    /// Reads all of layer `layer` from the model's files, except the tensors in `skipping`, which are trained and come from elsewhere.
+    func load(layer: Int, from source: ModelSource, skipping: Set<LayerTensor> = []) throws(ModelError) {
+        for tensor in LayerTensor.allCases where !skipping.contains(tensor) {
+            try source.copyFloats(tensor.name(layer: layer), into: self[tensor])
+        }
+    }
+}

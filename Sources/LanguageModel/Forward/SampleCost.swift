@@ -1,0 +1,41 @@
+import Core
+
+/// What a sample costs in matrix products, for `model inspect`: multiply-adds, for sequences of so many tokens of which the loss reads
+/// so many positions. Norms, attention scores and label logits are left out; they are a few percent.
+public struct SampleCost: Hashable, Sendable {
+    /// Both signs of one direction on one example.
+    public let perSample: Int
+    /// Once for each example and draw, shared by all `rank1` directions on it; 0 where nothing can be shared.
+    public let perDraw: Int
+    /// Once for each example of a run: the part below the first trained layer.
+    public let prefix: Int
+
+    /// - Parameters:
+    ///   - tensors: of `source.trainedTensors(…)`.
+    ///   - fullVocabulary: the loss needs the logits of all tokens at the positions read.
+    public init(
+        _ configuration: ModelConfiguration, training tensors: [TrainedTensor], family: PerturbationFamily, tokens: Int, reads: Int,
+        fullVocabulary: Bool
+    ) {
+        let s = LayerSizes(configuration)
+        let layers = configuration.layerCount
+        let names = Set(tensors.map(\.name))
+        let keyValue = 2 * s.hidden * s.keyValue
+        let query = s.hidden * s.query
+        let rest = s.query * s.hidden + 3 * s.hidden * s.feedForward
+        let embedding = names.contains(TrainableModel.embeddingName)
+        let first =
+            embedding ? 0 : (0..<layers).first { layer in LayerTensor.allCases.contains { names.contains($0.name(layer: layer)) } } ?? layers
+        let head = fullVocabulary ? reads * configuration.vocabularySize * s.hidden : 0
+
+        func whole(_ layer: Int) -> Int {
+            layer == layers - 1 ? tokens * keyValue + reads * (query + rest) : tokens * (keyValue + query + rest)
+        }
+        let above = (first..<layers).reduce(0) { $0 + whole($1) }
+        let shares = family == .rank1 && !embedding && first < layers && !names.contains(LayerTensor.inputNorm.name(layer: first))
+        let shared = shares ? tokens * keyValue + (first == layers - 1 ? reads : tokens) * query : 0
+        perSample = 2 * (above - shared + head)
+        perDraw = shared
+        prefix = embedding ? 0 : (0..<first).reduce(0) { $0 + whole($1) }
+    }
+}

@@ -1,0 +1,31 @@
+/// Memory on a cache line boundary that grows when asked for more and is kept: code that reserves its scratch here stops allocating
+/// once it has seen its largest batch. What it held is lost when it grows.
+final class ScratchBuffer<Element: BitwiseCopyable>: @unchecked Sendable {  // one thread at a time; owners see to it
+    private static var alignment: Int { 64 }
+    private(set) var pointer: UnsafeMutablePointer<Element>
+    private(set) var capacity: Int
+
+    init(capacity: Int = 64) {
+        self.capacity = capacity
+        pointer = Self.allocate(capacity)
+    }
+
+    deinit { UnsafeMutableRawPointer(pointer).deallocate() }
+
+    /// Room for at least `count` elements, with undefined contents.
+    @discardableResult
+    func reserve(_ count: Int) -> UnsafeMutablePointer<Element> {
+        if count > capacity {
+            UnsafeMutableRawPointer(pointer).deallocate()
+            capacity = max(count, capacity + capacity / 2)
+            pointer = Self.allocate(capacity)
+        }
+        return pointer
+    }
+
+    private static func allocate(_ capacity: Int) -> UnsafeMutablePointer<Element> {
+        UnsafeMutableRawPointer
+            .allocate(byteCount: max(capacity, 1) * MemoryLayout<Element>.stride, alignment: alignment)
+            .bindMemory(to: Element.self, capacity: max(capacity, 1))
+    }
+}

@@ -1,0 +1,184 @@
+import Core
+import Kernels
+
+/// A model ready to compute: its frozen tensors where their file keeps them, and F32 copies of what every step reads, among
+/// them the trained tensors, whose truth are the `Parameters`.
+///
+/// One thread at a time may call the methods that change it (`parametersChanged`, and the `prepare…` family); between them any
+/// number of threads compute with it.
+public final class TrainableModel: @unchecked Sendable {
+    /// Where a pass over an example begins: nothing before it ever changes.
+    public enum Entry: Hashable, Sendable {
+        /// The embedding matrix is trained: from the tokens.
+        case tokens
+        /// At the input of this layer; `layerCount` is the input of the final norm.
+        case layer(Int)
+    }
+
+    public let source: ModelSource
+    public let configuration: ModelConfiguration
+    /// Nil for a model that is only evaluated or made to speak.
+    public let parameters: Parameters?
+    public let entry: Entry
+
+    let sizes: LayerSizes
+    /// The parameters' tensors; a slot is a position in this list, −1 stands for a frozen tensor.
+    let trained: [TrainedTensor]
+    let layerSlots: [[Int]]
+    let finalNormSlot: Int
+    let embeddingSlot: Int
+    let headSlot: Int
+    let finalNorm: ScratchBuffer<Float>
+    private(set) var rotary: RotaryTable
+
+    /// F32 layers from the entry up; nil below it.
+    private var resident: [LayerWeights?]
+    private let trainedEmbedding: ScratchBuffer<Float>?
+    private let trainedHead: ScratchBuffer<Float>?
+    private var fullHead: ScratchBuffer<Float>?
+    private var headRows: [Int32: ScratchBuffer<Float>] = [:]
+    private let headName: String
+
+    static let embeddingName = "model.embed_tokens.weight"
+    static let finalNormName = "model.norm.weight"
+
+    /// - Parameters:
+    ///   - parameters: of `source.trainedTensors(…)`; nil leaves the whole model as its files have it.
+    ///   - threads: used for the first filling of the F32 copies.
+    public init(source: ModelSource, parameters: Parameters? = nil, threads: Int = 1) throws(ModelError) {
+        self.source = source
+        self.parameters = parameters
+        configuration = source.configuration
+        let layerCount = configuration.layerCount
+        sizes = LayerSizes(configuration)
+        trained = parameters?.tensors ?? []
+        headName = configuration.tiedHead ? Self.embeddingName : "lm_head.weight"
+
+        let slots = Dictionary(trained.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
+        func slot(_ name: String) -> Int { slots[name] ?? -1 }
+        layerSlots = (0..<layerCount).map { layer in LayerTensor.allCases.map { slot($0.name(layer: layer)) } }
+        finalNormSlot = slot(Self.finalNormName)
+        embeddingSlot = slot(Self.embeddingName)
+        headSlot = slot(headName)
+        if embeddingSlot >= 0 {
+            entry = .tokens
+        } else {
+            entry = .layer(layerSlots.firstIndex { $0.contains { $0 >= 0 } } ?? layerCount)
+        }
+
+        finalNorm = ScratchBuffer(capacity: configuration.hiddenSize)
+        try source.copyFloats(Self.finalNormName, into: finalNorm.pointer)
+        rotary = RotaryTable(positions: 0, headDimension: sizes.headDimension, theta: configuration.ropeTheta)
+        let matrix = configuration.vocabularySize * configuration.hiddenSize
+        trainedEmbedding = embeddingSlot >= 0 ? ScratchBuffer(capacity: matrix) : nil
+        trainedHead = headSlot >= 0 && !configuration.tiedHead ? ScratchBuffer(capacity: matrix) : nil
+
+        resident = Array(repeating: nil, count: layerCount)
+        let first = if case .layer(let layer) = entry { layer } else { 0 }
+        for layer in first..<layerCount {
+            let weights = LayerWeights(sizes)
+            let skipping = LayerTensor.allCases.filter { layerSlots[layer][$0.rawValue] >= 0 }
+            try weights.load(layer: layer, from: source, skipping: Set(skipping))
+            resident[layer] = weights
+        }
+        parametersChanged(threads: threads)
+    }
+
+    /// Refreshes the F32 copies of the trained tensors: to be called after rounds were applied or taken back.
+    public func parametersChanged(threads: Int) {
+        guard let parameters else { return }
+        for slot in trained.indices {
+            guard let copy = trainedCopy(slot) else { continue }
+            nonisolated(unsafe) let out = copy
+            nonisolated(unsafe) let from = parameters
+            forEachChunk(of: trained[slot].shape.count, size: 1 << 16, threads: threads) { range in
+                from.copyFloats(at: slot, elements: range, into: out + range.lowerBound)
+            }
+        }
+    }
+
+    private func trainedCopy(_ slot: Int) -> UnsafeMutablePointer<Float>? {
+        if slot == finalNormSlot { return finalNorm.pointer }
+        if slot == embeddingSlot { return trainedEmbedding?.pointer }
+        if slot == headSlot { return trainedHead?.pointer }
+        for layer in layerSlots.indices {
+            if let tensor = layerSlots[layer].firstIndex(of: slot) {
+                return LayerTensor(rawValue: tensor).flatMap { resident[layer]?[$0] }
+            }
+        }
+        return nil
+    }
+
+    /// A layer at or above the entry, in F32.
+    func residentLayer(_ layer: Int) -> LayerWeights? { resident[layer] }
+
+    /// Keeps every layer in F32 from now on: for generation, which reads all of them for each token.
+    func prepareAllLayers() throws(ModelError) {
+        for layer in resident.indices where resident[layer] == nil {
+            let weights = LayerWeights(sizes)
+            try weights.load(layer: layer, from: source)
+            resident[layer] = weights
+        }
+    }
+
+    /// Sees to it that positions below `count` can be rotated.
+    func preparePositions(_ count: Int) {
+        guard count > rotary.positions else { return }
+        rotary = RotaryTable(positions: count, headDimension: sizes.headDimension, theta: configuration.ropeTheta)
+    }
+
+    /// Sees to it that the head's rows of these tokens can be read.
+    func prepareHead(tokens: some Sequence<Int32>) throws(ModelError) {
+        guard fullHeadPointer == nil else { return }
+        for token in tokens where headRows[token] == nil {
+            let row = ScratchBuffer<Float>(capacity: sizes.hidden)
+            try source.copyFloats(headName, rows: Int(token)..<Int(token) + 1, into: row.pointer)
+            headRows[token] = row
+        }
+    }
+
+    /// Sees to it that the whole head can be read.
+    func prepareFullHead() throws(ModelError) {
+        guard fullHeadPointer == nil else { return }
+        let head = ScratchBuffer<Float>(capacity: configuration.vocabularySize * sizes.hidden)
+        try source.copyFloats(headName, into: head.pointer)
+        fullHead = head
+    }
+
+    /// The head, vocabulary × hidden: the trained copy, or what `prepareFullHead` read.
+    var fullHeadPointer: UnsafePointer<Float>? {
+        if let trainedHead { return UnsafePointer(trainedHead.pointer) }
+        if configuration.tiedHead, let trainedEmbedding { return UnsafePointer(trainedEmbedding.pointer) }
+        return fullHead.map { UnsafePointer($0.pointer) }
+    }
+
+    /// The head's row of a token that was prepared.
+    func headRow(_ token: Int32) -> UnsafePointer<Float>? {
+        if let head = fullHeadPointer { return head + Int(token) * sizes.hidden }
+        return headRows[token].map { UnsafePointer($0.pointer) }
+    }
+
+    /// The embeddings of tokens, unperturbed, one after the other.
+    func embed(_ tokens: UnsafeBufferPointer<Int32>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
+        if let trainedEmbedding {
+            for (i, token) in tokens.enumerated() {
+                (out + i * sizes.hidden).update(from: trainedEmbedding.pointer + Int(token) * sizes.hidden, count: sizes.hidden)
+            }
+        } else {
+            try source.gatherFloats(Self.embeddingName, rows: tokens, into: out)
+        }
+    }
+}
+
+extension ModelSource {
+    /// Fixed-point parameters of these tensors, at the values that the files hold.
+    ///
+    /// - Throws: what reading a tensor, or a value that is not finite, brings up.
+    public func makeParameters(_ tensors: [TrainedTensor]) throws -> Parameters {
+        let sorted = tensors.sorted { $0.index < $1.index }
+        return try Parameters(tensors: sorted) { i, out in
+            guard let base = out.baseAddress else { return }
+            try copyFloats(sorted[i].name, into: base)
+        }
+    }
+}

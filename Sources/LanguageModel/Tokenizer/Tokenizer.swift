@@ -1,0 +1,129 @@
+import Foundation
+
+/// A byte-level byte-pair tokenizer. Immutable: any number of threads may use one at the same time.
+public struct Tokenizer: Sendable {
+    enum Normalizer: Hashable, Sendable {
+        case none
+        /// Unicode's canonical composition.
+        case nfc
+    }
+
+    let vocabulary: Vocabulary
+    let merges: BytePairMerges
+    /// In the order of their ranks; kept for export.
+    let mergeList: [BytePairMerges.Merge]
+    let preTokenizer: PreTokenizer
+    let normalizer: Normalizer
+    let added: AddedTokens
+    /// A piece that is a token as it stands is that token, whatever the merges say.
+    let ignoresMerges: Bool
+    /// What the model's own convention puts before every text, such as Llama 3's `<|begin_of_text|>`; empty for SmolLM2.
+    /// `encode` does not add it.
+    public let leadingTokens: [Int32]
+    public let bosToken: Int32?
+    public let eosToken: Int32?
+    let padToken: Int32?
+
+    /// One more than the largest token. The model's embedding may have more rows than that.
+    public var vocabularySize: Int { vocabulary.count }
+
+    /// A text's tokens.
+    ///
+    /// - Parameter allowSpecial: whether control tokens such as `<|im_end|>` are recognised in the text. Leave it false for text
+    ///   that comes from outside; Hugging Face's `encode` behaves as with true.
+    public func encode(_ text: String, allowSpecial: Bool = false) -> [Int32] {
+        var out: [Int32] = []
+        var text = text
+        text.withUTF8 { bytes in
+            added.split(bytes, allowSpecial: allowSpecial) { range in
+                encode(UnsafeBufferPointer(rebasing: bytes[range]), into: &out)
+            } token: {
+                out.append($0)
+            }
+        }
+        return out
+    }
+
+    private func encode(_ text: UnsafeBufferPointer<UInt8>, into out: inout [Int32]) {
+        // NFC leaves ASCII as it is.
+        if normalizer == .nfc, text.contains(where: { $0 >= 0x80 }) {
+            var composed = String(decoding: text, as: UTF8.self).precomposedStringWithCanonicalMapping
+            composed.withUTF8 { pieces(of: $0, into: &out) }
+        } else {
+            pieces(of: text, into: &out)
+        }
+    }
+
+    private func pieces(of text: UnsafeBufferPointer<UInt8>, into out: inout [Int32]) {
+        preTokenizer.forEachPiece(in: text) { range in
+            let piece = text[range]
+            if ignoresMerges, let token = vocabulary.token(piece) {
+                out.append(token)
+            } else {
+                merges.encode(piece, into: &out)
+            }
+        }
+    }
+
+    /// The text of tokens; bytes that are not UTF-8 become U+FFFD, tokens that don't exist become nothing.
+    public func decode(_ tokens: some Sequence<Int32>) -> String {
+        var bytes: [UInt8] = []
+        for token in tokens { bytes.append(contentsOf: self.bytes(of: token)) }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// The bytes that a token stands for, which need not be whole characters; none for a token that does not exist.
+    public func bytes(of token: Int32) -> ArraySlice<UInt8> {
+        vocabulary.tokens.indices.contains(Int(token)) ? vocabulary.tokens[Int(token)] : []
+    }
+
+    /// The text of one token, for people to read; nil for one that does not exist.
+    public func token(_ id: Int32) -> String? {
+        let bytes = bytes(of: id)
+        return bytes.isEmpty ? nil : String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// The token that stands for exactly this text: an added token, or one of the vocabulary.
+    public func id(of text: String) -> Int32? {
+        let bytes = Array(text.utf8)
+        return added.entries.first { $0.content == bytes }?.token ?? vocabulary.token(bytes)
+    }
+
+    /// Whether the token is a control token, not text.
+    public func isSpecial(_ token: Int32) -> Bool {
+        added.entries.contains { $0.token == token && $0.isSpecial }
+    }
+}
+
+/// Turns a stream of tokens into text as it comes: characters are given out once they are whole.
+public struct StreamingDecoder {
+    private let tokenizer: Tokenizer
+    private var pending: [UInt8] = []
+
+    public init(_ tokenizer: Tokenizer) { self.tokenizer = tokenizer }
+
+    /// The text that the token completes; empty while a character lacks bytes.
+    public mutating func append(_ token: Int32) -> String {
+        pending.append(contentsOf: tokenizer.bytes(of: token))
+        let whole = pending.count - Self.incompleteTail(pending)
+        defer { pending.removeFirst(whole) }
+        return String(decoding: pending[..<whole], as: UTF8.self)
+    }
+
+    /// What is left, an incomplete character as U+FFFD.
+    public mutating func finish() -> String {
+        defer { pending = [] }
+        return String(decoding: pending, as: UTF8.self)
+    }
+
+    /// Length of a character's beginning at the end of the bytes; 0 where they end with a whole character or with no UTF-8.
+    private static func incompleteTail(_ bytes: [UInt8]) -> Int {
+        for length in 1...3 where length <= bytes.count {
+            let byte = bytes[bytes.count - length]
+            if byte & 0xc0 == 0x80 { continue }  // a continuation: its character began before it
+            let needed = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1
+            return needed > length ? length : 0
+        }
+        return 0
+    }
+}

@@ -1,0 +1,191 @@
+import Core
+
+/// The two-sided projected gradients of a machine's samples.
+public struct ProjectedGradients: Sendable {
+    /// (L(θ+εz) − L(θ−εz)) / 2ε for each sample; NaN where a loss was not finite.
+    public var values: [Float]
+    /// Mean of (L(θ+εz) + L(θ−εz)) / 2 over the samples whose losses are finite; NaN where none is.
+    public var meanLoss: Double
+}
+
+/// Finds out how much the loss rises or falls along the directions of samples (SPSA, Spall 1992). Both signs of many samples go
+/// through the trained part of the model in one batch; with `rank1` the weights are read once for all of them and nothing is perturbed:
+/// y± = xWᵀ ± ε(x·b)aᵀ.
+///
+/// One thread at a time; it uses `threads` inside. After the first round of its size it allocates next to nothing.
+public final class Estimator {
+    public struct Options: Sendable {
+        /// ε of θ ± εz.
+        public var epsilon: Double
+        public var examplesPerSample: Int
+        /// How many neighbouring samples read the same examples, each along its own direction. What is the same for all directions on
+        /// an example is then computed once for so many samples. A worker's own choice: the ledger does not know it. In
+        /// the last layer the keys and values of all positions are half of an example's cost, and shared draws save them.
+        public var samplesPerDraw: Int
+        /// Of the order of the examples; private to the worker.
+        public var orderSeed: UInt64
+        public var threads: Int
+
+        public init(epsilon: Double = 1e-3, examplesPerSample: Int = 1, samplesPerDraw: Int = 1, orderSeed: UInt64 = 0, threads: Int = 1) {
+            self.epsilon = epsilon
+            self.examplesPerSample = examplesPerSample
+            self.samplesPerDraw = samplesPerDraw
+            self.orderSeed = orderSeed
+            self.threads = threads
+        }
+    }
+
+    /// Rows of a batch's products: enough for the matrix library's best rate, few enough that activations stay near the core.
+    private static let batchRows = 512
+
+    public let model: TrainableModel
+    public let cache: PrefixCache
+    public let options: Options
+    private let directions: Directions
+    private let pool: PassPool
+    private var order: ExampleOrder
+    private var drawn: [Int] = []
+    private var losses: [Double] = []  // plus and minus of each sample
+
+    /// - Throws: `TrainingError` for options that can't be.
+    public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: Options) throws(TrainingError) {
+        guard options.epsilon > 0, options.epsilon.isFinite else {
+            throw TrainingError(.numerical, "ε is \(options.epsilon); it must be above 0 (1e-3 is usual)")
+        }
+        guard options.examplesPerSample > 0, options.samplesPerDraw > 0 else {
+            throw TrainingError(.noExamples, "a sample needs at least one example")
+        }
+        guard model.parameters != nil, !model.trained.isEmpty else {
+            throw TrainingError(.badTensors, "the model has no trained tensors")
+        }
+        self.model = model
+        self.cache = cache
+        self.options = options
+        self.directions = directions
+        pool = PassPool(model)
+        order = ExampleOrder(
+            exampleCount: cache.set.count, examplesPerSample: options.examplesPerSample, samplesPerDraw: options.samplesPerDraw,
+            seed: options.orderSeed)
+    }
+
+    /// The examples that these samples read are put through the frozen part first where the cache does not have them yet.
+    ///
+    /// - Parameters:
+    ///   - machine: whose directions they are.
+    ///   - samples: their numbers; they need not have been handed out in order.
+    public func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients {
+        let count = samples.count
+        let each = options.examplesPerSample
+        drawn.removeAll(keepingCapacity: true)
+        for sample in samples {
+            for i in 0..<each { drawn.append(order.example(machine: machine, sample: sample, i)) }
+        }
+        try cache.ensure(drawn)
+
+        if losses.count < 2 * count { losses = Array(repeating: 0, count: 2 * count) }
+        let failure = FirstError()
+        losses.withUnsafeMutableBufferPointer { losses in
+            nonisolated(unsafe) let out = losses
+            nonisolated(unsafe) let own = self
+            forEachChunk(of: count, size: batchSamples(count), threads: options.threads) { chunk in
+                failure.capture { try own.pool.with { try own.run(machine, samples, chunk, $0, into: out) } }
+            }
+        }
+        try failure.rethrow()
+
+        var result = ProjectedGradients(values: [], meanLoss: .nan)
+        result.values.reserveCapacity(count)
+        var sum = 0.0
+        var finite = 0
+        for i in 0..<count {
+            let plus = losses[2 * i]
+            let minus = losses[2 * i + 1]
+            let g = (plus - minus) / (2 * options.epsilon)
+            result.values.append(g.isFinite ? Float(g) : .nan)
+            if (plus + minus).isFinite {
+                sum += (plus + minus) / 2
+                finite += 1
+            }
+        }
+        if finite > 0 { result.meanLoss = sum / Double(finite) }
+        return result
+    }
+
+    /// Samples of a batch: so many that its products have about `batchRows` rows, evenly shared out among the threads, and in whole
+    /// draws, since samples of a draw share work only within a batch.
+    private func batchSamples(_ count: Int) -> Int {
+        let set = cache.set
+        var rowsPerExample: Int
+        switch model.entry {
+        case .layer(let layer) where layer >= model.configuration.layerCount - 1:
+            rowsPerExample = set.readCount / set.count
+        default:
+            rowsPerExample = set.positionCount / set.count
+        }
+        rowsPerExample = max(rowsPerExample, 1)
+        let most = max(Self.batchRows / (2 * rowsPerExample * options.examplesPerSample), 1)
+        let share = (count + options.threads - 1) / max(options.threads, 1)
+        // As few batches for a thread as `most` allows, of about the same size.
+        let batches = (share + most - 1) / most
+        let samples = (share + batches - 1) / max(batches, 1)
+        let draw = options.samplesPerDraw
+        return max((samples + draw - 1) / draw * draw, 1)
+    }
+
+    private func run(
+        _ machine: MachineID, _ samples: Range<SampleNumber>, _ chunk: Range<Int>, _ workspace: PassPool.Workspace,
+        into losses: UnsafeMutableBufferPointer<Double>
+    ) throws(ModelError) {
+        let pass = workspace.pass
+        let each = options.examplesPerSample
+        let batch: DirectionBatch
+        if let known = workspace.directions {
+            batch = known
+        } else {
+            batch = DirectionBatch(directions: directions, tensors: model.trained, epsilon: options.epsilon)
+            workspace.directions = batch
+        }
+        batch.prepare(chunk.map { SampleName(machine: machine, sample: samples.lowerBound + SampleNumber($0)) })
+
+        pass.begin(directions: batch)
+        workspace.instances.removeAll(keepingCapacity: true)
+        workspace.placed.removeAll(keepingCapacity: true)
+        for (d, sample) in chunk.enumerated() {
+            let examples = drawn[sample * each..<(sample + 1) * each]
+            for sign in [Float(1), -1] {
+                for example in examples {
+                    let first = pass.segments.count
+                    for index in cache.set.ranges[example] {
+                        _ = pass.add(segmentOf: place(index, workspace), direction: d, sign: sign)
+                    }
+                    workspace.instances.append(ForwardPass.Instance(example: example, firstSegment: first))
+                }
+            }
+        }
+        try pass.runToFinalNorm()
+        for sample in chunk {
+            losses[2 * sample] = 0
+            losses[2 * sample + 1] = 0
+        }
+        pass.losses(of: workspace.instances, in: cache.set) { i, loss, _ in
+            losses[2 * chunk.lowerBound + i / each] += loss / Double(each)
+        }
+    }
+
+    /// The batch's number of a sequence; one that several samples read is there once.
+    private func place(_ index: Int, _ workspace: PassPool.Workspace) -> Int {
+        if let number = workspace.placed[index] { return number }
+        let number = workspace.pass.add(cache.sequence(index))
+        workspace.placed[index] = number
+        return number
+    }
+}
+
+extension PrefixCache {
+    /// A sequence as the forward pass takes it.
+    func sequence(_ index: Int) -> ForwardPass.Sequence {
+        let sequence = set.sequences[index]
+        return ForwardPass.Sequence(
+            length: sequence.length, reads: set.reads(of: sequence), tokens: set.tokens(of: sequence), hidden: states(index))
+    }
+}

@@ -1,0 +1,239 @@
+import Core
+import Glibc
+
+/// What a model makes of a set of held-out examples.
+public struct Evaluation: Sendable {
+    public struct Item: Sendable {
+        public let loss: Double
+        /// For a choice between classes: a score for each (a log-probability up to a constant), and the right one.
+        public let scores: [Double]
+        public let correct: Int?
+
+        package init(loss: Double, scores: [Double], correct: Int?) {
+            self.loss = loss
+            self.scores = scores
+            self.correct = correct
+        }
+
+        /// The class with the highest score; the first of equals.
+        public var predicted: Int? {
+            guard !scores.isEmpty else { return nil }
+            return scores.indices.reduce(0) { scores[$1] > scores[$0] ? $1 : $0 }
+        }
+    }
+
+    public struct Interval: Hashable, Sendable, Codable {
+        public let lower: Double
+        public let upper: Double
+    }
+
+    public let items: [Item]
+    public let meanLoss: Double
+    /// The part that is classified right; nil where the objective has no classes.
+    public let accuracy: Double?
+    /// 95 % Wilson score interval of the accuracy.
+    public let accuracyInterval: Interval?
+    /// The accuracy after the best constants were added to the class scores, never below `accuracy`: what is left of a gain
+    /// over this number is more than a bias between label words going away. The constants are chosen on these very examples.
+    public let accuracyAtBestThreshold: Double?
+    /// Area under the ROC curve; of two classes only, nil where one of them is missing.
+    public let areaUnderCurve: Double?
+    /// exp(mean loss) where the loss is a mean token loss.
+    public let perplexity: Double?
+
+    package init(items: [Item], tokenLosses: Bool) {
+        self.items = items
+        let count = Double(items.count)
+        meanLoss = items.reduce(0) { $0 + $1.loss } / count
+        perplexity = tokenLosses ? exp(meanLoss) : nil
+        let judged = items.filter { $0.correct != nil && !$0.scores.isEmpty }
+        guard !judged.isEmpty else {
+            accuracy = nil
+            accuracyInterval = nil
+            accuracyAtBestThreshold = nil
+            areaUnderCurve = nil
+            return
+        }
+        let right = judged.count { $0.predicted == $0.correct }
+        accuracy = Double(right) / Double(judged.count)
+        accuracyInterval = Self.wilson(successes: right, of: judged.count)
+        let classes = judged.map(\.scores.count).max() ?? 0
+        let uniform = judged.allSatisfy { $0.scores.count == classes }
+        if uniform, classes == 2 {
+            accuracyAtBestThreshold = max(Self.bestThreshold(judged), accuracy ?? 0)
+            areaUnderCurve = Self.areaUnderCurve(judged)
+        } else {
+            accuracyAtBestThreshold = uniform ? Self.bestBiases(judged, classes: classes) : accuracy
+            areaUnderCurve = nil
+        }
+    }
+
+    /// Wilson's score interval at 95 % (Wilson, 1927).
+    package static func wilson(successes: Int, of count: Int) -> Interval {
+        let z = 1.959963984540054
+        let n = Double(count)
+        let p = Double(successes) / n
+        let centre = p + z * z / (2 * n)
+        let spread = z * (p * (1 - p) / n + z * z / (4 * n * n)).squareRoot()
+        let scale = 1 + z * z / n
+        return Interval(lower: max(0, (centre - spread) / scale), upper: min(1, (centre + spread) / scale))
+    }
+
+    /// Two classes: the best cut in the score differences.
+    private static func bestThreshold(_ items: [Item]) -> Double {
+        let sorted = items.map { (difference: $0.scores[1] - $0.scores[0], positive: $0.correct == 1) }
+            .filter { !$0.difference.isNaN }
+            .sorted { $0.difference < $1.difference }
+        // Everything above the cut is called 1; begin with the cut below all.
+        var right = sorted.count { $0.positive }
+        var best = right
+        for (i, item) in sorted.enumerated() {
+            right += item.positive ? -1 : 1
+            if i + 1 == sorted.count || sorted[i + 1].difference > item.difference { best = max(best, right) }
+        }
+        return Double(best) / Double(items.count)
+    }
+
+    /// Several classes: coordinate ascent over a constant for each class. Never below the plain accuracy, where it begins.
+    private static func bestBiases(_ items: [Item], classes: Int) -> Double {
+        var biases = Array(repeating: 0.0, count: classes)
+        func rightCount() -> Int {
+            items.count { item in
+                let best = (0..<classes).reduce(0) { item.scores[$1] + biases[$1] > item.scores[$0] + biases[$0] ? $1 : $0 }
+                return best == item.correct
+            }
+        }
+        var best = rightCount()
+        let sweepsMax = 10
+        for _ in 0..<sweepsMax {
+            let before = best
+            for c in 0..<classes {
+                // Class c wins an item once its bias exceeds the others' lead; the count changes only there.
+                var events: [(lead: Double, change: Int)] = []
+                var right = 0
+                for item in items {
+                    var rival = -1
+                    for other in 0..<classes where other != c {
+                        if rival < 0 || item.scores[other] + biases[other] > item.scores[rival] + biases[rival] { rival = other }
+                    }
+                    let lead = item.scores[rival] + biases[rival] - item.scores[c]
+                    guard lead.isFinite else { continue }
+                    if item.correct == rival {
+                        right += 1
+                        events.append((lead, -1))
+                    } else if item.correct == c {
+                        events.append((lead, 1))
+                    }
+                }
+                events.sort { $0.lead < $1.lead }
+                for (i, event) in events.enumerated() {
+                    right += event.change
+                    let next = i + 1 < events.count ? events[i + 1].lead : event.lead + 1
+                    if right > best, next > event.lead {
+                        biases[c] = (event.lead + next) / 2
+                        best = right
+                    }
+                }
+            }
+            if best == before { break }
+        }
+        return Double(best) / Double(items.count)
+    }
+
+    /// Mann–Whitney: the chance that a positive scores above a negative, ties half.
+    private static func areaUnderCurve(_ items: [Item]) -> Double? {
+        let sorted = items.map { (difference: $0.scores[1] - $0.scores[0], positive: $0.correct == 1) }
+            .filter { !$0.difference.isNaN }
+            .sorted { $0.difference < $1.difference }
+        let positives = sorted.count { $0.positive }
+        let negatives = sorted.count - positives
+        guard positives > 0, negatives > 0 else { return nil }
+        var wins = 0.0
+        var below = 0
+        var i = 0
+        while i < sorted.count {
+            var j = i
+            var tiedPositives = 0
+            while j < sorted.count, sorted[j].difference == sorted[i].difference {
+                if sorted[j].positive { tiedPositives += 1 }
+                j += 1
+            }
+            let tiedNegatives = j - i - tiedPositives
+            wins += Double(tiedPositives) * (Double(below) + Double(tiedNegatives) / 2)
+            below += tiedNegatives
+            i = j
+        }
+        return wins / (Double(positives) * Double(negatives))
+    }
+}
+
+/// Puts a set of examples through a model as it is.
+public final class Evaluator {
+    private static let batchRows = 1024
+
+    public let model: TrainableModel
+    public let cache: PrefixCache
+    private let threads: Int
+    private let pool: PassPool
+
+    public init(model: TrainableModel, cache: PrefixCache, threads: Int = 1) {
+        self.model = model
+        self.cache = cache
+        self.threads = max(threads, 1)
+        pool = PassPool(model)
+    }
+
+    /// What the cache misses is computed first.
+    public func evaluate() throws -> Evaluation {
+        if !cache.isFilled { try cache.fill() }
+        let set = cache.set
+        // Batches of about the same number of rows.
+        var batches: [Range<Int>] = []
+        var start = 0
+        var rows = 0
+        for example in 0..<set.count {
+            rows += set.ranges[example].reduce(0) { $0 + set.sequences[$1].length }
+            if rows >= Self.batchRows || example == set.count - 1 {
+                batches.append(start..<example + 1)
+                start = example + 1
+                rows = 0
+            }
+        }
+        var items = [Evaluation.Item?](repeating: nil, count: set.count)
+        let failure = FirstError()
+        let work = batches
+        items.withUnsafeMutableBufferPointer { items in
+            nonisolated(unsafe) let out = items
+            nonisolated(unsafe) let own = self
+            forEachChunk(of: work.count, size: 1, threads: threads) { chunk in
+                failure.capture { try own.pool.with { try own.run(work[chunk.lowerBound], $0, into: out) } }
+            }
+        }
+        try failure.rethrow()
+        let tokenLosses = set.examples.allSatisfy { $0.objective == .tokens }
+        return Evaluation(items: items.compactMap { $0 }, tokenLosses: tokenLosses)
+    }
+
+    private func run(
+        _ examples: Range<Int>, _ workspace: PassPool.Workspace, into items: UnsafeMutableBufferPointer<Evaluation.Item?>
+    ) throws(ModelError) {
+        let pass = workspace.pass
+        let set = cache.set
+        pass.begin(directions: nil)
+        workspace.instances.removeAll(keepingCapacity: true)
+        for example in examples {
+            workspace.instances.append(ForwardPass.Instance(example: example, firstSegment: pass.segments.count))
+            for index in set.ranges[example] { _ = pass.add(segmentOf: pass.add(cache.sequence(index))) }
+        }
+        try pass.runToFinalNorm()
+        pass.losses(of: workspace.instances, in: set) { i, loss, scores in
+            let example = examples.lowerBound + i
+            let correct: Int? =
+                switch set.examples[example].objective {
+                case .candidates(_, let correct), .options(let correct): correct
+                case .tokens: nil
+                }
+            items[example] = Evaluation.Item(loss: loss, scores: Array(scores), correct: correct)
+        }
+    }
+}

@@ -1,0 +1,58 @@
+import Core
+
+/// Which examples a sample reads: epochs over all examples, each in an order of its own. A pure function of (machine, sample, seed), so
+/// that a sample that is computed again, after a lost connection or a restart, gives the same byte. Which examples they are is the
+/// worker's private affair; nothing in the ledger depends on it.
+package struct ExampleOrder {
+    let exampleCount: Int
+    let examplesPerSample: Int
+    /// Neighbouring samples that read the same examples and so share what is computed once per example.
+    let samplesPerDraw: Int
+    let seed: UInt64
+    private var orders: [Key: [Int32]] = [:]
+    private static let ordersKept = 4
+
+    private struct Key: Hashable {
+        let machine: UInt32
+        let epoch: Int
+    }
+
+    package init(exampleCount: Int, examplesPerSample: Int, samplesPerDraw: Int, seed: UInt64) {
+        self.exampleCount = exampleCount
+        self.examplesPerSample = examplesPerSample
+        self.samplesPerDraw = samplesPerDraw
+        self.seed = seed
+    }
+
+    /// Example `i` of the sample's `examplesPerSample`.
+    package mutating func example(machine: MachineID, sample: SampleNumber, _ i: Int) -> Int {
+        let place = Int(sample) / samplesPerDraw * examplesPerSample + i
+        let key = Key(machine: machine.rawValue, epoch: place / exampleCount)
+        if let order = orders[key] { return Int(order[place % exampleCount]) }
+        if orders.count >= Self.ordersKept { orders.removeAll() }
+        let order = shuffled(key)
+        orders[key] = order
+        return Int(order[place % exampleCount])
+    }
+
+    private func shuffled(_ key: Key) -> [Int32] {
+        var random = SplitMix64(state: seed &+ UInt64(key.machine) &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(key.epoch) << 32)
+        var order = (0..<Int32(exampleCount)).map { $0 }
+        order.shuffle(using: &random)
+        return order
+    }
+}
+
+/// Steele, Lea & Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014): small, and good enough to shuffle and to
+/// draw tokens. Directions never come from here.
+struct SplitMix64: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
+        return z ^ z >> 31
+    }
+}

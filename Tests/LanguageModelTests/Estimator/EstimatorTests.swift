@@ -1,0 +1,222 @@
+import Core
+import Foundation
+import LanguageModel
+import Testing
+
+/// What PyTorch in F64 found on the tiny Llama (make_estimator.py).
+struct EstimatorFixture: Decodable {
+    struct Sequence: Decodable {
+        let tokens: [Int32]
+        let targets: [[Int32]]
+    }
+    struct Item: Decodable {
+        let kind: String
+        let candidates: [Int32]?
+        let correct: Int?
+        let sequences: [Sequence]
+    }
+    struct Case: Decodable {
+        let family: PerturbationFamily
+        let patterns: [String]
+        let shaped: Bool
+        /// At θ + εz and θ − εz, for sample i on example i.
+        let losses: [[Double]]
+    }
+    let epsilon: Double
+    let seed: UInt64
+    let machine: UInt32
+    let components: Int
+    let examples: [Item]
+    let clean: [Double]
+    let basis: [String: [[Int16]]]
+    let cases: [Case]
+
+    static let shared = Result { () -> EstimatorFixture in
+        try JSONDecoder().decode(EstimatorFixture.self, from: Data(contentsOf: fixture("estimator.json")))
+    }
+
+    func trainingExamples() -> [Example] {
+        examples.map { item in
+            let sequences = item.sequences.map { sequence in
+                TokenSequence(
+                    tokens: sequence.tokens, targets: sequence.targets.map { .init(position: Int($0[0]), token: $0[1]) })
+            }
+            let objective: ExampleObjective =
+                switch item.kind {
+                case "candidates": .candidates(item.candidates ?? [], correct: item.correct ?? 0)
+                case "options": .options(correct: item.correct ?? 0)
+                default: .tokens
+                }
+            return Example(sequences: sequences, objective: objective)
+        }
+    }
+
+    func runBasis() throws -> RunBasis {
+        try RunBasis(
+            spaces: basis.keys.sorted().map { space in
+                let vectors = basis[space] ?? []
+                return InputBasis(space: space, width: vectors[0].count, values: vectors.flatMap { $0 })
+            })
+    }
+}
+
+struct EstimatorTests {
+    static func tiny() throws -> ModelSource { try ModelSource.open(fixture("tiny-llama").path) }
+
+    static func model(_ source: ModelSource, _ patterns: [String], basis: RunBasis? = nil) throws -> TrainableModel {
+        let parameters = try source.makeParameters(source.trainedTensors(matching: patterns, basis: basis))
+        return try TrainableModel(source: source, parameters: parameters)
+    }
+
+    @Test func cleanLosses() throws {
+        let expected = try EstimatorFixture.shared.get()
+        let source = try Self.tiny()
+        for patterns in [[], ["layers.2"], ["layers.1-2", "model.norm.weight"], ["all"], ["model.norm.weight"]] {
+            let model = try patterns.isEmpty ? TrainableModel(source: source) : Self.model(source, patterns)
+            let set = try ExampleSet(expected.trainingExamples(), for: source.configuration)
+            let evaluation = try Evaluator(model: model, cache: PrefixCache(model: model, set: set), threads: 2).evaluate()
+            for (item, wanted) in zip(evaluation.items, expected.clean) { #expect(abs(item.loss - wanted) < 1e-5 * max(wanted, 1)) }
+        }
+    }
+
+    /// Every family, depth and objective: g of sample i on example i.
+    @Test(arguments: 0..<15)
+    func projectedGradientsAreThoseOfPyTorch(_ number: Int) throws {
+        let expected = try EstimatorFixture.shared.get()
+        let one = try #require(expected.cases.indices.contains(number) ? expected.cases[number] : nil)
+        let source = try Self.tiny()
+        let model = try Self.model(source, one.patterns, basis: one.shaped ? expected.runBasis() : nil)
+        let directions = Directions(seed: RunSeed(expected.seed), family: one.family)
+        for (i, example) in expected.trainingExamples().enumerated() {
+            let cache = try PrefixCache(model: model, set: ExampleSet([example], for: source.configuration))
+            let estimator = try Estimator(model: model, directions: directions, cache: cache, options: .init(epsilon: expected.epsilon))
+            let sample = SampleNumber(i)
+            let result = try estimator.projectedGradients(machine: MachineID(expected.machine), samples: sample..<sample + 1)
+            let (plus, minus) = (one.losses[i][0], one.losses[i][1])
+            let wanted = (plus - minus) / (2 * expected.epsilon)
+            // F32 noise of a loss is some 1e-6 of it; the difference is divided by 2ε.
+            let tolerance = 4e-6 * max(plus, 1) / (2 * expected.epsilon) + 1e-4 * abs(wanted)
+            #expect(abs(Double(result.values[0]) - wanted) < tolerance, "\(one.family) \(one.patterns) example \(i): \(result.values[0]), \(wanted)")
+            #expect(abs(result.meanLoss - (plus + minus) / 2) < 1e-5 * max(plus, 1))
+        }
+    }
+
+    /// A round in one call, on any number of threads, with samples sharing examples or not, is what its samples are alone.
+    @Test(arguments: [PerturbationFamily.rank1, .gaussian], ["layers.2", "layers.1-2", "all"])
+    func batchesDoNotChangeResults(_ family: PerturbationFamily, _ pattern: String) throws {
+        let expected = try EstimatorFixture.shared.get()
+        let source = try Self.tiny()
+        let model = try Self.model(source, [pattern])
+        let directions = Directions(seed: RunSeed(9), family: family)
+        func estimator(threads: Int, perDraw: Int) throws -> Estimator {
+            let cache = try PrefixCache(model: model, set: ExampleSet(expected.trainingExamples(), for: source.configuration))
+            return try Estimator(
+                model: model, directions: directions, cache: cache,
+                options: .init(epsilon: 1e-2, examplesPerSample: 2, samplesPerDraw: perDraw, orderSeed: 4, threads: threads))
+        }
+        for perDraw in [1, 3] {
+            let alone = try estimator(threads: 1, perDraw: perDraw)
+            let single = try (10..<31).map {
+                try alone.projectedGradients(machine: MachineID(2), samples: SampleNumber($0)..<SampleNumber($0) + 1).values[0]
+            }
+            for threads in [1, 2] {
+                let together = try estimator(threads: threads, perDraw: perDraw).projectedGradients(machine: MachineID(2), samples: 10..<31)
+                for (a, b) in zip(single, together.values) { #expect(abs(a - b) < 2e-3 + 1e-3 * abs(a)) }
+            }
+        }
+    }
+
+    /// Steps along the bytes make the loss fall: directions, gradients, parameters and the F32 copies mean the same z.
+    @Test(arguments: PerturbationFamily.allCases, ["layers.2", "all"])
+    func learns(_ family: PerturbationFamily, _ pattern: String) throws {
+        let expected = try EstimatorFixture.shared.get()
+        let source = try Self.tiny()
+        let parameters = try source.makeParameters(source.trainedTensors(matching: [pattern], basis: nil))
+        let model = try TrainableModel(source: source, parameters: parameters)
+        let examples = Array(expected.trainingExamples().prefix(5))
+        let cache = try PrefixCache(model: model, set: ExampleSet(examples, for: source.configuration))
+        let directions = Directions(seed: RunSeed(1), family: family)
+        let estimator = try Estimator(model: model, directions: directions, cache: cache, options: .init())
+        let evaluator = Evaluator(model: model, cache: cache)
+        let before = try evaluator.evaluate().meanLoss
+        let samples = 64
+        for round in 0..<40 {
+            let first = SampleNumber(round * samples)
+            let result = try estimator.projectedGradients(machine: MachineID(0), samples: first..<first + SampleNumber(samples))
+            let bytes = result.values.map { ByteCodec.encode($0, scaleExponent: -3) }
+            let step = StepSize.nearest(rate: 3e-4 / 8 / Double(samples))
+            let record = RoundRecord(
+                round: RoundNumber(round), scaleExponent: -3, step: step,
+                contributions: [Contribution(machine: MachineID(0), firstSample: first, bytes: bytes)])
+            parameters.apply([record], directions: directions, threads: 1)
+            model.parametersChanged(threads: 1)
+        }
+        let after = try evaluator.evaluate().meanLoss
+        #expect(after < before - 0.02, "\(before) → \(after)")
+    }
+
+    @Test func notFiniteLossesAreNaN() throws {
+        let expected = try EstimatorFixture.shared.get()
+        let source = try Self.tiny()
+        let model = try Self.model(source, ["layers.2"])
+        let cache = try PrefixCache(model: model, set: ExampleSet(expected.trainingExamples(), for: source.configuration))
+        let estimator = try Estimator(
+            model: model, directions: Directions(seed: RunSeed(1), family: .rank1), cache: cache, options: .init(epsilon: 1e30))
+        let result = try estimator.projectedGradients(machine: MachineID(0), samples: 0..<4)
+        #expect(result.values.allSatisfy { !$0.isFinite || $0 == 0 })
+        #expect(ByteCodec.encode(Float.nan, scaleExponent: 0) == Contribution.noValue)
+    }
+
+    @Test func badOptionsAndExamplesAreRefused() throws {
+        let source = try Self.tiny()
+        let c = source.configuration
+        func problem(_ sequences: [TokenSequence], _ objective: ExampleObjective) -> String {
+            do {
+                _ = try ExampleSet([Example(sequences: sequences, objective: objective)], for: c)
+                return ""
+            } catch { return error.description }
+        }
+        func sequence(_ tokens: [Int32], _ positions: [Int]) -> TokenSequence {
+            TokenSequence(tokens: tokens, targets: positions.map { .init(position: $0, token: 1) })
+        }
+        #expect(problem([], .tokens).contains("example 1: has no tokens"))
+        #expect(problem([sequence([1, 400], [0])], .tokens).contains("token 400"))
+        #expect(problem([sequence([1, 2], [])], .tokens).contains("no position"))
+        #expect(problem([sequence([1, 2], [1, 0])], .tokens).contains("rise"))
+        #expect(problem([sequence([1, 2], [2])], .tokens).contains("rise"))
+        #expect(problem([sequence(Array(repeating: 1, count: 300), [0])], .tokens).contains("300 tokens long"))
+        #expect(problem([sequence([1, 2], [1])], .candidates([5], correct: 1)).contains("right class"))
+        #expect(problem([sequence([1, 2], [0, 1])], .candidates([5], correct: 0)).contains("one target"))
+        #expect(problem([sequence([1, 2], [1])], .options(correct: 1)).contains("right class"))
+
+        let model = try Self.model(source, ["layers.2"])
+        let set = try ExampleSet([Example(sequences: [sequence([1, 2], [1])], objective: .tokens)], for: c)
+        let directions = Directions(seed: RunSeed(0), family: .rank1)
+        let cache = try PrefixCache(model: model, set: set)
+        #expect(throws: TrainingError.self) {
+            try Estimator(model: model, directions: directions, cache: cache, options: .init(epsilon: 0))
+        }
+        #expect(throws: TrainingError.self) {
+            try Estimator(model: model, directions: directions, cache: cache, options: .init(examplesPerSample: 0))
+        }
+        #expect(throws: TrainingError.self) { try PrefixCache(model: model, set: ExampleSet([], for: c)) }
+    }
+
+    @Test func everyExampleIsReadOnceAnEpoch() {
+        var order = ExampleOrder(exampleCount: 7, examplesPerSample: 2, samplesPerDraw: 3, seed: 5)
+        var again = order
+        var epochs: [[Int]] = []
+        for sample in stride(from: 0, to: 21, by: 3) {
+            for i in 0..<2 {
+                let example = order.example(machine: MachineID(4), sample: SampleNumber(sample), i)
+                #expect(order.example(machine: MachineID(4), sample: SampleNumber(sample + 2), i) == example, "samples of a draw")
+                #expect(again.example(machine: MachineID(4), sample: SampleNumber(sample), i) == example)
+                if epochs.last?.count ?? 7 == 7 { epochs.append([]) }
+                epochs[epochs.count - 1].append(example)
+            }
+        }
+        #expect(epochs.count == 2)
+        for epoch in epochs { #expect(epoch.sorted() == Array(0..<7)) }
+        #expect(epochs[0] != epochs[1])
+    }
+}

@@ -1,0 +1,90 @@
+import Core
+import Foundation
+import LanguageModel
+import Testing
+
+@Suite struct ModelExporterTests {
+    /// What is read back is the model that was written: configuration, values, ids, conversations.
+    @Test(arguments: ["tiny-llama", "tiny-llama.gguf"])
+    func readsBackTheSame(name: String) throws {
+        let source = try ModelSource.open(fixture(name).path)
+        try withTemporaryDirectory { directory in
+            try ModelExporter(source: source).write(to: directory + "/out")
+            let copy = try ModelSource.open(directory + "/out")
+            #expect(copy.configuration == source.configuration)
+            #expect(copy.baseManifest(threads: 1) == source.baseManifest(threads: 1))
+            #expect(copy.dataType(of: "model.norm.weight") == .f32)
+            let ids = try source.tokenizer.encode("It was <|im_end|> 1234\r\n été", allowSpecial: true)
+            #expect(try copy.tokenizer.encode("It was <|im_end|> 1234\r\n été", allowSpecial: true) == ids)
+            #expect(try copy.tokenizer.bosToken == source.tokenizer.bosToken)
+            #expect(try copy.chatTemplate == source.chatTemplate)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: directory) == ["out"])
+        }
+    }
+
+    @Test func replacesTensorsAndSplitsLargeModels() throws {
+        let source = try ModelSource.open(fixture("tiny-llama").path)
+        let changed = "model.layers.2.mlp.down_proj.weight"
+        try withTemporaryDirectory { directory in
+            var exporter = ModelExporter(source: source)
+            exporter.dataType = .bf16
+            exporter.shardBytesMax = 20_000
+            exporter.card = "Trained a little."
+            try exporter.write(to: directory + "/out", replacing: [changed: { range, out in for i in range { out[i - range.lowerBound] = Float(i) } }])
+            let files = try FileManager.default.contentsOfDirectory(atPath: directory + "/out")
+            #expect(files.contains("model.safetensors.index.json") && files.contains("model-00001-of-00004.safetensors"))
+            let copy = try ModelSource.open(directory + "/out")
+            var values = [Float](repeating: 0, count: 32 * 64)
+            try copy.copyFloats(changed, into: &values)
+            #expect(values[0..<256].elementsEqual((0..<256).map(Float.init)))
+            #expect(copy.dataType(of: changed) == .bf16)
+            let card = try String(contentsOfFile: directory + "/out/README.md", encoding: .utf8)
+            #expect(card.hasPrefix("---\nlibrary_name: transformers\n") && card.hasSuffix("Trained a little.\n"))
+        }
+    }
+
+    @Test func doesNotWriteOverWhatIsThere() throws {
+        let source = try ModelSource.open(fixture("tiny-llama").path)
+        try withTemporaryDirectory { directory in
+            try Data("mine".utf8).write(to: URL(filePath: directory + "/precious"))
+            let error = #expect(throws: ModelError.self) { try ModelExporter(source: source).write(to: directory) }
+            #expect(error?.description.contains("is there and not empty") == true)
+            #expect(try String(contentsOfFile: directory + "/precious", encoding: .utf8) == "mine")
+            var exporter = ModelExporter(source: source)
+            exporter.overwrites = true
+            try exporter.write(to: directory + "/out")
+            try exporter.write(to: directory + "/out")
+            #expect(try FileManager.default.contentsOfDirectory(atPath: directory).sorted() == ["out", "precious"])
+        }
+    }
+
+    @Test func anUnwritablePlaceIsOneClearError() throws {
+        let source = try ModelSource.open(fixture("tiny-llama").path)
+        let error = #expect(throws: ModelError.self) { try ModelExporter(source: source).write(to: "/proc/nowhere/out") }
+        #expect(error?.code == .inputOutput)
+        let unknown = #expect(throws: ModelError.self) {
+            try ModelExporter(source: source).write(to: "/proc/nowhere/out", replacing: ["lm_head.weight": { _, _ in }])
+        }
+        #expect(unknown?.subject == "lm_head.weight")
+    }
+
+    /// Kept for a check with transformers: `ONEBYTE_TEST_EXPORT=<directory> swift test --filter exportsSmolLM2`.
+    @Test(
+        .enabled(
+            if: TestModels.smollm2 != nil && ProcessInfo.processInfo.environment["ONEBYTE_TEST_EXPORT"] != nil,
+            "needs SmolLM2 and ONEBYTE_TEST_EXPORT"))
+    func exportsSmolLM2() throws {
+        let source = try ModelSource.open(try #require(TestModels.smollm2))
+        let target = try #require(ProcessInfo.processInfo.environment["ONEBYTE_TEST_EXPORT"])
+        try ModelExporter(source: source).write(to: target)
+        #expect(try ModelSource.open(target).baseManifest(threads: 2) == source.baseManifest(threads: 2))
+    }
+}
+
+/// A directory that is gone after `body`.
+func withTemporaryDirectory<T>(_ body: (String) throws -> T) throws -> T {
+    let directory = FileManager.default.temporaryDirectory.appending(path: "onebyte-test-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: directory) }
+    return try body(directory.path)
+}

@@ -1,0 +1,76 @@
+"""Writes Sources/LanguageModel/Tokenizer/UnicodeTables.swift from what Hugging Face's `tokenizers` takes for letters, numbers and
+white space. Its patterns run on Oniguruma, its `Digits` splitter on Rust's own tables, and the two follow different versions of Unicode;
+asking the library itself for every scalar is the only way to agree with it on all of them.
+
+    python make_unicode_tables.py      (tokenizers 0.23.3: Oniguruma has Unicode 16.0, Rust 17.0)
+"""
+
+import pathlib
+
+import tokenizers
+from tokenizers import Regex, pre_tokenizers
+
+TARGET = pathlib.Path(__file__).resolve().parents[3] / "Sources/LanguageModel/Tokenizer/UnicodeTables.swift"
+SCALARS = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+STEP = 20000
+
+
+def matching(pattern):
+    found = set()
+    splitter = pre_tokenizers.Split(Regex(pattern), "removed")
+    for i in range(0, len(SCALARS), STEP):
+        text = "|".join(SCALARS[i : i + STEP])
+        kept = set()
+        for _, (start, end) in splitter.pre_tokenize_str(text):
+            kept.update(range(start, end))
+        found.update(text[j] for j in range(0, len(text), 2) if j not in kept)
+    return found
+
+
+def digits():
+    found = set()
+    splitter = pre_tokenizers.Digits(individual_digits=True)
+    for i in range(0, len(SCALARS), STEP):
+        text = "xx".join(SCALARS[i : i + STEP])
+        for piece, (start, end) in splitter.pre_tokenize_str(text):
+            if end - start == 1 and start % 3 == 0:
+                found.add(piece)
+    return found
+
+
+def ranges(found):
+    out = []
+    for code in sorted(ord(c) for c in found):
+        if out and out[-1][0] + out[-1][1] == code:
+            out[-1][1] += 1
+        else:
+            out.append([code, 1])
+    return out
+
+
+def table(name, comment, found):
+    items = [f"0x{start:x}, {count}," for start, count in ranges(found)]
+    lines, line = [], "       "
+    for item in items:
+        if len(line) + 1 + len(item) > 130:
+            lines.append(line)
+            line = "       "
+        line += " " + item
+    lines.append(line)
+    return f"    /// {comment}\n    static let {name}: [UInt32] = [\n" + "\n".join(lines) + "\n    ]\n"
+
+
+letters, numbers, spaces = matching(r"\p{L}"), matching(r"\p{N}"), matching(r"\s")
+assert not letters & numbers and not spaces & (letters | numbers)
+more = digits() - numbers
+assert not more & letters
+TARGET.write_text(
+    f"// Made by Tests/LanguageModelTests/Fixtures/make_unicode_tables.py from tokenizers {tokenizers.__version__}; not edited by hand.\n\n"
+    "/// Ranges of scalars, each as its first and its number of scalars.\n"
+    "enum UnicodeTables {\n"
+    + table("letters", r"`\p{L}`", letters) + "\n"
+    + table("numbers", r"`\p{N}`", numbers) + "\n"
+    + table("spaces", r"`\s`", spaces) + "\n"
+    + table("laterDigits", r"What the `Digits` splitter takes for a digit beyond `\p{N}`: its Unicode is newer.", more)
+    + "}\n"
+)

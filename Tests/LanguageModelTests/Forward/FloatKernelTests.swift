@@ -1,0 +1,174 @@
+import Foundation
+import Kernels
+import Testing
+
+/// Every variant of the float kernels that this machine has, against plain Double arithmetic; odd lengths, so that tails run too.
+/// Serialised: the variant is the process's.
+@Suite(.serialized)
+struct FloatKernelTests {
+    static let variants = ["avx512", "avx2", "neon", "portable"]
+
+    /// Runs the body with the variant, if the machine has it, and puts the best one back.
+    func with(_ variant: String, _ body: () throws -> Void) rethrows {
+        let before = String(cString: onebyte_float_variant())
+        guard onebyte_select_float_variant(variant) != 0 else { return }
+        defer { _ = onebyte_select_float_variant(before) }
+        try body()
+    }
+
+    func floats(_ count: Int, seed: UInt64, scale: Float = 1) -> [Float] {
+        var state = seed
+        return (0..<count).map { _ in
+            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            return scale * (Float(state >> 40) / Float(1 << 23) - 1)
+        }
+    }
+
+    func bytes(_ count: Int, seed: UInt64) -> [Int8] { floats(count, seed: seed, scale: 127).map { Int8($0) } }
+
+    func expectClose(_ got: [Float], _ wanted: [Double], tolerance: Double = 2e-6, _ what: Comment) {
+        let scale = wanted.map(abs).max() ?? 1
+        for (g, w) in zip(got, wanted) where !(abs(Double(g) - w) <= tolerance * max(scale, 1e-30)) {
+            Issue.record("\(what): \(g) should be \(w)")
+            return
+        }
+    }
+
+    @Test(arguments: variants)
+    func sumsAndProducts(_ variant: String) {
+        with(variant) {
+            for n in [1, 3, 16, 37, 64, 131, 576] {
+                let x = floats(n, seed: 1)
+                let y = floats(n, seed: 2)
+                let b = bytes(n, seed: 3)
+                let dot = zip(x, b).reduce(0.0) { $0 + Double($1.0) * Double($1.1) }
+                #expect(abs(Double(onebyte_dot_i8(x, b, n)) - dot) < 1e-4 * Double(n))
+                let plain = zip(x, y).reduce(0.0) { $0 + Double($1.0) * Double($1.1) }
+                #expect(abs(Double(onebyte_dot(x, y, n)) - plain) < 1e-6 * Double(n))
+                var out = y
+                onebyte_add_scaled_i8(&out, b, 0.25, n)
+                expectClose(out, zip(y, b).map { Double($0) + 0.25 * Double($1) }, "add_scaled_i8 \(n)")
+                onebyte_sum_scaled_i8(x, b, -0.5, &out, n)
+                expectClose(out, zip(x, b).map { Double($0) - 0.5 * Double($1) }, "sum_scaled_i8 \(n)")
+                var minus = out
+                onebyte_two_sided(x, b, 0.125, &out, &minus, n)
+                expectClose(out, zip(x, b).map { Double($0) + 0.125 * Double($1) }, "two_sided + \(n)")
+                expectClose(minus, zip(x, b).map { Double($0) - 0.125 * Double($1) }, "two_sided − \(n)")
+            }
+        }
+    }
+
+    @Test(arguments: variants)
+    func normsAndActivations(_ variant: String) {
+        with(variant) {
+            for n in [5, 32, 77] {
+                let x = floats(3 * n, seed: 4)
+                let w = floats(n, seed: 5)
+                var out = [Float](repeating: 0, count: 3 * n)
+                onebyte_rms_norm(x, w, &out, 3, n, 1e-5)
+                for r in 0..<3 {
+                    let row = x[r * n..<(r + 1) * n]
+                    let mean = row.reduce(0.0) { $0 + Double($1) * Double($1) } / Double(n)
+                    expectClose(
+                        Array(out[r * n..<(r + 1) * n]), zip(row, w).map { Double($0) * Double($1) / (mean + 1e-5).squareRoot() }, "rms_norm \(n)")
+                }
+                let gate = floats(2 * n, seed: 6, scale: 30)
+                let up = floats(2 * n, seed: 7)
+                var activated = [Float](repeating: 0, count: 2 * n)
+                onebyte_swiglu(gate, up, n, &activated, n, 2, n)
+                for (i, value) in activated.enumerated() {
+                    let wanted = Double(gate[i]) / (1 + exp(-Double(gate[i]))) * Double(up[i])
+                    #expect(abs(Double(value) - wanted) <= 2e-6 * abs(wanted) + 1e-30)
+                }
+                let a = bytes(n, seed: 8)
+                onebyte_swiglu_rank1(gate, a, 0.01, up, nil, 0, &activated, n)
+                for i in 0..<n {
+                    let g = Double(gate[i]) + 0.01 * Double(a[i])
+                    let wanted = g / (1 + exp(-g)) * Double(up[i])
+                    #expect(abs(Double(activated[i]) - wanted) <= 4e-6 * abs(wanted) + 1e-5)
+                }
+            }
+        }
+    }
+
+    @Test(arguments: variants)
+    func exponentialSums(_ variant: String) {
+        with(variant) {
+            for n in [1, 7, 48, 1001] {
+                let x = floats(n, seed: 9, scale: 40)
+                var largest: Float = 0
+                var sum: Float = 0
+                onebyte_log_sum_exp_parts(x, n, &largest, &sum)
+                let top = x.max().map(Double.init) ?? 0
+                let wanted = x.reduce(0.0) { $0 + exp(Double($1) - top) }
+                #expect(Double(largest) == top)
+                #expect(abs(Double(sum) - wanted) < 2e-6 * wanted)
+                var scores = x + x
+                onebyte_causal_softmax(&scores, n, 2, max(n - 1, 1), n)
+                let visible = x.prefix(max(n - 1, 1)).map(Double.init)
+                let most = visible.max() ?? 0
+                let total = visible.reduce(0.0) { $0 + exp($1 - most) }
+                expectClose(Array(scores.prefix(visible.count)), visible.map { exp($0 - most) / total }, "softmax \(n)")
+                if n > 1 { #expect(scores[n - 1] == 0) }
+            }
+            var broken: [Float] = [1, .nan, 2]
+            var largest: Float = 0
+            var sum: Float = 0
+            onebyte_log_sum_exp_parts(broken, 3, &largest, &sum)
+            #expect(sum.isNaN, "a broken logit must not be averaged away")
+            onebyte_causal_softmax(&broken, 3, 1, 3, 3)
+            #expect(broken.allSatisfy { $0.isNaN })
+        }
+    }
+
+    @Test(arguments: variants)
+    func attention(_ variant: String) {
+        with(variant) {
+            for (heads, kvHeads, size) in [(4, 2, 8), (9, 3, 64), (2, 1, 20)] {
+                let count = 13
+                let q = floats(heads * size, seed: 10)
+                let k = floats(count * kvHeads * size, seed: 11)
+                let v = floats(count * kvHeads * size, seed: 12)
+                var out = [Float](repeating: 0, count: heads * size)
+                var scores = [Float](repeating: 0, count: count)
+                let scale = 1 / Float(size).squareRoot()
+                onebyte_attend(q, k, kvHeads * size, v, kvHeads * size, count, heads, kvHeads, size, scale, &scores, &out)
+                for h in 0..<heads {
+                    let g = h / (heads / kvHeads)
+                    let raw = (0..<count).map { t in
+                        (0..<size).reduce(0.0) { $0 + Double(q[h * size + $1]) * Double(k[(t * kvHeads + g) * size + $1]) } * Double(scale)
+                    }
+                    let total = raw.reduce(0.0) { $0 + exp($1) }
+                    let wanted = (0..<size).map { i in
+                        (0..<count).reduce(0.0) { $0 + exp(raw[$1]) / total * Double(v[($1 * kvHeads + g) * size + i]) }
+                    }
+                    expectClose(Array(out[h * size..<(h + 1) * size]), wanted, "attention \(heads) \(size)")
+                }
+            }
+        }
+    }
+
+    @Test(arguments: variants)
+    func rotation(_ variant: String) {
+        with(variant) {
+            let size = 20
+            let half = size / 2
+            let x = floats(2 * 3 * size, seed: 13)
+            let angles = floats(5 * half, seed: 14, scale: 3)
+            var out = x
+            let positions: [Int32] = [4, 1]
+            onebyte_rope(&out, 3 * size, positions, 2, 3, size, angles.map { cos($0) }, angles.map { sin($0) })
+            for r in 0..<2 {
+                for h in 0..<3 {
+                    for i in 0..<half {
+                        let angle = Double(angles[Int(positions[r]) * half + i])
+                        let at = (r * 3 + h) * size + i
+                        let (a, b) = (Double(x[at]), Double(x[at + half]))
+                        #expect(abs(Double(out[at]) - (a * cos(angle) - b * sin(angle))) < 1e-6)
+                        #expect(abs(Double(out[at + half]) - (b * cos(angle) + a * sin(angle))) < 1e-6)
+                    }
+                }
+            }
+        }
+    }
+}
