@@ -1,0 +1,135 @@
+import Core
+import Foundation
+
+/// Rates of the integer kernels: `swift run -c release KernelBenchmark [threads]`.
+///
+/// Without ONEBYTE_KERNELS in the environment it runs itself once for each variant, so that each one's rate is shown.
+@main struct KernelBenchmark {
+    static let variants = ["portable", "avx2", "avx512", "avx512vnni", "neon", "neondot"]
+    static let threads = CommandLine.arguments.dropFirst().first.flatMap { Int($0) } ?? 1
+
+    static func main() throws {
+        let environment = ProcessInfo.processInfo.environment
+        guard let wanted = environment["ONEBYTE_KERNELS"] else {
+            for variant in variants {
+                let process = Process()
+                process.executableURL = URL(fileURLWithPath: CommandLine.arguments[0])
+                process.arguments = Array(CommandLine.arguments.dropFirst())
+                process.environment = environment.merging(["ONEBYTE_KERNELS": variant]) { $1 }
+                try process.run()
+                process.waitUntilExit()
+            }
+            return
+        }
+        guard kernelVariant == wanted else { return }  // this processor does not have it
+        print("\(kernelVariant), \(threads) thread\(threads == 1 ? "" : "s")")
+        let slow = wanted == "portable"
+        try dense(.rademacher, samples: slow ? [64] : [1, 16, 64, 256])
+        try dense(.gaussian, samples: slow ? [64] : [1, 64, 256])
+        try lastLayer(samples: slow ? [256] : [16, 64, 256, 1024, 4096])
+        try replay(rounds: slow ? 4 : 50)
+        try floatsAndDigest()
+    }
+
+    /// With one thread its own time, so that other work on the machine counts little; else the clock on the wall.
+    static func now() -> Double {
+        var time = timespec()
+        clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+    }
+
+    /// Seconds of the fastest of several runs.
+    static func fastest(_ body: () -> Void) -> Double {
+        var best = Double.infinity
+        let begin = now()
+        repeat {
+            let start = now()
+            body()
+            best = min(best, now() - start)
+        } while now() - begin < 0.5
+        return best
+    }
+
+    static func row(_ name: String, _ rate: Double, _ unit: String, _ seconds: Double) {
+        let value = String(format: "%8.2f", rate)
+        let time = String(format: "%9.3f ms", seconds * 1e3)
+        print("  \(name.padding(toLength: 44, withPad: " ", startingAt: 0))\(value) \(unit)  \(time)")
+    }
+
+    static func round(_ number: Int, samples: Int) -> RoundRecord {
+        RoundRecord(
+            round: RoundNumber(number), scaleExponent: 0, step: StepSize(multiplier: 40000, exponent: -50),
+            contributions: [
+                Contribution(
+                    machine: MachineID(1), firstSample: UInt32(number * samples),
+                    bytes: (0..<samples).map { Int8(truncatingIfNeeded: $0 % 127 + 1) })
+            ])
+    }
+
+    static func parameters(_ tensors: [TrainedTensor]) throws -> Parameters {
+        try Parameters(tensors: tensors) { _, floats in
+            for i in floats.indices { floats[i] = Float(i % 1000) * 1e-4 - 0.05 }
+        }
+    }
+
+    static func dense(_ family: PerturbationFamily, samples: [Int]) throws {
+        let count = 1 << 20
+        let parameters = try parameters([TrainedTensor(name: "w", index: 3, shape: .vector(count))])
+        let directions = Directions(seed: RunSeed(1), family: family)
+        for n in samples {
+            let record = round(0, samples: n)
+            let seconds = fastest { parameters.apply([record], directions: directions, threads: threads) }
+            row("\(family) update, \(n) directions", Double(count * n) / seconds * 1e-9, "G parameter·direction/s", seconds)
+        }
+    }
+
+    /// The matrices of a SmolLM2-135M layer, shaped with K = 4.
+    static func layer() -> [TrainedTensor] {
+        let shapes = [(576, 576), (192, 576), (192, 576), (576, 576), (1536, 576), (1536, 576), (576, 1536)]
+        return shapes.enumerated().map { index, shape in
+            let values = (0..<4 * shape.1).map { Int16($0 * 7919 % 3000 - 1500) }
+            return TrainedTensor(
+                name: "m\(index)", index: UInt32(index), shape: .matrix(rows: shape.0, columns: shape.1),
+                basis: InputBasis(space: "m\(index)", width: shape.1, values: values))
+        }
+    }
+
+    static func lastLayer(samples: [Int]) throws {
+        let parameters = try parameters(layer())
+        let directions = Directions(seed: RunSeed(1), family: .rank1)
+        let count = parameters.tensors.map(\.shape.count).reduce(0, +)
+        for n in samples {
+            let record = round(0, samples: n)
+            let seconds = fastest { parameters.apply([record], directions: directions, threads: threads) }
+            row("rank1 shaped layer, \(n) directions", Double(count * n) / seconds * 1e-9, "G parameter·direction/s", seconds)
+        }
+        let names = (0..<256).map { SampleName(machine: MachineID(1), sample: UInt32($0)) }
+        let tensor = parameters.tensors[6]
+        var a = [Int8](repeating: 0, count: 256 * 576)
+        var b = [Int8](repeating: 0, count: 256 * 1536)
+        let seconds = fastest { directions.rank1Factors(of: tensor, names, a: &a, b: &b) }
+        row("factors of 256 directions, 576×1536, K = 4", Double(a.count + b.count) / seconds * 1e-9, "G factors/s", seconds)
+    }
+
+    static func replay(rounds: Int) throws {
+        let parameters = try parameters(layer())
+        let directions = Directions(seed: RunSeed(1), family: .rank1)
+        let records = (0..<rounds).map { round($0, samples: 256) }
+        let count = parameters.tensors.map(\.shape.count).reduce(0, +)
+        let seconds = fastest { parameters.apply(records, directions: directions, threads: threads) }
+        row(
+            "rank1 replay of \(rounds) rounds of 256", Double(count * 256 * rounds) / seconds * 1e-9,
+            "G parameter·direction/s", seconds)
+    }
+
+    static func floatsAndDigest() throws {
+        let parameters = try parameters(layer())
+        let count = parameters.tensors[4].shape.count
+        var floats = [Float](repeating: 0, count: count)
+        var seconds = fastest { parameters.copyFloats(at: 4, elements: 0..<count, into: &floats) }
+        row("floats", Double(count) / seconds * 1e-9, "G values/s", seconds)
+        let bytes = 4 * parameters.tensors.map(\.shape.count).reduce(0, +)
+        seconds = fastest { _ = parameters.digest(threads: threads) }
+        row("parameter digest", Double(bytes) / seconds * 1e-9, "GB/s", seconds)
+    }
+}

@@ -1,0 +1,268 @@
+import Core
+import Foundation
+import Transport
+
+/// Something that happened at a coordinator: what displays, logs and `metrics.jsonl` are made of. In JSON one flat object:
+/// `time` (Unix seconds), `event`, and the fields of that event.
+public struct CoordinatorProgress: Hashable, Sendable, Codable {
+    public let time: Double
+    public let event: Event
+
+    public init(time: Double, event: Event) {
+        self.time = time
+        self.event = event
+    }
+
+    public enum Event: Hashable, Sendable {
+        case listening(Listening)
+        /// A worker came; it is not admitted yet.
+        case greeted(Greeting)
+        case refused(RefusedWorker)
+        case joined(Joined)
+        case left(Left)
+        case waiting(Waiting)
+        case round(Round)
+        case late(Late)
+        case worker(Worker)
+        case evaluation(HeldOut)
+        case digests(Digests)
+        case connection(String)
+        case warning(String)
+        case finished(Finished)
+    }
+
+    public struct Listening: Hashable, Sendable, Codable {
+        public let endpoint: String
+        public let serverKey: String?
+        /// SHA-256 of the run spec.
+        public let run: Digest
+        /// The next round, and how many there will be.
+        public let round: RoundNumber
+        public let rounds: Int
+        /// Committed before.
+        public let samples: UInt64
+
+        /// What a worker on this network joins with; `host` stands in for an address like `0.0.0.0`, which nobody can connect to.
+        public func joinString(host: String? = nil) throws(TransportError) -> JoinString {
+            var endpoint = endpoint
+            if let host, let colon = endpoint.lastIndex(of: ":") { endpoint = "tcp://\(host)\(endpoint[colon...])" }
+            let key: PublicKey? = if let serverKey { try PublicKey(hex: serverKey) } else { nil }
+            return JoinString(address: try Address(endpoint), serverKey: key, run: run.description)
+        }
+    }
+
+    public struct Greeting: Hashable, Sendable, Codable {
+        public let name: String
+        public let trains: Bool
+        public let evaluates: Bool
+    }
+
+    public struct RefusedWorker: Hashable, Sendable, Codable {
+        public let name: String
+        public let code: Refusal.Code
+        public let reason: String
+        public let details: [String]
+    }
+
+    public struct Joined: Hashable, Sendable, Codable {
+        public let machine: MachineID
+        public let name: String
+        public let trains: Bool
+        public let evaluates: Bool
+        public let round: RoundNumber
+    }
+
+    public struct Left: Hashable, Sendable, Codable {
+        public let machine: MachineID
+        public let name: String
+        /// `Departure.Reason` by name: left, lost, replaced, diverged, removed.
+        public let reason: String
+        public let round: RoundNumber
+    }
+
+    public struct Waiting: Hashable, Sendable, Codable {
+        public let machines: Int
+        public let of: Int
+    }
+
+    public struct Round: Hashable, Sendable, Codable {
+        public let round: RoundNumber
+        public let machines: Int
+        public let samples: Int
+        public let noValue: Int
+        public let saturated: Int
+        public let meanMagnitude: Double
+        public let scaleExponent: Int8
+        public let learningRate: Double
+        public let seconds: Double
+        /// Of the whole run.
+        public let samplesSoFar: UInt64
+        /// Of this process's life, at the coordinator's socket.
+        public let traffic: Traffic
+    }
+
+    public struct Late: Hashable, Sendable, Codable {
+        public let machine: MachineID
+        public let round: RoundNumber
+        public let samples: Int
+        public let taken: Bool
+    }
+
+    public struct Worker: Hashable, Sendable, Codable {
+        public let machine: MachineID?
+        public let name: String
+        public let phase: String
+        public let progress: Double?
+        public let trainingLoss: Double?
+        public let samplesPerSecond: Double?
+        public let applied: UInt64
+    }
+
+    public struct HeldOut: Hashable, Sendable, Codable {
+        public let machine: MachineID
+        public let name: String
+        public let round: RoundNumber
+        public let examples: UInt32
+        public let loss: Double?
+        public let accuracy: Double?
+        public let bestThresholdAccuracy: Double?
+        public let auc: Double?
+        public let seconds: Double?
+    }
+
+    public struct Digests: Hashable, Sendable, Codable {
+        public let round: RoundNumber
+        /// The one that all machines have; nil where they differ.
+        public let digest: Digest?
+        /// Those with the same digest together, the largest group first.
+        public let groups: [[MachineID]]
+    }
+
+    public struct Finished: Hashable, Sendable, Codable {
+        public let finish: RunFinish
+        public let traffic: Traffic
+        public let samples: UInt64
+        public let digest: Digest?
+    }
+}
+
+extension CoordinatorProgress.Event {
+    init(_ notice: CoordinatorNotice, traffic: Traffic, samples: UInt64) {
+        self =
+            switch notice {
+            case .greeted(let name, let trains, let evaluates):
+                .greeted(.init(name: name, trains: trains, evaluates: evaluates))
+            case .baseAdopted(let tensors, let from):
+                .warning("the base model of \(from) (\(tensors) tensors) is the run's from now on")
+            case .refused(let name, let refusal):
+                .refused(.init(name: name, code: refusal.code, reason: refusal.reason, details: refusal.details))
+            case .joined(let machine, let name, let trains, let evaluates, let round):
+                .joined(.init(machine: machine, name: name, trains: trains, evaluates: evaluates, round: round))
+            case .left(let machine, let name, let reason, let round):
+                .left(.init(machine: machine, name: name, reason: "\(reason)", round: round))
+            case .waiting(let machines, let of): .waiting(.init(machines: machines, of: of))
+            case .roundCommitted(let round):
+                .round(
+                    .init(
+                        round: round.round, machines: round.machines, samples: round.samples, noValue: round.noValue,
+                        saturated: round.saturated, meanMagnitude: round.meanMagnitude, scaleExponent: round.scaleExponent,
+                        learningRate: round.learningRate, seconds: round.seconds, samplesSoFar: samples, traffic: traffic))
+            case .late(let machine, let round, let samples, let taken):
+                .late(.init(machine: machine, round: round, samples: samples, taken: taken))
+            case .status(let machine, let name, let status):
+                .worker(
+                    .init(
+                        machine: machine, name: name, phase: "\(status.phase)", progress: status.progress.known,
+                        trainingLoss: status.trainingLoss.known, samplesPerSecond: status.samplesPerSecond.known,
+                        applied: status.applied))
+            case .evaluated(let machine, let name, let report):
+                .evaluation(
+                    .init(
+                        machine: machine, name: name, round: report.round, examples: report.examples, loss: report.loss.known,
+                        accuracy: report.accuracy.known, bestThresholdAccuracy: report.bestThresholdAccuracy.known,
+                        auc: report.auc.known, seconds: report.seconds.known))
+            case .digestsAgree(let round, let digest, let machines):
+                .digests(.init(round: round, digest: digest, groups: [machines]))
+            case .digestsDiffer(let round, let groups): .digests(.init(round: round, digest: nil, groups: groups))
+            case .rebuilding(_, let name): .warning("\(name) builds its parameters again from base and ledger")
+            case .retracted(let machine, let rounds):
+                .warning("the contributions of \(machine) to rounds \(rounds.lowerBound)…\(rounds.upperBound) are taken out")
+            case .rewound(let round, let shift):
+                .warning("back to the parameters before round \(round), the learning rate times 2^\(shift)")
+            case .ledgerStalled(let reason): .warning("rounds wait for the ledger: \(reason)")
+            case .ledgerRecovered: .warning("the ledger can be written again; rounds go on")
+            case .warning(let text): .warning(text)
+            }
+    }
+}
+
+extension Double {
+    /// Nil for NaN and infinities, which JSON does not have.
+    fileprivate var known: Double? { isFinite ? self : nil }
+}
+
+extension CoordinatorProgress {
+    private enum Name: String, Codable {
+        case listening, greeted, refused, joined, left, waiting, round, late, worker, evaluation, digests, connection, warning, finished
+    }
+    private enum Key: String, CodingKey { case time, event, message }
+
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: Key.self)
+        try container.encode(time, forKey: .time)
+        func put(_ name: Name, _ fields: any Encodable) throws {
+            try container.encode(name, forKey: .event)
+            try fields.encode(to: encoder)
+        }
+        func put(_ name: Name, message: String) throws {
+            try container.encode(name, forKey: .event)
+            try container.encode(message, forKey: .message)
+        }
+        switch event {
+        case .listening(let fields): try put(.listening, fields)
+        case .greeted(let fields): try put(.greeted, fields)
+        case .refused(let fields): try put(.refused, fields)
+        case .joined(let fields): try put(.joined, fields)
+        case .left(let fields): try put(.left, fields)
+        case .waiting(let fields): try put(.waiting, fields)
+        case .round(let fields): try put(.round, fields)
+        case .late(let fields): try put(.late, fields)
+        case .worker(let fields): try put(.worker, fields)
+        case .evaluation(let fields): try put(.evaluation, fields)
+        case .digests(let fields): try put(.digests, fields)
+        case .connection(let text): try put(.connection, message: text)
+        case .warning(let text): try put(.warning, message: text)
+        case .finished(let fields): try put(.finished, fields)
+        }
+    }
+
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: Key.self)
+        time = try container.decode(Double.self, forKey: .time)
+        func message() throws -> String { try container.decode(String.self, forKey: .message) }
+        event =
+            switch try container.decode(Name.self, forKey: .event) {
+            case .listening: .listening(try Listening(from: decoder))
+            case .greeted: .greeted(try Greeting(from: decoder))
+            case .refused: .refused(try RefusedWorker(from: decoder))
+            case .joined: .joined(try Joined(from: decoder))
+            case .left: .left(try Left(from: decoder))
+            case .waiting: .waiting(try Waiting(from: decoder))
+            case .round: .round(try Round(from: decoder))
+            case .late: .late(try Late(from: decoder))
+            case .worker: .worker(try Worker(from: decoder))
+            case .evaluation: .evaluation(try HeldOut(from: decoder))
+            case .digests: .digests(try Digests(from: decoder))
+            case .connection: .connection(try message())
+            case .warning: .warning(try message())
+            case .finished: .finished(try Finished(from: decoder))
+            }
+    }
+
+    /// One line of `metrics.jsonl`, with its end of line.
+    public var jsonLine: [UInt8]? {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return (try? encoder.encode(self)).map { [UInt8]($0) + [0x0a] }
+    }
+}

@@ -1,0 +1,162 @@
+import Core
+import Glibc
+import Transport
+
+/// The thin shell around the coordinator's state machine, on the reactor's thread: frames, letters and ticks in, effects out.
+struct CoordinatorShell {
+    private var machine: CoordinatorStateMachine
+    private var summary: RunningTotals
+    private let clock: ProcessClock
+    private let disk: Disk
+    private let report: @Sendable (CoordinatorProgress) -> Void
+    private var complaints: RateLimit
+    private static let complaintsPerSecond = 20
+    private var finish = RunFinish(outcome: .failed, message: "the coordinator ended without a reason")
+
+    /// What the shell itself remembers of the run, for its outcome.
+    private struct RunningTotals {
+        var samples: UInt64
+        var rounds: RoundNumber
+        var digest: Digest?
+    }
+
+    static func run(
+        _ configuration: CoordinatorProcess.Configuration, _ mailbox: Mailbox<CoordinatorLetter>
+    ) throws -> CoordinatorProcess.Outcome {
+        raiseFileLimit()
+        let directory = RunDirectory(configuration.runDirectory)
+        // The address first: a start that fails for it leaves no ledger behind.
+        var link = try ServerLink(
+            address: configuration.address, access: configuration.access, insecure: configuration.insecure,
+            heartbeat: configuration.heartbeat, classify: trafficClass(ofFrame:))
+        let ledger = try directory.openLedger(spec: configuration.spec, basis: configuration.basis, base: configuration.base)
+        let summary = ledger.summary
+        let tornTail = ledger.tornTail
+        let disk = try Disk(answers: mailbox)
+        let clock = ProcessClock()
+        var shell = CoordinatorShell(
+            machine: CoordinatorStateMachine(ledger: summary, at: clock.now),
+            summary: RunningTotals(samples: summary.samples, rounds: summary.nextRound, digest: summary.lastDigest?.digest), clock: clock,
+            disk: disk, report: configuration.onProgress)
+        shell.emit(
+            .listening(
+                .init(
+                    endpoint: link.endpoint, serverKey: configuration.access.keys?.publicKey.description, run: summary.specDigest,
+                    round: summary.nextRound, rounds: summary.spec.rounds, samples: summary.samples)))
+        if let tornTail {
+            shell.emit(
+                .warning(
+                    "the ledger ended within a record, as after a crash; its last \(tornTail.bytes) bytes, which nobody had heard of, are cut off"))
+        }
+        // The ledger's file goes to the disk's thread whole: nobody here touches it again.
+        nonisolated(unsafe) let owned = ledger
+        try withThread(named: "onebyte-disk") {
+            disk.run(owned, metricsPath: directory.metrics)
+        } during: {
+            defer { disk.stop() }
+            try runReactor(&link, mailbox: mailbox, clock: clock) { event, link in try shell.handle(event, &link) }
+            shell.emit(
+                .finished(.init(finish: shell.finish, traffic: link.traffic, samples: shell.summary.samples, digest: shell.summary.digest)))
+        }
+        return CoordinatorProcess.Outcome(
+            finish: shell.finish, status: shell.finish.outcome == .failed ? .failure : .success, traffic: link.traffic,
+            samples: shell.summary.samples, rounds: shell.summary.rounds, digest: shell.summary.digest)
+    }
+
+    private init(
+        machine: CoordinatorStateMachine, summary: RunningTotals, clock: ProcessClock, disk: Disk,
+        report: @escaping @Sendable (CoordinatorProgress) -> Void
+    ) {
+        self.machine = machine
+        self.summary = summary
+        self.clock = clock
+        self.disk = disk
+        self.report = report
+        complaints = RateLimit(perSecond: Self.complaintsPerSecond, at: clock.now)
+    }
+
+    private mutating func handle(_ event: ReactorEvent<CoordinatorLetter>, _ link: inout ServerLink) throws -> ReactorStep {
+        switch event {
+        case .link(.frame(let frame, let peer, let key)):
+            return try feed(Self.read(frame, from: peer, key), &link)
+        case .link(.malformed(let parts, let peer)):
+            return try feed(.malformed(.invalid(field: "message", reason: "\(parts) frames, not one"), from: peer), &link)
+        case .link(.connection(let notice)):
+            if case .refused = notice { emit(.connection(notice.description)) }
+        case .letter(.event(let event)):
+            return try feed(event, &link)
+        case .letter(.chunk(let chunk, let peer)):
+            try link.send(Message.chunk(chunk).encoded(), to: [peer])
+        case .letter(.warning(let text)):
+            emit(.warning(text))
+        case .tick:
+            return try feed(.tick, &link)
+        }
+        return .goOn
+    }
+
+    private static func read(_ frame: [UInt8], from peer: PeerID, _ key: PublicKey?) -> CoordinatorEvent {
+        do throws(WireError) {
+            let message = try Message(decoding: frame)
+            guard case .hello(var hello) = message else { return .received(message, from: peer) }
+            // Only a key that the connection proved is a key.
+            hello.publicKey = key?.description
+            return .received(.hello(hello), from: peer)
+        } catch {
+            return .malformed(error, from: peer)
+        }
+    }
+
+    private mutating func feed(_ event: CoordinatorEvent, _ link: inout ServerLink) throws -> ReactorStep {
+        for effect in machine.handle(event, at: clock.now) {
+            switch effect {
+            case .send(let message, let peers): try link.send(message.encoded(), to: peers)
+            case .append(let record, let index): disk.append(record, records: index + 1)
+            case .readLedger(let offset, let count, let peer): disk.read(offset: offset, count: count, for: peer)
+            case .disconnect(let peer): link.forget(peer)
+            case .notice(let notice): note(notice, link.traffic)
+            case .finished(let finish):
+                self.finish = finish
+                return .finish
+            }
+        }
+        return .goOn
+    }
+
+    private mutating func note(_ notice: CoordinatorNotice, _ traffic: Traffic) {
+        switch notice {
+        case .roundCommitted(let round):
+            summary.samples += UInt64(round.samples)
+            summary.rounds = round.round + 1
+        case .digestsAgree(_, let digest, _): summary.digest = digest
+        default: break
+        }
+        emit(CoordinatorProgress.Event(notice, traffic: traffic, samples: summary.samples))
+    }
+
+    private mutating func emit(_ event: CoordinatorProgress.Event) {
+        switch event {
+        case .warning, .connection, .refused, .greeted:
+            let (passes, heldBack) = complaints.admit(at: clock.now)
+            if heldBack > 0 { write(.warning("\(heldBack) more warnings within a second are not shown")) }
+            if passes { write(event) }
+        default: write(event)
+        }
+    }
+
+    private func write(_ event: CoordinatorProgress.Event) {
+        let progress = CoordinatorProgress(time: Double(clock.now.nanoseconds) / 1e9, event: event)
+        report(progress)
+        // What every worker is doing every second would make the file grow without telling more.
+        if case .worker = event { return }
+        if let line = progress.jsonLine { disk.appendMetrics(line) }
+    }
+}
+
+/// Every worker is a file descriptor, and the usual soft limit is 1,024.
+private func raiseFileLimit() {
+    var limit = rlimit()
+    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+    limit.rlim_cur = max(limit.rlim_cur, min(limit.rlim_max, rlim_t(ProtocolLimits.peers) * 2))
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+}

@@ -1,0 +1,57 @@
+import Core
+import Glibc
+import Transport
+
+/// The thread that owns the run directory's files. It may wait for the disk; the reactor may not.
+final class Disk: Sendable {
+    private enum Order: Sendable {
+        case append([UInt8], records: UInt64)
+        case read(offset: UInt64, count: Int, to: PeerID)
+        case metrics([UInt8])
+        case stop
+    }
+
+    private let orders: Mailbox<Order>
+    private let answers: Mailbox<CoordinatorLetter>
+
+    init(answers: Mailbox<CoordinatorLetter>) throws {
+        orders = try Mailbox()
+        self.answers = answers
+    }
+
+    /// Appends a record, syncs, and says `ledgerDurable` or `ledgerFailed`.
+    func append(_ record: [UInt8], records: UInt64) { orders.post(.append(record, records: records)) }
+    /// Reads durable bytes for a peer.
+    func read(offset: UInt64, count: Int, for peer: PeerID) { orders.post(.read(offset: offset, count: count, to: peer)) }
+    func appendMetrics(_ line: [UInt8]) { orders.post(.metrics(line)) }
+    func stop() { orders.post(.stop) }
+
+    /// The thread's body.
+    func run(_ ledger: LedgerFile, metricsPath: String) {
+        var metrics = MetricsFile(path: metricsPath)
+        while true {
+            for order in orders.waitAndTakeAll() {
+                switch order {
+                case .append(let record, let records):
+                    do throws(LedgerFileError) {
+                        try ledger.append(record)
+                        answers.post(.event(.ledgerDurable(records: records)))
+                    } catch {
+                        answers.post(.event(.ledgerFailed("\(error)")))
+                    }
+                case .read(let offset, let count, let peer):
+                    do throws(LedgerFileError) {
+                        answers.post(.chunk(LedgerChunk(offset: offset, bytes: try ledger.read(offset: offset, count: count)), to: peer))
+                    } catch {
+                        answers.post(.warning("a worker's copy of the ledger waits: \(error)"))
+                    }
+                    // Behind the chunk in the same mailbox: the chunk is sent by then.
+                    answers.post(.event(.ledgerRead(for: peer)))
+                case .metrics(let line):
+                    if let warning = metrics.append(line) { answers.post(.warning(warning)) }
+                case .stop: return
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+import Core
+
+/// Lets so many events a second through and counts the rest: a peer that sends nonsense must not fill a disk with our complaints.
+struct RateLimit {
+    private let perSecond: Int
+    private var window: Timestamp
+    private var passed = 0
+    private var heldBack = 0
+
+    init(perSecond: Int, at now: Timestamp) {
+        self.perSecond = perSecond
+        window = now
+    }
+
+    /// Whether this one passes, and how many were held back in the window that it ended.
+    mutating func admit(at now: Timestamp) -> (passes: Bool, heldBack: Int) {
+        var ended = 0
+        if now.seconds(since: window) >= 1 {
+            window = now
+            passed = 0
+            (ended, heldBack) = (heldBack, 0)
+        }
+        guard passed < perSecond else {
+            heldBack += 1
+            return (false, ended)
+        }
+        passed += 1
+        return (true, ended)
+    }
+}

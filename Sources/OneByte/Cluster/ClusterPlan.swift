@@ -1,0 +1,201 @@
+import Coordinator
+import Core
+import Foundation
+import LanguageModel
+
+/// What `onebyte cluster` is about to do, worked out from its settings before anything is started.
+struct ClusterPlan: Sendable {
+    let directory: RunDirectory
+    private let settings: Settings
+    private let spec: RunSpec
+    private let model: String
+    private let trainFile: String
+    private let evalFile: String?
+    private let workerCount: Int
+    private let threads: Int
+    private let listen: String
+    private let isResumed: Bool
+
+    /// What a run may be gone on with; the other settings are in its ledger.
+    private static let settingsOfAProcess: Set<SettingKey> = [.model, .trainFile, .evalFile, .workers, .threads, .listen]
+
+    /// - Throws: `SettingsError` for what is missing or wrong, `DataError` where the task can't be told from the data.
+    init(_ settings: inout Settings, resuming: String?) throws {
+        isResumed = resuming != nil
+        model = try settings.text(.model)
+        trainFile = try settings.text(.trainFile)
+        evalFile = settings.optionalText(.evalFile)
+        workerCount = try settings.integer(.workers)
+        let task = try settings.resolveTask()
+        if !settings.has(.threads) {
+            let share = max(1, ProcessInfo.processInfo.activeProcessorCount / workerCount)
+            settings.derive(.threads, .integer(share), from: "the cores, shared out")
+        }
+        if settings.source(.listen) == .standard {
+            settings.derive(.listen, .text("tcp://127.0.0.1:0"), from: "any free port of this host")
+        }
+        if let resuming {
+            for key in SettingKey.allCases where !Self.settingsOfAProcess.contains(key) {
+                guard case .flag(let flag)? = settings.source(key) else { continue }
+                throw SettingsError.usage("\(flag) can't be changed by --resume: it is the run's, as \(resuming)/run.toml says; leave it out")
+            }
+        }
+        // Otherwise the first worker would spend the samples of those that are still reading their data.
+        if settings.source(.minimumWorkers) == .standard {
+            settings.derive(.minimumWorkers, .integer(workerCount), from: "all workers")
+        }
+        let needed = try settings.integer(.minimumWorkers)
+        guard needed <= workerCount else {
+            throw SettingsError.usage("the run waits for \(needed) workers (minimum-workers), but there are only \(workerCount); give --workers \(needed)")
+        }
+        if let resuming {
+            settings.derive(.directory, .text(resuming), from: "--resume")
+        } else if !settings.has(.directory) {
+            settings.derive(.directory, .text("runs/\(Self.timeName())"), from: "the time")
+        }
+        threads = try settings.integer(.threads)
+        listen = try settings.text(.listen)
+        directory = RunDirectory(try settings.text(.directory))
+        spec = try settings.runSpec(task: task, basisDigest: nil)
+        if spec.shapeComponents > 0, !settings.has(.basisText) {
+            throw SettingsError(.usage, "--shape \(spec.shapeComponents) needs public text to be made from: --basis-text, or --shape none")
+        }
+        self.settings = settings
+    }
+
+    /// 2026-11-24-031500
+    private static func timeName() -> String {
+        Date().formatted(
+            Date.VerbatimFormatStyle(
+                format: "\(year: .defaultDigits)-\(month: .twoDigits)-\(day: .twoDigits)-\(hour: .twoDigits(clock: .twentyFourHour, hourCycle: .zeroBased))\(minute: .twoDigits)\(second: .twoDigits)",
+                timeZone: .gmt, calendar: Calendar(identifier: .gregorian)))
+    }
+
+    /// Everything that can be found wrong in seconds, before processes run for minutes: the model opens, names the tensors that
+    /// are to be trained, and every line of the data becomes an example.
+    func check() throws {
+        try spec.validate()
+        let source = try openModel(model)
+        _ = try source.trainedTensors(matching: spec.train, basis: nil)
+        let encoder = try TaskEncoder(task: spec.task, model: source)
+        for file in Set([trainFile, evalFile ?? trainFile]).sorted() {
+            let records = try DataFile.read(file)
+            if file == trainFile, records.count < workerCount {
+                throw SettingsError.usage("\(file): \(records.count) examples are too few for \(workerCount) workers; give fewer with --workers")
+            }
+            for remark in try encoder.encode(records).remarks { standardError.write("note: \(file): \(remark)") }
+        }
+    }
+
+    func makeDirectory(_ settings: Settings) throws {
+        if FileManager.default.fileExists(atPath: directory.ledger), !isResumed {
+            throw ProcessFailure(
+                .cannotCreate, "\(directory.path) holds a run already; go on with it by --resume \(directory.path), or choose another --directory")
+        }
+        if isResumed, !FileManager.default.fileExists(atPath: directory.ledger) {
+            throw ProcessFailure(.missingInput, "\(directory.path): no run to go on with: there is no ledger in it")
+        }
+        try directory.create()
+        if !isResumed { try directory.write(settings.annotated, to: directory.configuration) }
+    }
+
+    /// Makes the basis of a new run with a shape; one that is gone on with has it in its ledger. A file that a failed start left
+    /// is not trusted: it may be of other settings.
+    ///
+    /// - Returns: the seconds that it took.
+    func prepareBasis() async throws -> Double {
+        guard spec.shapeComponents > 0, !isResumed else { return 0 }
+        let began = ContinuousClock.now
+        let child = ChildProcess(
+            name: "prepare",
+            arguments: [
+                "prepare", "--config", directory.configuration, "--output", directory.basis,
+                "--threads", "\(ProcessInfo.processInfo.activeProcessorCount)",
+            ], log: directory.log(of: "prepare"))
+        standardError.write("making the basis from \(settings.optionalText(.basisText) ?? "")")
+        let ending = try await child.run(eachLine: nil)
+        guard ending.isSuccess else {
+            throw ProcessFailure(ending.status, "the basis could not be made: \(child.lastWords()) (log: \(child.log))")
+        }
+        return began.duration(to: .now) / .seconds(1)
+    }
+
+    var cluster: LocalCluster {
+        let directory = directory
+        var arguments = ["coordinator", "--config", directory.configuration, "--directory", directory.path, "--listen", listen, "--events"]
+        if spec.shapeComponents > 0, !isResumed { arguments += ["--basis", directory.basis] }
+        let common: @Sendable (String, String) -> [String] = { [model] endpoint, name in
+            ["worker", "--coordinator", endpoint, "--model", model, "--name", name]
+        }
+        return LocalCluster(
+            directory: directory,
+            coordinator: ChildProcess(name: "coordinator", arguments: arguments, log: directory.log(of: "coordinator")),
+            workers: { [trainFile, workerCount, threads] endpoint in
+                (1...workerCount).map { number in
+                    let name = "worker-\(number)"
+                    return ChildProcess(
+                        name: name, arguments: common(endpoint, name) + ["--threads", "\(threads)", "--train-file", trainFile, "--shard", "\(number)/\(workerCount)"],
+                        log: directory.log(of: name))
+                }
+            },
+            evaluator: { [evalFile] endpoint in
+                guard let evalFile else { return nil }
+                // Its data are usually more than a worker's share, and the run waits for it at the beginning and the end.
+                let cores = ProcessInfo.processInfo.activeProcessorCount
+                return ChildProcess(
+                    name: "evaluator", arguments: common(endpoint, "evaluator") + ["--threads", "\(cores)", "--evaluate", evalFile],
+                    log: directory.log(of: "evaluator"))
+            },
+            trainers: workerCount, past: past)
+    }
+
+    /// What `metrics.jsonl` tells of the run so far: nothing for a new one.
+    var past: RunProgress {
+        var progress = RunProgress(rounds: spec.rounds)
+        guard isResumed, let data = FileManager.default.contents(atPath: directory.metrics) else { return progress }
+        for line in data.split(separator: UInt8(ascii: "\n")) {
+            // A line that a crash cut short is none.
+            if let event = try? JSONDecoder().decode(CoordinatorProgress.self, from: Data(line)) { progress.take(event) }
+        }
+        return progress
+    }
+
+    /// Whether there is nothing left to do, all rounds being in the ledger.
+    func isComplete() throws -> Bool { try isResumed && LedgerArchive(directory.ledger).summary.isEnded }
+
+    func report(_ progress: RunProgress, basisSeconds: Double, totalSeconds: Double) throws -> RunReport {
+        let archive = try LedgerArchive(directory.ledger)
+        let source = try openModel(model)
+        let trained = try source.trainedTensors(matching: spec.train, basis: nil).reduce(0) { $0 + $1.shape.count }
+        let rounds = Int(archive.history.nextRound)
+        let samples = Int(archive.summary.samples)
+        // Up as a gradient and down as the mean, 4 bytes a parameter, for each worker in each round.
+        let floatBytes = UInt64(rounds) * UInt64(workerCount) * 2 * 4 * UInt64(trained)
+        return RunReport(
+            before: progress.first.flatMap { $0.round == 0 ? $0 : nil },
+            after: progress.latest.flatMap { $0.round == spec.rounds ? $0 : nil },
+            hasHeldOut: evalFile != nil,
+            contributionBytes: samples,
+            wireBytes: progress.wireBytes,
+            wireBytesOfRounds: progress.wireBytesOfRounds,
+            samples: samples,
+            seconds: .init(
+                prefixCache: basisSeconds + progress.preparingSeconds, training: progress.trainingSeconds,
+                total: progress.earlierSeconds + totalSeconds),
+            digest: (progress.digest ?? archive.summary.lastDigest?.digest)?.description,
+            rounds: rounds,
+            roundsRewound: rounds - archive.history.rounds.count,
+            workers: workerCount,
+            seed: Int(spec.seed),
+            payloadBytesPerSample: samples > 0 ? 1 : 0,
+            wireBytesPerSample: samples > 0 ? Double(progress.wireBytes) / Double(samples) : 0,
+            samplesWithoutValue: progress.noValue,
+            digestChecks: progress.digestChecks,
+            trainedParameters: trained,
+            floatGradientBytes: floatBytes,
+            ledger: archive.path,
+            ledgerBytes: archive.summary.position.offset,
+            model: model,
+            outcome: progress.finish?.outcome.rawValue ?? "ended")
+    }
+}

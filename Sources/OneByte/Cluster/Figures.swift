@@ -1,0 +1,25 @@
+import Foundation
+
+/// 12345678 → 12,345,678
+func grouped(_ number: some BinaryInteger) -> String {
+    let digits = String(number.magnitude)
+    var text = number < 0 ? "-" : ""
+    for (offset, digit) in digits.enumerated() {
+        if offset > 0, (digits.count - offset) % 3 == 0 { text += "," }
+        text.append(digit)
+    }
+    return text
+}
+
+func fixed(_ number: Double, _ places: Int) -> String { String(format: "%.\(places)f", number) }
+
+/// 0.8251 → 82.5 %
+func percent(_ share: Double) -> String { String(format: "%.1f %%", share * 100) }
+
+/// 83.4 seconds → 1:23
+func duration(_ seconds: Double) -> String {
+    guard seconds.isFinite, seconds >= 0, seconds < 1e9 else { return "?" }
+    let whole = Int(seconds.rounded())
+    let (hours, minutes) = (whole / 3600, whole / 60 % 60)
+    return hours > 0 ? String(format: "%d:%02d:%02d", hours, minutes, whole % 60) : String(format: "%d:%02d", minutes, whole % 60)
+}

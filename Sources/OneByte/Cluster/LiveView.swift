@@ -1,0 +1,103 @@
+import Core
+
+/// How a run shows itself: a few lines that stay in place on a terminal, a plain line now and then elsewhere.
+struct LiveView {
+    private let stream: LineStream
+    private let live: Bool
+    private var drawnLines = 0
+    private var lastPlain: (seconds: Double, measurement: HeldOutScore?, line: String)?
+    /// Without a terminal, a line this often is enough for a log.
+    private static let secondsBetweenPlainLines = 5.0
+
+    init(_ stream: LineStream) {
+        self.stream = stream
+        live = stream.isLive
+    }
+
+    mutating func show(_ progress: RunProgress, seconds: Double) {
+        if live {
+            redraw(progress)
+        } else {
+            let news = lastPlain.map { progress.latest != $0.measurement || seconds - $0.seconds >= Self.secondsBetweenPlainLines }
+            let line = Self.line(of: progress)
+            guard news ?? true, line != lastPlain?.line else { return }
+            lastPlain = (seconds, progress.latest, line)
+            stream.write(line)
+        }
+    }
+
+    /// Leaves the last picture where it is and goes on below.
+    mutating func end(_ progress: RunProgress) {
+        if live { redraw(progress) } else { stream.write(Self.line(of: progress)) }
+        drawnLines = 0
+    }
+
+    /// A line above the picture.
+    mutating func note(_ text: String) {
+        if drawnLines > 0 {
+            // Up, and clear to the end of the screen.
+            stream.writeRaw("\u{1B}[\(drawnLines)A\r\u{1B}[J")
+            drawnLines = 0
+        }
+        stream.write(text)
+    }
+
+    private mutating func redraw(_ progress: RunProgress) {
+        let lines = Self.picture(of: progress, columns: stream.columns, colour: stream.hasColour)
+        let up = drawnLines > 0 ? "\u{1B}[\(drawnLines)A\r\u{1B}[J" : ""
+        stream.writeRaw(up + lines.map { $0 + "\n" }.joined())
+        drawnLines = lines.count
+    }
+}
+
+extension LiveView {
+    /// One dense line.
+    static func line(of progress: RunProgress) -> String {
+        guard !progress.isWaiting else {
+            let measured = progress.latest.map { "; held out: \($0.brief)" } ?? ""
+            return "preparing: \(phases(of: progress))\(measured)"
+        }
+        var parts = ["round \(progress.roundsDone)/\(progress.rounds)"]
+        if let loss = progress.trainingLoss { parts.append("loss \(fixed(loss, 4))") }
+        if let latest = progress.latest { parts.append("held out at \(latest.round ?? 0): \(latest.brief)") }
+        if let bytes = progress.wireBytesPerSample { parts.append("\(fixed(bytes, 2)) B/sample on the wire") }
+        if let rate = progress.samplesPerSecond { parts.append("\(grouped(Int(rate))) samples/s") }
+        if let left = progress.secondsLeft { parts.append("\(duration(left)) left") }
+        return parts.joined(separator: ", ")
+    }
+
+    /// The lines on a terminal; each fits the width.
+    static func picture(of progress: RunProgress, columns: Int, colour: Bool) -> [String] {
+        let width = max(10, min(columns - 26, 50))
+        let full = progress.rounds > 0 ? width * progress.roundsDone / progress.rounds : 0
+        let bar = String(repeating: "━", count: min(full, width)) + String(repeating: "─", count: max(0, width - full))
+        var lines = ["  \(bar) round \(progress.roundsDone)/\(progress.rounds)"]
+        if progress.isWaiting {
+            lines.append("  \(phases(of: progress))")
+        } else {
+            let loss = progress.trainingLoss.map { "loss \(fixed($0, 4))   " } ?? ""
+            let rate = progress.samplesPerSecond.map { "\(grouped(Int($0))) samples/s   " } ?? ""
+            let left = progress.secondsLeft.map { "\(duration($0)) left" } ?? ""
+            lines.append("  \(loss)\(rate)\(left)")
+        }
+        if let latest = progress.latest {
+            let before = progress.first.flatMap { $0.round != latest.round ? "   (before: \($0.brief))" : nil } ?? ""
+            lines.append("  held out: \(latest.brief)\(before)")
+        }
+        if let bytes = progress.wireBytesPerSample {
+            lines.append("  on the wire: 1 byte a sample, \(fixed(bytes, 2)) with all that is around it")
+        }
+        if let digest = progress.digest, let round = progress.digestRound {
+            lines.append("  all machines share \(digest.short) at round \(round)")
+        }
+        let cut = lines.map { String($0.prefix(max(20, columns - 1))) }
+        return colour ? ["\u{1B}[1m\(cut[0])\u{1B}[0m"] + cut.dropFirst() : cut
+    }
+
+    private static func phases(of progress: RunProgress) -> String {
+        let phases = progress.machines.sorted { $0.key < $1.key }.map { name, phase in
+            phase.progress > 0 && phase.progress < 1 ? "\(name) \(phase.name) \(Int(phase.progress * 100)) %" : "\(name) \(phase.name)"
+        }
+        return phases.isEmpty ? "waiting for the workers" : phases.joined(separator: ", ")
+    }
+}

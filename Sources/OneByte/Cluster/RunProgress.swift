@@ -1,0 +1,121 @@
+import Coordinator
+import Core
+import Transport
+
+/// What is known of a run while it goes on, from its events alone; the live view and the report are made of it.
+package struct RunProgress: Hashable, Sendable {
+    package let rounds: Int
+    package private(set) var roundsDone = 0
+    package private(set) var samples = 0
+    package private(set) var noValue = 0
+    /// Through the socket of the coordinator's present process.
+    private var traffic = Traffic()
+    /// What the coordinator's earlier processes came to, each from its start to the last that it told.
+    private var earlier = Past()
+    package private(set) var trainingLoss: Double?
+    package private(set) var first: HeldOutScore?
+    package private(set) var latest: HeldOutScore?
+    package private(set) var digest: Digest?
+    package private(set) var digestRound: Int?
+    package private(set) var digestChecks = 0
+    /// What each machine is doing, by its name.
+    package private(set) var machines: [String: Phase] = [:]
+    package private(set) var finish: RunFinish?
+    /// Smoothed.
+    package private(set) var samplesPerSecond: Double?
+    /// Unix seconds.
+    private var listeningSince: Double?
+    private var trainingSince: Double?
+    private var lastRoundAt: Double?
+    private var firstRound: Int?
+    private var lastTime: Double?
+
+    package struct Phase: Hashable, Sendable {
+        package var name: String
+        package var progress: Double
+    }
+
+    private struct Past: Hashable, Sendable {
+        var wireBytes: UInt64 = 0
+        var wireBytesOfRounds: UInt64 = 0
+        var preparing = 0.0
+        var training = 0.0
+        var total = 0.0
+    }
+
+    package init(rounds: Int) { self.rounds = rounds }
+
+    /// Before the first round of the coordinator's present process.
+    package var isWaiting: Bool { firstRound == nil }
+
+    /// A coordinator that goes on with a ledger counts from zero again.
+    private mutating func beginProcess(at time: Double) {
+        earlier = Past(
+            wireBytes: wireBytes, wireBytesOfRounds: wireBytesOfRounds, preparing: preparingSeconds, training: trainingSeconds,
+            total: earlierSeconds + max(0, (lastTime ?? 0) - (listeningSince ?? lastTime ?? 0)))
+        traffic = Traffic()
+        machines = [:]
+        finish = nil
+        (listeningSince, trainingSince, lastRoundAt, firstRound, samplesPerSecond) = (time, nil, nil, nil, nil)
+    }
+
+    package mutating func take(_ progress: CoordinatorProgress) {
+        defer { lastTime = progress.time }
+        switch progress.event {
+        case .listening: beginProcess(at: progress.time)
+        case .worker(let worker):
+            machines[worker.name] = Phase(name: worker.phase, progress: worker.progress ?? 0)
+            if let loss = worker.trainingLoss { trainingLoss = Self.smooth(trainingLoss, loss) }
+        case .left(let left): machines[left.name] = nil
+        case .round(let round): take(round, at: progress.time)
+        case .evaluation(let heldOut):
+            let measurement = HeldOutScore(heldOut)
+            first = first ?? measurement
+            latest = measurement
+        case .digests(let digests):
+            guard let agreed = digests.digest else { return }
+            digest = agreed
+            digestRound = Int(digests.round)
+            digestChecks += 1
+        case .finished(let finished):
+            finish = finished.finish
+            traffic = finished.traffic
+        case .greeted, .refused, .joined, .waiting, .late, .connection, .warning: break
+        }
+    }
+
+    private mutating func take(_ round: CoordinatorProgress.Round, at time: Double) {
+        // A coordinator that goes on with a ledger begins in the middle.
+        firstRound = firstRound ?? Int(round.round)
+        roundsDone = max(roundsDone, Int(round.round) + 1)
+        samples += round.samples
+        noValue += round.noValue
+        traffic = round.traffic
+        trainingSince = trainingSince ?? time - round.seconds
+        if let previous = lastRoundAt, time > previous {
+            samplesPerSecond = Self.smooth(samplesPerSecond, Double(round.samples) / (time - previous))
+        }
+        lastRoundAt = time
+    }
+
+    private static func smooth(_ old: Double?, _ new: Double) -> Double {
+        guard let old else { return new }
+        return old + 0.1 * (new - old)
+    }
+
+    /// Until the first round opened: the workers read, hash and cache.
+    package var preparingSeconds: Double { earlier.preparing + max(0, (trainingSince ?? listeningSince ?? 0) - (listeningSince ?? 0)) }
+    /// From the first round's opening to the last commit.
+    package var trainingSeconds: Double { earlier.training + presentTrainingSeconds }
+    private var presentTrainingSeconds: Double { max(0, (lastRoundAt ?? 0) - (trainingSince ?? lastRoundAt ?? 0)) }
+    /// Of the coordinator's processes before the present one.
+    package var earlierSeconds: Double { earlier.total }
+    package var wireBytesOfRounds: UInt64 { earlier.wireBytesOfRounds + traffic.sent.rounds.bytes + traffic.received.rounds.bytes }
+    package var wireBytes: UInt64 { earlier.wireBytes + traffic.sent.total.bytes + traffic.received.total.bytes }
+    package var wireBytesPerSample: Double? { samples > 0 ? Double(wireBytes) / Double(samples) : nil }
+
+    package var secondsLeft: Double? {
+        guard let firstRound, roundsDone - firstRound > 1, presentTrainingSeconds > 0 else { return nil }
+        return Double(rounds - roundsDone) * presentTrainingSeconds / Double(roundsDone - firstRound)
+    }
+}

@@ -1,0 +1,95 @@
+/// What a run came to; `report.json` in the run directory. The names of the keys stay.
+package struct RunReport: Codable, Hashable, Sendable {
+    /// Of the base model: before round 0 and no other.
+    package var before: HeldOutScore?
+    /// After the last round of the spec and no other.
+    package var after: HeldOutScore?
+    /// Whether held-out data were to be measured; only for the words of `text`.
+    package var hasHeldOut = false
+    /// The payload: one byte for each sample.
+    package var contributionBytes: Int
+    /// Everything that went through the coordinator's socket, in both directions, counted there.
+    package var wireBytes: UInt64
+    /// The part of them that is contributions and commits, which is what training itself costs; the rest is joining, heartbeats,
+    /// digests, evaluations and what workers say of themselves.
+    package var wireBytesOfRounds: UInt64
+    package var samples: Int
+    package var seconds: Seconds
+    /// Of the parameters after the last round that was checked; all machines have reported the same.
+    package var digest: String?
+    package var rounds: Int
+    package var roundsRewound: Int
+    package var workers: Int
+    package var seed: Int
+    package var payloadBytesPerSample: Double
+    package var wireBytesPerSample: Double
+    /// Samples whose loss was not finite.
+    package var samplesWithoutValue: Int
+    /// Comparisons at which all machines had the same digest.
+    package var digestChecks: Int
+    package var trainedParameters: Int
+    /// What as many rounds would have moved if every worker had sent its gradient as F32 and fetched the mean.
+    package var floatGradientBytes: UInt64
+    package var ledger: String
+    package var ledgerBytes: UInt64
+    package var model: String
+    package var outcome: String
+
+    package struct Seconds: Codable, Hashable, Sendable {
+        /// Reading the model and computing what lies below the first trained tensor, on all workers at once.
+        package var prefixCache: Double
+        /// From the first round's opening to the last commit.
+        package var training: Double
+        package var total: Double
+
+        enum CodingKeys: String, CodingKey {
+            case prefixCache = "prefix_cache"
+            case training, total
+        }
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case before, after
+        case contributionBytes = "contribution_bytes"
+        case wireBytes = "wire_bytes"
+        case wireBytesOfRounds = "wire_bytes_of_rounds"
+        case samples, seconds, digest, rounds
+        case roundsRewound = "rounds_rewound"
+        case workers, seed
+        case payloadBytesPerSample = "payload_bytes_per_sample"
+        case wireBytesPerSample = "wire_bytes_per_sample"
+        case samplesWithoutValue = "samples_without_value"
+        case digestChecks = "digest_checks"
+        case trainedParameters = "trained_parameters"
+        case floatGradientBytes = "float_gradient_bytes"
+        case ledger
+        case ledgerBytes = "ledger_bytes"
+        case model, outcome
+    }
+
+    /// For people.
+    package var text: String {
+        var lines = ["Run \(outcome): \(grouped(rounds)) rounds, \(workers) workers, seed \(seed)"]
+        func row(_ name: String, _ value: String) {
+            lines.append("  " + name + String(repeating: " ", count: max(1, 18 - name.count)) + value)
+        }
+        if hasHeldOut {
+            row("held out before", before?.text ?? "not known: nothing was measured before the first round")
+            row("held out after", after?.text ?? "not known: nothing was measured after the last round")
+        }
+        row("samples", grouped(samples) + (samplesWithoutValue > 0 ? ", \(grouped(samplesWithoutValue)) without a finite loss" : ""))
+        row("contributions", "\(grouped(contributionBytes)) bytes, \(fixed(payloadBytesPerSample, 2)) a sample")
+        row("on the wire", "\(grouped(wireBytes)) bytes in both directions and to all machines, \(fixed(wireBytesPerSample, 2)) a sample:")
+        let ofRounds = samples > 0 ? Double(wireBytesOfRounds) / Double(samples) : 0
+        row("", "\(grouped(wireBytesOfRounds)) for the rounds (\(fixed(ofRounds, 2)) a sample), the rest for joining, heartbeats and checks")
+        if wireBytes > 0 {
+            row("float gradients", "would have been \(grouped(floatGradientBytes)) bytes, \(grouped(floatGradientBytes / wireBytes)) times as much")
+        }
+        row("time", "\(duration(seconds.prefixCache)) preparing, \(duration(seconds.training)) training, \(duration(seconds.total)) in all")
+        if let digest { row("digest", "\(digest), the same on all machines at \(digestChecks) checks") }
+        row("ledger", "\(ledger), \(grouped(ledgerBytes)) bytes")
+        row("model", "\(model) + the ledger; as a Hugging Face directory:")
+        row("", "onebyte export --model \(model) --ledger \(ledger) --output exported")
+        return lines.joined(separator: "\n")
+    }
+}

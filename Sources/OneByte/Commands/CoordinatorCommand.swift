@@ -1,0 +1,191 @@
+import ArgumentParser
+import Coordinator
+import Core
+import Foundation
+import Logging
+import Transport
+
+struct CoordinatorCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "coordinator",
+        abstract: "Admit machines, open and commit rounds, keep the ledger. Needs no model and no data.",
+        discussion: """
+            A run whose settings are in a file, for workers on this host:
+
+              onebyte coordinator --config run.toml --directory runs/reviews
+
+            For workers elsewhere, encrypted; it prints what they join with:
+
+              onebyte keygen coordinator.key
+              onebyte coordinator --config run.toml --directory runs/reviews \\
+                --listen tcp://0.0.0.0:5151 --key coordinator.key
+
+            Only workers whose public keys are in a file, one on each line:
+
+              onebyte coordinator --config run.toml --directory runs/reviews \\
+                --listen tcp://0.0.0.0:5151 --key coordinator.key --allow workers.pub
+
+            Go on with a run after a stop or a crash: the same directory.
+
+              onebyte coordinator --directory runs/reviews
+            """)
+
+    @OptionGroup var config: ConfigFlags
+    @OptionGroup(title: "Task") var task: TaskFlags
+    @OptionGroup(title: "Training") var training: TrainingFlags
+    @OptionGroup(title: "Protocol") var machines: ProtocolFlags
+    @OptionGroup(title: "Logs") var logs: LogOptions
+
+    @Option(help: ArgumentHelp("Where the ledger goes, or is.", valueName: "directory")) var directory: String?
+    @Option(help: ArgumentHelp("Address to listen at. (default: tcp://127.0.0.1:5151)", valueName: "address")) var listen: String?
+    @Option(help: ArgumentHelp("Machines that train before rounds begin. (default: 1)", valueName: "number")) var minimumWorkers: String?
+    @Option(help: ArgumentHelp("The basis of a run with a shape, from `onebyte prepare`.", valueName: "file")) var basis: String?
+    @Option(help: ArgumentHelp("This coordinator's secret key (onebyte keygen): connections are encrypted.", valueName: "file"))
+    var key: String?
+    @Option(help: ArgumentHelp("Public keys of the workers that may join.", valueName: "file")) var allow: String?
+    @Flag(help: "Listen beyond this host without encryption: anybody there can join and listen in.") var insecure = false
+    @Flag(help: "Write every event to standard output, as JSON lines.") var events = false
+
+    func validate() throws {
+        if allow != nil, key == nil { throw ValidationError("--allow needs --key: without encryption nobody can prove who they are") }
+    }
+
+    func run() async throws {
+        var settings = try Settings(
+            file: config.config,
+            flags: task.settings + training.settings + machines.settings
+                + list([(.directory, directory), (.listen, listen), (.minimumWorkers, minimumWorkers)]))
+        let directory = RunDirectory(try settings.text(.directory))
+        let basis = try basis.map(Self.contents)
+        // A directory with a ledger needs no settings; where they are given all the same, they must be the same.
+        let isNew = !FileManager.default.fileExists(atPath: directory.ledger)
+        let isSpecified =
+            config.config != nil || minimumWorkers != nil || !(task.settings + training.settings + machines.settings).isEmpty
+        var basisDigest = basis.map { Digest.sha256($0) }
+        if !isNew, isSpecified || basis != nil {
+            let known = try LedgerArchive(directory.ledger).summary.basis
+            if let basisDigest, basisDigest != known {
+                throw ProcessFailure(.configuration, "\(directory.path) holds a run with another basis; leave out --basis, or choose another --directory")
+            }
+            basisDigest = known
+        }
+        let spec = isNew || isSpecified ? try Self.spec(&settings, basisDigest: basisDigest) : nil
+        if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
+        logs.bootstrap()
+
+        let (stream, post) = AsyncStream.makeStream(of: CoordinatorProgress.self)
+        let process = try CoordinatorProcess(
+            configuration: .init(
+                address: try Address(try settings.text(.listen)), access: try access(), insecure: insecure,
+                runDirectory: directory.path, spec: spec, basis: basis, onProgress: { post.yield($0) }))
+        let display = Task { [events] in await CoordinatorDisplay(writesEvents: events).show(stream) }
+        let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }
+        post.finish()
+        await display.value
+        if outcome.status != .success { throw ProcessFailure(outcome.status, outcome.finish.message) }
+        if stop == .interrupt { throw StopSignal.interrupt }
+    }
+
+    private static func spec(_ settings: inout Settings, basisDigest: Digest?) throws -> RunSpec {
+        let spec = try settings.runSpec(task: try settings.resolveTask(), basisDigest: basisDigest)
+        if spec.shapeComponents > 0, basisDigest == nil {
+            throw SettingsError.usage("--shape \(spec.shapeComponents) needs --basis, which `onebyte prepare` makes; or say --shape none")
+        }
+        try spec.validate()
+        return spec
+    }
+
+    private func access() throws -> AccessControl {
+        guard let key else { return .open }
+        let keys = try KeyPair(contentsOf: key)
+        guard let allow else { return .encrypted(keys) }
+        return .listed(keys, try PublicKey.list(contentsOf: allow))
+    }
+
+    private static func contents(_ path: String) throws -> [UInt8] {
+        guard let data = FileManager.default.contents(atPath: path) else {
+            throw ProcessFailure(.missingInput, "\(path): can't read the basis")
+        }
+        _ = try RunBasis(decoding: [UInt8](data))
+        return [UInt8](data)
+    }
+}
+
+/// What a coordinator shows of itself: events for programs, the live view on a terminal, else log lines.
+private struct CoordinatorDisplay: Sendable {
+    let writesEvents: Bool
+    private static let drawInterval = Duration.milliseconds(250)
+
+    init(writesEvents: Bool) { self.writesEvents = writesEvents }
+
+    func show(_ stream: AsyncStream<CoordinatorProgress>) async {
+        let logger = Logger(label: "coordinator")
+        var progress: RunProgress?
+        var view = LiveView(standardError)
+        var lastDrawn = ContinuousClock.now
+        for await news in stream {
+            if writesEvents, let line = news.jsonLine { standardOutput.writeRaw(String(decoding: line, as: UTF8.self)) }
+            if case .listening(let listening) = news.event { progress = RunProgress(rounds: listening.rounds) }
+            progress?.take(news)
+            if standardError.isLive {
+                if let text = Self.text(news.event) { view.note(text) }
+            } else {
+                Self.log(news.event, to: logger)
+            }
+            if let progress, standardError.isLive, lastDrawn.duration(to: .now) > Self.drawInterval {
+                view.show(progress, seconds: 0)
+                lastDrawn = .now
+            }
+        }
+        if let progress, standardError.isLive { view.end(progress) }
+    }
+
+    /// What deserves a line of its own above the live view.
+    private static func text(_ event: CoordinatorProgress.Event) -> String? {
+        switch event {
+        case .listening(let listening): joinText(listening)
+        case .joined(let joined): "\(joined.name) joined as \(joined.machine) at round \(joined.round)"
+        case .left(let left): "\(left.name) left at round \(left.round): \(left.reason)"
+        case .refused(let worker): "\(worker.name) was turned away: \(worker.reason)" + worker.details.map { "\n  \($0)" }.joined()
+        case .digests(let digests) where digests.digest == nil: "at round \(digests.round) the digests differ: \(digests.groups)"
+        case .connection(let text), .warning(let text): text
+        case .finished(let finished): "\(finished.finish.outcome.rawValue): \(finished.finish.message)"
+        default: nil
+        }
+    }
+
+    /// A worker's command line, ready to paste; an address that nobody can connect to is replaced by this host's name.
+    private static func joinText(_ listening: CoordinatorProgress.Listening) -> String {
+        let isWildcard = listening.endpoint.contains("//0.0.0.0:") || listening.endpoint.contains("//[::]:") || listening.endpoint.contains("//*:")
+        let join = try? listening.joinString(host: isWildcard ? ProcessInfo.processInfo.hostName : nil)
+        return """
+            listening at \(listening.endpoint); workers join with
+              onebyte worker --coordinator '\(join.map { "\($0)" } ?? listening.endpoint)' --model … --train-file …
+            """
+    }
+
+    private static func log(_ event: CoordinatorProgress.Event, to logger: Logger) {
+        switch event {
+        case .round(let round):
+            logger.info(
+                "round committed",
+                metadata: [
+                    "round": "\(round.round)", "machines": "\(round.machines)", "samples": "\(round.samples)",
+                    "magnitude": "\(fixed(round.meanMagnitude, 1))", "S": "\(round.scaleExponent)", "lr": "\(round.learningRate)",
+                    "seconds": "\(fixed(round.seconds, 3))",
+                ])
+        case .evaluation(let heldOut):
+            logger.info("held-out data measured", metadata: ["round": "\(heldOut.round)", "result": "\(HeldOutScore(heldOut).brief)"])
+        case .digests(let digests) where digests.digest != nil:
+            logger.info("digests agree", metadata: ["round": "\(digests.round)", "digest": "\(digests.digest?.short ?? "")"])
+        case .worker(let worker):
+            logger.debug("worker", metadata: ["name": "\(worker.name)", "phase": "\(worker.phase)", "progress": "\(worker.progress ?? 0)"])
+        case .waiting(let waiting):
+            logger.info("waiting for machines", metadata: ["there": "\(waiting.machines)", "needed": "\(waiting.of)"])
+        case .greeted(let greeting): logger.debug("worker called", metadata: ["name": "\(greeting.name)"])
+        case .late(let late): logger.debug("late bytes", metadata: ["machine": "\(late.machine.rawValue)", "taken": "\(late.taken)"])
+        case .warning, .refused, .digests, .connection: logger.warning("\(text(event) ?? "")")
+        case .listening, .joined, .left, .finished: logger.info("\(text(event) ?? "")")
+        }
+    }
+}

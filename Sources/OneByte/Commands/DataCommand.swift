@@ -1,0 +1,104 @@
+import ArgumentParser
+import Core
+import LanguageModel
+
+struct DataCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "data",
+        abstract: "Look at data as a run would.",
+        discussion: """
+              onebyte data preview reviews.jsonl --model SmolLM2.gguf \\
+                --template '{text} It was' --label '0= terrible' --label '1= great'
+            """,
+        subcommands: [Preview.self])
+
+    struct Preview: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Check a data file, and show examples as the model sees them, with what is learnt in [brackets].",
+            discussion: """
+                A classification, with the words for its labels:
+
+                  onebyte data preview reviews.jsonl --model SmolLM2.gguf \\
+                    --template '{text} It was' --label '0= terrible' --label '1= great'
+
+                The task of a run file, the first 5 examples of the second worker of three:
+
+                  onebyte data preview reviews.jsonl --config run.toml --shard 2/3 --count 5
+                """)
+
+        @Argument(help: ArgumentHelp("JSON lines: text and label, prompt and completion, messages, or text.", valueName: "file"))
+        var file: String
+        @OptionGroup var config: ConfigFlags
+        @OptionGroup var model: ModelFlags
+        @OptionGroup var task: TaskFlags
+        @Option(help: ArgumentHelp("Only this worker's part, such as 2/3.", valueName: "i/n")) var shard: DataShard?
+        @Option(help: ArgumentHelp("Examples to show.", valueName: "number")) var count = 3
+
+        func run() throws {
+            var settings = try Settings(file: config.config, flags: model.settings + task.settings + [.trainFile: [file]])
+            let task = try settings.resolveTask()
+            if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
+            let source = try openModel(try settings.text(.model))
+            let encoder = try TaskEncoder(task: task, model: source)
+            let records = try DataFile.read(file, shard: shard ?? .whole)
+            let data = try encoder.encode(records)
+            for (number, example) in data.examples.prefix(max(0, count)).enumerated() {
+                standardOutput.write("── example \(number + 1)")
+                standardOutput.write(ExampleText(example, tokenizer: try source.tokenizer, colour: standardOutput.hasColour).text)
+            }
+            let trained = data.examples.reduce(0) { $0 + $1.sequences.reduce(0) { $0 + $1.targets.count } }
+            standardOutput.write("──")
+            standardOutput.write("\(grouped(data.examples.count)) examples (\(task.kind.rawValue)), \(grouped(data.tokenCount)) tokens, \(grouped(trained)) of them learnt")
+            for line in data.remarks { standardOutput.write(line) }
+        }
+    }
+}
+
+extension DataShard: ExpressibleByArgument {
+    public init?(argument: String) { self.init(argument) }
+}
+
+/// An example as the model sees it: token | token, what is learnt in brackets.
+struct ExampleText {
+    let text: String
+
+    init(_ example: Example, tokenizer: Tokenizer, colour: Bool) {
+        func shown(_ token: Int32) -> String {
+            let text = tokenizer.token(token) ?? "#\(token)"
+            return text.replacing("\n", with: "⏎").replacing("\t", with: "⇥").replacing(" ", with: "·")
+        }
+        func marked(_ token: Int32) -> String {
+            colour ? "\u{1B}[1;32m[\(shown(token))]\u{1B}[0m" : "[\(shown(token))]"
+        }
+        var lines = example.sequences.map { sequence in
+            let learnt = Set(sequence.targets.map(\.position))
+            var parts: [String] = []
+            for (index, token) in sequence.tokens.enumerated() {
+                parts.append(learnt.contains(index - 1) ? marked(token) : shown(token))
+            }
+            // A label word of one token is asked for, not written into the sequence.
+            for target in sequence.targets where target.position + 1 == sequence.tokens.count { parts.append(marked(target.token)) }
+            return parts.joined(separator: "|")
+        }
+        switch example.objective {
+        case .candidates(let words, let correct):
+            lines.append("  one of " + words.enumerated().map { $0 == correct ? marked($1) : shown($1) }.joined(separator: ", "))
+        case .options(let correct): lines[correct] += "   ← right"
+        case .tokens: break
+        }
+        text = lines.joined(separator: "\n")
+    }
+}
+
+extension EncodedData {
+    /// What a person should know about what became of the file.
+    var remarks: [String] {
+        var lines: [String] = []
+        if truncated > 0 { lines.append("\(grouped(truncated)) examples were too long and lost their end (--max-length)") }
+        if skipped > 0 { lines.append("\(grouped(skipped)) examples have nothing to learn from and are left out") }
+        if splitBoundaries > 0 {
+            lines.append("\(grouped(splitBoundaries)) examples: the tokens of prompt and answer written together differ; let the answer begin with a space")
+        }
+        return lines
+    }
+}

@@ -1,0 +1,72 @@
+import ArgumentParser
+import Core
+import LanguageModel
+
+struct GenerateCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "generate",
+        abstract: "Let a model write: base, exported, or base + ledger.",
+        discussion: """
+            Go on from a text:
+
+              onebyte generate 'The film was' --model SmolLM2.gguf
+
+            The same with a run's rounds applied, and as it was at round 100:
+
+              onebyte generate 'The film was' --model SmolLM2.gguf --ledger runs/reviews
+              onebyte generate 'The film was' --model SmolLM2.gguf \\
+                --ledger runs/reviews --at-round 100
+
+            Answer in a chat, with some chance:
+
+              onebyte generate 'Name three rivers.' --chat --model SmolLM2.gguf \\
+                --temperature 0.7 --top-p 0.9 --seed 5
+            """)
+
+    @Argument(help: ArgumentHelp("What the model goes on from.", valueName: "text")) var prompt: String
+    @Option(help: ArgumentHelp(
+        "The base model: a Hugging Face directory, a .gguf file, or org/name from the hub's cache.", valueName: "model"))
+    var model: String
+    @OptionGroup var ledger: LedgerFlags
+    @Flag(help: "The text is a user's turn; the model's chat template goes around it.") var chat = false
+    @Option(help: ArgumentHelp("Stop after so many tokens.", valueName: "number")) var maxTokens = 128
+    @Option(help: ArgumentHelp("0: always the likeliest token.", valueName: "number")) var temperature = 0.0
+    @Option(help: ArgumentHelp("Draw from the likeliest tokens that together have this probability.", valueName: "0…1")) var topP = 1.0
+    @Option(help: ArgumentHelp("Of the chance.", valueName: "number")) var seed: UInt64 = 0
+    @OptionGroup var threads: ThreadFlags
+
+    func validate() throws {
+        guard maxTokens > 0 else { throw ValidationError("--max-tokens must be at least 1") }
+        guard temperature >= 0, temperature.isFinite else { throw ValidationError("--temperature must be 0 or more") }
+        guard topP > 0, topP <= 1 else { throw ValidationError("--top-p must be above 0 and at most 1") }
+    }
+
+    func run() throws {
+        let state = try ModelState.load(model: model, ledger: ledger.ledger, atRound: ledger.atRound, threads: threads.count)
+        let tokenizer = try state.source.tokenizer
+        var tokens: [Int32]
+        if chat {
+            guard let template = try state.source.chatTemplate else {
+                throw ProcessFailure(.usage, "\(model) has no chat template; leave out --chat")
+            }
+            let text = template.render([ChatMessage(role: "user", content: prompt)], addingReplyStart: true)
+            tokens = tokenizer.encode(text, allowSpecial: true)
+        } else {
+            tokens = tokenizer.leadingTokens + tokenizer.encode(prompt)
+            standardOutput.writeRaw(prompt)
+        }
+        MatrixLibrary.setThreads(threads.count)
+        let trainable = try TrainableModel(source: state.source, parameters: state.parameters, threads: threads.count)
+        var stops = state.source.configuration.eosTokens
+        if let end = tokenizer.eosToken { stops.append(end) }
+        var decoder = StreamingDecoder(tokenizer)
+        _ = try Generator(model: trainable).generate(
+            prompt: tokens,
+            options: .init(maxTokens: maxTokens, temperature: temperature, topP: topP, seed: seed, stopTokens: stops)
+        ) { token in
+            standardOutput.writeRaw(decoder.append(token))
+            return true
+        }
+        standardOutput.write(decoder.finish())
+    }
+}

@@ -1,0 +1,116 @@
+import ArgumentParser
+import Core
+import LanguageModel
+
+struct LedgerCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "ledger",
+        abstract: "Look into a run's ledger, check it, rebuild the parameters from it.",
+        discussion: """
+            A ledger and its base model are the fine-tuned model.
+
+              onebyte ledger show runs/reviews
+              onebyte ledger verify runs/reviews/ledger
+              onebyte ledger replay runs/reviews --model SmolLM2.gguf
+            """,
+        subcommands: [Show.self, Verify.self, Replay.self])
+
+    struct Show: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Say what a ledger holds.",
+            discussion: """
+                The run's facts:
+
+                  onebyte ledger show runs/reviews
+
+                Record by record, for people or as JSON lines:
+
+                  onebyte ledger show runs/reviews --records
+                  onebyte ledger show runs/reviews --records --format json
+                """)
+
+        @Argument(help: ArgumentHelp("A ledger or a run directory.", valueName: "path")) var path: String
+        @Flag(help: "One line for each record.") var records = false
+        @Option(help: "text or json.") var format: OutputFormat = .text
+
+        func run() throws {
+            let archive = try LedgerArchive(path)
+            if records {
+                for entry in archive.entries {
+                    let row = LedgerRow(entry)
+                    standardOutput.write(format == .json ? try row.json() : row.text)
+                }
+            } else {
+                let facts = LedgerFacts(archive)
+                standardOutput.write(format == .json ? try json(facts) : facts.text)
+            }
+        }
+    }
+
+    struct Verify: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Check every record: checksums, hash chain, and that each may follow the one before.",
+            discussion: """
+                Ends with status 0 for a whole ledger, 65 for a damaged one:
+
+                  onebyte ledger verify runs/reviews && echo whole
+                """)
+
+        @Argument(help: ArgumentHelp("A ledger or a run directory.", valueName: "path")) var path: String
+
+        func run() throws {
+            let archive = try LedgerArchive(path)
+            let position = archive.summary.position
+            if archive.unreadBytes > 0 {
+                standardError.write(
+                    "warning: \(archive.path): \(archive.unreadBytes) bytes at the end are no whole record (a crash, or a coordinator at work); it will be cut back")
+            }
+            standardOutput.write(
+                "\(archive.path): whole: \(position.records) records, \(position.offset) bytes, \(archive.history.nextRound) rounds, chain \(position.chain)")
+        }
+    }
+
+    struct Replay: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Rebuild the parameters from base model and ledger alone, and print their digest.",
+            discussion: """
+                The digest must be the one that the workers reported; where the ledger holds it, they are compared:
+
+                  onebyte ledger replay runs/reviews --model SmolLM2.gguf
+
+                Any round is a model:
+
+                  onebyte ledger replay runs/reviews --model SmolLM2.gguf \\
+                    --at-round 100 --threads 1
+                """)
+
+        @Argument(help: ArgumentHelp("A ledger or a run directory.", valueName: "path")) var path: String
+        @Option(help: ArgumentHelp("The base model that the run began with.", valueName: "model")) var model: String
+        @Option(help: ArgumentHelp("The parameters before this round. (default: after the last)", valueName: "round"))
+        var atRound: RoundNumber?
+        @OptionGroup var threads: ThreadFlags
+
+        func run() throws {
+            let archive = try LedgerArchive(path, atRound: atRound)
+            let clock = ContinuousClock()
+            let source = try openModel(model)
+            let began = clock.now
+            let parameters = try archive.replay(on: source, threads: threads.count)
+            let digest = parameters.digest(threads: threads.count)
+            let seconds = (clock.now - began) / .seconds(1)
+            let reported = archive.entries.compactMap { entry -> DigestRecord? in
+                if case .digest(let record) = entry.record, record.round == archive.history.nextRound { record } else { nil }
+            }.last
+            standardOutput.write("\(digest)")
+            let what = "\(archive.history.rounds.count) rounds, \(archive.summary.samples) samples in \(fixed(seconds, 2)) s"
+            guard let reported else {
+                standardError.write("replayed \(what); the workers reported no digest at round \(archive.history.nextRound)")
+                return
+            }
+            guard reported.digest == digest else {
+                throw ProcessFailure(.badData, "the workers reported \(reported.digest) at round \(reported.round), the replay gives \(digest)")
+            }
+            standardError.write("replayed \(what); the same digest as \(reported.machines.count) machines reported at round \(reported.round)")
+        }
+    }
+}

@@ -1,0 +1,29 @@
+/// Progress of something that takes a while, on a terminal only.
+struct Meter {
+    private let title: String
+    private let clock = ContinuousClock()
+    private let began: ContinuousClock.Instant
+    private var lastShown: ContinuousClock.Instant?
+
+    init(_ title: String) {
+        self.title = title
+        began = clock.now
+    }
+
+    /// - Returns: true, so that it can be the last word of a progress closure: go on.
+    @discardableResult
+    mutating func show(_ done: Int, of total: Int) -> Bool {
+        let now = clock.now
+        let isDue = lastShown.map { now - $0 > .milliseconds(200) } ?? (now - began > .milliseconds(500))
+        guard standardError.isLive, isDue, total > 0, done > 0 else { return true }
+        lastShown = now
+        let left = (now - began) / .seconds(1) * Double(total - done) / Double(done)
+        standardError.writeRaw("\r\u{1B}[K\(title) \(100 * done / total) %, \(duration(left)) left")
+        return true
+    }
+
+    mutating func end() {
+        if lastShown != nil { standardError.writeRaw("\r\u{1B}[K") }
+        lastShown = nil
+    }
+}

@@ -1,0 +1,64 @@
+import ArgumentParser
+import Core
+import LanguageModel
+
+struct ModelCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "model",
+        abstract: "Look into a model's files.",
+        discussion: "  onebyte model inspect SmolLM2.gguf",
+        subcommands: [Inspect.self])
+
+    struct Inspect: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Say what a model is, and which of its tensors --train can name.",
+            discussion: """
+                What it is:
+
+                  onebyte model inspect SmolLM2.gguf
+                  onebyte model inspect HuggingFaceTB/SmolLM2-135M-Instruct
+
+                What would be trained, and its size:
+
+                  onebyte model inspect SmolLM2.gguf --train layers.29
+                  onebyte model inspect SmolLM2.gguf --train layers.28-29 --tensors
+                """)
+
+        @Argument(help: ArgumentHelp("A Hugging Face directory, a .gguf file, or org/name from the hub's cache.", valueName: "model"))
+        var model: String
+        @Option(help: ArgumentHelp("What would be trained: layers.29, layers.20-29, all, or patterns with *.", valueName: "pattern"))
+        var train: [String] = []
+        @Flag(help: "List every tensor.") var tensors = false
+
+        func run() throws {
+            let source = try openModel(model)
+            let configuration = source.configuration
+            let total = source.tensorNames.reduce(0) { $0 + (source.shape(of: $1)?.count ?? 0) }
+            let trained = train.isEmpty ? nil : try source.trainedTensors(matching: train, basis: nil)
+            var lines: [String] = []
+            func row(_ name: String, _ value: String) {
+                lines.append(name + String(repeating: " ", count: max(1, 16 - name.count)) + value)
+            }
+            row("model", source.path)
+            row("architecture", configuration.architecture.rawValue)
+            row("parameters", "\(grouped(total)) in \(source.tensorNames.count) tensors")
+            row(
+                "layers", "layers.0 … layers.\(configuration.layerCount - 1): hidden \(configuration.hiddenSize), FFN \(configuration.feedForwardSize), \(configuration.headCount) heads of \(configuration.headDimension), \(configuration.keyValueHeadCount) for keys and values")
+            row("vocabulary", "\(grouped(configuration.vocabularySize)), head \(configuration.tiedHead ? "tied to the embedding" : "of its own")")
+            row("context", "\(grouped(configuration.contextLength)) tokens")
+            let types = Dictionary(grouping: source.tensorNames) { source.dataType(of: $0).map { "\($0)" } ?? "?" }
+            row("stored as", types.sorted { $0.value.count > $1.value.count }.map { "\($0.value.count) × \($0.key)" }.joined(separator: ", "))
+            if let trained {
+                let count = trained.reduce(0) { $0 + $1.shape.count }
+                row("trained", "\(grouped(count)) parameters in \(trained.count) tensors (\(percent(Double(count) / Double(max(total, 1)))))")
+            }
+            standardOutput.write(lines.joined(separator: "\n"))
+            guard tensors else { return }
+            let names = trained?.map(\.name) ?? source.tensorNames
+            for name in names {
+                let shape = source.shape(of: name).map { "\($0)" } ?? "?"
+                standardOutput.write("  \(name)  \(shape)  \(source.dataType(of: name).map { "\($0)" } ?? "?")")
+            }
+        }
+    }
+}

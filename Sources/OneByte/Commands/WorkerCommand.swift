@@ -1,0 +1,109 @@
+import ArgumentParser
+import Core
+import Foundation
+import LanguageModel
+import Logging
+import Transport
+import UnixSignals
+import Worker
+
+struct WorkerCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "worker",
+        abstract: "Take part in a run: hold the model and private data, send bytes; or measure held-out data.",
+        discussion: """
+            Train on data that never leave this host; the coordinator prints its join string:
+
+              onebyte worker --coordinator 'tcp://coordinator:5151?key=…' \\
+                --model SmolLM2.gguf --train-file my-reviews.jsonl
+
+            The second of three workers that share one file:
+
+              onebyte worker --coordinator tcp://127.0.0.1:5151 \\
+                --model SmolLM2.gguf --train-file reviews.jsonl --shard 2/3
+
+            Only measure, for everybody to see:
+
+              onebyte worker --coordinator tcp://127.0.0.1:5151 \\
+                --model SmolLM2.gguf --evaluate held-out.jsonl
+
+            Task and settings come from the coordinator. Ctrl-C says goodbye; the run goes on without this worker.
+            """)
+
+    @Option(help: ArgumentHelp("The coordinator's address, or the join string that it prints.", valueName: "address"))
+    var coordinator: String
+    @Option(help: ArgumentHelp(
+        "The base model: a Hugging Face directory, a .gguf file, or org/name from the hub's cache.", valueName: "model"))
+    var model: String
+    @Option(help: ArgumentHelp("JSON lines to train on.", valueName: "file")) var trainFile: String?
+    @Option(help: ArgumentHelp("Only this part of them, such as 2/3.", valueName: "i/n")) var shard: DataShard?
+    @Option(help: ArgumentHelp("JSON lines to measure, not to train on.", valueName: "file")) var evaluate: String?
+    @Option(help: ArgumentHelp("What displays call this worker. (default: the host's name)", valueName: "name")) var name: String?
+    @Option(help: ArgumentHelp("This worker's secret key, where the coordinator has a list.", valueName: "file")) var key: String?
+    @Option(help: ArgumentHelp("Give up when the coordinator was silent for so long.", valueName: "seconds")) var patience = 600.0
+    @Option(help: ArgumentHelp("Write the parameters here when the run ends, and at SIGUSR1.", valueName: "file")) var snapshot: String?
+    @Option(help: ArgumentHelp("GiB of hidden states to keep in memory; more go to --cache-directory.", valueName: "GiB"))
+    var cacheMemory = 2.0
+    @Option(help: ArgumentHelp("Where hidden states go that memory has no room for.", valueName: "directory"))
+    var cacheDirectory: String?
+    @OptionGroup var threads: ThreadFlags
+    @OptionGroup(title: "Logs") var logs: LogOptions
+
+    func validate() throws {
+        if trainFile == nil, evaluate == nil {
+            throw ValidationError("a worker needs --train-file (to train), --evaluate (to measure), or both")
+        }
+        if shard != nil, trainFile == nil { throw ValidationError("--shard is a part of --train-file") }
+        guard patience > 0, cacheMemory >= 0, cacheMemory < 1e6 else {
+            throw ValidationError("--patience must be above 0, --cache-memory 0 or more")
+        }
+    }
+
+    func run() async throws {
+        logs.bootstrap()
+        MatrixLibrary.setThreads(1)
+        let logger = Logger(label: name ?? ProcessInfo.processInfo.hostName)
+        // Read before anybody is called: a broken line is this host's own affair.
+        let training = try trainFile.map { try DataFile.read($0, shard: shard ?? .whole) }
+        let heldOut = try evaluate.map { try DataFile.read($0) }
+        typealias MakeExamples = @Sendable (TaskSpec, ModelSource) throws -> [Example]
+        @Sendable func maker(_ records: [DataRecord]) -> MakeExamples {
+            { task, source in
+                do {
+                    let data = try TaskEncoder(task: task, model: source).encode(records)
+                    for remark in data.remarks { logger.notice("\(remark)") }
+                    return data.examples
+                } catch let error as DataError {
+                    throw ProcessFailure(ExitStatus(error), error.description)
+                }
+            }
+        }
+        let configuration = LanguageModelTrainer.Configuration(
+            model: model,
+            trainingExamples: training.map(maker),
+            heldOutExamples: heldOut.map(maker),
+            threads: threads.count, cacheMemory: Int(cacheMemory * Double(1 << 30)), cacheDirectory: cacheDirectory)
+        let process = try WorkerProcess(
+            configuration: .init(
+                join: try JoinString(coordinator), keys: try key.map { try KeyPair(contentsOf: $0) },
+                name: name ?? ProcessInfo.processInfo.hostName, trains: training != nil, evaluates: heldOut != nil,
+                patienceSeconds: patience, snapshotPath: snapshot, onProgress: { Self.log($0, to: logger) },
+                makeTrainer: { try LanguageModelTrainer(configuration) }))
+        let snapshots = snapshot == nil ? nil : Task {
+            for await _ in await UnixSignalsSequence(trapping: [.sigusr1]) { process.requestSnapshot() }
+        }
+        defer { snapshots?.cancel() }
+        let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }
+        if outcome.status != .success { throw ProcessFailure(outcome.status, outcome.message) }
+        logger.info("\(outcome.message)")
+        if stop == .interrupt { throw StopSignal.interrupt }
+    }
+
+    private static func log(_ progress: WorkerProgress, to logger: Logger) {
+        switch progress {
+        case .notice(.applied), .notice(.contributed), .notice(.catchingUp): logger.debug("\(progress)")
+        case .notice(.warning), .warning, .notice(.silent), .notice(.rebuilding): logger.warning("\(progress)")
+        default: logger.info("\(progress)")
+        }
+    }
+}

@@ -1,0 +1,73 @@
+import Coordinator
+import Core
+import Foundation
+
+/// A whole ledger, read from its file: what it says, and which rounds decide the parameters.
+struct LedgerArchive {
+    let path: String
+    let summary: LedgerSummary
+    let manifest: BaseManifest?
+    let basis: RunBasis?
+    /// Up to the round that was asked for.
+    let history: EffectiveHistory
+    let entries: [LedgerEntry]
+    /// Bytes at the end that are no whole record: a crash, or a coordinator that is writing just now.
+    let unreadBytes: Int
+
+    private static let chunkBytes = 1 << 20
+
+    /// - Parameters:
+    ///   - path: a ledger, or the run directory that holds one.
+    ///   - round: stop before the record of this round, so that the history is that of the parameters at this round.
+    /// - Throws: `ProcessFailure` where the file can't be read or has fewer rounds; with what is wrong and where for a damaged one.
+    init(_ path: String, atRound round: RoundNumber? = nil) throws {
+        self.path = Self.file(path)
+        guard let handle = FileHandle(forReadingAtPath: self.path) else {
+            throw ProcessFailure(.missingInput, "\(path): there is no ledger to read; name a ledger file or a run directory")
+        }
+        defer { try? handle.close() }
+        var decoder = LedgerDecoder()
+        var summary: LedgerSummary?
+        var history = EffectiveHistory()
+        var entries: [LedgerEntry] = []
+        var manifest: BaseManifest?
+        var basis: RunBasis?
+        var atEnd = false
+        do {
+            while !atEnd {
+                if let entry = try decoder.next() {
+                    if let round, case .round(let record) = entry.record, record.round >= round { break }
+                    if summary == nil { summary = try LedgerSummary(first: entry) } else { try summary?.fold(entry) }
+                    _ = try history.fold(entry.record)
+                    if case .baseManifest(let found) = entry.record { manifest = found }
+                    if case .basis(let bytes) = entry.record { basis = try RunBasis(decoding: bytes) }
+                    entries.append(entry)
+                } else if let chunk = try handle.read(upToCount: Self.chunkBytes), !chunk.isEmpty {
+                    decoder.push(chunk)
+                } else {
+                    atEnd = true
+                }
+            }
+        } catch let error as ProcessFailure {
+            throw error
+        } catch {
+            throw ProcessFailure(.badData, "\(self.path): \(error)")
+        }
+        guard let summary else { throw ProcessFailure(.badData, "\(self.path): not a ledger, or cut off within its first record") }
+        if let round, history.nextRound < round {
+            throw ProcessFailure(.usage, "\(self.path): has \(history.nextRound) rounds, so that there is no round \(round)")
+        }
+        self.summary = summary
+        self.history = history
+        self.entries = entries
+        self.manifest = manifest
+        self.basis = basis
+        unreadBytes = atEnd ? decoder.unread : 0
+    }
+
+    private static func file(_ path: String) -> String {
+        var isDirectory: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory), isDirectory.boolValue else { return path }
+        return RunDirectory(path).ledger
+    }
+}

@@ -1,0 +1,117 @@
+import Core
+import Foundation
+
+/// A ledger in a few lines.
+struct LedgerFacts: Codable {
+    var path: String
+    var records: UInt64
+    var bytes: UInt64
+    var rounds: Int
+    var roundsInForce: Int
+    var samples: UInt64
+    var machines: Int
+    var digest: String?
+    var digestRound: Int?
+    var isComplete: Bool
+    var unreadBytes: Int
+    var chain: String
+    var specDigest: String
+    var spec: RunSpec
+
+    init(_ archive: LedgerArchive) {
+        let summary = archive.summary
+        path = archive.path
+        records = summary.position.records
+        bytes = summary.position.offset
+        rounds = Int(archive.history.nextRound)
+        roundsInForce = archive.history.rounds.count
+        samples = summary.samples
+        machines = Int(summary.nextMachine.rawValue) - 1
+        digest = summary.lastDigest?.digest.description
+        digestRound = summary.lastDigest.map { Int($0.round) }
+        isComplete = summary.isEnded
+        unreadBytes = archive.unreadBytes
+        chain = summary.position.chain.description
+        specDigest = summary.specDigest.description
+        spec = summary.spec
+    }
+
+    var text: String {
+        var lines: [String] = []
+        func row(_ name: String, _ value: String) {
+            lines.append(name + String(repeating: " ", count: max(1, 16 - name.count)) + value)
+        }
+        row("ledger", "\(path), \(grouped(bytes)) bytes, \(grouped(records)) records\(unreadBytes > 0 ? ", \(unreadBytes) bytes torn off at the end" : "")")
+        row("run", "\(specDigest), \(isComplete ? "complete" : "not complete")")
+        row("rounds", "\(grouped(rounds)) of \(grouped(spec.rounds))\(roundsInForce < rounds ? ", \(grouped(roundsInForce)) in force" : "")")
+        row("samples", "\(grouped(samples)), one byte each")
+        row("machines", "\(machines) admitted")
+        if let digest, let digestRound { row("digest", "\(digest) at round \(digestRound)") }
+        row("chain", chain)
+        row("train", spec.train.joined(separator: ", "))
+        row("perturbation", "\(spec.perturbation.rawValue)\(spec.shapeComponents > 0 ? ", shape \(spec.shapeComponents)" : ""), ε \(spec.epsilon)")
+        row("learning rate", "\(spec.learningRate), \(spec.schedule.rawValue), warm-up \(spec.warmupRounds)")
+        row("round", "\(spec.samplesPerRound) samples of \(spec.examplesPerSample) examples")
+        row("seed", "\(spec.seed)")
+        row("task", spec.task.kind.rawValue + (spec.task.template.map { ": \"\($0)\"" } ?? ""))
+        for label in spec.task.labels ?? [] { row("", "\(label.label) → \"\(label.word)\"") }
+        return lines.joined(separator: "\n")
+    }
+}
+
+/// One record in one line.
+struct LedgerRow {
+    private let entry: LedgerEntry
+
+    init(_ entry: LedgerEntry) { self.entry = entry }
+
+    /// In the order in which they are to be read.
+    private var facts: [(name: String, value: String)] {
+        switch entry.record {
+        case .spec(let bytes): [("bytes", "\(bytes.count)")]
+        case .baseManifest(let manifest): [("tensors", "\(manifest.entries.count)")]
+        case .basis(let bytes): [("bytes", "\(bytes.count)")]
+        case .admission(let admission):
+            [
+                ("machine", "\(admission.machine.rawValue)"), ("name", admission.name), ("trains", "\(admission.trains)"),
+                ("evaluates", "\(admission.evaluates)"), ("time", Self.time(admission.unixSeconds)),
+            ]
+        case .departure(let departure):
+            [("machine", "\(departure.machine.rawValue)"), ("reason", "\(departure.reason)"), ("time", Self.time(departure.unixSeconds))]
+        case .round(let round):
+            [
+                ("round", "\(round.round)"), ("S", "\(round.scaleExponent)"), ("M", "\(round.step.multiplier)"), ("E", "\(round.step.exponent)"),
+                ("samples", "\(round.contributions.reduce(0) { $0 + $1.bytes.count })"),
+                ("valid", "\(round.contributions.reduce(0) { $0 + $1.validCount })"),
+                ("machines", round.contributions.map { "\($0.machine.rawValue)" }.joined(separator: ",")),
+            ]
+        case .digest(let digest):
+            [
+                ("round", "\(digest.round)"), ("digest", "\(digest.digest)"),
+                ("machines", digest.machines.map { "\($0.rawValue)" }.joined(separator: ",")),
+            ]
+        case .retraction(let retraction):
+            [("machine", "\(retraction.machine.rawValue)"), ("rounds", "\(retraction.rounds.lowerBound)–\(retraction.rounds.upperBound)")]
+        case .rewind(let rewind): [("round", "\(rewind.round)"), ("rateShift", "\(rewind.rateShift)")]
+        case .end(let end): [("time", Self.time(end.unixSeconds))]
+        }
+    }
+
+    var text: String {
+        "\(entry.index) \(entry.record.kind) " + facts.map { "\($0.name)=\($0.value)" }.joined(separator: " ")
+    }
+
+    func json() throws -> String {
+        var object = Dictionary(uniqueKeysWithValues: facts.map { ($0.name, $0.value) })
+        object["index"] = "\(entry.index)"
+        object["offset"] = "\(entry.offset)"
+        object["kind"] = "\(entry.record.kind)"
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return String(decoding: try encoder.encode(object), as: UTF8.self)
+    }
+
+    private static func time(_ unixSeconds: UInt64) -> String {
+        Date(timeIntervalSince1970: Double(unixSeconds)).formatted(.iso8601)
+    }
+}

@@ -1,0 +1,53 @@
+import Core
+import LanguageModel
+
+/// Opens a model and says on standard error what is downloaded for it, if anything is.
+func openModel(_ reference: String) throws(ModelError) -> ModelSource {
+    try ModelSource.open(reference, log: { standardError.write($0) })
+}
+
+/// A model as a command needs it: base files alone, or base + ledger.
+struct ModelState {
+    let source: ModelSource
+    /// Nil for the files alone.
+    let parameters: Parameters?
+    let ledger: LedgerArchive?
+
+    /// - Parameters:
+    ///   - ledger: a ledger or run directory whose rounds are to be applied; nil leaves the model as its files have it.
+    ///   - round: the parameters before this round; nil: after the last.
+    /// - Throws: errors of the model's files and of the ledger; `ProcessFailure` where the base is not the ledger's.
+    static func load(model: String, ledger: String?, atRound round: RoundNumber?, threads: Int) throws -> ModelState {
+        let source = try openModel(model)
+        guard let ledger else {
+            guard round == nil else { throw ProcessFailure(.usage, "--at-round needs --ledger, which holds the rounds") }
+            return ModelState(source: source, parameters: nil, ledger: nil)
+        }
+        let archive = try LedgerArchive(ledger, atRound: round)
+        let parameters = try archive.replay(on: source, threads: threads)
+        return ModelState(source: source, parameters: parameters, ledger: archive)
+    }
+}
+
+extension LedgerArchive {
+    /// The parameters that base and ledger give.
+    ///
+    /// - Throws: `ProcessFailure` `.data` that names the tensors where `source` is not the base that the run was made on.
+    func replay(on source: ModelSource, threads: Int) throws -> Parameters {
+        try checkBase(source, threads: threads)
+        let tensors = try source.trainedTensors(matching: summary.spec.train, basis: basis)
+        let parameters = try source.makeParameters(tensors)
+        let directions = Directions(seed: RunSeed(summary.spec.seed), family: summary.spec.perturbation)
+        parameters.apply(history.rounds, directions: directions, threads: threads)
+        return parameters
+    }
+
+    /// - Throws: `ProcessFailure` `.badData` that names the tensors where `source` is not the base that the run was made on.
+    func checkBase(_ source: ModelSource, threads: Int) throws {
+        guard let manifest else { return }
+        let differences = source.baseManifest(threads: threads).differences(from: manifest)
+        guard let first = differences.first else { return }
+        let more = differences.count > 1 ? " and \(differences.count - 1) more" : ""
+        throw ProcessFailure(.badData, "\(source.path) is not the base model of \(path): \(first)\(more); give the model that the run began with")
+    }
+}

@@ -1,0 +1,72 @@
+import Core
+import ArgumentParser
+import Glibc
+
+@main
+enum Program {
+    static func main() async {
+        // A reader of our output that goes away is an error of write(2), not the end of the process.
+        signal(SIGPIPE, SIG_IGN)
+        BLASCore.restartWithBetterCore()
+        ParentWatch.beginIfAsked()
+        do {
+            var command = try OneByte.parseAsRoot()
+            if var asynchronous = command as? any AsyncParsableCommand {
+                try await asynchronous.run()
+            } else {
+                try command.run()
+            }
+        } catch {
+            exit(report(error))
+        }
+    }
+
+    /// One clear error on standard error, last; the status for the shell.
+    private static func report(_ error: any Error) -> Int32 {
+        if let stop = error as? StopSignal { return ExitStatus(stop).rawValue }
+        // Help, --version, wrong flags and `ExitCode` are the argument parser's own business.
+        if isParsers(error) {
+            let message = OneByte.fullMessage(for: error)
+            let status = OneByte.exitCode(for: error)
+            if !message.isEmpty { (status.isSuccess ? standardOutput : standardError).write(message) }
+            return status.rawValue
+        }
+        standardError.write("error: \(error)")
+        return ExitStatus(error).rawValue
+    }
+
+    private static func isParsers(_ error: any Error) -> Bool {
+        if error is ValidationError || error is CleanExit || error is ExitCode { return true }
+        // Its wrapper around these is not public; all errors of ours are.
+        return String(reflecting: type(of: error)).hasPrefix("ArgumentParser.")
+    }
+}
+
+package struct OneByte: AsyncParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "onebyte",
+        abstract: "Fine-tune a language model across machines that share almost no bandwidth: one byte for each direction tried.",
+        discussion: """
+            A local cluster, from data to a better model in one command:
+
+              onebyte cluster --model SmolLM2.gguf --train layers.29 \\
+                --train-file reviews.jsonl --eval-file held-out.jsonl \\
+                --template '{text} It was' \\
+                --label '0= terrible' --label '1= great'
+
+            The same across hosts: one coordinator, which needs no model and no data, and workers that have both.
+
+              onebyte coordinator --config run.toml --directory runs/reviews
+              onebyte worker --coordinator tcp://coordinator:5151 \\
+                --model SmolLM2.gguf --train-file my-reviews.jsonl
+
+            Logs go to standard error, results to standard output. `onebyte help <subcommand>` shows examples for each.
+            """,
+        version: Version.description,
+        subcommands: [
+            ClusterCommand.self, CoordinatorCommand.self, WorkerCommand.self, EvaluateCommand.self, GenerateCommand.self,
+            ExportCommand.self, PrepareCommand.self, LedgerCommand.self, ModelCommand.self, DataCommand.self, KeygenCommand.self,
+        ])
+
+    package init() {}
+}

@@ -1,0 +1,71 @@
+import Core
+import Glibc
+import UnixSignals
+
+/// Why a process was asked to stop.
+package enum StopSignal: Error, Hashable, Sendable {
+    /// Ctrl-C.
+    case interrupt
+    case terminate
+}
+
+/// Runs `body`; the first SIGINT, SIGTERM or SIGHUP cancels its task, so that it can stop in order, and a second one ends the process
+/// at once (nothing committed is lost by that: every process may be killed at any instant).
+///
+/// - Parameter onStop: called at the first signal, before the cancellation.
+/// - Returns: what `body` returns, and the signal that it was asked to stop by, if any.
+/// - Throws: what `body` throws; where it was asked to stop and ends with an error or a cancellation, the `StopSignal`.
+func stoppingOnSignals<Result: Sendable>(
+    onStop: @escaping @Sendable () -> Void, _ body: @escaping @Sendable () async throws -> Result
+) async throws -> (result: Result, stop: StopSignal?) {
+    let signals = await UnixSignalsSequence(trapping: [.sigint, .sigterm] + (ignoresHangup ? [] : [.sighup]))
+    let (stops, post) = AsyncStream.makeStream(of: StopSignal.self)
+    // Outside the group, whose tasks are cancelled by the first signal: it must live to see the second.
+    let watch = Task.detached {
+        var first: StopSignal?
+        for await signal in signals {
+            if let first { _exit(ExitStatus(first).rawValue) }
+            let stop: StopSignal = signal == .sigint ? .interrupt : .terminate
+            first = stop
+            onStop()
+            post.yield(stop)
+        }
+    }
+    defer { watch.cancel() }
+    return try await withThrowingTaskGroup(of: Outcome<Result>.self) { group in
+        defer { group.cancelAll() }
+        group.addTask {
+            do { return .finished(.success(try await body())) } catch { return .finished(.failure(error)) }
+        }
+        group.addTask {
+            for await stop in stops { return .stopped(stop) }
+            return .unwatched
+        }
+        var stop: StopSignal?
+        while let outcome = try await group.next() {
+            switch outcome {
+            case .finished(.success(let result)): return (result, stop)
+            case .finished(.failure(let error)): throw stop ?? error
+            case .stopped(let signal):
+                stop = signal
+                group.cancelAll()
+            case .unwatched: continue
+            }
+        }
+        throw CancellationError()
+    }
+}
+
+/// Started by `nohup`, a process outlives its terminal.
+private var ignoresHangup: Bool {
+    var action = sigaction()
+    guard sigaction(SIGHUP, nil, &action) == 0 else { return false }
+    // Function pointers can't be compared; SIG_IGN is the address 1.
+    return unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == unsafeBitCast(SIG_IGN, to: Int.self)
+}
+
+private enum Outcome<Result: Sendable>: Sendable {
+    case finished(Swift.Result<Result, any Error>)
+    case stopped(StopSignal)
+    case unwatched
+}

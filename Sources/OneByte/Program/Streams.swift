@@ -1,0 +1,40 @@
+import Glibc
+import Synchronization
+
+/// Whole lines to a descriptor, one at a time from any thread, past C's buffers: a line that is written is out, also when the
+/// process is killed the next instant.
+struct LineStream: Sendable {
+    let descriptor: Int32
+    private static let lock = Mutex(())
+
+    func write(_ line: String) { writeRaw(line + "\n") }
+
+    func writeRaw(_ text: String) {
+        Self.lock.withLock { _ in
+            var bytes = Array(text.utf8)[...]
+            while !bytes.isEmpty {
+                let written = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+                if written < 0, errno == EINTR { continue }
+                // A reader that has gone is no reason to end a run.
+                guard written > 0 else { return }
+                bytes = bytes.dropFirst(written)
+            }
+        }
+    }
+
+    /// Whether a person is looking, on a terminal that can move its cursor.
+    var isLive: Bool { isatty(descriptor) == 1 && environmentValue("TERM") != "dumb" }
+    var hasColour: Bool { isLive && environmentValue("NO_COLOR").isEmpty }
+
+    var columns: Int {
+        var size = winsize()
+        return ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0 ? Int(size.ws_col) : 80
+    }
+}
+
+/// Results.
+let standardOutput = LineStream(descriptor: STDOUT_FILENO)
+/// Logs, errors and the live view.
+let standardError = LineStream(descriptor: STDERR_FILENO)
+
+private func environmentValue(_ name: String) -> String { getenv(name).map { String(cString: $0) } ?? "" }

@@ -1,0 +1,88 @@
+import Core
+import LanguageModel
+
+/// Every setting of a run file, by its place in the file. The last part of the place is the flag that overrides it:
+/// `training.learning-rate` is `--learning-rate`.
+package enum SettingKey: String, CaseIterable, Sendable {
+    case model
+    case kind = "task.kind"
+    case template = "task.template"
+    case labels = "task.labels"
+    case maxLength = "task.max-length"
+    case trainFile = "data.train-file"
+    case evalFile = "data.eval-file"
+    case basisText = "data.basis-text"
+    case train = "training.train"
+    case perturbation = "training.perturbation"
+    case shape = "training.shape"
+    case epsilon = "training.epsilon"
+    case learningRate = "training.learning-rate"
+    case schedule = "training.schedule"
+    case warmupRounds = "training.warmup-rounds"
+    case rounds = "training.rounds"
+    case samplesPerRound = "training.samples-per-round"
+    case examplesPerSample = "training.examples-per-sample"
+    case targetMagnitude = "training.target-magnitude"
+    case seed = "training.seed"
+    case evaluateEvery = "training.evaluate-every"
+    case digestEvery = "training.digest-every"
+    case minimumWorkers = "cluster.minimum-workers"
+    case roundDeadlineFactor = "cluster.round-deadline-factor"
+    case quorum = "cluster.quorum"
+    case staleness = "cluster.staleness"
+    case heartbeat = "cluster.heartbeat"
+    case heartbeatTimeout = "cluster.heartbeat-timeout"
+    case workers = "cluster.workers"
+    case directory = "cluster.directory"
+    case listen = "cluster.listen"
+    case threads = "cluster.threads"
+
+    /// `[training]`; empty for what stands before the first section.
+    var section: String { rawValue.split(separator: ".").count > 1 ? String(rawValue.split(separator: ".")[0]) : "" }
+    /// The key within its section.
+    var name: String { String(rawValue.split(separator: ".").last ?? "") }
+    /// What it is called on the command line.
+    package var flag: String { self == .labels ? "--label" : "--\(name)" }
+
+    /// What a value of this setting must be.
+    enum Shape: Sendable {
+        case text
+        case oneOf([String])
+        case integer(ClosedRange<Int>)
+        case number(ClosedRange<Double>)
+        /// One text or a list of them.
+        case texts
+        /// A table from text to text.
+        case table
+    }
+
+    var shape: Shape {
+        switch self {
+        case .model, .template, .trainFile, .evalFile, .basisText, .directory, .listen: .text
+        case .kind: .oneOf(TaskSpec.Kind.allCases.map(\.rawValue))
+        case .labels: .table
+        case .train: .texts
+        case .perturbation: .oneOf(PerturbationFamily.allCases.map(\.rawValue))
+        case .schedule: .oneOf(LearningRateSchedule.allCases.map(\.rawValue))
+        case .shape: .integer(0...64)
+        case .epsilon: .number(1e-8...1)
+        case .learningRate: .number(1e-12...1e3)
+        case .maxLength: .integer(TaskEncoder.minimumLength...1 << 17)
+        case .warmupRounds: .integer(0...Int(Int32.max))
+        case .rounds: .integer(1...Int(Int32.max))
+        case .samplesPerRound: .integer(1...1 << 20)
+        case .examplesPerSample: .integer(1...1 << 16)
+        case .targetMagnitude: .integer(ScaleAdapter.targets)
+        case .seed: .integer(0...Int.max)
+        case .evaluateEvery, .digestEvery: .integer(0...Int(Int32.max))
+        case .workers: .integer(1...256)
+        case .threads: .integer(1...1024)
+        case .minimumWorkers: .integer(1...1 << 14)
+        case .roundDeadlineFactor: .number(0...1e6)
+        case .quorum: .number(0...1)
+        case .staleness: .integer(0...64)
+        case .heartbeat: .number(0.05...600)
+        case .heartbeatTimeout: .number(0.2...3600)
+        }
+    }
+}

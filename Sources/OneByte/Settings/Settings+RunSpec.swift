@@ -1,0 +1,75 @@
+import Core
+import Foundation
+import LanguageModel
+
+extension Settings {
+    /// The task as the settings say it; where they don't, as template and labels or
+    /// the first line of the training file show it.
+    ///
+    /// - Throws: `DataError` if the kind has to be found out and the file doesn't tell; `SettingsError` for a wrong setting.
+    package mutating func resolveTask() throws -> TaskSpec {
+        if !has(.kind), has(.template), has(.labels) {
+            derive(.kind, .text(TaskSpec.Kind.classification.rawValue), from: "since there are a template and labels")
+        }
+        if !has(.kind) {
+            guard let path = optionalText(.trainFile) else {
+                throw SettingsError.usage(
+                    "the kind of task can't be told without data; give --kind (or task.kind in a run file given with --config)")
+            }
+            for first in try DataFile.read(path, limit: 1) {
+                derive(.kind, .text(try TaskSpec.kind(of: first).rawValue), from: "from the fields of \(path)")
+            }
+        }
+        guard let kind = TaskSpec.Kind(rawValue: try text(.kind)) else {
+            throw SettingsError.wrong(source(.kind) ?? .standard, .kind, "unknown")
+        }
+        return TaskSpec(
+            kind: kind, template: optionalText(.template), labels: table(.labels).map(Self.ordered),
+            maxLength: try integer(.maxLength))
+    }
+
+    /// The classes in the order of their labels, as numbers where all are numbers: neither a TOML table nor flags in any
+    /// order may decide which class is which.
+    static func ordered(_ words: [String: String]) -> [LabelWord] {
+        let allNumbers = words.keys.allSatisfy { Int($0) != nil }
+        return words.map { LabelWord(label: $0.key, word: $0.value) }.sorted { a, b in
+            if allNumbers, let x = Int(a.label), let y = Int(b.label), x != y { return x < y }
+            return a.label.utf8.lexicographicallyPrecedes(b.label.utf8)
+        }
+    }
+
+    /// The run's specification.
+    ///
+    /// - Parameters:
+    ///   - task: as `resolveTask` gives it.
+    ///   - basisDigest: of the run's basis where it has a shape.
+    /// - Throws: `SettingsError` for a setting that is missing or wrong.
+    package func runSpec(task: TaskSpec, basisDigest: Digest?) throws(SettingsError) -> RunSpec {
+        guard let perturbation = PerturbationFamily(rawValue: try text(.perturbation)),
+            let schedule = LearningRateSchedule(rawValue: try text(.schedule))
+        else { throw SettingsError(.usage, "unknown perturbation or schedule") }
+        return RunSpec(
+            seed: UInt64(try integer(.seed)),
+            train: try texts(.train),
+            perturbation: perturbation,
+            shapeComponents: try integer(.shape),
+            basisDigest: basisDigest,
+            epsilon: try number(.epsilon),
+            learningRate: try number(.learningRate),
+            schedule: schedule,
+            warmupRounds: try integer(.warmupRounds),
+            rounds: try integer(.rounds),
+            samplesPerRound: try integer(.samplesPerRound),
+            examplesPerSample: try integer(.examplesPerSample),
+            targetMagnitude: try integer(.targetMagnitude),
+            task: task,
+            digestEvery: try integer(.digestEvery),
+            evaluateEvery: try integer(.evaluateEvery),
+            minimumWorkers: try integer(.minimumWorkers),
+            roundDeadlineFactor: try number(.roundDeadlineFactor),
+            quorum: try number(.quorum),
+            staleness: try integer(.staleness),
+            heartbeatSeconds: try number(.heartbeat),
+            heartbeatTimeoutSeconds: try number(.heartbeatTimeout))
+    }
+}

@@ -1,0 +1,143 @@
+import Foundation
+import TOMLKit
+
+/// Reads a run file: TOML, each key known, each value of the kind and in the range that its setting asks for.
+enum SettingsFile {
+    /// A run file is written by hand.
+    static let maximumBytes = 1 << 20
+
+    /// - Throws: `SettingsError` `.missing` if the file can't be read, `.file` with `path:line` for anything wrong in it.
+    static func read(_ path: String) throws(SettingsError) -> [SettingKey: (SettingValue, SettingSource)] {
+        guard let data = FileManager.default.contents(atPath: path) else {
+            throw SettingsError(.missing, "\(path): can't read the run file; is the path right?")
+        }
+        guard data.count <= maximumBytes, let text = String(validating: data, as: UTF8.self) else {
+            throw SettingsError(.file, "\(path): not a run file (TOML in UTF-8, at most \(maximumBytes >> 20) MiB)")
+        }
+        return try parse(text, path: path)
+    }
+
+    static func parse(_ text: String, path: String) throws(SettingsError) -> [SettingKey: (SettingValue, SettingSource)] {
+        let root: TOMLTable
+        do {
+            root = try TOMLTable(string: text)
+        } catch let error as TOMLParseError {
+            throw SettingsError(.file, "\(path):\(error.source.begin.line): not TOML: \(error.description)")
+        } catch {
+            throw SettingsError(.file, "\(path): not TOML: \(error)")
+        }
+        // TOMLKit's tables point into the root without owning it.
+        defer { withExtendedLifetime(root) {} }
+        let lines = KeyLines(text)
+        var settings: [SettingKey: (SettingValue, SettingSource)] = [:]
+        func take(_ place: String, _ value: any TOMLValueConvertible) throws(SettingsError) {
+            let line = lines.line(of: place)
+            let source = SettingSource.file(path: path, line: line)
+            guard let key = SettingKey(rawValue: place) else {
+                throw SettingsError(.file, "\(source): unknown setting \"\(place)\"\(suggestion(for: place))")
+            }
+            settings[key] = (try read(value, for: key, source), source)
+        }
+        let sections = Set(SettingKey.allCases.map(\.section)).subtracting([""])
+        for name in root.keys {
+            guard let value = root[name] else { continue }
+            if sections.contains(name), let section = value.table {
+                for key in section.keys {
+                    if let value = section[key] { try take("\(name).\(key)", value) }
+                }
+            } else {
+                try take(name, value)
+            }
+        }
+        return settings
+    }
+
+    private static func read(
+        _ value: any TOMLValueConvertible, for key: SettingKey, _ source: SettingSource
+    ) throws(SettingsError) -> SettingValue {
+        switch key.shape {
+        case .text, .oneOf:
+            if let text = value.string { return .text(text) }
+            throw .wrong(source, key, "must be a text in quotes, not \(described(value))")
+        case .integer:
+            if let integer = value.int { return .integer(integer) }
+            if key == .shape, value.string == "none" { return .integer(0) }
+            throw .wrong(source, key, "must be a whole number, not \(described(value))")
+        case .number:
+            if let number = value.double { return .number(number) }
+            if let integer = value.int { return .number(Double(integer)) }
+            throw .wrong(source, key, "must be a number, not \(described(value))")
+        case .texts:
+            if let text = value.string { return .texts([text]) }
+            if let array = value.array {
+                let texts = array.compactMap(\.string)
+                if texts.count == array.count, !texts.isEmpty { return .texts(texts) }
+            }
+            throw .wrong(source, key, "must be a text or a list of texts, not \(described(value))")
+        case .table:
+            guard let table = value.table else {
+                throw .wrong(source, key, "must be a table such as { 0 = \" terrible\", 1 = \" great\" }, not \(described(value))")
+            }
+            var texts: [String: String] = [:]
+            for name in table.keys {
+                guard let text = table[name]?.string else {
+                    throw .wrong(source, key, "the word of \"\(name)\" must be a text in quotes")
+                }
+                texts[name] = text
+            }
+            return .table(texts)
+        }
+    }
+
+    private static func described(_ value: any TOMLValueConvertible) -> String {
+        switch value.type {
+        case .string: "the text \"\(value.string ?? "")\""
+        case .int: "\(value.int ?? 0)"
+        case .double: "\(value.double ?? 0)"
+        case .bool: "\(value.bool ?? false)"
+        case .array: "a list"
+        case .table: "a table"
+        default: "a date or a time"
+        }
+    }
+
+    private static func suggestion(for place: String) -> String {
+        // The right word in the wrong section comes first: no other is as near.
+        let name = place.split(separator: ".").last.map(String.init) ?? place
+        if let key = SettingKey.allCases.first(where: { $0.name == name }) { return "; did you mean \"\(key.rawValue)\"?" }
+        if let nearest = nearestWord(to: place, in: SettingKey.allCases.map(\.rawValue)) { return "; did you mean \"\(nearest)\"?" }
+        if let near = nearestWord(to: name, in: SettingKey.allCases.map(\.name)),
+            let key = SettingKey.allCases.first(where: { $0.name == near })
+        {
+            return "; did you mean \"\(key.rawValue)\"?"
+        }
+        return "; docs/run-file.md lists what there is"
+    }
+}
+
+/// On which line each key of a TOML text stands. TOMLKit keeps no positions of what it has parsed well; the text is valid
+/// here, so that reading headers and `key =` is enough. Keys within an inline table have the line of the table.
+private struct KeyLines {
+    private var lines: [String: Int] = [:]
+
+    init(_ text: String) {
+        var section = ""
+        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+            let line = line.trimmingCharacters(in: .whitespaces)
+            if line.hasPrefix("["), let end = line.firstIndex(of: "]") {
+                section = String(line[line.index(after: line.startIndex)..<end])
+                lines[section] = lines[section] ?? index + 1
+            } else if let equals = line.firstIndex(of: "="), !line.hasPrefix("#") {
+                let key = line[..<equals].trimmingCharacters(in: CharacterSet(charactersIn: " \t\"'"))
+                let place = section.isEmpty ? key : "\(section).\(key)"
+                lines[place] = lines[place] ?? index + 1
+            }
+        }
+    }
+
+    func line(of place: String) -> Int? {
+        if let line = lines[place] { return line }
+        guard let dot = place.lastIndex(of: ".") else { return nil }
+        return line(of: String(place[..<dot]))
+    }
+}

@@ -1,0 +1,94 @@
+/// Where a coordinator listens: `tcp://HOST:PORT`, `HOST:PORT`, `HOST` alone, or `ipc://PATH` on one host.
+public struct Address: Hashable, Sendable, CustomStringConvertible {
+    /// Where `HOST` alone listens.
+    public static let defaultPort = 5151
+
+    /// As ZeroMQ takes it.
+    public let endpoint: String
+    /// The host's name or number; nil for ipc.
+    public let host: String?
+
+    public init(_ text: String) throws(TransportError) {
+        if text.hasPrefix("ipc://") && text.utf8.count > 6 {
+            endpoint = text
+            host = nil
+            return
+        }
+        var rest = text[...]
+        if rest.hasPrefix("tcp://") {
+            rest = rest.dropFirst(6)
+        } else if rest.contains("://") {
+            throw TransportError(.invalidAddress, "\(text): only tcp:// and ipc:// addresses are known")
+        }
+        var port = String(Self.defaultPort)
+        // In [::1]:5151 only a colon after the bracket begins the port.
+        if let colon = rest.lastIndex(of: ":"), rest.lastIndex(of: "]").map({ $0 < colon }) ?? true {
+            port = String(rest[rest.index(after: colon)...])
+            rest = rest[..<colon]
+        }
+        guard !rest.isEmpty, !rest.contains(where: { $0.isWhitespace || "/?&;".contains($0) }) else {
+            throw TransportError(.invalidAddress, "\(text): the host is missing; write tcp://HOST:PORT")
+        }
+        guard rest.hasPrefix("[") || !rest.contains(":") else {
+            throw TransportError(.invalidAddress, "\(text): put an IPv6 address in brackets, as in tcp://[::1]:\(Self.defaultPort)")
+        }
+        guard port == "*" || (Int(port).map { (0...65535).contains($0) } ?? false) else {
+            throw TransportError(.invalidAddress, "\(text): the port is a number from 0 (any free one) to 65535, not \(port)")
+        }
+        // libzmq binds to numbers and interfaces, not to names.
+        let host = rest == "localhost" ? "127.0.0.1" : String(rest)
+        self.host = host
+        endpoint = "tcp://\(host):\(port == "0" ? "*" : port)"
+    }
+
+    public var description: String { endpoint }
+
+    /// Whether nobody outside this host can reach it.
+    public var isLocal: Bool {
+        guard let host else { return true }
+        if host == "[::1]" { return true }
+        let numbers = host.split(separator: ".", omittingEmptySubsequences: false).map { UInt8($0) }
+        return numbers.count == 4 && numbers[0] == 127 && !numbers.contains(nil)
+    }
+
+    var isIPv6: Bool { host?.hasPrefix("[") ?? false }
+}
+
+/// All that a worker needs to join a run, in one word that a coordinator prints and a person pastes:
+/// `tcp://HOST:PORT?key=…&run=…`, the server's public key and the run spec's SHA-256, both in hexadecimal digits.
+public struct JoinString: Hashable, Sendable, CustomStringConvertible {
+    public var address: Address
+    public var serverKey: PublicKey?
+    /// SHA-256 of the run spec, 64 hexadecimal digits.
+    public var run: String?
+
+    public init(address: Address, serverKey: PublicKey? = nil, run: String? = nil) {
+        self.address = address
+        self.serverKey = serverKey
+        self.run = run
+    }
+
+    public init(_ text: String) throws(TransportError) {
+        let parts = text.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
+        address = try Address(String(parts[0]))
+        guard parts.count == 2 else { return }
+        for pair in parts[1].split(separator: "&") {
+            if pair.hasPrefix("key=") {
+                serverKey = try PublicKey(hex: String(pair.dropFirst(4)))
+            } else if pair.hasPrefix("run=") {
+                let run = String(pair.dropFirst(4))
+                guard run.count == 64, bytesOfHex(run) != nil else {
+                    throw TransportError(.invalidAddress, "\(text): the run is named by 64 hexadecimal digits; paste the whole join string")
+                }
+                self.run = run
+            } else {
+                throw TransportError(.invalidAddress, "\(text): only key= and run= are known after the question mark, not \(pair)")
+            }
+        }
+    }
+
+    public var description: String {
+        let options = [serverKey.map { "key=\($0)" }, run.map { "run=\($0)" }].compactMap { $0 }
+        return address.endpoint + (options.isEmpty ? "" : "?" + options.joined(separator: "&"))
+    }
+}

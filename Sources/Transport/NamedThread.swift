@@ -1,0 +1,67 @@
+import CZeroMQ
+import Glibc
+
+/// A thread of our own, outside Swift's cooperative pool, which must never wait for a socket, a disk or a long
+/// computation. Whoever starts one joins it.
+package struct NamedThread: ~Copyable {
+    private let handle: pthread_t
+
+    /// `name` is what `top -H` and debuggers show; the kernel keeps 15 bytes of it.
+    package init(_ name: String, _ body: @escaping @Sendable () -> Void) throws(TransportError) {
+        var handle = pthread_t()
+        let box = Unmanaged.passRetained(ThreadBody(name: name, run: body))
+        let status = pthread_create(
+            &handle, nil,
+            { argument in
+                guard let argument else { return nil }
+                let body = Unmanaged<ThreadBody>.fromOpaque(argument).takeRetainedValue()
+                onebyte_name_this_thread(body.name)
+                body.run()
+                return nil
+            }, box.toOpaque())
+        guard status == 0 else {
+            box.release()
+            throw TransportError(.system, "can't start the thread \(name): \(String(cString: strerror(status)))")
+        }
+        self.handle = handle
+    }
+
+    package consuming func join() {
+        pthread_join(handle, nil)
+        discard self
+    }
+
+    deinit { pthread_detach(handle) }
+}
+
+private final class ThreadBody: Sendable {
+    let name: String
+    let run: @Sendable () -> Void
+    init(name: String, run: @escaping @Sendable () -> Void) {
+        self.name = name
+        self.run = run
+    }
+}
+
+/// Runs `work` here while `body` runs on a thread of its own, and waits for both. `work` must see to it that `body` ends.
+package func withThread<Value>(
+    named name: String, _ body: @escaping @Sendable () -> Void, during work: () throws -> Value
+) throws -> Value {
+    let thread = try NamedThread(name, body)
+    let result = Result { try work() }
+    thread.join()
+    return try result.get()
+}
+
+/// Runs `body` on a thread of its own and waits for it without holding a thread of the pool.
+package func onThread<Value: Sendable>(
+    named name: String, _ body: @escaping @Sendable () throws -> Value
+) async throws -> Value {
+    try await withCheckedThrowingContinuation { continuation in
+        do {
+            _ = try NamedThread(name) { continuation.resume(with: Result(catching: body)) }
+        } catch {
+            continuation.resume(throwing: error)
+        }
+    }
+}

@@ -1,0 +1,19 @@
+import Core
+import Glibc
+
+/// The clock of a process: the monotonic clock, set by the wall clock once.
+package struct ProcessClock: Sendable {
+    private let offset: UInt64
+
+    package init() {
+        offset = Self.nanoseconds(CLOCK_REALTIME) &- Self.nanoseconds(CLOCK_MONOTONIC)
+    }
+
+    package var now: Timestamp { Timestamp(nanoseconds: Self.nanoseconds(CLOCK_MONOTONIC) &+ offset) }
+
+    private static func nanoseconds(_ clock: clockid_t) -> UInt64 {
+        var time = timespec()
+        clock_gettime(clock, &time)
+        return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
+    }
+}

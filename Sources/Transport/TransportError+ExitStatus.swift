@@ -1,0 +1,17 @@
+import Core
+
+extension TransportError {
+    /// How a process ends for which this is the end.
+    public var status: ExitStatus {
+        switch code {
+        case .addressInUse: .temporary
+        case .addressUnavailable, .invalidAddress, .insecure: .configuration
+        case .key: .refused
+        case .system: .inputOutput
+        }
+    }
+}
+
+extension ProcessFailure {
+    public init(_ error: TransportError) { self.init(error.status, error.message) }
+}

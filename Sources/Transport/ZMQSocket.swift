@@ -1,0 +1,166 @@
+import CZeroMQ
+import Glibc
+
+/// A libzmq context. Contexts are thread-safe, sockets are not: a socket keeps its context alive, so the context ends
+/// after its last socket.
+package final class ZMQContext: Sendable {
+    // libzmq documents the context as the one object that threads may share.
+    nonisolated(unsafe) fileprivate let raw: UnsafeMutableRawPointer
+
+    package init() throws(TransportError) {
+        guard let raw = zmq_ctx_new() else { throw .lastCall("can't make a ZeroMQ context") }
+        // Otherwise a socket whose option was never set lingers for ever and the process can't end.
+        zmq_ctx_set(raw, ZMQ_BLOCKY, 0)
+        self.raw = raw
+    }
+
+    deinit { while zmq_ctx_term(raw) != 0 && zmq_errno() == EINTR {} }
+}
+
+/// A libzmq socket: owned by one thread, closed when its owner lets go of it. Every call on it returns at once.
+package struct ZMQSocket: ~Copyable {
+    package enum Kind { case router, dealer, pair, rep }
+
+    package enum SendResult {
+        case sent
+        /// The queue to the peer is full, or nobody is connected yet.
+        case wouldBlock
+        /// A ROUTER has no such peer.
+        case unreachable
+    }
+
+    /// One part of a message.
+    package struct Part {
+        package let bytes: [UInt8]
+        package let hasMore: Bool
+        /// What the ZAP handler called the sender; empty without CURVE.
+        package let user: String
+    }
+
+    let raw: UnsafeMutableRawPointer
+    private let context: ZMQContext
+
+    package init(_ kind: Kind, in context: ZMQContext) throws(TransportError) {
+        let type =
+            switch kind {
+            case .router: ZMQ_ROUTER
+            case .dealer: ZMQ_DEALER
+            case .pair: ZMQ_PAIR
+            case .rep: ZMQ_REP
+            }
+        guard let raw = zmq_socket(context.raw, type) else { throw .lastCall("can't make a ZeroMQ socket") }
+        self.raw = raw
+        self.context = context
+    }
+
+    deinit { zmq_close(raw) }
+
+    package func set(_ option: Int32, _ value: Int32) throws(TransportError) {
+        var value = value
+        try check(zmq_setsockopt(raw, option, &value, MemoryLayout<Int32>.size), option)
+    }
+
+    /// For the options that libzmq wants as int64, such as ZMQ_MAXMSGSIZE.
+    package func set(_ option: Int32, wide value: Int64) throws(TransportError) {
+        var value = value
+        try check(zmq_setsockopt(raw, option, &value, MemoryLayout<Int64>.size), option)
+    }
+
+    package func set(_ option: Int32, _ bytes: [UInt8]) throws(TransportError) {
+        try check(bytes.withUnsafeBytes { zmq_setsockopt(raw, option, $0.baseAddress, $0.count) }, option)
+    }
+
+    private func check(_ result: Int32, _ option: Int32) throws(TransportError) {
+        if result != 0 { throw .lastCall("ZeroMQ refuses socket option \(option)") }
+    }
+
+    package func bind(_ endpoint: String) throws(TransportError) {
+        guard zmq_bind(raw, endpoint) != 0 else { return }
+        switch zmq_errno() {
+        case EADDRINUSE:
+            throw TransportError(
+                .addressInUse,
+                "\(endpoint) is in use by another process; stop that process, or choose another port (port 0 takes a free one)")
+        case ENODEV, EADDRNOTAVAIL:
+            throw TransportError(
+                .addressUnavailable,
+                "\(endpoint) is not an address of this host; listen on one of its own IP addresses, or on tcp://*:PORT for all")
+        case EACCES, EPERM:
+            throw TransportError(
+                .addressUnavailable, "this user may not listen on \(endpoint); choose a port above 1023, or a writable path")
+        case EINVAL, EPROTONOSUPPORT:
+            throw TransportError(.invalidAddress, "\(endpoint) is no address to listen on; write tcp://HOST:PORT")
+        default:
+            throw .lastCall("can't listen on \(endpoint)")
+        }
+    }
+
+    package func connect(_ endpoint: String) throws(TransportError) {
+        guard zmq_connect(raw, endpoint) != 0 else { return }
+        if zmq_errno() == EINVAL || zmq_errno() == EPROTONOSUPPORT {
+            throw TransportError(.invalidAddress, "\(endpoint) is no address to connect to; write tcp://HOST:PORT")
+        }
+        throw .lastCall("can't connect to \(endpoint)")
+    }
+
+    /// Where a bound socket listens, with the port that was given out for port 0.
+    package func boundEndpoint() throws(TransportError) -> String {
+        var text = [CChar](repeating: 0, count: 512)
+        var size = text.count
+        guard zmq_getsockopt(raw, ZMQ_LAST_ENDPOINT, &text, &size) == 0 else { throw .lastCall("can't read the bound address") }
+        return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// Reports connections to a PAIR socket that connects to `endpoint`.
+    package func monitor(_ events: Int32, at endpoint: String) throws(TransportError) {
+        if zmq_socket_monitor(raw, endpoint, events) < 0 { throw .lastCall("can't watch the socket's connections") }
+    }
+
+    /// One part of a message; never waits.
+    package func send(_ bytes: [UInt8], more: Bool = false) throws(TransportError) -> SendResult {
+        while true {
+            let flags = ZMQ_DONTWAIT | (more ? ZMQ_SNDMORE : 0)
+            let result = bytes.withUnsafeBytes { zmq_send(raw, $0.baseAddress, $0.count, flags) }
+            if result >= 0 { return .sent }
+            switch zmq_errno() {
+            case EINTR: continue
+            case EAGAIN: return .wouldBlock
+            case EHOSTUNREACH: return .unreachable
+            default: throw .lastCall("can't send")
+            }
+        }
+    }
+
+    /// The next part, or nil where there is none yet; never waits.
+    package func receive(withUser: Bool = false) throws(TransportError) -> Part? {
+        var message = zmq_msg_t()
+        zmq_msg_init(&message)
+        defer { zmq_msg_close(&message) }
+        while zmq_msg_recv(&message, raw, ZMQ_DONTWAIT) < 0 {
+            switch zmq_errno() {
+            case EINTR: continue
+            case EAGAIN: return nil
+            default: throw .lastCall("can't receive")
+            }
+        }
+        let bytes = [UInt8](UnsafeRawBufferPointer(start: zmq_msg_data(&message), count: zmq_msg_size(&message)))
+        let user = withUser ? zmq_msg_gets(&message, "User-Id").map { String(cString: $0) } ?? "" : ""
+        return Part(bytes: bytes, hasMore: zmq_msg_more(&message) != 0, user: user)
+    }
+
+    /// A whole message, or nil where there is none yet.
+    package func receiveParts() throws(TransportError) -> [[UInt8]]? {
+        guard var part = try receive() else { return nil }
+        var parts = [part.bytes]
+        // Parts of a message arrive together, so none can be missing here.
+        while part.hasMore, let next = try receive() {
+            parts.append(next.bytes)
+            part = next
+        }
+        return parts
+    }
+
+    package func pollItem(_ events: Int32) -> zmq_pollitem_t {
+        zmq_pollitem_t(socket: raw, fd: 0, events: Int16(events), revents: 0)
+    }
+}

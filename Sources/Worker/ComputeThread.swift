@@ -1,0 +1,103 @@
+import Core
+import Synchronization
+import Transport
+
+/// The thread that owns the model and the parameters. It does what it is told strictly in order and says what came of it.
+final class ComputeThread: Sendable {
+    private enum Order: Sendable {
+        case perform(WorkerTask)
+        case snapshot(String)
+        case stop
+    }
+
+    private let orders: Mailbox<Order>
+    private let answers: Mailbox<WorkerLetter>
+    private let abandoned = Atomic<Bool>(false)
+    private let clock = ProcessClock()
+    /// Between two reports of how a task gets on.
+    private static let progressSeconds = 0.2
+
+    init(answers: Mailbox<WorkerLetter>) throws {
+        orders = try Mailbox()
+        self.answers = answers
+    }
+
+    /// At most one task is in hand at a time.
+    func perform(_ task: WorkerTask) {
+        abandoned.store(false, ordering: .sequentiallyConsistent)
+        orders.post(.perform(task))
+    }
+
+    /// The task in hand is not wanted any more.
+    func abandon() { abandoned.store(true, ordering: .sequentiallyConsistent) }
+
+    func writeSnapshot(to path: String) { orders.post(.snapshot(path)) }
+
+    /// Ends the thread as soon as the task in hand and the orders before this one allow.
+    func stop() { orders.post(.stop) }
+
+    /// The thread's body.
+    func run(_ makeTrainer: () throws -> any Trainer) {
+        let trainer: any Trainer
+        do {
+            trainer = try makeTrainer()
+        } catch {
+            return answers.post(.failed(ProcessFailure(trainerError: error)))
+        }
+        while true {
+            for order in orders.waitAndTakeAll() {
+                switch order {
+                case .perform(let task):
+                    do {
+                        answers.post(.event(.performed(try perform(task, trainer))))
+                    } catch is Abandoned {
+                        // Nobody waits for the answer: the worker is leaving.
+                    } catch {
+                        answers.post(.failed(ProcessFailure(trainerError: error)))
+                    }
+                case .snapshot(let path):
+                    do {
+                        try trainer.writeSnapshot(to: path)
+                        answers.post(.snapshotWritten(path))
+                    } catch {
+                        answers.post(.snapshotFailed(ProcessFailure(trainerError: error)))
+                    }
+                case .stop: return
+                }
+            }
+        }
+    }
+
+    private func perform(_ task: WorkerTask, _ trainer: any Trainer) throws -> WorkerResult {
+        let last = Mutex(clock.now)
+        let context = TaskContext(
+            progress: { [self] done in
+                let due = last.withLock { last in
+                    guard clock.now.seconds(since: last) >= Self.progressSeconds else { return false }
+                    last = clock.now
+                    return true
+                }
+                if due { answers.post(.event(.progressed(done))) }
+            },
+            isAbandoned: { [self] in abandoned.load(ordering: .relaxed) })
+        switch task {
+        case .hashBase: return .baseHashed(try trainer.hashBase(context))
+        case .prepare(let spec, let basis):
+            try trainer.prepare(spec, basis: basis, context)
+            return .prepared
+        case .apply(let changes, _):
+            try trainer.apply(changes)
+            return .applied
+        case .compute(let order):
+            let (bytes, statistics) = try trainer.compute(order, context)
+            return .computed(bytes: bytes, statistics: statistics)
+        case .digest:
+            let (digest, largest) = try trainer.digest()
+            return .digested(digest, largestMagnitude: largest)
+        case .evaluate(let round): return .evaluated(try trainer.evaluate(round: round, context))
+        case .reset:
+            try trainer.reset()
+            return .reset
+        }
+    }
+}

@@ -1,0 +1,252 @@
+import Core
+import Glibc
+import LanguageModel
+
+/// Trains and evaluates a language model: base from its files, examples from this host.
+public final class LanguageModelTrainer: Trainer {
+    public struct Configuration: Sendable {
+        /// A .gguf file, a Hugging Face directory, or org/name.
+        public var model: String
+        /// The private training examples, once the task is known; nil for a worker that only evaluates.
+        public var trainingExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])?
+        /// The held-out examples; nil for a worker that only trains.
+        public var heldOutExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])?
+        public var threads: Int
+        /// Bytes of hidden states that may be kept in memory for each set of examples; more go to a file.
+        public var cacheMemory: Int
+        /// Where that file goes; nil: always memory.
+        public var cacheDirectory: String?
+        /// Neighbouring samples that read the same examples.
+        public var samplesPerDraw: Int
+        /// Of the order of this worker's examples.
+        public var orderSeed: UInt64
+
+        public init(
+            model: String, trainingExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
+            heldOutExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil, threads: Int = 1,
+            cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil, samplesPerDraw: Int = 1, orderSeed: UInt64 = 0
+        ) {
+            self.model = model
+            self.trainingExamples = trainingExamples
+            self.heldOutExamples = heldOutExamples
+            self.threads = threads
+            self.cacheMemory = cacheMemory
+            self.cacheDirectory = cacheDirectory
+            self.samplesPerDraw = samplesPerDraw
+            self.orderSeed = orderSeed
+        }
+    }
+
+    /// What there is once the run is known.
+    private struct Prepared {
+        let specDigest: Digest
+        let directions: Directions
+        let tensors: [TrainedTensor]
+        let parameters: Parameters
+        let model: TrainableModel
+        let estimator: Estimator?
+        let evaluator: Evaluator?
+        var nextRound: RoundNumber = 0
+        /// Whether the model's floats are behind the parameters.
+        var isStale = false
+    }
+
+    private let configuration: Configuration
+    private let source: ModelSource
+    private var baseDigest: Digest?
+    private var prepared: Prepared?
+
+    public init(_ configuration: Configuration) throws {
+        self.configuration = configuration
+        source = try ModelSource.open(configuration.model)
+    }
+
+    public func hashBase(_ task: TaskContext) throws -> BaseManifest {
+        let total = Double(max(source.tensorNames.count, 1))
+        let done = Counter()
+        let manifest = source.baseManifest(threads: configuration.threads) { task.progress(Double(done.next()) / total) }
+        var hash = SHA256()
+        for entry in manifest.entries { hash.update(entry.digest.bytes) }
+        baseDigest = hash.finalize()
+        return manifest
+    }
+
+    public func prepare(_ spec: RunSpec, basis: [UInt8]?, _ task: TaskContext) throws {
+        let basis: RunBasis? = if let basis { try RunBasis(decoding: basis) } else { nil }
+        let tensors = try source.trainedTensors(matching: spec.train, basis: basis)
+        let parameters = try source.makeParameters(tensors)
+        let model = try TrainableModel(source: source, parameters: parameters, threads: configuration.threads)
+        let directions = Directions(seed: RunSeed(spec.seed), family: spec.perturbation)
+
+        let parts = Double([configuration.trainingExamples != nil, configuration.heldOutExamples != nil].count { $0 })
+        var before = 0.0
+        func cache(_ examples: (TaskSpec, ModelSource) throws -> [Example]) throws -> PrefixCache {
+            let set = try ExampleSet(try examples(spec.task, source), for: source.configuration)
+            let cache = try PrefixCache(
+                model: model, set: set,
+                options: PrefixCache.Options(
+                    memoryLimit: configuration.cacheMemory, directory: configuration.cacheDirectory, baseDigest: baseDigest,
+                    threads: configuration.threads))
+            do {
+                try cache.fill { done, total in
+                    task.progress((before + Double(done) / Double(max(total, 1))) / parts)
+                    return !task.isAbandoned()
+                }
+            } catch let error as TrainingError where error.code == .cancelled {
+                throw Abandoned()
+            }
+            before += 1
+            return cache
+        }
+        var estimator: Estimator?
+        var evaluator: Evaluator?
+        if let examples = configuration.trainingExamples {
+            estimator = try Estimator(
+                model: model, directions: directions, cache: try cache(examples),
+                options: Estimator.Options(
+                    epsilon: spec.epsilon, examplesPerSample: spec.examplesPerSample, samplesPerDraw: configuration.samplesPerDraw,
+                    orderSeed: configuration.orderSeed, threads: configuration.threads))
+        }
+        if let examples = configuration.heldOutExamples {
+            evaluator = Evaluator(model: model, cache: try cache(examples), threads: configuration.threads)
+        }
+        prepared = Prepared(
+            specDigest: try spec.digest(), directions: directions, tensors: tensors, parameters: parameters, model: model,
+            estimator: estimator, evaluator: evaluator)
+    }
+
+    public func apply(_ changes: [HistoryChange]) throws {
+        try withPrepared { prepared in
+            var rounds: [RoundRecord] = []
+            func applyRounds() {
+                guard !rounds.isEmpty else { return }
+                prepared.parameters.apply(rounds, directions: prepared.directions, threads: configuration.threads)
+                rounds.removeAll()
+            }
+            for change in changes {
+                switch change {
+                case .apply(let round):
+                    rounds.append(round)
+                    prepared.nextRound = round.round + 1
+                case .revert(let round):
+                    applyRounds()
+                    prepared.parameters.revert(round, directions: prepared.directions, threads: configuration.threads)
+                case .replace(let old, let new):
+                    applyRounds()
+                    prepared.parameters.replace(old, with: new, directions: prepared.directions, threads: configuration.threads)
+                }
+            }
+            applyRounds()
+            prepared.isStale = true
+        }
+    }
+
+    /// Samples after which a worker looks whether they are still wanted: short where a sample costs a pass through many layers. A
+    /// constant of the run's settings, never of the clock, so that the same run again gives the same bytes.
+    private func samplesPerLook(_ model: TrainableModel) -> Int {
+        if case .layer(let layer) = model.entry, layer >= model.configuration.layerCount - 1 { return 1024 }
+        return 32
+    }
+
+    public func compute(_ order: ComputeOrder, _ task: TaskContext) throws -> (bytes: [Int8], statistics: SampleStatistics) {
+        try withPrepared { prepared in
+            guard let estimator = prepared.estimator else {
+                throw ProcessFailure(.internalError, "a worker without training data was asked for samples")
+            }
+            refresh(&prepared)
+            let start = monotonicSeconds()
+            var bytes: [Int8] = []
+            bytes.reserveCapacity(Int(order.count))
+            var lossSum = 0.0
+            var lossCount = 0
+            let look = samplesPerLook(prepared.model)
+            while bytes.count < Int(order.count), !task.isAbandoned() {
+                let first = order.firstSample + SampleNumber(bytes.count)
+                let count = min(look, Int(order.count) - bytes.count)
+                let found = try estimator.projectedGradients(machine: order.machine, samples: first..<first + SampleNumber(count))
+                for g in found.values { bytes.append(ByteCodec.encode(g, scaleExponent: order.scaleExponent)) }
+                if found.meanLoss.isFinite {
+                    lossSum += found.meanLoss * Double(count)
+                    lossCount += count
+                }
+            }
+            return (
+                bytes,
+                SampleStatistics(meanLoss: lossCount > 0 ? lossSum / Double(lossCount) : .nan, seconds: monotonicSeconds() - start)
+            )
+        }
+    }
+
+    public func digest() throws -> (Digest, largestMagnitude: UInt32) {
+        try withPrepared {
+            ($0.parameters.digest(threads: configuration.threads), $0.parameters.largestMagnitude(threads: configuration.threads))
+        }
+    }
+
+    public func evaluate(round: RoundNumber, _ task: TaskContext) throws -> EvaluationReport {
+        try withPrepared { prepared in
+            guard let evaluator = prepared.evaluator else {
+                throw ProcessFailure(.internalError, "a worker without held-out data was asked to evaluate")
+            }
+            refresh(&prepared)
+            let start = monotonicSeconds()
+            let found = try evaluator.evaluate()
+            return EvaluationReport(
+                round: round, examples: UInt32(found.items.count), loss: found.meanLoss, accuracy: found.accuracy ?? .nan,
+                bestThresholdAccuracy: found.accuracyAtBestThreshold ?? .nan, auc: found.areaUnderCurve ?? .nan,
+                seconds: monotonicSeconds() - start)
+        }
+    }
+
+    public func reset() throws {
+        // In place: the model, its prefix caches and the estimator hold on to these very parameters.
+        try withPrepared { prepared in
+            guard prepared.parameters.assign(try source.makeParameters(prepared.tensors)) else {
+                throw ProcessFailure(.internalError, "\(configuration.model) has changed since it was opened; start the worker again")
+            }
+            prepared.nextRound = 0
+            prepared.isStale = true
+        }
+    }
+
+    public func writeSnapshot(to path: String) throws {
+        try withPrepared { prepared in
+            let partial = path + ".partial"
+            let descriptor = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+            func failure() -> ProcessFailure {
+                ProcessFailure(.inputOutput, "can't write \(path): \(String(cString: strerror(errno)))")
+            }
+            guard descriptor >= 0 else { throw failure() }
+            defer { close(descriptor) }
+            let position = SnapshotPosition(run: prepared.specDigest, nextRound: prepared.nextRound)
+            try prepared.parameters.writeSnapshot(position) { bytes in
+                var done = 0
+                while done < bytes.count {
+                    let wrote = write(descriptor, bytes.baseAddress?.advanced(by: done), bytes.count - done)
+                    if wrote < 0 && errno == EINTR { continue }
+                    guard wrote > 0 else { throw failure() }
+                    done += wrote
+                }
+            }
+            guard fsync(descriptor) == 0, rename(partial, path) == 0 else { throw failure() }
+        }
+    }
+
+    private func refresh(_ prepared: inout Prepared) {
+        guard prepared.isStale else { return }
+        prepared.model.parametersChanged(threads: configuration.threads)
+        prepared.isStale = false
+    }
+
+    private func withPrepared<Value>(_ body: (inout Prepared) throws -> Value) throws -> Value {
+        guard var current = prepared else { throw ProcessFailure(.internalError, "work before the run was known") }
+        defer { prepared = current }
+        return try body(&current)
+    }
+}
+
+private func monotonicSeconds() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+}

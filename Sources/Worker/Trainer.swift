@@ -1,0 +1,37 @@
+import Core
+
+/// What a worker's compute thread does, one call at a time, always on that thread. The language model's is `LanguageModelTrainer`;
+/// the tests of processes and sockets bring one that needs no model.
+public protocol Trainer {
+    /// The proof of the base model; needs no spec.
+    func hashBase(_ task: TaskContext) throws -> BaseManifest
+    /// Reads what the spec names, makes the trained parameters from the base, computes what never changes.
+    func prepare(_ spec: RunSpec, basis: [UInt8]?, _ task: TaskContext) throws
+    func apply(_ changes: [HistoryChange]) throws
+    /// The bytes of the order's first samples, fewer where the task is abandoned.
+    func compute(_ order: ComputeOrder, _ task: TaskContext) throws -> (bytes: [Int8], statistics: SampleStatistics)
+    func digest() throws -> (Digest, largestMagnitude: UInt32)
+    /// Held-out data at the present parameters.
+    func evaluate(round: RoundNumber, _ task: TaskContext) throws -> EvaluationReport
+    /// The parameters from the base again, as before round 0.
+    func reset() throws
+    /// Writes the present parameters to a file, whole or not at all.
+    func writeSnapshot(to path: String) throws
+}
+
+/// How a long task tells how far it is and hears that nobody wants it any more.
+public struct TaskContext: Sendable {
+    /// 0…1.
+    public let progress: @Sendable (Double) -> Void
+    public let isAbandoned: @Sendable () -> Bool
+
+    public init(progress: @escaping @Sendable (Double) -> Void = { _ in }, isAbandoned: @escaping @Sendable () -> Bool = { false }) {
+        self.progress = progress
+        self.isAbandoned = isAbandoned
+    }
+}
+
+/// A task stopped because nobody wants it any more.
+public struct Abandoned: Error, Sendable {
+    public init() {}
+}

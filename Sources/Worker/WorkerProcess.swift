@@ -1,0 +1,138 @@
+import Core
+import Transport
+
+/// A worker: holds the model and its own private data, tries directions and sends bytes; or evaluates held-out data; or both.
+///
+/// Threads: the reactor, which owns the socket and the state machine and so answers whatever the model is doing; one compute
+/// thread, which owns the model and the parameters and does one task at a time, in order; and ZeroMQ's own.
+public final class WorkerProcess: Sendable {
+    public struct Configuration: Sendable {
+        /// Where, and which server and run are expected there.
+        public var join: JoinString
+        /// This worker's own keys where the coordinator has a list of those that it admits; else it makes some up.
+        public var keys: KeyPair?
+        /// What it is called in every display, such as its host's name.
+        public var name: String
+        public var trains: Bool
+        public var evaluates: Bool
+        /// It gives up when the coordinator was silent for so long.
+        public var patienceSeconds: Double
+        /// Where the parameters are written when the run ends, and when `requestSnapshot` asks for it; nil: nowhere.
+        public var snapshotPath: String?
+        public var heartbeat: ConnectionHeartbeat
+        /// Makes the trainer, on the compute thread, before the coordinator is called.
+        public var makeTrainer: @Sendable () throws -> any Trainer
+        /// Called on the reactor's thread: it must return at once.
+        public var onProgress: @Sendable (WorkerProgress) -> Void
+
+        public init(
+            join: JoinString, keys: KeyPair? = nil, name: String, trains: Bool = true, evaluates: Bool = false,
+            patienceSeconds: Double = 600, snapshotPath: String? = nil, heartbeat: ConnectionHeartbeat = ConnectionHeartbeat(),
+            onProgress: @escaping @Sendable (WorkerProgress) -> Void = { _ in },
+            makeTrainer: @escaping @Sendable () throws -> any Trainer
+        ) {
+            self.join = join
+            self.keys = keys
+            self.name = name
+            self.trains = trains
+            self.evaluates = evaluates
+            self.patienceSeconds = patienceSeconds
+            self.snapshotPath = snapshotPath
+            self.heartbeat = heartbeat
+            self.onProgress = onProgress
+            self.makeTrainer = makeTrainer
+        }
+    }
+
+    /// How a worker ended.
+    public struct Outcome: Hashable, Sendable {
+        public let exit: WorkerExit
+        public let status: ExitStatus
+        /// For its user: what happened, and the remedy where there is one.
+        public let message: String
+        public let traffic: Traffic
+    }
+
+    /// The version that a worker tells its coordinator.
+    public static let software = "onebyte 0.1"
+
+    private let configuration: Configuration
+    private let mailbox: Mailbox<WorkerLetter>
+
+    public init(configuration: Configuration) throws {
+        self.configuration = configuration
+        mailbox = try Mailbox()
+    }
+
+    /// Runs until the run is complete, the worker is stopped or turned away, or it can't go on. At most once.
+    ///
+    /// - Throws: `ProcessFailure` where it can't begin.
+    public func run() async throws -> Outcome {
+        let configuration = configuration
+        let mailbox = mailbox
+        return try await onThread(named: "onebyte-net") {
+            do {
+                return try WorkerShell.run(configuration, mailbox)
+            } catch let error as TransportError {
+                throw ProcessFailure(error)
+            }
+        }
+    }
+
+    /// Says goodbye and ends, as after Ctrl-C.
+    public func requestStop() { mailbox.post(.event(.stopRequested)) }
+
+    /// Writes the present parameters to `snapshotPath` as soon as the task in hand is done.
+    public func requestSnapshot() { mailbox.post(.snapshot) }
+}
+
+/// What other threads tell the worker's reactor.
+enum WorkerLetter: Sendable {
+    case event(WorkerEvent)
+    /// The compute thread can't go on.
+    case failed(ProcessFailure)
+    case snapshot
+    case snapshotWritten(String)
+    case snapshotFailed(ProcessFailure)
+    case warning(String)
+}
+
+/// Something that happened at a worker, for its log and display.
+public enum WorkerProgress: Sendable, CustomStringConvertible {
+    case notice(WorkerNotice)
+    case connection(ConnectionNotice)
+    case snapshot(path: String)
+    case warning(String)
+
+    public var description: String {
+        switch self {
+        case .connection(let notice): notice.description
+        case .snapshot(let path): "parameters written to \(path)"
+        case .warning(let text): "warning: \(text)"
+        case .notice(let notice): Self.text(notice)
+        }
+    }
+
+    private static func text(_ notice: WorkerNotice) -> String {
+        switch notice {
+        case .greeting(let attempt): attempt <= 1 ? "calling the coordinator" : "calling the coordinator, attempt \(attempt)"
+        case .welcomed(let spec, let records): "welcomed to run \(spec.short) with \(records) ledger records"
+        case .catchingUp(let applied, let of): "catching up: \(applied) of \(of) ledger records"
+        case .joined(let machine): "joined as \(machine)"
+        case .applied(let round): "round \(round) applied"
+        case .contributed(let round, let samples, let loss): "round \(round): \(samples) samples, loss \(rounded(loss))"
+        case .digest(let round, let digest): "parameters before round \(round): \(digest.short)"
+        case .evaluated(let report):
+            "held-out data before round \(report.round): loss \(rounded(report.loss))"
+                + (report.accuracy.isNaN ? "" : ", accuracy \(rounded(report.accuracy))")
+        case .silent(let seconds): "the coordinator has been silent for \(Int(seconds)) s"
+        case .rebuilding: "building the parameters again from base and ledger"
+        case .warning(let text): "warning: \(text)"
+        }
+    }
+
+    /// Four decimals, without Foundation.
+    private static func rounded(_ value: Double) -> String {
+        value.isFinite ? "\((value * 10_000).rounded() / 10_000)" : "\(value)"
+    }
+}

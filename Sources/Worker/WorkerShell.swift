@@ -1,0 +1,164 @@
+import Core
+import Transport
+
+/// The thin shell around the worker's state machine, on the reactor's thread: frames, letters and ticks in, effects out.
+struct WorkerShell {
+    private var machine: WorkerStateMachine
+    private let clock: ProcessClock
+    private let compute: ComputeThread
+    private let configuration: WorkerProcess.Configuration
+    private var end: (exit: WorkerExit, status: ExitStatus, message: String)?
+    private var refusals = 0
+    /// Handshakes that fail one after the other before it is no accident: a coordinator that dies within a handshake looks the
+    /// same as a wrong key.
+    private static let refusalsMax = 5
+
+    static func run(
+        _ configuration: WorkerProcess.Configuration, _ mailbox: Mailbox<WorkerLetter>
+    ) throws -> WorkerProcess.Outcome {
+        var generator = SystemRandomNumberGenerator()
+        guard let session = SessionToken(bytes: (0..<SessionToken.byteCount).map { _ in UInt8.random(in: 0...255, using: &generator) })
+        else { throw ProcessFailure(.internalError, "a session token has \(SessionToken.byteCount) bytes") }
+        var expected: Digest?
+        if let run = configuration.join.run { expected = Digest(hex: run) }
+        var link = try ClientLink(
+            address: configuration.join.address, serverKey: configuration.join.serverKey, keys: configuration.keys,
+            heartbeat: configuration.heartbeat, classify: trafficClass(ofFrame:))
+        let compute = try ComputeThread(answers: mailbox)
+        let clock = ProcessClock()
+        let machine = WorkerStateMachine(
+            WorkerConfiguration(
+                session: session, name: configuration.name, trains: configuration.trains, evaluates: configuration.evaluates,
+                software: WorkerProcess.software, expectedSpec: expected, publicKey: configuration.keys?.publicKey.description,
+                patienceSeconds: configuration.patienceSeconds))
+        var shell = WorkerShell(machine: machine, clock: clock, compute: compute, configuration: configuration)
+        let makeTrainer = configuration.makeTrainer
+        try withThread(named: "onebyte-compute") {
+            compute.run(makeTrainer)
+        } during: {
+            defer {
+                compute.abandon()
+                if let path = configuration.snapshotPath, case .completed = shell.end?.exit { compute.writeSnapshot(to: path) }
+                compute.stop()
+            }
+            if try shell.feed(.started, &link) == .goOn {
+                try runReactor(&link, mailbox: mailbox, clock: clock) { event, link in try shell.handle(event, &link) }
+            }
+        }
+        for letter in mailbox.takeAll() {
+            switch letter {
+            case .snapshotWritten(let path): configuration.onProgress(.snapshot(path: path))
+            case .snapshotFailed(let failure):
+                configuration.onProgress(.warning(Self.snapshotWarning(failure)))
+                // Who asked for a result and has none is not to read a success.
+                if case .completed(let digest)? = shell.end?.exit {
+                    shell.end = (.completed(digest), failure.status, "the run is complete, but \(Self.snapshotWarning(failure))")
+                }
+            case .warning(let text): configuration.onProgress(.warning(text))
+            case .event, .failed, .snapshot: break
+            }
+        }
+        guard let end = shell.end else { throw ProcessFailure(.internalError, "the worker ended without a reason") }
+        return WorkerProcess.Outcome(exit: end.exit, status: end.status, message: end.message, traffic: link.traffic)
+    }
+
+    private init(machine: WorkerStateMachine, clock: ProcessClock, compute: ComputeThread, configuration: WorkerProcess.Configuration) {
+        self.machine = machine
+        self.clock = clock
+        self.compute = compute
+        self.configuration = configuration
+    }
+
+    private mutating func handle(_ event: ReactorEvent<WorkerLetter>, _ link: inout ClientLink) throws -> ReactorStep {
+        switch event {
+        case .link(.frame(let frame, _, _)):
+            return try feed(Self.read(frame), &link)
+        case .link(.malformed(let parts, _)):
+            return try feed(.malformed(.invalid(field: "message", reason: "\(parts) frames, not one")), &link)
+        case .link(.connection(let notice)):
+            configuration.onProgress(.connection(notice))
+            return note(notice)
+        case .letter(.event(let event)):
+            return try feed(event, &link)
+        case .letter(.failed(let failure)):
+            return try feed(.failed(failure), &link)
+        case .letter(.snapshot):
+            if let path = configuration.snapshotPath {
+                compute.writeSnapshot(to: path)
+            } else {
+                configuration.onProgress(.warning("no path is set for the parameters, so they are not written"))
+            }
+        case .letter(.snapshotWritten(let path)): configuration.onProgress(.snapshot(path: path))
+        case .letter(.snapshotFailed(let failure)): configuration.onProgress(.warning(Self.snapshotWarning(failure)))
+        case .letter(.warning(let text)): configuration.onProgress(.warning(text))
+        case .tick:
+            return try feed(.tick, &link)
+        }
+        return .goOn
+    }
+
+    private static func snapshotWarning(_ failure: ProcessFailure) -> String { "the parameters are not written: \(failure.message)" }
+
+    private static func read(_ frame: [UInt8]) -> WorkerEvent {
+        do throws(WireError) {
+            return .received(try Message(decoding: frame))
+        } catch {
+            return .malformed(error)
+        }
+    }
+
+    private mutating func feed(_ event: WorkerEvent, _ link: inout ClientLink) throws -> ReactorStep {
+        for effect in machine.handle(event, at: clock.now) {
+            switch effect {
+            case .send(let message): try link.send(message.encoded())
+            case .perform(let task): compute.perform(task)
+            case .abandon: compute.abandon()
+            case .notice(let notice): configuration.onProgress(.notice(notice))
+            case .finish(let exit):
+                end = (exit, status(of: exit), message(of: exit))
+                return .finish
+            }
+        }
+        return .goOn
+    }
+
+    /// A coordinator that never lets us in is not worth waiting for.
+    private mutating func note(_ notice: ConnectionNotice) -> ReactorStep {
+        switch notice {
+        case .connected: refusals = 0
+        case .refused(let endpoint, let reason, let isFinal):
+            refusals += 1
+            guard isFinal || refusals >= Self.refusalsMax else { break }
+            let text = "\(endpoint): \(reason); check the join string and this worker's key"
+            end = (.failed(ProcessFailure(.refused, text)), .refused, text)
+            return .finish
+        case .retrying, .lost: break
+        }
+        return .goOn
+    }
+
+    private func status(of exit: WorkerExit) -> ExitStatus {
+        switch exit {
+        case .completed, .stopped: .success
+        case .coordinatorLost: .unavailable
+        case .failed(let failure): failure.status
+        case .refused(let refusal):
+            switch refusal.code {
+            case .otherRun, .otherBase: .configuration
+            case .full: .temporary
+            case .diverged, .invalid, .removed: .refused
+            }
+        }
+    }
+
+    private func message(of exit: WorkerExit) -> String {
+        switch exit {
+        case .completed(let digest): "the run is complete" + (digest.map { "; its parameters: \($0)" } ?? "")
+        case .stopped: "stopped"
+        case .coordinatorLost(let seconds):
+            "no word from the coordinator at \(configuration.join.address) for \(Int(seconds)) s; is it running, and can this host reach it?"
+        case .failed(let failure): failure.message
+        case .refused(let refusal): ([refusal.reason] + refusal.details.map { "  \($0)" }).joined(separator: "\n")
+        }
+    }
+}

@@ -1,0 +1,90 @@
+import Coordinator
+import Core
+import Glibc
+import Transport
+import Worker
+
+/// `ClusterNode coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT`, `ClusterNode worker ADDRESS NAME MICROSECONDS` or
+/// `ClusterNode swarm ADDRESS COUNT`: one line of JSON or text on stdout for each thing that happens. SIGTERM ends it cleanly.
+@main enum ClusterNode {
+    static func main() {
+        // A reader that is gone is no reason to die.
+        signal(SIGPIPE, SIG_IGN)
+        // Nor is a file that may not grow: that is an error like any other.
+        signal(SIGXFSZ, SIG_IGN)
+        // Blocked here, before there is another thread, so that only this thread takes them.
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        sigaddset(&signals, SIGTERM)
+        sigaddset(&signals, SIGINT)
+        pthread_sigmask(SIG_BLOCK, &signals, nil)
+        do {
+            let stop = try start(CommandLine.arguments)
+            var signal: Int32 = 0
+            while sigwait(&signals, &signal) == 0 { stop() }
+        } catch {
+            fail(error)
+        }
+    }
+
+    /// Starts the node, which ends the process when it is done; the result asks it to stop.
+    private static func start(_ arguments: [String]) throws -> @Sendable () -> Void {
+        switch arguments.dropFirst().first {
+        case "coordinator" where arguments.count == 8:
+            let spec = ToyTrainer.spec(
+                rounds: Int(arguments[4]) ?? 60, samplesPerRound: Int(arguments[6]) ?? 48, minimumWorkers: Int(arguments[5]) ?? 1,
+                heartbeatTimeoutSeconds: Double(arguments[7]) ?? 3)
+            let process = try CoordinatorProcess(
+                configuration: .init(
+                    address: try Address(arguments[2]), runDirectory: arguments[3], spec: spec,
+                    onProgress: { progress in
+                        if let line = progress.jsonLine { _ = write(1, line, line.count) }
+                    }))
+            finish { try await process.run().status }
+            return { process.requestStop() }
+        case "worker" where arguments.count == 5:
+            let microseconds = UInt32(arguments[4]) ?? 0
+            let process = try WorkerProcess(
+                configuration: .init(
+                    join: try JoinString(arguments[2]), name: arguments[3], onProgress: { say("\($0)") },
+                    makeTrainer: { ToyTrainer(microsecondsPerSample: microseconds) }))
+            finish {
+                let outcome = try await process.run()
+                say("ended \(outcome.message)")
+                return outcome.status
+            }
+            return { process.requestStop() }
+        case "swarm" where arguments.count == 4:
+            let address = try Address(arguments[2])
+            let count = Int(arguments[3]) ?? 1
+            finish {
+                try await onThread(named: "swarm") { try Swarm.run(address, count: count) }
+                return .success
+            }
+            return { exit(ExitStatus.success.rawValue) }
+        default:
+            throw ProcessFailure(
+                .configuration, "usage: coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT | worker ADDRESS NAME MICROSECONDS | swarm ADDRESS COUNT")
+        }
+    }
+
+    private static func finish(_ run: @escaping @Sendable () async throws -> ExitStatus) {
+        Task {
+            do {
+                exit(try await run().rawValue)
+            } catch {
+                fail(error)
+            }
+        }
+    }
+
+    private static func fail(_ error: any Error) -> Never {
+        say("failed \(error)")
+        exit((error as? ProcessFailure)?.status.rawValue ?? ExitStatus.failure.rawValue)
+    }
+
+    private static func say(_ text: String) {
+        let line = Array((text + "\n").utf8)
+        _ = write(1, line, line.count)
+    }
+}

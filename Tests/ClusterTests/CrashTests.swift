@@ -1,0 +1,154 @@
+import Coordinator
+import Core
+import Foundation
+import Glibc
+import Testing
+
+/// Real processes, real sockets, real SIGKILL.
+@Suite(.timeLimit(.minutes(2))) struct CrashTests {
+    @Test("A worker that is killed is missed after its heartbeats, and the run goes on; one that comes instead is a new machine")
+    func workerKilled() async throws {
+        let directory = try TestDirectory()
+        let coordinator = try NodeProcess.coordinator(directory, address: "tcp://127.0.0.1:0", rounds: 400, workers: 2)
+        let address = try await coordinator.event { if case .listening(let at) = $0 { at.endpoint } else { nil } }
+        let stays = try NodeProcess.worker(address, name: "stays", microseconds: 100)
+        let dies = try NodeProcess.worker(address, name: "dies", microseconds: 100)
+        _ = try await coordinator.round(20)
+        dies.signal(SIGKILL)
+        #expect(await dies.exit == -SIGKILL)
+        let left = try await coordinator.event { if case .left(let left) = $0 { left } else { nil } }
+        #expect(left.name == "dies")
+        #expect(left.reason == "lost")
+        let comes = try NodeProcess.worker(address, name: "comes", microseconds: 100)
+        let joined = try await coordinator.event { if case .joined(let joined) = $0, joined.name == "comes" { joined } else { nil } }
+        #expect(joined.machine > left.machine)
+        #expect(await coordinator.exit == 0)
+        let replayed = try directory.replay()
+        #expect(replayed.rounds.count == 400)
+        for worker in [stays, comes] {
+            #expect(try await worker.next { $0.hasPrefix("ended") ? $0 : nil } == "ended the run is complete; its parameters: \(replayed.digest)")
+            #expect(await worker.exit == 0)
+        }
+    }
+
+    @Test("A coordinator that is killed again and again goes on from its ledger; its workers come back by themselves and nothing is lost")
+    func coordinatorKilled() async throws {
+        let directory = try TestDirectory()
+        let port = try freePort()
+        let address = "tcp://127.0.0.1:\(port)"
+        let rounds = 300
+        var coordinator = try NodeProcess.coordinator(directory, address: address, rounds: rounds, workers: 2, timeout: 60)
+        let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 100) }
+        var heard: RoundNumber = 0
+        for kill in 1...5 {
+            heard = try await coordinator.round(heard + 30).round
+            coordinator.signal(SIGKILL)
+            #expect(await coordinator.exit == -SIGKILL)
+            coordinator = try NodeProcess.coordinator(directory, address: address, rounds: rounds, workers: 2, timeout: 60)
+            let begun = try await coordinator.event { if case .listening(let at) = $0 { at.round } else { nil } }
+            // What it told of is on disk.
+            #expect(begun > heard, "kill \(kill)")
+        }
+        #expect(await coordinator.exit == 0)
+        let replayed = try directory.replay()
+        #expect(replayed.rounds.map(\.round) == (0..<RoundNumber(rounds)).map { $0 })
+        var seen = Set<UInt64>()
+        for contribution in replayed.rounds.flatMap(\.contributions) {
+            for i in contribution.bytes.indices {
+                let sample = UInt64(contribution.machine.rawValue) << 32 | UInt64(contribution.firstSample) + UInt64(i)
+                #expect(seen.insert(sample).inserted, "a sample is applied twice")
+            }
+        }
+        for worker in workers {
+            #expect(try await worker.next { $0.hasPrefix("ended") ? $0 : nil } == "ended the run is complete; its parameters: \(replayed.digest)")
+        }
+        // The same two machines through all of it: their sessions outlive the coordinator.
+        let admitted = replayed.records.count { if case .admission = $0 { true } else { false } }
+        #expect(admitted == 2)
+    }
+
+    @Test("SIGTERM at a coordinator ends all of its processes with status 0 and leaves a ledger that goes on")
+    func terminated() async throws {
+        let directory = try TestDirectory()
+        let coordinator = try NodeProcess.coordinator(directory, address: "tcp://127.0.0.1:0", rounds: 100_000, workers: 2)
+        let address = try await coordinator.event { if case .listening(let at) = $0 { at.endpoint } else { nil } }
+        let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 100) }
+        let heard = try await coordinator.round(20).round
+        coordinator.signal(SIGTERM)
+        #expect(await coordinator.exit == 0)
+        for worker in workers { #expect(await worker.exit == 0) }
+        #expect(try directory.replay().rounds.count > Int(heard))
+    }
+
+    @Test("A worker that stands still for a while (SIGSTOP) is no loss: it goes on, or comes back as a new machine")
+    func workerStopped() async throws {
+        let directory = try TestDirectory()
+        let coordinator = try NodeProcess.coordinator(directory, address: "tcp://127.0.0.1:0", rounds: 600, workers: 2)
+        let address = try await coordinator.event { if case .listening(let at) = $0 { at.endpoint } else { nil } }
+        let stays = try NodeProcess.worker(address, name: "stays", microseconds: 100)
+        let stops = try NodeProcess.worker(address, name: "stops", microseconds: 100)
+        _ = try await coordinator.round(20)
+        stops.signal(SIGSTOP)
+        _ = try await coordinator.event { if case .left(let left) = $0, left.name == "stops" { true } else { nil } }
+        stops.signal(SIGCONT)
+        _ = try await coordinator.event { if case .joined(let joined) = $0, joined.name == "stops" { true } else { nil } }
+        #expect(await coordinator.exit == 0)
+        let replayed = try directory.replay()
+        for worker in [stays, stops] {
+            #expect(try await worker.next { $0.hasPrefix("ended") ? $0 : nil } == "ended the run is complete; its parameters: \(replayed.digest)")
+        }
+    }
+
+    @Test("On a full disk rounds wait and nothing is torn; when there is room again the run goes on by itself", .enabled(if: hasPrlimit))
+    func diskFull() async throws {
+        let directory = try TestDirectory()
+        let coordinator = try NodeProcess.coordinator(directory, address: "tcp://127.0.0.1:0", rounds: 200, workers: 2, timeout: 60)
+        let address = try await coordinator.event { if case .listening(let at) = $0 { at.endpoint } else { nil } }
+        let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 100) }
+        _ = try await coordinator.round(20)
+        // A file that may not grow is refused like one on a full disk.
+        try limitFileSize(of: coordinator.identifier, to: "1024")
+        let stalled = try await coordinator.event {
+            if case .warning(let text) = $0, text.hasPrefix("rounds wait for the ledger") { text } else { nil }
+        }
+        #expect(stalled.contains(directory.ledger))
+        let committed = try directory.replay().rounds.count
+        #expect(committed < 200)
+        try limitFileSize(of: coordinator.identifier, to: "unlimited")
+        _ = try await coordinator.event {
+            if case .warning(let text) = $0, text.hasPrefix("the ledger can be written again") { true } else { nil }
+        }
+        #expect(await coordinator.exit == 0)
+        let replayed = try directory.replay()
+        #expect(replayed.rounds.count == 200)
+        for worker in workers {
+            #expect(try await worker.next { $0.hasPrefix("ended") ? $0 : nil } == "ended the run is complete; its parameters: \(replayed.digest)")
+        }
+    }
+}
+
+private let hasPrlimit = FileManager.default.isExecutableFile(atPath: "/usr/bin/prlimit")
+
+private func limitFileSize(of process: pid_t, to bytes: String) throws {
+    let tool = Process()
+    tool.executableURL = URL(filePath: "/usr/bin/prlimit")
+    tool.arguments = ["--pid", String(process), "--fsize=\(bytes):"]
+    try tool.run()
+    tool.waitUntilExit()
+    guard tool.terminationStatus == 0 else { throw Failure("prlimit ended with \(tool.terminationStatus)") }
+}
+
+/// A port that nobody listens on at the moment.
+private func freePort() throws -> UInt16 {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    defer { close(descriptor) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let bound = withUnsafeMutablePointer(to: &address) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, size) == 0 && getsockname(descriptor, $0, &size) == 0 }
+    }
+    guard bound else { throw Failure("no free port") }
+    return UInt16(bigEndian: address.sin_port)
+}

@@ -1,0 +1,112 @@
+import Coordinator
+import Core
+import Foundation
+import LanguageModel
+import Testing
+import Transport
+import Worker
+
+/// The whole path with a real (if tiny) language model: files, prefix cache, forward passes, bytes, ledger.
+@Suite(.timeLimit(.minutes(2))) struct LanguageModelClusterTests {
+    private static let model = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .appending(path: "LanguageModelTests/Fixtures/tiny-llama").path
+
+    /// Losses of equal parameters need not be equal to the last bit: BLAS threads are the process's, and the workers of
+    /// these tests, all in one process, set them to different numbers.
+    private static let lossTolerance = 1e-5
+
+    /// Sentences of eight tokens whose last word depends on the first.
+    private static func examples(_ part: Int, count: Int) -> [Example] {
+        (0..<count).map { i in
+            let first = Int32(10 + (i * 7 + part * 3) % 40)
+            let tokens = [first] + (1..<8).map { Int32(60 + (i * 13 + $0 * 5 + part) % 100) }
+            let right = Int(first) % 2
+            return Example(
+                sequences: [TokenSequence(tokens: tokens, targets: [.init(position: 7, token: [20, 21][right])])],
+                objective: .candidates([20, 21], correct: right))
+        }
+    }
+
+    private static func trainer(_ part: Int?, heldOut: Bool = false, threads: Int = 1) -> LanguageModelTrainer.Configuration {
+        LanguageModelTrainer.Configuration(
+            model: model, trainingExamples: part.map { part in { @Sendable _, _ in examples(part, count: 50) } },
+            heldOutExamples: heldOut ? { @Sendable _, _ in examples(9, count: 80) } : nil, threads: threads)
+    }
+
+    private static func spec(train: [String], rounds: Int) -> RunSpec {
+        RunSpec(
+            seed: 11, train: train, epsilon: 1e-3, learningRate: train == ["all"] ? 1e-3 : 3e-2, rounds: rounds, samplesPerRound: 48,
+            task: TaskSpec(kind: .text, maxLength: 16), digestEvery: 10, minimumWorkers: 3, heartbeatSeconds: 0.2,
+            heartbeatTimeoutSeconds: 5)
+    }
+
+    @Test(
+        "Three workers and an evaluator train a language model, end equal, and a replay of the ledger alone ends there too",
+        arguments: [["layers.1"], ["all"]])
+    func trains(train: [String]) async throws {
+        let directory = try TestDirectory()
+        let spec = Self.spec(train: train, rounds: 40)
+        let coordinator = try RunningCoordinator(directory, spec: spec)
+        let join = try await coordinator.join()
+        let workers = try (0..<3).map { part in
+            let configuration = Self.trainer(part, threads: 1 + part % 2)
+            return try RunningWorker(join, name: "w\(part)", trainer: { try LanguageModelTrainer(configuration) })
+        }
+        let judge = try RunningWorker(
+            join, name: "judge", trains: false, evaluates: true,
+            trainer: { try LanguageModelTrainer(Self.trainer(nil, heldOut: true)) })
+        var losses: [RoundNumber: Double] = [:]
+        for await event in coordinator.progress {
+            if case .evaluation(let report) = event {
+                losses[report.round] = report.loss
+                #expect(report.examples == 80)
+                #expect(report.accuracy != nil)
+            }
+        }
+        #expect(try await coordinator.outcome.finish.outcome == .completed)
+
+        var history = EffectiveHistory()
+        var manifest: BaseManifest?
+        var reader = try LedgerReader(path: directory.ledger)
+        while let entry = try reader.next() {
+            if case .baseManifest(let base) = entry.record { manifest = base }
+            _ = try history.fold(entry.record)
+        }
+        let replay = try LanguageModelTrainer(Self.trainer(nil, heldOut: true))
+        #expect(try replay.hashBase(TaskContext()) == manifest)
+        try replay.prepare(spec, basis: nil, TaskContext())
+        #expect(abs(try #require(losses[0]) - replay.evaluate(round: 0, TaskContext()).loss) < Self.lossTolerance)
+        try replay.apply(history.rounds.map { .apply($0) })
+        let digest = try replay.digest().0
+        for worker in workers + [judge] { #expect(try await worker.finalDigest == digest) }
+        #expect(abs(try #require(losses[40]) - replay.evaluate(round: 40, TaskContext()).loss) < Self.lossTolerance)
+        #expect(try #require(losses[40]) < #require(losses[0]))
+
+        // And back: made from the base again, and round by round.
+        try replay.reset()
+        for round in history.rounds { try replay.apply([.apply(round)]) }
+        #expect(try replay.digest().0 == digest)
+        for round in history.rounds.reversed() { try replay.apply([.revert(round)]) }
+        let empty = try LanguageModelTrainer(Self.trainer(nil, heldOut: true))
+        try empty.prepare(spec, basis: nil, TaskContext())
+        #expect(try replay.digest().0 == empty.digest().0)
+    }
+
+    @Test("A model that is not there, tensors that it does not have, and no examples, end a worker with their own status")
+    func badInput() async throws {
+        let directory = try TestDirectory()
+        let coordinator = try RunningCoordinator(directory, spec: Self.spec(train: ["layers.77"], rounds: 10))
+        let join = try await coordinator.join()
+        var missing = Self.trainer(0)
+        missing.model = directory.path + "/nothing.gguf"
+        let configuration = missing
+        let first = try await RunningWorker(join, trainer: { try LanguageModelTrainer(configuration) }).outcome
+        #expect(first.status == .missingInput)
+        #expect(first.message.contains("nothing.gguf"))
+        let second = try await RunningWorker(join, trainer: { try LanguageModelTrainer(Self.trainer(0)) }).outcome
+        #expect(second.status == .configuration)
+        #expect(second.message.contains("layers.77"))
+        coordinator.process.requestStop()
+        _ = try await coordinator.outcome
+    }
+}

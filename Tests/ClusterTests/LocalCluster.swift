@@ -1,0 +1,127 @@
+import ClusterNode
+import Coordinator
+import Core
+import Foundation
+import Synchronization
+import Testing
+import Transport
+import Worker
+
+/// A coordinator or a worker of this test's own process, over real sockets, and all that it reports.
+final class RunningCoordinator: Sendable {
+    let process: CoordinatorProcess
+    let progress: AsyncStream<CoordinatorProgress.Event>
+    private let outcomeTask: Task<CoordinatorProcess.Outcome, any Error>
+
+    init(_ directory: TestDirectory, spec: RunSpec?, address: String = "tcp://127.0.0.1:0", access: AccessControl = .open) throws {
+        let (progress, continuation) = AsyncStream<CoordinatorProgress.Event>.makeStream()
+        self.progress = progress
+        let process = try CoordinatorProcess(
+            configuration: .init(
+                address: try Address(address), access: access, runDirectory: directory.path, spec: spec,
+                onProgress: { continuation.yield($0.event) }))
+        self.process = process
+        outcomeTask = Task {
+            defer { continuation.finish() }
+            return try await process.run()
+        }
+    }
+
+    var outcome: CoordinatorProcess.Outcome {
+        get async throws { try await outcomeTask.value }
+    }
+
+    /// The next thing that `match` makes something of; earlier ones are lost.
+    func next<Value>(_ match: (CoordinatorProgress.Event) -> Value?) async throws -> Value {
+        for await event in progress {
+            if let value = match(event) { return value }
+        }
+        throw Failure("the coordinator ended before what was waited for: \(try await outcome)")
+    }
+
+    func join() async throws -> JoinString {
+        try await next { if case .listening(let listening) = $0 { listening } else { nil } }.joinString()
+    }
+
+    func round(_ number: RoundNumber) async throws {
+        _ = try await next { if case .round(let round) = $0, round.round >= number { true } else { nil } }
+    }
+}
+
+final class RunningWorker: Sendable {
+    let process: WorkerProcess
+    let notices: AsyncStream<WorkerProgress>
+    private let outcomeTask: Task<WorkerProcess.Outcome, any Error>
+
+    init(
+        _ join: JoinString, name: String = "toy", trains: Bool = true, evaluates: Bool = false, keys: KeyPair? = nil,
+        patienceSeconds: Double = 30, snapshotPath: String? = nil,
+        trainer: @escaping @Sendable () throws -> any Trainer = { ToyTrainer() }
+    ) throws {
+        let (notices, continuation) = AsyncStream<WorkerProgress>.makeStream()
+        self.notices = notices
+        let process = try WorkerProcess(
+            configuration: .init(
+                join: join, keys: keys, name: name, trains: trains, evaluates: evaluates, patienceSeconds: patienceSeconds,
+                snapshotPath: snapshotPath, onProgress: { continuation.yield($0) }, makeTrainer: trainer))
+        self.process = process
+        outcomeTask = Task {
+            defer { continuation.finish() }
+            return try await process.run()
+        }
+    }
+
+    var outcome: WorkerProcess.Outcome {
+        get async throws { try await outcomeTask.value }
+    }
+
+    func next<Value>(_ match: (WorkerProgress) -> Value?) async throws -> Value {
+        for await event in notices {
+            if let value = match(event) { return value }
+        }
+        throw Failure("the worker ended before what was waited for: \(try await outcome)")
+    }
+
+    /// The digest with which it completed the run.
+    var finalDigest: Digest? {
+        get async throws {
+            let outcome = try await outcome
+            guard case .completed(let digest) = outcome.exit else { throw Failure("\(outcome)") }
+            return digest
+        }
+    }
+}
+
+struct Failure: Error, CustomStringConvertible {
+    let description: String
+    init(_ description: String) { self.description = description }
+}
+
+/// A directory for one test, gone with it.
+final class TestDirectory: Sendable {
+    let path: String
+    init() throws {
+        path = FileManager.default.temporaryDirectory.appending(path: "onebyte-cluster-\(UUID())").path
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    var ledger: String { RunDirectory(path).ledger }
+
+    /// What a replay of the ledger alone gives, and the rounds in it.
+    func replay(base: UInt64 = 1) throws -> (digest: Digest, rounds: [RoundRecord], records: [LedgerRecord]) {
+        var reader = try LedgerReader(path: ledger)
+        var history = EffectiveHistory()
+        var records: [LedgerRecord] = []
+        var spec: RunSpec?
+        while let entry = try reader.next() {
+            records.append(entry.record)
+            if case .spec(let bytes) = entry.record { spec = try RunSpec(canonicalBytes: bytes) }
+            _ = try history.fold(entry.record)
+        }
+        let trainer = ToyTrainer(base: base)
+        try trainer.prepare(try #require(spec), basis: nil, TaskContext())
+        try trainer.apply(history.rounds.map { .apply($0) })
+        return (try trainer.digest().0, history.rounds, records)
+    }
+}

@@ -1,0 +1,66 @@
+import Foundation
+import Subprocess
+import SystemPackage
+import Testing
+
+/// The real program, run as a user runs it.
+enum Binary {
+    struct Outcome {
+        let status: Int32
+        let output: String
+        let errors: String
+    }
+
+    /// Beside the tests' own executable, where the build leaves it.
+    static let path: String = {
+        let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+        return URL(filePath: own).deletingLastPathComponent().appending(path: "onebyte").path
+    }()
+
+    static let packageRoot = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+    /// A Llama of 16 thousand parameters with its tokenizer.
+    static let tinyModel = packageRoot.appending(path: "Tests/LanguageModelTests/Fixtures/tiny-llama").path
+    static let tinyGGUF = packageRoot.appending(path: "Tests/LanguageModelTests/Fixtures/tiny-llama.gguf").path
+
+    private static let outputLimit = 1 << 20
+
+    @discardableResult
+    static func run(_ arguments: String..., in directory: String? = nil) async throws -> Outcome {
+        try await run(arguments, in: directory)
+    }
+
+    static func run(_ arguments: [String], in directory: String? = nil) async throws -> Outcome {
+        let result = try await Subprocess.run(
+            .path(FilePath(path)), arguments: Arguments(arguments), workingDirectory: directory.map { FilePath($0) }, input: .none,
+            output: .string(limit: outputLimit), error: .string(limit: outputLimit))
+        let status: Int32 =
+            switch result.terminationStatus {
+            case .exited(let code): code
+            case .signaled(let signal): 128 + signal
+            }
+        return Outcome(status: status, output: result.standardOutput, errors: result.standardError)
+    }
+}
+
+/// A directory that is gone when the test is over.
+struct Scratch: ~Copyable {
+    let path: String
+
+    init() throws {
+        path = FileManager.default.temporaryDirectory.appending(path: "onebyte-\(UUID().uuidString)").path
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    func file(_ name: String, _ text: String) throws -> String {
+        let file = "\(path)/\(name)"
+        try Data(text.utf8).write(to: URL(filePath: file))
+        return file
+    }
+
+    /// Reviews that a tiny model can be trained on.
+    func reviews(_ name: String = "reviews.jsonl", count: Int = 24) throws -> String {
+        try file(name, (0..<count).map { #"{"text":"film number \#($0)","label":\#($0 % 2)}"# + "\n" }.joined())
+    }
+}

@@ -1,0 +1,192 @@
+import Core
+import Foundation
+import OneByte
+import Testing
+
+/// Whole runs of the real program on a tiny model, in seconds.
+@Suite(.serialized) struct ClusterCommandTests {
+    private func arguments(_ scratch: borrowing Scratch, _ more: String...) throws -> [String] {
+        let basis = try scratch.file("public.txt", (0..<16).map { "Public sentence number \($0) about nothing.\n" }.joined())
+        return [
+            "cluster", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--eval-file", try scratch.reviews("held-out.jsonl"),
+            "--basis-text", basis, "--directory", "\(scratch.path)/run", "--template", "{text} It was", "--label", "0= bad", "--label", "1= good",
+            "--shape", "2", "--learning-rate", "1e-5", "--rounds", "6", "--samples-per-round", "8", "--evaluate-every", "3", "--digest-every", "2",
+        ] + more
+    }
+
+    private func report(_ directory: String) throws -> RunReport {
+        try JSONDecoder().decode(RunReport.self, from: Data(contentsOf: URL(filePath: "\(directory)/report.json")))
+    }
+
+    @Test func aRunFromDataToReportReplayAndExport() async throws {
+        let scratch = try Scratch()
+        let run = "\(scratch.path)/run"
+        let found = try await Binary.run(try arguments(scratch))
+        try #require(found.status == 0, "\(found.errors)")
+        #expect(found.output.contains("Run completed: 6 rounds, 3 workers"))
+
+        let report = try report(run)
+        #expect(report.rounds == 6)
+        #expect(report.samples == 48)
+        #expect(report.contributionBytes == 48)
+        #expect(report.payloadBytesPerSample == 1)
+        #expect(report.wireBytes > report.wireBytesOfRounds)
+        #expect(report.wireBytesOfRounds > 48)
+        #expect(report.before?.round == 0)
+        #expect(report.after?.round == 6)
+        #expect(report.before?.examples == 24)
+        let digest = try #require(report.digest)
+
+        // The ledger alone gives the same parameters, on one thread and on two.
+        for threads in ["1", "2"] {
+            let replay = try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel, "--threads", threads)
+            #expect(replay.status == 0)
+            #expect(replay.output == digest + "\n")
+            #expect(replay.errors.contains("the same digest as "))
+        }
+        // Base + ledger measures what the evaluator measured, and so does the exported model.
+        let expected = try #require(report.after)
+        let exported = "\(scratch.path)/exported"
+        #expect(try await Binary.run("export", "--model", Binary.tinyModel, "--ledger", run, "--output", exported).status == 0)
+        for model in [["--model", Binary.tinyModel, "--ledger", run], ["--model", exported, "--config", "\(run)/run.toml"]] {
+            let evaluated = try await Binary.run(["evaluate", "\(scratch.path)/held-out.jsonl", "--format", "json"] + model)
+            let measured = try JSONDecoder().decode(HeldOutScore.self, from: Data(evaluated.output.utf8))
+            let (loss, expectedLoss) = (try #require(measured.loss), try #require(expected.loss))
+            #expect(abs(loss - expectedLoss) < 1e-4)
+            #expect(measured.accuracy == expected.accuracy)
+        }
+        #expect(try await Binary.run("ledger", "verify", run).status == 0)
+        #expect(try await Binary.run("ledger", "show", run, "--records", "--format", "json").output.contains("\"kind\":\"round\""))
+    }
+
+    @Test func aCompleteRunIsLeftAsItIs() async throws {
+        let scratch = try Scratch()
+        let run = "\(scratch.path)/run"
+        try #require(try await Binary.run(try arguments(scratch, "--rounds", "2", "--workers", "1")).status == 0)
+        let before = try Data(contentsOf: URL(filePath: "\(run)/report.json"))
+        #expect(FileManager.default.fileExists(atPath: "\(run)/report.txt"))
+        let again = try await Binary.run("cluster", "--resume", run)
+        #expect(again.status == 0, "\(again.errors)")
+        #expect(again.output.contains("is complete"))
+        #expect(try Data(contentsOf: URL(filePath: "\(run)/report.json")) == before)
+        let changed = try await Binary.run("cluster", "--resume", run, "--rounds", "4")
+        #expect(changed.status == 64)
+        #expect(changed.errors.contains("--rounds can't be changed by --resume"))
+    }
+
+    @Test func theReportsKeysStay() async throws {
+        let scratch = try Scratch()
+        let found = try await Binary.run(try arguments(scratch, "--rounds", "1", "--workers", "1"))
+        try #require(found.status == 0, "\(found.errors)")
+        let data = try Data(contentsOf: URL(filePath: "\(scratch.path)/run/report.json"))
+        let object = try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
+        for key in ["before", "after", "contribution_bytes", "wire_bytes", "samples", "seconds", "digest", "rounds", "rounds_rewound", "workers", "seed"] {
+            #expect(object[key] != nil, "\(key)")
+        }
+        for side in ["before", "after"] {
+            let measurement = try #require(object[side] as? [String: Any])
+            for key in ["accuracy", "accuracy_interval", "loss", "accuracy_best_threshold"] { #expect(measurement[key] != nil, "\(side).\(key)") }
+        }
+        let seconds = try #require(object["seconds"] as? [String: Any])
+        for key in ["prefix_cache", "training", "total"] { #expect(seconds[key] != nil, "\(key)") }
+    }
+
+    @Test func ctrlCStopsAllProcessesAndResumeGoesOn() async throws {
+        let scratch = try Scratch()
+        let run = "\(scratch.path)/run"
+        let arguments = try arguments(scratch, "--rounds", "100000")
+        let process = Process()
+        process.executableURL = URL(filePath: Binary.path)
+        process.arguments = arguments
+        process.standardError = FileHandle.nullDevice
+        process.standardOutput = FileHandle.nullDevice
+        try process.run()
+        try await waitUntil { (try? Data(contentsOf: URL(filePath: "\(run)/metrics.jsonl")))?.range(of: Data("\"event\":\"round\"".utf8)) != nil }
+        kill(process.processIdentifier, SIGINT)
+        try await waitUntil { !process.isRunning }
+        #expect(process.terminationStatus == 130)
+        #expect(try processes(naming: run).isEmpty)
+        let shown = try await Binary.run("ledger", "show", run)
+        #expect(shown.output.contains("not complete"))
+
+        // What is in the ledger is kept: the run goes on, and is stopped again.
+        let before = try await Binary.run("ledger", "verify", run)
+        #expect(before.status == 0)
+        let again = Process()
+        again.executableURL = URL(filePath: Binary.path)
+        again.arguments = ["cluster", "--resume", run]
+        again.standardError = FileHandle.nullDevice
+        again.standardOutput = FileHandle.nullDevice
+        try again.run()
+        let records = try records(in: before.output)
+        try await waitUntil {
+            let now = try await Binary.run("ledger", "verify", run)
+            return try self.records(in: now.output) > records + 10
+        }
+        // The parent is killed and can tell nobody: its children see that it is gone.
+        kill(again.processIdentifier, SIGKILL)
+        try await waitUntil { try self.processes(naming: run).isEmpty }
+    }
+
+    @Test func aWorkerWithAnotherBaseIsToldWhichTensorDiffers() async throws {
+        let scratch = try Scratch()
+        let other = "\(scratch.path)/other"
+        try FileManager.default.copyItem(atPath: Binary.tinyModel, toPath: other)
+        let weights = URL(filePath: "\(other)/model.safetensors")
+        var data = try Data(contentsOf: weights)
+        data[data.count - 5] ^= 1
+        try data.write(to: weights)
+        let coordinator = Process()
+        coordinator.executableURL = URL(filePath: Binary.path)
+        let address = "ipc://\(scratch.path)/socket"
+        coordinator.arguments = [
+            "coordinator", "--directory", "\(scratch.path)/run", "--listen", address, "--kind", "classification", "--template", "{text}",
+            "--label", "0= bad", "--label", "1= good", "--minimum-workers", "2", "--rounds", "1000000", "--shape", "none",
+        ]
+        coordinator.standardError = FileHandle.nullDevice
+        try coordinator.run()
+        defer { coordinator.terminate() }
+        let first = Process()
+        first.executableURL = URL(filePath: Binary.path)
+        first.arguments = ["worker", "--coordinator", address, "--model", Binary.tinyModel, "--train-file", try scratch.reviews()]
+        first.standardError = FileHandle.nullDevice
+        try first.run()
+        defer { first.terminate() }
+        try await waitUntil {
+            let found = try await Binary.run("ledger", "show", "\(scratch.path)/run", "--records")
+            return found.output.contains("admission")
+        }
+        let found = try await Binary.run(
+            "worker", "--coordinator", address, "--model", other, "--train-file", "\(scratch.path)/reviews.jsonl")
+        #expect(found.status == ExitStatus.configuration.rawValue, "\(found.errors)")
+        #expect(found.errors.contains("error: "))
+        #expect(found.errors.contains("has other values"))
+    }
+
+    private func records(in verified: String) throws -> Int {
+        let words = verified.split(separator: " ")
+        let index = try #require(words.firstIndex(of: "records,"))
+        return try #require(Int(words[index - 1]))
+    }
+
+    /// Processes with this text in their command line.
+    private func processes(naming text: String) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: "/proc").filter { entry in
+            guard Int(entry) != nil, let data = FileManager.default.contents(atPath: "/proc/\(entry)/cmdline") else { return false }
+            return data.range(of: Data(text.utf8)) != nil
+        }
+    }
+
+    private static let patience = Duration.seconds(60)
+
+    private func waitUntil(_ condition: () async throws -> Bool) async throws {
+        let end = ContinuousClock.now + Self.patience
+        while try await !condition() {
+            guard ContinuousClock.now < end else {
+                Issue.record("waited for \(Self.patience)")
+                return
+            }
+            try await Task.sleep(for: .milliseconds(100))
+        }
+    }
+}

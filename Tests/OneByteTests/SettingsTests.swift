@@ -1,0 +1,121 @@
+import Core
+import Foundation
+import OneByte
+import Testing
+
+@Suite struct SettingsTests {
+    private func settings(_ toml: String, flags: [SettingKey: [String]] = [:]) throws -> Settings {
+        let url = FileManager.default.temporaryDirectory.appending(path: "onebyte-\(UUID().uuidString).toml")
+        try Data(toml.utf8).write(to: url)
+        defer { try? FileManager.default.removeItem(at: url) }
+        return try Settings(file: url.path, flags: flags)
+    }
+
+    private func message(_ body: () throws -> Void) -> String {
+        do { try body() } catch { return "\(error)" }
+        return "no error"
+    }
+
+    @Test func flagsOverrideTheFileAndTheFileOverridesDefaults() throws {
+        let settings = try settings("[training]\nrounds = 7\nseed = 3\n", flags: [.seed: ["9"]])
+        #expect(try settings.integer(.rounds) == 7)
+        #expect(try settings.integer(.seed) == 9)
+        #expect(try settings.integer(.samplesPerRound) == 256)
+        #expect(settings.source(.seed) == .flag("--seed"))
+        #expect(settings.source(.samplesPerRound) == .standard)
+        guard case .file(_, line: 2)? = settings.source(.rounds) else {
+            Issue.record("\(String(describing: settings.source(.rounds)))")
+            return
+        }
+    }
+
+    @Test(arguments: [
+        ("[training]\nlearning_rate = 0.1\n", ":2: unknown setting \"training.learning_rate\"; did you mean \"training.learning-rate\"?"),
+        ("\n\nmodle = \"x\"\n", ":3: unknown setting \"modle\"; did you mean \"model\"?"),
+        ("[training]\nworkers = 3\n", "did you mean \"cluster.workers\"?"),
+        ("rounds = 3\n", "did you mean \"training.rounds\"?"),
+        ("[trainig]\nrounds = 3\n", ":1: unknown setting \"trainig\""),
+        ("[training]\nzzzzzz = 1\n", "docs/run-file.md"),
+    ])
+    func anUnknownKeyIsAnErrorWithItsLineAndAGuess(_ toml: String, _ expected: String) {
+        let found = message { _ = try settings(toml) }
+        #expect(found.contains(expected), "\(found)")
+    }
+
+    @Test(arguments: [
+        ("[training]\nrounds = \"many\"\n", ":2: rounds: must be a whole number, not the text \"many\""),
+        ("[training]\nrounds = 0\n", ":2: rounds: 0 is not within"),
+        ("[training]\nrounds = 1.5\n", "must be a whole number"),
+        ("[training]\nschedule = \"linaer\"\n", "did you mean \"linear\"?"),
+        ("[training]\nepsilon = -1\n", "not within"),
+        ("[task]\nlabels = 3\n", "must be a table"),
+        ("[task]\nlabels = { 0 = 1 }\n", "the word of \"0\""),
+        ("model = \n", ":1: not TOML"),
+        ("[training]\nperturbation = \"gaussian\"\nshape = 4\n", "needs the perturbation rank1"),
+        ("[training]\nrounds = 3\nwarmup-rounds = 4\n", "more than all rounds"),
+        ("model = \"\"\n", "must not be empty"),
+    ])
+    func aWrongValueIsAnErrorWithItsLine(_ toml: String, _ expected: String) {
+        let found = message { _ = try settings(toml) }
+        #expect(found.contains(expected), "\(found)")
+    }
+
+    @Test(arguments: [
+        (SettingKey.rounds, "x", "--rounds: \"x\" is no whole number"), (.epsilon, "nan", "--epsilon: \"nan\" is no number"),
+        (.labels, "great", "--label: \"great\" must be label=word"), (.perturbation, "rank2", "did you mean \"rank1\"?"),
+        (.seed, "-1", "--seed: -1 is not within"),
+    ])
+    func aWrongFlagIsAnErrorThatNamesIt(_ key: SettingKey, _ value: String, _ expected: String) {
+        let found = message { _ = try Settings(file: nil, flags: [key: [value]]) }
+        #expect(found.contains(expected), "\(found)")
+    }
+
+    @Test func theEffectiveSettingsAreARunFileThatGivesThemAgain() throws {
+        let toml = """
+            model = "m \\"x\\""
+            [task]
+            kind = "classification"
+            template = "{text}\\nIt was"
+            labels = { 1 = " great", 0 = " terrible" }
+            [data]
+            train-file = "t.jsonl"
+            basis-text = "b.txt"
+            [training]
+            train = ["layers.28", "layers.29"]
+            """
+        let first = try settings(toml, flags: [.seed: ["5"]])
+        let second = try settings(first.annotated)
+        for key in SettingKey.allCases { #expect(first.has(key) == second.has(key), "\(key)") }
+        #expect(try first.text(.template) == second.text(.template))
+        #expect(try first.text(.model) == second.text(.model))
+        #expect(try first.texts(.train) == second.texts(.train))
+        #expect(first.table(.labels) == second.table(.labels))
+        #expect(try second.integer(.seed) == 5)
+        #expect(try second.number(.learningRate) == 0.04)
+        #expect(first.annotated.contains("# --seed"))
+    }
+
+    @Test func theClassesAreInTheOrderOfTheirLabelsHoweverTheyAreGiven() throws {
+        var a = try Settings(file: nil, flags: [.kind: ["classification"], .template: ["{text}"], .labels: ["10= c", "2= b", "1= a"]])
+        #expect(try a.resolveTask().labels?.map(\.label) == ["1", "2", "10"])
+        var b = try settings("[task]\nkind = \"classification\"\ntemplate = \"{text}\"\n[task.labels]\nyes = \" y\"\nno = \" n\"\n")
+        #expect(try b.resolveTask().labels?.map(\.label) == ["no", "yes"])
+    }
+
+    @Test func theSpecIsValidAndSaysWhatTheSettingsSay() throws {
+        var settings = try Settings(
+            file: nil,
+            flags: [.kind: ["text"], .train: ["layers.1,layers.2"], .rounds: ["5"], .shape: ["none"], .learningRate: ["0.5"], .seed: ["18"]])
+        let spec = try settings.runSpec(task: try settings.resolveTask(), basisDigest: nil)
+        try spec.validate()
+        #expect(spec.train == ["layers.1", "layers.2"])
+        #expect(spec.rounds == 5)
+        #expect(spec.shapeComponents == 0)
+        #expect(spec.learningRate == 0.5)
+        #expect(spec.seed == 18)
+    }
+
+    @Test func everySettingHasItsOwnFlag() {
+        #expect(Set(SettingKey.allCases.map(\.flag)).count == SettingKey.allCases.count)
+    }
+}

@@ -1,0 +1,93 @@
+import Glibc
+import Synchronization
+import Transport
+
+/// A TCP proxy that counts what goes through it in each direction and can cut connections, also one side only.
+final class CountingProxy: Sendable {
+    private let listener: Int32
+    private let target: UInt16
+    let port: UInt16
+    private let up = Atomic<Int>(0)
+    private let down = Atomic<Int>(0)
+    private let clients = Mutex<[Int32]>([])
+
+    var endpoint: String { "tcp://127.0.0.1:\(port)" }
+    var bytesUp: Int { up.load(ordering: .sequentiallyConsistent) }
+    var bytesDown: Int { down.load(ordering: .sequentiallyConsistent) }
+
+    init(to endpoint: String) throws {
+        target = UInt16(endpoint.split(separator: ":").last!)!
+        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        self.listener = listener
+        var address = loopback(port: 0)
+        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let bound = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                bind(listener, address, size) == 0 && listen(listener, 16) == 0 && getsockname(listener, address, &size) == 0
+            }
+        }
+        guard bound else { throw TestPeer.Failure(reason: "the proxy can't listen") }
+        port = UInt16(bigEndian: address.sin_port)
+        _ = try NamedThread("proxy") { [self] in accept() }
+    }
+
+    /// Closes the workers' side of all connections; the coordinator's side stays open, as when a cable is pulled.
+    func cutClients() {
+        clients.withLock { clients in
+            for client in clients { shutdown(client, Int32(SHUT_RDWR)) }
+            clients.removeAll()
+        }
+    }
+
+    func close() {
+        shutdown(listener, Int32(SHUT_RDWR))
+        cutClients()
+    }
+
+    private func accept() {
+        while true {
+            let client = Glibc.accept(listener, nil, nil)
+            guard client >= 0 else { break }
+            let server = connectLoopback(port: target)
+            clients.withLock { $0.append(client) }
+            _ = try? NamedThread("proxy-up") { [self] in pump(from: client, to: server, up, closes: false) }
+            _ = try? NamedThread("proxy-down") { [self] in pump(from: server, to: client, down, closes: true) }
+        }
+        Glibc.close(listener)
+    }
+
+    private func pump(from: Int32, to: Int32, _ counter: borrowing Atomic<Int>, closes: Bool) {
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            let count = read(from, &buffer, buffer.count)
+            guard count > 0 else { break }
+            counter.wrappingAdd(count, ordering: .sequentiallyConsistent)
+            var sent = 0
+            while sent < count {
+                let written = buffer[sent..<count].withUnsafeBytes { Glibc.send(to, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+                guard written > 0 else { break }
+                sent += written
+            }
+        }
+        if closes { shutdown(to, Int32(SHUT_RDWR)) }
+    }
+}
+
+private func loopback(port: UInt16) -> sockaddr_in {
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = port.bigEndian
+    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+    return address
+}
+
+func connectLoopback(port: UInt16) -> Int32 {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    var address = loopback(port: port)
+    _ = withUnsafePointer(to: &address) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+            connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+        }
+    }
+    return descriptor
+}
