@@ -8,6 +8,7 @@ struct CoordinatorShell {
     private var summary: RunningTotals
     private let clock: ProcessClock
     private let disk: Disk
+    private let directory: RunDirectory
     private let report: @Sendable (CoordinatorProgress) -> Void
     private var complaints: RateLimit
     private static let complaintsPerSecond = 20
@@ -37,7 +38,7 @@ struct CoordinatorShell {
         var shell = CoordinatorShell(
             machine: CoordinatorStateMachine(ledger: summary, at: clock.now),
             summary: RunningTotals(samples: summary.samples, rounds: summary.nextRound, digest: summary.lastDigest?.digest), clock: clock,
-            disk: disk, report: configuration.onProgress)
+            disk: disk, directory: directory, report: configuration.onProgress)
         shell.emit(
             .listening(
                 .init(
@@ -64,13 +65,14 @@ struct CoordinatorShell {
     }
 
     private init(
-        machine: CoordinatorStateMachine, summary: RunningTotals, clock: ProcessClock, disk: Disk,
+        machine: CoordinatorStateMachine, summary: RunningTotals, clock: ProcessClock, disk: Disk, directory: RunDirectory,
         report: @escaping @Sendable (CoordinatorProgress) -> Void
     ) {
         self.machine = machine
         self.summary = summary
         self.clock = clock
         self.disk = disk
+        self.directory = directory
         self.report = report
         complaints = RateLimit(perSecond: Self.complaintsPerSecond, at: clock.now)
     }
@@ -90,6 +92,9 @@ struct CoordinatorShell {
         case .letter(.warning(let text)):
             emit(.warning(text))
         case .tick:
+            let (requests, unknown) = directory.takeRequests()
+            for line in unknown { emit(.warning("\(directory.requests): \"\(line)\" is no request")) }
+            for request in requests where try feed(request.event, &link) == .finish { return .finish }
             return try feed(.tick, &link)
         }
         return .goOn

@@ -39,6 +39,10 @@ public struct RunSpec: Codable, Hashable, Sendable {
     public var quorum: Double
     /// A contribution that missed its round is still taken within this many rounds; 0: it is dropped.
     public var staleness: Int
+    /// What is done to a round's bytes before they are committed; nil: nothing.
+    public var filter: RoundFilter?
+    /// A machine that sends mostly 'no value' or saturated bytes for long is removed; nil: it is only shown.
+    public var setsAsideBadMachines: Bool?
     /// Between two heartbeats, in both directions.
     public var heartbeatSeconds: Double
     /// A peer that was silent for so long has left.
@@ -65,6 +69,8 @@ public struct RunSpec: Codable, Hashable, Sendable {
         roundDeadlineFactor: Double = 0,
         quorum: Double = 0.5,
         staleness: Int = 0,
+        filter: RoundFilter? = nil,
+        setsAsideBadMachines: Bool? = nil,
         heartbeatSeconds: Double = 1,
         heartbeatTimeoutSeconds: Double = 10
     ) {
@@ -88,6 +94,8 @@ public struct RunSpec: Codable, Hashable, Sendable {
         self.roundDeadlineFactor = roundDeadlineFactor
         self.quorum = quorum
         self.staleness = staleness
+        self.filter = filter
+        self.setsAsideBadMachines = setsAsideBadMachines
         self.heartbeatSeconds = heartbeatSeconds
         self.heartbeatTimeoutSeconds = heartbeatTimeoutSeconds
     }

@@ -33,14 +33,16 @@ import Testing
 
     @Test("A coordinator that is killed again and again goes on from its ledger; its workers come back by themselves and nothing is lost")
     func coordinatorKilled() async throws {
+        // `make chaos` asks for more.
+        let kills = ProcessInfo.processInfo.environment["ONEBYTE_KILLS"].flatMap { Int($0) } ?? 5
         let directory = try TestDirectory()
         let port = try freePort()
         let address = "tcp://127.0.0.1:\(port)"
-        let rounds = 300
+        let rounds = kills * 60
         var coordinator = try NodeProcess.coordinator(directory, address: address, rounds: rounds, workers: 2, timeout: 60)
         let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 100) }
         var heard: RoundNumber = 0
-        for kill in 1...5 {
+        for kill in 1...kills {
             heard = try await coordinator.round(heard + 30).round
             coordinator.signal(SIGKILL)
             #expect(await coordinator.exit == -SIGKILL)

@@ -44,7 +44,7 @@ private struct HeavyTail {
     /// Whatever the scale, and for one byte a round as for 256: on target soon, and then it stays.
     @Test(arguments: [1, 16, 256]) func stationaryStreamDoesNotSwing(samples: Int) {
         for scale in [1e-9, 0.004, 0.3, 1, 7, 11, 15, 20, 30, 1e6] {
-            let seed = UInt64.random(in: 0 ... .max)
+            let seed = scale.bitPattern
             var stream = Stream(seed: seed)
             let warmUp = max(4096 / samples, 32)
             for _ in 0..<warmUp { stream.round(samples: samples, scale: scale) }
@@ -59,7 +59,7 @@ private struct HeavyTail {
     /// The first round already says nearly all.
     @Test func startsFast() {
         for scale in [1e-6, 1e-3, 10, 1e5] {
-            let seed = UInt64.random(in: 0 ... .max)
+            let seed = scale.bitPattern
             var stream = Stream(seed: seed)
             for _ in 0..<10 { stream.round(samples: 64, scale: scale) }
             #expect((15...64).contains(stream.means[9]), "scale \(scale), seed \(seed): \(stream.means)")
@@ -68,7 +68,7 @@ private struct HeavyTail {
 
     @Test func followsADrift() {
         for up in [true, false] {
-            let seed = UInt64.random(in: 0 ... .max)
+            let seed: UInt64 = up ? 1 : 2
             var stream = Stream(seed: seed)
             // A hundredfold over 800 rounds.
             for round in 0..<1000 {
@@ -82,7 +82,7 @@ private struct HeavyTail {
     }
 
     @Test func followsAJump() {
-        let seed = UInt64.random(in: 0 ... .max)
+        let seed: UInt64 = 3
         var stream = Stream(seed: seed)
         for round in 0..<100 { stream.round(samples: 64, scale: round < 50 ? 10 : 1000) }
         #expect((15...64).contains(stream.means.suffix(30).reduce(0, +) / 30), "seed \(seed)")

@@ -56,6 +56,17 @@ import Testing
             #expect(measured.accuracy == expected.accuracy)
         }
         #expect(try await Binary.run("ledger", "verify", run).status == 0)
+        // One machine is taken out; its number depends on who called first, and the evaluator's has no bytes.
+        var retracted = 0
+        for machine in 1...4 where retracted == 0 {
+            if try await Binary.run("ledger", "retract", run, "--machine", "\(machine)").status == 0 { retracted = machine }
+        }
+        #expect(retracted > 0)
+        #expect(try await Binary.run("ledger", "retract", run, "--machine", "\(retracted)").status == 64, "nothing of it is left")
+        let without = try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel)
+        #expect(without.status == 0, "\(without.errors)")
+        #expect(without.output != digest + "\n")
+        #expect(without.errors.contains("reported no digest"))
         #expect(try await Binary.run("ledger", "show", run, "--records", "--format", "json").output.contains("\"kind\":\"round\""))
     }
 

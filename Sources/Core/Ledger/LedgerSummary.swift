@@ -64,16 +64,19 @@ public struct LedgerSummary: Sendable {
     }
 
     /// Folds a record that is to be appended, and gives its bytes.
-    mutating func append(_ record: LedgerRecord) throws(RuleBroken) -> [UInt8] {
+    package mutating func append(_ record: LedgerRecord) throws(RuleBroken) -> [UInt8] {
         let (bytes, next) = position.appending(record)
         try fold(record, position: next)
         return bytes
     }
 
-    struct RuleBroken: Error { let reason: String }
+    package struct RuleBroken: Error { package let reason: String }
 
     private mutating func fold(_ record: LedgerRecord, position next: LedgerPosition) throws(RuleBroken) {
-        guard !isEnded else { throw RuleBroken(reason: "a record behind the end of the run") }
+        if isEnded {
+            // A run that is over can still be made to forget a machine.
+            guard case .retraction = record else { throw RuleBroken(reason: "a record behind the end of the run that is no retraction") }
+        }
         switch record {
         case .spec: throw RuleBroken(reason: "a second spec")
         case .baseManifest(let manifest):

@@ -206,7 +206,21 @@ extension CoordinatorStateMachine {
         guard let peer = peers.removeValue(forKey: id) else { return }
         check?.waiting.remove(id)
         effects.append(.disconnect(id))
-        if let machine = peer.machine { depart(machine, reason, at: now) }
+        guard let machine = peer.machine else { return }
+        if reason == .left, round?.answers[machine] != nil {
+            round?.shares[machine] = nil
+            leavers.insert(machine)
+        } else {
+            depart(machine, reason, at: now)
+        }
+    }
+
+    /// Behind its departure a machine's bytes would be those of a stranger, so it departs after the round that holds them.
+    mutating func departLeavers(at now: Timestamp) {
+        for machine in leavers.sorted() where round?.answers[machine] == nil {
+            leavers.remove(machine)
+            depart(machine, .left, at: now)
+        }
     }
 
     mutating func depart(_ machine: MachineID, _ reason: Departure.Reason, at now: Timestamp) {
@@ -215,8 +229,8 @@ extension CoordinatorStateMachine {
         round?.late.removeAll { $0.contribution.machine == machine }
         cursors[machine] = nil
         for round in missed.keys { missed[round]?[machine] = nil }
-        // What it gave in time for the open round counts, but only if the round is written before the departure: its bytes
-        // behind its departure would be those of a stranger.
+        // It did not say goodbye, or what it gave would count: see `departLeavers`.
+        leavers.remove(machine)
         round?.answers[machine] = nil
         append(
             .departure(Departure(machine: machine, unixSeconds: now.unixSeconds, reason: reason)),

@@ -111,6 +111,8 @@ extension CoordinatorStateMachine {
             contributions.append(late.contribution.requantised(from: late.scaleExponent, to: scale))
         }
         contributions.sort(by: Contribution.precedes)
+        let sent = contributions
+        if let filter = spec.filter { contributions = filter.filtered(contributions) }
         let valid = contributions.reduce(0) { $0 + $1.validCount }
         let learningRate = spec.learningRate(round: open.opening.round, rateShift: ledger.rateShift)
         let rate = valid > 0 ? learningRate * Double(sign: .plus, exponent: Int(scale), significand: 1) / Double(valid) : 0
@@ -122,6 +124,27 @@ extension CoordinatorStateMachine {
             .round(record),
             notice: .roundCommitted(
                 RoundSummary(record, learningRate: learningRate, seconds: now.seconds(since: open.openedAt))))
+        judge(sent, at: now)
+    }
+
+    /// Shows machines whose bytes have been of no use for long, and sets them aside where the run spec says so.
+    private mutating func judge(_ contributions: [Contribution], at now: Timestamp) {
+        for contribution in contributions {
+            let machine = contribution.machine
+            guard let peer = peer(of: machine), let change = byteHealth[machine, default: ByteHealth()].take(contribution.bytes)
+            else { continue }
+            switch change {
+            case .recovered: effects.append(.notice(.warning("\(name(peer.id)) sends useful bytes again")))
+            case .worsened:
+                let isRemoved = spec.setsAsideBadMachines == true
+                let remedy = isRemoved ? "it is set aside" : "look at its data and its log; its bytes can be retracted"
+                effects.append(
+                    .notice(.warning("at least half of the recent bytes of \(name(peer.id)) are 'no value' or saturated: \(remedy)")))
+                if isRemoved { remove(machine, at: now) }
+            }
+        }
+        let known = Set(ledger.machines.keys)
+        byteHealth = byteHealth.filter { known.contains($0.key) }
     }
 
     // MARK: Operators

@@ -48,6 +48,9 @@ public struct CoordinatorStateMachine: Sendable {
     var cursors: [MachineID: UInt64] = [:]
     /// Shares of recent rounds that were not answered in time, by round: late bytes must match one.
     var missed: [RoundNumber: [MachineID: Opening.Share]] = [:]
+    /// Machines that said goodbye while the open round holds their bytes: they depart when it is written.
+    var leavers: Set<MachineID> = []
+    var byteHealth: [MachineID: ByteHealth] = [:]
     /// Seconds from opening to answer, the newest last.
     var answerSeconds: [Double] = []
 
@@ -117,6 +120,7 @@ public struct CoordinatorStateMachine: Sendable {
     /// Does whatever has become possible: closes, opens, compares, ends.
     private mutating func advance(at now: Timestamp) {
         closeRoundIfComplete(at: now)
+        departLeavers(at: now)
         concludeCheckIfComplete(at: now)
         openRoundAlone(at: now)
         endIfPossible(at: now)
@@ -155,7 +159,9 @@ public struct CoordinatorStateMachine: Sendable {
         for id in sortedPeers(where: { now.seconds(since: $0.lastHeard) > timeout }) { drop(id, .lost, at: now) }
         if now.seconds(since: detachedSince) > timeout {
             let attached = Set(peers.values.compactMap(\.machine))
-            for machine in ledger.machines.keys.sorted() where !attached.contains(machine) { depart(machine, .lost, at: now) }
+            for machine in ledger.machines.keys.sorted() where !attached.contains(machine) && !leavers.contains(machine) {
+                depart(machine, .lost, at: now)
+            }
         }
         if let retry = retryAppendAt, now >= retry { retryAppendAt = nil }
         closeRoundAtDeadline(at: now)

@@ -69,7 +69,11 @@ extension WorkerStateMachine {
         case .active: break
         }
         target = max(target, pong.records)
-        if let answered, pong.awaited == answered.round { send(.contribution(answered)) }
+        let interval = welcome?.heartbeatSeconds ?? Tuning.heartbeatSeconds
+        if let answered, pong.awaited == answered.round, answeredAt.map({ now.seconds(since: $0) >= interval }) ?? true {
+            answeredAt = now
+            send(.contribution(answered))
+        }
         // The final evaluation is waited for: say it again in case it was lost.
         if pong.records == records, let lastEvaluation, let spec, Int(lastEvaluation.round) == spec.rounds {
             send(.evaluation(lastEvaluation))

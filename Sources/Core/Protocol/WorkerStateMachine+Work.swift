@@ -112,7 +112,9 @@ extension WorkerStateMachine {
             // Without a number it would not be heard; the first one, the 'before' of the run, is always done by then.
             if machine == nil { heldEvaluations.append(report) } else { send(.evaluation(report)) }
             effects.append(.notice(.evaluated(report)))
-        case (.compute(let order), .computed(let bytes, let statistics)): finish(order, bytes, statistics)
+        case (.compute(let order), .computed(let bytes, let statistics)):
+            finish(order, bytes, statistics, at: now)
+            if stoppingSince != nil { leave(.stopped, saying: "stopped") }
         default:
             let text = "the compute thread answered \(result) to \(task.map { "\($0)" } ?? "nothing")"
             leave(.failed(ProcessFailure(.internalError, text)), saying: "internal error")
@@ -139,7 +141,7 @@ extension WorkerStateMachine {
         }
     }
 
-    private mutating func finish(_ order: ComputeOrder, _ bytes: [Int8], _ statistics: SampleStatistics) {
+    private mutating func finish(_ order: ComputeOrder, _ bytes: [Int8], _ statistics: SampleStatistics, at now: Timestamp) {
         let used = bytes.prefix(Int(order.count))
         if statistics.meanLoss.isFinite {
             lossSum += statistics.meanLoss * Double(used.count)
@@ -160,6 +162,7 @@ extension WorkerStateMachine {
             return
         }
         answered = contribution
+        answeredAt = now
         send(.contribution(contribution))
         effects.append(
             .notice(.contributed(round: order.round, samples: used.count, meanLoss: statistics.meanLoss)))

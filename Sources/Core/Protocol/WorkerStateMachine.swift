@@ -50,10 +50,14 @@ public struct WorkerStateMachine: Sendable {
         /// Damaged ledger chunks in a row before it gives up.
         static let damagedChunks = 5
         static let statusSeconds = 1.0
+        /// That a sample in hand may take when the worker is to stop.
+        static let stoppingSeconds = 5.0
     }
 
     let configuration: WorkerConfiguration
     var isDone = false
+    /// Asked to stop while it tries samples: it waits for what it has of them.
+    var stoppingSince: Timestamp?
 
     // The connection
     var welcome: Welcome?
@@ -93,6 +97,8 @@ public struct WorkerStateMachine: Sendable {
     var applied: UInt64 = 0
     var opening: Opening?
     var answered: WireContribution?
+    /// When `answered` was last sent: what crosses a heartbeat on its way is not lost, and not sent twice.
+    var answeredAt: Timestamp?
     /// The coordinator wants to see the present parameters' digest.
     var mustProve = true
     var lastDigest: DigestReport?
@@ -123,7 +129,7 @@ public struct WorkerStateMachine: Sendable {
         case .failed(let failure): leave(.failed(failure), saying: failure.message)
         case .tick: tick(at: now)
         case .progressed(let part): progress = part
-        case .stopRequested: leave(.stopped, saying: "stopped")
+        case .stopRequested: stop(at: now)
         }
         advance(at: now)
         defer { effects = [] }
@@ -144,9 +150,23 @@ public struct WorkerStateMachine: Sendable {
         finish(exit)
     }
 
+    /// What it has of its share counts: the compute thread is told to come to an end. Asked a second time it leaves at once.
+    private mutating func stop(at now: Timestamp) {
+        guard case .compute? = inHand, stoppingSince == nil else {
+            leave(.stopped, saying: "stopped")
+            return
+        }
+        stoppingSince = now
+        effects.append(.abandon)
+    }
+
     // MARK: Time
 
     private mutating func tick(at now: Timestamp) {
+        if let since = stoppingSince, now.seconds(since: since) > Tuning.stoppingSeconds {
+            leave(.stopped, saying: "stopped")
+            return
+        }
         let silence = now.seconds(since: lastHeard ?? startedAt ?? now)
         if silence > configuration.patienceSeconds {
             finish(.coordinatorLost(seconds: silence))

@@ -12,8 +12,9 @@ struct LedgerCommand: ParsableCommand {
               onebyte ledger show runs/reviews
               onebyte ledger verify runs/reviews/ledger
               onebyte ledger replay runs/reviews --model SmolLM2.gguf
+              onebyte ledger retract runs/reviews --machine 3
             """,
-        subcommands: [Show.self, Verify.self, Replay.self])
+        subcommands: [Show.self, Verify.self, Replay.self, LedgerRetract.self])
 
     struct Show: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -99,7 +100,8 @@ struct LedgerCommand: ParsableCommand {
             let digest = parameters.digest(threads: threads.count)
             let seconds = (clock.now - began) / .seconds(1)
             let reported = archive.entries.compactMap { entry -> DigestRecord? in
-                if case .digest(let record) = entry.record, record.round == archive.history.nextRound { record } else { nil }
+                // One that was reported before a retraction or a rewind is of other parameters.
+                if case .digest(let record) = entry.record, record.position == archive.summary.parameters.records { record } else { nil }
             }.last
             standardOutput.write("\(digest)")
             let what = "\(archive.history.rounds.count) rounds, \(archive.summary.samples) samples in \(fixed(seconds, 2)) s"

@@ -30,6 +30,9 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case roundDeadlineFactor = "cluster.round-deadline-factor"
     case quorum = "cluster.quorum"
     case staleness = "cluster.staleness"
+    case filter = "cluster.filter"
+    case filterFactor = "cluster.filter-factor"
+    case badMachines = "cluster.bad-machines"
     case heartbeat = "cluster.heartbeat"
     case heartbeatTimeout = "cluster.heartbeat-timeout"
     case workers = "cluster.workers"
@@ -81,6 +84,9 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .roundDeadlineFactor: .number(0...1e6)
         case .quorum: .number(0...1)
         case .staleness: .integer(0...64)
+        case .filter: .oneOf(["none"] + RoundFilter.Kind.allCases.map(\.rawValue))
+        case .filterFactor: .number(1...127)
+        case .badMachines: .oneOf(["show", "set-aside"])
         case .heartbeat: .number(0.05...600)
         case .heartbeatTimeout: .number(0.2...3600)
         }

@@ -48,6 +48,7 @@ extension Settings {
         guard let perturbation = PerturbationFamily(rawValue: try text(.perturbation)),
             let schedule = LearningRateSchedule(rawValue: try text(.schedule))
         else { throw SettingsError(.usage, "unknown perturbation or schedule") }
+        let factor = try number(.filterFactor)
         return RunSpec(
             seed: UInt64(try integer(.seed)),
             train: try texts(.train),
@@ -69,6 +70,8 @@ extension Settings {
             roundDeadlineFactor: try number(.roundDeadlineFactor),
             quorum: try number(.quorum),
             staleness: try integer(.staleness),
+            filter: try RoundFilter.Kind(rawValue: text(.filter)).map { RoundFilter(kind: $0, factor: factor) },
+            setsAsideBadMachines: try text(.badMachines) == "set-aside" ? true : nil,
             heartbeatSeconds: try number(.heartbeat),
             heartbeatTimeoutSeconds: try number(.heartbeatTimeout))
     }

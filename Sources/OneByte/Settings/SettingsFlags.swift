@@ -108,6 +108,17 @@ struct ProtocolFlags: ParsableArguments {
     @Option(help: ArgumentHelp("Rounds within which late bytes are still taken. (default: 0)", valueName: "rounds"))
     var staleness: String?
 
+    @Option(help: ArgumentHelp(
+        "What is done to a round's bytes before they are committed: none, clip, sign or drop. (default: none)", valueName: "filter"))
+    var filter: String?
+
+    @Option(help: ArgumentHelp("The multiple of the median that clip and drop allow. (default: 3)", valueName: "factor"))
+    var filterFactor: String?
+
+    @Option(help: ArgumentHelp(
+        "Machines that send useless bytes for long: show, or set-aside. (default: show)", valueName: "what"))
+    var badMachines: String?
+
     @Option(help: ArgumentHelp("Seconds between heartbeats. (default: 1)", valueName: "seconds"))
     var heartbeat: String?
 
@@ -116,7 +127,8 @@ struct ProtocolFlags: ParsableArguments {
 
     var settings: [SettingKey: [String]] {
         list([
-            (.roundDeadlineFactor, roundDeadlineFactor), (.quorum, quorum), (.staleness, staleness), (.heartbeat, heartbeat),
+            (.roundDeadlineFactor, roundDeadlineFactor), (.quorum, quorum), (.staleness, staleness), (.filter, filter),
+            (.filterFactor, filterFactor), (.badMachines, badMachines), (.heartbeat, heartbeat),
             (.heartbeatTimeout, heartbeatTimeout),
         ])
     }

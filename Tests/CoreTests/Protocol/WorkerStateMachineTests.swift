@@ -107,9 +107,43 @@ import Testing
         worker.tell(.received(.open(opening(1, first: 4))))
         worker.commit(3, Samples.round(0, [(1, 0, [3, 3, 3, 3])]), opening: opening(1, first: 4))
         #expect(worker.tasks.count == tasks && worker.contributions.count == 2)
-        // But the coordinator can have it again.
+        // But the coordinator can have it again, once it is not just on its way.
+        worker.tell(.received(.pong(Pong(standing: .active, records: 4, awaited: 1))))
+        #expect(worker.contributions.count == 2)
+        worker.now = worker.now.advanced(bySeconds: 1)
         worker.tell(.received(.pong(Pong(standing: .active, records: 4, awaited: 1))))
         #expect(worker.contributions.count == 3)
+    }
+
+    @Test("Asked to stop in the middle of a share, it gives what it has, then says goodbye")
+    func stopsGracefully() throws {
+        var worker = Harness()
+        try worker.follow(try ledger())
+        worker.commit(2, Samples.admission(1))
+        worker.holdsCompute = true
+        worker.tell(.received(.open(opening(0, first: 0))))
+        worker.tell(.stopRequested)
+        #expect(worker.abandons == 1 && worker.exit == nil)
+        worker.tell(.performed(.computed(bytes: [3, 3], statistics: SampleStatistics(meanLoss: 1, seconds: 0.1))))
+        #expect(worker.contributions.map(\.contribution.bytes) == [[3, 3]])
+        guard case .goodbye? = worker.sent.last else {
+            Issue.record("no goodbye after the bytes")
+            return
+        }
+        #expect(worker.exit == .stopped)
+    }
+
+    @Test("A sample that does not end holds nobody who wants to stop")
+    func stopsAnyway() throws {
+        var worker = Harness()
+        try worker.follow(try ledger())
+        worker.commit(2, Samples.admission(1))
+        worker.holdsCompute = true
+        worker.tell(.received(.open(opening(0, first: 0))))
+        worker.tell(.stopRequested)
+        worker.now = worker.now.advanced(bySeconds: 6)
+        worker.tell(.tick)
+        #expect(worker.exit == .stopped && worker.contributions.isEmpty)
     }
 
     @Test("A joiner applies the rounds that it has missed together, and then those that came meanwhile")

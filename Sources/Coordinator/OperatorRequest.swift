@@ -1,0 +1,79 @@
+import Core
+import Glibc
+
+/// What an operator asks of a running coordinator. It is a file in the run directory: who may write there may ask, nobody else, and
+/// no further door is open to the network.
+public enum OperatorRequest: Hashable, Sendable {
+    /// Takes the machine's contributions out of these rounds.
+    case retract(MachineID, rounds: Range<RoundNumber>)
+    /// Removes the machine from the run.
+    case setAside(MachineID)
+
+    var event: CoordinatorEvent {
+        switch self {
+        case .retract(let machine, let rounds): .retract(machine, rounds: rounds)
+        case .setAside(let machine): .remove(machine)
+        }
+    }
+
+    var line: String {
+        switch self {
+        case .retract(let machine, let rounds): "retract \(machine.rawValue) \(rounds.lowerBound) \(rounds.upperBound)"
+        case .setAside(let machine): "set-aside \(machine.rawValue)"
+        }
+    }
+
+    package init?(line: String) {
+        let words = line.split(separator: " ")
+        let numbers = words.dropFirst().compactMap { UInt32($0) }
+        guard numbers.count == words.count - 1 else { return nil }
+        switch (words.first, numbers.count) {
+        case ("retract", 3) where numbers[1] <= numbers[2]: self = .retract(MachineID(numbers[0]), rounds: numbers[1]..<numbers[2])
+        case ("set-aside", 1): self = .setAside(MachineID(numbers[0]))
+        default: return nil
+        }
+    }
+}
+
+extension RunDirectory {
+    /// Of a running coordinator, which takes the file away when it has read it.
+    public var requests: String { path + "/requests" }
+    private static let requestBytesMax = 4096
+
+    /// Leaves requests for the coordinator, whole or not at all.
+    ///
+    /// - Throws: `.temporary` while earlier requests wait, `.inputOutput` where the directory can't be written.
+    public func leave(_ wanted: [OperatorRequest]) throws(ProcessFailure) {
+        let temporary = "\(requests).\(getpid())"
+        let text = Array(wanted.map { $0.line + "\n" }.joined().utf8)
+        let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else {
+            throw ProcessFailure(.inputOutput, "can't write \(temporary): \(String(cString: strerror(errno)))")
+        }
+        defer { unlink(temporary) }
+        let wrote = Glibc.write(descriptor, text, text.count)
+        close(descriptor)
+        guard wrote == text.count else { throw ProcessFailure(.inputOutput, "can't write \(temporary); is the disk full?") }
+        // link() never replaces what is there.
+        guard link(temporary, requests) == 0 else {
+            throw errno == EEXIST
+                ? ProcessFailure(.temporary, "\(requests): earlier requests still wait; is the coordinator running?")
+                : ProcessFailure(.inputOutput, "can't write \(requests): \(String(cString: strerror(errno)))")
+        }
+    }
+
+    /// Takes a request back that nobody has read.
+    public func withdrawRequests() { unlink(requests) }
+
+    /// What was left, and the lines that are no requests. The file is gone before any of it is done, so nothing is done twice.
+    func takeRequests() -> (requests: [OperatorRequest], unknown: [String]) {
+        let descriptor = open(requests, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+        guard descriptor >= 0 else { return ([], []) }
+        defer { close(descriptor) }
+        var bytes = [UInt8](repeating: 0, count: Self.requestBytesMax)
+        let count = read(descriptor, &bytes, bytes.count)
+        guard unlink(requests) == 0, count > 0 else { return ([], []) }
+        let lines = String(decoding: bytes[..<count], as: UTF8.self).split(separator: "\n").map(String.init)
+        return (lines.compactMap(OperatorRequest.init(line:)), lines.filter { OperatorRequest(line: $0) == nil })
+    }
+}

@@ -1,0 +1,43 @@
+import ClusterNode
+import Coordinator
+import Core
+import Testing
+import Worker
+
+@Suite(.timeLimit(.minutes(2))) struct RetractionTests {
+    @Test("A machine is taken out of a running run by a request in its directory, and all copies end as the ledger says")
+    func running() async throws {
+        let directory = try TestDirectory()
+        let coordinator = try RunningCoordinator(directory, spec: ToyTrainer.spec(rounds: 400, minimumWorkers: 3))
+        let join = try await coordinator.join()
+        let workers = try (0..<3).map {
+            try RunningWorker(join, name: "w\($0)", trainer: { ToyTrainer(microsecondsPerSample: 200) })
+        }
+        try await coordinator.round(40)
+        try RunDirectory(directory.path).leave([.setAside(MachineID(2)), .retract(MachineID(2), rounds: 0..<RoundNumber.max)])
+        _ = try await coordinator.next { if case .warning(let text) = $0, text.contains("are taken out") { text } else { nil } }
+        #expect(try await coordinator.outcome.finish.outcome == .completed)
+
+        let (digest, rounds, records) = try directory.replay()
+        #expect(rounds.count == 400)
+        #expect(!rounds.flatMap(\.contributions).contains { $0.machine == MachineID(2) })
+        // Exactly what a history without these bytes gives.
+        var without = EffectiveHistory()
+        for case .round(let round) in records { _ = try without.fold(.round(round.removing(MachineID(2)))) }
+        #expect(without.rounds == rounds)
+        var digests: [Digest?] = []
+        for worker in workers {
+            let outcome = try await worker.outcome
+            if case .completed(let final) = outcome.exit { digests.append(final) } else { #expect(outcome.status == .refused) }
+        }
+        #expect(digests == [digest, digest])
+    }
+
+    @Test("Lines that are no requests are said and passed over")
+    func garbage() {
+        #expect(OperatorRequest(line: "retract 3 0 10") == .retract(MachineID(3), rounds: 0..<10))
+        for line in ["", "retract 3", "retract 3 5 4", "retract x 0 1", "set-aside", "drop table"] {
+            #expect(OperatorRequest(line: line) == nil, "\(line)")
+        }
+    }
+}
