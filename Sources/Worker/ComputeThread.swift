@@ -6,7 +6,7 @@ import Transport
 final class ComputeThread: Sendable {
     private enum Order: Sendable {
         case perform(WorkerTask)
-        case snapshot(String)
+        case snapshot(String, LedgerPosition?)
         case stop
     }
 
@@ -14,10 +14,12 @@ final class ComputeThread: Sendable {
     private let answers: Mailbox<WorkerLetter>
     private let abandoned = Atomic<Bool>(false)
     private let clock = ProcessClock()
+    private let snapshots: SnapshotStore
     /// Between two reports of how a task gets on.
     private static let progressSeconds = 0.2
 
-    init(answers: Mailbox<WorkerLetter>) throws {
+    init(answers: Mailbox<WorkerLetter>, snapshots: SnapshotStore) throws {
+        self.snapshots = snapshots
         orders = try Mailbox()
         self.answers = answers
     }
@@ -31,7 +33,7 @@ final class ComputeThread: Sendable {
     /// The task in hand is not wanted any more.
     func abandon() { abandoned.store(true, ordering: .sequentiallyConsistent) }
 
-    func writeSnapshot(to path: String) { orders.post(.snapshot(path)) }
+    func writeSnapshot(to path: String, at position: LedgerPosition?) { orders.post(.snapshot(path, position)) }
 
     /// Ends the thread as soon as the task in hand and the orders before this one allow.
     func stop() { orders.post(.stop) }
@@ -55,9 +57,9 @@ final class ComputeThread: Sendable {
                     } catch {
                         answers.post(.failed(ProcessFailure(trainerError: error)))
                     }
-                case .snapshot(let path):
+                case .snapshot(let path, let position):
                     do {
-                        try trainer.writeSnapshot(to: path)
+                        try trainer.writeSnapshot(to: path, at: position)
                         answers.post(.snapshotWritten(path))
                     } catch {
                         answers.post(.snapshotFailed(ProcessFailure(trainerError: error)))
@@ -65,6 +67,17 @@ final class ComputeThread: Sendable {
                 case .stop: return
                 }
             }
+        }
+    }
+
+    private static func failure(of body: () throws -> Void) -> String? {
+        do {
+            try body()
+            return nil
+        } catch let failure as ProcessFailure {
+            return failure.message
+        } catch {
+            return "\(error)"
         }
     }
 
@@ -98,6 +111,11 @@ final class ComputeThread: Sendable {
         case .reset:
             try trainer.reset()
             return .reset
+        case .snapshot(let position, _):
+            return .snapshotTaken(
+                failure: Self.failure { try snapshots.keep(position.records) { try trainer.writeSnapshot(to: $0, at: position) } })
+        case .restore(let position):
+            return .restored(failure: Self.failure { try snapshots.withBytes(of: position) { try trainer.restore($0) } })
         }
     }
 }

@@ -209,7 +209,7 @@ public final class LanguageModelTrainer: Trainer {
         }
     }
 
-    public func writeSnapshot(to path: String) throws {
+    public func writeSnapshot(to path: String, at ledger: LedgerPosition?) throws {
         try withPrepared { prepared in
             let partial = path + ".partial"
             let descriptor = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
@@ -218,7 +218,7 @@ public final class LanguageModelTrainer: Trainer {
             }
             guard descriptor >= 0 else { throw failure() }
             defer { close(descriptor) }
-            let position = SnapshotPosition(run: prepared.specDigest, nextRound: prepared.nextRound)
+            let position = SnapshotPosition(run: prepared.specDigest, nextRound: prepared.nextRound, ledger: ledger)
             try prepared.parameters.writeSnapshot(position) { bytes in
                 var done = 0
                 while done < bytes.count {
@@ -229,6 +229,17 @@ public final class LanguageModelTrainer: Trainer {
                 }
             }
             guard fsync(descriptor) == 0, rename(partial, path) == 0 else { throw failure() }
+        }
+    }
+
+    public func restore(_ snapshot: UnsafeRawBufferPointer) throws {
+        try withPrepared { prepared in
+            let position = try Parameters.positionOfSnapshot(snapshot)
+            guard prepared.parameters.assign(try Parameters(tensors: prepared.tensors, snapshot: snapshot)) else {
+                throw SnapshotError.otherTensors("its numbers are scaled otherwise, as for another base model")
+            }
+            prepared.nextRound = position.nextRound
+            prepared.isStale = true
         }
     }
 

@@ -15,8 +15,10 @@ public protocol Trainer {
     func evaluate(round: RoundNumber, _ task: TaskContext) throws -> EvaluationReport
     /// The parameters from the base again, as before round 0.
     func reset() throws
-    /// Writes the present parameters to a file, whole or not at all.
-    func writeSnapshot(to path: String) throws
+    /// Writes the present parameters to a file, whole or not at all; `position` is theirs in the ledger, where it is known.
+    func writeSnapshot(to path: String, at position: LedgerPosition?) throws
+    /// Takes the parameters of a snapshot; with an error they stay as they are.
+    func restore(_ snapshot: UnsafeRawBufferPointer) throws
 }
 
 /// How a long task tells how far it is and hears that nobody wants it any more.

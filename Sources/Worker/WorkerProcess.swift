@@ -19,6 +19,12 @@ public final class WorkerProcess: Sendable {
         public var patienceSeconds: Double
         /// Where the parameters are written when the run ends, and when `requestSnapshot` asks for it; nil: nowhere.
         public var snapshotPath: String?
+        /// Where this worker keeps its last snapshots, to go on from when it is started again; nil: nowhere.
+        public var stateDirectory: String?
+        /// Between two of them.
+        public var snapshotSeconds: Double
+        /// A snapshot that a peer has written.
+        public var bootstrap: String?
         public var heartbeat: ConnectionHeartbeat
         /// Makes the trainer, on the compute thread, before the coordinator is called.
         public var makeTrainer: @Sendable () throws -> any Trainer
@@ -27,7 +33,8 @@ public final class WorkerProcess: Sendable {
 
         public init(
             join: JoinString, keys: KeyPair? = nil, name: String, trains: Bool = true, evaluates: Bool = false,
-            patienceSeconds: Double = 600, snapshotPath: String? = nil, heartbeat: ConnectionHeartbeat = ConnectionHeartbeat(),
+            patienceSeconds: Double = 600, snapshotPath: String? = nil, stateDirectory: String? = nil,
+            snapshotSeconds: Double = 30, bootstrap: String? = nil, heartbeat: ConnectionHeartbeat = ConnectionHeartbeat(),
             onProgress: @escaping @Sendable (WorkerProgress) -> Void = { _ in },
             makeTrainer: @escaping @Sendable () throws -> any Trainer
         ) {
@@ -38,6 +45,9 @@ public final class WorkerProcess: Sendable {
             self.evaluates = evaluates
             self.patienceSeconds = patienceSeconds
             self.snapshotPath = snapshotPath
+            self.stateDirectory = stateDirectory
+            self.snapshotSeconds = snapshotSeconds
+            self.bootstrap = bootstrap
             self.heartbeat = heartbeat
             self.onProgress = onProgress
             self.makeTrainer = makeTrainer
@@ -117,7 +127,9 @@ public enum WorkerProgress: Sendable, CustomStringConvertible {
         switch notice {
         case .greeting(let attempt): attempt <= 1 ? "calling the coordinator" : "calling the coordinator, attempt \(attempt)"
         case .welcomed(let spec, let records): "welcomed to run \(spec.short) with \(records) ledger records"
-        case .catchingUp(let applied, let of): "catching up: \(applied) of \(of) ledger records"
+        case .catchingUp(let rounds, let seconds):
+            "catching up: \(rounds) rounds behind" + (seconds.map { ", about \(Int($0.rounded(.up))) s left" } ?? "")
+        case .restored(let round): "going on from the snapshot before round \(round)"
         case .joined(let machine): "joined as \(machine)"
         case .applied(let round): "round \(round) applied"
         case .contributed(let round, let samples, let loss): "round \(round): \(samples) samples, loss \(rounded(loss))"

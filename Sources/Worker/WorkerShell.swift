@@ -24,13 +24,16 @@ struct WorkerShell {
         var link = try ClientLink(
             address: configuration.join.address, serverKey: configuration.join.serverKey, keys: configuration.keys,
             heartbeat: configuration.heartbeat, classify: trafficClass(ofFrame:))
-        let compute = try ComputeThread(answers: mailbox)
+        let snapshots = try SnapshotStore(directory: configuration.stateDirectory, bootstrap: configuration.bootstrap)
+        for warning in snapshots.warnings { configuration.onProgress(.warning(warning)) }
+        let compute = try ComputeThread(answers: mailbox, snapshots: snapshots)
         let clock = ProcessClock()
         let machine = WorkerStateMachine(
             WorkerConfiguration(
                 session: session, name: configuration.name, trains: configuration.trains, evaluates: configuration.evaluates,
                 software: WorkerProcess.software, expectedSpec: expected, publicKey: configuration.keys?.publicKey.description,
-                patienceSeconds: configuration.patienceSeconds))
+                patienceSeconds: configuration.patienceSeconds, snapshots: snapshots.found,
+                snapshotSeconds: configuration.stateDirectory == nil ? nil : configuration.snapshotSeconds))
         var shell = WorkerShell(machine: machine, clock: clock, compute: compute, configuration: configuration)
         let makeTrainer = configuration.makeTrainer
         try withThread(named: "onebyte-compute") {
@@ -38,7 +41,9 @@ struct WorkerShell {
         } during: {
             defer {
                 compute.abandon()
-                if let path = configuration.snapshotPath, case .completed = shell.end?.exit { compute.writeSnapshot(to: path) }
+                if let path = configuration.snapshotPath, case .completed = shell.end?.exit {
+                    compute.writeSnapshot(to: path, at: shell.machine.wholePosition)
+                }
                 compute.stop()
             }
             if try shell.feed(.started, &link) == .goOn {
@@ -84,7 +89,7 @@ struct WorkerShell {
             return try feed(.failed(failure), &link)
         case .letter(.snapshot):
             if let path = configuration.snapshotPath {
-                compute.writeSnapshot(to: path)
+                compute.writeSnapshot(to: path, at: machine.wholePosition)
             } else {
                 configuration.onProgress(.warning("no path is set for the parameters, so they are not written"))
             }

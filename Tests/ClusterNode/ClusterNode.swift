@@ -4,7 +4,7 @@ import Glibc
 import Transport
 import Worker
 
-/// `ClusterNode coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT`, `ClusterNode worker ADDRESS NAME MICROSECONDS` or
+/// `ClusterNode coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT`, `ClusterNode worker ADDRESS NAME MICROSECONDS [STATE]` or
 /// `ClusterNode swarm ADDRESS COUNT`: one line of JSON or text on stdout for each thing that happens. SIGTERM ends it cleanly.
 @main enum ClusterNode {
     static func main() {
@@ -42,11 +42,12 @@ import Worker
                     }))
             finish { try await process.run().status }
             return { process.requestStop() }
-        case "worker" where arguments.count == 5:
+        case "worker" where arguments.count == 5 || arguments.count == 6:
             let microseconds = UInt32(arguments[4]) ?? 0
             let process = try WorkerProcess(
                 configuration: .init(
-                    join: try JoinString(arguments[2]), name: arguments[3], onProgress: { say("\($0)") },
+                    join: try JoinString(arguments[2]), name: arguments[3],
+                    stateDirectory: arguments.count == 6 ? arguments[5] : nil, snapshotSeconds: 0, onProgress: { say("\($0)") },
                     makeTrainer: { ToyTrainer(microsecondsPerSample: microseconds) }))
             finish {
                 let outcome = try await process.run()
@@ -64,7 +65,7 @@ import Worker
             return { exit(ExitStatus.success.rawValue) }
         default:
             throw ProcessFailure(
-                .configuration, "usage: coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT | worker ADDRESS NAME MICROSECONDS | swarm ADDRESS COUNT")
+                .configuration, "usage: coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT | worker ADDRESS NAME MICROSECONDS [STATE] | swarm ADDRESS COUNT")
         }
     }
 

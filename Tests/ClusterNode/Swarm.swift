@@ -52,6 +52,8 @@ package enum Swarm {
                 EvaluationReport(
                     round: round, examples: 1, loss: 1, accuracy: .nan, bestThresholdAccuracy: .nan, auc: .nan, seconds: 0))
         case .reset: .reset
+        case .snapshot: .snapshotTaken(failure: nil)
+        case .restore: .restored(failure: nil)
         }
     }
 

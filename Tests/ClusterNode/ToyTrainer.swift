@@ -146,11 +146,16 @@ package final class ToyTrainer: Trainer {
             round: round, examples: 1, loss: try loss(), accuracy: .nan, bestThresholdAccuracy: .nan, auc: .nan, seconds: 0)
     }
 
-    package func writeSnapshot(to path: String) throws {
+    package func restore(_ snapshot: UnsafeRawBufferPointer) throws {
+        nextRound = try Parameters.positionOfSnapshot(snapshot).nextRound
+        parameters = try Parameters(tensors: Self.tensors, snapshot: snapshot)
+    }
+
+    package func writeSnapshot(to path: String, at ledger: LedgerPosition?) throws {
         let (parameters, _) = try state()
         guard let run else { throw ProcessFailure(.internalError, "a snapshot before the run was known") }
         var bytes: [UInt8] = []
-        parameters.writeSnapshot(SnapshotPosition(run: run, nextRound: nextRound)) { bytes += $0 }
+        parameters.writeSnapshot(SnapshotPosition(run: run, nextRound: nextRound, ledger: ledger)) { bytes += $0 }
         let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw ProcessFailure(.inputOutput, "can't write \(path)") }
         defer { close(descriptor) }

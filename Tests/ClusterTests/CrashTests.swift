@@ -69,6 +69,33 @@ import Testing
         #expect(admitted == 2)
     }
 
+    @Test("A worker that is killed and started again goes on from its snapshot, and passes over one that is damaged")
+    func goesOnFromSnapshot() async throws {
+        let directory = try TestDirectory()
+        let state = directory.path + "/state"
+        let coordinator = try NodeProcess.coordinator(directory, address: "tcp://127.0.0.1:0", rounds: 1000, workers: 2)
+        let address = try await coordinator.event { if case .listening(let at) = $0 { at.endpoint } else { nil } }
+        let stays = try NodeProcess.worker(address, name: "stays", microseconds: 100)
+        let first = try NodeProcess.worker(address, name: "first", microseconds: 100, state: state)
+        _ = try await coordinator.round(100)
+        first.signal(SIGKILL)
+        #expect(await first.exit == -SIGKILL)
+        // What a crash of the host may leave.
+        try Data("1BSNAP02 and then nothing".utf8).write(to: URL(filePath: state + "/parameters-999999.snapshot"))
+        let kept = try FileManager.default.contentsOfDirectory(atPath: state).filter { $0.hasSuffix(".snapshot") }
+        #expect(kept.count >= 2)
+        let second = try NodeProcess.worker(address, name: "second", microseconds: 100, state: state)
+        let warning = try await second.next { $0.contains("passed over") ? $0 : nil }
+        #expect(warning.contains("parameters-999999"))
+        let restored = try await second.next { $0.hasPrefix("going on from the snapshot before round ") ? $0 : nil }
+        #expect(try #require(restored.split(separator: " ").last.flatMap { Int($0) }) >= 50)
+        #expect(await coordinator.exit == 0)
+        let replayed = try directory.replay()
+        for worker in [stays, second] {
+            #expect(try await worker.next { $0.hasPrefix("ended") ? $0 : nil } == "ended the run is complete; its parameters: \(replayed.digest)")
+        }
+    }
+
     @Test("SIGTERM at a coordinator ends all of its processes with status 0 and leaves a ledger that goes on")
     func terminated() async throws {
         let directory = try TestDirectory()

@@ -23,8 +23,8 @@ final class NodeProcess: Sendable {
         try NodeProcess(["coordinator", address, directory.path, String(rounds), String(workers), "48", String(timeout)])
     }
 
-    static func worker(_ address: String, name: String, microseconds: Int) throws -> NodeProcess {
-        try NodeProcess(["worker", address, name, String(microseconds)])
+    static func worker(_ address: String, name: String, microseconds: Int, state: String? = nil) throws -> NodeProcess {
+        try NodeProcess(["worker", address, name, String(microseconds)] + (state.map { [$0] } ?? []))
     }
 
     private init(_ arguments: [String]) throws {

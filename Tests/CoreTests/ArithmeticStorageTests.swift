@@ -12,7 +12,8 @@ import Testing
         let run = RandomRun(seed: 8, family: .rank1, shaped: true)
         let parameters = try run.parameters()
         parameters.apply(run.rounds, directions: run.directions, threads: 1)
-        let position = SnapshotPosition(run: .sha256([1]), nextRound: 5)
+        let position = SnapshotPosition(
+            run: .sha256([1]), nextRound: 5, ledger: LedgerPosition(records: 9, offset: 700, chain: .sha256([2])))
         let bytes = snapshot(parameters, position)
         try bytes.withUnsafeBytes { raw in
             #expect(try Parameters.positionOfSnapshot(raw) == position)
@@ -26,7 +27,7 @@ import Testing
     @Test func badSnapshotsAreRefused() throws {
         let run = RandomRun(seed: 8, family: .gaussian, largest: 4)
         let parameters = try run.parameters()
-        let bytes = snapshot(parameters, SnapshotPosition(run: .sha256([]), nextRound: 0))
+        let bytes = snapshot(parameters, SnapshotPosition(run: .sha256([]), nextRound: 0, ledger: nil))
         func read(_ bytes: [UInt8], _ tensors: [TrainedTensor]) throws {
             _ = try bytes.withUnsafeBytes { try Parameters(tensors: tensors, snapshot: $0) }
         }

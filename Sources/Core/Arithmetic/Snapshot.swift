@@ -4,10 +4,23 @@ public struct SnapshotPosition: Hashable, Sendable {
     public let run: Digest
     /// The first round that the parameters do not contain yet.
     public let nextRound: RoundNumber
+    /// Ledger records up to and including the last that the parameters contain; 0: not known, so that nobody goes on from here.
+    public let records: UInt64
+    /// The ledger's hash chain there: a ledger that does not pass through it is not the snapshot's.
+    public let chain: Digest
 
-    public init(run: Digest, nextRound: RoundNumber) {
+    public init(run: Digest, nextRound: RoundNumber, ledger: LedgerPosition?) {
         self.run = run
         self.nextRound = nextRound
+        records = ledger?.records ?? 0
+        chain = ledger?.chain ?? .sha256([])
+    }
+
+    init(run: Digest, nextRound: RoundNumber, records: UInt64, chain: Digest) {
+        self.run = run
+        self.nextRound = nextRound
+        self.records = records
+        self.chain = chain
     }
 }
 
@@ -27,10 +40,11 @@ public enum SnapshotError: Error, Hashable, CustomStringConvertible {
     }
 }
 
-/// A snapshot: magic, run digest (32 bytes), next round (UInt32), number of tensors (UInt32); for each tensor its description
+/// A snapshot: magic, run digest (32 bytes), next round (UInt32), ledger records (UInt64), hash chain
+/// (32 bytes), number of tensors (UInt32); for each tensor its description
 /// as in the digest, followed by k; at the end SHA-256 of all that. Little-endian.
 extension Parameters {
-    static let snapshotMagic = Array("1BSNAP01".utf8)
+    static let snapshotMagic = Array("1BSNAP02".utf8)
 
     /// Writes a snapshot piece by piece.
     public func writeSnapshot(
@@ -45,6 +59,8 @@ extension Parameters {
         header.append(bytes: Self.snapshotMagic)
         header.append(bytes: position.run.bytes)
         header.append(position.nextRound)
+        header.append(position.records)
+        header.append(bytes: position.chain.bytes)
         header.append(UInt32(tensors.count))
         try header.bytes.withUnsafeBytes(put)
         for index in tensors.indices {
@@ -68,9 +84,10 @@ extension Parameters {
         guard let magic = reader.take(snapshotMagic.count) else { throw .truncated }
         guard magic.elementsEqual(snapshotMagic) else { throw .unknownFormat }
         guard let raw = reader.take(Digest.byteCount), let run = Digest(bytes: raw),
-            let nextRound = reader.integer(RoundNumber.self), let count = reader.integer(UInt32.self)
+            let nextRound = reader.integer(RoundNumber.self), let records = reader.integer(UInt64.self),
+            let rawChain = reader.take(Digest.byteCount), let chain = Digest(bytes: rawChain), let count = reader.integer(UInt32.self)
         else { throw .truncated }
-        return (SnapshotPosition(run: run, nextRound: nextRound), Int(count))
+        return (SnapshotPosition(run: run, nextRound: nextRound, records: records, chain: chain), Int(count))
     }
 
     /// The parameters of a snapshot; all of it is checked before any of it is used.

@@ -47,6 +47,10 @@ public enum WorkerTask: Hashable, Sendable {
     case evaluate(round: RoundNumber)
     /// Make the parameters from the base again, as before round 0 → `.reset`.
     case reset
+    /// Write the present parameters, which are those at this position, for a later start → `.snapshotTaken`.
+    case snapshot(LedgerPosition, round: RoundNumber)
+    /// Take the parameters of this snapshot → `.restored`.
+    case restore(SnapshotPosition)
 }
 
 /// A worker's share of a round.
@@ -76,6 +80,10 @@ public enum WorkerResult: Hashable, Sendable {
     case digested(Digest, largestMagnitude: UInt32)
     case evaluated(EvaluationReport)
     case reset
+    /// A failure is no reason to leave: the ledger has all.
+    case snapshotTaken(failure: String?)
+    /// With a failure the parameters are as before.
+    case restored(failure: String?)
 }
 
 public struct SampleStatistics: Hashable, Sendable {
@@ -92,8 +100,10 @@ public struct SampleStatistics: Hashable, Sendable {
 public enum WorkerNotice: Hashable, Sendable {
     case greeting(attempt: Int)
     case welcomed(specDigest: Digest, rounds: UInt64)
-    /// Records folded into the parameters, and how many there are.
-    case catchingUp(applied: UInt64, of: UInt64)
+    /// Rounds that are not in the parameters yet, and how long that will take where it can be told.
+    case catchingUp(roundsBehind: Int, secondsLeft: Double?)
+    /// The parameters of a snapshot were taken; only later rounds are replayed.
+    case restored(round: RoundNumber)
     case joined(MachineID)
     case applied(round: RoundNumber)
     case contributed(round: RoundNumber, samples: Int, meanLoss: Double)

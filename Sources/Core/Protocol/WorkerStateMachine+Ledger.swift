@@ -156,6 +156,7 @@ extension WorkerStateMachine {
         case .end: isRunEnded = true
         case .digest, .retraction, .rewind: break
         }
+        confirmSnapshots(at: entry.position)
         // Before the first round the spec stands for the base's parameters.
         if entry.record.changesParameters || parameters == nil { parameters = entry.position }
         dropStaleOrders()

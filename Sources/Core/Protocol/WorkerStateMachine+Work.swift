@@ -17,6 +17,11 @@ extension WorkerStateMachine {
             return .prepare(spec, basis: basis)
         }
         if mustReset { return .reset }
+        if let due = dueSnapshot { return .snapshot(due.position, round: due.round) }
+        if applied == 0, let candidate = candidateSnapshot() {
+            // The ledger must have come so far before it is known whether it is the snapshot's.
+            return records >= candidate.records ? .restore(candidate) : nil
+        }
         switch steps.first {
         case .change: return applyTask()
         case .digest(let position, _): return .digest(position: position.records)
@@ -101,11 +106,16 @@ extension WorkerStateMachine {
             guard !mustReset else { return }
             steps.removeFirst(changes.count)
             applied = max(applied, position)
-            reportApplied()
+            reportApplied(at: now)
         case (.digest(let position), .digested(let digest, let largest)):
             guard !mustReset, case .digest(let at, let round)? = steps.first, at.records == position else { return }
             steps.removeFirst()
             finishDigest(DigestReport(position: position, round: round, digest: digest, chain: at.shortChain, rebuilds: rebuilds), largest: largest)
+            scheduleSnapshot(at, round: round, at: now)
+        case (.snapshot, .snapshotTaken(let failure)):
+            dueSnapshot = nil
+            if let failure { effects.append(.notice(.warning("no snapshot: \(failure)"))) }
+        case (.restore(let snapshot), .restored(let failure)): restored(snapshot, failure: failure)
         case (.evaluate(let round), .evaluated(let report)):
             if let index = steps.firstIndex(of: .evaluate(round: round)) { steps.remove(at: index) }
             lastEvaluation = report
@@ -121,9 +131,9 @@ extension WorkerStateMachine {
         }
     }
 
-    private mutating func reportApplied() {
+    private mutating func reportApplied(at now: Timestamp) {
         if applied + 1 < parameters?.records ?? 0 {
-            effects.append(.notice(.catchingUp(applied: applied, of: max(target, records))))
+            reportCatchUp(at: now)
         } else if history.nextRound > 0 {
             effects.append(.notice(.applied(round: history.nextRound - 1)))
         }

@@ -9,10 +9,14 @@ public struct WorkerConfiguration: Sendable {
     public var publicKey: String?
     /// It gives up when the coordinator was silent for so long.
     public var patienceSeconds: Double
+    /// That this host has. None is trusted: a snapshot is used where the run's ledger passes through its hash chain.
+    public var snapshots: [SnapshotPosition]
+    /// Between two snapshots, which are taken where a digest was asked for; nil: none are.
+    public var snapshotSeconds: Double?
 
     public init(
         session: SessionToken, name: String, trains: Bool, evaluates: Bool, software: String, expectedSpec: Digest? = nil,
-        publicKey: String? = nil, patienceSeconds: Double = 600
+        publicKey: String? = nil, patienceSeconds: Double = 600, snapshots: [SnapshotPosition] = [], snapshotSeconds: Double? = nil
     ) {
         self.session = session
         self.name = name
@@ -22,6 +26,8 @@ public struct WorkerConfiguration: Sendable {
         self.expectedSpec = expectedSpec
         self.publicKey = publicKey
         self.patienceSeconds = patienceSeconds
+        self.snapshots = snapshots
+        self.snapshotSeconds = snapshotSeconds
     }
 }
 
@@ -50,6 +56,9 @@ public struct WorkerStateMachine: Sendable {
         /// Damaged ledger chunks in a row before it gives up.
         static let damagedChunks = 5
         static let statusSeconds = 1.0
+        /// Between two words about a catch-up, and until it is called hopeless.
+        static let catchUpSeconds = 2.0
+        static let slowCatchUpSeconds = 20.0
         /// That a sample in hand may take when the worker is to stop.
         static let stoppingSeconds = 5.0
     }
@@ -95,6 +104,13 @@ public struct WorkerStateMachine: Sendable {
     var steps: [Step] = []
     /// Records folded into the parameters.
     var applied: UInt64 = 0
+    /// Of this host, the newest first, that were not tried yet.
+    var snapshots: [SnapshotPosition]
+    /// Those that the ledger passes through.
+    var confirmedSnapshots: Set<SnapshotPosition> = []
+    var dueSnapshot: (position: LedgerPosition, round: RoundNumber)?
+    var lastSnapshot: Timestamp?
+    var catchUp: CatchUp?
     var opening: Opening?
     var answered: WireContribution?
     /// When `answered` was last sent: what crosses a heartbeat on its way is not lost, and not sent twice.
@@ -112,7 +128,10 @@ public struct WorkerStateMachine: Sendable {
 
     var effects: [WorkerEffect] = []
 
-    public init(_ configuration: WorkerConfiguration) { self.configuration = configuration }
+    public init(_ configuration: WorkerConfiguration) {
+        self.configuration = configuration
+        snapshots = configuration.snapshots.sorted { $0.records > $1.records }
+    }
 
     /// Records held.
     public var records: UInt64 { decoder.position?.records ?? 0 }
@@ -215,7 +234,7 @@ public struct WorkerStateMachine: Sendable {
             switch inHand {
             case .hashBase: .hashing
             case .prepare: .caching
-            case .apply, .reset, .digest: applied + 8 < records ? .catchingUp : .training
+            case .apply, .reset, .digest, .restore, .snapshot: applied + 8 < records ? .catchingUp : .training
             case .compute: .training
             case .evaluate: .evaluating
             case nil: isPrepared ? .waiting : .loading

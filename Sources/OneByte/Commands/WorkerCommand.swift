@@ -27,6 +27,11 @@ struct WorkerCommand: AsyncParsableCommand {
               onebyte worker --coordinator tcp://127.0.0.1:5151 \\
                 --model SmolLM2.gguf --evaluate held-out.jsonl
 
+            A worker that may be restarted, and one that joins a long run with a peer's snapshot:
+
+              onebyte worker … --state-dir /var/lib/onebyte
+              onebyte worker … --bootstrap /mnt/shared/parameters.snapshot
+
             Task and settings come from the coordinator. Ctrl-C says goodbye; the run goes on without this worker.
             """)
 
@@ -42,6 +47,12 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("This worker's secret key, where the coordinator has a list.", valueName: "file")) var key: String?
     @Option(help: ArgumentHelp("Give up when the coordinator was silent for so long.", valueName: "seconds")) var patience = 600.0
     @Option(help: ArgumentHelp("Write the parameters here when the run ends, and at SIGUSR1.", valueName: "file")) var snapshot: String?
+    @Option(help: ArgumentHelp(
+        "Keep snapshots of the parameters here, so that a restart replays only what came since.", valueName: "directory"))
+    var stateDir: String?
+    @Option(help: ArgumentHelp(
+        "Begin from this snapshot, which a peer has written (--snapshot, or a file of its --state-dir).", valueName: "file"))
+    var bootstrap: String?
     @Option(help: ArgumentHelp("GiB of hidden states to keep in memory; more go to --cache-directory.", valueName: "GiB"))
     var cacheMemory = 2.0
     @Option(help: ArgumentHelp("Where hidden states go that memory has no room for.", valueName: "directory"))
@@ -87,7 +98,8 @@ struct WorkerCommand: AsyncParsableCommand {
             configuration: .init(
                 join: try JoinString(coordinator), keys: try key.map { try KeyPair(contentsOf: $0) },
                 name: name ?? ProcessInfo.processInfo.hostName, trains: training != nil, evaluates: heldOut != nil,
-                patienceSeconds: patience, snapshotPath: snapshot, onProgress: { Self.log($0, to: logger) },
+                patienceSeconds: patience, snapshotPath: snapshot, stateDirectory: stateDir, bootstrap: bootstrap,
+                onProgress: { Self.log($0, to: logger) },
                 makeTrainer: { try LanguageModelTrainer(configuration) }))
         let snapshots = snapshot == nil ? nil : Task {
             for await _ in await UnixSignalsSequence(trapping: [.sigusr1]) { process.requestSnapshot() }
@@ -101,7 +113,7 @@ struct WorkerCommand: AsyncParsableCommand {
 
     private static func log(_ progress: WorkerProgress, to logger: Logger) {
         switch progress {
-        case .notice(.applied), .notice(.contributed), .notice(.catchingUp): logger.debug("\(progress)")
+        case .notice(.applied), .notice(.contributed): logger.debug("\(progress)")
         case .notice(.warning), .warning, .notice(.silent), .notice(.rebuilding): logger.warning("\(progress)")
         default: logger.info("\(progress)")
         }

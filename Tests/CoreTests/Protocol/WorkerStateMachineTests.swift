@@ -12,12 +12,15 @@ import Testing
         var abandons = 0
         var exit: WorkerExit?
         var holdsCompute = false
+        var holdsApply = false
+        /// What comes of taking a snapshot's parameters.
+        var restoreFailure: String?
 
-        init(session: UInt8 = 1, evaluates: Bool = false) {
+        init(session: UInt8 = 1, evaluates: Bool = false, snapshots: [SnapshotPosition] = [], snapshotSeconds: Double? = nil) {
             machine = WorkerStateMachine(
                 WorkerConfiguration(
                     session: Samples.session(session), name: "w", trains: !evaluates, evaluates: evaluates, software: "test",
-                    patienceSeconds: 60))
+                    patienceSeconds: 60, snapshots: snapshots, snapshotSeconds: snapshotSeconds))
             tell(.started)
         }
 
@@ -42,8 +45,10 @@ import Testing
             switch task {
             case .hashBase: .baseHashed(Samples.base)
             case .prepare: .prepared
-            case .apply: .applied
+            case .apply: holdsApply ? nil : .applied
             case .reset: .reset
+            case .snapshot: .snapshotTaken(failure: nil)
+            case .restore: .restored(failure: restoreFailure)
             case .digest: .digested(.sha256([42]), largestMagnitude: 5)
             case .evaluate(let round):
                 .evaluated(
@@ -154,6 +159,79 @@ import Testing
         let applied = worker.tasks.compactMap { if case .apply(let changes, _) = $0 { changes.count } else { nil } }
         #expect(applied == [256, 44])
         #expect(worker.reports.map(\.round) == [300])
+    }
+
+    /// A history of 300 rounds, and the snapshot that a worker takes of it after 200.
+    private func snapshotAndLedger() throws -> (SnapshotPosition, [UInt8]) {
+        let rounds = (0..<300).map { Samples.round(UInt32($0), [(9, UInt32($0), [1])]) }
+        let ledger = try ledger([Samples.admission(9)] + rounds)
+        let position = try #require(try Samples.entries(of: ledger).first { $0.record == rounds[199] }).position
+        return (SnapshotPosition(run: try Samples.spec().digest(), nextRound: 200, ledger: position), ledger)
+    }
+
+    @Test("From a snapshot only what came since is replayed")
+    func goesOnFromSnapshot() throws {
+        let (snapshot, ledger) = try snapshotAndLedger()
+        var worker = Harness(snapshots: [snapshot])
+        try worker.follow(ledger)
+        #expect(worker.tasks.contains(.restore(snapshot)))
+        let applied = worker.tasks.compactMap { if case .apply(let changes, _) = $0 { changes.count } else { nil } }
+        #expect(applied == [100])
+        #expect(worker.reports.map(\.round) == [300])
+        #expect(worker.notices.contains(.restored(round: 200)))
+    }
+
+    @Test("A snapshot of another history, or a damaged one, is passed over with a warning", arguments: [true, false])
+    func badSnapshot(isDamaged: Bool) throws {
+        let (snapshot, ledger) = try snapshotAndLedger()
+        let other = SnapshotPosition(
+            run: snapshot.run, nextRound: 200, ledger: LedgerPosition(records: snapshot.records, offset: 0, chain: .sha256([1])))
+        let tooNew = SnapshotPosition(
+            run: snapshot.run, nextRound: 500, ledger: LedgerPosition(records: 900, offset: 0, chain: snapshot.chain))
+        var worker = Harness(snapshots: isDamaged ? [snapshot] : [other, tooNew])
+        worker.restoreFailure = "its checksum is wrong"
+        try worker.follow(ledger)
+        #expect(worker.tasks.contains(.restore(snapshot)) == isDamaged)
+        let applied = worker.tasks.compactMap { if case .apply(let changes, _) = $0 { changes.count } else { nil } }
+        #expect(applied == [256, 44])
+        #expect(worker.notices.count { if case .warning = $0 { true } else { false } } == (isDamaged ? 1 : 2))
+    }
+
+    @Test("Snapshots are taken behind digests, at positions that are known whole")
+    func takesSnapshots() throws {
+        var worker = Harness(snapshotSeconds: 10)
+        try worker.follow(try ledger([Samples.admission(9), Samples.round(0, [(9, 0, [1])])]))
+        guard case .snapshot(let position, let round)? = worker.tasks.last(where: { if case .snapshot = $0 { true } else { false } }) else {
+            Issue.record("no snapshot")
+            return
+        }
+        #expect(round == 1 && position == worker.machine.wholePosition)
+    }
+
+    @Test("A catch-up says how long it will take, and where it never ends what to do")
+    func catchUpProgress() throws {
+        var worker = Harness()
+        let rounds = (0..<2000).map { Samples.round(UInt32($0), [(9, UInt32($0), [1])]) }
+        worker.holdsApply = true
+        try worker.follow(try ledger([Samples.admission(9)] + rounds))
+        for _ in 0..<4 {
+            worker.now = worker.now.advanced(bySeconds: 3)
+            worker.tell(.performed(.applied))
+        }
+        let seconds = worker.notices.compactMap { if case .catchingUp(_, let seconds) = $0 { seconds } else { nil } }
+        #expect(seconds.count >= 2)
+        #expect(zip(seconds, seconds.dropFirst()).allSatisfy { $0 > $1 })
+        // Now more come than it applies.
+        for i in 0..<30 {
+            for j in 0..<300 {
+                let number = UInt32(2000 + i * 300 + j)
+                worker.commit(UInt64(2003 + i * 300 + j), Samples.round(number, [(9, number, [1])]))
+            }
+            worker.now = worker.now.advanced(bySeconds: 3)
+            worker.tell(.performed(.applied))
+        }
+        let warnings = worker.notices.compactMap { if case .warning(let text) = $0, text.contains("--bootstrap") { text } else { nil } }
+        #expect(warnings.count == 1)
     }
 
     @Test("A gap is fetched")

@@ -20,6 +20,8 @@ struct SimulatedWorker {
     var isCorrupt = false
     var exits: [WorkerExit] = []
     var finalDigest: Digest?
+    /// Its disk, which outlives its process: snapshots, and whether a flipped bit went into them.
+    var snapshots: [SnapshotPosition: (bytes: [UInt8], isCorrupt: Bool)] = [:]
 
     init(index: Int, trains: Bool) {
         self.index = index
@@ -38,13 +40,32 @@ struct SimulatedWorker {
         finalDigest = nil
     }
 
+    static let tensors = [
+        TrainedTensor(name: "a.weight", index: 0, shape: .matrix(rows: 3, columns: 5)),
+        TrainedTensor(name: "b.weight", index: 1, shape: .vector(4)),
+    ]
+
     static func freshParameters() throws -> Parameters {
-        let tensors = [
-            TrainedTensor(name: "a.weight", index: 0, shape: .matrix(rows: 3, columns: 5)),
-            TrainedTensor(name: "b.weight", index: 1, shape: .vector(4)),
-        ]
         return try Parameters(tensors: tensors) { position, floats in
             for i in floats.indices { floats[i] = Float(i + position + 1) * 0.05 }
+        }
+    }
+
+    mutating func takeSnapshot(at position: LedgerPosition, round: RoundNumber, run: Digest) {
+        var bytes: [UInt8] = []
+        let snapshot = SnapshotPosition(run: run, nextRound: round, ledger: position)
+        parameters?.writeSnapshot(snapshot) { bytes += $0 }
+        snapshots[snapshot] = (bytes, isCorrupt)
+    }
+
+    mutating func restore(_ position: SnapshotPosition) -> String? {
+        guard let (bytes, wasCorrupt) = snapshots[position] else { return "gone" }
+        do {
+            parameters = try bytes.withUnsafeBytes { try Parameters(tensors: Self.tensors, snapshot: $0) }
+            isCorrupt = wasCorrupt
+            return nil
+        } catch {
+            return "\(error)"
         }
     }
 

@@ -98,6 +98,7 @@ final class Simulation {
         var workerCrashes = 0
         var tornTails = 0
         var rebuilds = 0
+        var restores = 0
         var late = 0
         var events = 0
         var seconds = 0.0
@@ -381,7 +382,8 @@ final class Simulation {
         if life == 1 || random.chance(0.5) { workers[index].peer = PeerID([1, UInt8(index), UInt8(truncatingIfNeeded: life)]) }
         let configuration = WorkerConfiguration(
             session: SessionToken(bytes: random.bytes(16))!, name: "w\(index)", trains: workers[index].trains,
-            evaluates: !workers[index].trains, software: "test", patienceSeconds: 300)
+            evaluates: !workers[index].trains, software: "test", patienceSeconds: 300,
+            snapshots: Array(workers[index].snapshots.keys), snapshotSeconds: index % 2 == 0 ? 1 : nil)
         workers[index].reset()
         workers[index].machine = WorkerStateMachine(configuration)
         say("worker \(index) starts, life \(life)")
@@ -433,7 +435,7 @@ final class Simulation {
                     case .compute, .evaluate: Double.random(in: world.computeSeconds, using: &random)
                     case .hashBase, .prepare: Double.random(in: 0.01...3, using: &random)
                     case .apply(let changes, _): 0.001 * Double(changes.count)
-                    case .digest, .reset: 0.005
+                    case .digest, .reset, .snapshot, .restore: 0.005
                     }
                 schedule(.worked(index, life: workers[index].life, task: workers[index].taskNumber), after: seconds)
             case .abandon: workers[index].isAbandoned = true
@@ -476,6 +478,13 @@ final class Simulation {
             }
             try checkParameters(of: index, at: position, isWhole: changes.count < 256)
             result = .applied
+        case .snapshot(let position, let round):
+            workers[index].takeSnapshot(at: position, round: round, run: try world.spec.digest())
+            result = .snapshotTaken(failure: nil)
+        case .restore(let position):
+            let failure = workers[index].restore(position)
+            if failure == nil { statistics.restores += 1 }
+            result = .restored(failure: failure)
         case .digest: result = .digested(workers[index].parameters!.digest(), largestMagnitude: 0)
         case .evaluate(let round):
             result = .evaluated(

@@ -36,13 +36,15 @@ import Testing
             total.tornTails += found.tornTails
             total.rebuilds += found.rebuilds
             total.late += found.late
+            total.restores += found.restores
             total.events += found.events
             total.seconds += found.seconds
         }
         print(
             "\(count) seeds: \(total.events) events in \(Int(total.seconds)) simulated s, \(total.rounds) rounds, \(total.faults) faults, "
                 + "\(total.coordinatorCrashes) coordinator and \(total.workerCrashes) worker crashes, \(total.tornTails) torn tails, "
-                + "\(total.rebuilds) rebuilds, \(total.late) late contributions taken")
+                + "\(total.rebuilds) rebuilds, \(total.late) late contributions taken, "
+                + "\(total.restores) starts from snapshots")
     }
 
     @Test("The same seed is the same run")

@@ -1,0 +1,101 @@
+import Core
+import Glibc
+
+/// A worker's snapshots on disk. Nothing here is trusted: the state machine asks the ledger whether a snapshot is of its history, and
+/// the snapshot's own checksum is checked before any of it is used.
+struct SnapshotStore: Sendable {
+    private static let suffix = ".snapshot"
+    private static let kept = 2
+
+    private let directory: String?
+    private var paths: [SnapshotPosition: String] = [:]
+    /// Files that are there but of no use, with the reason.
+    private(set) var warnings: [String] = []
+
+    /// Positions of all snapshots that can be read, without a look at their parameters.
+    var found: [SnapshotPosition] { Array(paths.keys) }
+
+    /// - Parameters:
+    ///   - directory: is made where it is missing.
+    ///   - bootstrap: a snapshot from elsewhere, which must be there.
+    /// - Throws: `ProcessFailure` where the directory can't be made or the bootstrap file can't be read.
+    init(directory: String?, bootstrap: String?) throws(ProcessFailure) {
+        self.directory = directory
+        if let directory {
+            guard mkdir(directory, 0o755) == 0 || errno == EEXIST, let names = Self.names(in: directory) else {
+                throw ProcessFailure(.cannotCreate, "can't use the state directory \(directory): \(String(cString: strerror(errno)))")
+            }
+            for name in names {
+                let path = "\(directory)/\(name)"
+                do {
+                    paths[try Self.position(of: path)] = path
+                } catch {
+                    warnings.append("\(path) is passed over: \(error)")
+                }
+            }
+        }
+        if let bootstrap {
+            do {
+                paths[try Self.position(of: bootstrap)] = bootstrap
+            } catch let failure as ProcessFailure {
+                throw failure
+            } catch {
+                throw ProcessFailure(.badData, "\(bootstrap): \(error)")
+            }
+        }
+    }
+
+    private static func position(of path: String) throws -> SnapshotPosition {
+        try withMapped(path) { try Parameters.positionOfSnapshot($0) }
+    }
+
+    func withBytes(of position: SnapshotPosition, _ body: (UnsafeRawBufferPointer) throws -> Void) throws {
+        guard let path = paths[position] else { throw ProcessFailure(.missingInput, "the file is gone") }
+        do {
+            try Self.withMapped(path, body)
+        } catch let error as SnapshotError {
+            throw ProcessFailure(.badData, "\(path): \(error)")
+        }
+    }
+
+    /// Has `write` make a snapshot of this many records, and deletes all but the newest ones.
+    func keep(_ records: UInt64, _ write: (String) throws -> Void) throws {
+        guard let directory else { return }
+        try write("\(directory)/\(Self.name(records))")
+        // Only what was written here; a file that somebody has put here is theirs.
+        let names = (Self.names(in: directory) ?? []).filter { $0.hasPrefix(Self.prefix) }
+        // This one, and of the others the newest: those of another run may have higher numbers.
+        let others = names.filter { $0 != Self.name(records) }.sorted { ($0.count, $0) < ($1.count, $1) }
+        for name in others.dropLast(Self.kept - 1) { unlink("\(directory)/\(name)") }
+    }
+
+    /// Of all snapshots in a directory; nil where it can't be read.
+    private static func names(in directory: String) -> [String]? {
+        guard let stream = opendir(directory) else { return nil }
+        defer { closedir(stream) }
+        var names: [String] = []
+        while let entry = readdir(stream) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name.hasSuffix(suffix) { names.append(name) }
+        }
+        return names
+    }
+
+    private static let prefix = "parameters-"
+    private static func name(_ records: UInt64) -> String { "\(prefix)\(records)\(suffix)" }
+
+    private static func withMapped<Value>(_ path: String, _ body: (UnsafeRawBufferPointer) throws -> Value) throws -> Value {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw ProcessFailure(.missingInput, "can't read \(path): \(String(cString: strerror(errno)))") }
+        defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0, status.st_size > 0 else { throw SnapshotError.truncated }
+        guard let address = mmap(nil, Int(status.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0), address != MAP_FAILED else {
+            throw ProcessFailure(.inputOutput, "can't map \(path): \(String(cString: strerror(errno)))")
+        }
+        defer { munmap(address, Int(status.st_size)) }
+        return try body(UnsafeRawBufferPointer(start: address, count: Int(status.st_size)))
+    }
+}
