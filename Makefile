@@ -37,6 +37,15 @@ test: ## All tests, in release (installs the libraries that are missing)
 	@scripts/install-needs
 	swift test -c release
 
+# Further seeds of the chaos test.
+CHAOS_SEEDS := 10
+
+.PHONY: chaos
+chaos: ## Real processes under CHAOS_SEEDS=10 seeds of SIGKILL, SIGSTOP, cut links and newcomers; and a coordinator killed 50 times
+	@scripts/install-needs
+	ONEBYTE_CHAOS_SEEDS=$(CHAOS_SEEDS) swift test -c release --filter ChaosTests
+	ONEBYTE_KILLS=50 swift test -c release --filter CrashTests/coordinatorKilled
+
 SEEDS := 10000
 
 .PHONY: soak

@@ -61,7 +61,8 @@ let package = Package(
         .testTarget(
             name: "LanguageModelTests", dependencies: ["LanguageModel", "Core", "Kernels"], resources: [.copy("Fixtures")],
             swiftSettings: strict),
-        .testTarget(name: "TransportTests", dependencies: ["Transport", "Coordinator", "Worker", "Core"], swiftSettings: strict),
+        .target(name: "TestSupport", dependencies: ["Transport"], path: "Tests/TestSupport", swiftSettings: strict),
+        .testTarget(name: "TransportTests", dependencies: ["TestSupport", "Transport", "Coordinator", "Worker", "Core"], swiftSettings: strict),
         .testTarget(
             name: "OneByteTests",
             dependencies: [
@@ -77,7 +78,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "ClusterTests",
-            dependencies: ["ClusterNode", "Core", "LanguageModel", "Coordinator", "Transport", "Worker"], swiftSettings: strict),
+            dependencies: ["ClusterNode", "TestSupport", "Core", "LanguageModel", "Coordinator", "Transport", "Worker"], swiftSettings: strict),
     ],
     cxxLanguageStandard: .cxx17
 )

@@ -9,6 +9,7 @@ struct WorkerShell {
     private let configuration: WorkerProcess.Configuration
     private var end: (exit: WorkerExit, status: ExitStatus, message: String)?
     private var refusals = 0
+    private var hasConnected = false
     /// Handshakes that fail one after the other before it is no accident: a coordinator that dies within a handshake looks the
     /// same as a wrong key.
     private static let refusalsMax = 5
@@ -130,10 +131,13 @@ struct WorkerShell {
     /// A coordinator that never lets us in is not worth waiting for.
     private mutating func note(_ notice: ConnectionNotice) -> ReactorStep {
         switch notice {
-        case .connected: refusals = 0
+        case .connected:
+            refusals = 0
+            hasConnected = true
         case .refused(let endpoint, let reason, let isFinal):
             refusals += 1
-            guard isFinal || refusals >= Self.refusalsMax else { break }
+            // Whoever was in before has the right key: it is the link that breaks, and links come back.
+            guard isFinal || (!hasConnected && refusals >= Self.refusalsMax) else { break }
             let text = "\(endpoint): \(reason); check the join string and this worker's key"
             end = (.failed(ProcessFailure(.refused, text)), .refused, text)
             return .finish

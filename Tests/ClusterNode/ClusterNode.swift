@@ -44,11 +44,13 @@ import Worker
             return { process.requestStop() }
         case "worker" where arguments.count == 5 || arguments.count == 6:
             let microseconds = UInt32(arguments[4]) ?? 0
+            // Worker `w2` has the data of number 2, whatever its machine's number.
+            let part = arguments[3].last?.wholeNumberValue
             let process = try WorkerProcess(
                 configuration: .init(
                     join: try JoinString(arguments[2]), name: arguments[3],
                     stateDirectory: arguments.count == 6 ? arguments[5] : nil, snapshotSeconds: 0, onProgress: { say("\($0)") },
-                    makeTrainer: { ToyTrainer(microsecondsPerSample: microseconds) }))
+                    makeTrainer: { ToyTrainer(microsecondsPerSample: microseconds, part: part) }))
             finish {
                 let outcome = try await process.run()
                 say("ended \(outcome.message)")

@@ -26,6 +26,7 @@ package final class ToyTrainer: Trainer {
 
     private let base: UInt64
     private let microsecondsPerSample: UInt32
+    private let part: Int?
     private var directions: Directions?
     private var parameters: Parameters?
     private var nextRound: RoundNumber = 0
@@ -34,7 +35,9 @@ package final class ToyTrainer: Trainer {
     /// - Parameters:
     ///   - base: another number is another base model.
     ///   - microsecondsPerSample: that a sample takes at least.
-    package init(base: UInt64 = 1, microsecondsPerSample: UInt32 = 0) {
+    ///   - part: which third of the coordinates it sees; nil: by the machine's number.
+    package init(base: UInt64 = 1, microsecondsPerSample: UInt32 = 0, part: Int? = nil) {
+        self.part = part
         self.base = base
         self.microsecondsPerSample = microsecondsPerSample
     }
@@ -116,7 +119,7 @@ package final class ToyTrainer: Trainer {
             for (tensor, distance) in zip(Self.tensors, distances) {
                 let z = direction(of: tensor, name, directions)
                 // A machine's data: every third coordinate, from its own number on.
-                for j in stride(from: Int(order.machine.rawValue % 3), to: z.count, by: 3) { g += Double(distance[j] * z[j]) }
+                for j in stride(from: (part ?? Int(order.machine.rawValue)) % 3, to: z.count, by: 3) { g += Double(distance[j] * z[j]) }
             }
             bytes.append(ByteCodec.encode(g, scaleExponent: order.scaleExponent))
         }

@@ -168,7 +168,7 @@ private func limitFileSize(of process: pid_t, to bytes: String) throws {
 }
 
 /// A port that nobody listens on at the moment.
-private func freePort() throws -> UInt16 {
+func freePort() throws -> UInt16 {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     defer { close(descriptor) }
     var address = sockaddr_in()

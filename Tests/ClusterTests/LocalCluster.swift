@@ -108,8 +108,17 @@ final class TestDirectory: Sendable {
 
     var ledger: String { RunDirectory(path).ledger }
 
+    struct Replay {
+        let digest: Digest
+        let loss: Double
+        /// Of the base model.
+        let lossBefore: Double
+        let rounds: [RoundRecord]
+        let records: [LedgerRecord]
+    }
+
     /// What a replay of the ledger alone gives, and the rounds in it.
-    func replay(base: UInt64 = 1) throws -> (digest: Digest, rounds: [RoundRecord], records: [LedgerRecord]) {
+    func replay(base: UInt64 = 1) throws -> Replay {
         var reader = try LedgerReader(path: ledger)
         var history = EffectiveHistory()
         var records: [LedgerRecord] = []
@@ -121,7 +130,8 @@ final class TestDirectory: Sendable {
         }
         let trainer = ToyTrainer(base: base)
         try trainer.prepare(try #require(spec), basis: nil, TaskContext())
+        let lossBefore = try trainer.loss()
         try trainer.apply(history.rounds.map { .apply($0) })
-        return (try trainer.digest().0, history.rounds, records)
+        return Replay(digest: try trainer.digest().0, loss: try trainer.loss(), lossBefore: lossBefore, rounds: history.rounds, records: records)
     }
 }

@@ -18,12 +18,13 @@ import Worker
         _ = try await coordinator.next { if case .warning(let text) = $0, text.contains("are taken out") { text } else { nil } }
         #expect(try await coordinator.outcome.finish.outcome == .completed)
 
-        let (digest, rounds, records) = try directory.replay()
+        let replayed = try directory.replay()
+        let (digest, rounds) = (replayed.digest, replayed.rounds)
         #expect(rounds.count == 400)
         #expect(!rounds.flatMap(\.contributions).contains { $0.machine == MachineID(2) })
         // Exactly what a history without these bytes gives.
         var without = EffectiveHistory()
-        for case .round(let round) in records { _ = try without.fold(.round(round.removing(MachineID(2)))) }
+        for case .round(let round) in replayed.records { _ = try without.fold(.round(round.removing(MachineID(2)))) }
         #expect(without.rounds == rounds)
         var digests: [Digest?] = []
         for worker in workers {

@@ -1,6 +1,7 @@
 import Core
 import Dispatch
 import Glibc
+import TestSupport
 import Testing
 import Transport
 

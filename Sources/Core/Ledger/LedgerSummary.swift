@@ -17,7 +17,7 @@ public struct LedgerSummary: Sendable {
     public private(set) var base: BaseManifest?
     public private(set) var basis: Digest?
     /// Ascending numbers are given, so this is above every number in the ledger.
-    public private(set) var nextMachine = MachineID(1)
+    public package(set) var nextMachine = MachineID(1)
     public private(set) var machines: [MachineID: Machine] = [:]
     public private(set) var nextRound: RoundNumber = 0
     /// After the last record that changed the parameters: names the present parameters.

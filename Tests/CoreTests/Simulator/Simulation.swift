@@ -33,6 +33,10 @@ final class Simulation {
         case changeByte
         /// The ledger is put back to an older copy when the coordinator restarts, so that machine and round numbers are given out again.
         case restoreOldLedger
+        /// A restarted coordinator gives out the number of the newest machine again.
+        case reuseMachineNumber
+        /// A worker leaves out what machines that have departed since gave to a round before.
+        case forgetDeparted
     }
 
     struct Failure: Error, CustomStringConvertible {
@@ -278,7 +282,10 @@ final class Simulation {
         } catch {
             guard case .damagedRecord = error else { throw Failure(description: "the ledger breaks its rules: \(error)") }
         }
-        guard let summary else { throw Failure(description: "the ledger has no spec") }
+        guard var summary else { throw Failure(description: "the ledger has no spec") }
+        if bug == .reuseMachineNumber, summary.nextMachine > MachineID(1) {
+            summary.nextMachine = MachineID(summary.nextMachine.rawValue - 1)
+        }
         let end = Int(summary.position.offset)
         if end < disk.count {
             if LedgerFormat.holdsRecord(disk[(end + 1)...]) { throw Failure(description: "a torn tail looks like damage") }
@@ -473,7 +480,7 @@ final class Simulation {
         case .apply(let changes, let position):
             for change in changes {
                 if bug == .applyNever, random.chance(0.02) { continue }
-                workers[index].perform(change)
+                workers[index].perform(bug == .forgetDeparted ? forgettingDeparted(change) : change)
                 if bug == .applyTwice, random.chance(0.02) { workers[index].perform(change) }
             }
             try checkParameters(of: index, at: position, isWhole: changes.count < 256)
@@ -504,6 +511,11 @@ final class Simulation {
             result = .computed(bytes: bytes, statistics: SampleStatistics(meanLoss: 1, seconds: 0.1))
         }
         try tellWorker(index, .performed(result))
+    }
+
+    private func forgettingDeparted(_ change: HistoryChange) -> HistoryChange {
+        guard case .apply(let round) = change else { return change }
+        return .apply(departed.reduce(round) { $0.removing($1) })
     }
 
     // MARK: Faults

@@ -3,19 +3,20 @@ import Synchronization
 import Transport
 
 /// A TCP proxy that counts what goes through it in each direction and can cut connections, also one side only.
-final class CountingProxy: Sendable {
+package final class CountingProxy: Sendable {
     private let listener: Int32
     private let target: UInt16
-    let port: UInt16
+    package let port: UInt16
     private let up = Atomic<Int>(0)
     private let down = Atomic<Int>(0)
     private let clients = Mutex<[Int32]>([])
+    private let isCut = Atomic<Bool>(false)
 
-    var endpoint: String { "tcp://127.0.0.1:\(port)" }
-    var bytesUp: Int { up.load(ordering: .sequentiallyConsistent) }
-    var bytesDown: Int { down.load(ordering: .sequentiallyConsistent) }
+    package var endpoint: String { "tcp://127.0.0.1:\(port)" }
+    package var bytesUp: Int { up.load(ordering: .sequentiallyConsistent) }
+    package var bytesDown: Int { down.load(ordering: .sequentiallyConsistent) }
 
-    init(to endpoint: String) throws {
+    package init(to endpoint: String) throws {
         target = UInt16(endpoint.split(separator: ":").last!)!
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         self.listener = listener
@@ -26,20 +27,28 @@ final class CountingProxy: Sendable {
                 bind(listener, address, size) == 0 && listen(listener, 16) == 0 && getsockname(listener, address, &size) == 0
             }
         }
-        guard bound else { throw TestPeer.Failure(reason: "the proxy can't listen") }
+        guard bound else { throw ProxyFailure() }
         port = UInt16(bigEndian: address.sin_port)
         _ = try NamedThread("proxy") { [self] in accept() }
     }
 
     /// Closes the workers' side of all connections; the coordinator's side stays open, as when a cable is pulled.
-    func cutClients() {
+    package func cutClients() {
         clients.withLock { clients in
             for client in clients { shutdown(client, Int32(SHUT_RDWR)) }
             clients.removeAll()
         }
     }
 
-    func close() {
+    /// Cuts all connections and lets none through until `mend`.
+    package func cut() {
+        isCut.store(true, ordering: .sequentiallyConsistent)
+        cutClients()
+    }
+
+    package func mend() { isCut.store(false, ordering: .sequentiallyConsistent) }
+
+    package func close() {
         shutdown(listener, Int32(SHUT_RDWR))
         cutClients()
     }
@@ -48,6 +57,10 @@ final class CountingProxy: Sendable {
         while true {
             let client = Glibc.accept(listener, nil, nil)
             guard client >= 0 else { break }
+            if isCut.load(ordering: .sequentiallyConsistent) {
+                Glibc.close(client)
+                continue
+            }
             let server = connectLoopback(port: target)
             clients.withLock { $0.append(client) }
             _ = try? NamedThread("proxy-up") { [self] in pump(from: client, to: server, up, closes: false) }
@@ -73,6 +86,8 @@ final class CountingProxy: Sendable {
     }
 }
 
+package struct ProxyFailure: Error {}
+
 private func loopback(port: UInt16) -> sockaddr_in {
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
@@ -81,7 +96,7 @@ private func loopback(port: UInt16) -> sockaddr_in {
     return address
 }
 
-func connectLoopback(port: UInt16) -> Int32 {
+package func connectLoopback(port: UInt16) -> Int32 {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     var address = loopback(port: port)
     _ = withUnsafePointer(to: &address) {
