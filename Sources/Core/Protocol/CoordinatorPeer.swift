@@ -12,8 +12,9 @@ struct CoordinatorPeer: Sendable {
     var hasBase = false
     /// Its parameters were the others' when they were last compared.
     var isProven = false
-    /// Its parameters were built from the base since it last took part: a report of theirs is a replay's.
-    var hasReplayed: Bool
+    /// It was told to build its parameters from the base since it last took part: a report of theirs is a replay's. A newcomer's is
+    /// not, for it may have begun with a snapshot.
+    var hasReplayed = false
     /// It has the ledger up to the tip, and is told of each new record.
     var isFollowing = false
     /// A piece of the ledger is being read for it: a peer that asks without end gets one piece at a time.
@@ -30,7 +31,6 @@ struct CoordinatorPeer: Sendable {
         self.id = id
         self.hello = hello
         self.lastHeard = lastHeard
-        hasReplayed = hello.records == 0
         tag = hello.session.fingerprint.tag
     }
 

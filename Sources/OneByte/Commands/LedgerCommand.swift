@@ -55,9 +55,16 @@ struct LedgerCommand: ParsableCommand {
                 Ends with status 0 for a whole ledger, 65 for a damaged one:
 
                   onebyte ledger verify runs/reviews && echo whole
+
+                Where machines disagree, the replay is the judge: with the base model, the parameters are built from the
+                ledger alone and held against what the machines reported:
+
+                  onebyte ledger verify runs/reviews --base SmolLM2.gguf
                 """)
 
         @Argument(help: ArgumentHelp("A ledger or a run directory.", valueName: "path")) var path: String
+        @Option(help: ArgumentHelp("The base model: replay, and compare the digests.", valueName: "model")) var base: String?
+        @OptionGroup var threads: ThreadFlags
 
         func run() throws {
             let archive = try LedgerArchive(path)
@@ -68,6 +75,7 @@ struct LedgerCommand: ParsableCommand {
             }
             standardOutput.write(
                 "\(archive.path): whole: \(position.records) records, \(position.offset) bytes, \(archive.history.nextRound) rounds, chain \(position.chain)")
+            if let base { _ = try archive.judge(base: base, threads: threads.count) }
         }
     }
 
@@ -93,26 +101,37 @@ struct LedgerCommand: ParsableCommand {
 
         func run() throws {
             let archive = try LedgerArchive(path, atRound: atRound)
-            let clock = ContinuousClock()
-            let source = try openModel(model)
-            let began = clock.now
-            let parameters = try archive.replay(on: source, threads: threads.count)
-            let digest = parameters.digest(threads: threads.count)
-            let seconds = (clock.now - began) / .seconds(1)
-            let reported = archive.entries.compactMap { entry -> DigestRecord? in
-                // One that was reported before a retraction or a rewind is of other parameters.
-                if case .digest(let record) = entry.record, record.position == archive.summary.parameters.records { record } else { nil }
-            }.last
-            standardOutput.write("\(digest)")
-            let what = "\(archive.history.rounds.count) rounds, \(archive.summary.samples) samples in \(fixed(seconds, 2)) s"
-            guard let reported else {
-                standardError.write("replayed \(what); the workers reported no digest at round \(archive.history.nextRound)")
-                return
-            }
-            guard reported.digest == digest else {
-                throw ProcessFailure(.badData, "the workers reported \(reported.digest) at round \(reported.round), the replay gives \(digest)")
-            }
-            standardError.write("replayed \(what); the same digest as \(reported.machines.count) machines reported at round \(reported.round)")
+            standardOutput.write("\(try archive.judge(base: model, threads: threads.count))")
         }
+    }
+}
+
+extension LedgerArchive {
+    /// Builds the parameters from the base alone and holds their digest against what machines reported of these very parameters;
+    /// says on standard error how that went.
+    ///
+    /// - Throws: `ProcessFailure` `.badData` where they differ: the replay is right, and the machines that are named are not.
+    fileprivate func judge(base: String, threads: Int) throws -> Digest {
+        let clock = ContinuousClock()
+        let source = try openModel(base)
+        let began = clock.now
+        let parameters = try replay(on: source, threads: threads)
+        let digest = parameters.digest(threads: threads)
+        let what = "\(history.rounds.count) rounds, \(summary.samples) samples in \(fixed((clock.now - began) / .seconds(1), 2)) s"
+        let reported = entries.compactMap { entry -> DigestRecord? in
+            // One that was reported before a retraction or a rewind is of other parameters.
+            if case .digest(let record) = entry.record, record.position == summary.parameters.records { record } else { nil }
+        }.last
+        guard let reported else {
+            standardError.write("replayed \(what); the workers reported no digest at round \(history.nextRound)")
+            return digest
+        }
+        guard reported.digest == digest else {
+            throw ProcessFailure(
+                .badData,
+                "\(reported.machines.map { "\($0)" }.joined(separator: ", ")) reported \(reported.digest) at round \(reported.round), the replay gives \(digest)")
+        }
+        standardError.write("replayed \(what); the same digest as \(reported.machines.count) machines reported at round \(reported.round)")
+        return digest
     }
 }
