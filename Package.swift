@@ -61,7 +61,7 @@ let package = Package(
         .testTarget(
             name: "LanguageModelTests", dependencies: ["LanguageModel", "Core", "Kernels"], resources: [.copy("Fixtures")],
             swiftSettings: strict),
-        .target(name: "TestSupport", dependencies: ["Transport"], path: "Tests/TestSupport", swiftSettings: strict),
+        .target(name: "TestSupport", dependencies: ["Core", "Transport"], path: "Tests/TestSupport", swiftSettings: strict),
         .testTarget(name: "TransportTests", dependencies: ["TestSupport", "Transport", "Coordinator", "Worker", "Core"], swiftSettings: strict),
         .testTarget(
             name: "OneByteTests",

@@ -37,8 +37,12 @@ public struct RunSpec: Codable, Hashable, Sendable {
     public var roundDeadlineFactor: Double
     /// The part of a round's samples that must be there before a deadline closes it.
     public var quorum: Double
-    /// A contribution that missed its round is still taken within this many rounds; 0: it is dropped.
+    /// Workers begin the samples of so many rounds ahead while a commit is on its way, and a contribution that missed its round is
+    /// still taken within so many rounds; 0: neither.
     public var staleness: Int
+    /// Time-boxed rounds: after so many seconds a machine gives what it has of its share, of which `samplesPerRound` is then the most;
+    /// nil: all of it.
+    public var roundSeconds: Double?
     /// What is done to a round's bytes before they are committed; nil: nothing.
     public var filter: RoundFilter?
     /// A machine that sends mostly 'no value' or saturated bytes for long is removed; nil: it is only shown.
@@ -69,6 +73,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         roundDeadlineFactor: Double = 0,
         quorum: Double = 0.5,
         staleness: Int = 0,
+        roundSeconds: Double? = nil,
         filter: RoundFilter? = nil,
         setsAsideBadMachines: Bool? = nil,
         heartbeatSeconds: Double = 1,
@@ -94,6 +99,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         self.roundDeadlineFactor = roundDeadlineFactor
         self.quorum = quorum
         self.staleness = staleness
+        self.roundSeconds = roundSeconds
         self.filter = filter
         self.setsAsideBadMachines = setsAsideBadMachines
         self.heartbeatSeconds = heartbeatSeconds

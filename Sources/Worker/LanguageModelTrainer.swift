@@ -46,6 +46,7 @@ public final class LanguageModelTrainer: Trainer {
         let model: TrainableModel
         let estimator: Estimator?
         let evaluator: Evaluator?
+        let isTimeBoxed: Bool
         var nextRound: RoundNumber = 0
         /// Whether the model's floats are behind the parameters.
         var isStale = false
@@ -112,7 +113,7 @@ public final class LanguageModelTrainer: Trainer {
         }
         prepared = Prepared(
             specDigest: try spec.digest(), directions: directions, tensors: tensors, parameters: parameters, model: model,
-            estimator: estimator, evaluator: evaluator)
+            estimator: estimator, evaluator: evaluator, isTimeBoxed: spec.roundSeconds != nil)
     }
 
     public func apply(_ changes: [HistoryChange]) throws {
@@ -143,8 +144,8 @@ public final class LanguageModelTrainer: Trainer {
 
     /// Samples after which a worker looks whether they are still wanted: short where a sample costs a pass through many layers. A
     /// constant of the run's settings, never of the clock, so that the same run again gives the same bytes.
-    private func samplesPerLook(_ model: TrainableModel) -> Int {
-        if case .layer(let layer) = model.entry, layer >= model.configuration.layerCount - 1 { return 1024 }
+    private func samplesPerLook(_ model: TrainableModel, isTimeBoxed: Bool) -> Int {
+        if !isTimeBoxed, case .layer(let layer) = model.entry, layer >= model.configuration.layerCount - 1 { return 1024 }
         return 32
     }
 
@@ -159,7 +160,7 @@ public final class LanguageModelTrainer: Trainer {
             bytes.reserveCapacity(Int(order.count))
             var lossSum = 0.0
             var lossCount = 0
-            let look = samplesPerLook(prepared.model)
+            let look = samplesPerLook(prepared.model, isTimeBoxed: prepared.isTimeBoxed)
             while bytes.count < Int(order.count), !task.isAbandoned() {
                 let first = order.firstSample + SampleNumber(bytes.count)
                 let count = min(look, Int(order.count) - bytes.count)

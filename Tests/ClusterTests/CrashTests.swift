@@ -3,6 +3,8 @@ import Core
 import Foundation
 import Glibc
 import Testing
+import Transport
+import Worker
 
 /// Real processes, real sockets, real SIGKILL.
 @Suite(.timeLimit(.minutes(2))) struct CrashTests {
@@ -96,6 +98,36 @@ import Testing
         }
     }
 
+    @Test("A worker on another host begins from a peer's snapshot file; one that is no snapshot stops it before it calls")
+    func bootstrap() async throws {
+        let directory = try TestDirectory()
+        let state = directory.path + "/state"
+        let coordinator = try NodeProcess.coordinator(directory, address: "tcp://127.0.0.1:0", rounds: 1500, workers: 1)
+        let address = try await coordinator.event { if case .listening(let at) = $0 { at.endpoint } else { nil } }
+        let peer = try NodeProcess.worker(address, name: "peer", microseconds: 100, state: state)
+        _ = try await coordinator.round(150)
+        let snapshots = try FileManager.default.contentsOfDirectory(atPath: state).filter { $0.hasSuffix(".snapshot") }.sorted()
+        let carried = directory.path + "/carried"
+        try FileManager.default.copyItem(atPath: "\(state)/\(try #require(snapshots.last))", toPath: carried)
+        let newcomer = try RunningWorker(try JoinString(address), name: "newcomer", bootstrap: carried)
+        let restored = try await newcomer.next { progress -> RoundNumber? in
+            if case .notice(.restored(let round)) = progress { round } else { nil }
+        }
+        #expect(restored >= 100)
+
+        try Data("no snapshot".utf8).write(to: URL(filePath: directory.path + "/other"))
+        let mistaken = try RunningWorker(try JoinString(address), bootstrap: directory.path + "/other")
+        do {
+            Issue.record("a file that is no snapshot was taken: \(try await mistaken.outcome)")
+        } catch let failure as ProcessFailure {
+            #expect(failure.status == .badData && failure.message.contains("/other"))
+        }
+        #expect(await coordinator.exit == 0)
+        let replayed = try directory.replay()
+        #expect(try await newcomer.finalDigest == replayed.digest)
+        #expect(try await peer.next { $0.hasPrefix("ended") ? $0 : nil } == "ended the run is complete; its parameters: \(replayed.digest)")
+    }
+
     @Test("SIGTERM at a coordinator ends all of its processes with status 0 and leaves a ledger that goes on")
     func terminated() async throws {
         let directory = try TestDirectory()
@@ -128,6 +160,46 @@ import Testing
         }
     }
 
+    @Test("A disk that is full in earnest makes rounds wait; one that is read-only is said at the start; neither loses anything", .enabled(if: mayMount))
+    func diskOfItsOwn() async throws {
+        let directory = try TestDirectory()
+        try mountCommand("-t", "tmpfs", "-o", "size=256k", "tmpfs", directory.path)
+        defer { umount2(directory.path, Int32(MNT_DETACH)) }
+        let address = "tcp://127.0.0.1:\(try freePort())"
+        func coordinator() throws -> NodeProcess {
+            try NodeProcess.coordinator(directory, address: address, rounds: 400, workers: 2, timeout: 60)
+        }
+        let first = try coordinator()
+        let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 100) }
+        _ = try await first.round(20)
+        let filler = directory.path + "/filler"
+        fill(filler)
+        _ = try await first.event { if case .warning(let text) = $0, text.hasPrefix("rounds wait for the ledger") { true } else { nil } }
+        unlink(filler)
+        _ = try await first.event {
+            if case .warning(let text) = $0, text.hasPrefix("the ledger can be written again") { true } else { nil }
+        }
+        first.signal(SIGKILL)
+        #expect(await first.exit == -SIGKILL)
+
+        try mountCommand("-o", "remount,ro", directory.path)
+        let refused = try coordinator()
+        do {
+            _ = try await refused.event { if case .listening = $0 { true } else { nil } }
+            Issue.record("it runs without a disk to write to")
+        } catch let failure as Failure {
+            #expect(failure.description.contains(directory.path) && failure.description.contains("ead-only"), "\(failure)")
+        }
+        #expect(await refused.exit > 0)
+        try mountCommand("-o", "remount,rw", directory.path)
+        #expect(await (try coordinator()).exit == 0)
+        let replayed = try directory.replay()
+        #expect(replayed.rounds.count == 400)
+        for worker in workers {
+            #expect(try await worker.next { $0.hasPrefix("ended") ? $0 : nil } == "ended the run is complete; its parameters: \(replayed.digest)")
+        }
+    }
+
     @Test("On a full disk rounds wait and nothing is torn; when there is room again the run goes on by itself", .enabled(if: hasPrlimit))
     func diskFull() async throws {
         let directory = try TestDirectory()
@@ -156,15 +228,40 @@ import Testing
     }
 }
 
+/// Root, where the kernel lets it.
+private let mayMount: Bool = {
+    guard getuid() == 0, let directory = try? TestDirectory() else { return false }
+    guard (try? mountCommand("-t", "tmpfs", "-o", "size=64k", "tmpfs", directory.path)) != nil else { return false }
+    umount2(directory.path, Int32(MNT_DETACH))
+    return true
+}()
+
+private func mountCommand(_ arguments: String...) throws {
+    try run("/usr/bin/mount", arguments)
+}
+
+/// Takes all the room of its disk.
+private func fill(_ path: String) {
+    let descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+    defer { close(descriptor) }
+    let block = [UInt8](repeating: 0, count: 4096)
+    while write(descriptor, block, block.count) > 0 {}
+}
+
 private let hasPrlimit = FileManager.default.isExecutableFile(atPath: "/usr/bin/prlimit")
 
 private func limitFileSize(of process: pid_t, to bytes: String) throws {
+    try run("/usr/bin/prlimit", ["--pid", String(process), "--fsize=\(bytes):"])
+}
+
+private func run(_ path: String, _ arguments: [String]) throws {
     let tool = Process()
-    tool.executableURL = URL(filePath: "/usr/bin/prlimit")
-    tool.arguments = ["--pid", String(process), "--fsize=\(bytes):"]
+    tool.executableURL = URL(filePath: path)
+    tool.arguments = arguments
+    tool.standardError = FileHandle.nullDevice
     try tool.run()
     tool.waitUntilExit()
-    guard tool.terminationStatus == 0 else { throw Failure("prlimit ended with \(tool.terminationStatus)") }
+    guard tool.terminationStatus == 0 else { throw Failure("\(path) ended with \(tool.terminationStatus)") }
 }
 
 /// A port that nobody listens on at the moment.

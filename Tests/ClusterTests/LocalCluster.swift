@@ -55,7 +55,7 @@ final class RunningWorker: Sendable {
 
     init(
         _ join: JoinString, name: String = "toy", trains: Bool = true, evaluates: Bool = false, keys: KeyPair? = nil,
-        patienceSeconds: Double = 30, snapshotPath: String? = nil,
+        patienceSeconds: Double = 30, snapshotPath: String? = nil, bootstrap: String? = nil,
         trainer: @escaping @Sendable () throws -> any Trainer = { ToyTrainer() }
     ) throws {
         let (notices, continuation) = AsyncStream<WorkerProgress>.makeStream()
@@ -63,7 +63,7 @@ final class RunningWorker: Sendable {
         let process = try WorkerProcess(
             configuration: .init(
                 join: join, keys: keys, name: name, trains: trains, evaluates: evaluates, patienceSeconds: patienceSeconds,
-                snapshotPath: snapshotPath, onProgress: { continuation.yield($0) }, makeTrainer: trainer))
+                snapshotPath: snapshotPath, bootstrap: bootstrap, onProgress: { continuation.yield($0) }, makeTrainer: trainer))
         self.process = process
         outcomeTask = Task {
             defer { continuation.finish() }

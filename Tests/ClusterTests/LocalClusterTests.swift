@@ -2,6 +2,7 @@ import ClusterNode
 import Coordinator
 import Core
 import Foundation
+import TestSupport
 import Testing
 import Transport
 import Worker
@@ -35,6 +36,57 @@ import Worker
         let bytes = [UInt8](try Data(contentsOf: URL(filePath: snapshot)))
         let restored = try bytes.withUnsafeBytes { try Parameters(tensors: ToyTrainer.tensors, snapshot: $0).digest() }
         #expect(restored == replayed.digest)
+    }
+
+    @Test("Workers that are ahead of a slow link end with what the ledger gives, and take fewer seconds than those that wait")
+    func ahead() async throws {
+        var seconds: [Double] = []
+        for staleness in [0, 2] {
+            let directory = try TestDirectory()
+            var spec = ToyTrainer.spec(rounds: 40, samplesPerRound: 16, minimumWorkers: 2, heartbeatTimeoutSeconds: 10)
+            spec.staleness = staleness
+            let coordinator = try RunningCoordinator(directory, spec: spec)
+            let proxy = try CountingProxy(to: try await coordinator.join().address.endpoint, delaySeconds: 0.1)
+            defer { proxy.close() }
+            let join = try JoinString(proxy.endpoint)
+            let workers = [try RunningWorker(join, name: "a"), try RunningWorker(join, name: "b")]
+            try await coordinator.round(0)
+            let began = ContinuousClock.now
+            let outcome = try await coordinator.outcome
+            seconds.append(began.duration(to: .now) / .seconds(1))
+            let replayed = try directory.replay()
+            #expect(outcome.rounds == 40 && replayed.loss < replayed.lossBefore)
+            for worker in workers { #expect(try await worker.finalDigest == replayed.digest) }
+        }
+        // 40 rounds wait 0.2 s each for the link, or a third of them.
+        #expect(seconds[0] >= 7.5)
+        #expect(seconds[1] < 0.7 * seconds[0])
+    }
+
+    @Test("In time-boxed rounds a slow machine gives less than a fast one, and holds nobody up")
+    func timeBoxes() async throws {
+        let directory = try TestDirectory()
+        var spec = ToyTrainer.spec(rounds: 15, samplesPerRound: 400, minimumWorkers: 2)
+        spec.roundSeconds = 0.1
+        let coordinator = try RunningCoordinator(directory, spec: spec)
+        let join = try await coordinator.join()
+        let workers = [
+            try RunningWorker(join, name: "fast", trainer: { ToyTrainer(microsecondsPerSample: 300) }),
+            try RunningWorker(join, name: "slow", trainer: { ToyTrainer(microsecondsPerSample: 10_000) }),
+        ]
+        var names: [MachineID: String] = [:]
+        for await event in coordinator.progress { if case .joined(let joined) = event { names[joined.machine] = joined.name } }
+        let outcome = try await coordinator.outcome
+        let replayed = try directory.replay()
+        #expect(outcome.finish.outcome == .completed)
+        for worker in workers { #expect(try await worker.finalDigest == replayed.digest) }
+        var samples: [String: Int] = [:]
+        for contribution in replayed.rounds.flatMap(\.contributions) {
+            samples[names[contribution.machine] ?? "?", default: 0] += contribution.bytes.count
+        }
+        let (fast, slow) = (try #require(samples["fast"]), try #require(samples["slow"]))
+        // All of its share, 200 samples, would take the slow one 2 s.
+        #expect(slow < 15 * 60 && fast > 2 * slow, "\(samples)")
     }
 
     @Test("Every byte at the coordinator's socket is a byte at a worker's")

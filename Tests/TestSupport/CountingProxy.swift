@@ -1,11 +1,14 @@
+import Core
 import Glibc
 import Synchronization
 import Transport
 
-/// A TCP proxy that counts what goes through it in each direction and can cut connections, also one side only.
+/// A TCP proxy that counts what goes through it in each direction, can hold it up as a long line does, and can cut connections, also one
+/// side only.
 package final class CountingProxy: Sendable {
     private let listener: Int32
     private let target: UInt16
+    private let delaySeconds: Double
     package let port: UInt16
     private let up = Atomic<Int>(0)
     private let down = Atomic<Int>(0)
@@ -16,7 +19,9 @@ package final class CountingProxy: Sendable {
     package var bytesUp: Int { up.load(ordering: .sequentiallyConsistent) }
     package var bytesDown: Int { down.load(ordering: .sequentiallyConsistent) }
 
-    package init(to endpoint: String) throws {
+    /// - Parameter delaySeconds: that each byte takes, in either direction.
+    package init(to endpoint: String, delaySeconds: Double = 0) throws {
+        self.delaySeconds = delaySeconds
         target = UInt16(endpoint.split(separator: ":").last!)!
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         self.listener = listener
@@ -70,19 +75,45 @@ package final class CountingProxy: Sendable {
     }
 
     private func pump(from: Int32, to: Int32, _ counter: borrowing Atomic<Int>, closes: Bool) {
-        var buffer = [UInt8](repeating: 0, count: 1 << 16)
-        while true {
-            let count = read(from, &buffer, buffer.count)
-            guard count > 0 else { break }
-            counter.wrappingAdd(count, ordering: .sequentiallyConsistent)
-            var sent = 0
-            while sent < count {
-                let written = buffer[sent..<count].withUnsafeBytes { Glibc.send(to, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
-                guard written > 0 else { break }
-                sent += written
+        // What is read is sent by another thread, so that a delay does not make the line narrow.
+        guard let line = try? Mailbox<Parcel>() else { return }
+        _ = try? NamedThread("proxy-line") {
+            let clock = ProcessClock()
+            while true {
+                for parcel in line.waitAndTakeAll() {
+                    let early = parcel.due.seconds(since: clock.now)
+                    if early > 0 { usleep(UInt32(early * 1e6)) }
+                    if parcel.bytes.isEmpty {
+                        if closes { shutdown(to, Int32(SHUT_RDWR)) }
+                        return
+                    }
+                    send(parcel.bytes, to: to)
+                }
             }
         }
-        if closes { shutdown(to, Int32(SHUT_RDWR)) }
+        let clock = ProcessClock()
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            let count = max(read(from, &buffer, buffer.count), 0)
+            counter.wrappingAdd(count, ordering: .sequentiallyConsistent)
+            line.post(Parcel(due: clock.now.advanced(bySeconds: delaySeconds), bytes: Array(buffer[..<count])))
+            if count == 0 { return }
+        }
+    }
+
+    /// Bytes on their way; none at the end of a connection.
+    private struct Parcel: Sendable {
+        let due: Timestamp
+        let bytes: [UInt8]
+    }
+}
+
+private func send(_ bytes: [UInt8], to descriptor: Int32) {
+    var rest = bytes[...]
+    while !rest.isEmpty {
+        let written = rest.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+        guard written > 0 else { return }
+        rest = rest.dropFirst(written)
     }
 }
 

@@ -54,6 +54,7 @@ extension RunSpec {
         try check(roundDeadlineFactor == 0 || (1...1e6).contains(roundDeadlineFactor), "roundDeadlineFactor", "0, or at least 1")
         try check((0...1).contains(quorum), "quorum", "0…1")
         try check((0...64).contains(staleness), "staleness", "0…64")
+        if let roundSeconds { try check((0.05...86400).contains(roundSeconds), "roundSeconds", "0.05…86400") }
         if let filter { try check((1...127).contains(filter.factor), "filter.factor", "1…127") }
         try check((0.01...3600).contains(heartbeatSeconds), "heartbeatSeconds", "0.01…3600")
         try check(

@@ -62,6 +62,13 @@ struct OpenRound: Sendable {
     var sharedSamples: Int { opening.shares.reduce(0) { $0 + Int($1.count) } }
 }
 
+/// What came for a round that is not open yet.
+struct EarlyContribution: Sendable {
+    let sent: WireContribution
+    /// Since the same machine's answer before, or since the round before was opened.
+    let seconds: Double
+}
+
 /// A comparison of parameters in progress.
 struct DigestCheck: Sendable {
     let position: LedgerPosition

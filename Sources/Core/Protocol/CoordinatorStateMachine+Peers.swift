@@ -228,7 +228,9 @@ extension CoordinatorStateMachine {
         round?.shares[machine] = nil
         round?.late.removeAll { $0.contribution.machine == machine }
         cursors[machine] = nil
+        lastAnswer[machine] = nil
         for round in missed.keys { missed[round]?[machine] = nil }
+        for round in early.keys { early[round]?[machine] = nil }
         // It did not say goodbye, or what it gave would count: see `departLeavers`.
         leavers.remove(machine)
         round?.answers[machine] = nil

@@ -32,9 +32,11 @@ extension CoordinatorStateMachine {
         let number = ledger.nextRound
         let total = spec.samplesPerRound
         var shares: [Opening.Share] = []
+        // What does not divide evenly goes round, so that with fewer samples than machines all get their turn; but where machines work
+        // ahead, each must know what comes next.
+        let turn = spec.staleness > 0 && total >= trainers.count ? 0 : Int(number) % trainers.count
         for (place, machine) in trainers.enumerated() {
-            // What does not divide evenly goes round, so that with fewer samples than machines all get their turn.
-            let rotated = (place + trainers.count - Int(number) % trainers.count) % trainers.count
+            let rotated = (place + trainers.count - turn) % trainers.count
             let count = total / trainers.count + (rotated < total % trainers.count ? 1 : 0)
             let first = max(cursors[machine] ?? 0, ledger.machines[machine]?.nextSample ?? 0)
             guard count > 0, first + UInt64(count) <= UInt64(UInt32.max) else { continue }
@@ -44,6 +46,8 @@ extension CoordinatorStateMachine {
         guard !shares.isEmpty else { return nil }
         let opening = Opening(round: number, scaleExponent: ledger.scale.exponent, shares: shares)
         round = OpenRound(opening: opening, at: now)
+        for (_, early) in (early[number] ?? [:]).sorted(by: { $0.key < $1.key }) { answer(early.sent, seconds: early.seconds) }
+        early = early.filter { $0.key > number }
         return opening
     }
 
@@ -56,12 +60,14 @@ extension CoordinatorStateMachine {
     mutating func take(_ sent: WireContribution, from peer: CoordinatorPeer, at now: Timestamp) {
         guard let machine = peer.machine, machine == sent.contribution.machine, peer.isActive else { return }
         if let open = round, sent.round == open.opening.round {
-            guard let share = open.shares[machine], share.isAnswered(by: sent.contribution) else { return }
-            round?.shares[machine] = nil
-            round?.answers[machine] = share.part(of: sent.contribution).requantised(
-                from: sent.scaleExponent, to: open.opening.scaleExponent)
-            answerSeconds.append(now.seconds(since: open.openedAt))
-            if answerSeconds.count > Tuning.answersKept { answerSeconds.removeFirst() }
+            if answer(sent, seconds: now.seconds(since: open.openedAt)) { lastAnswer[machine] = now }
+            return
+        }
+        if sent.round >= ledger.nextRound {
+            guard spec.staleness > 0, UInt64(sent.round) <= UInt64(ledger.nextRound) + UInt64(spec.staleness) else { return }
+            let seconds = now.seconds(since: lastAnswer[machine] ?? round?.openedAt ?? now)
+            early[sent.round, default: [:]][machine] = EarlyContribution(sent: sent, seconds: seconds)
+            lastAnswer[machine] = now
             return
         }
         guard let share = missed[sent.round]?[machine], share.isAnswered(by: sent.contribution) else { return }
@@ -75,6 +81,18 @@ extension CoordinatorStateMachine {
         }
         effects.append(
             .notice(.late(machine, round: sent.round, samples: sent.contribution.bytes.count, taken: taken)))
+    }
+
+    /// Takes what answers a share of the open round.
+    @discardableResult private mutating func answer(_ sent: WireContribution, seconds: Double) -> Bool {
+        let machine = sent.contribution.machine
+        guard let open = round, let share = open.shares[machine], share.isAnswered(by: sent.contribution) else { return false }
+        round?.shares[machine] = nil
+        round?.answers[machine] = share.part(of: sent.contribution).requantised(
+            from: sent.scaleExponent, to: open.opening.scaleExponent)
+        answerSeconds.append(seconds)
+        if answerSeconds.count > Tuning.answersKept { answerSeconds.removeFirst() }
+        return true
     }
 
     mutating func closeRoundIfComplete(at now: Timestamp) {
@@ -168,6 +186,7 @@ extension CoordinatorStateMachine {
         // nor do late ones belong into the rounds to come.
         round = nil
         missed = [:]
+        early = [:]
         append(.rewind(Rewind(round: target, rateShift: rateShift)), notice: .rewound(to: target, rateShift: rateShift))
         if isClosing { wantsCheck = true }
     }

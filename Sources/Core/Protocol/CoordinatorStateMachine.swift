@@ -48,10 +48,14 @@ public struct CoordinatorStateMachine: Sendable {
     var cursors: [MachineID: UInt64] = [:]
     /// Shares of recent rounds that were not answered in time, by round: late bytes must match one.
     var missed: [RoundNumber: [MachineID: Opening.Share]] = [:]
+    /// Bytes of machines that are ahead, by round, until it is opened.
+    var early: [RoundNumber: [MachineID: EarlyContribution]] = [:]
+    /// When each machine last gave bytes for a new share.
+    var lastAnswer: [MachineID: Timestamp] = [:]
     /// Machines that said goodbye while the open round holds their bytes: they depart when it is written.
     var leavers: Set<MachineID> = []
     var byteHealth: [MachineID: ByteHealth] = [:]
-    /// Seconds from opening to answer, the newest last.
+    /// Seconds that a share took, the newest last: from its opening, or where a machine is ahead from its answer before.
     var answerSeconds: [Double] = []
 
     var check: DigestCheck?

@@ -70,9 +70,13 @@ extension WorkerStateMachine {
         }
         target = max(target, pong.records)
         let interval = welcome?.heartbeatSeconds ?? Tuning.heartbeatSeconds
-        if let answered, pong.awaited == answered.round, answeredAt.map({ now.seconds(since: $0) >= interval }) ?? true {
-            answeredAt = now
-            send(.contribution(answered))
+        // Of a round that was opened anew it may have answered several shares: the coordinator waits for the newest opening's.
+        if let openShare, pong.awaited == history.nextRound,
+            let place = answers.lastIndex(where: { $0.sent.round == history.nextRound && openShare.isAnswered(by: $0.sent.contribution) }),
+            now.seconds(since: answers[place].sentAt) >= interval
+        {
+            answers[place].sentAt = now
+            send(.contribution(answers[place].sent))
         }
         // The final evaluation is waited for: say it again in case it was lost.
         if pong.records == records, let lastEvaluation, let spec, Int(lastEvaluation.round) == spec.rounds {
@@ -149,12 +153,16 @@ extension WorkerStateMachine {
                 // the same process comes in again with a new number.
                 machine = nil
                 opening = nil
-                answered = nil
+                answers = []
                 effects.append(.notice(.warning("the coordinator gave \(departure.machine) up (\(departure.reason)); joining again")))
             }
         case .round: scheduleEvaluation()
         case .end: isRunEnded = true
-        case .digest, .retraction, .rewind: break
+        case .rewind:
+            // What it has begun, or sent ahead, was found at parameters that are void.
+            answers = []
+            if case .compute = inHand { effects.append(.abandon) }
+        case .digest, .retraction: break
         }
         confirmSnapshots(at: entry.position)
         // Before the first round the spec stands for the base's parameters.
@@ -211,7 +219,7 @@ extension WorkerStateMachine {
         mustProve = true
         lastDigest = nil
         opening = nil
-        answered = nil
+        answers = []
         effects.append(.abandon)
     }
 }

@@ -6,6 +6,7 @@ extension WorkerStateMachine {
         guard inHand == nil, let task = nextTask() else { return }
         inHand = task
         progress = 0
+        samplesSince = if case .compute = task { now } else { nil }
         effects.append(.perform(task))
     }
 
@@ -48,26 +49,37 @@ extension WorkerStateMachine {
         return .apply(changes, position: last)
     }
 
-    /// This machine's share of the open round, if it is to be worked on now.
-    private var order: ComputeOrder? {
-        guard let opening, let machine, opening.round == history.nextRound,
-            let share = opening.shares.first(where: { $0.machine == machine })
-        else { return nil }
-        if let answered, answered.round == opening.round, answered.contribution.machine == machine,
-            answered.contribution.firstSample == share.firstSample
-        {
-            return nil
-        }
-        return ComputeOrder(
-            round: opening.round, machine: machine, firstSample: share.firstSample, count: share.count,
-            scaleExponent: opening.scaleExponent)
+    /// This machine's share of the open round, as far as it knows.
+    var openShare: Opening.Share? {
+        guard let opening, let machine, opening.round == history.nextRound else { return nil }
+        return opening.shares.first { $0.machine == machine }
     }
 
-    /// What it works on or has answered, as a heartbeat says it.
-    var share: Heartbeat.Share? {
-        if case .compute(let order) = inHand { return .init(round: order.round, firstSample: order.firstSample) }
-        if let order { return .init(round: order.round, firstSample: order.firstSample) }
-        return answered.map { .init(round: $0.round, firstSample: $0.contribution.firstSample) }
+    /// The samples to try now, if any: the share of the open round, or, within the run's staleness, that of a round which is not
+    /// open yet, so that commits and openings travel while it works. It reckons with shares that follow one on the other; where the
+    /// opening then says otherwise, its share is tried anew.
+    private var order: ComputeOrder? {
+        guard let opening, let spec, let share = openShare else { return nil }
+        for ahead in 0...UInt64(spec.staleness) {
+            let round = UInt64(opening.round) + ahead
+            let first = UInt64(share.firstSample) + ahead * UInt64(share.count)
+            guard round < UInt64(spec.rounds), first + UInt64(share.count) <= UInt64(UInt32.max) else { return nil }
+            let order = ComputeOrder(
+                round: RoundNumber(round), machine: share.machine, firstSample: SampleNumber(first), count: share.count,
+                scaleExponent: opening.scaleExponent)
+            if !answers.contains(where: { $0.sent.answers(order) }) { return order }
+        }
+        return nil
+    }
+
+    /// The open share that it knows of, as a heartbeat says it.
+    var share: Heartbeat.Share? { openShare.map { .init(round: history.nextRound, firstSample: $0.firstSample) } }
+
+    /// In a run of time-boxed rounds a share is what was managed in time.
+    mutating func endTimeBox(at now: Timestamp) {
+        guard let since = samplesSince, let box = spec?.roundSeconds, now.seconds(since: since) >= box else { return }
+        samplesSince = nil
+        effects.append(.abandon)
     }
 
     mutating func take(_ new: Opening) {
@@ -171,10 +183,17 @@ extension WorkerStateMachine {
         {
             return
         }
-        answered = contribution
-        answeredAt = now
+        answers.removeAll { UInt64($0.sent.round) + UInt64(spec?.staleness ?? 0) + 1 < UInt64(history.nextRound) }
+        answers.append(Answer(sent: contribution, sentAt: now))
         send(.contribution(contribution))
         effects.append(
             .notice(.contributed(round: order.round, samples: used.count, meanLoss: statistics.meanLoss)))
+    }
+}
+
+extension WireContribution {
+    /// Whether it is what came of this order.
+    fileprivate func answers(_ order: ComputeOrder) -> Bool {
+        round == order.round && contribution.machine == order.machine && contribution.firstSample == order.firstSample
     }
 }

@@ -45,6 +45,12 @@ public struct WorkerStateMachine: Sendable {
         case evaluate(round: RoundNumber)
     }
 
+    struct Answer: Sendable {
+        let sent: WireContribution
+        /// When it was last sent: what crosses a heartbeat on its way is not lost, and not sent twice.
+        var sentAt: Timestamp
+    }
+
     enum Tuning {
         static let firstHelloSeconds = 1.0
         static let longestHelloSeconds = 16.0
@@ -112,9 +118,10 @@ public struct WorkerStateMachine: Sendable {
     var lastSnapshot: Timestamp?
     var catchUp: CatchUp?
     var opening: Opening?
-    var answered: WireContribution?
-    /// When `answered` was last sent: what crosses a heartbeat on its way is not lost, and not sent twice.
-    var answeredAt: Timestamp?
+    /// What it has sent of recent rounds and of those ahead, the newest last.
+    var answers: [Answer] = []
+    /// When the samples in hand were begun, until a time box has ended them.
+    var samplesSince: Timestamp?
     /// The coordinator wants to see the present parameters' digest.
     var mustProve = true
     var lastDigest: DigestReport?
@@ -202,6 +209,7 @@ public struct WorkerStateMachine: Sendable {
             effects.append(.notice(.silent(seconds: silence)))
         }
         if let hello = nextHello, now >= hello { sayHello(at: now) }
+        endTimeBox(at: now)
         let interval = welcome?.heartbeatSeconds ?? Tuning.heartbeatSeconds
         guard welcome != nil else { return }
         if nextHeartbeat.map({ now >= $0 }) ?? true {

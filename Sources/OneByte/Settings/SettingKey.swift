@@ -30,6 +30,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case roundDeadlineFactor = "cluster.round-deadline-factor"
     case quorum = "cluster.quorum"
     case staleness = "cluster.staleness"
+    case roundSeconds = "cluster.round-seconds"
     case filter = "cluster.filter"
     case filterFactor = "cluster.filter-factor"
     case badMachines = "cluster.bad-machines"
@@ -84,6 +85,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .roundDeadlineFactor: .number(0...1e6)
         case .quorum: .number(0...1)
         case .staleness: .integer(0...64)
+        case .roundSeconds: .number(0...86400)
         case .filter: .oneOf(["none"] + RoundFilter.Kind.allCases.map(\.rawValue))
         case .filterFactor: .number(1...127)
         case .badMachines: .oneOf(["show", "set-aside"])

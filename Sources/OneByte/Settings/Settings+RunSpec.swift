@@ -49,6 +49,7 @@ extension Settings {
             let schedule = LearningRateSchedule(rawValue: try text(.schedule))
         else { throw SettingsError(.usage, "unknown perturbation or schedule") }
         let factor = try number(.filterFactor)
+        let box = try number(.roundSeconds)
         return RunSpec(
             seed: UInt64(try integer(.seed)),
             train: try texts(.train),
@@ -70,6 +71,7 @@ extension Settings {
             roundDeadlineFactor: try number(.roundDeadlineFactor),
             quorum: try number(.quorum),
             staleness: try integer(.staleness),
+            roundSeconds: box > 0 ? box : nil,
             filter: try RoundFilter.Kind(rawValue: text(.filter)).map { RoundFilter(kind: $0, factor: factor) },
             setsAsideBadMachines: try text(.badMachines) == "set-aside" ? true : nil,
             heartbeatSeconds: try number(.heartbeat),

@@ -47,6 +47,7 @@ package struct Settings: Sendable {
         .roundDeadlineFactor: .number(0),
         .quorum: .number(0.5),
         .staleness: .integer(0),
+        .roundSeconds: .number(0),
         .filter: .text("none"),
         .filterFactor: .number(3),
         .badMachines: .text("show"),

@@ -105,8 +105,14 @@ struct ProtocolFlags: ParsableArguments {
     @Option(help: ArgumentHelp("The part of a round's samples that a deadline needs. (default: 0.5)", valueName: "0…1"))
     var quorum: String?
 
-    @Option(help: ArgumentHelp("Rounds within which late bytes are still taken. (default: 0)", valueName: "rounds"))
+    @Option(help: ArgumentHelp(
+        "Rounds that a worker may be ahead, which hides a link's latency, or late; 0: neither. (default: 0)", valueName: "rounds"))
     var staleness: String?
+
+    @Option(help: ArgumentHelp(
+        "Time-boxed rounds: each machine gives what it managed, --samples-per-round being the most; 0: all of its share. (default: 0)",
+        valueName: "seconds"))
+    var roundSeconds: String?
 
     @Option(help: ArgumentHelp(
         "What is done to a round's bytes before they are committed: none, clip, sign or drop. (default: none)", valueName: "filter"))
@@ -127,7 +133,8 @@ struct ProtocolFlags: ParsableArguments {
 
     var settings: [SettingKey: [String]] {
         list([
-            (.roundDeadlineFactor, roundDeadlineFactor), (.quorum, quorum), (.staleness, staleness), (.filter, filter),
+            (.roundDeadlineFactor, roundDeadlineFactor), (.quorum, quorum), (.staleness, staleness),
+            (.roundSeconds, roundSeconds), (.filter, filter),
             (.filterFactor, filterFactor), (.badMachines, badMachines), (.heartbeat, heartbeat),
             (.heartbeatTimeout, heartbeatTimeout),
         ])

@@ -5,12 +5,13 @@ import Foundation
 enum Samples {
     static func spec(
         rounds: Int = 10, samplesPerRound: Int = 6, minimumWorkers: Int = 1, digestEvery: Int = 3, evaluateEvery: Int = 4,
-        roundDeadlineFactor: Double = 0, staleness: Int = 0
+        roundDeadlineFactor: Double = 0, staleness: Int = 0, roundSeconds: Double? = nil
     ) -> RunSpec {
         RunSpec(
             seed: 7, train: ["all"], learningRate: 0.01, rounds: rounds, samplesPerRound: samplesPerRound,
             task: TaskSpec(kind: .text, maxLength: 16), digestEvery: digestEvery, evaluateEvery: evaluateEvery,
-            minimumWorkers: minimumWorkers, roundDeadlineFactor: roundDeadlineFactor, staleness: staleness)
+            minimumWorkers: minimumWorkers, roundDeadlineFactor: roundDeadlineFactor, staleness: staleness,
+            roundSeconds: roundSeconds)
     }
 
     static let base = BaseManifest(entries: [

@@ -120,6 +120,50 @@ import Testing
         #expect(commit.opening?.round == 1 && commit.opening?.shares.first?.firstSample == 6)
     }
 
+    private func sent(_ round: RoundNumber, first: UInt32, count: Int) -> Message {
+        .contribution(
+            WireContribution(
+                round: round, scaleExponent: 0,
+                contribution: Contribution(
+                    machine: MachineID(1), firstSample: first, bytes: [Int8](repeating: 2, count: count))))
+    }
+
+    @Test("Bytes of a machine that is ahead wait for their round, and count if they answer the share that it is given")
+    func early() throws {
+        var harness = try CoordinatorHarness(Samples.spec(staleness: 2))
+        harness.join(1)
+        let peer = PeerID([1])
+        // The first share is samples 0…5 of round 0. Round 3 is too far ahead; in round 2 nobody is given sample 13.
+        harness.tell(.received(sent(1, first: 6, count: 6), from: peer))
+        harness.tell(.received(sent(2, first: 13, count: 6), from: peer))
+        harness.tell(.received(sent(3, first: 18, count: 6), from: peer))
+        #expect(harness.machine.ledger.nextRound == 0)
+        try harness.answer(1, machine: 1)
+        #expect(harness.machine.ledger.nextRound == 2)
+        #expect(harness.lastOpening?.round == 2 && harness.lastOpening?.shares.first?.firstSample == 12)
+        try harness.answer(1, machine: 1)
+        #expect(harness.machine.ledger.nextRound == 3)
+        let rounds = try harness.records.compactMap { if case .round(let round) = $0 { round } else { nil } }
+        #expect(rounds.map { $0.contributions[0].firstSample } == [0, 6, 12])
+        #expect(rounds[1].contributions[0].bytes == [2, 2, 2, 2, 2, 2])
+    }
+
+    @Test("Without staleness nothing is taken before its round is open, nor after a rewind what was sent before")
+    func notEarly() throws {
+        var strict = try CoordinatorHarness(Samples.spec())
+        strict.join(1)
+        strict.tell(.received(sent(1, first: 6, count: 6), from: PeerID([1])))
+        try strict.answer(1, machine: 1)
+        #expect(strict.machine.ledger.nextRound == 1)
+
+        var rewound = try CoordinatorHarness(Samples.spec(staleness: 1))
+        rewound.join(1)
+        rewound.tell(.received(sent(1, first: 6, count: 6), from: PeerID([1])))
+        rewound.tell(.rewind(to: 0, rateShift: -1))
+        try rewound.answer(1, machine: 1)
+        #expect(rewound.machine.ledger.nextRound == 1)
+    }
+
     @Test("A full disk is said once, and the same bytes are tried again")
     func fullDisk() throws {
         var harness = try CoordinatorHarness(Samples.spec())

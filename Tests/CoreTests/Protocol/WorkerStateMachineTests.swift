@@ -120,6 +120,71 @@ import Testing
         #expect(worker.contributions.count == 3)
     }
 
+    private func aheadLedger(staleness: Int = 1, roundSeconds: Double? = nil) throws -> [UInt8] {
+        try Samples.ledger(Samples.spec(staleness: staleness, roundSeconds: roundSeconds), [.baseManifest(Samples.base)])
+    }
+
+    @Test("Within the staleness it begins the next round's samples before the commit, and no more than that")
+    func worksAhead() throws {
+        var worker = Harness()
+        try worker.follow(try aheadLedger())
+        worker.commit(2, Samples.admission(1))
+        worker.tell(.received(.open(opening(0, first: 0))))
+        #expect(worker.contributions.map(\.round) == [0, 1])
+        #expect(worker.contributions.map(\.contribution.firstSample) == [0, 4])
+        // The opening says the same share: only the round after it is new.
+        worker.commit(3, Samples.round(0, [(1, 0, [3, 3, 3, 3])]), opening: opening(1, first: 4))
+        #expect(worker.contributions.map(\.round) == [0, 1, 2])
+        // It says another one: that is tried, and reckoned with.
+        worker.commit(4, Samples.round(1, [(1, 4, [3, 3, 3, 3])]), opening: opening(2, first: 100))
+        #expect(worker.contributions.map(\.contribution.firstSample) == [0, 4, 8, 100, 104])
+        #expect(worker.contributions.map(\.round) == [0, 1, 2, 2, 3])
+        // The answer to the share that was given out is the one to say again.
+        worker.now = worker.now.advanced(bySeconds: 2)
+        worker.tell(.received(.pong(Pong(standing: .active, records: 5, awaited: 2))))
+        #expect(worker.contributions.last?.round == 2 && worker.contributions.last?.contribution.firstSample == 100)
+    }
+
+    @Test("It works ahead of no round that the run does not have")
+    func worksNoFurtherThanTheRun() throws {
+        var worker = Harness()
+        let rounds = (0..<9).map { Samples.round(UInt32($0), [(1, UInt32($0), [1])]) }
+        try worker.follow(
+            try Samples.ledger(Samples.spec(rounds: 10, staleness: 2), [.baseManifest(Samples.base), Samples.admission(1)] + rounds))
+        worker.tell(.received(.open(opening(9, first: 50))))
+        #expect(worker.contributions.map(\.round) == [9])
+    }
+
+    @Test("What was begun before a rewind is given up")
+    func rewindAhead() throws {
+        var worker = Harness()
+        try worker.follow(try aheadLedger())
+        worker.commit(2, Samples.admission(1))
+        worker.holdsCompute = true
+        worker.tell(.received(.open(opening(0, first: 0))))
+        worker.commit(3, .rewind(Rewind(round: 0, rateShift: -1)))
+        #expect(worker.abandons == 1)
+    }
+
+    @Test("A time box ends a share once, and what there is goes out")
+    func timeBox() throws {
+        var worker = Harness()
+        try worker.follow(try aheadLedger(staleness: 0, roundSeconds: 0.3))
+        worker.commit(2, Samples.admission(1))
+        worker.holdsCompute = true
+        worker.tell(.received(.open(opening(0, first: 0))))
+        worker.now = worker.now.advanced(bySeconds: 0.2)
+        worker.tell(.tick)
+        #expect(worker.abandons == 0)
+        for _ in 0..<2 {
+            worker.now = worker.now.advanced(bySeconds: 0.15)
+            worker.tell(.tick)
+        }
+        #expect(worker.abandons == 1)
+        worker.tell(.performed(.computed(bytes: [3], statistics: SampleStatistics(meanLoss: 1, seconds: 0.3))))
+        #expect(worker.contributions.map(\.contribution.bytes) == [[3]])
+    }
+
     @Test("Asked to stop in the middle of a share, it gives what it has, then says goodbye")
     func stopsGracefully() throws {
         var worker = Harness()

@@ -133,7 +133,8 @@ final class Simulation {
             minimumWorkers: Int.random(in: 1...workers, using: &random), digestEvery: Int.random(in: 0...5, using: &random),
             evaluateEvery: Int.random(in: 0...6, using: &random),
             roundDeadlineFactor: random.chance(0.4) ? Double.random(in: 1.5...4, using: &random) : 0,
-            staleness: Int.random(in: 0...2, using: &random))
+            staleness: Int.random(in: 0...2, using: &random),
+            roundSeconds: random.chance(0.25) ? Double.random(in: 0.05...0.6, using: &random) : nil)
         return World(
             spec: spec, workers: workers, evaluators: random.chance(0.4) ? 1 : 0,
             dropProbability: isRough ? Double.random(in: 0...0.15, using: &random) : 0,
