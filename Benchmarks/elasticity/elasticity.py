@@ -11,6 +11,7 @@ Benchmarks/elasticity/NAME.json.
 
 import argparse
 import asyncio
+import atexit
 import json
 import os
 import platform
@@ -25,14 +26,14 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ONEBYTE = ROOT / ".build/release/onebyte"
+ONEBYTE = Path(os.environ.get("ONEBYTE", ROOT / ".build/release/onebyte"))
 CONFIG = ROOT / "examples/movie-reviews.toml"
 MODEL = ROOT / ".cache/SmolLM2-135M-Instruct.Q4_1.gguf"
 TRAIN = ROOT / ".cache/movie-reviews/train.jsonl"
 TEST = ROOT / ".cache/movie-reviews/test.jsonl"
 # The basis of the run, made once by `onebyte prepare`.
 BASIS = ROOT / ".cache/elasticity.basis"
-# The parent's death ends a run, as in `onebyte cluster`.
+PROCESSES = []
 OWN = dict(cwd=ROOT, stdin=subprocess.DEVNULL)
 
 
@@ -96,6 +97,7 @@ class Run:
             [ONEBYTE, "coordinator", "--config", CONFIG, "--basis", BASIS, "--directory", self.directory / "run", "--listen",
              f"tcp://127.0.0.1:{port}", "--events", "--evaluate-every", "0", *flags],
             stdout=subprocess.PIPE, stderr=open(self.directory / "coordinator.log", "w"), text=True, **OWN)
+        PROCESSES.append(self.coordinator)
         self.workers = []
         self.throttled = threading.Event()
         if slow is not None:
@@ -107,6 +109,7 @@ class Run:
              "--train-file", TRAIN, *flags],
             stdout=subprocess.DEVNULL, stderr=open(self.directory / f"{name}.log", "w"), **OWN)
         self.workers.append(process)
+        PROCESSES.append(process)
         return process
 
     def throttle(self, part):
@@ -153,11 +156,6 @@ class Run:
         return json.loads(result.stdout)
 
 
-def payload(event):
-    """The event's own fields, wherever this version puts them."""
-    return event.get(event["event"], event) if isinstance(event.get("event"), str) else event
-
-
 def prepare():
     for path in (ONEBYTE, MODEL, TRAIN):
         if not path.exists():
@@ -181,18 +179,18 @@ def join(arguments):
     rounds, started, joined, joined_round, busy, phases = [], None, None, None, None, {}
     down_at_join = None
     for event in run.events():
-        kind, body = event["event"], payload(event)
+        kind = event["event"]
         if kind == "round":
-            rounds.append((event["time"], body["machines"]))
+            rounds.append((event["time"], event["machines"]))
             if len(rounds) == arguments.round:
                 started = event["time"]
                 run.worker("joins", line, "--shard", "2/2")
-            if body["machines"] == 2 and joined is None:
+            if event["machines"] == 2 and joined is None:
                 joined, joined_round, down_at_join = event["time"], len(rounds), line.down
             if joined and len(rounds) >= joined_round + 300:
                 break
-        elif kind == "worker" and started and body.get("name") == "joins":
-            phases.setdefault(body["phase"], []).append(event["time"] - started)
+        elif kind == "worker" and started and event.get("name") == "joins":
+            phases.setdefault(event["phase"], []).append(event["time"] - started)
     run.stop()
     times = [t for t, _ in rounds]
     gaps = [b - a for a, b in zip(times, times[1:])]
@@ -200,7 +198,7 @@ def join(arguments):
     before = statistics.median(gaps[100:first - 1])
     during = statistics.median(gaps[first - 1:joined_round - 1])
     after = statistics.median(gaps[joined_round:])
-    ledger = (run.directory / "run/ledger.onebyte").stat().st_size
+    ledger = (run.directory / "run/ledger").stat().st_size
     result = {
         "machine": machine(), "join_round": first, "seconds_until_it_takes_part": joined - started,
         "rounds_meanwhile": joined_round - first, "first_seen_in_phase_s": {k: round(v[0], 2) for k, v in phases.items()},
@@ -225,23 +223,23 @@ def measure(name, flags, arguments, delay=0.0, slow=None):
     rounds = 0
     late = 0
     for event in run.events():
-        kind, body = event["event"], payload(event)
+        kind = event["event"]
         if kind == "late":
-            late += body["samples"] if body["taken"] else 0
+            late += event["samples"] if event["taken"] else 0
         if kind != "round":
             continue
         rounds += 1
         # The first rounds fill buffers and pipelines.
         if rounds == 10:
-            first = (event["time"], body["samplesSoFar"])
+            first = (event["time"], event["samplesSoFar"])
             if slow is not None:
                 run.throttled.set()
-        if first and body["samplesSoFar"] >= arguments.samples:
+        if first and event["samplesSoFar"] >= arguments.samples:
             break
-    seconds, samples = event["time"] - first[0], body["samplesSoFar"] - first[1]
+    seconds, samples = event["time"] - first[0], event["samplesSoFar"] - first[1]
     run.stop()
     score = run.loss(rounds)
-    row = {"name": name, "flags": flags, "rtt_ms": 2e3 * delay, "slow": slow, "rounds": rounds, "samples": body["samplesSoFar"],
+    row = {"name": name, "flags": flags, "rtt_ms": 2e3 * delay, "slow": slow, "rounds": rounds, "samples": event["samplesSoFar"],
            "late_samples": late, "samples_per_second": samples / seconds, "loss": score["loss"], "accuracy": score["accuracy"]}
     print(f"  {name:34s} {row['rtt_ms']:5.0f} ms  {row['samples_per_second']:7.0f} samples/s  {rounds:5d} rounds  loss {row['loss']:.4f}  "
           f"accuracy {100 * row['accuracy']:.1f} %", flush=True)
@@ -292,6 +290,7 @@ def main():
     parser.add_argument("--samples", type=int, default=51200)
     arguments = parser.parse_args()
     prepare()
+    atexit.register(lambda: [process.kill() for process in PROCESSES])
     result = {"join": join, "latency": latency, "stragglers": stragglers}[arguments.what](arguments)
     (Path(__file__).parent / f"{arguments.what}.json").write_text(json.dumps(result, indent=1) + "\n")
 

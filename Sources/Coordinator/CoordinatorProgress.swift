@@ -25,6 +25,7 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         case late(Late)
         case worker(Worker)
         case evaluation(HeldOut)
+        case trial(Trial)
         case digests(Digests)
         case connection(String)
         case warning(String)
@@ -95,6 +96,8 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let scaleExponent: Int8
         public let learningRate: Double
         public let seconds: Double
+        /// Rounds in force, this one included.
+        public let effectiveRounds: Int
         /// Of the whole run.
         public let samplesSoFar: UInt64
         /// Of this process's life, at the coordinator's socket.
@@ -128,6 +131,22 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let bestThresholdAccuracy: Double?
         public let auc: Double?
         public let seconds: Double?
+        /// Of the examples that steer the run.
+        public let validation: Validated?
+    }
+
+    public struct Validated: Hashable, Sendable, Codable {
+        public let examples: UInt32
+        public let loss: Double?
+        public let accuracy: Double?
+    }
+
+    /// A learning rate was tried.
+    public struct Trial: Hashable, Sendable, Codable {
+        public let learningRate: Double
+        public let loss: Double?
+        /// The run goes on at this rate.
+        public let isChosen: Bool
     }
 
     public struct Digests: Hashable, Sendable, Codable {
@@ -166,7 +185,7 @@ extension CoordinatorProgress.Event {
                     .init(
                         round: round.round, machines: round.machines, samples: round.samples, noValue: round.noValue,
                         saturated: round.saturated, meanMagnitude: round.meanMagnitude, scaleExponent: round.scaleExponent,
-                        learningRate: round.learningRate, seconds: round.seconds, samplesSoFar: samples, traffic: traffic))
+                        learningRate: round.learningRate, seconds: round.seconds, effectiveRounds: round.effectiveRounds, samplesSoFar: samples, traffic: traffic))
             case .late(let machine, let round, let samples, let taken):
                 .late(.init(machine: machine, round: round, samples: samples, taken: taken))
             case .status(let machine, let name, let status):
@@ -180,14 +199,19 @@ extension CoordinatorProgress.Event {
                     .init(
                         machine: machine, name: name, round: report.round, examples: report.examples, loss: report.loss.known,
                         accuracy: report.accuracy.known, bestThresholdAccuracy: report.bestThresholdAccuracy.known,
-                        auc: report.auc.known, seconds: report.seconds.known))
+                        auc: report.auc.known, seconds: report.seconds.known,
+                        validation: report.validation.map {
+                            .init(examples: $0.examples, loss: $0.loss.known, accuracy: $0.accuracy.known)
+                        }))
+            case .trial(let rate, let loss, let isChosen): .trial(.init(learningRate: rate, loss: loss.known, isChosen: isChosen))
             case .digestsAgree(let round, let digest, let machines):
                 .digests(.init(round: round, digest: digest, groups: [machines]))
             case .digestsDiffer(let round, let groups): .digests(.init(round: round, digest: nil, groups: groups))
             case .rebuilding(_, let name): .warning("\(name) builds its parameters again from base and ledger")
             case .retracted(let machine, let rounds):
                 .warning("the contributions of \(machine) to rounds \(rounds.lowerBound)…\(rounds.upperBound) are taken out")
-            case .rewound(let round, let shift):
+            case .rewound(let round, _, isFinal: true): .warning("the run ends with the parameters before round \(round), the best")
+            case .rewound(let round, let shift, isFinal: false):
                 .warning("back to the parameters before round \(round), the learning rate times 2^\(shift)")
             case .ledgerStalled(let reason): .warning("rounds wait for the ledger: \(reason)")
             case .ledgerRecovered: .warning("the ledger can be written again; rounds go on")
@@ -203,7 +227,7 @@ extension Double {
 
 extension CoordinatorProgress {
     private enum Name: String, Codable {
-        case listening, greeted, refused, joined, left, waiting, round, late, worker, evaluation, digests, connection, warning, finished
+        case listening, greeted, refused, joined, left, waiting, round, late, worker, evaluation, trial, digests, connection, warning, finished
     }
     private enum Key: String, CodingKey { case time, event, message }
 
@@ -229,6 +253,7 @@ extension CoordinatorProgress {
         case .late(let fields): try put(.late, fields)
         case .worker(let fields): try put(.worker, fields)
         case .evaluation(let fields): try put(.evaluation, fields)
+        case .trial(let fields): try put(.trial, fields)
         case .digests(let fields): try put(.digests, fields)
         case .connection(let text): try put(.connection, message: text)
         case .warning(let text): try put(.warning, message: text)
@@ -252,6 +277,7 @@ extension CoordinatorProgress {
             case .late: .late(try Late(from: decoder))
             case .worker: .worker(try Worker(from: decoder))
             case .evaluation: .evaluation(try HeldOut(from: decoder))
+            case .trial: .trial(try Trial(from: decoder))
             case .digests: .digests(try Digests(from: decoder))
             case .connection: .connection(try message())
             case .warning: .warning(try message())

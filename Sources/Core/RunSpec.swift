@@ -43,6 +43,10 @@ public struct RunSpec: Codable, Hashable, Sendable {
     /// Time-boxed rounds: after so many seconds a machine gives what it has of its share, of which `samplesPerRound` is then the most;
     /// nil: all of it.
     public var roundSeconds: Double?
+    /// Neighbouring samples that read the same examples, each along its own direction, which saves what they share; nil: 1.
+    public var samplesPerDraw: Int?
+    /// Trials, guard and early end; nil: none.
+    public var steering: Steering?
     /// What is done to a round's bytes before they are committed; nil: nothing.
     public var filter: RoundFilter?
     /// A machine that sends mostly 'no value' or saturated bytes for long is removed; nil: it is only shown.
@@ -74,6 +78,8 @@ public struct RunSpec: Codable, Hashable, Sendable {
         quorum: Double = 0.5,
         staleness: Int = 0,
         roundSeconds: Double? = nil,
+        samplesPerDraw: Int? = nil,
+        steering: Steering? = nil,
         filter: RoundFilter? = nil,
         setsAsideBadMachines: Bool? = nil,
         heartbeatSeconds: Double = 1,
@@ -100,6 +106,8 @@ public struct RunSpec: Codable, Hashable, Sendable {
         self.quorum = quorum
         self.staleness = staleness
         self.roundSeconds = roundSeconds
+        self.samplesPerDraw = samplesPerDraw
+        self.steering = steering
         self.filter = filter
         self.setsAsideBadMachines = setsAsideBadMachines
         self.heartbeatSeconds = heartbeatSeconds

@@ -107,7 +107,7 @@ final class ComputeThread: Sendable {
         case .digest:
             let (digest, largest) = try trainer.digest()
             return .digested(digest, largestMagnitude: largest)
-        case .evaluate(let round): return .evaluated(try trainer.evaluate(round: round, context))
+        case .evaluate(let round, _): return .evaluated(try trainer.evaluate(round: round, context))
         case .reset:
             try trainer.reset()
             return .reset

@@ -11,20 +11,21 @@ public final class LanguageModelTrainer: Trainer {
         public var trainingExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])?
         /// The held-out examples; nil for a worker that only trains.
         public var heldOutExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])?
+        /// Examples that steer the run and judge nothing; nil for none. Needs `heldOutExamples`.
+        public var validationExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])?
         public var threads: Int
         /// Bytes of hidden states that may be kept in memory for each set of examples; more go to a file.
         public var cacheMemory: Int
         /// Where that file goes; nil: always memory.
         public var cacheDirectory: String?
-        /// Neighbouring samples that read the same examples.
-        public var samplesPerDraw: Int
         /// Of the order of this worker's examples.
         public var orderSeed: UInt64
 
         public init(
             model: String, trainingExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
-            heldOutExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil, threads: Int = 1,
-            cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil, samplesPerDraw: Int = 1, orderSeed: UInt64 = 0
+            heldOutExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
+            validationExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil, threads: Int = 1,
+            cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil, orderSeed: UInt64 = 0
         ) {
             self.model = model
             self.trainingExamples = trainingExamples
@@ -32,7 +33,7 @@ public final class LanguageModelTrainer: Trainer {
             self.threads = threads
             self.cacheMemory = cacheMemory
             self.cacheDirectory = cacheDirectory
-            self.samplesPerDraw = samplesPerDraw
+            self.validationExamples = validationExamples
             self.orderSeed = orderSeed
         }
     }
@@ -46,6 +47,7 @@ public final class LanguageModelTrainer: Trainer {
         let model: TrainableModel
         let estimator: Estimator?
         let evaluator: Evaluator?
+        let validator: Evaluator?
         let isTimeBoxed: Bool
         var nextRound: RoundNumber = 0
         /// Whether the model's floats are behind the parameters.
@@ -79,7 +81,7 @@ public final class LanguageModelTrainer: Trainer {
         let model = try TrainableModel(source: source, parameters: parameters, threads: configuration.threads)
         let directions = Directions(seed: RunSeed(spec.seed), family: spec.perturbation)
 
-        let parts = Double([configuration.trainingExamples != nil, configuration.heldOutExamples != nil].count { $0 })
+        let parts = Double([configuration.trainingExamples, configuration.heldOutExamples, configuration.validationExamples].count { $0 != nil })
         var before = 0.0
         func cache(_ examples: (TaskSpec, ModelSource) throws -> [Example]) throws -> PrefixCache {
             let set = try ExampleSet(try examples(spec.task, source), for: source.configuration)
@@ -101,19 +103,23 @@ public final class LanguageModelTrainer: Trainer {
         }
         var estimator: Estimator?
         var evaluator: Evaluator?
+        var validator: Evaluator?
         if let examples = configuration.trainingExamples {
             estimator = try Estimator(
                 model: model, directions: directions, cache: try cache(examples),
                 options: Estimator.Options(
-                    epsilon: spec.epsilon, examplesPerSample: spec.examplesPerSample, samplesPerDraw: configuration.samplesPerDraw,
+                    epsilon: spec.epsilon, examplesPerSample: spec.examplesPerSample, samplesPerDraw: spec.samplesPerDraw ?? 1,
                     orderSeed: configuration.orderSeed, threads: configuration.threads))
         }
         if let examples = configuration.heldOutExamples {
             evaluator = Evaluator(model: model, cache: try cache(examples), threads: configuration.threads)
         }
+        if let examples = configuration.validationExamples {
+            validator = Evaluator(model: model, cache: try cache(examples), threads: configuration.threads)
+        }
         prepared = Prepared(
             specDigest: try spec.digest(), directions: directions, tensors: tensors, parameters: parameters, model: model,
-            estimator: estimator, evaluator: evaluator, isTimeBoxed: spec.roundSeconds != nil)
+            estimator: estimator, evaluator: evaluator, validator: validator, isTimeBoxed: spec.roundSeconds != nil)
     }
 
     public func apply(_ changes: [HistoryChange]) throws {
@@ -192,10 +198,14 @@ public final class LanguageModelTrainer: Trainer {
             refresh(&prepared)
             let start = monotonicSeconds()
             let found = try evaluator.evaluate()
+            let validation = try prepared.validator?.evaluate()
             return EvaluationReport(
                 round: round, examples: UInt32(found.items.count), loss: found.meanLoss, accuracy: found.accuracy ?? .nan,
                 bestThresholdAccuracy: found.accuracyAtBestThreshold ?? .nan, auc: found.areaUnderCurve ?? .nan,
-                seconds: monotonicSeconds() - start)
+                seconds: monotonicSeconds() - start,
+                validation: validation.map {
+                    .init(examples: UInt32($0.items.count), loss: $0.meanLoss, accuracy: $0.accuracy ?? .nan)
+                })
         }
     }
 

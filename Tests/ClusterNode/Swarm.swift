@@ -47,7 +47,7 @@ package enum Swarm {
                 bytes: (0..<order.count).map { Int8(truncatingIfNeeded: ($0 &* 37) % 65) - 32 },
                 statistics: SampleStatistics(meanLoss: 1, seconds: 1e-6))
         case .digest: .digested(digest, largestMagnitude: 1)
-        case .evaluate(let round):
+        case .evaluate(let round, _):
             .evaluated(
                 EvaluationReport(
                     round: round, examples: 1, loss: 1, accuracy: .nan, bestThresholdAccuracy: .nan, auc: .nan, seconds: 0))

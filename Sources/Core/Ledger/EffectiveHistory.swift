@@ -9,6 +9,10 @@ public struct EffectiveHistory: Sendable {
     }
     /// By round number: numbers begin at 0, have no gaps and are never used again.
     private var slots: [Slot] = []
+    /// How many of them decide the parameters.
+    public private(set) var effectiveRounds = 0
+    /// No round follows.
+    public private(set) var isFinal = false
 
     public init() {}
 
@@ -24,6 +28,7 @@ public struct EffectiveHistory: Sendable {
         case .round(let round):
             guard round.round == nextRound else { throw .round(round.round, expected: nextRound) }
             slots.append(Slot(record: round))
+            effectiveRounds += 1
             return [.apply(round)]
         case .retraction(let retraction):
             guard retraction.rounds.upperBound <= nextRound else { throw .range(retraction.rounds, rounds: nextRound) }
@@ -38,9 +43,11 @@ public struct EffectiveHistory: Sendable {
             return changes
         case .rewind(let rewind):
             guard rewind.round <= nextRound else { throw .round(rewind.round, expected: nextRound) }
+            isFinal = isFinal || rewind.isFinal
             var changes: [HistoryChange] = []
             for index in slots.indices.dropFirst(Int(rewind.round)).reversed() where !slots[index].isVoid {
                 slots[index].isVoid = true
+                effectiveRounds -= 1
                 changes.append(.revert(slots[index].record))
             }
             return changes

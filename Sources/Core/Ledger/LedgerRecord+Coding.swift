@@ -43,7 +43,15 @@ extension LedgerRecord {
         case .rewind(let rewind):
             writer.write(varint: rewind.round)
             writer.write(rewind.rateShift)
+            writer.write((rewind.isFinal ? 1 : 0) as UInt8)
         case .end(let end): writer.write(fixed: end.unixSeconds)
+        case .validation(let validation):
+            writer.write(varint: validation.round)
+            writer.write(varint: validation.position)
+            writer.write(varint: validation.examples)
+            writer.write(validation.loss)
+            writer.write(validation.accuracy)
+            writer.write((validation.isTrialOver ? 1 : 0) as UInt8)
         }
         return writer.bytes
     }
@@ -81,7 +89,15 @@ extension LedgerRecord {
             let (lower, upper) = (try reader.varint32("first round"), try reader.varint32("end of the rounds"))
             guard lower <= upper else { throw .invalid(field: "rounds", reason: "\(lower) ..< \(upper)") }
             self = .retraction(Retraction(machine: machine, rounds: lower..<upper))
-        case .rewind: self = .rewind(Rewind(round: try reader.varint32("round"), rateShift: try reader.signedByte("rate shift")))
+        case .rewind:
+            self = .rewind(
+                Rewind(
+                    round: try reader.varint32("round"), rateShift: try reader.signedByte("rate shift"), isFinal: try reader.flag("final")))
+        case .validation:
+            self = .validation(
+                Validation(
+                    round: try reader.varint32("round"), position: try reader.varint("position"), examples: try reader.varint32("examples"),
+                    loss: try reader.double("loss"), accuracy: try reader.double("accuracy"), isTrialOver: try reader.flag("end of a trial")))
         case .end: self = .end(RunEnd(unixSeconds: try reader.fixed("time")))
         }
         try reader.end()

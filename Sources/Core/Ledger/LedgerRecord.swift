@@ -12,10 +12,11 @@ public enum LedgerRecord: Hashable, Sendable {
     case retraction(Retraction)
     case rewind(Rewind)
     case end(RunEnd)
+    case validation(Validation)
 
     /// The kind byte of each record.
     public enum Kind: UInt8, Sendable, CaseIterable {
-        case spec = 1, baseManifest, basis, admission, departure, round, digest, retraction, rewind, end
+        case spec = 1, baseManifest, basis, admission, departure, round, digest, retraction, rewind, end, validation
     }
 
     public var kind: Kind {
@@ -30,6 +31,7 @@ public enum LedgerRecord: Hashable, Sendable {
         case .retraction: .retraction
         case .rewind: .rewind
         case .end: .end
+        case .validation: .validation
         }
     }
 
@@ -127,9 +129,47 @@ public struct Rewind: Hashable, Sendable {
     public let round: RoundNumber
     /// From here on the learning rate is multiplied by 2^rateShift (the coordinator's affair: a round records its own step).
     public let rateShift: Int8
-    public init(round: RoundNumber, rateShift: Int8) {
+    /// No round follows: the run is trained.
+    public let isFinal: Bool
+    public init(round: RoundNumber, rateShift: Int8, isFinal: Bool = false) {
         self.round = round
         self.rateShift = rateShift
+        self.isFinal = isFinal
+    }
+}
+
+/// An evaluator measured its validation examples: what the run is steered by. It changes no parameters.
+public struct Validation: Hashable, Sendable {
+    /// The parameters before this round.
+    public let round: RoundNumber
+    /// How many records of the ledger had been folded in.
+    public let position: UInt64
+    public let examples: UInt32
+    /// Mean over the examples; may be infinite or NaN.
+    public let loss: Double
+    /// NaN for tasks without labels.
+    public let accuracy: Double
+    /// It judges the trial that ends here.
+    public let isTrialOver: Bool
+    public init(round: RoundNumber, position: UInt64, examples: UInt32, loss: Double, accuracy: Double, isTrialOver: Bool = false) {
+        self.round = round
+        self.position = position
+        self.examples = examples
+        self.loss = loss
+        self.accuracy = accuracy
+        self.isTrialOver = isTrialOver
+    }
+
+    // By bits, so that a NaN equals itself.
+    public static func == (a: Validation, b: Validation) -> Bool {
+        (a.round, a.position, a.examples, a.loss.bitPattern, a.accuracy.bitPattern) == (b.round, b.position, b.examples, b.loss.bitPattern, b.accuracy.bitPattern)
+            && a.isTrialOver == b.isTrialOver
+    }
+
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(round)
+        hasher.combine(position)
+        hasher.combine(loss.bitPattern)
     }
 }
 

@@ -31,6 +31,18 @@ public struct LedgerSummary: Sendable {
     /// All bytes committed, one a sample.
     public private(set) var samples: UInt64 = 0
     public private(set) var isEnded = false
+    /// Rounds that rewinds have made void, as ascending ranges.
+    private var voids: [Range<RoundNumber>] = []
+    /// Records up to and including the last rewind; 0 where there was none.
+    public private(set) var rewoundAt: UInt64 = 0
+    /// A rewind after which no round follows.
+    public private(set) var isFinal = false
+    public private(set) var steering: SteeringHistory
+
+    /// Rounds that are in force: all but the void ones.
+    public var effectiveRounds: Int { Int(nextRound) - voids.reduce(0) { $0 + $1.count } }
+    /// All rounds of the run are there: `spec.rounds` of them in force, or an earlier end was decided.
+    public var isTrained: Bool { isFinal || effectiveRounds >= spec.rounds }
 
     /// Of a ledger that holds nothing but its spec. `spec` must be what the position's header names.
     private init(spec: RunSpec, specDigest: Digest, position: LedgerPosition) {
@@ -39,6 +51,7 @@ public struct LedgerSummary: Sendable {
         self.position = position
         parameters = position
         scale = ScaleAdapter(target: spec.targetMagnitude)
+        steering = SteeringHistory(spec.steering)
     }
 
     /// Begins with the ledger's first record.
@@ -108,11 +121,34 @@ public struct LedgerSummary: Sendable {
             guard retraction.rounds.upperBound <= nextRound else { throw RuleBroken(reason: "a retraction of rounds to come") }
         case .rewind(let rewind):
             guard rewind.round <= nextRound else { throw RuleBroken(reason: "a rewind to a round to come") }
+            guard rateShift.magnitude + UInt(rewind.rateShift.magnitude) <= Self.rateShiftLimit else {
+                throw RuleBroken(reason: "a learning rate that is shifted by more than \(Self.rateShiftLimit) octaves")
+            }
             rateShift += Int(rewind.rateShift)
+            makeVoid(from: rewind.round)
+            rewoundAt = next.records
+            isFinal = isFinal || rewind.isFinal
+            steering.fold(rewind)
+        case .validation(let validation):
+            guard validation.round <= nextRound, validation.position <= position.records else {
+                throw RuleBroken(reason: "a validation of round \(validation.round), the next round is \(nextRound)")
+            }
+            steering.fold(validation, isTrialOver: validation.isTrialOver, rateShift: rateShift)
         case .end: isEnded = true
         }
         position = next
         if record.changesParameters { parameters = next }
+    }
+
+    /// Beyond it a step is nothing, or nothing but noise.
+    private static let rateShiftLimit = UInt(1000)
+
+    private mutating func makeVoid(from first: RoundNumber) {
+        voids.removeAll { $0.lowerBound >= first }
+        // A range that holds `first` grows to the present end.
+        let start = voids.last.flatMap { $0.upperBound >= first ? $0.lowerBound : nil } ?? first
+        if start < first { voids.removeLast() }
+        if start < nextRound { voids.append(start..<nextRound) }
     }
 
     private mutating func fold(_ round: RoundRecord) throws(RuleBroken) {

@@ -55,6 +55,13 @@ extension RunSpec {
         try check((0...1).contains(quorum), "quorum", "0…1")
         try check((0...64).contains(staleness), "staleness", "0…64")
         if let roundSeconds { try check((0.05...86400).contains(roundSeconds), "roundSeconds", "0.05…86400") }
+        if let steering {
+            if let trial = steering.trialRounds { try check((1...1 << 20).contains(trial) && trial <= rounds, "steering.trialRounds", "1…rounds") }
+            if let tolerance = steering.guardTolerance { try check((0...1e6).contains(tolerance), "steering.guardTolerance", "0…1e6") }
+            if let patience = steering.patience { try check((1...1 << 20).contains(patience), "steering.patience", "at least 1") }
+            try check(evaluateEvery > 0 || steering.trialRounds != nil, "steering", "needs evaluateEvery")
+        }
+        if let samplesPerDraw { try check((1...1 << 16).contains(samplesPerDraw), "samplesPerDraw", "1…\(1 << 16)") }
         if let filter { try check((1...127).contains(filter.factor), "filter.factor", "1…127") }
         try check((0.01...3600).contains(heartbeatSeconds), "heartbeatSeconds", "0.01…3600")
         try check(

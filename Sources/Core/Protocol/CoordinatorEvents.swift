@@ -57,7 +57,9 @@ public enum CoordinatorNotice: Hashable, Sendable {
     case digestsDiffer(round: RoundNumber, groups: [[MachineID]])
     case rebuilding(MachineID?, name: String)
     case retracted(MachineID, rounds: Range<RoundNumber>)
-    case rewound(to: RoundNumber, rateShift: Int8)
+    case rewound(to: RoundNumber, rateShift: Int8, isFinal: Bool)
+    /// A trial's validation loss; `isChosen`: the run goes on at this rate.
+    case trial(learningRate: Double, loss: Double, isChosen: Bool)
     case ledgerStalled(String)
     case ledgerRecovered
     /// Something a person should know; the run goes on.
@@ -81,10 +83,12 @@ public struct RoundSummary: Hashable, Sendable {
     public let meanMagnitude: Double
     /// From the opening to the close.
     public let seconds: Double
+    /// Rounds in force, this one included.
+    public let effectiveRounds: Int
 
     public init(
         round: RoundNumber, scaleExponent: Int8, learningRate: Double, step: StepSize, machines: Int, samples: Int, noValue: Int,
-        saturated: Int, meanMagnitude: Double, seconds: Double
+        saturated: Int, meanMagnitude: Double, seconds: Double, effectiveRounds: Int
     ) {
         self.round = round
         self.scaleExponent = scaleExponent
@@ -96,9 +100,10 @@ public struct RoundSummary: Hashable, Sendable {
         self.saturated = saturated
         self.meanMagnitude = meanMagnitude
         self.seconds = seconds
+        self.effectiveRounds = effectiveRounds
     }
 
-    init(_ record: RoundRecord, learningRate: Double, seconds: Double) {
+    init(_ record: RoundRecord, learningRate: Double, seconds: Double, effectiveRounds: Int) {
         var (count, noValue, saturated, sum) = (0, 0, 0, 0)
         for contribution in record.contributions {
             count += contribution.bytes.count
@@ -115,6 +120,7 @@ public struct RoundSummary: Hashable, Sendable {
         self.init(
             round: record.round, scaleExponent: record.scaleExponent, learningRate: learningRate, step: record.step,
             machines: Set(record.contributions.map(\.machine)).count, samples: count, noValue: noValue, saturated: saturated,
-            meanMagnitude: count > noValue ? Double(sum) / Double(count - noValue) : 0, seconds: seconds)
+            meanMagnitude: count > noValue ? Double(sum) / Double(count - noValue) : 0, seconds: seconds,
+            effectiveRounds: effectiveRounds)
     }
 }

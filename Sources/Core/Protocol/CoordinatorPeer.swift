@@ -24,8 +24,8 @@ struct CoordinatorPeer: Sendable {
     var strikes = 0
     /// Orders to rebuild that this session was given.
     var rebuilds: UInt32 = 0
-    /// The round of its newest evaluation.
-    var lastEvaluation: RoundNumber?
+    /// Ledger records behind its newest evaluation.
+    var lastEvaluation: UInt64 = 0
 
     init(id: PeerID, hello: Hello, lastHeard: Timestamp) {
         self.id = id

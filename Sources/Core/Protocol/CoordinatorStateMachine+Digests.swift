@@ -5,7 +5,7 @@ extension CoordinatorStateMachine {
     /// After a committed round: at the set interval, and after the last.
     mutating func startScheduledCheck(at now: Timestamp) {
         let next = Int(ledger.nextRound)
-        if next >= spec.rounds || (spec.digestEvery > 0 && next % spec.digestEvery == 0) { wantsCheck = true }
+        if ledger.isTrained || (spec.digestEvery > 0 && next % spec.digestEvery == 0) { wantsCheck = true }
     }
 
     /// Asks everybody for the digest of the present parameters, once they are on disk and the last comparison is over.

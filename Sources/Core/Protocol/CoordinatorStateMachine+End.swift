@@ -7,7 +7,7 @@ extension CoordinatorStateMachine {
         case .running:
             if ledger.isEnded {
                 leave(at: now)
-            } else if Int(ledger.nextRound) >= spec.rounds, pending.isEmpty {
+            } else if ledger.isTrained, pending.isEmpty {
                 phase = .closing(since: now)
             }
         case .closing(let since):
@@ -32,13 +32,13 @@ extension CoordinatorStateMachine {
         guard !attached.isEmpty else { return peers.isEmpty }
         guard let final = references.last, final.position == ledger.parameters.records else { return false }
         return attached.allSatisfy { peer in
-            peer.isActive && final.supporters.contains(peer.id) && (!peer.hello.evaluates || peer.lastEvaluation.map { Int($0) >= spec.rounds } ?? false)
+            peer.isActive && final.supporters.contains(peer.id) && (!peer.hello.evaluates || peer.lastEvaluation >= final.position)
         }
     }
 
     private mutating func leave(at now: Timestamp) {
         let digest = references.last.map { ", digest \($0.digest.short)" } ?? ""
-        leave(RunFinish(outcome: .completed, message: "all \(spec.rounds) rounds are done\(digest)"), at: now)
+        leave(RunFinish(outcome: .completed, message: "\(ledger.isFinal ? "the best round is reached" : "all \(spec.rounds) rounds are done")\(digest)"), at: now)
     }
 
     private mutating func leave(_ finish: RunFinish, at now: Timestamp) {

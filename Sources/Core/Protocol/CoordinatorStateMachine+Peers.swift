@@ -21,7 +21,7 @@ extension CoordinatorStateMachine {
         case .heartbeat(let heartbeat): answer(heartbeat, of: peer, at: now)
         case .contribution(let contribution): take(contribution, from: peer, at: now)
         case .digestReport(let report): take(report, from: peer, at: now)
-        case .evaluation(let report): take(report, from: peer)
+        case .evaluation(let report): take(report, from: peer, at: now)
         case .status(let status): effects.append(.notice(.status(peer.machine, name: peer.hello.name, status)))
         case .goodbye(let goodbye):
             switch goodbye.cause {
@@ -181,12 +181,13 @@ extension CoordinatorStateMachine {
         if case .leaving(let finish, _) = phase { send(.finished(finish), to: peer.id) }
     }
 
-    private mutating func take(_ report: EvaluationReport, from peer: CoordinatorPeer) {
+    private mutating func take(_ report: EvaluationReport, from peer: CoordinatorPeer, at now: Timestamp) {
         guard let machine = peer.machine, peer.hello.evaluates else { return }
         // A worker repeats its last report until the run ends.
-        guard peer.lastEvaluation.map({ $0 < report.round }) ?? true else { return }
-        peers[peer.id]?.lastEvaluation = report.round
+        guard report.position > peer.lastEvaluation else { return }
+        peers[peer.id]?.lastEvaluation = report.position
         effects.append(.notice(.evaluated(machine, name: peer.hello.name, report)))
+        steer(by: report, at: now)
     }
 
     /// Gives a proven peer its number, if it has none.

@@ -1,6 +1,6 @@
 extension CoordinatorStateMachine {
     private var mayOpen: Bool {
-        phase == .running && round == nil && ledger.nextRound < RoundNumber(clamping: spec.rounds) && !ledger.isEnded
+        phase == .running && round == nil && !ledger.isTrained && !isTrialOver && !ledger.isEnded
             && !pending.contains { if case .round = $0.record { true } else { false } }
     }
 
@@ -132,7 +132,7 @@ extension CoordinatorStateMachine {
         let sent = contributions
         if let filter = spec.filter { contributions = filter.filtered(contributions) }
         let valid = contributions.reduce(0) { $0 + $1.validCount }
-        let learningRate = spec.learningRate(round: open.opening.round, rateShift: ledger.rateShift)
+        let learningRate = spec.learningRate(round: RoundNumber(ledger.effectiveRounds), rateShift: ledger.rateShift)
         let rate = valid > 0 ? learningRate * Double(sign: .plus, exponent: Int(scale), significand: 1) / Double(valid) : 0
         let record = RoundRecord(
             round: open.opening.round, scaleExponent: scale, step: .nearest(rate: rate), contributions: contributions)
@@ -141,7 +141,9 @@ extension CoordinatorStateMachine {
         append(
             .round(record),
             notice: .roundCommitted(
-                RoundSummary(record, learningRate: learningRate, seconds: now.seconds(since: open.openedAt))))
+                RoundSummary(
+                    record, learningRate: learningRate, seconds: now.seconds(since: open.openedAt),
+                    effectiveRounds: ledger.effectiveRounds + 1)))
         judge(sent, at: now)
     }
 
@@ -177,7 +179,7 @@ extension CoordinatorStateMachine {
         if isClosing { wantsCheck = true }
     }
 
-    mutating func rewind(to target: RoundNumber, rateShift: Int8) {
+    mutating func rewind(to target: RoundNumber, rateShift: Int8, isFinal: Bool = false) {
         guard target <= ledger.nextRound, !ledger.isEnded else {
             effects.append(.notice(.warning("can't rewind to round \(target): the next is \(ledger.nextRound)\(ledger.isEnded ? " and the run has ended" : "")")))
             return
@@ -187,8 +189,12 @@ extension CoordinatorStateMachine {
         round = nil
         missed = [:]
         early = [:]
-        append(.rewind(Rewind(round: target, rateShift: rateShift)), notice: .rewound(to: target, rateShift: rateShift))
-        if isClosing { wantsCheck = true }
+        append(
+            .rewind(Rewind(round: target, rateShift: rateShift, isFinal: isFinal)),
+            notice: .rewound(to: target, rateShift: rateShift, isFinal: isFinal))
+        guard isClosing else { return }
+        wantsCheck = true
+        if !ledger.isTrained { phase = .running }
     }
 }
 

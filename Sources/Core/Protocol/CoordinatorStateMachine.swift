@@ -64,6 +64,8 @@ public struct CoordinatorStateMachine: Sendable {
     /// Someone waits for a comparison that was not possible when it asked.
     var wantsCheck = false
     var lastWaiting: Int?
+    /// The operator knows that going back does not help.
+    var hasSaidHelpless = false
 
     var effects: [CoordinatorEffect] = []
 
@@ -80,6 +82,8 @@ public struct CoordinatorStateMachine: Sendable {
         /// The last evaluations may take long on a slow machine; one that is gone is noticed by its heartbeats.
         static let closingSeconds = 1800.0
         static let leavingSeconds = 3.0
+        /// Without a new lowest validation loss in between.
+        static let rewindsInARow = 12
     }
 
     /// Goes on from a ledger, which may hold nothing but its spec, and all of which is on disk.
@@ -123,6 +127,7 @@ public struct CoordinatorStateMachine: Sendable {
 
     /// Does whatever has become possible: closes, opens, compares, ends.
     private mutating func advance(at now: Timestamp) {
+        goBackIfDue()
         closeRoundIfComplete(at: now)
         departLeavers(at: now)
         concludeCheckIfComplete(at: now)

@@ -9,6 +9,8 @@ internal import Darwin
 extension RunSpec {
     /// lr_t: of the mean over the round's samples. Only the step that the coordinator makes of it is recorded and decides the
     /// parameters, so floats are no danger here.
+    ///
+    /// - Parameter round: how many rounds in force come before it.
     public func learningRate(round: RoundNumber, rateShift: Int = 0) -> Double {
         let t = Double(round)
         let shifted = learningRate * exp2(Double(rateShift))

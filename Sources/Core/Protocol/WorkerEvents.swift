@@ -43,8 +43,8 @@ public enum WorkerTask: Hashable, Sendable {
     case compute(ComputeOrder)
     /// → `.digested`.
     case digest(position: UInt64)
-    /// Held-out data at the present parameters; `round` is the next round → `.evaluated`.
-    case evaluate(round: RoundNumber)
+    /// Held-out data at the present parameters, those after `position` records; `round` is the next round → `.evaluated`.
+    case evaluate(round: RoundNumber, position: UInt64)
     /// Make the parameters from the base again, as before round 0 → `.reset`.
     case reset
     /// Write the present parameters, which are those at this position, for a later start → `.snapshotTaken`.

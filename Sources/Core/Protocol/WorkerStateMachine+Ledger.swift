@@ -78,8 +78,8 @@ extension WorkerStateMachine {
             answers[place].sentAt = now
             send(.contribution(answers[place].sent))
         }
-        // The final evaluation is waited for: say it again in case it was lost.
-        if pong.records == records, let lastEvaluation, let spec, Int(lastEvaluation.round) == spec.rounds {
+        // Where the run stands still its evaluation may be waited for: say it again in case it was lost.
+        if pong.records == records, let lastEvaluation, lastEvaluation.position == parameters?.records {
             send(.evaluation(lastEvaluation))
         }
     }
@@ -133,7 +133,7 @@ extension WorkerStateMachine {
         case .spec(let bytes):
             let spec = try RunSpec(canonicalBytes: bytes)
             self.spec = spec
-            if configuration.evaluates { steps.append(.evaluate(round: 0)) }
+            if configuration.evaluates { steps.append(.evaluate(round: 0, position: entry.position.records)) }
         case .baseManifest(let manifest):
             runBase = manifest
             checkBase()
@@ -156,13 +156,15 @@ extension WorkerStateMachine {
                 answers = []
                 effects.append(.notice(.warning("the coordinator gave \(departure.machine) up (\(departure.reason)); joining again")))
             }
-        case .round: scheduleEvaluation()
+        case .round: scheduleEvaluation(at: entry.position)
         case .end: isRunEnded = true
         case .rewind:
+            scheduleFinalEvaluation(at: entry.position)
             // What it has begun, or sent ahead, was found at parameters that are void.
             answers = []
             if case .compute = inHand { effects.append(.abandon) }
-        case .digest, .retraction: break
+        case .retraction: scheduleFinalEvaluation(at: entry.position)
+        case .digest, .validation: break
         }
         confirmSnapshots(at: entry.position)
         // Before the first round the spec stands for the base's parameters.
@@ -172,13 +174,24 @@ extension WorkerStateMachine {
 
     /// Evaluations that were not begun and are overtaken by a newer one are left out, all but the first: it is the 'before'
     /// of the run.
-    private mutating func scheduleEvaluation() {
+    private mutating func scheduleEvaluation(at position: LedgerPosition) {
         guard configuration.evaluates, let spec else { return }
-        let next = history.nextRound
-        let isDue = Int(next) == spec.rounds || (spec.evaluateEvery > 0 && Int(next) % spec.evaluateEvery == 0)
-        guard isDue else { return }
-        steps.removeAll { if case .evaluate(let round) = $0 { round > 0 } else { false } }
-        steps.append(.evaluate(round: next))
+        let done = history.effectiveRounds
+        let isDue = isTrained || (spec.evaluateEvery > 0 && done % spec.evaluateEvery == 0) || done == spec.steering?.trialRounds
+        if isDue { appendEvaluation(at: position) }
+    }
+
+    /// Where the run stands still, with all its rounds or at a trial's end, what changes its parameters is measured again.
+    private mutating func scheduleFinalEvaluation(at position: LedgerPosition) {
+        let isHeld = history.effectiveRounds == spec?.steering?.trialRounds
+        if configuration.evaluates, isTrained || isHeld { appendEvaluation(at: position) }
+    }
+
+    private var isTrained: Bool { history.isFinal || history.effectiveRounds >= spec?.rounds ?? .max }
+
+    private mutating func appendEvaluation(at position: LedgerPosition) {
+        steps.removeAll { if case .evaluate(let round, _) = $0 { round > 0 } else { false } }
+        steps.append(.evaluate(round: history.nextRound, position: position.records))
     }
 
     /// The base must be the run's; the coordinator checks too, but a worker need not wait for that.

@@ -44,7 +44,7 @@ extension WorkerStateMachine {
             switch step {
             case .change(_, let position): position <= snapshot.records
             case .digest(let position, _): position.records < snapshot.records
-            case .evaluate(let round): round < snapshot.nextRound
+            case .evaluate(let round, _): round < snapshot.nextRound
             }
         }
         applied = snapshot.records

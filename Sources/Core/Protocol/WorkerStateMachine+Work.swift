@@ -26,7 +26,7 @@ extension WorkerStateMachine {
         switch steps.first {
         case .change: return applyTask()
         case .digest(let position, _): return .digest(position: position.records)
-        case .evaluate(let round): return .evaluate(round: round)
+        case .evaluate(let round, let position): return .evaluate(round: round, position: position)
         case nil: break
         }
         guard records > 0, records >= target, let parameters else { return nil }
@@ -63,7 +63,7 @@ extension WorkerStateMachine {
         for ahead in 0...UInt64(spec.staleness) {
             let round = UInt64(opening.round) + ahead
             let first = UInt64(share.firstSample) + ahead * UInt64(share.count)
-            guard round < UInt64(spec.rounds), first + UInt64(share.count) <= UInt64(UInt32.max) else { return nil }
+            guard UInt64(history.effectiveRounds) + ahead < UInt64(spec.rounds), first + UInt64(share.count) <= UInt64(UInt32.max) else { return nil }
             let order = ComputeOrder(
                 round: RoundNumber(round), machine: share.machine, firstSample: SampleNumber(first), count: share.count,
                 scaleExponent: opening.scaleExponent)
@@ -128,8 +128,9 @@ extension WorkerStateMachine {
             dueSnapshot = nil
             if let failure { effects.append(.notice(.warning("no snapshot: \(failure)"))) }
         case (.restore(let snapshot), .restored(let failure)): restored(snapshot, failure: failure)
-        case (.evaluate(let round), .evaluated(let report)):
-            if let index = steps.firstIndex(of: .evaluate(round: round)) { steps.remove(at: index) }
+        case (.evaluate(let round, let position), .evaluated(var report)):
+            if let index = steps.firstIndex(of: .evaluate(round: round, position: position)) { steps.remove(at: index) }
+            report.position = position
             lastEvaluation = report
             // Without a number it would not be heard; the first one, the 'before' of the run, is always done by then.
             if machine == nil { heldEvaluations.append(report) } else { send(.evaluation(report)) }

@@ -42,7 +42,7 @@ public struct WorkerStateMachine: Sendable {
     enum Step: Hashable, Sendable {
         case change(HistoryChange, position: UInt64)
         case digest(LedgerPosition, round: RoundNumber)
-        case evaluate(round: RoundNumber)
+        case evaluate(round: RoundNumber, position: UInt64)
     }
 
     struct Answer: Sendable {

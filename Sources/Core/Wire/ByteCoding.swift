@@ -68,6 +68,15 @@ struct ByteReader {
         return bytes[at]
     }
 
+    /// A byte that is 0 or 1.
+    mutating func flag(_ field: String) throws(WireError) -> Bool {
+        switch try byte(field) {
+        case 0: return false
+        case 1: return true
+        case let other: throw .invalid(field: field, reason: "\(other), it is 0 or 1")
+        }
+    }
+
     mutating func signedByte(_ field: String) throws(WireError) -> Int8 { Int8(bitPattern: try byte(field)) }
 
     mutating func fixed<T: FixedWidthInteger>(_ field: String, as type: T.Type = T.self) throws(WireError) -> T {

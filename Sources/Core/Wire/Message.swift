@@ -269,10 +269,30 @@ public struct EvaluationReport: Hashable, Sendable {
     public let auc: Double
     /// Of this evaluation.
     public let seconds: Double
+    /// Ledger records that were folded in; filled in by the worker's state machine.
+    public var position: UInt64
+    /// Of the examples that steer the run, which are others than those that judge it.
+    public let validation: ValidationScore?
+
+    public struct ValidationScore: Hashable, Sendable {
+        public let examples: UInt32
+        /// Mean over the examples.
+        public let loss: Double
+        /// NaN for tasks without labels.
+        public let accuracy: Double
+        public init(examples: UInt32, loss: Double, accuracy: Double) {
+            self.examples = examples
+            self.loss = loss
+            self.accuracy = accuracy
+        }
+    }
+
     public init(
         round: RoundNumber, examples: UInt32, loss: Double, accuracy: Double, bestThresholdAccuracy: Double, auc: Double,
-        seconds: Double
+        seconds: Double, position: UInt64 = 0, validation: ValidationScore? = nil
     ) {
+        self.position = position
+        self.validation = validation
         self.round = round
         self.examples = examples
         self.loss = loss

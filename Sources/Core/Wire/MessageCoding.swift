@@ -79,6 +79,13 @@ extension Message {
             writer.write(varint: body.round)
             writer.write(varint: body.examples)
             for value in [body.loss, body.accuracy, body.bestThresholdAccuracy, body.auc, body.seconds] { writer.write(value) }
+            writer.write(varint: body.position)
+            writer.write((body.validation == nil ? 0 : 1) as UInt8)
+            if let validation = body.validation {
+                writer.write(varint: validation.examples)
+                writer.write(validation.loss)
+                writer.write(validation.accuracy)
+            }
         case .status(let body):
             writer.write(body.phase.rawValue)
             for value in [body.progress, body.trainingLoss, body.samplesPerSecond] { writer.write(value) }
@@ -145,7 +152,11 @@ extension Message {
                     round: try reader.varint32("round"), examples: try reader.varint32("examples"),
                     loss: try reader.double("loss"), accuracy: try reader.double("accuracy"),
                     bestThresholdAccuracy: try reader.double("accuracy at the best threshold"),
-                    auc: try reader.double("AUC"), seconds: try reader.double("seconds")))
+                    auc: try reader.double("AUC"), seconds: try reader.double("seconds"), position: try reader.varint("position"),
+                    validation: try reader.flag("validation")
+                        ? .init(
+                            examples: try reader.varint32("validation examples"), loss: try reader.double("validation loss"),
+                            accuracy: try reader.double("validation accuracy")) : nil))
         case .status:
             guard let phase = WorkerStatus.Phase(rawValue: try reader.byte("phase")) else {
                 throw .invalid(field: "phase", reason: "unknown")

@@ -11,13 +11,14 @@ struct ClusterPlan: Sendable {
     private let model: String
     private let trainFile: String
     private let evalFile: String?
+    private let validationFile: String?
     private let workerCount: Int
     private let threads: Int
     private let listen: String
     private let isResumed: Bool
 
     /// What a run may be gone on with; the other settings are in its ledger.
-    private static let settingsOfAProcess: Set<SettingKey> = [.model, .trainFile, .evalFile, .workers, .threads, .listen]
+    private static let settingsOfAProcess: Set<SettingKey> = [.model, .trainFile, .evalFile, .validationFile, .workers, .threads, .listen]
 
     /// - Throws: `SettingsError` for what is missing or wrong, `DataError` where the task can't be told from the data.
     init(_ settings: inout Settings, resuming: String?) throws {
@@ -25,6 +26,7 @@ struct ClusterPlan: Sendable {
         model = try settings.text(.model)
         trainFile = try settings.text(.trainFile)
         evalFile = settings.optionalText(.evalFile)
+        validationFile = settings.optionalText(.validationFile)
         workerCount = try settings.integer(.workers)
         let task = try settings.resolveTask()
         if !settings.has(.threads) {
@@ -60,6 +62,11 @@ struct ClusterPlan: Sendable {
         if spec.shapeComponents > 0, !settings.has(.basisText) {
             throw SettingsError(.usage, "--shape \(spec.shapeComponents) needs public text to be made from: --basis-text, or --shape none")
         }
+        if spec.steering != nil, validationFile == nil || evalFile == nil {
+            throw SettingsError(
+                .usage, "--rate-trials, --guard and --patience judge by examples that neither train nor test: give --validation-file (and --eval-file)")
+        }
+        if validationFile != nil, evalFile == nil { throw SettingsError(.usage, "--validation-file needs --eval-file, which judges the result") }
         self.settings = settings
     }
 
@@ -78,7 +85,7 @@ struct ClusterPlan: Sendable {
         let source = try openModel(model)
         _ = try source.trainedTensors(matching: spec.train, basis: nil)
         let encoder = try TaskEncoder(task: spec.task, model: source)
-        for file in Set([trainFile, evalFile ?? trainFile]).sorted() {
+        for file in Set([trainFile, evalFile ?? trainFile, validationFile ?? trainFile]).sorted() {
             let records = try DataFile.read(file)
             if file == trainFile, records.count < workerCount {
                 throw SettingsError.usage("\(file): \(records.count) examples are too few for \(workerCount) workers; give fewer with --workers")
@@ -138,12 +145,12 @@ struct ClusterPlan: Sendable {
                         log: directory.log(of: name))
                 }
             },
-            evaluator: { [evalFile] endpoint in
+            evaluator: { [evalFile, validationFile] endpoint in
                 guard let evalFile else { return nil }
                 // Its data are usually more than a worker's share, and the run waits for it at the beginning and the end.
                 let cores = ProcessInfo.processInfo.activeProcessorCount
                 return ChildProcess(
-                    name: "evaluator", arguments: common(endpoint, "evaluator") + ["--threads", "\(cores)", "--evaluate", evalFile],
+                    name: "evaluator", arguments: common(endpoint, "evaluator") + ["--threads", "\(cores)", "--evaluate", evalFile] + (validationFile.map { ["--validate", $0] } ?? []),
                     log: directory.log(of: "evaluator"))
             },
             trainers: workerCount, past: past)
@@ -173,7 +180,9 @@ struct ClusterPlan: Sendable {
         let floatBytes = UInt64(rounds) * UInt64(workerCount) * 2 * 4 * UInt64(trained)
         return RunReport(
             before: progress.first.flatMap { $0.round == 0 ? $0 : nil },
-            after: progress.latest.flatMap { $0.round == spec.rounds ? $0 : nil },
+            after: progress.latest.flatMap { $0.round == rounds ? $0 : nil },
+            bestRound: archive.summary.steering.best.map { Int($0.round) },
+            learningRate: spec.learningRate * exp2(Double(archive.summary.rateShift)),
             hasHeldOut: evalFile != nil,
             contributionBytes: samples,
             wireBytes: progress.wireBytes,

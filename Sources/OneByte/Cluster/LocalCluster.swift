@@ -116,6 +116,11 @@ struct LocalCluster: Sendable {
         mutating func take(_ news: CoordinatorProgress) {
             progress.take(news)
             switch news.event {
+            case .trial(let trial):
+                let loss = trial.loss.map { fixed($0, 4) } ?? "not finite"
+                view.note(
+                    trial.isChosen ? "learning rate \(trial.learningRate) is chosen (validation loss \(loss) at its trial)"
+                        : "trial at learning rate \(trial.learningRate): validation loss \(loss)")
             case .warning(let text): view.note("note: \(text)")
             case .refused(let worker):
                 view.note("warning: \(worker.name) was turned away: \(worker.reason)" + worker.details.map { "\n  \($0)" }.joined())

@@ -80,14 +80,14 @@ package struct RunProgress: Hashable, Sendable {
         case .finished(let finished):
             finish = finished.finish
             traffic = finished.traffic
-        case .greeted, .refused, .joined, .waiting, .late, .connection, .warning: break
+        case .trial, .greeted, .refused, .joined, .waiting, .late, .connection, .warning: break
         }
     }
 
     private mutating func take(_ round: CoordinatorProgress.Round, at time: Double) {
         // A coordinator that goes on with a ledger begins in the middle.
-        firstRound = firstRound ?? Int(round.round)
-        roundsDone = max(roundsDone, Int(round.round) + 1)
+        firstRound = firstRound ?? round.effectiveRounds - 1
+        roundsDone = round.effectiveRounds
         samples += round.samples
         noValue += round.noValue
         traffic = round.traffic

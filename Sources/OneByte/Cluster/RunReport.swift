@@ -2,8 +2,12 @@
 package struct RunReport: Codable, Hashable, Sendable {
     /// Of the base model: before round 0 and no other.
     package var before: HeldOutScore?
-    /// After the last round of the spec and no other.
+    /// After the last round and no other.
     package var after: HeldOutScore?
+    /// The parameters before this round had the lowest validation loss of those in force; absent without validation.
+    package var bestRound: Int?
+    /// The run's own, times what trials and guard made of it.
+    package var learningRate: Double
     /// Whether held-out data were to be measured; only for the words of `text`.
     package var hasHeldOut = false
     /// The payload: one byte for each sample.
@@ -50,6 +54,8 @@ package struct RunReport: Codable, Hashable, Sendable {
 
     enum CodingKeys: String, CodingKey {
         case before, after
+        case bestRound = "best_round"
+        case learningRate = "learning_rate"
         case contributionBytes = "contribution_bytes"
         case wireBytes = "wire_bytes"
         case wireBytesOfRounds = "wire_bytes_of_rounds"
@@ -76,6 +82,9 @@ package struct RunReport: Codable, Hashable, Sendable {
         if hasHeldOut {
             row("held out before", before?.text ?? "not known: nothing was measured before the first round")
             row("held out after", after?.text ?? "not known: nothing was measured after the last round")
+        }
+        if roundsRewound > 0 {
+            row("taken back", "\(grouped(roundsRewound)) of \(grouped(rounds)) rounds; the learning rate ended at \(learningRate)")
         }
         row("samples", grouped(samples) + (samplesWithoutValue > 0 ? ", \(grouped(samplesWithoutValue)) without a finite loss" : ""))
         row("contributions", "\(grouped(contributionBytes)) bytes, \(fixed(payloadBytesPerSample, 2)) a sample")

@@ -95,8 +95,11 @@ struct DataFlags: ParsableArguments {
     var trainFile: String?
     @Option(help: ArgumentHelp("JSON lines that are only measured.", valueName: "file"))
     var evalFile: String?
+    @Option(help: ArgumentHelp(
+        "JSON lines that steer the run (--rate-trials, --guard, --patience) and judge nothing.", valueName: "file"))
+    var validationFile: String?
     @Option(help: ArgumentHelp("Public text for the basis: lines, or JSON lines with a field text (.jsonl).", valueName: "file"))
     var basisText: String?
 
-    var settings: [SettingKey: [String]] { list([(.trainFile, trainFile), (.evalFile, evalFile), (.basisText, basisText)]) }
+    var settings: [SettingKey: [String]] { list([(.trainFile, trainFile), (.evalFile, evalFile), (.validationFile, validationFile), (.basisText, basisText)]) }
 }

@@ -176,6 +176,10 @@ private struct CoordinatorDisplay: Sendable {
                 ])
         case .evaluation(let heldOut):
             logger.info("held-out data measured", metadata: ["round": "\(heldOut.round)", "result": "\(HeldOutScore(heldOut).brief)"])
+        case .trial(let trial):
+            logger.info(
+                trial.isChosen ? "learning rate chosen" : "learning rate tried",
+                metadata: ["lr": "\(trial.learningRate)", "validation-loss": "\(trial.loss.map { fixed($0, 4) } ?? "not finite")"])
         case .digests(let digests) where digests.digest != nil:
             logger.info("digests agree", metadata: ["round": "\(digests.round)", "digest": "\(digests.digest?.short ?? "")"])
         case .worker(let worker):

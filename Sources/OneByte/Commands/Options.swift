@@ -12,8 +12,19 @@ struct LedgerFlags: ParsableArguments {
     @Option(help: ArgumentHelp("The ledger or run directory whose rounds are applied to the base model.", valueName: "path"))
     var ledger: String?
 
-    @Option(help: ArgumentHelp("The parameters before this round. (default: after the last)", valueName: "round"))
-    var atRound: RoundNumber?
+    @Option(help: ArgumentHelp(
+        "The parameters before this round; best: the one of the lowest validation loss. (default: after the last)", valueName: "round"))
+    var atRound: RoundChoice?
+}
+
+/// A round by number, or the best by the ledger's validations.
+enum RoundChoice: ExpressibleByArgument {
+    case number(RoundNumber)
+    case best
+
+    init?(argument: String) {
+        if argument == "best" { self = .best } else if let number = RoundNumber(argument) { self = .number(number) } else { return nil }
+    }
 }
 
 struct ThreadFlags: ParsableArguments {

@@ -22,7 +22,7 @@ struct WorkerCommand: AsyncParsableCommand {
               onebyte worker --coordinator tcp://127.0.0.1:5151 \\
                 --model SmolLM2.gguf --train-file reviews.jsonl --shard 2/3
 
-            Only measure, for everybody to see:
+            Only measure, for everybody to see (and with --validate steer the run as well):
 
               onebyte worker --coordinator tcp://127.0.0.1:5151 \\
                 --model SmolLM2.gguf --evaluate held-out.jsonl
@@ -43,6 +43,9 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("JSON lines to train on.", valueName: "file")) var trainFile: String?
     @Option(help: ArgumentHelp("Only this part of them, such as 2/3.", valueName: "i/n")) var shard: DataShard?
     @Option(help: ArgumentHelp("JSON lines to measure, not to train on.", valueName: "file")) var evaluate: String?
+    @Option(name: .customLong("validate"), help: ArgumentHelp(
+        "With --evaluate: JSON lines that steer the run (its rate, its guard, its end) and judge nothing.", valueName: "file"))
+    var validationFile: String?
     @Option(help: ArgumentHelp("What displays call this worker. (default: the host's name)", valueName: "name")) var name: String?
     @Option(help: ArgumentHelp("This worker's secret key, where the coordinator has a list.", valueName: "file")) var key: String?
     @Option(help: ArgumentHelp("Give up when the coordinator was silent for so long.", valueName: "seconds")) var patience = 600.0
@@ -64,6 +67,7 @@ struct WorkerCommand: AsyncParsableCommand {
         if trainFile == nil, evaluate == nil {
             throw ValidationError("a worker needs --train-file (to train), --evaluate (to measure), or both")
         }
+        if validationFile != nil, evaluate == nil { throw ValidationError("--validate steers what --evaluate judges; give both") }
         if shard != nil, trainFile == nil { throw ValidationError("--shard is a part of --train-file") }
         guard patience > 0, cacheMemory >= 0, cacheMemory < 1e6 else {
             throw ValidationError("--patience must be above 0, --cache-memory 0 or more")
@@ -77,6 +81,7 @@ struct WorkerCommand: AsyncParsableCommand {
         // Read before anybody is called: a broken line is this host's own affair.
         let training = try trainFile.map { try DataFile.read($0, shard: shard ?? .whole) }
         let heldOut = try evaluate.map { try DataFile.read($0) }
+        let steering = try validationFile.map { try DataFile.read($0) }
         typealias MakeExamples = @Sendable (TaskSpec, ModelSource) throws -> [Example]
         @Sendable func maker(_ records: [DataRecord]) -> MakeExamples {
             { task, source in
@@ -93,6 +98,7 @@ struct WorkerCommand: AsyncParsableCommand {
             model: model,
             trainingExamples: training.map(maker),
             heldOutExamples: heldOut.map(maker),
+            validationExamples: steering.map(maker),
             threads: threads.count, cacheMemory: Int(cacheMemory * Double(1 << 30)), cacheDirectory: cacheDirectory)
         let process = try WorkerProcess(
             configuration: .init(

@@ -20,6 +20,19 @@ struct LedgerArchive {
     ///   - path: a ledger, or the run directory that holds one.
     ///   - round: stop before the record of this round, so that the history is that of the parameters at this round.
     /// - Throws: `ProcessFailure` where the file can't be read or has fewer rounds; with what is wrong and where for a damaged one.
+    init(_ path: String, at choice: RoundChoice?) throws {
+        switch choice {
+        case nil: try self.init(path)
+        case .number(let round): try self.init(path, atRound: round)
+        case .best:
+            guard let best = try LedgerArchive(path).summary.steering.best else {
+                throw ProcessFailure(
+                    .usage, "\(path): no round is known to be the best, since nothing was validated; run with --validation-file, or name a round")
+            }
+            try self.init(path, atRound: best.round)
+        }
+    }
+
     init(_ path: String, atRound round: RoundNumber? = nil) throws {
         self.path = Self.file(path)
         guard let handle = FileHandle(forReadingAtPath: self.path) else {

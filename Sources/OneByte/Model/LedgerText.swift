@@ -12,6 +12,7 @@ struct LedgerFacts: Codable {
     var machines: Int
     var digest: String?
     var digestRound: Int?
+    var bestRound: Int?
     var isComplete: Bool
     var unreadBytes: Int
     var chain: String
@@ -29,6 +30,7 @@ struct LedgerFacts: Codable {
         machines = Int(summary.nextMachine.rawValue) - 1
         digest = summary.lastDigest?.digest.description
         digestRound = summary.lastDigest.map { Int($0.round) }
+        bestRound = summary.steering.best.map { Int($0.round) }
         isComplete = summary.isEnded
         unreadBytes = archive.unreadBytes
         chain = summary.position.chain.description
@@ -44,6 +46,7 @@ struct LedgerFacts: Codable {
         row("ledger", "\(path), \(grouped(bytes)) bytes, \(grouped(records)) records\(unreadBytes > 0 ? ", \(unreadBytes) bytes torn off at the end" : "")")
         row("run", "\(specDigest), \(isComplete ? "complete" : "not complete")")
         row("rounds", "\(grouped(rounds)) of \(grouped(spec.rounds))\(roundsInForce < rounds ? ", \(grouped(roundsInForce)) in force" : "")")
+        if let bestRound { row("best round", "\(bestRound), by the validation loss") }
         row("samples", "\(grouped(samples)), one byte each")
         row("machines", "\(machines) admitted")
         if let digest, let digestRound { row("digest", "\(digest) at round \(digestRound)") }
@@ -92,7 +95,12 @@ struct LedgerRow {
             ]
         case .retraction(let retraction):
             [("machine", "\(retraction.machine.rawValue)"), ("rounds", "\(retraction.rounds.lowerBound)–\(retraction.rounds.upperBound)")]
-        case .rewind(let rewind): [("round", "\(rewind.round)"), ("rateShift", "\(rewind.rateShift)")]
+        case .rewind(let rewind): [("round", "\(rewind.round)"), ("rateShift", "\(rewind.rateShift)"), ("final", "\(rewind.isFinal)")]
+        case .validation(let validation):
+            [
+                ("round", "\(validation.round)"), ("examples", "\(validation.examples)"), ("loss", "\(validation.loss)"),
+                ("accuracy", "\(validation.accuracy)"), ("trial", "\(validation.isTrialOver)"),
+            ]
         case .end(let end): [("time", Self.time(end.unixSeconds))]
         }
     }

@@ -17,13 +17,13 @@ struct ModelState {
     ///   - ledger: a ledger or run directory whose rounds are to be applied; nil leaves the model as its files have it.
     ///   - round: the parameters before this round; nil: after the last.
     /// - Throws: errors of the model's files and of the ledger; `ProcessFailure` where the base is not the ledger's.
-    static func load(model: String, ledger: String?, atRound round: RoundNumber?, threads: Int) throws -> ModelState {
+    static func load(model: String, ledger: String?, atRound round: RoundChoice?, threads: Int) throws -> ModelState {
         let source = try openModel(model)
         guard let ledger else {
             guard round == nil else { throw ProcessFailure(.usage, "--at-round needs --ledger, which holds the rounds") }
             return ModelState(source: source, parameters: nil, ledger: nil)
         }
-        let archive = try LedgerArchive(ledger, atRound: round)
+        let archive = try LedgerArchive(ledger, at: round)
         let parameters = try archive.replay(on: source, threads: threads)
         return ModelState(source: source, parameters: parameters, ledger: archive)
     }

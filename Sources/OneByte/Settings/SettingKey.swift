@@ -11,6 +11,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case maxLength = "task.max-length"
     case trainFile = "data.train-file"
     case evalFile = "data.eval-file"
+    case validationFile = "data.validation-file"
     case basisText = "data.basis-text"
     case train = "training.train"
     case perturbation = "training.perturbation"
@@ -22,10 +23,14 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case rounds = "training.rounds"
     case samplesPerRound = "training.samples-per-round"
     case examplesPerSample = "training.examples-per-sample"
+    case samplesPerDraw = "training.samples-per-draw"
     case targetMagnitude = "training.target-magnitude"
     case seed = "training.seed"
     case evaluateEvery = "training.evaluate-every"
     case digestEvery = "training.digest-every"
+    case rateTrials = "training.rate-trials"
+    case guardTolerance = "training.guard"
+    case patience = "training.patience"
     case minimumWorkers = "cluster.minimum-workers"
     case roundDeadlineFactor = "cluster.round-deadline-factor"
     case quorum = "cluster.quorum"
@@ -62,7 +67,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
 
     var shape: Shape {
         switch self {
-        case .model, .template, .trainFile, .evalFile, .basisText, .directory, .listen: .text
+        case .model, .template, .trainFile, .evalFile, .validationFile, .basisText, .directory, .listen: .text
         case .kind: .oneOf(TaskSpec.Kind.allCases.map(\.rawValue))
         case .labels: .table
         case .train: .texts
@@ -75,7 +80,9 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .warmupRounds: .integer(0...Int(Int32.max))
         case .rounds: .integer(1...Int(Int32.max))
         case .samplesPerRound: .integer(1...1 << 20)
-        case .examplesPerSample: .integer(1...1 << 16)
+        case .examplesPerSample, .samplesPerDraw: .integer(1...1 << 16)
+        case .rateTrials, .patience: .integer(0...1 << 20)
+        case .guardTolerance: .number(0...1e6)
         case .targetMagnitude: .integer(ScaleAdapter.targets)
         case .seed: .integer(0...Int.max)
         case .evaluateEvery, .digestEvery: .integer(0...Int(Int32.max))

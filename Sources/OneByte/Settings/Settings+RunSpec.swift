@@ -50,6 +50,10 @@ extension Settings {
         else { throw SettingsError(.usage, "unknown perturbation or schedule") }
         let factor = try number(.filterFactor)
         let box = try number(.roundSeconds)
+        let draws = try integer(.samplesPerDraw)
+        let (trials, tolerance, patience) = (try integer(.rateTrials), try number(.guardTolerance), try integer(.patience))
+        let steering = Steering(
+            trialRounds: trials > 0 ? trials : nil, guardTolerance: tolerance > 0 ? tolerance : nil, patience: patience > 0 ? patience : nil)
         return RunSpec(
             seed: UInt64(try integer(.seed)),
             train: try texts(.train),
@@ -72,6 +76,8 @@ extension Settings {
             quorum: try number(.quorum),
             staleness: try integer(.staleness),
             roundSeconds: box > 0 ? box : nil,
+            samplesPerDraw: draws > 1 ? draws : nil,
+            steering: steering == Steering() ? nil : steering,
             filter: try RoundFilter.Kind(rawValue: text(.filter)).map { RoundFilter(kind: $0, factor: factor) },
             setsAsideBadMachines: try text(.badMachines) == "set-aside" ? true : nil,
             heartbeatSeconds: try number(.heartbeat),

@@ -38,6 +38,9 @@ package struct Settings: Sendable {
         .rounds: .integer(400),
         .samplesPerRound: .integer(256),
         .examplesPerSample: .integer(1),
+        .samplesPerDraw: .integer(1),
+        .rateTrials: .integer(0),
+        .patience: .integer(0),
         .targetMagnitude: .integer(32),
         .seed: .integer(0),
         .evaluateEvery: .integer(20),
@@ -62,6 +65,10 @@ package struct Settings: Sendable {
             // A shape needs public text to be made from, and pays at the top of the model.
             let shaped = family == PerturbationFamily.rank1.rawValue && values[.basisText] != nil
             values[.shape] = (.integer(shaped ? 4 : 0), .derived(shaped ? "since there is public text" : "without public text"))
+        }
+        if values[.guardTolerance] == nil {
+            let has = values[.validationFile] != nil
+            values[.guardTolerance] = (.number(has ? 0.1 : 0), .derived(has ? "since there is validation data" : "without validation data"))
         }
         if values[.learningRate] == nil {
             let shaped = values[.shape]?.value != .integer(0)

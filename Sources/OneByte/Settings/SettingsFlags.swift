@@ -73,6 +73,24 @@ struct TrainingFlags: ParsableArguments {
     @Option(help: ArgumentHelp("Examples that a direction is tried on. (default: 1)", valueName: "examples"))
     var examplesPerSample: String?
 
+    @Option(help: ArgumentHelp(
+        "Neighbouring samples that read the same examples, which makes them cheaper. (default: 1)", valueName: "samples"))
+    var samplesPerDraw: String?
+
+    @Option(help: ArgumentHelp(
+        "Choose the learning rate by trials of so many rounds, around --learning-rate; 0: take it as it is. (default: 0)",
+        valueName: "rounds"))
+    var rateTrials: String?
+
+    @Option(name: .customLong("guard"), help: ArgumentHelp(
+        "Go back and halve the step where the validation loss is above (1 + this) times the lowest; 0: never. (default: 0.1 with validation data)",
+        valueName: "part"))
+    var guardTolerance: String?
+
+    @Option(help: ArgumentHelp(
+        "End at the best round after so many validations without a better one; 0: go on. (default: 0)", valueName: "validations"))
+    var patience: String?
+
     @Option(help: ArgumentHelp("The mean |byte| that the scale is steered to. (default: 32)", valueName: "1…58"))
     var targetMagnitude: String?
 
@@ -90,7 +108,8 @@ struct TrainingFlags: ParsableArguments {
             (.perturbation, perturbation), (.shape, shape), (.epsilon, epsilon), (.learningRate, learningRate),
             (.schedule, schedule), (.warmupRounds, warmupRounds), (.rounds, rounds), (.samplesPerRound, samplesPerRound),
             (.examplesPerSample, examplesPerSample), (.targetMagnitude, targetMagnitude), (.seed, seed),
-            (.evaluateEvery, evaluateEvery), (.digestEvery, digestEvery),
+            (.evaluateEvery, evaluateEvery), (.digestEvery, digestEvery), (.samplesPerDraw, samplesPerDraw),
+            (.rateTrials, rateTrials), (.guardTolerance, guardTolerance), (.patience, patience),
         ])
         if !train.isEmpty { settings[.train] = train }
         return settings

@@ -13,7 +13,8 @@ import sys
 
 MAGIC = bytes.fromhex("4F4E45425954450A")
 LIMIT = 24 << 20
-KINDS = ["", "spec", "baseManifest", "basis", "admission", "departure", "round", "digest", "retraction", "rewind", "end"]
+KINDS = ["", "spec", "baseManifest", "basis", "admission", "departure", "round", "digest", "retraction", "rewind", "end",
+         "validation"]
 
 CRC_TABLE = []
 for i in range(256):
@@ -60,6 +61,12 @@ class Cursor:
     def number(self, code):
         return struct.unpack("<" + code, self.take(struct.calcsize(code)))[0]
 
+    def flag(self):
+        byte = self.take(1)[0]
+        if byte > 1:
+            raise Damage("a flag is 0 or 1")
+        return bool(byte)
+
     def text(self):
         return self.take(self.varint()).decode("utf-8")
 
@@ -101,7 +108,10 @@ def parse(kind, payload):
     elif name == "retraction":
         out = {"machine": c.varint(), "rounds": [c.varint(), c.varint()]}
     elif name == "rewind":
-        out = {"round": c.varint(), "rateShift": c.number("b")}
+        out = {"round": c.varint(), "rateShift": c.number("b"), "final": c.flag()}
+    elif name == "validation":
+        out = {"round": c.varint(), "position": c.varint(), "examples": c.varint(), "loss": c.number("d"), "accuracy": c.number("d"),
+               "trial": c.flag()}
     else:
         out = {"time": c.number("Q")}
     if c.at != len(payload):
@@ -114,7 +124,7 @@ def whole_record(data, at):
     if len(data) - at < 17:
         return None
     length, kind = struct.unpack_from("<IB", data, at)
-    if length > LIMIT or not 1 <= kind <= 10 or at + length + 17 > len(data):
+    if length > LIMIT or not 1 <= kind <= 11 or at + length + 17 > len(data):
         return None
     (crc,) = struct.unpack_from("<I", data, at + length + 13)
     return length + 17 if crc32c(data[at : at + length + 13]) == crc else None
@@ -216,7 +226,9 @@ def make():
         (6, round_(1, 2, 65535, 127, [(1, 3, [5, 6, 7]), (300, 3, [8, 9]), (300, 200, [10])])),
         (7, digest(2, 7, 0xEE, [1, 300])),
         (8, varint(300) + varint(0) + varint(2)),
-        (9, varint(1) + struct.pack("<b", -1)),
+        (9, varint(1) + struct.pack("<bB", -1, 0)),
+        (11, varint(2) + varint(9) + varint(500) + struct.pack("<ddB", 0.75, 0.5, 1)),
+        (9, varint(1) + struct.pack("<bB", 0, 1)),
         (5, varint(300) + struct.pack("<QB", 1700000002, 2)),
         (6, round_(2, 0, 0, 0, [(1, 100000, [-128])])),
         (10, struct.pack("<Q", 1700000003)),

@@ -35,6 +35,8 @@ import Testing
             .digest(DigestRecord(round: 2, position: 7, digest: digest(0xEE), machines: [MachineID(1), MachineID(300)])),
             .retraction(Retraction(machine: MachineID(300), rounds: 0..<2)),
             .rewind(Rewind(round: 1, rateShift: -1)),
+            .validation(Validation(round: 2, position: 9, examples: 500, loss: 0.75, accuracy: 0.5, isTrialOver: true)),
+            .rewind(Rewind(round: 1, rateShift: 0, isFinal: true)),
             .departure(Departure(machine: MachineID(300), unixSeconds: 1_700_000_002, reason: .lost)),
             round(2, 0, 0, 0, [(1, 100000, [-128])]),
             .end(RunEnd(unixSeconds: 1_700_000_003)),
@@ -61,7 +63,7 @@ import Testing
         let all = try Samples.entries(of: bytes)
         #expect(all.count == Self.expected.count + 1)
         #expect(all.last?.position.offset == UInt64(bytes.count))
-        #expect(all.last?.position.chain.description == "aac86e94f935f61c965fda41cc99b5b785d10024fa6dde7602dc7b1a75536689")
+        #expect(all.last?.position.chain.description == "6549be2cd854cfee40821e99278d13162c1a415778e3f64eda6e0066e95a7728")
         let summary = try Samples.summary(of: bytes)
         #expect(summary.spec == Self.expectedSpec)
         #expect(summary.isEnded && summary.nextRound == 3 && summary.nextMachine == MachineID(301) && summary.rateShift == -1)

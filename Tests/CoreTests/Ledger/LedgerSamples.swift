@@ -5,13 +5,14 @@ import Foundation
 enum Samples {
     static func spec(
         rounds: Int = 10, samplesPerRound: Int = 6, minimumWorkers: Int = 1, digestEvery: Int = 3, evaluateEvery: Int = 4,
-        roundDeadlineFactor: Double = 0, staleness: Int = 0, roundSeconds: Double? = nil
+        roundDeadlineFactor: Double = 0, staleness: Int = 0, roundSeconds: Double? = nil,
+        steering: Steering? = nil
     ) -> RunSpec {
         RunSpec(
             seed: 7, train: ["all"], learningRate: 0.01, rounds: rounds, samplesPerRound: samplesPerRound,
             task: TaskSpec(kind: .text, maxLength: 16), digestEvery: digestEvery, evaluateEvery: evaluateEvery,
             minimumWorkers: minimumWorkers, roundDeadlineFactor: roundDeadlineFactor, staleness: staleness,
-            roundSeconds: roundSeconds)
+            roundSeconds: roundSeconds, steering: steering)
     }
 
     static let base = BaseManifest(entries: [
@@ -75,7 +76,7 @@ enum Samples {
 
     static func randomRecord(_ random: inout SeededRandom) -> LedgerRecord {
         let machine = MachineID(UInt32.random(in: 1...300, using: &random))
-        switch Int.random(in: 0..<8, using: &random) {
+        switch Int.random(in: 0..<9, using: &random) {
         case 0: return .basis(random.bytes(Int.random(in: 0...40, using: &random)))
         case 1:
             let entries = (0..<Int.random(in: 0...5, using: &random)).map { index in
@@ -94,7 +95,12 @@ enum Samples {
         case 4:
             let lower = UInt32.random(in: 0...100, using: &random)
             return .retraction(Retraction(machine: machine, rounds: lower..<lower + UInt32.random(in: 0...9, using: &random)))
-        case 5: return .rewind(Rewind(round: machine.rawValue, rateShift: Int8.random(in: -128...127, using: &random)))
+        case 5: return .rewind(Rewind(round: machine.rawValue, rateShift: Int8.random(in: -128...127, using: &random), isFinal: Bool.random(using: &random)))
+        case 7:
+            return .validation(
+                Validation(
+                    round: machine.rawValue, position: random.next() >> 20, examples: 500,
+                    loss: Double.random(in: 0...9, using: &random), accuracy: .nan, isTrialOver: Bool.random(using: &random)))
         case 6:
             return .digest(
                 DigestRecord(

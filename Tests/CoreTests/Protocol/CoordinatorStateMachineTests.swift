@@ -326,7 +326,8 @@ import Testing
             .received(
                 .evaluation(
                     EvaluationReport(
-                        round: 1, examples: 10, loss: 0.5, accuracy: 0.7, bestThresholdAccuracy: 0.8, auc: 0.9, seconds: 1)),
+                        round: 1, examples: 10, loss: 0.5, accuracy: 0.7, bestThresholdAccuracy: 0.8, auc: 0.9, seconds: 1,
+                        position: harness.machine.ledger.parameters.records)),
                 from: PeerID([2])))
         #expect(harness.machine.ledger.isEnded)
         #expect(harness.messages(to: 2).contains { if case .finished(let end) = $0 { end.outcome == .completed } else { false } })

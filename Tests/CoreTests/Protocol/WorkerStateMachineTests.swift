@@ -50,7 +50,7 @@ import Testing
             case .snapshot: .snapshotTaken(failure: nil)
             case .restore: .restored(failure: restoreFailure)
             case .digest: .digested(.sha256([42]), largestMagnitude: 5)
-            case .evaluate(let round):
+            case .evaluate(let round, _):
                 .evaluated(
                     EvaluationReport(
                         round: round, examples: 1, loss: 1, accuracy: 1, bestThresholdAccuracy: 1, auc: 1, seconds: 1))
@@ -378,7 +378,7 @@ import Testing
         var worker = Harness(evaluates: true)
         let rounds = (0..<10).map { Samples.round(UInt32($0), [(9, UInt32($0), [1])]) }
         try worker.follow(try ledger([Samples.admission(9), Samples.admission(1, trains: false)] + rounds))
-        let measured = worker.tasks.compactMap { if case .evaluate(let round) = $0 { round } else { nil } }
+        let measured = worker.tasks.compactMap { if case .evaluate(let round, _) = $0 { round } else { nil } }
         #expect(measured == [0, 10])
     }
 }

@@ -128,15 +128,24 @@ final class Simulation {
         let workers = Int.random(in: 1...5, using: &random)
         let isRough = random.chance(0.7)
         let slow = random.chance(0.5)
+        let evaluators = random.chance(0.4) ? 1 : 0
+        let rounds = Int.random(in: 5...30, using: &random)
+        let evaluateEvery = Int.random(in: 0...6, using: &random)
+        let isSteered = evaluators > 0 && evaluateEvery > 0 && random.chance(0.6)
+        let steering = Steering(
+            trialRounds: random.chance(0.3) ? Int.random(in: 1...4, using: &random) : nil,
+            guardTolerance: random.chance(0.6) ? Double.random(in: 0.2...0.9, using: &random) : nil,
+            patience: random.chance(0.4) ? Int.random(in: 1...4, using: &random) : nil)
         let spec = Samples.spec(
-            rounds: Int.random(in: 5...30, using: &random), samplesPerRound: Int.random(in: 1...12, using: &random),
+            rounds: rounds, samplesPerRound: Int.random(in: 1...12, using: &random),
             minimumWorkers: Int.random(in: 1...workers, using: &random), digestEvery: Int.random(in: 0...5, using: &random),
-            evaluateEvery: Int.random(in: 0...6, using: &random),
+            evaluateEvery: evaluateEvery,
             roundDeadlineFactor: random.chance(0.4) ? Double.random(in: 1.5...4, using: &random) : 0,
             staleness: Int.random(in: 0...2, using: &random),
-            roundSeconds: random.chance(0.25) ? Double.random(in: 0.05...0.6, using: &random) : nil)
+            roundSeconds: random.chance(0.25) ? Double.random(in: 0.05...0.6, using: &random) : nil,
+            steering: isSteered ? steering : nil)
         return World(
-            spec: spec, workers: workers, evaluators: random.chance(0.4) ? 1 : 0,
+            spec: spec, workers: workers, evaluators: evaluators,
             dropProbability: isRough ? Double.random(in: 0...0.15, using: &random) : 0,
             duplicateProbability: isRough ? Double.random(in: 0...0.1, using: &random) : 0,
             delaySeconds: 0.001...(isRough ? Double.random(in: 0.002...0.8, using: &random) : 0.002),
@@ -494,10 +503,13 @@ final class Simulation {
             if failure == nil { statistics.restores += 1 }
             result = .restored(failure: failure)
         case .digest: result = .digested(workers[index].parameters!.digest(), largestMagnitude: 0)
-        case .evaluate(let round):
+        case .evaluate(let round, _):
             result = .evaluated(
                 EvaluationReport(
-                    round: round, examples: 1, loss: 1, accuracy: 1, bestThresholdAccuracy: 1, auc: 1, seconds: 0.1))
+                    round: round, examples: 1, loss: 1, accuracy: 1, bestThresholdAccuracy: 1, auc: 1, seconds: 0.1,
+                    // Of the parameters alone, as a loss is.
+                    validation: .init(
+                        examples: 9, loss: 0.5 + Double(workers[index].parameters!.digest().bytes[1]) / 256, accuracy: .nan)))
         case .compute(let order):
             let count = workers[index].isAbandoned ? Int.random(in: 0...Int(order.count), using: &random) : Int(order.count)
             let salt = workers[index].parameters!.digest().bytes[0]
@@ -663,7 +675,7 @@ final class Simulation {
 
     private func checkEnd() throws {
         let summary = try Samples.summary(of: disk)
-        guard summary.isEnded, Int(summary.nextRound) == world.spec.rounds else {
+        guard summary.isEnded, summary.isTrained else {
             throw Failure(description: "the ledger ends at round \(summary.nextRound) of \(world.spec.rounds)")
         }
         var history = EffectiveHistory()

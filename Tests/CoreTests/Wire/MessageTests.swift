@@ -30,7 +30,8 @@ import Testing
             return .evaluation(
                 EvaluationReport(
                     round: UInt32(number(9999)), examples: UInt32(number(9999)), loss: real(), accuracy: real(),
-                    bestThresholdAccuracy: real(), auc: real(), seconds: real()))
+                    bestThresholdAccuracy: real(), auc: real(), seconds: real(), position: number(1 << 40),
+                    validation: number(1) == 0 ? nil : .init(examples: UInt32(number(9999)), loss: real(), accuracy: real())))
         case .status:
             return .status(
                 WorkerStatus(

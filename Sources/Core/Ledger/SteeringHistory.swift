@@ -1,0 +1,103 @@
+/// How a run looks after its own step (docs/steering.md). All of it is judged on validation examples, which at least one evaluator must
+/// have; they are never the held-out ones that judge the result.
+public struct Steering: Codable, Hashable, Sendable {
+    /// Rounds of each of the trials at the start that choose the learning rate, every one taken back exactly; nil: no trials.
+    public var trialRounds: Int?
+    /// Where the validation loss is above (1 + this) times the lowest, the run goes back to the round of the lowest and on with half
+    /// the learning rate; nil: never.
+    public var guardTolerance: Double?
+    /// So many validations in a row without a new lowest loss end the run at the round of the lowest; nil: it goes on to its last round.
+    public var patience: Int?
+
+    public init(trialRounds: Int? = nil, guardTolerance: Double? = nil, patience: Int? = nil) {
+        self.trialRounds = trialRounds
+        self.guardTolerance = guardTolerance
+        self.patience = patience
+    }
+}
+
+/// What a ledger's validations say, folded with its records: a coordinator that is started again steers on as the one before would have.
+public struct SteeringHistory: Sendable {
+    public struct Low: Hashable, Sendable {
+        /// The parameters before this round.
+        public let round: RoundNumber
+        public let loss: Double
+    }
+
+    /// Each lower than the one before; those of void rounds are gone.
+    private var lows: [Low] = []
+    /// Validations since the lowest.
+    public private(set) var sinceBest = 0
+    /// Times that the run went back since the lowest.
+    public private(set) var rewindsSinceBest = 0
+    /// Of the last validation, in ledger records: a later one knows more.
+    public private(set) var position: UInt64 = 0
+    /// Trial rates, as powers of two of the run's own, and the validation loss that each came to.
+    public private(set) var trials: [Int: Double] = [:]
+    /// Trials are under way: the rate is not chosen yet.
+    public private(set) var isSearching: Bool
+
+    /// The last validation, if the run has not gone back since; whether it judged a trial.
+    public private(set) var latest: (low: Low, isTrial: Bool)?
+
+    /// The one of the lowest validation loss.
+    public var best: Low? { lows.last }
+
+    init(_ steering: Steering?) { isSearching = steering?.trialRounds != nil }
+
+    /// - Parameters:
+    ///   - isTrialOver: the validation is that of a trial's end.
+    ///   - rateShift: at which its rounds were made.
+    mutating func fold(_ validation: Validation, isTrialOver: Bool, rateShift: Int) {
+        position = validation.position
+        // A loss that is not finite is worse than any other.
+        let loss = validation.loss.isFinite ? validation.loss : .infinity
+        latest = (Low(round: validation.round, loss: loss), isSearching && isTrialOver)
+        if isSearching, isTrialOver {
+            trials[rateShift] = loss
+            // The last trial was the best: its rounds stand.
+            if RateSearch.next(after: trials) == nil, RateSearch.best(of: trials) == rateShift { isSearching = false }
+        }
+        if loss < (best?.loss ?? .infinity) {
+            lows.append(Low(round: validation.round, loss: loss))
+            (sinceBest, rewindsSinceBest) = (0, 0)
+        } else {
+            sinceBest += 1
+        }
+    }
+
+    mutating func fold(_ rewind: Rewind) {
+        lows.removeAll { $0.round > rewind.round }
+        latest = nil
+        sinceBest = 0
+        rewindsSinceBest += 1
+        if isSearching, !trials.isEmpty {
+            rewindsSinceBest = 0
+            isSearching = RateSearch.next(after: trials) != nil
+        }
+    }
+}
+
+/// Which learning rates to try: powers of two of the given one, first far apart, then near the best.
+public enum RateSearch {
+    /// Trials in all, however far the best wanders.
+    public static let most = 9
+    private static let farthest = 12
+
+    /// The next to try, given the losses so far; nil where enough is known.
+    public static func next(after losses: [Int: Double]) -> Int? {
+        guard let best = best(of: losses) else { return 0 }
+        guard losses.count < most else { return nil }
+        for stride in [2, 1] {
+            for neighbour in [best - stride, best + stride] where losses[neighbour] == nil && abs(neighbour) <= farthest {
+                return neighbour
+            }
+        }
+        return nil
+    }
+
+    /// The one of the lowest loss, the smaller of equals.
+    public static func best(of losses: [Int: Double]) -> Int? {
+        losses.min { ($0.value, $0.key) < ($1.value, $1.key) }?.key
+    }
+}

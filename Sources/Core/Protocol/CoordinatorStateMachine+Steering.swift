@@ -1,0 +1,57 @@
+/// How the run finds its learning rate and gets out of trouble by itself: by going back, which the ledger makes exact.
+extension CoordinatorStateMachine {
+    /// A trial has had its rounds, and no further one opens before its validation is there.
+    var isTrialOver: Bool {
+        guard ledger.steering.isSearching, let trial = spec.steering?.trialRounds else { return false }
+        return ledger.effectiveRounds >= trial
+    }
+
+    /// Takes an evaluator's validation into the ledger and does what it calls for.
+    mutating func steer(by report: EvaluationReport, at now: Timestamp) {
+        guard spec.steering != nil, !ledger.isEnded, !ledger.isFinal else { return }
+        guard let validation = report.validation else {
+            if isTrialOver {
+                let text = "the learning rate is to be chosen by trials, but the evaluator has no validation examples; start it with --validate"
+                stop(RunFinish(outcome: .failed, message: text), at: now)
+            }
+            return
+        }
+        // Parameters that are void by now tell nothing; nor does a second evaluator tell more than the first.
+        guard report.position >= ledger.rewoundAt, report.position > ledger.steering.position, report.round <= ledger.nextRound else { return }
+        let record = Validation(
+            round: report.round, position: report.position, examples: validation.examples, loss: validation.loss,
+            accuracy: validation.accuracy, isTrialOver: isTrialOver && report.round == ledger.nextRound)
+        guard append(.validation(record)) else { return }
+        let trials = ledger.steering.trials
+        if record.isTrialOver { sayTrial(ledger.rateShift, trials, isChosen: !ledger.steering.isSearching) }
+    }
+
+    /// Does what the last validation calls for, also where the coordinator before this one could not do it any more.
+    mutating func goBackIfDue() {
+        guard let steering = spec.steering, let latest = ledger.steering.latest, !ledger.isEnded, !ledger.isFinal else { return }
+        if latest.isTrial {
+            let trials = ledger.steering.trials
+            guard ledger.steering.isSearching, let shift = RateSearch.next(after: trials) ?? RateSearch.best(of: trials) else { return }
+            rewind(to: 0, rateShift: Int8(clamping: shift - ledger.rateShift))
+            if !ledger.steering.isSearching { sayTrial(shift, trials, isChosen: true) }
+            return
+        }
+        guard !ledger.steering.isSearching, let best = ledger.steering.best, ledger.steering.sinceBest > 0 else { return }
+        if let tolerance = steering.guardTolerance, latest.low.loss > (1 + tolerance) * best.loss {
+            if ledger.steering.rewindsSinceBest < Tuning.rewindsInARow {
+                rewind(to: best.round, rateShift: -1)
+            } else if !hasSaidHelpless {
+                hasSaidHelpless = true
+                let text = "the validation loss is no lower after \(Tuning.rewindsInARow) ever smaller steps from round \(best.round): look at the data; the run goes on"
+                effects.append(.notice(.warning(text)))
+            }
+        } else if let patience = steering.patience, ledger.steering.sinceBest >= patience {
+            rewind(to: best.round, rateShift: 0, isFinal: true)
+        }
+    }
+
+    private mutating func sayTrial(_ shift: Int, _ trials: [Int: Double], isChosen: Bool) {
+        let rate = spec.learningRate * Double(sign: .plus, exponent: shift, significand: 1)
+        effects.append(.notice(.trial(learningRate: rate, loss: trials[shift] ?? .nan, isChosen: isChosen)))
+    }
+}

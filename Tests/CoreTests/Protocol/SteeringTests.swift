@@ -1,0 +1,197 @@
+import Core
+import Foundation
+import Testing
+
+@Suite struct RateSearchTests {
+    /// The trials that a loss over log2 of the rate leads to.
+    private func search(_ loss: (Int) -> Double) -> [Int: Double] {
+        var losses: [Int: Double] = [:]
+        while let shift = RateSearch.next(after: losses) { losses[shift] = loss(shift) }
+        return losses
+    }
+
+    @Test("The lowest of a valley is found wherever it lies within reach", arguments: -7...7)
+    func valley(lowest: Int) {
+        let losses = search { Double(($0 - lowest) * ($0 - lowest)) }
+        #expect(RateSearch.best(of: losses) == lowest)
+        #expect(losses.count <= RateSearch.most)
+        #expect(losses[0] != nil)
+    }
+
+    @Test("Rates beyond the cliff, whose losses are infinite, are no obstacle; the smaller of equals is taken")
+    func cliff() {
+        #expect(RateSearch.best(of: search { $0 > 1 ? .infinity : -Double($0) }) == 1)
+        #expect(RateSearch.best(of: [0: 1, -2: 1, 2: 1]) == -2)
+        // Nothing but ruin: the smallest that was tried.
+        let ruin = search { _ in .infinity }
+        #expect(RateSearch.best(of: ruin) == ruin.keys.min())
+    }
+}
+
+@Suite struct SteeringTests {
+    /// A coordinator with one machine that trains and one that evaluates; both are at once done with all they are asked.
+    private struct Run {
+        var harness: CoordinatorHarness
+
+        init(_ steering: Steering, rounds: Int = 12, evaluateEvery: Int = 3) throws {
+            harness = try CoordinatorHarness(
+                Samples.spec(rounds: rounds, samplesPerRound: 2, digestEvery: 0, evaluateEvery: evaluateEvery, steering: steering))
+            harness.join(1)
+            harness.join(2, trains: false, evaluates: true)
+            prove()
+        }
+
+        /// A comparison that is under way is answered.
+        mutating func prove() {
+            for peer: UInt8 in 1...2 { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
+        }
+
+        mutating func round() throws { try harness.answer(1, machine: 1) }
+
+        /// The evaluator's word about the present parameters.
+        mutating func validate(_ loss: Double, atRound: RoundNumber? = nil, position: UInt64? = nil) {
+            let ledger = harness.machine.ledger
+            harness.tell(
+                .received(
+                    .evaluation(
+                        EvaluationReport(
+                            round: atRound ?? ledger.nextRound, examples: 9, loss: 1, accuracy: .nan, bestThresholdAccuracy: .nan, auc: .nan,
+                            seconds: 1, position: position ?? ledger.parameters.records,
+                            validation: .init(examples: 5, loss: loss, accuracy: .nan))),
+                    from: PeerID([2])))
+        }
+
+        var ledger: LedgerSummary { harness.machine.ledger }
+        var rewinds: [Rewind] {
+            get throws { try harness.records.compactMap { if case .rewind(let rewind) = $0 { rewind } else { nil } } }
+        }
+    }
+
+    @Test("A validation loss that leaves the good range takes the run back to its best round with half the step")
+    func `guard`() throws {
+        var run = try Run(Steering(guardTolerance: 0.1))
+        run.validate(1.0)
+        for _ in 0..<3 { try run.round() }
+        run.validate(0.6)
+        for _ in 0..<3 { try run.round() }
+        // Within the tolerance.
+        run.validate(0.65)
+        #expect(try run.rewinds.isEmpty)
+        for _ in 0..<3 { try run.round() }
+        run.validate(.nan)
+        #expect(try run.rewinds == [Rewind(round: 3, rateShift: -1)])
+        #expect(run.ledger.nextRound == 9 && run.ledger.effectiveRounds == 3 && run.ledger.rateShift == -1)
+        #expect(run.ledger.steering.best?.round == 3)
+        // The run has all its rounds all the same.
+        for _ in 0..<9 { try run.round() }
+        #expect(run.ledger.effectiveRounds == 12 && run.ledger.nextRound == 18 && run.ledger.isTrained)
+        // Half of what the schedule says after as many rounds in force.
+        let rates = run.harness.notices.compactMap { if case .roundCommitted(let round) = $0 { round.learningRate } else { nil } }
+        #expect(rates[9] == rates[3] / 2)
+    }
+
+    @Test("What an evaluator found of parameters that are void by then is not believed")
+    func late() throws {
+        var run = try Run(Steering(guardTolerance: 0.1))
+        run.validate(1.0)
+        for _ in 0..<3 { try run.round() }
+        let before = run.ledger.parameters.records
+        run.validate(2.0)
+        #expect(try run.rewinds.count == 1)
+        run.validate(9.0, atRound: 3, position: before)
+        #expect(try run.rewinds.count == 1)
+    }
+
+    @Test("A guard that only goes back does so a limited number of times, and then lets the run go on")
+    func guardEnds() throws {
+        var run = try Run(Steering(guardTolerance: 0.1), rounds: 6)
+        run.validate(0.1)
+        var validations = 0
+        while !run.ledger.isTrained, validations < 50 {
+            for _ in 0..<3 { try run.round() }
+            run.validate(5)
+            validations += 1
+        }
+        #expect(try run.rewinds.count == 12)
+        #expect(run.harness.notices.contains { if case .warning(let text) = $0 { text.contains("ever smaller steps") } else { false } })
+    }
+
+    @Test("Without a better round for so long the run ends at its best one, and a restart knows that it has ended")
+    func patience() throws {
+        var run = try Run(Steering(patience: 2), rounds: 100)
+        run.validate(1.0)
+        for loss in [0.5, 0.6, 0.55] {
+            for _ in 0..<3 { try run.round() }
+            run.validate(loss)
+        }
+        #expect(try run.rewinds == [Rewind(round: 3, rateShift: 0, isFinal: true)])
+        #expect(run.ledger.isTrained && run.ledger.effectiveRounds == 3)
+        #expect(try Samples.summary(of: run.harness.disk).isTrained)
+        // The last comparison and evaluation are of the best round's parameters.
+        run.prove()
+        run.validate(0.5)
+        run.prove()
+        run.harness.wait(1)
+        #expect(run.ledger.isEnded)
+    }
+
+    @Test("Trials choose the rate: each is taken back, none of their rounds counts, and the best rate goes on")
+    func trials() throws {
+        var run = try Run(Steering(trialRounds: 2), rounds: 12, evaluateEvery: 0)
+        // The best is twice the given rate.
+        func loss(_ shift: Int) -> Double { 1 + 0.1 * Double((shift - 1) * (shift - 1)) }
+        run.validate(3)
+        var tried: [Int] = []
+        while run.ledger.steering.isSearching, tried.count < 20 {
+            for _ in 0..<2 { try run.round() }
+            // No round is open until the trial is judged.
+            let next = run.ledger.nextRound
+            run.harness.wait(1, alive: [1, 2])
+            #expect(run.ledger.nextRound == next && run.ledger.effectiveRounds == 2)
+            tried.append(run.ledger.rateShift)
+            run.validate(loss(run.ledger.rateShift))
+        }
+        #expect(Set(tried).count == tried.count && tried.contains(1))
+        #expect(run.ledger.rateShift == 1)
+        #expect(run.ledger.effectiveRounds == (tried.last == 1 ? 2 : 0))
+        while !run.ledger.isTrained { try run.round() }
+        #expect(run.ledger.effectiveRounds == 12 && Int(run.ledger.nextRound) > 12)
+    }
+
+    @Test("A trial that nobody can judge ends the run with the remedy")
+    func noValidation() throws {
+        var run = try Run(Steering(trialRounds: 1), evaluateEvery: 0)
+        try run.round()
+        run.harness.tell(
+            .received(
+                .evaluation(
+                    EvaluationReport(
+                        round: 1, examples: 9, loss: 1, accuracy: .nan, bestThresholdAccuracy: .nan, auc: .nan, seconds: 1,
+                        position: run.ledger.parameters.records)),
+                from: PeerID([2])))
+        run.harness.wait(4)
+        #expect(run.harness.finished?.outcome == .failed && run.harness.finished?.message.contains("--validate") == true)
+    }
+
+    @Test("Rounds in force are counted alike by summary and history, whatever is rewound")
+    func effectiveRounds() throws {
+        var random = SeededRandom(seed: 5)
+        for _ in 0..<50 {
+            var records: [LedgerRecord] = [.baseManifest(Samples.base), Samples.admission(1)]
+            var next: RoundNumber = 0
+            for _ in 0..<40 {
+                if Int.random(in: 0..<4, using: &random) == 0 {
+                    records.append(.rewind(Rewind(round: RoundNumber.random(in: 0...next, using: &random), rateShift: 0)))
+                } else {
+                    records.append(Samples.round(next, [(1, next, [1])]))
+                    next += 1
+                }
+            }
+            let bytes = try Samples.ledger(Samples.spec(rounds: 1000), records)
+            var history = EffectiveHistory()
+            for entry in try Samples.entries(of: bytes) { _ = try history.fold(entry.record) }
+            #expect(try Samples.summary(of: bytes).effectiveRounds == history.rounds.count)
+            #expect(history.effectiveRounds == history.rounds.count)
+        }
+    }
+}
