@@ -95,7 +95,7 @@ class Run:
         self.line = Line(port, delay)
         self.coordinator = subprocess.Popen(
             [ONEBYTE, "coordinator", "--config", CONFIG, "--basis", BASIS, "--directory", self.directory / "run", "--listen",
-             f"tcp://127.0.0.1:{port}", "--events", "--evaluate-every", "0", *flags],
+             f"tcp://127.0.0.1:{port}", "--events", "--evaluate-every", "0", "--guard", "0", *flags],
             stdout=subprocess.PIPE, stderr=open(self.directory / "coordinator.log", "w"), text=True, **OWN)
         PROCESSES.append(self.coordinator)
         self.workers = []
@@ -253,11 +253,11 @@ def ways(*names):
     table = {
         "wait": WAIT,
         "ahead 1": ("staleness 1", ["--staleness", "1"]),
-        "ahead 2": ("staleness 2", ["--staleness", "2"]),
         "ahead 4": ("staleness 4", ["--staleness", "4"]),
         "deadline": ("deadline 2×, quorum ½", ["--round-deadline-factor", "2", "--quorum", "0.4"]),
         "deadline late": ("deadline 2×, quorum ½, staleness 2", ["--round-deadline-factor", "2", "--quorum", "0.4", "--staleness", "2"]),
         "box": ("time box 0.1 s", ["--round-seconds", "0.1", "--samples-per-round", "2048"]),
+        "box faster": ("time box 0.1 s, learning rate 0.05", ["--round-seconds", "0.1", "--samples-per-round", "2048", "--learning-rate", "0.05"]),
         "box ahead": ("time box 0.1 s, staleness 4", ["--round-seconds", "0.1", "--samples-per-round", "2048", "--staleness", "4"]),
     }
     return [table[name] for name in names]
@@ -265,34 +265,37 @@ def ways(*names):
 
 def table(arguments, cells):
     print(f"two workers with one thread each, until {arguments.samples:,} samples, learning rate 0.02 constant ({machine()}):")
-    rows = [measure(name, flags, arguments, delay, slow) for name, flags, delay, slow in cells]
+    rows = [
+        measure(name, flags, arguments, delay, slow) for name, flags, delay, slow in cells
+        if arguments.only is None or name.startswith(arguments.only)
+    ]
     return {"machine": machine(), "rows": rows}
 
 
 def latency(arguments):
     cells = []
-    for rtt in (0, 0.1, 0.3):
-        for name, flags in ways("wait", "ahead 1", "ahead 2", "ahead 4"):
+    for rtt, names in ((0, ["wait", "ahead 4"]), (0.1, ["wait", "ahead 1", "ahead 4"]), (0.3, ["wait", "ahead 1", "ahead 4", "box ahead"])):
+        for name, flags in ways(*names):
             cells.append((name, flags, rtt / 2, None))
-    for name, flags in ways("box", "box ahead"):
-        cells.append((name, flags, 0.15, None))
     return table(arguments, cells)
 
 
 def stragglers(arguments):
-    return table(arguments, [(name, flags, 0.0, 0.25) for name, flags in ways("wait", "deadline", "deadline late", "ahead 4", "box")])
+    return table(arguments, [(name, flags, 0.0, 0.25) for name, flags in ways("wait", "deadline", "deadline late", "ahead 4", "box", "box faster")])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["join", "latency", "stragglers"])
     parser.add_argument("--round", type=int, default=500, help="at which the newcomer is started")
+    parser.add_argument("--only", help="ways whose name begins so")
     parser.add_argument("--samples", type=int, default=51200)
     arguments = parser.parse_args()
     prepare()
     atexit.register(lambda: [process.kill() for process in PROCESSES])
     result = {"join": join, "latency": latency, "stragglers": stragglers}[arguments.what](arguments)
-    (Path(__file__).parent / f"{arguments.what}.json").write_text(json.dumps(result, indent=1) + "\n")
+    if arguments.only is None:
+        (Path(__file__).parent / f"{arguments.what}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -105,8 +105,8 @@ final class ComputeThread: Sendable {
             let (bytes, statistics) = try trainer.compute(order, context)
             return .computed(bytes: bytes, statistics: statistics)
         case .digest:
-            let (digest, largest) = try trainer.digest()
-            return .digested(digest, largestMagnitude: largest)
+            let (digest, largest, unchanged) = try trainer.digest()
+            return .digested(digest, largestMagnitude: largest, unchanged: unchanged)
         case .evaluate(let round, _): return .evaluated(try trainer.evaluate(round: round, context))
         case .reset:
             try trainer.reset()

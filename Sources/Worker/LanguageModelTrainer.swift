@@ -49,6 +49,10 @@ public final class LanguageModelTrainer: Trainer {
         let evaluator: Evaluator?
         let validator: Evaluator?
         let isTimeBoxed: Bool
+        /// Of the parameters at the last digest.
+        var probe: ParameterProbe
+        /// A round with a step was applied since.
+        var hasStepped = false
         var nextRound: RoundNumber = 0
         /// Whether the model's floats are behind the parameters.
         var isStale = false
@@ -119,7 +123,8 @@ public final class LanguageModelTrainer: Trainer {
         }
         prepared = Prepared(
             specDigest: try spec.digest(), directions: directions, tensors: tensors, parameters: parameters, model: model,
-            estimator: estimator, evaluator: evaluator, validator: validator, isTimeBoxed: spec.roundSeconds != nil)
+            estimator: estimator, evaluator: evaluator, validator: validator, isTimeBoxed: spec.roundSeconds != nil,
+            probe: ParameterProbe(parameters))
     }
 
     public func apply(_ changes: [HistoryChange]) throws {
@@ -134,6 +139,7 @@ public final class LanguageModelTrainer: Trainer {
                 switch change {
                 case .apply(let round):
                     rounds.append(round)
+                    if round.step != .zero, round.contributions.contains(where: { $0.validCount > 0 }) { prepared.hasStepped = true }
                     prepared.nextRound = round.round + 1
                 case .revert(let round):
                     applyRounds()
@@ -184,9 +190,12 @@ public final class LanguageModelTrainer: Trainer {
         }
     }
 
-    public func digest() throws -> (Digest, largestMagnitude: UInt32) {
-        try withPrepared {
-            ($0.parameters.digest(threads: configuration.threads), $0.parameters.largestMagnitude(threads: configuration.threads))
+    public func digest() throws -> (Digest, largestMagnitude: UInt32, unchanged: Double?) {
+        try withPrepared { prepared in
+            let parameters = prepared.parameters
+            let unchanged = prepared.hasStepped ? prepared.probe.unchangedPart(in: parameters) : nil
+            (prepared.probe, prepared.hasStepped) = (ParameterProbe(parameters), false)
+            return (parameters.digest(threads: configuration.threads), parameters.largestMagnitude(threads: configuration.threads), unchanged)
         }
     }
 

@@ -10,7 +10,8 @@ public protocol Trainer {
     func apply(_ changes: [HistoryChange]) throws
     /// The bytes of the order's first samples, fewer where the task is abandoned.
     func compute(_ order: ComputeOrder, _ task: TaskContext) throws -> (bytes: [Int8], statistics: SampleStatistics)
-    func digest() throws -> (Digest, largestMagnitude: UInt32)
+    /// `unchanged`: see `ParameterProbe`; nil where no round with a step was applied since the digest before.
+    func digest() throws -> (Digest, largestMagnitude: UInt32, unchanged: Double?)
     /// Held-out data at the present parameters.
     func evaluate(round: RoundNumber, _ task: TaskContext) throws -> EvaluationReport
     /// The parameters from the base again, as before round 0.

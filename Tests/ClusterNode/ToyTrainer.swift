@@ -139,9 +139,9 @@ package final class ToyTrainer: Trainer {
         return a.flatMap { a in b.map { Float(a) * Float($0) * scale } }
     }
 
-    package func digest() throws -> (Digest, largestMagnitude: UInt32) {
+    package func digest() throws -> (Digest, largestMagnitude: UInt32, unchanged: Double?) {
         let (parameters, _) = try state()
-        return (parameters.digest(), parameters.largestMagnitude())
+        return (parameters.digest(), parameters.largestMagnitude(), nil)
     }
 
     package func evaluate(round: RoundNumber, _ task: TaskContext) throws -> EvaluationReport {

@@ -1,6 +1,27 @@
 import Core
 import Testing
 
+@Suite struct ParameterProbeTests {
+    @Test("A step moves what it moves, and one that is rounded to nothing is seen")
+    func probe() throws {
+        let tensors = [TrainedTensor(name: "a", index: 0, shape: .matrix(rows: 100, columns: 200))]
+        let parameters = try Parameters(tensors: tensors) { _, out in for i in out.indices { out[i] = Float(i % 7) - 3 } }
+        let directions = Directions(seed: RunSeed(3), family: .rank1)
+        let before = ParameterProbe(parameters)
+        #expect(before.unchangedPart(in: parameters) == 1)
+        func apply(exponent: Int8) {
+            let round = RoundRecord(
+                round: 0, scaleExponent: 0, step: StepSize(multiplier: 40000, exponent: exponent),
+                contributions: [Contribution(machine: MachineID(1), firstSample: 0, bytes: [5])])
+            parameters.apply([round], directions: directions, threads: 1)
+        }
+        apply(exponent: -80)
+        #expect(before.unchangedPart(in: parameters) == 1)
+        apply(exponent: -30)
+        #expect(before.unchangedPart(in: parameters) == 0)
+    }
+}
+
 @Suite struct ArithmeticStorageTests {
     private func snapshot(_ parameters: Parameters, _ position: SnapshotPosition) -> [UInt8] {
         var bytes: [UInt8] = []

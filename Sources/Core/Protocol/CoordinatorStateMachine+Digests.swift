@@ -31,6 +31,7 @@ extension CoordinatorStateMachine {
             return
         }
         peers[peer.id]?.rebuilds = report.rebuilds
+        warnIfStepsVanish(report, of: peer)
         if report.position == ledger.parameters.records, report.chain != ledger.parameters.shortChain {
             let refusal = Refusal(
                 code: .otherRun, reason: "the worker's ledger is another one from some record on; start the worker anew")
@@ -54,6 +55,14 @@ extension CoordinatorStateMachine {
         } else {
             wantsCheck = true
         }
+    }
+
+    /// Once: it is the same for all machines and will not change by itself.
+    private mutating func warnIfStepsVanish(_ report: DigestReport, of peer: CoordinatorPeer) {
+        guard let percent = report.unchangedPercent, percent >= Tuning.vanishingPercent, !hasSaidVanishing else { return }
+        hasSaidVanishing = true
+        let text = "the steps vanish: of the parameters of \(name(peer.id)), \(percent) % are at round \(report.round) as they were at the digest before; the learning rate is too small for them, raise it"
+        effects.append(.notice(.warning(text)))
     }
 
     private var hasProvenPeer: Bool { peers.values.contains { $0.isProven } }

@@ -64,6 +64,8 @@ public struct CoordinatorStateMachine: Sendable {
     /// Someone waits for a comparison that was not possible when it asked.
     var wantsCheck = false
     var lastWaiting: Int?
+    /// The operator knows that the steps vanish.
+    var hasSaidVanishing = false
     /// The operator knows that going back does not help.
     var hasSaidHelpless = false
 
@@ -82,6 +84,8 @@ public struct CoordinatorStateMachine: Sendable {
         /// The last evaluations may take long on a slow machine; one that is gone is noticed by its heartbeats.
         static let closingSeconds = 1800.0
         static let leavingSeconds = 3.0
+        /// Parameters that rounds leave as they were, from which on their steps count as vanishing.
+        static let vanishingPercent: UInt8 = 99
         /// Without a new lowest validation loss in between.
         static let rewindsInARow = 12
     }

@@ -77,7 +77,9 @@ public enum WorkerResult: Hashable, Sendable {
     /// `bytes` of the order's first samples, at most `count`: fewer where it was abandoned.
     case computed(bytes: [Int8], statistics: SampleStatistics)
     /// `largestMagnitude`: of the integers k; above `Parameters.divergedMagnitude` the run has diverged.
-    case digested(Digest, largestMagnitude: UInt32)
+    /// `unchanged`: the part of the parameters, 0…1, that the rounds since the digest before have left as they were; nil where it is not
+    /// known.
+    case digested(Digest, largestMagnitude: UInt32, unchanged: Double? = nil)
     case evaluated(EvaluationReport)
     case reset
     /// A failure is no reason to leave: the ledger has all.

@@ -119,10 +119,13 @@ extension WorkerStateMachine {
             steps.removeFirst(changes.count)
             applied = max(applied, position)
             reportApplied(at: now)
-        case (.digest(let position), .digested(let digest, let largest)):
+        case (.digest(let position), .digested(let digest, let largest, let unchanged)):
             guard !mustReset, case .digest(let at, let round)? = steps.first, at.records == position else { return }
             steps.removeFirst()
-            finishDigest(DigestReport(position: position, round: round, digest: digest, chain: at.shortChain, rebuilds: rebuilds), largest: largest)
+            let report = DigestReport(
+                position: position, round: round, digest: digest, chain: at.shortChain, rebuilds: rebuilds,
+                unchangedPercent: unchanged.map { UInt8(min(max($0, 0), 1) * 100) })
+            finishDigest(report, largest: largest)
             scheduleSnapshot(at, round: round, at: now)
         case (.snapshot, .snapshotTaken(let failure)):
             dueSnapshot = nil

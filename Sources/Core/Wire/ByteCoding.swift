@@ -68,6 +68,15 @@ struct ByteReader {
         return bytes[at]
     }
 
+    /// 0…100, or 255 for nil.
+    mutating func percent(_ field: String) throws(WireError) -> UInt8? {
+        switch try byte(field) {
+        case .max: return nil
+        case let percent where percent <= 100: return percent
+        case let other: throw .invalid(field: field, reason: "\(other) per cent")
+        }
+    }
+
     /// A byte that is 0 or 1.
     mutating func flag(_ field: String) throws(WireError) -> Bool {
         switch try byte(field) {

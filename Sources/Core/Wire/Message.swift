@@ -245,7 +245,10 @@ public struct DigestReport: Hashable, Sendable {
     public let chain: UInt64
     /// The newest `rebuild` order that these parameters come after; 0: none. A report of before is not held against them.
     public let rebuilds: UInt32
-    public init(position: UInt64, round: RoundNumber, digest: Digest, chain: UInt64, rebuilds: UInt32 = 0) {
+    /// The part of the parameters, in percent, that the rounds since the digest before have left as they were; nil where it is not known.
+    public let unchangedPercent: UInt8?
+    public init(position: UInt64, round: RoundNumber, digest: Digest, chain: UInt64, rebuilds: UInt32 = 0, unchangedPercent: UInt8? = nil) {
+        self.unchangedPercent = unchangedPercent
         self.position = position
         self.round = round
         self.digest = digest

@@ -75,6 +75,7 @@ extension Message {
             writer.write(body.digest.bytes)
             writer.write(fixed: body.chain)
             writer.write(varint: body.rebuilds)
+            writer.write(body.unchangedPercent ?? .max)
         case .evaluation(let body):
             writer.write(varint: body.round)
             writer.write(varint: body.examples)
@@ -145,7 +146,7 @@ extension Message {
                 DigestReport(
                     position: try reader.varint("position"), round: try reader.varint32("round"),
                     digest: try reader.digest("digest"), chain: try reader.fixed("chain"),
-                    rebuilds: try reader.rebuildOrder("rebuilds")))
+                    rebuilds: try reader.rebuildOrder("rebuilds"), unchangedPercent: try reader.percent("unchanged part")))
         case .evaluation:
             self = .evaluation(
                 EvaluationReport(

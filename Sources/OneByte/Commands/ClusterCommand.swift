@@ -46,6 +46,8 @@ struct ClusterCommand: AsyncParsableCommand {
     var listen: String?
     @Option(help: ArgumentHelp("Where ledger, logs and report go. (default: runs/<time>)", valueName: "directory"))
     var directory: String?
+    @Option(help: ArgumentHelp("Keep the examples' hidden states here, for later runs on the same data.", valueName: "directory"))
+    var cacheDirectory: String?
     @Option(help: ArgumentHelp("Go on with the run in this directory, with its settings.", valueName: "directory"))
     var resume: String?
 
@@ -60,7 +62,7 @@ struct ClusterCommand: AsyncParsableCommand {
         var settings = try Settings(
             file: resume.map { RunDirectory($0).configuration } ?? config.config,
             flags: model.settings + task.settings + data.settings + training.settings + machines.settings
-                + list([(.workers, workers), (.threads, threads), (.listen, listen), (.directory, directory)]))
+                + list([(.workers, workers), (.threads, threads), (.listen, listen), (.directory, directory), (.cacheDirectory, cacheDirectory)]))
         let plan = try ClusterPlan(&settings, resuming: resume)
         if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
         let directory = plan.directory

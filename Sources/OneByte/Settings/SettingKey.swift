@@ -44,6 +44,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case workers = "cluster.workers"
     case directory = "cluster.directory"
     case listen = "cluster.listen"
+    case cacheDirectory = "cluster.cache-directory"
     case threads = "cluster.threads"
 
     /// `[training]`; empty for what stands before the first section.
@@ -67,7 +68,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
 
     var shape: Shape {
         switch self {
-        case .model, .template, .trainFile, .evalFile, .validationFile, .basisText, .directory, .listen: .text
+        case .model, .template, .trainFile, .evalFile, .validationFile, .basisText, .directory, .listen, .cacheDirectory: .text
         case .kind: .oneOf(TaskSpec.Kind.allCases.map(\.rawValue))
         case .labels: .table
         case .train: .texts

@@ -67,8 +67,8 @@ package struct Settings: Sendable {
             values[.shape] = (.integer(shaped ? 4 : 0), .derived(shaped ? "since there is public text" : "without public text"))
         }
         if values[.guardTolerance] == nil {
-            let has = values[.validationFile] != nil
-            values[.guardTolerance] = (.number(has ? 0.1 : 0), .derived(has ? "since there is validation data" : "without validation data"))
+            let has = values[.validationFile] != nil && values[.evaluateEvery]?.value != .integer(0)
+            values[.guardTolerance] = (.number(has ? 0.1 : 0), .derived(has ? "since there is validation data" : "without validations"))
         }
         if values[.learningRate] == nil {
             let shaped = values[.shape]?.value != .integer(0)

@@ -85,6 +85,27 @@ import Testing
         #expect(reasons == [.diverged, .diverged])
     }
 
+    @Test("Steps that are rounded to nothing are reported once, with the remedy")
+    func vanishingSteps() throws {
+        var harness = try CoordinatorHarness(Samples.spec())
+        harness.join(1)
+        func report(_ percent: UInt8?) -> Message {
+            let position = harness.machine.ledger.parameters
+            return .digestReport(
+                DigestReport(
+                    position: position.records, round: harness.machine.ledger.nextRound, digest: CoordinatorHarness.digest,
+                    chain: position.shortChain, unchangedPercent: percent))
+        }
+        func warnings() -> Int {
+            harness.notices.count { if case .warning(let text) = $0 { text.contains("steps vanish") && text.contains("raise") } else { false } }
+        }
+        harness.tell(.received(report(98), from: PeerID([1])))
+        harness.tell(.received(report(nil), from: PeerID([1])))
+        #expect(warnings() == 0)
+        for _ in 0..<2 { harness.tell(.received(report(99), from: PeerID([1]))) }
+        #expect(warnings() == 1)
+    }
+
     @Test("Another run's worker is refused")
     func otherRun() throws {
         var harness = try CoordinatorHarness(Samples.spec())

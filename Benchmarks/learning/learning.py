@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""What is learned, and at what price: SmolLM2-135M on the demo's movie reviews, one table a command.
+
+    Benchmarks/learning/learning.py guard      a learning rate 30 times too high, with the guard and without
+    Benchmarks/learning/learning.py rate       a grid of seven learning rates, and the program's own choice
+    Benchmarks/learning/learning.py draws      samples that share their examples
+    Benchmarks/learning/learning.py machines   1 … 16 workers at equal samples, and workers that see one class each
+    Benchmarks/learning/learning.py byte       how large the bytes are; only their signs
+    Benchmarks/learning/learning.py shape      plain directions, and K damped components
+    Benchmarks/learning/learning.py strong     a strong prompt, and many rounds
+
+Needs what `make demo` has made (the binary, .cache/) and nothing but Python's standard library. Every row is `onebyte cluster` with
+the demo's run file and the flags that it names. Prints a table and writes it to Benchmarks/learning/NAME.json.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ONEBYTE = Path(os.environ.get("ONEBYTE", ROOT / ".build/release/onebyte"))
+CONFIG = ROOT / "examples/movie-reviews.toml"
+DATA = ROOT / ".cache/movie-reviews"
+# Two-sided 95 % of Student's t with 1, 2, 3 … degrees of freedom.
+STUDENT = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]
+
+
+def machine():
+    for line in open("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return f"{os.cpu_count()} cores, {line.split(':')[1].strip()}"
+    return f"{os.cpu_count()} cores, {platform.machine()}"
+
+
+def train(flags, seed):
+    """One run; its report."""
+    directory = Path(tempfile.mkdtemp(prefix="onebyte-learning-")) / "run"
+    command = [ONEBYTE, "cluster", "--config", CONFIG, "--directory", directory, "--seed", str(seed), "--cache-directory",
+               ROOT / ".cache/hidden-states", *flags]
+    result = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True)
+    if not (directory / "report.json").exists():
+        return {"failed": result.stderr.strip().splitlines()[-1] if result.stderr.strip() else f"status {result.returncode}"}
+    return json.loads((directory / "report.json").read_text())
+
+
+def interval(values):
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, None
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    return mean, STUDENT[min(len(values) - 2, len(STUDENT) - 1)] * deviation / math.sqrt(len(values))
+
+
+def table(title, rows, arguments):
+    """rows: (name, flags). One line each, over the seeds."""
+    print(f"{title} ({machine()}; seeds {arguments.seeds}):")
+    results = []
+    for name, flags in rows:
+        reports = [train(flags, seed) for seed in arguments.seeds]
+        row = {"name": name, "flags": [str(flag) for flag in flags], "seeds": arguments.seeds}
+        failed = [report["failed"] for report in reports if "failed" in report]
+        if failed or any(report["after"] is None or report["after"]["loss"] is None for report in reports):
+            row["failed"] = failed or ["no finite loss at the end"]
+            print(f"  {name:44s} {row['failed'][0]}", flush=True)
+            results.append(row)
+            continue
+        for key, value in [("accuracy", lambda r: r["after"]["accuracy"]), ("loss", lambda r: r["after"]["loss"]),
+                           ("samples", lambda r: r["samples"]), ("training_seconds", lambda r: r["seconds"]["training"]),
+                           ("rounds_rewound", lambda r: r["rounds_rewound"]), ("learning_rate", lambda r: r["learning_rate"]),
+                           ("accuracy_best_threshold", lambda r: r["after"]["accuracy_best_threshold"])]:
+            values = [value(report) for report in reports]
+            row[key], row[key + "_interval"] = interval(values)
+            row[key + "_each"] = values
+        row["before"] = reports[0]["before"]
+        spread = f" ± {row['loss_interval']:.4f}" if row["loss_interval"] is not None else ""
+        print(f"  {name:44s} loss {row['loss']:.4f}{spread}  accuracy {100 * row['accuracy']:.2f} %  "
+              f"{row['samples']:9,.0f} samples in {row['training_seconds']:5.1f} s ({row['samples'] / row['training_seconds']:,.0f}/s)  "
+              f"taken back {row['rounds_rewound']:.0f} rounds, rate at the end {row['learning_rate']:.4g}", flush=True)
+        results.append(row)
+    return {"title": title, "machine": machine(), "rows": results}
+
+
+def guard(arguments):
+    return table("a learning rate 30 times too high", [
+        ("rate 0.04", []),
+        ("rate 1.2, no guard", ["--learning-rate", "1.2", "--guard", "0"]),
+        ("rate 1.2, guard", ["--learning-rate", "1.2"]),
+    ], arguments)
+
+
+def rate(arguments):
+    rows = [(f"rate {value}", ["--learning-rate", value, "--guard", "0"]) for value in (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)]
+    rows += [(f"trials of 40 rounds around {value}", ["--learning-rate", value, "--rate-trials", "40"]) for value in (0.01, 0.04, 0.16)]
+    return table("the learning rate: a grid, and the program's choice", rows, arguments)
+
+
+def draws(arguments):
+    return table("samples that share their examples", [(f"{count} samples a draw", ["--samples-per-draw", count]) for count in (1, 2, 4, 8, 16)],
+                 arguments)
+
+
+def machines(arguments):
+    # Every second line of a class: what `--shard i/n` gives a worker is then one class only, for an even n.
+    lines = [json.loads(line) for line in open(DATA / "train.jsonl")]
+    classes = [[line for line in lines if line["label"] == label] for label in ("0", "1")]
+    skewed = ROOT / ".cache/movie-reviews/train-skewed.jsonl"
+    uniform = ROOT / ".cache/movie-reviews/train-balanced.jsonl"
+    pairs = list(zip(*classes))
+    skewed.write_text("".join(json.dumps(line) + "\n" for pair in pairs for line in pair))
+    # The same sentences, pair after pair turned round, so that each worker sees both classes.
+    uniform.write_text("".join(json.dumps(line) + "\n" for i, pair in enumerate(pairs) for line in (pair if i % 2 else pair[::-1])))
+    rows = [(f"{count} workers", ["--workers", count, "--threads", "1"]) for count in (1, 2, 4, 8, 16)]
+    rows += [("4 workers, each with both classes", ["--workers", "4", "--threads", "1", "--train-file", uniform]),
+             ("4 workers, each with one class", ["--workers", "4", "--threads", "1", "--train-file", skewed])]
+    return table("machines at equal samples, and skewed data", rows, arguments)
+
+
+def byte(arguments):
+    rows = [(f"mean |q| {target}", ["--target-magnitude", target]) for target in (2, 8, 16, 32, 58)]
+    rows += [(f"filter {name}", ["--filter", name]) for name in ("clip", "sign", "drop")]
+    return table("the byte", rows, arguments)
+
+
+def shape(arguments):
+    rows = [("plain, rate 0.016", ["--shape", "none", "--learning-rate", "0.016"])]
+    rows += [(f"K = {k}", ["--shape", k]) for k in (1, 2, 4, 8, 16)]
+    return table("the shape", rows, arguments)
+
+
+def strong(arguments):
+    prompt = ["--template", "Review: {text}\nSentiment:", "--label", "0= negative", "--label", "1= positive", "--learning-rate", "0.03"]
+    return table("a strong prompt", [("400 rounds", prompt), ("4,000 rounds", [*prompt, "--rounds", "4000"])], arguments)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["guard", "rate", "draws", "machines", "byte", "shape", "strong"])
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
+    arguments = parser.parse_args()
+    if not ONEBYTE.exists() or not (DATA / "validation.jsonl").exists():
+        sys.exit("run `make demo` first")
+    result = globals()[arguments.what](arguments)
+    (Path(__file__).parent / f"{arguments.what}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
