@@ -159,7 +159,12 @@ extension WorkerStateMachine {
         lastDigest = report
         send(.digestReport(report))
         effects.append(.notice(.digest(round: report.round, report.digest)))
-        if largest > Parameters.divergedMagnitude {
+        guard largest > Parameters.divergedMagnitude else { return }
+        let steering = spec?.steering
+        if steering?.guardTolerance != nil || steering?.trialRounds != nil {
+            // Sums wrap and so lose nothing: going back is exact from here, too.
+            effects.append(.notice(.warning("the parameters have left their range at round \(report.round); the run's guard is to take them back")))
+        } else {
             let reason =
                 "the parameters have grown beyond their range at round \(report.round): the run has diverged; "
                 + "rewind it, or begin again, with a smaller learning rate"

@@ -45,6 +45,8 @@ final class PrefixFile {
             if let file = existing(path, key: key, floatCount: floatCount, byteCount: byteCount) { return (file, nil) }
             warning = "\(path) is damaged or can't be read; the hidden states are computed again"
         }
+        // Where even this fails, opening the file says why.
+        mkdir(directory, 0o755)
         return (try begin(path, key: key, floatCount: floatCount, byteCount: byteCount), warning)
     }
 

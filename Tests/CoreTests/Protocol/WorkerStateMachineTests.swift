@@ -13,6 +13,7 @@ import Testing
         var exit: WorkerExit?
         var holdsCompute = false
         var holdsApply = false
+        var largestMagnitude: UInt32 = 5
         /// What comes of taking a snapshot's parameters.
         var restoreFailure: String?
 
@@ -49,7 +50,7 @@ import Testing
             case .reset: .reset
             case .snapshot: .snapshotTaken(failure: nil)
             case .restore: .restored(failure: restoreFailure)
-            case .digest: .digested(.sha256([42]), largestMagnitude: 5)
+            case .digest: .digested(.sha256([42]), largestMagnitude: largestMagnitude)
             case .evaluate(let round, _):
                 .evaluated(
                     EvaluationReport(
@@ -164,6 +165,23 @@ import Testing
         worker.tell(.received(.open(opening(0, first: 0))))
         worker.commit(3, .rewind(Rewind(round: 0, rateShift: -1)))
         #expect(worker.abandons == 1)
+    }
+
+    @Test("Parameters beyond their range make a worker leave, but not where a guard takes the run back", arguments: [nil, 0.1])
+    func beyondTheRange(tolerance: Double?) throws {
+        var worker = Harness()
+        worker.largestMagnitude = Parameters.divergedMagnitude + 1
+        let spec = Samples.spec(steering: tolerance.map { Steering(guardTolerance: $0) })
+        try worker.follow(try Samples.ledger(spec, [.baseManifest(Samples.base)]))
+        if tolerance == nil {
+            guard case .failed? = worker.exit else {
+                Issue.record("it goes on: \(String(describing: worker.exit))")
+                return
+            }
+        } else {
+            #expect(worker.exit == nil)
+            #expect(worker.notices.contains { if case .warning(let text) = $0 { text.contains("guard") } else { false } })
+        }
     }
 
     @Test("A time box ends a share once, and what there is goes out")
