@@ -175,6 +175,7 @@ public struct LedgerSummary: Sendable {
         machines.merge(changed) { $1 }
         samples += UInt64(count)
         scale.observe(round)
+        steering.fold(round)
         nextRound += 1
     }
 }

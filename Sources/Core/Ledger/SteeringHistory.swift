@@ -22,6 +22,39 @@ public struct SteeringHistory: Sendable {
         /// The parameters before this round.
         public let round: RoundNumber
         public let loss: Double
+        /// Mean |g| of the bytes found near its parameters; nil until there are enough.
+        var magnitude: Double?
+    }
+
+    /// Mean |g| of recent bytes above so many times that near the best parameters is an alarm: directions that were shallow have become
+    /// steep, which a step too large does within a few rounds, long before the next validation.
+    public static let alarmingMagnitude = 1.5
+    /// Bytes that tell a mean |g| well enough: for an alarm, and for what it is held against.
+    private static let alarmBytes = 1024
+    private static let referenceBytes = 256
+    /// Of rounds since the last rewind, the newest last: the sum of |g| and the number of bytes.
+    private var recent: [(sum: Double, count: Int)] = []
+
+    private var recentBytes: Int { recent.reduce(0) { $0 + $1.count } }
+    private var recentMagnitude: Double { recent.reduce(0) { $0 + $1.sum } / Double(max(recentBytes, 1)) }
+
+    /// Whether the bytes' mean magnitude has left the good range.
+    public var isAlarmed: Bool {
+        guard recentBytes >= Self.alarmBytes, let usual = best?.magnitude else { return false }
+        return recentMagnitude > Self.alarmingMagnitude * usual
+    }
+
+    mutating func fold(_ round: RoundRecord) {
+        var (sum, count) = (0, 0)
+        for q in round.contributions.lazy.flatMap(\.bytes) where q != Contribution.noValue {
+            sum += abs(Int(q))
+            count += 1
+        }
+        recent.append((Double(sum) * Double(sign: .plus, exponent: Int(round.scaleExponent), significand: 1), count))
+        while let first = recent.first, recentBytes - first.count >= Self.alarmBytes { recent.removeFirst() }
+        if !lows.isEmpty, lows[lows.count - 1].magnitude == nil, recentBytes >= Self.referenceBytes {
+            lows[lows.count - 1].magnitude = recentMagnitude
+        }
     }
 
     /// Each lower than the one before; those of void rounds are gone.
@@ -52,14 +85,14 @@ public struct SteeringHistory: Sendable {
         position = validation.position
         // A loss that is not finite is worse than any other.
         let loss = validation.loss.isFinite ? validation.loss : .infinity
-        latest = (Low(round: validation.round, loss: loss), isSearching && isTrialOver)
+        latest = (Low(round: validation.round, loss: loss, magnitude: nil), isSearching && isTrialOver)
         if isSearching, isTrialOver {
             trials[rateShift] = loss
             // The last trial was the best: its rounds stand.
             if RateSearch.next(after: trials) == nil, RateSearch.best(of: trials) == rateShift { isSearching = false }
         }
         if loss < (best?.loss ?? .infinity) {
-            lows.append(Low(round: validation.round, loss: loss))
+            lows.append(Low(round: validation.round, loss: loss, magnitude: recentBytes >= Self.referenceBytes ? recentMagnitude : nil))
             (sinceBest, rewindsSinceBest) = (0, 0)
         } else {
             sinceBest += 1
@@ -69,6 +102,7 @@ public struct SteeringHistory: Sendable {
     mutating func fold(_ rewind: Rewind) {
         lows.removeAll { $0.round > rewind.round }
         latest = nil
+        recent = []
         sinceBest = 0
         rewindsSinceBest += 1
         if isSearching, !trials.isEmpty {

@@ -28,7 +28,14 @@ extension CoordinatorStateMachine {
 
     /// Does what the last validation calls for, also where the coordinator before this one could not do it any more.
     mutating func goBackIfDue() {
-        guard let steering = spec.steering, let latest = ledger.steering.latest, !ledger.isEnded, !ledger.isFinal else { return }
+        guard let steering = spec.steering, !ledger.isEnded, !ledger.isFinal else { return }
+        if steering.guardTolerance != nil, !ledger.steering.isSearching, ledger.steering.isAlarmed, let best = ledger.steering.best,
+            ledger.steering.rewindsSinceBest < Tuning.rewindsInARow
+        {
+            effects.append(.notice(.warning("the mean |g| is above \(SteeringHistory.alarmingMagnitude) times that near the best parameters")))
+            rewind(to: best.round, rateShift: -1)
+        }
+        guard let latest = ledger.steering.latest else { return }
         if latest.isTrial {
             let trials = ledger.steering.trials
             guard ledger.steering.isSearching, let shift = RateSearch.next(after: trials) ?? RateSearch.best(of: trials) else { return }
