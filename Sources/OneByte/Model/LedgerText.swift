@@ -45,7 +45,7 @@ struct LedgerFacts: Codable {
         }
         row("ledger", "\(path), \(grouped(bytes)) bytes, \(grouped(records)) records\(unreadBytes > 0 ? ", \(unreadBytes) bytes torn off at the end" : "")")
         row("run", "\(specDigest), \(isComplete ? "complete" : "not complete")")
-        row("rounds", "\(grouped(rounds)) of \(grouped(spec.rounds))\(roundsInForce < rounds ? ", \(grouped(roundsInForce)) in force" : "")")
+        row("rounds", "\(grouped(roundsInForce)) of \(grouped(spec.rounds))\(roundsInForce < rounds ? ", and \(grouped(rounds - roundsInForce)) that were taken back" : "")")
         if let bestRound { row("best round", "\(bestRound), by the validation loss") }
         row("samples", "\(grouped(samples)), one byte each")
         row("machines", "\(machines) admitted")
