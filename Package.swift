@@ -13,7 +13,6 @@ let package = Package(
     name: "onebyte",
     products: [
         .executable(name: "onebyte", targets: ["OneByte"]),
-        .library(name: "Core", targets: ["Core"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -57,7 +56,10 @@ let package = Package(
             ],
             swiftSettings: strict),
 
-        .testTarget(name: "CoreTests", dependencies: ["Core", "Kernels"], resources: [.copy("Fixtures")], swiftSettings: strict),
+        // `swift run -c release KernelBenchmark`
+        .executableTarget(name: "KernelBenchmark", dependencies: ["Core"], path: "Benchmarks/KernelBenchmark", swiftSettings: strict),
+
+        .testTarget(name: "CoreTests", dependencies: ["Core", "Kernels", "TestSupport"], resources: [.copy("Fixtures")], swiftSettings: strict),
         .testTarget(
             name: "LanguageModelTests", dependencies: ["LanguageModel", "Core", "Kernels"], resources: [.copy("Fixtures")],
             swiftSettings: strict),

@@ -45,8 +45,13 @@ def train(flags, seed):
                ROOT / ".cache/hidden-states", *flags]
     result = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True)
     if not (directory / "report.json").exists():
-        return {"failed": result.stderr.strip().splitlines()[-1] if result.stderr.strip() else f"status {result.returncode}"}
+        return {"failed": without_log(result.stderr.strip().splitlines()[-1]) if result.stderr.strip() else f"status {result.returncode}"}
     return json.loads((directory / "report.json").read_text())
+
+
+def without_log(line):
+    """An error without the place of a log that is gone tomorrow."""
+    return line.split(" (log: ")[0]
 
 
 def interval(values):
@@ -109,12 +114,12 @@ def machines(arguments):
     # Every second line of a class: what `--shard i/n` gives a worker is then one class only, for an even n.
     lines = [json.loads(line) for line in open(DATA / "train.jsonl")]
     classes = [[line for line in lines if line["label"] == label] for label in ("0", "1")]
-    skewed = ROOT / ".cache/movie-reviews/train-skewed.jsonl"
-    uniform = ROOT / ".cache/movie-reviews/train-balanced.jsonl"
+    # Relative to the root, where every run is started.
+    skewed, uniform = ".cache/movie-reviews/train-skewed.jsonl", ".cache/movie-reviews/train-balanced.jsonl"
     pairs = list(zip(*classes))
-    skewed.write_text("".join(json.dumps(line) + "\n" for pair in pairs for line in pair))
+    (ROOT / skewed).write_text("".join(json.dumps(line) + "\n" for pair in pairs for line in pair))
     # The same sentences, pair after pair turned round, so that each worker sees both classes.
-    uniform.write_text("".join(json.dumps(line) + "\n" for i, pair in enumerate(pairs) for line in (pair if i % 2 else pair[::-1])))
+    (ROOT / uniform).write_text("".join(json.dumps(line) + "\n" for i, pair in enumerate(pairs) for line in (pair if i % 2 else pair[::-1])))
     rows = [(f"{count} workers", ["--workers", count, "--threads", "1"]) for count in (1, 2, 4, 8, 16)]
     rows += [("4 workers, each with both classes", ["--workers", "4", "--threads", "1", "--train-file", uniform]),
              ("4 workers, each with one class", ["--workers", "4", "--threads", "1", "--train-file", skewed])]

@@ -33,7 +33,8 @@ public struct RunSpec: Codable, Hashable, Sendable {
     /// Rounds begin when this many machines that train have joined.
     public var minimumWorkers: Int
     /// A round is closed at this multiple of the recent rounds' median answer time, given a quorum; 0: it waits for all.
-    /// With 0 the ledger does not depend on who is slow, so the same run twice is the same ledger.
+    /// With 0 the ledger does not depend on who is slow: given the order in which the machines were admitted, the same run twice is the
+    /// same ledger.
     public var roundDeadlineFactor: Double
     /// The part of a round's samples that must be there before a deadline closes it.
     public var quorum: Double

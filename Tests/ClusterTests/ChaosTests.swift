@@ -32,7 +32,7 @@ import Testing
 
     @Test("Whatever is killed, stopped or cut off, the run ends, and every copy has the parameters that the ledger gives", arguments: 0..<seeds)
     func chaos(seed: UInt64) async throws {
-        var random = SplitMix(state: seed)
+        var random = SeededRandom(seed: seed)
         let directory = try TestDirectory()
         let address = "tcp://127.0.0.1:\(try freePort())"
         func startCoordinator() throws -> NodeProcess {
@@ -111,17 +111,5 @@ import Testing
         let replayed = try directory.replay()
         print("without faults: loss \(replayed.lossBefore) -> \(replayed.loss)")
         #expect(replayed.loss < Self.converged * replayed.lossBefore)
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-private struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
     }
 }

@@ -1,5 +1,6 @@
 import Core
 import Kernels
+import TestSupport
 import Testing
 
 /// A small run made from a seed.

@@ -1,5 +1,6 @@
 import Core
 import Foundation
+import TestSupport
 import Testing
 
 /// Projected gradients of a heavy-tailed kind: Student's t with 3 degrees of freedom.

@@ -133,7 +133,7 @@ public struct LedgerSummary: Sendable {
             guard validation.round <= nextRound, validation.position <= position.records else {
                 throw RuleBroken(reason: "a validation of round \(validation.round), the next round is \(nextRound)")
             }
-            steering.fold(validation, isTrialOver: validation.isTrialOver, rateShift: rateShift)
+            steering.fold(validation, rateShift: rateShift)
         case .end: isEnded = true
         }
         position = next
@@ -175,7 +175,7 @@ public struct LedgerSummary: Sendable {
         machines.merge(changed) { $1 }
         samples += UInt64(count)
         scale.observe(round)
-        steering.fold(round)
+        if spec.steering != nil { steering.fold(round) }
         nextRound += 1
     }
 }

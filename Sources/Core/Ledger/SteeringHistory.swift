@@ -71,22 +71,21 @@ public struct SteeringHistory: Sendable {
     public private(set) var isSearching: Bool
 
     /// The last validation, if the run has not gone back since; whether it judged a trial.
-    public private(set) var latest: (low: Low, isTrial: Bool)?
+    public private(set) var latest: (loss: Double, isTrial: Bool)?
 
     /// The one of the lowest validation loss.
     public var best: Low? { lows.last }
 
     init(_ steering: Steering?) { isSearching = steering?.trialRounds != nil }
 
-    /// - Parameters:
-    ///   - isTrialOver: the validation is that of a trial's end.
-    ///   - rateShift: at which its rounds were made.
-    mutating func fold(_ validation: Validation, isTrialOver: Bool, rateShift: Int) {
+    /// - Parameter rateShift: at which the rounds before it were made.
+    mutating func fold(_ validation: Validation, rateShift: Int) {
         position = validation.position
         // A loss that is not finite is worse than any other.
         let loss = validation.loss.isFinite ? validation.loss : .infinity
-        latest = (Low(round: validation.round, loss: loss, magnitude: nil), isSearching && isTrialOver)
-        if isSearching, isTrialOver {
+        let isTrial = isSearching && validation.isTrialOver
+        latest = (loss, isTrial)
+        if isTrial {
             trials[rateShift] = loss
             // The last trial was the best: its rounds stand.
             if RateSearch.next(after: trials) == nil, RateSearch.best(of: trials) == rateShift { isSearching = false }

@@ -6,7 +6,7 @@ extension CoordinatorStateMachine {
         return ledger.effectiveRounds >= trial
     }
 
-    /// Takes an evaluator's validation into the ledger and does what it calls for.
+    /// Takes an evaluator's validation into the ledger; `goBackIfDue` does what it calls for.
     mutating func steer(by report: EvaluationReport, at now: Timestamp) {
         guard spec.steering != nil, !ledger.isEnded, !ledger.isFinal else { return }
         guard let validation = report.validation else {
@@ -44,7 +44,7 @@ extension CoordinatorStateMachine {
             return
         }
         guard !ledger.steering.isSearching, let best = ledger.steering.best, ledger.steering.sinceBest > 0 else { return }
-        if let tolerance = steering.guardTolerance, latest.low.loss > (1 + tolerance) * best.loss {
+        if let tolerance = steering.guardTolerance, latest.loss > (1 + tolerance) * best.loss {
             if ledger.steering.rewindsSinceBest < Tuning.rewindsInARow {
                 rewind(to: best.round, rateShift: -1)
             } else if !hasSaidHelpless {

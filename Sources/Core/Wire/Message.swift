@@ -190,7 +190,8 @@ public struct Heartbeat: Hashable, Sendable {
     public let session: UInt32
     /// Ledger records held.
     public let records: UInt64
-    /// The share of the open round that it knows of, if any, whether it works on it or has answered it. A round that was opened anew has other shares, so the number of
+    /// The share of the open round that it knows of, if any, whether it works on it or has answered it. A round that was
+    /// opened anew has other shares, so the number of
     /// the round alone would not say which opening it knows.
     public let share: Share?
 

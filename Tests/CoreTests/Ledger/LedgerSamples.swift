@@ -1,5 +1,6 @@
 import Core
 import Foundation
+import TestSupport
 
 /// Specs, records and ledgers for tests.
 enum Samples {

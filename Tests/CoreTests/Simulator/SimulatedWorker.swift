@@ -1,4 +1,5 @@
 import Core
+import TestSupport
 
 /// A worker process in the simulation: the product's state machine over real parameters of a few dozen numbers.
 struct SimulatedWorker {

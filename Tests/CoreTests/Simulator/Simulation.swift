@@ -1,4 +1,5 @@
 import Core
+import TestSupport
 
 /// A whole cluster in one process: the product's own state machines over a network, a disk, clocks and crashes that a seed
 /// decides. The same seed is the same run, event by event.
