@@ -51,7 +51,7 @@ extension CoordinatorStateMachine {
         if !hasProvenPeer, check == nil, report.position == ledger.parameters.records, report.position <= durableRecords {
             // Nobody is there to compare with: the run goes on with this one, and whoever comes is compared with it.
             refer(to: report.digest, position: report.position, supporters: [peer.id])
-            pass(peer.id, at: now)
+            pass(peer.id)
         } else {
             wantsCheck = true
         }
@@ -138,7 +138,7 @@ extension CoordinatorStateMachine {
             wantsCheck = true
         }
         references[index] = reference
-        for id in agreeing { pass(id, at: now) }
+        for id in agreeing { pass(id) }
         for id in differing { fail(id, position: position, at: now) }
         return references.first { $0.position == position }
     }
@@ -158,12 +158,11 @@ extension CoordinatorStateMachine {
 
     private func machines(_ ids: Set<PeerID>) -> [MachineID] { ids.compactMap { peers[$0]?.machine }.sorted() }
 
-    private mutating func pass(_ id: PeerID, at now: Timestamp) {
-        guard let peer = peers[id] else { return }
+    private mutating func pass(_ id: PeerID) {
+        guard peers[id] != nil else { return }
         peers[id]?.isProven = true
         peers[id]?.hasReplayed = false
         peers[id]?.strikes = 0
-        if phase == .running || isClosing { admit(peer, at: now) }
     }
 
     /// A peer's parameters differ. It builds them again from base and ledger; that replay is the judge.

@@ -190,9 +190,24 @@ extension CoordinatorStateMachine {
         steer(by: report, at: now)
     }
 
-    /// Gives a proven peer its number, if it has none.
-    mutating func admit(_ peer: CoordinatorPeer, at now: Timestamp) {
-        guard peer.machine == nil, !ledger.isEnded else { return }
+    /// Gives the proven peers that have none their numbers. The first ones wait for each other and are taken in the order of their names:
+    /// who happened to be ready first decides nothing, so the same workers with the same run are the same ledger.
+    mutating func admitProven(at now: Timestamp) {
+        guard phase == .running || isClosing, !ledger.isEnded else { return }
+        let newcomers = peers.values.filter { $0.isProven && $0.machine == nil }
+        guard !newcomers.isEmpty, !isGathering else { return }
+        for peer in newcomers.sorted(by: { ($0.hello.name, $0.id.bytes.hex) < ($1.hello.name, $1.id.bytes.hex) }) { admit(peer, at: now) }
+    }
+
+    /// The run's first machines are not all there yet.
+    var isGathering: Bool {
+        ledger.nextMachine.rawValue == 1 && ledger.nextRound == 0
+            && (provenTrainers < spec.minimumWorkers || peers.values.contains { $0.hello.evaluates && !$0.isProven })
+    }
+
+    var provenTrainers: Int { peers.values.count { $0.isProven && $0.hello.trains } }
+
+    private mutating func admit(_ peer: CoordinatorPeer, at now: Timestamp) {
         let machine = ledger.nextMachine
         let admission = Admission(
             machine: machine, unixSeconds: now.unixSeconds, trains: peer.hello.trains, evaluates: peer.hello.evaluates,

@@ -16,9 +16,10 @@ extension CoordinatorStateMachine {
             let back = Set(peers.values.compactMap { $0.isActive ? $0.machine : nil })
             needed = max(1, trainers + ledger.machines.values.count { $0.admission.trains && !back.contains($0.admission.machine) })
         }
-        if trainers < needed, lastWaiting != trainers {
-            lastWaiting = trainers
-            effects.append(.notice(.waiting(machines: trainers, of: needed)))
+        let ready = isGathering ? provenTrainers : trainers
+        if ready < needed, lastWaiting != ready {
+            lastWaiting = ready
+            effects.append(.notice(.waiting(machines: ready, of: needed)))
         }
         hasBegun = trainers >= needed
         return hasBegun

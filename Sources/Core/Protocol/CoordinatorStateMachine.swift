@@ -135,6 +135,7 @@ public struct CoordinatorStateMachine: Sendable {
         closeRoundIfComplete(at: now)
         departLeavers(at: now)
         concludeCheckIfComplete(at: now)
+        admitProven(at: now)
         openRoundAlone(at: now)
         endIfPossible(at: now)
         appendNext()

@@ -7,7 +7,9 @@ import Testing
         var harness = try CoordinatorHarness(Samples.spec(minimumWorkers: 2))
         harness.join(1)
         #expect(harness.machine.ledger.base == Samples.base)
-        #expect(harness.machine.activeTrainers == [MachineID(1)])
+        // Proven, but the first machines are numbered together.
+        #expect(harness.machine.activeTrainers.isEmpty)
+        #expect(harness.notices.contains { if case .waiting(machines: 1, of: 2) = $0 { true } else { false } })
         #expect(harness.lastOpening == nil)
         harness.tell(.received(harness.hello(2), from: PeerID([2])))
         var entries = Samples.base.entries
@@ -20,6 +22,20 @@ import Testing
         harness.join(2)
         #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(2)])
         #expect(harness.lastOpening?.shares.map(\.count) == [3, 3])
+    }
+
+    @Test("The first machines are numbered in the order of their names, whoever is ready first; later ones as they come")
+    func numbersByName() throws {
+        func names(_ order: [UInt8]) throws -> [String] {
+            var harness = try CoordinatorHarness(Samples.spec(minimumWorkers: 3))
+            for peer in order { harness.join(peer) }
+            for peer in order { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
+            return harness.machine.ledger.machines.sorted { $0.key < $1.key }.map(\.value.admission.name)
+        }
+        let sorted = try names([1, 2, 3])
+        #expect(sorted == sorted.sorted() && Set(sorted).count == 3)
+        #expect(try names([3, 1, 2]) == sorted)
+        #expect(try names([2, 3, 1, 0]) == sorted + ["w0"])
     }
 
     @Test("Names that are equal as text but not as bytes are two names, and no accident")
