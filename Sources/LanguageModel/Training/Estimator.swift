@@ -25,8 +25,15 @@ public final class Estimator {
         /// Of the order of the examples; private to the worker.
         public var orderSeed: UInt64
         public var threads: Int
+        /// Mean token losses: (L₊ − L₋) from the last hidden states by `ForwardPass.headGradient`, so that a direction needs no logits.
+        /// Off, both signs go through the head; for tests and comparisons.
+        public var usesClosedFormHead: Bool
 
-        public init(epsilon: Double = 1e-3, examplesPerSample: Int = 1, samplesPerDraw: Int = 1, orderSeed: UInt64 = 0, threads: Int = 1) {
+        public init(
+            epsilon: Double = 1e-3, examplesPerSample: Int = 1, samplesPerDraw: Int = 1, orderSeed: UInt64 = 0, threads: Int = 1,
+            usesClosedFormHead: Bool = true
+        ) {
+            self.usesClosedFormHead = usesClosedFormHead
             self.epsilon = epsilon
             self.examplesPerSample = examplesPerSample
             self.samplesPerDraw = samplesPerDraw
@@ -150,6 +157,8 @@ public final class Estimator {
         pass.begin(directions: batch)
         workspace.instances.removeAll(keepingCapacity: true)
         workspace.placed.removeAll(keepingCapacity: true)
+        // The head itself must not be perturbed; a dense family has no rows for a clean pass.
+        let isClosedForm = options.usesClosedFormHead && cache.set.hasTokenLosses && model.headSlot < 0 && batch.isRank1
         for (d, sample) in chunk.enumerated() {
             let examples = drawn[sample * each..<(sample + 1) * each]
             for sign in [Float(1), -1] {
@@ -162,13 +171,50 @@ public final class Estimator {
                 }
             }
         }
+        let clean = isClosedForm ? addCleanSegments(workspace) : [:]
         try pass.runToFinalNorm()
         for sample in chunk {
             losses[2 * sample] = 0
             losses[2 * sample + 1] = 0
         }
+        if isClosedForm {
+            differences(chunk, workspace, clean, into: losses)
+            return
+        }
         pass.losses(of: workspace.instances, in: cache.set) { i, loss, _ in
             losses[2 * chunk.lowerBound + i / each] += loss / Double(each)
+        }
+    }
+
+    /// Every sequence of the batch once through the parameters as they are; the segments by the set's numbers of their sequences.
+    private func addCleanSegments(_ workspace: PassPool.Workspace) -> [Int: Int] {
+        var clean: [Int: Int] = [:]
+        for (index, number) in workspace.placed.sorted(by: { $0.value < $1.value }) { clean[index] = workspace.pass.add(segmentOf: number) }
+        return clean
+    }
+
+    /// Losses around that of the clean pass: L₊ − L₋ = ⟨∂L/∂h, h₊ − h₋⟩ with the last hidden states h: the head is linear and its
+    /// softmax smooth, so what is left out is of third order in ε.
+    private func differences(
+        _ chunk: Range<Int>, _ workspace: PassPool.Workspace, _ clean: [Int: Int], into losses: UnsafeMutableBufferPointer<Double>
+    ) {
+        let pass = workspace.pass
+        let set = cache.set
+        let each = options.examplesPerSample
+        pass.finalNorm()
+        var gradients: [Int: ForwardPass.HeadGradient] = [:]
+        for instance in workspace.instances where gradients[instance.example] == nil {
+            let segments = set.ranges[instance.example].compactMap { clean[$0] }
+            let targets = set.ranges[instance.example].map { set.targets(of: set.sequences[$0]) }
+            gradients[instance.example] = pass.headGradient(of: segments, targets: targets)
+        }
+        for (i, instance) in workspace.instances.enumerated() where i / each % 2 == 0 {
+            guard let gradient = gradients[instance.example] else { continue }
+            let minus = workspace.instances[i + each]
+            let difference = pass.difference(from: minus.firstSegment, to: instance.firstSegment, along: gradient)
+            let sample = chunk.lowerBound + i / (2 * each)
+            losses[2 * sample] += (gradient.loss + difference / 2) / Double(each)
+            losses[2 * sample + 1] += (gradient.loss - difference / 2) / Double(each)
         }
     }
 

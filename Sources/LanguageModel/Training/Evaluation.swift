@@ -210,8 +210,7 @@ public final class Evaluator {
             }
         }
         try failure.rethrow()
-        let tokenLosses = set.examples.allSatisfy { $0.objective == .tokens }
-        return Evaluation(items: items.compactMap { $0 }, tokenLosses: tokenLosses)
+        return Evaluation(items: items.compactMap { $0 }, tokenLosses: set.hasTokenLosses)
     }
 
     private func run(

@@ -24,6 +24,8 @@ public final class ExampleSet: @unchecked Sendable {  // written in init only
     let readCount: Int
     let longest: Int
     let needsFullVocabulary: Bool
+    /// Every example's loss is the mean token loss.
+    let hasTokenLosses: Bool
 
     /// - Throws: `TrainingError` for an example that the model can't take, naming it by its number (the first is 1).
     public init(_ examples: [Example], for model: ModelConfiguration) throws(TrainingError) {
@@ -58,6 +60,7 @@ public final class ExampleSet: @unchecked Sendable {  // written in init only
         readCount = reads.count
         longest = sequences.reduce(0) { max($0, $1.length) }
         needsFullVocabulary = full
+        hasTokenLosses = examples.allSatisfy { $0.objective == .tokens }
     }
 
     private static func problem(of example: Example, for model: ModelConfiguration) -> String? {

@@ -89,15 +89,23 @@ struct EstimatorTests {
         let directions = Directions(seed: RunSeed(expected.seed), family: one.family)
         for (i, example) in expected.trainingExamples().enumerated() {
             let cache = try PrefixCache(model: model, set: ExampleSet([example], for: source.configuration))
-            let estimator = try Estimator(model: model, directions: directions, cache: cache, options: .init(epsilon: expected.epsilon))
             let sample = SampleNumber(i)
-            let result = try estimator.projectedGradients(machine: MachineID(expected.machine), samples: sample..<sample + 1)
+            func found(closedFormHead: Bool) throws -> ProjectedGradients {
+                try Estimator(
+                    model: model, directions: directions, cache: cache,
+                    options: .init(epsilon: expected.epsilon, usesClosedFormHead: closedFormHead)
+                ).projectedGradients(machine: MachineID(expected.machine), samples: sample..<sample + 1)
+            }
+            let (result, closed) = (try found(closedFormHead: false), try found(closedFormHead: true))
             let (plus, minus) = (one.losses[i][0], one.losses[i][1])
             let wanted = (plus - minus) / (2 * expected.epsilon)
             // F32 noise of a loss is some 1e-6 of it; the difference is divided by 2ε.
             let tolerance = 4e-6 * max(plus, 1) / (2 * expected.epsilon) + 1e-4 * abs(wanted)
             #expect(abs(Double(result.values[0]) - wanted) < tolerance, "\(one.family) \(one.patterns) example \(i): \(result.values[0]), \(wanted)")
             #expect(abs(result.meanLoss - (plus + minus) / 2) < 1e-5 * max(plus, 1))
+            #expect(abs(Double(closed.values[0]) - wanted) < tolerance, "\(one.family) \(one.patterns) example \(i): \(closed.values[0]), \(wanted)")
+            // Of the parameters in the middle, so the curvature is missing.
+            #expect(abs(closed.meanLoss - (plus + minus) / 2) < 1e-3 * max(plus, 1))
         }
     }
 
@@ -124,6 +132,30 @@ struct EstimatorTests {
                 for (a, b) in zip(single, together.values) { #expect(abs(a - b) < 2e-3 + 1e-3 * abs(a)) }
             }
         }
+    }
+
+    /// The head's gradient gives what both signs through the head give, also where samples have several examples and share them.
+    @Test(arguments: ["layers.2", "layers.1-2", "model.norm.weight"])
+    func closedFormHead(_ pattern: String) throws {
+        let expected = try EstimatorFixture.shared.get()
+        let source = try Self.tiny()
+        let model = try Self.model(source, [pattern])
+        let examples = expected.trainingExamples().filter { $0.objective == .tokens }
+        try #require(examples.count > 1)
+        let cache = try PrefixCache(model: model, set: ExampleSet(examples, for: source.configuration))
+        func gradients(_ closed: Bool) throws -> ProjectedGradients {
+            try Estimator(
+                model: model, directions: Directions(seed: RunSeed(9), family: .rank1), cache: cache,
+                options: .init(examplesPerSample: 2, samplesPerDraw: 3, orderSeed: 4, usesClosedFormHead: closed)
+            ).projectedGradients(machine: MachineID(2), samples: 0..<24)
+        }
+        let (plain, closed) = (try gradients(false), try gradients(true))
+        #expect(abs(plain.meanLoss - closed.meanLoss) < 1e-4 * plain.meanLoss)
+        let size = plain.values.map(abs).max() ?? 0
+        #expect(size > 0.01)
+        // F32 noise of a loss difference is some 1e-6 / 2ε.
+        for (a, b) in zip(plain.values, closed.values) { #expect(abs(a - b) < 3e-3 + 2e-3 * size, "\(a) \(b) of \(size)") }
+        #expect(plain.values != closed.values)
     }
 
     /// Steps along the bytes make the loss fall: directions, gradients, parameters and the F32 copies mean the same z.
