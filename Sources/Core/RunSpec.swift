@@ -140,13 +140,27 @@ public struct TaskSpec: Codable, Hashable, Sendable {
     public var labels: [LabelWord]?
     /// Longest sequence in tokens; a longer text is cut so that the template and the label word stay whole.
     public var maxLength: Int
+    /// What is minimised in place of the kind's own loss; nil: that loss.
+    public var objective: Objective?
 
-    public init(kind: Kind, template: String? = nil, labels: [LabelWord]? = nil, maxLength: Int) {
+    public init(kind: Kind, template: String? = nil, labels: [LabelWord]? = nil, maxLength: Int, objective: Objective? = nil) {
         self.kind = kind
         self.template = template
         self.labels = labels
         self.maxLength = maxLength
+        self.objective = objective
     }
+}
+
+/// A score that has no derivative, over all examples of a sample at once. The run's losses are then 1 − score: those of
+/// samples, of validations and of held-out data.
+public enum Objective: String, Codable, Hashable, Sendable, CaseIterable {
+    /// The part that is classified right.
+    case accuracy
+    /// The mean of the classes' F1 scores (macro F1), over the classes that occur or are predicted.
+    case f1
+    /// The part of the completions that greedy decoding gives token for token.
+    case exactMatch = "exact-match"
 }
 
 /// A verbaliser: what the model is to say for a label, such as label `1`, word ` great`.

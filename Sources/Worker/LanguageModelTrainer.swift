@@ -113,13 +113,13 @@ public final class LanguageModelTrainer: Trainer {
                 model: model, directions: directions, cache: try cache(examples),
                 options: Estimator.Options(
                     epsilon: spec.epsilon, examplesPerSample: spec.examplesPerSample, samplesPerDraw: spec.samplesPerDraw ?? 1,
-                    orderSeed: configuration.orderSeed, threads: configuration.threads))
+                    orderSeed: configuration.orderSeed, threads: configuration.threads, objective: spec.task.objective))
         }
         if let examples = configuration.heldOutExamples {
-            evaluator = Evaluator(model: model, cache: try cache(examples), threads: configuration.threads)
+            evaluator = Evaluator(model: model, cache: try cache(examples), threads: configuration.threads, objective: spec.task.objective)
         }
         if let examples = configuration.validationExamples {
-            validator = Evaluator(model: model, cache: try cache(examples), threads: configuration.threads)
+            validator = Evaluator(model: model, cache: try cache(examples), threads: configuration.threads, objective: spec.task.objective)
         }
         prepared = Prepared(
             specDigest: try spec.digest(), directions: directions, tensors: tensors, parameters: parameters, model: model,

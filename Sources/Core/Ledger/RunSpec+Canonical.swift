@@ -67,6 +67,11 @@ extension RunSpec {
         try check(
             (heartbeatSeconds...86400).contains(heartbeatTimeoutSeconds), "heartbeatTimeoutSeconds", "from heartbeatSeconds to a day")
         try check((1...1 << 20).contains(task.maxLength), "task.maxLength", "1…\(1 << 20)")
+        switch task.objective {
+        case nil: break
+        case .accuracy, .f1: try check(task.kind == .classification, "task.objective", "accuracy and f1 need a classification")
+        case .exactMatch: try check(task.kind != .classification, "task.objective", "exact-match needs completions, chats or texts")
+        }
         if task.kind == .classification {
             try check(task.template != nil, "task.template", "is needed for classification")
             try check((task.labels?.count ?? 0) >= 2, "task.labels", "at least two for classification")

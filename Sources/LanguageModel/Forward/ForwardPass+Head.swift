@@ -38,7 +38,8 @@ extension ForwardPass {
         }
     }
 
-    /// `logProbability`: for each row of the layout `reads`, log p(target) under the whole vocabulary.
+    /// `logProbability` and `isLikeliest`: for each row of the layout `reads`, log p(target) under the whole vocabulary, and whether
+    /// the target is the token of the highest logit.
     ///
     /// - Parameter targets: one token for each row.
     func logProbabilities(of targets: UnsafePointer<Int32>) {
@@ -73,7 +74,11 @@ extension ForwardPass {
                 if target >= 0, target < count { out[r] = Double(own[target]) }
             }
         }
-        for r in 0..<rows { out[r] -= sums[2 * r] + log(sums[2 * r + 1]) }
+        let top = isLikeliest.reserve(rows)
+        for r in 0..<rows {
+            top[r] = out[r] >= sums[2 * r]
+            out[r] -= sums[2 * r] + log(sums[2 * r + 1])
+        }
     }
 
     /// All logits of `rows` (read rows of the batch) at once, vocabulary wide: for generation, and for tests.

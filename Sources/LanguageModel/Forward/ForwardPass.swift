@@ -78,6 +78,8 @@ final class ForwardPass {
     let targetTokens = ScratchBuffer<Int32>()
     let classScores = ScratchBuffer<Double>()
     let logProbability = ScratchBuffer<Double>()
+    /// Whether no other token of the vocabulary is likelier than the target.
+    let isLikeliest = ScratchBuffer<Bool>()
     let partSums = ScratchBuffer<Double>()
 
     init(model: TrainableModel) {

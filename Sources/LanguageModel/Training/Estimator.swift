@@ -28,11 +28,14 @@ public final class Estimator {
         /// Mean token losses: (L₊ − L₋) from the last hidden states by `ForwardPass.headGradient`, so that a direction needs no logits.
         /// Off, both signs go through the head; for tests and comparisons.
         public var usesClosedFormHead: Bool
+        /// A score in place of the task's own loss; its samples want several examples and a larger ε, for it has steps.
+        public var objective: Objective?
 
         public init(
             epsilon: Double = 1e-3, examplesPerSample: Int = 1, samplesPerDraw: Int = 1, orderSeed: UInt64 = 0, threads: Int = 1,
-            usesClosedFormHead: Bool = true
+            usesClosedFormHead: Bool = true, objective: Objective? = nil
         ) {
+            self.objective = objective
             self.usesClosedFormHead = usesClosedFormHead
             self.epsilon = epsilon
             self.examplesPerSample = examplesPerSample
@@ -158,7 +161,7 @@ public final class Estimator {
         workspace.instances.removeAll(keepingCapacity: true)
         workspace.placed.removeAll(keepingCapacity: true)
         // The head itself must not be perturbed; a dense family has no rows for a clean pass.
-        let isClosedForm = options.usesClosedFormHead && cache.set.hasTokenLosses && model.headSlot < 0 && batch.isRank1
+        let isClosedForm = options.usesClosedFormHead && options.objective == nil && cache.set.hasTokenLosses && model.headSlot < 0 && batch.isRank1
         for (d, sample) in chunk.enumerated() {
             let examples = drawn[sample * each..<(sample + 1) * each]
             for sign in [Float(1), -1] {
@@ -181,8 +184,18 @@ public final class Estimator {
             differences(chunk, workspace, clean, into: losses)
             return
         }
-        pass.losses(of: workspace.instances, in: cache.set) { i, loss, _ in
-            losses[2 * chunk.lowerBound + i / each] += loss / Double(each)
+        var outcomes: [Outcome] = []
+        pass.losses(of: workspace.instances, in: cache.set) { i, loss, _, outcome in
+            guard let objective = options.objective else {
+                losses[2 * chunk.lowerBound + i / each] += loss / Double(each)
+                return
+            }
+            // A loss that is not finite is no answer at all.
+            outcomes.append(outcome)
+            losses[2 * chunk.lowerBound + i / each] += loss.isFinite ? 0 : .nan
+            guard outcomes.count == each else { return }
+            losses[2 * chunk.lowerBound + i / each] += objective.loss(of: outcomes)
+            outcomes.removeAll(keepingCapacity: true)
         }
     }
 

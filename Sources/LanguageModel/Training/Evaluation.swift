@@ -9,7 +9,11 @@ public struct Evaluation: Sendable {
         public let scores: [Double]
         public let correct: Int?
 
-        package init(loss: Double, scores: [Double], correct: Int?) {
+        /// The right class, or every token of the completion, is the likeliest.
+        public let isRight: Bool
+
+        package init(loss: Double, scores: [Double], correct: Int?, isRight: Bool = false) {
+            self.isRight = isRight
             self.loss = loss
             self.scores = scores
             self.correct = correct
@@ -28,6 +32,7 @@ public struct Evaluation: Sendable {
     }
 
     public let items: [Item]
+    /// Of the examples' losses; where the run has an objective, 1 − its score of all of them.
     public let meanLoss: Double
     /// The part that is classified right; nil where the objective has no classes.
     public let accuracy: Double?
@@ -41,11 +46,17 @@ public struct Evaluation: Sendable {
     /// exp(mean loss) where the loss is a mean token loss.
     public let perplexity: Double?
 
-    package init(items: [Item], tokenLosses: Bool) {
+    package init(items: [Item], tokenLosses: Bool, objective: Objective? = nil) {
         self.items = items
         let count = Double(items.count)
-        meanLoss = items.reduce(0) { $0 + $1.loss } / count
-        perplexity = tokenLosses ? exp(meanLoss) : nil
+        let mean = items.reduce(0) { $0 + $1.loss } / count
+        meanLoss =
+            if let objective, mean.isFinite {
+                objective.loss(of: items.map { Outcome(predicted: $0.predicted, correct: $0.correct, isRight: $0.isRight) })
+            } else {
+                mean
+            }
+        perplexity = tokenLosses ? exp(mean) : nil
         let judged = items.filter { $0.correct != nil && !$0.scores.isEmpty }
         guard !judged.isEmpty else {
             accuracy = nil
@@ -174,9 +185,12 @@ public final class Evaluator {
     public let model: TrainableModel
     public let cache: PrefixCache
     private let threads: Int
+    private let objective: Objective?
     private let pool: PassPool
 
-    public init(model: TrainableModel, cache: PrefixCache, threads: Int = 1) {
+    /// - Parameter objective: the run's, if it has one.
+    public init(model: TrainableModel, cache: PrefixCache, threads: Int = 1, objective: Objective? = nil) {
+        self.objective = objective
         self.model = model
         self.cache = cache
         self.threads = max(threads, 1)
@@ -210,7 +224,7 @@ public final class Evaluator {
             }
         }
         try failure.rethrow()
-        return Evaluation(items: items.compactMap { $0 }, tokenLosses: set.hasTokenLosses)
+        return Evaluation(items: items.compactMap { $0 }, tokenLosses: set.hasTokenLosses, objective: objective)
     }
 
     private func run(
@@ -225,14 +239,9 @@ public final class Evaluator {
             for index in set.ranges[example] { _ = pass.add(segmentOf: pass.add(cache.sequence(index))) }
         }
         try pass.runToFinalNorm()
-        pass.losses(of: workspace.instances, in: set) { i, loss, scores in
+        pass.losses(of: workspace.instances, in: set) { i, loss, scores, outcome in
             let example = examples.lowerBound + i
-            let correct: Int? =
-                switch set.examples[example].objective {
-                case .candidates(_, let correct), .options(let correct): correct
-                case .tokens: nil
-                }
-            items[example] = Evaluation.Item(loss: loss, scores: Array(scores), correct: correct)
+            items[example] = Evaluation.Item(loss: loss, scores: Array(scores), correct: outcome.correct, isRight: outcome.isRight)
         }
     }
 }

@@ -53,7 +53,9 @@ struct EvaluateCommand: ParsableCommand {
         var meter = Meter("evaluating")
         try cache.fill { done, total in meter.show(done, of: total) }
         meter.end()
-        let evaluation = try Evaluator(model: trainable, cache: cache, threads: threads.count).evaluate()
+        let evaluation = try Evaluator(
+            model: trainable, cache: cache, threads: threads.count, objective: encoder.task.objective
+        ).evaluate()
         let measurement = HeldOutScore(evaluation, round: state.ledger.map { Int($0.history.nextRound) })
         standardOutput.write(format == .json ? try json(measurement) : measurement.text)
     }

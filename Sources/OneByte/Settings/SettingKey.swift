@@ -9,6 +9,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case template = "task.template"
     case labels = "task.labels"
     case maxLength = "task.max-length"
+    case objective = "task.objective"
     case trainFile = "data.train-file"
     case evalFile = "data.eval-file"
     case validationFile = "data.validation-file"
@@ -70,6 +71,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
         switch self {
         case .model, .template, .trainFile, .evalFile, .validationFile, .basisText, .directory, .listen, .cacheDirectory: .text
         case .kind: .oneOf(TaskSpec.Kind.allCases.map(\.rawValue))
+        case .objective: .oneOf(["loss"] + Objective.allCases.map(\.rawValue))
         case .labels: .table
         case .train: .texts
         case .perturbation: .oneOf(PerturbationFamily.allCases.map(\.rawValue))

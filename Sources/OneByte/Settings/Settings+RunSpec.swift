@@ -25,7 +25,7 @@ extension Settings {
         }
         return TaskSpec(
             kind: kind, template: optionalText(.template), labels: table(.labels).map(Self.ordered),
-            maxLength: try integer(.maxLength))
+            maxLength: try integer(.maxLength), objective: Objective(rawValue: try text(.objective)))
     }
 
     /// The classes in the order of their labels, as numbers where all are numbers: neither a TOML table nor flags in any

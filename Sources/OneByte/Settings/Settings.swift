@@ -30,14 +30,13 @@ package struct Settings: Sendable {
 
     private static let standard: [SettingKey: SettingValue] = [
         .maxLength: .integer(128),
+        .objective: .text("loss"),
         .train: .texts(["all"]),
         .perturbation: .text(PerturbationFamily.rank1.rawValue),
-        .epsilon: .number(1e-3),
         .schedule: .text(LearningRateSchedule.linear.rawValue),
         .warmupRounds: .integer(0),
         .rounds: .integer(400),
         .samplesPerRound: .integer(256),
-        .examplesPerSample: .integer(1),
         .samplesPerDraw: .integer(1),
         .rateTrials: .integer(0),
         .patience: .integer(0),
@@ -61,6 +60,11 @@ package struct Settings: Sendable {
 
     private mutating func deriveWhatIsMissing() {
         let family = self[text: .perturbation]
+        let hasSteps = self[text: .objective] != "loss"
+        if values[.epsilon] == nil { values[.epsilon] = hasSteps ? (.number(0.03), .derived("since the objective has steps")) : (.number(1e-3), .standard) }
+        if values[.examplesPerSample] == nil {
+            values[.examplesPerSample] = hasSteps ? (.integer(32), .derived("since the objective has steps")) : (.integer(1), .standard)
+        }
         if values[.shape] == nil {
             // A shape needs public text to be made from, and pays at the top of the model.
             let shaped = family == PerturbationFamily.rank1.rawValue && values[.basisText] != nil

@@ -32,8 +32,12 @@ struct TaskFlags: ParsableArguments {
     @Option(help: ArgumentHelp("Longest example in tokens; longer texts lose their end. (default: 128)", valueName: "tokens"))
     var maxLength: String?
 
+    @Option(help: ArgumentHelp(
+        "What is minimised: loss, or one minus accuracy, f1 or exact-match, which have no derivative. (default: loss)", valueName: "objective"))
+    var objective: String?
+
     var settings: [SettingKey: [String]] {
-        var settings = list([(.kind, kind), (.template, template), (.maxLength, maxLength)])
+        var settings = list([(.kind, kind), (.template, template), (.maxLength, maxLength), (.objective, objective)])
         if !label.isEmpty { settings[.labels] = label }
         return settings
     }
