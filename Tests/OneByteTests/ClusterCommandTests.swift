@@ -21,7 +21,8 @@ import Testing
     @Test func aRunFromDataToReportReplayAndExport() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
-        let found = try await Binary.run(try arguments(scratch))
+        let general = try scratch.file("general.jsonl", (0..<5).map { "{\"text\": \"A sentence of no task, number \($0).\"}\n" }.joined())
+        let found = try await Binary.run(try arguments(scratch, "--general-file", general))
         try #require(found.status == 0, "\(found.errors)")
         #expect(found.output.contains("Run completed: 6 rounds, 3 workers"))
 
@@ -36,6 +37,10 @@ import Testing
         #expect(report.after?.round == 6)
         #expect(report.before?.examples == 24)
         let digest = try #require(report.digest)
+        let effects = try #require(report.sideEffects)
+        #expect(effects.updateNorm > 0 && effects.updateLargest > 0 && effects.updateRelative < 1)
+        let text = try #require(effects.generalText)
+        #expect(text.texts == 5 && text.perplexityBefore != text.perplexityAfter)
 
         // The ledger alone gives the same parameters, on one thread and on two.
         for threads in ["1", "2"] {
@@ -70,6 +75,20 @@ import Testing
         #expect(without.output != digest + "\n")
         #expect(without.errors.contains("reported no digest"))
         #expect(try await Binary.run("ledger", "show", run, "--records", "--format", "json").output.contains("\"kind\":\"round\""))
+    }
+
+    @Test("A run for accuracy shows one minus accuracy as its loss; one for exact match needs completions")
+    func objectiveWithoutDerivative() async throws {
+        let scratch = try Scratch()
+        let found = try await Binary.run(try arguments(scratch, "--objective", "accuracy", "--examples-per-sample", "4", "--epsilon", "0.1"))
+        try #require(found.status == 0, "\(found.errors)")
+        let after = try #require(try report("\(scratch.path)/run").after)
+        let (loss, accuracy) = (try #require(after.loss), try #require(after.accuracy))
+        #expect(abs(loss + accuracy - 1) < 1e-6)
+        let evaluated = try await Binary.run("evaluate", "\(scratch.path)/held-out.jsonl", "--model", Binary.tinyModel, "--ledger", "\(scratch.path)/run", "--format", "json")
+        #expect(try abs(#require(JSONDecoder().decode(HeldOutScore.self, from: Data(evaluated.output.utf8)).loss) - loss) < 1e-6)
+        let wrong = try await Binary.run(try arguments(scratch, "--objective", "exact-match", "--directory", "\(scratch.path)/other"))
+        #expect(wrong.status != 0 && wrong.errors.contains("exact-match needs completions"), "\(wrong.errors)")
     }
 
     @Test func aCompleteRunIsLeftAsItIs() async throws {
@@ -167,7 +186,7 @@ import Testing
         defer { first.terminate() }
         try await waitUntil {
             let found = try await Binary.run("ledger", "show", "\(scratch.path)/run", "--records")
-            return found.output.contains("admission")
+            return found.output.contains("base")
         }
         let found = try await Binary.run(
             "worker", "--coordinator", address, "--model", other, "--train-file", "\(scratch.path)/reviews.jsonl")

@@ -25,3 +25,33 @@ public struct ParameterProbe: Sendable {
         return all > 0 ? Double(same) / Double(all) : 0
     }
 }
+
+/// How far parameters have moved from their base.
+public struct ParameterChange: Hashable, Sendable {
+    /// ‖θ − θ₀‖₂ over all trained tensors.
+    public let norm: Double
+    /// `norm` / ‖θ₀‖₂.
+    public let relative: Double
+    /// The largest |θ − θ₀|.
+    public let largest: Double
+}
+
+extension Parameters {
+    /// - Returns: nil where `base` holds other tensors, or the same ones scaled otherwise.
+    public func change(from base: Parameters) -> ParameterChange? {
+        guard tensors.map(\.name) == base.tensors.map(\.name) else { return nil }
+        var (moved, size, largest) = (0.0, 0.0, 0.0)
+        for position in tensors.indices {
+            let (now, before) = (integers(at: position), base.integers(at: position))
+            guard exponent(at: position) == base.exponent(at: position), now.count == before.count else { return nil }
+            let unit = Double(sign: .plus, exponent: -exponent(at: position), significand: 1)
+            for (a, b) in zip(now, before) {
+                let difference = Double(a) - Double(b)
+                moved += difference * difference * unit * unit
+                size += Double(b) * Double(b) * unit * unit
+                largest = max(largest, abs(difference) * unit)
+            }
+        }
+        return ParameterChange(norm: moved.squareRoot(), relative: size > 0 ? (moved / size).squareRoot() : 0, largest: largest)
+    }
+}

@@ -12,13 +12,14 @@ struct ClusterPlan: Sendable {
     private let trainFile: String
     private let evalFile: String?
     private let validationFile: String?
+    private let generalFile: String?
     private let workerCount: Int
     private let threads: Int
     private let listen: String
     private let isResumed: Bool
 
     /// What a run may be gone on with; the other settings are in its ledger.
-    private static let settingsOfAProcess: Set<SettingKey> = [.model, .trainFile, .evalFile, .validationFile, .workers, .threads, .listen, .cacheDirectory]
+    private static let settingsOfAProcess: Set<SettingKey> = [.model, .trainFile, .evalFile, .validationFile, .generalFile, .workers, .threads, .listen, .cacheDirectory]
 
     /// - Throws: `SettingsError` for what is missing or wrong, `DataError` where the task can't be told from the data.
     init(_ settings: inout Settings, resuming: String?) throws {
@@ -27,6 +28,7 @@ struct ClusterPlan: Sendable {
         trainFile = try settings.text(.trainFile)
         evalFile = settings.optionalText(.evalFile)
         validationFile = settings.optionalText(.validationFile)
+        generalFile = settings.optionalText(.generalFile)
         workerCount = try settings.integer(.workers)
         let task = try settings.resolveTask()
         if !settings.has(.threads) {
@@ -180,6 +182,9 @@ struct ClusterPlan: Sendable {
         let samples = Int(archive.summary.samples)
         // Up as a gradient and down as the mean, 4 bytes a parameter, for each worker in each round.
         let floatBytes = UInt64(rounds) * UInt64(workerCount) * 2 * 4 * UInt64(trained)
+        if generalFile != nil { standardError.write("measuring what training did to the model on general text …") }
+        let sideEffects = try SideEffects(
+            of: archive, on: source, texts: generalFile, threads: ProcessInfo.processInfo.activeProcessorCount)
         return RunReport(
             before: progress.first.flatMap { $0.round == 0 ? $0 : nil },
             after: progress.latest.flatMap { $0.round == rounds ? $0 : nil },
@@ -203,6 +208,7 @@ struct ClusterPlan: Sendable {
             samplesWithoutValue: progress.noValue,
             digestChecks: progress.digestChecks,
             trainedParameters: trained,
+            sideEffects: sideEffects,
             floatGradientBytes: floatBytes,
             ledger: archive.path,
             ledgerBytes: archive.summary.position.offset,

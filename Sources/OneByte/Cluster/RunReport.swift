@@ -32,6 +32,8 @@ package struct RunReport: Codable, Hashable, Sendable {
     /// Comparisons at which all machines had the same digest.
     package var digestChecks: Int
     package var trainedParameters: Int
+    /// Of the last round's parameters, whatever the outcome.
+    package var sideEffects: SideEffects?
     /// What as many rounds would have moved if every worker had sent its gradient as F32 and fetched the mean.
     package var floatGradientBytes: UInt64
     package var ledger: String
@@ -67,6 +69,7 @@ package struct RunReport: Codable, Hashable, Sendable {
         case samplesWithoutValue = "samples_without_value"
         case digestChecks = "digest_checks"
         case trainedParameters = "trained_parameters"
+        case sideEffects = "side_effects"
         case floatGradientBytes = "float_gradient_bytes"
         case ledger
         case ledgerBytes = "ledger_bytes"
@@ -95,6 +98,7 @@ package struct RunReport: Codable, Hashable, Sendable {
             row("float gradients", "would have been \(grouped(floatGradientBytes)) bytes, \(grouped(floatGradientBytes / wireBytes)) times as much")
         }
         row("time", "\(duration(seconds.prefixCache)) preparing, \(duration(seconds.training)) training, \(duration(seconds.total)) in all")
+        for effect in sideEffects?.rows ?? [] { row(effect.name, effect.text) }
         if let digest { row("digest", "\(digest), the same on all machines at \(digestChecks) checks") }
         row("ledger", "\(ledger), \(grouped(ledgerBytes)) bytes")
         row("model", "\(model) + the ledger; as a Hugging Face directory:")

@@ -103,5 +103,14 @@ struct DataFlags: ParsableArguments {
     @Option(help: ArgumentHelp("Public text for the basis: lines, or JSON lines with a field text (.jsonl).", valueName: "file"))
     var basisText: String?
 
-    var settings: [SettingKey: [String]] { list([(.trainFile, trainFile), (.evalFile, evalFile), (.validationFile, validationFile), (.basisText, basisText)]) }
+    @Option(help: ArgumentHelp(
+        "JSON lines with a field text, of no task: the report then tells what training did to the model's perplexity on them.", valueName: "file"))
+    var generalFile: String?
+
+    var settings: [SettingKey: [String]] {
+        list([
+            (.trainFile, trainFile), (.evalFile, evalFile), (.validationFile, validationFile), (.basisText, basisText),
+            (.generalFile, generalFile),
+        ])
+    }
 }

@@ -14,6 +14,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case evalFile = "data.eval-file"
     case validationFile = "data.validation-file"
     case basisText = "data.basis-text"
+    case generalFile = "data.general-file"
     case train = "training.train"
     case perturbation = "training.perturbation"
     case shape = "training.shape"
@@ -69,7 +70,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
 
     var shape: Shape {
         switch self {
-        case .model, .template, .trainFile, .evalFile, .validationFile, .basisText, .directory, .listen, .cacheDirectory: .text
+        case .model, .template, .trainFile, .evalFile, .validationFile, .basisText, .generalFile, .directory, .listen, .cacheDirectory: .text
         case .kind: .oneOf(TaskSpec.Kind.allCases.map(\.rawValue))
         case .objective: .oneOf(["loss"] + Objective.allCases.map(\.rawValue))
         case .labels: .table

@@ -78,6 +78,7 @@ package struct Settings: Sendable {
             let shaped = values[.shape]?.value != .integer(0)
             let rate: (Double, String) =
                 switch (family, shaped) {
+                case ("rank1", _) where hasSteps: (0.1, "for rank1 and an objective with steps")
                 case ("rank1", true): (0.04, "for a shaped rank1")
                 case ("rank1", false): (0.016, "for a plain rank1")
                 default: (3e-5, "for a dense perturbation")

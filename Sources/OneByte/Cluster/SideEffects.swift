@@ -1,0 +1,71 @@
+import Core
+import LanguageModel
+
+/// What a run did to the model besides its task.
+package struct SideEffects: Codable, Hashable, Sendable {
+    /// Of the trained tensors: ‖θ − θ₀‖, that over ‖θ₀‖, and the largest |θ − θ₀|.
+    package var updateNorm: Double
+    package var updateRelative: Double
+    package var updateLargest: Double
+    /// Absent without general text.
+    package var generalText: GeneralText?
+
+    package struct GeneralText: Codable, Hashable, Sendable {
+        package var texts: Int
+        package var perplexityBefore: Double?
+        package var perplexityAfter: Double?
+
+        enum CodingKeys: String, CodingKey {
+            case texts
+            case perplexityBefore = "perplexity_before"
+            case perplexityAfter = "perplexity_after"
+        }
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case updateNorm = "update_norm"
+        case updateRelative = "update_relative"
+        case updateLargest = "update_largest"
+        case generalText = "general_text"
+    }
+
+    /// Tokens of a text that are read at most.
+    private static let tokensOfText = 128
+
+    /// - Parameters:
+    ///   - texts: JSON lines with a field `text`; nil: no general text.
+    /// - Throws: `DataError` for a file that can't be read, errors of model and ledger.
+    init(of archive: LedgerArchive, on source: ModelSource, texts: String?, threads: Int) throws {
+        let parameters = try source.makeParameters(try source.trainedTensors(matching: archive.summary.spec.train, basis: archive.basis))
+        let trained = try archive.replay(on: source, threads: threads)
+        guard let change = trained.change(from: parameters) else {
+            throw ProcessFailure(.internalError, "the replayed parameters are not those of the base's tensors")
+        }
+        (updateNorm, updateRelative, updateLargest) = (change.norm, change.relative, change.largest)
+        guard let texts else { return }
+        let encoder = try TaskEncoder(task: TaskSpec(kind: .text, maxLength: Self.tokensOfText), model: source)
+        let examples = try encoder.encode(try DataFile.read(texts)).examples
+        MatrixLibrary.setThreads(1)
+        let model = try TrainableModel(source: source, parameters: parameters, threads: threads)
+        // What lies below the trained tensors is the same before and after.
+        let cache = try PrefixCache(model: model, set: ExampleSet(examples, for: source.configuration), options: .init(threads: threads))
+        let evaluator = Evaluator(model: model, cache: cache, threads: threads)
+        let before = try evaluator.evaluate().perplexity
+        guard parameters.assign(trained) else { throw ProcessFailure(.internalError, "the replayed parameters are scaled otherwise") }
+        model.parametersChanged(threads: threads)
+        let after = try evaluator.evaluate().perplexity
+        generalText = GeneralText(
+            texts: examples.count, perplexityBefore: before.flatMap { $0.isFinite ? $0 : nil },
+            perplexityAfter: after.flatMap { $0.isFinite ? $0 : nil })
+    }
+
+    /// Name and text of each row of a report.
+    var rows: [(name: String, text: String)] {
+        var rows = [("update", "\(percent(updateRelative)) of the trained tensors' norm, \(fixed(updateLargest, 5)) at most")]
+        if let general = generalText {
+            let numbers = [general.perplexityBefore, general.perplexityAfter].map { $0.map { fixed($0, 2) } ?? "not finite" }
+            rows.append(("general text", "perplexity \(numbers[0]) before, \(numbers[1]) after, \(grouped(general.texts)) texts"))
+        }
+        return rows
+    }
+}
