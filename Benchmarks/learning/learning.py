@@ -8,6 +8,10 @@
     Benchmarks/learning/learning.py byte       how large the bytes are; only their signs
     Benchmarks/learning/learning.py shape      plain directions, and K damped components
     Benchmarks/learning/learning.py strong     a strong prompt, and many rounds
+    Benchmarks/learning/learning.py objective  accuracy itself as what is minimised
+    Benchmarks/learning/learning.py trec       other tasks (tasks.py makes their data): questions of six kinds,
+    Benchmarks/learning/learning.py cola       acceptable sentences,
+    Benchmarks/learning/learning.py e2e        and a generation task
 
 Needs what `make demo` has made (the binary, .cache/) and nothing but Python's standard library. Every row is `onebyte cluster` with
 the demo's run file and the flags that it names. Prints a table and writes it to Benchmarks/learning/NAME.json.
@@ -41,7 +45,7 @@ def machine():
 def train(flags, seed):
     """One run; its report."""
     directory = Path(tempfile.mkdtemp(prefix="onebyte-learning-")) / "run"
-    command = [ONEBYTE, "cluster", "--config", CONFIG, "--directory", directory, "--seed", str(seed), "--cache-directory",
+    command = [ONEBYTE, "cluster", *([] if "--config" in flags else ["--config", CONFIG]), "--directory", directory, "--seed", str(seed), "--cache-directory",
                ROOT / ".cache/hidden-states", *flags]
     result = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True)
     if not (directory / "report.json").exists():
@@ -55,6 +59,8 @@ def without_log(line):
 
 
 def interval(values):
+    if any(value is None for value in values):
+        return None, None
     mean = sum(values) / len(values)
     if len(values) < 2:
         return mean, None
@@ -75,16 +81,17 @@ def table(title, rows, arguments):
             print(f"  {name:44s} {row['failed'][0]}", flush=True)
             results.append(row)
             continue
-        for key, value in [("accuracy", lambda r: r["after"]["accuracy"]), ("loss", lambda r: r["after"]["loss"]),
+        for key, value in [("accuracy", lambda r: r["after"].get("accuracy")), ("loss", lambda r: r["after"]["loss"]),
                            ("samples", lambda r: r["samples"]), ("training_seconds", lambda r: r["seconds"]["training"]),
                            ("rounds_rewound", lambda r: r["rounds_rewound"]), ("learning_rate", lambda r: r["learning_rate"]),
-                           ("accuracy_best_threshold", lambda r: r["after"]["accuracy_best_threshold"])]:
+                           ("accuracy_best_threshold", lambda r: r["after"].get("accuracy_best_threshold"))]:
             values = [value(report) for report in reports]
             row[key], row[key + "_interval"] = interval(values)
             row[key + "_each"] = values
         row["before"] = reports[0]["before"]
         spread = f" ± {row['loss_interval']:.4f}" if row["loss_interval"] is not None else ""
-        print(f"  {name:44s} loss {row['loss']:.4f}{spread}  accuracy {100 * row['accuracy']:.2f} %  "
+        accuracy = f"accuracy {100 * row['accuracy']:.2f} %  " if row["accuracy"] is not None else ""
+        print(f"  {name:44s} loss {row['loss']:.4f}{spread}  {accuracy}"
               f"{row['samples']:9,.0f} samples in {row['training_seconds']:5.1f} s ({row['samples'] / row['training_seconds']:,.0f}/s)  "
               f"taken back {row['rounds_rewound']:.0f} rounds, rate at the end {row['learning_rate']:.4g}", flush=True)
         results.append(row)
@@ -143,9 +150,26 @@ def strong(arguments):
     return table("a strong prompt", [("400 rounds", prompt), ("4,000 rounds", [*prompt, "--rounds", "4000"])], arguments)
 
 
+def objective(arguments):
+    # Few directions, each tried on 32 examples: 3,840 bytes in all.
+    few = ["--rounds", "60", "--samples-per-round", "64", "--examples-per-sample", "32", "--guard", "0"]
+    return table("accuracy itself", [("the loss", few), ("accuracy", [*few, "--objective", "accuracy"]), ("f1", [*few, "--objective", "f1"])],
+                 arguments)
+
+
+def other(name, title, *rows):
+    config = ["--config", f"Benchmarks/learning/tasks/{name}.toml"]
+    return lambda arguments: table(title, [(row, config + flags) for row, *flags in rows], arguments)
+
+
+trec = other("trec", "questions of six kinds", ["K = 4"], ["plain, rate 0.01", "--shape", "none", "--learning-rate", "0.01"])
+cola = other("cola", "acceptable sentences", ["K = 4"], ["plain, rate 0.016", "--shape", "none", "--learning-rate", "0.016"])
+e2e = other("e2e", "a sentence from facts", ["K = 4"])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["guard", "rate", "draws", "machines", "byte", "shape", "strong"])
+    parser.add_argument("what", choices=["guard", "rate", "draws", "machines", "byte", "shape", "strong", "objective", "trec", "cola", "e2e"])
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     arguments = parser.parse_args()
     if not ONEBYTE.exists() or not (DATA / "validation.jsonl").exists():

@@ -32,6 +32,9 @@ public struct SteeringHistory: Sendable {
     /// Bytes that tell a mean |g| well enough: for an alarm, and for what it is held against.
     private static let alarmBytes = 1024
     private static let referenceBytes = 256
+    /// A round's mean |q| within which its bytes tell the mean |g|: at a scale that is too coarse they are nearly all 0 (as in a first
+    /// round of small gradients), at one too fine they are saturated.
+    private static let tellingMagnitudes = 2.0...110
     /// Of rounds since the last rewind, the newest last: the sum of |g| and the number of bytes.
     private var recent: [(sum: Double, count: Int)] = []
 
@@ -50,6 +53,7 @@ public struct SteeringHistory: Sendable {
             sum += abs(Int(q))
             count += 1
         }
+        guard count > 0, Self.tellingMagnitudes.contains(Double(sum) / Double(count)) else { return }
         recent.append((Double(sum) * Double(sign: .plus, exponent: Int(round.scaleExponent), significand: 1), count))
         while let first = recent.first, recentBytes - first.count >= Self.alarmBytes { recent.removeFirst() }
         if !lows.isEmpty, lows[lows.count - 1].magnitude == nil, recentBytes >= Self.referenceBytes {

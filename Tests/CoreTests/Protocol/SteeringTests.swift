@@ -91,35 +91,59 @@ import Testing
         #expect(rates[9] == rates[3] / 2)
     }
 
+    /// A machine whose samples all have the g that the test says; the first parameters are validated, no others.
+    private struct MagnitudeRun {
+        var harness: CoordinatorHarness
+
+        init() throws {
+            harness = try CoordinatorHarness(
+                Samples.spec(rounds: 100, samplesPerRound: 512, digestEvery: 0, evaluateEvery: 50, steering: Steering(guardTolerance: 0.1)))
+            harness.join(1)
+            harness.join(2, trains: false, evaluates: true)
+            for peer: UInt8 in 1...2 { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
+            harness.tell(
+                .received(
+                    .evaluation(
+                        EvaluationReport(
+                            round: 0, examples: 9, loss: 1, accuracy: .nan, bestThresholdAccuracy: .nan, auc: .nan, seconds: 1, position: 1,
+                            validation: .init(examples: 5, loss: 1, accuracy: .nan))),
+                    from: PeerID([2])))
+        }
+
+        mutating func rounds(_ count: Int, of g: Double) throws {
+            for _ in 0..<count {
+                let scale = try #require(harness.lastOpening).scaleExponent
+                let q = ByteCodec.encode(Float(g), scaleExponent: scale)
+                try harness.answer(1, machine: 1, bytes: [Int8](repeating: q, count: 512))
+            }
+        }
+
+        var rewinds: [Rewind] {
+            get throws { try harness.records.compactMap { if case .rewind(let rewind) = $0 { rewind } else { nil } } }
+        }
+    }
+
     @Test("Bytes that have become large take the run back before the next validation; a scale that follows them hides nothing")
     func magnitude() throws {
-        var harness = try CoordinatorHarness(
-            Samples.spec(rounds: 100, samplesPerRound: 512, digestEvery: 0, evaluateEvery: 50, steering: Steering(guardTolerance: 0.1)))
-        harness.join(1)
-        harness.join(2, trains: false, evaluates: true)
-        for peer: UInt8 in 1...2 { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
-        harness.tell(
-            .received(
-                .evaluation(
-                    EvaluationReport(
-                        round: 0, examples: 9, loss: 1, accuracy: .nan, bestThresholdAccuracy: .nan, auc: .nan, seconds: 1, position: 1,
-                        validation: .init(examples: 5, loss: 1, accuracy: .nan))),
-                from: PeerID([2])))
-        func round(of g: Double) throws {
-            let scale = try #require(harness.lastOpening).scaleExponent
-            let q = ByteCodec.encode(Float(g), scaleExponent: scale)
-            try harness.answer(1, machine: 1, bytes: [Int8](repeating: q, count: 512))
-        }
-        var rewinds: [Rewind] { get throws { try harness.records.compactMap { if case .rewind(let rewind) = $0 { rewind } else { nil } } } }
-        for _ in 0..<6 { try round(of: 4) }
-        for _ in 0..<6 { try round(of: 5.5) }
-        #expect(try rewinds.isEmpty)
-        try round(of: 7)
-        #expect(try rewinds == [Rewind(round: 0, rateShift: -1)])
-        #expect(harness.machine.ledger.effectiveRounds == 0)
+        var run = try MagnitudeRun()
+        try run.rounds(6, of: 4)
+        try run.rounds(6, of: 5.5)
+        #expect(try run.rewinds.isEmpty)
+        try run.rounds(1, of: 7)
+        #expect(try run.rewinds == [Rewind(round: 0, rateShift: -1)])
+        #expect(run.harness.machine.ledger.effectiveRounds == 0)
         // After it only new bytes count.
-        for _ in 0..<6 { try round(of: 4) }
-        #expect(try rewinds.count == 1)
+        try run.rounds(6, of: 4)
+        #expect(try run.rewinds.count == 1)
+    }
+
+    @Test("First rounds at a scale that makes nothing of their bytes, or saturates them, are no measure for later ones", arguments: [0.3, 1000.0])
+    func magnitudeAtAWrongScale(_ g: Double) throws {
+        var run = try MagnitudeRun()
+        try run.rounds(12, of: g)
+        #expect(try run.rewinds.isEmpty)
+        try run.rounds(3, of: 2 * g)
+        #expect(try run.rewinds.count == 1)
     }
 
     @Test("What an evaluator found of parameters that are void by then is not believed")
