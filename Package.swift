@@ -58,6 +58,11 @@ let package = Package(
 
         // `swift run -c release KernelBenchmark`
         .executableTarget(name: "KernelBenchmark", dependencies: ["Core"], path: "Benchmarks/KernelBenchmark", swiftSettings: strict),
+        // `swift run -c release EstimatorBenchmark speed|learn --help`
+        .executableTarget(
+            name: "EstimatorBenchmark",
+            dependencies: ["Core", "LanguageModel", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            path: "Benchmarks/EstimatorBenchmark", swiftSettings: strict),
 
         .testTarget(name: "CoreTests", dependencies: ["Core", "Kernels", "TestSupport"], resources: [.copy("Fixtures")], swiftSettings: strict),
         .testTarget(

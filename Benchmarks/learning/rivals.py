@@ -157,11 +157,15 @@ def descend(model, part, parameters, rates, epochs, seed):
                 steps += 1
             seconds += time.monotonic() - started
             validation, _ = model.measure("validation", part)
+            print(f"    rate {rate:g}, {steps} steps, {seconds:.0f} s: validation loss {validation:.4f}", flush=True)
             if validation < best[0]:
-                best = (validation, *model.measure("test", part), seconds, steps, rate)
+                best = (validation, [parameter.detach().clone() for parameter in parameters], seconds, steps, rate)
+    _, values, seconds, steps, rate = best
+    for parameter, value in zip(parameters, values):
+        parameter.data.copy_(value)
+    loss, accuracy = model.measure("test", part)
     for parameter, value in zip(parameters, first):
         parameter.data.copy_(value)
-    _, loss, accuracy, seconds, steps, rate = best
     count = sum(parameter.numel() for parameter in parameters)
     return {"loss": loss, "accuracy": accuracy, "seconds": seconds, "steps": steps, "rate": rate, "parameters": count,
             "bytes": count * 4 * 2 * 3 * steps}

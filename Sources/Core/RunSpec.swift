@@ -46,6 +46,8 @@ public struct RunSpec: Codable, Hashable, Sendable {
     public var roundSeconds: Double?
     /// Neighbouring samples that read the same examples, each along its own direction, which saves what they share; nil: 1.
     public var samplesPerDraw: Int?
+    /// Which losses a projected gradient is the difference of; nil: two-sided.
+    public var estimator: EstimatorKind?
     /// Trials, guard and early end; nil: none.
     public var steering: Steering?
     /// What is done to a round's bytes before they are committed; nil: nothing.
@@ -80,6 +82,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         staleness: Int = 0,
         roundSeconds: Double? = nil,
         samplesPerDraw: Int? = nil,
+        estimator: EstimatorKind? = nil,
         steering: Steering? = nil,
         filter: RoundFilter? = nil,
         setsAsideBadMachines: Bool? = nil,
@@ -108,6 +111,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         self.staleness = staleness
         self.roundSeconds = roundSeconds
         self.samplesPerDraw = samplesPerDraw
+        self.estimator = estimator
         self.steering = steering
         self.filter = filter
         self.setsAsideBadMachines = setsAsideBadMachines
@@ -118,6 +122,14 @@ public struct RunSpec: Codable, Hashable, Sendable {
 
 public enum LearningRateSchedule: String, Codable, Hashable, Sendable, CaseIterable {
     case constant, linear, cosine
+}
+
+/// How a worker finds a sample's projected gradient. Its bytes mean the same to everybody else.
+public enum EstimatorKind: String, Codable, Hashable, Sendable, CaseIterable {
+    /// (L(θ+εz) − L(θ−εz)) / 2ε: exact to second order in ε.
+    case twoSided = "two-sided"
+    /// (L(θ+εz) − L(θ)) / ε: half the work, since all directions on an example share L(θ); off by ε·zᵀHz/2, H being the Hessian.
+    case oneSided = "one-sided"
 }
 
 /// How an example becomes tokens and a loss.

@@ -113,6 +113,7 @@ public final class LanguageModelTrainer: Trainer {
                 model: model, directions: directions, cache: try cache(examples),
                 options: Estimator.Options(
                     epsilon: spec.epsilon, examplesPerSample: spec.examplesPerSample, samplesPerDraw: spec.samplesPerDraw ?? 1,
+                    estimator: spec.estimator ?? .twoSided,
                     orderSeed: configuration.orderSeed, threads: configuration.threads, objective: spec.task.objective))
         }
         if let examples = configuration.heldOutExamples {

@@ -120,5 +120,9 @@ extension ForwardPass {
                     into: logits + range.lowerBound * count, yStride: count)
             }
         }
+        let clean = cleanRows(.reads)
+        multiply(
+            states + clean.lowerBound * h, xStride: h, rows: clean.count, by: own, outputs: count, inputs: h,
+            into: logits + clean.lowerBound * count, yStride: count)
     }
 }

@@ -132,6 +132,12 @@ extension ForwardPass {
         }
     }
 
+    /// Rows of the segments with sign 0, which stand behind those of all directions.
+    func cleanRows(_ layout: Layout) -> Range<Int> {
+        let end = layout == .reads ? segmentReads : segmentRows
+        return (groups.last.map { layout == .reads ? $0.minusReads.upperBound : $0.minusRows.upperBound } ?? 0)..<end
+    }
+
     private func copyReads(_ from: UnsafePointer<Float>, into out: UnsafeMutablePointer<Float>, shared: Bool) {
         let h = sizes.hidden
         func copy(_ sequence: Sequence, row: Int, readRow: Int) {
@@ -221,6 +227,10 @@ extension ForwardPass {
                         inputs: inputs, into: out + range.lowerBound * yStride, yStride: yStride, accumulate: accumulate)
                 }
             }
+            let clean = cleanRows(layout)
+            multiply(
+                x + clean.lowerBound * xStride, xStride: xStride, rows: clean.count, by: own, outputs: part.outputs, inputs: inputs,
+                into: out + clean.lowerBound * yStride, yStride: yStride, accumulate: accumulate)
         }
     }
 

@@ -112,7 +112,7 @@ final class ForwardPass {
         return sequences.count - 1
     }
 
-    /// Segments of one direction must be added one after the other, all with + first.
+    /// Segments of one direction must be added one after the other, all with + first; those with sign 0 behind all others.
     func add(segmentOf sequence: Int, direction: Int = -1, sign: Float = 0) -> Int {
         var segment = Segment(sequence: sequence, direction: direction, sign: sign)
         segment.row = segmentRows

@@ -1,14 +1,14 @@
 import Core
 
-/// The two-sided projected gradients of a machine's samples.
+/// The projected gradients of a machine's samples.
 public struct ProjectedGradients: Sendable {
-    /// (L(θ+εz) − L(θ−εz)) / 2ε for each sample; NaN where a loss was not finite.
+    /// For each sample (L(θ+εz) − L(θ−εz)) / 2ε, or (L(θ+εz) − L(θ)) / ε of a one-sided estimator; NaN where a loss was not finite.
     public var values: [Float]
-    /// Mean of (L(θ+εz) + L(θ−εz)) / 2 over the samples whose losses are finite; NaN where none is.
+    /// Mean over the samples whose losses are finite of (L(θ+εz) + L(θ−εz)) / 2, or of L(θ); NaN where none is.
     public var meanLoss: Double
 }
 
-/// Finds out how much the loss rises or falls along the directions of samples (SPSA, Spall 1992). Both signs of many samples go
+/// Finds out how much the loss rises or falls along the directions of samples (SPSA, Spall 1992). All signs of many samples go
 /// through the trained part of the model in one batch; with `rank1` the weights are read once for all of them and nothing is perturbed:
 /// y± = xWᵀ ± ε(x·b)aᵀ.
 ///
@@ -22,6 +22,7 @@ public final class Estimator {
         /// an example is then computed once for so many samples. A worker's own choice: the ledger does not know it. In
         /// the last layer the keys and values of all positions are half of an example's cost, and shared draws save them.
         public var samplesPerDraw: Int
+        public var estimator: EstimatorKind
         /// Of the order of the examples; private to the worker.
         public var orderSeed: UInt64
         public var threads: Int
@@ -32,9 +33,10 @@ public final class Estimator {
         public var objective: Objective?
 
         public init(
-            epsilon: Double = 1e-3, examplesPerSample: Int = 1, samplesPerDraw: Int = 1, orderSeed: UInt64 = 0, threads: Int = 1,
-            usesClosedFormHead: Bool = true, objective: Objective? = nil
+            epsilon: Double = 1e-3, examplesPerSample: Int = 1, samplesPerDraw: Int = 1, estimator: EstimatorKind = .twoSided,
+            orderSeed: UInt64 = 0, threads: Int = 1, usesClosedFormHead: Bool = true, objective: Objective? = nil
         ) {
+            self.estimator = estimator
             self.objective = objective
             self.usesClosedFormHead = usesClosedFormHead
             self.epsilon = epsilon
@@ -55,7 +57,8 @@ public final class Estimator {
     private let pool: PassPool
     private var order: ExampleOrder
     private var drawn: [Int] = []
-    private var losses: [Double] = []  // plus and minus of each sample
+    /// Of each sample: at θ + εz, and at what that is compared with.
+    private var losses: [Double] = []
 
     /// - Throws: `TrainingError` for options that can't be.
     public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: Options) throws(TrainingError) {
@@ -107,13 +110,14 @@ public final class Estimator {
         result.values.reserveCapacity(count)
         var sum = 0.0
         var finite = 0
+        let isOneSided = options.estimator == .oneSided
         for i in 0..<count {
             let plus = losses[2 * i]
-            let minus = losses[2 * i + 1]
-            let g = (plus - minus) / (2 * options.epsilon)
+            let other = losses[2 * i + 1]
+            let g = (plus - other) / (isOneSided ? options.epsilon : 2 * options.epsilon)
             result.values.append(g.isFinite ? Float(g) : .nan)
-            if (plus + minus).isFinite {
-                sum += (plus + minus) / 2
+            if (plus + other).isFinite {
+                sum += isOneSided ? other : (plus + other) / 2
                 finite += 1
             }
         }
@@ -133,7 +137,8 @@ public final class Estimator {
             rowsPerExample = set.positionCount / set.count
         }
         rowsPerExample = max(rowsPerExample, 1)
-        let most = max(Self.batchRows / (2 * rowsPerExample * options.examplesPerSample), 1)
+        let signs = options.estimator == .twoSided ? 2 : 1
+        let most = max(Self.batchRows / (signs * rowsPerExample * options.examplesPerSample), 1)
         let share = (count + options.threads - 1) / max(options.threads, 1)
         // As few batches for a thread as `most` allows, of about the same size.
         let batches = (share + most - 1) / most
@@ -162,9 +167,10 @@ public final class Estimator {
         workspace.placed.removeAll(keepingCapacity: true)
         // The head itself must not be perturbed; a dense family has no rows for a clean pass.
         let isClosedForm = options.usesClosedFormHead && options.objective == nil && cache.set.hasTokenLosses && model.headSlot < 0 && batch.isRank1
+        let isOneSided = options.estimator == .oneSided
         for (d, sample) in chunk.enumerated() {
             let examples = drawn[sample * each..<(sample + 1) * each]
-            for sign in [Float(1), -1] {
+            for sign in isOneSided ? [Float(1)] : [Float(1), -1] {
                 for example in examples {
                     let first = pass.segments.count
                     for index in cache.set.ranges[example] {
@@ -174,7 +180,7 @@ public final class Estimator {
                 }
             }
         }
-        let clean = isClosedForm ? addCleanSegments(workspace) : [:]
+        let clean = isClosedForm || isOneSided ? addCleanSegments(workspace) : [:]
         try pass.runToFinalNorm()
         for sample in chunk {
             losses[2 * sample] = 0
@@ -182,32 +188,57 @@ public final class Estimator {
         }
         if isClosedForm {
             differences(chunk, workspace, clean, into: losses)
-            return
-        }
-        var outcomes: [Outcome] = []
-        pass.losses(of: workspace.instances, in: cache.set) { i, loss, _, outcome in
-            guard let objective = options.objective else {
-                losses[2 * chunk.lowerBound + i / each] += loss / Double(each)
-                return
-            }
-            // A loss that is not finite is no answer at all.
-            outcomes.append(outcome)
-            losses[2 * chunk.lowerBound + i / each] += loss.isFinite ? 0 : .nan
-            guard outcomes.count == each else { return }
-            losses[2 * chunk.lowerBound + i / each] += objective.loss(of: outcomes)
-            outcomes.removeAll(keepingCapacity: true)
+        } else {
+            differences(chunk, workspace, between: clean, into: losses)
         }
     }
 
     /// Every sequence of the batch once through the parameters as they are; the segments by the set's numbers of their sequences.
+    /// Those of an example follow each other.
     private func addCleanSegments(_ workspace: PassPool.Workspace) -> [Int: Int] {
         var clean: [Int: Int] = [:]
         for (index, number) in workspace.placed.sorted(by: { $0.value < $1.value }) { clean[index] = workspace.pass.add(segmentOf: number) }
         return clean
     }
 
+    /// The losses as the head gives them.
+    private func differences(
+        _ chunk: Range<Int>, _ workspace: PassPool.Workspace, between clean: [Int: Int], into losses: UnsafeMutableBufferPointer<Double>
+    ) {
+        let set = cache.set
+        let each = options.examplesPerSample
+        let isOneSided = options.estimator == .oneSided
+        // Of a one-sided estimator each example of the batch once more, behind all others.
+        let perturbed = workspace.instances.count
+        var cleanInstance: [Int: Int] = [:]
+        if isOneSided {
+            for instance in workspace.instances[..<perturbed] where cleanInstance[instance.example] == nil {
+                guard let first = clean[set.ranges[instance.example].lowerBound] else { continue }
+                cleanInstance[instance.example] = workspace.instances.count
+                workspace.instances.append(ForwardPass.Instance(example: instance.example, firstSegment: first))
+            }
+        }
+        var found: [(loss: Double, outcome: Outcome)] = []
+        found.reserveCapacity(workspace.instances.count)
+        workspace.pass.losses(of: workspace.instances, in: set) { _, loss, _, outcome in found.append((loss, outcome)) }
+        func mean(_ instances: some Sequence<Int>) -> Double {
+            let loss = instances.reduce(0) { $0 + found[$1].loss } / Double(each)
+            // A loss that is not finite is no answer at all.
+            guard let objective = options.objective, loss.isFinite else { return loss }
+            return objective.loss(of: instances.map { found[$0].outcome })
+        }
+        let signs = isOneSided ? 1 : 2
+        for (d, sample) in chunk.enumerated() {
+            let plus = d * signs * each..<(d * signs + 1) * each
+            losses[2 * sample] = mean(plus)
+            losses[2 * sample + 1] =
+                isOneSided
+                ? mean(workspace.instances[plus].compactMap { cleanInstance[$0.example] }) : mean(plus.upperBound..<plus.upperBound + each)
+        }
+    }
+
     /// Losses around that of the clean pass: L₊ − L₋ = ⟨∂L/∂h, h₊ − h₋⟩ with the last hidden states h: the head is linear and its
-    /// softmax smooth, so what is left out is of third order in ε.
+    /// softmax smooth, so what is left out is of third order in ε. One-sided, h₋ is that of the clean pass, and what is left out of second.
     private func differences(
         _ chunk: Range<Int>, _ workspace: PassPool.Workspace, _ clean: [Int: Int], into losses: UnsafeMutableBufferPointer<Double>
     ) {
@@ -221,13 +252,20 @@ public final class Estimator {
             let targets = set.ranges[instance.example].map { set.targets(of: set.sequences[$0]) }
             gradients[instance.example] = pass.headGradient(of: segments, targets: targets)
         }
-        for (i, instance) in workspace.instances.enumerated() where i / each % 2 == 0 {
-            guard let gradient = gradients[instance.example] else { continue }
-            let minus = workspace.instances[i + each]
-            let difference = pass.difference(from: minus.firstSegment, to: instance.firstSegment, along: gradient)
-            let sample = chunk.lowerBound + i / (2 * each)
-            losses[2 * sample] += (gradient.loss + difference / 2) / Double(each)
-            losses[2 * sample + 1] += (gradient.loss - difference / 2) / Double(each)
+        let isOneSided = options.estimator == .oneSided
+        let signs = isOneSided ? 1 : 2
+        for (i, instance) in workspace.instances.enumerated() where i / each % signs == 0 {
+            guard let gradient = gradients[instance.example], let first = clean[set.ranges[instance.example].lowerBound] else { continue }
+            let sample = chunk.lowerBound + i / (signs * each)
+            if isOneSided {
+                let difference = pass.difference(from: first, to: instance.firstSegment, along: gradient)
+                losses[2 * sample] += (gradient.loss + difference) / Double(each)
+                losses[2 * sample + 1] += gradient.loss / Double(each)
+            } else {
+                let difference = pass.difference(from: workspace.instances[i + each].firstSegment, to: instance.firstSegment, along: gradient)
+                losses[2 * sample] += (gradient.loss + difference / 2) / Double(each)
+                losses[2 * sample + 1] += (gradient.loss - difference / 2) / Double(each)
+            }
         }
     }
 

@@ -26,6 +26,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case samplesPerRound = "training.samples-per-round"
     case examplesPerSample = "training.examples-per-sample"
     case samplesPerDraw = "training.samples-per-draw"
+    case estimator = "training.estimator"
     case targetMagnitude = "training.target-magnitude"
     case seed = "training.seed"
     case evaluateEvery = "training.evaluate-every"
@@ -76,6 +77,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .labels: .table
         case .train: .texts
         case .perturbation: .oneOf(PerturbationFamily.allCases.map(\.rawValue))
+        case .estimator: .oneOf(EstimatorKind.allCases.map(\.rawValue))
         case .schedule: .oneOf(LearningRateSchedule.allCases.map(\.rawValue))
         case .shape: .integer(0...64)
         case .epsilon: .number(1e-8...1)

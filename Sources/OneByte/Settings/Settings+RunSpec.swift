@@ -46,8 +46,8 @@ extension Settings {
     /// - Throws: `SettingsError` for a setting that is missing or wrong.
     package func runSpec(task: TaskSpec, basisDigest: Digest?) throws(SettingsError) -> RunSpec {
         guard let perturbation = PerturbationFamily(rawValue: try text(.perturbation)),
-            let schedule = LearningRateSchedule(rawValue: try text(.schedule))
-        else { throw SettingsError(.usage, "unknown perturbation or schedule") }
+            let schedule = LearningRateSchedule(rawValue: try text(.schedule)), let estimator = EstimatorKind(rawValue: try text(.estimator))
+        else { throw SettingsError(.usage, "unknown perturbation, schedule or estimator") }
         let factor = try number(.filterFactor)
         let box = try number(.roundSeconds)
         let draws = try integer(.samplesPerDraw)
@@ -77,6 +77,7 @@ extension Settings {
             staleness: try integer(.staleness),
             roundSeconds: box > 0 ? box : nil,
             samplesPerDraw: draws > 1 ? draws : nil,
+            estimator: estimator == .twoSided ? nil : estimator,
             steering: steering == Steering() ? nil : steering,
             filter: try RoundFilter.Kind(rawValue: text(.filter)).map { RoundFilter(kind: $0, factor: factor) },
             setsAsideBadMachines: try text(.badMachines) == "set-aside" ? true : nil,

@@ -37,7 +37,6 @@ package struct Settings: Sendable {
         .warmupRounds: .integer(0),
         .rounds: .integer(400),
         .samplesPerRound: .integer(256),
-        .samplesPerDraw: .integer(1),
         .rateTrials: .integer(0),
         .patience: .integer(0),
         .targetMagnitude: .integer(32),
@@ -64,6 +63,17 @@ package struct Settings: Sendable {
         if values[.epsilon] == nil { values[.epsilon] = hasSteps ? (.number(0.03), .derived("since the objective has steps")) : (.number(1e-3), .standard) }
         if values[.examplesPerSample] == nil {
             values[.examplesPerSample] = hasSteps ? (.integer(32), .derived("since the objective has steps")) : (.integer(1), .standard)
+        }
+        if values[.samplesPerDraw] == nil {
+            // A round still reads 32 examples or more; an objective with steps needs more than one for a sample anyway.
+            let draws = if case .integer(let samples)? = values[.samplesPerRound]?.value, !hasSteps { min(max(samples / 32, 1), 8) } else { 1 }
+            values[.samplesPerDraw] = (.integer(draws), .derived("by the samples of a round"))
+        }
+        if values[.estimator] == nil {
+            let shares = values[.samplesPerDraw]?.value != .integer(1) && !hasSteps
+            values[.estimator] = (
+                .text((shares ? EstimatorKind.oneSided : .twoSided).rawValue), .derived(shares ? "since samples share examples" : "since no samples share examples")
+            )
         }
         if values[.shape] == nil {
             // A shape needs public text to be made from, and pays at the top of the model.

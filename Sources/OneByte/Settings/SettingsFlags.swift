@@ -78,8 +78,12 @@ struct TrainingFlags: ParsableArguments {
     var examplesPerSample: String?
 
     @Option(help: ArgumentHelp(
-        "Neighbouring samples that read the same examples, which makes them cheaper. (default: 1)", valueName: "samples"))
+        "Neighbouring samples that read the same examples, which makes them cheaper. (default: up to 8)", valueName: "samples"))
     var samplesPerDraw: String?
+
+    @Option(help: ArgumentHelp(
+        "two-sided, or one-sided: half the work where samples share their examples. (default: one-sided there)", valueName: "estimator"))
+    var estimator: String?
 
     @Option(help: ArgumentHelp(
         "Choose the learning rate by trials of so many rounds, around --learning-rate; 0: take it as it is. (default: 0)",
@@ -112,7 +116,7 @@ struct TrainingFlags: ParsableArguments {
             (.perturbation, perturbation), (.shape, shape), (.epsilon, epsilon), (.learningRate, learningRate),
             (.schedule, schedule), (.warmupRounds, warmupRounds), (.rounds, rounds), (.samplesPerRound, samplesPerRound),
             (.examplesPerSample, examplesPerSample), (.targetMagnitude, targetMagnitude), (.seed, seed),
-            (.evaluateEvery, evaluateEvery), (.digestEvery, digestEvery), (.samplesPerDraw, samplesPerDraw),
+            (.evaluateEvery, evaluateEvery), (.digestEvery, digestEvery), (.samplesPerDraw, samplesPerDraw), (.estimator, estimator),
             (.rateTrials, rateTrials), (.guardTolerance, guardTolerance), (.patience, patience),
         ])
         if !train.isEmpty { settings[.train] = train }

@@ -90,10 +90,10 @@ struct EstimatorTests {
         for (i, example) in expected.trainingExamples().enumerated() {
             let cache = try PrefixCache(model: model, set: ExampleSet([example], for: source.configuration))
             let sample = SampleNumber(i)
-            func found(closedFormHead: Bool) throws -> ProjectedGradients {
+            func found(_ estimator: EstimatorKind = .twoSided, closedFormHead: Bool) throws -> ProjectedGradients {
                 try Estimator(
                     model: model, directions: directions, cache: cache,
-                    options: .init(epsilon: expected.epsilon, usesClosedFormHead: closedFormHead)
+                    options: .init(epsilon: expected.epsilon, estimator: estimator, usesClosedFormHead: closedFormHead)
                 ).projectedGradients(machine: MachineID(expected.machine), samples: sample..<sample + 1)
             }
             let (result, closed) = (try found(closedFormHead: false), try found(closedFormHead: true))
@@ -104,6 +104,10 @@ struct EstimatorTests {
             #expect(abs(Double(result.values[0]) - wanted) < tolerance, "\(one.family) \(one.patterns) example \(i): \(result.values[0]), \(wanted)")
             #expect(abs(result.meanLoss - (plus + minus) / 2) < 1e-5 * max(plus, 1))
             #expect(abs(Double(closed.values[0]) - wanted) < tolerance, "\(one.family) \(one.patterns) example \(i): \(closed.values[0]), \(wanted)")
+            let oneSided = try found(.oneSided, closedFormHead: false)
+            let slope = (plus - expected.clean[i]) / expected.epsilon
+            #expect(abs(Double(oneSided.values[0]) - slope) < 2 * tolerance + 1e-4 * abs(slope), "\(one.family) \(one.patterns) example \(i): \(oneSided.values[0]), \(slope)")
+            #expect(abs(oneSided.meanLoss - expected.clean[i]) < 1e-5 * max(plus, 1))
             // Of the parameters in the middle, so the curvature is missing.
             #expect(abs(closed.meanLoss - (plus + minus) / 2) < 1e-3 * max(plus, 1))
         }
@@ -112,6 +116,10 @@ struct EstimatorTests {
     /// A round in one call, on any number of threads, with samples sharing examples or not, is what its samples are alone.
     @Test(arguments: [PerturbationFamily.rank1, .gaussian], ["layers.2", "layers.1-2", "all"])
     func batchesDoNotChangeResults(_ family: PerturbationFamily, _ pattern: String) throws {
+        for kind in EstimatorKind.allCases { try batchesDoNotChangeResults(family, pattern, kind) }
+    }
+
+    private func batchesDoNotChangeResults(_ family: PerturbationFamily, _ pattern: String, _ kind: EstimatorKind) throws {
         let expected = try EstimatorFixture.shared.get()
         let source = try Self.tiny()
         let model = try Self.model(source, [pattern])
@@ -120,7 +128,8 @@ struct EstimatorTests {
             let cache = try PrefixCache(model: model, set: ExampleSet(expected.trainingExamples(), for: source.configuration))
             return try Estimator(
                 model: model, directions: directions, cache: cache,
-                options: .init(epsilon: 1e-2, examplesPerSample: 2, samplesPerDraw: perDraw, orderSeed: 4, threads: threads))
+                options: .init(
+                    epsilon: 1e-2, examplesPerSample: 2, samplesPerDraw: perDraw, estimator: kind, orderSeed: 4, threads: threads))
         }
         for perDraw in [1, 3] {
             let alone = try estimator(threads: 1, perDraw: perDraw)
@@ -143,10 +152,10 @@ struct EstimatorTests {
         let examples = expected.trainingExamples().filter { $0.objective == .tokens }
         try #require(examples.count > 1)
         let cache = try PrefixCache(model: model, set: ExampleSet(examples, for: source.configuration))
-        func gradients(_ closed: Bool) throws -> ProjectedGradients {
+        func gradients(_ closed: Bool, _ kind: EstimatorKind = .twoSided) throws -> ProjectedGradients {
             try Estimator(
                 model: model, directions: Directions(seed: RunSeed(9), family: .rank1), cache: cache,
-                options: .init(examplesPerSample: 2, samplesPerDraw: 3, orderSeed: 4, usesClosedFormHead: closed)
+                options: .init(examplesPerSample: 2, samplesPerDraw: 3, estimator: kind, orderSeed: 4, usesClosedFormHead: closed)
             ).projectedGradients(machine: MachineID(2), samples: 0..<24)
         }
         let (plain, closed) = (try gradients(false), try gradients(true))
@@ -156,6 +165,30 @@ struct EstimatorTests {
         // F32 noise of a loss difference is some 1e-6 / 2ε.
         for (a, b) in zip(plain.values, closed.values) { #expect(abs(a - b) < 3e-3 + 2e-3 * size, "\(a) \(b) of \(size)") }
         #expect(plain.values != closed.values)
+        // One-sided, ε times a curvature is left out besides.
+        let oneSided = try gradients(true, .oneSided)
+        for (a, b) in zip(plain.values, oneSided.values) { #expect(abs(a - b) < 6e-3 + 2e-2 * size, "\(a) \(b) of \(size)") }
+        #expect(oneSided.values != closed.values)
+    }
+
+    /// A score that no derivative reaches: one-sided it is compared with that of the parameters as they are.
+    @Test func oneSidedObjective() throws {
+        let expected = try EstimatorFixture.shared.get()
+        let source = try Self.tiny()
+        let model = try Self.model(source, ["layers.1-2"])
+        let examples = expected.trainingExamples().filter { if case .candidates = $0.objective { true } else { false } }
+        try #require(!examples.isEmpty)
+        let cache = try PrefixCache(model: model, set: ExampleSet(examples, for: source.configuration))
+        let clean = try Evaluator(model: model, cache: cache, objective: .accuracy).evaluate().meanLoss
+        let found = try Estimator(
+            model: model, directions: Directions(seed: RunSeed(9), family: .rank1), cache: cache,
+            options: .init(epsilon: 0.1, examplesPerSample: examples.count, samplesPerDraw: 4, estimator: .oneSided, objective: .accuracy)
+        ).projectedGradients(machine: MachineID(2), samples: 0..<64)
+        #expect(abs(found.meanLoss - clean) < 1e-6)
+        // Whole examples become right or wrong.
+        let unit = 1 / (0.1 * Float(examples.count))
+        for g in found.values { #expect(abs((g / unit).rounded() - g / unit) < 1e-3) }
+        #expect(Set(found.values).count > 1)
     }
 
     /// Steps along the bytes make the loss fall: directions, gradients, parameters and the F32 copies mean the same z.

@@ -1,0 +1,53 @@
+import ArgumentParser
+import Core
+import Foundation
+import LanguageModel
+
+/// What both benchmarks read: a model, and the spec, basis and examples of a run that was made before.
+struct RunOptions: ParsableArguments {
+    @Option(help: "The base model.") var model = ".cache/SmolLM2-135M-Instruct.Q4_1.gguf"
+    @Option(help: ArgumentHelp("A run directory: its run.json and basis are read.", valueName: "directory")) var run: String
+    @Option(help: "JSON lines to train on.") var trainFile = ".cache/movie-reviews/train.jsonl"
+    @Option(help: "Files of hidden states that further calls take over.") var cacheDirectory = ".cache/hidden-states"
+    @Option(help: "Threads.") var threads = 1
+
+    func spec() throws -> RunSpec {
+        try JSONDecoder().decode(RunSpec.self, from: Data(contentsOf: URL(fileURLWithPath: run + "/run.json")))
+    }
+
+    func basis() throws -> RunBasis? {
+        guard let data = FileManager.default.contents(atPath: run + "/basis") else { return nil }
+        return try RunBasis(decoding: [UInt8](data))
+    }
+
+    func source() throws -> ModelSource {
+        MatrixLibrary.setThreads(1)
+        return try ModelSource.open(model)
+    }
+
+    func examples(_ file: String, _ source: ModelSource, limit: Int = .max) throws -> ExampleSet {
+        let records = try DataFile.read(file, limit: limit)
+        let encoded = try TaskEncoder(task: try spec().task, model: source).encode(records)
+        return try ExampleSet(encoded.examples, for: source.configuration)
+    }
+
+    /// Hidden states of these examples, from a file where there is one.
+    func cache(_ set: ExampleSet, _ model: TrainableModel, _ source: ModelSource) throws -> PrefixCache {
+        try FileManager.default.createDirectory(atPath: cacheDirectory, withIntermediateDirectories: true)
+        var hash = SHA256()
+        for entry in source.baseManifest(threads: threads).entries { hash.update(entry.digest.bytes) }
+        let cache = try PrefixCache(
+            model: model, set: set,
+            options: .init(memoryLimit: 0, directory: cacheDirectory, baseDigest: hash.finalize(), threads: threads))
+        try cache.fill { _, _ in true }
+        return cache
+    }
+}
+
+@main
+struct EstimatorBenchmark: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "EstimatorBenchmark",
+        abstract: "How fast samples are computed, and how well estimators learn, in one process without a cluster around it.",
+        subcommands: [Speed.self, Learn.self])
+}
