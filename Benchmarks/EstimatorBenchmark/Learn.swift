@@ -24,7 +24,7 @@ struct Learn: ParsableCommand {
     @Option(help: "The run's seed.") var seed: UInt64 = 0
     @Option(help: "Tensors to train.") var train: String?
     @Option(help: "rank1, rademacher or gaussian.") var perturbation: PerturbationFamily?
-    @Flag(help: "No shape, whatever the run directory has.") var plain = false
+    @Option(help: ArgumentHelp("The run directory's where it is not given; none: no shape.", valueName: "file")) var basis: String?
     @Option(help: "Of the mean over a round's samples.") var learningRate: Double?
     @Option(help: "Rounds.") var rounds: Int?
     @Option(help: "Samples of a round.") var samplesPerRound: Int?
@@ -46,7 +46,7 @@ struct Learn: ParsableCommand {
         if let rounds { spec.rounds = rounds }
         if let samplesPerRound { spec.samplesPerRound = samplesPerRound }
         let source = try options.source()
-        let basis = plain || spec.perturbation != .rank1 ? nil : try options.basis()
+        let basis = spec.perturbation != .rank1 || basis == "none" ? nil : try options.basis(basis)
         let tensors = try source.trainedTensors(matching: spec.train, basis: basis)
         let parameters = try source.makeParameters(tensors)
         let model = try TrainableModel(source: source, parameters: parameters, threads: options.threads)

@@ -15,8 +15,11 @@ struct RunOptions: ParsableArguments {
         try JSONDecoder().decode(RunSpec.self, from: Data(contentsOf: URL(fileURLWithPath: run + "/run.json")))
     }
 
-    func basis() throws -> RunBasis? {
-        guard let data = FileManager.default.contents(atPath: run + "/basis") else { return nil }
+    func basis(_ file: String? = nil) throws -> RunBasis? {
+        guard let data = FileManager.default.contents(atPath: file ?? run + "/basis") else {
+            guard let file else { return nil }
+            throw ValidationError("\(file) can't be read")
+        }
         return try RunBasis(decoding: [UInt8](data))
     }
 
@@ -49,5 +52,5 @@ struct EstimatorBenchmark: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "EstimatorBenchmark",
         abstract: "How fast samples are computed, and how well estimators learn, in one process without a cluster around it.",
-        subcommands: [Speed.self, Learn.self])
+        subcommands: [Speed.self, Learn.self, Bases.self])
 }

@@ -56,8 +56,6 @@ struct Speed: ParsableCommand {
         }
     }
 
-    private func numbers(_ text: String) -> [Int] { text.split(separator: ",").compactMap { Int($0) } }
-
     private func now(_ threads: Int) -> Double {
         var time = timespec()
         clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time)

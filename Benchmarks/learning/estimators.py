@@ -1,53 +1,103 @@
 #!/usr/bin/env python3
-"""What an estimator is worth, in one process without a cluster around it: equal samples, equal directions.
+"""What an estimator, a shape, a depth is worth: runs of one machine in one process, without a cluster around them, on one core.
 
-    swift build -c release --product EstimatorBenchmark
-    .build/release/onebyte cluster --config examples/movie-reviews.toml --directory .cache/study/run --rounds 1
-    Benchmarks/learning/estimators.py estimators     two-sided and one-sided, shared examples, mean off, momentum, a step by the bytes' spread
-    Benchmarks/learning/estimators.py value          one byte against 15 bits and against a sign
-    Benchmarks/learning/estimators.py depth          what is trained: layers, families; equal seconds on one core
+    swift build -c release --product EstimatorBenchmark       (after `make demo`, which obtains model and data)
 
-Prints a table and writes it to Benchmarks/learning/NAME.json. The run directory gives spec and basis.
+    Benchmarks/learning/estimators.py estimators   two-sided and one-sided, shared examples, mean off, momentum, a step by the bytes' spread
+    Benchmarks/learning/estimators.py value        one byte against 15 bits and against a sign
+    Benchmarks/learning/estimators.py shapes       K damped components, K damped channels, on three tasks (tasks.py makes the data of two)
+    Benchmarks/learning/estimators.py depth        how many layers, which family: equal seconds on one core
+    Benchmarks/learning/estimators.py long         further samples from the weak and the strong prompt
+
+Prints a table and writes it to Benchmarks/learning/NAME.json.
 """
 
 import argparse
 import json
 import os
 import subprocess
+import tomllib
 from pathlib import Path
 
 from learning import ROOT, interval, machine
 
 BINARY = Path(os.environ.get("BENCHMARK", ROOT / ".build/release/EstimatorBenchmark"))
+FILES = {"reviews": "examples/movie-reviews.toml", "strong": "examples/movie-reviews.toml"} | {
+    name: f"Benchmarks/learning/tasks/{name}.toml" for name in ("trec", "cola")}
+STRONG = {"template": "Review: {text}\nSentiment:", "labels": {"0": " negative", "1": " positive"}}
 ONE = ["--estimator", "one-sided", "--samples-per-draw", "8"]
+FAST = ["--estimator", "one-sided", "--samples-per-draw", "16"]
+
+
+def shapes(plain, shaped):
+    rows = [("plain", [*ONE, "--basis", "none", "--learning-rate", str(plain)])]
+    rows += [(f"K = {k}", [*ONE, "--basis", f"basis-{k}", "--learning-rate", str(shaped)]) for k in (1, 4, 16)]
+    return rows + [(f"{k} channels", [*ONE, "--basis", f"basis-channels-{k}", "--learning-rate", str(shaped)]) for k in (16,)]
+
+
 TABLES = {
-    "estimators": [
+    "estimators": {"reviews": [
         ("two-sided, an example a sample", []),
-        ("one-sided, an example a sample", ["--estimator", "one-sided"]),
-        ("two-sided, 8 samples an example", ["--samples-per-draw", "8"]),
         ("one-sided, 8 samples an example", ONE),
         ("one-sided, 32 samples an example", ["--estimator", "one-sided", "--samples-per-draw", "32"]),
         ("one-sided, 8 samples, their mean off", [*ONE, "--mean-off"]),
         ("momentum 0.8", [*ONE, "--momentum", "0.8"]),
-        ("momentum 0.8, rate 0.08", [*ONE, "--momentum", "0.8", "--learning-rate", "0.08"]),
-        ("step by the spread of the bytes, 3", [*ONE, "--spread", "3"]),
-        ("step by the spread of the bytes, 4.5", [*ONE, "--spread", "4.5"]),
-        ("rate 0.08 without", [*ONE, "--learning-rate", "0.08"]),
-        ("rate 0.08, step by the spread, 3", [*ONE, "--learning-rate", "0.08", "--spread", "3"]),
-    ],
-    "value": [
+        ("rate 0.06", [*ONE, "--learning-rate", "0.06"]),
+        ("rate 0.06, momentum 0.8", [*ONE, "--momentum", "0.8", "--learning-rate", "0.06"]),
+        ("step by the spread, 3", [*ONE, "--spread", "3"]),
+        ("rate 0.06, step by the spread, 3", [*ONE, "--learning-rate", "0.06", "--spread", "3"]),
+    ]},
+    "value": {"reviews": [
         ("one byte", ONE),
         ("15 bits", [*ONE, "--value", "float"]),
         ("15 bits, rate 0.02", [*ONE, "--value", "float", "--learning-rate", "0.02"]),
         ("its sign, rate 0.04", [*ONE, "--value", "sign"]),
         ("its sign, rate 0.02", [*ONE, "--value", "sign", "--learning-rate", "0.02"]),
-    ],
+    ]},
+    "shapes": {"reviews": shapes(0.016, 0.04), "trec": shapes(0.01, 0.02), "cola": shapes(0.01, 0.02)},
+    # Measured on the validation examples: hidden states of 2,000 at five depths would take longer than the table.
+    "depth": {"reviews": [
+        (name, ["--train", layers, "--basis", basis, "--learning-rate", rate, "--seconds", "120", "--eval-file", ".cache/movie-reviews/validation.jsonl", *more])
+        for name, layers, basis, rate, more in [
+            ("last layer, K = 4", "layers.29", "basis-4", "0.04", FAST),
+            ("last layer, plain", "layers.29", "none", "0.016", FAST),
+            ("top 2, plain", "layers.28-29", "none", "0.003", [*FAST, "--samples-per-round", "128"]),
+            ("top 4, plain", "layers.26-29", "none", "0.001", [*FAST, "--samples-per-round", "64"]),
+            ("top 8, plain", "layers.22-29", "none", "0.0004", [*FAST, "--samples-per-round", "64"]),
+            ("all 30, plain", "layers.0-29", "none", "0.0001", [*FAST, "--samples-per-round", "32"]),
+            ("layer 17's q and k, K = 0", "layers.17.self_attn.q_proj.weight,layers.17.self_attn.k_proj.weight", "none", "0.01", [*FAST, "--samples-per-round", "64"]),
+            ("last layer, rademacher", "layers.29", "none", "0.0001", ["--perturbation", "rademacher", *FAST, "--samples-per-round", "16"]),
+            ("last layer, gaussian", "layers.29", "none", "0.0001", ["--perturbation", "gaussian", *FAST, "--samples-per-round", "16"]),
+        ]]},
+    "long": {prompt: [
+        (f"{rounds * 512:,} samples", [*FAST, "--rounds", str(rounds), "--samples-per-round", "512", "--learning-rate", rate])
+        for rounds, rate in [(400, "0.04"), (1600, "0.03"), (6400, "0.02")]] for prompt in ("reviews", "strong")},
 }
 
 
-def learn(run, flags, seed):
-    command = [BINARY, "learn", "--run", run, "--seed", str(seed), *flags]
-    result = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True)
+def prepare(task):
+    """The run directory of a task: its spec, and bases; and the flags that name its data."""
+    directory = ROOT / ".cache/study" / f"run-{task}"
+    directory.mkdir(parents=True, exist_ok=True)
+    run = tomllib.loads((ROOT / FILES[task]).read_text())
+    if task == "strong":
+        run["task"] |= STRONG
+    spec = {"version": 1, "seed": 0, "train": ["layers.29"], "perturbation": "rank1", "shapeComponents": 0, "epsilon": 1e-3,
+            "learningRate": run["training"]["learning-rate"], "schedule": "linear", "warmupRounds": 0, "rounds": 400, "samplesPerRound": 256,
+            "examplesPerSample": 1, "targetMagnitude": 32, "digestEvery": 0, "evaluateEvery": 0, "minimumWorkers": 1, "roundDeadlineFactor": 0,
+            "quorum": 0.5, "staleness": 0, "heartbeatSeconds": 1, "heartbeatTimeoutSeconds": 10,
+            "task": {"kind": "classification", "template": run["task"]["template"], "maxLength": run["task"]["max-length"],
+                     "labels": [{"label": label, "word": word} for label, word in run["task"]["labels"].items()]}}
+    (directory / "run.json").write_text(json.dumps(spec))
+    if not (directory / "basis").exists():
+        subprocess.run([BINARY, "bases", "--run", directory], cwd=ROOT, check=True)
+        (directory / "basis").write_bytes((directory / "basis-4").read_bytes())
+    return directory, ["--run", directory, "--train-file", run["data"]["train-file"]], ["--eval-file", run["data"]["eval-file"]]
+
+
+def learn(directory, flags, seed):
+    flags = [directory / flag if str(flag).startswith("basis-") else flag for flag in flags]
+    result = subprocess.run([str(word) for word in [BINARY, "learn", "--seed", seed, *flags]], cwd=ROOT, capture_output=True, text=True)
     if result.returncode != 0:
         raise SystemExit(result.stderr)
     return json.loads(result.stdout)
@@ -56,23 +106,31 @@ def learn(run, flags, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=TABLES)
-    parser.add_argument("--run", type=Path, default=ROOT / ".cache/study/run")
+    parser.add_argument("--tasks", type=lambda text: text.split(","))
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     arguments = parser.parse_args()
-    print(f"{arguments.what} ({machine()}; one core; seeds {arguments.seeds}):")
-    rows = []
-    for name, flags in TABLES[arguments.what]:
-        found = [learn(arguments.run, flags, seed) for seed in arguments.seeds]
-        row = {"name": name, "flags": flags, "seeds": arguments.seeds}
-        for key in found[0]:
-            row[key + "_each"] = [result.get(key) for result in found]
-            row[key], row[key + "_interval"] = interval(row[key + "_each"])
-        spread = f" ± {row['loss_interval']:.4f}" if row["loss_interval"] is not None else ""
-        print(f"  {name:40s} loss {row['loss']:.4f}{spread}  accuracy {100 * row['accuracy']:.2f} %  "
-              f"{row['samples']:,.0f} samples in {row['seconds']:.1f} s", flush=True)
-        rows.append(row)
-    (Path(__file__).parent / f"{arguments.what}.json").write_text(
-        json.dumps({"title": arguments.what, "machine": machine(), "rows": rows}, indent=1) + "\n")
+    path = Path(__file__).parent / f"{arguments.what}.json"
+    tasks = {}
+    if arguments.tasks and path.exists():
+        tasks = json.loads(path.read_text())["tasks"]
+    for task, rows in TABLES[arguments.what].items():
+        if arguments.tasks and task not in arguments.tasks:
+            continue
+        print(f"{arguments.what}, {task} ({machine()}; one core; seeds {arguments.seeds}):")
+        directory, data, evaluation = prepare(task)
+        tasks[task] = []
+        for name, flags in rows:
+            own = data + ([] if "--eval-file" in flags else evaluation) + flags
+            found = [learn(directory, own, seed) for seed in arguments.seeds]
+            row = {"name": name, "flags": flags, "seeds": arguments.seeds}
+            for key in found[0]:
+                row[key + "_each"] = [result.get(key) for result in found]
+                row[key], row[key + "_interval"] = interval(row[key + "_each"])
+            spread = f" ± {row['loss_interval']:.4f}" if row["loss_interval"] is not None else ""
+            print(f"  {name:40s} loss {row['loss']:.4f}{spread}  accuracy {100 * row['accuracy']:.2f} %  "
+                  f"{row['samples']:,.0f} samples in {row['seconds']:.1f} s", flush=True)
+            tasks[task].append(row)
+            path.write_text(json.dumps({"title": arguments.what, "machine": machine(), "tasks": tasks}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

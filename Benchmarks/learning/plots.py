@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""The plots of docs/learning.md, out of the tables' JSON: Benchmarks/learning/plots.py (needs matplotlib from PyPI).
+
+Writes docs/plots/NAME.svg.
+"""
+
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+HERE = Path(__file__).parent
+OUTPUT = HERE.parent.parent / "docs/plots"
+plt.rcParams.update({"svg.hashsalt": "onebyte", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True})
+
+
+def read(name):
+    return json.loads((HERE / f"{name}.json").read_text())
+
+
+def save(figure, name):
+    OUTPUT.mkdir(exist_ok=True)
+    # Without the date, so that the same tables give the same file.
+    figure.savefig(OUTPUT / f"{name}.svg", metadata={"Date": None})
+    plt.close(figure)
+
+
+def bars(axis, rows, key="loss"):
+    """A bar for each row that has a value, with its interval."""
+    rows = [row for row in rows if row.get(key) is not None]
+    names = [row["name"] for row in rows]
+    axis.barh(names, [row[key] for row in rows], xerr=[row.get(f"{key}_interval") or 0 for row in rows], color="#4c78a8", ecolor="#333333", capsize=2)
+    axis.invert_yaxis()
+    values = [row[key] for row in rows]
+    spread = max(row.get(f"{key}_interval") or 0 for row in rows)
+    axis.set_xlim(max(0, min(values) - spread - 0.02), max(values) + spread + 0.01)
+
+
+def tasks(name, title):
+    table = read(name)["tasks"]
+    figure, axes = plt.subplots(len(table), 1, figsize=(7, sum(0.28 * len(rows) + 0.6 for rows in table.values())), squeeze=False,
+                                gridspec_kw={"height_ratios": [len(rows) + 1 for rows in table.values()]})
+    for axis, (task, rows) in zip(axes[:, 0], table.items()):
+        bars(axis, rows)
+        axis.set_title(f"{title}: {task}", loc="left")
+    axes[-1, 0].set_xlabel("held-out loss (mean, 95 % interval over seeds)")
+    save(figure, name)
+
+
+def rate():
+    rows = read("rate")["rows"]
+    grid = [(float(row["name"].split()[1]), row["loss"]) for row in rows if row["name"].startswith("rate") and "loss" in row]
+    figure, axis = plt.subplots(figsize=(6, 3))
+    axis.semilogx(*zip(*grid), "o-", label="the rate as given")
+    chosen = [(row["learning_rate"], row["loss"]) for row in rows if row["name"].startswith("trials") and "loss" in row]
+    axis.semilogx(*zip(*chosen), "r*", markersize=10, label="found by trials")
+    axis.set_xlabel("learning rate")
+    axis.set_ylabel("held-out loss")
+    axis.legend()
+    save(figure, "rate")
+
+
+def long():
+    """Loss against samples, with what AdamW and the probe reach on the same examples."""
+    table, rivals = read("long")["tasks"], read("rivals-reviews")
+    figure, axis = plt.subplots(figsize=(6, 3.2))
+    for (task, rows), mark in zip(table.items(), "os"):
+        axis.errorbar([row["samples"] for row in rows], [100 * row["accuracy"] for row in rows],
+                      yerr=[100 * (row["accuracy_interval"] or 0) for row in rows], marker=mark, capsize=2, label=f"one byte, {task} prompt")
+    for name, label in [("probe", "linear probe"), ("last-layer", "AdamW, last layer"), ("all-layers", "AdamW, all layers")]:
+        if name in rivals:
+            value = 100 * rivals[name]["0"]["accuracy"]
+            axis.axhline(value, linestyle=":", color="#888888")
+            axis.annotate(label, (0.01, value), xycoords=("axes fraction", "data"), va="bottom", fontsize=7)
+    axis.set_xscale("log")
+    axis.set_xlabel("bytes of contributions = samples")
+    axis.set_ylabel("held-out accuracy, %")
+    axis.legend(loc="lower right")
+    save(figure, "long")
+
+
+def main():
+    for name, title in [("estimators", "estimators"), ("value", "what is sent"), ("shapes", "the shape"), ("depth", "equal seconds")]:
+        if (HERE / f"{name}.json").exists():
+            tasks(name, title)
+    rate()
+    if (HERE / "long.json").exists():
+        long()
+
+
+if __name__ == "__main__":
+    main()

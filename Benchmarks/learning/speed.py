@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""Samples a second on one core, by the number of trained layers: this program beside PyTorch doing the same.
+
+    swift build -c release --product EstimatorBenchmark     (after `make demo`, which obtains model and data)
+    .build/release/onebyte export --model .cache/SmolLM2-135M-Instruct.Q4_1.gguf --output .cache/SmolLM2-135M-Instruct
+    Benchmarks/learning/speed.py
+
+PyTorch (torch and transformers from PyPI) does what one would write there: hidden states below the first trained layer kept, a
+batch of samples each with a direction of its own, both signs, y = xW + ε(x·b)a added without building the perturbed matrix, and in
+the last layer only the position that is read goes further than keys and values. The rows take turns and each is measured three times;
+medians of processor time. Prints a table and writes it to Benchmarks/learning/speed.json.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import time
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from estimators import BINARY, prepare
+from learning import ROOT, machine
+from rivals import MODEL, Task
+
+HERE = ROOT / "Benchmarks/learning"
+
+
+class PyTorch:
+    def __init__(self, examples):
+        torch.set_num_threads(1)
+        torch.set_grad_enabled(False)
+        self.network = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval().model
+        self.head = self.network.embed_tokens.weight
+        self.task = Task("reviews")
+        self.examples = sorted(self.task.splits["train"][:examples], key=lambda example: len(example[0]))
+        self.config = self.network.config
+
+    def hidden(self, first):
+        """Of every example, at the input of layer `first`."""
+        kept = []
+        hook = self.network.layers[first].register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0][0].clone()))
+        for tokens, _, _ in self.examples:
+            self.network(torch.tensor([tokens]))
+        hook.remove()
+        return kept
+
+    def pass_layer(self, layer, x, factors, epsilon, cosine, sine, mask, read):
+        c, (a, b) = self.config, factors
+
+        def linear(x, module, name):
+            return x @ module.weight.T + epsilon * (x * b[name]).sum(-1, keepdim=True) * a[name]
+
+        def rotate(x):
+            half = x.shape[-1] // 2
+            return torch.cat((-x[..., half:], x[..., :half]), -1)
+
+        own, rows = layer.self_attn, x.shape[0]
+        normed = layer.input_layernorm(x)
+        queries = normed if read is None else normed[torch.arange(rows), read][:, None]
+        q = linear(queries, own.q_proj, "q").view(rows, -1, c.num_attention_heads, 64).transpose(1, 2)
+        k = linear(normed, own.k_proj, "k").view(rows, -1, c.num_key_value_heads, 64).transpose(1, 2)
+        v = linear(normed, own.v_proj, "v").view(rows, -1, c.num_key_value_heads, 64).transpose(1, 2)
+        k = k * cosine + rotate(k) * sine
+        if read is None:
+            q = q * cosine + rotate(q) * sine
+        else:
+            q = q * cosine[read][:, None, None] + rotate(q) * sine[read][:, None, None]
+            x = x[torch.arange(rows), read][:, None]
+        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+        x = x + linear(attended.transpose(1, 2).reshape(rows, -1, q.shape[1] * 64), own.o_proj, "o")
+        normed = layer.post_attention_layernorm(x)
+        inner = torch.nn.functional.silu(linear(normed, layer.mlp.gate_proj, "gate")) * linear(normed, layer.mlp.up_proj, "up")
+        return x + linear(inner, layer.mlp.down_proj, "down")
+
+    def samples(self, layers, hidden, first_sample, batch, epsilon=1e-3):
+        """Projected gradients of `batch` samples."""
+        chosen = [(first_sample + i) % len(self.examples) for i in range(batch)]
+        states = torch.nn.utils.rnn.pad_sequence([hidden[i] for i in chosen], batch_first=True)
+        x = torch.cat((states, states))
+        read = torch.tensor([self.examples[i][1] for i in chosen] * 2)
+        positions = torch.arange(x.shape[1])
+        angles = positions[:, None] / (self.config.rope_parameters["rope_theta"] ** (torch.arange(0, 64, 2) / 64))[None]
+        cosine, sine = torch.cat((angles.cos(),) * 2, -1), torch.cat((angles.sin(),) * 2, -1)
+        generator = torch.Generator().manual_seed(first_sample)
+        sign = torch.cat((torch.ones(batch), -torch.ones(batch)))[:, None, None]
+        for number in layers:
+            layer = self.network.layers[number]
+            last = number == self.config.num_hidden_layers - 1
+            shapes = {"q": layer.self_attn.q_proj, "k": layer.self_attn.k_proj, "v": layer.self_attn.v_proj, "o": layer.self_attn.o_proj,
+                      "gate": layer.mlp.gate_proj, "up": layer.mlp.up_proj, "down": layer.mlp.down_proj}
+            a, b = {}, {}
+            for name, module in shapes.items():
+                for into, width in ((a, module.out_features), (b, module.in_features)):
+                    signs = torch.randint(0, 2, (batch, 1, width), generator=generator) * 2.0 - 1
+                    into[name] = torch.cat((signs, signs))
+                a[name] = a[name] * sign
+            mask = (positions[None] <= read[:, None])[:, None, None] if last else torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()[None, None]
+            x = self.pass_layer(layer, x, (a, b), epsilon, cosine, sine, mask, read if last else None)
+        logits = self.network.norm(x[:, 0]) @ self.head[self.task.words].T
+        losses = torch.nn.functional.cross_entropy(logits, torch.tensor([self.examples[i][2] for i in chosen] * 2), reduction="none")
+        return (losses[:batch] - losses[batch:]) / (2 * epsilon)
+
+    def rate(self, layers, hidden, seconds):
+        batch = {1: 64, 2: 16}.get(len(layers), 8)
+        self.samples(layers, hidden, 0, batch)
+        done, start = 0, time.process_time()
+        while time.process_time() - start < seconds:
+            self.samples(layers, hidden, done, batch)
+            done += batch
+        return done / (time.process_time() - start)
+
+
+def ours(directory, data, layers, estimator, draw, seconds, examples):
+    command = [BINARY, "speed", *data, "--layers", layers, "--draws", draw, "--estimator", estimator, "--seconds", seconds, "--examples", examples, "--json"]
+    result = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(result.stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=lambda text: [int(count) for count in text.split(",")], default=[1, 2, 4, 8, 30])
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--examples", type=int, default=64)
+    arguments = parser.parse_args()
+    directory, data, _ = prepare("reviews")
+    peer = PyTorch(arguments.examples)
+    length = statistics.mean(len(example[0]) for example in peer.examples)
+    print(f"one core of {machine()}; sentences of {length:.1f} tokens on average; samples/s, in brackets seconds for 1,000")
+    rows = []
+    for count in arguments.layers:
+        top = peer.config.num_hidden_layers
+        layers = range(top - count, top)
+        hidden = peer.hidden(top - count)
+        found = {"PyTorch, two-sided": [], "two-sided": [], "one-sided, 8 samples an example": [], "one-sided, 16 samples an example": []}
+        for _ in range(3):
+            found["PyTorch, two-sided"].append(peer.rate(layers, hidden, arguments.seconds))
+            for name, estimator, draw in (("two-sided", "two-sided", 1), ("one-sided, 8 samples an example", "one-sided", 8),
+                                          ("one-sided, 16 samples an example", "one-sided", 16)):
+                found[name].append(ours(directory, data, count, estimator, draw, arguments.seconds, arguments.examples)["samples_per_second"])
+        row = {"layers": count}
+        for name, rates in found.items():
+            ratios = [rate / other for rate, other in zip(rates, found["PyTorch, two-sided"])]
+            row[name] = {"samples_per_second": statistics.median(rates), "each": rates, "ratio": statistics.median(ratios), "ratios": ratios}
+        rows.append(row)
+        print(f"  top {count:2d}: " + "; ".join(
+            f"{name} {row[name]['samples_per_second']:,.0f} ({1000 / row[name]['samples_per_second']:.2f} s) {row[name]['ratio']:.1f}x" for name in found), flush=True)
+        (HERE / "speed.json").write_text(json.dumps({"machine": machine(), "tokens": length, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
