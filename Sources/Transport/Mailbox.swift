@@ -39,6 +39,9 @@ package final class Mailbox<Letter: Sendable>: Sendable {
         }
     }
 
+    /// Whether nothing is in it at this moment.
+    package var isEmpty: Bool { letters.withLock { $0.isEmpty } }
+
     /// Waits until there is something in it; for a thread that has nothing else to poll.
     package func waitAndTakeAll() -> [Letter] {
         while true {

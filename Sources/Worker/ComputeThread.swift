@@ -14,12 +14,15 @@ final class ComputeThread: Sendable {
     private let answers: Mailbox<WorkerLetter>
     private let abandoned = Atomic<Bool>(false)
     private let clock = ProcessClock()
+    /// The last word about the work in hand.
+    private let reported: Mutex<(time: Timestamp, done: Double)>
     private let snapshots: SnapshotStore
     /// Between two reports of how a task gets on.
     private static let progressSeconds = 0.2
 
     init(answers: Mailbox<WorkerLetter>, snapshots: SnapshotStore) throws {
         self.snapshots = snapshots
+        reported = Mutex((clock.now, 1))
         orders = try Mailbox()
         self.answers = answers
     }
@@ -46,8 +49,9 @@ final class ComputeThread: Sendable {
         } catch {
             return answers.post(.failed(ProcessFailure(trainerError: error)))
         }
+        var isIdleWorkLeft = true
         while true {
-            for order in orders.waitAndTakeAll() {
+            for order in isIdleWorkLeft ? orders.takeAll() : orders.waitAndTakeAll() {
                 switch order {
                 case .perform(let task):
                     do {
@@ -66,8 +70,35 @@ final class ComputeThread: Sendable {
                     }
                 case .stop: return
                 }
+                // A task may have made some.
+                isIdleWorkLeft = true
             }
+            if isIdleWorkLeft, orders.isEmpty { isIdleWorkLeft = useIdleTime(of: trainer) }
         }
+    }
+
+    /// - Returns: whether there is more of it.
+    private func useIdleTime(of trainer: any Trainer) -> Bool {
+        do {
+            let done = try trainer.useIdleTime()
+            report(done ?? 1)
+            return done != nil
+        } catch {
+            answers.post(.failed(ProcessFailure(trainerError: error)))
+            return false
+        }
+    }
+
+    /// Says how far the work in hand is, now and then.
+    private func report(_ done: Double) {
+        let isDue = reported.withLock { last in
+            // The end of it is always worth a word, once.
+            let isEnd = done >= 1 && last.done < 1
+            guard isEnd || (done < 1 && clock.now.seconds(since: last.time) >= Self.progressSeconds) else { return false }
+            last = (clock.now, done)
+            return true
+        }
+        if isDue { answers.post(.event(.progressed(done))) }
     }
 
     private static func failure(of body: () throws -> Void) -> String? {
@@ -82,17 +113,7 @@ final class ComputeThread: Sendable {
     }
 
     private func perform(_ task: WorkerTask, _ trainer: any Trainer) throws -> WorkerResult {
-        let last = Mutex(clock.now)
-        let context = TaskContext(
-            progress: { [self] done in
-                let due = last.withLock { last in
-                    guard clock.now.seconds(since: last) >= Self.progressSeconds else { return false }
-                    last = clock.now
-                    return true
-                }
-                if due { answers.post(.event(.progressed(done))) }
-            },
-            isAbandoned: { [self] in abandoned.load(ordering: .relaxed) })
+        let context = TaskContext(progress: { [self] in report($0) }, isAbandoned: { [self] in abandoned.load(ordering: .relaxed) })
         switch task {
         case .hashBase: return .baseHashed(try trainer.hashBase(context))
         case .prepare(let spec, let basis):

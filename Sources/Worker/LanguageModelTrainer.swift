@@ -14,10 +14,12 @@ public final class LanguageModelTrainer: Trainer {
         /// Examples that steer the run and judge nothing; nil for none. Needs `heldOutExamples`.
         public var validationExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])?
         public var threads: Int
-        /// Bytes of hidden states that may be kept in memory for each set of examples; more go to a file.
+        /// Bytes of hidden states that may be kept in memory; a set of examples that would go beyond goes to a file.
         public var cacheMemory: Int
         /// Where that file goes; nil: always memory.
         public var cacheDirectory: String?
+        /// Told what is worth a line in the log.
+        public var onRemark: @Sendable (String) -> Void
         /// Of the order of this worker's examples.
         public var orderSeed: UInt64
 
@@ -25,8 +27,10 @@ public final class LanguageModelTrainer: Trainer {
             model: String, trainingExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
             heldOutExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
             validationExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil, threads: Int = 1,
-            cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil, orderSeed: UInt64 = 0
+            cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil, orderSeed: UInt64 = 0,
+            onRemark: @escaping @Sendable (String) -> Void = { _ in }
         ) {
+            self.onRemark = onRemark
             self.model = model
             self.trainingExamples = trainingExamples
             self.heldOutExamples = heldOutExamples
@@ -49,6 +53,9 @@ public final class LanguageModelTrainer: Trainer {
         let evaluator: Evaluator?
         let validator: Evaluator?
         let isTimeBoxed: Bool
+        /// Who is how fast has no part in what such a run's ledger holds.
+        let isIndependentOfTime: Bool
+        var hasComputed = false
         /// Of the parameters at the last digest.
         var probe: ParameterProbe
         /// A round with a step was applied since.
@@ -85,24 +92,15 @@ public final class LanguageModelTrainer: Trainer {
         let model = try TrainableModel(source: source, parameters: parameters, threads: configuration.threads)
         let directions = Directions(seed: RunSeed(spec.seed), family: spec.perturbation)
 
-        let parts = Double([configuration.trainingExamples, configuration.heldOutExamples, configuration.validationExamples].count { $0 != nil })
-        var before = 0.0
-        func cache(_ examples: (TaskSpec, ModelSource) throws -> [Example]) throws -> PrefixCache {
+        var memoryLeft = configuration.cacheMemory
+        func cache(_ examples: (TaskSpec, ModelSource) throws -> [Example], asRead: Bool = false) throws -> PrefixCache {
             let set = try ExampleSet(try examples(spec.task, source), for: source.configuration)
             let cache = try PrefixCache(
-                model: model, set: set,
+                model: model, set: set, order: asRead ? ExampleOrder.firstEpoch(of: set.count, seed: configuration.orderSeed) : nil,
                 options: PrefixCache.Options(
-                    memoryLimit: configuration.cacheMemory, directory: configuration.cacheDirectory, baseDigest: baseDigest,
-                    threads: configuration.threads))
-            do {
-                try cache.fill { done, total in
-                    task.progress((before + Double(done) / Double(max(total, 1))) / parts)
-                    return !task.isAbandoned()
-                }
-            } catch let error as TrainingError where error.code == .cancelled {
-                throw Abandoned()
-            }
-            before += 1
+                    memoryLimit: memoryLeft, directory: configuration.cacheDirectory, baseDigest: baseDigest, threads: configuration.threads))
+            memoryLeft -= cache.memoryBytes
+            for warning in cache.warnings { configuration.onRemark(warning) }
             return cache
         }
         var estimator: Estimator?
@@ -110,7 +108,7 @@ public final class LanguageModelTrainer: Trainer {
         var validator: Evaluator?
         if let examples = configuration.trainingExamples {
             estimator = try Estimator(
-                model: model, directions: directions, cache: try cache(examples),
+                model: model, directions: directions, cache: try cache(examples, asRead: true),
                 options: Estimator.Options(
                     epsilon: spec.epsilon, examplesPerSample: spec.examplesPerSample, samplesPerDraw: spec.samplesPerDraw ?? 1,
                     estimator: spec.estimator ?? .twoSided,
@@ -122,9 +120,11 @@ public final class LanguageModelTrainer: Trainer {
         if let examples = configuration.validationExamples {
             validator = Evaluator(model: model, cache: try cache(examples), threads: configuration.threads, objective: spec.task.objective)
         }
+        try fillEnough(estimator?.cache, evaluators: [evaluator, validator].compactMap { $0?.cache }, examplesPerSample: spec.examplesPerSample, task)
         prepared = Prepared(
             specDigest: try spec.digest(), directions: directions, tensors: tensors, parameters: parameters, model: model,
             estimator: estimator, evaluator: evaluator, validator: validator, isTimeBoxed: spec.roundSeconds != nil,
+            isIndependentOfTime: spec.roundSeconds == nil && spec.staleness == 0 && spec.roundDeadlineFactor == 0,
             probe: ParameterProbe(parameters))
     }
 
@@ -168,6 +168,17 @@ public final class LanguageModelTrainer: Trainer {
                 throw ProcessFailure(.internalError, "a worker without training data was asked for samples")
             }
             refresh(&prepared)
+            if !prepared.hasComputed {
+                // The first machines of a run compute what their samples read, so that the same run again is the same ledger. A machine that
+                // comes later is there by the clock anyway, and the others are not to wait for its cache.
+                estimator.cache.replacesMissing = order.round > 0 || !prepared.isIndependentOfTime
+                prepared.hasComputed = true
+            }
+            estimator.cache.onProgress = { part in
+                task.progress(part)
+                return !task.isAbandoned()
+            }
+            defer { estimator.cache.onProgress = nil }
             let start = monotonicSeconds()
             var bytes: [Int8] = []
             bytes.reserveCapacity(Int(order.count))
@@ -177,7 +188,12 @@ public final class LanguageModelTrainer: Trainer {
             while bytes.count < Int(order.count), !task.isAbandoned() {
                 let first = order.firstSample + SampleNumber(bytes.count)
                 let count = min(look, Int(order.count) - bytes.count)
-                let found = try estimator.projectedGradients(machine: order.machine, samples: first..<first + SampleNumber(count))
+                let found: ProjectedGradients
+                do {
+                    found = try estimator.projectedGradients(machine: order.machine, samples: first..<first + SampleNumber(count))
+                } catch let error as TrainingError where error.code == .cancelled {
+                    break
+                }
                 for g in found.values { bytes.append(ByteCodec.encode(g, scaleExponent: order.scaleExponent)) }
                 if found.meanLoss.isFinite {
                     lossSum += found.meanLoss * Double(count)
@@ -264,6 +280,12 @@ public final class LanguageModelTrainer: Trainer {
         }
     }
 
+    /// A slice of what the training examples' prefix cache lacks.
+    public func useIdleTime() throws -> Double? {
+        guard let cache = prepared?.estimator?.cache else { return nil }
+        return try cache.fillSlice() ? cache.filledPart : nil
+    }
+
     private func refresh(_ prepared: inout Prepared) {
         guard prepared.isStale else { return }
         prepared.model.parametersChanged(threads: configuration.threads)
@@ -277,7 +299,7 @@ public final class LanguageModelTrainer: Trainer {
     }
 }
 
-private func monotonicSeconds() -> Double {
+func monotonicSeconds() -> Double {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)
     return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9

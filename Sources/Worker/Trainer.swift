@@ -20,6 +20,14 @@ public protocol Trainer {
     func writeSnapshot(to path: String, at position: LedgerPosition?) throws
     /// Takes the parameters of a snapshot; with an error they stay as they are.
     func restore(_ snapshot: UnsafeRawBufferPointer) throws
+    /// A short piece of work for a moment in which nobody wants anything, such as the next of the prefix cache; the next order waits for it.
+    ///
+    /// - Returns: the part of such work that is done, below 1; nil where nothing is left.
+    func useIdleTime() throws -> Double?
+}
+
+extension Trainer {
+    public func useIdleTime() throws -> Double? { nil }
 }
 
 /// How a long task tells how far it is and hears that nobody wants it any more.

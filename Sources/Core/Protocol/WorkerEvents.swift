@@ -11,7 +11,7 @@ public enum WorkerEvent: Sendable {
     case failed(ProcessFailure)
     /// Every `ProtocolLimits.tickSeconds`.
     case tick
-    /// How the task in hand gets on, 0…1, such as the filling of the prefix cache.
+    /// How the hashing or preparing in hand gets on, 0…1; later on, how much of the prefix cache is there.
     case progressed(Double)
     /// Ctrl-C or SIGTERM.
     case stopRequested
@@ -34,7 +34,7 @@ public enum WorkerEffect: Sendable {
 public enum WorkerTask: Hashable, Sendable {
     /// Hash all tensors of the base model → `.baseHashed`.
     case hashBase
-    /// Read the model, the data and the task, make the trained parameters from the base, fill the prefix cache → `.prepared`.
+    /// Read the model, the data and the task, make the trained parameters from the base, begin the prefix cache → `.prepared`.
     /// `basis` is the payload of the ledger's basis record.
     case prepare(RunSpec, basis: [UInt8]?)
     /// Bring the parameters to `position` → `.applied`. A run of `.apply`s goes through the kernels together.

@@ -129,6 +129,8 @@ public struct WorkerStateMachine: Sendable {
     /// Measured before this worker had a number.
     var heldEvaluations: [EvaluationReport] = []
     var progress = 0.0
+    /// The part of the prefix cache that is there.
+    var cached = 1.0
     var lossSum = 0.0
     var lossSamples = 0
     var sampleSeconds = 0.0
@@ -154,7 +156,7 @@ public struct WorkerStateMachine: Sendable {
         case .performed(let result): performed(result, at: now)
         case .failed(let failure): leave(.failed(failure), saying: failure.message)
         case .tick: tick(at: now)
-        case .progressed(let part): progress = part
+        case .progressed(let part): noteProgress(part)
         case .stopRequested: stop(at: now)
         }
         advance(at: now)
@@ -237,6 +239,14 @@ public struct WorkerStateMachine: Sendable {
         nextHello = now.advanced(bySeconds: pause)
     }
 
+    /// Tasks with a progress of their own come before the worker is prepared; all later words are of the prefix cache.
+    private mutating func noteProgress(_ part: Double) {
+        switch inHand {
+        case .hashBase, .prepare: progress = part
+        default: cached = part
+        }
+    }
+
     private mutating func sendStatus() {
         let phase: WorkerStatus.Phase =
             switch inHand {
@@ -247,7 +257,12 @@ public struct WorkerStateMachine: Sendable {
             case .evaluate: .evaluating
             case nil: isPrepared ? .waiting : .loading
             }
-        let part = phase == .catchingUp && target > 0 ? Double(applied) / Double(target) : progress
+        let part =
+            switch phase {
+            case .catchingUp where target > 0: Double(applied) / Double(target)
+            case .training, .waiting: cached
+            default: progress
+            }
         send(
             .status(
                 WorkerStatus(

@@ -313,7 +313,7 @@ public struct WorkerStatus: Hashable, Sendable {
         case loading, hashing, caching, catchingUp, training, evaluating, waiting
     }
     public let phase: Phase
-    /// 0…1 within the phase.
+    /// 0…1 within the phase; training or waiting, the part of the prefix cache that is there.
     public let progress: Double
     /// Mean over the samples since the last status; NaN where there were none.
     public let trainingLoss: Double

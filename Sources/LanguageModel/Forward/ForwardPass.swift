@@ -165,16 +165,19 @@ final class ForwardPass {
     /// one at a time. Afterwards `x` holds `segmentRows` rows, or `segmentReads` where `layer` is the final norm.
     func runFromEmbeddings(to layer: Int, scratch: LayerWeights) throws(ModelError) {
         try embedSequences()
-        for below in 0..<layer {
-            let weights: LayerWeights
-            if let resident = model.residentLayer(below) {
-                weights = resident
-            } else {
-                try scratch.load(layer: below, from: model.source)
-                weights = scratch
-            }
-            run(below, weights, shared: false, last: below == model.configuration.layerCount - 1)
+        for below in 0..<layer { try runBelow(below, scratch: scratch) }
+    }
+
+    /// Carries sequences that `embedSequences` has begun through one frozen layer.
+    func runBelow(_ below: Int, scratch: LayerWeights) throws(ModelError) {
+        let weights: LayerWeights
+        if let resident = model.residentLayer(below) {
+            weights = resident
+        } else {
+            try scratch.load(layer: below, from: model.source)
+            weights = scratch
         }
+        run(below, weights, shared: false, last: below == model.configuration.layerCount - 1)
     }
 
     private func runResident(_ layer: Int, shared: Bool) {
@@ -186,7 +189,7 @@ final class ForwardPass {
 
     // MARK: Entering
 
-    private func embedSequences() throws(ModelError) {
+    func embedSequences() throws(ModelError) {
         let x = x.reserve(sequenceRows * sizes.hidden)
         for sequence in sequences {
             let own = UnsafeBufferPointer(rebasing: sequence.tokens[..<sequence.length])

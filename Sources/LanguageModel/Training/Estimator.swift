@@ -93,7 +93,7 @@ public final class Estimator {
         for sample in samples {
             for i in 0..<each { drawn.append(order.example(machine: machine, sample: sample, i)) }
         }
-        try cache.ensure(drawn)
+        try cache.provide(&drawn)
 
         if losses.count < 2 * count { losses = Array(repeating: 0, count: 2 * count) }
         let failure = FirstError()

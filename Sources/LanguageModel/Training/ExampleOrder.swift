@@ -35,8 +35,15 @@ package struct ExampleOrder {
         return Int(order[place % exampleCount])
     }
 
+    /// The first epoch's, which is the same for every machine: the order in which to fill a prefix cache before the machine has a number.
+    package static func firstEpoch(of exampleCount: Int, seed: UInt64) -> [Int] {
+        let order = Self(exampleCount: exampleCount, examplesPerSample: 1, samplesPerDraw: 1, seed: seed)
+        return order.shuffled(Key(machine: 0, epoch: 0)).map(Int.init)
+    }
+
     private func shuffled(_ key: Key) -> [Int32] {
-        var random = SplitMix64(state: seed &+ UInt64(key.machine) &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(key.epoch) << 32)
+        let machine = key.epoch == 0 ? 0 : key.machine
+        var random = SplitMix64(state: seed &+ UInt64(machine) &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(key.epoch) << 32)
         var order = (0..<Int32(exampleCount)).map { $0 }
         order.shuffle(using: &random)
         return order

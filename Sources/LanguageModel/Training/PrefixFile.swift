@@ -1,69 +1,101 @@
 import Core
 import Glibc
 
-/// A prefix cache on disk: header, floats, CRC-32C. It is written under another name and renamed when it is whole, so
-/// a file with the right name is whole or was damaged afterwards, which the checksum finds.
+/// A prefix cache on disk, in blocks that each have a CRC-32C: what a killed process has left in it counts, block by block. It is written under
+/// another name and renamed when it is whole.
 ///
-/// Layout, little-endian: "OBPREFIX", UInt32 version, UInt32 0, 32 bytes key, UInt64 number of floats, UInt64 0 (64 bytes in all);
-/// the floats; UInt32 CRC-32C of header and floats.
+/// Layout, little-endian: "OBPREFIX", UInt32 version, UInt32 number of blocks, 32 bytes key, UInt64 number of floats, UInt64 0 (64 bytes in all);
+/// the floats; for each block UInt32 CRC-32C of its floats (1 where that is 0), or 0 for one that is not there; UInt32 CRC-32C of header and
+/// table once all are there.
 final class PrefixFile {
     private static let magic = Array("OBPREFIX".utf8)
-    private static let version: UInt32 = 1
+    private static let version: UInt32 = 2
     private static let headerBytes = 64
-    private static let trailerBytes = 4
+    private static let checksumBytes = 4
 
     let floats: UnsafeMutablePointer<Float>
     private(set) var isComplete: Bool
     private let path: String
+    /// What it is called until it is complete.
     private let partialPath: String
+    /// Of this process alone, since another one fills the file of this key at the moment.
+    private let isPrivate: Bool
     private let descriptor: Int32
     private let mapping: UnsafeMutableRawPointer
-    private let byteCount: Int
+    private let blocks: [Range<Int>]
+    private let key: Digest
+    private var isWhole: [Bool]
 
-    private init(path: String, partialPath: String, descriptor: Int32, mapping: UnsafeMutableRawPointer, byteCount: Int, complete: Bool) {
+    private init(
+        path: String, partialPath: String, isPrivate: Bool, descriptor: Int32, mapping: UnsafeMutableRawPointer, key: Digest, blocks: [Range<Int>],
+        complete: Bool
+    ) {
         self.path = path
         self.partialPath = partialPath
+        self.isPrivate = isPrivate
         self.descriptor = descriptor
         self.mapping = mapping
-        self.byteCount = byteCount
+        self.key = key
+        self.blocks = blocks
         isComplete = complete
+        isWhole = Array(repeating: complete, count: blocks.count)
         floats = (mapping + Self.headerBytes).assumingMemoryBound(to: Float.self)
     }
 
     deinit {
-        munmap(mapping, byteCount)
+        // What is there of it is for the next process; nothing is not worth the disk.
+        if !isComplete, isPrivate || !isWhole.contains(true) { unlink(partialPath) }
+        munmap(mapping, Self.byteCount(blocks))
         close(descriptor)
-        if !isComplete { unlink(partialPath) }
     }
 
-    /// Opens the file of this key, or begins it. The warning says why a file that was there is not used.
-    static func open(directory: String, key: Digest, floatCount: Int) throws(TrainingError) -> (PrefixFile, warning: String?) {
+    /// Opens the file of this key, goes on with one that was begun, or begins it.
+    ///
+    /// - Parameter blocks: of the floats, one after the other.
+    /// - Returns: also a word about a file that was there and is not used, or only in part.
+    static func open(directory: String, key: Digest, blocks: [Range<Int>]) throws(TrainingError) -> (PrefixFile, remark: String?) {
         let path = "\(directory)/prefix-\(key.description.prefix(32)).cache"
-        let byteCount = headerBytes + floatCount * MemoryLayout<Float>.stride + trailerBytes
-        var warning: String?
+        var remark: String?
         if access(path, F_OK) == 0 {
-            if let file = existing(path, key: key, floatCount: floatCount, byteCount: byteCount) { return (file, nil) }
-            warning = "\(path) is damaged or can't be read; the hidden states are computed again"
+            if let file = existing(path, key: key, blocks: blocks) { return (file, nil) }
+            remark = "\(path) is damaged or can't be read; the hidden states are computed again"
         }
         // Where even this fails, opening the file says why.
         mkdir(directory, 0o755)
-        return (try begin(path, key: key, floatCount: floatCount, byteCount: byteCount), warning)
+        let file = try begin(path, key: key, blocks: blocks)
+        let found = file.isWhole.count { $0 }
+        if found > 0 { remark = "\(file.partialPath) was not finished; \(found) of its \(blocks.count) blocks of hidden states are whole and used" }
+        return (file, remark)
     }
 
-    private static func header(key: Digest, floatCount: Int) -> [UInt8] {
-        var bytes = magic
-        withUnsafeBytes(of: version.littleEndian) { bytes += $0 }
-        bytes += [0, 0, 0, 0]
-        bytes += key.bytes
-        withUnsafeBytes(of: UInt64(floatCount).littleEndian) { bytes += $0 }
-        bytes += Array(repeating: 0, count: headerBytes - bytes.count)
-        return bytes
+    /// Whether the block's floats are there.
+    func holds(_ block: Int) -> Bool { isWhole[block] }
+
+    /// The block's floats are in their place.
+    func checkIn(_ block: Int) {
+        isWhole[block] = true
+        guard !isComplete else { return }
+        storeTable(stamp(of: block), at: block)
     }
 
-    private static func existing(_ path: String, key: Digest, floatCount: Int, byteCount: Int) -> PrefixFile? {
+    /// All blocks are there: makes the file durable and gives it its name.
+    func complete() throws(TrainingError) {
+        guard !isComplete else { return }
+        storeTable(tableChecksum(), at: blocks.count)
+        guard msync(mapping, Self.byteCount(blocks), MS_SYNC) == 0, fsync(descriptor) == 0, rename(partialPath, path) == 0 else {
+            throw Self.failure(partialPath, "can't be written", errno)
+        }
+        isComplete = true
+        flock(descriptor, LOCK_UN)
+    }
+
+    // MARK: Opening
+
+    private static func existing(_ path: String, key: Digest, blocks: [Range<Int>]) -> PrefixFile? {
         let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
         var status = stat()
+        let byteCount = byteCount(blocks)
         guard fstat(descriptor, &status) == 0, status.st_size == byteCount,
             let mapping = mmap(nil, byteCount, PROT_READ, MAP_SHARED, descriptor, 0), mapping != MAP_FAILED
         else {
@@ -71,24 +103,49 @@ final class PrefixFile {
             return nil
         }
         let file = PrefixFile(
-            path: path, partialPath: path, descriptor: descriptor, mapping: mapping, byteCount: byteCount, complete: true)
-        let bytes = UnsafeRawBufferPointer(start: mapping, count: byteCount)
-        guard bytes.prefix(headerBytes).elementsEqual(header(key: key, floatCount: floatCount)),
-            bytes.loadUnaligned(fromByteOffset: byteCount - trailerBytes, as: UInt32.self) == file.checksum().littleEndian
+            path: path, partialPath: path, isPrivate: false, descriptor: descriptor, mapping: mapping, key: key, blocks: blocks, complete: true)
+        guard file.hasOwnHeader, file.table(blocks.count) == file.tableChecksum(),
+            blocks.indices.allSatisfy({ file.table($0) == file.stamp(of: $0) })
         else { return nil }
         return file
     }
 
-    private static func begin(_ path: String, key: Digest, floatCount: Int, byteCount: Int) throws(TrainingError) -> PrefixFile {
-        let partial = "\(path).partial-\(getpid())"
-        let descriptor = Glibc.open(partial, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw failure(partial, "can't be made", errno) }
+    private static func begin(_ path: String, key: Digest, blocks: [Range<Int>]) throws(TrainingError) -> PrefixFile {
+        let shared = "\(path).partial"
+        if let descriptor = try openPartial(shared) {
+            var (held, named) = (stat(), stat())
+            // Whoever held the lock may just have finished and renamed what was opened here.
+            if flock(descriptor, LOCK_EX | LOCK_NB) == 0, fstat(descriptor, &held) == 0, lstat(shared, &named) == 0, held.st_ino == named.st_ino {
+                return try map(descriptor, path, partial: shared, isPrivate: false, key: key, blocks: blocks)
+            }
+            close(descriptor)
+        }
+        let own = "\(path).partial-\(getpid())"
+        guard let descriptor = try openPartial(own) else { throw failure(own, "can't be made", errno) }
+        return try map(descriptor, path, partial: own, isPrivate: true, key: key, blocks: blocks)
+    }
+
+    private static func openPartial(_ path: String) throws(TrainingError) -> Int32? {
+        let descriptor = Glibc.open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        if descriptor >= 0 { return descriptor }
+        // Another user's is none of ours.
+        if errno == EACCES, access(path, F_OK) == 0 { return nil }
+        throw failure(path, "can't be made", errno)
+    }
+
+    private static func map(
+        _ descriptor: Int32, _ path: String, partial: String, isPrivate: Bool, key: Digest, blocks: [Range<Int>]
+    ) throws(TrainingError) -> PrefixFile {
+        let byteCount = byteCount(blocks)
+        var status = stat()
+        let isOld = !isPrivate && fstat(descriptor, &status) == 0 && status.st_size == byteCount
+        if !isOld { ftruncate(descriptor, 0) }
         // The blocks are taken now: a full disk is then an error here and not a SIGBUS in the middle of a pass.
-        let status = posix_fallocate(descriptor, 0, byteCount)
-        guard status == 0 else {
+        let code = posix_fallocate(descriptor, 0, byteCount)
+        guard code == 0 else {
             close(descriptor)
             unlink(partial)
-            throw failure(partial, "needs \(byteCount) bytes", status)
+            throw failure(partial, "needs \(byteCount) bytes", code)
         }
         guard let mapping = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0), mapping != MAP_FAILED else {
             let code = errno
@@ -96,23 +153,56 @@ final class PrefixFile {
             unlink(partial)
             throw failure(partial, "can't be mapped", code)
         }
-        mapping.copyMemory(from: header(key: key, floatCount: floatCount), byteCount: headerBytes)
-        return PrefixFile(
-            path: path, partialPath: partial, descriptor: descriptor, mapping: mapping, byteCount: byteCount, complete: false)
-    }
-
-    /// All floats are there: checks them in, makes them durable and gives the file its name.
-    func complete() throws(TrainingError) {
-        guard !isComplete else { return }
-        mapping.storeBytes(of: checksum().littleEndian, toByteOffset: byteCount - Self.trailerBytes, as: UInt32.self)
-        guard msync(mapping, byteCount, MS_SYNC) == 0, fsync(descriptor) == 0, rename(partialPath, path) == 0 else {
-            throw Self.failure(partialPath, "can't be written", errno)
+        let file = PrefixFile(
+            path: path, partialPath: partial, isPrivate: isPrivate, descriptor: descriptor, mapping: mapping, key: key, blocks: blocks, complete: false)
+        if isOld, file.hasOwnHeader {
+            for block in blocks.indices {
+                file.isWhole[block] = file.table(block) == file.stamp(of: block)
+                if !file.isWhole[block] { file.storeTable(0, at: block) }
+            }
+        } else {
+            mapping.copyMemory(from: file.header, byteCount: headerBytes)
+            for entry in 0...blocks.count { file.storeTable(0, at: entry) }
         }
-        isComplete = true
+        return file
     }
 
-    private func checksum() -> UInt32 {
-        CRC32C.checksum(UnsafeRawBufferPointer(start: mapping, count: byteCount - Self.trailerBytes))
+    // MARK: Layout
+
+    private static func byteCount(_ blocks: [Range<Int>]) -> Int {
+        headerBytes + (blocks.last?.upperBound ?? 0) * MemoryLayout<Float>.stride + (blocks.count + 1) * checksumBytes
+    }
+
+    private var header: [UInt8] {
+        var bytes = Self.magic
+        withUnsafeBytes(of: Self.version.littleEndian) { bytes += $0 }
+        withUnsafeBytes(of: UInt32(truncatingIfNeeded: blocks.count).littleEndian) { bytes += $0 }
+        bytes += key.bytes
+        withUnsafeBytes(of: UInt64(blocks.last?.upperBound ?? 0).littleEndian) { bytes += $0 }
+        bytes += Array(repeating: 0, count: Self.headerBytes - bytes.count)
+        return bytes
+    }
+
+    private var hasOwnHeader: Bool { UnsafeRawBufferPointer(start: mapping, count: Self.headerBytes).elementsEqual(header) }
+
+    private var tableStart: Int { Self.headerBytes + (blocks.last?.upperBound ?? 0) * MemoryLayout<Float>.stride }
+
+    private func table(_ entry: Int) -> UInt32 {
+        UInt32(littleEndian: mapping.loadUnaligned(fromByteOffset: tableStart + entry * Self.checksumBytes, as: UInt32.self))
+    }
+
+    private func storeTable(_ value: UInt32, at entry: Int) {
+        mapping.storeBytes(of: value.littleEndian, toByteOffset: tableStart + entry * Self.checksumBytes, as: UInt32.self)
+    }
+
+    /// The CRC of a block's floats as the table has it, where 0 means that it is not there.
+    private func stamp(of block: Int) -> UInt32 {
+        max(1, CRC32C.checksum(UnsafeRawBufferPointer(UnsafeBufferPointer(start: floats + blocks[block].lowerBound, count: blocks[block].count))))
+    }
+
+    private func tableChecksum() -> UInt32 {
+        let table = UnsafeRawBufferPointer(start: mapping + tableStart, count: blocks.count * Self.checksumBytes)
+        return CRC32C.checksum(header + Array(table))
     }
 
     private static func failure(_ path: String, _ problem: String, _ code: Int32) -> TrainingError {
