@@ -54,6 +54,8 @@ import Testing
         ("[training]\nperturbation = \"gaussian\"\nshape = 4\n", "needs the perturbation rank1"),
         ("[training]\nrounds = 3\nwarmup-rounds = 4\n", "more than all rounds"),
         ("model = \"\"\n", "must not be empty"),
+        ("[cluster]\ncache-memory = \"two\"\n", ":2: cache-memory: \"two\" is no size; say 512MB or 2GB"),
+        ("[cluster]\ncache-memory = true\n", "must be a size such as \"2GB\""),
     ])
     func aWrongValueIsAnErrorWithItsLine(_ toml: String, _ expected: String) {
         let found = message { _ = try settings(toml) }
@@ -114,6 +116,12 @@ import Testing
         #expect(spec.learningRate == 0.5)
         #expect(spec.seed == 18)
     }
+
+    @Test(arguments: [
+        ("512MB", 512_000_000), ("2GB", 2_000_000_000), ("2GiB", 2 << 30), ("1.5 kib", 1536), ("0", 0), ("17b", 17), ("64 MiB", 64 << 20),
+        ("", nil), ("GB", nil), ("-1GB", nil), ("1e3", nil), ("inf", nil), ("nan", nil), ("2 XB", nil), ("99999999TB", nil),
+    ])
+    func sizesAreReadAsPeopleWriteThem(_ text: String, _ bytes: Int?) { #expect(ByteSize(text)?.bytes == bytes) }
 
     @Test func everySettingHasItsOwnFlag() {
         #expect(Set(SettingKey.allCases.map(\.flag)).count == SettingKey.allCases.count)

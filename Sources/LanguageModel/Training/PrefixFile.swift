@@ -61,6 +61,7 @@ final class PrefixFile {
             remark = "\(path) is damaged or can't be read; the hidden states are computed again"
         }
         // Where even this fails, opening the file says why.
+        if let slash = directory.lastIndex(of: "/"), slash > directory.startIndex { mkdir(String(directory[..<slash]), 0o755) }
         mkdir(directory, 0o755)
         let file = try begin(path, key: key, blocks: blocks)
         let found = file.isWhole.count { $0 }

@@ -19,7 +19,7 @@ struct ClusterPlan: Sendable {
     private let isResumed: Bool
 
     /// What a run may be gone on with; the other settings are in its ledger.
-    private static let settingsOfAProcess: Set<SettingKey> = [.model, .trainFile, .evalFile, .validationFile, .generalFile, .workers, .threads, .listen, .cacheDirectory]
+    private static let settingsOfAProcess: Set<SettingKey> = [.model, .trainFile, .evalFile, .validationFile, .generalFile, .workers, .threads, .listen, .cacheMemory, .cacheDirectory]
 
     /// - Throws: `SettingsError` for what is missing or wrong, `DataError` where the task can't be told from the data.
     init(_ settings: inout Settings, resuming: String?) throws {
@@ -133,8 +133,9 @@ struct ClusterPlan: Sendable {
         let directory = directory
         var arguments = ["coordinator", "--config", directory.configuration, "--directory", directory.path, "--listen", listen, "--events"]
         if spec.shapeComponents > 0, !isResumed { arguments += ["--basis", directory.basis] }
-        // A limit of nothing in memory sends all of it to files.
-        let cache = settings.optionalText(.cacheDirectory).map { ["--cache-directory", $0, "--cache-memory", "0"] } ?? []
+        let cache =
+            settings.optionalText(.cacheDirectory).map { ["--cache-directory", $0] }
+            ?? settings.optionalText(.cacheMemory).map { ["--cache-memory", $0] } ?? []
         let common: @Sendable (String, String) -> [String] = { [model] endpoint, name in
             ["worker", "--coordinator", endpoint, "--model", model, "--name", name] + cache
         }

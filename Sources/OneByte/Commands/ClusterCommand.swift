@@ -46,7 +46,9 @@ struct ClusterCommand: AsyncParsableCommand {
     var listen: String?
     @Option(help: ArgumentHelp("Where ledger, logs and report go. (default: runs/<time>)", valueName: "directory"))
     var directory: String?
-    @Option(help: ArgumentHelp("Keep the examples' hidden states here, for later runs on the same data.", valueName: "directory"))
+    @Option(help: ArgumentHelp("Hidden states that a process keeps in memory; more go to files. (default: 2GiB)", valueName: "size"))
+    var cacheMemory: String?
+    @Option(help: ArgumentHelp("Keep all of the examples' hidden states in files here, for later runs on the same data.", valueName: "directory"))
     var cacheDirectory: String?
     @Option(help: ArgumentHelp("Go on with the run in this directory, with its settings.", valueName: "directory"))
     var resume: String?
@@ -62,7 +64,10 @@ struct ClusterCommand: AsyncParsableCommand {
         var settings = try Settings(
             file: resume.map { RunDirectory($0).configuration } ?? config.config,
             flags: model.settings + task.settings + data.settings + training.settings + machines.settings
-                + list([(.workers, workers), (.threads, threads), (.listen, listen), (.directory, directory), (.cacheDirectory, cacheDirectory)]))
+                + list([
+                    (.workers, workers), (.threads, threads), (.listen, listen), (.directory, directory), (.cacheMemory, cacheMemory),
+                    (.cacheDirectory, cacheDirectory),
+                ]))
         let plan = try ClusterPlan(&settings, resuming: resume)
         if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
         let directory = plan.directory

@@ -56,10 +56,7 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp(
         "Begin from this snapshot, which a peer has written (--snapshot, or a file of its --state-dir).", valueName: "file"))
     var bootstrap: String?
-    @Option(help: ArgumentHelp("GiB of hidden states to keep in memory; more go to --cache-directory.", valueName: "GiB"))
-    var cacheMemory = 2.0
-    @Option(help: ArgumentHelp("Where hidden states go that memory has no room for.", valueName: "directory"))
-    var cacheDirectory: String?
+    @OptionGroup var cache: CacheFlags
     @OptionGroup var threads: ThreadFlags
     @OptionGroup(title: "Logs") var logs: LogOptions
 
@@ -69,9 +66,7 @@ struct WorkerCommand: AsyncParsableCommand {
         }
         if validationFile != nil, evaluate == nil { throw ValidationError("--validate steers what --evaluate judges; give both") }
         if shard != nil, trainFile == nil { throw ValidationError("--shard is a part of --train-file") }
-        guard patience > 0, cacheMemory >= 0, cacheMemory < 1e6 else {
-            throw ValidationError("--patience must be above 0, --cache-memory 0 or more")
-        }
+        guard patience > 0 else { throw ValidationError("--patience must be above 0") }
     }
 
     func run() async throws {
@@ -99,7 +94,8 @@ struct WorkerCommand: AsyncParsableCommand {
             trainingExamples: training.map(maker),
             heldOutExamples: heldOut.map(maker),
             validationExamples: steering.map(maker),
-            threads: threads.count, cacheMemory: Int(cacheMemory * Double(1 << 30)), cacheDirectory: cacheDirectory)
+            threads: threads.count, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory,
+            onRemark: { logger.notice("\($0)") })
         let process = try WorkerProcess(
             configuration: .init(
                 join: try JoinString(coordinator), keys: try key.map { try KeyPair(contentsOf: $0) },

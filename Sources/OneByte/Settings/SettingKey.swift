@@ -47,6 +47,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case workers = "cluster.workers"
     case directory = "cluster.directory"
     case listen = "cluster.listen"
+    case cacheMemory = "cluster.cache-memory"
     case cacheDirectory = "cluster.cache-directory"
     case threads = "cluster.threads"
 
@@ -67,6 +68,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case texts
         /// A table from text to text.
         case table
+        /// A number of bytes such as "2GB".
+        case size
     }
 
     var shape: Shape {
@@ -75,6 +78,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .kind: .oneOf(TaskSpec.Kind.allCases.map(\.rawValue))
         case .objective: .oneOf(["loss"] + Objective.allCases.map(\.rawValue))
         case .labels: .table
+        case .cacheMemory: .size
         case .train: .texts
         case .perturbation: .oneOf(PerturbationFamily.allCases.map(\.rawValue))
         case .estimator: .oneOf(EstimatorKind.allCases.map(\.rawValue))

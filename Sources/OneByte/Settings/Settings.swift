@@ -55,6 +55,7 @@ package struct Settings: Sendable {
         .heartbeat: .number(1),
         .heartbeatTimeout: .number(10),
         .listen: .text("tcp://127.0.0.1:5151"),
+        .cacheMemory: .text("2GiB"),
     ]
 
     private mutating func deriveWhatIsMissing() {
@@ -164,7 +165,7 @@ package struct Settings: Sendable {
         let source = SettingSource.flag(key.flag)
         let last = texts.last ?? ""
         switch key.shape {
-        case .text, .oneOf: return .text(last)
+        case .text, .oneOf, .size: return .text(last)
         case .integer:
             if key == .shape, last == "none" { return .integer(0) }
             guard let integer = Int(last) else { throw .wrong(source, key, "\"\(last)\" is no whole number") }
@@ -197,6 +198,8 @@ package struct Settings: Sendable {
             throw .wrong(source, key, "\(integer) is not within \(range.lowerBound) … \(range.upperBound)")
         case (.number(let range), .number(let number)) where !range.contains(number):
             throw .wrong(source, key, "\(number) is not within \(range.lowerBound) … \(range.upperBound)")
+        case (.size, .text(let text)) where ByteSize(text) == nil:
+            throw .wrong(source, key, "\"\(text)\" is no size; say 512MB or 2GB, for instance")
         case (.text, .text("")): throw .wrong(source, key, "must not be empty")
         default: return
         }

@@ -59,6 +59,10 @@ enum SettingsFile {
         case .text, .oneOf:
             if let text = value.string { return .text(text) }
             throw .wrong(source, key, "must be a text in quotes, not \(described(value))")
+        case .size:
+            if let text = value.string { return .text(text) }
+            if let integer = value.int { return .text("\(integer)") }
+            throw .wrong(source, key, "must be a size such as \"2GB\", not \(described(value))")
         case .integer:
             if let integer = value.int { return .integer(integer) }
             if key == .shape, value.string == "none" { return .integer(0) }
