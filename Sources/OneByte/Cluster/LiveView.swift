@@ -1,7 +1,7 @@
 import Core
 
 /// How a run shows itself: a few lines that stay in place on a terminal, a plain line now and then elsewhere.
-struct LiveView {
+package struct LiveView {
     private let stream: LineStream
     private let live: Bool
     private var drawnLines = 0
@@ -52,7 +52,7 @@ struct LiveView {
 
 extension LiveView {
     /// One dense line.
-    static func line(of progress: RunProgress) -> String {
+    package static func line(of progress: RunProgress) -> String {
         guard !progress.isWaiting else {
             let measured = progress.latest.map { "; held out: \($0.brief)" } ?? ""
             return "preparing: \(phases(of: progress))\(measured)"
@@ -63,11 +63,12 @@ extension LiveView {
         if let bytes = progress.wireBytesPerSample { parts.append("\(fixed(bytes, 2)) B/sample on the wire") }
         if let rate = progress.samplesPerSecond { parts.append("\(grouped(Int(rate))) samples/s") }
         if let left = progress.secondsLeft { parts.append("\(duration(left)) left") }
+        if let caches = caches(of: progress) { parts.append("(\(caches))") }
         return parts.joined(separator: ", ")
     }
 
     /// The lines on a terminal; each fits the width.
-    static func picture(of progress: RunProgress, columns: Int, colour: Bool) -> [String] {
+    package static func picture(of progress: RunProgress, columns: Int, colour: Bool) -> [String] {
         let width = max(10, min(columns - 26, 50))
         let full = progress.rounds > 0 ? width * progress.roundsDone / progress.rounds : 0
         let bar = String(repeating: "━", count: min(full, width)) + String(repeating: "─", count: max(0, width - full))
@@ -79,6 +80,7 @@ extension LiveView {
             let rate = progress.samplesPerSecond.map { "\(grouped(Int($0))) samples/s   " } ?? ""
             let left = progress.secondsLeft.map { "\(duration($0)) left" } ?? ""
             lines.append("  \(loss)\(rate)\(left)")
+            if let caches = caches(of: progress) { lines.append("  \(caches)") }
         }
         if let latest = progress.latest {
             let before = progress.first.flatMap { $0.round != latest.round ? "   (before: \($0.brief))" : nil } ?? ""
@@ -96,8 +98,22 @@ extension LiveView {
 
     private static func phases(of progress: RunProgress) -> String {
         let phases = progress.machines.sorted { $0.key < $1.key }.map { name, phase in
-            phase.progress > 0 && phase.progress < 1 ? "\(name) \(phase.name) \(Int(phase.progress * 100)) %" : "\(name) \(phase.name)"
+            if phase.fillsCache { return "\(name) \(phase.name), cache \(part(of: phase))" }
+            return phase.isUnderWay ? "\(name) \(phase.name) \(part(of: phase))" : "\(name) \(phase.name)"
         }
-        return phases.isEmpty ? "waiting for the workers" : phases.joined(separator: ", ")
+        return phases.isEmpty ? "waiting for the workers" : phases.joined(separator: "; ")
+    }
+
+    /// What is still missing of prefix caches while the run goes on; nil where all are full.
+    private static func caches(of progress: RunProgress) -> String? {
+        let filling = progress.machines.filter { $0.value.fillsCache }.sorted { ($0.value.progress, $0.key) < ($1.value.progress, $1.key) }
+        guard !filling.isEmpty else { return nil }
+        let named = filling.prefix(3).map { "\($0.key) cache \(part(of: $0.value))" }
+        return (named + (filling.count > 3 ? ["\(filling.count - 3) more"] : [])).joined(separator: "; ")
+    }
+
+    /// 70 %, 0:12 left
+    private static func part(of phase: RunProgress.Phase) -> String {
+        "\(Int(phase.progress * 100)) %" + (phase.secondsLeft.map { ", \(duration($0)) left" } ?? "")
     }
 }

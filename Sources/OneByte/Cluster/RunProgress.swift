@@ -31,8 +31,40 @@ package struct RunProgress: Hashable, Sendable {
     private var lastTime: Double?
 
     package struct Phase: Hashable, Sendable {
-        package var name: String
-        package var progress: Double
+        package let name: String
+        package let progress: Double
+        /// Of what `progress` is a part.
+        private let work: String
+        private let at: Double
+        /// When it was first heard of, and how far it was.
+        private let since: (time: Double, progress: Double)
+
+        init(_ worker: CoordinatorProgress.Worker, at time: Double, after last: Phase?) {
+            let part = worker.progress ?? 0
+            let work = ["caching", "training", "waiting"].contains(worker.phase) ? "cache" : worker.phase
+            name = worker.phase
+            progress = part
+            self.work = work
+            at = time
+            if let last, last.work == work, last.progress <= part { since = last.since } else { since = (time, part) }
+        }
+
+        package var isUnderWay: Bool { progress > 0 && progress < 1 }
+        /// It trains, or could, while its prefix cache is being filled.
+        package var fillsCache: Bool { work == "cache" && name != "caching" && isUnderWay }
+
+        /// At the speed so far, once that is known.
+        package var secondsLeft: Double? {
+            guard isUnderWay, at - since.time >= 1, progress - since.progress > 0.005 else { return nil }
+            return (1 - progress) * (at - since.time) / (progress - since.progress)
+        }
+
+        package static func == (a: Self, b: Self) -> Bool { (a.name, a.progress, a.at) == (b.name, b.progress, b.at) }
+        package func hash(into hasher: inout Hasher) {
+            hasher.combine(name)
+            hasher.combine(progress)
+            hasher.combine(at)
+        }
     }
 
     private struct Past: Hashable, Sendable {
@@ -64,7 +96,7 @@ package struct RunProgress: Hashable, Sendable {
         switch progress.event {
         case .listening: beginProcess(at: progress.time)
         case .worker(let worker):
-            machines[worker.name] = Phase(name: worker.phase, progress: worker.progress ?? 0)
+            machines[worker.name] = Phase(worker, at: progress.time, after: machines[worker.name])
             if let loss = worker.trainingLoss { trainingLoss = Self.smooth(trainingLoss, loss) }
         case .left(let left): machines[left.name] = nil
         case .round(let round): take(round, at: progress.time)
