@@ -18,9 +18,11 @@ struct ModelCommand: ParsableCommand {
                   onebyte model inspect SmolLM2.gguf
                   onebyte model inspect HuggingFaceTB/SmolLM2-135M-Instruct
 
-                What would be trained, and its size:
+                What would be trained, its size, and what a sample costs:
 
                   onebyte model inspect SmolLM2.gguf --train layers.29
+                  onebyte model inspect SmolLM2.gguf --train layers.29 \\
+                    --tokens 100 --reads 30 --all-logits
                   onebyte model inspect SmolLM2.gguf --train layers.28-29 --tensors
                 """)
 
@@ -29,6 +31,16 @@ struct ModelCommand: ParsableCommand {
         @Option(help: ArgumentHelp("What would be trained: layers.29, layers.20-29, all, or patterns with *.", valueName: "pattern"))
         var train: [String] = []
         @Flag(help: "List every tensor.") var tensors = false
+        @Option(help: ArgumentHelp("For the cost of a sample: tokens of an example.", valueName: "number")) var tokens = 20
+        @Option(help: ArgumentHelp("For the cost: positions that the loss reads.", valueName: "number")) var reads = 1
+        @Flag(help: "For the cost: the loss needs all tokens' logits, as of a text, completion or chat, not those of label words.")
+        var allLogits = false
+
+        func validate() throws {
+            guard (1...1 << 20).contains(tokens), (1...tokens).contains(reads) else {
+                throw ValidationError("--tokens must be within 1 … \(1 << 20), --reads within 1 … --tokens")
+            }
+        }
 
         func run() throws {
             let source = try openModel(model)
@@ -52,6 +64,7 @@ struct ModelCommand: ParsableCommand {
                 let count = trained.reduce(0) { $0 + $1.shape.count }
                 row("trained", "\(grouped(count)) parameters in \(trained.count) tensors (\(percent(Double(count) / Double(max(total, 1)))))")
             }
+            lines += try TrainableParts(source).text(train: train, tokens: tokens, reads: reads, fullVocabulary: allLogits)
             standardOutput.write(lines.joined(separator: "\n"))
             guard tensors else { return }
             let names = trained?.map(\.name) ?? source.tensorNames

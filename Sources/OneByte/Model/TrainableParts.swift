@@ -1,0 +1,79 @@
+import Core
+import LanguageModel
+
+/// What --train can name in a model, with its size and what a sample of it costs.
+struct TrainableParts {
+    private let source: ModelSource
+
+    init(_ source: ModelSource) { self.source = source }
+
+    /// - Parameters:
+    ///   - train: what the user names; nothing: the top of the model at some depths.
+    ///   - tokens: of an example, of which the loss reads so many positions.
+    func text(train: [String], tokens: Int, reads: Int, fullVocabulary: Bool) throws -> [String] {
+        var lines: [String] = []
+        if train.isEmpty {
+            lines += ["", "--train can name", Self.row("tensors", "parameters", [])]
+            for kind in kinds { lines.append(Self.row("  " + kind.pattern, grouped(kind.parameters), ["\(kind.tensors) tensors"])) }
+        }
+        let positions = "\(reads) position\(reads == 1 ? "" : "s") read\(fullVocabulary ? ", all logits" : "")"
+        lines += [
+            "", "what it costs with rank1, in multiply-adds (\(tokens) tokens, \(positions))",
+            Self.row("trained", "parameters", ["a sample", "a draw", "prefix"]),
+        ]
+        for names in train.isEmpty ? depths.map({ [$0] }) : [train] {
+            let trained = try source.trainedTensors(matching: names, basis: nil)
+            let cost = SampleCost(
+                source.configuration, training: trained, family: .rank1, tokens: tokens, reads: reads, fullVocabulary: fullVocabulary)
+            lines.append(
+                Self.row(
+                    "  " + names.joined(separator: ","), grouped(trained.reduce(0) { $0 + $1.shape.count }),
+                    [cost.perSample, cost.perDraw, cost.prefix].map(Self.rounded)))
+        }
+        lines += [
+            "  a sample: both signs of one direction on an example; a draw: once for the --samples-per-draw that share",
+            "  an example; prefix: once for each example of a run, into the prefix cache",
+        ]
+        return lines
+    }
+
+    /// The top of the model, deeper and deeper.
+    private var depths: [String] {
+        let layers = source.configuration.layerCount
+        let tops = [1, 2, 4, 8].filter { $0 < layers }.map { $0 == 1 ? "layers.\(layers - 1)" : "layers.\(layers - $0)-\(layers - 1)" }
+        return tops + ["all"]
+    }
+
+    /// Each kind of tensor by the pattern that names all of it, in the order of the names.
+    private var kinds: [(pattern: String, tensors: Int, parameters: Int)] {
+        var found: [String: (tensors: Int, parameters: Int)] = [:]
+        for name in source.tensorNames {
+            let parts = name.split(separator: ".").map { Int($0) == nil ? String($0) : "*" }
+            let count = source.shape(of: name)?.count ?? 0
+            let old = found[parts.joined(separator: ".")] ?? (0, 0)
+            found[parts.joined(separator: ".")] = (old.tensors + 1, old.parameters + count)
+        }
+        let layers = source.configuration.layerCount
+        let last = "layers.\(layers - 1)"
+        func size(_ pattern: String) -> (pattern: String, tensors: Int, parameters: Int)? {
+            guard let tensors = try? source.trainedTensors(matching: [pattern], basis: nil) else { return nil }
+            return (pattern, tensors.count, tensors.reduce(0) { $0 + $1.shape.count })
+        }
+        let named = ["all", "layers.0-\(layers - 1)", last, "\(last).self_attn", "\(last).mlp"].compactMap(size)
+        return named + found.sorted { $0.key < $1.key }.map { ($0.key, $0.value.tensors, $0.value.parameters) }
+    }
+
+    private static func row(_ name: String, _ count: String, _ more: [String]) -> String {
+        func right(_ text: String, _ width: Int) -> String { String(repeating: " ", count: max(1, width - text.count)) + text }
+        return name + right(count, max(1, 60 - name.count)) + more.map { right($0, 12) }.joined()
+    }
+
+    /// 6482944 → 6.48 M
+    static func rounded(_ number: Int) -> String {
+        for (unit, size) in [("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)] where Double(number) >= size {
+            let value = Double(number) / size
+            return "\(fixed(value, value < 10 ? 2 : value < 100 ? 1 : 0)) \(unit)"
+        }
+        return "\(number)"
+    }
+}
