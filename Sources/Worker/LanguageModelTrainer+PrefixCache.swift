@@ -4,11 +4,12 @@ import LanguageModel
 /// When the examples' hidden states are computed: of held-out data all before the first measurement, which needs them; of
 /// training data a head start, and the rest when samples ask for them or when there is nothing else to do.
 extension LanguageModelTrainer {
-    /// What a machine that joins has before it takes part: a few seconds' worth, and enough to be no nuisance.
-    private static let headStartSeconds = 2.0
+    /// What a machine that joins has at least before it takes part: the others are not to wait, nor to get bytes that all tell of one example.
     private static let headStartExamples = 16
 
-    func fillEnough(_ training: PrefixCache?, evaluators: [PrefixCache], examplesPerSample: Int, _ task: TaskContext) throws {
+    func fillEnough(
+        _ training: PrefixCache?, evaluators: [PrefixCache], examplesPerSample: Int, headStartSeconds: Double, _ task: TaskContext
+    ) throws {
         let positions = evaluators.map { Double($0.set.positionCount) }
         var before = 0.0
         do {
@@ -23,7 +24,7 @@ extension LanguageModelTrainer {
             throw Abandoned()
         }
         guard let training else { return }
-        let end = monotonicSeconds() + Self.headStartSeconds
+        let end = monotonicSeconds() + headStartSeconds
         let least = max(Self.headStartExamples, examplesPerSample)
         while try training.fillSlice(), training.readyCount < least || monotonicSeconds() < end {
             guard !task.isAbandoned() else { throw Abandoned() }

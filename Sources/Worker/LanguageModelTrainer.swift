@@ -18,6 +18,8 @@ public final class LanguageModelTrainer: Trainer {
         public var cacheMemory: Int
         /// Where that file goes; nil: always memory.
         public var cacheDirectory: String?
+        /// That the filling of the training examples' hidden states is given before the worker says that it is ready.
+        public var headStartSeconds = 2.0
         /// Told what is worth a line in the log.
         public var onRemark: @Sendable (String) -> Void
         /// Of the order of this worker's examples.
@@ -120,7 +122,9 @@ public final class LanguageModelTrainer: Trainer {
         if let examples = configuration.validationExamples {
             validator = Evaluator(model: model, cache: try cache(examples), threads: configuration.threads, objective: spec.task.objective)
         }
-        try fillEnough(estimator?.cache, evaluators: [evaluator, validator].compactMap { $0?.cache }, examplesPerSample: spec.examplesPerSample, task)
+        try fillEnough(
+            estimator?.cache, evaluators: [evaluator, validator].compactMap { $0?.cache }, examplesPerSample: spec.examplesPerSample,
+            headStartSeconds: configuration.headStartSeconds, task)
         prepared = Prepared(
             specDigest: try spec.digest(), directions: directions, tensors: tensors, parameters: parameters, model: model,
             estimator: estimator, evaluator: evaluator, validator: validator, isTimeBoxed: spec.roundSeconds != nil,

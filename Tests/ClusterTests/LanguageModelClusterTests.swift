@@ -1,7 +1,9 @@
+import ClusterNode
 import Coordinator
 import Core
 import Foundation
 import LanguageModel
+import Synchronization
 import Testing
 import Transport
 import Worker
@@ -92,6 +94,70 @@ import Worker
         #expect(try replay.digest().0 == empty.digest().0)
     }
 
+    /// A worker that begins with a run: what it answers is the same however much of its prefix cache was there, on any number of threads.
+    @Test("Bytes do not depend on when the prefix cache was filled")
+    func bytesAreThoseOfTheSampleNumber() throws {
+        MatrixLibrary.setThreads(1)
+        let spec = Self.spec(train: ["layers.1-2"], rounds: 40)
+        func bytes(threads: Int, idleSlices: (Int) -> Int) throws -> [[Int8]] {
+            var configuration = Self.trainer(1, threads: threads)
+            configuration.trainingExamples = { _, _ in Self.examples(1, count: 400) }
+            configuration.headStartSeconds = 0
+            let trainer = try LanguageModelTrainer(configuration)
+            try trainer.prepare(spec, basis: nil, TaskContext())
+            return try (0..<12).map { round in
+                for _ in 0..<idleSlices(round) { _ = try trainer.useIdleTime() }
+                let order = ComputeOrder(
+                    round: RoundNumber(round), machine: MachineID(2), firstSample: SampleNumber(16 * round), count: 16, scaleExponent: -4)
+                return try trainer.compute(order, TaskContext()).bytes
+            }
+        }
+        let all = try bytes(threads: 1) { _ in 1000 }
+        #expect(Set(all).count == all.count)
+        #expect(try bytes(threads: 1) { _ in 0 } == all)
+        #expect(try bytes(threads: 2) { $0 % 3 } == all)
+    }
+
+    @Test("A worker that joins late answers from what is there; abandoned, it gives what it has")
+    func lateAndAbandoned() throws {
+        func prepared() throws -> LanguageModelTrainer {
+            var configuration = Self.trainer(1)
+            configuration.trainingExamples = { _, _ in Self.examples(1, count: 3000) }
+            configuration.headStartSeconds = 0
+            let trainer = try LanguageModelTrainer(configuration)
+            try trainer.prepare(Self.spec(train: ["layers.2"], rounds: 40), basis: nil, TaskContext())
+            return trainer
+        }
+        func order(_ round: RoundNumber) -> ComputeOrder {
+            ComputeOrder(round: round, machine: MachineID(2), firstSample: 0, count: 3000, scaleExponent: -4)
+        }
+        let late = try prepared()
+        let part = try #require(try late.useIdleTime())
+        #expect(part > 0 && part < 0.1)
+        #expect(try late.compute(order(5), TaskContext()).bytes.count == 3000)
+        #expect(try #require(try late.useIdleTime()) < 0.1, "nothing was computed for it")
+
+        let first = try prepared()
+        let told = Mutex<[Double]>([])
+        let context = TaskContext(progress: { part in told.withLock { $0.append(part) } }, isAbandoned: { told.withLock { $0.count >= 2 } })
+        #expect(try first.compute(order(0), context).bytes.isEmpty)
+        #expect(told.withLock { $0.count } == 2, "it stops at the next block")
+        while let part = try first.useIdleTime() { told.withLock { $0.append(part) } }
+        #expect(told.withLock { $0 == $0.sorted() && $0.allSatisfy { $0 < 1 } })
+        #expect(try first.useIdleTime() == nil)
+        #expect(try first.compute(order(0), TaskContext()).bytes.count == 3000)
+    }
+
+    @Test("An order waits for one slice of idle work at most, and so does the end")
+    func idleWorkGivesWay() async throws {
+        let directory = try TestDirectory()
+        let coordinator = try RunningCoordinator(directory, spec: ToyTrainer.spec(rounds: 20))
+        let join = try await coordinator.join()
+        let worker = try RunningWorker(join, trainer: { EndlesslyIdle() })
+        #expect(try await coordinator.outcome.finish.outcome == .completed)
+        #expect(try await worker.outcome.status == .success)
+    }
+
     @Test("A model that is not there, tensors that it does not have, and no examples, end a worker with their own status")
     func badInput() async throws {
         let directory = try TestDirectory()
@@ -108,5 +174,23 @@ import Worker
         #expect(second.message.contains("layers.77"))
         coordinator.process.requestStop()
         _ = try await coordinator.outcome
+    }
+}
+
+/// A toy whose idle work never ends, in slices of 20 ms.
+private final class EndlesslyIdle: Trainer {
+    private let toy = ToyTrainer()
+    func hashBase(_ task: TaskContext) throws -> BaseManifest { try toy.hashBase(task) }
+    func prepare(_ spec: RunSpec, basis: [UInt8]?, _ task: TaskContext) throws { try toy.prepare(spec, basis: basis, task) }
+    func apply(_ changes: [HistoryChange]) throws { try toy.apply(changes) }
+    func compute(_ order: ComputeOrder, _ task: TaskContext) throws -> (bytes: [Int8], statistics: SampleStatistics) { try toy.compute(order, task) }
+    func digest() throws -> (Digest, largestMagnitude: UInt32, unchanged: Double?) { try toy.digest() }
+    func evaluate(round: RoundNumber, _ task: TaskContext) throws -> EvaluationReport { try toy.evaluate(round: round, task) }
+    func reset() throws { try toy.reset() }
+    func writeSnapshot(to path: String, at ledger: LedgerPosition?) throws { try toy.writeSnapshot(to: path, at: ledger) }
+    func restore(_ snapshot: UnsafeRawBufferPointer) throws { try toy.restore(snapshot) }
+    func useIdleTime() throws -> Double? {
+        usleep(20_000)
+        return 0.5
     }
 }

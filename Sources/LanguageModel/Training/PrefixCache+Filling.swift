@@ -22,7 +22,7 @@ extension PrefixCache {
     }
 
     /// Computes what these examples miss, if anything; or, with `replacesMissing`, puts others in the place of those that are missing.
-    func provide(_ examples: inout [Int]) throws {
+    package func provide(_ examples: inout [Int]) throws {
         guard !isFilled else { return }
         if replacesMissing, !readyExamples.isEmpty {
             // The order's own places, so that samples which follow one another still read different examples.

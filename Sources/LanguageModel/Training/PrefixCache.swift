@@ -51,7 +51,7 @@ public final class PrefixCache {
     private let offsets: [Int]  // in floats, for each sequence
     private let storage: Storage
     private var isReady: [Bool]  // for each block
-    private(set) var readyBlocks = 0
+    package private(set) var readyBlocks = 0
     private(set) var readyPositions = 0
     private(set) var readyExamples: [Int] = []
     /// Blocks on their way up through the layers, a slice at a time.
@@ -172,7 +172,9 @@ public final class PrefixCache {
         }
     }
 
-    func contains(_ example: Int) -> Bool { isFilled || isReady[blockOf[example]] }
+    package var blockCount: Int { blocks.count }
+
+    package func contains(_ example: Int) -> Bool { isFilled || isReady[blockOf[example]] }
 
     func block(of example: Int) -> Int { blockOf[example] }
 

@@ -76,27 +76,138 @@ struct PrefixCacheTests {
         }
     }
 
-    @Test func stoppingKeepsWhatIsDoneAndLeavesNoFile() throws {
+    /// Enough examples for some blocks.
+    private func manyExamples(_ source: ModelSource) throws -> ExampleSet {
+        let some = try EstimatorFixture.shared.get().trainingExamples()
+        return try ExampleSet(Array(repeating: some, count: 40).flatMap { $0 }, for: source.configuration)
+    }
+
+    @Test func whatAStoppedProcessHasLeftCountsBlockByBlock() throws {
         try withDirectory { directory in
             let source = try EstimatorTests.tiny()
             let model = try EstimatorTests.model(source, ["layers.2"])
-            let some = try EstimatorFixture.shared.get().trainingExamples()
-            let many = Array(repeating: some, count: 30).flatMap { $0 }
-            let set = try ExampleSet(many, for: source.configuration)
-            var cache: PrefixCache? = try PrefixCache(model: model, set: set, options: .init(memoryLimit: 0, directory: directory.path))
+            let set = try manyExamples(source)
+            let options = PrefixCache.Options(memoryLimit: 0, directory: directory.path)
+            var cache: PrefixCache? = try PrefixCache(model: model, set: set, options: options)
             let error = try #require(throws: TrainingError.self) { try cache?.fill { _, _ in false } }
             #expect(error.code == .cancelled)
             #expect(cache?.isFilled == false)
-            var firstDone = 0
-            try cache?.fill { done, total in
-                if firstDone == 0 { firstDone = total }
+            let done = try #require(cache?.readyCount)
+            #expect(done > 0)
+
+            // Another process in the meantime keeps off the file in use and leaves nothing behind.
+            var other: PrefixCache? = try PrefixCache(model: model, set: set, options: options)
+            #expect(other?.readyCount == 0)
+            other = nil
+            #expect(try files(directory).map { $0.hasSuffix(".partial") } == [true])
+            cache = nil
+
+            // A bit that flips in what is left costs its block and no more.
+            let file = directory.appending(path: try #require(files(directory).first))
+            var bytes = try Data(contentsOf: file)
+            bytes[100] ^= 1
+            try bytes.write(to: file)
+            cache = try PrefixCache(model: model, set: set, options: options)
+            let found = try #require(cache?.readyCount)
+            #expect(found > 0 && found < done)
+            #expect(cache?.warnings.first?.contains("was not finished") == true)
+            var missing = 0
+            try cache?.fill { _, total in
+                missing = total
                 return true
             }
-            #expect(firstDone < set.positionCount, "it goes on where it stopped")
+            #expect(missing < set.positionCount, "it goes on where it stopped")
+            let whole = try PrefixCache(model: model, set: set)
+            try whole.fill()
+            #expect(try losses(model, #require(cache)) == losses(model, whole))
+            cache = nil
+            #expect(try files(directory).map { $0.hasSuffix(".cache") } == [true])
+
             cache = try PrefixCache(model: model, set: set, options: .init(memoryLimit: 0, directory: directory.path, baseDigest: .sha256([2])))
             cache = nil
-            #expect(try files(directory).allSatisfy { $0.hasSuffix(".cache") })
+            #expect(try files(directory).count == 1, "a file with nothing in it is not left behind")
         }
+    }
+
+    private func losses(_ model: TrainableModel, _ cache: PrefixCache) throws -> [UInt32] {
+        let losses = try Evaluator(model: model, cache: cache).evaluate().items.map(\.loss)
+        return losses.map { Float($0).bitPattern }
+    }
+
+    /// However the states come to be there, they are the same bits, and so are the samples' bytes.
+    @Test(arguments: [["layers.2"], ["layers.1-2"], ["model.norm.weight"]])
+    func filledBeforeOnDemandOrInSlicesGivesTheSameBits(_ patterns: [String]) throws {
+        let source = try EstimatorTests.tiny()
+        let model = try EstimatorTests.model(source, patterns)
+        let set = try manyExamples(source)
+        let order = ExampleOrder.firstEpoch(of: set.count, seed: 3)
+        func gradients(threads: Int, prepare: (PrefixCache) throws -> Void, between: (PrefixCache) throws -> Void) throws -> [UInt32] {
+            let cache = try PrefixCache(model: model, set: set, order: order, options: .init(threads: threads))
+            try prepare(cache)
+            let estimator = try Estimator(
+                model: model, directions: Directions(seed: RunSeed(1), family: .rank1), cache: cache, options: .init(orderSeed: 3))
+            return try (0..<12).flatMap { round in
+                try between(cache)
+                return try estimator.projectedGradients(machine: MachineID(5), samples: SampleNumber(round * 16)..<SampleNumber(round * 16 + 16)).values.map(\.bitPattern)
+            }
+        }
+        let before = try gradients(threads: 1, prepare: { try $0.fill() }, between: { _ in })
+        for threads in [1, 3] {
+            var filled: [Double] = []
+            let onDemand = try gradients(threads: threads, prepare: { _ in }, between: { filled.append($0.filledPart) })
+            #expect(onDemand == before)
+            #expect(filled.first == 0 && filled[1] > 0 && filled[1] < 1, "only what is asked for: \(filled)")
+            let inSlices = try gradients(
+                threads: threads, prepare: { _ = try $0.fillSlice() }, between: { for _ in 0..<3 { _ = try $0.fillSlice() } })
+            #expect(inSlices == before)
+        }
+    }
+
+    @Test func slicesAreALayerOfABlockAndComeToAnEnd() throws {
+        let source = try EstimatorTests.tiny()
+        let model = try EstimatorTests.model(source, ["layers.2"])
+        let set = try manyExamples(source)
+        let cache = try PrefixCache(model: model, set: set)
+        var slices = 1
+        while try cache.fillSlice() {
+            slices += 1
+            try #require(slices < 10_000)
+        }
+        // Two layers for each block.
+        #expect(slices == 2 * cache.blockCount)
+        #expect(cache.isFilled && cache.filledPart == 1)
+        #expect(try !cache.fillSlice())
+    }
+
+    @Test func whereNobodyIsToWaitOnlyExamplesThatAreThereAreRead() throws {
+        let source = try EstimatorTests.tiny()
+        let model = try EstimatorTests.model(source, ["layers.2"])
+        let set = try manyExamples(source)
+        let cache = try PrefixCache(model: model, set: set, order: ExampleOrder.firstEpoch(of: set.count, seed: 0))
+        cache.replacesMissing = true
+        let estimator = try Estimator(
+            model: model, directions: Directions(seed: RunSeed(1), family: .rank1), cache: cache, options: .init())
+        _ = try estimator.projectedGradients(machine: MachineID(5), samples: 0..<1)
+        let some = cache.readyCount
+        #expect(some > 0 && some < set.count, "with nothing there the first block is computed")
+        _ = try estimator.projectedGradients(machine: MachineID(5), samples: 0..<SampleNumber(set.count))
+        #expect(cache.readyCount == some)
+        var asked = Array(0..<set.count)
+        try cache.provide(&asked)
+        #expect(asked.allSatisfy { cache.contains($0) })
+        #expect(Set(asked).count == some, "all of them")
+    }
+
+    @Test func stoppedOnDemandKeepsWhatIsDone() throws {
+        let source = try EstimatorTests.tiny()
+        let model = try EstimatorTests.model(source, ["layers.2"])
+        let set = try manyExamples(source)
+        let cache = try PrefixCache(model: model, set: set)
+        cache.onProgress = { _ in false }
+        var all = Array(0..<set.count)
+        let error = try #require(throws: TrainingError.self) { try cache.provide(&all) }
+        #expect(error.code == .cancelled)
+        #expect(cache.readyBlocks == 1)
     }
 
     @Test func aDirectoryThatIsNotThereIsAClearError() throws {
