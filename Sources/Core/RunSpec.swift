@@ -154,8 +154,13 @@ public struct TaskSpec: Codable, Hashable, Sendable {
     public var maxLength: Int
     /// What is minimised in place of the kind's own loss; nil: that loss.
     public var objective: Objective?
+    /// How the texts come about that the objective `command` scores; nil for all others.
+    public var writing: Writing?
 
-    public init(kind: Kind, template: String? = nil, labels: [LabelWord]? = nil, maxLength: Int, objective: Objective? = nil) {
+    public init(
+        kind: Kind, template: String? = nil, labels: [LabelWord]? = nil, maxLength: Int, objective: Objective? = nil, writing: Writing? = nil
+    ) {
+        self.writing = writing
         self.kind = kind
         self.template = template
         self.labels = labels
@@ -164,8 +169,8 @@ public struct TaskSpec: Codable, Hashable, Sendable {
     }
 }
 
-/// A score that has no derivative, over all examples of a sample at once. The run's losses are then 1 − score: those of
-/// samples, of validations and of held-out data.
+/// A score that has no derivative, over all examples of a sample at once. The run's losses are then 1 − score (−score for `command`,
+/// whose scale nobody here knows): those of samples, of validations and of held-out data.
 public enum Objective: String, Codable, Hashable, Sendable, CaseIterable {
     /// The part that is classified right.
     case accuracy
@@ -173,6 +178,25 @@ public enum Objective: String, Codable, Hashable, Sendable, CaseIterable {
     case f1
     /// The part of the completions that greedy decoding gives token for token.
     case exactMatch = "exact-match"
+    /// The mean of the scores that a program outside gives to what the model writes after each prompt. Which program that is, is every
+    /// host's own affair and not in the spec: a coordinator must not be able to make a worker run anything.
+    case command
+}
+
+/// How a model writes the texts that a program outside scores: always the likeliest token.
+public struct Writing: Codable, Hashable, Sendable {
+    public static let maxTokensRange = 1...4096
+    public static let defaultMaxTokens = 16
+
+    /// New tokens at most.
+    public var maxTokens: Int
+    /// A line break ends the text too, beside the model's own end of text; nil: only that.
+    public var stopsAtNewline: Bool?
+
+    public init(maxTokens: Int = Writing.defaultMaxTokens, stopsAtNewline: Bool? = nil) {
+        self.maxTokens = maxTokens
+        self.stopsAtNewline = stopsAtNewline
+    }
 }
 
 /// A verbaliser: what the model is to say for a label, such as label `1`, word ` great`.

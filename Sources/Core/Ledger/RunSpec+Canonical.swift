@@ -71,6 +71,13 @@ extension RunSpec {
         case nil: break
         case .accuracy, .f1: try check(task.kind == .classification, "task.objective", "accuracy and f1 need a classification")
         case .exactMatch: try check(task.kind != .classification, "task.objective", "exact-match needs completions, chats or texts")
+        case .command:
+            try check(task.writing != nil, "task.writing", "is needed where a command scores what the model writes")
+        }
+        if let writing = task.writing {
+            let range = Writing.maxTokensRange
+            try check(range.contains(writing.maxTokens), "task.writing.maxTokens", "\(range.lowerBound)…\(range.upperBound)")
+            try check(task.objective == .command, "task.writing", "belongs to the objective command")
         }
         if task.kind == .classification {
             try check(task.template != nil, "task.template", "is needed for classification")

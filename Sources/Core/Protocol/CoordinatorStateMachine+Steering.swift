@@ -44,7 +44,8 @@ extension CoordinatorStateMachine {
             return
         }
         guard !ledger.steering.isSearching, let best = ledger.steering.best, ledger.steering.sinceBest > 0 else { return }
-        if let tolerance = steering.guardTolerance, latest.loss > (1 + tolerance) * best.loss {
+        // The loss of an objective of any scale may be below 0, where a multiple would be an improvement.
+        if let tolerance = steering.guardTolerance, latest.loss > (best.loss < 0 ? 1 - tolerance : 1 + tolerance) * best.loss {
             if ledger.steering.rewindsSinceBest < Tuning.rewindsInARow {
                 rewind(to: best.round, rateShift: -1)
             } else if !hasSaidHelpless {
