@@ -81,6 +81,53 @@ extension ForwardPass {
         }
     }
 
+    /// For each row of the layout `reads` the token of the highest logit, the first of equals; −1 where a logit is not finite. After
+    /// `finalNorm`.
+    func likeliestTokens(into out: UnsafeMutablePointer<Int32>) {
+        let vocabulary = model.configuration.vocabularySize
+        let rows = segmentReads
+        guard rows > 0, let head = model.fullHeadPointer else { return }
+        let slice = min(vocabulary, max(256, Self.logitsAtOnce / rows))
+        let logits = logits.reserve(rows * slice)
+        let best = partSums.reserve(rows)
+        for r in 0..<rows { (out[r], best[r]) = (0, -.infinity) }
+        for first in stride(from: 0, to: vocabulary, by: slice) {
+            let count = min(slice, vocabulary - first)
+            fillLogits(logits, head: head, tokens: first..<first + count)
+            for r in 0..<rows where out[r] >= 0 {
+                let (index, value) = Self.largest(logits + r * count, count)
+                if !value.isFinite {
+                    out[r] = -1
+                } else if Double(value) > best[r] {
+                    (out[r], best[r]) = (Int32(first + index), Double(value))
+                }
+            }
+        }
+    }
+
+    /// The first of the largest; NaN where one of them is.
+    private static func largest(_ x: UnsafePointer<Float>, _ count: Int) -> (index: Int, value: Float) {
+        typealias Lanes = SIMD16<Float>
+        var top = Lanes(repeating: -.infinity)
+        var sum = Lanes()
+        let whole = count / Lanes.scalarCount * Lanes.scalarCount
+        for i in stride(from: 0, to: whole, by: Lanes.scalarCount) {
+            let own = UnsafeRawPointer(x + i).loadUnaligned(as: Lanes.self)
+            top = top.replacing(with: own, where: own .> top)
+            // NaN as soon as one of them is NaN or infinite.
+            sum += own * 0
+        }
+        var largest = top.max()
+        var check = sum.sum()
+        for i in whole..<count {
+            largest = max(largest, x[i])
+            check += x[i] * 0
+        }
+        guard check == 0 else { return (0, .nan) }
+        for i in 0..<count where x[i] == largest { return (i, largest) }
+        return (0, .nan)
+    }
+
     /// All logits of `rows` (read rows of the batch) at once, vocabulary wide: for generation, and for tests.
     func allLogits(into out: UnsafeMutablePointer<Float>) {
         guard let head = model.fullHeadPointer else { return }

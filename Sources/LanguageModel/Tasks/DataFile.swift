@@ -6,6 +6,9 @@ public struct DataRecord: Hashable, Sendable {
     /// The names of its fields, in their order.
     var names: [String] { fields.members?.map(\.key) ?? [] }
 
+    /// Its fields but those of these names.
+    func fields(without names: Set<String>) -> [JSON.Member] { (fields.members ?? []).filter { !names.contains($0.key) } }
+
     /// The field as text: strings as they stand, numbers and truth values as the line writes them.
     func text(_ name: String) throws(DataError) -> String {
         guard let value = fields[name] else {

@@ -1,6 +1,8 @@
 extension DataRecord {
-    /// The field `messages`: a list of objects with `role` and `content`, at least one of the assistant's.
-    func messages() throws(DataError) -> [ChatMessage] {
+    /// The field `messages`: a list of objects with `role` and `content`.
+    ///
+    /// - Parameter needsReply: at least one must be the assistant's.
+    func messages(needsReply: Bool = true) throws(DataError) -> [ChatMessage] {
         guard let list = fields["messages"]?.array, !list.isEmpty else {
             throw .at(place, "\"messages\" must be a list of {\"role\": \"user\", \"content\": \"…\"}, with at least one entry")
         }
@@ -14,7 +16,7 @@ extension DataRecord {
             }
             messages.append(ChatMessage(role: role, content: content))
         }
-        guard messages.contains(where: { $0.role == "assistant" }) else {
+        guard !needsReply || messages.contains(where: { $0.role == "assistant" }) else {
             throw .at(place, "no message of the assistant: there is nothing to learn")
         }
         return messages

@@ -41,4 +41,21 @@ public enum ExampleObjective: Hashable, Sendable {
     case options(correct: Int)
     /// Mean over the targets of −log p(token), full vocabulary.
     case tokens
+    /// The one sequence is a prompt, after which the model writes; a program outside scores the text.
+    case text(WritingPrompt)
+}
+
+/// What the program that scores a text is told of its prompt.
+public struct WritingPrompt: Hashable, Sendable {
+    public let prompt: String
+    /// Further fields of the example's record, such as its label.
+    let fields: [JSON.Member]
+
+    /// A prompt without further fields.
+    public init(_ prompt: String) { self.init(prompt, fields: []) }
+
+    init(_ prompt: String, fields: [JSON.Member]) {
+        self.prompt = prompt
+        self.fields = fields
+    }
 }

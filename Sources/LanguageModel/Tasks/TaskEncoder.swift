@@ -25,6 +25,11 @@ public struct TaskEncoder: Sendable {
     public init(task: TaskSpec, tokenizer: Tokenizer, chatTemplate: ChatTemplate? = nil) throws(DataError) {
         // A tokenizer's post-processor may put any number of special tokens first.
         let shortest = Self.minimumLength + tokenizer.leadingTokens.count
+        if let writing = task.writing, writing.maxTokens + shortest > task.maxLength + 1 {
+            throw DataError(
+                .task,
+                "\(writing.maxTokens) new tokens leave no room for a prompt within a maximum length of \(task.maxLength); lower --objective-max-tokens, or raise --max-length")
+        }
         guard task.maxLength >= shortest else {
             throw DataError(.task, "the maximum length is \(task.maxLength) tokens; at least \(shortest) are needed")
         }
@@ -63,6 +68,10 @@ public struct TaskEncoder: Sendable {
     public func encode(_ records: [DataRecord]) throws(DataError) -> EncodedData {
         var data = EncodedData()
         for record in records {
+            if let writing = task.writing {
+                try prompt(record, writing, into: &data)
+                continue
+            }
             switch task.kind {
             case .classification: try classify(record, into: &data)
             case .completion: try complete(record, into: &data)
@@ -71,6 +80,9 @@ public struct TaskEncoder: Sendable {
             }
         }
         guard !data.examples.isEmpty else {
+            if task.writing != nil {
+                throw DataError(.task, "no prompt leaves room to write within \(task.maxLength) tokens; raise --max-length, or lower --objective-max-tokens")
+            }
             throw DataError(.task, "no example has a token to learn from within \(task.maxLength) tokens; raise --max-length")
         }
         return data
@@ -141,6 +153,43 @@ public struct TaskEncoder: Sendable {
             tokens += added
         }
         data.append(limited(tokens, targets, into: &data))
+    }
+
+    // MARK: Prompts to write after
+
+    /// The prompt alone, with room for what the model writes; a completion or a label is only passed on.
+    private func prompt(_ record: DataRecord, _ writing: Writing, into data: inout EncodedData) throws(DataError) {
+        var text: String
+        var tokens: [Int32]
+        switch task.kind {
+        case .classification, .completion:
+            guard let template else { return }
+            let values = try values(template, record)
+            text = template.filled(with: values)
+            tokens = try fit(template, values, reserving: writing.maxTokens, at: record.place, into: &data)
+        case .chat:
+            guard let chatTemplate else { return }
+            var messages = try record.messages(needsReply: false)
+            // The reply that the record has is what the model is to write anew.
+            if messages.last?.role == "assistant" { messages.removeLast() }
+            guard let last = messages.last else { throw .at(record.place, "the chat has nothing to reply to") }
+            text = last.content
+            tokens = tokenizer.encode(chatTemplate.render(messages, addingReplyStart: true), allowSpecial: true)
+            // Cut, it would be another chat.
+            if tokens.count + writing.maxTokens > task.maxLength { return data.append(nil) }
+        case .text:
+            text = try record.text("text")
+            tokens = tokenizer.leadingTokens + tokenizer.encode(text)
+            if tokens.count + writing.maxTokens > task.maxLength {
+                tokens.removeLast(tokens.count + writing.maxTokens - task.maxLength)
+                data.truncated += 1
+            }
+        }
+        guard !tokens.isEmpty else { throw .at(record.place, "the prompt has no tokens; put words into it") }
+        data.append(
+            Example(
+                sequences: [TokenSequence(tokens: tokens, targets: [])],
+                objective: .text(WritingPrompt(text, fields: record.fields(without: ["id", "prompt", "text"])))))
     }
 
     // MARK: Parts

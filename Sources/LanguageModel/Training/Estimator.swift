@@ -8,12 +8,40 @@ public struct ProjectedGradients: Sendable {
     public var meanLoss: Double
 }
 
+extension ProjectedGradients {
+    /// - Parameter losses: for each sample at θ + εz, and at what that is compared with: θ − εz, or θ where the estimator is one-sided.
+    init(losses: some Collection<(plus: Double, other: Double)>, epsilon: Double, estimator: EstimatorKind = .twoSided) {
+        self.init(values: [], meanLoss: .nan)
+        values.reserveCapacity(losses.count)
+        var sum = 0.0
+        var finite = 0
+        for (plus, other) in losses {
+            let g = (plus - other) / (estimator == .oneSided ? epsilon : 2 * epsilon)
+            values.append(g.isFinite ? Float(g) : .nan)
+            if (plus + other).isFinite {
+                sum += estimator == .oneSided ? other : (plus + other) / 2
+                finite += 1
+            }
+        }
+        if finite > 0 { meanLoss = sum / Double(finite) }
+    }
+}
+
+/// Tries the directions of samples: by the loss of given tokens (`Estimator`), or by what a program thinks of the model's texts
+/// (`ScoreEstimator`).
+public protocol GradientEstimator: AnyObject {
+    /// - Parameters:
+    ///   - machine: whose directions they are.
+    ///   - samples: their numbers; they need not have been handed out in order.
+    func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients
+}
+
 /// Finds out how much the loss rises or falls along the directions of samples (SPSA, Spall 1992). All signs of many samples go
 /// through the trained part of the model in one batch; with `rank1` the weights are read once for all of them and nothing is perturbed:
 /// y± = xWᵀ ± ε(x·b)aᵀ.
 ///
 /// One thread at a time; it uses `threads` inside. After the first round of its size it allocates next to nothing.
-public final class Estimator {
+public final class Estimator: GradientEstimator {
     public struct Options: Sendable {
         /// ε of θ ± εz.
         public var epsilon: Double
@@ -45,6 +73,15 @@ public final class Estimator {
             self.orderSeed = orderSeed
             self.threads = threads
         }
+
+        func check() throws(TrainingError) {
+            guard epsilon > 0, epsilon.isFinite else {
+                throw TrainingError(.numerical, "ε is \(epsilon); it must be above 0 (1e-3 is usual)")
+            }
+            guard examplesPerSample > 0, samplesPerDraw > 0 else {
+                throw TrainingError(.noExamples, "a sample needs at least one example")
+            }
+        }
     }
 
     /// Rows of a batch's products: enough for the matrix library's best rate, few enough that activations stay near the core.
@@ -62,11 +99,9 @@ public final class Estimator {
 
     /// - Throws: `TrainingError` for options that can't be.
     public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: Options) throws(TrainingError) {
-        guard options.epsilon > 0, options.epsilon.isFinite else {
-            throw TrainingError(.numerical, "ε is \(options.epsilon); it must be above 0 (1e-3 is usual)")
-        }
-        guard options.examplesPerSample > 0, options.samplesPerDraw > 0 else {
-            throw TrainingError(.noExamples, "a sample needs at least one example")
+        try options.check()
+        guard options.objective != .command else {
+            throw TrainingError(.badExample, "a program's score needs texts: that is `ScoreEstimator`'s")
         }
         guard model.parameters != nil, !model.trained.isEmpty else {
             throw TrainingError(.badTensors, "the model has no trained tensors")
@@ -106,23 +141,9 @@ public final class Estimator {
         }
         try failure.rethrow()
 
-        var result = ProjectedGradients(values: [], meanLoss: .nan)
-        result.values.reserveCapacity(count)
-        var sum = 0.0
-        var finite = 0
-        let isOneSided = options.estimator == .oneSided
-        for i in 0..<count {
-            let plus = losses[2 * i]
-            let other = losses[2 * i + 1]
-            let g = (plus - other) / (isOneSided ? options.epsilon : 2 * options.epsilon)
-            result.values.append(g.isFinite ? Float(g) : .nan)
-            if (plus + other).isFinite {
-                sum += isOneSided ? other : (plus + other) / 2
-                finite += 1
-            }
-        }
-        if finite > 0 { result.meanLoss = sum / Double(finite) }
-        return result
+        return ProjectedGradients(
+            losses: (0..<count).lazy.map { (plus: self.losses[2 * $0], other: self.losses[2 * $0 + 1]) }, epsilon: options.epsilon,
+            estimator: options.estimator)
     }
 
     /// Samples of a batch: so many that its products have about `batchRows` rows, evenly shared out among the threads, and in whole

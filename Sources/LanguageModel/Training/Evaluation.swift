@@ -45,9 +45,24 @@ public struct Evaluation: Sendable {
     public let areaUnderCurve: Double?
     /// exp(mean loss) where the loss is a mean token loss.
     public let perplexity: Double?
+    /// The mean of an outside program's scores, with its 95 % interval (by the normal distribution); nil elsewhere.
+    public let score: Double?
+    public let scoreInterval: Interval?
+
+    /// Of texts that a program outside has scored: the loss is −score.
+    package init(scores: [Double]) {
+        items = scores.map { Item(loss: -$0, scores: [], correct: nil) }
+        let count = Double(scores.count)
+        let mean = scores.reduce(0, +) / count
+        let variance = scores.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / max(count - 1, 1)
+        let half = 1.96 * (variance / count).squareRoot()
+        (meanLoss, score, scoreInterval) = (-mean, mean, Interval(lower: mean - half, upper: mean + half))
+        (accuracy, accuracyInterval, accuracyAtBestThreshold, areaUnderCurve, perplexity) = (nil, nil, nil, nil, nil)
+    }
 
     package init(items: [Item], tokenLosses: Bool, objective: Objective? = nil) {
         self.items = items
+        (score, scoreInterval) = (nil, nil)
         let count = Double(items.count)
         let mean = items.reduce(0) { $0 + $1.loss } / count
         meanLoss =
@@ -178,8 +193,13 @@ public struct Evaluation: Sendable {
     }
 }
 
+/// Measures a model as it is on examples that it has: by their losses (`Evaluator`), or by a program's score (`ScoreEvaluator`).
+public protocol HeldOutEvaluator: AnyObject {
+    func evaluate() throws -> Evaluation
+}
+
 /// Puts a set of examples through a model as it is.
-public final class Evaluator {
+public final class Evaluator: HeldOutEvaluator {
     private static let batchRows = 1024
 
     public let model: TrainableModel

@@ -98,6 +98,7 @@ public final class ExampleSet: @unchecked Sendable {  // written in init only
                 return "its right class \(correct) is none of \(example.sequences.count)"
             }
         case .tokens: break
+        case .text: return "is a prompt to write after and has no loss of its own"
         }
         return nil
     }

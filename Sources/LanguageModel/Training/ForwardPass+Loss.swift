@@ -58,6 +58,8 @@ extension ForwardPass {
                 report(
                     i, sum / Double(count), UnsafeBufferPointer(start: nil, count: 0),
                     Outcome(predicted: nil, correct: nil, isRight: isRight))
+            case .text:  // no `ExampleSet` holds one
+                report(i, .nan, UnsafeBufferPointer(start: nil, count: 0), Outcome(predicted: nil, correct: nil, isRight: false))
             }
         }
     }

@@ -16,6 +16,8 @@ extension Objective {
         switch self {
         case .accuracy, .exactMatch: return 1 - Double(outcomes.count { $0.isRight }) / Double(outcomes.count)
         case .f1: return 1 - Self.macroF1(outcomes)
+        // Not to be told from what a model makes of given tokens: `ScoreEstimator` lets it write.
+        case .command: return .nan
         }
     }
 

@@ -85,6 +85,7 @@ struct ExampleText {
             lines.append("  one of " + words.enumerated().map { $0 == correct ? marked($1) : shown($1) }.joined(separator: ", "))
         case .options(let correct): lines[correct] += "   ← right"
         case .tokens: break
+        case .text: lines[0] += "|" + (colour ? "\u{1B}[1;32m[…]\u{1B}[0m" : "[…]")
         }
         text = lines.joined(separator: "\n")
     }
