@@ -24,15 +24,22 @@ public final class LanguageModelTrainer: Trainer {
         public var onRemark: @Sendable (String) -> Void
         /// Of the order of this worker's examples.
         public var orderSeed: UInt64
+        /// The program that scores texts, for runs whose objective that is. Never from the coordinator.
+        public var scoring: ScoringProgram.Options?
+        /// Takes what that program says on its stderr, line by line.
+        public var onScoringLine: @Sendable (String) -> Void
 
         public init(
             model: String, trainingExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
             heldOutExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
             validationExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil, threads: Int = 1,
             cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil, orderSeed: UInt64 = 0,
-            onRemark: @escaping @Sendable (String) -> Void = { _ in }
+            onRemark: @escaping @Sendable (String) -> Void = { _ in }, scoring: ScoringProgram.Options? = nil,
+            onScoringLine: @escaping @Sendable (String) -> Void = { _ in }
         ) {
             self.onRemark = onRemark
+            self.scoring = scoring
+            self.onScoringLine = onScoringLine
             self.model = model
             self.trainingExamples = trainingExamples
             self.heldOutExamples = heldOutExamples
@@ -51,9 +58,13 @@ public final class LanguageModelTrainer: Trainer {
         let tensors: [TrainedTensor]
         let parameters: Parameters
         let model: TrainableModel
-        let estimator: Estimator?
-        let evaluator: Evaluator?
-        let validator: Evaluator?
+        let estimator: (any GradientEstimator)?
+        /// What the estimator reads, where it reads tokens that are given.
+        let trainingCache: PrefixCache?
+        let evaluator: (any HeldOutEvaluator)?
+        let validator: (any HeldOutEvaluator)?
+        /// The texts' judge, where the run has one.
+        let program: ScoringProgram?
         let isTimeBoxed: Bool
         /// Who is how fast has no part in what such a run's ledger holds.
         let isIndependentOfTime: Bool
@@ -94,6 +105,7 @@ public final class LanguageModelTrainer: Trainer {
         let model = try TrainableModel(source: source, parameters: parameters, threads: configuration.threads)
         let directions = Directions(seed: RunSeed(spec.seed), family: spec.perturbation)
 
+        let program = try scoringProgram(for: spec.task)
         var memoryLeft = configuration.cacheMemory
         func cache(_ examples: (TaskSpec, ModelSource) throws -> [Example], asRead: Bool = false) throws -> PrefixCache {
             let set = try ExampleSet(try examples(spec.task, source), for: source.configuration)
@@ -105,29 +117,57 @@ public final class LanguageModelTrainer: Trainer {
             for warning in cache.warnings { configuration.onRemark(warning) }
             return cache
         }
-        var estimator: Estimator?
-        var evaluator: Evaluator?
-        var validator: Evaluator?
+        /// What a frozen part makes of prompts, all at once: writing needs it from the first sample on.
+        func fill(_ fill: ((Int, Int) -> Bool) throws -> Void) throws {
+            do {
+                try fill { done, total in
+                    task.progress(Double(done) / Double(max(total, 1)))
+                    return !task.isAbandoned()
+                }
+            } catch let error as TrainingError where error.code == .cancelled {
+                throw Abandoned()
+            }
+        }
+        var trainingCache: PrefixCache?
+        var estimator: (any GradientEstimator)?
         if let examples = configuration.trainingExamples {
-            estimator = try Estimator(
-                model: model, directions: directions, cache: try cache(examples, asRead: true),
-                options: Estimator.Options(
-                    epsilon: spec.epsilon, examplesPerSample: spec.examplesPerSample, samplesPerDraw: spec.samplesPerDraw ?? 1,
-                    estimator: spec.estimator ?? .twoSided,
-                    orderSeed: configuration.orderSeed, threads: configuration.threads, objective: spec.task.objective))
+            let options = Estimator.Options(
+                epsilon: spec.epsilon, examplesPerSample: spec.examplesPerSample, samplesPerDraw: spec.samplesPerDraw ?? 1,
+                estimator: spec.estimator ?? .twoSided, orderSeed: configuration.orderSeed, threads: configuration.threads,
+                objective: spec.task.objective)
+            if let program, let writing = spec.task.writing {
+                let scored = try ScoreEstimator(
+                    model: model, directions: directions, examples: try examples(spec.task, source), writing: writing,
+                    tokenizer: try source.tokenizer, program: program, memoryLimit: configuration.cacheMemory, options: options)
+                try fill(scored.fill)
+                estimator = scored
+            } else {
+                let own = try cache(examples, asRead: true)
+                estimator = try Estimator(model: model, directions: directions, cache: own, options: options)
+                trainingCache = own
+            }
         }
-        if let examples = configuration.heldOutExamples {
-            evaluator = Evaluator(model: model, cache: try cache(examples), threads: configuration.threads, objective: spec.task.objective)
+        var measured: [PrefixCache] = []
+        func measurer(_ examples: (TaskSpec, ModelSource) throws -> [Example]) throws -> any HeldOutEvaluator {
+            guard let program, let writing = spec.task.writing else {
+                let own = try cache(examples)
+                measured.append(own)
+                return Evaluator(model: model, cache: own, threads: configuration.threads, objective: spec.task.objective)
+            }
+            let evaluator = try ScoreEvaluator(
+                model: model, examples: try examples(spec.task, source), writing: writing, tokenizer: try source.tokenizer, program: program,
+                memoryLimit: configuration.cacheMemory, threads: configuration.threads)
+            try fill(evaluator.fill)
+            return evaluator
         }
-        if let examples = configuration.validationExamples {
-            validator = Evaluator(model: model, cache: try cache(examples), threads: configuration.threads, objective: spec.task.objective)
-        }
+        let evaluator = try configuration.heldOutExamples.map(measurer)
+        let validator = try configuration.validationExamples.map(measurer)
         try fillEnough(
-            estimator?.cache, evaluators: [evaluator, validator].compactMap { $0?.cache }, examplesPerSample: spec.examplesPerSample,
-            headStartSeconds: configuration.headStartSeconds, task)
+            trainingCache, evaluators: measured, examplesPerSample: spec.examplesPerSample, headStartSeconds: configuration.headStartSeconds, task)
         prepared = Prepared(
             specDigest: try spec.digest(), directions: directions, tensors: tensors, parameters: parameters, model: model,
-            estimator: estimator, evaluator: evaluator, validator: validator, isTimeBoxed: spec.roundSeconds != nil,
+            estimator: estimator, trainingCache: trainingCache, evaluator: evaluator, validator: validator, program: program,
+            isTimeBoxed: spec.roundSeconds != nil,
             isIndependentOfTime: spec.roundSeconds == nil && spec.staleness == 0 && spec.roundDeadlineFactor == 0,
             probe: ParameterProbe(parameters))
     }
@@ -159,9 +199,22 @@ public final class LanguageModelTrainer: Trainer {
         }
     }
 
+    /// - Throws: `ProcessFailure` where the run needs a program and this host was given none: the spec never names one.
+    private func scoringProgram(for task: TaskSpec) throws -> ScoringProgram? {
+        guard task.objective == .command else { return nil }
+        guard let options = configuration.scoring else {
+            throw ProcessFailure(
+                .configuration,
+                "this run minimises −(the score of a command), and which command that is, every worker is told by its own host: give it with --objective-command '…'")
+        }
+        return ScoringProgram(options, log: configuration.onScoringLine)
+    }
+
     /// Samples after which a worker looks whether they are still wanted: short where a sample costs a pass through many layers. A
     /// constant of the run's settings, never of the clock, so that the same run again gives the same bytes.
-    private func samplesPerLook(_ model: TrainableModel, isTimeBoxed: Bool) -> Int {
+    private func samplesPerLook(_ model: TrainableModel, isTimeBoxed: Bool, isScored: Bool) -> Int {
+        // Each is many texts.
+        if isScored { return isTimeBoxed ? 8 : 64 }
         if !isTimeBoxed, case .layer(let layer) = model.entry, layer >= model.configuration.layerCount - 1 { return 1024 }
         return 32
     }
@@ -175,20 +228,21 @@ public final class LanguageModelTrainer: Trainer {
             if !prepared.hasComputed {
                 // The first machines of a run compute what their samples read, so that the same run again is the same ledger. A machine that
                 // comes later is there by the clock anyway, and the others are not to wait for its cache.
-                estimator.cache.replacesMissing = order.round > 0 || !prepared.isIndependentOfTime
+                prepared.trainingCache?.replacesMissing = order.round > 0 || !prepared.isIndependentOfTime
                 prepared.hasComputed = true
             }
-            estimator.cache.onProgress = { part in
+            prepared.trainingCache?.onProgress = { part in
                 task.progress(part)
                 return !task.isAbandoned()
             }
-            defer { estimator.cache.onProgress = nil }
+            defer { prepared.trainingCache?.onProgress = nil }
             let start = monotonicSeconds()
             var bytes: [Int8] = []
             bytes.reserveCapacity(Int(order.count))
             var lossSum = 0.0
             var lossCount = 0
-            let look = samplesPerLook(prepared.model, isTimeBoxed: prepared.isTimeBoxed)
+            prepared.program?.isCancelled = task.isAbandoned
+            let look = samplesPerLook(prepared.model, isTimeBoxed: prepared.isTimeBoxed, isScored: prepared.program != nil)
             while bytes.count < Int(order.count), !task.isAbandoned() {
                 let first = order.firstSample + SampleNumber(bytes.count)
                 let count = min(look, Int(order.count) - bytes.count)
@@ -196,6 +250,8 @@ public final class LanguageModelTrainer: Trainer {
                 do {
                     found = try estimator.projectedGradients(machine: order.machine, samples: first..<first + SampleNumber(count))
                 } catch let error as TrainingError where error.code == .cancelled {
+                    break
+                } catch let error as ScoringError where error.code == .cancelled {
                     break
                 }
                 for g in found.values { bytes.append(ByteCodec.encode(g, scaleExponent: order.scaleExponent)) }
@@ -227,8 +283,15 @@ public final class LanguageModelTrainer: Trainer {
             }
             refresh(&prepared)
             let start = monotonicSeconds()
-            let found = try evaluator.evaluate()
-            let validation = try prepared.validator?.evaluate()
+            prepared.program?.isCancelled = task.isAbandoned
+            let found: Evaluation
+            let validation: Evaluation?
+            do {
+                found = try evaluator.evaluate()
+                validation = try prepared.validator?.evaluate()
+            } catch let error as ScoringError where error.code == .cancelled {
+                throw Abandoned()
+            }
             return EvaluationReport(
                 round: round, examples: UInt32(found.items.count), loss: found.meanLoss, accuracy: found.accuracy ?? .nan,
                 bestThresholdAccuracy: found.accuracyAtBestThreshold ?? .nan, auc: found.areaUnderCurve ?? .nan,
@@ -286,7 +349,7 @@ public final class LanguageModelTrainer: Trainer {
 
     /// A slice of what the training examples' prefix cache lacks.
     public func useIdleTime() throws -> Double? {
-        guard let cache = prepared?.estimator?.cache else { return nil }
+        guard let cache = prepared?.trainingCache else { return nil }
         return try cache.fillSlice() ? cache.filledPart : nil
     }
 

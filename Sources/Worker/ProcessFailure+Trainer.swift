@@ -25,6 +25,15 @@ extension ProcessFailure {
                 case .numerical, .cancelled: .failure
                 }
             self.init(status, "\(error)")
+        case let error as ScoringError:
+            let status: ExitStatus =
+                switch error.code {
+                case .unavailable: .unavailable
+                case .badAnswer: .badData
+                case .missing: .configuration
+                case .cancelled: .failure
+                }
+            self.init(status, "\(error)")
         case is ParameterError, is RunBasisError, is SnapshotError: self.init(.badData, "\(error)")
         default: self.init(.failure, "\(error)")
         }

@@ -13,13 +13,17 @@ struct ClusterPlan: Sendable {
     private let evalFile: String?
     private let validationFile: String?
     private let generalFile: String?
+    private let scoring: ScoringProgram.Options?
     private let workerCount: Int
     private let threads: Int
     private let listen: String
     private let isResumed: Bool
 
     /// What a run may be gone on with; the other settings are in its ledger.
-    private static let settingsOfAProcess: Set<SettingKey> = [.model, .trainFile, .evalFile, .validationFile, .generalFile, .workers, .threads, .listen, .cacheMemory, .cacheDirectory]
+    private static let settingsOfAProcess: Set<SettingKey> = [
+        .model, .trainFile, .evalFile, .validationFile, .generalFile, .workers, .threads, .listen, .cacheMemory, .cacheDirectory, .objectiveCommand,
+        .objectiveTimeout,
+    ]
 
     /// - Throws: `SettingsError` for what is missing or wrong, `DataError` where the task can't be told from the data.
     init(_ settings: inout Settings, resuming: String?) throws {
@@ -29,8 +33,12 @@ struct ClusterPlan: Sendable {
         evalFile = settings.optionalText(.evalFile)
         validationFile = settings.optionalText(.validationFile)
         generalFile = settings.optionalText(.generalFile)
+        scoring = try settings.scoring()
         workerCount = try settings.integer(.workers)
         let task = try settings.resolveTask()
+        if task.objective == .command, scoring == nil {
+            throw SettingsError.usage("the objective is a command's score: give the command with --objective-command '…'")
+        }
         if !settings.has(.threads) {
             let share = max(1, ProcessInfo.processInfo.activeProcessorCount / workerCount)
             settings.derive(.threads, .integer(share), from: "the cores, shared out")
@@ -136,8 +144,9 @@ struct ClusterPlan: Sendable {
         let cache =
             settings.optionalText(.cacheDirectory).map { ["--cache-directory", $0] }
             ?? settings.optionalText(.cacheMemory).map { ["--cache-memory", $0] } ?? []
+        let judge = scoring.map { ["--objective-command", $0.command, "--objective-timeout", "\($0.timeoutSeconds)"] } ?? []
         let common: @Sendable (String, String) -> [String] = { [model] endpoint, name in
-            ["worker", "--coordinator", endpoint, "--model", model, "--name", name] + cache
+            ["worker", "--coordinator", endpoint, "--model", model, "--name", name] + cache + judge
         }
         return LocalCluster(
             directory: directory,
@@ -163,7 +172,7 @@ struct ClusterPlan: Sendable {
 
     /// What `metrics.jsonl` tells of the run so far: nothing for a new one.
     var past: RunProgress {
-        var progress = RunProgress(rounds: spec.rounds)
+        var progress = RunProgress(rounds: spec.rounds, isScored: scoring != nil)
         guard isResumed, let data = FileManager.default.contents(atPath: directory.metrics) else { return progress }
         for line in data.split(separator: UInt8(ascii: "\n")) {
             // A line that a crash cut short is none.

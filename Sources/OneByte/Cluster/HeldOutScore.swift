@@ -16,8 +16,12 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
     /// a bias for one label word going away.
     package var accuracyBestThreshold: Double?
     package var auc: Double?
+    /// The mean of an outside program's scores, which is −loss; absent elsewhere.
+    package var score: Double?
+    /// 95 %, by the normal distribution; absent where only the mean is known, as in a run's own report.
+    package var scoreInterval: [Double]?
 
-    package init(_ heldOut: CoordinatorProgress.HeldOut) {
+    package init(_ heldOut: CoordinatorProgress.HeldOut, isScored: Bool = false) {
         round = Int(heldOut.round)
         examples = Int(heldOut.examples)
         loss = heldOut.loss.flatMap(\.finite)
@@ -29,6 +33,7 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
         }
         accuracyBestThreshold = heldOut.bestThresholdAccuracy
         auc = heldOut.auc
+        score = isScored ? loss.map { -$0 } : nil
     }
 
     package init(_ evaluation: Evaluation, round: Int? = nil) {
@@ -39,19 +44,23 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
         accuracyInterval = evaluation.accuracyInterval.map { [$0.lower, $0.upper] }
         accuracyBestThreshold = evaluation.accuracyAtBestThreshold
         auc = evaluation.areaUnderCurve
+        score = evaluation.score?.finite
+        scoreInterval = score == nil ? nil : evaluation.scoreInterval.map { [$0.lower, $0.upper] }
     }
 
     enum CodingKeys: String, CodingKey {
         case round, examples, loss, accuracy
         case accuracyInterval = "accuracy_interval"
         case accuracyBestThreshold = "accuracy_best_threshold"
-        case auc
+        case auc, score
+        case scoreInterval = "score_interval"
     }
 
     private var lossText: String { loss.map { "loss \(fixed($0, 4))" } ?? "no finite loss" }
 
     /// For a line that has little room.
     package var brief: String {
+        if let score { return "score \(fixed(score, 4))" }
         let accuracy = accuracy.map { "accuracy \(percent($0)), " } ?? ""
         return "\(accuracy)\(lossText)"
     }
@@ -63,7 +72,12 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
             parts.append("accuracy \(percent(accuracy)) (\(percent(interval[0])) … \(percent(interval[1])))")
         }
         if let best = accuracyBestThreshold { parts.append("\(percent(best)) at the best threshold") }
-        parts.append(lossText)
+        if let score {
+            let interval = scoreInterval.map { " (\(fixed($0[0], 4)) … \(fixed($0[1], 4)))" } ?? ""
+            parts.append("score \(fixed(score, 4))\(interval)")
+        } else {
+            parts.append(lossText)
+        }
         return parts.joined(separator: ", ") + ", \(grouped(examples)) examples"
     }
 }

@@ -5,6 +5,8 @@ import Transport
 /// What is known of a run while it goes on, from its events alone; the live view and the report are made of it.
 package struct RunProgress: Hashable, Sendable {
     package let rounds: Int
+    /// The losses are minus a program's scores.
+    package let isScored: Bool
     package private(set) var roundsDone = 0
     package private(set) var samples = 0
     package private(set) var noValue = 0
@@ -75,7 +77,10 @@ package struct RunProgress: Hashable, Sendable {
         var total = 0.0
     }
 
-    package init(rounds: Int) { self.rounds = rounds }
+    package init(rounds: Int, isScored: Bool = false) {
+        self.rounds = rounds
+        self.isScored = isScored
+    }
 
     /// Before the first round of the coordinator's present process.
     package var isWaiting: Bool { firstRound == nil }
@@ -101,7 +106,7 @@ package struct RunProgress: Hashable, Sendable {
         case .left(let left): machines[left.name] = nil
         case .round(let round): take(round, at: progress.time)
         case .evaluation(let heldOut):
-            let measurement = HeldOutScore(heldOut)
+            let measurement = HeldOutScore(heldOut, isScored: isScored)
             first = first ?? measurement
             latest = measurement
         case .digests(let digests):

@@ -21,6 +21,10 @@ struct ClusterCommand: AsyncParsableCommand {
 
               onebyte cluster --config run.toml --seed 2 --rounds 100
 
+            For the score that a program gives to what the model writes:
+
+              onebyte cluster --config run.toml --objective-command 'python3 score.py'
+
             What would be done, and where each setting comes from:
 
               onebyte cluster --config run.toml --print-config
@@ -35,6 +39,7 @@ struct ClusterCommand: AsyncParsableCommand {
     @OptionGroup var config: ConfigFlags
     @OptionGroup var model: ModelFlags
     @OptionGroup(title: "Task") var task: TaskFlags
+    @OptionGroup(title: "Objective") var objective: ObjectiveFlags
     @OptionGroup(title: "Data") var data: DataFlags
     @OptionGroup(title: "Training") var training: TrainingFlags
     @OptionGroup(title: "Protocol") var machines: ProtocolFlags
@@ -63,7 +68,7 @@ struct ClusterCommand: AsyncParsableCommand {
         let began = ContinuousClock.now
         var settings = try Settings(
             file: resume.map { RunDirectory($0).configuration } ?? config.config,
-            flags: model.settings + task.settings + data.settings + training.settings + machines.settings
+            flags: model.settings + task.settings + objective.settings + data.settings + training.settings + machines.settings
                 + list([
                     (.workers, workers), (.threads, threads), (.listen, listen), (.directory, directory), (.cacheMemory, cacheMemory),
                     (.cacheDirectory, cacheDirectory),

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Core
+import Foundation
 import LanguageModel
 
 struct EvaluateCommand: ParsableCommand {
@@ -19,6 +20,12 @@ struct EvaluateCommand: ParsableCommand {
               onebyte evaluate held-out.jsonl --model SmolLM2.gguf \\
                 --ledger runs/reviews --at-round 100
 
+            What a program thinks of the texts that the model writes, and the texts:
+
+              onebyte evaluate prompts.jsonl --model SmolLM2.gguf \\
+                --ledger runs/friendlier --objective-command 'python3 score.py' \\
+                --texts written.jsonl
+
             An exported model, with the task of a run file; as JSON:
 
               onebyte evaluate held-out.jsonl --model exported/ \\
@@ -30,17 +37,20 @@ struct EvaluateCommand: ParsableCommand {
     @OptionGroup var model: ModelFlags
     @OptionGroup var ledger: LedgerFlags
     @OptionGroup var task: TaskFlags
+    @OptionGroup var objective: ObjectiveFlags
+    @Option(help: ArgumentHelp("Write what the command scored here: JSON lines of prompt, text and score.", valueName: "file"))
+    var texts: String?
     @OptionGroup var threads: ThreadFlags
     @Option(help: "text or json.") var format: OutputFormat = .text
 
     func run() throws {
-        var settings = try Settings(file: config.config, flags: model.settings + task.settings + [.trainFile: [file]])
+        var settings = try Settings(file: config.config, flags: model.settings + task.settings + objective.settings + [.trainFile: [file]])
         if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
         // Data first: a broken line shows at once, a model takes its time.
         let records = try DataFile.read(file)
         let state = try ModelState.load(
             model: try settings.text(.model), ledger: ledger.ledger, atRound: ledger.atRound, threads: threads.count)
-        let isTaskGiven = config.config != nil || !task.settings.isEmpty
+        let isTaskGiven = config.config != nil || !task.settings.isEmpty || (ledger.ledger == nil && objective.objectiveCommand != nil)
         let spec = isTaskGiven ? nil : state.ledger?.summary.spec.task
         let encoder = try TaskEncoder(task: try spec ?? settings.resolveTask(), model: state.source)
         let data = try encoder.encode(records)
@@ -48,6 +58,9 @@ struct EvaluateCommand: ParsableCommand {
 
         MatrixLibrary.setThreads(1)
         let trainable = try TrainableModel(source: state.source, parameters: state.parameters, threads: threads.count)
+        if encoder.task.objective == .command || objective.objectiveCommand != nil || texts != nil {
+            return try score(trainable, data.examples, encoder.task, try settings.scoring(), round: state.ledger.map { Int($0.history.nextRound) })
+        }
         let set = try ExampleSet(data.examples, for: state.source.configuration)
         let cache = try PrefixCache(model: trainable, set: set, options: .init(threads: threads.count))
         var meter = Meter("evaluating")
@@ -58,5 +71,48 @@ struct EvaluateCommand: ParsableCommand {
         ).evaluate()
         let measurement = HeldOutScore(evaluation, round: state.ledger.map { Int($0.history.nextRound) })
         standardOutput.write(format == .json ? try json(measurement) : measurement.text)
+    }
+
+    /// Lets the model write, and the command judge.
+    private func score(
+        _ model: TrainableModel, _ examples: [Example], _ task: TaskSpec, _ scoring: ScoringProgram.Options?, round: Int?
+    ) throws {
+        guard let writing = task.writing else {
+            throw ProcessFailure(.usage, "the task's objective is no command's score; leave out --objective-command and --texts, or say --objective command")
+        }
+        guard let scoring else {
+            throw ProcessFailure(.usage, "the task's objective is a command's score: give the command with --objective-command '…'")
+        }
+        let program = ScoringProgram(scoring, log: { standardError.write("objective: \($0)") })
+        let evaluator = try ScoreEvaluator(
+            model: model, examples: examples, writing: writing, tokenizer: try model.source.tokenizer, program: program, threads: threads.count)
+        var meter = Meter("evaluating")
+        try evaluator.fill { done, total in
+            meter.show(done, of: total)
+            return true
+        }
+        meter.end()
+        let found = try evaluator.measure()
+        if let texts {
+            let encoder = JSONEncoder()
+            encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+            let lines = try found.map { String(decoding: try encoder.encode(ScoredText($0.prompt, $0.text, $0.score)), as: UTF8.self) + "\n" }
+            do {
+                try Data(lines.joined().utf8).write(to: URL(filePath: texts), options: .atomic)
+            } catch {
+                throw ProcessFailure(.cannotCreate, "\(texts): can't be written: \(error.localizedDescription)")
+            }
+        }
+        let measurement = HeldOutScore(Evaluation(scores: found.map(\.score)), round: round)
+        standardOutput.write(format == .json ? try json(measurement) : measurement.text)
+    }
+
+    private struct ScoredText: Encodable {
+        let prompt: String
+        let text: String
+        /// Absent where the model's numbers broke.
+        let score: Double?
+
+        init(_ prompt: String, _ text: String, _ score: Double) { (self.prompt, self.text, self.score) = (prompt, text, score.isFinite ? score : nil) }
     }
 }

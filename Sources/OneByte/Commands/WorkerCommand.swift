@@ -32,6 +32,10 @@ struct WorkerCommand: AsyncParsableCommand {
               onebyte worker … --state-dir /var/lib/onebyte
               onebyte worker … --bootstrap /mnt/shared/parameters.snapshot
 
+            Where texts are scored by a program (docs/tasks.md), each worker has its own:
+
+              onebyte worker … --objective-command 'python3 score.py'
+
             Task and settings come from the coordinator. Ctrl-C says goodbye; the run goes on without this worker.
             """)
 
@@ -46,6 +50,7 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(name: .customLong("validate"), help: ArgumentHelp(
         "With --evaluate: JSON lines that steer the run (its rate, its guard, its end) and judge nothing.", valueName: "file"))
     var validationFile: String?
+    @OptionGroup var objective: ObjectiveFlags
     @Option(help: ArgumentHelp("What displays call this worker. (default: the host's name)", valueName: "name")) var name: String?
     @Option(help: ArgumentHelp("This worker's secret key, where the coordinator has a list.", valueName: "file")) var key: String?
     @Option(help: ArgumentHelp("Give up when the coordinator was silent for so long.", valueName: "seconds")) var patience = 600.0
@@ -94,8 +99,8 @@ struct WorkerCommand: AsyncParsableCommand {
             trainingExamples: training.map(maker),
             heldOutExamples: heldOut.map(maker),
             validationExamples: steering.map(maker),
-            threads: threads.count, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory,
-            onRemark: { logger.notice("\($0)") })
+            threads: threads.count, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory, onRemark: { logger.notice("\($0)") },
+            scoring: try Settings(file: nil, flags: objective.settings).scoring(), onScoringLine: { logger.info("objective: \($0)") })
         let process = try WorkerProcess(
             configuration: .init(
                 join: try JoinString(coordinator), keys: try key.map { try KeyPair(contentsOf: $0) },

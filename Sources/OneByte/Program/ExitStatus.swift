@@ -40,6 +40,13 @@ extension ExitStatus {
                 case .numerical: .internalError
                 case .cancelled: .interrupted
                 }
+            case let error as ScoringError:
+                switch error.code {
+                case .unavailable: .unavailable
+                case .badAnswer: .badData
+                case .missing: .usage
+                case .cancelled: .interrupted
+                }
             case is ParameterError, is SnapshotError, is RunBasisError, is LedgerError: .badData
             case let stop as StopSignal: stop == .interrupt ? .interrupted : .terminated
             default: .internalError

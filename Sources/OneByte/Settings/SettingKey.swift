@@ -10,6 +10,10 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case labels = "task.labels"
     case maxLength = "task.max-length"
     case objective = "task.objective"
+    case objectiveCommand = "task.objective-command"
+    case objectiveMaxTokens = "task.objective-max-tokens"
+    case objectiveStop = "task.objective-stop"
+    case objectiveTimeout = "task.objective-timeout"
     case trainFile = "data.train-file"
     case evalFile = "data.eval-file"
     case validationFile = "data.validation-file"
@@ -58,6 +62,11 @@ package enum SettingKey: String, CaseIterable, Sendable {
     /// What it is called on the command line.
     package var flag: String { self == .labels ? "--label" : "--\(name)" }
 
+    /// The settings of `objective = { command = "…", max-tokens = 16 }`, by their names there.
+    static let partsOfObjective: [String: SettingKey] = [
+        "command": .objectiveCommand, "max-tokens": .objectiveMaxTokens, "stop": .objectiveStop, "timeout": .objectiveTimeout,
+    ]
+
     /// What a value of this setting must be.
     enum Shape: Sendable {
         case text
@@ -74,9 +83,12 @@ package enum SettingKey: String, CaseIterable, Sendable {
 
     var shape: Shape {
         switch self {
-        case .model, .template, .trainFile, .evalFile, .validationFile, .basisText, .generalFile, .directory, .listen, .cacheDirectory: .text
+        case .model, .template, .trainFile, .evalFile, .validationFile, .basisText, .generalFile, .directory, .listen, .cacheDirectory, .objectiveCommand: .text
         case .kind: .oneOf(TaskSpec.Kind.allCases.map(\.rawValue))
         case .objective: .oneOf(["loss"] + Objective.allCases.map(\.rawValue))
+        case .objectiveMaxTokens: .integer(Writing.maxTokensRange)
+        case .objectiveStop: .oneOf(["end", "newline"])
+        case .objectiveTimeout: .number(0.1...86400)
         case .labels: .table
         case .cacheMemory: .size
         case .train: .texts

@@ -23,9 +23,14 @@ extension Settings {
         guard let kind = TaskSpec.Kind(rawValue: try text(.kind)) else {
             throw SettingsError.wrong(source(.kind) ?? .standard, .kind, "unknown")
         }
+        let objective = Objective(rawValue: try text(.objective))
+        var writing: Writing?
+        if objective == .command {
+            writing = Writing(maxTokens: try integer(.objectiveMaxTokens), stopsAtNewline: try text(.objectiveStop) == "newline" ? true : nil)
+        }
         return TaskSpec(
             kind: kind, template: optionalText(.template), labels: table(.labels).map(Self.ordered),
-            maxLength: try integer(.maxLength), objective: Objective(rawValue: try text(.objective)))
+            maxLength: try integer(.maxLength), objective: objective, writing: writing)
     }
 
     /// The classes in the order of their labels, as numbers where all are numbers: neither a TOML table nor flags in any

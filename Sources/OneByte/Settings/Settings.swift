@@ -19,6 +19,7 @@ package struct Settings: Sendable {
             values[key] = (try Self.value(of: texts, for: key), .flag(key.flag))
         }
         deriveWhatIsMissing()
+        try checkObjective()
         for (key, entry) in values { try Self.check(entry.value, for: key, entry.source) }
         if try integer(.shape) > 0, try text(.perturbation) != PerturbationFamily.rank1.rawValue {
             throw .wrong(values[.shape]?.source ?? .standard, .shape, "needs the perturbation rank1; leave it out, or say 0")
@@ -58,7 +59,28 @@ package struct Settings: Sendable {
         .cacheMemory: .text("2GiB"),
     ]
 
+    /// What belongs to a command's score is an error beside another objective: it would do nothing.
+    private func checkObjective() throws(SettingsError) {
+        let objective = self[text: .objective] ?? ""
+        guard objective != Objective.command.rawValue else { return }
+        for key in SettingKey.partsOfObjective.values {
+            if let source = values[key]?.source, source != .standard {
+                throw .wrong(source, key, "belongs to the objective command, and the objective is \(objective)")
+            }
+        }
+    }
+
     private mutating func deriveWhatIsMissing() {
+        if values[.objectiveCommand] != nil, values[.objective]?.source == .standard {
+            values[.objective] = (.text(Objective.command.rawValue), .derived("since there is a command"))
+        }
+        if self[text: .objective] == Objective.command.rawValue {
+            let standard: [SettingKey: SettingValue] = [
+                .objectiveMaxTokens: .integer(Writing.defaultMaxTokens), .objectiveStop: .text("end"),
+                .objectiveTimeout: .number(ScoringProgram.Options.defaultTimeoutSeconds),
+            ]
+            for (key, value) in standard where values[key] == nil { values[key] = (value, .standard) }
+        }
         let family = self[text: .perturbation]
         let hasSteps = self[text: .objective] != "loss"
         if values[.epsilon] == nil { values[.epsilon] = hasSteps ? (.number(0.03), .derived("since the objective has steps")) : (.number(1e-3), .standard) }
@@ -117,6 +139,12 @@ package struct Settings: Sendable {
     }
 
     package func optionalText(_ key: SettingKey) -> String? { self[text: key] }
+
+    /// The program that scores texts, if there is one.
+    package func scoring() throws(SettingsError) -> ScoringProgram.Options? {
+        guard let command = optionalText(.objectiveCommand) else { return nil }
+        return ScoringProgram.Options(command: command, timeoutSeconds: try number(.objectiveTimeout))
+    }
 
     package func texts(_ key: SettingKey) throws(SettingsError) -> [String] {
         guard case .texts(let texts)? = values[key]?.value else { throw Self.needed(key) }

@@ -1,3 +1,4 @@
+import Core
 import Foundation
 import TOMLKit
 
@@ -36,7 +37,19 @@ enum SettingsFile {
             guard let key = SettingKey(rawValue: place) else {
                 throw SettingsError(.file, "\(source): unknown setting \"\(place)\"\(suggestion(for: place))")
             }
-            settings[key] = (try read(value, for: key, source), source)
+            guard key == .objective, let table = value.table else {
+                settings[key] = (try read(value, for: key, source), source)
+                return
+            }
+            // A command's score, and how the texts come about.
+            settings[key] = (.text(Objective.command.rawValue), source)
+            for name in table.keys {
+                guard let part = SettingKey.partsOfObjective[name], let value = table[name] else {
+                    let hint = nearestWord(to: name, in: SettingKey.partsOfObjective.keys.sorted()).map { "; did you mean \"\($0)\"?" } ?? ""
+                    throw .wrong(source, key, "unknown setting \"\(name)\" (known: \(SettingKey.partsOfObjective.keys.sorted().joined(separator: ", ")))\(hint)")
+                }
+                settings[part] = (try read(value, for: part, source), source)
+            }
         }
         let sections = Set(SettingKey.allCases.map(\.section)).subtracting([""])
         for name in root.keys {

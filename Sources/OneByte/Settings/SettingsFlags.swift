@@ -33,14 +33,34 @@ struct TaskFlags: ParsableArguments {
     var maxLength: String?
 
     @Option(help: ArgumentHelp(
-        "What is minimised: loss, or one minus accuracy, f1 or exact-match, which have no derivative. (default: loss)", valueName: "objective"))
+        "What is minimised: loss; one minus accuracy, f1 or exact-match, which have no derivative; or command: minus the score of a program. (default: loss)",
+        valueName: "objective"))
     var objective: String?
 
+    @Option(help: ArgumentHelp("Tokens of a text that a command scores, at most. (default: 16)", valueName: "tokens"))
+    var objectiveMaxTokens: String?
+
+    @Option(help: ArgumentHelp(
+        "What ends such a text: end (the model's own end of text), or newline (that too). (default: end)", valueName: "what"))
+    var objectiveStop: String?
+
     var settings: [SettingKey: [String]] {
-        var settings = list([(.kind, kind), (.template, template), (.maxLength, maxLength), (.objective, objective)])
+        var settings = list([(.kind, kind), (.template, template), (.maxLength, maxLength), (.objective, objective), (.objectiveMaxTokens, objectiveMaxTokens), (.objectiveStop, objectiveStop)])
         if !label.isEmpty { settings[.labels] = label }
         return settings
     }
+}
+
+/// The program that scores texts: this host's own affair, never the run's.
+struct ObjectiveFlags: ParsableArguments {
+    @Option(help: ArgumentHelp(
+        "A program that scores what the model writes, as JSON lines (docs/tasks.md), for /bin/sh -c.", valueName: "command"))
+    var objectiveCommand: String?
+
+    @Option(help: ArgumentHelp("It has so long for the answers to one batch. (default: 60)", valueName: "seconds"))
+    var objectiveTimeout: String?
+
+    var settings: [SettingKey: [String]] { list([(.objectiveCommand, objectiveCommand), (.objectiveTimeout, objectiveTimeout)]) }
 }
 
 /// What is trained and how.
