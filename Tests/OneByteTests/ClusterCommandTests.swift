@@ -91,6 +91,72 @@ import Testing
         #expect(wrong.status != 0 && wrong.errors.contains("exact-match needs completions"), "\(wrong.errors)")
     }
 
+    @Test("A run for the score of a program, from data to report, with its texts")
+    func scoreOfACommand() async throws {
+        let scratch = try Scratch()
+        let run = "\(scratch.path)/run"
+        let prompts = try scratch.file("prompts.jsonl", (0..<12).map { "{\"prompt\": \"film number \($0)\", \"label\": \($0)}\n" }.joined())
+        let program = try scratch.file("score.py", """
+            import json, sys
+            print("ready to judge", file=sys.stderr, flush=True)
+            for line in sys.stdin:
+                r = json.loads(line)
+                assert r["prompt"] == "film number %d" % r["label"]
+                print(json.dumps({"id": r["id"], "score": len(set(r["text"])) / 10}), flush=True)
+
+            """)
+        let command = "exec python3 '\(program)'"
+        let found = try await Binary.run([
+            "cluster", "--model", Binary.tinyModel, "--train-file", prompts, "--eval-file", prompts, "--validation-file", prompts, "--kind", "completion",
+            "--objective-command", command, "--objective-max-tokens", "5", "--directory", run, "--train", "layers.2", "--shape", "none", "--workers", "2",
+            "--epsilon", "0.1", "--learning-rate", "1e-4", "--rounds", "4", "--samples-per-round", "8", "--examples-per-sample", "2",
+            "--evaluate-every", "2",
+        ])
+        try #require(found.status == 0, "\(found.errors)")
+        #expect(found.output.contains("held out after    score "))
+        #expect(found.errors.contains("score "))
+        let after = try #require(try report(run).after)
+        let (score, loss) = (try #require(after.score), try #require(after.loss))
+        #expect(score == -loss && score > 0 && after.accuracy == nil)
+        #expect(try String(contentsOfFile: "\(run)/logs/worker-1.log", encoding: .utf8).contains("objective: ready to judge"))
+        // The ledger, which everybody gets, has no command.
+        #expect(try Data(contentsOf: URL(filePath: "\(run)/ledger")).range(of: Data("score.py".utf8)) == nil)
+
+        let texts = "\(scratch.path)/texts.jsonl"
+        let measure = ["evaluate", prompts, "--model", Binary.tinyModel, "--ledger", run, "--format", "json"]
+        let evaluated = try await Binary.run(measure + ["--objective-command", command, "--texts", texts])
+        let measured = try JSONDecoder().decode(HeldOutScore.self, from: Data(evaluated.output.utf8))
+        #expect(abs(try #require(measured.score) - score) < 1e-9)
+        #expect(try #require(measured.scoreInterval)[0] <= score)
+        #expect(try String(contentsOfFile: texts, encoding: .utf8).split(separator: "\n").count == 12)
+        #expect(try await Binary.run(measure).errors.contains("--objective-command"), "without the command")
+    }
+
+    @Test("A program that fails ends the run with its own words; a worker without one is told the flag")
+    func aProgramThatFails() async throws {
+        let scratch = try Scratch()
+        let broken = try await Binary.run(
+            try arguments(scratch, "--objective-command", "echo no lexicon here >&2; exit 3", "--workers", "1", "--max-length", "40"))
+        #expect(broken.status == ExitStatus.unavailable.rawValue, "\(broken.errors)")
+        #expect(broken.errors.contains("no lexicon here") && broken.errors.contains("status 3"), "\(broken.errors)")
+        let without = try await Binary.run(try arguments(scratch, "--objective", "command", "--directory", "\(scratch.path)/other"))
+        #expect(without.status == 64 && without.errors.contains("--objective-command"), "\(without.errors)")
+
+        let coordinator = Process()
+        coordinator.executableURL = URL(filePath: Binary.path)
+        let address = "ipc://\(scratch.path)/socket"
+        coordinator.arguments = [
+            "coordinator", "--directory", "\(scratch.path)/remote", "--listen", address, "--kind", "text", "--objective", "command", "--rounds", "10",
+            "--shape", "none",
+        ]
+        coordinator.standardError = FileHandle.nullDevice
+        try coordinator.run()
+        defer { coordinator.terminate() }
+        let worker = try await Binary.run(
+            "worker", "--coordinator", address, "--model", Binary.tinyModel, "--train-file", "\(scratch.path)/reviews.jsonl")
+        #expect(worker.status == ExitStatus.configuration.rawValue && worker.errors.contains("--objective-command"), "\(worker.errors)")
+    }
+
     @Test func aCompleteRunIsLeftAsItIs() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"

@@ -1,5 +1,6 @@
 import Core
 import Foundation
+import LanguageModel
 import OneByte
 import Testing
 
@@ -122,6 +123,44 @@ import Testing
         ("", nil), ("GB", nil), ("-1GB", nil), ("1e3", nil), ("inf", nil), ("nan", nil), ("2 XB", nil), ("99999999TB", nil),
     ])
     func sizesAreReadAsPeopleWriteThem(_ text: String, _ bytes: Int?) { #expect(ByteSize(text)?.bytes == bytes) }
+
+    @Test("The objective's table, its flags, and what is written down of both")
+    func objectiveOfACommand() throws {
+        let head = "[task]\nkind = \"text\"\n"
+        var table = try settings(head + "objective = { command = \"python3 score.py\", max-tokens = 9, stop = \"newline\", timeout = 5 }\n")
+        var flags = try Settings(
+            file: nil, flags: [.kind: ["text"], .objectiveCommand: ["python3 score.py"], .objectiveMaxTokens: ["9"], .objectiveStop: ["newline"], .objectiveTimeout: ["5"]])
+        var again = try settings(table.annotated)
+        let expected = TaskSpec(
+            kind: .text, maxLength: 128, objective: .command, writing: Writing(maxTokens: 9, stopsAtNewline: true))
+        #expect(try table.resolveTask() == expected)
+        #expect(try flags.resolveTask() == expected)
+        #expect(try again.resolveTask() == expected)
+        for one in [table, flags, again] {
+            #expect(try one.scoring()?.command == "python3 score.py")
+            #expect(try one.scoring()?.timeoutSeconds == 5)
+            #expect(try one.number(.epsilon) == 0.03)
+        }
+        // A coordinator needs no command, and its run no more than the kind of objective.
+        var plain = try settings(head + "objective = \"command\"\n")
+        #expect(try plain.resolveTask().writing == Writing(maxTokens: 16))
+        #expect(try plain.scoring() == nil)
+        let spec = try table.runSpec(task: table.resolveTask(), basisDigest: nil)
+        #expect(!String(decoding: try spec.canonicalBytes(), as: UTF8.self).contains("score.py"), "no command in what workers are sent")
+    }
+
+    @Test(arguments: [
+        ("[task]\nobjective = { comand = \"x\" }\n", ":2: objective: unknown setting \"comand\" (known: command, max-tokens, stop, timeout); did you mean \"command\"?"),
+        ("[task]\nobjective = { command = 3 }\n", "must be a text in quotes"),
+        ("[task]\nobjective = { command = \"x\", max-tokens = 0 }\n", "0 is not within"),
+        ("[task]\nobjective = { command = \"x\", stop = \"newlin\" }\n", "did you mean \"newline\"?"),
+        ("[task]\nobjective = \"accuracy\"\nobjective-command = \"x\"\n", "belongs to the objective command, and the objective is accuracy"),
+        ("[task]\nobjective-max-tokens = 4\n", "belongs to the objective command, and the objective is loss"),
+    ])
+    func aWrongObjectiveIsAnErrorWithItsPlace(_ toml: String, _ expected: String) {
+        let found = message { _ = try settings(toml) }
+        #expect(found.contains(expected), "\(found)")
+    }
 
     @Test func everySettingHasItsOwnFlag() {
         #expect(Set(SettingKey.allCases.map(\.flag)).count == SettingKey.allCases.count)

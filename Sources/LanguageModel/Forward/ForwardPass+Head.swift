@@ -106,7 +106,7 @@ extension ForwardPass {
     }
 
     /// The first of the largest; NaN where one of them is.
-    private static func largest(_ x: UnsafePointer<Float>, _ count: Int) -> (index: Int, value: Float) {
+    static func largest(_ x: UnsafePointer<Float>, _ count: Int) -> (index: Int, value: Float) {
         typealias Lanes = SIMD16<Float>
         var top = Lanes(repeating: -.infinity)
         var sum = Lanes()

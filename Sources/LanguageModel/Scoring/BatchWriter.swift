@@ -5,9 +5,9 @@ import Synchronization
 /// batch a step; what lies below the first trained layer comes from the path tree.
 ///
 /// One thread at a time; it uses `threads` inside.
-final class BatchWriter {
+package final class BatchWriter {
     /// What a token does to a text.
-    enum Ending: UInt8, Sendable {
+    package enum Ending: UInt8, Sendable {
         case goesOn
         /// Ends it and is no part of it.
         case endOfText
@@ -15,23 +15,27 @@ final class BatchWriter {
         case lineBreak
     }
 
-    struct Line {
+    package struct Line {
         let prompt: Int
         /// +1, −1, or 0 for the parameters as they are.
         let sign: Float
-        fileprivate(set) var node: PathTree.Node
+        package fileprivate(set) var node: PathTree.Node
         fileprivate(set) var isFinished = false
         /// The logits were not finite: there is no text.
-        fileprivate(set) var isBroken = false
+        package fileprivate(set) var isBroken = false
     }
 
     /// Rows of a batch's products: enough for the matrix library's best rate.
     private static let batchRows = 512
+    /// Lines for each place of a batch from which a clean pass beside them is cheaper than the whole head for each.
+    private static let linesOfClean = 2
 
     let model: TrainableModel
     let tree: PathTree
     private let maxTokens: Int
     private let endings: [Ending]
+    /// Of a head that is not trained, for directions of rank one: with it they need next to no logits.
+    private let geometry: HeadGeometry?
     private let threads: Int
     private let idle = Mutex<[Workspace]>([])
     private var directionBatches: [DirectionBatch] = []
@@ -48,7 +52,7 @@ final class BatchWriter {
     }
 
     /// - Parameter endings: by token; tokens beyond its end go on.
-    init(
+    package init(
         model: TrainableModel, prompts: [[Int32]], maxTokens: Int, endings: [Ending], memoryLimit: Int, threads: Int
     ) throws {
         let c = model.configuration
@@ -66,6 +70,7 @@ final class BatchWriter {
         self.threads = max(threads, 1)
         try model.prepareFullHead()
         model.preparePositions(min((prompts.map(\.count).max() ?? 1) + maxTokens, c.contextLength))
+        geometry = model.headSlot < 0 ? model.fullHeadPointer.map { HeadGeometry(head: $0, count: c.vocabularySize, width: c.hiddenSize) } : nil
         tree = try PathTree(model: model, prompts: prompts, memoryLimit: memoryLimit, threads: threads)
     }
 
@@ -83,7 +88,7 @@ final class BatchWriter {
     }
 
     /// The texts of the parameters as they are, one for each prompt.
-    func write(prompts: [Int]) throws -> [Line] {
+    package func write(prompts: [Int]) throws -> [Line] {
         tree.beginCall()
         var lines = prompts.map { Line(prompt: $0, sign: 0, node: tree.root($0)) }
         try write(&lines, each: 1, directions: nil)
@@ -93,7 +98,7 @@ final class BatchWriter {
     /// The texts along directions: for each sample all lines with +, then all with −, each on the sample's prompts.
     ///
     /// - Parameter prompts: as many for each sample.
-    func write(samples: [SampleName], prompts: [[Int]], directions: Directions, epsilon: Double) throws -> [Line] {
+    package func write(samples: [SampleName], prompts: [[Int]], directions: Directions, epsilon: Double) throws -> [Line] {
         tree.beginCall()
         var lines: [Line] = []
         for own in prompts {
@@ -190,10 +195,19 @@ final class BatchWriter {
             segments.append(i)
         }
         guard !segments.isEmpty else { return }
-        try pass.runToFinalNorm()
-        pass.finalNorm()
         let tokens = workspace.likeliest.reserve(segments.count)
-        pass.likeliestTokens(into: tokens)
+        // Pays where several lines stand at the same place.
+        if let geometry, directions?.isRank1 == true, segments.count >= Self.linesOfClean * nodes.count {
+            let clean = pass.segments.map { segments.count + $0.sequence }
+            for sequence in nodes.indices { _ = pass.add(segmentOf: sequence) }
+            try pass.runToFinalNorm()
+            pass.finalNorm()
+            pass.likeliestTokens(near: clean, geometry, into: tokens)
+        } else {
+            try pass.runToFinalNorm()
+            pass.finalNorm()
+            pass.likeliestTokens(into: tokens)
+        }
         for (segment, i) in segments.enumerated() { next[i] = tokens[segment] }
     }
 

@@ -5,9 +5,9 @@ import Core
 /// later round writes it again (DESIGN §7 "Frozen is cheap").
 ///
 /// One thread at a time; it uses `threads` inside.
-final class PathTree {
+package final class PathTree {
     /// A prompt, or one token written after its parent.
-    final class Node {
+    package final class Node {
         let tokens: [Int32]
         /// Tokens before this node's own.
         let start: Int
@@ -35,7 +35,7 @@ final class PathTree {
         }
 
         /// The tokens written after the prompt.
-        var written: [Int32] { path.dropFirst().flatMap(\.tokens) }
+        package var written: [Int32] { path.dropFirst().flatMap(\.tokens) }
     }
 
     /// Rows of one thread's batch: enough that reading a layer's weights is small beside computing with them.

@@ -25,7 +25,7 @@ public final class ScoreEstimator: GradientEstimator {
             memoryLimit: memoryLimit, options: options)
     }
 
-    init(
+    package init(
         model: TrainableModel, directions: Directions, examples: [Example], writing: Writing, tokenizer: Tokenizer, scorer: any TextScorer,
         memoryLimit: Int = 2 << 30, options: Estimator.Options
     ) throws {

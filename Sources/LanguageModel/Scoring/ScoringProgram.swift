@@ -6,7 +6,7 @@ import Synchronization
 /// program's score"). It is started by `/bin/sh -c` at the first batch and kept alive.
 ///
 /// For a thread that may block: `scores` returns when all answers are there. One thread at a time.
-public final class ScoringProgram: TextScorer {
+public final class ScoringProgram {
     public struct Options: Sendable {
         /// For `/bin/sh -c`.
         public var command: String
@@ -79,7 +79,7 @@ public final class ScoringProgram: TextScorer {
         waitpid(child.process, nil, 0)
     }
 
-    func scores(of texts: [WrittenText]) throws -> [Double] {
+    package func scores(of texts: [WrittenText]) throws -> [Double] {
         guard !texts.isEmpty else { return [] }
         do {
             return try exchange(texts)
@@ -300,3 +300,5 @@ public final class ScoringProgram: TextScorer {
         return Child(process: process, input: input[1], output: output[0], errors: errors[0])
     }
 }
+
+extension ScoringProgram: TextScorer {}

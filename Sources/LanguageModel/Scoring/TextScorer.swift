@@ -1,11 +1,13 @@
 /// A text that a model wrote after a prompt.
-struct WrittenText: Hashable {
-    let prompt: WritingPrompt
-    let text: String
+package struct WrittenText: Hashable {
+    package let prompt: WritingPrompt
+    package let text: String
+
+    package init(prompt: WritingPrompt, text: String) { (self.prompt, self.text) = (prompt, text) }
 }
 
 /// Gives each text a score; more is better, on any scale.
-protocol TextScorer: AnyObject {
+package protocol TextScorer: AnyObject {
     /// - Returns: as many finite numbers as there are texts.
     /// - Throws: `ScoringError`.
     func scores(of texts: [WrittenText]) throws -> [Double]

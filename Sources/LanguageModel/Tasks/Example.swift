@@ -51,6 +51,9 @@ public struct WritingPrompt: Hashable, Sendable {
     /// Further fields of the example's record, such as its label.
     let fields: [JSON.Member]
 
+    /// The further fields as one JSON object.
+    package var fieldsText: String { JSON.object(fields).text(indent: 0) }
+
     /// A prompt without further fields.
     public init(_ prompt: String) { self.init(prompt, fields: []) }
 

@@ -189,4 +189,21 @@ import Testing
         #expect(throws: WireError.self) { try LedgerRecord(kind: 6, payload: [0, 0, 0, 0x80, 0, 1, 1] + huge + huge) }
         #expect(throws: LedgerError.notALedger) { try Samples.entries(of: Array("PK\u{3}\u{4}".utf8)) }
     }
+
+    @Test("A spec without a command is spelt as ever; one with a command comes back whole, and both fields belong together")
+    func specOfACommand() throws {
+        var spec = Samples.spec()
+        let plain = String(decoding: try spec.canonicalBytes(), as: UTF8.self)
+        #expect(!plain.contains("writing") && !plain.contains("objective"))
+        spec.task.objective = .command
+        #expect(throws: RunSpecError.self) { try spec.validate() }
+        spec.task.writing = Writing(maxTokens: 8, stopsAtNewline: true)
+        let bytes = try spec.canonicalBytes()
+        #expect(try RunSpec(canonicalBytes: bytes) == spec)
+        #expect(String(decoding: bytes, as: UTF8.self).contains(#""objective":"command","writing":{"maxTokens":8,"stopsAtNewline":true}"#))
+        spec.task.writing?.maxTokens = 0
+        #expect(throws: RunSpecError.self) { try spec.validate() }
+        spec.task = TaskSpec(kind: .text, maxLength: 8, writing: Writing())
+        #expect(throws: RunSpecError.self) { try spec.validate() }
+    }
 }

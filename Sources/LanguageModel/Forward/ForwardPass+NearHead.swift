@@ -1,0 +1,109 @@
+import Kernels
+
+/// The likeliest tokens of states that are near states whose logits are known.
+extension ForwardPass {
+    /// Clean rows whose logits are in memory at once: they stay in the core's cache while their neighbours look through them.
+    private static let cleanRowsAtOnce = 8
+    /// Of a logit: what rounding may have done to the bound.
+    private static let slack: Float = 1e-3
+
+    /// As `likeliestTokens`, for rows that each have a clean row beside them: h = h₀ + d, and with the head's mean row ē
+    /// h·Eᵢ = h₀·Eᵢ + d·ē + d·(Eᵢ − ē), whose last term is within ±‖d‖‖Eᵢ − ē‖. Only tokens that can win by this bound are looked at, so
+    /// that a direction costs a few products of vectors in place of the whole head, and the result is the same. After `finalNorm`.
+    ///
+    /// - Parameters:
+    ///   - clean: for each row from 0 the clean row beside it. The clean rows are those after them, up to the last.
+    ///   - geometry: of the head, which must not be trained.
+    func likeliestTokens(near clean: [Int], _ geometry: HeadGeometry, into out: UnsafeMutablePointer<Int32>) {
+        guard let head = model.fullHeadPointer, !clean.isEmpty else { return }
+        let h = sizes.hidden
+        let vocabulary = model.configuration.vocabularySize
+        let states = normed.pointer
+        let logits = logits.reserve(Self.cleanRowsAtOnce * vocabulary)
+        let d = weightsPlus.reserve(h)
+        let candidates = targetTokens.reserve(vocabulary)
+        let order = clean.indices.sorted { clean[$0] < clean[$1] }
+        var next = 0
+        for first in stride(from: clean.count, to: segmentReads, by: Self.cleanRowsAtOnce) {
+            let rows = min(Self.cleanRowsAtOnce, segmentReads - first)
+            multiply(
+                states + first * h, xStride: h, rows: rows, by: head, outputs: vocabulary, inputs: h, into: logits, yStride: vocabulary)
+            let tops = (0..<rows).map { Self.largest(logits + $0 * vocabulary, vocabulary) }
+            while next < order.count, clean[order[next]] < first + rows {
+                let row = order[next]
+                next += 1
+                let own = clean[row] - first
+                let state = states + row * h
+                d.update(from: state, count: h)
+                onebyte_add_scaled(d, states + clean[row] * h, -1, h)
+                let radius = onebyte_dot(d, d, h).squareRoot()
+                let top = tops[own]
+                guard top.value.isFinite, radius.isFinite else {
+                    out[row] = -1
+                    continue
+                }
+                // What the clean winner has here is the least that the winner has.
+                let least = onebyte_dot(state, head + top.index * h, h)
+                let threshold = least - onebyte_dot(d, geometry.mean, h) - Self.slack * (1 + abs(least))
+                let count = geometry.candidates(logits + own * vocabulary, radius: radius, threshold: threshold, into: candidates)
+                var best: (token: Int32, value: Float) = (Int32(top.index), least)
+                for i in 0..<count {
+                    let token = candidates[i]
+                    let value = onebyte_dot(state, head + Int(token) * h, h)
+                    if value > best.value || (value == best.value && token < best.token) { best = (token, value) }
+                }
+                out[row] = best.value.isFinite ? best.token : -1
+            }
+        }
+    }
+}
+
+/// How far a frozen head's rows are from their mean.
+final class HeadGeometry {
+    let mean: UnsafePointer<Float>
+    private let meanRow: ScratchBuffer<Float>
+    private let distances: ScratchBuffer<Float>
+    private let count: Int
+
+    /// - Parameter head: `count` rows of the model's width.
+    init(head: UnsafePointer<Float>, count: Int, width: Int) {
+        self.count = count
+        meanRow = ScratchBuffer(capacity: width)
+        distances = ScratchBuffer(capacity: count)
+        mean = UnsafePointer(meanRow.pointer)
+        meanRow.pointer.update(repeating: 0, count: width)
+        for i in 0..<count { onebyte_add_scaled(meanRow.pointer, head + i * width, 1 / Float(count), width) }
+        let difference = ScratchBuffer<Float>(capacity: width)
+        for i in 0..<count {
+            difference.pointer.update(from: head + i * width, count: width)
+            onebyte_add_scaled(difference.pointer, mean, -1, width)
+            distances.pointer[i] = onebyte_dot(difference.pointer, difference.pointer, width).squareRoot()
+        }
+    }
+
+    /// The tokens whose logit plus radius × distance reaches the threshold.
+    func candidates(
+        _ logits: UnsafePointer<Float>, radius: Float, threshold: Float, into out: UnsafeMutablePointer<Int32>
+    ) -> Int {
+        typealias Lanes = SIMD16<Float>
+        let step = Lanes.scalarCount
+        let whole = count / step * step
+        let distances = distances.pointer
+        var found = 0
+        func take(_ range: Range<Int>) {
+            for i in range where logits[i] + radius * distances[i] >= threshold {
+                out[found] = Int32(i)
+                found += 1
+            }
+        }
+        let limit = Lanes(repeating: threshold)
+        let scale = Lanes(repeating: radius)
+        for i in stride(from: 0, to: whole, by: step) {
+            let bound = UnsafeRawPointer(logits + i).loadUnaligned(as: Lanes.self)
+                + scale * UnsafeRawPointer(distances + i).loadUnaligned(as: Lanes.self)
+            if any(bound .>= limit) { take(i..<i + step) }
+        }
+        take(whole..<count)
+        return found
+    }
+}
