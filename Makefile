@@ -32,6 +32,14 @@ demo-seeds: ## The demo with three seeds, and the mean with its interval
 	@scripts/demo-data
 	@scripts/demo-seeds -- $(FLAGS)
 
+.PHONY: friendlier
+friendlier: ## Train for the score of a program without a gradient: friendlier texts; before and after on 400 prompts
+	@scripts/install-needs demo
+	@swift build -c release --product onebyte
+	@scripts/demo-data
+	@examples/friendliness.py --prepare
+	@scripts/friendlier $(ONEBYTE) $(FLAGS)
+
 .PHONY: test
 test: ## All tests, in release (installs the libraries that are missing)
 	@scripts/install-needs
