@@ -176,9 +176,10 @@ public final class ScoringProgram {
         return error
     }
 
+    /// One line, since a cluster shows the last line of the log of a process that ended.
     private func failure(_ code: ScoringError.Code, _ what: String) -> ScoringError {
         listen()
-        let said = lastLines.isEmpty ? "it said nothing on stderr" : "its last words on stderr:\n  " + lastLines.joined(separator: "\n  ")
+        let said = lastLines.isEmpty ? "it said nothing on stderr" : "its last words on stderr: " + lastLines.joined(separator: " | ")
         return ScoringError(code, "the objective's command \"\(options.command)\": \(what); \(said)")
     }
 
