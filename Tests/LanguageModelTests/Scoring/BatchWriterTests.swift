@@ -5,7 +5,10 @@ import Testing
 /// What many versions of a model write in one batch is what each of them writes alone.
 struct BatchWriterTests {
     private static let maxTokens = 9
-    private static let prompts: [[Int32]] = (0..<6).map { i in (0..<3 + i % 3 * 2).map { Int32((i * 41 + $0 * 13 + 3) % 200) } }
+    private static let prompts: [[Int32]] = (0..<6).map { (i: Int) -> [Int32] in
+        let length = 3 + i % 3 * 2
+        return (0..<length).map { (j: Int) -> Int32 in Int32((i * 41 + j * 13 + 3) % 200) }
+    }
 
     private func writer(_ model: TrainableModel, memoryLimit: Int = 1 << 30, threads: Int = 1) throws -> BatchWriter {
         try BatchWriter(
@@ -117,7 +120,7 @@ struct BatchWriterTests {
         let lines = try writer.write(
             samples: [SampleName(machine: MachineID(1), sample: 0)], prompts: [[0, 1]], directions: Directions(seed: RunSeed(1), family: .rank1),
             epsilon: 1e30)
-        #expect(lines.allSatisfy(\.isBroken))
+        #expect(lines.allSatisfy { $0.isBroken })
     }
 
     @Test func badPromptsAreRefused() throws {

@@ -18,10 +18,9 @@ struct ScoreEstimatorTests {
         }
     }
 
-    private let examples = (0..<6).map { i in
-        Example(
-            sequences: [TokenSequence(tokens: (0..<5).map { Int32((i * 31 + $0 * 7 + 1) % 200) }, targets: [])],
-            objective: .text(WritingPrompt("\(i)")))
+    private let examples: [Example] = (0..<6).map { (i: Int) -> Example in
+        let tokens = (0..<5).map { (j: Int) -> Int32 in Int32((i * 31 + j * 7 + 1) % 200) }
+        return Example(sequences: [TokenSequence(tokens: tokens, targets: [])], objective: .text(WritingPrompt("\(i)")))
     }
 
     private func estimator(
