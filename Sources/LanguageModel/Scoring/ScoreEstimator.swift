@@ -56,7 +56,7 @@ public final class ScoreEstimator: GradientEstimator {
             samples: samples.map { SampleName(machine: machine, sample: $0) }, prompts: prompts, directions: directions,
             epsilon: options.epsilon)
         let scores = try texts.scores(of: lines)
-        var losses: [(plus: Double, minus: Double)] = []
+        var losses: [(plus: Double, other: Double)] = []
         for sample in 0..<samples.count {
             let own = scores[2 * each * sample..<2 * each * (sample + 1)]
             losses.append((-own.prefix(each).reduce(0, +) / Double(each), -own.suffix(each).reduce(0, +) / Double(each)))
