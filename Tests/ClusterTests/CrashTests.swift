@@ -40,7 +40,8 @@ import Worker
         let directory = try TestDirectory()
         let port = try freePort()
         let address = "tcp://127.0.0.1:\(port)"
-        let rounds = kills * 60
+        // Twice what the kills are apart, and more: word of a round may come late where other tests keep the processors busy.
+        let rounds = kills * 120
         var coordinator = try NodeProcess.coordinator(directory, address: address, rounds: rounds, workers: 2, timeout: 60)
         let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 100) }
         var heard: RoundNumber = 0

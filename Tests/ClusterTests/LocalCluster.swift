@@ -11,6 +11,7 @@ import Worker
 final class RunningCoordinator: Sendable {
     let process: CoordinatorProcess
     let progress: AsyncStream<CoordinatorProgress.Event>
+    private let times = RoundTimes()
     private let outcomeTask: Task<CoordinatorProcess.Outcome, any Error>
 
     init(_ directory: TestDirectory, spec: RunSpec?, address: String = "tcp://127.0.0.1:0", access: AccessControl = .open) throws {
@@ -19,7 +20,10 @@ final class RunningCoordinator: Sendable {
         let process = try CoordinatorProcess(
             configuration: .init(
                 address: try Address(address), access: access, runDirectory: directory.path, spec: spec,
-                onProgress: { continuation.yield($0.event) }))
+                onProgress: { [times] progress in
+                    if case .round(let round) = progress.event { times.note(round.round, progress.time) }
+                    continuation.yield(progress.event)
+                }))
         self.process = process
         outcomeTask = Task {
             defer { continuation.finish() }
@@ -30,6 +34,9 @@ final class RunningCoordinator: Sendable {
     var outcome: CoordinatorProcess.Outcome {
         get async throws { try await outcomeTask.value }
     }
+
+    /// Between the commits of two rounds by the coordinator's own clock, whenever a test that waits for processors hears of them.
+    func seconds(from first: RoundNumber, to last: RoundNumber) -> Double? { times.seconds(from: first, to: last) }
 
     /// The next thing that `match` makes something of; earlier ones are lost.
     func next<Value>(_ match: (CoordinatorProgress.Event) -> Value?) async throws -> Value {
@@ -45,6 +52,16 @@ final class RunningCoordinator: Sendable {
 
     func round(_ number: RoundNumber) async throws {
         _ = try await next { if case .round(let round) = $0, round.round >= number { true } else { nil } }
+    }
+}
+
+private final class RoundTimes: Sendable {
+    private let times = Mutex<[RoundNumber: Double]>([:])
+
+    func note(_ round: RoundNumber, _ time: Double) { times.withLock { $0[round] = time } }
+
+    func seconds(from first: RoundNumber, to last: RoundNumber) -> Double? {
+        times.withLock { times in times[first].flatMap { begin in times[last].map { $0 - begin } } }
     }
 }
 

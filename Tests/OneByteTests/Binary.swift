@@ -29,9 +29,11 @@ enum Binary {
         try await run(arguments, in: directory)
     }
 
-    static func run(_ arguments: [String], in directory: String? = nil) async throws -> Outcome {
+    /// - Parameter environment: on top of the tests' own.
+    static func run(_ arguments: [String], in directory: String? = nil, environment: [String: String] = [:]) async throws -> Outcome {
+        let added = Dictionary(uniqueKeysWithValues: environment.compactMap { name, value in Environment.Key(rawValue: name).map { ($0, Optional(value)) } })
         let result = try await Subprocess.run(
-            .path(FilePath(path)), arguments: Arguments(arguments), workingDirectory: directory.map { FilePath($0) }, input: .none,
+            .path(FilePath(path)), arguments: Arguments(arguments), environment: .inherit.updating(added), workingDirectory: directory.map { FilePath($0) }, input: .none,
             output: .string(limit: outputLimit), error: .string(limit: outputLimit))
         let status: Int32 =
             switch result.terminationStatus {
