@@ -28,9 +28,8 @@ struct Speed: ParsableCommand {
             let parameters = try source.makeParameters(tensors)
             let model = try TrainableModel(source: source, parameters: parameters, threads: options.threads)
             let set = try options.examples(options.trainFile, source, limit: examples)
-            let cache = try PrefixCache(model: model, set: set, options: .init(threads: options.threads))
             let start = wallSeconds()
-            try cache.fill { _, _ in true }
+            let cache = try options.cache(set, model, source)
             let prefix = wallSeconds() - start
             for draw in numbers(draws) {
                 let estimator = try Estimator(

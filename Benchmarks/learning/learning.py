@@ -156,7 +156,7 @@ def strong(arguments):
 
 def objective(arguments):
     # Few directions, each tried on 32 examples: 3,840 bytes in all.
-    few = ["--rounds", "60", "--samples-per-round", "64", "--examples-per-sample", "32", "--guard", "0"]
+    few = ["--rounds", "60", "--samples-per-round", "64", "--examples-per-sample", "32", "--guard", "0", "--samples-per-draw", "1", "--estimator", "two-sided"]
     # The demo's run file has those of a loss.
     steps = ["--epsilon", "0.03", "--learning-rate", "0.1"]
     return table("accuracy itself", [("the loss", few), ("the loss, rate 0.1", [*few, "--learning-rate", "0.1"]),
