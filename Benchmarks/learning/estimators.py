@@ -4,6 +4,7 @@
     swift build -c release --product EstimatorBenchmark       (after `make demo`, which obtains model and data)
 
     Benchmarks/learning/estimators.py estimators   two-sided and one-sided, shared examples, mean off, momentum, a step by the bytes' spread
+    Benchmarks/learning/estimators.py sharing      samples that share an example, on questions of six kinds
     Benchmarks/learning/estimators.py value        one byte against 15 bits and against a sign
     Benchmarks/learning/estimators.py shapes       K damped components, K damped channels, on three tasks (tasks.py makes the data of two)
     Benchmarks/learning/estimators.py depth        how many layers, which family: equal seconds on one core
@@ -38,12 +39,17 @@ def shapes(plain, shaped, components=(1, 4, 16)):
 TABLES = {
     "estimators": {"reviews": [
         ("two-sided, an example a sample", []),
+        ("one-sided, 2 samples an example", ["--estimator", "one-sided", "--samples-per-draw", "2"]),
         ("one-sided, 8 samples an example", ONE),
         ("one-sided, 32 samples an example", ["--estimator", "one-sided", "--samples-per-draw", "32"]),
         ("one-sided, 8 samples, their mean off", [*ONE, "--mean-off"]),
         ("momentum 0.8", [*ONE, "--momentum", "0.8"]),
         ("rate 0.06", [*ONE, "--learning-rate", "0.06"]),
         ("rate 0.06, step by the spread, 3", [*ONE, "--learning-rate", "0.06", "--spread", "3"]),
+    ]},
+    "sharing": {"trec": [
+        ("two-sided, an example a sample", ["--basis", "basis-4"]),
+        *[(f"one-sided, {draw} samples an example", ["--basis", "basis-4", "--estimator", "one-sided", "--samples-per-draw", str(draw)]) for draw in (2, 4, 8)],
     ]},
     "value": {"reviews": [
         ("one byte", ONE),

@@ -33,18 +33,14 @@ public final class Generator {
     private var keyValues: [ScratchBuffer<Float>]
     private var used = 0
     private var room = 0
-    private let x = ScratchBuffer<Float>()
+    private let pass: IncrementalPass
     private let normed = ScratchBuffer<Float>()
-    private let projected = ScratchBuffer<Float>()
-    private let attended = ScratchBuffer<Float>()
-    private let inner = ScratchBuffer<Float>()
     private let scores = ScratchBuffer<Float>()
-    private let positions = ScratchBuffer<Int32>()
-    private let tokenScratch = ScratchBuffer<Int32>()
     private let logits: ScratchBuffer<Float>
 
     public init(model: TrainableModel) throws(ModelError) {
         self.model = model
+        pass = IncrementalPass(model: model)
         try model.prepareAllLayers()
         try model.prepareFullHead()
         keyValues = (0..<model.configuration.layerCount).map { _ in ScratchBuffer() }
@@ -104,52 +100,27 @@ public final class Generator {
     /// Takes in tokens after the ones that are there; afterwards `logits` are those of the token that follows.
     private func advance(_ tokens: [Int32]) throws(ModelError) {
         let s = model.sizes
-        let h = s.hidden
+        let kvw = 2 * s.keyValue
         let rows = tokens.count
-        let x = x.reserve(rows * h)
-        let at = positions.reserve(rows)
-        for r in 0..<rows { at[r] = Int32(used + r) }
-        let ids = tokenScratch.reserve(rows)
-        for (r, token) in tokens.enumerated() { ids[r] = token }
-        try model.embed(UnsafeBufferPointer(start: ids, count: rows), into: x)
-
-        let epsilon = Float(model.configuration.rmsEpsilon)
-        let scale = 1 / Float(s.headDimension).squareRoot()
-        let width = s.query + 2 * s.keyValue
-        let rotary = model.rotary
-        let normed = normed.reserve(rows * h)
-        let projected = projected.reserve(rows * width)
-        let attended = attended.reserve(rows * s.query)
-        let inner = inner.reserve(rows * 2 * s.feedForward)
         let scores = scores.reserve(room)
-        for (layer, cache) in keyValues.enumerated() {
-            guard let w = model.residentLayer(layer) else { continue }
-            onebyte_rms_norm(x, w[.inputNorm], normed, rows, h, epsilon)
-            multiply(normed, xStride: h, rows: rows, by: w[.query], outputs: width, inputs: h, into: projected, yStride: width)
-            let key = projected + s.query
-            onebyte_rope(projected, width, at, rows, s.heads, s.headDimension, rotary.cosine, rotary.sine)
-            onebyte_rope(key, width, at, rows, s.keyValueHeads, s.headDimension, rotary.cosine, rotary.sine)
-            let kv = cache.pointer
-            for r in 0..<rows { (kv + (used + r) * 2 * s.keyValue).update(from: key + r * width, count: 2 * s.keyValue) }
+        let x = try pass.run(
+            tokens.enumerated().map { (token: $1, position: used + $0) }, layers: keyValues.count
+        ) { attention in
+            let kv = keyValues[attention.layer].pointer
+            for r in 0..<rows { (kv + (used + r) * kvw).update(from: attention.keyValues + r * attention.stride, count: kvw) }
             for r in 0..<rows {
                 onebyte_attend(
-                    projected + r * width, kv, 2 * s.keyValue, kv + s.keyValue, 2 * s.keyValue, used + r + 1, s.heads, s.keyValueHeads,
-                    s.headDimension, scale, scores, attended + r * s.query)
+                    attention.queries + r * attention.stride, kv, kvw, kv + s.keyValue, kvw, used + r + 1, s.heads, s.keyValueHeads,
+                    s.headDimension, attention.scale, scores, attention.output + r * s.query)
             }
-            multiply(
-                attended, xStride: s.query, rows: rows, by: w[.output], outputs: h, inputs: s.query, into: x, yStride: h, accumulate: true)
-            onebyte_rms_norm(x, w[.postNorm], normed, rows, h, epsilon)
-            let f = s.feedForward
-            multiply(normed, xStride: h, rows: rows, by: w[.gate], outputs: 2 * f, inputs: h, into: inner, yStride: 2 * f)
-            onebyte_swiglu(inner, inner + f, 2 * f, inner, 2 * f, rows, f)
-            multiply(inner, xStride: 2 * f, rows: rows, by: w[.down], outputs: h, inputs: f, into: x, yStride: h, accumulate: true)
         }
         used += rows
-        let last = x + (rows - 1) * h
-        onebyte_rms_norm(last, model.finalNorm.pointer, normed, 1, h, epsilon)
+        let normed = normed.reserve(s.hidden)
+        onebyte_rms_norm(
+            x + (rows - 1) * s.hidden, model.finalNorm.pointer, normed, 1, s.hidden, Float(model.configuration.rmsEpsilon))
         guard let head = model.fullHeadPointer else { return }
         let vocabulary = model.configuration.vocabularySize
-        multiply(normed, xStride: h, rows: 1, by: head, outputs: vocabulary, inputs: h, into: logits.pointer, yStride: vocabulary)
+        multiply(normed, xStride: s.hidden, rows: 1, by: head, outputs: vocabulary, inputs: s.hidden, into: logits.pointer, yStride: vocabulary)
     }
 
     private func choose(_ options: Options, _ random: inout SplitMix64) -> Int32 {

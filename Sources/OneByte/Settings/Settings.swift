@@ -88,8 +88,8 @@ package struct Settings: Sendable {
             values[.examplesPerSample] = hasSteps ? (.integer(32), .derived("since the objective has steps")) : (.integer(1), .standard)
         }
         if values[.samplesPerDraw] == nil {
-            // A round still reads 32 examples or more; an objective with steps needs more than one for a sample anyway.
-            let draws = if case .integer(let samples)? = values[.samplesPerRound]?.value, !hasSteps { min(max(samples / 32, 1), 8) } else { 1 }
+            // Two cost no learning that could be measured, more do (docs/learning.md); a round still reads 32 examples or more.
+            let draws = if case .integer(let samples)? = values[.samplesPerRound]?.value, !hasSteps, samples >= 64 { 2 } else { 1 }
             values[.samplesPerDraw] = (.integer(draws), .derived("by the samples of a round"))
         }
         if values[.estimator] == nil {

@@ -98,7 +98,7 @@ struct TrainingFlags: ParsableArguments {
     var examplesPerSample: String?
 
     @Option(help: ArgumentHelp(
-        "Neighbouring samples that read the same examples, which makes them cheaper. (default: up to 8)", valueName: "samples"))
+        "Neighbouring samples that read the same examples, which makes them cheaper. (default: 2)", valueName: "samples"))
     var samplesPerDraw: String?
 
     @Option(help: ArgumentHelp(
