@@ -10,7 +10,7 @@
     Benchmarks/learning/estimators.py depth        how many layers, which family: equal seconds on one core
     Benchmarks/learning/estimators.py long         further samples from the weak and the strong prompt
 
-Prints a table and writes it to Benchmarks/learning/NAME.json.
+Prints a table and writes it to Benchmarks/learning/NAME.json; a row that is there with the same flags and seeds is kept (--again: made again).
 """
 
 import argparse
@@ -40,6 +40,7 @@ TABLES = {
     "estimators": {"reviews": [
         ("two-sided, an example a sample", []),
         ("one-sided, 2 samples an example", ["--estimator", "one-sided", "--samples-per-draw", "2"]),
+        ("two-sided, 8 samples an example", ["--samples-per-draw", "8"]),
         ("one-sided, 8 samples an example", ONE),
         ("one-sided, 32 samples an example", ["--estimator", "one-sided", "--samples-per-draw", "32"]),
         ("one-sided, 8 samples, their mean off", [*ONE, "--mean-off"]),
@@ -110,6 +111,7 @@ def main():
     parser.add_argument("what", choices=TABLES)
     parser.add_argument("--tasks", type=lambda text: text.split(","))
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--again", action="store_true")
     arguments = parser.parse_args()
     path = Path(__file__).parent / f"{arguments.what}.json"
     for task, rows in TABLES[arguments.what].items():
@@ -118,13 +120,16 @@ def main():
         print(f"{arguments.what}, {task} ({machine()}; one core; seeds {arguments.seeds}):")
         directory, data, evaluation = prepare(task)
         done = []
+        before = json.loads(path.read_text())["tasks"].get(task, []) if path.exists() and not arguments.again else []
         for name, flags in rows:
             own = data + ([] if "--eval-file" in flags else evaluation) + flags
-            found = [learn(directory, own, seed) for seed in arguments.seeds]
-            row = {"name": name, "flags": flags, "seeds": arguments.seeds}
-            for key in found[0]:
-                row[key + "_each"] = [result.get(key) for result in found]
-                row[key], row[key + "_interval"] = interval(row[key + "_each"])
+            row = next((row for row in before if row["flags"] == flags and row["seeds"] == arguments.seeds), None)
+            if row is None:
+                found = [learn(directory, own, seed) for seed in arguments.seeds]
+                row = {"name": name, "flags": flags, "seeds": arguments.seeds}
+                for key in found[0]:
+                    row[key + "_each"] = [result.get(key) for result in found]
+                    row[key], row[key + "_interval"] = interval(row[key + "_each"])
             spread = f" ± {row['loss_interval']:.4f}" if row["loss_interval"] is not None else ""
             print(f"  {name:40s} loss {row['loss']:.4f}{spread}  accuracy {100 * row['accuracy']:.2f} %  "
                   f"{row['samples']:,.0f} samples in {row['seconds']:.1f} s", flush=True)
