@@ -69,7 +69,7 @@ def long():
     figure, axis = plt.subplots(figsize=(6, 3.2))
     for (task, rows), mark in zip(table.items(), "os"):
         axis.errorbar([row["samples"] for row in rows], [100 * row["accuracy"] for row in rows],
-                      yerr=[100 * (row["accuracy_interval"] or 0) for row in rows], marker=mark, capsize=2, label=f"one byte, {task} prompt")
+                      yerr=[100 * (row["accuracy_interval"] or 0) for row in rows], marker=mark, capsize=2, label=f"one byte, {'weak' if task == 'reviews' else task} prompt")
     for name, label in [("probe", "linear probe"), ("last-layer", "AdamW, last layer"), ("all-layers", "AdamW, all layers")]:
         if name in rivals:
             value = 100 * rivals[name]["0"]["accuracy"]
