@@ -9,10 +9,13 @@ struct WorkerShell {
     private let configuration: WorkerProcess.Configuration
     private var end: (exit: WorkerExit, status: ExitStatus, message: String)?
     private var refusals = 0
+    private var firstRefusal: Timestamp?
     private var hasConnected = false
     /// Handshakes that fail one after the other before it is no accident: a coordinator that dies within a handshake looks the
     /// same as a wrong key.
     private static let refusalsMax = 5
+    /// …and for so long: behind a relay that accepts for it, a coordinator that is being started again looks the same, too.
+    private static let refusalSeconds = 10.0
 
     static func run(
         _ configuration: WorkerProcess.Configuration, _ mailbox: Mailbox<WorkerLetter>
@@ -133,11 +136,15 @@ struct WorkerShell {
         switch notice {
         case .connected:
             refusals = 0
+            firstRefusal = nil
             hasConnected = true
         case .refused(let endpoint, let reason, let isFinal):
             refusals += 1
+            let first = firstRefusal ?? clock.now
+            firstRefusal = first
+            let isLasting = refusals >= Self.refusalsMax && clock.now >= first.advanced(bySeconds: Self.refusalSeconds)
             // Whoever was in before has the right key: it is the link that breaks, and links come back.
-            guard isFinal || (!hasConnected && refusals >= Self.refusalsMax) else { break }
+            guard isFinal || (!hasConnected && isLasting) else { break }
             let text = "\(endpoint): \(reason); check the join string and this worker's key"
             end = (.failed(ProcessFailure(.refused, text)), .refused, text)
             return .finish
