@@ -99,6 +99,11 @@ struct ScoringProgramTests {
         #expect(message(ScoringProgram(.init(command: "exec >&-; sleep 60"))).contains("closed its output"))
     }
 
+    private func wait(until isSo: () throws -> Bool) throws {
+        let end = ContinuousClock.now + .seconds(10)
+        while try !isSo(), ContinuousClock.now < end { usleep(20_000) }
+    }
+
     @Test func nothingOfItIsLeft() throws {
         let mark = "\(6_000_000 + Int.random(in: 0..<1_000_000))"
         func count() throws -> Int {
@@ -109,10 +114,12 @@ struct ScoringProgramTests {
         do {
             let program = ScoringProgram(.init(command: "sleep \(mark) & read line; echo '{\"id\": 0, \"score\": 1}'; sleep \(mark)"))
             #expect(try program.scores(of: texts(1)) == [1])
+            // A child that was just forked is not yet what it will be.
+            try wait(until: { try count() > 0 })
             #expect(try count() > 0)
+            withExtendedLifetime(program) {}
         }
-        let end = ContinuousClock.now + .seconds(5)
-        while try count() > 0, ContinuousClock.now < end { usleep(50_000) }
+        try wait(until: { try count() == 0 })
         #expect(try count() == 0)
     }
 
