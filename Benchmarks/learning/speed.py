@@ -123,7 +123,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=lambda text: [int(count) for count in text.split(",")], default=[1, 2, 4, 8, 30])
     parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--examples", type=int, default=256)
+    parser.add_argument("--examples", type=int, default=64)
     arguments = parser.parse_args()
     directory, data, _ = prepare("reviews")
     peer = PyTorch(arguments.examples)
@@ -134,11 +134,11 @@ def main():
         top = peer.config.num_hidden_layers
         layers = range(top - count, top)
         hidden = peer.hidden(top - count)
-        found = {"PyTorch, two-sided": [], "two-sided": [], "one-sided, 2 samples an example": [], "one-sided, 8 samples an example": []}
+        found = {"PyTorch, two-sided": [], "two-sided": [], "one-sided, 8 samples an example": [], "one-sided, 16 samples an example": []}
         for _ in range(3):
             found["PyTorch, two-sided"].append(peer.rate(layers, hidden, arguments.seconds))
-            for name, estimator, draw in (("two-sided", "two-sided", 1), ("one-sided, 2 samples an example", "one-sided", 2),
-                                          ("one-sided, 8 samples an example", "one-sided", 8)):
+            for name, estimator, draw in (("two-sided", "two-sided", 1), ("one-sided, 8 samples an example", "one-sided", 8),
+                                          ("one-sided, 16 samples an example", "one-sided", 16)):
                 found[name].append(ours(directory, data, count, estimator, draw, arguments.seconds, arguments.examples)["samples_per_second"])
         row = {"layers": count}
         for name, rates in found.items():
