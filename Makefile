@@ -44,6 +44,7 @@ friendlier: ## Train for the score of a program without a gradient: friendlier t
 test: ## All tests, in release (installs the libraries that are missing)
 	@scripts/install-needs
 	swift test -c release
+	@scripts/test-neon
 
 # Further seeds of the chaos test.
 CHAOS_SEEDS := 10

@@ -18,6 +18,7 @@ struct float_kernels {
     void (*sum_scaled_i8)(const float *, const int8_t *, float, float *, size_t);
     void (*two_sided)(const float *, const int8_t *, float, float *, float *, size_t);
     void (*log_sum_exp_parts)(const float *, size_t, float *, float *);
+    size_t (*multiply_adds)(size_t, float *);
 };
 
 #if defined(__x86_64__)
@@ -132,3 +133,4 @@ void onebyte_two_sided(const float *w, const int8_t *z, float scale, float *plus
 void onebyte_log_sum_exp_parts(const float *x, size_t n, float *largest, float *sum) {
     kernels()->log_sum_exp_parts(x, n, largest, sum);
 }
+size_t onebyte_multiply_adds(size_t steps, float *sink) { return kernels()->multiply_adds(steps, sink); }

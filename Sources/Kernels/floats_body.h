@@ -255,9 +255,22 @@ TARGET static void NAME(log_sum_exp_parts)(const float *x, size_t n, float *larg
     *sum = t;
 }
 
+// Twelve sums: more than the latency of a multiply-add hides, and as many as there are registers for in every set.
+TARGET static size_t NAME(multiply_adds)(size_t steps, float *sink) {
+    VF sums[12] = {0}, factor = SPLAT(0.5f), addend = SPLAT(*sink);
+    for (size_t i = 0; i < steps; i++)
+#pragma clang loop unroll(full)
+        for (int j = 0; j < 12; j++) sums[j] = FMA(sums[j], factor, addend);
+    VF all = {0};
+    for (int j = 0; j < 12; j++) all += sums[j];
+    *sink = NAME(total)(all);
+    return steps * 12 * LANES * 2;
+}
+
 static const struct float_kernels NAME(kernels) = {
     NAME(rms_norm), NAME(rope), NAME(attend), NAME(causal_softmax), NAME(swiglu), NAME(swiglu_rank1), NAME(dot_i8),
     NAME(dot), NAME(add_scaled_i8), NAME(add_scaled), NAME(sum_scaled_i8), NAME(two_sided), NAME(log_sum_exp_parts),
+    NAME(multiply_adds),
 };
 
 #undef VF

@@ -224,18 +224,12 @@ enum RunKind: CaseIterable, Sendable {
 
 /// Every variant of the kernels that this processor has gives the same bits.
 @Suite struct ArithmeticVariantTests {
-    static let variants = Array(
-        sequence(state: 0) { index -> String? in
-            defer { index += 1 }
-            return ob_kernels_available(index).map { String(cString: $0) }
-        })
-
     /// Runs `body` with each variant on this thread.
     private func withEveryVariant<T: Equatable>(_ what: String, _ body: () throws -> T) rethrows {
         ob_kernels_select("portable")
         defer { ob_kernels_select(nil) }
         let expected = try body()
-        for variant in Self.variants {
+        for variant in kernelVariants {
             #expect(ob_kernels_select(variant) == 1)
             #expect(kernelVariant == variant)
             #expect(try body() == expected, "\(variant) differs: \(what)")
@@ -243,7 +237,7 @@ enum RunKind: CaseIterable, Sendable {
     }
 
     @Test func unknownVariantIsRefused() {
-        #expect(Self.variants.last == "portable")
+        #expect(kernelVariants.last == "portable")
         #expect(ob_kernels_select("abacus") == 0)
         ob_kernels_select(nil)
     }

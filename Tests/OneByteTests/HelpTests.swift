@@ -52,6 +52,16 @@ import Testing
         #expect(found.output.contains("OpenBLAS core: "))
     }
 
+    @Test func theVerboseVersionSaysWhatTheSpeedDependsOn() async throws {
+        let found = try await Binary.run(["--version", "--verbose"], environment: ["ONEBYTE_KERNELS": "portable"])
+        #expect(found.status == 0)
+        #expect(found.output.contains("integer kernels: portable (here: "))
+        let line = try #require(found.output.split(separator: "\n").first { $0.hasPrefix("matrix products: ") })
+        let numbers = line.split { !$0.isNumber }.compactMap { Int($0) }
+        // GFLOP/s of the products, of the peak; no product is faster than the peak, but for the noise of a clock.
+        #expect(numbers.count >= 2 && numbers[0] > 0 && Double(numbers[0]) < 1.3 * Double(numbers[1]), "\(line)")
+    }
+
     @Test(arguments: [
         ["--no-such-flag"], ["nonsense"], ["worker"], ["worker", "--coordinator", "x", "--model", "m"], ["evaluate"],
         ["generate", "x", "--model", "m", "--top-p", "2"], ["coordinator", "--allow", "f"], ["cluster", "--resume", "d", "--config", "c"],

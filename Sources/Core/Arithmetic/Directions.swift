@@ -104,6 +104,15 @@ public struct Directions: Sendable, Hashable {
     }
 }
 
-/// Which variant of the integer kernels this process runs: `avx512vnni`, `avx512`, `avx2`, `neon` or `portable`. The
+/// Which variant of the integer kernels this process runs: `avx512vnni`, `avx512`, `avx2`, `neondot`, `neon` or `portable`. The
 /// environment's ONEBYTE_KERNELS chooses another one that the processor has.
 public var kernelVariant: String { String(cString: ob_kernels_name()) }
+
+/// The variants that this processor can run, best first. All give the same bits.
+public var kernelVariants: [String] {
+    Array(
+        sequence(state: 0) { index -> String? in
+            defer { index += 1 }
+            return ob_kernels_available(index).map { String(cString: $0) }
+        })
+}

@@ -48,6 +48,10 @@ void onebyte_two_sided(const float *w, const int8_t *z, float scale, float *plus
 /// The largest of x and Σ exp(xᵢ − largest); NaN where x holds one.
 void onebyte_log_sum_exp_parts(const float *x, size_t n, float *largest, float *sum);
 
+/// Nothing but multiply-adds in registers, the most that this processor can do in a unit of time; the floating-point operations
+/// that it took. `sink` is read and written, so that none of it is optimised away.
+size_t onebyte_multiply_adds(size_t steps, float *sink);
+
 /// The instruction set that the kernels above run with: "avx512", "avx2", "neon" or "portable".
 const char *onebyte_float_variant(void);
 /// For tests: runs the named variant from now on; 0 where this machine has it not. Not for use while others compute.

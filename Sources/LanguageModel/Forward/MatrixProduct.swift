@@ -12,13 +12,3 @@ func multiply(
         CblasRowMajor, CblasNoTrans, CblasTrans, blasint(rows), blasint(outputs), blasint(inputs), scale, x, blasint(xStride),
         w, blasint(inputs), accumulate ? 1 : 0, y, blasint(yStride))
 }
-
-/// Facts and settings of the matrix library.
-public enum MatrixLibrary {
-    /// The processor that OpenBLAS takes this one for: it picks its kernels by it, and misjudges some.
-    public static var coreName: String { String(cString: openblas_get_corename()) }
-    public static var configuration: String { String(cString: openblas_get_config()) }
-
-    /// The threads of a single product. Everything here runs many products side by side instead, so every caller wants 1.
-    public static func setThreads(_ count: Int) { openblas_set_num_threads(Int32(clamping: max(count, 1))) }
-}

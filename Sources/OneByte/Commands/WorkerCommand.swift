@@ -78,6 +78,7 @@ struct WorkerCommand: AsyncParsableCommand {
         logs.bootstrap()
         MatrixLibrary.setThreads(1)
         let logger = Logger(label: name ?? ProcessInfo.processInfo.hostName)
+        BLASCore.logRate(to: logger)
         // Read before anybody is called: a broken line is this host's own affair.
         let training = try trainFile.map { try DataFile.read($0, shard: shard ?? .whole) }
         let heldOut = try evaluate.map { try DataFile.read($0) }

@@ -1,6 +1,8 @@
+import Core
 import Foundation
 import Glibc
 import LanguageModel
+import Logging
 
 /// Debian's OpenBLAS takes processors that are newer than itself for a Prescott and runs at a quarter of their speed. It chooses
 /// in its constructor, before `main`, so the only cure is the environment and a second start of the program.
@@ -16,6 +18,18 @@ package enum BLASCore {
 
     /// What OpenBLAS says that it runs as, such as `SkylakeX`.
     package static var name: String { MatrixLibrary.coreName }
+
+    /// Says what the matrix products reach here, and how to do better where that is far from what the processor can do.
+    static func logRate(to logger: Logger) {
+        let rate = MatrixLibrary.measureRate()
+        logger.info("matrix products: \(rate), OpenBLAS core \(name), integer kernels \(kernelVariant)")
+        guard rate.isFarFromPeak else { return }
+        logger.warning(
+            """
+            matrix products are slow here: \(rate). OpenBLAS runs as \(name); another core may suit this processor better \
+            (\(variable)=Haswell or SkylakeX in the environment), or a newer libopenblas, or fewer other programs beside it
+            """)
+    }
 
     /// The core to ask for instead of `current`; nil where that is no old one, or the processor can't do better.
     package static func better(than current: String, flags: Set<String>) -> String? {

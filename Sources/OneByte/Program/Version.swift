@@ -1,7 +1,24 @@
-import ArgumentParser
+import Core
+import Glibc
 import LanguageModel
 
 enum Version {
     static let number = "0.1.0"
-    static var description: String { "onebyte \(number) (OpenBLAS core: \(BLASCore.name))" }
+
+    /// One line; with `--verbose`, what this machine's speed depends on, one fact a line.
+    static var description: String {
+        guard CommandLine.arguments.contains("--verbose") else {
+            return "onebyte \(number) (kernels: \(kernelVariant); OpenBLAS core: \(BLASCore.name))"
+        }
+        MatrixLibrary.setThreads(1)
+        return """
+            onebyte \(number)
+            integer kernels: \(kernelVariant) (here: \(kernelVariants.joined(separator: ", ")); ONEBYTE_KERNELS chooses)
+            float kernels: \(MatrixLibrary.floatKernels)
+            matrix library: \(MatrixLibrary.configuration)
+            OpenBLAS core: \(BLASCore.name) (\(BLASCore.variable) chooses)
+            matrix products: \(MatrixLibrary.measureRate())
+            processors: \(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+            """
+    }
 }

@@ -1,0 +1,71 @@
+import COpenBLAS
+import Kernels
+
+#if canImport(Glibc)
+import Glibc
+#endif
+
+/// Facts and settings of the matrix library.
+public enum MatrixLibrary {
+    /// The processor that OpenBLAS takes this one for: it picks its kernels by it, and misjudges some.
+    public static var coreName: String { String(cString: openblas_get_corename()) }
+    public static var configuration: String { String(cString: openblas_get_config()) }
+    /// The instruction set of the float kernels between the products.
+    public static var floatKernels: String { String(cString: onebyte_float_variant()) }
+
+    /// The threads of a single product. Everything here runs many products side by side instead, so every caller wants 1.
+    public static func setThreads(_ count: Int) { openblas_set_num_threads(Int32(clamping: max(count, 1))) }
+
+    /// What a core reaches, in 10⁹ floating-point operations a second.
+    public struct Rate: Sendable, CustomStringConvertible {
+        /// Of matrix products as a forward pass makes them.
+        public let products: Double
+        /// Of multiply-adds in registers: no product can be faster.
+        public let peak: Double
+
+        public var share: Double { products / peak }
+        /// OpenBLAS reaches 70 to 90 % where it knows the processor, and about a sixth where it takes it for an old one.
+        public var isFarFromPeak: Bool { share < 0.5 }
+
+        public var description: String {
+            "\(Int(products.rounded())) of \(Int(peak.rounded())) GFLOP/s (\(Int((100 * share).rounded())) %) on one core"
+        }
+    }
+
+    /// Measures both for about 50 ms of the calling thread's own time, so that other work on the machine counts little.
+    public static func measureRate() -> Rate {
+        // A gate or up projection of a small model for some hundred tokens.
+        let (rows, inputs, outputs) = (256, 576, 1536)
+        let x = [Float](repeating: 0.5, count: rows * inputs)
+        let w = [Float](repeating: 0.25, count: outputs * inputs)
+        var y = [Float](repeating: 0, count: rows * outputs)
+        let products = fastest {
+            y.withUnsafeMutableBufferPointer { y in
+                guard let y = y.baseAddress else { return }
+                multiply(x, xStride: inputs, rows: rows, by: w, outputs: outputs, inputs: inputs, into: y, yStride: outputs)
+            }
+            return 2 * rows * inputs * outputs
+        }
+        var sink: Float = 1
+        let peak = fastest { onebyte_multiply_adds(1 << 16, &sink) }
+        return Rate(products: products * 1e-9, peak: peak * 1e-9)
+    }
+
+    /// Operations a second of the fastest of a few runs.
+    private static func fastest(_ body: () -> Int) -> Double {
+        _ = body()
+        var best = 0.0
+        for _ in 0..<4 {
+            let start = threadSeconds()
+            let operations = body()
+            best = max(best, Double(operations) / max(threadSeconds() - start, 1e-9))
+        }
+        return best
+    }
+
+    private static func threadSeconds() -> Double {
+        var time = timespec()
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+    }
+}
