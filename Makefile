@@ -40,6 +40,14 @@ friendlier: ## Train for the score of a program without a gradient: friendlier t
 	@examples/friendliness.py --prepare
 	@scripts/friendlier $(ONEBYTE) $(FLAGS)
 
+.PHONY: bench
+bench: ## How fast everything is, beside PyTorch in the same run: a table and bench.json (half an hour; FLAGS='--only kernels --turns 1' for a part)
+	@scripts/install-needs demo
+	@for product in onebyte KernelBenchmark EstimatorBenchmark ClusterBenchmark; do swift build -c release --product $$product; done
+	@scripts/demo-data
+	@python3 -c 'import torch, transformers' 2> /dev/null || python3 -m pip install -q torch transformers
+	@Benchmarks/bench.py $(FLAGS)
+
 .PHONY: test
 test: ## All tests, in release (installs the libraries that are missing)
 	@scripts/install-needs

@@ -58,10 +58,12 @@ let package = Package(
 
         // `swift run -c release KernelBenchmark`
         .executableTarget(name: "KernelBenchmark", dependencies: ["Core"], path: "Benchmarks/KernelBenchmark", swiftSettings: strict),
-        // `swift run -c release EstimatorBenchmark speed|learn --help`
+        // Its cblas_sgemm stands before the library's: what the matrix products cost.
+        .target(name: "GemmMeter", dependencies: ["COpenBLAS"], path: "Benchmarks/GemmMeter"),
+        // `swift run -c release EstimatorBenchmark speed|step|learn --help`
         .executableTarget(
             name: "EstimatorBenchmark",
-            dependencies: ["Core", "LanguageModel", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: ["Core", "GemmMeter", "LanguageModel", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             path: "Benchmarks/EstimatorBenchmark", swiftSettings: strict),
 
         .testTarget(name: "CoreTests", dependencies: ["Core", "Kernels", "TestSupport"], resources: [.copy("Fixtures")], swiftSettings: strict),

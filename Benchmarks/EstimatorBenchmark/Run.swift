@@ -52,5 +52,5 @@ struct EstimatorBenchmark: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "EstimatorBenchmark",
         abstract: "How fast samples are computed, and how well estimators learn, in one process without a cluster around it.",
-        subcommands: [Speed.self, Learn.self, Bases.self])
+        subcommands: [Speed.self, Step.self, Learn.self, Bases.self])
 }

@@ -55,15 +55,13 @@ struct Speed: ParsableCommand {
         }
     }
 
-    private func now(_ threads: Int) -> Double {
-        var time = timespec()
-        clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time)
-        return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
-    }
+    private func now(_ threads: Int) -> Double { seconds(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC) }
 }
 
-func wallSeconds() -> Double {
+func wallSeconds() -> Double { seconds(CLOCK_MONOTONIC) }
+
+func seconds(_ clock: clockid_t) -> Double {
     var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
+    clock_gettime(clock, &time)
     return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
 }

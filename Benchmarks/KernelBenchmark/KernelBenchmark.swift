@@ -1,15 +1,23 @@
 import Core
 import Foundation
 
-/// Rates of the integer kernels: `swift run -c release KernelBenchmark [threads]`.
+/// Rates of the integer kernels: `swift run -c release KernelBenchmark [threads] [--json] [--model]`.
 ///
-/// Without ONEBYTE_KERNELS in the environment it runs itself once for each variant, so that each one's rate is shown.
+/// Without ONEBYTE_KERNELS in the environment it runs itself once for each variant, so that each one's rate is shown. `--json` prints a JSON
+/// object a row instead of a table. `--model` measures the parameters of all of SmolLM2-135M instead, with the best variant: an update of 16 peers, and
+/// a replay of 16 workers × 1,000 rounds, of which the dense one is a tenth as long.
 @main struct KernelBenchmark {
     static let variants = ["portable", "avx2", "avx512", "avx512vnni", "neon", "neondot"]
-    static let threads = CommandLine.arguments.dropFirst().first.flatMap { Int($0) } ?? 1
+    static let threads = CommandLine.arguments.dropFirst().lazy.compactMap { Int($0) }.first ?? 1
+    static let json = CommandLine.arguments.contains("--json")
 
     static func main() throws {
         let environment = ProcessInfo.processInfo.environment
+        if CommandLine.arguments.contains("--model") {
+            try wholeModel(.rank1, rounds: 1000)
+            try wholeModel(.rademacher, rounds: 100)
+            return
+        }
         guard let wanted = environment["ONEBYTE_KERNELS"] else {
             for variant in variants {
                 let process = Process()
@@ -22,7 +30,7 @@ import Foundation
             return
         }
         guard kernelVariant == wanted else { return }  // this processor does not have it
-        print("\(kernelVariant), \(threads) thread\(threads == 1 ? "" : "s")")
+        if !json { print("\(kernelVariant), \(threads) thread\(threads == 1 ? "" : "s")") }
         let slow = wanted == "portable"
         try dense(.rademacher, samples: slow ? [64] : [1, 16, 64, 256])
         try dense(.gaussian, samples: slow ? [64] : [1, 64, 256])
@@ -50,7 +58,12 @@ import Foundation
         return best
     }
 
-    static func row(_ name: String, _ rate: Double, _ unit: String, _ seconds: Double) {
+    static func row(_ key: String, _ name: String, _ rate: Double, _ unit: String, _ seconds: Double) {
+        if json {
+            print(#"{"key": "kernels.\#(kernelVariant).\#(threads).\#(key)", "value": \#(rate), "unit": "\#(unit)", "seconds": \#(seconds)}"#)
+            fflush(nil)
+            return
+        }
         let value = String(format: "%8.2f", rate)
         let time = String(format: "%9.3f ms", seconds * 1e3)
         print("  \(name.padding(toLength: 44, withPad: " ", startingAt: 0))\(value) \(unit)  \(time)")
@@ -79,7 +92,7 @@ import Foundation
         for n in samples {
             let record = round(0, samples: n)
             let seconds = fastest { parameters.apply([record], directions: directions, threads: threads) }
-            row("\(family) update, \(n) directions", Double(count * n) / seconds * 1e-9, "G parameter·direction/s", seconds)
+            row("\(family)_update.\(n)", "\(family) update, \(n) directions", Double(count * n) / seconds * 1e-9, "G parameter·direction/s", seconds)
         }
     }
 
@@ -101,14 +114,14 @@ import Foundation
         for n in samples {
             let record = round(0, samples: n)
             let seconds = fastest { parameters.apply([record], directions: directions, threads: threads) }
-            row("rank1 shaped layer, \(n) directions", Double(count * n) / seconds * 1e-9, "G parameter·direction/s", seconds)
+            row("rank1_update.\(n)", "rank1 shaped layer, \(n) directions", Double(count * n) / seconds * 1e-9, "G parameter·direction/s", seconds)
         }
         let names = (0..<256).map { SampleName(machine: MachineID(1), sample: UInt32($0)) }
         let tensor = parameters.tensors[6]
         var a = [Int8](repeating: 0, count: 256 * 576)
         var b = [Int8](repeating: 0, count: 256 * 1536)
         let seconds = fastest { directions.rank1Factors(of: tensor, names, a: &a, b: &b) }
-        row("factors of 256 directions, 576×1536, K = 4", Double(a.count + b.count) / seconds * 1e-9, "G factors/s", seconds)
+        row("factors", "factors of 256 directions, 576×1536, K = 4", Double(a.count + b.count) / seconds * 1e-9, "G factors/s", seconds)
     }
 
     static func replay(rounds: Int) throws {
@@ -118,7 +131,27 @@ import Foundation
         let count = parameters.tensors.map(\.shape.count).reduce(0, +)
         let seconds = fastest { parameters.apply(records, directions: directions, threads: threads) }
         row(
-            "rank1 replay of \(rounds) rounds of 256", Double(count * 256 * rounds) / seconds * 1e-9,
+            "rank1_replay", "rank1 replay of \(rounds) rounds of 256", Double(count * 256 * rounds) / seconds * 1e-9,
+            "G parameter·direction/s", seconds)
+    }
+
+    /// All tensors of SmolLM2-135M: 30 layers, the embeddings, the norms.
+    static func wholeModel(_ family: PerturbationFamily, rounds: Int) throws {
+        let matrices = (0..<30).flatMap { _ in layer().map(\.shape) } + [.matrix(rows: 49152, columns: 576)]
+        let shapes = matrices + Array(repeating: .vector(576), count: 61)
+        let parameters = try parameters(
+            shapes.enumerated().map { TrainedTensor(name: "t\($0)", index: UInt32($0), shape: $1) })
+        let directions = Directions(seed: RunSeed(1), family: family)
+        let count = shapes.map(\.count).reduce(0, +)
+        let peers = 16
+        let update = fastest { parameters.apply([round(0, samples: peers)], directions: directions, threads: threads) }
+        row("model.\(family)_update", "\(family) update of a model, 16 directions", Double(count * peers) / update * 1e-9, "G parameter·direction/s", update)
+        let records = (0..<rounds).map { round($0, samples: peers) }
+        let start = now()
+        parameters.apply(records, directions: directions, threads: threads)
+        let seconds = now() - start
+        row(
+            "model.\(family)_replay.\(rounds)", "\(family) replay of a model, \(rounds) rounds of 16", Double(count * peers * rounds) / seconds * 1e-9,
             "G parameter·direction/s", seconds)
     }
 
@@ -127,9 +160,9 @@ import Foundation
         let count = parameters.tensors[4].shape.count
         var floats = [Float](repeating: 0, count: count)
         var seconds = fastest { parameters.copyFloats(at: 4, elements: 0..<count, into: &floats) }
-        row("floats", Double(count) / seconds * 1e-9, "G values/s", seconds)
+        row("floats", "floats", Double(count) / seconds * 1e-9, "G values/s", seconds)
         let bytes = 4 * parameters.tensors.map(\.shape.count).reduce(0, +)
         seconds = fastest { _ = parameters.digest(threads: threads) }
-        row("parameter digest", Double(bytes) / seconds * 1e-9, "GB/s", seconds)
+        row("digest", "parameter digest", Double(bytes) / seconds * 1e-9, "GB/s", seconds)
     }
 }

@@ -98,8 +98,9 @@ class Model:
             positions = torch.arange(states.shape[1])[None]
             causal = torch.full((states.shape[1],) * 2, float("-inf")).triu(1)[None, None]
             layer = network.layers[-1]
-            return network.norm(layer(states, attention_mask=causal, position_ids=positions,
-                                      position_embeddings=network.rotary_emb(states, positions))[0])
+            states = layer(states, attention_mask=causal, position_ids=positions, position_embeddings=network.rotary_emb(states, positions))
+            # Older releases of transformers return a tuple.
+            return network.norm(states[0] if isinstance(states, tuple) else states)
         width = max(len(example[0]) for example in batch)
         return network(torch.tensor([example[0] + [0] * (width - len(example[0])) for example in batch])).last_hidden_state
 

@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""How fast everything is, in one run: ratios first, medians of paired turns, the machine named.
+
+    make bench            (after `make demo`, which obtains model and data; PyTorch from PyPI is installed for the comparison)
+
+Prints a table and writes bench.json: for each row its key, ratio (where it is compared with something), goal, median, spread and unit. The programs take turns, so
+that what disturbs the machine disturbs all of them; a ratio is that of two figures of the same turn. Rows of one thread are in processor time, so that other
+work on the machine counts little, all others in time of the clock.
+
+    Benchmarks/bench.py --only kernels,step --turns 1        kernels, model, step, mezo, cluster
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "Benchmarks/learning"))
+from learning import machine
+
+BUILD = ROOT / ".build/release"
+HF_MODEL = ROOT / ".cache/SmolLM2-135M-Instruct"
+RUN = ROOT / ".cache/study/run-reviews"
+
+PROGRAMS = {
+    "kernels": [[BUILD / "KernelBenchmark", "1", "--json"], [BUILD / "KernelBenchmark", "2", "--json"]],
+    "model": [[BUILD / "KernelBenchmark", "1", "--model", "--json"]],
+    "step": [[BUILD / "EstimatorBenchmark", "step", "--run", RUN]],
+    "mezo": [[sys.executable, ROOT / "Benchmarks/mezo.py"]],
+    "cluster": [
+        [BUILD / "ClusterBenchmark", "rounds", "--workers", "1,16,256,1024"], [BUILD / "ClusterBenchmark", "rounds", "--workers", "16,256,1024", "--curve"],
+        [BUILD / "ClusterBenchmark", "catch-up"], [BUILD / "ClusterBenchmark", "ledger"], [BUILD / "ClusterBenchmark", "memory"],
+    ],
+}
+# The slow ones once: they last long enough to be their own mean.
+ONCE = {"model", "cluster"}
+
+
+def best_variant(found):
+    names = [key.split(".")[1] for key in found if key.startswith("kernels.")]
+    return next((name for name in ("avx512vnni", "avx512", "avx2", "neondot", "neon", "portable") if name in names), "portable")
+
+
+def ratios(variant):
+    """Key: (name, figure, what it is divided by or None, goal as text). A figure in seconds that is compared is the other's over it."""
+    kernels, model = f"kernels.{variant}.1", f"kernels.{variant}.1.model"
+    goal = {"avx512vnni": "≥ 25 G/s", "avx512": "≥ 25 G/s", "avx2": "≥ 10 G/s"}.get(variant)
+    return [
+        ("update.rademacher.64", f"{kernels}.rademacher_update.64", None, goal),
+        ("update.rademacher.two_cores", f"kernels.{variant}.2.rademacher_update.256", f"{kernels}.rademacher_update.256", "≥ 1.9×"),
+        ("update.rank1.256", f"{kernels}.rank1_update.256", None, "≥ 200 G/s (VNNI)"),
+        ("update.rank1.1024_against_256", f"{kernels}.rank1_update.1024", f"{kernels}.rank1_update.256", "no fall-off"),
+        ("update.rank1.4096_against_256", f"{kernels}.rank1_update.4096", f"{kernels}.rank1_update.256", "no fall-off"),
+        ("replay.rank1", f"{model}.rank1_replay.1000:seconds", None, "≤ 15 s (VNNI)"),
+        ("replay.dense_a_tenth", f"{model}.rademacher_replay.100:seconds", None, "≤ 10 s (AVX-512)"),
+        ("update.16_peers_against_mezo", "mezo.1.update.16", f"{model}.rademacher_update:seconds", "≥ 150× (signs against Gaussian)"),
+        ("update.16_peers_like_for_like", "mezo.1.best_signs.update.16", f"{model}.rademacher_update:seconds", "≥ 10×"),
+        ("update.16_peers_rank1_like_for_like", "mezo.1.best_rank1.update.16", f"{model}.rank1_update:seconds", None),
+        ("step.gemm_share", "step.1.rank1.gemm_share", None, "≥ 0.9"),
+        ("step.gemm_of_peak", "step.1.rank1.gemm_of_peak", None, "≥ 0.75"),
+        ("step.against_mezo_alone", "mezo.1.forward + mezo.1.update.1", "step.1.rank1.forward + step.1.rademacher.update.1", "≥ 3×"),
+        ("step.against_mezo_16_peers", "mezo.1.forward + mezo.1.update.16", "step.1.rank1.forward + step.1.rademacher.update.16", "≥ 10×"),
+        ("step.forward_against_pytorch", "mezo.1.forward_twice", "step.1.rank1.forward", None),
+        ("step.memory_over_parameters", "step.1.peak_memory", "step.1.parameters", None),
+    ]
+
+
+def run(command):
+    """Its JSON lines, and for a row with seconds KEY:seconds."""
+    result = subprocess.run([str(word) for word in command], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
+    if result.returncode != 0:
+        sys.exit(f"bench.py: {' '.join(map(str, command))} ended with status {result.returncode}")
+    figures = {}
+    for line in result.stdout.splitlines():
+        row = json.loads(line)
+        figures[row["key"]] = (row["value"], row["unit"])
+        if "seconds" in row:
+            figures[row["key"] + ":seconds"] = (row["seconds"], "s")
+    return figures
+
+
+def evaluate(expression, figures):
+    """A sum of figures of one turn; None where one is missing."""
+    values = [figures.get(key) for key in expression.split(" + ")]
+    return None if None in values else (sum(value for value, _ in values), values[0][1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(PROGRAMS))
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=ROOT / "bench.json")
+    arguments = parser.parse_args()
+    if "step" in arguments.only and not (RUN / "run.json").exists():
+        os.environ.setdefault("BENCHMARK", str(BUILD / "EstimatorBenchmark"))
+        from estimators import prepare
+        prepare("reviews")
+    if "mezo" in arguments.only and not HF_MODEL.exists():
+        subprocess.run([BUILD / "onebyte", "export", "--model", f"{HF_MODEL}.Q4_1.gguf", "--output", HF_MODEL], cwd=ROOT, check=True)
+
+    turns = []
+    for turn in range(arguments.turns):
+        figures = {}
+        for group in arguments.only:
+            if turn > 0 and group in ONCE:
+                continue
+            for command in PROGRAMS[group]:
+                print(f"turn {turn + 1} of {arguments.turns}: {group}: {' '.join(Path(word).name for word in map(str, command))}", file=sys.stderr, flush=True)
+                figures |= run(command)
+        turns.append(figures)
+
+    # What was measured once stands beside every turn.
+    for figures in turns[1:]:
+        for key, value in turns[0].items():
+            figures.setdefault(key, value)
+    rows = {}
+    print(f"{machine()}; {len(turns)} turns")
+    for name, figure, base, goal in ratios(best_variant(turns[0])):
+        pairs = [(evaluate(figure, figures), base and evaluate(base, figures)) for figures in turns]
+        if any(top is None or (base and bottom is None) for top, bottom in pairs):
+            continue
+        values = [top[0] / bottom[0] if base else top[0] for top, bottom in pairs]
+        rows[name] = {"ratio" if base else "median": statistics.median(values), "spread": [min(values), max(values)], "goal": goal,
+                      "unit": "×" if base else pairs[0][0][1], "of": figure, "to": base}
+        print(f"  {name:38s} {statistics.median(values):10.4g} {rows[name]['unit']:24s} {min(values):.4g} … {max(values):.4g}   {goal or ''}")
+    print()
+    for key in turns[0]:
+        values = [figures[key][0] for figures in turns]
+        rows[key] = {"median": statistics.median(values), "spread": [min(values), max(values)], "unit": turns[0][key][1]}
+        if not key.endswith(":seconds"):
+            print(f"  {key:60s} {statistics.median(values):12.5g} {turns[0][key][1]}")
+    arguments.output.write_text(json.dumps({"machine": machine(), "turns": len(turns), "rows": rows}, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
