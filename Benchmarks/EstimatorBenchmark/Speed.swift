@@ -55,12 +55,12 @@ struct Speed: ParsableCommand {
         }
     }
 
-    private func now(_ threads: Int) -> Double { seconds(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC) }
+    private func now(_ threads: Int) -> Double { clockSeconds(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC) }
 }
 
-func wallSeconds() -> Double { seconds(CLOCK_MONOTONIC) }
+func wallSeconds() -> Double { clockSeconds(CLOCK_MONOTONIC) }
 
-func seconds(_ clock: clockid_t) -> Double {
+func clockSeconds(_ clock: clockid_t) -> Double {
     var time = timespec()
     clock_gettime(clock, &time)
     return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9

@@ -78,7 +78,7 @@ struct Step: ParsableCommand {
     }
 
     /// Processor time of one thread, so that other work on the machine counts little; of several, the clock.
-    private func now() -> Double { seconds(options.threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC) }
+    private func now() -> Double { clockSeconds(options.threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC) }
 
     private func row(_ key: String, _ value: Double, _ unit: String) {
         print(#"{"key": "step.\#(options.threads).\#(key)", "value": \#(value), "unit": "\#(unit)"}"#)
