@@ -61,7 +61,7 @@ let package = Package(
         // `swift run -c release EstimatorBenchmark speed|learn --help`
         .executableTarget(
             name: "EstimatorBenchmark",
-            dependencies: ["Core", "LanguageModel", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: ["Core", "Kernels", "LanguageModel", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             path: "Benchmarks/EstimatorBenchmark", swiftSettings: strict),
 
         .testTarget(name: "CoreTests", dependencies: ["Core", "Kernels", "TestSupport"], resources: [.copy("Fixtures")], swiftSettings: strict),

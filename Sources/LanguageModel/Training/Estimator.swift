@@ -59,11 +59,15 @@ public final class Estimator: GradientEstimator {
         public var usesClosedFormHead: Bool
         /// A score in place of the task's own loss; its samples want several examples and a larger ε, for it has steps.
         public var objective: Objective?
+        /// Of the matrix products: a worker's own choice, since only its bytes reach the ledger. `int8` is for `rank1`; two-sided it costs a clean
+        /// pass for each example on top.
+        public var arithmetic: ForwardArithmetic
 
         public init(
             epsilon: Double = 1e-3, examplesPerSample: Int = 1, samplesPerDraw: Int = 1, estimator: EstimatorKind = .twoSided,
-            orderSeed: UInt64 = 0, threads: Int = 1, usesClosedFormHead: Bool = true, objective: Objective? = nil
+            orderSeed: UInt64 = 0, threads: Int = 1, usesClosedFormHead: Bool = true, objective: Objective? = nil, arithmetic: ForwardArithmetic = .float
         ) {
+            self.arithmetic = arithmetic
             self.estimator = estimator
             self.objective = objective
             self.usesClosedFormHead = usesClosedFormHead
@@ -106,6 +110,10 @@ public final class Estimator: GradientEstimator {
         guard model.parameters != nil, !model.trained.isEmpty else {
             throw TrainingError(.badTensors, "the model has no trained tensors")
         }
+        guard options.arithmetic == .float || directions.family == .rank1 else {
+            throw TrainingError(.badTensors, "8-bit products are for rank1 directions, not for \(directions.family.rawValue)")
+        }
+        if options.arithmetic == .int8 { model.prepareByteWeights() }
         self.model = model
         self.cache = cache
         self.options = options
@@ -184,6 +192,7 @@ public final class Estimator: GradientEstimator {
         batch.prepare(chunk.map { SampleName(machine: machine, sample: samples.lowerBound + SampleNumber($0)) })
 
         pass.begin(directions: batch)
+        pass.arithmetic = options.arithmetic
         workspace.instances.removeAll(keepingCapacity: true)
         workspace.placed.removeAll(keepingCapacity: true)
         // The head itself must not be perturbed; a dense family has no rows for a clean pass.
@@ -201,7 +210,7 @@ public final class Estimator: GradientEstimator {
                 }
             }
         }
-        let clean = isClosedForm || isOneSided ? addCleanSegments(workspace) : [:]
+        let clean = isClosedForm || isOneSided || options.arithmetic == .int8 ? addCleanSegments(workspace) : [:]
         try pass.runToFinalNorm()
         for sample in chunk {
             losses[2 * sample] = 0
