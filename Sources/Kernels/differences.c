@@ -13,8 +13,8 @@
 
 enum { PANEL = OB_DIFFERENCE_PANEL, STEP = 32, ROWS_MAX = 8 };
 
-/// Bytes of quantised rows that are multiplied by all panels before the next ones: they stay in L2.
-enum { ROW_BYTES = 1 << 17 };
+/// Bytes of packed weights that all rows are multiplied by before the next ones: they stay in L2.
+enum { PANEL_BYTES = 1 << 17 };
 
 /// Some rows by one panel: sums[16·r + o] = Σ q·w over `bytes` bytes.
 typedef void (*block_function)(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums);
@@ -325,13 +325,14 @@ void ob_difference_product(const uint8_t *quantised, const float *row_scales, si
                            int adds) {
     const struct difference_kernels *k = kernels();
     const size_t bytes = ob_difference_bytes(inputs);
-    const size_t at_once = ROW_BYTES / bytes > k->rows ? ROW_BYTES / bytes / k->rows * k->rows : k->rows;
-    for (size_t first = 0; first < rows; first += at_once) {
-        const size_t end = first + at_once < rows ? first + at_once : rows;
-        for (size_t o = 0; o < outputs; o += PANEL) {
-            const size_t count = outputs - o < PANEL ? outputs - o : PANEL;
-            for (size_t row = first; row < end; row += k->rows) {
-                const size_t own = end - row < k->rows ? end - row : k->rows;
+    // Row blocks by as many panels as stay in L2: y is written along its rows.
+    const size_t panels = PANEL_BYTES / (PANEL * bytes) > 0 ? PANEL_BYTES / (PANEL * bytes) : 1;
+    for (size_t first = 0; first < outputs; first += panels * PANEL) {
+        const size_t end = first + panels * PANEL < outputs ? first + panels * PANEL : outputs;
+        for (size_t row = 0; row < rows; row += k->rows) {
+            const size_t own = rows - row < k->rows ? rows - row : k->rows;
+            for (size_t o = first; o < end; o += PANEL) {
+                const size_t count = outputs - o < PANEL ? outputs - o : PANEL;
                 int32_t sums[ROWS_MAX * PANEL];
                 k->blocks[own - 1](quantised + row * bytes, packed + o * bytes, bytes, sums);
                 for (size_t r = 0; r < own; r++)

@@ -90,6 +90,8 @@ public final class Estimator: GradientEstimator {
 
     /// Rows of a batch's products: enough for the matrix library's best rate, few enough that activations stay near the core.
     private static let batchRows = 512
+    /// With bytes the clean rows, a part of all, are what the matrix library multiplies.
+    private static let byteBatchRows = 1536
 
     public let model: TrainableModel
     public let cache: PrefixCache
@@ -167,7 +169,8 @@ public final class Estimator: GradientEstimator {
         }
         rowsPerExample = max(rowsPerExample, 1)
         let signs = options.estimator == .twoSided ? 2 : 1
-        let most = max(Self.batchRows / (signs * rowsPerExample * options.examplesPerSample), 1)
+        let rows = options.arithmetic == .int8 ? Self.byteBatchRows : Self.batchRows
+        let most = max(rows / (signs * rowsPerExample * options.examplesPerSample), 1)
         let share = (count + options.threads - 1) / max(options.threads, 1)
         // As few batches for a thread as `most` allows, of about the same size.
         let batches = (share + most - 1) / most
