@@ -63,7 +63,7 @@ let package = Package(
         // `swift run -c release EstimatorBenchmark speed|step|learn --help`
         .executableTarget(
             name: "EstimatorBenchmark",
-            dependencies: ["Core", "GemmMeter", "LanguageModel", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: ["Core", "GemmMeter", "Kernels", "LanguageModel", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             path: "Benchmarks/EstimatorBenchmark", swiftSettings: strict),
 
         .testTarget(name: "CoreTests", dependencies: ["Core", "Kernels", "TestSupport"], resources: [.copy("Fixtures")], swiftSettings: strict),

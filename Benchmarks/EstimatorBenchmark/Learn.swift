@@ -30,6 +30,7 @@ struct Learn: ParsableCommand {
     @Option(help: "Samples of a round.") var samplesPerRound: Int?
     @Option(help: "Samples that read the same examples.") var samplesPerDraw = 1
     @Option(help: "two-sided or one-sided.") var estimator: EstimatorKind = .twoSided
+    @Option(help: "Of the matrix products: float or int8.") var arithmetic: ForwardArithmetic = .float
     @Option(help: "byte, float or sign.") var value: Value = .byte
     @Option(help: "ε; the spec's where it is not given.") var epsilon: Double?
     @Flag(help: "Takes the mean of a draw's projected gradients off each of them.") var meanOff = false
@@ -55,7 +56,7 @@ struct Learn: ParsableCommand {
             model: model, directions: directions, cache: try options.cache(try options.examples(options.trainFile, source), model, source),
             options: .init(
                 epsilon: epsilon ?? spec.epsilon, examplesPerSample: spec.examplesPerSample, samplesPerDraw: samplesPerDraw,
-                estimator: self.estimator, threads: options.threads))
+                estimator: self.estimator, threads: options.threads, arithmetic: arithmetic))
         let evaluator = Evaluator(
             model: model, cache: try options.cache(try options.examples(evalFile, source), model, source), threads: options.threads)
 
@@ -136,3 +137,4 @@ struct Learn: ParsableCommand {
 
 extension EstimatorKind: ExpressibleByArgument {}
 extension PerturbationFamily: ExpressibleByArgument {}
+extension ForwardArithmetic: ExpressibleByArgument {}

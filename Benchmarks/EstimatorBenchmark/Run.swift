@@ -51,6 +51,6 @@ struct RunOptions: ParsableArguments {
 struct EstimatorBenchmark: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "EstimatorBenchmark",
-        abstract: "How fast samples are computed, and how well estimators learn, in one process without a cluster around it.",
-        subcommands: [Speed.self, Step.self, Learn.self, Bases.self])
+        abstract: "How fast samples are computed, how well estimators learn, and how well they agree, in one process without a cluster around it.",
+        subcommands: [Speed.self, Step.self, Learn.self, Agreement.self, Products.self, Bases.self])
 }

@@ -8,4 +8,5 @@
 #include "hash.h"
 #include "floats.h"
 #include "dequantise.h"
+#include "differences.h"
 #endif

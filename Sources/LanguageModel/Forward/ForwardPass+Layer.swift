@@ -8,6 +8,8 @@ extension ForwardPass {
     private struct Part {
         let slot: Int
         let outputs: Int
+        /// The same in bytes, where the pass computes in them.
+        let bytes: ByteWeights.Matrix?
     }
 
     /// Rows of queries in one block from which a matrix product beats a dot product for each score.
@@ -36,11 +38,17 @@ extension ForwardPass {
         }
         observer?(layer, .attention, UnsafePointer(normed), h, rows)
 
+        // A pass without directions, or with dense ones, has no differences from clean rows.
+        let byteWeights = arithmetic == .int8 && directions?.isRank1 == true ? model.byteLayer(layer) : nil
+        func part(_ tensor: LayerTensor, _ outputs: Int) -> Part {
+            Part(slot: slot(layer, tensor), outputs: outputs, bytes: byteWeights?[tensor])
+        }
+
         // Keys and values of all rows; queries of all rows, or of those that are read.
         let qw = sizes.query
         let kvw = sizes.keyValue
-        let keyParts = [Part(slot: slot(layer, .key), outputs: kvw), Part(slot: slot(layer, .value), outputs: kvw)]
-        let queryParts = [Part(slot: slot(layer, .query), outputs: qw)]
+        let keyParts = [part(.key, kvw), part(.value, kvw)]
+        let queryParts = [part(.query, qw)]
         let q: UnsafePointer<Float>
         let qStride: Int
         let kv: UnsafePointer<Float>
@@ -98,7 +106,7 @@ extension ForwardPass {
         let x = x.pointer
 
         product(
-            attended, qw, outRows, weights[.output], [Part(slot: slot(layer, .output), outputs: h)], inputs: qw, into: x, h,
+            attended, qw, outRows, weights[.output], [part(.output, h)], inputs: qw, into: x, h,
             accumulate: true, layout: outLayout)
         correct(x, h, outputs: h, from: attended, qw, inputs: qw, slot: slot(layer, .output), layout: outLayout)
 
@@ -110,12 +118,12 @@ extension ForwardPass {
         let gateSlot = slot(layer, .gate)
         let upSlot = slot(layer, .up)
         product(
-            middle, h, outRows, weights[.gate], [Part(slot: gateSlot, outputs: f), Part(slot: upSlot, outputs: f)], inputs: h,
+            middle, h, outRows, weights[.gate], [part(.gate, f), part(.up, f)], inputs: h,
             into: inner, 2 * f, layout: outLayout)
         activate(inner, from: middle, gateSlot: gateSlot, upSlot: upSlot, layout: outLayout, rows: outRows)
         observer?(layer, .down, UnsafePointer(inner), 2 * f, outRows)
         product(
-            inner, 2 * f, outRows, weights[.down], [Part(slot: slot(layer, .down), outputs: h)], inputs: f, into: x, h, accumulate: true,
+            inner, 2 * f, outRows, weights[.down], [part(.down, h)], inputs: f, into: x, h, accumulate: true,
             layout: outLayout)
         correct(x, h, outputs: h, from: inner, 2 * f, inputs: f, slot: slot(layer, .down), layout: outLayout)
     }
@@ -198,6 +206,12 @@ extension ForwardPass {
         into y: UnsafeMutablePointer<Float>, _ yStride: Int, accumulate: Bool = false, layout: Layout
     ) {
         let total = parts.reduce(0) { $0 + $1.outputs }
+        // Rows of the layout `sequences` are shared by all directions: there is no difference yet.
+        let matrices = layout == .sequences ? [] : parts.compactMap(\.bytes)
+        if matrices.count == parts.count {
+            differentialProduct(x, xStride, w, matrices, into: y, yStride, accumulate: accumulate, layout: layout)
+            return
+        }
         guard let directions, !directions.isRank1, parts.contains(where: { $0.slot >= 0 }) else {
             multiply(x, xStride: xStride, rows: rows, by: w, outputs: total, inputs: inputs, into: y, yStride: yStride, accumulate: accumulate)
             return

@@ -59,6 +59,8 @@ final class ForwardPass {
     private(set) var segmentRows = 0
     private(set) var segmentReads = 0
     var directions: DirectionBatch?
+    /// `int8` wants `model.prepareByteWeights` and a clean segment of every sequence.
+    var arithmetic = ForwardArithmetic.float
 
     let x = ScratchBuffer<Float>()
     let normed = ScratchBuffer<Float>()
@@ -81,6 +83,10 @@ final class ForwardPass {
     /// Whether no other token of the vocabulary is likelier than the target.
     let isLikeliest = ScratchBuffer<Bool>()
     let partSums = ScratchBuffer<Double>()
+    let cleanProduct = ScratchBuffer<Float>()
+    let quantisedRows = ScratchBuffer<UInt8>()
+    let quantisedScales = ScratchBuffer<Float>()
+    let cleanPointers = ScratchBuffer<UnsafePointer<Float>?>()
 
     init(model: TrainableModel) {
         self.model = model

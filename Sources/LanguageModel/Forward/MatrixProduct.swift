@@ -3,7 +3,7 @@ import COpenBLAS
 /// y = accumulate·y + x·wᵀ, in F32: `rows` rows of x (inputs wide, `xStride` apart) times w (outputs × inputs, as
 /// Hugging Face stores a linear layer).
 @inline(__always)
-func multiply(
+package func multiply(
     _ x: UnsafePointer<Float>, xStride: Int, rows: Int, by w: UnsafePointer<Float>, outputs: Int, inputs: Int,
     into y: UnsafeMutablePointer<Float>, yStride: Int, accumulate: Bool = false, scale: Float = 1
 ) {

@@ -33,6 +33,8 @@ public final class TrainableModel: @unchecked Sendable {
 
     /// F32 layers from the entry up; nil below it.
     private var resident: [LayerWeights?]
+    /// The same in bytes, once they were asked for.
+    private var byteLayers: [ByteWeights?] = []
     private let trainedEmbedding: ScratchBuffer<Float>?
     private let trainedHead: ScratchBuffer<Float>?
     private var fullHead: ScratchBuffer<Float>?
@@ -95,6 +97,14 @@ public final class TrainableModel: @unchecked Sendable {
                 from.copyFloats(at: slot, elements: range, into: out + range.lowerBound)
             }
         }
+        let packed = byteLayers.indices.flatMap { layer in
+            LayerTensor.allCases.filter { byteLayers[layer] != nil && layerSlots[layer][$0.rawValue] >= 0 }.map { (layer, $0) }
+        }
+        forEachChunk(of: packed.count, size: 1, threads: threads) { range in
+            for (layer, tensor) in packed[range] {
+                if let weights = resident[layer] { byteLayers[layer]?.pack(tensor, of: weights) }
+            }
+        }
     }
 
     private func trainedCopy(_ slot: Int) -> UnsafeMutablePointer<Float>? {
@@ -111,6 +121,15 @@ public final class TrainableModel: @unchecked Sendable {
 
     /// A layer at or above the entry, in F32.
     func residentLayer(_ layer: Int) -> LayerWeights? { resident[layer] }
+
+    /// A layer that `prepareByteWeights` saw.
+    func byteLayer(_ layer: Int) -> ByteWeights? { byteLayers.isEmpty ? nil : byteLayers[layer] }
+
+    /// Keeps the layers from the entry up in bytes as well from now on: for passes with `ForwardArithmetic.int8`.
+    func prepareByteWeights() {
+        guard byteLayers.isEmpty else { return }
+        byteLayers = resident.map { $0.map(ByteWeights.init) }
+    }
 
     /// Keeps every layer in F32 from now on: for generation, which reads all of them for each token.
     func prepareAllLayers() throws(ModelError) {

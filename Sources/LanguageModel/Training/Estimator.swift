@@ -59,11 +59,15 @@ public final class Estimator: GradientEstimator {
         public var usesClosedFormHead: Bool
         /// A score in place of the task's own loss; its samples want several examples and a larger ε, for it has steps.
         public var objective: Objective?
+        /// Of the matrix products: a worker's own choice, since only its bytes reach the ledger. `int8` is for `rank1`; two-sided it costs a clean
+        /// pass for each example on top.
+        public var arithmetic: ForwardArithmetic
 
         public init(
             epsilon: Double = 1e-3, examplesPerSample: Int = 1, samplesPerDraw: Int = 1, estimator: EstimatorKind = .twoSided,
-            orderSeed: UInt64 = 0, threads: Int = 1, usesClosedFormHead: Bool = true, objective: Objective? = nil
+            orderSeed: UInt64 = 0, threads: Int = 1, usesClosedFormHead: Bool = true, objective: Objective? = nil, arithmetic: ForwardArithmetic = .float
         ) {
+            self.arithmetic = arithmetic
             self.estimator = estimator
             self.objective = objective
             self.usesClosedFormHead = usesClosedFormHead
@@ -86,6 +90,8 @@ public final class Estimator: GradientEstimator {
 
     /// Rows of a batch's products: enough for the matrix library's best rate, few enough that activations stay near the core.
     private static let batchRows = 512
+    /// With bytes the clean rows, a part of all, are what the matrix library multiplies.
+    private static let byteBatchRows = 1536
 
     public let model: TrainableModel
     public let cache: PrefixCache
@@ -106,6 +112,10 @@ public final class Estimator: GradientEstimator {
         guard model.parameters != nil, !model.trained.isEmpty else {
             throw TrainingError(.badTensors, "the model has no trained tensors")
         }
+        guard options.arithmetic == .float || directions.family == .rank1 else {
+            throw TrainingError(.badTensors, "8-bit products are for rank1 directions, not for \(directions.family.rawValue)")
+        }
+        if options.arithmetic == .int8 { model.prepareByteWeights() }
         self.model = model
         self.cache = cache
         self.options = options
@@ -159,7 +169,8 @@ public final class Estimator: GradientEstimator {
         }
         rowsPerExample = max(rowsPerExample, 1)
         let signs = options.estimator == .twoSided ? 2 : 1
-        let most = max(Self.batchRows / (signs * rowsPerExample * options.examplesPerSample), 1)
+        let rows = options.arithmetic == .int8 ? Self.byteBatchRows : Self.batchRows
+        let most = max(rows / (signs * rowsPerExample * options.examplesPerSample), 1)
         let share = (count + options.threads - 1) / max(options.threads, 1)
         // As few batches for a thread as `most` allows, of about the same size.
         let batches = (share + most - 1) / most
@@ -184,6 +195,7 @@ public final class Estimator: GradientEstimator {
         batch.prepare(chunk.map { SampleName(machine: machine, sample: samples.lowerBound + SampleNumber($0)) })
 
         pass.begin(directions: batch)
+        pass.arithmetic = options.arithmetic
         workspace.instances.removeAll(keepingCapacity: true)
         workspace.placed.removeAll(keepingCapacity: true)
         // The head itself must not be perturbed; a dense family has no rows for a clean pass.
@@ -201,7 +213,7 @@ public final class Estimator: GradientEstimator {
                 }
             }
         }
-        let clean = isClosedForm || isOneSided ? addCleanSegments(workspace) : [:]
+        let clean = isClosedForm || isOneSided || options.arithmetic == .int8 ? addCleanSegments(workspace) : [:]
         try pass.runToFinalNorm()
         for sample in chunk {
             losses[2 * sample] = 0

@@ -143,6 +143,50 @@ struct EstimatorTests {
         }
     }
 
+    /// Products of differences in bytes: nearly the same g, also after the weights have changed.
+    @Test(arguments: ["layers.2", "layers.1-2", "all"], EstimatorKind.allCases)
+    func byteProducts(_ pattern: String, _ kind: EstimatorKind) throws {
+        let expected = try EstimatorFixture.shared.get()
+        let source = try Self.tiny()
+        let tensors = try source.trainedTensors(matching: [pattern], basis: nil)
+        let parameters = try source.makeParameters(tensors)
+        let model = try TrainableModel(source: source, parameters: parameters)
+        let directions = Directions(seed: RunSeed(9), family: .rank1)
+        let cache = try PrefixCache(model: model, set: ExampleSet(expected.trainingExamples(), for: source.configuration))
+        func gradients(_ arithmetic: ForwardArithmetic) throws -> [Float] {
+            try Estimator(
+                model: model, directions: directions, cache: cache,
+                options: .init(examplesPerSample: 2, samplesPerDraw: 3, estimator: kind, orderSeed: 4, arithmetic: arithmetic)
+            ).projectedGradients(machine: MachineID(2), samples: 0..<48).values
+        }
+        func agree() throws {
+            let (float, bytes) = (try gradients(.float), try gradients(.int8))
+            #expect(float != bytes)
+            let size = (float.reduce(0) { $0 + $1 * $1 } / Float(float.count)).squareRoot()
+            let difference = (zip(float, bytes).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) } / Float(float.count)).squareRoot()
+            #expect(difference < 0.2 * size, "\(difference) of \(size)")
+        }
+        try agree()
+        let bytes = (0..<64).map { Int8($0 * 3 - 96) }
+        let round = RoundRecord(
+            round: RoundNumber(0), scaleExponent: 0, step: .nearest(rate: 1e-4),
+            contributions: [Contribution(machine: MachineID(1), firstSample: 0, bytes: bytes)])
+        parameters.apply([round], directions: directions, threads: 1)
+        model.parametersChanged(threads: 2)
+        try agree()
+    }
+
+    @Test func byteProductsAreForRank1() throws {
+        let expected = try EstimatorFixture.shared.get()
+        let source = try Self.tiny()
+        let model = try Self.model(source, ["layers.2"])
+        let cache = try PrefixCache(model: model, set: ExampleSet(expected.trainingExamples(), for: source.configuration))
+        #expect(throws: TrainingError.self) {
+            try Estimator(
+                model: model, directions: Directions(seed: RunSeed(9), family: .gaussian), cache: cache, options: .init(arithmetic: .int8))
+        }
+    }
+
     /// The head's gradient gives what both signs through the head give, also where samples have several examples and share them.
     @Test(arguments: ["layers.2", "layers.1-2", "model.norm.weight"])
     func closedFormHead(_ pattern: String) throws {

@@ -1,0 +1,344 @@
+// Products of small differences in 8-bit integers (differences.h).
+//
+// Packed weights are panels of 16 outputs; a panel holds, for each four inputs, four bytes of each output: one register of AVX-512, two of
+// AVX2. Differences are unsigned bytes, as vpmaddubsw and vpdpbusd want one factor, so `limit` is added to each and
+// limit·Σw taken off the sum.
+#include "kernels.h"
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+enum { PANEL = OB_DIFFERENCE_PANEL, STEP = 32, ROWS_MAX = 8 };
+
+/// Bytes of packed weights that all rows are multiplied by before the next ones: they stay in L2.
+enum { PANEL_BYTES = 1 << 17 };
+
+/// Some rows by one panel: sums[16·r + o] = Σ q·w over `bytes` bytes.
+typedef void (*block_function)(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums);
+
+struct difference_kernels {
+    const char *name;
+    int weight_limit;
+    int difference_limit;
+    /// Rows of the largest block.
+    size_t rows;
+    /// For 1 … `rows` rows.
+    block_function blocks[ROWS_MAX];
+    /// The largest magnitude of x − from (x itself where `from` is null); NaN where one is not finite.
+    float (*largest)(const float *x, const float *from, size_t count);
+    /// round((x − from)·factor) + offset of `count` values.
+    void (*round_bytes)(const float *x, const float *from, size_t count, float factor, int offset, uint8_t *output);
+    /// y = (adds ? y : 0) + from + scale·scales·(sums + offsets) for `count` ≤ 16 outputs.
+    void (*finish)(const int32_t *sums, const int32_t *offsets, float scale, const float *scales, const float *from, float *y,
+                   size_t count, int adds);
+};
+
+static inline float difference(const float *x, const float *from, size_t i) { return from ? x[i] - from[i] : x[i]; }
+
+static float largest_tail(const float *x, const float *from, size_t start, size_t count, float largest) {
+    float check = 0;
+    for (size_t i = start; i < count; i++) {
+        float d = difference(x, from, i);
+        largest = fmaxf(largest, fabsf(d));
+        check += d * 0;
+    }
+    return check == 0 ? largest : NAN;
+}
+
+static void round_tail(const float *x, const float *from, size_t start, size_t count, float factor, int offset, uint8_t *output) {
+    for (size_t i = start; i < count; i++) output[i] = (uint8_t)((int)lrintf(difference(x, from, i) * factor) + offset);
+}
+
+static void finish_tail(const int32_t *sums, const int32_t *offsets, float scale, const float *scales, const float *from, float *y,
+                        size_t count, int adds) {
+    for (size_t o = 0; o < count; o++)
+        y[o] = (adds ? y[o] : 0) + (from[o] + scale * scales[o] * (float)(sums[o] + offsets[o]));
+}
+
+// Portable
+
+static void portable_block(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums) {
+    int32_t total[PANEL] = {0};
+    for (size_t i = 0; i < bytes; i += 4, panel += 4 * PANEL)
+        for (size_t o = 0; o < PANEL; o++)
+            for (size_t j = 0; j < 4; j++) total[o] += q[i + j] * panel[4 * o + j];
+    memcpy(sums, total, sizeof total);
+}
+
+static float portable_largest(const float *x, const float *from, size_t count) { return largest_tail(x, from, 0, count, 0); }
+
+static void portable_round(const float *x, const float *from, size_t count, float factor, int offset, uint8_t *output) {
+    round_tail(x, from, 0, count, factor, offset, output);
+}
+
+static const struct difference_kernels portable = {
+    .name = "portable",
+    .weight_limit = 127,
+    .difference_limit = 127,
+    .rows = 1,
+    .blocks = {portable_block},
+    .largest = portable_largest,
+    .round_bytes = portable_round,
+    .finish = finish_tail,
+};
+
+#if defined(__x86_64__)
+#define AVX2 __attribute__((target("avx2")))
+#define VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2"), min_vector_width(512)))
+
+AVX2 static inline __m256 difference_8(const float *x, const float *from, size_t i) {
+    __m256 value = _mm256_loadu_ps(x + i);
+    return from ? _mm256_sub_ps(value, _mm256_loadu_ps(from + i)) : value;
+}
+
+AVX2 static float avx2_largest(const float *x, const float *from, size_t count) {
+    const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF)), zero = _mm256_setzero_ps();
+    __m256 top[2] = {zero, zero}, check = zero;
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16)
+#pragma unroll
+        for (size_t h = 0; h < 2; h++) {
+            __m256 d = difference_8(x, from, i + 8 * h);
+            top[h] = _mm256_max_ps(top[h], _mm256_and_ps(d, magnitude));
+            check = _mm256_add_ps(check, _mm256_mul_ps(d, zero));
+        }
+    float lanes[8], checks[8], largest = 0, sum = 0;
+    _mm256_storeu_ps(lanes, _mm256_max_ps(top[0], top[1]));
+    _mm256_storeu_ps(checks, check);
+    for (int l = 0; l < 8; l++) {
+        largest = fmaxf(largest, lanes[l]);
+        sum += checks[l];
+    }
+    return sum == 0 ? largest_tail(x, from, i, count, largest) : NAN;
+}
+
+AVX2 static void avx2_round(const float *x, const float *from, size_t count, float factor, int offset, uint8_t *output) {
+    const __m256 factors = _mm256_set1_ps(factor);
+    const __m256i offsets = _mm256_set1_epi8((char)offset), order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    size_t i = 0;
+    for (; i + 32 <= count; i += 32) {
+        __m256i v[4];
+#pragma unroll
+        for (size_t j = 0; j < 4; j++) v[j] = _mm256_cvtps_epi32(_mm256_mul_ps(factors, difference_8(x, from, i + 8 * j)));
+        __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+        bytes = _mm256_add_epi8(_mm256_permutevar8x32_epi32(bytes, order), offsets);  // a pack works in halves
+        _mm256_storeu_si256((__m256i *)(output + i), bytes);
+    }
+    round_tail(x, from, i, count, factor, offset, output);
+}
+
+AVX2 static void avx2_finish(const int32_t *sums, const int32_t *offsets, float scale, const float *scales, const float *from, float *y,
+                             size_t count, int adds) {
+    if (count < PANEL) {
+        finish_tail(sums, offsets, scale, scales, from, y, count, adds);
+        return;
+    }
+#pragma unroll
+    for (size_t o = 0; o < PANEL; o += 8) {
+        __m256i sum = _mm256_add_epi32(_mm256_loadu_si256((const __m256i *)(sums + o)), _mm256_loadu_si256((const __m256i *)(offsets + o)));
+        __m256 factor = _mm256_mul_ps(_mm256_set1_ps(scale), _mm256_loadu_ps(scales + o));
+        __m256 value = _mm256_add_ps(_mm256_loadu_ps(from + o), _mm256_mul_ps(factor, _mm256_cvtepi32_ps(sum)));
+        if (adds) value = _mm256_add_ps(_mm256_loadu_ps(y + o), value);
+        _mm256_storeu_ps(y + o, value);
+    }
+}
+
+/// Eight products of two pairs are summed in 16 bits, which hold 8·2·62·31 = 30,752, before they are widened: what makes 6 bits
+/// twice as fast here as 8, of which every single pair has to be widened.
+AVX2 static inline __attribute__((always_inline)) void avx2_block(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums,
+                                                                  size_t rows) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i wide[4][2];
+    for (size_t r = 0; r < rows; r++) wide[r][0] = wide[r][1] = _mm256_setzero_si256();
+    for (size_t i = 0; i < bytes; i += STEP, panel += STEP * PANEL) {
+        __m256i narrow[4][2];
+#pragma unroll
+        for (size_t s = 0; s < 8; s++) {
+            const __m256i *w = (const __m256i *)(panel + 4 * PANEL * s);
+            __m256i w0 = _mm256_loadu_si256(w), w1 = _mm256_loadu_si256(w + 1);
+#pragma unroll
+            for (size_t r = 0; r < rows; r++) {
+                int32_t four;
+                memcpy(&four, q + r * bytes + i + 4 * s, 4);
+                __m256i x = _mm256_set1_epi32(four);
+                __m256i p0 = _mm256_maddubs_epi16(x, w0), p1 = _mm256_maddubs_epi16(x, w1);
+                narrow[r][0] = s ? _mm256_add_epi16(narrow[r][0], p0) : p0;
+                narrow[r][1] = s ? _mm256_add_epi16(narrow[r][1], p1) : p1;
+            }
+        }
+#pragma unroll
+        for (size_t r = 0; r < rows; r++) {
+            wide[r][0] = _mm256_add_epi32(wide[r][0], _mm256_madd_epi16(narrow[r][0], ones));
+            wide[r][1] = _mm256_add_epi32(wide[r][1], _mm256_madd_epi16(narrow[r][1], ones));
+        }
+    }
+    for (size_t r = 0; r < rows; r++) {
+        _mm256_storeu_si256((__m256i *)(sums + PANEL * r), wide[r][0]);
+        _mm256_storeu_si256((__m256i *)(sums + PANEL * r + 8), wide[r][1]);
+    }
+}
+
+#define AVX2_BLOCK(rows)                                                                                          \
+    AVX2 static void avx2_block_##rows(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums) {      \
+        avx2_block(q, panel, bytes, sums, rows);                                                                  \
+    }
+AVX2_BLOCK(1)
+AVX2_BLOCK(2)
+AVX2_BLOCK(3)
+AVX2_BLOCK(4)
+
+static const struct difference_kernels avx2 = {
+    .name = "avx2",
+    .weight_limit = 31,
+    .difference_limit = 31,
+    .rows = 4,
+    .blocks = {avx2_block_1, avx2_block_2, avx2_block_3, avx2_block_4},
+    .largest = avx2_largest,
+    .round_bytes = avx2_round,
+    .finish = avx2_finish,
+};
+
+VNNI static inline __attribute__((always_inline)) void vnni_block(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums,
+                                                                  size_t rows) {
+    // Even and odd steps apart, so that eight rows' sums hide the latency of vpdpbusd.
+    __m512i total[8][2];
+    for (size_t r = 0; r < rows; r++) total[r][0] = total[r][1] = _mm512_setzero_si512();
+    for (size_t i = 0; i < bytes; i += 8, panel += 8 * PANEL)
+#pragma unroll
+        for (size_t h = 0; h < 2; h++) {
+            __m512i w = _mm512_loadu_si512(panel + 4 * PANEL * h);
+#pragma unroll
+            for (size_t r = 0; r < rows; r++) {
+                int32_t four;
+                memcpy(&four, q + r * bytes + i + 4 * h, 4);
+                total[r][h] = _mm512_dpbusd_epi32(total[r][h], _mm512_set1_epi32(four), w);
+            }
+        }
+    for (size_t r = 0; r < rows; r++) _mm512_storeu_si512(sums + PANEL * r, _mm512_add_epi32(total[r][0], total[r][1]));
+}
+
+#define VNNI_BLOCK(rows)                                                                                          \
+    VNNI static void vnni_block_##rows(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums) {      \
+        vnni_block(q, panel, bytes, sums, rows);                                                                  \
+    }
+VNNI_BLOCK(1)
+VNNI_BLOCK(2)
+VNNI_BLOCK(3)
+VNNI_BLOCK(4)
+VNNI_BLOCK(5)
+VNNI_BLOCK(6)
+VNNI_BLOCK(7)
+VNNI_BLOCK(8)
+
+static const struct difference_kernels avx512vnni = {
+    .name = "avx512vnni",
+    .weight_limit = 127,
+    .difference_limit = 127,
+    .rows = 8,
+    .blocks = {vnni_block_1, vnni_block_2, vnni_block_3, vnni_block_4, vnni_block_5, vnni_block_6, vnni_block_7, vnni_block_8},
+    .largest = avx2_largest,
+    .round_bytes = avx2_round,
+    .finish = avx2_finish,
+};
+#endif
+
+static const struct difference_kernels *find(const char *name) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    int has_avx2 = __builtin_cpu_supports("avx2");
+    if (has_avx2 && (!name || !strcmp(name, "avx512vnni")) && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
+        && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
+        return &avx512vnni;
+    if (has_avx2 && (!name || !strcmp(name, "avx2"))) return &avx2;
+#endif
+    return !name || !strcmp(name, "portable") ? &portable : NULL;
+}
+
+static _Atomic(const struct difference_kernels *) chosen;
+
+static const struct difference_kernels *kernels(void) {
+    const struct difference_kernels *found = atomic_load_explicit(&chosen, memory_order_acquire);
+    if (!found) {
+        found = find(NULL);
+        atomic_store_explicit(&chosen, found, memory_order_release);
+    }
+    return found;
+}
+
+const char *ob_difference_variant(void) { return kernels()->name; }
+
+int ob_difference_select(const char *name) {
+    const struct difference_kernels *found = find(name);
+    if (found) atomic_store_explicit(&chosen, found, memory_order_release);
+    return found != NULL;
+}
+
+size_t ob_difference_bytes(size_t inputs) { return (inputs + STEP - 1) / STEP * STEP; }
+
+void ob_difference_limits(int *weight, int *difference) {
+    *weight = kernels()->weight_limit;
+    *difference = kernels()->difference_limit;
+}
+
+void ob_difference_pack(const float *w, size_t outputs, size_t inputs, int8_t *packed, float *scales, int32_t *offsets) {
+    const struct difference_kernels *k = kernels();
+    const size_t bytes = ob_difference_bytes(inputs), panels = (outputs + PANEL - 1) / PANEL;
+    const float limit = (float)k->weight_limit;
+    for (size_t o = 0; o < panels * PANEL; o++) {
+        int8_t *output = packed + o / PANEL * PANEL * bytes + o % PANEL * 4;
+        const float *row = w + o * inputs;
+        const float largest = o < outputs ? k->largest(row, NULL, inputs) : 0;
+        // A weight that is not finite makes every product of its output so.
+        scales[o] = largest / limit;
+        const float factor = largest > 0 ? limit / largest : 0;
+        int32_t sum = 0;
+        for (size_t start = 0; start < bytes; start += STEP) {
+            union {
+                int8_t each[STEP];
+                uint8_t rounded[STEP];
+                int32_t words[STEP / 4];
+            } block = {{0}};
+            if (factor > 0 && start < inputs)
+                k->round_bytes(row + start, NULL, inputs - start < STEP ? inputs - start : STEP, factor, 0, block.rounded);
+            for (size_t i = 0; i < STEP; i++) sum += block.each[i];
+            for (size_t i = 0; i < STEP / 4; i++) memcpy(output + (start / 4 + i) * 4 * PANEL, &block.words[i], 4);
+        }
+        offsets[o] = -k->difference_limit * sum;
+    }
+}
+
+float ob_difference_quantise(const float *x, const float *from, size_t inputs, uint8_t *quantised) {
+    const struct difference_kernels *k = kernels();
+    const float largest = k->largest(x, from, inputs), limit = (float)k->difference_limit;
+    const int is_usable = largest > 0 && isfinite(limit / largest);
+    if (is_usable) k->round_bytes(x, from, inputs, limit / largest, k->difference_limit, quantised);
+    const size_t used = is_usable ? inputs : 0;
+    memset(quantised + used, k->difference_limit, ob_difference_bytes(inputs) - used);
+    return largest / limit;
+}
+
+void ob_difference_product(const uint8_t *quantised, const float *row_scales, size_t rows, const int8_t *packed, const float *scales,
+                           const int32_t *offsets, size_t outputs, size_t inputs, const float *const *from, float *y, size_t y_stride,
+                           int adds) {
+    const struct difference_kernels *k = kernels();
+    const size_t bytes = ob_difference_bytes(inputs);
+    // Row blocks by as many panels as stay in L2: y is written along its rows.
+    const size_t panels = PANEL_BYTES / (PANEL * bytes) > 0 ? PANEL_BYTES / (PANEL * bytes) : 1;
+    for (size_t first = 0; first < outputs; first += panels * PANEL) {
+        const size_t end = first + panels * PANEL < outputs ? first + panels * PANEL : outputs;
+        for (size_t row = 0; row < rows; row += k->rows) {
+            const size_t own = rows - row < k->rows ? rows - row : k->rows;
+            for (size_t o = first; o < end; o += PANEL) {
+                const size_t count = outputs - o < PANEL ? outputs - o : PANEL;
+                int32_t sums[ROWS_MAX * PANEL];
+                k->blocks[own - 1](quantised + row * bytes, packed + o * bytes, bytes, sums);
+                for (size_t r = 0; r < own; r++)
+                    k->finish(sums + PANEL * r, offsets + o, row_scales[row + r], scales + o, from[row + r] + o,
+                              y + (row + r) * y_stride + o, count, adds);
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+// Products of small differences in 8-bit integers, for forward passes that stay close to one another.
+#ifndef ONEBYTE_DIFFERENCES_H
+#define ONEBYTE_DIFFERENCES_H
+#include <stddef.h>
+#include <stdint.h>
+
+/// Outputs of a panel of packed weights.
+enum { OB_DIFFERENCE_PANEL = 16 };
+
+/// Bytes of a quantised row of `inputs` values, and of each output's packed weights: a multiple of 32.
+size_t ob_difference_bytes(size_t inputs);
+
+/// The largest magnitudes of a quantised weight and of a quantised difference: 127 where the processor sums bytes in 32 bits (VNNI,
+/// portable), 31 where it sums them in 16 (AVX2), since eight pairs of 62·31 fit and no pair of 254·127 does.
+void ob_difference_limits(int *weight, int *difference);
+
+/// Packs w (outputs × inputs, row-major) as round(w·limit/max|w|) with a maximum for each output.
+///
+/// packed: ⌈outputs/16⌉·16·ob_difference_bytes(inputs) bytes; scales, offsets: ⌈outputs/16⌉·16 values. What one variant packs no
+/// other can read.
+void ob_difference_pack(const float *w, size_t outputs, size_t inputs, int8_t *packed, float *scales, int32_t *offsets);
+
+/// Quantises x − from as round((x − from)·limit/max|x − from|) + limit, in ob_difference_bytes(inputs) bytes.
+///
+/// Returns what 1 stands for; NaN where a difference is not finite, so that the products are not either.
+float ob_difference_quantise(const float *x, const float *from, size_t inputs, uint8_t *quantised);
+
+/// Row r of y = (adds ? y : 0) + from[r] + (the quantised row r)·wᵀ, for `rows` quantised rows that follow each other.
+void ob_difference_product(const uint8_t *quantised, const float *row_scales, size_t rows, const int8_t *packed, const float *scales,
+                           const int32_t *offsets, size_t outputs, size_t inputs, const float *const *from, float *y, size_t y_stride,
+                           int adds);
+
+/// The variant of the functions above: "avx512vnni", "avx2" or "portable".
+const char *ob_difference_variant(void);
+/// For tests: runs the named variant from now on; 0 where this machine has it not. Not for use while others compute.
+int ob_difference_select(const char *name);
+#endif
