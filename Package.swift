@@ -65,12 +65,19 @@ let package = Package(
             name: "EstimatorBenchmark",
             dependencies: ["Core", "GemmMeter", "Kernels", "LanguageModel", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             path: "Benchmarks/EstimatorBenchmark", swiftSettings: strict),
+        // `swift run -c release ClusterBenchmark rounds|memory|ledger|catch-up --help`
+        .executableTarget(
+            name: "ClusterBenchmark",
+            dependencies: [
+                "Core", "Coordinator", "Transport", "TestSupport", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Benchmarks/ClusterBenchmark", swiftSettings: strict),
 
         .testTarget(name: "CoreTests", dependencies: ["Core", "Kernels", "TestSupport"], resources: [.copy("Fixtures")], swiftSettings: strict),
         .testTarget(
             name: "LanguageModelTests", dependencies: ["LanguageModel", "Core", "Kernels"], resources: [.copy("Fixtures")],
             swiftSettings: strict),
-        .target(name: "TestSupport", dependencies: ["Core", "Transport"], path: "Tests/TestSupport", swiftSettings: strict),
+        .target(name: "TestSupport", dependencies: ["CZeroMQ", "Core", "Transport"], path: "Tests/TestSupport", swiftSettings: strict),
         .testTarget(name: "TransportTests", dependencies: ["TestSupport", "Transport", "Coordinator", "Worker", "Core"], swiftSettings: strict),
         .testTarget(
             name: "OneByteTests",
@@ -83,7 +90,7 @@ let package = Package(
             swiftSettings: strict),
         // A coordinator or a worker as a process of its own, with a trainer that needs no model: what the cluster tests kill.
         .executableTarget(
-            name: "ClusterNode", dependencies: ["CZeroMQ", "Core", "Coordinator", "Transport", "Worker"], path: "Tests/ClusterNode",
+            name: "ClusterNode", dependencies: ["Core", "Coordinator", "TestSupport", "Transport", "Worker"], path: "Tests/ClusterNode",
             swiftSettings: strict),
         .testTarget(
             name: "ClusterTests",

@@ -14,6 +14,8 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
     }
 
     public enum Event: Hashable, Sendable {
+        /// A long ledger is being read, before anything else.
+        case reading(Reading)
         case listening(Listening)
         /// A worker came; it is not admitted yet.
         case greeted(Greeting)
@@ -30,6 +32,17 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         case connection(String)
         case warning(String)
         case finished(Finished)
+    }
+
+    public struct Reading: Hashable, Sendable, Codable {
+        /// Of the ledger's file so far.
+        public let bytes: UInt64
+        public let of: UInt64
+
+        package init(bytes: UInt64, of: UInt64) {
+            self.bytes = bytes
+            self.of = of
+        }
     }
 
     public struct Listening: Hashable, Sendable, Codable {
@@ -227,7 +240,7 @@ extension Double {
 
 extension CoordinatorProgress {
     private enum Name: String, Codable {
-        case listening, greeted, refused, joined, left, waiting, round, late, worker, evaluation, trial, digests, connection, warning, finished
+        case reading, listening, greeted, refused, joined, left, waiting, round, late, worker, evaluation, trial, digests, connection, warning, finished
     }
     private enum Key: String, CodingKey { case time, event, message }
 
@@ -243,6 +256,7 @@ extension CoordinatorProgress {
             try container.encode(message, forKey: .message)
         }
         switch event {
+        case .reading(let fields): try put(.reading, fields)
         case .listening(let fields): try put(.listening, fields)
         case .greeted(let fields): try put(.greeted, fields)
         case .refused(let fields): try put(.refused, fields)
@@ -267,6 +281,7 @@ extension CoordinatorProgress {
         func message() throws -> String { try container.decode(String.self, forKey: .message) }
         event =
             switch try container.decode(Name.self, forKey: .event) {
+            case .reading: .reading(try Reading(from: decoder))
             case .listening: .listening(try Listening(from: decoder))
             case .greeted: .greeted(try Greeting(from: decoder))
             case .refused: .refused(try RefusedWorker(from: decoder))

@@ -30,11 +30,15 @@ struct CoordinatorShell {
         var link = try ServerLink(
             address: configuration.address, access: configuration.access, insecure: configuration.insecure,
             heartbeat: configuration.heartbeat, classify: trafficClass(ofFrame:))
-        let ledger = try directory.openLedger(spec: configuration.spec, basis: configuration.basis, base: configuration.base)
+        let clock = ProcessClock()
+        let ledger = try directory.openLedger(spec: configuration.spec, basis: configuration.basis, base: configuration.base) { reading in
+            configuration.onProgress(
+                CoordinatorProgress(
+                    time: Double(clock.now.nanoseconds) / 1e9, event: .reading(.init(bytes: reading.bytes, of: reading.of))))
+        }
         let summary = ledger.summary
         let tornTail = ledger.tornTail
         let disk = try Disk(answers: mailbox)
-        let clock = ProcessClock()
         var shell = CoordinatorShell(
             machine: CoordinatorStateMachine(ledger: summary, at: clock.now),
             summary: RunningTotals(samples: summary.samples, rounds: summary.nextRound, digest: summary.lastDigest?.digest), clock: clock,
@@ -154,14 +158,6 @@ struct CoordinatorShell {
         report(progress)
         // What every worker is doing every second would make the file grow without telling more.
         if case .worker = event { return }
-        if let line = progress.jsonLine { disk.appendMetrics(line) }
+        disk.note(progress)
     }
-}
-
-/// Every worker is a file descriptor, and the usual soft limit is 1,024.
-private func raiseFileLimit() {
-    var limit = rlimit()
-    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
-    limit.rlim_cur = max(limit.rlim_cur, min(limit.rlim_max, rlim_t(ProtocolLimits.peers) * 2))
-    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
 }

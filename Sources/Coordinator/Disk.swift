@@ -7,7 +7,7 @@ final class Disk: Sendable {
     private enum Order: Sendable {
         case append([UInt8], records: UInt64)
         case read(offset: UInt64, count: Int, to: PeerID)
-        case metrics([UInt8])
+        case metrics(CoordinatorProgress)
         case stop
     }
 
@@ -23,7 +23,8 @@ final class Disk: Sendable {
     func append(_ record: [UInt8], records: UInt64) { orders.post(.append(record, records: records)) }
     /// Reads durable bytes for a peer.
     func read(offset: UInt64, count: Int, for peer: PeerID) { orders.post(.read(offset: offset, count: count, to: peer)) }
-    func appendMetrics(_ line: [UInt8]) { orders.post(.metrics(line)) }
+    /// Writes it to `metrics.jsonl`. The text is made here too: at some thousand rounds a second it would hold up the commits.
+    func note(_ progress: CoordinatorProgress) { orders.post(.metrics(progress)) }
     func stop() { orders.post(.stop) }
 
     /// The thread's body.
@@ -47,8 +48,8 @@ final class Disk: Sendable {
                     }
                     // Behind the chunk in the same mailbox: the chunk is sent by then.
                     answers.post(.event(.ledgerRead(for: peer)))
-                case .metrics(let line):
-                    if let warning = metrics.append(line) { answers.post(.warning(warning)) }
+                case .metrics(let progress):
+                    if let line = progress.jsonLine, let warning = metrics.append(line) { answers.post(.warning(warning)) }
                 case .stop: return
                 }
             }

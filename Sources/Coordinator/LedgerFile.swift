@@ -1,5 +1,6 @@
 import Core
 import Glibc
+import Transport
 
 /// The ledger on disk: one writer, and every append is on disk before it returns.
 public final class LedgerFile {
@@ -84,8 +85,20 @@ public final class LedgerFile {
         }
     }
 
+    /// How far a ledger is read, in bytes of its file.
+    public struct Reading: Hashable, Sendable {
+        public let bytes: UInt64
+        public let of: UInt64
+    }
+
     /// Opens a ledger to go on with it: locks it, reads all of it, cuts a torn tail back.
-    public static func open(at path: String) throws(LedgerFileError) -> LedgerFile {
+    ///
+    /// - Parameters:
+    ///   - readingSeconds: between two calls of `onReading`, and before the first.
+    ///   - onReading: is told how far a ledger is read that takes so long.
+    public static func open(
+        at path: String, readingSeconds: Double = 2, onReading: (Reading) -> Void = { _ in }
+    ) throws(LedgerFileError) -> LedgerFile {
         let descriptor = Glibc.open(path, O_RDWR | O_CLOEXEC)
         guard descriptor >= 0 else { throw errno == ENOENT ? .missing(path: path) : .system(.open, path: path, errno: errno) }
         do throws(LedgerFileError) {
@@ -97,8 +110,15 @@ public final class LedgerFile {
                 throw reader.tail.isEmpty ? LedgerFileError.noSpec(path: path) : .damaged(path: path, .damagedHeader)
             }
             var summary = try folding(path) { () throws(LedgerError) in try LedgerSummary(first: first) }
+            let size = UInt64(max(lseek(descriptor, 0, SEEK_END), 0))
+            let clock = ProcessClock()
+            var nextWord = clock.now.advanced(bySeconds: readingSeconds)
             while let entry = try reader.next() {
                 try folding(path) { () throws(LedgerError) in try summary.fold(entry) }
+                if summary.position.records % recordsBetweenLooks == 0, clock.now >= nextWord {
+                    nextWord = clock.now.advanced(bySeconds: readingSeconds)
+                    onReading(Reading(bytes: summary.position.offset, of: size))
+                }
             }
             let end = summary.position.offset
             let torn = reader.tail.isEmpty ? nil : TornTail(offset: end, bytes: UInt64(reader.tail.count))
@@ -114,6 +134,9 @@ public final class LedgerFile {
             throw error
         }
     }
+
+    /// Records that are read between two looks at the clock.
+    private static let recordsBetweenLooks: UInt64 = 1024
 
     private init(path: String, descriptor: Int32, summary: LedgerSummary, tornTail: TornTail?) {
         self.path = path

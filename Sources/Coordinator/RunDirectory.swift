@@ -13,12 +13,12 @@ public struct RunDirectory: Hashable, Sendable {
     /// One JSON object a line: everything that happened.
     public var metrics: String { path + "/metrics.jsonl" }
 
-    /// Goes on with the ledger that is there, or begins one.
+    /// Goes on with the ledger that is there, or begins one. `onReading` hears now and then how far a long one is read.
     func openLedger(
-        spec: RunSpec?, basis: [UInt8]?, base: BaseManifest?
+        spec: RunSpec?, basis: [UInt8]?, base: BaseManifest?, onReading: (LedgerFile.Reading) -> Void
     ) throws -> LedgerFile {
         if access(ledger, F_OK) == 0 {
-            let file = try LedgerFile.open(at: ledger)
+            let file = try LedgerFile.open(at: ledger, onReading: onReading)
             if let spec, try spec.digest() != file.summary.specDigest {
                 throw ProcessFailure(
                     .configuration,

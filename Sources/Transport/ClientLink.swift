@@ -28,9 +28,7 @@ package struct ClientLink: Link, ~Copyable {
         try socket.set(ZMQ_ROUTING_ID, id)
         if let serverKey {
             let keys = if let keys { keys } else { try KeyPair.generate() }
-            try socket.set(ZMQ_CURVE_SERVERKEY, serverKey.bytes)
-            try socket.set(ZMQ_CURVE_PUBLICKEY, keys.publicKey.bytes)
-            try socket.set(ZMQ_CURVE_SECRETKEY, keys.secret)
+            try socket.encrypt(to: serverKey, with: keys)
         }
         let monitor = try ConnectionMonitor(socket, in: context, name: "client")
         try socket.connect(address.endpoint)
@@ -93,5 +91,14 @@ package struct ClientLink: Link, ~Copyable {
             }
         }
         return events
+    }
+}
+
+extension ZMQSocket {
+    /// Encrypts the connections that are made from now on.
+    package func encrypt(to serverKey: PublicKey, with keys: KeyPair) throws(TransportError) {
+        try set(ZMQ_CURVE_SERVERKEY, serverKey.bytes)
+        try set(ZMQ_CURVE_PUBLICKEY, keys.publicKey.bytes)
+        try set(ZMQ_CURVE_SECRETKEY, keys.secret)
     }
 }

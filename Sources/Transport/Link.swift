@@ -1,5 +1,6 @@
 import CZeroMQ
 import Core
+import Glibc
 
 /// What a link reports to its reactor.
 public enum LinkEvent: Sendable {
@@ -56,6 +57,13 @@ package enum LinkLimits {
     static let allWaitingBytes = 512 << 20
     /// Between two tries to hand a slow peer its messages: a ROUTER can't be polled for one peer.
     static let retryMilliseconds = 5
+    /// Of ZeroMQ at a coordinator: with a thousand workers it is they that have the most to do, and with keys still more.
+    static let serverThreads = Int32(min(max(sysconf(Int32(_SC_NPROCESSORS_ONLN)), 1), 4))
+    /// That the kernel keeps for a connection until they are acknowledged: a chunk of the ledger, the longest message that is sent often. Taken only
+    /// as it is needed.
+    static let sendBufferBytes = Int32(ProtocolLimits.chunkBytes)
+    /// Connections that wait to be accepted; the kernel may allow fewer.
+    static let backlog: Int32 = 4096
     static let reconnectMilliseconds: Int32 = 100
     /// The doubling ends here, well within the heartbeats' time-out: a worker is back before a coordinator that was started again
     /// gives it up.

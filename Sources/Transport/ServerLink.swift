@@ -32,7 +32,7 @@ package struct ServerLink: Link, ~Copyable {
                 "\(address) can be reached from the network, and without keys everyone there could join and read along; "
                     + "make a key with `onebyte keygen`, or listen on 127.0.0.1, or say --insecure if you trust the network")
         }
-        let context = try ZMQContext()
+        let context = try ZMQContext(ioThreads: LinkLimits.serverThreads)
         let accessHandler = try AccessHandler(access, in: context)
         let socket = try ZMQSocket(.router, in: context)
         try socket.prepareForNetwork(heartbeat: heartbeat, ipv6: address.isIPv6)
@@ -40,6 +40,10 @@ package struct ServerLink: Link, ~Copyable {
         // routing id takes its old connection over instead of being ignored.
         try socket.set(ZMQ_ROUTER_MANDATORY, 1)
         try socket.set(ZMQ_ROUTER_HANDOVER, 1)
+        // Workers that come all at once, as after this coordinator's restart, would else wait for the kernel's next try.
+        try socket.set(ZMQ_BACKLOG, LinkLimits.backlog)
+        // The kernel begins with 16 KiB, which a commit to a thousand workers does not fit into.
+        try socket.set(ZMQ_SNDBUF, LinkLimits.sendBufferBytes)
         if let keys = access.keys {
             try socket.set(ZMQ_CURVE_SERVER, 1)
             try socket.set(ZMQ_CURVE_SECRETKEY, keys.secret)
@@ -59,12 +63,14 @@ package struct ServerLink: Link, ~Copyable {
     /// Hands a frame to each peer, or queues it for a slow one. A peer that is not there is passed over.
     package mutating func send(_ frame: [UInt8], to peers: [PeerID]) throws(TransportError) {
         let kind = classify(frame)
+        // A commit goes to a thousand workers: they share one copy of its bytes.
+        var message = try ZMQMessage(frame)
         for peer in peers {
             if queues[peer] != nil {
                 enqueue(frame, for: peer)
                 continue
             }
-            switch try transmit(frame, kind, to: peer) {
+            switch try transmit(&message, frame.count, kind, to: peer) {
             case .sent: break
             case .wouldBlock: enqueue(frame, for: peer)
             case .unreachable: traffic.dropped += 1
@@ -79,12 +85,14 @@ package struct ServerLink: Link, ~Copyable {
         traffic.dropped += UInt64(queue.frames.count - queue.next)
     }
 
-    private mutating func transmit(_ frame: [UInt8], _ kind: TrafficClass, to peer: PeerID) throws(TransportError) -> ZMQSocket.SendResult {
+    private mutating func transmit(
+        _ message: inout ZMQMessage, _ bytes: Int, _ kind: TrafficClass, to peer: PeerID
+    ) throws(TransportError) -> ZMQSocket.SendResult {
         let result = try socket.send(peer.bytes, more: true)
         guard result == .sent else { return result }
         // A ROUTER that took the routing id takes the rest.
-        guard try socket.send(frame) == .sent else { return .unreachable }
-        traffic.sent.count(frame.count, kind, encrypted: encrypted)
+        guard try socket.send(sharing: &message) == .sent else { return .unreachable }
+        traffic.sent.count(bytes, kind, encrypted: encrypted)
         return .sent
     }
 
@@ -108,7 +116,8 @@ package struct ServerLink: Link, ~Copyable {
             var result = ZMQSocket.SendResult.sent
             while result == .sent, queue.next < queue.frames.count {
                 let frame = queue.frames[queue.next]
-                result = try transmit(frame, classify(frame), to: peer)
+                var message = try ZMQMessage(frame)
+                result = try transmit(&message, frame.count, classify(frame), to: peer)
                 guard result == .sent else { break }
                 queue.frames[queue.next] = []
                 queue.next += 1

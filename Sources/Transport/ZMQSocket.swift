@@ -7,8 +7,10 @@ package final class ZMQContext: Sendable {
     // libzmq documents the context as the one object that threads may share.
     nonisolated(unsafe) fileprivate let raw: UnsafeMutableRawPointer
 
-    package init() throws(TransportError) {
+    /// - Parameter ioThreads: threads that read, write and encrypt for all sockets; a connection stays with one of them.
+    package init(ioThreads: Int32 = 1) throws(TransportError) {
         guard let raw = zmq_ctx_new() else { throw .lastCall("can't make a ZeroMQ context") }
+        zmq_ctx_set(raw, ZMQ_IO_THREADS, ioThreads)
         // Otherwise a socket whose option was never set lingers for ever and the process can't end.
         zmq_ctx_set(raw, ZMQ_BLOCKY, 0)
         self.raw = raw
@@ -131,6 +133,22 @@ package struct ZMQSocket: ~Copyable {
         }
     }
 
+    /// The last part of a message, whose bytes the queues of all peers that it is sent to share; never waits.
+    package func send(sharing message: inout ZMQMessage) throws(TransportError) -> SendResult {
+        var copy = ZMQMessage()
+        guard zmq_msg_copy(&copy.raw, &message.raw) == 0 else { throw .lastCall("can't share a message") }
+        // A copy that was sent is empty again.
+        while zmq_msg_send(&copy.raw, raw, ZMQ_DONTWAIT) < 0 {
+            switch zmq_errno() {
+            case EINTR: continue
+            case EAGAIN: return .wouldBlock
+            case EHOSTUNREACH: return .unreachable
+            default: throw .lastCall("can't send")
+            }
+        }
+        return .sent
+    }
+
     /// The next part, or nil where there is none yet; never waits.
     package func receive(withUser: Bool = false) throws(TransportError) -> Part? {
         var message = zmq_msg_t()
@@ -146,6 +164,18 @@ package struct ZMQSocket: ~Copyable {
         let bytes = [UInt8](UnsafeRawBufferPointer(start: zmq_msg_data(&message), count: zmq_msg_size(&message)))
         let user = withUser ? zmq_msg_gets(&message, "User-Id").map { String(cString: $0) } ?? "" : ""
         return Part(bytes: bytes, hasMore: zmq_msg_more(&message) != 0, user: user)
+    }
+
+    /// Takes the next part into `message`, in place of what it held, without copying its bytes; false where there is none yet.
+    package func receive(into message: inout ZMQMessage) throws(TransportError) -> Bool {
+        while zmq_msg_recv(&message.raw, raw, ZMQ_DONTWAIT) < 0 {
+            switch zmq_errno() {
+            case EINTR: continue
+            case EAGAIN: return false
+            default: throw .lastCall("can't receive")
+            }
+        }
+        return true
     }
 
     /// A whole message, or nil where there is none yet.

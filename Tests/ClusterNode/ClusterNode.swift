@@ -1,6 +1,7 @@
 import Coordinator
 import Core
 import Glibc
+import TestSupport
 import Transport
 import Worker
 
@@ -61,7 +62,7 @@ import Worker
             let address = try Address(arguments[2])
             let count = Int(arguments[3]) ?? 1
             finish {
-                try await onThread(named: "swarm") { try Swarm.run(address, count: count) }
+                try await onThread(named: "swarm") { try Swarm.run(.init(address: address, count: count)) }
                 return .success
             }
             return { exit(ExitStatus.success.rawValue) }

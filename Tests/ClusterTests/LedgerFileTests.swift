@@ -167,6 +167,35 @@ import Testing
             let file = try LedgerFile.open(at: path)
             print("\(rounds) rounds, \(file.durableBytes) bytes, opened in \(ContinuousClock.now - start)")
             #expect(file.summary.nextRound == UInt32(rounds) && file.summary.samples == UInt64(64 * rounds))
+            withExtendedLifetime(file) {}
+        }
+    }
+
+    @Test("How far a ledger is read is told as often as was asked for, and reads back from JSON")
+    func reading() throws {
+        try withDirectory { path in
+            do {
+                let file = try LedgerFile.create(at: path, spec: spec, base: base)
+                var (bytes, position) = ([UInt8](), file.summary.position)
+                for number in 0..<5000 {
+                    let validation = Validation(round: 0, position: UInt64(number), examples: 1, loss: 1, accuracy: .nan)
+                    let (more, next) = position.appending(.validation(validation))
+                    bytes += more
+                    position = next
+                }
+                try edit(path) { $0.append(contentsOf: bytes) }
+            }
+            var words: [LedgerFile.Reading] = []
+            var file: LedgerFile? = try LedgerFile.open(at: path, readingSeconds: 0) { words.append($0) }
+            #expect(words.count == 4 && zip(words, words.dropFirst()).allSatisfy { $0.bytes < $1.bytes })
+            #expect(words.allSatisfy { $0.of == file?.durableBytes && $0.bytes < $0.of })
+            file = nil
+            words = []
+            _ = try LedgerFile.open(at: path) { words.append($0) }
+            #expect(words.isEmpty)
+            let progress = CoordinatorProgress(time: 1, event: .reading(.init(bytes: 5, of: 10)))
+            let line = try #require(progress.jsonLine)
+            #expect(try JSONDecoder().decode(CoordinatorProgress.self, from: Data(line)) == progress)
         }
     }
 

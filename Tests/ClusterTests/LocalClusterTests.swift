@@ -256,20 +256,39 @@ import Worker
         #expect(try await failure(ToyTrainer.spec(), "/proc/onebyte")?.status == .cannotCreate)
     }
 
-    @Test("Sixty-four workers at one coordinator: each round has the bytes of all")
-    func manyWorkers() async throws {
+    @Test("Sixty-four workers at one coordinator, with and without keys: each round has the bytes of all", arguments: [false, true])
+    func manyWorkers(isEncrypted: Bool) async throws {
         let directory = try TestDirectory()
         let coordinator = try RunningCoordinator(
-            directory, spec: ToyTrainer.spec(rounds: 20, samplesPerRound: 256, minimumWorkers: 64, heartbeatTimeoutSeconds: 30))
-        let address = try await coordinator.join().address
-        try await onThread(named: "swarm") { try Swarm.run(address, count: 64) }
-        #expect(try await coordinator.outcome.finish.outcome == .completed)
-        let rounds = try directory.replay().rounds
+            directory, spec: ToyTrainer.spec(rounds: 20, samplesPerRound: 256, minimumWorkers: 64, heartbeatTimeoutSeconds: 30),
+            access: isEncrypted ? .encrypted(try KeyPair.generate()) : .open)
+        let join = try await coordinator.join()
+        try await onThread(named: "swarm") { try Swarm.run(.init(join: join, count: 64)) }
+        let outcome = try await coordinator.outcome
+        #expect(outcome.finish.outcome == .completed && outcome.traffic.dropped == 0 && outcome.traffic.connections == 64)
+        var reader = try LedgerReader(path: directory.ledger)
+        var rounds: [RoundRecord] = []
+        while let entry = try reader.next() { if case .round(let round) = entry.record { rounds.append(round) } }
         #expect(rounds.count == 20)
         for round in rounds {
             #expect(Set(round.contributions.map(\.machine)).count == 64)
             #expect(round.contributions.reduce(0) { $0 + $1.bytes.count } == 256)
         }
+    }
+
+    @Test("A worker that joins a swarm's run late takes part while the rounds go on")
+    func lateAmongMany() async throws {
+        let directory = try TestDirectory()
+        let coordinator = try RunningCoordinator(directory, spec: ToyTrainer.spec(rounds: 100_000, minimumWorkers: 4))
+        let join = try await coordinator.join()
+        let swarm = Task { try await onThread(named: "swarm") { try Swarm.run(.init(join: join, count: 4, shareSeconds: 0.005)) } }
+        try await coordinator.round(20)
+        try await onThread(named: "late") {
+            try CannedWorker.run(join, name: "late") { if case .contributed = $0 { true } else { false } }
+        }
+        coordinator.process.requestStop()
+        try await swarm.value
+        #expect(try await coordinator.outcome.finish.outcome == .stopped)
     }
 
     @Test("What happened is in metrics.jsonl, one object a line, and reads back")

@@ -26,6 +26,10 @@ import Testing
         #expect(
             Digest.sha256(Array("abc".utf8)).description
                 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+        // Of 56 bytes, so that the length needs a block of its own.
+        #expect(
+            Digest.sha256(Array("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq".utf8)).description
+                == "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1")
         let millionA = [UInt8](repeating: UInt8(ascii: "a"), count: 1_000_000)
         #expect(
             Digest.sha256(millionA).description == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0")

@@ -18,6 +18,27 @@ import Transport
         try await server.stop()
     }
 
+    @Test("A frame that goes to many comes to each whole, also when others follow at once", arguments: [0, 20, 33, 34, 70_000])
+    func manyPeers(size: Int) async throws {
+        let server = try TestPeer.server()
+        let endpoint = try await server.endpoint()
+        var clients: [TestPeer] = []
+        var peers: [PeerID] = []
+        for number in 0..<5 {
+            let client = try TestPeer.client(endpoint)
+            client.send([UInt8(number)])
+            peers.append(try await server.frame().from)
+            clients.append(client)
+        }
+        let frames = (0..<3).map { number in (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ number) } }
+        for frame in frames { server.send(frame, to: peers) }
+        for client in clients {
+            for frame in frames { #expect(try await client.frame().bytes == frame) }
+            try await client.stop()
+        }
+        try await server.stop()
+    }
+
     @Test("A frame beyond the limit never arrives; the sender loses its connection and gets a new one")
     func oversized() async throws {
         let server = try TestPeer.server(echo: true)

@@ -1,13 +1,18 @@
 internal import Kernels
 
-/// SHA-256 (FIPS 180-4), piece by piece.
+/// SHA-256 (FIPS 180-4), piece by piece. It holds no memory of its own: a ledger has two of them for each of its records.
 public struct SHA256: Sendable {
     private static let blockBytes = 64
-    private var state: [UInt32] = [
-        0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
-    ]
-    /// What has come since the last whole block: always less than a block.
-    private var pending: [UInt8] = []
+    private static let lengthBytes = 8
+    private typealias Words = (UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32)
+    private typealias Block = (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64)
+
+    private var state: Words = (
+        0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19
+    )
+    /// What has come since the last whole block, in its first `pendingCount` bytes: always less than a block.
+    private var pending: Block = (0, 0, 0, 0, 0, 0, 0, 0)
+    private var pendingCount = 0
     private var byteCount: UInt64 = 0
 
     public init() {}
@@ -15,19 +20,16 @@ public struct SHA256: Sendable {
     public mutating func update(_ bytes: UnsafeRawBufferPointer) {
         byteCount &+= UInt64(bytes.count)
         var rest = bytes
-        if !pending.isEmpty {
-            let taken = min(Self.blockBytes - pending.count, rest.count)
-            pending.append(contentsOf: rest[..<taken])
+        if pendingCount > 0 {
+            let taken = min(Self.blockBytes - pendingCount, rest.count)
+            fill(UnsafeRawBufferPointer(rebasing: rest[..<taken]))
             rest = UnsafeRawBufferPointer(rebasing: rest[taken...])
-            guard pending.count == Self.blockBytes else { return }
-            pending.withUnsafeBufferPointer { ob_sha256_blocks(&state, $0.baseAddress, 1) }
-            pending.removeAll(keepingCapacity: true)
+            guard pendingCount == Self.blockBytes else { return }
+            compressPending()
         }
         let blocks = rest.count / Self.blockBytes
-        if blocks > 0 {
-            ob_sha256_blocks(&state, rest.baseAddress?.assumingMemoryBound(to: UInt8.self), blocks)
-        }
-        pending.append(contentsOf: rest[(blocks * Self.blockBytes)...])
+        if blocks > 0 { Self.compress(&state, rest, blocks) }
+        fill(UnsafeRawBufferPointer(rebasing: rest[(blocks * Self.blockBytes)...]))
     }
 
     public mutating func update(_ bytes: [UInt8]) {
@@ -37,13 +39,41 @@ public struct SHA256: Sendable {
     /// The digest of all that has come; this value can go on taking bytes.
     public func finalize() -> Digest {
         var last = self
-        var padding: [UInt8] = [0x80]
-        padding += [UInt8](repeating: 0, count: (2 * Self.blockBytes - 9 - pending.count) % Self.blockBytes)
-        withUnsafeBytes(of: (byteCount &* 8).bigEndian) { padding += $0 }
-        last.update(padding)
-        let bytes = last.state.flatMap { word in withUnsafeBytes(of: word.bigEndian) { Array($0) } }
+        withUnsafeBytes(of: UInt8(0x80)) { last.fill($0) }
+        if last.pendingCount > Self.blockBytes - Self.lengthBytes { last.compressPending() }
+        last.pending.7 = (byteCount &* 8).bigEndian
+        last.compressPending()
+        let bytes = withUnsafeBytes(of: last.state) { words in
+            // A word's bytes are in the processor's order there, and have the highest first in a digest.
+            (0..<Digest.byteCount).map { i in
+                UInt8(truncatingIfNeeded: words.load(fromByteOffset: i & ~3, as: UInt32.self) >> UInt32(24 - 8 * (i & 3)))
+            }
+        }
         guard let digest = Digest(bytes: bytes) else { preconditionFailure("eight words are 32 bytes") }
         return digest
+    }
+
+    /// Puts bytes behind those that are pending; there must be room for them.
+    private mutating func fill(_ bytes: UnsafeRawBufferPointer) {
+        let start = pendingCount
+        withUnsafeMutableBytes(of: &pending) { block in
+            UnsafeMutableRawBufferPointer(rebasing: block[start...]).copyMemory(from: bytes)
+        }
+        pendingCount = start + bytes.count
+    }
+
+    /// Takes the pending block in, zeros in place of what is missing, and empties it.
+    private mutating func compressPending() {
+        let block = pending
+        withUnsafeBytes(of: block) { Self.compress(&state, $0, 1) }
+        pending = (0, 0, 0, 0, 0, 0, 0, 0)
+        pendingCount = 0
+    }
+
+    private static func compress(_ state: inout Words, _ bytes: UnsafeRawBufferPointer, _ blocks: Int) {
+        withUnsafeMutableBytes(of: &state) {
+            ob_sha256_blocks($0.bindMemory(to: UInt32.self).baseAddress, bytes.bindMemory(to: UInt8.self).baseAddress, blocks)
+        }
     }
 }
 

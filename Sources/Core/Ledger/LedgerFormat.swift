@@ -11,6 +11,9 @@ public enum LedgerFormat {
     /// What a record takes beside its payload.
     public static let recordOverheadBytes = prefixBytes + suffixBytes
 
+    /// The payload of a whole record.
+    static func payload(of record: [UInt8]) -> [UInt8] { Array(record.dropFirst(prefixBytes).dropLast(suffixBytes)) }
+
     /// The header of a ledger whose spec has this digest.
     public static func header(specDigest: Digest) -> [UInt8] {
         var writer = ByteWriter(capacity: headerBytes)
@@ -51,7 +54,7 @@ extension LedgerPosition {
     public func advanced(kind: UInt8, payload: [UInt8]) -> LedgerPosition {
         var hash = SHA256()
         hash.update(chain.bytes)
-        hash.update([kind])
+        withUnsafeBytes(of: kind) { hash.update($0) }
         hash.update(payload)
         return LedgerPosition(
             records: records + 1, offset: offset + UInt64(payload.count + LedgerFormat.recordOverheadBytes), chain: hash.finalize())

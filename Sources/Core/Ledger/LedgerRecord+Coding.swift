@@ -24,7 +24,7 @@ extension LedgerRecord {
             writer.write(fixed: round.step.multiplier)
             writer.write(round.step.exponent)
             writer.write(varint: UInt64(round.contributions.count))
-            for contribution in round.contributions.sorted(by: Contribution.precedes) {
+            for contribution in round.inOrder {
                 writer.write(varint: contribution.machine.rawValue)
                 writer.write(varint: contribution.firstSample)
                 writer.write(varint: UInt64(contribution.bytes.count))
@@ -101,6 +101,14 @@ extension LedgerRecord {
         case .end: self = .end(RunEnd(unixSeconds: try reader.fixed("time")))
         }
         try reader.end()
+    }
+}
+
+extension RoundRecord {
+    /// Its contributions as the ledger has them. They nearly always are in order already.
+    var inOrder: [Contribution] {
+        let isInOrder = zip(contributions, contributions.dropFirst()).allSatisfy { !Contribution.precedes($1, $0) }
+        return isInOrder ? contributions : contributions.sorted(by: Contribution.precedes)
     }
 }
 

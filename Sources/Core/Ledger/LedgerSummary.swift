@@ -161,18 +161,24 @@ public struct LedgerSummary: Sendable {
         guard round.contributions.count <= ProtocolLimits.contributionsPerRound, count <= ProtocolLimits.samplesPerRound else {
             throw RuleBroken(reason: "\(count) samples in \(round.contributions.count) contributions, more than a round holds")
         }
-        // Contributions are in order, so each machine is looked up once and nothing is changed before all is checked.
-        var changed: [MachineID: Machine] = [:]
-        for contribution in round.contributions {
-            guard var machine = changed[contribution.machine] ?? machines[contribution.machine], machine.admission.trains else {
+        // Nothing is changed before all is checked; then each machine's samples are changed where they lie, for a copy of them for each
+        // contribution would be most of the work of reading a long ledger.
+        var places: [Dictionary<MachineID, Machine>.Index] = []
+        places.reserveCapacity(round.contributions.count)
+        let contributions = round.inOrder
+        var last: Contribution?
+        for contribution in contributions {
+            guard let place = machines.index(forKey: contribution.machine), machines.values[place].admission.trains else {
                 throw RuleBroken(reason: "bytes of \(contribution.machine), which does not train or is not there")
             }
-            guard machine.committed.insert(contribution.samples) else {
+            let isRepeated = last.map { $0.machine == contribution.machine && $0.samples.upperBound > contribution.samples.lowerBound }
+            guard isRepeated != true, !machines.values[place].committed.overlaps(contribution.samples) else {
                 throw RuleBroken(reason: "samples \(contribution.samples) of \(contribution.machine) are committed twice")
             }
-            changed[contribution.machine] = machine
+            places.append(place)
+            last = contribution
         }
-        machines.merge(changed) { $1 }
+        for (place, contribution) in zip(places, contributions) { machines.values[place].committed.insert(contribution.samples) }
         samples += UInt64(count)
         scale.observe(round)
         if spec.steering != nil { steering.fold(round) }

@@ -161,6 +161,7 @@ extension CoordinatorStateMachine {
     private mutating func pass(_ id: PeerID) {
         guard peers[id] != nil else { return }
         peers[id]?.isProven = true
+        mayHaveNewcomers = true
         peers[id]?.hasReplayed = false
         peers[id]?.strikes = 0
     }

@@ -5,7 +5,7 @@ extension CoordinatorStateMachine {
         let index = ledger.position.records
         do {
             let bytes = try ledger.append(record)
-            pending.append(PendingRecord(index: index, record: record, payload: record.payload(), bytes: bytes, notice: notice))
+            pending.append(PendingRecord(index: index, record: record, bytes: bytes, notice: notice))
             return true
         } catch {
             // The summary judges everything that is written, also what this state machine itself asks for: better no record
@@ -48,7 +48,7 @@ extension CoordinatorStateMachine {
         let recipients = followers
         if !recipients.isEmpty {
             let commit = Commit(
-                index: record.index, kind: record.record.kind.rawValue, payload: record.payload, opening: opening)
+                index: record.index, kind: record.record.kind.rawValue, payload: LedgerFormat.payload(of: record.bytes), opening: opening)
             effects.append(.send(.commit(commit), to: recipients))
         }
         if case .round = record.record { startScheduledCheck(at: now) }

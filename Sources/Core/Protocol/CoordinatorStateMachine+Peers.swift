@@ -193,9 +193,10 @@ extension CoordinatorStateMachine {
     /// Gives the proven peers that have none their numbers. The first ones wait for each other and are taken in the order of their names:
     /// who happened to be ready first decides nothing, so the same workers with the same run are the same ledger.
     mutating func admitProven(at now: Timestamp) {
-        guard phase == .running || isClosing, !ledger.isEnded else { return }
+        guard mayHaveNewcomers, phase == .running || isClosing, !ledger.isEnded else { return }
         let newcomers = peers.values.filter { $0.isProven && $0.machine == nil }
-        guard !newcomers.isEmpty, !isGathering else { return }
+        mayHaveNewcomers = !newcomers.isEmpty
+        guard mayHaveNewcomers, !isGathering else { return }
         for peer in newcomers.sorted(by: { ($0.hello.name, $0.id.bytes.hex) < ($1.hello.name, $1.id.bytes.hex) }) { admit(peer, at: now) }
     }
 
@@ -245,6 +246,7 @@ extension CoordinatorStateMachine {
         round?.late.removeAll { $0.contribution.machine == machine }
         cursors[machine] = nil
         lastAnswer[machine] = nil
+        byteHealth[machine] = nil
         for round in missed.keys { missed[round]?[machine] = nil }
         for round in early.keys { early[round]?[machine] = nil }
         // It did not say goodbye, or what it gave would count: see `departLeavers`.

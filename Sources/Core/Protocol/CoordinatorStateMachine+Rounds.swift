@@ -60,8 +60,9 @@ extension CoordinatorStateMachine {
 
     mutating func take(_ sent: WireContribution, from peer: CoordinatorPeer, at now: Timestamp) {
         guard let machine = peer.machine, machine == sent.contribution.machine, peer.isActive else { return }
-        if let open = round, sent.round == open.opening.round {
-            if answer(sent, seconds: now.seconds(since: open.openedAt)) { lastAnswer[machine] = now }
+        // Nothing here holds on to the round while it changes: a second reference would copy its tables for each of its answers.
+        if let openedAt = round?.openedAt, sent.round == round?.opening.round {
+            if answer(sent, seconds: now.seconds(since: openedAt)) { lastAnswer[machine] = now }
             return
         }
         if sent.round >= ledger.nextRound {
@@ -87,17 +88,17 @@ extension CoordinatorStateMachine {
     /// Takes what answers a share of the open round.
     @discardableResult private mutating func answer(_ sent: WireContribution, seconds: Double) -> Bool {
         let machine = sent.contribution.machine
-        guard let open = round, let share = open.shares[machine], share.isAnswered(by: sent.contribution) else { return false }
+        guard let scale = round?.opening.scaleExponent, let share = round?.shares[machine], share.isAnswered(by: sent.contribution)
+        else { return false }
         round?.shares[machine] = nil
-        round?.answers[machine] = share.part(of: sent.contribution).requantised(
-            from: sent.scaleExponent, to: open.opening.scaleExponent)
+        round?.answers[machine] = share.part(of: sent.contribution).requantised(from: sent.scaleExponent, to: scale)
         answerSeconds.append(seconds)
         if answerSeconds.count > Tuning.answersKept { answerSeconds.removeFirst() }
         return true
     }
 
     mutating func closeRoundIfComplete(at now: Timestamp) {
-        guard let open = round, open.shares.isEmpty else { return }
+        guard round?.shares.isEmpty == true, let open = round else { return }
         if open.answers.isEmpty {
             // All its machines have gone: its number is opened again for whoever is there.
             round = nil
@@ -152,7 +153,7 @@ extension CoordinatorStateMachine {
     private mutating func judge(_ contributions: [Contribution], at now: Timestamp) {
         for contribution in contributions {
             let machine = contribution.machine
-            guard let peer = peer(of: machine), let change = byteHealth[machine, default: ByteHealth()].take(contribution.bytes)
+            guard let change = byteHealth[machine, default: ByteHealth()].take(contribution.bytes), let peer = peer(of: machine)
             else { continue }
             switch change {
             case .recovered: effects.append(.notice(.warning("\(name(peer.id)) sends useful bytes again")))
@@ -164,8 +165,6 @@ extension CoordinatorStateMachine {
                 if isRemoved { remove(machine, at: now) }
             }
         }
-        let known = Set(ledger.machines.keys)
-        byteHealth = byteHealth.filter { known.contains($0.key) }
     }
 
     // MARK: Operators

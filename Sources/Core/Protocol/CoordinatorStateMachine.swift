@@ -18,7 +18,6 @@ public struct CoordinatorStateMachine: Sendable {
     struct PendingRecord: Sendable {
         let index: UInt64
         let record: LedgerRecord
-        let payload: [UInt8]
         let bytes: [UInt8]
         /// For people, once it is on disk.
         let notice: CoordinatorNotice?
@@ -36,6 +35,9 @@ public struct CoordinatorStateMachine: Sendable {
     public internal(set) var durableBytes: UInt64
 
     var peers: [PeerID: CoordinatorPeer] = [:]
+    /// A peer has proved its parameters since it was last known that none waits for its number: so that not every event looks at every
+    /// peer.
+    var mayHaveNewcomers = false
     var phase: Phase = .running
     /// Rounds have begun since this process started.
     var hasBegun = false

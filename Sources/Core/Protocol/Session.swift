@@ -48,6 +48,9 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
     public let bytes: [UInt8]
     public init(_ bytes: [UInt8]) { self.bytes = bytes }
     public var description: String { bytes.prefix(8).map { $0 }.hex }
+
+    // Each message looks its peer up several times: an array's own way is to hash byte by byte.
+    public func hash(into hasher: inout Hasher) { bytes.withUnsafeBytes { hasher.combine(bytes: $0) } }
 }
 
 extension Array where Element == UInt8 {

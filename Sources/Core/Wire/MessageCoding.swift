@@ -266,7 +266,7 @@ extension Opening {
     static func continuing(_ record: RoundRecord, scaleExponent: Int8) -> Opening? {
         guard record.round < .max else { return nil }
         var shares: [Share] = []
-        for contribution in record.contributions.sorted(by: Contribution.precedes) {
+        for contribution in record.inOrder {
             guard contribution.samples.upperBound <= UInt64(UInt32.max), shares.last?.machine != contribution.machine else {
                 return nil
             }

@@ -117,7 +117,7 @@ package struct RunProgress: Hashable, Sendable {
         case .finished(let finished):
             finish = finished.finish
             traffic = finished.traffic
-        case .trial, .greeted, .refused, .joined, .waiting, .late, .connection, .warning: break
+        case .reading, .trial, .greeted, .refused, .joined, .waiting, .late, .connection, .warning: break
         }
     }
 

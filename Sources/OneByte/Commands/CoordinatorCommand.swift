@@ -143,6 +143,7 @@ private struct CoordinatorDisplay: Sendable {
     /// What deserves a line of its own above the live view.
     private static func text(_ event: CoordinatorProgress.Event) -> String? {
         switch event {
+        case .reading(let reading): "reading the ledger: \(reading.bytes * 100 / max(reading.of, 1)) %"
         case .listening(let listening): joinText(listening)
         case .joined(let joined): "\(joined.name) joined as \(joined.machine) at round \(joined.round)"
         case .left(let left): "\(left.name) left at round \(left.round): \(left.reason)"
@@ -189,7 +190,7 @@ private struct CoordinatorDisplay: Sendable {
         case .greeted(let greeting): logger.debug("worker called", metadata: ["name": "\(greeting.name)"])
         case .late(let late): logger.debug("late bytes", metadata: ["machine": "\(late.machine.rawValue)", "taken": "\(late.taken)"])
         case .warning, .refused, .digests, .connection: logger.warning("\(text(event) ?? "")")
-        case .listening, .joined, .left, .finished: logger.info("\(text(event) ?? "")")
+        case .reading, .listening, .joined, .left, .finished: logger.info("\(text(event) ?? "")")
         }
     }
 }

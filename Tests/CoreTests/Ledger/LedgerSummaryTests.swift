@@ -47,6 +47,20 @@ import Testing
         #expect(try reason([Samples.round(0, [(1, 0, [1, 2])]), Samples.round(1, [(1, 2, [1])])]) == "accepted")
     }
 
+    @Test("A round that breaks a rule changes nothing, whichever of its contributions it is; their order does not matter")
+    func wholeOrNotAtAll() throws {
+        var summary = try Samples.summary(of: try Samples.ledger(Samples.spec(), Self.begin + [Samples.round(0, [(1, 0, [1, 2]), (2, 0, [3])])]))
+        let before = summary
+        for contributions in [
+            [(1, 2, [1]), (2, 0, [1])], [(1, 2, [1]), (3, 0, [1])], [(1, 2, [1, 2]), (1, 3, [1])], [(1, 3, [1]), (1, 2, [1, 2])],
+        ] as [[(UInt32, UInt32, [Int8])]] {
+            #expect(throws: LedgerSummary.RuleBroken.self) { try summary.append(Samples.round(1, contributions)) }
+            #expect(summary.machines == before.machines && summary.position == before.position && summary.samples == before.samples)
+        }
+        _ = try summary.append(Samples.round(1, [(2, 1, [4]), (1, 4, [1]), (1, 2, [1, 2])]))
+        #expect(summary.machines.mapValues(\.nextSample) == [MachineID(1): 5, MachineID(2): 2])
+    }
+
     @Test("A spec that is not canonical, or holds what this version does not know, is refused")
     func specs() throws {
         let spec = Samples.spec()

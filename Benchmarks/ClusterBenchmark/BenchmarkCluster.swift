@@ -1,0 +1,44 @@
+import ArgumentParser
+import Core
+import Foundation
+
+/// A coordinator and a swarm, each a process of its own.
+final class BenchmarkCluster {
+    let join: String
+    private let coordinator: Child
+    private let swarm: Child
+
+    /// - Parameters:
+    ///   - rounds: of a new run; 0: goes on with the directory's ledger.
+    ///   - reports: the rounds at whose commits the coordinator says what it has used.
+    ///   - shareSeconds: that each worker takes for its share.
+    init(
+        directory: String, rounds: Int, workers: Int, samples: Int, curve: Bool = false, reports: [Int], shareSeconds: Double = 0
+    ) throws {
+        coordinator = try Child(
+            ["coordinator", "--directory", directory, "--rounds", "\(rounds)", "--workers", "\(workers)", "--samples", "\(samples)"]
+                + (curve ? ["--curve"] : []) + ["--reports"] + reports.map { "\($0)" })
+        guard let join = try coordinator.next(CoordinatorReport.self)?.join else { throw ValidationError("the coordinator did not start") }
+        self.join = join
+        swarm = try Child(["swarm", "--join", join, "--workers", "\(workers)", "--share-seconds", "\(shareSeconds)"])
+    }
+
+    func report() throws -> CoordinatorReport {
+        guard let report = try coordinator.next(CoordinatorReport.self) else { throw ValidationError("the coordinator ended early") }
+        return report
+    }
+
+    /// Of the workers' process.
+    var swarmSeconds: Double { swarm.cpuSeconds }
+
+    /// Waits for the run's end.
+    func wait() throws {
+        try coordinator.wait()
+        try swarm.wait()
+    }
+
+    func stop() {
+        coordinator.stop()
+        swarm.stop()
+    }
+}

@@ -1,0 +1,72 @@
+import Core
+import Transport
+
+/// One worker with the real state machine on a connection of its own, whose tasks are done at once: there is no model, so all
+/// that it takes is the protocol's.
+package struct CannedWorker {
+    private var machine: WorkerStateMachine
+    private let clock = ProcessClock()
+
+    /// Joins and runs until `isOver` says so of a notice, or the run is over.
+    ///
+    /// - Throws: `ProcessFailure` where the worker can't take part; `TransportError` where there can be no such connection.
+    package static func run(_ join: JoinString, name: String, until isOver: (WorkerNotice) -> Bool) throws {
+        var generator = SystemRandomNumberGenerator()
+        guard let session = SessionToken(bytes: (0..<SessionToken.byteCount).map { _ in UInt8.random(in: 0...255, using: &generator) })
+        else { throw ProcessFailure(.internalError, "a session token has \(SessionToken.byteCount) bytes") }
+        let configuration = WorkerConfiguration(session: session, name: name, trains: true, evaluates: false, software: "canned")
+        var worker = CannedWorker(machine: WorkerStateMachine(configuration))
+        var link = try ClientLink(address: join.address, serverKey: join.serverKey, classify: trafficClass(ofFrame:))
+        let mailbox = try Mailbox<WorkerEvent>()
+        mailbox.post(.started)
+        try runReactor(&link, mailbox: mailbox, clock: worker.clock) { event, link in
+            switch event {
+            case .link(.frame(let frame, _, _)): try worker.feed(.received(try Message(decoding: frame)), &link, isOver)
+            case .link: .goOn
+            case .letter(let event): try worker.feed(event, &link, isOver)
+            case .tick: try worker.feed(.tick, &link, isOver)
+            }
+        }
+    }
+
+    private init(machine: WorkerStateMachine) { self.machine = machine }
+
+    private mutating func feed(_ event: WorkerEvent, _ link: inout ClientLink, _ isOver: (WorkerNotice) -> Bool) throws -> ReactorStep {
+        var events = [event]
+        while !events.isEmpty {
+            for effect in machine.handle(events.removeFirst(), at: clock.now) {
+                switch effect {
+                case .send(let message): try link.send(message.encoded())
+                case .perform(let task): events.append(.performed(try Self.result(of: task)))
+                case .notice(let notice): if isOver(notice) { return .finish }
+                case .finish(.failed(let failure)): throw failure
+                case .finish(.refused(let refusal)): throw ProcessFailure(.refused, refusal.reason)
+                case .finish: return .finish
+                case .abandon: break
+                }
+            }
+        }
+        return .goOn
+    }
+
+    private static func result(of task: WorkerTask) throws -> WorkerResult {
+        switch task {
+        case .hashBase:
+            guard let base = CannedAnswers.base else { throw ProcessFailure(.internalError, "two tensors of one name") }
+            return .baseHashed(base)
+        case .prepare: return .prepared
+        case .apply: return .applied
+        case .compute(let order):
+            return .computed(
+                bytes: CannedAnswers.bytes(Int(order.count)), statistics: SampleStatistics(meanLoss: 1, seconds: 1e-6))
+        case .digest: return .digested(CannedAnswers.digest, largestMagnitude: 1)
+        case .evaluate(let round, _):
+            return .evaluated(
+                EvaluationReport(
+                    round: round, examples: 1, loss: 1, accuracy: .nan, bestThresholdAccuracy: .nan, auc: .nan, seconds: 0))
+        case .reset: return .reset
+        case .snapshot: return .snapshotTaken(failure: nil)
+        case .restore: return .restored(failure: nil)
+        }
+    }
+}
