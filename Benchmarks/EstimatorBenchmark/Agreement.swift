@@ -9,7 +9,7 @@ struct Agreement: ParsableCommand {
 
     @OptionGroup var options: RunOptions
     @Option(help: "Numbers of trained layers, from the top.") var layers = "1,2,4"
-    @Option(help: "Samples; those of the deepest row.") var samples = 1024
+    @Option(help: "Samples.") var samples = 1024
     @Option(help: "Samples a draw.") var samplesPerDraw = 8
     @Option(help: "Examples that are read.") var examples = 128
     @Option(help: "ε.") var epsilon = 1e-3
@@ -50,5 +50,6 @@ struct Agreement: ParsableCommand {
         ] {
             print("{\"key\": \"\(key)/\(name)\", \"value\": \(String(format: "%.5f", value)), \"unit\": \"\(unit)\", \"samples\": \(reference.count), \"epsilon\": \(epsilon)}")
         }
+        fflush(nil)
     }
 }
