@@ -33,7 +33,9 @@ PROGRAMS = {
     "mezo": [[sys.executable, ROOT / "Benchmarks/mezo.py"]],
     "cluster": [
         [BUILD / "ClusterBenchmark", "rounds", "--workers", "1,16,256,1024"], [BUILD / "ClusterBenchmark", "rounds", "--workers", "16,256,1024", "--curve"],
-        [BUILD / "ClusterBenchmark", "catch-up"], [BUILD / "ClusterBenchmark", "ledger"], [BUILD / "ClusterBenchmark", "memory"],
+        [BUILD / "ClusterBenchmark", "catch-up"], [BUILD / "ClusterBenchmark", "ledger"],
+        # A million syncs of a real disk take hours; what is looked for is memory.
+        [BUILD / "ClusterBenchmark", "memory", "--directory", "/dev/shm"],
     ],
 }
 # The slow ones once: they last long enough to be their own mean.
@@ -62,8 +64,11 @@ def ratios(variant):
         ("update.16_peers_rank1_like_for_like", "mezo.1.best_rank1.update.16", f"{model}.rank1_update:seconds", None),
         ("step.gemm_share", "step.1.rank1.gemm_share", None, "≥ 0.9"),
         ("step.gemm_of_peak", "step.1.rank1.gemm_of_peak", None, "≥ 0.75"),
-        ("step.against_mezo_alone", "mezo.1.forward + mezo.1.update.1", "step.1.rank1.forward + step.1.rademacher.update.1", "≥ 3×"),
-        ("step.against_mezo_16_peers", "mezo.1.forward + mezo.1.update.16", "step.1.rank1.forward + step.1.rademacher.update.16", "≥ 10×"),
+        # rank1 tries a direction a sequence, so its update is by 16 times as many bytes as MeZO's.
+        ("step.against_mezo_alone", "mezo.1.forward + mezo.1.update.1", "step.1.rank1.forward + step.1.rank1.update.1", "≥ 3×"),
+        ("step.against_mezo_16_peers", "mezo.1.forward + mezo.1.update.16", "step.1.rank1.forward + step.1.rank1.update.16", "≥ 10×"),
+        ("step.dense_against_mezo_alone", "mezo.1.forward + mezo.1.update.1", "step.1.rademacher.forward + step.1.rademacher.update.1", "≥ 3×"),
+        ("step.dense_against_mezo_16_peers", "mezo.1.forward + mezo.1.update.16", "step.1.rademacher.forward + step.1.rademacher.update.16", "≥ 10×"),
         ("step.forward_against_pytorch", "mezo.1.forward_twice", "step.1.rank1.forward", None),
         ("step.memory_over_parameters", "step.1.peak_memory", "step.1.parameters", None),
     ]
@@ -96,7 +101,6 @@ def main():
     parser.add_argument("--output", type=Path, default=ROOT / "bench.json")
     arguments = parser.parse_args()
     if "step" in arguments.only and not (RUN / "run.json").exists():
-        os.environ.setdefault("BENCHMARK", str(BUILD / "EstimatorBenchmark"))
         from estimators import prepare
         prepare("reviews")
     if "mezo" in arguments.only and not HF_MODEL.exists():

@@ -69,18 +69,12 @@ struct Products: ParsableCommand {
 
     private func fastest(_ body: () -> Void) -> Double {
         var best = Double.infinity
-        let begin = threadSeconds()
+        let begin = clockSeconds(CLOCK_THREAD_CPUTIME_ID)
         repeat {
-            let start = threadSeconds()
+            let start = clockSeconds(CLOCK_THREAD_CPUTIME_ID)
             body()
-            best = min(best, threadSeconds() - start)
-        } while threadSeconds() - begin < seconds
+            best = min(best, clockSeconds(CLOCK_THREAD_CPUTIME_ID) - start)
+        } while clockSeconds(CLOCK_THREAD_CPUTIME_ID) - begin < seconds
         return best
-    }
-
-    private func threadSeconds() -> Double {
-        var time = timespec()
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
-        return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
     }
 }

@@ -15,7 +15,7 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
 
     public enum Event: Hashable, Sendable {
         /// A long ledger is being read, before anything else.
-        case reading(Reading)
+        case reading(LedgerFile.Reading)
         case listening(Listening)
         /// A worker came; it is not admitted yet.
         case greeted(Greeting)
@@ -32,17 +32,6 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         case connection(String)
         case warning(String)
         case finished(Finished)
-    }
-
-    public struct Reading: Hashable, Sendable, Codable {
-        /// Of the ledger's file so far.
-        public let bytes: UInt64
-        public let of: UInt64
-
-        package init(bytes: UInt64, of: UInt64) {
-            self.bytes = bytes
-            self.of = of
-        }
     }
 
     public struct Listening: Hashable, Sendable, Codable {
@@ -281,7 +270,7 @@ extension CoordinatorProgress {
         func message() throws -> String { try container.decode(String.self, forKey: .message) }
         event =
             switch try container.decode(Name.self, forKey: .event) {
-            case .reading: .reading(try Reading(from: decoder))
+            case .reading: .reading(try LedgerFile.Reading(from: decoder))
             case .listening: .listening(try Listening(from: decoder))
             case .greeted: .greeted(try Greeting(from: decoder))
             case .refused: .refused(try RefusedWorker(from: decoder))

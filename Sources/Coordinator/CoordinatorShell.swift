@@ -32,9 +32,7 @@ struct CoordinatorShell {
             heartbeat: configuration.heartbeat, classify: trafficClass(ofFrame:))
         let clock = ProcessClock()
         let ledger = try directory.openLedger(spec: configuration.spec, basis: configuration.basis, base: configuration.base) { reading in
-            configuration.onProgress(
-                CoordinatorProgress(
-                    time: Double(clock.now.nanoseconds) / 1e9, event: .reading(.init(bytes: reading.bytes, of: reading.of))))
+            configuration.onProgress(CoordinatorProgress(time: Double(clock.now.nanoseconds) / 1e9, event: .reading(reading)))
         }
         let summary = ledger.summary
         let tornTail = ledger.tornTail

@@ -86,9 +86,14 @@ public final class LedgerFile {
     }
 
     /// How far a ledger is read, in bytes of its file.
-    public struct Reading: Hashable, Sendable {
+    public struct Reading: Hashable, Sendable, Codable {
         public let bytes: UInt64
         public let of: UInt64
+
+        package init(bytes: UInt64, of: UInt64) {
+            self.bytes = bytes
+            self.of = of
+        }
     }
 
     /// Opens a ledger to go on with it: locks it, reads all of it, cuts a torn tail back.

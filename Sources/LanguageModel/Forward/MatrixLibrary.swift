@@ -1,9 +1,6 @@
 import COpenBLAS
-import Kernels
-
-#if canImport(Glibc)
 import Glibc
-#endif
+import Kernels
 
 /// Facts and settings of the matrix library.
 public enum MatrixLibrary {
