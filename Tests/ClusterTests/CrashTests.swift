@@ -12,16 +12,18 @@ import Worker
     func workerKilled() async throws {
         let directory = try TestDirectory()
         let coordinator = try NodeProcess.coordinator(directory, address: "tcp://127.0.0.1:0", rounds: 400, workers: 2)
+        // Slow enough that one worker alone needs nine seconds for what is left: a newcomer's process may start late where other tests keep
+        // the processors busy.
         let address = try await coordinator.event { if case .listening(let at) = $0 { at.endpoint } else { nil } }
-        let stays = try NodeProcess.worker(address, name: "stays", microseconds: 100)
-        let dies = try NodeProcess.worker(address, name: "dies", microseconds: 100)
+        let stays = try NodeProcess.worker(address, name: "stays", microseconds: 500)
+        let dies = try NodeProcess.worker(address, name: "dies", microseconds: 500)
         _ = try await coordinator.round(20)
         dies.signal(SIGKILL)
         #expect(await dies.exit == -SIGKILL)
         let left = try await coordinator.event { if case .left(let left) = $0 { left } else { nil } }
         #expect(left.name == "dies")
         #expect(left.reason == "lost")
-        let comes = try NodeProcess.worker(address, name: "comes", microseconds: 100)
+        let comes = try NodeProcess.worker(address, name: "comes", microseconds: 500)
         let joined = try await coordinator.event { if case .joined(let joined) = $0, joined.name == "comes" { joined } else { nil } }
         #expect(joined.machine > left.machine)
         #expect(await coordinator.exit == 0)
