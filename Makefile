@@ -41,7 +41,7 @@ friendlier: ## Train for the score of a program without a gradient: friendlier t
 	@scripts/friendlier $(ONEBYTE) $(FLAGS)
 
 .PHONY: bench
-bench: ## How fast everything is, beside PyTorch in the same run: a table and bench.json (half an hour; FLAGS='--only kernels --turns 1' for a part)
+bench: ## How fast everything is, beside PyTorch in the same run: a table and bench.json (a quarter of an hour; FLAGS='--only kernels --turns 1' for a part)
 	@scripts/install-needs demo
 	@for product in onebyte KernelBenchmark EstimatorBenchmark ClusterBenchmark; do swift build -c release --product $$product; done
 	@scripts/demo-data
