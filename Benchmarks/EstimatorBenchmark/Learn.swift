@@ -36,7 +36,7 @@ struct Learn: ParsableCommand {
     @Flag(help: "Takes the mean of a draw's projected gradients off each of them.") var meanOff = false
     @Option(help: "Every contribution is applied again in later rounds, each time so much weaker; 0: once.") var momentum = 0.0
     @Option(help: "The step is divided by the slow mean of |g| and multiplied by this; 0: it is the learning rate's.") var spread = 0.0
-    @Option(help: "Stops after so many seconds of training; 0: never.") var seconds = 0.0
+    @Option(help: "Stops after so many seconds of training, processor time where there is one thread; 0: never.") var seconds = 0.0
 
     func run() throws {
         var spec = try options.spec()
@@ -64,9 +64,11 @@ struct Learn: ParsableCommand {
         var adapter = ScaleAdapter(target: spec.targetMagnitude)
         var past: [RoundRecord] = []
         var meanMagnitude = 0.0
-        let start = wallSeconds()
+        // Others on the machine then cost no samples.
+        let now = { clockSeconds(options.threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC) }
+        let start = now()
         var done = 0
-        while done < spec.rounds, seconds == 0 || wallSeconds() - start < seconds {
+        while done < spec.rounds, seconds == 0 || now() - start < seconds {
             let first = SampleNumber(done * spec.samplesPerRound)
             var g = try estimator.projectedGradients(machine: machine, samples: first..<first + SampleNumber(spec.samplesPerRound)).values
                 .map { Double($0) }
@@ -76,7 +78,7 @@ struct Learn: ParsableCommand {
             if value == .sign { g = g.map { $0 > 0 ? magnitude : -magnitude } }
 
             // A budget in seconds has its schedule in seconds, too.
-            let t = seconds > 0 ? Int((wallSeconds() - start) / seconds * Double(spec.rounds)) : done
+            let t = seconds > 0 ? Int((now() - start) / seconds * Double(spec.rounds)) : done
             var rate = spec.learningRate(round: RoundNumber(t)) / Double(g.count)
             if spread > 0, meanMagnitude > 0 { rate *= spread / meanMagnitude }
             func record(_ bytes: [Int8], _ exponent: Int8, _ rate: Double) -> RoundRecord {
@@ -109,7 +111,7 @@ struct Learn: ParsableCommand {
             model.parametersChanged(threads: options.threads)
             done += 1
         }
-        let training = wallSeconds() - start
+        let training = now() - start
         let found = try evaluator.evaluate()
         struct Result: Encodable {
             let loss: Double

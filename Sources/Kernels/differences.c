@@ -6,6 +6,7 @@
 #include "kernels.h"
 #include <math.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -252,7 +253,8 @@ static const struct difference_kernels *find(const char *name) {
     if (has_avx2 && (!name || !strcmp(name, "avx512vnni")) && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
         && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
         return &avx512vnni;
-    if (has_avx2 && (!name || !strcmp(name, "avx2"))) return &avx2;
+    // Without VNNI AVX-512 has no sum of bytes that is worth a variant of its own.
+    if (has_avx2 && (!name || !strcmp(name, "avx2") || !strcmp(name, "avx512"))) return &avx2;
 #endif
     return !name || !strcmp(name, "portable") ? &portable : NULL;
 }
@@ -262,7 +264,9 @@ static _Atomic(const struct difference_kernels *) chosen;
 static const struct difference_kernels *kernels(void) {
     const struct difference_kernels *found = atomic_load_explicit(&chosen, memory_order_acquire);
     if (!found) {
-        found = find(NULL);
+        const char *wanted = getenv("ONEBYTE_KERNELS");
+        found = wanted ? find(wanted) : NULL;
+        if (!found) found = find(NULL);
         atomic_store_explicit(&chosen, found, memory_order_release);
     }
     return found;

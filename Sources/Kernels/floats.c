@@ -1,6 +1,7 @@
 // Run-time dispatch of the float kernels: one set of bodies (floats_body.h), compiled for each instruction set.
 #include "kernels.h"
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct float_kernels {
@@ -77,7 +78,9 @@ static _Atomic(const struct float_kernels *) chosen;
 static const struct float_kernels *kernels(void) {
     const struct float_kernels *k = atomic_load_explicit(&chosen, memory_order_acquire);
     if (__builtin_expect(!k, 0)) {
-        k = find(NULL);
+        const char *wanted = getenv("ONEBYTE_KERNELS");
+        k = wanted ? find(!strcmp(wanted, "avx512vnni") ? "avx512" : wanted) : NULL;
+        if (!k) k = find(NULL);
         atomic_store_explicit(&chosen, k, memory_order_release);
     }
     return k;
@@ -133,4 +136,7 @@ void onebyte_two_sided(const float *w, const int8_t *z, float scale, float *plus
 void onebyte_log_sum_exp_parts(const float *x, size_t n, float *largest, float *sum) {
     kernels()->log_sum_exp_parts(x, n, largest, sum);
 }
-size_t onebyte_multiply_adds(size_t steps, float *sink) { return kernels()->multiply_adds(steps, sink); }
+size_t onebyte_multiply_adds(size_t steps, float *sink) {
+    // The processor's, whatever variant was asked for.
+    return find(NULL)->multiply_adds(steps, sink);
+}

@@ -14,6 +14,8 @@ public final class LanguageModelTrainer: Trainer {
         /// Examples that steer the run and judge nothing; nil for none. Needs `heldOutExamples`.
         public var validationExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])?
         public var threads: Int
+        /// Of the products of training; held-out data are measured in floats.
+        public var arithmetic: ForwardArithmetic
         /// Bytes of hidden states that may be kept in memory; a set of examples that would go beyond goes to a file.
         public var cacheMemory: Int
         /// Where that file goes; nil: always memory.
@@ -33,7 +35,7 @@ public final class LanguageModelTrainer: Trainer {
             model: String, trainingExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
             heldOutExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
             validationExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil, threads: Int = 1,
-            cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil, orderSeed: UInt64 = 0,
+            arithmetic: ForwardArithmetic = .float, cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil, orderSeed: UInt64 = 0,
             onRemark: @escaping @Sendable (String) -> Void = { _ in }, scoring: ScoringProgram.Options? = nil,
             onScoringLine: @escaping @Sendable (String) -> Void = { _ in }
         ) {
@@ -44,6 +46,7 @@ public final class LanguageModelTrainer: Trainer {
             self.trainingExamples = trainingExamples
             self.heldOutExamples = heldOutExamples
             self.threads = threads
+            self.arithmetic = arithmetic
             self.cacheMemory = cacheMemory
             self.cacheDirectory = cacheDirectory
             self.validationExamples = validationExamples
@@ -134,7 +137,7 @@ public final class LanguageModelTrainer: Trainer {
             let options = Estimator.Options(
                 epsilon: spec.epsilon, examplesPerSample: spec.examplesPerSample, samplesPerDraw: spec.samplesPerDraw ?? 1,
                 estimator: spec.estimator ?? .twoSided, orderSeed: configuration.orderSeed, threads: configuration.threads,
-                objective: spec.task.objective)
+                objective: spec.task.objective, arithmetic: configuration.arithmetic)
             if let program, let writing = spec.task.writing {
                 let scored = try ScoreEstimator(
                     model: model, directions: directions, examples: try examples(spec.task, source), writing: writing,

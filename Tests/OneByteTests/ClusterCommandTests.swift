@@ -77,6 +77,26 @@ import Testing
         #expect(try await Binary.run("ledger", "show", run, "--records", "--format", "json").output.contains("\"kind\":\"round\""))
     }
 
+    @Test("Samples computed in 8 bits are other bytes of the same run, which replays as any other; what can't be is said")
+    func compute() async throws {
+        let scratch = try Scratch()
+        func digest(_ name: String, _ more: String...) async throws -> String {
+            let run = "\(scratch.path)/\(name)"
+            let found = try await Binary.run(try arguments(scratch, "--workers", "1", "--directory", run) + more)
+            try #require(found.status == 0, "\(found.errors)")
+            let digest = try #require(try report(run).digest)
+            #expect(try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel).output == digest + "\n")
+            return digest
+        }
+        let float = try await digest("float")
+        #expect(try await digest("again", "--compute", "float") == float)
+        #expect(try await digest("int8", "--compute", "int8") != float)
+        let dense = try await Binary.run(
+            try arguments(scratch, "--compute", "int8", "--perturbation", "rademacher", "--shape", "none", "--directory", "\(scratch.path)/dense"))
+        #expect(dense.status == ExitStatus.configuration.rawValue && dense.errors.contains("leave out --compute int8"), "\(dense.errors)")
+        #expect(try await Binary.run(try arguments(scratch, "--compute", "int9")).status == 64)
+    }
+
     @Test("A run for accuracy shows one minus accuracy as its loss; one for exact match needs completions")
     func objectiveWithoutDerivative() async throws {
         let scratch = try Scratch()

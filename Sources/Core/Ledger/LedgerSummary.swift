@@ -51,7 +51,7 @@ public struct LedgerSummary: Sendable {
         self.position = position
         parameters = position
         scale = ScaleAdapter(target: spec.targetMagnitude)
-        steering = SteeringHistory(spec.steering)
+        steering = SteeringHistory(spec)
     }
 
     /// Begins with the ledger's first record.

@@ -22,43 +22,69 @@ public struct SteeringHistory: Sendable {
         /// The parameters before this round.
         public let round: RoundNumber
         public let loss: Double
-        /// Mean |g| of the bytes found near its parameters; nil until there are enough.
-        var magnitude: Double?
+        /// The bytes found near its parameters.
+        var near = MeanMagnitude()
+    }
+
+    /// Mean |g| of some bytes. Those of one draw read the same examples, whose gradients differ far more than directions do: it is the
+    /// number of draws that says how well the mean is known.
+    struct MeanMagnitude: Hashable, Sendable {
+        var sum = 0.0
+        var bytes = 0
+        var draws = 0
+
+        var mean: Double { sum / Double(max(bytes, 1)) }
+
+        func covers(_ size: (bytes: Int, draws: Int)) -> Bool { bytes >= size.bytes && draws >= size.draws }
+
+        static func += (a: inout Self, b: Self) {
+            a.sum += b.sum
+            a.bytes += b.bytes
+            a.draws += b.draws
+        }
     }
 
     /// Mean |g| of recent bytes above so many times that near the best parameters is an alarm: directions that were shallow have become
     /// steep, which a step too large does within a few rounds, long before the next validation.
     public static let alarmingMagnitude = 1.5
-    /// Bytes that tell a mean |g| well enough: for an alarm, and for what it is held against.
-    private static let alarmBytes = 1024
-    private static let referenceBytes = 256
+    /// What tells a mean |g| well enough: for an alarm, where the mean of 512 draws is known to 5 % or so, and for what it is held
+    /// against, which a step too large must not have changed yet.
+    private static let alarmSize = (bytes: 1024, draws: 512)
+    private static let referenceSize = (bytes: 256, draws: 64)
     /// A round's mean |q| within which its bytes tell the mean |g|: at a scale that is too coarse they are nearly all 0 (as in a first
     /// round of small gradients), at one too fine they are saturated.
     private static let tellingMagnitudes = 2.0...110
-    /// Of rounds since the last rewind, the newest last: the sum of |g| and the number of bytes.
-    private var recent: [(sum: Double, count: Int)] = []
+    private let samplesPerDraw: Int
+    /// Of rounds since the last rewind, the newest last: as many as an alarm needs.
+    private var rounds: [MeanMagnitude] = []
 
-    private var recentBytes: Int { recent.reduce(0) { $0 + $1.count } }
-    private var recentMagnitude: Double { recent.reduce(0) { $0 + $1.sum } / Double(max(recentBytes, 1)) }
+    private var recent: MeanMagnitude { rounds.reduce(into: MeanMagnitude()) { $0 += $1 } }
 
     /// Whether the bytes' mean magnitude has left the good range.
     public var isAlarmed: Bool {
-        guard recentBytes >= Self.alarmBytes, let usual = best?.magnitude else { return false }
-        return recentMagnitude > Self.alarmingMagnitude * usual
+        guard let near = best?.near, near.covers(Self.referenceSize) else { return false }
+        let recent = recent
+        return recent.covers(Self.alarmSize) && recent.mean > Self.alarmingMagnitude * near.mean
     }
 
     mutating func fold(_ round: RoundRecord) {
-        var (sum, count) = (0, 0)
-        for q in round.contributions.lazy.flatMap(\.bytes) where q != Contribution.noValue {
-            sum += abs(Int(q))
-            count += 1
+        var (sum, count, draws) = (0, 0, 0)
+        for contribution in round.contributions {
+            let before = count
+            for q in contribution.bytes where q != Contribution.noValue {
+                sum += abs(Int(q))
+                count += 1
+            }
+            draws += (count - before + samplesPerDraw - 1) / samplesPerDraw
         }
         guard count > 0, Self.tellingMagnitudes.contains(Double(sum) / Double(count)) else { return }
-        recent.append((Double(sum) * Double(sign: .plus, exponent: Int(round.scaleExponent), significand: 1), count))
-        while let first = recent.first, recentBytes - first.count >= Self.alarmBytes { recent.removeFirst() }
-        if !lows.isEmpty, lows[lows.count - 1].magnitude == nil, recentBytes >= Self.referenceBytes {
-            lows[lows.count - 1].magnitude = recentMagnitude
-        }
+        let found = MeanMagnitude(
+            sum: Double(sum) * Double(sign: .plus, exponent: Int(round.scaleExponent), significand: 1), bytes: count, draws: draws)
+        // The first bytes after the best parameters were measured, or gone back to, were found near them. Each time that the run goes back
+        // there they are known better: a mean that happened to be low does not sound the alarm for ever.
+        if !lows.isEmpty, !recent.covers(Self.referenceSize) { lows[lows.count - 1].near += found }
+        rounds.append(found)
+        while rounds.dropFirst().reduce(into: MeanMagnitude(), { $0 += $1 }).covers(Self.alarmSize) { rounds.removeFirst() }
     }
 
     /// Each lower than the one before; those of void rounds are gone.
@@ -80,7 +106,10 @@ public struct SteeringHistory: Sendable {
     /// The one of the lowest validation loss.
     public var best: Low? { lows.last }
 
-    init(_ steering: Steering?) { isSearching = steering?.trialRounds != nil }
+    init(_ spec: RunSpec) {
+        isSearching = spec.steering?.trialRounds != nil
+        samplesPerDraw = spec.samplesPerDraw ?? 1
+    }
 
     /// - Parameter rateShift: at which the rounds before it were made.
     mutating func fold(_ validation: Validation, rateShift: Int) {
@@ -95,7 +124,7 @@ public struct SteeringHistory: Sendable {
             if RateSearch.next(after: trials) == nil, RateSearch.best(of: trials) == rateShift { isSearching = false }
         }
         if loss < (best?.loss ?? .infinity) {
-            lows.append(Low(round: validation.round, loss: loss, magnitude: recentBytes >= Self.referenceBytes ? recentMagnitude : nil))
+            lows.append(Low(round: validation.round, loss: loss, near: recent))
             (sinceBest, rewindsSinceBest) = (0, 0)
         } else {
             sinceBest += 1
@@ -105,7 +134,7 @@ public struct SteeringHistory: Sendable {
     mutating func fold(_ rewind: Rewind) {
         lows.removeAll { $0.round > rewind.round }
         latest = nil
-        recent = []
+        rounds = []
         sinceBest = 0
         rewindsSinceBest += 1
         if isSearching, !trials.isEmpty {

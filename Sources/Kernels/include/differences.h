@@ -30,7 +30,8 @@ void ob_difference_product(const uint8_t *quantised, const float *row_scales, si
                            const int32_t *offsets, size_t outputs, size_t inputs, const float *const *from, float *y, size_t y_stride,
                            int adds);
 
-/// The variant of the functions above: "avx512vnni", "avx2" or "portable".
+/// The variant of the functions above: "avx512vnni", "avx2" or "portable"; the best that the processor has, unless ONEBYTE_KERNELS
+/// names another.
 const char *ob_difference_variant(void);
 /// For tests: runs the named variant from now on; 0 where this machine has it not. Not for use while others compute.
 int ob_difference_select(const char *name);

@@ -52,7 +52,8 @@ void onebyte_log_sum_exp_parts(const float *x, size_t n, float *largest, float *
 /// that it took. `sink` is read and written, so that none of it is optimised away.
 size_t onebyte_multiply_adds(size_t steps, float *sink);
 
-/// The instruction set that the kernels above run with: "avx512", "avx2", "neon" or "portable".
+/// The instruction set that the kernels above run with: "avx512", "avx2", "neon" or "portable"; the best that the processor has,
+/// unless ONEBYTE_KERNELS names another.
 const char *onebyte_float_variant(void);
 /// For tests: runs the named variant from now on; 0 where this machine has it not. Not for use while others compute.
 int onebyte_select_float_variant(const char *name);

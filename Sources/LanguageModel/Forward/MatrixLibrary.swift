@@ -9,6 +9,8 @@ public enum MatrixLibrary {
     public static var configuration: String { String(cString: openblas_get_config()) }
     /// The instruction set of the float kernels between the products.
     public static var floatKernels: String { String(cString: onebyte_float_variant()) }
+    /// The variant of the products of `ForwardArithmetic.int8`.
+    public static var byteKernels: String { String(cString: ob_difference_variant()) }
 
     /// The threads of a single product. Everything here runs many products side by side instead, so every caller wants 1.
     public static func setThreads(_ count: Int) { openblas_set_num_threads(Int32(clamping: max(count, 1))) }

@@ -33,6 +33,9 @@ public final class ScoreEstimator: GradientEstimator {
         guard model.parameters != nil, !model.trained.isEmpty else {
             throw TrainingError(.badTensors, "the model has no trained tensors")
         }
+        guard options.arithmetic == .float else {
+            throw TrainingError(.badTensors, "8-bit products are not for texts that a program scores; leave out --compute int8")
+        }
         self.options = options
         self.directions = directions
         texts = try TextWriter(

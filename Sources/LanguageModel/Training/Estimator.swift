@@ -113,7 +113,7 @@ public final class Estimator: GradientEstimator {
             throw TrainingError(.badTensors, "the model has no trained tensors")
         }
         guard options.arithmetic == .float || directions.family == .rank1 else {
-            throw TrainingError(.badTensors, "8-bit products are for rank1 directions, not for \(directions.family.rawValue)")
+            throw TrainingError(.badTensors, "8-bit products are for rank1 directions, not for \(directions.family.rawValue); leave out --compute int8")
         }
         if options.arithmetic == .int8 { model.prepareByteWeights() }
         self.model = model

@@ -16,13 +16,14 @@ struct ClusterPlan: Sendable {
     private let scoring: ScoringProgram.Options?
     private let workerCount: Int
     private let threads: Int
+    private let compute: String
     private let listen: String
     private let isResumed: Bool
 
     /// What a run may be gone on with; the other settings are in its ledger.
     private static let settingsOfAProcess: Set<SettingKey> = [
-        .model, .trainFile, .evalFile, .validationFile, .generalFile, .workers, .threads, .listen, .cacheMemory, .cacheDirectory, .objectiveCommand,
-        .objectiveTimeout,
+        .model, .trainFile, .evalFile, .validationFile, .generalFile, .workers, .threads, .compute, .listen, .cacheMemory, .cacheDirectory,
+        .objectiveCommand, .objectiveTimeout,
     ]
 
     /// - Throws: `SettingsError` for what is missing or wrong, `DataError` where the task can't be told from the data.
@@ -66,6 +67,7 @@ struct ClusterPlan: Sendable {
             settings.derive(.directory, .text("runs/\(Self.timeName())"), from: "the time")
         }
         threads = try settings.integer(.threads)
+        compute = try settings.text(.compute)
         listen = try settings.text(.listen)
         directory = RunDirectory(try settings.text(.directory))
         spec = try settings.runSpec(task: task, basisDigest: nil)
@@ -151,11 +153,13 @@ struct ClusterPlan: Sendable {
         return LocalCluster(
             directory: directory,
             coordinator: ChildProcess(name: "coordinator", arguments: arguments, log: directory.log(of: "coordinator")),
-            workers: { [trainFile, workerCount, threads] endpoint in
+            workers: { [trainFile, workerCount, threads, compute] endpoint in
                 (1...workerCount).map { number in
                     let name = "worker-\(number)"
                     return ChildProcess(
-                        name: name, arguments: common(endpoint, name) + ["--threads", "\(threads)", "--train-file", trainFile, "--shard", "\(number)/\(workerCount)"],
+                        name: name, arguments: common(endpoint, name) + [
+                            "--threads", "\(threads)", "--compute", compute, "--train-file", trainFile, "--shard", "\(number)/\(workerCount)",
+                        ],
                         log: directory.log(of: name))
                 }
             },

@@ -61,6 +61,9 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp(
         "Begin from this snapshot, which a peer has written (--snapshot, or a file of its --state-dir).", valueName: "file"))
     var bootstrap: String?
+    @Option(help: ArgumentHelp(
+        "How samples are computed: float, or int8: what directions change in 8-bit integers, which is faster (docs/int8.md).", valueName: "numbers"))
+    var compute = ForwardArithmetic.float
     @OptionGroup var cache: CacheFlags
     @OptionGroup var threads: ThreadFlags
     @OptionGroup(title: "Logs") var logs: LogOptions
@@ -100,7 +103,7 @@ struct WorkerCommand: AsyncParsableCommand {
             trainingExamples: training.map(maker),
             heldOutExamples: heldOut.map(maker),
             validationExamples: steering.map(maker),
-            threads: threads.count, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory, onRemark: { logger.notice("\($0)") },
+            threads: threads.count, arithmetic: compute, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory, onRemark: { logger.notice("\($0)") },
             scoring: try Settings(file: nil, flags: objective.settings).scoring(), onScoringLine: { logger.info("objective: \($0)") })
         let process = try WorkerProcess(
             configuration: .init(
@@ -127,3 +130,5 @@ struct WorkerCommand: AsyncParsableCommand {
         }
     }
 }
+
+extension ForwardArithmetic: ExpressibleByArgument {}

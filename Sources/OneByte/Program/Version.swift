@@ -15,6 +15,7 @@ enum Version {
             onebyte \(number)
             integer kernels: \(kernelVariant) (here: \(kernelVariants.joined(separator: ", ")); ONEBYTE_KERNELS chooses)
             float kernels: \(MatrixLibrary.floatKernels)
+            byte products (--compute int8): \(MatrixLibrary.byteKernels)
             matrix library: \(MatrixLibrary.configuration)
             OpenBLAS core: \(BLASCore.name) (\(BLASCore.variable) chooses)
             matrix products: \(MatrixLibrary.measureRate())

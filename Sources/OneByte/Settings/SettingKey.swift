@@ -54,6 +54,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case cacheMemory = "cluster.cache-memory"
     case cacheDirectory = "cluster.cache-directory"
     case threads = "cluster.threads"
+    case compute = "cluster.compute"
 
     /// `[training]`; empty for what stands before the first section.
     var section: String { rawValue.split(separator: ".").count > 1 ? String(rawValue.split(separator: ".")[0]) : "" }
@@ -117,6 +118,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .roundSeconds: .number(0...86400)
         case .filter: .oneOf(["none"] + RoundFilter.Kind.allCases.map(\.rawValue))
         case .filterFactor: .number(1...127)
+        case .compute: .oneOf(ForwardArithmetic.allCases.map(\.rawValue))
         case .badMachines: .oneOf(["show", "set-aside"])
         case .heartbeat: .number(0.05...600)
         case .heartbeatTimeout: .number(0.2...3600)

@@ -57,6 +57,7 @@ package struct Settings: Sendable {
         .heartbeatTimeout: .number(10),
         .listen: .text("tcp://127.0.0.1:5151"),
         .cacheMemory: .text("2GiB"),
+        .compute: .text(ForwardArithmetic.float.rawValue),
     ]
 
     /// What belongs to a command's score is an error beside another objective: it would do nothing.

@@ -95,9 +95,10 @@ import Testing
     private struct MagnitudeRun {
         var harness: CoordinatorHarness
 
-        init() throws {
-            harness = try CoordinatorHarness(
-                Samples.spec(rounds: 100, samplesPerRound: 512, digestEvery: 0, evaluateEvery: 50, steering: Steering(guardTolerance: 0.1)))
+        init(samplesPerDraw: Int? = nil) throws {
+            var spec = Samples.spec(rounds: 1000, samplesPerRound: 512, digestEvery: 0, evaluateEvery: 500, steering: Steering(guardTolerance: 0.1))
+            spec.samplesPerDraw = samplesPerDraw
+            harness = try CoordinatorHarness(spec)
             harness.join(1)
             harness.join(2, trains: false, evaluates: true)
             for peer: UInt8 in 1...2 { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
@@ -110,11 +111,16 @@ import Testing
                     from: PeerID([2])))
         }
 
-        mutating func rounds(_ count: Int, of g: Double) throws {
+        mutating func rounds(_ count: Int, of g: Double) throws { try rounds(count, draw: 512) { g } }
+
+        /// - Parameter draw: samples that have the same g.
+        mutating func rounds(_ count: Int, draw: Int, of g: () -> Double) throws {
             for _ in 0..<count {
                 let scale = try #require(harness.lastOpening).scaleExponent
-                let q = ByteCodec.encode(Float(g), scaleExponent: scale)
-                try harness.answer(1, machine: 1, bytes: [Int8](repeating: q, count: 512))
+                let bytes = (0..<512 / draw).flatMap { _ in
+                    [Int8](repeating: ByteCodec.encode(Float(g()), scaleExponent: scale), count: draw)
+                }
+                try harness.answer(1, machine: 1, bytes: bytes)
             }
         }
 
@@ -135,6 +141,18 @@ import Testing
         // After it only new bytes count.
         try run.rounds(6, of: 4)
         #expect(try run.rewinds.count == 1)
+    }
+
+    @Test("Samples that share examples tell less of the mean |g|: that a few steep examples come together is no alarm, twice the mean is", arguments: 0..<3)
+    func magnitudeOfSharedExamples(seed: UInt64) throws {
+        var random = SeededRandom(seed: seed)
+        // As heavy a tail as that of gradients: most examples are learnt, some are not at all.
+        func steepness(_ mean: Double) -> Double { -mean * log(Double.random(in: 1e-12..<1, using: &random)) }
+        var run = try MagnitudeRun(samplesPerDraw: 16)
+        try run.rounds(400, draw: 16) { steepness(2) }
+        #expect(try run.rewinds.isEmpty)
+        try run.rounds(20, draw: 16) { steepness(4) }
+        #expect(try !run.rewinds.isEmpty)
     }
 
     @Test("First rounds at a scale that makes nothing of their bytes, or saturates them, are no measure for later ones", arguments: [0.3, 1000.0])
