@@ -70,6 +70,7 @@ def ratios(variant):
         ("step.dense_against_mezo_alone", "mezo.1.forward + mezo.1.update.1", "step.1.rademacher.forward + step.1.rademacher.update.1", "≥ 3×"),
         ("step.dense_against_mezo_16_peers", "mezo.1.forward + mezo.1.update.16", "step.1.rademacher.forward + step.1.rademacher.update.16", "≥ 10×"),
         ("step.forward_against_pytorch", "mezo.1.forward_twice", "step.1.rank1.forward", None),
+        ("step.allocations", "step.1.rank1.allocations", None, None),
         ("step.memory_over_parameters", "step.1.peak_memory", "step.1.parameters", None),
         ("coordinator.1024.rounds", "coordinator.1024.rounds_per_second", None, "≥ 25"),
         ("coordinator.1024.memory", "coordinator.1024.peak_rss_mb", None, "≤ 200 MB"),

@@ -40,12 +40,15 @@ struct Step: ParsableCommand {
                     machine: MachineID(1), samples: SampleNumber(step * samples)..<SampleNumber((step + 1) * samples))
             }
             try gradients(0)
-            var taken: [Double] = [], shares: [Double] = [], rates: [Double] = []
+            var taken: [Double] = [], shares: [Double] = [], rates: [Double] = [], allocations: [Double] = [], allocated: [Double] = []
             for step in 1...max(steps, 1) {
                 gemm_meter_reset()
+                let before = (count: allocation_meter_count(), bytes: allocation_meter_bytes())
                 let start = now()
                 try gradients(step)
                 taken.append(now() - start)
+                allocations.append(allocation_meter_count() - before.count)
+                allocated.append(allocation_meter_bytes() - before.bytes)
                 // The products of all threads are added up.
                 shares.append(gemm_meter_seconds() / (taken.last ?? 0) / Double(options.threads))
                 rates.append(gemm_meter_operations() * 1e-9 / gemm_meter_seconds())
@@ -53,6 +56,8 @@ struct Step: ParsableCommand {
             row("\(family).forward", median(taken), "s")
             row("\(family).gemm_share", median(shares), "of the time")
             row("\(family).gemm_rate", median(rates), "GFLOP/s")
+            row("\(family).allocations", median(allocations), "allocations")
+            row("\(family).allocated", median(allocated) * 1e-6, "MB")
             row("\(family).gemm_of_peak", median(rates) / peak, "of the peak")
 
             for peers in [1, 16] {
