@@ -9,6 +9,7 @@
     Benchmarks/learning/learning.py shape      plain directions, and K damped components
     Benchmarks/learning/learning.py strong     a strong prompt, and many rounds
     Benchmarks/learning/learning.py objective  accuracy itself as what is minimised
+    Benchmarks/learning/learning.py hour       an hour on two cores: the last layer, then a layer in the middle of what came of it
     Benchmarks/learning/learning.py trec       other tasks (tasks.py makes their data): questions of six kinds,
     Benchmarks/learning/learning.py cola       acceptable sentences,
     Benchmarks/learning/learning.py e2e        and a generation task
@@ -71,8 +72,13 @@ def interval(values):
 def table(title, rows, arguments):
     """rows: (name, flags). One line each, over the seeds."""
     print(f"{title} ({machine()}; seeds {arguments.seeds}):")
+    path = Path(__file__).parent / f"{arguments.what}.json"
+    earlier = {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
     results = []
     for name, flags in rows:
+        if arguments.rows and arguments.rows not in name:
+            results += [earlier[name]] if name in earlier else []
+            continue
         reports = [train(flags, seed) for seed in arguments.seeds]
         row = {"name": name, "flags": [str(flag) for flag in flags], "seeds": arguments.seeds}
         failed = [report["failed"] for report in reports if "failed" in report]
@@ -102,6 +108,10 @@ def table(title, rows, arguments):
     return {"title": title, "machine": machine(), "rows": results}
 
 
+# Held-out data are measured before and after only, which nothing in between depends on.
+UNWATCHED = ["--guard", "0", "--evaluate-every", "0"]
+
+
 def guard(arguments):
     return table("a learning rate 30 times too high", [
         ("rate 0.04", []),
@@ -111,13 +121,13 @@ def guard(arguments):
 
 
 def rate(arguments):
-    rows = [(f"rate {value}", ["--learning-rate", value, "--guard", "0"]) for value in (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)]
+    rows = [(f"rate {value}", ["--learning-rate", value, *UNWATCHED]) for value in (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)]
     rows += [(f"trials of 40 rounds around {value}", ["--learning-rate", value, "--rate-trials", "40"]) for value in (0.01, 0.04, 0.16)]
     return table("the learning rate: a grid, and the program's choice", rows, arguments)
 
 
 def draws(arguments):
-    return table("samples that share their examples", [(f"{count} samples a draw", ["--samples-per-draw", count]) for count in (1, 2, 4, 8, 16)],
+    return table("samples that share their examples", [(f"{count} samples a draw", ["--samples-per-draw", count, *UNWATCHED]) for count in (1, 2, 4, 8, 16)],
                  arguments)
 
 
@@ -131,9 +141,9 @@ def machines(arguments):
     (ROOT / skewed).write_text("".join(json.dumps(line) + "\n" for pair in pairs for line in pair))
     # The same sentences, pair after pair turned round, so that each worker sees both classes.
     (ROOT / uniform).write_text("".join(json.dumps(line) + "\n" for i, pair in enumerate(pairs) for line in (pair if i % 2 else pair[::-1])))
-    rows = [(f"{count} workers", ["--workers", count, "--threads", "1"]) for count in (1, 2, 4, 8, 16)]
-    rows += [("4 workers, each with both classes", ["--workers", "4", "--threads", "1", "--train-file", uniform]),
-             ("4 workers, each with one class", ["--workers", "4", "--threads", "1", "--train-file", skewed])]
+    rows = [(f"{count} workers", ["--workers", count, "--threads", "1", *UNWATCHED]) for count in (1, 2, 4, 8, 16)]
+    rows += [("4 workers, each with both classes", ["--workers", "4", "--threads", "1", "--train-file", uniform, *UNWATCHED]),
+             ("4 workers, each with one class", ["--workers", "4", "--threads", "1", "--train-file", skewed, *UNWATCHED])]
     return table("machines at equal samples, and skewed data", rows, arguments)
 
 
@@ -164,6 +174,43 @@ def objective(arguments):
                  arguments)
 
 
+def hour(arguments):
+    """Two runs, the second on the first's model. Their directories are kept, and what is complete there is not run again."""
+    stages = [
+        ("last layer", ["--samples-per-draw", "16", "--rounds", "1600", "--samples-per-round", "512", "--learning-rate", "0.03", "--evaluate-every", "100"]),
+        ("layer 17's q and k", ["--train", "layers.17.self_attn.q_proj.weight", "--train", "layers.17.self_attn.k_proj.weight", "--shape", "none", "--compute",
+                                "int8", "--samples-per-draw", "8", "--rounds", "800", "--samples-per-round", "256", "--learning-rate", "0.02",
+                                "--evaluate-every", "100"]),
+    ]
+    rows = []
+    for seed in arguments.seeds:
+        place, model, samples = ROOT / f".cache/study/hour-{seed}", None, 0
+        for number, (name, flags) in enumerate(stages, 1):
+            run = place / f"run-{number}"
+            if not (run / "report.json").exists():
+                command = [ONEBYTE, "cluster", "--resume", run] if (run / "ledger").exists() else [
+                    ONEBYTE, "cluster", "--config", CONFIG, "--directory", run, "--seed", seed, "--workers", "2", *(["--model", model] if model else []), *flags]
+                subprocess.run([str(word) for word in command], cwd=ROOT, check=True)
+            base, model = model or ROOT / ".cache/SmolLM2-135M-Instruct.Q4_1.gguf", place / f"model-{number}"
+            if number < len(stages) and not model.exists():
+                subprocess.run([str(word) for word in [ONEBYTE, "export", "--model", base, "--ledger", run, "--output", model]], check=True)
+            report = json.loads((run / "report.json").read_text())
+            events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+            sent, curve = 0, []
+            for event in events:
+                sent += event["samples"] if event["event"] == "round" else 0
+                if event["event"] == "evaluation":
+                    curve.append({"samples": samples + sent, "loss": event["loss"], "accuracy": event["accuracy"], "validation_loss": event["validation"]["loss"]})
+            samples += sent
+            after = report["after"]
+            rows.append({"name": name, "seed": seed, "flags": flags, "workers": report["workers"], "samples": sent, "training_seconds": report["seconds"]["training"],
+                         "rounds_rewound": report["rounds_rewound"], "loss": after["loss"], "accuracy": after["accuracy"],
+                         "accuracy_best_threshold": after["accuracy_best_threshold"], "curve": curve})
+            print(f"  seed {seed}, {name:20s} loss {after['loss']:.4f}  accuracy {100 * after['accuracy']:.2f} %  {sent:,} samples, "
+                  f"{report['workers']} workers, {report['seconds']['training']:.0f} s", flush=True)
+    return {"title": "an hour on two cores", "machine": machine(), "rows": rows}
+
+
 def other(name, title, *rows):
     config = ["--config", f"Benchmarks/learning/tasks/{name}.toml"]
     return lambda arguments: table(title, [(row, config + flags) for row, *flags in rows], arguments)
@@ -176,8 +223,9 @@ e2e = other("e2e", "a sentence from facts", ["K = 4"])
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["guard", "rate", "draws", "machines", "byte", "shape", "strong", "objective", "trec", "cola", "e2e"])
+    parser.add_argument("what", choices=["guard", "rate", "draws", "machines", "byte", "shape", "strong", "objective", "hour", "trec", "cola", "e2e"])
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--rows", help="only rows whose names hold this text; the others stay as they are")
     arguments = parser.parse_args()
     if not ONEBYTE.exists() or not (DATA / "validation.jsonl").exists():
         sys.exit("run `make demo` first")

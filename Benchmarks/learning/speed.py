@@ -26,6 +26,15 @@ from learning import ROOT, machine
 from rivals import MODEL, Task
 
 HERE = ROOT / "Benchmarks/learning"
+ONE_SIDED = ["--estimator", "one-sided", "--draws"]
+OURS = {
+    "two-sided": ["--estimator", "two-sided", "--draws", 1],
+    "one-sided, 2 samples an example (the default)": [*ONE_SIDED, 2],
+    "8 samples an example": [*ONE_SIDED, 8],
+    "16 samples an example": [*ONE_SIDED, 16],
+    "8, --compute int8": [*ONE_SIDED, 8, "--arithmetic", "int8"],
+    "16, --compute int8": [*ONE_SIDED, 16, "--arithmetic", "int8"],
+}
 
 
 class PyTorch:
@@ -113,19 +122,19 @@ class PyTorch:
         return done / (time.process_time() - start)
 
 
-def ours(directory, data, layers, estimator, draw, seconds, examples):
-    command = [BINARY, "speed", *data, "--layers", layers, "--draws", draw, "--estimator", estimator, "--seconds", seconds, "--examples", examples, "--json"]
+def ours(data, flags):
+    command = [BINARY, "speed", *data, "--json", *flags]
     result = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True, check=True)
-    return json.loads(result.stdout)
+    return json.loads(result.stdout)["samples_per_second"]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=lambda text: [int(count) for count in text.split(",")], default=[1, 2, 4, 8, 30])
     parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--examples", type=int, default=64)
+    parser.add_argument("--examples", type=int, default=256)
     arguments = parser.parse_args()
-    directory, data, _ = prepare("reviews")
+    _, data, _ = prepare("reviews")
     peer = PyTorch(arguments.examples)
     length = statistics.mean(len(example[0]) for example in peer.examples)
     print(f"one core of {machine()}; sentences of {length:.1f} tokens on average; samples/s, in brackets seconds for 1,000")
@@ -134,12 +143,11 @@ def main():
         top = peer.config.num_hidden_layers
         layers = range(top - count, top)
         hidden = peer.hidden(top - count)
-        found = {"PyTorch, two-sided": [], "two-sided": [], "one-sided, 8 samples an example": [], "one-sided, 16 samples an example": []}
+        found = {name: [] for name in ("PyTorch, two-sided", *OURS)}
         for _ in range(3):
             found["PyTorch, two-sided"].append(peer.rate(layers, hidden, arguments.seconds))
-            for name, estimator, draw in (("two-sided", "two-sided", 1), ("one-sided, 8 samples an example", "one-sided", 8),
-                                          ("one-sided, 16 samples an example", "one-sided", 16)):
-                found[name].append(ours(directory, data, count, estimator, draw, arguments.seconds, arguments.examples)["samples_per_second"])
+            for name, flags in OURS.items():
+                found[name].append(ours(data, [*flags, "--layers", count, "--seconds", arguments.seconds, "--examples", arguments.examples]))
         row = {"layers": count}
         for name, rates in found.items():
             ratios = [rate / other for rate, other in zip(rates, found["PyTorch, two-sided"])]

@@ -68,6 +68,7 @@ public struct SteeringHistory: Sendable {
     }
 
     mutating func fold(_ round: RoundRecord) {
+        roundsAtThisRate += 1
         var (sum, count, draws) = (0, 0, 0)
         for contribution in round.contributions {
             let before = count
@@ -89,6 +90,19 @@ public struct SteeringHistory: Sendable {
 
     /// Each lower than the one before; those of void rounds are gone.
     private var lows: [Low] = []
+    /// Where the present learning rate began: the run went back to before this round, or began.
+    private var rateStart: RoundNumber = 0
+    /// Rounds since then.
+    private var roundsAtThisRate = 0
+
+    /// Where the run is to go back to for a smaller step. What a rate too large reached carries its noise, also where it was the best so
+    /// far: if the rate is young, that is where it began, so that nothing of it stays; else the best.
+    ///
+    /// - Parameter youth: rounds up to which a rate is young.
+    public func returnPoint(youth: Int) -> Low? {
+        roundsAtThisRate <= youth ? lows.last { $0.round <= rateStart } ?? best : best
+    }
+
     /// Validations since the lowest.
     public private(set) var sinceBest = 0
     /// Times that the run went back since the lowest.
@@ -135,6 +149,7 @@ public struct SteeringHistory: Sendable {
         lows.removeAll { $0.round > rewind.round }
         latest = nil
         rounds = []
+        (rateStart, roundsAtThisRate) = (rewind.round, 0)
         sinceBest = 0
         rewindsSinceBest += 1
         if isSearching, !trials.isEmpty {

@@ -29,11 +29,12 @@ extension CoordinatorStateMachine {
     /// Does what the last validation calls for, also where the coordinator before this one could not do it any more.
     mutating func goBackIfDue() {
         guard let steering = spec.steering, !ledger.isEnded, !ledger.isFinal else { return }
-        if steering.guardTolerance != nil, !ledger.steering.isSearching, ledger.steering.isAlarmed, let best = ledger.steering.best,
+        let young = spec.rounds / 2
+        if steering.guardTolerance != nil, !ledger.steering.isSearching, ledger.steering.isAlarmed, let point = ledger.steering.returnPoint(youth: young),
             ledger.steering.rewindsSinceBest < Tuning.rewindsInARow
         {
             effects.append(.notice(.warning("the mean |g| is above \(SteeringHistory.alarmingMagnitude) times that near the best parameters")))
-            rewind(to: best.round, rateShift: -1)
+            rewind(to: point.round, rateShift: -1)
         }
         guard let latest = ledger.steering.latest else { return }
         if latest.isTrial {
@@ -47,7 +48,7 @@ extension CoordinatorStateMachine {
         // The loss of an objective of any scale may be below 0, where a multiple would be an improvement.
         if let tolerance = steering.guardTolerance, latest.loss > (best.loss < 0 ? 1 - tolerance : 1 + tolerance) * best.loss {
             if ledger.steering.rewindsSinceBest < Tuning.rewindsInARow {
-                rewind(to: best.round, rateShift: -1)
+                rewind(to: (ledger.steering.returnPoint(youth: young) ?? best).round, rateShift: -1)
             } else if !hasSaidHelpless {
                 hasSaidHelpless = true
                 let text = "the validation loss is no lower after \(Tuning.rewindsInARow) ever smaller steps from round \(best.round): look at the data; the run goes on"

@@ -91,6 +91,29 @@ import Testing
         #expect(rates[9] == rates[3] / 2)
     }
 
+    @Test("A rate that proves too large while it is young leaves nothing behind, not even the best that it reached")
+    func youngRate() throws {
+        var run = try Run(Steering(guardTolerance: 0.1), rounds: 40)
+        run.validate(1.0)
+        for loss in [0.6, 0.5, 0.8] {
+            for _ in 0..<3 { try run.round() }
+            run.validate(loss)
+        }
+        #expect(try run.rewinds == [Rewind(round: 0, rateShift: -1)])
+        // Half of it is good for long, so that its best stands.
+        for loss in [0.7, 0.6, 0.5, 0.4, 0.35, 0.34, 0.33, 0.5] {
+            for _ in 0..<3 { try run.round() }
+            run.validate(loss)
+        }
+        #expect(try run.rewinds.last == Rewind(round: 9 + 21, rateShift: -1))
+        // A smaller rate that is young goes back to where it began, which is that best.
+        for loss in [0.32, 0.5] {
+            for _ in 0..<3 { try run.round() }
+            run.validate(loss)
+        }
+        #expect(try run.rewinds.map(\.round) == [0, 30, 30])
+    }
+
     /// A machine whose samples all have the g that the test says; the first parameters are validated, no others.
     private struct MagnitudeRun {
         var harness: CoordinatorHarness
