@@ -7,6 +7,7 @@
     Benchmarks/learning/estimators.py sharing      samples that share an example, on questions of six kinds
     Benchmarks/learning/estimators.py value        one byte against 15 bits and against a sign
     Benchmarks/learning/estimators.py shapes       K damped components, K damped channels, on three tasks (tasks.py makes the data of two)
+    Benchmarks/learning/estimators.py rates        a grid of seven learning rates
     Benchmarks/learning/estimators.py depth        how many layers, which family: equal seconds on one core
     Benchmarks/learning/estimators.py long         further samples from the weak and the strong prompt
 
@@ -58,6 +59,9 @@ TABLES = {
         ("its sign, rate 0.02", [*ONE, "--value", "sign", "--learning-rate", "0.02"]),
     ]},
     "shapes": {"reviews": shapes(0.016, 0.04, [4])[1:], "trec": shapes(0.01, 0.02), "cola": shapes(0.01, 0.02)},
+    "rates": {"reviews": [
+        (f"rate {rate}", ["--estimator", "one-sided", "--samples-per-draw", "2", "--learning-rate", rate])
+        for rate in ("0.005", "0.01", "0.02", "0.04", "0.08", "0.16", "0.32")]},
     # Measured on the validation examples: hidden states of 2,000 at five depths would take longer than the table.
     "depth": {"reviews": [
         (name, ["--train", layers, "--basis", basis, "--learning-rate", rate, "--seconds", "60", "--eval-file", ".cache/movie-reviews/validation.jsonl", *more])

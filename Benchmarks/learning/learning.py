@@ -2,7 +2,7 @@
 """What is learned, and at what price: SmolLM2-135M on the demo's movie reviews, one table a command.
 
     Benchmarks/learning/learning.py guard      a learning rate 30 times too high, with the guard and without
-    Benchmarks/learning/learning.py rate       a grid of seven learning rates, and the program's own choice
+    Benchmarks/learning/learning.py rate       the program's own choice of the learning rate (the grid: estimators.py rates)
     Benchmarks/learning/learning.py draws      samples that share their examples
     Benchmarks/learning/learning.py machines   1 … 16 workers at equal samples, and workers that see one class each
     Benchmarks/learning/learning.py byte       how large the bytes are; only their signs
@@ -121,9 +121,8 @@ def guard(arguments):
 
 
 def rate(arguments):
-    rows = [(f"rate {value}", ["--learning-rate", value, *UNWATCHED]) for value in (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)]
-    rows += [(f"trials of 40 rounds around {value}", ["--learning-rate", value, "--rate-trials", "40"]) for value in (0.01, 0.04, 0.16)]
-    return table("the learning rate: a grid, and the program's choice", rows, arguments)
+    rows = [(f"trials of 40 rounds around {value}", ["--learning-rate", value, "--rate-trials", "40"]) for value in (0.01, 0.04, 0.16)]
+    return table("the program's choice of the learning rate", rows, arguments)
 
 
 def draws(arguments):

@@ -51,11 +51,13 @@ def tasks(name, title):
 
 
 def rate():
-    rows = read("rate")["rows"]
-    grid = [(float(row["name"].split()[1]), row["loss"]) for row in rows if row["name"].startswith("rate") and "loss" in row]
+    # A run that diverged has a loss of any size.
+    grid = [(float(row["name"].split()[1]), row["loss"], row["loss_interval"] or 0) for row in read("rates")["tasks"]["reviews"] if row["loss"] < 1.2]
     figure, axis = plt.subplots(figsize=(6, 3))
-    axis.semilogx(*zip(*grid), "o-", label="the rate as given")
-    chosen = [(row["learning_rate"], row["loss"]) for row in rows if row["name"].startswith("trials") and "loss" in row]
+    rates, losses, intervals = zip(*grid)
+    axis.errorbar(rates, losses, yerr=intervals, marker="o", capsize=2, label="the rate as given")
+    axis.set_xscale("log")
+    chosen = [(row["learning_rate"], row["loss"]) for row in read("rate")["rows"] if "loss" in row]
     axis.semilogx(*zip(*chosen), "r*", markersize=10, label="found by trials")
     axis.set_xlabel("learning rate")
     axis.set_ylabel("held-out loss")
@@ -70,6 +72,9 @@ def long():
     for (task, rows), mark in zip(table.items(), "os"):
         axis.errorbar([row["samples"] for row in rows], [100 * row["accuracy"] for row in rows],
                       yerr=[100 * (row["accuracy_interval"] or 0) for row in rows], marker=mark, capsize=2, label=f"one byte, {'weak' if task == 'reviews' else task} prompt")
+    for seed in {row["seed"] for row in (read("hour")["rows"] if (HERE / "hour.json").exists() else [])}:
+        curve = [point for row in read("hour")["rows"] if row["seed"] == seed for point in row["curve"] if point["samples"]]
+        axis.plot([point["samples"] for point in curve], [100 * point["accuracy"] for point in curve], "-", color="#e45756", label="an hour, last layer, then layer 17")
     for name, label in [("probe", "linear probe"), ("last-layer", "AdamW, last layer"), ("all-layers", "AdamW, all layers")]:
         if name in rivals:
             value = 100 * rivals[name]["0"]["accuracy"]

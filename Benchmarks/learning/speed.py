@@ -8,7 +8,7 @@
 PyTorch (torch and transformers from PyPI) does what one would write there: hidden states below the first trained layer kept, a
 batch of samples each with a direction of its own, both signs, y = xW + ε(x·b)a added without building the perturbed matrix, and in
 the last layer only the position that is read goes further than keys and values. The rows take turns and each is measured three times;
-medians of processor time. Prints a table and writes it to Benchmarks/learning/speed.json.
+medians of processor time. Prints a table and writes it to Benchmarks/learning/speed.json, where other depths keep their rows.
 """
 
 import argparse
@@ -141,7 +141,9 @@ def main():
     peer = PyTorch(arguments.examples)
     length = statistics.mean(len(example[0]) for example in peer.examples)
     print(f"one core of {machine()}; sentences of {length:.1f} tokens on average; samples/s, in brackets seconds for 1,000")
-    rows = []
+    path = HERE / "speed.json"
+    earlier = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = [row for row in earlier if row["layers"] not in arguments.layers]
     for count in arguments.layers:
         top = peer.config.num_hidden_layers
         layers = range(top - count, top)
@@ -151,14 +153,15 @@ def main():
             found["PyTorch, two-sided"].append(peer.rate(layers, hidden, arguments.seconds))
             for name, flags in OURS.items():
                 found[name].append(ours(data, [*flags, "--layers", count, "--seconds", arguments.seconds, "--examples", arguments.examples]))
-        row = {"layers": count}
+        row = {"layers": count, "tokens": length}
         for name, rates in found.items():
             ratios = [rate / other for rate, other in zip(rates, found["PyTorch, two-sided"])]
             row[name] = {"samples_per_second": statistics.median(rates), "each": rates, "ratio": statistics.median(ratios), "ratios": ratios}
         rows.append(row)
         print(f"  top {count:2d}: " + "; ".join(
             f"{name} {row[name]['samples_per_second']:,.0f} ({1000 / row[name]['samples_per_second']:.2f} s) {row[name]['ratio']:.1f}x" for name in found), flush=True)
-        (HERE / "speed.json").write_text(json.dumps({"machine": machine(), "tokens": length, "rows": rows}, indent=1) + "\n")
+        rows.sort(key=lambda row: row["layers"])
+        path.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
