@@ -36,7 +36,7 @@ struct Learn: ParsableCommand {
     @Flag(help: "Takes the mean of a draw's projected gradients off each of them.") var meanOff = false
     @Option(help: "Every contribution is applied again in later rounds, each time so much weaker; 0: once.") var momentum = 0.0
     @Option(help: "The step is divided by the slow mean of |g| and multiplied by this; 0: it is the learning rate's.") var spread = 0.0
-    @Option(help: "Stops after so many seconds of training, processor time where there is one thread; 0: never.") var seconds = 0.0
+    @Option(help: "Trains for so many seconds instead of --rounds, processor time where there is one thread.") var seconds = 0.0
 
     func run() throws {
         var spec = try options.spec()
@@ -68,7 +68,7 @@ struct Learn: ParsableCommand {
         let now = { clockSeconds(options.threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC) }
         let start = now()
         var done = 0
-        while done < spec.rounds, seconds == 0 || now() - start < seconds {
+        while seconds > 0 ? now() - start < seconds : done < spec.rounds {
             let first = SampleNumber(done * spec.samplesPerRound)
             var g = try estimator.projectedGradients(machine: machine, samples: first..<first + SampleNumber(spec.samplesPerRound)).values
                 .map { Double($0) }

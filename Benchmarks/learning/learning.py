@@ -199,7 +199,7 @@ def hour(arguments):
             for event in events:
                 sent += event["samples"] if event["event"] == "round" else 0
                 if event["event"] == "evaluation":
-                    curve.append({"samples": samples + sent, "loss": event["loss"], "accuracy": event["accuracy"], "validation_loss": event["validation"]["loss"]})
+                    curve.append({"samples": samples + sent, "loss": event["loss"], "accuracy": event["accuracy"], "auc": event["auc"], "validation_loss": event["validation"]["loss"]})
             samples += sent
             after = report["after"]
             rows.append({"name": name, "seed": seed, "flags": flags, "workers": report["workers"], "samples": sent, "training_seconds": report["seconds"]["training"],

@@ -3,8 +3,8 @@
 public struct Steering: Codable, Hashable, Sendable {
     /// Rounds of each of the trials at the start that choose the learning rate, every one taken back exactly; nil: no trials.
     public var trialRounds: Int?
-    /// Where the validation loss is above (1 + this) times the lowest, the run goes back to the round of the lowest and on with half
-    /// the learning rate; nil: never.
+    /// Where the validation loss is above (1 + this) times the lowest, the run goes back to the round of the lowest, or to where a young
+    /// rate began (`SteeringHistory.returnPoint`), and on with half the learning rate; nil: never.
     public var guardTolerance: Double?
     /// So many validations in a row without a new lowest loss end the run at the round of the lowest; nil: it goes on to its last round.
     public var patience: Int?
@@ -90,7 +90,7 @@ public struct SteeringHistory: Sendable {
 
     /// Each lower than the one before; those of void rounds are gone.
     private var lows: [Low] = []
-    /// Where the present learning rate began: the run went back to before this round, or began.
+    /// Where the present learning rate began: the run last went back to before this round, nearly always for another rate, or began.
     private var rateStart: RoundNumber = 0
     /// Rounds since then.
     private var roundsAtThisRate = 0
