@@ -15,7 +15,8 @@
     Benchmarks/learning/learning.py e2e        and a generation task
 
 Needs what `make demo` has made (the binary, .cache/) and nothing but Python's standard library. Every row is `onebyte cluster` with
-the demo's run file and the flags that it names. Prints a table and writes it to Benchmarks/learning/NAME.json.
+the demo's run file and the flags that it names. Prints a table and writes it to Benchmarks/learning/NAME.json;
+what is there with the same flags and seed is kept (--again: made again).
 """
 
 import argparse
@@ -69,43 +70,56 @@ def interval(values):
     return mean, STUDENT[min(len(values) - 2, len(STUDENT) - 1)] * deviation / math.sqrt(len(values))
 
 
+KEYS = {
+    "accuracy": lambda r: r["after"].get("accuracy"), "loss": lambda r: r["after"]["loss"], "samples": lambda r: r["samples"],
+    "training_seconds": lambda r: r["seconds"]["training"], "update_relative": lambda r: r["side_effects"]["update_relative"],
+    "general_perplexity": lambda r: r["side_effects"].get("general_text", {}).get("perplexity_after"),
+    "rounds_rewound": lambda r: r["rounds_rewound"], "learning_rate": lambda r: r["learning_rate"],
+    "accuracy_best_threshold": lambda r: r["after"].get("accuracy_best_threshold"), "before": lambda r: r["before"],
+}
+
+
 def table(title, rows, arguments):
-    """rows: (name, flags). One line each, over the seeds."""
+    """rows: (name, flags). One line each, over the seeds. Seeds that the JSON has with the same flags are not run again."""
     print(f"{title} ({machine()}; seeds {arguments.seeds}):")
     path = Path(__file__).parent / f"{arguments.what}.json"
     earlier = {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
     results = []
     for name, flags in rows:
+        flags, row = [str(flag) for flag in flags], earlier.get(name)
         if arguments.rows and arguments.rows not in name:
-            results += [earlier[name]] if name in earlier else []
+            results += [row] if row else []
             continue
-        reports = [train(flags, seed) for seed in arguments.seeds]
-        row = {"name": name, "flags": [str(flag) for flag in flags], "seeds": arguments.seeds}
-        failed = [report["failed"] for report in reports if "failed" in report]
-        if failed or any(report["after"] is None or report["after"]["loss"] is None for report in reports):
-            row["failed"] = failed or ["no finite loss at the end"]
-            print(f"  {name:44s} {row['failed'][0]}", flush=True)
-            results.append(row)
-            continue
-        for key, value in [("accuracy", lambda r: r["after"].get("accuracy")), ("loss", lambda r: r["after"]["loss"]),
-                           ("samples", lambda r: r["samples"]), ("training_seconds", lambda r: r["seconds"]["training"]),
-                           ("update_relative", lambda r: r["side_effects"]["update_relative"]),
-                           ("general_perplexity", lambda r: r["side_effects"].get("general_text", {}).get("perplexity_after")),
-                           ("rounds_rewound", lambda r: r["rounds_rewound"]), ("learning_rate", lambda r: r["learning_rate"]),
-                           ("accuracy_best_threshold", lambda r: r["after"].get("accuracy_best_threshold"))]:
-            values = [value(report) for report in reports]
-            row[key], row[key + "_interval"] = interval(values)
-            row[key + "_each"] = values
-        row["before"] = reports[0]["before"]
-        spread = f" ± {row['loss_interval']:.4f}" if row["loss_interval"] is not None else ""
-        accuracy = f"accuracy {100 * row['accuracy']:.2f} %  " if row["accuracy"] is not None else ""
-        general = f"perplexity of general text {row['general_perplexity']:.0f}, " if row["general_perplexity"] is not None else ""
-        print(f"  {name:44s} loss {row['loss']:.4f}{spread}  {accuracy}"
-              f"{row['samples']:9,.0f} samples in {row['training_seconds']:5.1f} s ({row['samples'] / row['training_seconds']:,.0f}/s)  "
-              f"moved by {100 * row['update_relative']:.1f} %, {general}"
-              f"taken back {row['rounds_rewound']:.0f} rounds, rate at the end {row['learning_rate']:.4g}", flush=True)
+        known = {}
+        if row and row["flags"] == flags and "failed" not in row and not arguments.again:
+            known = {seed: {key: row[key + "_each"][i] if key + "_each" in row else None for key in KEYS} for i, seed in enumerate(row["seeds"])}
+        row = {"name": name, "flags": flags, "seeds": arguments.seeds}
+        found = []
+        for seed in arguments.seeds:
+            report = train(flags, seed) if seed not in known else {}
+            if "failed" in report or report and (report["after"] is None or report["after"]["loss"] is None):
+                row.setdefault("failed", []).append(report.get("failed", "no finite loss at the end"))
+            else:
+                found.append(known.get(seed) or {key: value(report) for key, value in KEYS.items()})
         results.append(row)
-    return {"title": title, "machine": machine(), "rows": results}
+        if "failed" in row:
+            print(f"  {name:44s} {row['failed'][0]}", flush=True)
+        else:
+            for key in KEYS:
+                row[key + "_each"] = [result[key] for result in found]
+                if key != "before":
+                    row[key], row[key + "_interval"] = interval(row[key + "_each"])
+            spread = f" ± {row['loss_interval']:.4f}" if row["loss_interval"] is not None else ""
+            accuracy = f"accuracy {100 * row['accuracy']:.2f} %  " if row["accuracy"] is not None else ""
+            general = f"perplexity of general text {row['general_perplexity']:.0f}, " if row["general_perplexity"] is not None else ""
+            moved = f"moved by {100 * row['update_relative']:.1f} %, " if row["update_relative"] is not None else ""
+            print(f"  {name:44s} loss {row['loss']:.4f}{spread}  {accuracy}"
+                  f"{row['samples']:9,.0f} samples in {row['training_seconds']:5.1f} s ({row['samples'] / row['training_seconds']:,.0f}/s)  "
+                  f"{moved}{general}"
+                  f"taken back {row['rounds_rewound']:.0f} rounds, rate at the end {row['learning_rate']:.4g}", flush=True)
+        # Rows that are still to be made stay as they were.
+        kept = [earlier[name] for name, _ in rows[len(results):] if name in earlier]
+        path.write_text(json.dumps({"title": title, "machine": machine(), "rows": results + kept}, indent=1) + "\n")
 
 
 # Held-out data are measured before and after only, which nothing in between depends on.
@@ -113,7 +127,7 @@ UNWATCHED = ["--guard", "0", "--evaluate-every", "0"]
 
 
 def guard(arguments):
-    return table("a learning rate 30 times too high", [
+    table("a learning rate 30 times too high", [
         ("rate 0.04", []),
         ("rate 1.2, no guard", ["--learning-rate", "1.2", "--guard", "0"]),
         ("rate 1.2, guard", ["--learning-rate", "1.2"]),
@@ -122,11 +136,11 @@ def guard(arguments):
 
 def rate(arguments):
     rows = [(f"trials of 40 rounds around {value}", ["--learning-rate", value, "--rate-trials", "40"]) for value in (0.01, 0.04, 0.16)]
-    return table("the program's choice of the learning rate", rows, arguments)
+    table("the program's choice of the learning rate", rows, arguments)
 
 
 def draws(arguments):
-    return table("samples that share their examples", [(f"{count} samples a draw", ["--samples-per-draw", count, *UNWATCHED]) for count in (1, 2, 4, 8, 16)],
+    table("samples that share their examples", [(f"{count} samples a draw", ["--samples-per-draw", count, *UNWATCHED]) for count in (1, 2, 4, 8, 16)],
                  arguments)
 
 
@@ -143,24 +157,24 @@ def machines(arguments):
     rows = [(f"{count} workers", ["--workers", count, "--threads", "1", *UNWATCHED]) for count in (1, 2, 4, 8, 16)]
     rows += [("4 workers, each with both classes", ["--workers", "4", "--threads", "1", "--train-file", uniform, *UNWATCHED]),
              ("4 workers, each with one class", ["--workers", "4", "--threads", "1", "--train-file", skewed, *UNWATCHED])]
-    return table("machines at equal samples, and skewed data", rows, arguments)
+    table("machines at equal samples, and skewed data", rows, arguments)
 
 
 def byte(arguments):
     rows = [(f"mean |q| {target}", ["--target-magnitude", target]) for target in (2, 8, 16, 32, 58)]
     rows += [(f"filter {name}", ["--filter", name]) for name in ("clip", "sign", "drop")]
-    return table("the byte", rows, arguments)
+    table("the byte", rows, arguments)
 
 
 def shape(arguments):
     rows = [("plain, rate 0.016", ["--shape", "none", "--learning-rate", "0.016"])]
     rows += [(f"K = {k}", ["--shape", k]) for k in (1, 2, 4, 8, 16)]
-    return table("the shape", rows, arguments)
+    table("the shape", rows, arguments)
 
 
 def strong(arguments):
     prompt = ["--template", "Review: {text}\nSentiment:", "--label", "0= negative", "--label", "1= positive", "--learning-rate", "0.03"]
-    return table("a strong prompt", [("400 rounds", prompt), ("4,000 rounds", [*prompt, "--rounds", "4000"])], arguments)
+    table("a strong prompt", [("400 rounds", prompt), ("4,000 rounds", [*prompt, "--rounds", "4000"])], arguments)
 
 
 def objective(arguments):
@@ -168,7 +182,7 @@ def objective(arguments):
     few = ["--rounds", "60", "--samples-per-round", "64", "--examples-per-sample", "32", "--guard", "0", "--samples-per-draw", "1", "--estimator", "two-sided"]
     # The demo's run file has those of a loss.
     steps = ["--epsilon", "0.03", "--learning-rate", "0.1"]
-    return table("accuracy itself", [("the loss", few), ("the loss, rate 0.1", [*few, "--learning-rate", "0.1"]),
+    table("accuracy itself", [("the loss", few), ("the loss, rate 0.1", [*few, "--learning-rate", "0.1"]),
                                       ("accuracy", [*few, *steps, "--objective", "accuracy"]), ("f1", [*few, *steps, "--objective", "f1"])],
                  arguments)
 
@@ -181,7 +195,7 @@ def hour(arguments):
                                 "int8", "--samples-per-draw", "8", "--rounds", "800", "--samples-per-round", "256", "--learning-rate", "0.02",
                                 "--evaluate-every", "100"]),
     ]
-    rows = []
+    rows, path = [], Path(__file__).parent / "hour.json"
     for seed in arguments.seeds:
         place, model, samples = ROOT / f".cache/study/hour-{seed}", None, 0
         for number, (name, flags) in enumerate(stages, 1):
@@ -207,7 +221,7 @@ def hour(arguments):
                          "accuracy_best_threshold": after["accuracy_best_threshold"], "curve": curve})
             print(f"  seed {seed}, {name:20s} loss {after['loss']:.4f}  accuracy {100 * after['accuracy']:.2f} %  {sent:,} samples, "
                   f"{report['workers']} workers, {report['seconds']['training']:.0f} s", flush=True)
-    return {"title": "an hour on two cores", "machine": machine(), "rows": rows}
+            path.write_text(json.dumps({"title": "an hour on two cores", "machine": machine(), "rows": rows}, indent=1) + "\n")
 
 
 def other(name, title, *rows):
@@ -225,11 +239,11 @@ def main():
     parser.add_argument("what", choices=["guard", "rate", "draws", "machines", "byte", "shape", "strong", "objective", "hour", "trec", "cola", "e2e"])
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--rows", help="only rows whose names hold this text; the others stay as they are")
+    parser.add_argument("--again", action="store_true")
     arguments = parser.parse_args()
     if not ONEBYTE.exists() or not (DATA / "validation.jsonl").exists():
         sys.exit("run `make demo` first")
-    result = globals()[arguments.what](arguments)
-    (Path(__file__).parent / f"{arguments.what}.json").write_text(json.dumps(result, indent=1) + "\n")
+    globals()[arguments.what](arguments)
 
 
 if __name__ == "__main__":
