@@ -35,7 +35,8 @@ import Foundation
         try dense(.rademacher, samples: slow ? [64] : [1, 16, 64, 256])
         try dense(.gaussian, samples: slow ? [64] : [1, 64, 256])
         try lastLayer(samples: slow ? [256] : [16, 64, 256, 1024, 4096])
-        try replay(rounds: slow ? 4 : 50)
+        try replay(rounds: slow ? 4 : 50, samples: 256)
+        try replay(rounds: slow ? 16 : 200, samples: 16)
         try floatsAndDigest()
     }
 
@@ -124,14 +125,14 @@ import Foundation
         row("factors", "factors of 256 directions, 576×1536, K = 4", Double(a.count + b.count) / seconds * 1e-9, "G factors/s", seconds)
     }
 
-    static func replay(rounds: Int) throws {
+    static func replay(rounds: Int, samples: Int) throws {
         let parameters = try parameters(layer())
         let directions = Directions(seed: RunSeed(1), family: .rank1)
-        let records = (0..<rounds).map { round($0, samples: 256) }
+        let records = (0..<rounds).map { round($0, samples: samples) }
         let count = parameters.tensors.map(\.shape.count).reduce(0, +)
         let seconds = fastest { parameters.apply(records, directions: directions, threads: threads) }
         row(
-            "rank1_replay", "rank1 replay of \(rounds) rounds of 256", Double(count * 256 * rounds) / seconds * 1e-9,
+            "rank1_replay.\(samples)", "rank1 replay of \(rounds) rounds of \(samples)", Double(count * samples * rounds) / seconds * 1e-9,
             "G parameter·direction/s", seconds)
     }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What other methods reach on the same examples, prompts and label words, in PyTorch, on one core.
 
-    Benchmarks/learning/rivals.py reviews          rows: zero-shot, probe, last-layer, all-layers, lora, mezo
+    Benchmarks/learning/rivals.py reviews          rows: zero-shot, probe, last-layer, mezo, hour, lora, all-layers
     Benchmarks/learning/rivals.py e2e --rows zero-shot,last-layer
 
 Needs torch, transformers, numpy and scikit-learn (PyPI), the data of `make demo` and of tasks.py, and the model as a directory:
@@ -205,6 +205,15 @@ def all_layers(model, seed):
     return descend(model, "all-layers", model.parameters("all-layers"), (2e-5,), 2, seed)
 
 
+def hour(model, seed):
+    """What `learning.py hour` trains, all at once: the last layer, and queries and keys of layer 17."""
+    network = model.network.model
+    chosen = [*model.parameters("last-layer"), network.layers[17].self_attn.q_proj.weight, network.layers[17].self_attn.k_proj.weight]
+    for parameter in chosen:
+        parameter.requires_grad_(True)
+    return descend(model, "all-layers", chosen, (2e-4,), 2, seed)
+
+
 class LowRank(torch.nn.Module):
     """y = Wx + 2 B A x (Hu et al., arXiv 2106.09685), B = 0 at first."""
 
@@ -261,7 +270,7 @@ def mezo(model, seed, seconds=60, rate=1e-6, epsilon=1e-3):
     return {"loss": loss, "accuracy": accuracy, "seconds": seconds, "steps": steps, "bytes": 4 * steps}
 
 
-ROWS = {"zero-shot": zero_shot, "probe": probe, "last-layer": last_layer, "mezo": mezo, "lora": lora, "all-layers": all_layers}
+ROWS = {"zero-shot": zero_shot, "probe": probe, "last-layer": last_layer, "mezo": mezo, "hour": hour, "lora": lora, "all-layers": all_layers}
 
 
 def main():

@@ -152,23 +152,48 @@ AVX2 static void sum_gaussians(const uint32_t *input, const int32_t *q, size_t c
     }
 }
 
+// Steps
+
+/// What a step takes from its M, t and sign.
+typedef struct {
+    __m256i multiplier, half, flip, rest;
+    __m128i even, odd;
+} step_factors;
+
+AVX2 static inline step_factors make_step(uint32_t multiplier, int32_t t, int32_t sign) {
+    // There is no 64-bit arithmetic shift: with 2^62 on top the sum is positive, and the low 32 bits of what a logical shift
+    // adds are taken off again, together with the 1 of −x = ~x + 1.
+    int32_t excess = (int32_t)(((int64_t)1 << 62) >> t);
+    return (step_factors){
+        .multiplier = _mm256_set1_epi64x(multiplier),
+        .half = _mm256_set1_epi64x(((int64_t)1 << (t - 1)) + ((int64_t)1 << 62)),
+        .flip = _mm256_set1_epi32(sign),
+        .rest = _mm256_set1_epi32(sign ? -1 - excess : excess),
+        .even = _mm_cvtsi32_si128(t),
+        .odd = _mm_cvtsi32_si128(t < 32 ? 32 - t : t - 32),
+    };
+}
+
+/// Eight elements after their step; `is_long`: t ≥ 32.
+AVX2 static inline __m256i stepped(__m256i old, __m256i sum, const step_factors *f, int is_long) {
+    __m256i even = _mm256_add_epi64(_mm256_mul_epi32(sum, f->multiplier), f->half);
+    __m256i odd = _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(sum, 32), f->multiplier), f->half);
+    // The 32 bits from t on: into the low half of an even lane, and into the high half of an odd one.
+    even = _mm256_srl_epi64(even, f->even);
+    odd = is_long ? _mm256_srl_epi64(odd, f->odd) : _mm256_sll_epi64(odd, f->odd);
+    __m256i delta = _mm256_xor_si256(_mm256_blend_epi32(even, odd, 0xAA), f->flip);
+    return _mm256_sub_epi32(_mm256_add_epi32(old, f->rest), delta);
+}
+
 AVX2 static void step_shift(int32_t *k, size_t k_stride, const int32_t *sums, size_t sums_stride, size_t rows,
                        size_t count, uint32_t multiplier, int32_t t, int32_t sign) {
-    // There is no 64-bit arithmetic shift: with 2^62 on top the sum is positive, and the low 32 bits of what a logical
-    // shift adds are taken off again.
-    const __m256i m = _mm256_set1_epi64x(multiplier), flip = _mm256_set1_epi32(sign);
-    const __m256i half = _mm256_set1_epi64x(((int64_t)1 << (t - 1)) + ((int64_t)1 << 62));
-    const __m256i excess = _mm256_set1_epi32((int32_t)(((int64_t)1 << 62) >> t));
-    const __m128i shift = _mm_cvtsi32_si128(t);
+    const step_factors factors = make_step(multiplier, t, sign);
     for (size_t r = 0; r < rows; r++, k += k_stride, sums += sums_stride) {
         size_t i = 0;
         for (; i + 8 <= count; i += 8) {
             __m256i sum = _mm256_loadu_si256((const __m256i *)(sums + i)), old = _mm256_loadu_si256((const __m256i *)(k + i));
-            __m256i even = _mm256_srl_epi64(_mm256_add_epi64(_mm256_mul_epi32(sum, m), half), shift);
-            __m256i odd = _mm256_srl_epi64(_mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(sum, 32), m), half), shift);
-            __m256i delta = _mm256_sub_epi32(_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA), excess);
-            delta = _mm256_sub_epi32(_mm256_xor_si256(delta, flip), flip);
-            _mm256_storeu_si256((__m256i *)(k + i), _mm256_sub_epi32(old, delta));
+            __m256i new = t < 32 ? stepped(old, sum, &factors, 0) : stepped(old, sum, &factors, 1);
+            _mm256_storeu_si256((__m256i *)(k + i), new);
         }
         generic_step_shift(k + i, sums + i, count - i, multiplier, t, sign);
     }
@@ -193,6 +218,21 @@ AVX2 void ob_avx2_pack(const int8_t *vectors, size_t stride, size_t width, const
     }
 }
 
+/// sum += Σ a·b of four rows and a panel, a pair of directions at a time.
+AVX2 static inline __attribute__((always_inline)) void add_pairs(const char *left, const char *right, size_t count, __m256i sum[4][2]) {
+    for (size_t g = 0; g < 2 * count; g++, left += 64, right += 64) {
+        __m256i low = _mm256_loadu_si256((const __m256i *)right);
+        __m256i high = _mm256_loadu_si256((const __m256i *)(right + 32));
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int32_t pair;
+            memcpy(&pair, left + 4 * i, 4);
+            sum[i][0] = _mm256_add_epi32(sum[i][0], _mm256_madd_epi16(low, _mm256_set1_epi32(pair)));
+            sum[i][1] = _mm256_add_epi32(sum[i][1], _mm256_madd_epi16(high, _mm256_set1_epi32(pair)));
+        }
+    }
+}
+
 AVX2 static void rank1_sums(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
                             const int32_t *starts, int32_t *sums, int adds) {
     (void)starts;
@@ -206,24 +246,40 @@ AVX2 static void rank1_sums(const char *a, const char *b, size_t b_stride, size_
                 for (int j = 0; j < 2; j++)
                     sum[i][j] = adds ? _mm256_loadu_si256((const __m256i *)(output + i * OB_GROUP_COLUMNS + 8 * j))
                                      : _mm256_setzero_si256();
-            const char *left = a + 4 * r, *right = b + p * b_stride;
-            for (size_t g = 0; g < 2 * count; g++, left += 64, right += 64) {
-                __m256i low = _mm256_loadu_si256((const __m256i *)right);
-                __m256i high = _mm256_loadu_si256((const __m256i *)(right + 32));
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    int32_t pair;
-                    memcpy(&pair, left + 4 * i, 4);
-                    sum[i][0] = _mm256_add_epi32(sum[i][0], _mm256_madd_epi16(low, _mm256_set1_epi32(pair)));
-                    sum[i][1] = _mm256_add_epi32(sum[i][1], _mm256_madd_epi16(high, _mm256_set1_epi32(pair)));
-                }
-            }
+            add_pairs(a + 4 * r, b + p * b_stride, count, sum);
 #pragma unroll
             for (int i = 0; i < 4; i++)
 #pragma unroll
                 for (int j = 0; j < 2; j++)
                     _mm256_storeu_si256((__m256i *)(output + i * OB_GROUP_COLUMNS + 8 * j), sum[i][j]);
         }
+}
+
+AVX2 static inline __attribute__((always_inline)) void rank1_step_tiles(const char *a, const char *b, size_t b_stride,
+                                                                        size_t panels, size_t rows, size_t count, int32_t *k,
+                                                                        size_t k_stride, const step_factors *factors,
+                                                                        int is_long) {
+    for (size_t r = 0; r < rows; r += 4)
+        for (size_t p = 0; p < panels; p++) {
+            __m256i sum[4][2];
+#pragma unroll
+            for (int i = 0; i < 4; i++) sum[i][0] = sum[i][1] = _mm256_setzero_si256();
+            add_pairs(a + 4 * r, b + p * b_stride, count, sum);
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+#pragma unroll
+                for (int j = 0; j < 2; j++) {
+                    __m256i *element = (__m256i *)(k + (r + i) * k_stride + p * OB_PANEL + 8 * j);
+                    _mm256_storeu_si256(element, stepped(_mm256_loadu_si256(element), sum[i][j], factors, is_long));
+                }
+        }
+}
+
+AVX2 static void rank1_step(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count, int32_t *k,
+                            size_t k_stride, uint32_t multiplier, int32_t t, int32_t sign) {
+    const step_factors factors = make_step(multiplier, t, sign);
+    if (t < 32) rank1_step_tiles(a, b, b_stride, panels, rows, count, k, k_stride, &factors, 0);
+    else rank1_step_tiles(a, b, b_stride, panels, rows, count, k, k_stride, &factors, 1);
 }
 
 AVX2 static void to_floats(const int32_t *k, size_t count, float scale, float *values) {
@@ -243,6 +299,7 @@ const ob_kernels ob_avx2 = {
     .step_shift = step_shift,
     .pack = ob_avx2_pack,
     .rank1_sums = rank1_sums,
+    .rank1_step = rank1_step,
     .to_floats = to_floats,
 };
 #else

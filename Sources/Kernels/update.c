@@ -110,6 +110,8 @@ void ob_pack_quad(const int8_t *vectors, size_t stride, size_t width, const int8
 
 /// Quads of a depth block: the panels of b for 64 columns (64·256 bytes) stay in L1 while a's rows pass by.
 enum { DEPTH_QUADS = 64 };
+/// Quads whose sums take less time than fetching k does.
+enum { SHORT_QUADS = 8 };
 
 /// The factors that a block of the matrix needs of one segment.
 typedef struct {
@@ -136,6 +138,21 @@ static void sum_group(const ob_kernels *kernels, const segment_factors *factors,
                                 starts + first / DEPTH_QUADS * OB_BLOCK_ROWS + r, sums + r * OB_GROUP_COLUMNS, first > 0);
         }
     }
+}
+
+/// Sums and step of the segment in one pass over the block's rows and up to OB_GROUP_COLUMNS columns; 0, and nothing done, where
+/// the kernel can't: a depth of several blocks, edges that are no whole tiles, steps that are no shift.
+static int step_group(const ob_kernels *kernels, const segment_factors *factors, size_t width, ob_step step, int32_t *k,
+                      size_t columns) {
+    if (!kernels->rank1_step || factors->quads > DEPTH_QUADS || factors->rows % 4 || width % OB_PANEL || is_nothing(step)
+        || step.exponent >= 0)
+        return 0;
+    for (size_t r = 0; r < factors->rows; r += OB_PANEL) {
+        size_t rows = factors->rows - r < OB_PANEL ? factors->rows - r : OB_PANEL;
+        kernels->rank1_step(factors->a + r / OB_PANEL * factors->panel_bytes, factors->b, factors->panel_bytes, width / OB_PANEL, rows,
+                            factors->quads, k + r * columns, columns, step.multiplier, -step.exponent, step.adds ? -1 : 0);
+    }
+    return 1;
 }
 
 void ob_update_rank1(const void *a, const void *b, size_t quads, const ob_segment *segments, size_t segment_count,
@@ -165,6 +182,9 @@ void ob_update_rank1(const void *a, const void *b, size_t quads, const ob_segmen
                 for (size_t r = 0; r < rows; r++)
                     for (size_t i = 0; i < width; i += 16) __builtin_prefetch(k + first_element + r * columns + i, 1, 2);
             factors.b = (const char *)b + (column + c) / OB_PANEL * factors.panel_bytes + offset;
+            // Few sums are made before k has come from memory, so the step of a first short segment comes after all of them.
+            int waits = s == 0 && segment->quads <= SHORT_QUADS;
+            if (!waits && !segment->carried && step_group(kernels, &factors, width, segment->step, k + first_element, columns)) continue;
             sum_group(kernels, &factors, (width + OB_PANEL - 1) / OB_PANEL, starts, sums);
             if (!segment->carried) {
                 apply_step(kernels, k + first_element, columns, sums, OB_GROUP_COLUMNS, rows, width, segment->step);

@@ -251,6 +251,37 @@ enum RunKind: CaseIterable, Sendable {
         try withEveryVariant("long rounds, seed \(long.seed)") { try long.digest(long.rounds) }
     }
 
+    /// Whole tiles and rounds of up to a depth block, whose sums some variants never store: every shift, both signs of a step.
+    @Test(arguments: [false, true]) func wholeTiles(shaped: Bool) throws {
+        let (rows, columns) = (80, 256)
+        let basis = InputBasis(space: "x", width: columns, values: (0..<columns).map { Int16($0 % 7 * 1500 - 4000) })
+        let tensor = TrainedTensor(name: "m", index: 1, shape: .matrix(rows: rows, columns: columns), basis: shaped ? basis : nil)
+        let directions = Directions(seed: RunSeed(1), family: .rank1)
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededRandom(seed: seed)
+        for exponent in Int8(-60) ... -15 {
+            let rounds = [3, 32, 33, 256, 257].enumerated().map { number, count in
+                RoundRecord(
+                    round: RoundNumber(number), scaleExponent: 0,
+                    step: StepSize(multiplier: .random(in: 1 << 15 ... .max, using: &random), exponent: exponent),
+                    contributions: [
+                        Contribution(
+                            machine: MachineID(1), firstSample: .random(in: 0 ... .max, using: &random),
+                            bytes: (0..<count).map { _ in .random(in: -127...127, using: &random) })
+                    ])
+            }
+            try withEveryVariant("2^\(exponent), seed \(seed)") {
+                let parameters = try syntheticParameters([tensor], magnitude: -26)
+                parameters.apply(rounds, directions: directions, threads: 1)
+                let after = parameters.digest()
+                for round in rounds { parameters.revert(round, directions: directions, threads: 1) }
+                #expect(parameters.digest() != after)
+                parameters.apply(rounds.reversed(), directions: directions, threads: 1)
+                return [after, parameters.digest()]
+            }
+        }
+    }
+
     /// All bytes and factors at their ends, where a narrow lane would overflow first.
     @Test func extremes() throws {
         for (family, shaped) in [(PerturbationFamily.rank1, true), (.rank1, false), (.rademacher, false), (.gaussian, false)] {
