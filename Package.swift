@@ -57,7 +57,7 @@ let package = Package(
             swiftSettings: strict),
 
         // `swift run -c release KernelBenchmark`
-        .executableTarget(name: "KernelBenchmark", dependencies: ["Core"], path: "Benchmarks/KernelBenchmark", swiftSettings: strict),
+        .executableTarget(name: "KernelBenchmark", dependencies: ["Core", "Kernels"], path: "Benchmarks/KernelBenchmark", swiftSettings: strict),
         // Its cblas_sgemm stands before the library's: what the matrix products cost.
         .target(name: "GemmMeter", dependencies: ["COpenBLAS"], path: "Benchmarks/GemmMeter"),
         // `swift run -c release EstimatorBenchmark speed|step|learn --help`

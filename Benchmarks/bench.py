@@ -54,6 +54,7 @@ def ratios(variant):
     return [
         ("update.rademacher.64", f"{kernels}.rademacher_update.64", None, goal),
         ("update.rademacher.two_cores", f"kernels.{variant}.2.rademacher_update.256", f"{kernels}.rademacher_update.256", "≥ 1.9×"),
+        ("machine.two_cores", f"kernels.{variant}.2.multiply_adds", f"kernels.{variant}.1.multiply_adds", None),
         ("update.rank1.256", f"{kernels}.rank1_update.256", None, "≥ 200 G/s (VNNI)"),
         ("update.rank1.1024_against_256", f"{kernels}.rank1_update.1024", f"{kernels}.rank1_update.256", "no fall-off"),
         ("update.rank1.4096_against_256", f"{kernels}.rank1_update.4096", f"{kernels}.rank1_update.256", "no fall-off"),

@@ -1,5 +1,7 @@
 import Core
+import Dispatch
 import Foundation
+import Kernels
 
 /// Rates of the integer kernels: `swift run -c release KernelBenchmark [threads] [--json] [--model]`.
 ///
@@ -38,6 +40,7 @@ import Foundation
         try replay(rounds: slow ? 4 : 50, samples: 256)
         try replay(rounds: slow ? 16 : 200, samples: 16)
         try floatsAndDigest()
+        multiplyAdds()
     }
 
     /// With one thread its own time, so that other work on the machine counts little; else the clock on the wall.
@@ -154,6 +157,21 @@ import Foundation
         row(
             "model.\(family)_replay.\(rounds)", "\(family) replay of a model, \(rounds) rounds of 16", Double(count * peers * rounds) / seconds * 1e-9,
             "G parameter·direction/s", seconds)
+    }
+
+    /// Nothing but registers on every thread: with more than one, what the machine's cores are worth together at best.
+    static func multiplyAdds() {
+        let steps = 1 << 20
+        let threads = threads
+        let seconds = fastest {
+            DispatchQueue.concurrentPerform(iterations: threads) { _ in
+                var sink: Float = 0
+                _ = onebyte_multiply_adds(steps, &sink)
+            }
+        }
+        var sink: Float = 0
+        let operations = onebyte_multiply_adds(1, &sink) * steps * threads
+        row("multiply_adds", "multiply-adds in registers", Double(operations) / seconds * 1e-9, "GFLOP/s", seconds)
     }
 
     static func floatsAndDigest() throws {

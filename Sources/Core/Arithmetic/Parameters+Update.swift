@@ -65,7 +65,7 @@ extension Parameters {
         work.withRounds(shift: shift) { rounds in
             nonisolated(unsafe) let rounds = rounds
             nonisolated(unsafe) let integers = integers
-            let chunk = (isGaussian ? OB_TILE_GAUSSIANS : OB_TILE_SIGNS) * 16
+            let chunk = (isGaussian ? OB_TILE_GAUSSIANS : OB_TILE_SIGNS) * 4
             forEachChunk(of: integers.count, size: chunk, threads: threads) { range in
                 guard let k = integers.baseAddress else { return }
                 (isGaussian ? ob_update_gaussians : ob_update_signs)(
