@@ -9,7 +9,7 @@
     Benchmarks/learning/estimators.py shapes       K damped components, K damped channels, on three tasks (tasks.py makes the data of two)
     Benchmarks/learning/estimators.py rates        a grid of seven learning rates
     Benchmarks/learning/estimators.py depth        how many layers, which family: equal seconds on one core
-    Benchmarks/learning/estimators.py long         further samples from the weak and the strong prompt
+    Benchmarks/learning/estimators.py long         further samples from the weak and the strong prompt, and on questions of six kinds
 
 Prints a table and writes it to Benchmarks/learning/NAME.json; what is there with the same flags and seed is kept (--again: made again).
 """
@@ -76,9 +76,10 @@ TABLES = {
             ("last layer, rademacher", "layers.29", "none", "0.0001", ["--perturbation", "rademacher", *FAST, "--samples-per-round", "16"]),
             ("last layer, gaussian", "layers.29", "none", "0.0001", ["--perturbation", "gaussian", *FAST, "--samples-per-round", "16"]),
         ]]},
-    "long": {prompt: [
+    "long": {task: [
         (f"{rounds * 512:,} samples", [*FAST, "--rounds", str(rounds), "--samples-per-round", "512", "--learning-rate", rate])
-        for rounds, rate in [(400, "0.04"), (1600, "0.03"), (4800, "0.02")]] for prompt in ("reviews", "strong")},
+        for rounds, rate in lengths] for task, lengths in {
+            **dict.fromkeys(("reviews", "strong"), [(400, "0.04"), (1600, "0.03"), (4800, "0.02")]), "trec": [(400, "0.02"), (1600, "0.015")]}.items()},
 }
 
 

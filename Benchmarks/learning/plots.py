@@ -69,7 +69,7 @@ def long():
     """Loss against samples, with what AdamW and the probe reach on the same examples."""
     table, rivals = read("long")["tasks"], read("rivals-reviews")
     figure, axis = plt.subplots(figsize=(6, 3.2))
-    for (task, rows), mark in zip(table.items(), "os"):
+    for (task, rows), mark in zip(((task, rows) for task, rows in table.items() if task != "trec"), "os"):
         axis.errorbar([row["samples"] for row in rows], [100 * row["accuracy"] for row in rows],
                       yerr=[100 * (row["accuracy_interval"] or 0) for row in rows], marker=mark, capsize=2, label=f"one byte, {'weak' if task == 'reviews' else task} prompt")
     for seed in {row["seed"] for row in (read("hour")["rows"] if (HERE / "hour.json").exists() else [])}:

@@ -90,7 +90,7 @@ public struct SteeringHistory: Sendable {
 
     /// Each lower than the one before; those of void rounds are gone.
     private var lows: [Low] = []
-    /// Where the present learning rate began: the run last went back to before this round, nearly always for another rate, or began.
+    /// Where the present learning rate began: the run last went back to before this round for another rate, or began.
     private var rateStart: RoundNumber = 0
     /// Rounds since then.
     private var roundsAtThisRate = 0
@@ -149,7 +149,12 @@ public struct SteeringHistory: Sendable {
         lows.removeAll { $0.round > rewind.round }
         latest = nil
         rounds = []
-        (rateStart, roundsAtThisRate) = (rewind.round, 0)
+        if rewind.rateShift != 0 {
+            (rateStart, roundsAtThisRate) = (rewind.round, 0)
+        } else {
+            // The same rate, at an earlier round: no younger for that.
+            rateStart = min(rateStart, rewind.round)
+        }
         sinceBest = 0
         rewindsSinceBest += 1
         if isSearching, !trials.isEmpty {

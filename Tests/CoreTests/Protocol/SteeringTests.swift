@@ -114,6 +114,21 @@ import Testing
         #expect(try run.rewinds.map(\.round) == [0, 30, 30])
     }
 
+    @Test("A rate is no younger for an operator who goes back and keeps it")
+    func sameRate() throws {
+        var run = try Run(Steering(guardTolerance: 0.1), rounds: 40)
+        for loss in [0.9, 0.8, 0.7, 0.6, 0.5, 0.45, 0.42, 0.4] {
+            for _ in 0..<3 { try run.round() }
+            run.validate(loss)
+        }
+        run.harness.tell(.rewind(to: 6, rateShift: 0))
+        for loss in [0.3, 0.6] {
+            for _ in 0..<3 { try run.round() }
+            run.validate(loss)
+        }
+        #expect(try run.rewinds == [Rewind(round: 6, rateShift: 0), Rewind(round: 27, rateShift: -1)])
+    }
+
     /// A machine whose samples all have the g that the test says; the first parameters are validated, no others.
     private struct MagnitudeRun {
         var harness: CoordinatorHarness
