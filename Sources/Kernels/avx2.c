@@ -236,8 +236,8 @@ AVX2 static inline __attribute__((always_inline)) void add_pairs(const char *lef
 AVX2 static void rank1_sums(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
                             const int32_t *starts, int32_t *sums, int adds) {
     (void)starts;
-    for (size_t r = 0; r < rows; r += 4)
-        for (size_t p = 0; p < panels; p++) {
+    for (size_t p = 0; p < panels; p++)  // a panel of each side, 8 KiB, stays in L1
+        for (size_t r = 0; r < rows; r += 4) {
             __m256i sum[4][2];
             int32_t *output = sums + r * OB_GROUP_COLUMNS + p * OB_PANEL;
 #pragma unroll
@@ -259,8 +259,8 @@ AVX2 static inline __attribute__((always_inline)) void rank1_step_tiles(const ch
                                                                         size_t panels, size_t rows, size_t count, int32_t *k,
                                                                         size_t k_stride, const step_factors *factors,
                                                                         int is_long) {
-    for (size_t r = 0; r < rows; r += 4)
-        for (size_t p = 0; p < panels; p++) {
+    for (size_t p = 0; p < panels; p++)  // a panel of each side, 8 KiB, stays in L1
+        for (size_t r = 0; r < rows; r += 4) {
             __m256i sum[4][2];
 #pragma unroll
             for (int i = 0; i < 4; i++) sum[i][0] = sum[i][1] = _mm256_setzero_si256();
