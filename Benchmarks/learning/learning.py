@@ -16,10 +16,11 @@
 
 Needs what `make demo` has made (the binary, .cache/) and nothing but Python's standard library. Every row is `onebyte cluster` with
 the demo's run file and the flags that it names. Prints a table and writes it to Benchmarks/learning/NAME.json;
-what is there with the same flags and seed is kept (--again: made again).
+what is there with the same run file, flags and seed is kept (--again: made again).
 """
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -79,8 +80,14 @@ KEYS = {
 }
 
 
+def run_file(flags):
+    """What a row's flags do not say: the digest of the run file whose settings they override."""
+    path = ROOT / flags[flags.index("--config") + 1] if "--config" in flags else CONFIG
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
 def table(title, rows, arguments):
-    """rows: (name, flags). One line each, over the seeds. Seeds that the JSON has with the same flags are not run again."""
+    """rows: (name, flags). One line each, over the seeds. Seeds that the JSON has with the same run file and flags are not run again."""
     print(f"{title} ({machine()}; seeds {arguments.seeds}):")
     path = Path(__file__).parent / f"{arguments.what}.json"
     earlier = {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
@@ -91,9 +98,9 @@ def table(title, rows, arguments):
             results += [row] if row else []
             continue
         known = {}
-        if row and row["flags"] == flags and "failed" not in row and not arguments.again:
-            known = {seed: {key: row[key + "_each"][i] if key + "_each" in row else None for key in KEYS} for i, seed in enumerate(row["seeds"])}
-        row = {"name": name, "flags": flags, "seeds": arguments.seeds}
+        if row and (row["flags"], row.get("run_file")) == (flags, run_file(flags)) and "failed" not in row and not arguments.again:
+            known = {seed: {key: row[key + "_each"][i] for key in KEYS} for i, seed in enumerate(row["seeds"])}
+        row = {"name": name, "flags": flags, "run_file": run_file(flags), "seeds": arguments.seeds}
         found = []
         for seed in arguments.seeds:
             report = train(flags, seed) if seed not in known else {}
@@ -112,10 +119,9 @@ def table(title, rows, arguments):
             spread = f" ± {row['loss_interval']:.4f}" if row["loss_interval"] is not None else ""
             accuracy = f"accuracy {100 * row['accuracy']:.2f} %  " if row["accuracy"] is not None else ""
             general = f"perplexity of general text {row['general_perplexity']:.0f}, " if row["general_perplexity"] is not None else ""
-            moved = f"moved by {100 * row['update_relative']:.1f} %, " if row["update_relative"] is not None else ""
             print(f"  {name:44s} loss {row['loss']:.4f}{spread}  {accuracy}"
                   f"{row['samples']:9,.0f} samples in {row['training_seconds']:5.1f} s ({row['samples'] / row['training_seconds']:,.0f}/s)  "
-                  f"{moved}{general}"
+                  f"moved by {100 * row['update_relative']:.1f} %, {general}"
                   f"taken back {row['rounds_rewound']:.0f} rounds, rate at the end {row['learning_rate']:.4g}", flush=True)
         # Rows that are still to be made stay as they were.
         kept = [earlier[name] for name, _ in rows[len(results):] if name in earlier]
@@ -141,7 +147,7 @@ def rate(arguments):
 
 def draws(arguments):
     table("samples that share their examples", [(f"{count} samples a draw", ["--samples-per-draw", count, *UNWATCHED]) for count in (1, 2, 4, 8, 16)],
-                 arguments)
+          arguments)
 
 
 def machines(arguments):
@@ -183,8 +189,8 @@ def objective(arguments):
     # The demo's run file has those of a loss.
     steps = ["--epsilon", "0.03", "--learning-rate", "0.1"]
     table("accuracy itself", [("the loss", few), ("the loss, rate 0.1", [*few, "--learning-rate", "0.1"]),
-                                      ("accuracy", [*few, *steps, "--objective", "accuracy"]), ("f1", [*few, *steps, "--objective", "f1"])],
-                 arguments)
+                              ("accuracy", [*few, *steps, "--objective", "accuracy"]), ("f1", [*few, *steps, "--objective", "f1"])],
+          arguments)
 
 
 def hour(arguments):

@@ -251,7 +251,7 @@ enum RunKind: CaseIterable, Sendable {
         try withEveryVariant("long rounds, seed \(long.seed)") { try long.digest(long.rounds) }
     }
 
-    /// Whole tiles and rounds of up to a depth block, whose sums some variants never store: every shift, both signs of a step.
+    /// Whole tiles and rounds of up to a depth block, whose sums some variants never store: shifts on both sides of 32, both signs of a step.
     @Test(arguments: [false, true]) func wholeTiles(shaped: Bool) throws {
         let (rows, columns) = (80, 256)
         let basis = InputBasis(space: "x", width: columns, values: (0..<columns).map { Int16($0 % 7 * 1500 - 4000) })
