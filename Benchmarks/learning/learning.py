@@ -130,6 +130,8 @@ def table(title, rows, arguments):
 
 # Held-out data are measured before and after only, which nothing in between depends on.
 UNWATCHED = ["--guard", "0", "--evaluate-every", "0"]
+# What the grid of `estimators.py rates` has, where the demo has four.
+TWO = ["--samples-per-draw", "2"]
 
 
 def guard(arguments):
@@ -141,7 +143,7 @@ def guard(arguments):
 
 
 def rate(arguments):
-    rows = [(f"trials of 40 rounds around {value}", ["--learning-rate", value, "--rate-trials", "40"]) for value in (0.01, 0.04, 0.16)]
+    rows = [(f"trials of 40 rounds around {value}", ["--learning-rate", value, "--rate-trials", "40", *TWO]) for value in (0.01, 0.04, 0.16)]
     table("the program's choice of the learning rate", rows, arguments)
 
 
@@ -160,9 +162,9 @@ def machines(arguments):
     (ROOT / skewed).write_text("".join(json.dumps(line) + "\n" for pair in pairs for line in pair))
     # The same sentences, pair after pair turned round, so that each worker sees both classes.
     (ROOT / uniform).write_text("".join(json.dumps(line) + "\n" for i, pair in enumerate(pairs) for line in (pair if i % 2 else pair[::-1])))
-    rows = [(f"{count} workers", ["--workers", count, "--threads", "1", *UNWATCHED]) for count in (1, 2, 4, 8, 16)]
-    rows += [("4 workers, each with both classes", ["--workers", "4", "--threads", "1", "--train-file", uniform, *UNWATCHED]),
-             ("4 workers, each with one class", ["--workers", "4", "--threads", "1", "--train-file", skewed, *UNWATCHED])]
+    rows = [(f"{count} workers", ["--workers", count, "--threads", "1", *TWO, *UNWATCHED]) for count in (1, 2, 4, 8, 16)]
+    rows += [("4 workers, each with both classes", ["--workers", "4", "--threads", "1", "--train-file", uniform, *TWO, *UNWATCHED]),
+             ("4 workers, each with one class", ["--workers", "4", "--threads", "1", "--train-file", skewed, *TWO, *UNWATCHED])]
     table("machines at equal samples, and skewed data", rows, arguments)
 
 

@@ -8,7 +8,7 @@
 PyTorch (torch and transformers from PyPI) does what one would write there: hidden states below the first trained layer kept, a
 batch of samples each with a direction of its own, both signs, y = xW + ε(x·b)a added without building the perturbed matrix, and in
 the last layer only the position that is read goes further than keys and values. The rows take turns and each is measured three times;
-medians of processor time. Prints a table and writes it to Benchmarks/learning/speed.json, where other depths keep their rows.
+medians of processor time. Prints a table and writes it to Benchmarks/learning/speed.json, where other depths and lengths keep their rows.
 """
 
 import argparse
@@ -31,6 +31,7 @@ ONE_SIDED = ["--estimator", "one-sided", "--draws"]
 OURS = {
     "two-sided": ["--estimator", "two-sided", "--draws", 1],
     "one-sided, 2 samples an example (the default)": [*ONE_SIDED, 2],
+    "4 samples an example (the demo's)": [*ONE_SIDED, 4],
     "8 samples an example": [*ONE_SIDED, 8],
     "16 samples an example": [*ONE_SIDED, 16],
     "8, --compute int8": [*ONE_SIDED, 8, "--arithmetic", "int8"],
@@ -39,13 +40,18 @@ OURS = {
 
 
 class PyTorch:
-    def __init__(self, examples):
+    def __init__(self, examples, longest):
         torch.set_num_threads(1)
         torch.set_grad_enabled(False)
         self.network = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval().model
         self.head = self.network.embed_tokens.weight
         self.task = Task("reviews")
-        self.examples = sorted(self.task.splits["train"][:examples], key=lambda example: len(example[0]))
+        lines = (ROOT / self.task.run["data"]["train-file"]).read_text().splitlines()
+        chosen = [(line, example) for line, example in zip(lines, self.task.splits["train"], strict=True) if len(example[0]) <= longest][:examples]
+        # What both sides read.
+        self.file = ROOT / ".cache/study/speed.jsonl"
+        self.file.write_text("".join(line + "\n" for line, _ in chosen))
+        self.examples = sorted((example for _, example in chosen), key=lambda example: len(example[0]))
         self.config = self.network.config
 
     def hidden(self, first):
@@ -136,14 +142,16 @@ def main():
     parser.add_argument("--layers", type=lambda text: [int(count) for count in text.split(",")], default=[1, 2, 4, 8, 30])
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--examples", type=int, default=256)
+    parser.add_argument("--longest", type=int, default=96, help="only sentences of so many tokens at most, template included")
     arguments = parser.parse_args()
-    _, data, _ = prepare("reviews")
-    peer = PyTorch(arguments.examples)
+    directory, _, _ = prepare("reviews")
+    peer = PyTorch(arguments.examples, arguments.longest)
+    data = ["--run", directory, "--train-file", peer.file]
     length = statistics.mean(len(example[0]) for example in peer.examples)
     print(f"one core of {machine()}; sentences of {length:.1f} tokens on average; samples/s, in brackets seconds for 1,000")
     path = HERE / "speed.json"
     earlier = json.loads(path.read_text())["rows"] if path.exists() else []
-    rows = [row for row in earlier if row["layers"] not in arguments.layers]
+    rows = [row for row in earlier if (row["layers"], row.get("longest", 96)) not in [(count, arguments.longest) for count in arguments.layers]]
     for count in arguments.layers:
         top = peer.config.num_hidden_layers
         layers = range(top - count, top)
@@ -153,14 +161,14 @@ def main():
             found["PyTorch, two-sided"].append(peer.rate(layers, hidden, arguments.seconds))
             for name, flags in OURS.items():
                 found[name].append(ours(data, [*flags, "--layers", count, "--seconds", arguments.seconds, "--examples", arguments.examples]))
-        row = {"layers": count, "tokens": length}
+        row = {"layers": count, "longest": arguments.longest, "tokens": length}
         for name, rates in found.items():
             ratios = [rate / other for rate, other in zip(rates, found["PyTorch, two-sided"])]
             row[name] = {"samples_per_second": statistics.median(rates), "each": rates, "ratio": statistics.median(ratios), "ratios": ratios}
         rows.append(row)
         print(f"  top {count:2d}: " + "; ".join(
             f"{name} {row[name]['samples_per_second']:,.0f} ({1000 / row[name]['samples_per_second']:.2f} s) {row[name]['ratio']:.1f}x" for name in found), flush=True)
-        rows.sort(key=lambda row: row["layers"])
+        rows.sort(key=lambda row: (row.get("longest", 96), row["layers"]))
         path.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
 
 
