@@ -33,7 +33,7 @@ PROGRAMS = {
     "mezo": [[sys.executable, ROOT / "Benchmarks/mezo.py"]],
     "cluster": [
         [BUILD / "ClusterBenchmark", "rounds", "--workers", "1,16,256,1024"], [BUILD / "ClusterBenchmark", "rounds", "--workers", "16,256,1024", "--curve"],
-        [BUILD / "ClusterBenchmark", "catch-up"], [BUILD / "ClusterBenchmark", "ledger"],
+        [BUILD / "ClusterBenchmark", "sockets"], [BUILD / "ClusterBenchmark", "catch-up"], [BUILD / "ClusterBenchmark", "ledger"],
         # A million syncs of a real disk take hours; what is looked for is memory.
         [BUILD / "ClusterBenchmark", "memory", "--directory", "/dev/shm"],
     ],
@@ -74,6 +74,7 @@ def ratios(variant):
         ("step.allocations", "step.1.rank1.allocations", None, None),
         ("step.memory_over_parameters", "step.1.peak_memory", "step.1.parameters", None),
         ("coordinator.1024.rounds", "coordinator.1024.rounds_per_second", None, "≥ 25"),
+        ("coordinator.1024.cpu_against_bare_sockets", "coordinator.1024.cpu_ms_per_round", "sockets.1024.cpu_ms_per_round", None),
         ("coordinator.1024.memory", "coordinator.1024.peak_rss_mb", None, "≤ 200 MB"),
         ("coordinator.16.bytes_up", "coordinator.16.bytes_up_per_sample", None, "≤ 2"),
         ("coordinator.16.bytes_down", "coordinator.16.bytes_down_per_peer_sample", None, "≤ 2"),

@@ -8,6 +8,6 @@ struct ClusterBenchmark: AsyncParsableCommand {
         abstract: "What a coordinator costs: real sockets, a real ledger, workers that answer with canned bytes.",
         discussion: "Progress goes to stderr, figures to stdout: one JSON object a line with key, value and unit.",
         subcommands: [
-            Rounds.self, Memory.self, Ledger.self, CatchUp.self, CoordinatorNode.self, SwarmNode.self, OpenLedgerNode.self,
+            Rounds.self, Sockets.self, Memory.self, Ledger.self, CatchUp.self, CoordinatorNode.self, SwarmNode.self, OpenLedgerNode.self,
         ])
 }
