@@ -86,46 +86,53 @@ def run_file(flags):
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
+def summary(name, flags, found, failed):
+    """A row of the JSON. `found`: what each seed came to."""
+    row = {"name": name, "flags": flags, "run_file": run_file(flags), "seeds": list(found)}
+    if failed:
+        row["failed"] = failed
+    for key in KEYS if found else ():
+        row[key + "_each"] = [result[key] for result in found.values()]
+        if key != "before":
+            row[key], row[key + "_interval"] = interval(row[key + "_each"])
+    return row
+
+
+def show(row):
+    if "failed" in row:
+        return print(f"  {row['name']:44s} {row['failed'][0]}", flush=True)
+    spread = f" ± {row['loss_interval']:.4f}" if row["loss_interval"] is not None else ""
+    accuracy = f"accuracy {100 * row['accuracy']:.2f} %  " if row["accuracy"] is not None else ""
+    general = f"perplexity of general text {row['general_perplexity']:.0f}, " if row["general_perplexity"] is not None else ""
+    print(f"  {row['name']:44s} loss {row['loss']:.4f}{spread}  {accuracy}"
+          f"{row['samples']:9,.0f} samples in {row['training_seconds']:5.1f} s ({row['samples'] / row['training_seconds']:,.0f}/s)  "
+          f"moved by {100 * row['update_relative']:.1f} %, {general}"
+          f"taken back {row['rounds_rewound']:.0f} rounds, rate at the end {row['learning_rate']:.4g}", flush=True)
+
+
 def table(title, rows, arguments):
-    """rows: (name, flags). One line each, over the seeds. Seeds that the JSON has with the same run file and flags are not run again."""
+    """rows: (name, flags). One line each, over the seeds. Seeds that the JSON has with the same run file and flags are not run again;
+    each is written as soon as it is there."""
     print(f"{title} ({machine()}; seeds {arguments.seeds}):")
     path = Path(__file__).parent / f"{arguments.what}.json"
-    earlier = {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
-    results = []
+    table = {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
+    table = {name: table.get(name) for name, _ in rows}
     for name, flags in rows:
-        flags, row = [str(flag) for flag in flags], earlier.get(name)
+        flags, row = [str(flag) for flag in flags], table[name]
         if arguments.rows and arguments.rows not in name:
-            results += [row] if row else []
             continue
-        known = {}
-        if row and (row["flags"], row.get("run_file")) == (flags, run_file(flags)) and "failed" not in row and not arguments.again:
+        known, found, failed = {}, {}, []
+        if row and (row["flags"], row.get("run_file")) == (flags, run_file(flags)) and "loss_each" in row and not arguments.again:
             known = {seed: {key: row[key + "_each"][i] for key in KEYS} for i, seed in enumerate(row["seeds"])}
-        row = {"name": name, "flags": flags, "run_file": run_file(flags), "seeds": arguments.seeds}
-        found = []
         for seed in arguments.seeds:
             report = train(flags, seed) if seed not in known else {}
             if "failed" in report or report and (report["after"] is None or report["after"]["loss"] is None):
-                row.setdefault("failed", []).append(report.get("failed", "no finite loss at the end"))
+                failed.append(report.get("failed", "no finite loss at the end"))
             else:
-                found.append(known.get(seed) or {key: value(report) for key, value in KEYS.items()})
-        results.append(row)
-        if "failed" in row:
-            print(f"  {name:44s} {row['failed'][0]}", flush=True)
-        else:
-            for key in KEYS:
-                row[key + "_each"] = [result[key] for result in found]
-                if key != "before":
-                    row[key], row[key + "_interval"] = interval(row[key + "_each"])
-            spread = f" ± {row['loss_interval']:.4f}" if row["loss_interval"] is not None else ""
-            accuracy = f"accuracy {100 * row['accuracy']:.2f} %  " if row["accuracy"] is not None else ""
-            general = f"perplexity of general text {row['general_perplexity']:.0f}, " if row["general_perplexity"] is not None else ""
-            print(f"  {name:44s} loss {row['loss']:.4f}{spread}  {accuracy}"
-                  f"{row['samples']:9,.0f} samples in {row['training_seconds']:5.1f} s ({row['samples'] / row['training_seconds']:,.0f}/s)  "
-                  f"moved by {100 * row['update_relative']:.1f} %, {general}"
-                  f"taken back {row['rounds_rewound']:.0f} rounds, rate at the end {row['learning_rate']:.4g}", flush=True)
-        # Rows that are still to be made stay as they were.
-        kept = [earlier[name] for name, _ in rows[len(results):] if name in earlier]
-        path.write_text(json.dumps({"title": title, "machine": machine(), "rows": results + kept}, indent=1) + "\n")
+                found[seed] = known.get(seed) or {key: value(report) for key, value in KEYS.items()}
+            table[name] = summary(name, flags, found, failed)
+            path.write_text(json.dumps({"title": title, "machine": machine(), "rows": [row for row in table.values() if row]}, indent=1) + "\n")
+        show(table[name])
 
 
 # Held-out data are measured before and after only, which nothing in between depends on.
