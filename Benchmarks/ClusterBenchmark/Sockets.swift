@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Glibc
+import Synchronization
 import Transport
 
 /// What the kernel's TCP alone costs for the bytes of a round: the floor under a coordinator's rounds.
@@ -9,7 +10,7 @@ struct Sockets: ParsableCommand {
         abstract: "Rounds a second of bare sockets that carry a round's bytes, without ZeroMQ, ledger or decisions.",
         discussion: """
             One thread has a connection for each worker, reads a contribution from all and sends each a commit in one call; another thread is
-            the workers. No program that sends a round over loopback TCP is faster with one thread on either side.
+            the workers. What a coordinator takes beyond that is ZeroMQ, ledger and decisions.
             """)
 
     @Option(help: "Connections.") var workers = 1024
@@ -31,28 +32,31 @@ struct Sockets: ParsableCommand {
         let swarm = Swarm()
         let finished = DispatchSemaphore(value: 0)
         Thread.detachNewThread {
-            swarm.result = Result { try Self.work(port: listener.port, workers: workers, rounds: rounds, up: up, down: down) }
+            let result = Result { try Self.work(port: listener.port, workers: workers, rounds: rounds, up: up, down: down) }
+            swarm.result.withLock { $0 = result }
+            // Nobody is to be waited for who did not come.
+            if case .failure = result { shutdown(listener.socket, Int32(SHUT_RDWR)) }
             finished.signal()
         }
-        let start = clock(CLOCK_MONOTONIC)
+        let start = Self.clock(CLOCK_MONOTONIC)
         var accepted: [Int32] = []
         defer { accepted.forEach { close($0) } }
         for _ in 0..<workers { accepted.append(try Self.checked(accept(listener.socket, nil, nil), "accept")) }
-        let connected = clock(CLOCK_MONOTONIC)
+        let connected = Self.clock(CLOCK_MONOTONIC)
         say("\(workers) connections after \(String(format: "%.1f", connected - start)) s")
-        let used = clock(CLOCK_THREAD_CPUTIME_ID)
+        let used = Self.clock(CLOCK_THREAD_CPUTIME_ID)
         try Self.serve(accepted, rounds: rounds, up: up, down: down)
-        let milliseconds = (clock(CLOCK_THREAD_CPUTIME_ID) - used) * 1000 / Double(rounds)
+        let milliseconds = (Self.clock(CLOCK_THREAD_CPUTIME_ID) - used) * 1000 / Double(rounds)
         finished.wait()
-        let seconds = clock(CLOCK_MONOTONIC) - connected
-        let swarmMilliseconds = try swarm.result.get()
+        let seconds = Self.clock(CLOCK_MONOTONIC) - connected
+        let swarmMilliseconds = try swarm.result.withLock { try $0.get() }
         try Figure.print("sockets.\(workers).rounds_per_second", Double(rounds) / seconds, "rounds/s")
         try Figure.print("sockets.\(workers).cpu_ms_per_round", milliseconds, "ms")
         try Figure.print("sockets.\(workers).swarm_cpu_ms_per_round", swarmMilliseconds, "ms")
     }
 
-    /// Written by the workers' thread, read when it has signalled.
-    private final class Swarm: @unchecked Sendable { var result: Result<Double, any Error> = .success(0) }
+    /// What the workers' thread came to, once it has signalled.
+    private final class Swarm: Sendable { let result = Mutex<Result<Double, any Error>>(.success(0)) }
 
     private static func listen(backlog: Int) throws -> (socket: Int32, port: in_port_t) {
         let listener = try checked(socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0), "socket")
@@ -161,8 +165,6 @@ struct Sockets: ParsableCommand {
         guard result >= 0 else { throw ValidationError("\(call): \(String(cString: strerror(errno)))") }
         return result
     }
-
-    private func clock(_ clock: clockid_t) -> Double { Self.clock(clock) }
 
     private static func clock(_ clock: clockid_t) -> Double {
         var time = timespec()

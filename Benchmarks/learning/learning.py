@@ -115,24 +115,24 @@ def table(title, rows, arguments):
     each is written as soon as it is there."""
     print(f"{title} ({machine()}; seeds {arguments.seeds}):")
     path = Path(__file__).parent / f"{arguments.what}.json"
-    table = {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
-    table = {name: table.get(name) for name, _ in rows}
+    earlier = {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
+    made = {name: earlier.get(name) for name, _ in rows}
     for name, flags in rows:
-        flags, row = [str(flag) for flag in flags], table[name]
+        flags, row = [str(flag) for flag in flags], made[name]
         if arguments.rows and arguments.rows not in name:
             continue
-        known, found, failed = {}, {}, []
+        found, failed = {}, []
         if row and (row["flags"], row.get("run_file")) == (flags, run_file(flags)) and "loss_each" in row and not arguments.again:
-            known = {seed: {key: row[key + "_each"][i] for key in KEYS} for i, seed in enumerate(row["seeds"])}
-        for seed in arguments.seeds:
-            report = train(flags, seed) if seed not in known else {}
-            if "failed" in report or report and (report["after"] is None or report["after"]["loss"] is None):
+            found = {seed: {key: row[key + "_each"][i] for key in KEYS} for i, seed in enumerate(row["seeds"]) if seed in arguments.seeds}
+        for seed in [seed for seed in arguments.seeds if seed not in found]:
+            report = train(flags, seed)
+            if "failed" in report or report["after"] is None or report["after"]["loss"] is None:
                 failed.append(report.get("failed", "no finite loss at the end"))
             else:
-                found[seed] = known.get(seed) or {key: value(report) for key, value in KEYS.items()}
-            table[name] = summary(name, flags, found, failed)
-            path.write_text(json.dumps({"title": title, "machine": machine(), "rows": [row for row in table.values() if row]}, indent=1) + "\n")
-        show(table[name])
+                found[seed] = {key: value(report) for key, value in KEYS.items()}
+            made[name] = summary(name, flags, dict(sorted(found.items())), failed)
+            path.write_text(json.dumps({"title": title, "machine": machine(), "rows": [row for row in made.values() if row]}, indent=1) + "\n")
+        show(made[name])
 
 
 # Held-out data are measured before and after only, which nothing in between depends on.
