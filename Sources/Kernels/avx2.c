@@ -275,8 +275,9 @@ AVX2 static inline __attribute__((always_inline)) void rank1_step_tiles(const ch
         }
 }
 
-AVX2 static void rank1_step(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count, int32_t *k,
-                            size_t k_stride, uint32_t multiplier, int32_t t, int32_t sign) {
+AVX2 static void rank1_step(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
+                            const int32_t *starts, int32_t *k, size_t k_stride, uint32_t multiplier, int32_t t, int32_t sign) {
+    (void)starts;
     const step_factors factors = make_step(multiplier, t, sign);
     if (t < 32) rank1_step_tiles(a, b, b_stride, panels, rows, count, k, k_stride, &factors, 0);
     else rank1_step_tiles(a, b, b_stride, panels, rows, count, k, k_stride, &factors, 1);

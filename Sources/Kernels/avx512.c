@@ -220,22 +220,40 @@ VNNI static void sum_gaussians_vnni(const uint32_t *input, const int32_t *q, siz
 
 // Steps
 
+/// What a step takes from its M, t and sign.
+typedef struct {
+    __m512i multiplier, half, shift, rest;
+} step_factors;
+
+/// k + round(x) = k − floor(−x + 1/2 − 2^−t) where x is a multiple of 2^−t: a step that adds has −M and a half that is one less.
+AVX512 static inline step_factors make_step(uint32_t multiplier, int32_t t, int32_t sign) {
+    return (step_factors){
+        .multiplier = _mm512_set1_epi64(sign ? -(int64_t)multiplier : (int64_t)multiplier),
+        .half = _mm512_set1_epi64(((int64_t)1 << (t - 1)) - (sign ? 1 : 0)),
+        .shift = _mm512_set1_epi64(t),
+        .rest = _mm512_set1_epi64(t < 32 ? 32 - t : t - 32),
+    };
+}
+
+/// 16 elements after their step; `is_long`: t ≥ 32.
+AVX512 static inline __m512i stepped(__m512i old, __m512i sum, const step_factors *f, int is_long) {
+    __m512i even = _mm512_add_epi64(_mm512_mul_epi32(sum, f->multiplier), f->half);
+    __m512i odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(sum, 32), f->multiplier), f->half);
+    // The 32 bits from t on: into the low half of an even lane, and into the high half of an odd one.
+    even = _mm512_srav_epi64(even, f->shift);
+    odd = is_long ? _mm512_srav_epi64(odd, f->rest) : _mm512_sllv_epi64(odd, f->rest);
+    return _mm512_sub_epi32(old, _mm512_mask_blend_epi32(0xAAAA, even, odd));
+}
+
 AVX512 static void step_shift(int32_t *k, size_t k_stride, const int32_t *sums, size_t sums_stride, size_t rows,
-                       size_t count, uint32_t multiplier, int32_t t, int32_t sign) {
-    const __m512i m = _mm512_set1_epi64(multiplier), half = _mm512_set1_epi64((int64_t)1 << (t - 1));
-    const __m512i flip = _mm512_set1_epi32(sign);
-    const __m128i shift = _mm_cvtsi32_si128(t);
+                              size_t count, uint32_t multiplier, int32_t t, int32_t sign) {
+    const step_factors factors = make_step(multiplier, t, sign);
     for (size_t r = 0; r < rows; r++, k += k_stride, sums += sums_stride)
         for (size_t i = 0; i < count; i += 16) {
             __mmask16 here = count - i < 16 ? (__mmask16)((1u << (count - i)) - 1) : 0xFFFF;
             __m512i sum = _mm512_maskz_loadu_epi32(here, sums + i), old = _mm512_maskz_loadu_epi32(here, k + i);
-            __m512i even = _mm512_add_epi64(_mm512_mul_epi32(sum, m), half);
-            __m512i odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(sum, 32), m), half);
-            even = _mm512_sra_epi64(even, shift);
-            odd = _mm512_sra_epi64(odd, shift);
-            __m512i delta = _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, 0xA0);
-            delta = _mm512_sub_epi32(_mm512_xor_si512(delta, flip), flip);
-            _mm512_mask_storeu_epi32(k + i, here, _mm512_sub_epi32(old, delta));
+            __m512i new = t < 32 ? stepped(old, sum, &factors, 0) : stepped(old, sum, &factors, 1);
+            _mm512_mask_storeu_epi32(k + i, here, new);
         }
 }
 
@@ -260,19 +278,10 @@ VNNI static void pack_bytes(const int8_t *vectors, size_t stride, size_t width, 
     }
 }
 
-/// 4 rows × `panels` panels. Σ (b + 128)·a − 128·Σ a; the accumulators wrap modulo 2^32 and end in range.
+/// sum += Σ (b + 128)·a of four rows and `panels` panels; it wraps modulo 2^32 and ends in range.
 #define ROWS 4
-VNNI static inline __attribute__((always_inline)) void block_vnni(const char *a, const char *b, size_t b_stride,
-                                                                  size_t panels, size_t count, const int32_t *start,
-                                                                  int32_t *sums, int adds) {
-    __m512i sum[ROWS][4];
-#pragma unroll
-    for (size_t r = 0; r < ROWS; r++)
-#pragma unroll
-        for (size_t p = 0; p < panels; p++) {
-            sum[r][p] = _mm512_set1_epi32(start[r]);
-            if (adds) sum[r][p] = _mm512_add_epi32(sum[r][p], _mm512_loadu_si512(sums + OB_GROUP_COLUMNS * r + 16 * p));
-        }
+VNNI static inline __attribute__((always_inline)) void add_quads(const char *a, const char *b, size_t b_stride, size_t panels,
+                                                                 size_t count, __m512i sum[ROWS][4]) {
     for (size_t g = 0; g < count; g++) {
         __m512i right[4];
 #pragma unroll
@@ -286,10 +295,43 @@ VNNI static inline __attribute__((always_inline)) void block_vnni(const char *a,
                 sum[r][p] = _mm512_dpbusd_epi32(sum[r][p], right[p], _mm512_set1_epi32(left));
         }
     }
+}
+
+VNNI static inline __attribute__((always_inline)) void block_vnni(const char *a, const char *b, size_t b_stride,
+                                                                  size_t panels, size_t count, const int32_t *start,
+                                                                  int32_t *sums, int adds) {
+    __m512i sum[ROWS][4];
+#pragma unroll
+    for (size_t r = 0; r < ROWS; r++)
+#pragma unroll
+        for (size_t p = 0; p < panels; p++) {
+            sum[r][p] = _mm512_set1_epi32(start[r]);
+            if (adds) sum[r][p] = _mm512_add_epi32(sum[r][p], _mm512_loadu_si512(sums + OB_GROUP_COLUMNS * r + 16 * p));
+        }
+    add_quads(a, b, b_stride, panels, count, sum);
 #pragma unroll
     for (size_t r = 0; r < ROWS; r++)
 #pragma unroll
         for (size_t p = 0; p < panels; p++) _mm512_storeu_si512(sums + OB_GROUP_COLUMNS * r + 16 * p, sum[r][p]);
+}
+
+VNNI static inline __attribute__((always_inline)) void step_block_vnni(const char *a, const char *b, size_t b_stride,
+                                                                       size_t panels, size_t count, const int32_t *start,
+                                                                       int32_t *k, size_t k_stride,
+                                                                       const step_factors *factors, int is_long) {
+    __m512i sum[ROWS][4];
+#pragma unroll
+    for (size_t r = 0; r < ROWS; r++)
+#pragma unroll
+        for (size_t p = 0; p < panels; p++) sum[r][p] = _mm512_set1_epi32(start[r]);
+    add_quads(a, b, b_stride, panels, count, sum);
+#pragma unroll
+    for (size_t r = 0; r < ROWS; r++)
+#pragma unroll
+        for (size_t p = 0; p < panels; p++) {
+            int32_t *element = k + r * k_stride + 16 * p;
+            _mm512_storeu_si512(element, stepped(_mm512_loadu_si512(element), sum[r][p], factors, is_long));
+        }
 }
 
 /// −128·Σ a of each row.
@@ -317,6 +359,29 @@ VNNI static void rank1_sums_vnni(const char *a, const char *b, size_t b_stride, 
         default: block_vnni(a + 4 * r, b, b_stride, 1, count, starts + r, output, adds); break;
         }
     }
+}
+
+VNNI static inline __attribute__((always_inline)) void step_rows_vnni(const char *a, const char *b, size_t b_stride,
+                                                                      size_t panels, size_t rows, size_t count,
+                                                                      const int32_t *starts, int32_t *k, size_t k_stride,
+                                                                      const step_factors *factors, int is_long) {
+    for (size_t r = 0; r < rows; r += ROWS) {
+        int32_t *block = k + r * k_stride;
+        switch (panels) {
+        case 4: step_block_vnni(a + 4 * r, b, b_stride, 4, count, starts + r, block, k_stride, factors, is_long); break;
+        case 3: step_block_vnni(a + 4 * r, b, b_stride, 3, count, starts + r, block, k_stride, factors, is_long); break;
+        case 2: step_block_vnni(a + 4 * r, b, b_stride, 2, count, starts + r, block, k_stride, factors, is_long); break;
+        default: step_block_vnni(a + 4 * r, b, b_stride, 1, count, starts + r, block, k_stride, factors, is_long); break;
+        }
+    }
+}
+
+VNNI static void rank1_step_vnni(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
+                                 const int32_t *starts, int32_t *k, size_t k_stride, uint32_t multiplier, int32_t t,
+                                 int32_t sign) {
+    const step_factors factors = make_step(multiplier, t, sign);
+    if (t < 32) step_rows_vnni(a, b, b_stride, panels, rows, count, starts, k, k_stride, &factors, 0);
+    else step_rows_vnni(a, b, b_stride, panels, rows, count, starts, k, k_stride, &factors, 1);
 }
 
 /// The same by vpmaddwd, a pair of directions at a time.
@@ -399,6 +464,7 @@ const ob_kernels ob_avx512vnni = {
     .pack = pack_bytes,
     .rank1_starts = rank1_starts_vnni,
     .rank1_sums = rank1_sums_vnni,
+    .rank1_step = rank1_step_vnni,
     .to_floats = to_floats,
 };
 #else

@@ -142,15 +142,16 @@ static void sum_group(const ob_kernels *kernels, const segment_factors *factors,
 
 /// Sums and step of the segment in one pass over the block's rows and up to OB_GROUP_COLUMNS columns; 0, and nothing done, where
 /// the kernel can't: a depth of several blocks, edges that are no whole tiles, steps that are no shift.
-static int step_group(const ob_kernels *kernels, const segment_factors *factors, size_t width, ob_step step, int32_t *k,
-                      size_t columns) {
+static int step_group(const ob_kernels *kernels, const segment_factors *factors, size_t width, const int32_t *starts, ob_step step,
+                      int32_t *k, size_t columns) {
     if (!kernels->rank1_step || factors->quads > DEPTH_QUADS || factors->rows % 4 || width % OB_PANEL || is_nothing(step)
         || step.exponent >= 0)
         return 0;
     for (size_t r = 0; r < factors->rows; r += OB_PANEL) {
         size_t rows = factors->rows - r < OB_PANEL ? factors->rows - r : OB_PANEL;
         kernels->rank1_step(factors->a + r / OB_PANEL * factors->panel_bytes, factors->b, factors->panel_bytes, width / OB_PANEL, rows,
-                            factors->quads, k + r * columns, columns, step.multiplier, -step.exponent, step.adds ? -1 : 0);
+                            factors->quads, starts + r, k + r * columns, columns, step.multiplier, -step.exponent,
+                            step.adds ? -1 : 0);
     }
     return 1;
 }
@@ -184,7 +185,8 @@ void ob_update_rank1(const void *a, const void *b, size_t quads, const ob_segmen
             factors.b = (const char *)b + (column + c) / OB_PANEL * factors.panel_bytes + offset;
             // Few sums are made before k has come from memory, so the step of a first short segment comes after all of them.
             int waits = s == 0 && segment->quads <= SHORT_QUADS;
-            if (!waits && !segment->carried && step_group(kernels, &factors, width, segment->step, k + first_element, columns)) continue;
+            if (!waits && !segment->carried && step_group(kernels, &factors, width, starts, segment->step, k + first_element, columns))
+                continue;
             sum_group(kernels, &factors, (width + OB_PANEL - 1) / OB_PANEL, starts, sums);
             if (!segment->carried) {
                 apply_step(kernels, k + first_element, columns, sums, OB_GROUP_COLUMNS, rows, width, segment->step);

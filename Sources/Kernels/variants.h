@@ -42,8 +42,8 @@ typedef struct {
                        const int32_t *starts, int32_t *sums, int adds);
     /// rank1_sums and step_shift in one, for `rows` a multiple of 4, with sums that never leave the registers; null where there
     /// is no such kernel.
-    void (*rank1_step)(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count, int32_t *k,
-                       size_t k_stride, uint32_t multiplier, int32_t t, int32_t sign);
+    void (*rank1_step)(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
+                       const int32_t *starts, int32_t *k, size_t k_stride, uint32_t multiplier, int32_t t, int32_t sign);
     void (*to_floats)(const int32_t *k, size_t count, float scale, float *values);
 } ob_kernels;
 
