@@ -3,15 +3,16 @@ import Dispatch
 import Foundation
 import Kernels
 
-/// Rates of the integer kernels: `swift run -c release KernelBenchmark [threads] [--json] [--model]`.
+/// Rates of the integer kernels: `swift run -c release KernelBenchmark [threads] [--json] [--model] [--only KEY]`.
 ///
 /// Without ONEBYTE_KERNELS in the environment it runs itself once for each variant, so that each one's rate is shown. `--json` prints a JSON
 /// object a row instead of a table. `--model` measures the parameters of all of SmolLM2-135M instead, with the best variant: an update of 16 peers, and
-/// a replay of 16 workers × 1,000 rounds, of which the dense one is a tenth as long.
+/// a replay of 16 workers × 1,000 rounds, of which the dense one is a tenth as long. `--only rank1_update.4096` makes that row alone.
 @main struct KernelBenchmark {
     static let variants = ["portable", "avx2", "avx512", "avx512vnni", "neon", "neondot"]
     static let threads = CommandLine.arguments.dropFirst().lazy.compactMap { Int($0) }.first ?? 1
     static let json = CommandLine.arguments.contains("--json")
+    static let only = CommandLine.arguments.drop { $0 != "--only" }.dropFirst().first
 
     static func main() throws {
         let environment = ProcessInfo.processInfo.environment
@@ -73,6 +74,13 @@ import Kernels
         print("  \(name.padding(toLength: 44, withPad: " ", startingAt: 0))\(value) \(unit)  \(time)")
     }
 
+    /// The row of a body that handles `count` of what is counted.
+    static func measure(_ key: String, _ name: String, _ count: Int, _ unit: String, _ body: () -> Void) {
+        guard only == nil || only == key else { return }
+        let seconds = fastest(body)
+        row(key, name, Double(count) / seconds * 1e-9, unit, seconds)
+    }
+
     static func round(_ number: Int, samples: Int) -> RoundRecord {
         RoundRecord(
             round: RoundNumber(number), scaleExponent: 0, step: StepSize(multiplier: 40000, exponent: -50),
@@ -95,8 +103,9 @@ import Kernels
         let directions = Directions(seed: RunSeed(1), family: family)
         for n in samples {
             let record = round(0, samples: n)
-            let seconds = fastest { parameters.apply([record], directions: directions, threads: threads) }
-            row("\(family)_update.\(n)", "\(family) update, \(n) directions", Double(count * n) / seconds * 1e-9, "G parameter·direction/s", seconds)
+            measure("\(family)_update.\(n)", "\(family) update, \(n) directions", count * n, "G parameter·direction/s") {
+                parameters.apply([record], directions: directions, threads: threads)
+            }
         }
     }
 
@@ -117,15 +126,17 @@ import Kernels
         let count = parameters.tensors.map(\.shape.count).reduce(0, +)
         for n in samples {
             let record = round(0, samples: n)
-            let seconds = fastest { parameters.apply([record], directions: directions, threads: threads) }
-            row("rank1_update.\(n)", "rank1 shaped layer, \(n) directions", Double(count * n) / seconds * 1e-9, "G parameter·direction/s", seconds)
+            measure("rank1_update.\(n)", "rank1 shaped layer, \(n) directions", count * n, "G parameter·direction/s") {
+                parameters.apply([record], directions: directions, threads: threads)
+            }
         }
         let names = (0..<256).map { SampleName(machine: MachineID(1), sample: UInt32($0)) }
         let tensor = parameters.tensors[6]
         var a = [Int8](repeating: 0, count: 256 * 576)
         var b = [Int8](repeating: 0, count: 256 * 1536)
-        let seconds = fastest { directions.rank1Factors(of: tensor, names, a: &a, b: &b) }
-        row("factors", "factors of 256 directions, 576×1536, K = 4", Double(a.count + b.count) / seconds * 1e-9, "G factors/s", seconds)
+        measure("factors", "factors of 256 directions, 576×1536, K = 4", a.count + b.count, "G factors/s") {
+            directions.rank1Factors(of: tensor, names, a: &a, b: &b)
+        }
     }
 
     static func replay(rounds: Int, samples: Int) throws {
@@ -133,10 +144,9 @@ import Kernels
         let directions = Directions(seed: RunSeed(1), family: .rank1)
         let records = (0..<rounds).map { round($0, samples: samples) }
         let count = parameters.tensors.map(\.shape.count).reduce(0, +)
-        let seconds = fastest { parameters.apply(records, directions: directions, threads: threads) }
-        row(
-            "rank1_replay.\(samples)", "rank1 replay of \(rounds) rounds of \(samples)", Double(count * samples * rounds) / seconds * 1e-9,
-            "G parameter·direction/s", seconds)
+        measure("rank1_replay.\(samples)", "rank1 replay of \(rounds) rounds of \(samples)", count * samples * rounds, "G parameter·direction/s") {
+            parameters.apply(records, directions: directions, threads: threads)
+        }
     }
 
     /// All tensors of SmolLM2-135M: 30 layers, the embeddings, the norms.
@@ -148,14 +158,17 @@ import Kernels
         let directions = Directions(seed: RunSeed(1), family: family)
         let count = shapes.map(\.count).reduce(0, +)
         let peers = 16
-        let update = fastest { parameters.apply([round(0, samples: peers)], directions: directions, threads: threads) }
-        row("model.\(family)_update", "\(family) update of a model, 16 directions", Double(count * peers) / update * 1e-9, "G parameter·direction/s", update)
+        measure("model.\(family)_update", "\(family) update of a model, 16 directions", count * peers, "G parameter·direction/s") {
+            parameters.apply([round(0, samples: peers)], directions: directions, threads: threads)
+        }
+        let key = "model.\(family)_replay.\(rounds)"
+        guard only == nil || only == key else { return }
         let records = (0..<rounds).map { round($0, samples: peers) }
         let start = now()
         parameters.apply(records, directions: directions, threads: threads)
         let seconds = now() - start
         row(
-            "model.\(family)_replay.\(rounds)", "\(family) replay of a model, \(rounds) rounds of 16", Double(count * peers * rounds) / seconds * 1e-9,
+            key, "\(family) replay of a model, \(rounds) rounds of 16", Double(count * peers * rounds) / seconds * 1e-9,
             "G parameter·direction/s", seconds)
     }
 
@@ -163,25 +176,21 @@ import Kernels
     static func multiplyAdds() {
         let steps = 1 << 20
         let threads = threads
-        let seconds = fastest {
+        var sink: Float = 0
+        measure("multiply_adds", "multiply-adds in registers", onebyte_multiply_adds(1, &sink) * steps * threads, "GFLOP/s") {
             DispatchQueue.concurrentPerform(iterations: threads) { _ in
                 var sink: Float = 0
                 _ = onebyte_multiply_adds(steps, &sink)
             }
         }
-        var sink: Float = 0
-        let operations = onebyte_multiply_adds(1, &sink) * steps * threads
-        row("multiply_adds", "multiply-adds in registers", Double(operations) / seconds * 1e-9, "GFLOP/s", seconds)
     }
 
     static func floatsAndDigest() throws {
         let parameters = try parameters(layer())
         let count = parameters.tensors[4].shape.count
         var floats = [Float](repeating: 0, count: count)
-        var seconds = fastest { parameters.copyFloats(at: 4, elements: 0..<count, into: &floats) }
-        row("floats", "floats", Double(count) / seconds * 1e-9, "G values/s", seconds)
+        measure("floats", "floats", count, "G values/s") { parameters.copyFloats(at: 4, elements: 0..<count, into: &floats) }
         let bytes = 4 * parameters.tensors.map(\.shape.count).reduce(0, +)
-        seconds = fastest { _ = parameters.digest(threads: threads) }
-        row("digest", "parameter digest", Double(bytes) / seconds * 1e-9, "GB/s", seconds)
+        measure("digest", "parameter digest", bytes, "GB/s") { _ = parameters.digest(threads: threads) }
     }
 }

@@ -12,6 +12,7 @@
     Benchmarks/learning/estimators.py long         further samples from the weak and the strong prompt, and on questions of six kinds
 
 Prints a table and writes it to Benchmarks/learning/NAME.json; what is there with the same flags and seed is kept (--again: made again).
+`--jobs 8` has eight runs at a time, each on one core.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import json
 import os
 import subprocess
 import tomllib
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from learning import ROOT, interval, machine
@@ -111,6 +113,38 @@ def learn(directory, flags, seed):
     return json.loads(result.stdout)
 
 
+def table(task, rows, pool, path, arguments):
+    """One line a row, over the seeds; each row is written as soon as it is there."""
+    print(f"{arguments.what}, {task} ({machine()}; one core; seeds {arguments.seeds}):")
+    directory, data, evaluation = prepare(task)
+    before = json.loads(path.read_text())["tasks"].get(task, []) if path.exists() and not arguments.again else []
+    rows = [(name, flags, next((row for row in before if row["flags"] == flags), None)) for name, flags in rows]
+    runs = {}
+    for name, flags, row in rows:
+        own = data + ([] if "--eval-file" in flags else evaluation) + flags
+        known = {seed: {key[:-5]: values[i] for key, values in row.items() if key.endswith("_each")} for i, seed in enumerate(row["seeds"])} if row else {}
+        if not arguments.rows or arguments.rows in name:
+            runs[name] = [known.get(seed) or pool.submit(learn, directory, own, seed) for seed in arguments.seeds]
+    done = []
+    for name, flags, row in rows:
+        if name not in runs:
+            done += [row] if row else []
+            continue
+        found = [run.result() if isinstance(run, Future) else run for run in runs[name]]
+        row = {"name": name, "flags": flags, "seeds": arguments.seeds}
+        for key in found[0]:
+            row[key + "_each"] = [result.get(key) for result in found]
+            row[key], row[key + "_interval"] = interval(row[key + "_each"])
+        spread = f" ± {row['loss_interval']:.4f}" if row["loss_interval"] is not None else ""
+        print(f"  {name:40s} loss {row['loss']:.4f}{spread}  accuracy {100 * row['accuracy']:.2f} %  "
+              f"{row['samples']:,.0f} samples in {row['seconds']:.1f} s", flush=True)
+        done.append(row)
+        # Another call may be at another task.
+        tasks = json.loads(path.read_text())["tasks"] if path.exists() else {}
+        tasks = {name: tasks[name] for name in TABLES[arguments.what] if name in tasks} | {task: done}
+        path.write_text(json.dumps({"title": arguments.what, "machine": machine(), "tasks": tasks}, indent=1) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=TABLES)
@@ -118,35 +152,13 @@ def main():
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--rows", help="only rows whose names hold this text; the others stay as they are")
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     arguments = parser.parse_args()
     path = Path(__file__).parent / f"{arguments.what}.json"
-    for task, rows in TABLES[arguments.what].items():
-        if arguments.tasks and task not in arguments.tasks:
-            continue
-        print(f"{arguments.what}, {task} ({machine()}; one core; seeds {arguments.seeds}):")
-        directory, data, evaluation = prepare(task)
-        done = []
-        before = json.loads(path.read_text())["tasks"].get(task, []) if path.exists() and not arguments.again else []
-        for name, flags in rows:
-            row = next((row for row in before if row["flags"] == flags), None)
-            if arguments.rows and arguments.rows not in name:
-                done += [row] if row else []
-                continue
-            own = data + ([] if "--eval-file" in flags else evaluation) + flags
-            known = {seed: {key[:-5]: values[i] for key, values in row.items() if key.endswith("_each")} for i, seed in enumerate(row["seeds"])} if row else {}
-            found = [known.get(seed) or learn(directory, own, seed) for seed in arguments.seeds]
-            row = {"name": name, "flags": flags, "seeds": arguments.seeds}
-            for key in found[0]:
-                row[key + "_each"] = [result.get(key) for result in found]
-                row[key], row[key + "_interval"] = interval(row[key + "_each"])
-            spread = f" ± {row['loss_interval']:.4f}" if row["loss_interval"] is not None else ""
-            print(f"  {name:40s} loss {row['loss']:.4f}{spread}  accuracy {100 * row['accuracy']:.2f} %  "
-                  f"{row['samples']:,.0f} samples in {row['seconds']:.1f} s", flush=True)
-            done.append(row)
-            # Another call may be at another task.
-            tasks = json.loads(path.read_text())["tasks"] if path.exists() else {}
-            tasks = {name: tasks[name] for name in TABLES[arguments.what] if name in tasks} | {task: done}
-            path.write_text(json.dumps({"title": arguments.what, "machine": machine(), "tasks": tasks}, indent=1) + "\n")
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for task, rows in TABLES[arguments.what].items():
+            if not arguments.tasks or task in arguments.tasks:
+                table(task, rows, pool, path, arguments)
 
 
 if __name__ == "__main__":

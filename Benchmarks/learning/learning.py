@@ -10,13 +10,14 @@
     Benchmarks/learning/learning.py strong     a strong prompt, and many rounds
     Benchmarks/learning/learning.py objective  accuracy itself as what is minimised
     Benchmarks/learning/learning.py hour       an hour on two cores: the last layer, then a layer in the middle of what came of it
+    Benchmarks/learning/learning.py deeper     several layers at a time on the model that the hour's first run left
     Benchmarks/learning/learning.py trec       other tasks (tasks.py makes their data): questions of six kinds,
     Benchmarks/learning/learning.py cola       acceptable sentences,
     Benchmarks/learning/learning.py e2e        and a generation task
 
 Needs what `make demo` has made (the binary, .cache/) and nothing but Python's standard library. Every row is `onebyte cluster` with
 the demo's run file and the flags that it names. Prints a table and writes it to Benchmarks/learning/NAME.json;
-what is there with the same run file, flags and seed is kept (--again: made again).
+what is there with the same run file, flags and seed is kept (--again: made again; --jobs 4: four runs at a time).
 """
 
 import argparse
@@ -28,6 +29,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -112,27 +114,31 @@ def show(row):
 
 def table(title, rows, arguments):
     """rows: (name, flags). One line each, over the seeds. Seeds that the JSON has with the same run file and flags are not run again;
-    each is written as soon as it is there."""
+    each is written as soon as it, and those before it, are there."""
     print(f"{title} ({machine()}; seeds {arguments.seeds}):")
     path = Path(__file__).parent / f"{arguments.what}.json"
     earlier = {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
     made = {name: earlier.get(name) for name, _ in rows}
-    for name, flags in rows:
-        flags, row = [str(flag) for flag in flags], made[name]
-        if arguments.rows and arguments.rows not in name:
-            continue
-        found, failed = {}, []
-        if row and (row["flags"], row.get("run_file")) == (flags, run_file(flags)) and "loss_each" in row and not arguments.again:
-            found = {seed: {key: row[key + "_each"][i] for key in KEYS} for i, seed in enumerate(row["seeds"]) if seed in arguments.seeds}
-        for seed in [seed for seed in arguments.seeds if seed not in found]:
-            report = train(flags, seed)
-            if "failed" in report or report["after"] is None or report["after"]["loss"] is None:
-                failed.append(report.get("failed", "no finite loss at the end"))
-            else:
-                found[seed] = {key: value(report) for key, value in KEYS.items()}
-            made[name] = summary(name, flags, dict(sorted(found.items())), failed)
-            path.write_text(json.dumps({"title": title, "machine": machine(), "rows": [row for row in made.values() if row]}, indent=1) + "\n")
-        show(made[name])
+    rows = [(name, [str(flag) for flag in flags]) for name, flags in rows if not arguments.rows or arguments.rows in name]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        runs = {}
+        for name, flags in rows:
+            row, found = made[name], {}
+            if row and (row["flags"], row.get("run_file")) == (flags, run_file(flags)) and "loss_each" in row and not arguments.again:
+                found = {seed: {key: row[key + "_each"][i] for key in KEYS} for i, seed in enumerate(row["seeds"]) if seed in arguments.seeds}
+            runs[name] = found, {seed: pool.submit(train, flags, seed) for seed in arguments.seeds if seed not in found}
+        for name, flags in rows:
+            found, missing = runs[name]
+            failed = []
+            for seed, report in missing.items():
+                report = report.result()
+                if "failed" in report or report["after"] is None or report["after"]["loss"] is None:
+                    failed.append(report.get("failed", "no finite loss at the end"))
+                else:
+                    found[seed] = {key: value(report) for key, value in KEYS.items()}
+                made[name] = summary(name, flags, dict(sorted(found.items())), failed)
+                path.write_text(json.dumps({"title": title, "machine": machine(), "rows": [row for row in made.values() if row]}, indent=1) + "\n")
+            show(made[name])
 
 
 # Held-out data are measured before and after only, which nothing in between depends on.
@@ -239,6 +245,15 @@ def hour(arguments):
             path.write_text(json.dumps({"title": "an hour on two cores", "machine": machine(), "rows": rows}, indent=1) + "\n")
 
 
+def deeper(arguments):
+    """Needs what `hour --seeds 0` keeps."""
+    fast = ["--model", ".cache/study/hour-0/model-1", "--compute", "int8", "--samples-per-draw", "16", "--samples-per-round", "1024", "--evaluate-every", "100"]
+    table("several layers, on the model of a trained last layer", [
+        ("top 2", [*fast, "--train", "layers.28-29", "--rounds", "1400", "--learning-rate", "0.02"]),
+        ("top 4", [*fast, "--train", "layers.26-29", "--rounds", "600", "--learning-rate", "0.01"]),
+    ], arguments)
+
+
 def other(name, title, *rows):
     config = ["--config", f"Benchmarks/learning/tasks/{name}.toml"]
     return lambda arguments: table(title, [(row, config + flags) for row, *flags in rows], arguments)
@@ -251,10 +266,11 @@ e2e = other("e2e", "a sentence from facts", ["K = 4"])
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["guard", "rate", "draws", "machines", "byte", "shape", "strong", "objective", "hour", "trec", "cola", "e2e"])
+    parser.add_argument("what", choices=["guard", "rate", "draws", "machines", "byte", "shape", "strong", "objective", "hour", "deeper", "trec", "cola", "e2e"])
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--rows", help="only rows whose names hold this text; the others stay as they are")
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     arguments = parser.parse_args()
     if not ONEBYTE.exists() or not (DATA / "validation.jsonl").exists():
         sys.exit("run `make demo` first")

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What other methods reach on the same examples, prompts and label words, in PyTorch, on one core.
 
-    Benchmarks/learning/rivals.py reviews          rows: zero-shot, probe, last-layer, mezo, hour, lora, all-layers
-    Benchmarks/learning/rivals.py e2e --rows zero-shot,last-layer
+    Benchmarks/learning/rivals.py reviews          rows: zero-shot, probe, last-layer, mezo, hour, top-2, top-4, top-8, lora, all-layers
+    Benchmarks/learning/rivals.py e2e --rows zero-shot,last-layer,mezo,lora,all-layers --device cuda
 
 Needs torch, transformers, numpy and scikit-learn (PyPI), the data of `make demo` and of tasks.py, and the model as a directory:
 
@@ -11,7 +11,7 @@ Needs torch, transformers, numpy and scikit-learn (PyPI), the data of `make demo
 The loss is a softmax over the label words at the prompt's end, or the mean token loss of a completion with its end token. What there
 is to choose (C, the learning rate, the epoch) is chosen on validation examples. `bytes` is what three workers would send each other
 if each sent its gradient as float32 and fetched the mean: parameters x 4 x 2 x 3 x steps. Prints a table and keeps
-its rows in Benchmarks/learning/rivals-TASK.json.
+its rows in Benchmarks/learning/rivals-TASK.json. A GPU (`--device cuda`) changes seconds, which its rows say, and not losses.
 """
 
 import argparse
@@ -67,7 +67,7 @@ class Model:
 
     def __init__(self, task):
         self.task = task
-        self.network = AutoModelForCausalLM.from_pretrained(MODEL, torch_dtype=torch.float32).eval()
+        self.network = AutoModelForCausalLM.from_pretrained(MODEL, torch_dtype=torch.float32).to(torch.get_default_device()).eval()
         self.cache = {}
 
     def parameters(self, part):
@@ -185,7 +185,7 @@ def probe(model, seed):
     with torch.no_grad():
         for split, examples in model.task.splits.items():
             rows = [(model.states(batch, "last-layer"), batch) for batch in batches(examples, 32)]
-            features[split] = numpy.stack([states[i, first].numpy() for states, batch in rows for i, (_, first, _) in enumerate(batch)])
+            features[split] = numpy.stack([states[i, first].cpu().numpy() for states, batch in rows for i, (_, first, _) in enumerate(batch)])
             labels[split] = numpy.array([label for _, batch in rows for *_, label in batch])
     mean, deviation = features["train"].mean(0), features["train"].std(0) + 1e-6
     loss = lambda fit, split: -numpy.log(
@@ -225,6 +225,15 @@ class LowRank(torch.nn.Module):
 
     def forward(self, x):
         return self.linear(x) + 2 * (x @ self.a.T @ self.b.T)
+
+
+def top(layers):
+    """The top layers by AdamW: what is in them for those who may propagate back."""
+    def run(model, seed):
+        model.parameters("last-layer")
+        chosen = [parameter.requires_grad_(True) for layer in model.network.model.layers[-layers:] for parameter in layer.parameters()]
+        return descend(model, "all-layers", chosen, (1e-4,), 2, seed)
+    return run
 
 
 def lora(model, seed):
@@ -270,7 +279,8 @@ def mezo(model, seed, seconds=60, rate=1e-6, epsilon=1e-3):
     return {"loss": loss, "accuracy": accuracy, "seconds": seconds, "steps": steps, "bytes": 4 * steps}
 
 
-ROWS = {"zero-shot": zero_shot, "probe": probe, "last-layer": last_layer, "mezo": mezo, "hour": hour, "lora": lora, "all-layers": all_layers}
+ROWS = {"zero-shot": zero_shot, "probe": probe, "last-layer": last_layer, "mezo": mezo, "hour": hour,
+        **{f"top-{layers}": top(layers) for layers in (2, 4, 8)}, "lora": lora, "all-layers": all_layers}
 
 
 def main():
@@ -278,16 +288,21 @@ def main():
     parser.add_argument("task", choices=RUNS)
     parser.add_argument("--rows", type=lambda text: text.split(","), default=list(ROWS))
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0])
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    torch.set_default_device(arguments.device)
     model = Model(Task(arguments.task))
     path = Path(__file__).parent / f"rivals-{arguments.task}.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
     for name in arguments.rows:
         for seed in arguments.seeds:
             row = ROWS[name](model, seed)
+            if arguments.device != "cpu":
+                row["device"] = torch.cuda.get_device_name()
             accuracy = f"{100 * row['accuracy']:.2f} %" if row["accuracy"] is not None else "-"
             print(f"  {name:12s} seed {seed}: loss {row['loss']:.4f}  accuracy {accuracy}  {row['seconds']:.0f} s  {row['bytes']:,} bytes", flush=True)
+            # Another call may be at other rows.
+            results = json.loads(path.read_text()) if path.exists() else {}
             results.setdefault(name, {})[str(seed)] = row
             path.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -41,7 +41,7 @@ struct ClusterPlan: Sendable {
             throw SettingsError.usage("the objective is a command's score: give the command with --objective-command '…'")
         }
         if !settings.has(.threads) {
-            let share = max(1, ProcessInfo.processInfo.activeProcessorCount / workerCount)
+            let share = max(1, Processors.count / workerCount)
             settings.derive(.threads, .integer(share), from: "the cores, shared out")
         }
         if settings.source(.listen) == .standard {
@@ -129,7 +129,7 @@ struct ClusterPlan: Sendable {
             name: "prepare",
             arguments: [
                 "prepare", "--config", directory.configuration, "--output", directory.basis,
-                "--threads", "\(ProcessInfo.processInfo.activeProcessorCount)",
+                "--threads", "\(Processors.count)",
             ], log: directory.log(of: "prepare"))
         standardError.write("making the basis from \(settings.optionalText(.basisText) ?? "")")
         let ending = try await child.run(eachLine: nil)
@@ -166,7 +166,7 @@ struct ClusterPlan: Sendable {
             evaluator: { [evalFile, validationFile] endpoint in
                 guard let evalFile else { return nil }
                 // Its data are usually more than a worker's share, and the run waits for it at the beginning and the end.
-                let cores = ProcessInfo.processInfo.activeProcessorCount
+                let cores = Processors.count
                 return ChildProcess(
                     name: "evaluator", arguments: common(endpoint, "evaluator") + ["--threads", "\(cores)", "--evaluate", evalFile] + (validationFile.map { ["--validate", $0] } ?? []),
                     log: directory.log(of: "evaluator"))
@@ -198,7 +198,7 @@ struct ClusterPlan: Sendable {
         let floatBytes = UInt64(rounds) * UInt64(workerCount) * 2 * 4 * UInt64(trained)
         if generalFile != nil { standardError.write("measuring what training did to the model on general text …") }
         let sideEffects = try SideEffects(
-            of: archive, on: source, texts: generalFile, threads: ProcessInfo.processInfo.activeProcessorCount)
+            of: archive, on: source, texts: generalFile, threads: Processors.count)
         return RunReport(
             before: progress.first.flatMap { $0.round == 0 ? $0 : nil },
             after: progress.latest.flatMap { $0.round == rounds ? $0 : nil },

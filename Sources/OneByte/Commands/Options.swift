@@ -31,7 +31,7 @@ struct ThreadFlags: ParsableArguments {
     @Option(help: ArgumentHelp("Threads to compute with. (default: all cores)", valueName: "number"))
     var threads: Int?
 
-    var count: Int { max(1, threads ?? ProcessInfo.processInfo.activeProcessorCount) }
+    var count: Int { max(1, threads ?? Processors.count) }
 
     func validate() throws {
         if let threads, !(1...1024).contains(threads) { throw ValidationError("--threads must be within 1 … 1024") }

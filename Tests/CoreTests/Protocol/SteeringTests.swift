@@ -114,6 +114,16 @@ import Testing
         #expect(try run.rewinds.map(\.round) == [0, 30, 30])
     }
 
+    @Test("A rate that soon learns no more was too large from its beginning, however long the loss stays within the tolerance")
+    func rateThatStalls() throws {
+        var run = try Run(Steering(guardTolerance: 0.1), rounds: 40)
+        for loss in [1.0, 0.6, 0.62, 0.64, 0.65, 0.63, 0.65, 0.64, 0.65, 0.7] {
+            run.validate(loss)
+            if loss < 0.7 { for _ in 0..<3 { try run.round() } }
+        }
+        #expect(try run.rewinds == [Rewind(round: 0, rateShift: -1)])
+    }
+
     @Test("A rate is no younger for an operator who goes back and keeps it")
     func sameRate() throws {
         var run = try Run(Steering(guardTolerance: 0.1), rounds: 40)
