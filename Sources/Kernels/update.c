@@ -108,10 +108,8 @@ void ob_pack_quad(const int8_t *vectors, size_t stride, size_t width, const int8
     ob_current()->pack(vectors, stride, width, q, quad, quads, packed);
 }
 
-/// Bytes of a panel in a depth block: the four of b's 64 columns stay in L1 while a's rows pass by.
-enum { DEPTH_BYTES = 8192 };
-/// Quads of a depth block at least, for the variant whose quads are the largest.
-enum { DEPTH_QUADS_MIN = DEPTH_BYTES / 128 };
+/// Quads of a depth block: the panels of b for 64 columns (64·256 bytes) stay in L1 while a's rows pass by.
+enum { DEPTH_QUADS = 64 };
 /// Quads whose sums take less time than fetching k does.
 enum { SHORT_QUADS = 8 };
 
@@ -124,33 +122,20 @@ typedef struct {
     size_t rows;
 } segment_factors;
 
-/// Quads of the depth block that begins at `first`.
-static size_t depth_of_block(const ob_kernels *kernels, size_t quads, size_t first) {
-    size_t most = DEPTH_BYTES / kernels->quad_bytes;
-    return quads - first < most ? quads - first : most;
-}
-
-/// What the sums of each depth block start from: one for each of the block's rows.
-static void make_starts(const ob_kernels *kernels, const segment_factors *factors, int32_t *starts) {
-    size_t depth;
-    for (size_t first = 0; first < factors->quads; first += depth, starts += OB_BLOCK_ROWS) {
-        depth = depth_of_block(kernels, factors->quads, first);
-        for (size_t r = 0; r < factors->rows; r += OB_PANEL)
-            kernels->rank1_starts(factors->a + r / OB_PANEL * factors->panel_bytes + first * kernels->quad_bytes, depth, starts + r);
-    }
+static size_t depth_of_block(size_t quads, size_t first) {
+    return quads - first < DEPTH_QUADS ? quads - first : DEPTH_QUADS;
 }
 
 /// Σ a·b of the segment for the block's rows and up to OB_GROUP_COLUMNS columns.
 static void sum_group(const ob_kernels *kernels, const segment_factors *factors, size_t panels, const int32_t *starts,
                       int32_t *sums) {
-    size_t depth;
-    for (size_t first = 0; first < factors->quads; first += depth, starts += OB_BLOCK_ROWS) {
+    for (size_t first = 0; first < factors->quads; first += DEPTH_QUADS) {
         size_t offset = first * kernels->quad_bytes;
-        depth = depth_of_block(kernels, factors->quads, first);
         for (size_t r = 0; r < factors->rows; r += OB_PANEL) {
             size_t rows = factors->rows - r < OB_PANEL ? factors->rows - r : OB_PANEL;
             kernels->rank1_sums(factors->a + r / OB_PANEL * factors->panel_bytes + offset, factors->b + offset,
-                                factors->panel_bytes, panels, rows, depth, starts + r, sums + r * OB_GROUP_COLUMNS, first > 0);
+                                factors->panel_bytes, panels, rows, depth_of_block(factors->quads, first),
+                                starts + first / DEPTH_QUADS * OB_BLOCK_ROWS + r, sums + r * OB_GROUP_COLUMNS, first > 0);
         }
     }
 }
@@ -159,7 +144,7 @@ static void sum_group(const ob_kernels *kernels, const segment_factors *factors,
 /// the kernel can't: a depth of several blocks, edges that are no whole tiles, steps that are no shift.
 static int step_group(const ob_kernels *kernels, const segment_factors *factors, size_t width, const int32_t *starts, ob_step step,
                       int32_t *k, size_t columns) {
-    if (!kernels->rank1_step || factors->quads > DEPTH_BYTES / kernels->quad_bytes || factors->rows % 4 || width % OB_PANEL || is_nothing(step)
+    if (!kernels->rank1_step || factors->quads > DEPTH_QUADS || factors->rows % 4 || width % OB_PANEL || is_nothing(step)
         || step.exponent >= 0)
         return 0;
     for (size_t r = 0; r < factors->rows; r += OB_PANEL) {
@@ -176,25 +161,28 @@ void ob_update_rank1(const void *a, const void *b, size_t quads, const ob_segmen
                      int64_t *carry) {
     const ob_kernels *kernels = ob_current();
     int32_t sums[OB_BLOCK_ROWS * OB_GROUP_COLUMNS] __attribute__((aligned(64)));
-    int32_t starts[OB_SEGMENT_DIRECTIONS_MAX / OB_QUAD / DEPTH_QUADS_MIN * OB_BLOCK_ROWS] __attribute__((aligned(64)));
+    int32_t starts[OB_SEGMENT_DIRECTIONS_MAX / OB_QUAD / DEPTH_QUADS * OB_BLOCK_ROWS] __attribute__((aligned(64)));
     segment_factors factors = {.panel_bytes = quads * kernels->quad_bytes, .rows = rows};
 
-    // 64 rows of 64 columns of k, 16 KiB, stay in L1 through all segments.
-    for (size_t c = 0; c < block_columns; c += OB_GROUP_COLUMNS) {
-        size_t width = block_columns - c < OB_GROUP_COLUMNS ? block_columns - c : OB_GROUP_COLUMNS;
-        size_t first_element = row * columns + column + c;
-        // Rows of k are far apart, so the processor does not see them coming.
-        for (size_t r = 0; r < rows; r++)
-            for (size_t i = 0; i < width; i += 16) __builtin_prefetch(k + first_element + r * columns + i, 1, 2);
+    for (size_t s = 0; s < segment_count; s++) {
+        const ob_segment *segment = &segments[s];
+        size_t offset = segment->first_quad * kernels->quad_bytes;
+        factors.quads = segment->quads;
+        factors.a = (const char *)a + row / OB_PANEL * factors.panel_bytes + offset;
+        if (kernels->rank1_starts)
+            for (size_t first = 0; first < segment->quads; first += DEPTH_QUADS)
+                for (size_t r = 0; r < rows; r += OB_PANEL)
+                    kernels->rank1_starts(factors.a + r / OB_PANEL * factors.panel_bytes + first * kernels->quad_bytes,
+                                          depth_of_block(segment->quads, first),
+                                          starts + first / DEPTH_QUADS * OB_BLOCK_ROWS + r);
 
-        for (size_t s = 0; s < segment_count; s++) {
-            const ob_segment *segment = &segments[s];
-            size_t offset = segment->first_quad * kernels->quad_bytes;
-            factors.quads = segment->quads;
-            factors.a = (const char *)a + row / OB_PANEL * factors.panel_bytes + offset;
+        for (size_t c = 0; c < block_columns; c += OB_GROUP_COLUMNS) {
+            size_t width = block_columns - c < OB_GROUP_COLUMNS ? block_columns - c : OB_GROUP_COLUMNS;
+            size_t first_element = row * columns + column + c;
+            if (s == 0)  // rows of k are far apart, so the processor does not see them coming
+                for (size_t r = 0; r < rows; r++)
+                    for (size_t i = 0; i < width; i += 16) __builtin_prefetch(k + first_element + r * columns + i, 1, 2);
             factors.b = (const char *)b + (column + c) / OB_PANEL * factors.panel_bytes + offset;
-            if (kernels->rank1_starts) make_starts(kernels, &factors, starts);
-
             // Few sums are made before k has come from memory, so the step of a first short segment comes after all of them.
             int waits = s == 0 && segment->quads <= SHORT_QUADS;
             if (!waits && !segment->carried && step_group(kernels, &factors, width, starts, segment->step, k + first_element, columns))

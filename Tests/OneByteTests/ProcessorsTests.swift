@@ -1,5 +1,7 @@
+import Foundation
 import OneByte
 import Subprocess
+import SystemPackage
 import Testing
 
 @Suite struct ProcessorsTests {
@@ -21,7 +23,7 @@ import Testing
     func affinity() async throws {
         let result = try await Subprocess.run(
             .name("taskset"), arguments: ["-c", "0", Binary.path, "cluster", "--config", "examples/movie-reviews.toml", "--workers", "1", "--print-config"],
-            workingDirectory: .init(Binary.packageRoot.path), output: .string(limit: 1 << 16))
+            workingDirectory: FilePath(Binary.packageRoot.path), output: .string(limit: 1 << 16))
         #expect(result.terminationStatus == .exited(0))
         let line = try #require(result.standardOutput.split(separator: "\n").first { $0.hasPrefix("threads = ") })
         #expect(line.hasPrefix("threads = 1 "))

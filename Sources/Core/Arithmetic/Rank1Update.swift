@@ -110,16 +110,15 @@ struct Rank1Update {
     ) {
         let blockRows = OB_BLOCK_ROWS
         let blockColumns = OB_BLOCK_COLUMNS
-        // Blocks below one another come one after the other: the columns' factors stay in L2.
-        let down = (rows + blockRows - 1) / blockRows
-        let blocks = (columns + blockColumns - 1) / blockColumns * down
+        let across = (columns + blockColumns - 1) / blockColumns
+        let blocks = (rows + blockRows - 1) / blockRows * across
         nonisolated(unsafe) let (a, b, k, carry) = (a, b, k, carry)
         let segments = batch.segments
         let quads = batch.quads
         forEachChunk(of: blocks, size: 4, threads: threads) { range in
             for block in range {
-                let row = block % down * blockRows
-                let column = block / down * blockColumns
+                let row = block / across * blockRows
+                let column = block % across * blockColumns
                 ob_update_rank1(
                     a, b, quads, segments, segments.count, row, min(blockRows, rows - row), column,
                     min(blockColumns, columns - column), columns, k, carry)

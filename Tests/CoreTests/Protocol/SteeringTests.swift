@@ -70,25 +70,25 @@ import Testing
 
     @Test("A validation loss that leaves the good range takes the run back to its best round with half the step")
     func `guard`() throws {
-        var run = try Run(Steering(guardTolerance: 0.1))
-        run.validate(1.0)
-        for _ in 0..<3 { try run.round() }
-        run.validate(0.6)
-        for _ in 0..<3 { try run.round() }
+        var run = try Run(Steering(guardTolerance: 0.1), rounds: 20)
+        for loss in [1.0, 0.9, 0.8, 0.7, 0.6] {
+            run.validate(loss)
+            for _ in 0..<3 { try run.round() }
+        }
         // Within the tolerance.
         run.validate(0.65)
         #expect(try run.rewinds.isEmpty)
         for _ in 0..<3 { try run.round() }
         run.validate(.nan)
-        #expect(try run.rewinds == [Rewind(round: 3, rateShift: -1)])
-        #expect(run.ledger.nextRound == 9 && run.ledger.effectiveRounds == 3 && run.ledger.rateShift == -1)
-        #expect(run.ledger.steering.best?.round == 3)
+        #expect(try run.rewinds == [Rewind(round: 12, rateShift: -1)])
+        #expect(run.ledger.nextRound == 18 && run.ledger.effectiveRounds == 12 && run.ledger.rateShift == -1)
+        #expect(run.ledger.steering.best?.round == 12)
         // The run has all its rounds all the same.
-        for _ in 0..<9 { try run.round() }
-        #expect(run.ledger.effectiveRounds == 12 && run.ledger.nextRound == 18 && run.ledger.isTrained)
+        for _ in 0..<8 { try run.round() }
+        #expect(run.ledger.effectiveRounds == 20 && run.ledger.nextRound == 26 && run.ledger.isTrained)
         // Half of what the schedule says after as many rounds in force.
         let rates = run.harness.notices.compactMap { if case .roundCommitted(let round) = $0 { round.learningRate } else { nil } }
-        #expect(rates[9] == rates[3] / 2)
+        #expect(rates[18] == rates[12] / 2)
     }
 
     @Test("A rate that proves too large while it is young leaves nothing behind, not even the best that it reached")
