@@ -8,7 +8,7 @@
 PyTorch (torch and transformers from PyPI) does what one would write there: hidden states below the first trained layer kept, a
 batch of samples each with a direction of its own, both signs, y = xW + ε(x·b)a added without building the perturbed matrix, and in
 the last layer only the position that is read goes further than keys and values. The rows take turns and each is measured three times;
-medians of processor time. Prints a table and writes it to Benchmarks/learning/speed.json, where other depths and lengths keep their rows.
+medians of processor time. Prints a table and writes it to Benchmarks/learning/speed.json (another machine's to another file: --output), where other depths and lengths keep their rows.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import random
 import statistics
 import subprocess
 import time
+from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -141,6 +142,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=lambda text: [int(count) for count in text.split(",")], default=[1, 2, 4, 8, 30])
     parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--output", type=Path, default=HERE / "speed.json")
     parser.add_argument("--examples", type=int, default=256)
     parser.add_argument("--longest", type=int, default=96, help="only sentences of so many tokens at most, template included")
     arguments = parser.parse_args()
@@ -149,7 +151,7 @@ def main():
     data = ["--run", directory, "--train-file", peer.file]
     length = statistics.mean(len(example[0]) for example in peer.examples)
     print(f"one core of {machine()}; sentences of {length:.1f} tokens on average; samples/s, in brackets seconds for 1,000")
-    path = HERE / "speed.json"
+    path = arguments.output
     earlier = json.loads(path.read_text())["rows"] if path.exists() else []
     rows = [row for row in earlier if (row["layers"], row.get("longest", 96)) not in [(count, arguments.longest) for count in arguments.layers]]
     for count in arguments.layers:

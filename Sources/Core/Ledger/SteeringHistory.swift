@@ -69,7 +69,6 @@ public struct SteeringHistory: Sendable {
 
     mutating func fold(_ round: RoundRecord) {
         roundsAtThisRate += 1
-        roundsSoFar = Int(round.round) + 1
         var (sum, count, draws) = (0, 0, 0)
         for contribution in round.contributions {
             let before = count
@@ -95,16 +94,16 @@ public struct SteeringHistory: Sendable {
     private var rateStart: RoundNumber = 0
     /// Rounds since then.
     private var roundsAtThisRate = 0
-    /// Those that were taken back too.
-    private var roundsSoFar = 0
 
     /// Where the run is to go back to for a smaller step. What a rate too large reached carries its noise, also where it was the best so
     /// far: if the rate was young there, the run goes back to where it began, so that nothing of it stays; else to the best.
     ///
-    /// - Parameter youth: rounds up to which a rate is young: what is lost besides those since the best.
-    public func returnPoint(youth: Int) -> Low? {
+    /// - Parameters:
+    ///   - nextRound: the ledger's.
+    ///   - youth: rounds up to which a rate is young: what is lost besides those since the best.
+    public func returnPoint(from nextRound: RoundNumber, youth: Int) -> Low? {
         guard let best else { return nil }
-        let roundsToBest = roundsAtThisRate - (roundsSoFar - Int(best.round))
+        let roundsToBest = roundsAtThisRate - (Int(nextRound) - Int(best.round))
         return roundsToBest <= youth ? lows.last { $0.round <= rateStart } ?? best : best
     }
 

@@ -29,8 +29,7 @@ extension CoordinatorStateMachine {
     /// Does what the last validation calls for, also where the coordinator before this one could not do it any more.
     mutating func goBackIfDue() {
         guard let steering = spec.steering, !ledger.isEnded, !ledger.isFinal else { return }
-        let young = spec.rounds / 2
-        if steering.guardTolerance != nil, !ledger.steering.isSearching, ledger.steering.isAlarmed, let point = ledger.steering.returnPoint(youth: young),
+        if steering.guardTolerance != nil, !ledger.steering.isSearching, ledger.steering.isAlarmed, let point = returnPoint,
             ledger.steering.rewindsSinceBest < Tuning.rewindsInARow
         {
             effects.append(.notice(.warning("the mean |g| is above \(SteeringHistory.alarmingMagnitude) times that near the best parameters")))
@@ -48,7 +47,7 @@ extension CoordinatorStateMachine {
         // The loss of an objective of any scale may be below 0, where a multiple would be an improvement.
         if let tolerance = steering.guardTolerance, latest.loss > (best.loss < 0 ? 1 - tolerance : 1 + tolerance) * best.loss {
             if ledger.steering.rewindsSinceBest < Tuning.rewindsInARow {
-                rewind(to: (ledger.steering.returnPoint(youth: young) ?? best).round, rateShift: -1)
+                rewind(to: (returnPoint ?? best).round, rateShift: -1)
             } else if !hasSaidHelpless {
                 hasSaidHelpless = true
                 let text = "the validation loss is no lower after \(Tuning.rewindsInARow) ever smaller steps from round \(best.round): look at the data; the run goes on"
@@ -58,6 +57,9 @@ extension CoordinatorStateMachine {
             rewind(to: best.round, rateShift: 0, isFinal: true)
         }
     }
+
+    /// A rate is young for half of the run's rounds.
+    private var returnPoint: SteeringHistory.Low? { ledger.steering.returnPoint(from: ledger.nextRound, youth: spec.rounds / 2) }
 
     private mutating func sayTrial(_ shift: Int, _ trials: [Int: Double], isChosen: Bool) {
         let rate = spec.learningRate * Double(sign: .plus, exponent: shift, significand: 1)

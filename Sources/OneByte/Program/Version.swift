@@ -1,5 +1,4 @@
 import Core
-import Glibc
 import LanguageModel
 
 enum Version {
@@ -19,7 +18,7 @@ enum Version {
             matrix library: \(MatrixLibrary.configuration)
             OpenBLAS core: \(BLASCore.name) (\(BLASCore.variable) chooses)
             matrix products: \(MatrixLibrary.measureRate())
-            processors: \(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+            processors: \(Processors.count)
             """
     }
 }
