@@ -154,18 +154,19 @@ AVX2 static void sum_gaussians(const uint32_t *input, const int32_t *q, size_t c
 
 // Steps
 
-/// What a step takes from its M, t and sign.
+/// What a step takes from its M, t and sign, in lanes of 64 bits.
 typedef struct {
     __m256i multiplier, half, flip, rest;
     __m128i even, odd;
 } step_factors;
 
-AVX2 static inline step_factors make_step(uint32_t multiplier, int32_t t, int32_t sign) {
+AVX2 static inline step_factors make_step(const ob_shift *shift) {
+    const int32_t t = shift->t, sign = shift->sign;
     // There is no 64-bit arithmetic shift: with 2^62 on top the sum is positive, and the low 32 bits of what a logical shift
     // adds are taken off again, together with the 1 of −x = ~x + 1.
     int32_t excess = (int32_t)(((int64_t)1 << 62) >> t);
     return (step_factors){
-        .multiplier = _mm256_set1_epi64x(multiplier),
+        .multiplier = _mm256_set1_epi64x(shift->multiplier),
         .half = _mm256_set1_epi64x(((int64_t)1 << (t - 1)) + ((int64_t)1 << 62)),
         .flip = _mm256_set1_epi32(sign),
         .rest = _mm256_set1_epi32(sign ? -1 - excess : excess),
@@ -185,17 +186,43 @@ AVX2 static inline __m256i stepped(__m256i old, __m256i sum, const step_factors 
     return _mm256_sub_epi32(_mm256_add_epi32(old, f->rest), delta);
 }
 
+/// The same in lanes of 32 bits.
+typedef struct {
+    __m256i multipliers, half;
+    __m128i t;
+} narrow_factors;
+
+AVX2 static inline narrow_factors make_narrow(const ob_shift *shift) {
+    return (narrow_factors){
+        .multipliers = _mm256_set1_epi32(ob_halves(shift->multiplier)),
+        .half = _mm256_set1_epi32((int32_t)((int64_t)1 << (shift->t - 1))),
+        .t = _mm_cvtsi32_si128(shift->t),
+    };
+}
+
+AVX2 static inline __m256i stepped_narrow(__m256i old, __m256i sum, const narrow_factors *f) {
+    // The low word twice, by two words that make M.
+    const __m256i low = _mm256_set_epi64x(0x0D0C0D0C09080908, 0x0504050401000100, 0x0D0C0D0C09080908, 0x0504050401000100);
+    __m256i product = _mm256_madd_epi16(_mm256_shuffle_epi8(sum, low), f->multipliers);
+    __m256i delta = _mm256_sra_epi32(_mm256_add_epi32(product, f->half), f->t);
+    return _mm256_sub_epi32(old, delta);
+}
+
 AVX2 static void step_shift(int32_t *k, size_t k_stride, const int32_t *sums, size_t sums_stride, size_t rows,
-                       size_t count, uint32_t multiplier, int32_t t, int32_t sign) {
-    const step_factors factors = make_step(multiplier, t, sign);
+                            size_t count, const ob_shift *shift) {
+    const step_factors factors = make_step(shift);
+    const narrow_factors narrow = make_narrow(shift);
+    const int is_long = shift->t >= 32;
     for (size_t r = 0; r < rows; r++, k += k_stride, sums += sums_stride) {
         size_t i = 0;
         for (; i + 8 <= count; i += 8) {
             __m256i sum = _mm256_loadu_si256((const __m256i *)(sums + i)), old = _mm256_loadu_si256((const __m256i *)(k + i));
-            __m256i new = t < 32 ? stepped(old, sum, &factors, 0) : stepped(old, sum, &factors, 1);
+            __m256i new = shift->is_narrow ? stepped_narrow(old, sum, &narrow)
+                : is_long                  ? stepped(old, sum, &factors, 1)
+                                           : stepped(old, sum, &factors, 0);
             _mm256_storeu_si256((__m256i *)(k + i), new);
         }
-        generic_step_shift(k + i, sums + i, count - i, multiplier, t, sign);
+        generic_step_shift(k + i, sums + i, count - i, shift);
     }
 }
 
@@ -239,26 +266,26 @@ AVX2 static void rank1_sums(const char *a, const char *b, size_t b_stride, size_
     for (size_t p = 0; p < panels; p++)  // a panel of each side, 8 KiB, stays in L1
         for (size_t r = 0; r < rows; r += 4) {
             __m256i sum[4][2];
-            int32_t *output = sums + r * OB_GROUP_COLUMNS + p * OB_PANEL;
+            int32_t *output = sums + r * OB_BLOCK_COLUMNS + p * OB_PANEL;
 #pragma unroll
             for (int i = 0; i < 4; i++)
 #pragma unroll
                 for (int j = 0; j < 2; j++)
-                    sum[i][j] = adds ? _mm256_loadu_si256((const __m256i *)(output + i * OB_GROUP_COLUMNS + 8 * j))
+                    sum[i][j] = adds ? _mm256_loadu_si256((const __m256i *)(output + i * OB_BLOCK_COLUMNS + 8 * j))
                                      : _mm256_setzero_si256();
             add_pairs(a + 4 * r, b + p * b_stride, count, sum);
 #pragma unroll
             for (int i = 0; i < 4; i++)
 #pragma unroll
                 for (int j = 0; j < 2; j++)
-                    _mm256_storeu_si256((__m256i *)(output + i * OB_GROUP_COLUMNS + 8 * j), sum[i][j]);
+                    _mm256_storeu_si256((__m256i *)(output + i * OB_BLOCK_COLUMNS + 8 * j), sum[i][j]);
         }
 }
 
 AVX2 static inline __attribute__((always_inline)) void rank1_step_tiles(const char *a, const char *b, size_t b_stride,
                                                                         size_t panels, size_t rows, size_t count, int32_t *k,
                                                                         size_t k_stride, const step_factors *factors,
-                                                                        int is_long) {
+                                                                        int is_long, const narrow_factors *narrow) {
     for (size_t p = 0; p < panels; p++)  // a panel of each side, 8 KiB, stays in L1
         for (size_t r = 0; r < rows; r += 4) {
             __m256i sum[4][2];
@@ -270,26 +297,31 @@ AVX2 static inline __attribute__((always_inline)) void rank1_step_tiles(const ch
 #pragma unroll
                 for (int j = 0; j < 2; j++) {
                     __m256i *element = (__m256i *)(k + (r + i) * k_stride + p * OB_PANEL + 8 * j);
-                    _mm256_storeu_si256(element, stepped(_mm256_loadu_si256(element), sum[i][j], factors, is_long));
+                    __m256i old = _mm256_loadu_si256(element);
+                    _mm256_storeu_si256(element, narrow ? stepped_narrow(old, sum[i][j], narrow)
+                                                        : stepped(old, sum[i][j], factors, is_long));
                 }
         }
 }
 
 AVX2 static void rank1_step(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
-                            const int32_t *starts, int32_t *k, size_t k_stride, uint32_t multiplier, int32_t t, int32_t sign) {
+                            const int32_t *starts, int32_t *k, size_t k_stride, const ob_shift *shift) {
     (void)starts;
-    const step_factors factors = make_step(multiplier, t, sign);
-    if (t < 32) rank1_step_tiles(a, b, b_stride, panels, rows, count, k, k_stride, &factors, 0);
-    else rank1_step_tiles(a, b, b_stride, panels, rows, count, k, k_stride, &factors, 1);
+    const step_factors factors = make_step(shift);
+    const narrow_factors narrow = make_narrow(shift);
+    if (shift->is_narrow) rank1_step_tiles(a, b, b_stride, panels, rows, count, k, k_stride, 0, 0, &narrow);
+    else if (shift->t < 32) rank1_step_tiles(a, b, b_stride, panels, rows, count, k, k_stride, &factors, 0, 0);
+    else rank1_step_tiles(a, b, b_stride, panels, rows, count, k, k_stride, &factors, 1, 0);
 }
 
 AVX2 static void to_floats(const int32_t *k, size_t count, float scale, float *values) {
     generic_to_floats(k, count, scale, values);
 }
 
+static const ob_rank1 rank1 = {.quad_bytes = 128, .a_quad_bytes = 128, .pack = ob_avx2_pack, .sums = rank1_sums, .step = rank1_step};
+
 const ob_kernels ob_avx2 = {
     .name = "avx2",
-    .quad_bytes = 128,
     .words = words,
     .fused_words = fused_words,
     .expand = expand,
@@ -298,9 +330,7 @@ const ob_kernels ob_avx2 = {
     .sum_signs = sum_signs,
     .sum_gaussians = sum_gaussians,
     .step_shift = step_shift,
-    .pack = ob_avx2_pack,
-    .rank1_sums = rank1_sums,
-    .rank1_step = rank1_step,
+    .rank1 = &rank1,
     .to_floats = to_floats,
 };
 #else

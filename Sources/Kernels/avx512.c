@@ -1,6 +1,7 @@
-// AVX-512 (F, BW, DQ, VL), and with VNNI and VBMI on top.
+// AVX-512 (F, BW, DQ, VL), with VNNI and VBMI on top, and with AMX on top of that.
 #if defined(__x86_64__)
 #include <string.h>
+#include "amx.h"
 #include "generic.h"
 #include "x86.h"
 
@@ -220,16 +221,18 @@ VNNI static void sum_gaussians_vnni(const uint32_t *input, const int32_t *q, siz
 
 // Steps
 
-/// What a step takes from its M, t and sign.
+/// What a step takes from its M, t and sign, in lanes of 64 bits.
 typedef struct {
     __m512i multiplier, half, shift, rest;
 } step_factors;
 
 /// k + round(x) = k − floor(−x + 1/2 − 2^−t) where x is a multiple of 2^−t: a step that adds has −M and a half that is one less.
-AVX512 static inline step_factors make_step(uint32_t multiplier, int32_t t, int32_t sign) {
+AVX512 static inline step_factors make_step(const ob_shift *shift) {
+    const int32_t t = shift->t;
+    const int64_t multiplier = shift->multiplier;
     return (step_factors){
-        .multiplier = _mm512_set1_epi64(sign ? -(int64_t)multiplier : (int64_t)multiplier),
-        .half = _mm512_set1_epi64(((int64_t)1 << (t - 1)) - (sign ? 1 : 0)),
+        .multiplier = _mm512_set1_epi64(shift->sign ? -multiplier : multiplier),
+        .half = _mm512_set1_epi64(((int64_t)1 << (t - 1)) - (shift->sign ? 1 : 0)),
         .shift = _mm512_set1_epi64(t),
         .rest = _mm512_set1_epi64(t < 32 ? 32 - t : t - 32),
     };
@@ -245,34 +248,71 @@ AVX512 static inline __m512i stepped(__m512i old, __m512i sum, const step_factor
     return _mm512_sub_epi32(old, _mm512_mask_blend_epi32(0xAAAA, even, odd));
 }
 
+/// The same in lanes of 32 bits.
+typedef struct {
+    __m512i multipliers, half;
+    __m128i t;
+} narrow_factors;
+
+AVX512 static inline narrow_factors make_narrow(const ob_shift *shift) {
+    return (narrow_factors){
+        .multipliers = _mm512_set1_epi32(ob_halves(shift->multiplier)),
+        .half = _mm512_set1_epi32((int32_t)((int64_t)1 << (shift->t - 1))),
+        .t = _mm_cvtsi32_si128(shift->t),
+    };
+}
+
+AVX512 static inline __m512i stepped_narrow(__m512i old, __m512i sum, const narrow_factors *f) {
+    // The low word twice, by two words that make M; with VNNI product and sum are one instruction.
+    const __m512i low = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0D0C0D0C09080908, 0x0504050401000100));
+    __m512i product = _mm512_madd_epi16(_mm512_shuffle_epi8(sum, low), f->multipliers);
+    return _mm512_sub_epi32(old, _mm512_sra_epi32(_mm512_add_epi32(f->half, product), f->t));
+}
+
+AVX512 static inline __attribute__((always_inline)) void step_row(int32_t *k, const int32_t *sums, size_t count,
+                                                                  const step_factors *factors, int is_long,
+                                                                  const narrow_factors *narrow) {
+    for (size_t i = 0; i < count; i += 16) {
+        __mmask16 here = count - i < 16 ? (__mmask16)((1u << (count - i)) - 1) : 0xFFFF;
+        __m512i sum = _mm512_maskz_loadu_epi32(here, sums + i), old = _mm512_maskz_loadu_epi32(here, k + i);
+        __m512i new = narrow ? stepped_narrow(old, sum, narrow) : stepped(old, sum, factors, is_long);
+        _mm512_mask_storeu_epi32(k + i, here, new);
+    }
+}
+
 AVX512 static void step_shift(int32_t *k, size_t k_stride, const int32_t *sums, size_t sums_stride, size_t rows,
-                              size_t count, uint32_t multiplier, int32_t t, int32_t sign) {
-    const step_factors factors = make_step(multiplier, t, sign);
-    for (size_t r = 0; r < rows; r++, k += k_stride, sums += sums_stride)
-        for (size_t i = 0; i < count; i += 16) {
-            __mmask16 here = count - i < 16 ? (__mmask16)((1u << (count - i)) - 1) : 0xFFFF;
-            __m512i sum = _mm512_maskz_loadu_epi32(here, sums + i), old = _mm512_maskz_loadu_epi32(here, k + i);
-            __m512i new = t < 32 ? stepped(old, sum, &factors, 0) : stepped(old, sum, &factors, 1);
-            _mm512_mask_storeu_epi32(k + i, here, new);
-        }
+                              size_t count, const ob_shift *shift) {
+    const step_factors factors = make_step(shift);
+    const narrow_factors narrow = make_narrow(shift);
+    for (size_t r = 0; r < rows; r++, k += k_stride, sums += sums_stride) {
+        if (shift->is_narrow) step_row(k, sums, count, 0, 0, &narrow);
+        else if (shift->t < 32) step_row(k, sums, count, &factors, 0, 0);
+        else step_row(k, sums, count, &factors, 1, 0);
+    }
 }
 
 // Rank-1
 
+/// Four bytes, one of each vector, of 64 elements from `start` on: a's, which are ±1, times q; b's plus `offset`, modulo 256.
+VNNI static inline void quads_of_64(const int8_t *vectors, size_t stride, size_t start, const int8_t *q, char offset, __m512i out[4]) {
+    __m512i in[4];
+    for (size_t i = 0; i < 4; i++) {
+        in[i] = _mm512_loadu_si512(vectors + i * stride + start);
+        in[i] = q ? _mm512_mask_sub_epi8(_mm512_maskz_set1_epi8(_mm512_test_epi8_mask(in[i], in[i]), q[i]),
+                                         _mm512_movepi8_mask(in[i]), _mm512_setzero_si512(), _mm512_set1_epi8(q[i]))
+                  : _mm512_add_epi8(in[i], _mm512_set1_epi8(offset));
+    }
+    interleave(in, out);
+    transpose_lanes(out);
+}
+
+/// vpdpbusd takes one factor without a sign, so b's get 128 more.
 VNNI static void pack_bytes(const int8_t *vectors, size_t stride, size_t width, const int8_t *q, size_t quad, size_t quads,
                             void *packed) {
     char *output = (char *)packed + 64 * quad;
     for (size_t start = 0; start < width; start += 64) {
-        __m512i in[4], out[4];
-        for (size_t i = 0; i < 4; i++) {
-            in[i] = _mm512_loadu_si512(vectors + i * stride + start);
-            // a's are ±1 times q; b's get 128 more, since vpdpbusd takes one factor without a sign.
-            in[i] = q ? _mm512_mask_sub_epi8(_mm512_maskz_set1_epi8(_mm512_test_epi8_mask(in[i], in[i]), q[i]),
-                                             _mm512_movepi8_mask(in[i]), _mm512_setzero_si512(), _mm512_set1_epi8(q[i]))
-                      : _mm512_xor_si512(in[i], _mm512_set1_epi8(-128));
-        }
-        interleave(in, out);
-        transpose_lanes(out);
+        __m512i out[4];
+        quads_of_64(vectors, stride, start, q, -128, out);
         for (size_t p = 0; p < 4 && start + 16 * p < width; p++)
             _mm512_storeu_si512(output + (start / 16 + p) * quads * 64, out[p]);
     }
@@ -306,19 +346,20 @@ VNNI static inline __attribute__((always_inline)) void block_vnni(const char *a,
 #pragma unroll
         for (size_t p = 0; p < panels; p++) {
             sum[r][p] = _mm512_set1_epi32(start[r]);
-            if (adds) sum[r][p] = _mm512_add_epi32(sum[r][p], _mm512_loadu_si512(sums + OB_GROUP_COLUMNS * r + 16 * p));
+            if (adds) sum[r][p] = _mm512_add_epi32(sum[r][p], _mm512_loadu_si512(sums + OB_BLOCK_COLUMNS * r + 16 * p));
         }
     add_quads(a, b, b_stride, panels, count, sum);
 #pragma unroll
     for (size_t r = 0; r < ROWS; r++)
 #pragma unroll
-        for (size_t p = 0; p < panels; p++) _mm512_storeu_si512(sums + OB_GROUP_COLUMNS * r + 16 * p, sum[r][p]);
+        for (size_t p = 0; p < panels; p++) _mm512_storeu_si512(sums + OB_BLOCK_COLUMNS * r + 16 * p, sum[r][p]);
 }
 
 VNNI static inline __attribute__((always_inline)) void step_block_vnni(const char *a, const char *b, size_t b_stride,
                                                                        size_t panels, size_t count, const int32_t *start,
                                                                        int32_t *k, size_t k_stride,
-                                                                       const step_factors *factors, int is_long) {
+                                                                       const step_factors *factors, int is_long,
+                                                                       const narrow_factors *narrow) {
     __m512i sum[ROWS][4];
 #pragma unroll
     for (size_t r = 0; r < ROWS; r++)
@@ -330,7 +371,8 @@ VNNI static inline __attribute__((always_inline)) void step_block_vnni(const cha
 #pragma unroll
         for (size_t p = 0; p < panels; p++) {
             int32_t *element = k + r * k_stride + 16 * p;
-            _mm512_storeu_si512(element, stepped(_mm512_loadu_si512(element), sum[r][p], factors, is_long));
+            __m512i old = _mm512_loadu_si512(element);
+            _mm512_storeu_si512(element, narrow ? stepped_narrow(old, sum[r][p], narrow) : stepped(old, sum[r][p], factors, is_long));
         }
 }
 
@@ -351,7 +393,7 @@ VNNI static void rank1_starts_vnni(const char *a, size_t count, int32_t *starts)
 VNNI static void rank1_sums_vnni(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
                                  const int32_t *starts, int32_t *sums, int adds) {
     for (size_t r = 0; r < rows; r += ROWS) {
-        int32_t *output = sums + r * OB_GROUP_COLUMNS;
+        int32_t *output = sums + r * OB_BLOCK_COLUMNS;
         switch (panels) {
         case 4: block_vnni(a + 4 * r, b, b_stride, 4, count, starts + r, output, adds); break;
         case 3: block_vnni(a + 4 * r, b, b_stride, 3, count, starts + r, output, adds); break;
@@ -364,24 +406,24 @@ VNNI static void rank1_sums_vnni(const char *a, const char *b, size_t b_stride, 
 VNNI static inline __attribute__((always_inline)) void step_rows_vnni(const char *a, const char *b, size_t b_stride,
                                                                       size_t panels, size_t rows, size_t count,
                                                                       const int32_t *starts, int32_t *k, size_t k_stride,
-                                                                      const step_factors *factors, int is_long) {
-    for (size_t r = 0; r < rows; r += ROWS) {
-        int32_t *block = k + r * k_stride;
+                                                                      const step_factors *factors, int is_long,
+                                                                      const narrow_factors *narrow) {
+    for (size_t r = 0; r < rows; r += ROWS, a += 4 * ROWS, starts += ROWS, k += ROWS * k_stride)
         switch (panels) {
-        case 4: step_block_vnni(a + 4 * r, b, b_stride, 4, count, starts + r, block, k_stride, factors, is_long); break;
-        case 3: step_block_vnni(a + 4 * r, b, b_stride, 3, count, starts + r, block, k_stride, factors, is_long); break;
-        case 2: step_block_vnni(a + 4 * r, b, b_stride, 2, count, starts + r, block, k_stride, factors, is_long); break;
-        default: step_block_vnni(a + 4 * r, b, b_stride, 1, count, starts + r, block, k_stride, factors, is_long); break;
+        case 4: step_block_vnni(a, b, b_stride, 4, count, starts, k, k_stride, factors, is_long, narrow); break;
+        case 3: step_block_vnni(a, b, b_stride, 3, count, starts, k, k_stride, factors, is_long, narrow); break;
+        case 2: step_block_vnni(a, b, b_stride, 2, count, starts, k, k_stride, factors, is_long, narrow); break;
+        default: step_block_vnni(a, b, b_stride, 1, count, starts, k, k_stride, factors, is_long, narrow); break;
         }
-    }
 }
 
 VNNI static void rank1_step_vnni(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
-                                 const int32_t *starts, int32_t *k, size_t k_stride, uint32_t multiplier, int32_t t,
-                                 int32_t sign) {
-    const step_factors factors = make_step(multiplier, t, sign);
-    if (t < 32) step_rows_vnni(a, b, b_stride, panels, rows, count, starts, k, k_stride, &factors, 0);
-    else step_rows_vnni(a, b, b_stride, panels, rows, count, starts, k, k_stride, &factors, 1);
+                                 const int32_t *starts, int32_t *k, size_t k_stride, const ob_shift *shift) {
+    const step_factors factors = make_step(shift);
+    const narrow_factors narrow = make_narrow(shift);
+    if (shift->is_narrow) step_rows_vnni(a, b, b_stride, panels, rows, count, starts, k, k_stride, 0, 0, &narrow);
+    else if (shift->t < 32) step_rows_vnni(a, b, b_stride, panels, rows, count, starts, k, k_stride, &factors, 0, 0);
+    else step_rows_vnni(a, b, b_stride, panels, rows, count, starts, k, k_stride, &factors, 1, 0);
 }
 
 /// The same by vpmaddwd, a pair of directions at a time.
@@ -392,7 +434,7 @@ AVX512 static inline __attribute__((always_inline)) void block_pairs(const char 
     for (size_t r = 0; r < ROWS; r++)
 #pragma unroll
         for (size_t p = 0; p < panels; p++)
-            sum[r][p] = adds ? _mm512_loadu_si512(sums + OB_GROUP_COLUMNS * r + 16 * p) : _mm512_setzero_si512();
+            sum[r][p] = adds ? _mm512_loadu_si512(sums + OB_BLOCK_COLUMNS * r + 16 * p) : _mm512_setzero_si512();
     for (size_t g = 0; g < 2 * count; g++) {
         __m512i right[4];
 #pragma unroll
@@ -409,20 +451,104 @@ AVX512 static inline __attribute__((always_inline)) void block_pairs(const char 
 #pragma unroll
     for (size_t r = 0; r < ROWS; r++)
 #pragma unroll
-        for (size_t p = 0; p < panels; p++) _mm512_storeu_si512(sums + OB_GROUP_COLUMNS * r + 16 * p, sum[r][p]);
+        for (size_t p = 0; p < panels; p++) _mm512_storeu_si512(sums + OB_BLOCK_COLUMNS * r + 16 * p, sum[r][p]);
 }
 
 AVX512 static void rank1_sums(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
                               const int32_t *starts, int32_t *sums, int adds) {
     (void)starts;
     for (size_t r = 0; r < rows; r += ROWS) {
-        int32_t *output = sums + r * OB_GROUP_COLUMNS;
+        int32_t *output = sums + r * OB_BLOCK_COLUMNS;
         switch (panels) {
         case 4: block_pairs(a + 4 * r, b, b_stride, 4, count, output, adds); break;
         case 3: block_pairs(a + 4 * r, b, b_stride, 3, count, output, adds); break;
         case 2: block_pairs(a + 4 * r, b, b_stride, 2, count, output, adds); break;
         default: block_pairs(a + 4 * r, b, b_stride, 1, count, output, adds); break;
         }
+    }
+}
+
+// Rank-1 with AMX
+
+/// A tile's rows are elements on the left and quads on the right: a panel of a's is 16 rows of `quads` quads, one of b's the other way
+/// round, as elsewhere.
+AMX static void pack_tiles(const int8_t *vectors, size_t stride, size_t width, const int8_t *q, size_t quad, size_t quads,
+                           void *packed) {
+    const __m512i rows = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                                            _mm512_set1_epi32((int32_t)(4 * quads)));
+    for (size_t start = 0; start < width; start += 64) {
+        __m512i out[4];
+        quads_of_64(vectors, stride, start, q, 0, out);
+        for (size_t p = 0; p < 4 && start + 16 * p < width; p++) {
+            char *panel = (char *)packed + (start / 16 + p) * quads * 64;
+            if (q) _mm512_i32scatter_epi32(panel + 4 * quad, rows, out[p], 1);
+            else _mm512_storeu_si512(panel + 64 * quad, out[p]);
+        }
+    }
+}
+
+/// Sums in tiles 0 to 3, whole tiles of quads in 4 (a) and 5 (b), the quads that are left in 6 and 7.
+AMX static void rank1_begin_amx(size_t quads) {
+    ob_tile_shapes shapes = {0};
+    for (int tile = 0; tile < 6; tile++) ob_shape_tile(&shapes, tile, OB_TILE_ROWS, OB_TILE_COLUMN_BYTES);
+    if (quads % OB_TILE_ROWS) {
+        ob_shape_tile(&shapes, 6, OB_TILE_ROWS, 4 * (quads % OB_TILE_ROWS));
+        ob_shape_tile(&shapes, 7, quads % OB_TILE_ROWS, OB_TILE_COLUMN_BYTES);
+    }
+    _tile_loadconfig(&shapes);
+}
+
+AMX static void rank1_end_amx(void) { _tile_release(); }
+
+AMX static inline __attribute__((always_inline)) void sum_tiles(const char *a, const char *b, size_t b_stride, size_t panels,
+                                                                size_t count, int32_t *sums, int adds) {
+    const size_t a_stride = b_stride / OB_PANEL, stride = OB_BLOCK_COLUMNS * sizeof *sums;
+    if (adds) {
+        _tile_loadd(0, sums, stride);
+        if (panels > 1) _tile_loadd(1, sums + 16, stride);
+        if (panels > 2) _tile_loadd(2, sums + 32, stride);
+        if (panels > 3) _tile_loadd(3, sums + 48, stride);
+    } else {
+        _tile_zero(0);
+        if (panels > 1) _tile_zero(1);
+        if (panels > 2) _tile_zero(2);
+        if (panels > 3) _tile_zero(3);
+    }
+#define ADD_PANEL(p, left, right)                                  \
+    if (panels > p) {                                              \
+        _tile_loadd(right, b + p * b_stride + 64 * g, 64);         \
+        _tile_dpbssd(p, left, right);                              \
+    }
+    size_t g = 0;
+    for (; g + OB_TILE_ROWS <= count; g += OB_TILE_ROWS) {
+        _tile_loadd(4, a + 4 * g, a_stride);
+        ADD_PANEL(0, 4, 5)
+        ADD_PANEL(1, 4, 5)
+        ADD_PANEL(2, 4, 5)
+        ADD_PANEL(3, 4, 5)
+    }
+    if (g < count) {
+        _tile_loadd(6, a + 4 * g, a_stride);
+        ADD_PANEL(0, 6, 7)
+        ADD_PANEL(1, 6, 7)
+        ADD_PANEL(2, 6, 7)
+        ADD_PANEL(3, 6, 7)
+    }
+#undef ADD_PANEL
+    _tile_stored(0, sums, stride);
+    if (panels > 1) _tile_stored(1, sums + 16, stride);
+    if (panels > 2) _tile_stored(2, sums + 32, stride);
+    if (panels > 3) _tile_stored(3, sums + 48, stride);
+}
+
+AMX static void rank1_sums_amx(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
+                               const int32_t *starts, int32_t *sums, int adds) {
+    (void)rows, (void)starts;  // a panel of a's always has its 16 rows
+    switch (panels) {
+    case 4: sum_tiles(a, b, b_stride, 4, count, sums, adds); break;
+    case 3: sum_tiles(a, b, b_stride, 3, count, sums, adds); break;
+    case 2: sum_tiles(a, b, b_stride, 2, count, sums, adds); break;
+    default: sum_tiles(a, b, b_stride, 1, count, sums, adds); break;
     }
 }
 
@@ -434,9 +560,28 @@ AVX512 static void to_floats(const int32_t *k, size_t count, float scale, float 
     }
 }
 
+static const ob_rank1 rank1 = {.quad_bytes = 128, .a_quad_bytes = 128, .pack = ob_avx2_pack, .sums = rank1_sums};
+
+static const ob_rank1 rank1_vnni = {
+    .quad_bytes = 64,
+    .a_quad_bytes = 64,
+    .pack = pack_bytes,
+    .starts = rank1_starts_vnni,
+    .sums = rank1_sums_vnni,
+    .step = rank1_step_vnni,
+};
+
+static const ob_rank1 rank1_amx = {
+    .quad_bytes = 64,
+    .a_quad_bytes = 4,
+    .pack = pack_tiles,
+    .begin = rank1_begin_amx,
+    .sums = rank1_sums_amx,
+    .end = rank1_end_amx,
+};
+
 const ob_kernels ob_avx512 = {
     .name = "avx512",
-    .quad_bytes = 128,
     .words = words,
     .fused_words = fused_words,
     .expand = expand,
@@ -445,14 +590,12 @@ const ob_kernels ob_avx512 = {
     .sum_signs = sum_signs,
     .sum_gaussians = sum_gaussians,
     .step_shift = step_shift,
-    .pack = ob_avx2_pack,
-    .rank1_sums = rank1_sums,
+    .rank1 = &rank1,
     .to_floats = to_floats,
 };
 
 const ob_kernels ob_avx512vnni = {
     .name = "avx512vnni",
-    .quad_bytes = 64,
     .words = words,
     .fused_words = fused_words,
     .expand = expand,
@@ -461,10 +604,22 @@ const ob_kernels ob_avx512vnni = {
     .sum_signs = sum_signs,
     .sum_gaussians = sum_gaussians_vnni,
     .step_shift = step_shift,
-    .pack = pack_bytes,
-    .rank1_starts = rank1_starts_vnni,
-    .rank1_sums = rank1_sums_vnni,
-    .rank1_step = rank1_step_vnni,
+    .rank1 = &rank1_vnni,
+    .to_floats = to_floats,
+};
+
+const ob_kernels ob_amx = {
+    .name = "amx",
+    .words = words,
+    .fused_words = fused_words,
+    .expand = expand,
+    .look_up = look_up_vbmi,
+    .shape = shape,
+    .sum_signs = sum_signs,
+    .sum_gaussians = sum_gaussians_vnni,
+    .step_shift = step_shift,
+    .rank1 = &rank1_vnni,
+    .long_rank1 = &rank1_amx,
     .to_floats = to_floats,
 };
 #else

@@ -10,31 +10,37 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include "amx.h"
 #endif
 
-enum { PANEL = OB_DIFFERENCE_PANEL, STEP = 32, ROWS_MAX = 8 };
+/// Bytes of a row are a multiple of STEP, a row of an AMX tile.
+enum { PANEL = OB_DIFFERENCE_PANEL, STEP = 64, ROWS_MAX = 32, PANELS_MAX = 2 };
 
 /// Bytes of packed weights that all rows are multiplied by before the next ones: they stay in L2.
 enum { PANEL_BYTES = 1 << 17 };
 
-/// Some rows by one panel: sums[16·r + o] = Σ q·w over `bytes` bytes.
-typedef void (*block_function)(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums);
+/// `rows` rows by `panels` panels: sums[16·(panels·r + p) + o] = Σ q·w over `bytes` bytes.
+typedef void (*block_function)(const uint8_t *q, size_t rows, const int8_t *panel, size_t panels, size_t bytes, int32_t *sums);
 
 struct difference_kernels {
     const char *name;
     int weight_limit;
     int difference_limit;
-    /// Rows of the largest block.
+    /// Rows and panels of the largest block.
     size_t rows;
-    /// For 1 … `rows` rows.
-    block_function blocks[ROWS_MAX];
+    size_t panels;
+    block_function block;
+    /// Called on the thread before blocks of so many rows, and after the last; null where that needs nothing.
+    void (*begin)(size_t rows);
+    void (*end)(void);
     /// The largest magnitude of x − from (x itself where `from` is null); NaN where one is not finite.
     float (*largest)(const float *x, const float *from, size_t count);
     /// round((x − from)·factor) + offset of `count` values.
     void (*round_bytes)(const float *x, const float *from, size_t count, float factor, int offset, uint8_t *output);
-    /// y = (adds ? y : 0) + from + scale·scales·(sums + offsets) for `count` ≤ 16 outputs.
-    void (*finish)(const int32_t *sums, const int32_t *offsets, float scale, const float *scales, const float *from, float *y,
-                   size_t count, int adds);
+    /// Row r of y = (adds ? y : 0) + from[r] + row_scales[r]·scales·(sums + offsets), for a block of `count` outputs whose first is the
+    /// `at`-th of from's rows.
+    void (*finish)(const int32_t *sums, size_t rows, size_t panels, const int32_t *offsets, const float *row_scales, const float *scales,
+                   const float *const *from, size_t at, float *y, size_t y_stride, size_t count, int adds);
 };
 
 static inline float difference(const float *x, const float *from, size_t i) { return from ? x[i] - from[i] : x[i]; }
@@ -53,15 +59,16 @@ static void round_tail(const float *x, const float *from, size_t start, size_t c
     for (size_t i = start; i < count; i++) output[i] = (uint8_t)((int)lrintf(difference(x, from, i) * factor) + offset);
 }
 
-static void finish_tail(const int32_t *sums, const int32_t *offsets, float scale, const float *scales, const float *from, float *y,
-                        size_t count, int adds) {
+static inline void finish_tail(const int32_t *sums, const int32_t *offsets, float scale, const float *scales, const float *from, float *y,
+                               size_t count, int adds) {
     for (size_t o = 0; o < count; o++)
         y[o] = (adds ? y[o] : 0) + (from[o] + scale * scales[o] * (float)(sums[o] + offsets[o]));
 }
 
 // Portable
 
-static void portable_block(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums) {
+static void portable_block(const uint8_t *q, size_t rows, const int8_t *panel, size_t panels, size_t bytes, int32_t *sums) {
+    (void)rows, (void)panels;
     int32_t total[PANEL] = {0};
     for (size_t i = 0; i < bytes; i += 4, panel += 4 * PANEL)
         for (size_t o = 0; o < PANEL; o++)
@@ -75,15 +82,22 @@ static void portable_round(const float *x, const float *from, size_t count, floa
     round_tail(x, from, 0, count, factor, offset, output);
 }
 
+static void portable_finish(const int32_t *sums, size_t rows, size_t panels, const int32_t *offsets, const float *row_scales,
+                            const float *scales, const float *const *from, size_t at, float *y, size_t y_stride, size_t count, int adds) {
+    for (size_t r = 0; r < rows; r++)
+        finish_tail(sums + PANEL * panels * r, offsets, row_scales[r], scales, from[r] + at, y + r * y_stride, count, adds);
+}
+
 static const struct difference_kernels portable = {
     .name = "portable",
     .weight_limit = 127,
     .difference_limit = 127,
     .rows = 1,
-    .blocks = {portable_block},
+    .panels = 1,
+    .block = portable_block,
     .largest = portable_largest,
     .round_bytes = portable_round,
-    .finish = finish_tail,
+    .finish = portable_finish,
 };
 
 #if defined(__x86_64__)
@@ -131,8 +145,8 @@ AVX2 static void avx2_round(const float *x, const float *from, size_t count, flo
     round_tail(x, from, i, count, factor, offset, output);
 }
 
-AVX2 static void avx2_finish(const int32_t *sums, const int32_t *offsets, float scale, const float *scales, const float *from, float *y,
-                             size_t count, int adds) {
+AVX2 static inline void avx2_finish_panel(const int32_t *sums, const int32_t *offsets, float scale, const float *scales,
+                                          const float *from, float *y, size_t count, int adds) {
     if (count < PANEL) {
         finish_tail(sums, offsets, scale, scales, from, y, count, adds);
         return;
@@ -147,14 +161,21 @@ AVX2 static void avx2_finish(const int32_t *sums, const int32_t *offsets, float 
     }
 }
 
+AVX2 static void avx2_finish(const int32_t *sums, size_t rows, size_t panels, const int32_t *offsets, const float *row_scales,
+                             const float *scales, const float *const *from, size_t at, float *y, size_t y_stride, size_t count, int adds) {
+    (void)panels;
+    for (size_t r = 0; r < rows; r++)
+        avx2_finish_panel(sums + PANEL * r, offsets, row_scales[r], scales, from[r] + at, y + r * y_stride, count, adds);
+}
+
 /// Eight products of two pairs are summed in 16 bits, which hold 8·2·62·31 = 30,752, before they are widened: what makes 6 bits
 /// twice as fast here as 8, of which every single pair has to be widened.
-AVX2 static inline __attribute__((always_inline)) void avx2_block(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums,
-                                                                  size_t rows) {
+AVX2 static inline __attribute__((always_inline)) void avx2_rows(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums,
+                                                                 size_t rows) {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i wide[4][2];
     for (size_t r = 0; r < rows; r++) wide[r][0] = wide[r][1] = _mm256_setzero_si256();
-    for (size_t i = 0; i < bytes; i += STEP, panel += STEP * PANEL) {
+    for (size_t i = 0; i < bytes; i += 32, panel += 32 * PANEL) {
         __m256i narrow[4][2];
 #pragma unroll
         for (size_t s = 0; s < 8; s++) {
@@ -182,28 +203,30 @@ AVX2 static inline __attribute__((always_inline)) void avx2_block(const uint8_t 
     }
 }
 
-#define AVX2_BLOCK(rows)                                                                                          \
-    AVX2 static void avx2_block_##rows(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums) {      \
-        avx2_block(q, panel, bytes, sums, rows);                                                                  \
+AVX2 static void avx2_block(const uint8_t *q, size_t rows, const int8_t *panel, size_t panels, size_t bytes, int32_t *sums) {
+    (void)panels;
+    switch (rows) {
+    case 4: avx2_rows(q, panel, bytes, sums, 4); break;
+    case 3: avx2_rows(q, panel, bytes, sums, 3); break;
+    case 2: avx2_rows(q, panel, bytes, sums, 2); break;
+    default: avx2_rows(q, panel, bytes, sums, 1); break;
     }
-AVX2_BLOCK(1)
-AVX2_BLOCK(2)
-AVX2_BLOCK(3)
-AVX2_BLOCK(4)
+}
 
 static const struct difference_kernels avx2 = {
     .name = "avx2",
     .weight_limit = 31,
     .difference_limit = 31,
     .rows = 4,
-    .blocks = {avx2_block_1, avx2_block_2, avx2_block_3, avx2_block_4},
+    .panels = 1,
+    .block = avx2_block,
     .largest = avx2_largest,
     .round_bytes = avx2_round,
     .finish = avx2_finish,
 };
 
-VNNI static inline __attribute__((always_inline)) void vnni_block(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums,
-                                                                  size_t rows) {
+VNNI static inline __attribute__((always_inline)) void vnni_rows(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums,
+                                                                 size_t rows) {
     // Even and odd steps apart, so that eight rows' sums hide the latency of vpdpbusd.
     __m512i total[8][2];
     for (size_t r = 0; r < rows; r++) total[r][0] = total[r][1] = _mm512_setzero_si512();
@@ -221,28 +244,152 @@ VNNI static inline __attribute__((always_inline)) void vnni_block(const uint8_t 
     for (size_t r = 0; r < rows; r++) _mm512_storeu_si512(sums + PANEL * r, _mm512_add_epi32(total[r][0], total[r][1]));
 }
 
-#define VNNI_BLOCK(rows)                                                                                          \
-    VNNI static void vnni_block_##rows(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums) {      \
-        vnni_block(q, panel, bytes, sums, rows);                                                                  \
+VNNI static void vnni_block(const uint8_t *q, size_t rows, const int8_t *panel, size_t panels, size_t bytes, int32_t *sums) {
+    (void)panels;
+    switch (rows) {
+    case 8: vnni_rows(q, panel, bytes, sums, 8); break;
+    case 7: vnni_rows(q, panel, bytes, sums, 7); break;
+    case 6: vnni_rows(q, panel, bytes, sums, 6); break;
+    case 5: vnni_rows(q, panel, bytes, sums, 5); break;
+    case 4: vnni_rows(q, panel, bytes, sums, 4); break;
+    case 3: vnni_rows(q, panel, bytes, sums, 3); break;
+    case 2: vnni_rows(q, panel, bytes, sums, 2); break;
+    default: vnni_rows(q, panel, bytes, sums, 1); break;
     }
-VNNI_BLOCK(1)
-VNNI_BLOCK(2)
-VNNI_BLOCK(3)
-VNNI_BLOCK(4)
-VNNI_BLOCK(5)
-VNNI_BLOCK(6)
-VNNI_BLOCK(7)
-VNNI_BLOCK(8)
+}
+
+VNNI static inline __m512 difference_16(const float *x, const float *from, size_t i) {
+    __m512 value = _mm512_loadu_ps(x + i);
+    return from ? _mm512_sub_ps(value, _mm512_loadu_ps(from + i)) : value;
+}
+
+/// Magnitudes compare as their bits do, and what is not finite has the largest.
+VNNI static float vnni_largest(const float *x, const float *from, size_t count) {
+    const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
+    __m512i top[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    size_t i = 0;
+    for (; i + 32 <= count; i += 32)
+#pragma unroll
+        for (size_t h = 0; h < 2; h++)
+            top[h] = _mm512_max_epu32(top[h], _mm512_and_si512(_mm512_castps_si512(difference_16(x, from, i + 16 * h)), magnitude));
+    const int32_t bits = (int32_t)_mm512_reduce_max_epu32(_mm512_max_epu32(top[0], top[1]));
+    float largest;
+    memcpy(&largest, &bits, 4);
+    return isfinite(largest) ? largest_tail(x, from, i, count, largest) : NAN;
+}
+
+VNNI static void vnni_round(const float *x, const float *from, size_t count, float factor, int offset, uint8_t *output) {
+    const __m512 factors = _mm512_set1_ps(factor);
+    const __m512i offsets = _mm512_set1_epi8((char)offset);
+    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    size_t i = 0;
+    for (; i + 64 <= count; i += 64) {
+        __m512i v[4];
+#pragma unroll
+        for (size_t j = 0; j < 4; j++) v[j] = _mm512_cvtps_epi32(_mm512_mul_ps(factors, difference_16(x, from, i + 16 * j)));
+        __m512i bytes = _mm512_packs_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3]));
+        bytes = _mm512_add_epi8(_mm512_permutexvar_epi32(order, bytes), offsets);  // a pack works in quarters
+        _mm512_storeu_si512(output + i, bytes);
+    }
+    avx2_round(x + i, from ? from + i : NULL, count - i, factor, offset, output + i);
+}
+
+VNNI static void vnni_finish(const int32_t *sums, size_t rows, size_t panels, const int32_t *offsets, const float *row_scales,
+                             const float *scales, const float *const *from, size_t at, float *y, size_t y_stride, size_t count, int adds) {
+    for (size_t o = 0; o < count; o += PANEL) {
+        const __mmask16 here = count - o < PANEL ? (__mmask16)((1u << (count - o)) - 1) : 0xFFFF;
+        const __m512i offset = _mm512_loadu_si512(offsets + o);
+        const __m512 scale = _mm512_loadu_ps(scales + o);
+        for (size_t r = 0; r < rows; r++) {
+            __m512i sum = _mm512_add_epi32(_mm512_loadu_si512(sums + PANEL * panels * r + o), offset);
+            __m512 term = _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(row_scales[r]), scale), _mm512_cvtepi32_ps(sum));
+            __m512 value = _mm512_add_ps(_mm512_maskz_loadu_ps(here, from[r] + at + o), term);
+            if (adds) value = _mm512_add_ps(_mm512_maskz_loadu_ps(here, y + r * y_stride + o), value);
+            _mm512_mask_storeu_ps(y + r * y_stride + o, here, value);
+        }
+    }
+}
 
 static const struct difference_kernels avx512vnni = {
     .name = "avx512vnni",
     .weight_limit = 127,
     .difference_limit = 127,
     .rows = 8,
-    .blocks = {vnni_block_1, vnni_block_2, vnni_block_3, vnni_block_4, vnni_block_5, vnni_block_6, vnni_block_7, vnni_block_8},
-    .largest = avx2_largest,
-    .round_bytes = avx2_round,
-    .finish = avx2_finish,
+    .panels = 1,
+    .block = vnni_block,
+    .largest = vnni_largest,
+    .round_bytes = vnni_round,
+    .finish = vnni_finish,
+};
+
+/// Sums in tiles 0 to 3 (two of rows by two panels), rows in 4 and 5, panels in 6 and 7.
+AMX static void amx_begin(size_t rows) {
+    ob_tile_shapes shapes = {0};
+    const size_t upper = rows < OB_TILE_ROWS ? rows : OB_TILE_ROWS, lower = rows - upper;
+    for (int tile = 0; tile < 2; tile++) {
+        ob_shape_tile(&shapes, tile, upper, OB_TILE_COLUMN_BYTES);
+        if (lower) ob_shape_tile(&shapes, 2 + tile, lower, OB_TILE_COLUMN_BYTES);
+        ob_shape_tile(&shapes, 6 + tile, OB_TILE_ROWS, OB_TILE_COLUMN_BYTES);
+    }
+    ob_shape_tile(&shapes, 4, upper, OB_TILE_COLUMN_BYTES);
+    if (lower) ob_shape_tile(&shapes, 5, lower, OB_TILE_COLUMN_BYTES);
+    _tile_loadconfig(&shapes);
+}
+
+AMX static void amx_end(void) { _tile_release(); }
+
+AMX static inline __attribute__((always_inline)) void amx_tiles(const uint8_t *q, int has_lower, const int8_t *panel, size_t panels,
+                                                                size_t bytes, int32_t *sums) {
+    const uint8_t *lower = q + OB_TILE_ROWS * bytes;
+    const int8_t *second = panel + PANEL * bytes;
+    _tile_zero(0);
+    if (panels > 1) _tile_zero(1);
+    if (has_lower) _tile_zero(2);
+    if (has_lower && panels > 1) _tile_zero(3);
+    for (size_t i = 0; i < bytes; i += STEP) {
+        _tile_loadd(4, q + i, bytes);
+        _tile_loadd(6, panel + PANEL * i, OB_TILE_COLUMN_BYTES);
+        _tile_dpbusd(0, 4, 6);
+        if (panels > 1) {
+            _tile_loadd(7, second + PANEL * i, OB_TILE_COLUMN_BYTES);
+            _tile_dpbusd(1, 4, 7);
+        }
+        if (has_lower) {
+            _tile_loadd(5, lower + i, bytes);
+            _tile_dpbusd(2, 5, 6);
+            if (panels > 1) _tile_dpbusd(3, 5, 7);
+        }
+    }
+    const size_t stride = panels * PANEL * sizeof *sums;
+    int32_t *below = sums + OB_TILE_ROWS * panels * PANEL;
+    _tile_stored(0, sums, stride);
+    if (panels > 1) _tile_stored(1, sums + PANEL, stride);
+    if (has_lower) _tile_stored(2, below, stride);
+    if (has_lower && panels > 1) _tile_stored(3, below + PANEL, stride);
+}
+
+AMX static void amx_block(const uint8_t *q, size_t rows, const int8_t *panel, size_t panels, size_t bytes, int32_t *sums) {
+    if (rows > OB_TILE_ROWS) {
+        if (panels > 1) amx_tiles(q, 1, panel, 2, bytes, sums);
+        else amx_tiles(q, 1, panel, 1, bytes, sums);
+    } else {
+        if (panels > 1) amx_tiles(q, 0, panel, 2, bytes, sums);
+        else amx_tiles(q, 0, panel, 1, bytes, sums);
+    }
+}
+
+static const struct difference_kernels amx = {
+    .name = "amx",
+    .weight_limit = 127,
+    .difference_limit = 127,
+    .rows = 2 * OB_TILE_ROWS,
+    .panels = 2,
+    .block = amx_block,
+    .begin = amx_begin,
+    .end = amx_end,
+    .largest = vnni_largest,
+    .round_bytes = vnni_round,
+    .finish = vnni_finish,
 };
 #endif
 
@@ -250,6 +397,7 @@ static const struct difference_kernels *find(const char *name) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     int has_avx2 = __builtin_cpu_supports("avx2");
+    if ((!name || !strcmp(name, "amx")) && ob_amx_is_available()) return &amx;
     if (has_avx2 && (!name || !strcmp(name, "avx512vnni")) && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
         && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
         return &avx512vnni;
@@ -330,19 +478,22 @@ void ob_difference_product(const uint8_t *quantised, const float *row_scales, si
     const struct difference_kernels *k = kernels();
     const size_t bytes = ob_difference_bytes(inputs);
     // Row blocks by as many panels as stay in L2: y is written along its rows.
-    const size_t panels = PANEL_BYTES / (PANEL * bytes) > 0 ? PANEL_BYTES / (PANEL * bytes) : 1;
-    for (size_t first = 0; first < outputs; first += panels * PANEL) {
-        const size_t end = first + panels * PANEL < outputs ? first + panels * PANEL : outputs;
+    const size_t group = PANEL_BYTES / (PANEL * bytes) > k->panels ? PANEL_BYTES / (PANEL * bytes) / k->panels * k->panels : k->panels;
+    for (size_t first = 0; first < outputs; first += group * PANEL) {
+        const size_t end = first + group * PANEL < outputs ? first + group * PANEL : outputs;
         for (size_t row = 0; row < rows; row += k->rows) {
             const size_t own = rows - row < k->rows ? rows - row : k->rows;
-            for (size_t o = first; o < end; o += PANEL) {
-                const size_t count = outputs - o < PANEL ? outputs - o : PANEL;
-                int32_t sums[ROWS_MAX * PANEL];
-                k->blocks[own - 1](quantised + row * bytes, packed + o * bytes, bytes, sums);
-                for (size_t r = 0; r < own; r++)
-                    k->finish(sums + PANEL * r, offsets + o, row_scales[row + r], scales + o, from[row + r] + o,
-                              y + (row + r) * y_stride + o, count, adds);
+            if (k->begin) k->begin(own);
+            for (size_t o = first; o < end; o += k->panels * PANEL) {
+                const size_t left = (end - o + PANEL - 1) / PANEL, panels = left < k->panels ? left : k->panels;
+                int32_t sums[ROWS_MAX * PANELS_MAX * PANEL] __attribute__((aligned(64)));
+                for (size_t r = row; r < row + own; r++)  // y is often larger than the caches
+                    for (size_t p = 0; p < panels; p++) __builtin_prefetch(y + r * y_stride + o + p * PANEL, 1, 2);
+                k->block(quantised + row * bytes, own, packed + o * bytes, panels, bytes, sums);
+                k->finish(sums, own, panels, offsets + o, row_scales + row, scales + o, from + row, o, y + row * y_stride + o, y_stride,
+                          end - o < panels * PANEL ? end - o : panels * PANEL, adds);
             }
         }
     }
+    if (k->end) k->end();
 }

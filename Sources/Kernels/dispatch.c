@@ -2,6 +2,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include "amx.h"
 #include "variants.h"
 #if defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
@@ -9,13 +10,14 @@
 #endif
 
 static const ob_kernels *available(size_t index) {
-    const ob_kernels *found[4];
+    const ob_kernels *found[5];
     size_t count = 0;
 #if defined(__x86_64__)
     __builtin_cpu_init();
     int avx2 = __builtin_cpu_supports("avx2");
     int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
         && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (ob_amx_is_available()) found[count++] = &ob_amx;
     if (avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi"))
         found[count++] = &ob_avx512vnni;
     if (avx512) found[count++] = &ob_avx512;

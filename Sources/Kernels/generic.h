@@ -71,11 +71,12 @@ GENERIC void generic_shape(const int8_t *signs, const int16_t *basis, size_t com
 }
 
 /// One row of a variant's step_shift.
-GENERIC void generic_step_shift(int32_t *k, const int32_t *sums, size_t count, uint32_t multiplier, int32_t t, int32_t sign) {
-    int64_t half = (int64_t)1 << (t - 1);
+GENERIC void generic_step_shift(int32_t *k, const int32_t *sums, size_t count, const ob_shift *shift) {
+    const int64_t half = (int64_t)1 << (shift->t - 1);
+    const uint32_t sign = (uint32_t)shift->sign;
     for (size_t i = 0; i < count; i++) {
-        int64_t delta = ((int64_t)multiplier * sums[i] + half) >> t;
-        k[i] = (int32_t)((uint32_t)k[i] - (((uint32_t)delta ^ (uint32_t)sign) - (uint32_t)sign));
+        int64_t delta = ((int64_t)shift->multiplier * sums[i] + half) >> shift->t;
+        k[i] = (int32_t)((uint32_t)k[i] - (((uint32_t)delta ^ sign) - sign));
     }
 }
 

@@ -137,22 +137,22 @@ static void sum_gaussians(const uint32_t *input, const int32_t *q, size_t count,
 }
 
 static void step_shift(int32_t *k, size_t k_stride, const int32_t *sums, size_t sums_stride, size_t rows, size_t count,
-                       uint32_t multiplier, int32_t t, int32_t sign) {
+                       const ob_shift *shift) {
     // The multiplier is below 2^16 and the sums are signed; vrshl by −t adds the half and rounds upwards, exactly.
-    const int32x2_t m = vdup_n_s32((int32_t)multiplier);
-    const int64x2_t shift = vdupq_n_s64(-(int64_t)t);
-    const int32x4_t flip = vdupq_n_s32(sign);
+    const int32x2_t m = vdup_n_s32((int32_t)shift->multiplier);
+    const int64x2_t by = vdupq_n_s64(-(int64_t)shift->t);
+    const int32x4_t flip = vdupq_n_s32(shift->sign);
     for (size_t r = 0; r < rows; r++, k += k_stride, sums += sums_stride) {
         size_t i = 0;
         for (; i + 4 <= count; i += 4) {
             int32x4_t sum = vld1q_s32(sums + i);
-            int64x2_t low = vrshlq_s64(vmull_s32(vget_low_s32(sum), m), shift);
-            int64x2_t high = vrshlq_s64(vmull_s32(vget_high_s32(sum), m), shift);
+            int64x2_t low = vrshlq_s64(vmull_s32(vget_low_s32(sum), m), by);
+            int64x2_t high = vrshlq_s64(vmull_s32(vget_high_s32(sum), m), by);
             int32x4_t delta = vcombine_s32(vmovn_s64(low), vmovn_s64(high));
             delta = vsubq_s32(veorq_s32(delta, flip), flip);
             vst1q_s32(k + i, vsubq_s32(vld1q_s32(k + i), delta));
         }
-        generic_step_shift(k + i, sums + i, count - i, multiplier, t, sign);
+        generic_step_shift(k + i, sums + i, count - i, shift);
     }
 }
 
@@ -175,17 +175,17 @@ static void pack(const int8_t *vectors, size_t stride, size_t width, const int8_
 #define LOAD_SUMS                                                                                              \
     for (size_t i = 0; i < 4; i++)                                                                             \
         for (size_t j = 0; j < 4; j++)                                                                         \
-            sum[i][j] = adds ? vld1q_s32(output + i * OB_GROUP_COLUMNS + 4 * j) : vdupq_n_s32(0)
+            sum[i][j] = adds ? vld1q_s32(output + i * OB_BLOCK_COLUMNS + 4 * j) : vdupq_n_s32(0)
 #define STORE_SUMS                                                                                             \
     for (size_t i = 0; i < 4; i++)                                                                             \
-        for (size_t j = 0; j < 4; j++) vst1q_s32(output + i * OB_GROUP_COLUMNS + 4 * j, sum[i][j])
+        for (size_t j = 0; j < 4; j++) vst1q_s32(output + i * OB_BLOCK_COLUMNS + 4 * j, sum[i][j])
 
 DOT static void rank1_sums_dot(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
                                const int32_t *starts, int32_t *sums, int adds) {
     (void)starts;
     for (size_t r = 0; r < rows; r += 4)
         for (size_t p = 0; p < panels; p++) {
-            int32_t *output = sums + r * OB_GROUP_COLUMNS + p * OB_PANEL;
+            int32_t *output = sums + r * OB_BLOCK_COLUMNS + p * OB_PANEL;
             int32x4_t sum[4][4];
             LOAD_SUMS;
             const int8_t *left = (const int8_t *)a + 4 * r, *right = (const int8_t *)b + p * b_stride;
@@ -208,7 +208,7 @@ static void rank1_sums(const char *a, const char *b, size_t b_stride, size_t pan
     (void)starts;
     for (size_t r = 0; r < rows; r++)
         for (size_t p = 0; p < panels; p++) {
-            int32_t *output = sums + r * OB_GROUP_COLUMNS + p * OB_PANEL;
+            int32_t *output = sums + r * OB_BLOCK_COLUMNS + p * OB_PANEL;
             int32x4_t pairs[8];  // the two halves of each column's quad, added at the end
             for (size_t j = 0; j < 8; j++) pairs[j] = vdupq_n_s32(0);
             const int8_t *left = (const int8_t *)a + 4 * r, *right = (const int8_t *)b + p * b_stride;
@@ -234,13 +234,15 @@ static void to_floats(const int32_t *k, size_t count, float scale, float *values
     generic_to_floats(k, count, scale, values);
 }
 
-#define SHARED                                                                                                 \
-    .quad_bytes = 64, .words = words, .fused_words = fused_words, .expand = expand, .look_up = look_up,        \
-    .shape = shape, .sum_signs = sum_signs, .sum_gaussians = sum_gaussians, .step_shift = step_shift,          \
-    .pack = pack, .to_floats = to_floats
+static const ob_rank1 rank1 = {.quad_bytes = 64, .a_quad_bytes = 64, .pack = pack, .sums = rank1_sums};
+static const ob_rank1 rank1_dot = {.quad_bytes = 64, .a_quad_bytes = 64, .pack = pack, .sums = rank1_sums_dot};
 
-const ob_kernels ob_neon = {.name = "neon", SHARED, .rank1_sums = rank1_sums};
-const ob_kernels ob_neondot = {.name = "neondot", SHARED, .rank1_sums = rank1_sums_dot};
+#define SHARED                                                                                                 \
+    .words = words, .fused_words = fused_words, .expand = expand, .look_up = look_up, .shape = shape,          \
+    .sum_signs = sum_signs, .sum_gaussians = sum_gaussians, .step_shift = step_shift, .to_floats = to_floats
+
+const ob_kernels ob_neon = {.name = "neon", SHARED, .rank1 = &rank1};
+const ob_kernels ob_neondot = {.name = "neondot", SHARED, .rank1 = &rank1_dot};
 #else
 typedef int ob_no_neon_here;
 #endif

@@ -51,9 +51,9 @@ static void sum_gaussians(const uint32_t *words, const int32_t *q, size_t count,
 }
 
 static void step_shift(int32_t *k, size_t k_stride, const int32_t *sums, size_t sums_stride, size_t rows,
-                       size_t count, uint32_t multiplier, int32_t t, int32_t sign) {
+                       size_t count, const ob_shift *shift) {
     for (size_t r = 0; r < rows; r++)
-        generic_step_shift(k + r * k_stride, sums + r * sums_stride, count, multiplier, t, sign);
+        generic_step_shift(k + r * k_stride, sums + r * sums_stride, count, shift);
 }
 
 // Rank-1: a panel's quad is four vectors of 16 elements, one after the other.
@@ -82,7 +82,7 @@ static void rank1_sums(const char *a, const char *b, size_t b_stride, size_t pan
                     for (size_t c = 0; c < OB_PANEL; c++)  // two products of at most 127·127 fit 16 bits
                         total[c] += (int16_t)(first * right[OB_PANEL * i + c] + second * right[OB_PANEL * (i + 1) + c]);
                 }
-            int32_t *output = sums + r * OB_GROUP_COLUMNS + p * OB_PANEL;
+            int32_t *output = sums + r * OB_BLOCK_COLUMNS + p * OB_PANEL;
             for (size_t c = 0; c < OB_PANEL; c++) output[c] = adds ? output[c] + total[c] : total[c];
         }
 }
@@ -91,9 +91,10 @@ static void to_floats(const int32_t *k, size_t count, float scale, float *values
     generic_to_floats(k, count, scale, values);
 }
 
+static const ob_rank1 rank1 = {.quad_bytes = 64, .a_quad_bytes = 64, .pack = pack, .sums = rank1_sums};
+
 const ob_kernels ob_portable = {
     .name = "portable",
-    .quad_bytes = 64,
     .words = words,
     .fused_words = fused_words,
     .expand = expand,
@@ -102,7 +103,6 @@ const ob_kernels ob_portable = {
     .sum_signs = sum_signs,
     .sum_gaussians = sum_gaussians,
     .step_shift = step_shift,
-    .pack = pack,
-    .rank1_sums = rank1_sums,
+    .rank1 = &rank1,
     .to_floats = to_floats,
 };

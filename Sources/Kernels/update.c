@@ -11,12 +11,22 @@ static uint32_t wrap_factor(ob_step step) {
     return step.adds ? 0u - factor : factor;
 }
 
-/// The step for rows of `count` elements.
+/// For h < 0 and |Σ| ≤ bound.
+static ob_shift shift_of(ob_step step, uint64_t bound) {
+    const int32_t t = -step.exponent;
+    // 65,535 has no halves that fit signed words.
+    const int is_narrow = !step.adds && t < 32 && bound < 1 << 15 && step.multiplier < 65535
+        && step.multiplier * bound + ((uint64_t)1 << (t - 1)) <= INT32_MAX;
+    return (ob_shift){.multiplier = step.multiplier, .t = t, .sign = step.adds ? -1 : 0, .is_narrow = is_narrow};
+}
+
+/// The step for rows of `count` elements, whose |Σ| ≤ bound.
 static void apply_step(const ob_kernels *kernels, int32_t *k, size_t k_stride, const int32_t *sums, size_t sums_stride,
-                       size_t rows, size_t count, ob_step step) {
+                       size_t rows, size_t count, ob_step step, uint64_t bound) {
     if (is_nothing(step)) return;
     if (step.exponent < 0) {
-        kernels->step_shift(k, k_stride, sums, sums_stride, rows, count, step.multiplier, -step.exponent, step.adds ? -1 : 0);
+        const ob_shift shift = shift_of(step, bound);
+        kernels->step_shift(k, k_stride, sums, sums_stride, rows, count, &shift);
         return;
     }
     uint32_t factor = wrap_factor(step);
@@ -44,6 +54,13 @@ void ob_apply_step(int32_t *k, const int64_t *sums, size_t count, ob_step step) 
 /// |Σ| of this many directions stays below 2^31: 131072·127·127 < 2^31.
 enum { NARROW_DIRECTIONS_MAX = 131072 };
 
+/// Σ |q|.
+static uint64_t total_magnitude(const ob_direction *directions, size_t count) {
+    uint64_t total = 0;
+    for (size_t i = 0; i < count; i++) total += (uint64_t)(directions[i].q < 0 ? -directions[i].q : directions[i].q);
+    return total;
+}
+
 typedef void (*fused_sums)(const uint32_t *words, const int32_t *q, size_t count, int32_t *sums);
 
 static void sum_tile(const ob_kernels *kernels, fused_sums fused, const uint32_t key[2], uint32_t stream,
@@ -58,7 +75,8 @@ static void sum_tile(const ob_kernels *kernels, fused_sums fused, const uint32_t
     }
 }
 
-static void update_dense(const ob_kernels *kernels, fused_sums fused, size_t tile_size, const uint32_t key[2],
+/// `peak`: the largest |z|.
+static void update_dense(const ob_kernels *kernels, fused_sums fused, size_t tile_size, uint64_t peak, const uint32_t key[2],
                          uint32_t stream, const ob_round *rounds, size_t round_count, uint64_t first, size_t count,
                          int32_t *k) {
     int32_t sums[OB_TILE_SIGNS] __attribute__((aligned(64)));
@@ -70,7 +88,7 @@ static void update_dense(const ob_kernels *kernels, fused_sums fused, size_t til
             if (round->count <= NARROW_DIRECTIONS_MAX) {
                 memset(sums, 0, tile_size * sizeof *sums);
                 sum_tile(kernels, fused, key, stream, round->directions, round->count, tile, sums);
-                apply_step(kernels, k + start, 0, sums, 0, 1, n, round->step);
+                apply_step(kernels, k + start, 0, sums, 0, 1, n, round->step, peak * total_magnitude(round->directions, round->count));
                 continue;
             }
             int64_t wide[OB_TILE_SIGNS] = {0};
@@ -88,24 +106,37 @@ static void update_dense(const ob_kernels *kernels, fused_sums fused, size_t til
 void ob_update_signs(const uint32_t key[2], uint32_t stream, const ob_round *rounds, size_t round_count, uint64_t first,
                      size_t count, int32_t *k) {
     const ob_kernels *kernels = ob_current();
-    update_dense(kernels, kernels->sum_signs, OB_TILE_SIGNS, key, stream, rounds, round_count, first, count, k);
+    update_dense(kernels, kernels->sum_signs, OB_TILE_SIGNS, 1, key, stream, rounds, round_count, first, count, k);
 }
 
 void ob_update_gaussians(const uint32_t key[2], uint32_t stream, const ob_round *rounds, size_t round_count, uint64_t first,
                          size_t count, int32_t *k) {
     const ob_kernels *kernels = ob_current();
-    update_dense(kernels, kernels->sum_gaussians, OB_TILE_GAUSSIANS, key, stream, rounds, round_count, first, count, k);
+    update_dense(kernels, kernels->sum_gaussians, OB_TILE_GAUSSIANS, 127, key, stream, rounds, round_count, first, count, k);
 }
 
 // Rank-1 directions: a small matrix product over the directions, block by block.
 
-size_t ob_packed_bytes(size_t quads, size_t width) {
-    return (width + OB_PANEL - 1) / OB_PANEL * quads * ob_current()->quad_bytes;
+static const ob_rank1 *rank1_for(const ob_kernels *kernels, int long_rounds) {
+    return long_rounds && kernels->long_rank1 ? kernels->long_rank1 : kernels->rank1;
+}
+
+size_t ob_packed_bytes(size_t quads, size_t width, int long_rounds) {
+    return (width + OB_PANEL - 1) / OB_PANEL * quads * rank1_for(ob_current(), long_rounds)->quad_bytes;
 }
 
 void ob_pack_quad(const int8_t *vectors, size_t stride, size_t width, const int8_t *q, size_t quad, size_t quads,
-                  void *packed) {
-    ob_current()->pack(vectors, stride, width, q, quad, quads, packed);
+                  int long_rounds, void *packed) {
+    rank1_for(ob_current(), long_rounds)->pack(vectors, stride, width, q, quad, quads, packed);
+}
+
+int32_t ob_largest_byte(const int8_t *values, size_t count) {
+    int8_t low = 0, high = 0;
+    for (size_t i = 0; i < count; i++) {
+        low = values[i] < low ? values[i] : low;
+        high = values[i] > high ? values[i] : high;
+    }
+    return high > -low ? high : -low;
 }
 
 /// Quads of a depth block: the panels of b for 64 columns (64·256 bytes) stay in L1 while a's rows pass by.
@@ -126,81 +157,92 @@ static size_t depth_of_block(size_t quads, size_t first) {
     return quads - first < DEPTH_QUADS ? quads - first : DEPTH_QUADS;
 }
 
-/// Σ a·b of the segment for the block's rows and up to OB_GROUP_COLUMNS columns.
-static void sum_group(const ob_kernels *kernels, const segment_factors *factors, size_t panels, const int32_t *starts,
+/// Σ a·b of the segment for the block.
+static void sum_block(const ob_rank1 *rank1, const segment_factors *factors, size_t panels, const int32_t *starts,
                       int32_t *sums) {
     for (size_t first = 0; first < factors->quads; first += DEPTH_QUADS) {
-        size_t offset = first * kernels->quad_bytes;
         for (size_t r = 0; r < factors->rows; r += OB_PANEL) {
             size_t rows = factors->rows - r < OB_PANEL ? factors->rows - r : OB_PANEL;
-            kernels->rank1_sums(factors->a + r / OB_PANEL * factors->panel_bytes + offset, factors->b + offset,
+            rank1->sums(factors->a + r / OB_PANEL * factors->panel_bytes + first * rank1->a_quad_bytes,
+                                factors->b + first * rank1->quad_bytes,
                                 factors->panel_bytes, panels, rows, depth_of_block(factors->quads, first),
-                                starts + first / DEPTH_QUADS * OB_BLOCK_ROWS + r, sums + r * OB_GROUP_COLUMNS, first > 0);
+                                starts + first / DEPTH_QUADS * OB_BLOCK_ROWS + r, sums + r * OB_BLOCK_COLUMNS, first > 0);
         }
     }
 }
 
-/// Sums and step of the segment in one pass over the block's rows and up to OB_GROUP_COLUMNS columns; 0, and nothing done, where
-/// the kernel can't: a depth of several blocks, edges that are no whole tiles, steps that are no shift.
-static int step_group(const ob_kernels *kernels, const segment_factors *factors, size_t width, const int32_t *starts, ob_step step,
-                      int32_t *k, size_t columns) {
-    if (!kernels->rank1_step || factors->quads > DEPTH_QUADS || factors->rows % 4 || width % OB_PANEL || is_nothing(step)
+/// Sums and step of the segment in one pass over the block; 0, and nothing done, where the kernel can't: a depth of several blocks,
+/// edges that are no whole tiles, steps that are no shift.
+static int step_block(const ob_rank1 *rank1, const segment_factors *factors, size_t width, const int32_t *starts,
+                      const ob_segment *segment, int32_t *k, size_t stride) {
+    const ob_step step = segment->step;
+    if (!rank1->step || factors->quads > DEPTH_QUADS || factors->rows % 4 || width % OB_PANEL || is_nothing(step)
         || step.exponent >= 0)
         return 0;
+    const ob_shift shift = shift_of(step, segment->bound);
     for (size_t r = 0; r < factors->rows; r += OB_PANEL) {
         size_t rows = factors->rows - r < OB_PANEL ? factors->rows - r : OB_PANEL;
-        kernels->rank1_step(factors->a + r / OB_PANEL * factors->panel_bytes, factors->b, factors->panel_bytes, width / OB_PANEL, rows,
-                            factors->quads, starts + r, k + r * columns, columns, step.multiplier, -step.exponent,
-                            step.adds ? -1 : 0);
+        rank1->step(factors->a + r / OB_PANEL * factors->panel_bytes, factors->b, factors->panel_bytes, width / OB_PANEL, rows,
+                            factors->quads, starts + r, k + r * stride, stride, &shift);
     }
     return 1;
 }
 
+static void copy_rows(int32_t *to, size_t to_stride, const int32_t *from, size_t from_stride, size_t rows, size_t width) {
+    for (size_t r = 0; r < rows; r++) memcpy(to + r * to_stride, from + r * from_stride, width * sizeof *to);
+}
+
 void ob_update_rank1(const void *a, const void *b, size_t quads, const ob_segment *segments, size_t segment_count,
-                     size_t row, size_t rows, size_t column, size_t block_columns, size_t columns, int32_t *k,
-                     int64_t *carry) {
+                     size_t row, size_t rows, size_t column, size_t width, size_t columns, int long_rounds, int32_t *k,
+                      int64_t *carry) {
     const ob_kernels *kernels = ob_current();
-    int32_t sums[OB_BLOCK_ROWS * OB_GROUP_COLUMNS] __attribute__((aligned(64)));
+    const ob_rank1 *rank1 = rank1_for(kernels, long_rounds);
+    int32_t sums[OB_BLOCK_ROWS * OB_BLOCK_COLUMNS] __attribute__((aligned(64)));
     int32_t starts[OB_SEGMENT_DIRECTIONS_MAX / OB_QUAD / DEPTH_QUADS * OB_BLOCK_ROWS] __attribute__((aligned(64)));
-    segment_factors factors = {.panel_bytes = quads * kernels->quad_bytes, .rows = rows};
+    segment_factors factors = {.panel_bytes = quads * rank1->quad_bytes, .rows = rows};
+
+    // The block's rows are far apart in k, often by a multiple of what L1 tells apart: several rounds work on a copy without gaps.
+    int32_t copy[OB_BLOCK_ROWS * OB_BLOCK_COLUMNS] __attribute__((aligned(64)));
+    const int copies = segment_count > 1;
+    int32_t *const origin = k + row * columns + column;
+    int32_t *const block = copies ? copy : origin;
+    const size_t stride = copies ? OB_BLOCK_COLUMNS : columns;
+    if (copies) copy_rows(copy, OB_BLOCK_COLUMNS, origin, columns, rows, width);
+    else  // the processor does not see them coming
+        for (size_t r = 0; r < rows; r++)
+            for (size_t i = 0; i < width; i += 16) __builtin_prefetch(origin + r * columns + i, 1, 2);
 
     for (size_t s = 0; s < segment_count; s++) {
         const ob_segment *segment = &segments[s];
-        size_t offset = segment->first_quad * kernels->quad_bytes;
         factors.quads = segment->quads;
-        factors.a = (const char *)a + row / OB_PANEL * factors.panel_bytes + offset;
-        if (kernels->rank1_starts)
+        factors.a = (const char *)a + row / OB_PANEL * factors.panel_bytes + segment->first_quad * rank1->a_quad_bytes;
+        factors.b = (const char *)b + column / OB_PANEL * factors.panel_bytes + segment->first_quad * rank1->quad_bytes;
+        if (rank1->begin && (s == 0 || segment->quads != segment[-1].quads)) rank1->begin(segment->quads);
+        if (rank1->starts)
             for (size_t first = 0; first < segment->quads; first += DEPTH_QUADS)
                 for (size_t r = 0; r < rows; r += OB_PANEL)
-                    kernels->rank1_starts(factors.a + r / OB_PANEL * factors.panel_bytes + first * kernels->quad_bytes,
+                    rank1->starts(factors.a + r / OB_PANEL * factors.panel_bytes + first * rank1->quad_bytes,
                                           depth_of_block(segment->quads, first),
                                           starts + first / DEPTH_QUADS * OB_BLOCK_ROWS + r);
 
-        for (size_t c = 0; c < block_columns; c += OB_GROUP_COLUMNS) {
-            size_t width = block_columns - c < OB_GROUP_COLUMNS ? block_columns - c : OB_GROUP_COLUMNS;
-            size_t first_element = row * columns + column + c;
-            if (s == 0)  // rows of k are far apart, so the processor does not see them coming
-                for (size_t r = 0; r < rows; r++)
-                    for (size_t i = 0; i < width; i += 16) __builtin_prefetch(k + first_element + r * columns + i, 1, 2);
-            factors.b = (const char *)b + (column + c) / OB_PANEL * factors.panel_bytes + offset;
-            // Few sums are made before k has come from memory, so the step of a first short segment comes after all of them.
-            int waits = s == 0 && segment->quads <= SHORT_QUADS;
-            if (!waits && !segment->carried && step_group(kernels, &factors, width, starts, segment->step, k + first_element, columns))
-                continue;
-            sum_group(kernels, &factors, (width + OB_PANEL - 1) / OB_PANEL, starts, sums);
-            if (!segment->carried) {
-                apply_step(kernels, k + first_element, columns, sums, OB_GROUP_COLUMNS, rows, width, segment->step);
-                continue;
-            }
-            for (size_t r = 0; r < rows; r++) {
-                size_t element = first_element + r * columns;
-                for (size_t i = 0; i < width; i++) carry[element + i] += sums[r * OB_GROUP_COLUMNS + i];
-                if (!segment->ends) continue;
-                ob_apply_step(k + element, carry + element, width, segment->step);
-                memset(carry + element, 0, width * sizeof *carry);
-            }
+        // Few sums are made before k has come from memory, so the step of a single short segment comes after all of them.
+        const int waits = !copies && segment->quads <= SHORT_QUADS;
+        if (!waits && !segment->carried && step_block(rank1, &factors, width, starts, segment, block, stride)) continue;
+        sum_block(rank1, &factors, (width + OB_PANEL - 1) / OB_PANEL, starts, sums);
+        if (!segment->carried) {
+            apply_step(kernels, block, stride, sums, OB_BLOCK_COLUMNS, rows, width, segment->step, segment->bound);
+            continue;
+        }
+        for (size_t r = 0; r < rows; r++) {
+            int64_t *total = carry + (row + r) * columns + column;
+            for (size_t i = 0; i < width; i++) total[i] += sums[r * OB_BLOCK_COLUMNS + i];
+            if (!segment->ends) continue;
+            ob_apply_step(block + r * stride, total, width, segment->step);
+            memset(total, 0, width * sizeof *total);
         }
     }
+    if (rank1->end) rank1->end();
+    if (copies) copy_rows(origin, columns, copy, OB_BLOCK_COLUMNS, rows, width);
 }
 
 // Between floats and fixed point.

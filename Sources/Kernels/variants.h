@@ -6,13 +6,42 @@
 /// Directions that sum_signs and sum_gaussians take at a time: their words, 64·256 bytes, stay in L1.
 enum { OB_FUSED_MAX = 64 };
 
-/// Columns whose rank-1 sums are made at a time: four panels.
-enum { OB_GROUP_COLUMNS = 64 };
+/// A step k −= round(M·Σ·2^−t), halves upwards, or k += … where `sign` is −1; 0 < t < 63.
+typedef struct {
+    uint32_t multiplier;
+    int32_t t;
+    int32_t sign;
+    /// |Σ| < 2^15, and M·Σ + 2^(t−1) fits Int32: lanes of 32 bits will do for a step that subtracts.
+    int32_t is_narrow;
+} ob_shift;
+
+/// Sums of outer products: the matrix product over the directions.
+typedef struct {
+    /// Bytes of one quad of directions over one panel of 16 elements.
+    size_t quad_bytes;
+    /// From a quad of a's panel to the next.
+    size_t a_quad_bytes;
+    void (*pack)(const int8_t *vectors, size_t stride, size_t width, const int8_t *q, size_t quad, size_t quads,
+                 void *packed);
+    /// Called on the thread before the sums of a segment of so many quads; null where that needs nothing.
+    void (*begin)(size_t quads);
+    /// … and after the last segment.
+    void (*end)(void);
+    /// What the sums of a's panel's 16 rows over `count` quads start from, where b's are packed with an offset; null where
+    /// that is 0.
+    void (*starts)(const char *a, size_t count, int32_t *starts);
+    /// sums[r·64 + c] (+)= starts[r] + Σ a·b over `count` quads, for `rows` ≤ 16 rows of a's panel and `panels` ≤ 4 panels of
+    /// b, the next of which is `b_stride` bytes further. Overwrites unless `adds`. All 16 rows may be written.
+    void (*sums)(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
+                 const int32_t *starts, int32_t *sums, int adds);
+    /// `sums` and step_shift in one, for `rows` a multiple of 4, with sums that never leave the registers; null where there
+    /// is no such kernel.
+    void (*step)(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
+                 const int32_t *starts, int32_t *k, size_t k_stride, const ob_shift *shift);
+} ob_rank1;
 
 typedef struct {
     const char *name;
-    /// Bytes of one quad of directions over one panel of 16 elements.
-    size_t quad_bytes;
     void (*words)(const ob_vector *vector, uint32_t first_tile, size_t tiles, uint32_t *words);
     /// The words of one tile of each direction; direction i's at words + 64·i.
     void (*fused_words)(const uint32_t key[2], uint32_t stream, const ob_direction *directions, size_t count, uint32_t tile,
@@ -27,29 +56,18 @@ typedef struct {
     void (*sum_signs)(const uint32_t *words, const int32_t *q, size_t count, int32_t *sums);
     /// sums[0..<256] += Σ q·T[byte] of up to OB_FUSED_MAX directions; direction i's words are words[64·i ..].
     void (*sum_gaussians)(const uint32_t *words, const int32_t *q, size_t count, int32_t *sums);
-    /// k −= ((M·Σ + 2^(t−1)) >> t) ^ sign − sign for rows of `count` elements; sign is 0 or −1, 0 < t < 63.
+    /// k −= ((M·Σ + 2^(t−1)) >> t) ^ sign − sign for rows of `count` elements.
     void (*step_shift)(int32_t *k, size_t k_stride, const int32_t *sums, size_t sums_stride, size_t rows, size_t count,
-                       uint32_t multiplier, int32_t t, int32_t sign);
-    void (*pack)(const int8_t *vectors, size_t stride, size_t width, const int8_t *q, size_t quad, size_t quads,
-                 void *packed);
-    /// What the sums of a's panel's 16 rows over `count` quads start from, where b's are packed with an offset; null where
-    /// that is 0.
-    void (*rank1_starts)(const char *a, size_t count, int32_t *starts);
-    /// sums[r·64 + c] (+)= starts[r] + Σ a·b over `count` quads, for `rows` ≤ 16 rows of a's panel and `panels` ≤ 4 panels of
-    /// b, the next of which is `b_stride` bytes further. Overwrites unless `adds`. Rows up to the next multiple of 4 may be
-    /// written too.
-    void (*rank1_sums)(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
-                       const int32_t *starts, int32_t *sums, int adds);
-    /// rank1_sums and step_shift in one, for `rows` a multiple of 4, with sums that never leave the registers; null where there
-    /// is no such kernel.
-    void (*rank1_step)(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
-                       const int32_t *starts, int32_t *k, size_t k_stride, uint32_t multiplier, int32_t t, int32_t sign);
+                       const ob_shift *shift);
+    const ob_rank1 *rank1;
+    /// For rounds of OB_LONG_QUADS quads on; null where `rank1` is the best for them too.
+    const ob_rank1 *long_rank1;
     void (*to_floats)(const int32_t *k, size_t count, float scale, float *values);
 } ob_kernels;
 
 extern const ob_kernels ob_portable;
 #if defined(__x86_64__)
-extern const ob_kernels ob_avx2, ob_avx512, ob_avx512vnni;
+extern const ob_kernels ob_avx2, ob_avx512, ob_avx512vnni, ob_amx;
 #elif defined(__aarch64__)
 extern const ob_kernels ob_neon, ob_neondot;
 #endif

@@ -19,6 +19,11 @@ static inline ob_schedule ob_make_schedule(const uint32_t key[2]) {
     return schedule;
 }
 
+/// Two signed words whose sum is M ≤ 65,534: what vpmaddwd multiplies a pair of the same word by.
+static inline int32_t ob_halves(uint32_t multiplier) {
+    return (int32_t)(multiplier >> 1 | (multiplier - (multiplier >> 1)) << 16);
+}
+
 /// Rank-1 factors for vpmaddwd: a panel's quad is two pairs of directions, each 16 × two Int16.
 void ob_avx2_pack(const int8_t *vectors, size_t stride, size_t width, const int8_t *q, size_t quad, size_t quads,
                   void *packed);

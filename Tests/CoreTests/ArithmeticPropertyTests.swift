@@ -281,6 +281,33 @@ enum RunKind: CaseIterable, Sendable {
         }
     }
 
+    /// Sums and products on either side of what lanes of 16 and 32 bits hold: some variants have a step of their own for what fits.
+    @Test(arguments: [(PerturbationFamily.rank1, true), (.rank1, false), (.rademacher, false), (.gaussian, false)])
+    func edgesOfNarrowSteps(family: PerturbationFamily, shaped: Bool) throws {
+        let (rows, columns) = (48, 64)
+        let basis = InputBasis(space: "x", width: columns, values: [Int16](repeating: -32768, count: columns))
+        let tensor = TrainedTensor(name: "m", index: 1, shape: .matrix(rows: rows, columns: columns), basis: shaped ? basis : nil)
+        for count in [1, 2, 3, 258, 259] {  // 258·127 < 2^15 < 259·127
+            for multiplier: UInt16 in [32768, 65534, 65535] {
+                let rounds = stride(from: Int8(-64), through: -20, by: 2).enumerated().map { number, exponent in
+                    RoundRecord(
+                        round: RoundNumber(number), scaleExponent: 0, step: StepSize(multiplier: multiplier, exponent: exponent),
+                        contributions: [
+                            Contribution(
+                                machine: MachineID(1), firstSample: UInt32(number), bytes: [Int8](repeating: number % 2 == 0 ? 127 : -127, count: count))
+                        ])
+                }
+                try withEveryVariant("\(count) directions, M = \(multiplier)") {
+                    let parameters = try syntheticParameters([tensor], magnitude: -26)
+                    return rounds.map { round in
+                        parameters.apply([round], directions: Directions(seed: RunSeed(1), family: family), threads: 1)
+                        return parameters.digest()
+                    }
+                }
+            }
+        }
+    }
+
     /// All bytes and factors at their ends, where a narrow lane would overflow first.
     @Test func extremes() throws {
         for (family, shaped) in [(PerturbationFamily.rank1, true), (.rank1, false), (.rademacher, false), (.gaussian, false)] {

@@ -70,7 +70,7 @@ static uint64_t rank1(int shaped, int carried, int32_t exponent) {
     make_rounds(directions, rounds, exponent);
     int16_t *basis = memory(COMPONENTS * COLUMNS * sizeof *basis);
     for (int i = 0; i < COMPONENTS * COLUMNS; i++) basis[i] = (int16_t)(random_word((uint32_t)i, 3) % 3000) - 1500;
-    void *a = memory(ob_packed_bytes(QUADS, ROWS)), *b = memory(ob_packed_bytes(QUADS, COLUMNS));
+    void *a = memory(ob_packed_bytes(QUADS, ROWS, 1)), *b = memory(ob_packed_bytes(QUADS, COLUMNS, 1));
     int8_t *rows = memory(OB_QUAD * STRIDE), *columns = memory(OB_QUAD * STRIDE);
     for (int quad = 0; quad < QUADS; quad++) {
         int8_t q[OB_QUAD] = {0};
@@ -85,20 +85,23 @@ static uint64_t rank1(int shaped, int carried, int32_t exponent) {
             if (shaped) ob_shape(columns + i * STRIDE, basis, COMPONENTS, COLUMNS, columns + i * STRIDE);
             q[i] = (int8_t)direction->q;
         }
-        ob_pack_quad(rows, STRIDE, ROWS, q, (size_t)quad, QUADS, a);
-        ob_pack_quad(columns, STRIDE, COLUMNS, 0, (size_t)quad, QUADS, b);
+        ob_pack_quad(rows, STRIDE, ROWS, q, (size_t)quad, QUADS, 1, a);
+        ob_pack_quad(columns, STRIDE, COLUMNS, 0, (size_t)quad, QUADS, 1, b);
     }
     ob_segment segments[ROUNDS];
-    for (int r = 0; r < ROUNDS; r++)
+    for (int r = 0; r < ROUNDS; r++) {
+        uint64_t bound = 0;
+        for (int d = 0; d < DIRECTIONS; d++) bound += (uint64_t)abs(rounds[r].directions[d].q) * (shaped ? 127 : 1);
         segments[r] = (ob_segment){.first_quad = (size_t)r * QUADS_OF_ROUND, .quads = QUADS_OF_ROUND, .step = rounds[r].step,
-                                   .carried = carried, .ends = 1};
+                                   .bound = bound, .carried = carried, .ends = 1};
+    }
     int32_t *k = memory(ROWS * COLUMNS * sizeof *k);
     int64_t *carry = memory(ROWS * COLUMNS * sizeof *carry);
     fill(k, ROWS * COLUMNS);
     for (size_t row = 0; row < ROWS; row += OB_BLOCK_ROWS)
         for (size_t column = 0; column < COLUMNS; column += OB_BLOCK_COLUMNS)
             ob_update_rank1(a, b, QUADS, segments, ROUNDS, row, ROWS - row < OB_BLOCK_ROWS ? ROWS - row : OB_BLOCK_ROWS, column,
-                            COLUMNS - column < OB_BLOCK_COLUMNS ? COLUMNS - column : OB_BLOCK_COLUMNS, COLUMNS, k, carry);
+                            COLUMNS - column < OB_BLOCK_COLUMNS ? COLUMNS - column : OB_BLOCK_COLUMNS, COLUMNS, 1, k, carry);
     uint64_t hash = hash_bytes(k, ROWS * COLUMNS * sizeof *k);
     free(basis), free(a), free(b), free(rows), free(columns), free(k), free(carry);
     return hash;

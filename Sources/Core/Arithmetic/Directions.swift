@@ -104,7 +104,7 @@ public struct Directions: Sendable, Hashable {
     }
 }
 
-/// Which variant of the integer kernels this process runs: `avx512vnni`, `avx512`, `avx2`, `neondot`, `neon` or `portable`. The
+/// Which variant of the integer kernels this process runs: `amx`, `avx512vnni`, `avx512`, `avx2`, `neondot`, `neon` or `portable`. The
 /// environment's ONEBYTE_KERNELS chooses another one that the processor has.
 public var kernelVariant: String { String(cString: ob_kernels_name()) }
 

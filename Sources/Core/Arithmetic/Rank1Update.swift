@@ -26,6 +26,20 @@ struct Rank1Update {
         var names: [ob_direction] = []
         var segments: [ob_segment] = []
         var quads: Int { names.count / Rank1Update.quad }
+        /// Which of the kernels' two ways suits most of its rounds.
+        var longRounds: Int32 { quads >= OB_LONG_QUADS * segments.count ? 1 : 0 }
+
+        /// The segments with the bounds of their sums; `peaks`: the largest |b| of each quad.
+        func segments(peaks: [Int32]) -> [ob_segment] {
+            segments.map { segment in
+                var segment = segment
+                segment.bound = (segment.first_quad..<segment.first_quad + segment.quads).reduce(0) { bound, quad in
+                    let magnitudes = names[quad * Rank1Update.quad..<(quad + 1) * Rank1Update.quad].reduce(0) { $0 + $1.q.magnitude }
+                    return bound + UInt64(magnitudes) * UInt64(peaks[quad].magnitude)
+                }
+                return segment
+            }
+        }
     }
 
     func run(on integers: UnsafeMutableBufferPointer<Int32>) {
@@ -39,18 +53,19 @@ struct Rank1Update {
         defer { carry?.deallocate() }
 
         for batch in batches {
-            let b = scratch.columns.reserve(ob_packed_bytes(batch.quads, columns))
-            pack(batch, into: b, width: columns, scaled: false) { [directions, tensor] name, output in
+            let b = scratch.columns.reserve(ob_packed_bytes(batch.quads, columns, batch.longRounds))
+            let peaks = pack(batch, into: b, width: columns, scaled: false) { [directions, tensor] name, output in
                 directions.columnFactors(of: tensor, name, into: output)
             }
+            let segments = batch.segments(peaks: peaks)
             for band in stride(from: 0, to: rows, by: Self.bandRows) {
                 let bandRows = band..<min(band + Self.bandRows, rows)
-                let a = scratch.rows.reserve(ob_packed_bytes(batch.quads, bandRows.count))
-                pack(batch, into: a, width: bandRows.count, scaled: true) { [directions, tensor] name, output in
+                let a = scratch.rows.reserve(ob_packed_bytes(batch.quads, bandRows.count, batch.longRounds))
+                _ = pack(batch, into: a, width: bandRows.count, scaled: true) { [directions, tensor] name, output in
                     directions.rowSigns(of: tensor, name, rows: bandRows, into: output)
                 }
                 update(
-                    batch, a: a, b: b, rows: bandRows.count, columns: columns, k: k + band * columns,
+                    segments, quads: batch.quads, longRounds: batch.longRounds, a: a, b: b, rows: bandRows.count, columns: columns, k: k + band * columns,
                     carry: carry.map { $0 + band * columns })
             }
         }
@@ -68,7 +83,7 @@ struct Rank1Update {
                 let last = batches.count - 1
                 batches[last].segments.append(
                     ob_segment(
-                        first_quad: batches[last].quads, quads: quads, step: change.step(shift: shift), carried: carried,
+                        first_quad: batches[last].quads, quads: quads, step: change.step(shift: shift), bound: 0, carried: carried,
                         ends: part.endIndex == change.directions.count ? 1 : 0))
                 batches[last].names += part
                 let padding = quads * Self.quad - part.count
@@ -78,14 +93,19 @@ struct Rank1Update {
         return batches
     }
 
+    /// The largest |value| of each quad, unscaled.
     private func pack(
         _ batch: Batch, into packed: UnsafeMutableRawPointer, width: Int, scaled: Bool,
         make: @Sendable (SampleName, UnsafeMutablePointer<Int8>) -> Void
-    ) {
+    ) -> [Int32] {
         let stride = (width + 63) / 64 * 64
         nonisolated(unsafe) let bytes = packed
         let names = batch.names
         let quads = batch.quads
+        let longRounds = batch.longRounds
+        let peaks = UnsafeMutableBufferPointer<Int32>.allocate(capacity: quads)
+        defer { peaks.deallocate() }
+        nonisolated(unsafe) let out = peaks
         forEachChunk(of: quads, size: 4, threads: threads) { range in
             let vectors = UnsafeMutablePointer<Int8>.allocate(capacity: Self.quad * stride)
             defer { vectors.deallocate() }
@@ -99,13 +119,15 @@ struct Rank1Update {
                     if name.q == 0 { continue }
                     make(SampleName(machine: MachineID(name.machine), sample: name.sample), vectors + i * stride)
                 }
-                ob_pack_quad(vectors, stride, width, scaled ? q : nil, quad, quads, bytes)
+                ob_pack_quad(vectors, stride, width, scaled ? q : nil, quad, quads, longRounds, bytes)
+                out[quad] = ob_largest_byte(vectors, Self.quad * stride)
             }
         }
+        return Array(peaks)
     }
 
     private func update(
-        _ batch: Batch, a: UnsafeMutableRawPointer, b: UnsafeMutableRawPointer, rows: Int, columns: Int, k: UnsafeMutablePointer<Int32>,
+        _ segments: [ob_segment], quads: Int, longRounds: Int32, a: UnsafeMutableRawPointer, b: UnsafeMutableRawPointer, rows: Int, columns: Int, k: UnsafeMutablePointer<Int32>,
         carry: UnsafeMutablePointer<Int64>?
     ) {
         let blockRows = OB_BLOCK_ROWS
@@ -113,15 +135,13 @@ struct Rank1Update {
         let across = (columns + blockColumns - 1) / blockColumns
         let blocks = (rows + blockRows - 1) / blockRows * across
         nonisolated(unsafe) let (a, b, k, carry) = (a, b, k, carry)
-        let segments = batch.segments
-        let quads = batch.quads
         forEachChunk(of: blocks, size: 4, threads: threads) { range in
             for block in range {
                 let row = block / across * blockRows
                 let column = block % across * blockColumns
                 ob_update_rank1(
                     a, b, quads, segments, segments.count, row, min(blockRows, rows - row), column,
-                    min(blockColumns, columns - column), columns, k, carry)
+                    min(blockColumns, columns - column), columns, longRounds, k, carry)
             }
         }
     }

@@ -7,10 +7,10 @@
 /// Outputs of a panel of packed weights.
 enum { OB_DIFFERENCE_PANEL = 16 };
 
-/// Bytes of a quantised row of `inputs` values, and of each output's packed weights: a multiple of 32.
+/// Bytes of a quantised row of `inputs` values, and of each output's packed weights: a multiple of 64.
 size_t ob_difference_bytes(size_t inputs);
 
-/// The largest magnitudes of a quantised weight and of a quantised difference: 127 where the processor sums bytes in 32 bits (VNNI,
+/// The largest magnitudes of a quantised weight and of a quantised difference: 127 where the processor sums bytes in 32 bits (AMX, VNNI,
 /// portable), 31 where it sums them in 16 (AVX2), since eight pairs of 62·31 fit and no pair of 254·127 does.
 void ob_difference_limits(int *weight, int *difference);
 
@@ -30,7 +30,7 @@ void ob_difference_product(const uint8_t *quantised, const float *row_scales, si
                            const int32_t *offsets, size_t outputs, size_t inputs, const float *const *from, float *y, size_t y_stride,
                            int adds);
 
-/// The variant of the functions above: "avx512vnni", "avx2" or "portable"; the best that the processor has, unless ONEBYTE_KERNELS
+/// The variant of the functions above: "amx", "avx512vnni", "avx2" or "portable"; the best that the processor has, unless ONEBYTE_KERNELS
 /// names another.
 const char *ob_difference_variant(void);
 /// For tests: runs the named variant from now on; 0 where this machine has it not. Not for use while others compute.

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include "philox.h"
 
-/// The variant of the kernels in use: "portable", "avx2", "avx512", "avx512vnni", "neon" or "neondot". The best that the processor
+/// The variant of the kernels in use: "portable", "avx2", "avx512", "avx512vnni", "amx", "neon" or "neondot". The best that the processor
 /// has, unless the environment's ONEBYTE_KERNELS names another that it has too.
 const char *ob_kernels_name(void);
 
@@ -50,21 +50,27 @@ void ob_update_gaussians(const uint32_t key[2], uint32_t stream, const ob_round 
                          size_t count, int32_t *k);
 
 /// The factors of rank-1 directions are packed in quads of directions and panels of 16 elements.
-enum { OB_QUAD = 4, OB_PANEL = 16, OB_BLOCK_ROWS = 64, OB_BLOCK_COLUMNS = 192, OB_SEGMENT_DIRECTIONS_MAX = 4096 };
+enum { OB_QUAD = 4, OB_PANEL = 16, OB_BLOCK_ROWS = 64, OB_BLOCK_COLUMNS = 64, OB_SEGMENT_DIRECTIONS_MAX = 4096, OB_LONG_QUADS = 20 };
 
-/// Bytes of the packed factors of `quads` quads of directions over `width` elements.
-size_t ob_packed_bytes(size_t quads, size_t width);
+/// Bytes of the packed factors of `quads` quads of directions over `width` elements. `long_rounds`, here and below: the rounds have
+/// OB_LONG_QUADS quads and more, for which some processors have better sums; factors that are packed so are for such updates only.
+size_t ob_packed_bytes(size_t quads, size_t width, int long_rounds);
 
 /// Packs four vectors (vector i at vectors + i·stride; stride a multiple of 64, ≥ width, all of it readable) as quad `quad`
 /// of `quads`. With `q` they are a's, scaled by q[i] each (0 for a vector that is not there); without, they are b's.
 void ob_pack_quad(const int8_t *vectors, size_t stride, size_t width, const int8_t *q, size_t quad, size_t quads,
-                  void *packed);
+                  int long_rounds, void *packed);
+
+/// The largest |value|.
+int32_t ob_largest_byte(const int8_t *values, size_t count);
 
 /// Consecutive quads that belong to one round: at most OB_SEGMENT_DIRECTIONS_MAX directions.
 typedef struct {
     size_t first_quad;
     size_t quads;
     ob_step step;
+    /// No |Σ| of the round is larger: Σ |q|·max|b|.
+    uint64_t bound;
     /// A round that is too long for one segment: its sums are carried; the step is taken where `ends` is not 0.
     int32_t carried;
     int32_t ends;
@@ -75,8 +81,8 @@ typedef struct {
 /// indexed by row and by column; `k` and `carry` point at element (0, 0) of the matrix of `columns` columns. `carry`
 /// is only touched by carried segments and holds zeros outside a carried round.
 void ob_update_rank1(const void *a, const void *b, size_t quads, const ob_segment *segments, size_t segment_count,
-                     size_t row, size_t rows, size_t column, size_t block_columns, size_t columns, int32_t *k,
-                     int64_t *carry);
+                     size_t row, size_t rows, size_t column, size_t width, size_t columns, int long_rounds,
+                     int32_t *k, int64_t *carry);
 
 /// The largest |w|, or −1 where one is not finite.
 float ob_largest_float(const float *values, size_t count);

@@ -4,7 +4,7 @@ import Testing
 /// Products of differences in bytes against what differences.h says, number by number.
 @Suite(.serialized)
 struct DifferenceKernelTests {
-    static let variants = ["avx512vnni", "avx2", "portable"]
+    static let variants = ["amx", "avx512vnni", "avx2", "portable"]
     private static let best = String(cString: ob_difference_variant())
 
     struct Shape: Sendable, CustomTestStringConvertible {
