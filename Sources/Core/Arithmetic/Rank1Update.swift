@@ -29,7 +29,7 @@ struct Rank1Update {
         /// Which of the kernels' two ways suits most of its rounds.
         var longRounds: Int32 { quads >= OB_LONG_QUADS * segments.count ? 1 : 0 }
 
-        /// The segments with the bounds of their sums; `peaks`: the largest |b| of each quad.
+        /// The segments with the bounds of their sums; `peaks`: bounds of each quad's |b|.
         func segments(peaks: [Int32]) -> [ob_segment] {
             segments.map { segment in
                 var segment = segment
@@ -93,7 +93,7 @@ struct Rank1Update {
         return batches
     }
 
-    /// The largest |value| of each quad, unscaled.
+    /// A bound of the |values| of each quad, unscaled.
     private func pack(
         _ batch: Batch, into packed: UnsafeMutableRawPointer, width: Int, scaled: Bool,
         make: @Sendable (SampleName, UnsafeMutablePointer<Int8>) -> Void
@@ -106,21 +106,23 @@ struct Rank1Update {
         let peaks = UnsafeMutableBufferPointer<Int32>.allocate(capacity: quads)
         defer { peaks.deallocate() }
         nonisolated(unsafe) let out = peaks
-        forEachChunk(of: quads, size: 4, threads: threads) { range in
+        // Neighbouring quads share cache lines.
+        forEachChunk(of: quads, size: min(max(quads / (4 * max(threads, 1)), 4), 16), threads: threads) { range in
             let vectors = UnsafeMutablePointer<Int8>.allocate(capacity: Self.quad * stride)
             defer { vectors.deallocate() }
             vectors.initialize(repeating: 0, count: Self.quad * stride)
+            var q = [Int8](repeating: 0, count: Self.quad)
             for quad in range {
-                var q: [Int8] = []
                 for i in 0..<Self.quad {
                     let name = names[quad * Self.quad + i]
-                    q.append(Int8(name.q))
+                    q[i] = Int8(name.q)
                     // A name that only fills the quad is multiplied by 0, whatever the vector.
                     if name.q == 0 { continue }
                     make(SampleName(machine: MachineID(name.machine), sample: name.sample), vectors + i * stride)
                 }
                 ob_pack_quad(vectors, stride, width, scaled ? q : nil, quad, quads, longRounds, bytes)
-                out[quad] = ob_largest_byte(vectors, Self.quad * stride)
+                // The sums of long rounds are too large for narrow steps anyway.
+                out[quad] = longRounds != 0 ? 127 : ob_largest_byte(vectors, Self.quad * stride)
             }
         }
         return Array(peaks)
