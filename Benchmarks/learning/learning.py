@@ -249,7 +249,8 @@ def deeper(arguments):
     """Needs what `hour --seeds 0` keeps."""
     flags = ["--model", ".cache/study/hour-0/model-1", "--compute", "int8", "--samples-per-draw", "16", "--samples-per-round", "1024", "--evaluate-every", "100"]
     table("several layers, on the model of a trained last layer",
-          [("top 2", [*flags, "--train", "layers.28-29", "--rounds", "400", "--learning-rate", "0.02"])], arguments)
+          [("top 2", [*flags, "--train", "layers.28-29", "--rounds", "400", "--learning-rate", "0.02"]),
+           ("all 30", [*flags[:-1], "40", "--workers", "2", "--train", "layers.0-29", "--rounds", "80", "--learning-rate", "0.003"])], arguments)
 
 
 def other(name, title, *rows):

@@ -408,8 +408,10 @@ static const struct difference_kernels *find(const char *name) {
 }
 
 static _Atomic(const struct difference_kernels *) chosen;
+static _Thread_local const struct difference_kernels *of_thread;
 
 static const struct difference_kernels *kernels(void) {
+    if (of_thread) return of_thread;
     const struct difference_kernels *found = atomic_load_explicit(&chosen, memory_order_acquire);
     if (!found) {
         const char *wanted = getenv("ONEBYTE_KERNELS");
@@ -423,9 +425,8 @@ static const struct difference_kernels *kernels(void) {
 const char *ob_difference_variant(void) { return kernels()->name; }
 
 int ob_difference_select(const char *name) {
-    const struct difference_kernels *found = find(name);
-    if (found) atomic_store_explicit(&chosen, found, memory_order_release);
-    return found != NULL;
+    of_thread = name ? find(name) : NULL;
+    return !name || of_thread;
 }
 
 size_t ob_difference_bytes(size_t inputs) { return (inputs + STEP - 1) / STEP * STEP; }

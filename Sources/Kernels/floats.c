@@ -74,8 +74,10 @@ static const struct float_kernels *find(const char *name) {
 }
 
 static _Atomic(const struct float_kernels *) chosen;
+static _Thread_local const struct float_kernels *of_thread;
 
 static const struct float_kernels *kernels(void) {
+    if (__builtin_expect(of_thread != NULL, 0)) return of_thread;
     const struct float_kernels *k = atomic_load_explicit(&chosen, memory_order_acquire);
     if (__builtin_expect(!k, 0)) {
         const char *wanted = getenv("ONEBYTE_KERNELS");
@@ -87,10 +89,8 @@ static const struct float_kernels *kernels(void) {
 }
 
 int onebyte_select_float_variant(const char *name) {
-    const struct float_kernels *k = find(name);
-    if (!k) return 0;
-    atomic_store_explicit(&chosen, k, memory_order_release);
-    return 1;
+    of_thread = name ? find(name) : NULL;
+    return !name || of_thread;
 }
 
 const char *onebyte_float_variant(void) {

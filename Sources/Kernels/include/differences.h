@@ -33,6 +33,7 @@ void ob_difference_product(const uint8_t *quantised, const float *row_scales, si
 /// The variant of the functions above: "amx", "avx512vnni", "avx2" or "portable"; the best that the processor has, unless ONEBYTE_KERNELS
 /// names another.
 const char *ob_difference_variant(void);
-/// For tests: runs the named variant from now on; 0 where this machine has it not. Not for use while others compute.
+/// For tests and benchmarks: makes the calling thread, and no other, use the named variant, or with null the process's again; 0 where
+/// this machine has it not.
 int ob_difference_select(const char *name);
 #endif

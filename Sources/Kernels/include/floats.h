@@ -55,6 +55,7 @@ size_t onebyte_multiply_adds(size_t steps, float *sink);
 /// The instruction set that the kernels above run with: "avx512", "avx2", "neon" or "portable"; the best that the processor has,
 /// unless ONEBYTE_KERNELS names another.
 const char *onebyte_float_variant(void);
-/// For tests: runs the named variant from now on; 0 where this machine has it not. Not for use while others compute.
+/// For tests: makes the calling thread, and no other, use the named variant, or with null the process's again; 0 where this machine
+/// has it not.
 int onebyte_select_float_variant(const char *name);
 #endif

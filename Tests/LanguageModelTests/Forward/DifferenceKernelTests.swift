@@ -2,10 +2,8 @@ import Kernels
 import Testing
 
 /// Products of differences in bytes against what differences.h says, number by number.
-@Suite(.serialized)
-struct DifferenceKernelTests {
+@Suite struct DifferenceKernelTests {
     static let variants = ["amx", "avx512vnni", "avx2", "portable"]
-    private static let best = String(cString: ob_difference_variant())
 
     struct Shape: Sendable, CustomTestStringConvertible {
         let rows, inputs, outputs: Int
@@ -64,7 +62,7 @@ struct DifferenceKernelTests {
     @Test(arguments: variants, shapes)
     func product_isThatOfTheRoundedNumbers(variant: String, shape: Shape) {
         guard ob_difference_select(variant) != 0 else { return }
-        defer { _ = ob_difference_select(Self.best) }
+        defer { ob_difference_select(nil) }
         var weightLimit: Int32 = 0
         var differenceLimit: Int32 = 0
         ob_difference_limits(&weightLimit, &differenceLimit)
@@ -97,7 +95,7 @@ struct DifferenceKernelTests {
     @Test(arguments: variants)
     func product_doesNotOverflow(variant: String) {
         guard ob_difference_select(variant) != 0 else { return }
-        defer { _ = ob_difference_select(Self.best) }
+        defer { ob_difference_select(nil) }
         let shape = Shape(rows: 1, inputs: 1536, outputs: 16)
         for sign in [Float(1), -1] {
             let packed = Packed([Float](repeating: sign, count: 1536 * 16), outputs: 16, inputs: 1536)
@@ -112,7 +110,7 @@ struct DifferenceKernelTests {
     @Test(arguments: variants, [Float.nan, .infinity])
     func product_ofWhatIsNotFinite_isNotFinite(variant: String, bad: Float) {
         guard ob_difference_select(variant) != 0 else { return }
-        defer { _ = ob_difference_select(Self.best) }
+        defer { ob_difference_select(nil) }
         let shape = Shape(rows: 1, inputs: 64, outputs: 16)
         let ones = [Float](repeating: 1, count: 64)
         let zeros = [Float](repeating: 0, count: 64)
@@ -134,7 +132,7 @@ struct DifferenceKernelTests {
     @Test(arguments: variants)
     func product_ofEqualRows_isTheCleanOne(variant: String) {
         guard ob_difference_select(variant) != 0 else { return }
-        defer { _ = ob_difference_select(Self.best) }
+        defer { ob_difference_select(nil) }
         var random = SystemRandomNumberGenerator()
         let shape = Shape(rows: 1, inputs: 64, outputs: 16)
         let x = values(64, &random)

@@ -3,16 +3,13 @@ import Kernels
 import Testing
 
 /// Every variant of the float kernels that this machine has, against plain Double arithmetic; odd lengths, so that tails run too.
-/// Serialised: the variant is the process's.
-@Suite(.serialized)
-struct FloatKernelTests {
+@Suite struct FloatKernelTests {
     static let variants = ["avx512", "avx2", "neon", "portable"]
 
-    /// Runs the body with the variant, if the machine has it, and puts the best one back.
+    /// Runs the body with the variant on this thread, if the machine has it.
     func with(_ variant: String, _ body: () throws -> Void) rethrows {
-        let before = String(cString: onebyte_float_variant())
         guard onebyte_select_float_variant(variant) != 0 else { return }
-        defer { _ = onebyte_select_float_variant(before) }
+        defer { onebyte_select_float_variant(nil) }
         try body()
     }
 
