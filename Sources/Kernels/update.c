@@ -164,9 +164,9 @@ static void sum_block(const ob_rank1 *rank1, const segment_factors *factors, siz
         for (size_t r = 0; r < factors->rows; r += OB_PANEL) {
             size_t rows = factors->rows - r < OB_PANEL ? factors->rows - r : OB_PANEL;
             rank1->sums(factors->a + r / OB_PANEL * factors->panel_bytes + first * rank1->a_quad_bytes,
-                                factors->b + first * rank1->quad_bytes,
-                                factors->panel_bytes, panels, rows, depth_of_block(factors->quads, first),
-                                starts + first / DEPTH_QUADS * OB_BLOCK_ROWS + r, sums + r * OB_BLOCK_COLUMNS, first > 0);
+                        factors->b + first * rank1->quad_bytes, factors->panel_bytes, panels, rows,
+                        depth_of_block(factors->quads, first), starts + first / DEPTH_QUADS * OB_BLOCK_ROWS + r,
+                        sums + r * OB_BLOCK_COLUMNS, first > 0);
         }
     }
 }
@@ -183,7 +183,7 @@ static int step_block(const ob_rank1 *rank1, const segment_factors *factors, siz
     for (size_t r = 0; r < factors->rows; r += OB_PANEL) {
         size_t rows = factors->rows - r < OB_PANEL ? factors->rows - r : OB_PANEL;
         rank1->step(factors->a + r / OB_PANEL * factors->panel_bytes, factors->b, factors->panel_bytes, width / OB_PANEL, rows,
-                            factors->quads, starts + r, k + r * stride, stride, &shift);
+                    factors->quads, starts + r, k + r * stride, stride, &shift);
     }
     return 1;
 }
@@ -194,7 +194,7 @@ static void copy_rows(int32_t *to, size_t to_stride, const int32_t *from, size_t
 
 void ob_update_rank1(const void *a, const void *b, size_t quads, const ob_segment *segments, size_t segment_count,
                      size_t row, size_t rows, size_t column, size_t width, size_t columns, int long_rounds, int32_t *k,
-                      int64_t *carry) {
+                     int64_t *carry) {
     const ob_kernels *kernels = ob_current();
     const ob_rank1 *rank1 = rank1_for(kernels, long_rounds);
     int32_t sums[OB_BLOCK_ROWS * OB_BLOCK_COLUMNS] __attribute__((aligned(64)));
@@ -221,9 +221,8 @@ void ob_update_rank1(const void *a, const void *b, size_t quads, const ob_segmen
         if (rank1->starts)
             for (size_t first = 0; first < segment->quads; first += DEPTH_QUADS)
                 for (size_t r = 0; r < rows; r += OB_PANEL)
-                    rank1->starts(factors.a + r / OB_PANEL * factors.panel_bytes + first * rank1->quad_bytes,
-                                          depth_of_block(segment->quads, first),
-                                          starts + first / DEPTH_QUADS * OB_BLOCK_ROWS + r);
+                    rank1->starts(factors.a + r / OB_PANEL * factors.panel_bytes + first * rank1->a_quad_bytes,
+                                  depth_of_block(segment->quads, first), starts + first / DEPTH_QUADS * OB_BLOCK_ROWS + r);
 
         // Few sums are made before k has come from memory, so the step of a single short segment comes after all of them.
         const int waits = !copies && segment->quads <= SHORT_QUADS;

@@ -26,7 +26,7 @@ struct Rank1Update {
         var names: [ob_direction] = []
         var segments: [ob_segment] = []
         var quads: Int { names.count / Rank1Update.quad }
-        /// Which of the kernels' two ways suits most of its rounds.
+        /// Whether most of its rounds are long (`OB_LONG_QUADS`): each kind has kernels of its own.
         var longRounds: Int32 { quads >= OB_LONG_QUADS * segments.count ? 1 : 0 }
 
         /// The segments with the bounds of their sums; `peaks`: bounds of each quad's |b|.
@@ -129,8 +129,8 @@ struct Rank1Update {
     }
 
     private func update(
-        _ segments: [ob_segment], quads: Int, longRounds: Int32, a: UnsafeMutableRawPointer, b: UnsafeMutableRawPointer, rows: Int, columns: Int, k: UnsafeMutablePointer<Int32>,
-        carry: UnsafeMutablePointer<Int64>?
+        _ segments: [ob_segment], quads: Int, longRounds: Int32, a: UnsafeMutableRawPointer, b: UnsafeMutableRawPointer, rows: Int,
+        columns: Int, k: UnsafeMutablePointer<Int32>, carry: UnsafeMutablePointer<Int64>?
     ) {
         let blockRows = OB_BLOCK_ROWS
         let blockColumns = OB_BLOCK_COLUMNS
