@@ -54,6 +54,7 @@ def train(flags, seed):
                ROOT / ".cache/hidden-states", *flags]
     result = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True)
     if not (directory / "report.json").exists():
+        (directory.parent / "stderr.txt").write_text(result.stderr)  # a crash says more than its last line
         return {"failed": without_log(result.stderr.strip().splitlines()[-1]) if result.stderr.strip() else f"status {result.returncode}"}
     return json.loads((directory / "report.json").read_text())
 
