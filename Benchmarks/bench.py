@@ -44,13 +44,13 @@ ONCE = {"model", "cluster"}
 
 def best_variant(found):
     names = [key.split(".")[1] for key in found if key.startswith("kernels.")]
-    return next((name for name in ("amx", "avx512vnni", "avx512", "avx2", "neondot", "neon", "portable") if name in names), "portable")
+    return next((name for name in ("amx", "avx512vbmi", "avx512vnni", "avx512", "avx2", "neondot", "neon", "portable") if name in names), "portable")
 
 
 def ratios(variant):
     """Key: (name, figure, what it is divided by or None, goal as text). A figure in seconds that is compared is the other's over it."""
     kernels, model = f"kernels.{variant}.1", f"kernels.{variant}.1.model"
-    goal = {"amx": "≥ 25 G/s", "avx512vnni": "≥ 25 G/s", "avx512": "≥ 25 G/s", "avx2": "≥ 10 G/s"}.get(variant)
+    goal = {"amx": "≥ 25 G/s", "avx512vbmi": "≥ 25 G/s", "avx512vnni": "≥ 25 G/s", "avx512": "≥ 25 G/s", "avx2": "≥ 10 G/s"}.get(variant)
     return [
         ("update.rademacher.64", f"{kernels}.rademacher_update.64", None, goal),
         ("update.rademacher.two_cores", f"kernels.{variant}.2.rademacher_update.256", f"{kernels}.rademacher_update.256", "≥ 1.9×"),

@@ -9,7 +9,7 @@ import Kernels
 /// object a row instead of a table. `--model` measures the parameters of all of SmolLM2-135M instead, with the best variant: an update of 16 peers, and
 /// a replay of 16 workers × 1,000 rounds, of which the dense one is a tenth as long. `--only rank1_update.4096` makes that row alone.
 @main struct KernelBenchmark {
-    static let variants = ["portable", "avx2", "avx512", "avx512vnni", "amx", "neon", "neondot"]
+    static let variants = ["portable", "avx2", "avx512", "avx512vnni", "avx512vbmi", "amx", "neon", "neondot"]
     static let threads = CommandLine.arguments.dropFirst().lazy.compactMap { Int($0) }.first ?? 1
     static let json = CommandLine.arguments.contains("--json")
     static let only = CommandLine.arguments.drop { $0 != "--only" }.dropFirst().first

@@ -43,11 +43,16 @@ AVX2 static void words(const ob_vector *vector, uint32_t first_tile, size_t tile
                    output + OB_TILE_WORDS * i);
 }
 
+/// Lines fetched while the words of a direction are made.
+enum { LINES_OF_WORDS = 4 };
+
 AVX2 static void fused_words(const uint32_t key[2], uint32_t stream, const ob_direction *directions, size_t count,
-                             uint32_t tile, uint32_t *output) {
+                             uint32_t tile, uint32_t *output, ob_ahead *ahead) {
     ob_schedule schedule = ob_make_schedule(key);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        ob_fetch(ahead, LINES_OF_WORDS);
         tile_words(&schedule, stream, directions[i].sample, directions[i].machine, tile, output + OB_TILE_WORDS * i);
+    }
 }
 
 /// 32 bits as bytes: −1 where a bit is 1, else 0.
@@ -91,28 +96,36 @@ AVX2 static void shape(const int8_t *signs, const int16_t *basis, size_t compone
 }
 
 /// Σ q·z by signs in 8-bit lanes: pairs of directions, as (z, z')·(q, q') in vpmaddubsw with |z| = 1 and q signed by z.
-AVX2 static void sum_signs(const uint32_t *input, const int32_t *q, size_t count, int32_t *sums) {
+/// Sums of four words in 16 bits, |Σ| ≤ 64·127. Of word w, lane l of sum[2·w] has elements 16·l … + 7, of the one behind it the
+/// eight that follow.
+AVX2 static inline __attribute__((always_inline)) void sum_four_words(const uint32_t *input, const int32_t *q, size_t count,
+                                                                      __m256i sum[8], ob_ahead *ahead) {
     const __m256i ones = _mm256_set1_epi8(1);
-    for (int i = 0; i < OB_TILE_WORDS; i += 4) {  // 128 elements: eight registers of 16-bit sums
-        __m256i sum[8];
 #pragma unroll
-        for (int j = 0; j < 8; j++) sum[j] = _mm256_setzero_si256();
-        for (size_t d = 0; d < count; d += 2) {
-            size_t other = d + 1 < count ? d + 1 : d;
-            const __m256i first = _mm256_set1_epi8((char)q[d]), second = _mm256_set1_epi8(other == d ? 0 : (char)q[other]);
+    for (int j = 0; j < 8; j++) sum[j] = _mm256_setzero_si256();
+    for (size_t d = 0; d < count; d += 2) {
+        size_t other = d + 1 < count ? d + 1 : d;
+        const __m256i first = _mm256_set1_epi8((char)q[d]), second = _mm256_set1_epi8(other == d ? 0 : (char)q[other]);
+        if (ahead) ob_fetch(ahead, 1);
 #pragma unroll
-            for (int w = 0; w < 4; w++) {
-                // sign(q, −1 or 0 | 1): q where the bit is 0 would be −q, so take −q where it is set and turn the total.
-                __m256i a = _mm256_sign_epi8(first, _mm256_or_si256(bytes_of_bits(input[OB_TILE_WORDS * d + i + w]), ones));
-                __m256i b = _mm256_sign_epi8(second, _mm256_or_si256(bytes_of_bits(input[OB_TILE_WORDS * other + i + w]), ones));
-                __m256i low = _mm256_maddubs_epi16(ones, _mm256_unpacklo_epi8(a, b));
-                __m256i high = _mm256_maddubs_epi16(ones, _mm256_unpackhi_epi8(a, b));
-                sum[2 * w] = _mm256_sub_epi16(sum[2 * w], low);
-                sum[2 * w + 1] = _mm256_sub_epi16(sum[2 * w + 1], high);
-            }
+        for (int w = 0; w < 4; w++) {
+            // sign(q, −1 or 0 | 1): q where the bit is 0 would be −q, so take −q where it is set and turn the total.
+            __m256i a = _mm256_sign_epi8(first, _mm256_or_si256(bytes_of_bits(input[OB_TILE_WORDS * d + w]), ones));
+            __m256i b = _mm256_sign_epi8(second, _mm256_or_si256(bytes_of_bits(input[OB_TILE_WORDS * other + w]), ones));
+            __m256i low = _mm256_maddubs_epi16(ones, _mm256_unpacklo_epi8(a, b));
+            __m256i high = _mm256_maddubs_epi16(ones, _mm256_unpackhi_epi8(a, b));
+            sum[2 * w] = _mm256_sub_epi16(sum[2 * w], low);
+            sum[2 * w + 1] = _mm256_sub_epi16(sum[2 * w + 1], high);
         }
+    }
+}
+
+AVX2 static void sum_signs(const uint32_t *input, const int32_t *q, size_t count, int32_t *sums) {
+    for (int i = 0; i < OB_TILE_WORDS; i += 4) {
+        __m256i sum[8];
+        sum_four_words(input + i, q, count, sum, 0);
 #pragma unroll
-        for (int w = 0; w < 4; w++) {  // lane l of low: elements 16·l … + 7; of high: 16·l + 8 … + 15
+        for (int w = 0; w < 4; w++) {
             const __m128i parts[4] = {
                 _mm256_castsi256_si128(sum[2 * w]), _mm256_castsi256_si128(sum[2 * w + 1]),
                 _mm256_extracti128_si256(sum[2 * w], 1), _mm256_extracti128_si256(sum[2 * w + 1], 1),
@@ -188,24 +201,44 @@ AVX2 static inline __m256i stepped(__m256i old, __m256i sum, const step_factors 
 
 /// The same in lanes of 32 bits.
 typedef struct {
-    __m256i multipliers, half;
-    __m128i t;
+    __m256i multipliers, half, t, low_twice;
 } narrow_factors;
 
 AVX2 static inline narrow_factors make_narrow(const ob_shift *shift) {
+    __m256i low_twice = _mm256_set_epi64x(0x0D0C0D0C09080908, 0x0504050401000100, 0x0D0C0D0C09080908, 0x0504050401000100);
+    __asm__("" : "+x"(low_twice));  // a compiler that knows it makes two shuffles of one
     return (narrow_factors){
         .multipliers = _mm256_set1_epi32(ob_halves(shift->multiplier)),
         .half = _mm256_set1_epi32((int32_t)((int64_t)1 << (shift->t - 1))),
-        .t = _mm_cvtsi32_si128(shift->t),
+        .t = _mm256_set1_epi32(shift->t),  // a shift by one register for all lanes would be two instructions
+        .low_twice = low_twice,
     };
 }
 
-AVX2 static inline __m256i stepped_narrow(__m256i old, __m256i sum, const narrow_factors *f) {
-    // The low word twice, by two words that make M.
-    const __m256i low = _mm256_set_epi64x(0x0D0C0D0C09080908, 0x0504050401000100, 0x0D0C0D0C09080908, 0x0504050401000100);
-    __m256i product = _mm256_madd_epi16(_mm256_shuffle_epi8(sum, low), f->multipliers);
-    __m256i delta = _mm256_sra_epi32(_mm256_add_epi32(product, f->half), f->t);
+/// `pairs`: the low word of each sum twice, by two words that make M.
+AVX2 static inline __m256i stepped_pairs(__m256i old, __m256i pairs, const narrow_factors *f) {
+    __m256i product = _mm256_madd_epi16(pairs, f->multipliers);
+    __m256i delta = _mm256_srav_epi32(_mm256_add_epi32(product, f->half), f->t);
     return _mm256_sub_epi32(old, delta);
+}
+
+AVX2 static inline __m256i stepped_narrow(__m256i old, __m256i sum, const narrow_factors *f) {
+    return stepped_pairs(old, _mm256_shuffle_epi8(sum, f->low_twice), f);
+}
+
+AVX2 static void step_signs(const uint32_t *input, const int32_t *q, size_t count, int32_t *k, const ob_shift *shift, ob_ahead *ahead) {
+    const narrow_factors narrow = make_narrow(shift);
+    for (int i = 0; i < OB_TILE_WORDS; i += 4) {
+        __m256i sum[8];
+        sum_four_words(input + i, q, count, sum, ahead);
+#pragma unroll
+        for (int j = 0; j < 8; j++) {  // elements 0 … 7 and 16 … 23 of a word, then those between and behind them
+            __m256i low = _mm256_unpacklo_epi16(sum[j], sum[j]), high = _mm256_unpackhi_epi16(sum[j], sum[j]);
+            __m256i *first = (__m256i *)(k + 32 * (i + j / 2) + 8 * (j % 2)), *second = first + 2;
+            _mm256_storeu_si256(first, stepped_pairs(_mm256_loadu_si256(first), _mm256_permute2x128_si256(low, high, 0x20), &narrow));
+            _mm256_storeu_si256(second, stepped_pairs(_mm256_loadu_si256(second), _mm256_permute2x128_si256(low, high, 0x31), &narrow));
+        }
+    }
 }
 
 AVX2 static void step_shift(int32_t *k, size_t k_stride, const int32_t *sums, size_t sums_stride, size_t rows,
@@ -328,6 +361,7 @@ const ob_kernels ob_avx2 = {
     .look_up = look_up,
     .shape = shape,
     .sum_signs = sum_signs,
+    .step_signs = step_signs,
     .sum_gaussians = sum_gaussians,
     .step_shift = step_shift,
     .rank1 = &rank1,

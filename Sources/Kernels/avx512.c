@@ -1,4 +1,4 @@
-// AVX-512 (F, BW, DQ, VL), with VNNI and VBMI on top, and with AMX on top of that.
+// AVX-512 (F, BW, DQ, VL), with VNNI on top, with VBMI on top of that, and with AMX on top of them all.
 #if defined(__x86_64__)
 #include <string.h>
 #include "amx.h"
@@ -6,27 +6,33 @@
 #include "x86.h"
 
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
-#define VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")))
+#define VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#define VBMI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")))
 
 // Random bits
 
-/// One tile. The 16 blocks are held as two vectors of eight 64-bit lanes, blocks 0, 2, … and 1, 3, …, with a word in the low
-/// half of a lane: vpmuludq looks at nothing else, so the high halves may hold anything.
-AVX512 static inline void tile_words(const ob_schedule *schedule, uint32_t stream, uint32_t sample, uint32_t machine,
-                                     uint32_t tile, uint32_t *words) {
+/// A tile of `count` directions each, at most two: one alone would wait for its own products. The 16 blocks are held as two vectors
+/// of eight 64-bit lanes, blocks 0, 2, … and 1, 3, …, with a word in the low half of a lane: vpmuludq looks at nothing else, so the
+/// high halves may hold anything.
+AVX512 static inline __attribute__((always_inline)) void tile_words(const ob_schedule *schedule, uint32_t stream,
+                                                                    const ob_direction *directions, int count, uint32_t tile,
+                                                                    uint32_t *words) {
     const __m512i m0 = _mm512_set1_epi64(0xD2511F53), m1 = _mm512_set1_epi64(0xCD9E8D57);
     const __m512i even = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0);
-    __m512i c0[2], c1[2], c2[2], c3[2];
-    c0[0] = _mm512_add_epi64(_mm512_set1_epi64((uint32_t)(16 * tile)), even);
-    c0[1] = _mm512_add_epi64(c0[0], _mm512_set1_epi64(1));
-    c1[0] = c1[1] = _mm512_set1_epi32((int)stream);
-    c2[0] = c2[1] = _mm512_set1_epi32((int)sample);
-    c3[0] = c3[1] = _mm512_set1_epi32((int)machine);
+    __m512i c0[4], c1[4], c2[4], c3[4];
+#pragma unroll
+    for (int d = 0; d < count; d++) {
+        c0[2 * d] = _mm512_add_epi64(_mm512_set1_epi64((uint32_t)(16 * tile)), even);
+        c0[2 * d + 1] = _mm512_add_epi64(c0[2 * d], _mm512_set1_epi64(1));
+        c1[2 * d] = c1[2 * d + 1] = _mm512_set1_epi32((int)stream);
+        c2[2 * d] = c2[2 * d + 1] = _mm512_set1_epi32((int)directions[d].sample);
+        c3[2 * d] = c3[2 * d + 1] = _mm512_set1_epi32((int)directions[d].machine);
+    }
 #pragma unroll
     for (int round = 0; round < 10; round++) {
         __m512i k0 = _mm512_set1_epi32((int)schedule->k0[round]), k1 = _mm512_set1_epi32((int)schedule->k1[round]);
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
+        for (int h = 0; h < 2 * count; h++) {
             __m512i p0 = _mm512_mul_epu32(c0[h], m0), p1 = _mm512_mul_epu32(c2[h], m1);
             c0[h] = _mm512_ternarylogic_epi32(_mm512_srli_epi64(p1, 32), c1[h], k0, 0x96);
             c2[h] = _mm512_ternarylogic_epi32(_mm512_srli_epi64(p0, 32), c3[h], k1, 0x96);
@@ -36,22 +42,30 @@ AVX512 static inline void tile_words(const ob_schedule *schedule, uint32_t strea
     }
     const __m512i *in[4] = {c0, c1, c2, c3};
 #pragma unroll
-    for (int t = 0; t < 4; t++)
-        _mm512_storeu_si512(words + 16 * t, _mm512_mask_shuffle_epi32(in[t][0], 0xAAAA, in[t][1], 0xA0));
+    for (int d = 0; d < count; d++)
+#pragma unroll
+        for (int t = 0; t < 4; t++)
+            _mm512_storeu_si512(words + OB_TILE_WORDS * d + 16 * t,
+                                _mm512_mask_shuffle_epi32(in[t][2 * d], 0xAAAA, in[t][2 * d + 1], 0xA0));
 }
 
 AVX512 static void words(const ob_vector *vector, uint32_t first_tile, size_t tiles, uint32_t *output) {
-    ob_schedule schedule = ob_make_schedule(vector->key);
+    const ob_schedule schedule = ob_make_schedule(vector->key);
+    const ob_direction direction = {.machine = vector->machine, .sample = vector->sample};
     for (size_t i = 0; i < tiles; i++)
-        tile_words(&schedule, vector->stream, vector->sample, vector->machine, first_tile + (uint32_t)i,
-                   output + OB_TILE_WORDS * i);
+        tile_words(&schedule, vector->stream, &direction, 1, first_tile + (uint32_t)i, output + OB_TILE_WORDS * i);
 }
 
 AVX512 static void fused_words(const uint32_t key[2], uint32_t stream, const ob_direction *directions, size_t count,
-                               uint32_t tile, uint32_t *output) {
-    ob_schedule schedule = ob_make_schedule(key);
-    for (size_t i = 0; i < count; i++)
-        tile_words(&schedule, stream, directions[i].sample, directions[i].machine, tile, output + OB_TILE_WORDS * i);
+                               uint32_t tile, uint32_t *output, ob_ahead *ahead) {
+    enum { LINES_OF_WORDS = 4 };  // fetched while the words of a direction are made
+    const ob_schedule schedule = ob_make_schedule(key);
+    size_t i = 0;
+    for (; i + 2 <= count; i += 2) {
+        ob_fetch(ahead, 2 * LINES_OF_WORDS);
+        tile_words(&schedule, stream, directions + i, 2, tile, output + OB_TILE_WORDS * i);
+    }
+    if (i < count) tile_words(&schedule, stream, directions + i, 1, tile, output + OB_TILE_WORDS * i);
 }
 
 AVX512 static void expand(const uint32_t *input, size_t count, int8_t *signs) {
@@ -90,13 +104,13 @@ AVX512 static void look_up(const uint8_t *bytes, size_t count, int8_t *output) {
 }
 
 /// By two byte permutations; the table as it comes, 256 entries in four registers.
-VNNI static inline __m512i permute_64(const __m512i table[4], __m512i bytes) {
+VBMI static inline __m512i permute_64(const __m512i table[4], __m512i bytes) {
     __m512i low = _mm512_permutex2var_epi8(table[0], bytes, table[1]);
     __m512i high = _mm512_permutex2var_epi8(table[2], bytes, table[3]);
     return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(bytes), high);
 }
 
-VNNI static void look_up_vbmi(const uint8_t *bytes, size_t count, int8_t *output) {
+VBMI static void look_up_vbmi(const uint8_t *bytes, size_t count, int8_t *output) {
     __m512i table[4];
     for (int j = 0; j < 4; j++) table[j] = _mm512_loadu_si512(ob_gaussian_table + 64 * j);
     for (size_t i = 0; i < count; i += 64)
@@ -105,27 +119,136 @@ VNNI static void look_up_vbmi(const uint8_t *bytes, size_t count, int8_t *output
 
 // Shape
 
+AVX512 static inline __m512i pair_of(int32_t low, int32_t high) {
+    return _mm512_set1_epi32((int32_t)((uint32_t)(low & 0xFFFF) | (uint32_t)high << 16));
+}
+
+/// Components in pairs, as vpmaddwd takes them, and c in words: c = high·2^12 + low with −2^11 ≤ low < 2^11.
+enum { SHAPE_PAIRS_MAX = 8, SHAPE_LOW_BITS = 12 };
+
+/// 64 elements of b̃; `low` and `high`: −c of two components in each lane. The four parts of a sum are halves of the 128-bit lanes
+/// of the first and of the last 32 elements, in the order that packing undoes.
+AVX512 static inline __attribute__((always_inline)) __m512i shape_64(__m512i b, const int16_t *basis, size_t width, size_t pairs,
+                                                                     const __m512i *low, const __m512i *high) {
+    const __m512i zero = _mm512_setzero_si512(), half = _mm512_set1_epi32(1 << 22);
+    const __m512i words[2] = {_mm512_cvtepi8_epi16(_mm512_castsi512_si256(b)), _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(b, 1))};
+    __m512i rest[4], upper[4];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {  // b·2^28
+        rest[2 * h] = _mm512_add_epi32(_mm512_slli_epi32(_mm512_unpacklo_epi16(zero, words[h]), 12), half);
+        rest[2 * h + 1] = _mm512_add_epi32(_mm512_slli_epi32(_mm512_unpackhi_epi16(zero, words[h]), 12), half);
+        upper[2 * h] = upper[2 * h + 1] = zero;
+    }
+    for (size_t pair = 0; pair < pairs; pair++, basis += 2 * width) {
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            __m512i first = _mm512_loadu_si512(basis + 32 * h), second = _mm512_loadu_si512(basis + width + 32 * h);
+            __m512i both[2] = {_mm512_unpacklo_epi16(first, second), _mm512_unpackhi_epi16(first, second)};
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                rest[2 * h + i] = _mm512_add_epi32(rest[2 * h + i], _mm512_madd_epi16(both[i], low[pair]));
+                upper[2 * h + i] = _mm512_add_epi32(upper[2 * h + i], _mm512_madd_epi16(both[i], high[pair]));
+            }
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        rest[i] = _mm512_srai_epi32(_mm512_add_epi32(rest[i], _mm512_slli_epi32(upper[i], SHAPE_LOW_BITS)), 23);
+    __m512i packed = _mm512_packs_epi16(_mm512_packs_epi32(rest[0], rest[1]), _mm512_packs_epi32(rest[2], rest[3]));
+    packed = _mm512_permutexvar_epi64(_mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0), packed);
+    return _mm512_max_epi8(packed, _mm512_set1_epi8(-127));
+}
+
+AVX512 static inline __attribute__((always_inline)) void shape_by_words(const int8_t *signs, const int16_t *basis, size_t components,
+                                                                        size_t width, int8_t *output) {
+    const size_t pairs = components / 2, whole = width / 64 * 64;
+    // An odd component or many of them, and what is too short for vectors: as elsewhere.
+    if (components % 2 || pairs > SHAPE_PAIRS_MAX || !whole) {
+        generic_shape(signs, basis, components, width, output);
+        return;
+    }
+    int64_t c[2 * SHAPE_PAIRS_MAX], bound = (1 << 28) + (1 << 22);
+    int fits = 1;
+    for (size_t k = 0; k < components; k++) {
+        const int16_t *v = basis + k * width;
+        __m512i sum = _mm512_setzero_si512(), peak = _mm512_setzero_si512();
+        for (size_t j = 0; j < whole; j += 32) {
+            __m512i values = _mm512_loadu_si512(v + j);
+            __m512i b = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(signs + j)));
+            sum = _mm512_add_epi32(sum, _mm512_madd_epi16(values, b));
+            peak = _mm512_max_epu16(peak, _mm512_abs_epi16(values));
+        }
+        uint16_t peaks[32];
+        _mm512_storeu_si512(peaks, peak);
+        int64_t largest = 0;
+        for (int i = 0; i < 32; i++) largest = peaks[i] > largest ? peaks[i] : largest;
+        c[k] = _mm512_reduce_add_epi32(sum);
+        for (size_t j = whole; j < width; j++) {
+            c[k] += v[j] * signs[j];
+            int64_t magnitude = v[j] < 0 ? -v[j] : v[j];
+            largest = magnitude > largest ? magnitude : largest;
+        }
+        int64_t magnitude = c[k] < 0 ? -c[k] : c[k];
+        bound += largest * magnitude;
+        fits &= magnitude < 1 << 26;
+    }
+    if (!fits || bound > INT32_MAX) {  // in 32 bits only where a bound on all sums shows that they fit
+        generic_shape(signs, basis, components, width, output);
+        return;
+    }
+    __m512i low[SHAPE_PAIRS_MAX], high[SHAPE_PAIRS_MAX];
+    for (size_t pair = 0; pair < pairs; pair++) {
+        int32_t words[2][2];
+        for (int i = 0; i < 2; i++) {
+            const int32_t negative = (int32_t)-c[2 * pair + (size_t)i];
+            words[1][i] = (negative + (1 << (SHAPE_LOW_BITS - 1))) >> SHAPE_LOW_BITS;
+            words[0][i] = negative - words[1][i] * (1 << SHAPE_LOW_BITS);
+        }
+        low[pair] = pair_of(words[0][0], words[0][1]);
+        high[pair] = pair_of(words[1][0], words[1][1]);
+    }
+    for (size_t j = 0; j < whole; j += 64)
+        _mm512_storeu_si512(output + j, shape_64(_mm512_loadu_si512(signs + j), basis + j, width, pairs, low, high));
+    if (whole < width) generic_shape_wide(signs + whole, basis + whole, width, c, components, width - whole, output + whole);
+}
+
 AVX512 static void shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
-    generic_shape(signs, basis, components, width, output);
+    shape_by_words(signs, basis, components, width, output);
+}
+
+/// A product and its sum in one instruction.
+VNNI static void shape_vnni(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    shape_by_words(signs, basis, components, width, output);
 }
 
 // Dense sums
 
-/// Σ q·z = 2·Σ_{bit = 1} q − Σ q: the words themselves are the masks of additions in 16-bit lanes.
-AVX512 static void sum_signs(const uint32_t *input, const int32_t *q, size_t count, int32_t *sums) {
+/// Σ_{bit = 1} q of 16 words in 16 bits, at most 64·127: the words themselves are the masks of additions.
+AVX512 static inline __attribute__((always_inline)) void sum_bits(const uint32_t *input, const int32_t *q, size_t count, __m512i sum[16],
+                                                                  ob_ahead *ahead) {
+#pragma unroll
+    for (int c = 0; c < 16; c++) sum[c] = _mm512_setzero_si512();
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t *masks = input + OB_TILE_WORDS * i;
+        const __m512i byte = _mm512_set1_epi16((short)q[i]);
+        if (ahead) ob_fetch(ahead, 1);
+#pragma unroll
+        for (int c = 0; c < 16; c++) sum[c] = _mm512_mask_add_epi16(sum[c], masks[c], sum[c], byte);
+    }
+}
+
+AVX512 static inline int32_t total_of(const int32_t *q, size_t count) {
     int32_t total = 0;
     for (size_t i = 0; i < count; i++) total += q[i];
-    const __m512i all = _mm512_set1_epi32(total);
+    return total;
+}
+
+/// Σ q·z = 2·Σ_{bit = 1} q − Σ q.
+AVX512 static void sum_signs(const uint32_t *input, const int32_t *q, size_t count, int32_t *sums) {
+    const __m512i all = _mm512_set1_epi32(total_of(q, count));
     for (int t = 0; t < 4; t++) {
-        __m512i sum[16];  // |Σ| ≤ 64·127
-#pragma unroll
-        for (int c = 0; c < 16; c++) sum[c] = _mm512_setzero_si512();
-        for (size_t i = 0; i < count; i++) {
-            const uint32_t *masks = input + OB_TILE_WORDS * i + 16 * t;
-            const __m512i byte = _mm512_set1_epi16((short)q[i]);
-#pragma unroll
-            for (int c = 0; c < 16; c++) sum[c] = _mm512_mask_add_epi16(sum[c], masks[c], sum[c], byte);
-        }
+        __m512i sum[16];
+        sum_bits(input + 16 * t, q, count, sum, 0);
 #pragma unroll
         for (int c = 0; c < 16; c++) {
             int32_t *output = sums + 512 * t + 32 * c;
@@ -137,10 +260,6 @@ AVX512 static void sum_signs(const uint32_t *input, const int32_t *q, size_t cou
             _mm512_storeu_si512(output + 16, _mm512_add_epi32(_mm512_loadu_si512(output + 16), high));
         }
     }
-}
-
-AVX512 static inline __m512i pair_of(int32_t low, int32_t high) {
-    return _mm512_set1_epi32((int32_t)((uint32_t)(low & 0xFFFF) | (uint32_t)high << 16));
 }
 
 AVX512 static inline void add_lanes(int32_t *output, __m512i sum) {
@@ -192,7 +311,7 @@ AVX512 static void sum_gaussians(const uint32_t *input, const int32_t *q, size_t
 }
 
 /// A quad of directions at a time: (T + 128)·q by vpdpbusd, less 128·Σq.
-VNNI static void sum_gaussians_vnni(const uint32_t *input, const int32_t *q, size_t count, int32_t *sums) {
+VBMI static void sum_gaussians_vbmi(const uint32_t *input, const int32_t *q, size_t count, int32_t *sums) {
     __m512i table[4];
     for (int j = 0; j < 4; j++)
         table[j] = _mm512_xor_si512(_mm512_loadu_si512(ob_gaussian_table + 64 * j), _mm512_set1_epi8(-128));
@@ -250,23 +369,57 @@ AVX512 static inline __m512i stepped(__m512i old, __m512i sum, const step_factor
 
 /// The same in lanes of 32 bits.
 typedef struct {
-    __m512i multipliers, half;
-    __m128i t;
+    __m512i multipliers, half, t, low_twice;
 } narrow_factors;
 
 AVX512 static inline narrow_factors make_narrow(const ob_shift *shift) {
+    __m512i low_twice = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0D0C0D0C09080908, 0x0504050401000100));
+    __asm__("" : "+v"(low_twice));  // a compiler that knows it makes two shuffles of one
     return (narrow_factors){
         .multipliers = _mm512_set1_epi32(ob_halves(shift->multiplier)),
         .half = _mm512_set1_epi32((int32_t)((int64_t)1 << (shift->t - 1))),
-        .t = _mm_cvtsi32_si128(shift->t),
+        .t = _mm512_set1_epi32(shift->t),  // a shift by one register for all lanes would be two instructions
+        .low_twice = low_twice,
     };
 }
 
+/// `pairs`: the low word of each sum twice, by two words that make M; with VNNI product and sum are one instruction.
+AVX512 static inline __m512i stepped_pairs(__m512i old, __m512i pairs, const narrow_factors *f) {
+    __m512i product = _mm512_madd_epi16(pairs, f->multipliers);
+    return _mm512_sub_epi32(old, _mm512_srav_epi32(_mm512_add_epi32(f->half, product), f->t));
+}
+
 AVX512 static inline __m512i stepped_narrow(__m512i old, __m512i sum, const narrow_factors *f) {
-    // The low word twice, by two words that make M; with VNNI product and sum are one instruction.
-    const __m512i low = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0D0C0D0C09080908, 0x0504050401000100));
-    __m512i product = _mm512_madd_epi16(_mm512_shuffle_epi8(sum, low), f->multipliers);
-    return _mm512_sub_epi32(old, _mm512_sra_epi32(_mm512_add_epi32(f->half, product), f->t));
+    return stepped_pairs(old, _mm512_shuffle_epi8(sum, f->low_twice), f);
+}
+
+AVX512 static inline __attribute__((always_inline)) void step_bits(const uint32_t *input, const int32_t *q, size_t count, int32_t *k,
+                                                                   const ob_shift *shift, ob_ahead *ahead) {
+    const narrow_factors narrow = make_narrow(shift);
+    const __m512i all = _mm512_set1_epi16((short)total_of(q, count));
+    const __m512i order = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);  // so that what interleaves lanes ends in order
+    for (int t = 0; t < 4; t++) {
+        __m512i sum[16];
+        sum_bits(input + 16 * t, q, count, sum, ahead);
+#pragma unroll
+        for (int c = 0; c < 16; c++) {
+            int32_t *element = k + 512 * t + 32 * c;
+            __m512i words = _mm512_permutexvar_epi64(order, _mm512_sub_epi16(_mm512_add_epi16(sum[c], sum[c]), all));
+            __m512i low = _mm512_unpacklo_epi16(words, words), high = _mm512_unpackhi_epi16(words, words);
+            _mm512_storeu_si512(element, stepped_pairs(_mm512_loadu_si512(element), low, &narrow));
+            _mm512_storeu_si512(element + 16, stepped_pairs(_mm512_loadu_si512(element + 16), high, &narrow));
+        }
+    }
+}
+
+AVX512 static void step_signs(const uint32_t *input, const int32_t *q, size_t count, int32_t *k, const ob_shift *shift,
+                              ob_ahead *ahead) {
+    step_bits(input, q, count, k, shift, ahead);
+}
+
+VNNI static void step_signs_vnni(const uint32_t *input, const int32_t *q, size_t count, int32_t *k, const ob_shift *shift,
+                                 ob_ahead *ahead) {
+    step_bits(input, q, count, k, shift, ahead);
 }
 
 AVX512 static inline __attribute__((always_inline)) void step_row(int32_t *k, const int32_t *sums, size_t count,
@@ -365,6 +518,9 @@ VNNI static inline __attribute__((always_inline)) void step_block_vnni(const cha
     for (size_t r = 0; r < ROWS; r++)
 #pragma unroll
         for (size_t p = 0; p < panels; p++) sum[r][p] = _mm512_set1_epi32(start[r]);
+    if (count >= OB_AHEAD_QUADS)
+        for (size_t r = 0; r < ROWS; r++)
+            for (size_t p = 0; p < panels; p++) __builtin_prefetch(k + r * k_stride + 16 * p, 1);
     add_quads(a, b, b_stride, panels, count, sum);
 #pragma unroll
     for (size_t r = 0; r < ROWS; r++)
@@ -588,6 +744,7 @@ const ob_kernels ob_avx512 = {
     .look_up = look_up,
     .shape = shape,
     .sum_signs = sum_signs,
+    .step_signs = step_signs,
     .sum_gaussians = sum_gaussians,
     .step_shift = step_shift,
     .rank1 = &rank1,
@@ -599,10 +756,26 @@ const ob_kernels ob_avx512vnni = {
     .words = words,
     .fused_words = fused_words,
     .expand = expand,
-    .look_up = look_up_vbmi,
-    .shape = shape,
+    .look_up = look_up,
+    .shape = shape_vnni,
     .sum_signs = sum_signs,
-    .sum_gaussians = sum_gaussians_vnni,
+    .step_signs = step_signs_vnni,
+    .sum_gaussians = sum_gaussians,
+    .step_shift = step_shift,
+    .rank1 = &rank1_vnni,
+    .to_floats = to_floats,
+};
+
+const ob_kernels ob_avx512vbmi = {
+    .name = "avx512vbmi",
+    .words = words,
+    .fused_words = fused_words,
+    .expand = expand,
+    .look_up = look_up_vbmi,
+    .shape = shape_vnni,
+    .sum_signs = sum_signs,
+    .step_signs = step_signs_vnni,
+    .sum_gaussians = sum_gaussians_vbmi,
     .step_shift = step_shift,
     .rank1 = &rank1_vnni,
     .to_floats = to_floats,
@@ -614,9 +787,10 @@ const ob_kernels ob_amx = {
     .fused_words = fused_words,
     .expand = expand,
     .look_up = look_up_vbmi,
-    .shape = shape,
+    .shape = shape_vnni,
     .sum_signs = sum_signs,
-    .sum_gaussians = sum_gaussians_vnni,
+    .step_signs = step_signs_vnni,
+    .sum_gaussians = sum_gaussians_vbmi,
     .step_shift = step_shift,
     .rank1 = &rank1_vnni,
     .long_rank1 = &rank1_amx,

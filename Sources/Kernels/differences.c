@@ -398,7 +398,7 @@ static const struct difference_kernels *find(const char *name) {
     __builtin_cpu_init();
     int has_avx2 = __builtin_cpu_supports("avx2");
     if ((!name || !strcmp(name, "amx")) && ob_amx_is_available()) return &amx;
-    if (has_avx2 && (!name || !strcmp(name, "avx512vnni")) && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
+    if (has_avx2 && (!name || !strcmp(name, "avx512vnni") || !strcmp(name, "avx512vbmi")) && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
         && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
         return &avx512vnni;
     // Without VNNI AVX-512 has no sum of bytes that is worth a variant of its own.

@@ -10,7 +10,7 @@
 #endif
 
 static const ob_kernels *available(size_t index) {
-    const ob_kernels *found[5];
+    const ob_kernels *found[6];
     size_t count = 0;
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -18,8 +18,9 @@ static const ob_kernels *available(size_t index) {
     int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
         && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     if (ob_amx_is_available()) found[count++] = &ob_amx;
-    if (avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi"))
-        found[count++] = &ob_avx512vnni;
+    int vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+    if (vnni && __builtin_cpu_supports("avx512vbmi")) found[count++] = &ob_avx512vbmi;
+    if (vnni) found[count++] = &ob_avx512vnni;
     if (avx512) found[count++] = &ob_avx512;
     if (avx2) found[count++] = &ob_avx2;
 #elif defined(__aarch64__)

@@ -81,7 +81,7 @@ static const struct float_kernels *kernels(void) {
     const struct float_kernels *k = atomic_load_explicit(&chosen, memory_order_acquire);
     if (__builtin_expect(!k, 0)) {
         const char *wanted = getenv("ONEBYTE_KERNELS");
-        k = wanted ? find(!strcmp(wanted, "avx512vnni") || !strcmp(wanted, "amx") ? "avx512" : wanted) : NULL;
+        k = wanted ? find(!strncmp(wanted, "avx512", 6) || !strcmp(wanted, "amx") ? "avx512" : wanted) : NULL;
         if (!k) k = find(NULL);
         atomic_store_explicit(&chosen, k, memory_order_release);
     }

@@ -42,7 +42,8 @@ static void words(const ob_vector *vector, uint32_t first_tile, size_t tiles, ui
 }
 
 static void fused_words(const uint32_t key[2], uint32_t stream, const ob_direction *directions, size_t count,
-                        uint32_t tile, uint32_t *output) {
+                        uint32_t tile, uint32_t *output, ob_ahead *ahead) {
+    (void)ahead;
     for (size_t i = 0; i < count; i++)
         tile_words(key, stream, directions[i].sample, directions[i].machine, tile, output + OB_TILE_WORDS * i);
 }

@@ -10,7 +10,8 @@ static void words(const ob_vector *vector, uint32_t first_tile, size_t tiles, ui
 }
 
 static void fused_words(const uint32_t key[2], uint32_t stream, const ob_direction *directions, size_t count,
-                        uint32_t tile, uint32_t *output) {
+                        uint32_t tile, uint32_t *output, ob_ahead *ahead) {
+    (void)ahead;
     for (size_t i = 0; i < count; i++) {
         ob_vector vector = {{key[0], key[1]}, stream, directions[i].sample, directions[i].machine};
         words(&vector, tile, 1, output + OB_TILE_WORDS * i);

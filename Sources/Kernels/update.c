@@ -64,15 +64,30 @@ static uint64_t total_magnitude(const ob_direction *directions, size_t count) {
 typedef void (*fused_sums)(const uint32_t *words, const int32_t *q, size_t count, int32_t *sums);
 
 static void sum_tile(const ob_kernels *kernels, fused_sums fused, const uint32_t key[2], uint32_t stream,
-                     const ob_direction *directions, size_t count, uint32_t tile, int32_t *sums) {
+                     const ob_direction *directions, size_t count, uint32_t tile, int32_t *sums, ob_ahead *ahead) {
     uint32_t words[OB_FUSED_MAX * OB_TILE_WORDS] __attribute__((aligned(64)));
     int32_t q[OB_FUSED_MAX];
     for (size_t start = 0; start < count; start += OB_FUSED_MAX) {
         size_t n = count - start < OB_FUSED_MAX ? count - start : OB_FUSED_MAX;
         for (size_t i = 0; i < n; i++) q[i] = directions[start + i].q;
-        kernels->fused_words(key, stream, directions + start, n, tile, words);
+        kernels->fused_words(key, stream, directions + start, n, tile, words, ahead);
         fused(words, q, n, sums);
     }
+}
+
+/// Sums and step of a round of signs in one pass over a tile; 0, and nothing done, where the kernel can't.
+static int step_tile(const ob_kernels *kernels, const uint32_t key[2], uint32_t stream, const ob_round *round, uint32_t tile, size_t n,
+                     int32_t *k, ob_ahead *ahead) {
+    if (!kernels->step_signs || round->count > OB_FUSED_MAX || n < OB_TILE_SIGNS || is_nothing(round->step) || round->step.exponent >= 0)
+        return 0;
+    const ob_shift shift = shift_of(round->step, total_magnitude(round->directions, round->count));
+    if (!shift.is_narrow) return 0;
+    uint32_t words[OB_FUSED_MAX * OB_TILE_WORDS] __attribute__((aligned(64)));
+    int32_t q[OB_FUSED_MAX];
+    for (size_t i = 0; i < round->count; i++) q[i] = round->directions[i].q;
+    kernels->fused_words(key, stream, round->directions, round->count, tile, words, ahead);
+    kernels->step_signs(words, q, round->count, k, &shift, ahead);
+    return 1;
 }
 
 /// `peak`: the largest |z|.
@@ -83,11 +98,15 @@ static void update_dense(const ob_kernels *kernels, fused_sums fused, size_t til
     for (size_t start = 0; start < count; start += tile_size) {
         uint32_t tile = (uint32_t)((first + start) / tile_size);
         size_t n = count - start < tile_size ? count - start : tile_size;
+        size_t rest = count - start - n;
+        ob_ahead ahead = {0}, next_tile = {k + start + n, k + start + n + (rest < tile_size ? rest : tile_size)};
         for (size_t r = 0; r < round_count; r++) {
             const ob_round *round = &rounds[r];
+            if (r == round_count - 1) ahead = next_tile;
+            if (fused == kernels->sum_signs && step_tile(kernels, key, stream, round, tile, n, k + start, &ahead)) continue;
             if (round->count <= NARROW_DIRECTIONS_MAX) {
                 memset(sums, 0, tile_size * sizeof *sums);
-                sum_tile(kernels, fused, key, stream, round->directions, round->count, tile, sums);
+                sum_tile(kernels, fused, key, stream, round->directions, round->count, tile, sums, &ahead);
                 apply_step(kernels, k + start, 0, sums, 0, 1, n, round->step, peak * total_magnitude(round->directions, round->count));
                 continue;
             }
@@ -95,7 +114,7 @@ static void update_dense(const ob_kernels *kernels, fused_sums fused, size_t til
             for (size_t d = 0; d < round->count; d += NARROW_DIRECTIONS_MAX) {
                 size_t part = round->count - d < NARROW_DIRECTIONS_MAX ? round->count - d : NARROW_DIRECTIONS_MAX;
                 memset(sums, 0, tile_size * sizeof *sums);
-                sum_tile(kernels, fused, key, stream, round->directions + d, part, tile, sums);
+                sum_tile(kernels, fused, key, stream, round->directions + d, part, tile, sums, &ahead);
                 for (size_t j = 0; j < tile_size; j++) wide[j] += sums[j];
             }
             ob_apply_step(k + start, wide, n, round->step);
@@ -141,14 +160,15 @@ int32_t ob_largest_byte(const int8_t *values, size_t count) {
 
 /// Quads of a depth block: the panels of b for 64 columns (64·256 bytes) stay in L1 while a's rows pass by.
 enum { DEPTH_QUADS = 64 };
-/// Quads whose sums take less time than fetching k does.
-enum { SHORT_QUADS = 8 };
 
 /// The factors that a block of the matrix needs of one segment.
 typedef struct {
     const char *a;
     const char *b;
     size_t panel_bytes;
+    /// Of the first panel of rows; the next panel's come `panel_starts` later, those of the next depth block OB_PANEL later.
+    const int32_t *starts;
+    size_t panel_starts;
     size_t quads;
     size_t rows;
 } segment_factors;
@@ -157,24 +177,44 @@ static size_t depth_of_block(size_t quads, size_t first) {
     return quads - first < DEPTH_QUADS ? quads - first : DEPTH_QUADS;
 }
 
+static size_t depth_blocks(size_t quads) { return (quads + DEPTH_QUADS - 1) / DEPTH_QUADS; }
+
+size_t ob_starts_of_panel(const ob_segment *segments, size_t segment_count, int long_rounds) {
+    if (!rank1_for(ob_current(), long_rounds)->starts) return 0;
+    size_t blocks = 0;
+    for (size_t s = 0; s < segment_count; s++) blocks += depth_blocks(segments[s].quads);
+    return blocks * OB_PANEL;
+}
+
+void ob_make_starts(const void *a, size_t quads, const ob_segment *segments, size_t segment_count, size_t panel, int long_rounds,
+                    int32_t *starts) {
+    const ob_rank1 *rank1 = rank1_for(ob_current(), long_rounds);
+    if (!rank1->starts) return;
+    const char *factors = (const char *)a + panel * quads * rank1->quad_bytes;
+    starts += panel * ob_starts_of_panel(segments, segment_count, long_rounds);
+    for (size_t s = 0; s < segment_count; s++)
+        for (size_t first = 0; first < segments[s].quads; first += DEPTH_QUADS, starts += OB_PANEL)
+            rank1->starts(factors + (segments[s].first_quad + first) * rank1->a_quad_bytes, depth_of_block(segments[s].quads, first),
+                          starts);
+}
+
 /// Σ a·b of the segment for the block.
-static void sum_block(const ob_rank1 *rank1, const segment_factors *factors, size_t panels, const int32_t *starts,
-                      int32_t *sums) {
+static void sum_block(const ob_rank1 *rank1, const segment_factors *factors, size_t panels, int32_t *sums) {
     for (size_t first = 0; first < factors->quads; first += DEPTH_QUADS) {
         for (size_t r = 0; r < factors->rows; r += OB_PANEL) {
             size_t rows = factors->rows - r < OB_PANEL ? factors->rows - r : OB_PANEL;
             rank1->sums(factors->a + r / OB_PANEL * factors->panel_bytes + first * rank1->a_quad_bytes,
                         factors->b + first * rank1->quad_bytes, factors->panel_bytes, panels, rows,
-                        depth_of_block(factors->quads, first), starts + first / DEPTH_QUADS * OB_BLOCK_ROWS + r,
-                        sums + r * OB_BLOCK_COLUMNS, first > 0);
+                        depth_of_block(factors->quads, first),
+                        factors->starts + r / OB_PANEL * factors->panel_starts + first / DEPTH_QUADS * OB_PANEL, sums + r * OB_BLOCK_COLUMNS, first > 0);
         }
     }
 }
 
 /// Sums and step of the segment in one pass over the block; 0, and nothing done, where the kernel can't: a depth of several blocks,
 /// edges that are no whole tiles, steps that are no shift.
-static int step_block(const ob_rank1 *rank1, const segment_factors *factors, size_t width, const int32_t *starts,
-                      const ob_segment *segment, int32_t *k, size_t stride) {
+static int step_block(const ob_rank1 *rank1, const segment_factors *factors, size_t width, const ob_segment *segment, int32_t *k,
+                      size_t stride) {
     const ob_step step = segment->step;
     if (!rank1->step || factors->quads > DEPTH_QUADS || factors->rows % 4 || width % OB_PANEL || is_nothing(step)
         || step.exponent >= 0)
@@ -183,7 +223,7 @@ static int step_block(const ob_rank1 *rank1, const segment_factors *factors, siz
     for (size_t r = 0; r < factors->rows; r += OB_PANEL) {
         size_t rows = factors->rows - r < OB_PANEL ? factors->rows - r : OB_PANEL;
         rank1->step(factors->a + r / OB_PANEL * factors->panel_bytes, factors->b, factors->panel_bytes, width / OB_PANEL, rows,
-                    factors->quads, starts + r, k + r * stride, stride, &shift);
+                    factors->quads, factors->starts + r / OB_PANEL * factors->panel_starts, k + r * stride, stride, &shift);
     }
     return 1;
 }
@@ -192,14 +232,18 @@ static void copy_rows(int32_t *to, size_t to_stride, const int32_t *from, size_t
     for (size_t r = 0; r < rows; r++) memcpy(to + r * to_stride, from + r * from_stride, width * sizeof *to);
 }
 
-void ob_update_rank1(const void *a, const void *b, size_t quads, const ob_segment *segments, size_t segment_count,
-                     size_t row, size_t rows, size_t column, size_t width, size_t columns, int long_rounds, int32_t *k,
-                     int64_t *carry) {
+void ob_update_rank1(const void *a, const int32_t *starts, const void *b, size_t quads, const ob_segment *segments,
+                     size_t segment_count, size_t row, size_t rows, size_t column, size_t width, size_t columns, int long_rounds,
+                     int32_t *k, int64_t *carry) {
     const ob_kernels *kernels = ob_current();
     const ob_rank1 *rank1 = rank1_for(kernels, long_rounds);
     int32_t sums[OB_BLOCK_ROWS * OB_BLOCK_COLUMNS] __attribute__((aligned(64)));
-    int32_t starts[OB_SEGMENT_DIRECTIONS_MAX / OB_QUAD / DEPTH_QUADS * OB_BLOCK_ROWS] __attribute__((aligned(64)));
-    segment_factors factors = {.panel_bytes = quads * rank1->quad_bytes, .rows = rows};
+    segment_factors factors = {
+        .panel_bytes = quads * rank1->quad_bytes,
+        .panel_starts = ob_starts_of_panel(segments, segment_count, long_rounds),
+        .rows = rows,
+    };
+    starts += row / OB_PANEL * factors.panel_starts;
 
     // The block's rows are far apart in k, often by a multiple of what L1 tells apart: several rounds work on a copy without gaps.
     int32_t copy[OB_BLOCK_ROWS * OB_BLOCK_COLUMNS] __attribute__((aligned(64)));
@@ -208,26 +252,23 @@ void ob_update_rank1(const void *a, const void *b, size_t quads, const ob_segmen
     int32_t *const block = copies ? copy : origin;
     const size_t stride = copies ? OB_BLOCK_COLUMNS : columns;
     if (copies) copy_rows(copy, OB_BLOCK_COLUMNS, origin, columns, rows, width);
-    else  // the processor does not see them coming
+    else if (segments[0].quads < OB_AHEAD_QUADS || !rank1->step)  // the processor does not see them coming
         for (size_t r = 0; r < rows; r++)
             for (size_t i = 0; i < width; i += 16) __builtin_prefetch(origin + r * columns + i, 1, 2);
 
     for (size_t s = 0; s < segment_count; s++) {
         const ob_segment *segment = &segments[s];
+        factors.starts = starts;
+        if (factors.panel_starts) starts += depth_blocks(segment->quads) * OB_PANEL;
         factors.quads = segment->quads;
         factors.a = (const char *)a + row / OB_PANEL * factors.panel_bytes + segment->first_quad * rank1->a_quad_bytes;
         factors.b = (const char *)b + column / OB_PANEL * factors.panel_bytes + segment->first_quad * rank1->quad_bytes;
         if (rank1->begin && (s == 0 || segment->quads != segment[-1].quads)) rank1->begin(segment->quads);
-        if (rank1->starts)
-            for (size_t first = 0; first < segment->quads; first += DEPTH_QUADS)
-                for (size_t r = 0; r < rows; r += OB_PANEL)
-                    rank1->starts(factors.a + r / OB_PANEL * factors.panel_bytes + first * rank1->a_quad_bytes,
-                                  depth_of_block(segment->quads, first), starts + first / DEPTH_QUADS * OB_BLOCK_ROWS + r);
 
         // Few sums are made before k has come from memory, so the step of a single short segment comes after all of them.
-        const int waits = !copies && segment->quads <= SHORT_QUADS;
-        if (!waits && !segment->carried && step_block(rank1, &factors, width, starts, segment, block, stride)) continue;
-        sum_block(rank1, &factors, (width + OB_PANEL - 1) / OB_PANEL, starts, sums);
+        const int waits = !copies && segment->quads <= OB_SHORT_QUADS;
+        if (!waits && !segment->carried && step_block(rank1, &factors, width, segment, block, stride)) continue;
+        sum_block(rank1, &factors, (width + OB_PANEL - 1) / OB_PANEL, sums);
         if (!segment->carried) {
             apply_step(kernels, block, stride, sums, OB_BLOCK_COLUMNS, rows, width, segment->step, segment->bound);
             continue;

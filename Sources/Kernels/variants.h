@@ -15,6 +15,20 @@ typedef struct {
     int32_t is_narrow;
 } ob_shift;
 
+/// Memory that is needed next. It is fetched a few lines at a time between other work, for many at once would wait for each other.
+typedef struct {
+    const int32_t *next, *end;
+} ob_ahead;
+
+enum { OB_LINE_ELEMENTS = 16 };
+
+static inline void ob_fetch(ob_ahead *ahead, size_t lines) {
+    for (; lines && ahead->next < ahead->end; lines--, ahead->next += OB_LINE_ELEMENTS) __builtin_prefetch(ahead->next, 1);
+}
+
+/// Quads whose sums take less time than fetching k does; and those from which on they take long enough to fetch it meanwhile.
+enum { OB_SHORT_QUADS = 8, OB_AHEAD_QUADS = 32 };
+
 /// Sums of outer products: the matrix product over the directions.
 typedef struct {
     /// Bytes of one quad of directions over one panel of 16 elements.
@@ -35,7 +49,7 @@ typedef struct {
     void (*sums)(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
                  const int32_t *starts, int32_t *sums, int adds);
     /// `sums` and step_shift in one, for `rows` a multiple of 4, with sums that never leave the registers; null where there
-    /// is no such kernel.
+    /// is no such kernel. Of OB_AHEAD_QUADS quads and more it fetches k ahead of its step.
     void (*step)(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
                  const int32_t *starts, int32_t *k, size_t k_stride, const ob_shift *shift);
 } ob_rank1;
@@ -43,9 +57,9 @@ typedef struct {
 typedef struct {
     const char *name;
     void (*words)(const ob_vector *vector, uint32_t first_tile, size_t tiles, uint32_t *words);
-    /// The words of one tile of each direction; direction i's at words + 64·i.
+    /// The words of one tile of each direction; direction i's at words + 64·i. It may fetch some of what is ahead meanwhile.
     void (*fused_words)(const uint32_t key[2], uint32_t stream, const ob_direction *directions, size_t count, uint32_t tile,
-                        uint32_t *words);
+                        uint32_t *words, ob_ahead *ahead);
     /// 32·count signs as ±1.
     void (*expand)(const uint32_t *words, size_t count, int8_t *signs);
     /// Bytes through ob_gaussian_table; input and output may be the same memory; count is a multiple of 64.
@@ -54,6 +68,9 @@ typedef struct {
     void (*shape)(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output);
     /// sums[0..<2048] += Σ q·z of up to OB_FUSED_MAX directions; direction i's words are words[64·i ..].
     void (*sum_signs)(const uint32_t *words, const int32_t *q, size_t count, int32_t *sums);
+    /// `sum_signs` and `step_shift` in one for a whole tile, with sums that never leave the registers, where the shift is narrow; null
+    /// where there is no such kernel. It may fetch some of what is ahead meanwhile.
+    void (*step_signs)(const uint32_t *words, const int32_t *q, size_t count, int32_t *k, const ob_shift *shift, ob_ahead *ahead);
     /// sums[0..<256] += Σ q·T[byte] of up to OB_FUSED_MAX directions; direction i's words are words[64·i ..].
     void (*sum_gaussians)(const uint32_t *words, const int32_t *q, size_t count, int32_t *sums);
     /// k −= ((M·Σ + 2^(t−1)) >> t) ^ sign − sign for rows of `count` elements.
@@ -67,7 +84,7 @@ typedef struct {
 
 extern const ob_kernels ob_portable;
 #if defined(__x86_64__)
-extern const ob_kernels ob_avx2, ob_avx512, ob_avx512vnni, ob_amx;
+extern const ob_kernels ob_avx2, ob_avx512, ob_avx512vnni, ob_avx512vbmi, ob_amx;
 #elif defined(__aarch64__)
 extern const ob_kernels ob_neon, ob_neondot;
 #endif

@@ -287,7 +287,7 @@ enum RunKind: CaseIterable, Sendable {
         let (rows, columns) = (48, 64)
         let basis = InputBasis(space: "x", width: columns, values: [Int16](repeating: -32768, count: columns))
         let tensor = TrainedTensor(name: "m", index: 1, shape: .matrix(rows: rows, columns: columns), basis: shaped ? basis : nil)
-        for count in [1, 2, 3, 258, 259] {  // 258·127 < 2^15 < 259·127
+        for count in [1, 2, 3, 64, 65, 258, 259] {  // 258·127 < 2^15 < 259·127
             for multiplier: UInt16 in [32768, 65534, 65535] {
                 let rounds = stride(from: Int8(-64), through: -20, by: 2).enumerated().map { number, exponent in
                     RoundRecord(

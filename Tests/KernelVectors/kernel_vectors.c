@@ -95,15 +95,18 @@ static uint64_t rank1(int shaped, int carried, int32_t exponent) {
         segments[r] = (ob_segment){.first_quad = (size_t)r * QUADS_OF_ROUND, .quads = QUADS_OF_ROUND, .step = rounds[r].step,
                                    .bound = bound, .carried = carried, .ends = 1};
     }
+    const size_t panels = (ROWS + OB_PANEL - 1) / OB_PANEL;
+    int32_t *starts = memory((panels * ob_starts_of_panel(segments, ROUNDS, 1) + 1) * sizeof *starts);
+    for (size_t panel = 0; panel < panels; panel++) ob_make_starts(a, QUADS, segments, ROUNDS, panel, 1, starts);
     int32_t *k = memory(ROWS * COLUMNS * sizeof *k);
     int64_t *carry = memory(ROWS * COLUMNS * sizeof *carry);
     fill(k, ROWS * COLUMNS);
     for (size_t row = 0; row < ROWS; row += OB_BLOCK_ROWS)
         for (size_t column = 0; column < COLUMNS; column += OB_BLOCK_COLUMNS)
-            ob_update_rank1(a, b, QUADS, segments, ROUNDS, row, ROWS - row < OB_BLOCK_ROWS ? ROWS - row : OB_BLOCK_ROWS, column,
+            ob_update_rank1(a, starts, b, QUADS, segments, ROUNDS, row, ROWS - row < OB_BLOCK_ROWS ? ROWS - row : OB_BLOCK_ROWS, column,
                             COLUMNS - column < OB_BLOCK_COLUMNS ? COLUMNS - column : OB_BLOCK_COLUMNS, COLUMNS, 1, k, carry);
     uint64_t hash = hash_bytes(k, ROWS * COLUMNS * sizeof *k);
-    free(basis), free(a), free(b), free(rows), free(columns), free(k), free(carry);
+    free(basis), free(a), free(starts), free(b), free(rows), free(columns), free(k), free(carry);
     return hash;
 }
 

@@ -104,8 +104,8 @@ public struct Directions: Sendable, Hashable {
     }
 }
 
-/// Which variant of the integer kernels this process runs: `amx`, `avx512vnni`, `avx512`, `avx2`, `neondot`, `neon` or `portable`. The
-/// environment's ONEBYTE_KERNELS chooses another one that the processor has.
+/// Which variant of the integer kernels this process runs: `amx`, `avx512vbmi`, `avx512vnni`, `avx512`, `avx2`, `neondot`, `neon` or
+/// `portable`. The environment's ONEBYTE_KERNELS chooses another one that the processor has.
 public var kernelVariant: String { String(cString: ob_kernels_name()) }
 
 /// The variants that this processor can run, best first. All give the same bits.

@@ -54,18 +54,19 @@ struct Rank1Update {
 
         for batch in batches {
             let b = scratch.columns.reserve(ob_packed_bytes(batch.quads, columns, batch.longRounds))
-            let peaks = pack(batch, into: b, width: columns, scaled: false) { [directions, tensor] name, output in
+            let peaks = pack(batch, into: b, width: columns, scaled: false, shaped: tensor.basis != nil) { [directions, tensor] name, output in
                 directions.columnFactors(of: tensor, name, into: output)
             }
             let segments = batch.segments(peaks: peaks)
             for band in stride(from: 0, to: rows, by: Self.bandRows) {
                 let bandRows = band..<min(band + Self.bandRows, rows)
                 let a = scratch.rows.reserve(ob_packed_bytes(batch.quads, bandRows.count, batch.longRounds))
-                _ = pack(batch, into: a, width: bandRows.count, scaled: true) { [directions, tensor] name, output in
+                _ = pack(batch, into: a, width: bandRows.count, scaled: true, shaped: false) { [directions, tensor] name, output in
                     directions.rowSigns(of: tensor, name, rows: bandRows, into: output)
                 }
+                let starts = makeStarts(of: segments, a: a, quads: batch.quads, rows: bandRows.count, longRounds: batch.longRounds)
                 update(
-                    segments, quads: batch.quads, longRounds: batch.longRounds, a: a, b: b, rows: bandRows.count, columns: columns, k: k + band * columns,
+                    segments, quads: batch.quads, longRounds: batch.longRounds, a: a, starts: starts, b: b, rows: bandRows.count, columns: columns, k: k + band * columns,
                     carry: carry.map { $0 + band * columns })
             }
         }
@@ -93,9 +94,9 @@ struct Rank1Update {
         return batches
     }
 
-    /// A bound of the |values| of each quad, unscaled.
+    /// A bound of the |values| of each quad, unscaled; they are ±1 unless `shaped`.
     private func pack(
-        _ batch: Batch, into packed: UnsafeMutableRawPointer, width: Int, scaled: Bool,
+        _ batch: Batch, into packed: UnsafeMutableRawPointer, width: Int, scaled: Bool, shaped: Bool,
         make: @Sendable (SampleName, UnsafeMutablePointer<Int8>) -> Void
     ) -> [Int32] {
         let stride = (width + 63) / 64 * 64
@@ -122,27 +123,41 @@ struct Rank1Update {
                 }
                 ob_pack_quad(vectors, stride, width, scaled ? q : nil, quad, quads, longRounds, bytes)
                 // The sums of long rounds are too large for narrow steps anyway.
-                out[quad] = longRounds != 0 ? 127 : ob_largest_byte(vectors, Self.quad * stride)
+                out[quad] = !shaped ? 1 : longRounds != 0 ? 127 : ob_largest_byte(vectors, Self.quad * stride)
             }
         }
         return Array(peaks)
     }
 
+    /// What the sums of the packed rows start from.
+    private func makeStarts(of segments: [ob_segment], a: UnsafeMutableRawPointer, quads: Int, rows: Int, longRounds: Int32) -> UnsafePointer<Int32> {
+        let panels = (rows + OB_PANEL - 1) / OB_PANEL
+        let count = panels * ob_starts_of_panel(segments, segments.count, longRounds)
+        nonisolated(unsafe) let starts = scratch.starts.reserve(count * MemoryLayout<Int32>.stride).assumingMemoryBound(to: Int32.self)
+        nonisolated(unsafe) let a = a
+        if count > 0 {
+            forEachChunk(of: panels, size: 4, threads: threads) { range in
+                for panel in range { ob_make_starts(a, quads, segments, segments.count, panel, longRounds, starts) }
+            }
+        }
+        return UnsafePointer(starts)
+    }
+
     private func update(
-        _ segments: [ob_segment], quads: Int, longRounds: Int32, a: UnsafeMutableRawPointer, b: UnsafeMutableRawPointer, rows: Int,
-        columns: Int, k: UnsafeMutablePointer<Int32>, carry: UnsafeMutablePointer<Int64>?
+        _ segments: [ob_segment], quads: Int, longRounds: Int32, a: UnsafeMutableRawPointer, starts: UnsafePointer<Int32>,
+        b: UnsafeMutableRawPointer, rows: Int, columns: Int, k: UnsafeMutablePointer<Int32>, carry: UnsafeMutablePointer<Int64>?
     ) {
         let blockRows = OB_BLOCK_ROWS
         let blockColumns = OB_BLOCK_COLUMNS
         let across = (columns + blockColumns - 1) / blockColumns
         let blocks = (rows + blockRows - 1) / blockRows * across
-        nonisolated(unsafe) let (a, b, k, carry) = (a, b, k, carry)
+        nonisolated(unsafe) let (a, starts, b, k, carry) = (a, starts, b, k, carry)
         forEachChunk(of: blocks, size: 4, threads: threads) { range in
             for block in range {
                 let row = block / across * blockRows
                 let column = block % across * blockColumns
                 ob_update_rank1(
-                    a, b, quads, segments, segments.count, row, min(blockRows, rows - row), column,
+                    a, starts, b, quads, segments, segments.count, row, min(blockRows, rows - row), column,
                     min(blockColumns, columns - column), columns, longRounds, k, carry)
             }
         }
@@ -151,6 +166,7 @@ struct Rank1Update {
     /// Memory for packed factors, kept from one update to the next: fresh pages would cost as much as filling them.
     final class Scratch {
         let rows = Buffer()
+        let starts = Buffer()
         let columns = Buffer()
 
         final class Buffer {

@@ -5,8 +5,8 @@
 #include <stdint.h>
 #include "philox.h"
 
-/// The variant of the kernels in use: "portable", "avx2", "avx512", "avx512vnni", "amx", "neon" or "neondot". The best that the processor
-/// has, unless the environment's ONEBYTE_KERNELS names another that it has too.
+/// The variant of the kernels in use: "portable", "avx2", "avx512", "avx512vnni", "avx512vbmi", "amx", "neon" or "neondot". The best that
+/// the processor has, unless the environment's ONEBYTE_KERNELS names another that it has too.
 const char *ob_kernels_name(void);
 
 /// The variants that this processor can run, best first; null past the last.
@@ -76,12 +76,19 @@ typedef struct {
     int32_t ends;
 } ob_segment;
 
+/// What the sums of a panel's rows start from: this many numbers a panel of a's; 0 where sums start from 0. Aligned to 64 bytes.
+size_t ob_starts_of_panel(const ob_segment *segments, size_t segment_count, int long_rounds);
+
+/// Writes those of panel `panel` of the packed a's to their place in `starts`, which holds all panels'.
+void ob_make_starts(const void *a, size_t quads, const ob_segment *segments, size_t segment_count, size_t panel, int long_rounds,
+                    int32_t *starts);
+
 /// Applies the segments in order to the block of the matrix whose first row and column are `row` and `column`
-/// (multiples of OB_PANEL; at most OB_BLOCK_ROWS × OB_BLOCK_COLUMNS). `a` and `b` are packed over `quads` quads and are
-/// indexed by row and by column; `k` and `carry` point at element (0, 0) of the matrix of `columns` columns. `carry`
-/// is only touched by carried segments and holds zeros outside a carried round.
-void ob_update_rank1(const void *a, const void *b, size_t quads, const ob_segment *segments, size_t segment_count,
-                     size_t row, size_t rows, size_t column, size_t width, size_t columns, int long_rounds,
+/// (multiples of OB_PANEL; at most OB_BLOCK_ROWS × OB_BLOCK_COLUMNS). `a` (with its `starts`) and `b` are packed over `quads`
+/// quads and are indexed by row and by column; `k` and `carry` point at element (0, 0) of the matrix of `columns` columns.
+/// `carry` is only touched by carried segments and holds zeros outside a carried round.
+void ob_update_rank1(const void *a, const int32_t *starts, const void *b, size_t quads, const ob_segment *segments,
+                     size_t segment_count, size_t row, size_t rows, size_t column, size_t width, size_t columns, int long_rounds,
                      int32_t *k, int64_t *carry);
 
 /// The largest |w|, or −1 where one is not finite.
