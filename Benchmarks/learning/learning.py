@@ -249,9 +249,12 @@ def hour(arguments):
 def deeper(arguments):
     """Needs what `hour --seeds 0` keeps."""
     flags = ["--model", ".cache/study/hour-0/model-1", "--compute", "int8", "--samples-per-draw", "16", "--samples-per-round", "1024", "--evaluate-every", "100"]
+    middle = [word for layer in range(12, 19) for part in "qk" for word in ("--train", f"layers.{layer}.self_attn.{part}_proj.weight")]
     table("several layers, on the model of a trained last layer",
           [("top 2", [*flags, "--train", "layers.28-29", "--rounds", "400", "--learning-rate", "0.02"]),
-           ("all 30", [*flags[:-1], "40", "--workers", "2", "--train", "layers.0-29", "--rounds", "80", "--learning-rate", "0.003"])], arguments)
+           ("all 30", [*flags[:-1], "40", "--workers", "2", "--train", "layers.0-29", "--rounds", "80", "--learning-rate", "0.003"]),
+           ("queries and keys of layers 12 to 18", [*flags[:-1], "70", "--workers", "2", *middle, "--shape", "none", "--rounds", "280", "--learning-rate", "0.006"])],
+          arguments)
 
 
 def other(name, title, *rows):

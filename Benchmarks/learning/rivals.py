@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What other methods reach on the same examples, prompts and label words, in PyTorch, on one core.
 
-    Benchmarks/learning/rivals.py reviews          rows: zero-shot, probe, last-layer, mezo, hour, top-2, top-4, top-8, lora, all-layers
+    Benchmarks/learning/rivals.py reviews          rows: zero-shot, probe, last-layer, mezo, hour, middle, top-2, top-4, top-8, lora, all-layers
     Benchmarks/learning/rivals.py e2e --rows zero-shot,last-layer,mezo,lora,all-layers --device cuda
 
 Needs torch, transformers, numpy and scikit-learn (PyPI), the data of `make demo` and of tasks.py, and the model as a directory:
@@ -214,6 +214,15 @@ def hour(model, seed):
     return descend(model, "all-layers", chosen, (2e-4,), 2, seed)
 
 
+def middle(model, seed):
+    """The last layer, and queries and keys of layers 12 to 18."""
+    network = model.network.model
+    chosen = [*model.parameters("last-layer"), *(part.weight for layer in network.layers[12:19] for part in (layer.self_attn.q_proj, layer.self_attn.k_proj))]
+    for parameter in chosen:
+        parameter.requires_grad_(True)
+    return descend(model, "all-layers", chosen, (2e-4,), 2, seed)
+
+
 class LowRank(torch.nn.Module):
     """y = Wx + 2 B A x (Hu et al., arXiv 2106.09685), B = 0 at first."""
 
@@ -279,7 +288,7 @@ def mezo(model, seed, seconds=60, rate=1e-6, epsilon=1e-3):
     return {"loss": loss, "accuracy": accuracy, "seconds": seconds, "steps": steps, "bytes": 4 * steps}
 
 
-ROWS = {"zero-shot": zero_shot, "probe": probe, "last-layer": last_layer, "mezo": mezo, "hour": hour,
+ROWS = {"zero-shot": zero_shot, "probe": probe, "last-layer": last_layer, "mezo": mezo, "hour": hour, "middle": middle,
         **{f"top-{layers}": top(layers) for layers in (2, 4, 8)}, "lora": lora, "all-layers": all_layers}
 
 
