@@ -253,7 +253,7 @@ def deeper(arguments):
     table("several layers, on the model of a trained last layer",
           [("top 2", [*flags, "--train", "layers.28-29", "--rounds", "400", "--learning-rate", "0.02"]),
            ("all 30", [*flags[:-1], "40", "--workers", "2", "--train", "layers.0-29", "--rounds", "80", "--learning-rate", "0.003"]),
-           ("queries and keys of layers 12 to 18", [*flags[:-1], "70", "--workers", "2", *middle, "--shape", "none", "--rounds", "280", "--learning-rate", "0.006"])],
+           ("queries and keys of layers 12 to 18", [*flags[:-1], "50", "--workers", "2", *middle, "--shape", "none", "--rounds", "200", "--learning-rate", "0.006"])],
           arguments)
 
 

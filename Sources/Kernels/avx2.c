@@ -337,14 +337,17 @@ AVX2 static inline __attribute__((always_inline)) void rank1_step_tiles(const ch
         }
 }
 
-AVX2 static void rank1_step(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
-                            const int32_t *starts, int32_t *k, size_t k_stride, const ob_shift *shift) {
-    (void)starts;
+AVX2 static void rank1_step(const char *a, const char *b, size_t stride, size_t panels, size_t rows, size_t count,
+                            const int32_t *starts, size_t panel_starts, int32_t *k, size_t k_stride, const ob_shift *shift) {
+    (void)starts, (void)panel_starts;
     const step_factors factors = make_step(shift);
     const narrow_factors narrow = make_narrow(shift);
-    if (shift->is_narrow) rank1_step_tiles(a, b, b_stride, panels, rows, count, k, k_stride, 0, 0, &narrow);
-    else if (shift->t < 32) rank1_step_tiles(a, b, b_stride, panels, rows, count, k, k_stride, &factors, 0, 0);
-    else rank1_step_tiles(a, b, b_stride, panels, rows, count, k, k_stride, &factors, 1, 0);
+    for (size_t r = 0; r < rows; r += OB_PANEL, a += stride, k += OB_PANEL * k_stride) {
+        const size_t n = rows - r < OB_PANEL ? rows - r : OB_PANEL;
+        if (shift->is_narrow) rank1_step_tiles(a, b, stride, panels, n, count, k, k_stride, 0, 0, &narrow);
+        else if (shift->t < 32) rank1_step_tiles(a, b, stride, panels, n, count, k, k_stride, &factors, 0, 0);
+        else rank1_step_tiles(a, b, stride, panels, n, count, k, k_stride, &factors, 1, 0);
+    }
 }
 
 AVX2 static void to_floats(const int32_t *k, size_t count, float scale, float *values) {

@@ -559,27 +559,33 @@ VNNI static void rank1_sums_vnni(const char *a, const char *b, size_t b_stride, 
     }
 }
 
-VNNI static inline __attribute__((always_inline)) void step_rows_vnni(const char *a, const char *b, size_t b_stride,
-                                                                      size_t panels, size_t rows, size_t count,
-                                                                      const int32_t *starts, int32_t *k, size_t k_stride,
+VNNI static inline __attribute__((always_inline)) void step_rows_vnni(const char *a, const char *b, size_t stride, size_t panels,
+                                                                      size_t rows, size_t count, const int32_t *starts,
+                                                                      size_t panel_starts, int32_t *k, size_t k_stride,
                                                                       const step_factors *factors, int is_long,
                                                                       const narrow_factors *narrow) {
-    for (size_t r = 0; r < rows; r += ROWS, a += 4 * ROWS, starts += ROWS, k += ROWS * k_stride)
-        switch (panels) {
-        case 4: step_block_vnni(a, b, b_stride, 4, count, starts, k, k_stride, factors, is_long, narrow); break;
-        case 3: step_block_vnni(a, b, b_stride, 3, count, starts, k, k_stride, factors, is_long, narrow); break;
-        case 2: step_block_vnni(a, b, b_stride, 2, count, starts, k, k_stride, factors, is_long, narrow); break;
-        default: step_block_vnni(a, b, b_stride, 1, count, starts, k, k_stride, factors, is_long, narrow); break;
-        }
+    for (size_t panel = 0; panel < rows; panel += OB_PANEL, a += stride, starts += panel_starts) {
+        const size_t end = rows - panel < OB_PANEL ? rows - panel : OB_PANEL;
+        for (size_t r = 0; r < end; r += ROWS, k += ROWS * k_stride)
+            switch (panels) {
+            case 4: step_block_vnni(a + 4 * r, b, stride, 4, count, starts + r, k, k_stride, factors, is_long, narrow); break;
+            case 3: step_block_vnni(a + 4 * r, b, stride, 3, count, starts + r, k, k_stride, factors, is_long, narrow); break;
+            case 2: step_block_vnni(a + 4 * r, b, stride, 2, count, starts + r, k, k_stride, factors, is_long, narrow); break;
+            default: step_block_vnni(a + 4 * r, b, stride, 1, count, starts + r, k, k_stride, factors, is_long, narrow); break;
+            }
+    }
 }
 
-VNNI static void rank1_step_vnni(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
-                                 const int32_t *starts, int32_t *k, size_t k_stride, const ob_shift *shift) {
+VNNI static void rank1_step_vnni(const char *a, const char *b, size_t stride, size_t panels, size_t rows, size_t count,
+                                 const int32_t *starts, size_t panel_starts, int32_t *k, size_t k_stride, const ob_shift *shift) {
+    if (shift->is_narrow) {
+        const narrow_factors narrow = make_narrow(shift);
+        step_rows_vnni(a, b, stride, panels, rows, count, starts, panel_starts, k, k_stride, 0, 0, &narrow);
+        return;
+    }
     const step_factors factors = make_step(shift);
-    const narrow_factors narrow = make_narrow(shift);
-    if (shift->is_narrow) step_rows_vnni(a, b, b_stride, panels, rows, count, starts, k, k_stride, 0, 0, &narrow);
-    else if (shift->t < 32) step_rows_vnni(a, b, b_stride, panels, rows, count, starts, k, k_stride, &factors, 0, 0);
-    else step_rows_vnni(a, b, b_stride, panels, rows, count, starts, k, k_stride, &factors, 1, 0);
+    if (shift->t < 32) step_rows_vnni(a, b, stride, panels, rows, count, starts, panel_starts, k, k_stride, &factors, 0, 0);
+    else step_rows_vnni(a, b, stride, panels, rows, count, starts, panel_starts, k, k_stride, &factors, 1, 0);
 }
 
 /// The same by vpmaddwd, a pair of directions at a time.

@@ -220,11 +220,8 @@ static int step_block(const ob_rank1 *rank1, const segment_factors *factors, siz
         || step.exponent >= 0)
         return 0;
     const ob_shift shift = shift_of(step, segment->bound);
-    for (size_t r = 0; r < factors->rows; r += OB_PANEL) {
-        size_t rows = factors->rows - r < OB_PANEL ? factors->rows - r : OB_PANEL;
-        rank1->step(factors->a + r / OB_PANEL * factors->panel_bytes, factors->b, factors->panel_bytes, width / OB_PANEL, rows,
-                    factors->quads, factors->starts + r / OB_PANEL * factors->panel_starts, k + r * stride, stride, &shift);
-    }
+    rank1->step(factors->a, factors->b, factors->panel_bytes, width / OB_PANEL, factors->rows, factors->quads, factors->starts,
+                factors->panel_starts, k, stride, &shift);
     return 1;
 }
 

@@ -48,10 +48,11 @@ typedef struct {
     /// b, the next of which is `b_stride` bytes further. Overwrites unless `adds`. All 16 rows may be written.
     void (*sums)(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
                  const int32_t *starts, int32_t *sums, int adds);
-    /// `sums` and step_shift in one, for `rows` a multiple of 4, with sums that never leave the registers; null where there
-    /// is no such kernel. Of OB_AHEAD_QUADS quads and more it fetches k ahead of its step.
-    void (*step)(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
-                 const int32_t *starts, int32_t *k, size_t k_stride, const ob_shift *shift);
+    /// `sums` and step_shift in one, for a multiple of 4 rows, up to all of a block, with sums that never leave the registers; null
+    /// where there is no such kernel. a's and b's next panel is `stride` bytes further, its starts `panel_starts`. Of OB_AHEAD_QUADS
+    /// quads and more it fetches k ahead of its step.
+    void (*step)(const char *a, const char *b, size_t stride, size_t panels, size_t rows, size_t count, const int32_t *starts,
+                 size_t panel_starts, int32_t *k, size_t k_stride, const ob_shift *shift);
 } ob_rank1;
 
 typedef struct {
