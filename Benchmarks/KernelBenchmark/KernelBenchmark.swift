@@ -19,6 +19,7 @@ import Kernels
         if CommandLine.arguments.contains("--model") {
             try wholeModel(.rank1, rounds: 1000)
             try wholeModel(.rademacher, rounds: 100)
+            readAndWrite()
             return
         }
         guard let wanted = environment["ONEBYTE_KERNELS"] else {
@@ -170,6 +171,17 @@ import Kernels
         row(
             key, "\(family) replay of a model, \(rounds) rounds of 16", Double(count * peers * rounds) / seconds * 1e-9,
             "G parameter·direction/s", seconds)
+    }
+
+    /// Reading and writing as many integers as SmolLM2-135M has parameters, one after the other: what memory allows an update at best.
+    static func readAndWrite() {
+        let count = 134_515_008
+        let integers = UnsafeMutableBufferPointer<Int32>.allocate(capacity: count)
+        integers.initialize(repeating: 1)
+        defer { integers.deallocate() }
+        measure("model.read_and_write", "reading and writing a model's parameters", 8 * count, "GB/s") {
+            for i in integers.indices { integers[i] &+= 1 }
+        }
     }
 
     /// Nothing but registers on every thread: with more than one, what the machine's cores are worth together at best.

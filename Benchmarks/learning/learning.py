@@ -56,7 +56,18 @@ def train(flags, seed):
     if not (directory / "report.json").exists():
         (directory.parent / "stderr.txt").write_text(result.stderr)  # a crash says more than its last line
         return {"failed": without_log(result.stderr.strip().splitlines()[-1]) if result.stderr.strip() else f"status {result.returncode}"}
-    return json.loads((directory / "report.json").read_text())
+    return json.loads((directory / "report.json").read_text()) | {"curve": held_out(directory)}
+
+
+def held_out(run, samples=0):
+    """What was measured while a run went on; `samples`: those before it."""
+    curve = []
+    for event in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()):
+        samples += event["samples"] if event["event"] == "round" else 0
+        if event["event"] == "evaluation":
+            curve.append({"samples": samples, "loss": event.get("loss"), "accuracy": event.get("accuracy"), "auc": event.get("auc"),
+                          "accuracy_best_threshold": event.get("bestThresholdAccuracy"), "validation_loss": event.get("validation", {}).get("loss")})
+    return curve
 
 
 def without_log(line):
@@ -80,7 +91,10 @@ KEYS = {
     "general_perplexity": lambda r: r["side_effects"].get("general_text", {}).get("perplexity_after"),
     "rounds_rewound": lambda r: r["rounds_rewound"], "learning_rate": lambda r: r["learning_rate"],
     "accuracy_best_threshold": lambda r: r["after"].get("accuracy_best_threshold"), "before": lambda r: r["before"],
+    "curve": lambda r: r["curve"],
 }
+# No numbers that have a mean.
+LISTS = {"before", "curve"}
 
 
 def run_file(flags):
@@ -91,12 +105,12 @@ def run_file(flags):
 
 def summary(name, flags, found, failed):
     """A row of the JSON. `found`: what each seed came to."""
-    row = {"name": name, "flags": flags, "run_file": run_file(flags), "seeds": list(found)}
+    row = {"name": name, "machine": machine(), "flags": flags, "run_file": run_file(flags), "seeds": list(found)}
     if failed:
         row["failed"] = failed
     for key in KEYS if found else ():
-        row[key + "_each"] = [result[key] for result in found.values()]
-        if key != "before":
+        row[key + "_each"] = [result.get(key) for result in found.values()]
+        if key not in LISTS:
             row[key], row[key + "_interval"] = interval(row[key + "_each"])
     return row
 
@@ -118,7 +132,9 @@ def table(title, rows, arguments):
     each is written as soon as it, and those before it, are there."""
     print(f"{title} ({machine()}; seeds {arguments.seeds}):")
     path = Path(__file__).parent / f"{arguments.what}.json"
-    earlier = {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
+    kept = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    # Files written before rows had a machine each have one for all.
+    earlier = {row["name"]: {"machine": kept.get("machine")} | row for row in kept["rows"]}
     made = {name: earlier.get(name) for name, _ in rows}
     rows = [(name, [str(flag) for flag in flags]) for name, flags in rows if not arguments.rows or arguments.rows in name]
     with ThreadPoolExecutor(arguments.jobs) as pool:
@@ -126,7 +142,7 @@ def table(title, rows, arguments):
         for name, flags in rows:
             row, found = made[name], {}
             if row and (row["flags"], row.get("run_file")) == (flags, run_file(flags)) and "loss_each" in row and not arguments.again:
-                found = {seed: {key: row[key + "_each"][i] for key in KEYS} for i, seed in enumerate(row["seeds"]) if seed in arguments.seeds}
+                found = {seed: {key: row[key + "_each"][i] for key in KEYS if key + "_each" in row} for i, seed in enumerate(row["seeds"]) if seed in arguments.seeds}
             runs[name] = found, {seed: pool.submit(train, flags, seed) for seed in arguments.seeds if seed not in found}
         for name, flags in rows:
             found, missing = runs[name]
@@ -138,7 +154,7 @@ def table(title, rows, arguments):
                 else:
                     found[seed] = {key: value(report) for key, value in KEYS.items()}
                 made[name] = summary(name, flags, dict(sorted(found.items())), failed)
-                path.write_text(json.dumps({"title": title, "machine": machine(), "rows": [row for row in made.values() if row]}, indent=1) + "\n")
+                path.write_text(json.dumps({"title": title, "rows": [row for row in made.values() if row]}, indent=1) + "\n")
             show(made[name])
 
 
@@ -230,12 +246,7 @@ def hour(arguments):
             if number < len(stages) and not model.exists():
                 subprocess.run([str(word) for word in [ONEBYTE, "export", "--model", base, "--ledger", run, "--output", model]], check=True)
             report = json.loads((run / "report.json").read_text())
-            events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-            sent, curve = 0, []
-            for event in events:
-                sent += event["samples"] if event["event"] == "round" else 0
-                if event["event"] == "evaluation":
-                    curve.append({"samples": samples + sent, "loss": event["loss"], "accuracy": event["accuracy"], "auc": event["auc"], "validation_loss": event["validation"]["loss"]})
+            curve, sent = held_out(run, samples), report["samples"]
             samples += sent
             after = report["after"]
             rows.append({"name": name, "seed": seed, "flags": flags, "workers": report["workers"], "samples": sent, "training_seconds": report["seconds"]["training"],

@@ -205,22 +205,15 @@ def all_layers(model, seed):
     return descend(model, "all-layers", model.parameters("all-layers"), (2e-5,), 2, seed)
 
 
-def hour(model, seed):
-    """What `learning.py hour` trains, all at once: the last layer, and queries and keys of layer 17."""
-    network = model.network.model
-    chosen = [*model.parameters("last-layer"), network.layers[17].self_attn.q_proj.weight, network.layers[17].self_attn.k_proj.weight]
-    for parameter in chosen:
-        parameter.requires_grad_(True)
-    return descend(model, "all-layers", chosen, (2e-4,), 2, seed)
-
-
-def middle(model, seed):
-    """The last layer, and queries and keys of layers 12 to 18."""
-    network = model.network.model
-    chosen = [*model.parameters("last-layer"), *(part.weight for layer in network.layers[12:19] for part in (layer.self_attn.q_proj, layer.self_attn.k_proj))]
-    for parameter in chosen:
-        parameter.requires_grad_(True)
-    return descend(model, "all-layers", chosen, (2e-4,), 2, seed)
+def last_and_attention(first, last):
+    """The last layer and, at the same time, queries and keys of layers `first` to `last`."""
+    def row(model, seed):
+        layers = model.network.model.layers[first:last + 1]
+        chosen = [*model.parameters("last-layer"), *(part.weight for layer in layers for part in (layer.self_attn.q_proj, layer.self_attn.k_proj))]
+        for parameter in chosen:
+            parameter.requires_grad_(True)
+        return descend(model, "all-layers", chosen, (2e-4,), 2, seed)
+    return row
 
 
 class LowRank(torch.nn.Module):
@@ -288,7 +281,9 @@ def mezo(model, seed, seconds=60, rate=1e-6, epsilon=1e-3):
     return {"loss": loss, "accuracy": accuracy, "seconds": seconds, "steps": steps, "bytes": 4 * steps}
 
 
-ROWS = {"zero-shot": zero_shot, "probe": probe, "last-layer": last_layer, "mezo": mezo, "hour": hour, "middle": middle,
+ROWS = {"zero-shot": zero_shot, "probe": probe, "last-layer": last_layer, "mezo": mezo,
+        # What `learning.py hour` trains in two runs, and what the last row of `deeper` adds to its first.
+        "hour": last_and_attention(17, 17), "middle": last_and_attention(12, 18),
         **{f"top-{layers}": top(layers) for layers in (2, 4, 8)}, "lora": lora, "all-layers": all_layers}
 
 

@@ -43,14 +43,11 @@ AVX2 static void words(const ob_vector *vector, uint32_t first_tile, size_t tile
                    output + OB_TILE_WORDS * i);
 }
 
-/// Lines fetched while the words of a direction are made.
-enum { LINES_OF_WORDS = 4 };
-
 AVX2 static void fused_words(const uint32_t key[2], uint32_t stream, const ob_direction *directions, size_t count,
                              uint32_t tile, uint32_t *output, ob_ahead *ahead) {
     ob_schedule schedule = ob_make_schedule(key);
     for (size_t i = 0; i < count; i++) {
-        ob_fetch(ahead, LINES_OF_WORDS);
+        ob_fetch(ahead, OB_LINES_OF_WORDS);
         tile_words(&schedule, stream, directions[i].sample, directions[i].machine, tile, output + OB_TILE_WORDS * i);
     }
 }

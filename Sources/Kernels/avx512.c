@@ -58,11 +58,10 @@ AVX512 static void words(const ob_vector *vector, uint32_t first_tile, size_t ti
 
 AVX512 static void fused_words(const uint32_t key[2], uint32_t stream, const ob_direction *directions, size_t count,
                                uint32_t tile, uint32_t *output, ob_ahead *ahead) {
-    enum { LINES_OF_WORDS = 4 };  // fetched while the words of a direction are made
     const ob_schedule schedule = ob_make_schedule(key);
     size_t i = 0;
     for (; i + 2 <= count; i += 2) {
-        ob_fetch(ahead, 2 * LINES_OF_WORDS);
+        ob_fetch(ahead, 2 * OB_LINES_OF_WORDS);
         tile_words(&schedule, stream, directions + i, 2, tile, output + OB_TILE_WORDS * i);
     }
     if (i < count) tile_words(&schedule, stream, directions + i, 1, tile, output + OB_TILE_WORDS * i);
@@ -508,6 +507,9 @@ VNNI static inline __attribute__((always_inline)) void block_vnni(const char *a,
         for (size_t p = 0; p < panels; p++) _mm512_storeu_si512(sums + OB_BLOCK_COLUMNS * r + 16 * p, sum[r][p]);
 }
 
+/// The sums of so many quads take long enough for k to come from memory meanwhile.
+enum { AHEAD_QUADS = 32 };
+
 VNNI static inline __attribute__((always_inline)) void step_block_vnni(const char *a, const char *b, size_t b_stride,
                                                                        size_t panels, size_t count, const int32_t *start,
                                                                        int32_t *k, size_t k_stride,
@@ -518,7 +520,7 @@ VNNI static inline __attribute__((always_inline)) void step_block_vnni(const cha
     for (size_t r = 0; r < ROWS; r++)
 #pragma unroll
         for (size_t p = 0; p < panels; p++) sum[r][p] = _mm512_set1_epi32(start[r]);
-    if (count >= OB_AHEAD_QUADS)
+    if (count >= AHEAD_QUADS)
         for (size_t r = 0; r < ROWS; r++)
             for (size_t p = 0; p < panels; p++) __builtin_prefetch(k + r * k_stride + 16 * p, 1);
     add_quads(a, b, b_stride, panels, count, sum);
@@ -731,6 +733,7 @@ static const ob_rank1 rank1_vnni = {
     .starts = rank1_starts_vnni,
     .sums = rank1_sums_vnni,
     .step = rank1_step_vnni,
+    .ahead_quads = AHEAD_QUADS,
 };
 
 static const ob_rank1 rank1_amx = {

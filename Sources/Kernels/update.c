@@ -62,6 +62,7 @@ static uint64_t total_magnitude(const ob_direction *directions, size_t count) {
 }
 
 typedef void (*fused_sums)(const uint32_t *words, const int32_t *q, size_t count, int32_t *sums);
+typedef void (*fused_step)(const uint32_t *words, const int32_t *q, size_t count, int32_t *k, const ob_shift *shift, ob_ahead *ahead);
 
 static void sum_tile(const ob_kernels *kernels, fused_sums fused, const uint32_t key[2], uint32_t stream,
                      const ob_direction *directions, size_t count, uint32_t tile, int32_t *sums, ob_ahead *ahead) {
@@ -75,25 +76,24 @@ static void sum_tile(const ob_kernels *kernels, fused_sums fused, const uint32_t
     }
 }
 
-/// Sums and step of a round of signs in one pass over a tile; 0, and nothing done, where the kernel can't.
-static int step_tile(const ob_kernels *kernels, const uint32_t key[2], uint32_t stream, const ob_round *round, uint32_t tile, size_t n,
-                     int32_t *k, ob_ahead *ahead) {
-    if (!kernels->step_signs || round->count > OB_FUSED_MAX || n < OB_TILE_SIGNS || is_nothing(round->step) || round->step.exponent >= 0)
-        return 0;
+/// Sums and step of a round of signs in one pass over a whole tile; 0, and nothing done, where the kernel can't.
+static int step_tile(const ob_kernels *kernels, fused_step step, const uint32_t key[2], uint32_t stream, const ob_round *round,
+                     uint32_t tile, int32_t *k, ob_ahead *ahead) {
+    if (round->count > OB_FUSED_MAX || is_nothing(round->step) || round->step.exponent >= 0) return 0;
     const ob_shift shift = shift_of(round->step, total_magnitude(round->directions, round->count));
     if (!shift.is_narrow) return 0;
     uint32_t words[OB_FUSED_MAX * OB_TILE_WORDS] __attribute__((aligned(64)));
     int32_t q[OB_FUSED_MAX];
     for (size_t i = 0; i < round->count; i++) q[i] = round->directions[i].q;
     kernels->fused_words(key, stream, round->directions, round->count, tile, words, ahead);
-    kernels->step_signs(words, q, round->count, k, &shift, ahead);
+    step(words, q, round->count, k, &shift, ahead);
     return 1;
 }
 
-/// `peak`: the largest |z|.
-static void update_dense(const ob_kernels *kernels, fused_sums fused, size_t tile_size, uint64_t peak, const uint32_t key[2],
-                         uint32_t stream, const ob_round *rounds, size_t round_count, uint64_t first, size_t count,
-                         int32_t *k) {
+/// `step`: null where there is no such kernel; `peak`: the largest |z|.
+static void update_dense(const ob_kernels *kernels, fused_sums fused, fused_step step, size_t tile_size, uint64_t peak,
+                         const uint32_t key[2], uint32_t stream, const ob_round *rounds, size_t round_count, uint64_t first,
+                         size_t count, int32_t *k) {
     int32_t sums[OB_TILE_SIGNS] __attribute__((aligned(64)));
     for (size_t start = 0; start < count; start += tile_size) {
         uint32_t tile = (uint32_t)((first + start) / tile_size);
@@ -103,7 +103,7 @@ static void update_dense(const ob_kernels *kernels, fused_sums fused, size_t til
         for (size_t r = 0; r < round_count; r++) {
             const ob_round *round = &rounds[r];
             if (r == round_count - 1) ahead = next_tile;
-            if (fused == kernels->sum_signs && step_tile(kernels, key, stream, round, tile, n, k + start, &ahead)) continue;
+            if (step && n == tile_size && step_tile(kernels, step, key, stream, round, tile, k + start, &ahead)) continue;
             if (round->count <= NARROW_DIRECTIONS_MAX) {
                 memset(sums, 0, tile_size * sizeof *sums);
                 sum_tile(kernels, fused, key, stream, round->directions, round->count, tile, sums, &ahead);
@@ -125,13 +125,13 @@ static void update_dense(const ob_kernels *kernels, fused_sums fused, size_t til
 void ob_update_signs(const uint32_t key[2], uint32_t stream, const ob_round *rounds, size_t round_count, uint64_t first,
                      size_t count, int32_t *k) {
     const ob_kernels *kernels = ob_current();
-    update_dense(kernels, kernels->sum_signs, OB_TILE_SIGNS, 1, key, stream, rounds, round_count, first, count, k);
+    update_dense(kernels, kernels->sum_signs, kernels->step_signs, OB_TILE_SIGNS, 1, key, stream, rounds, round_count, first, count, k);
 }
 
 void ob_update_gaussians(const uint32_t key[2], uint32_t stream, const ob_round *rounds, size_t round_count, uint64_t first,
                          size_t count, int32_t *k) {
     const ob_kernels *kernels = ob_current();
-    update_dense(kernels, kernels->sum_gaussians, OB_TILE_GAUSSIANS, 127, key, stream, rounds, round_count, first, count, k);
+    update_dense(kernels, kernels->sum_gaussians, 0, OB_TILE_GAUSSIANS, 127, key, stream, rounds, round_count, first, count, k);
 }
 
 // Rank-1 directions: a small matrix product over the directions, block by block.
@@ -203,26 +203,19 @@ static void sum_block(const ob_rank1 *rank1, const segment_factors *factors, siz
     for (size_t first = 0; first < factors->quads; first += DEPTH_QUADS) {
         for (size_t r = 0; r < factors->rows; r += OB_PANEL) {
             size_t rows = factors->rows - r < OB_PANEL ? factors->rows - r : OB_PANEL;
+            const int32_t *starts = factors->starts + r / OB_PANEL * factors->panel_starts + first / DEPTH_QUADS * OB_PANEL;
             rank1->sums(factors->a + r / OB_PANEL * factors->panel_bytes + first * rank1->a_quad_bytes,
                         factors->b + first * rank1->quad_bytes, factors->panel_bytes, panels, rows,
-                        depth_of_block(factors->quads, first),
-                        factors->starts + r / OB_PANEL * factors->panel_starts + first / DEPTH_QUADS * OB_PANEL, sums + r * OB_BLOCK_COLUMNS, first > 0);
+                        depth_of_block(factors->quads, first), starts, sums + r * OB_BLOCK_COLUMNS, first > 0);
         }
     }
 }
 
-/// Sums and step of the segment in one pass over the block; 0, and nothing done, where the kernel can't: a depth of several blocks,
-/// edges that are no whole tiles, steps that are no shift.
-static int step_block(const ob_rank1 *rank1, const segment_factors *factors, size_t width, const ob_segment *segment, int32_t *k,
-                      size_t stride) {
-    const ob_step step = segment->step;
-    if (!rank1->step || factors->quads > DEPTH_QUADS || factors->rows % 4 || width % OB_PANEL || is_nothing(step)
-        || step.exponent >= 0)
-        return 0;
-    const ob_shift shift = shift_of(step, segment->bound);
-    rank1->step(factors->a, factors->b, factors->panel_bytes, width / OB_PANEL, factors->rows, factors->quads, factors->starts,
-                factors->panel_starts, k, stride, &shift);
-    return 1;
+/// Whether the kernel makes sums and step of the segment in one pass over a block: not with a depth of several blocks, edges that are
+/// no whole tiles, steps that are no shift, or sums that other segments add to.
+static int can_step(const ob_rank1 *rank1, const ob_segment *segment, size_t rows, size_t width) {
+    return rank1->step && !segment->carried && segment->quads <= DEPTH_QUADS && rows % 4 == 0 && width % OB_PANEL == 0
+        && !is_nothing(segment->step) && segment->step.exponent < 0;
 }
 
 static void copy_rows(int32_t *to, size_t to_stride, const int32_t *from, size_t from_stride, size_t rows, size_t width) {
@@ -249,7 +242,8 @@ void ob_update_rank1(const void *a, const int32_t *starts, const void *b, size_t
     int32_t *const block = copies ? copy : origin;
     const size_t stride = copies ? OB_BLOCK_COLUMNS : columns;
     if (copies) copy_rows(copy, OB_BLOCK_COLUMNS, origin, columns, rows, width);
-    else if (segments[0].quads < OB_AHEAD_QUADS || !rank1->step)  // the processor does not see them coming
+    else if (!rank1->ahead_quads || segments[0].quads < rank1->ahead_quads || !can_step(rank1, segments, rows, width))
+        // The processor does not see them coming.
         for (size_t r = 0; r < rows; r++)
             for (size_t i = 0; i < width; i += 16) __builtin_prefetch(origin + r * columns + i, 1, 2);
 
@@ -264,7 +258,12 @@ void ob_update_rank1(const void *a, const int32_t *starts, const void *b, size_t
 
         // Few sums are made before k has come from memory, so the step of a single short segment comes after all of them.
         const int waits = !copies && segment->quads <= OB_SHORT_QUADS;
-        if (!waits && !segment->carried && step_block(rank1, &factors, width, segment, block, stride)) continue;
+        if (!waits && can_step(rank1, segment, rows, width)) {
+            const ob_shift shift = shift_of(segment->step, segment->bound);
+            rank1->step(factors.a, factors.b, factors.panel_bytes, width / OB_PANEL, rows, factors.quads, factors.starts,
+                        factors.panel_starts, block, stride, &shift);
+            continue;
+        }
         sum_block(rank1, &factors, (width + OB_PANEL - 1) / OB_PANEL, sums);
         if (!segment->carried) {
             apply_step(kernels, block, stride, sums, OB_BLOCK_COLUMNS, rows, width, segment->step, segment->bound);

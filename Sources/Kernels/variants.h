@@ -20,14 +20,15 @@ typedef struct {
     const int32_t *next, *end;
 } ob_ahead;
 
-enum { OB_LINE_ELEMENTS = 16 };
+/// OB_LINES_OF_WORDS are fetched while the words of a direction are made.
+enum { OB_LINE_ELEMENTS = 16, OB_LINES_OF_WORDS = 4 };
 
 static inline void ob_fetch(ob_ahead *ahead, size_t lines) {
     for (; lines && ahead->next < ahead->end; lines--, ahead->next += OB_LINE_ELEMENTS) __builtin_prefetch(ahead->next, 1);
 }
 
-/// Quads whose sums take less time than fetching k does; and those from which on they take long enough to fetch it meanwhile.
-enum { OB_SHORT_QUADS = 8, OB_AHEAD_QUADS = 32 };
+/// Quads whose sums take less time than fetching k does.
+enum { OB_SHORT_QUADS = 8 };
 
 /// Sums of outer products: the matrix product over the directions.
 typedef struct {
@@ -49,10 +50,11 @@ typedef struct {
     void (*sums)(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
                  const int32_t *starts, int32_t *sums, int adds);
     /// `sums` and step_shift in one, for a multiple of 4 rows, up to all of a block, with sums that never leave the registers; null
-    /// where there is no such kernel. a's and b's next panel is `stride` bytes further, its starts `panel_starts`. Of OB_AHEAD_QUADS
-    /// quads and more it fetches k ahead of its step.
+    /// where there is no such kernel. a's and b's next panel is `stride` bytes further, its starts `panel_starts`.
     void (*step)(const char *a, const char *b, size_t stride, size_t panels, size_t rows, size_t count, const int32_t *starts,
                  size_t panel_starts, int32_t *k, size_t k_stride, const ob_shift *shift);
+    /// Quads from which on `step` fetches k itself, ahead of its use; 0 where it never does.
+    size_t ahead_quads;
 } ob_rank1;
 
 typedef struct {

@@ -54,20 +54,20 @@ struct Rank1Update {
 
         for batch in batches {
             let b = scratch.columns.reserve(ob_packed_bytes(batch.quads, columns, batch.longRounds))
-            let peaks = pack(batch, into: b, width: columns, scaled: false, shaped: tensor.basis != nil) { [directions, tensor] name, output in
+            let peaks = pack(batch, into: b, width: columns, scaled: false) { [directions, tensor] name, output in
                 directions.columnFactors(of: tensor, name, into: output)
             }
             let segments = batch.segments(peaks: peaks)
             for band in stride(from: 0, to: rows, by: Self.bandRows) {
                 let bandRows = band..<min(band + Self.bandRows, rows)
                 let a = scratch.rows.reserve(ob_packed_bytes(batch.quads, bandRows.count, batch.longRounds))
-                _ = pack(batch, into: a, width: bandRows.count, scaled: true, shaped: false) { [directions, tensor] name, output in
+                _ = pack(batch, into: a, width: bandRows.count, scaled: true) { [directions, tensor] name, output in
                     directions.rowSigns(of: tensor, name, rows: bandRows, into: output)
                 }
                 let starts = makeStarts(of: segments, a: a, quads: batch.quads, rows: bandRows.count, longRounds: batch.longRounds)
                 update(
-                    segments, quads: batch.quads, longRounds: batch.longRounds, a: a, starts: starts, b: b, rows: bandRows.count, columns: columns, k: k + band * columns,
-                    carry: carry.map { $0 + band * columns })
+                    segments, quads: batch.quads, longRounds: batch.longRounds, a: a, starts: starts, b: b, rows: bandRows.count,
+                    columns: columns, k: k + band * columns, carry: carry.map { $0 + band * columns })
             }
         }
     }
@@ -94,12 +94,15 @@ struct Rank1Update {
         return batches
     }
 
-    /// A bound of the |values| of each quad, unscaled; they are ±1 unless `shaped`.
+    /// Packs a's, which are `scaled` by their bytes, or b's.
+    ///
+    /// - Returns: a bound of the |values| of each quad, unscaled.
     private func pack(
-        _ batch: Batch, into packed: UnsafeMutableRawPointer, width: Int, scaled: Bool, shaped: Bool,
+        _ batch: Batch, into packed: UnsafeMutableRawPointer, width: Int, scaled: Bool,
         make: @Sendable (SampleName, UnsafeMutablePointer<Int8>) -> Void
     ) -> [Int32] {
         let stride = (width + 63) / 64 * 64
+        let isShaped = !scaled && tensor.basis != nil
         nonisolated(unsafe) let bytes = packed
         let names = batch.names
         let quads = batch.quads
@@ -123,7 +126,7 @@ struct Rank1Update {
                 }
                 ob_pack_quad(vectors, stride, width, scaled ? q : nil, quad, quads, longRounds, bytes)
                 // The sums of long rounds are too large for narrow steps anyway.
-                out[quad] = !shaped ? 1 : longRounds != 0 ? 127 : ob_largest_byte(vectors, Self.quad * stride)
+                out[quad] = !isShaped ? 1 : longRounds != 0 ? 127 : ob_largest_byte(vectors, Self.quad * stride)
             }
         }
         return Array(peaks)
