@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What other methods reach on the same examples, prompts and label words, in PyTorch, on one core.
 
-    Benchmarks/learning/rivals.py reviews          rows: zero-shot, probe, last-layer, mezo, hour, middle, top-2, top-4, top-8, lora, all-layers
+    Benchmarks/learning/rivals.py reviews          rows: zero-shot, probe, last-layer, mezo, attention, layer-17, middle, top-2, top-4, top-8, lora, all-layers
     Benchmarks/learning/rivals.py e2e --rows zero-shot,last-layer,mezo,lora,all-layers --device cuda
 
 Needs torch, transformers, numpy and scikit-learn (PyPI), the data of `make demo` and of tasks.py, and the model as a directory:
@@ -205,11 +205,11 @@ def all_layers(model, seed):
     return descend(model, "all-layers", model.parameters("all-layers"), (2e-5,), 2, seed)
 
 
-def last_and_attention(first, last):
-    """The last layer and, at the same time, queries and keys of layers `first` to `last`."""
+def last_and_attention(parts, first, last):
+    """The last layer and, at the same time, these matrices of the attention of layers `first` to `last`."""
     def row(model, seed):
         layers = model.network.model.layers[first:last + 1]
-        chosen = [*model.parameters("last-layer"), *(part.weight for layer in layers for part in (layer.self_attn.q_proj, layer.self_attn.k_proj))]
+        chosen = [*model.parameters("last-layer"), *(layer.self_attn.get_submodule(f"{part}_proj").weight for layer in layers for part in parts)]
         for parameter in chosen:
             parameter.requires_grad_(True)
         return descend(model, "all-layers", chosen, (2e-4,), 2, seed)
@@ -282,8 +282,8 @@ def mezo(model, seed, seconds=60, rate=1e-6, epsilon=1e-3):
 
 
 ROWS = {"zero-shot": zero_shot, "probe": probe, "last-layer": last_layer, "mezo": mezo,
-        # What `learning.py hour` trains in two runs, and what the last row of `deeper` adds to its first.
-        "hour": last_and_attention(17, 17), "middle": last_and_attention(12, 18),
+        # What `learning.py hour` trains in two runs, and what rows of `deeper` add to its first.
+        "attention": last_and_attention("qkvo", 12, 18), "layer-17": last_and_attention("qk", 17, 17), "middle": last_and_attention("qk", 12, 18),
         **{f"top-{layers}": top(layers) for layers in (2, 4, 8)}, "lora": lora, "all-layers": all_layers}
 
 

@@ -31,7 +31,8 @@ def main():
     for name in sys.argv[1:] or sys.exit(__doc__):
         found = json.loads((HERE / f"{name}.json").read_text())
         for task, rows in found.get("tasks", {"": found.get("rows")}).items():
-            print(f"\n{name} {task} ({found['machine']}; seeds {rows[0]['seeds']})\n")
+            machines = {row["machine"] for row in rows if row.get("machine")} or {found["machine"]}
+            print(f"\n{name} {task} ({' and '.join(sorted(machines))}; seeds {rows[0]['seeds']})\n")
             table(rows)
 
 
