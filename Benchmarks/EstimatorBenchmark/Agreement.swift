@@ -30,26 +30,8 @@ struct Agreement: ParsableCommand {
                             epsilon: epsilon, samplesPerDraw: samplesPerDraw, estimator: estimator, threads: options.threads, arithmetic: arithmetic)
                     ).projectedGradients(machine: MachineID(1), samples: 0..<SampleNumber(samples)).values.map(Double.init)
                 }
-                show("agreement/top \(count)/\(estimator.rawValue)", reference: found[0], found[1])
+                Comparison(reference: found[0], found[1]).show("agreement/top \(count)/\(estimator.rawValue)", epsilon: epsilon)
             }
         }
-    }
-
-    private func show(_ key: String, reference: [Double], _ found: [Double]) {
-        let n = Double(reference.count)
-        func mean(_ values: [Double]) -> Double { values.reduce(0, +) / n }
-        func product(_ a: [Double], _ b: [Double]) -> Double { zip(a, b).reduce(0) { $0 + $1.0 * $1.1 } / n }
-        let rms = product(reference, reference).squareRoot()
-        let difference = zip(found, reference).map { $0 - $1 }
-        let (r, f) = (mean(reference), mean(found))
-        let covariance = product(reference, found) - r * f
-        let correlation = covariance / ((product(reference, reference) - r * r) * (product(found, found) - f * f)).squareRoot()
-        for (name, value, unit) in [
-            ("correlation", correlation, "1"), ("slope", product(reference, found) / (rms * rms), "1"),
-            ("difference", product(difference, difference).squareRoot() / rms, "rms of g"), ("bias", mean(difference) / rms, "rms of g"),
-        ] {
-            print("{\"key\": \"\(key)/\(name)\", \"value\": \(String(format: "%.5f", value)), \"unit\": \"\(unit)\", \"samples\": \(reference.count), \"epsilon\": \(epsilon)}")
-        }
-        fflush(nil)
     }
 }

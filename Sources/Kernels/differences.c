@@ -30,7 +30,8 @@ struct difference_kernels {
     size_t rows;
     size_t panels;
     block_function block;
-    /// Called on the thread before blocks of so many rows, and after the last; null where that needs nothing.
+    /// Called on the thread before products of so many rows (at most ROWS_MAX), and after the last; null where that needs nothing. A variant
+    /// that has them takes ROWS_MAX rows in a block.
     void (*begin)(size_t rows);
     void (*end)(void);
     /// The largest magnitude of x − from (x itself where `from` is null); NaN where one is not finite.
@@ -225,37 +226,64 @@ static const struct difference_kernels avx2 = {
     .finish = avx2_finish,
 };
 
-VNNI static inline __attribute__((always_inline)) void vnni_rows(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums,
-                                                                 size_t rows) {
-    // Even and odd steps apart, so that eight rows' sums hide the latency of vpdpbusd.
+VNNI static inline __attribute__((always_inline)) __m512i vnni_broadcast(const uint8_t *four) {
+    int32_t value;
+    memcpy(&value, four, 4);
+    return _mm512_set1_epi32(value);
+}
+
+/// Sixteen sums hide the latency of vpdpbusd: eight rows of two panels, which share each broadcast of a row's bytes, or of one panel
+/// with even and odd steps apart.
+VNNI static inline __attribute__((always_inline)) void vnni_rows(const uint8_t *q, const int8_t *panel, size_t panels, size_t bytes,
+                                                                 int32_t *sums, size_t rows) {
     __m512i total[8][2];
     for (size_t r = 0; r < rows; r++) total[r][0] = total[r][1] = _mm512_setzero_si512();
-    for (size_t i = 0; i < bytes; i += 8, panel += 8 * PANEL)
+    const uint8_t *half[2] = {q, q + 4 * bytes};
+    const int8_t *second = panel + PANEL * bytes;
+    for (size_t i = 0; i < bytes; i += 8) {
 #pragma unroll
         for (size_t h = 0; h < 2; h++) {
-            __m512i w = _mm512_loadu_si512(panel + 4 * PANEL * h);
+            const size_t at = i + 4 * h;
+            const __m512i w = _mm512_loadu_si512(panel + PANEL * at), w2 = panels > 1 ? _mm512_loadu_si512(second + PANEL * at) : w;
 #pragma unroll
             for (size_t r = 0; r < rows; r++) {
-                int32_t four;
-                memcpy(&four, q + r * bytes + i + 4 * h, 4);
-                total[r][h] = _mm512_dpbusd_epi32(total[r][h], _mm512_set1_epi32(four), w);
+                const __m512i x = vnni_broadcast(half[r / 4] + r % 4 * bytes + at);
+                if (panels > 1) {
+                    total[r][0] = _mm512_dpbusd_epi32(total[r][0], x, w);
+                    total[r][1] = _mm512_dpbusd_epi32(total[r][1], x, w2);
+                } else {
+                    total[r][h] = _mm512_dpbusd_epi32(total[r][h], x, w);
+                }
             }
         }
-    for (size_t r = 0; r < rows; r++) _mm512_storeu_si512(sums + PANEL * r, _mm512_add_epi32(total[r][0], total[r][1]));
+    }
+    for (size_t r = 0; r < rows; r++) {
+        if (panels > 1) {
+            _mm512_storeu_si512(sums + PANEL * 2 * r, total[r][0]);
+            _mm512_storeu_si512(sums + PANEL * (2 * r + 1), total[r][1]);
+        } else {
+            _mm512_storeu_si512(sums + PANEL * r, _mm512_add_epi32(total[r][0], total[r][1]));
+        }
+    }
+}
+
+VNNI static inline __attribute__((always_inline)) void vnni_panels(const uint8_t *q, size_t rows, const int8_t *panel, size_t panels,
+                                                                   size_t bytes, int32_t *sums) {
+    switch (rows) {
+    case 8: vnni_rows(q, panel, panels, bytes, sums, 8); break;
+    case 7: vnni_rows(q, panel, panels, bytes, sums, 7); break;
+    case 6: vnni_rows(q, panel, panels, bytes, sums, 6); break;
+    case 5: vnni_rows(q, panel, panels, bytes, sums, 5); break;
+    case 4: vnni_rows(q, panel, panels, bytes, sums, 4); break;
+    case 3: vnni_rows(q, panel, panels, bytes, sums, 3); break;
+    case 2: vnni_rows(q, panel, panels, bytes, sums, 2); break;
+    default: vnni_rows(q, panel, panels, bytes, sums, 1); break;
+    }
 }
 
 VNNI static void vnni_block(const uint8_t *q, size_t rows, const int8_t *panel, size_t panels, size_t bytes, int32_t *sums) {
-    (void)panels;
-    switch (rows) {
-    case 8: vnni_rows(q, panel, bytes, sums, 8); break;
-    case 7: vnni_rows(q, panel, bytes, sums, 7); break;
-    case 6: vnni_rows(q, panel, bytes, sums, 6); break;
-    case 5: vnni_rows(q, panel, bytes, sums, 5); break;
-    case 4: vnni_rows(q, panel, bytes, sums, 4); break;
-    case 3: vnni_rows(q, panel, bytes, sums, 3); break;
-    case 2: vnni_rows(q, panel, bytes, sums, 2); break;
-    default: vnni_rows(q, panel, bytes, sums, 1); break;
-    }
+    if (panels > 1) vnni_panels(q, rows, panel, 2, bytes, sums);
+    else vnni_panels(q, rows, panel, 1, bytes, sums);
 }
 
 VNNI static inline __m512 difference_16(const float *x, const float *from, size_t i) {
@@ -315,7 +343,7 @@ static const struct difference_kernels avx512vnni = {
     .weight_limit = 127,
     .difference_limit = 127,
     .rows = 8,
-    .panels = 1,
+    .panels = 2,
     .block = vnni_block,
     .largest = vnni_largest,
     .round_bytes = vnni_round,
@@ -478,21 +506,24 @@ void ob_difference_product(const uint8_t *quantised, const float *row_scales, si
                            int adds) {
     const struct difference_kernels *k = kernels();
     const size_t bytes = ob_difference_bytes(inputs);
-    // Row blocks by as many panels as stay in L2: y is written along its rows.
+    // ROWS_MAX rows by as many panels as stay in L2, so that y is written along its rows; a block's panels serve all those rows from L1.
     const size_t group = PANEL_BYTES / (PANEL * bytes) > k->panels ? PANEL_BYTES / (PANEL * bytes) / k->panels * k->panels : k->panels;
     for (size_t first = 0; first < outputs; first += group * PANEL) {
         const size_t end = first + group * PANEL < outputs ? first + group * PANEL : outputs;
-        for (size_t row = 0; row < rows; row += k->rows) {
-            const size_t own = rows - row < k->rows ? rows - row : k->rows;
-            if (k->begin) k->begin(own);
+        for (size_t start = 0; start < rows; start += ROWS_MAX) {
+            const size_t last = rows - start < ROWS_MAX ? rows : start + ROWS_MAX;
+            if (k->begin) k->begin(last - start);
             for (size_t o = first; o < end; o += k->panels * PANEL) {
                 const size_t left = (end - o + PANEL - 1) / PANEL, panels = left < k->panels ? left : k->panels;
-                int32_t sums[ROWS_MAX * PANELS_MAX * PANEL] __attribute__((aligned(64)));
-                for (size_t r = row; r < row + own; r++)  // y is often larger than the caches
-                    for (size_t p = 0; p < panels; p++) __builtin_prefetch(y + r * y_stride + o + p * PANEL, 1, 2);
-                k->block(quantised + row * bytes, own, packed + o * bytes, panels, bytes, sums);
-                k->finish(sums, own, panels, offsets + o, row_scales + row, scales + o, from + row, o, y + row * y_stride + o, y_stride,
-                          end - o < panels * PANEL ? end - o : panels * PANEL, adds);
+                for (size_t row = start; row < last; row += k->rows) {
+                    const size_t own = last - row < k->rows ? last - row : k->rows;
+                    int32_t sums[ROWS_MAX * PANELS_MAX * PANEL] __attribute__((aligned(64)));
+                    for (size_t r = row; r < row + own; r++)  // y is often larger than the caches
+                        for (size_t p = 0; p < panels; p++) __builtin_prefetch(y + r * y_stride + o + p * PANEL, 1, 2);
+                    k->block(quantised + row * bytes, own, packed + o * bytes, panels, bytes, sums);
+                    k->finish(sums, own, panels, offsets + o, row_scales + row, scales + o, from + row, o, y + row * y_stride + o, y_stride,
+                              end - o < panels * PANEL ? end - o : panels * PANEL, adds);
+                }
             }
         }
     }

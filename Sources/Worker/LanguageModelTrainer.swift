@@ -213,13 +213,14 @@ public final class LanguageModelTrainer: Trainer {
         return ScoringProgram(options, log: configuration.onScoringLine)
     }
 
-    /// Samples after which a worker looks whether they are still wanted: short where a sample costs a pass through many layers. A
+    /// Samples after which a worker looks whether they are still wanted: fewer where a sample costs a pass through many layers. A
     /// constant of the run's settings, never of the clock, so that the same run again gives the same bytes.
     private func samplesPerLook(_ model: TrainableModel, isTimeBoxed: Bool, isScored: Bool) -> Int {
         // Each is many texts.
         if isScored { return isTimeBoxed ? 8 : 64 }
-        if !isTimeBoxed, case .layer(let layer) = model.entry, layer >= model.configuration.layerCount - 1 { return 1024 }
-        return 32
+        guard !isTimeBoxed, case .layer(let first) = model.entry else { return 32 }
+        let layers = max(model.configuration.layerCount - first, 1)
+        return (1024 / layers + 31) / 32 * 32
     }
 
     public func compute(_ order: ComputeOrder, _ task: TaskContext) throws -> (bytes: [Int8], statistics: SampleStatistics) {
