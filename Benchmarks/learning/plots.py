@@ -72,9 +72,10 @@ def long():
     for (task, rows), mark in zip(((task, rows) for task, rows in table.items() if task != "trec"), "os"):
         axis.errorbar([row["samples"] for row in rows], [100 * row["accuracy"] for row in rows],
                       yerr=[100 * (row["accuracy_interval"] or 0) for row in rows], marker=mark, capsize=2, label=f"one byte, {'weak' if task == 'reviews' else task} prompt")
-    for seed in {row["seed"] for row in (read("hour")["rows"] if (HERE / "hour.json").exists() else [])}:
-        curve = [point for row in read("hour")["rows"] if row["seed"] == seed for point in row["curve"] if point["samples"]]
-        axis.plot([point["samples"] for point in curve], [100 * point["accuracy"] for point in curve], "-", color="#e45756", label="an hour, last layer, then attention of layers 12 to 18")
+    hours = read("hour")["rows"] if (HERE / "hour.json").exists() else []
+    for number, seed in enumerate(sorted({row["seed"] for row in hours})):
+        curve = [point for row in hours if row["seed"] == seed for point in row["curve"] if point["samples"]]
+        axis.plot([point["samples"] for point in curve], [100 * point["accuracy"] for point in curve], "-", color="#e45756", label="_" if number else "an hour, last layer, then attention of layers 12 to 18")
     for name, label in [("probe", "linear probe"), ("last-layer", "AdamW, last layer"), ("all-layers", "AdamW, all layers")]:
         if name in rivals:
             value = 100 * rivals[name]["0"]["accuracy"]
