@@ -110,7 +110,6 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let machine: MachineID
         public let round: RoundNumber
         public let samples: Int
-        public let taken: Bool
     }
 
     public struct Worker: Hashable, Sendable, Codable {
@@ -188,8 +187,7 @@ extension CoordinatorProgress.Event {
                         round: round.round, machines: round.machines, samples: round.samples, noValue: round.noValue,
                         saturated: round.saturated, meanMagnitude: round.meanMagnitude, scaleExponent: round.scaleExponent,
                         learningRate: round.learningRate, seconds: round.seconds, effectiveRounds: round.effectiveRounds, samplesSoFar: samples, traffic: traffic))
-            case .late(let machine, let round, let samples, let taken):
-                .late(.init(machine: machine, round: round, samples: samples, taken: taken))
+            case .late(let machine, let round, let samples): .late(.init(machine: machine, round: round, samples: samples))
             case .status(let machine, let name, let status):
                 .worker(
                     .init(
@@ -211,7 +209,7 @@ extension CoordinatorProgress.Event {
             case .digestsDiffer(let round, let groups): .digests(.init(round: round, digest: nil, groups: groups))
             case .rebuilding(_, let name): .warning("\(name) builds its parameters again from base and ledger")
             case .retracted(let machine, let rounds):
-                .warning("the contributions of \(machine) to rounds \(rounds.lowerBound)…\(rounds.upperBound) are taken out")
+                .warning("the contributions of \(machine) to rounds \(rounds.lowerBound)…\(rounds.upperBound - 1) are taken out")
             case .rewound(let round, _, isFinal: true): .warning("the run ends with the parameters before round \(round), the best")
             case .rewound(let round, let shift, isFinal: false):
                 .warning("back to the parameters before round \(round), the learning rate times 2^\(shift)")

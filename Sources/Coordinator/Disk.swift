@@ -2,7 +2,7 @@ import Core
 import Glibc
 import Transport
 
-/// The thread that owns the run directory's files. It may wait for the disk; the reactor may not.
+/// The thread that owns the ledger and the metrics. It may wait for the disk; the reactor may not.
 final class Disk: Sendable {
     private enum Order: Sendable {
         case append([UInt8], records: UInt64)
@@ -42,6 +42,9 @@ final class Disk: Sendable {
                     }
                 case .read(let offset, let count, let peer):
                     do throws(LedgerFileError) {
+                        // With what was appended since it was asked for: its commit has gone to this worker, which can't use it without
+                        // what is read here.
+                        let count = offset > ledger.durableBytes ? count : max(count, Int(min(ledger.durableBytes - offset, UInt64(ProtocolLimits.chunkBytes))))
                         answers.post(.chunk(LedgerChunk(offset: offset, bytes: try ledger.read(offset: offset, count: count)), to: peer))
                     } catch {
                         answers.post(.warning("a worker's copy of the ledger waits: \(error)"))

@@ -13,6 +13,7 @@ final class ComputeThread: Sendable {
     private let orders: Mailbox<Order>
     private let answers: Mailbox<WorkerLetter>
     private let abandoned = Atomic<Bool>(false)
+    private let isTimeUp = Atomic<Bool>(false)
     private let clock = ProcessClock()
     /// The last word about the work in hand.
     private let reported: Mutex<(time: Timestamp, done: Double)>
@@ -30,11 +31,15 @@ final class ComputeThread: Sendable {
     /// At most one task is in hand at a time.
     func perform(_ task: WorkerTask) {
         abandoned.store(false, ordering: .sequentiallyConsistent)
+        isTimeUp.store(false, ordering: .sequentiallyConsistent)
         orders.post(.perform(task))
     }
 
     /// The task in hand is not wanted any more.
     func abandon() { abandoned.store(true, ordering: .sequentiallyConsistent) }
+
+    /// The samples in hand have had their time.
+    func endTimeBox() { isTimeUp.store(true, ordering: .sequentiallyConsistent) }
 
     func writeSnapshot(to path: String, at position: LedgerPosition?) { orders.post(.snapshot(path, position)) }
 
@@ -113,7 +118,9 @@ final class ComputeThread: Sendable {
     }
 
     private func perform(_ task: WorkerTask, _ trainer: any Trainer) throws -> WorkerResult {
-        let context = TaskContext(progress: { [self] in report($0) }, isAbandoned: { [self] in abandoned.load(ordering: .relaxed) })
+        let context = TaskContext(
+            progress: { [self] in report($0) }, isAbandoned: { [self] in abandoned.load(ordering: .relaxed) },
+            isTimeUp: { [self] in isTimeUp.load(ordering: .relaxed) })
         switch task {
         case .hashBase: return .baseHashed(try trainer.hashBase(context))
         case .prepare(let spec, let basis):

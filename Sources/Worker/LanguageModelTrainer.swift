@@ -73,7 +73,8 @@ public final class LanguageModelTrainer: Trainer {
         let isIndependentOfTime: Bool
         var hasComputed = false
         /// Of the parameters at the last digest.
-        var probe: ParameterProbe
+        /// Nil where the parameters since then are not those of rounds alone.
+        var probe: ParameterProbe?
         /// A round with a step was applied since.
         var hasStepped = false
         var nextRound: RoundNumber = 0
@@ -191,9 +192,11 @@ public final class LanguageModelTrainer: Trainer {
                     prepared.nextRound = round.round + 1
                 case .revert(let round):
                     applyRounds()
+                    prepared.probe = nil
                     prepared.parameters.revert(round, directions: prepared.directions, threads: configuration.threads)
                 case .replace(let old, let new):
                     applyRounds()
+                    prepared.probe = nil
                     prepared.parameters.replace(old, with: new, directions: prepared.directions, threads: configuration.threads)
                 }
             }
@@ -235,19 +238,22 @@ public final class LanguageModelTrainer: Trainer {
                 prepared.trainingCache?.replacesMissing = order.round > 0 || !prepared.isIndependentOfTime
                 prepared.hasComputed = true
             }
-            prepared.trainingCache?.onProgress = { part in
-                task.progress(part)
-                return !task.isAbandoned()
-            }
-            defer { prepared.trainingCache?.onProgress = nil }
             let start = monotonicSeconds()
             var bytes: [Int8] = []
             bytes.reserveCapacity(Int(order.count))
             var lossSum = 0.0
             var lossCount = 0
-            prepared.program?.isCancelled = task.isAbandoned
+            defer { prepared.trainingCache?.onProgress = nil }
             let look = samplesPerLook(prepared.model, isTimeBoxed: prepared.isTimeBoxed, isScored: prepared.program != nil)
-            while bytes.count < Int(order.count), !task.isAbandoned() {
+            while bytes.count < Int(order.count) {
+                let hasSome = !bytes.isEmpty
+                let isOver: @Sendable () -> Bool = { task.isAbandoned() || (hasSome && task.isTimeUp()) }
+                if isOver() { break }
+                prepared.program?.isCancelled = isOver
+                prepared.trainingCache?.onProgress = { part in
+                    task.progress(part)
+                    return !isOver()
+                }
                 let first = order.firstSample + SampleNumber(bytes.count)
                 let count = min(look, Int(order.count) - bytes.count)
                 let found: ProjectedGradients
@@ -274,7 +280,7 @@ public final class LanguageModelTrainer: Trainer {
     public func digest() throws -> (Digest, largestMagnitude: UInt32, unchanged: Double?) {
         try withPrepared { prepared in
             let parameters = prepared.parameters
-            let unchanged = prepared.hasStepped ? prepared.probe.unchangedPart(in: parameters) : nil
+            let unchanged = prepared.hasStepped ? prepared.probe?.unchangedPart(in: parameters) : nil
             (prepared.probe, prepared.hasStepped) = (ParameterProbe(parameters), false)
             return (parameters.digest(threads: configuration.threads), parameters.largestMagnitude(threads: configuration.threads), unchanged)
         }
@@ -313,6 +319,7 @@ public final class LanguageModelTrainer: Trainer {
                 throw ProcessFailure(.internalError, "\(configuration.model) has changed since it was opened; start the worker again")
             }
             prepared.nextRound = 0
+            prepared.probe = nil
             prepared.isStale = true
         }
     }
@@ -326,6 +333,9 @@ public final class LanguageModelTrainer: Trainer {
             }
             guard descriptor >= 0 else { throw failure() }
             defer { close(descriptor) }
+            var isWhole = false
+            // On a full disk what there is of it would take the room that the ledger waits for.
+            defer { if !isWhole { unlink(partial) } }
             let position = SnapshotPosition(run: prepared.specDigest, nextRound: prepared.nextRound, ledger: ledger)
             try prepared.parameters.writeSnapshot(position) { bytes in
                 var done = 0
@@ -337,6 +347,7 @@ public final class LanguageModelTrainer: Trainer {
                 }
             }
             guard fsync(descriptor) == 0, rename(partial, path) == 0 else { throw failure() }
+            isWhole = true
         }
     }
 
@@ -347,6 +358,7 @@ public final class LanguageModelTrainer: Trainer {
                 throw SnapshotError.otherTensors("its numbers are scaled otherwise, as for another base model")
             }
             prepared.nextRound = position.nextRound
+            prepared.probe = nil
             prepared.isStale = true
         }
     }

@@ -25,6 +25,10 @@ struct SnapshotStore: Sendable {
             guard mkdir(directory, 0o755) == 0 || errno == EEXIST, let names = Self.names(in: directory) else {
                 throw ProcessFailure(.cannotCreate, "can't use the state directory \(directory): \(String(cString: strerror(errno)))")
             }
+            // Of a process that was killed while it wrote one.
+            for name in Self.names(in: directory, suffix: Self.suffix + ".partial") ?? [] where name.hasPrefix(Self.prefix) {
+                unlink("\(directory)/\(name)")
+            }
             for name in names {
                 let path = "\(directory)/\(name)"
                 do {
@@ -70,7 +74,7 @@ struct SnapshotStore: Sendable {
     }
 
     /// Of all snapshots in a directory; nil where it can't be read.
-    private static func names(in directory: String) -> [String]? {
+    private static func names(in directory: String, suffix: String = suffix) -> [String]? {
         guard let stream = opendir(directory) else { return nil }
         defer { closedir(stream) }
         var names: [String] = []

@@ -8,7 +8,7 @@ public protocol Trainer {
     /// Reads what the spec names, makes the trained parameters from the base, computes what never changes.
     func prepare(_ spec: RunSpec, basis: [UInt8]?, _ task: TaskContext) throws
     func apply(_ changes: [HistoryChange]) throws
-    /// The bytes of the order's first samples, fewer where the task is abandoned.
+    /// The bytes of the order's first samples, fewer where the task is abandoned or its time is up.
     func compute(_ order: ComputeOrder, _ task: TaskContext) throws -> (bytes: [Int8], statistics: SampleStatistics)
     /// `unchanged`: see `ParameterProbe`; nil where no round with a step was applied since the digest before.
     func digest() throws -> (Digest, largestMagnitude: UInt32, unchanged: Double?)
@@ -35,10 +35,17 @@ public struct TaskContext: Sendable {
     /// 0…1.
     public let progress: @Sendable (Double) -> Void
     public let isAbandoned: @Sendable () -> Bool
+    /// Of time-boxed samples: that what there is of them is wanted now. Where there is nothing the first of them are still to be done, or a
+    /// machine whose time box is shorter than they take would never give any.
+    public let isTimeUp: @Sendable () -> Bool
 
-    public init(progress: @escaping @Sendable (Double) -> Void = { _ in }, isAbandoned: @escaping @Sendable () -> Bool = { false }) {
+    public init(
+        progress: @escaping @Sendable (Double) -> Void = { _ in }, isAbandoned: @escaping @Sendable () -> Bool = { false },
+        isTimeUp: @escaping @Sendable () -> Bool = { false }
+    ) {
         self.progress = progress
         self.isAbandoned = isAbandoned
+        self.isTimeUp = isTimeUp
     }
 }
 

@@ -95,7 +95,7 @@ struct WorkerShell {
             if let path = configuration.snapshotPath {
                 compute.writeSnapshot(to: path, at: machine.wholePosition)
             } else {
-                configuration.onProgress(.warning("no path is set for the parameters, so they are not written"))
+                configuration.onProgress(.warning("no path is set for the parameters (--snapshot), so they are not written"))
             }
         case .letter(.snapshotWritten(let path)): configuration.onProgress(.snapshot(path: path))
         case .letter(.snapshotFailed(let failure)): configuration.onProgress(.warning(Self.snapshotWarning(failure)))
@@ -122,6 +122,7 @@ struct WorkerShell {
             case .send(let message): try link.send(message.encoded())
             case .perform(let task): compute.perform(task)
             case .abandon: compute.abandon()
+            case .endTimeBox: compute.endTimeBox()
             case .notice(let notice): configuration.onProgress(.notice(notice))
             case .finish(let exit):
                 end = (exit, status(of: exit), message(of: exit))

@@ -112,7 +112,7 @@ package final class ToyTrainer: Trainer {
         let distances = try distances()
         var bytes: [Int8] = []
         for i in 0..<order.count {
-            guard !task.isAbandoned() else { break }
+            guard !task.isAbandoned(), bytes.isEmpty || !task.isTimeUp() else { break }
             if microsecondsPerSample > 0 { usleep(microsecondsPerSample) }
             let name = SampleName(machine: order.machine, sample: order.firstSample + i)
             var g = 0.0

@@ -146,6 +146,17 @@ import Worker
         #expect(told.withLock { $0 == $0.sorted() && $0.allSatisfy { $0 < 1 } })
         #expect(try first.useIdleTime() == nil)
         #expect(try first.compute(order(0), TaskContext()).bytes.count == 3000)
+
+        // However short a time box is, the first of its samples are made: else the same share would begin again for ever.
+        let hurried = try prepared().compute(order(5), TaskContext(isTimeUp: { true })).bytes
+        #expect(!hurried.isEmpty && hurried.count < 3000)
+
+        // A snapshot that can't be put in place leaves nothing behind.
+        let directory = FileManager.default.temporaryDirectory.appending(path: "onebyte-\(UUID().uuidString)").path
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        try FileManager.default.createDirectory(atPath: directory + "/taken/inside", withIntermediateDirectories: true)
+        #expect(throws: ProcessFailure.self) { try first.writeSnapshot(to: directory + "/taken", at: nil) }
+        #expect(try FileManager.default.contentsOfDirectory(atPath: directory) == ["taken"])
     }
 
     @Test("An order waits for one slice of idle work at most, and so does the end")

@@ -42,7 +42,7 @@ package struct CannedWorker {
                 case .finish(.failed(let failure)): throw failure
                 case .finish(.refused(let refusal)): throw ProcessFailure(.refused, refusal.reason)
                 case .finish: return .finish
-                case .abandon: break
+                case .abandon, .endTimeBox: break
                 }
             }
         }

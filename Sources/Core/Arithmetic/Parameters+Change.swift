@@ -1,6 +1,6 @@
 /// Some elements of all tensors as they were, to see later how many have moved.
 public struct ParameterProbe: Sendable {
-    /// Elements of a tensor that are looked at, at most: evenly spread.
+    /// Elements of a tensor that are looked at, evenly spread: so many, or up to twice as many where they do not divide evenly.
     private static let elementsOfTensor = 4096
     private let values: [[Int32]]
 

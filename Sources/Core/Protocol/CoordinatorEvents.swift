@@ -49,7 +49,7 @@ public enum CoordinatorNotice: Hashable, Sendable {
     /// Machines that train, and how many the run waits for.
     case waiting(machines: Int, of: Int)
     case roundCommitted(RoundSummary)
-    case late(MachineID, round: RoundNumber, samples: Int, taken: Bool)
+    case late(MachineID, round: RoundNumber, samples: Int)
     case status(MachineID?, name: String, WorkerStatus)
     case evaluated(MachineID, name: String, EvaluationReport)
     case digestsAgree(round: RoundNumber, Digest, machines: [MachineID])

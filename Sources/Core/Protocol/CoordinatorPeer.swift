@@ -49,8 +49,6 @@ struct OpenRound: Sendable {
     /// What is still waited for.
     var shares: [MachineID: Opening.Share]
     var answers: [MachineID: Contribution] = [:]
-    /// Bytes for earlier rounds, as they came.
-    var late: [WireContribution] = []
 
     init(opening: Opening, at now: Timestamp) {
         self.opening = opening

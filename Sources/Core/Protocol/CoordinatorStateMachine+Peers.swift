@@ -84,7 +84,7 @@ extension CoordinatorStateMachine {
     /// All machines have the same parameters, so one that has left their range is followed by the others. While machines that
     /// train are left they are believed rather than it; when there is none any more the run can't go on as it is.
     private mutating func takeDivergence(_ goodbye: Goodbye, of peer: CoordinatorPeer, at now: Timestamp) {
-        effects.append(.notice(.warning("\(name(peer.id)): \(goodbye.reason)")))
+        effects.append(.notice(.warning("\(name(peer.id)): \(goodbye.reason.prefix(Tuning.quoted))")))
         let tookPart = peer.isProven
         drop(peer.id, .diverged, at: now)
         guard tookPart, phase == .running || isClosing, activeTrainers.isEmpty else { return }
@@ -184,7 +184,7 @@ extension CoordinatorStateMachine {
     private mutating func take(_ report: EvaluationReport, from peer: CoordinatorPeer, at now: Timestamp) {
         guard let machine = peer.machine, peer.hello.evaluates else { return }
         // A worker repeats its last report until the run ends.
-        guard report.position > peer.lastEvaluation else { return }
+        guard report.position > peer.lastEvaluation, report.position <= ledger.position.records else { return }
         peers[peer.id]?.lastEvaluation = report.position
         effects.append(.notice(.evaluated(machine, name: peer.hello.name, report)))
         steer(by: report, at: now)
@@ -243,7 +243,7 @@ extension CoordinatorStateMachine {
     mutating func depart(_ machine: MachineID, _ reason: Departure.Reason, at now: Timestamp) {
         guard let name = ledger.machines[machine]?.admission.name, !ledger.isEnded else { return }
         round?.shares[machine] = nil
-        round?.late.removeAll { $0.contribution.machine == machine }
+        late.removeAll { $0.contribution.machine == machine }
         cursors[machine] = nil
         lastAnswer[machine] = nil
         byteHealth[machine] = nil
@@ -252,6 +252,12 @@ extension CoordinatorStateMachine {
         // It did not say goodbye, or what it gave would count: see `departLeavers`.
         leavers.remove(machine)
         round?.answers[machine] = nil
+        // A peer that came back before its goodbye was written takes part under a new number.
+        for id in peers.keys where peers[id]?.machine == machine {
+            peers[id]?.machine = nil
+            peers[id]?.isAdmitted = false
+            mayHaveNewcomers = true
+        }
         append(
             .departure(Departure(machine: machine, unixSeconds: now.unixSeconds, reason: reason)),
             notice: .left(machine, name: name, reason, round: ledger.nextRound))

@@ -1,7 +1,8 @@
 extension CoordinatorStateMachine {
     private var mayOpen: Bool {
         phase == .running && round == nil && !ledger.isTrained && !isTrialOver && !ledger.isEnded
-            && !pending.contains { if case .round = $0.record { true } else { false } }
+            // Bytes for parameters that a record behind this one makes void would be of no use.
+            && !pending.contains { $0.record.changesParameters }
     }
 
     /// At the start enough machines must have come; after a restart those of before must be back, or given up.
@@ -39,8 +40,12 @@ extension CoordinatorStateMachine {
         for (place, machine) in trainers.enumerated() {
             let rotated = (place + trainers.count - turn) % trainers.count
             let count = total / trainers.count + (rotated < total % trainers.count ? 1 : 0)
-            let first = max(cursors[machine] ?? 0, ledger.machines[machine]?.nextSample ?? 0)
-            guard count > 0, first + UInt64(count) <= UInt64(UInt32.max) else { continue }
+            let first = nextSample(of: machine)
+            guard count > 0 else { continue }
+            guard first + UInt64(count) <= UInt64(UInt32.max) else {
+                sayExhausted(machine)
+                continue
+            }
             cursors[machine] = first + UInt64(count)
             shares.append(Opening.Share(machine: machine, firstSample: SampleNumber(first), count: UInt32(count)))
         }
@@ -50,6 +55,15 @@ extension CoordinatorStateMachine {
         for (_, early) in (early[number] ?? [:]).sorted(by: { $0.key < $1.key }) { answer(early.sent, seconds: early.seconds) }
         early = early.filter { $0.key > number }
         return opening
+    }
+
+    /// The first sample that no share has had.
+    private func nextSample(of machine: MachineID) -> UInt64 { max(cursors[machine] ?? 0, ledger.machines[machine]?.nextSample ?? 0) }
+
+    /// Once for each machine, and not at every event.
+    private mutating func sayExhausted(_ machine: MachineID) {
+        guard exhausted.insert(machine).inserted, let peer = peer(of: machine) else { return }
+        effects.append(.notice(.warning("\(name(peer.id)) has no sample numbers left; start its worker anew, it gets a new machine number")))
     }
 
     /// Opens a round that follows from no commit: the first one, or one after all machines had gone.
@@ -66,23 +80,20 @@ extension CoordinatorStateMachine {
             return
         }
         if sent.round >= ledger.nextRound {
-            guard spec.staleness > 0, UInt64(sent.round) <= UInt64(ledger.nextRound) + UInt64(spec.staleness) else { return }
+            guard spec.staleness > 0, UInt64(sent.round) <= UInt64(ledger.nextRound) + UInt64(spec.staleness),
+                sent.contribution.bytes.count <= spec.samplesPerRound
+            else { return }
             let seconds = now.seconds(since: lastAnswer[machine] ?? round?.openedAt ?? now)
             early[sent.round, default: [:]][machine] = EarlyContribution(sent: sent, seconds: seconds)
             lastAnswer[machine] = now
             return
         }
         guard let share = missed[sent.round]?[machine], share.isAnswered(by: sent.contribution) else { return }
-        // A stale byte is valid, since its direction is known by its name; it is committed with the open round.
-        let taken = round != nil && UInt64(sent.round) + UInt64(spec.staleness) >= UInt64(ledger.nextRound)
-        if taken {
-            missed[sent.round]?[machine] = nil
-            round?.late.append(
-                WireContribution(
-                    round: sent.round, scaleExponent: sent.scaleExponent, contribution: share.part(of: sent.contribution)))
-        }
-        effects.append(
-            .notice(.late(machine, round: sent.round, samples: sent.contribution.bytes.count, taken: taken)))
+        // A stale byte is valid, since its direction is known by its name; it is committed with the open round, or the next.
+        missed[sent.round]?[machine] = nil
+        late.append(
+            WireContribution(round: sent.round, scaleExponent: sent.scaleExponent, contribution: share.part(of: sent.contribution)))
+        effects.append(.notice(.late(machine, round: sent.round, samples: sent.contribution.bytes.count)))
     }
 
     /// Takes what answers a share of the open round.
@@ -123,13 +134,14 @@ extension CoordinatorStateMachine {
         var contributions = Array(open.answers.values)
         var samples = open.answeredSamples
         // Late bytes are an extra: what a round can't hold beside its own is dropped.
-        for late in open.late {
+        for late in late {
             guard contributions.count < ProtocolLimits.contributionsPerRound,
                 samples + late.contribution.bytes.count <= ProtocolLimits.samplesPerRound
             else { break }
             samples += late.contribution.bytes.count
             contributions.append(late.contribution.requantised(from: late.scaleExponent, to: scale))
         }
+        late = []
         contributions.sort(by: Contribution.precedes)
         let sent = contributions
         if let filter = spec.filter { contributions = filter.filtered(contributions) }
@@ -138,6 +150,12 @@ extension CoordinatorStateMachine {
         let rate = valid > 0 ? learningRate * Double(sign: .plus, exponent: Int(scale), significand: 1) / Double(valid) : 0
         let record = RoundRecord(
             round: open.opening.round, scaleExponent: scale, step: .nearest(rate: rate), contributions: contributions)
+        if spec.staleness == 0 {
+            // Nobody can answer the rest of a share any more, and in time-boxed rounds it is most of it.
+            for answer in open.answers.values where ledger.machines[answer.machine] != nil {
+                cursors[answer.machine] = answer.samples.upperBound
+            }
+        }
         missed[open.opening.round] = open.shares
         for old in missed.keys where UInt64(old) + UInt64(spec.staleness) < UInt64(open.opening.round) + 1 { missed[old] = nil }
         append(
@@ -186,8 +204,13 @@ extension CoordinatorStateMachine {
         }
         // Bytes on their way were found at parameters that are void now; the new shares have new samples, so they fit none,
         // nor do late ones belong into the rounds to come.
+        if round == nil, spec.staleness > 0 {
+            // What a machine has sent ahead would begin where its next share does.
+            for machine in activeTrainers { cursors[machine] = nextSample(of: machine) + 1 }
+        }
         round = nil
         missed = [:]
+        late = []
         early = [:]
         append(
             .rewind(Rewind(round: target, rateShift: rateShift, isFinal: isFinal)),

@@ -6,6 +6,15 @@ extension CoordinatorStateMachine {
         return ledger.effectiveRounds >= trial
     }
 
+    /// The run stands still at a trial's end, and no machine is there that could judge it.
+    mutating func warnIfUnjudged() {
+        guard phase == .running, isTrialOver, pending.isEmpty, !hasSaidUnjudged, !peers.values.contains(where: { $0.hello.evaluates })
+        else { return }
+        hasSaidUnjudged = true
+        let text = "a trial of the learning rate has had its rounds and waits for its validation loss, but no machine evaluates: start a worker with --evaluate and --validate"
+        effects.append(.notice(.warning(text)))
+    }
+
     /// Takes an evaluator's validation into the ledger; `goBackIfDue` does what it calls for.
     mutating func steer(by report: EvaluationReport, at now: Timestamp) {
         guard spec.steering != nil, !ledger.isEnded, !ledger.isFinal else { return }

@@ -1,5 +1,6 @@
 /// The coordinator's brain (docs/protocol.md): admits machines, opens and commits rounds, compares digests, ends the run. No
-/// socket, no clock, no file, and of the ledger only a summary: its memory does not grow with the run.
+/// socket, no clock, no file, and of the ledger only a summary, which grows with machines and with the gaps in their samples, not with
+/// rounds.
 ///
 /// Two rules hold everywhere. A record is announced only when it is on disk. And whatever a peer has missed it gets again by
 /// its next heartbeat, so any message may be lost, late or doubled.
@@ -50,6 +51,8 @@ public struct CoordinatorStateMachine: Sendable {
     var cursors: [MachineID: UInt64] = [:]
     /// Shares of recent rounds that were not answered in time, by round: late bytes must match one.
     var missed: [RoundNumber: [MachineID: Opening.Share]] = [:]
+    /// Bytes for earlier rounds, as they came, until a round closes.
+    var late: [WireContribution] = []
     /// Bytes of machines that are ahead, by round, until it is opened.
     var early: [RoundNumber: [MachineID: EarlyContribution]] = [:]
     /// When each machine last gave bytes for a new share.
@@ -70,6 +73,10 @@ public struct CoordinatorStateMachine: Sendable {
     var hasSaidVanishing = false
     /// The operator knows that going back does not help.
     var hasSaidHelpless = false
+    /// The operator knows that nobody judges the trials.
+    var hasSaidUnjudged = false
+    /// Machines of which the operator knows that they have no sample numbers left.
+    var exhausted: Set<MachineID> = []
 
     var effects: [CoordinatorEffect] = []
 
@@ -80,12 +87,14 @@ public struct CoordinatorStateMachine: Sendable {
         static let answersKept = 64
         static let answersNeeded = 8
         static let shortestDeadlineSeconds = 0.05
-        static let referencesKept = 4
+        static let referencesKept = 16
         /// A machine that differs for this many comparisons in a row, rebuilding in between, is refused.
         static let strikes = 3
         /// The last evaluations may take long on a slow machine; one that is gone is noticed by its heartbeats.
         static let closingSeconds = 1800.0
         static let leavingSeconds = 3.0
+        /// Characters of what a peer has written that are repeated to people: it may be a frame full.
+        static let quoted = 300
         /// Parameters that rounds leave as they were, from which on their steps count as vanishing.
         static let vanishingPercent: UInt8 = 99
         /// Without a new lowest validation loss in between.
@@ -108,7 +117,9 @@ public struct CoordinatorStateMachine: Sendable {
 
     /// Machines that train and take part.
     public var activeTrainers: [MachineID] {
-        peers.values.compactMap { $0.isActive && $0.hello.trains ? $0.machine : nil }.sorted()
+        // What the ledger says of a machine counts, not what its peer says by now.
+        peers.values.compactMap { $0.isActive && $0.hello.trains ? $0.machine : nil }
+            .filter { ledger.machines[$0]?.admission.trains == true }.sorted()
     }
 
     public mutating func handle(_ event: CoordinatorEvent, at now: Timestamp) -> [CoordinatorEffect] {
@@ -116,7 +127,7 @@ public struct CoordinatorStateMachine: Sendable {
         switch event {
         case .received(let message, let id): received(message, from: id, at: now)
         case .malformed(let error, let id):
-            effects.append(.notice(.warning("a frame from \(name(id)) is not understood: \(error)")))
+            effects.append(.notice(.warning("a frame from \(name(id)) is not understood: \("\(error)".prefix(Tuning.quoted))")))
         case .tick: tick(at: now)
         case .ledgerDurable(let records): durable(records, at: now)
         case .ledgerFailed(let reason): appendFailed(reason, at: now)
@@ -134,9 +145,11 @@ public struct CoordinatorStateMachine: Sendable {
     /// Does whatever has become possible: closes, opens, compares, ends.
     private mutating func advance(at now: Timestamp) {
         goBackIfDue()
+        // Before a round closes: where machines work ahead it closes as soon as it is opened, and parameters of which a part is not on
+        // disk yet are not compared.
+        concludeCheckIfComplete(at: now)
         closeRoundIfComplete(at: now)
         departLeavers(at: now)
-        concludeCheckIfComplete(at: now)
         admitProven(at: now)
         openRoundAlone(at: now)
         endIfPossible(at: now)
@@ -167,7 +180,7 @@ public struct CoordinatorStateMachine: Sendable {
         // silence is ours.
         let pause = now.seconds(since: lastTick)
         lastTick = now
-        if pause > 2 * spec.heartbeatSeconds {
+        if pause > max(2 * spec.heartbeatSeconds, 10 * ProtocolLimits.tickSeconds) {
             detachedSince = detachedSince.advanced(bySeconds: pause)
             for id in peers.keys { peers[id]?.lastHeard = now }
         }
@@ -181,6 +194,7 @@ public struct CoordinatorStateMachine: Sendable {
         }
         if let retry = retryAppendAt, now >= retry { retryAppendAt = nil }
         closeRoundAtDeadline(at: now)
+        warnIfUnjudged()
         if let check, now.seconds(since: check.startedAt) > spec.heartbeatTimeoutSeconds { concludeCheck(at: now) }
         if case .leaving(let finish, let since) = phase,
             (peers.isEmpty && pending.isEmpty) || now.seconds(since: since) > Tuning.leavingSeconds

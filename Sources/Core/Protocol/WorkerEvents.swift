@@ -25,6 +25,8 @@ public enum WorkerEffect: Sendable {
     /// The bytes of the `compute` in hand are no longer wanted: stop at the next opportunity and say `performed` with what
     /// there is (possibly no bytes).
     case abandon
+    /// The `compute` in hand has had its time: say `performed` with what there is, but with the first of its samples at least.
+    case endTimeBox
     case notice(WorkerNotice)
     /// The worker is done; no effect follows. Flush what was sent.
     case finish(WorkerExit)

@@ -226,13 +226,17 @@ extension WorkerStateMachine {
         rebuilds = order
         effects.append(.notice(.rebuilding))
         let position = parameters?.records ?? 0
-        let evaluations = steps.filter { if case .evaluate = $0 { true } else { false } }
-        steps = history.rounds.map { .change(.apply($0), position: position) } + evaluations
+        let evaluations = steps.compactMap { if case .evaluate(let round, let position) = $0 { (round, position) } else { nil } }
+        steps = history.rounds.map { .change(.apply($0), position: position) }
+        // What is measured is labelled with the parameters that it is measured at: the base's, or the newest.
+        if let before = evaluations.first(where: { $0.0 == 0 }) { steps.insert(.evaluate(round: 0, position: before.1), at: 0) }
+        if evaluations.contains(where: { $0.0 > 0 }) { steps.append(.evaluate(round: history.nextRound, position: position)) }
         mustReset = true
         mustProve = true
         lastDigest = nil
         opening = nil
         answers = []
-        effects.append(.abandon)
+        // Only samples can be left undone.
+        if case .compute = inHand { effects.append(.abandon) }
     }
 }

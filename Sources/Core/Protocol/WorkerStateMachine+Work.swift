@@ -79,7 +79,7 @@ extension WorkerStateMachine {
     mutating func endTimeBox(at now: Timestamp) {
         guard let since = samplesSince, let box = spec?.roundSeconds, now.seconds(since: since) >= box else { return }
         samplesSince = nil
-        effects.append(.abandon)
+        effects.append(.endTimeBox)
     }
 
     mutating func take(_ new: Opening) {
@@ -132,6 +132,8 @@ extension WorkerStateMachine {
             if let failure { effects.append(.notice(.warning("no snapshot: \(failure)"))) }
         case (.restore(let snapshot), .restored(let failure)): restored(snapshot, failure: failure)
         case (.evaluate(let round, let position), .evaluated(var report)):
+            // Of parameters that are to be built again; the rebuild has kept the step.
+            guard !mustReset else { return }
             if let index = steps.firstIndex(of: .evaluate(round: round, position: position)) { steps.remove(at: index) }
             report.position = position
             lastEvaluation = report

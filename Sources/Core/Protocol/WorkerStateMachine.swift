@@ -78,6 +78,7 @@ public struct WorkerStateMachine: Sendable {
     var welcome: Welcome?
     var startedAt: Timestamp?
     var lastHeard: Timestamp?
+    var lastTick: Timestamp?
     var nextHello: Timestamp?
     var helloAttempts = 0
     var nextHeartbeat: Timestamp?
@@ -191,6 +192,10 @@ public struct WorkerStateMachine: Sendable {
     // MARK: Time
 
     private mutating func tick(at now: Timestamp) {
+        // Where this process itself stood still (stopped, swapped out) the silence is ours, as it is for the coordinator.
+        let pause = now.seconds(since: lastTick ?? now)
+        lastTick = now
+        if pause > max(2 * (welcome?.heartbeatSeconds ?? Tuning.heartbeatSeconds), 10 * ProtocolLimits.tickSeconds) { lastHeard = now }
         if let since = stoppingSince, now.seconds(since: since) > Tuning.stoppingSeconds {
             leave(.stopped, saying: "stopped")
             return

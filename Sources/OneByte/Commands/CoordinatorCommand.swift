@@ -61,6 +61,10 @@ struct CoordinatorCommand: AsyncParsableCommand {
         let isNew = !FileManager.default.fileExists(atPath: directory.ledger)
         let isSpecified =
             config.config != nil || minimumWorkers != nil || !(task.settings + training.settings + machines.settings).isEmpty
+        guard !isNew || isSpecified else {
+            throw ProcessFailure(
+                .missingInput, "\(directory.path): there is no run to go on with; to begin one give its settings: --config RUN.toml, or flags")
+        }
         var basisDigest = basis.map { Digest.sha256($0) }
         if !isNew, isSpecified || basis != nil {
             let known = try LedgerArchive(directory.ledger).summary.basis
@@ -70,6 +74,11 @@ struct CoordinatorCommand: AsyncParsableCommand {
             basisDigest = known
         }
         let spec = isNew || isSpecified ? try Self.spec(&settings, basisDigest: basisDigest) : nil
+        if let spec, let basis, let found = try RunBasis(decoding: basis).spaces.map(\.components).max(), found != spec.shapeComponents {
+            throw ProcessFailure(
+                .configuration,
+                "the basis has \(found) components and the shape is \(spec.shapeComponents): say --shape \(found), or make it again with `onebyte prepare`")
+        }
         if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
         logs.bootstrap()
 
@@ -188,7 +197,7 @@ private struct CoordinatorDisplay: Sendable {
         case .waiting(let waiting):
             logger.info("waiting for machines", metadata: ["there": "\(waiting.machines)", "needed": "\(waiting.of)"])
         case .greeted(let greeting): logger.debug("worker called", metadata: ["name": "\(greeting.name)"])
-        case .late(let late): logger.debug("late bytes", metadata: ["machine": "\(late.machine.rawValue)", "taken": "\(late.taken)"])
+        case .late(let late): logger.debug("late bytes", metadata: ["machine": "\(late.machine.rawValue)", "samples": "\(late.samples)"])
         case .warning, .refused, .digests, .connection: logger.warning("\(text(event) ?? "")")
         case .reading, .listening, .joined, .left, .finished: logger.info("\(text(event) ?? "")")
         }

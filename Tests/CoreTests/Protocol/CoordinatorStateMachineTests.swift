@@ -341,7 +341,7 @@ import Testing
                 contribution: Contribution(machine: MachineID(2), firstSample: share.firstSample, bytes: [1, 2, 3])))
         harness.tell(.received(late, from: PeerID([2])))
         harness.tell(.received(late, from: PeerID([2])))
-        #expect(harness.notices.contains(.late(MachineID(2), round: missed.round, samples: 3, taken: true)))
+        #expect(harness.notices.contains(.late(MachineID(2), round: missed.round, samples: 3)))
         try harness.answer(1, machine: 1)
         try harness.answer(2, machine: 2)
         let rounds = try harness.records.compactMap { if case .round(let round) = $0 { round } else { nil } }
@@ -390,5 +390,149 @@ import Testing
         again.join(2)
         #expect(again.lastOpening?.round == 1)
         #expect(again.machine.activeTrainers == [MachineID(2)])
+    }
+
+    @Test("Where machines work ahead and the disk is what all wait for, parameters are compared all the same")
+    func comparisonsBehindASlowDisk() throws {
+        var harness = try CoordinatorHarness(Samples.spec(rounds: 60, digestEvery: 1, staleness: 1))
+        harness.join(1)
+        harness.holdsAppends = true
+        let first = try #require(harness.lastOpening)
+        try harness.answer(1, machine: 1)
+        for ahead: UInt32 in 1...6 {
+            // The next round's bytes are there before this round is on disk.
+            let share = try #require(first.shares.first)
+            let contribution = Contribution(
+                machine: share.machine, firstSample: share.firstSample + ahead * share.count, bytes: [Int8](repeating: 1, count: Int(share.count)))
+            harness.tell(
+                .received(
+                    .contribution(WireContribution(round: first.round + ahead, scaleExponent: first.scaleExponent, contribution: contribution)),
+                    from: PeerID([1])))
+            harness.sync()
+        }
+        #expect(harness.machine.ledger.nextRound >= 6)
+        #expect(harness.messages(to: 1).contains { if case .digestRequest = $0 { true } else { false } })
+    }
+
+    @Test("No round opens between a round and the rewind that makes it void")
+    func noRoundBeforeARewind() throws {
+        var harness = try CoordinatorHarness(Samples.spec(rounds: 60, digestEvery: 0))
+        harness.join(1)
+        harness.holdsAppends = true
+        try harness.answer(1, machine: 1)
+        harness.tell(.rewind(to: 0, rateShift: -1))
+        let count = harness.sent.count
+        harness.sync()
+        let commit = try #require(harness.messages(to: 1, after: count).compactMap { if case .commit(let commit) = $0 { commit } else { nil } }.first)
+        #expect(commit.opening == nil)
+        harness.sync()
+        #expect(harness.lastOpening?.round == 1)
+    }
+
+    @Test("What a machine sent ahead of a rewind answers no share behind it")
+    func aheadOfARewind() throws {
+        var harness = try CoordinatorHarness(Samples.spec(rounds: 60, digestEvery: 0, staleness: 1))
+        harness.join(1)
+        harness.holdsAppends = true
+        let share = try #require(harness.lastOpening?.shares.first)
+        try harness.answer(1, machine: 1)
+        harness.tell(.rewind(to: 0, rateShift: 0))
+        let ahead = Contribution(machine: share.machine, firstSample: share.firstSample + share.count, bytes: [1, 1, 1, 1, 1, 1])
+        harness.tell(.received(.contribution(WireContribution(round: 1, scaleExponent: 0, contribution: ahead)), from: PeerID([1])))
+        harness.sync()
+        harness.sync()
+        harness.sync()
+        #expect(harness.lastOpening?.round == 1)
+        #expect(harness.machine.ledger.nextRound == 1)
+    }
+
+    @Test("A share that is answered in part costs the samples that were tried, not all of it")
+    func partOfAShare() throws {
+        var harness = try CoordinatorHarness(Samples.spec(rounds: 60, samplesPerRound: 1 << 20, digestEvery: 0, roundSeconds: 1))
+        harness.join(1)
+        for _ in 0..<3 { try harness.answer(1, machine: 1, bytes: [1, 2, 3]) }
+        #expect(harness.lastOpening?.shares.first?.firstSample == 9)
+    }
+
+    @Test("A machine that does not train by the ledger gets no share, whatever its peer says later")
+    func pretendsToTrain() throws {
+        var harness = try CoordinatorHarness(Samples.spec(rounds: 60, minimumWorkers: 1, digestEvery: 0))
+        harness.join(1)
+        harness.join(2, trains: false)
+        harness.tell(.received(harness.report(), from: PeerID([2])))
+        // The same session from another connection, as a trainer.
+        harness.tell(.received(harness.hello(2, trains: true), from: PeerID([22])))
+        for _ in 0..<3 { try harness.answer(1, machine: 1) }
+        #expect(harness.machine.ledger.nextRound == 3)
+        #expect(harness.machine.activeTrainers == [MachineID(1)])
+    }
+
+    @Test("A worker that says goodbye and comes back before its bytes are written takes part under a new number")
+    func goodbyeAndBack() throws {
+        var harness = try CoordinatorHarness(Samples.spec(rounds: 60, minimumWorkers: 2, digestEvery: 0))
+        harness.join(1)
+        harness.join(2)
+        harness.tell(.received(harness.report(), from: PeerID([1])))
+        harness.tell(.received(harness.report(), from: PeerID([2])))
+        try harness.answer(2, machine: 2)
+        harness.tell(.received(.goodbye(Goodbye(reason: "stopped")), from: PeerID([2])))
+        harness.join(2)
+        try harness.answer(1, machine: 1)
+        harness.tell(.received(harness.report(), from: PeerID([2])))
+        for _ in 0..<2 {
+            let opening = try #require(harness.lastOpening)
+            for share in opening.shares { try harness.answer(share.machine.rawValue == 1 ? 1 : 2, machine: share.machine.rawValue) }
+        }
+        #expect(harness.machine.ledger.nextRound == 3)
+        #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(3)])
+    }
+
+    @Test("Bytes that are late while the next round waits for the disk are taken, too")
+    func lateDuringASync() throws {
+        var spec = Samples.spec(rounds: 60, samplesPerRound: 6, minimumWorkers: 2, digestEvery: 0, roundDeadlineFactor: 3, staleness: 1)
+        spec.quorum = 0.5
+        var harness = try CoordinatorHarness(spec)
+        harness.join(1)
+        harness.join(2)
+        for _ in 0..<5 {
+            harness.wait(0.2)
+            try harness.answer(1, machine: 1)
+            try harness.answer(2, machine: 2)
+        }
+        let missed = try #require(harness.lastOpening)
+        harness.holdsAppends = true
+        try harness.answer(1, machine: 1)
+        harness.wait(1)
+        let share = try #require(missed.shares.first { $0.machine == MachineID(2) })
+        let late = Contribution(machine: MachineID(2), firstSample: share.firstSample, bytes: [1, 2, 3])
+        harness.tell(
+            .received(
+                .contribution(WireContribution(round: missed.round, scaleExponent: missed.scaleExponent, contribution: late)), from: PeerID([2])))
+        harness.holdsAppends = false
+        harness.sync()
+        try harness.answer(1, machine: 1)
+        try harness.answer(2, machine: 2)
+        let rounds = try harness.records.compactMap { if case .round(let round) = $0 { round } else { nil } }
+        #expect(rounds.contains { $0.contributions.map(\.machine.rawValue) == [1, 2, 2] })
+    }
+
+    @Test("What a peer writes is repeated in part only")
+    func longWords() throws {
+        var harness = try CoordinatorHarness(Samples.spec())
+        let text = String(repeating: "x", count: 1_000_000)
+        harness.join(1)
+        harness.tell(.malformed(.invalid(field: "hello", reason: text), from: PeerID([7])))
+        harness.tell(.received(.goodbye(Goodbye(reason: text, cause: .diverged)), from: PeerID([1])))
+        let longest = harness.notices.map { if case .warning(let text) = $0 { text.count } else { 0 } }.max()
+        #expect(try #require(longest) < 1000 && #require(longest) > 100)
+    }
+
+    @Test("A trial that nobody can judge is named, once")
+    func unjudged() throws {
+        var harness = try CoordinatorHarness(Samples.spec(rounds: 60, digestEvery: 0, steering: Steering(trialRounds: 2)))
+        harness.join(1)
+        for _ in 0..<2 { try harness.answer(1, machine: 1) }
+        harness.wait(3, alive: [1])
+        #expect(harness.notices.count { if case .warning(let text) = $0 { text.contains("no machine evaluates") } else { false } } == 1)
     }
 }

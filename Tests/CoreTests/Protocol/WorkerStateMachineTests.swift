@@ -10,9 +10,11 @@ import Testing
         var tasks: [WorkerTask] = []
         var notices: [WorkerNotice] = []
         var abandons = 0
+        var timeBoxesEnded = 0
         var exit: WorkerExit?
         var holdsCompute = false
         var holdsApply = false
+        var holdsEvaluations = false
         var largestMagnitude: UInt32 = 5
         /// What comes of taking a snapshot's parameters.
         var restoreFailure: String?
@@ -35,6 +37,7 @@ import Testing
                         tasks.append(task)
                         if let result = result(of: task) { events.append(.performed(result)) }
                     case .abandon: abandons += 1
+                    case .endTimeBox: timeBoxesEnded += 1
                     case .notice(let notice): notices.append(notice)
                     case .finish(let end): exit = end
                     }
@@ -52,9 +55,11 @@ import Testing
             case .restore: .restored(failure: restoreFailure)
             case .digest: .digested(.sha256([42]), largestMagnitude: largestMagnitude)
             case .evaluate(let round, _):
-                .evaluated(
-                    EvaluationReport(
-                        round: round, examples: 1, loss: 1, accuracy: 1, bestThresholdAccuracy: 1, auc: 1, seconds: 1))
+                holdsEvaluations
+                    ? nil
+                    : .evaluated(
+                        EvaluationReport(
+                            round: round, examples: 1, loss: 1, accuracy: 1, bestThresholdAccuracy: 1, auc: 1, seconds: 1))
             case .compute(let order):
                 holdsCompute
                     ? nil
@@ -85,6 +90,7 @@ import Testing
 
         var contributions: [WireContribution] { sent.compactMap { if case .contribution(let sent) = $0 { sent } else { nil } } }
         var reports: [DigestReport] { sent.compactMap { if case .digestReport(let report) = $0 { report } else { nil } } }
+        var evaluations: [EvaluationReport] { sent.compactMap { if case .evaluation(let report) = $0 { report } else { nil } } }
     }
 
     private func ledger(_ records: [LedgerRecord] = []) throws -> [UInt8] {
@@ -193,12 +199,12 @@ import Testing
         worker.tell(.received(.open(opening(0, first: 0))))
         worker.now = worker.now.advanced(bySeconds: 0.2)
         worker.tell(.tick)
-        #expect(worker.abandons == 0)
+        #expect(worker.timeBoxesEnded == 0)
         for _ in 0..<2 {
             worker.now = worker.now.advanced(bySeconds: 0.15)
             worker.tell(.tick)
         }
-        #expect(worker.abandons == 1)
+        #expect(worker.timeBoxesEnded == 1 && worker.abandons == 0)
         worker.tell(.performed(.computed(bytes: [3], statistics: SampleStatistics(meanLoss: 1, seconds: 0.3))))
         #expect(worker.contributions.map(\.contribution.bytes) == [[3]])
     }
@@ -398,5 +404,33 @@ import Testing
         try worker.follow(try ledger([Samples.admission(9), Samples.admission(1, trains: false)] + rounds))
         let measured = worker.tasks.compactMap { if case .evaluate(let round, _) = $0 { round } else { nil } }
         #expect(measured == [0, 10])
+    }
+
+    @Test("Told to rebuild while it measures, it says nothing of parameters that are wrong, and measures those that come of it")
+    func rebuildDuringEvaluation() throws {
+        var worker = Harness(evaluates: true)
+        let rounds = (0..<4).map { Samples.round(UInt32($0), [(9, UInt32($0), [1])]) }
+        try worker.follow(try ledger([Samples.admission(9), Samples.admission(1, trains: false)] + rounds.dropLast()))
+        worker.holdsEvaluations = true
+        worker.commit(UInt64(7), rounds[3])
+        #expect(worker.tasks.last == .evaluate(round: 4, position: 8))
+        let before = worker.evaluations.count
+        worker.tell(.received(.rebuild(order: 1)))
+        // Nothing but samples is left undone.
+        #expect(worker.abandons == 0)
+        worker.holdsEvaluations = false
+        worker.tell(.performed(.evaluated(EvaluationReport(round: 4, examples: 1, loss: 7, accuracy: 1, bestThresholdAccuracy: 1, auc: 1, seconds: 1))))
+        #expect(worker.tasks.contains(.reset))
+        let after = worker.evaluations.dropFirst(before)
+        #expect(after.map(\.position) == [8] && after.allSatisfy { $0.loss == 1 })
+    }
+
+    @Test("A worker that was stopped for longer than its patience goes on: the silence was its own")
+    func ownPause() {
+        var worker = Harness()
+        worker.tell(.tick)
+        worker.now = worker.now.advanced(bySeconds: 1000)
+        worker.tell(.tick)
+        #expect(worker.exit == nil)
     }
 }

@@ -353,7 +353,7 @@ final class Simulation {
                 switch notice {
                 case .warning(let text) where text.contains("not written"): throw Failure(description: text)
                 case .rebuilding: statistics.rebuilds += 1
-                case .late(_, _, _, true): statistics.late += 1
+                case .late: statistics.late += 1
                 default: break
                 }
             case .finished(let finish):
@@ -456,7 +456,7 @@ final class Simulation {
                     case .digest, .reset, .snapshot, .restore: 0.005
                     }
                 schedule(.worked(index, life: workers[index].life, task: workers[index].taskNumber), after: seconds)
-            case .abandon: workers[index].isAbandoned = true
+            case .abandon, .endTimeBox: workers[index].isAbandoned = true
             case .notice(let notice): say("worker \(index): \(notice)")
             case .finish(let exit):
                 say("worker \(index) ends: \(exit)")
