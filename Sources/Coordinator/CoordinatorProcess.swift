@@ -9,8 +9,8 @@ import Transport
 /// let outcome = try await coordinator.run()
 /// ```
 ///
-/// Three threads at most: the reactor, which owns the sockets and the state machine; the disk, which owns the ledger's file, so that
-/// a slow fsync keeps no worker's heartbeat waiting; and ZeroMQ's own.
+/// Two threads and ZeroMQ's own: the reactor, which owns the sockets and the state machine; the disk, which owns the ledger's file, so that
+/// a slow fsync keeps no worker's heartbeat waiting.
 public final class CoordinatorProcess: Sendable {
     /// What is this host's own affair; what the run's machines share is in the spec.
     public struct Configuration: Sendable {

@@ -330,11 +330,6 @@ public enum LedgerFileError: Error, Hashable, Sendable, CustomStringConvertible 
     case range(path: String, offset: UInt64, count: Int, durable: UInt64)
     case system(Action, path: String, errno: Int32)
 
-    /// The disk has no room: appending goes on when there is.
-    public var isDiskFull: Bool {
-        if case .system(_, _, let code) = self { code == ENOSPC || code == EDQUOT } else { false }
-    }
-
     public var description: String {
         switch self {
         case .missing(let path): "\(path): there is no ledger; start the coordinator with a run file to make one"
@@ -352,7 +347,7 @@ public enum LedgerFileError: Error, Hashable, Sendable, CustomStringConvertible 
 
     private func remedy(_ code: Int32) -> String {
         switch code {
-        case ENOSPC, EDQUOT: "; make room on the disk, the run goes on by itself"
+        case ENOSPC, EDQUOT: "; make room on the disk (a running coordinator then goes on by itself)"
         case EROFS: "; the file system is read-only, mount it writable or choose another run directory"
         case EACCES, EPERM: "; check the owner and the permissions of the run directory"
         default: ""

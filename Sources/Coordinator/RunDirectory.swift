@@ -75,8 +75,8 @@ public struct RunDirectory: Hashable, Sendable {
 }
 
 extension LedgerFileError {
-    /// How a coordinator ends that can't open or make its ledger.
-    var status: ExitStatus {
+    /// How a process ends that can't read, open or make a ledger.
+    public var status: ExitStatus {
         switch self {
         case .missing: .missingInput
         case .locked: .temporary

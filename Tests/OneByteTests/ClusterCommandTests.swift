@@ -63,18 +63,41 @@ import Testing
         let verified = try await Binary.run("ledger", "verify", run, "--base", Binary.tinyModel)
         #expect(verified.status == 0)
         #expect(verified.errors.contains("the same digest as "))
+        let earlier = try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel, "--at-round", "3")
+        #expect(earlier.status == 0, "\(earlier.errors)")
         // One machine is taken out; its number depends on who called first, and the evaluator's has no bytes.
         var retracted = 0
         for machine in 1...4 where retracted == 0 {
             if try await Binary.run("ledger", "retract", run, "--machine", "\(machine)").status == 0 { retracted = machine }
         }
         #expect(retracted > 0)
+        // They are taken out of every round, not of the last one only.
+        let (early, earlyWithout) = (earlier.output, try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel, "--at-round", "3"))
+        #expect(earlyWithout.status == 0 && earlyWithout.output != early)
         #expect(try await Binary.run("ledger", "retract", run, "--machine", "\(retracted)").status == 64, "nothing of it is left")
         let without = try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel)
         #expect(without.status == 0, "\(without.errors)")
         #expect(without.output != digest + "\n")
         #expect(without.errors.contains("reported no digest"))
         #expect(try await Binary.run("ledger", "show", run, "--records", "--format", "json").output.contains("\"kind\":\"round\""))
+
+        // A record whose length is damaged while whole ones follow is damage, for everything that reads a ledger; what a crash cut is not.
+        let whole = try [UInt8](Data(contentsOf: URL(filePath: "\(run)/ledger")))
+        var decoder = LedgerDecoder()
+        decoder.push(whole)
+        var starts: [Int] = []
+        while let entry = try decoder.next() { starts.append(Int(entry.position.offset)) }
+        var damaged = whole
+        damaged[starts[4] + 1] ^= 0x40
+        let (bad, torn) = ("\(scratch.path)/bad.ledger", "\(scratch.path)/torn.ledger")
+        try Data(damaged).write(to: URL(filePath: bad))
+        for command in [["ledger", "verify", bad], ["ledger", "replay", bad, "--model", Binary.tinyModel]] {
+            let found = try await Binary.run(command)
+            #expect(found.status == 65 && found.errors.contains("damaged"), "\(command): \(found)")
+        }
+        try Data(whole.dropLast(3) + [0, 0, 0]).write(to: URL(filePath: torn))
+        let cut = try await Binary.run("ledger", "replay", torn, "--model", Binary.tinyModel)
+        #expect(cut.status == 0 && cut.errors.contains("no whole record"), "\(cut)")
     }
 
     @Test("Samples computed in 8 bits are other bytes of the same run, which replays as any other; what can't be is said")

@@ -95,12 +95,13 @@ struct LedgerCommand: ParsableCommand {
 
         @Argument(help: ArgumentHelp("A ledger or a run directory.", valueName: "path")) var path: String
         @Option(help: ArgumentHelp("The base model that the run began with.", valueName: "model")) var model: String
-        @Option(help: ArgumentHelp("The parameters before this round. (default: after the last)", valueName: "round"))
-        var atRound: RoundNumber?
+        @Option(help: ArgumentHelp("The parameters before this round, or best. (default: after the last)", valueName: "round"))
+        var atRound: RoundChoice?
         @OptionGroup var threads: ThreadFlags
 
         func run() throws {
-            let archive = try LedgerArchive(path, atRound: atRound)
+            let archive = try LedgerArchive(path, at: atRound)
+            archive.warnIfTorn()
             standardOutput.write("\(try archive.judge(base: model, threads: threads.count))")
         }
     }

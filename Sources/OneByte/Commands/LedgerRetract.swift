@@ -23,7 +23,7 @@ struct LedgerRetract: AsyncParsableCommand {
 
     @Argument(help: ArgumentHelp("The run directory.", valueName: "directory")) var path: String
     @Option(help: ArgumentHelp("The machine's number.", valueName: "number")) var machine: UInt32
-    @Option(help: ArgumentHelp("The first round. (default: 0)", valueName: "round")) var fromRound: RoundNumber = 0
+    @Option(help: ArgumentHelp("The first round.", valueName: "round")) var fromRound: RoundNumber = 0
     @Option(help: ArgumentHelp("The last round. (default: the newest)", valueName: "round")) var toRound: RoundNumber?
     @Flag(help: "Remove the machine from the running run, too.") var setAside = false
 
@@ -37,11 +37,13 @@ struct LedgerRetract: AsyncParsableCommand {
         let archive = try LedgerArchive(path)
         let wanted = fromRound..<(toRound.map { $0 == .max ? $0 : $0 + 1 } ?? .max)
         let rounds = wanted.clamped(to: 0..<archive.history.nextRound)
-        let bytes = archive.history.rounds.filter { rounds.contains($0.round) }.flatMap(\.contributions)
-            .filter { $0.machine == MachineID(machine) }.reduce(0) { $0 + $1.bytes.count }
+        let counts = archive.history.rounds.filter { rounds.contains($0.round) }.map { round in
+            round.contributions.filter { $0.machine == MachineID(machine) }.reduce(0) { $0 + $1.bytes.count }
+        }.filter { $0 > 0 }
+        let bytes = counts.reduce(0, +)
         guard bytes > 0 else {
-            throw ProcessFailure(
-                .usage, "machine \(machine) has no bytes in rounds \(fromRound) to \(toRound ?? archive.history.nextRound) of \(archive.path)")
+            let range = rounds.isEmpty ? "there is no round \(fromRound)" : "machine \(machine) has no bytes in rounds \(rounds.lowerBound) to \(rounds.upperBound - 1)"
+            throw ProcessFailure(.usage, "\(archive.path): \(range)")
         }
         let file: LedgerFile
         do {
@@ -50,7 +52,7 @@ struct LedgerRetract: AsyncParsableCommand {
             try await askCoordinator(wanted, after: archive.summary.position.records)
             return
         } catch {
-            throw ProcessFailure(.inputOutput, "\(error)")
+            throw ProcessFailure(error.status, "\(error)")
         }
         guard !setAside else {
             throw ProcessFailure(.usage, "--set-aside is for a running run; this one does not run, so that no machine is in it")
@@ -63,7 +65,7 @@ struct LedgerRetract: AsyncParsableCommand {
         } catch {
             throw ProcessFailure(.inputOutput, "\(error)")
         }
-        standardOutput.write("retracted \(bytes) bytes of machine \(machine) in \(rounds.count) rounds; replay, export and evaluate go without them")
+        standardOutput.write("retracted \(bytes) bytes of machine \(machine) in \(counts.count) rounds; replay, export and evaluate go without them")
     }
 
     /// The coordinator has the ledger: it writes the record, and all workers apply it.

@@ -14,11 +14,10 @@ struct LedgerArchive {
     /// Bytes at the end that are no whole record: a crash, or a coordinator that is writing just now.
     let unreadBytes: Int
 
-    private static let chunkBytes = 1 << 20
-
     /// - Parameters:
     ///   - path: a ledger, or the run directory that holds one.
-    ///   - round: stop before the record of this round, so that the history is that of the parameters at this round.
+    ///   - round: the history is that of the parameters before this round: without its record and those behind it, but also without the
+    ///     bytes of earlier rounds that were retracted later.
     /// - Throws: `ProcessFailure` where the file can't be read or has fewer rounds; with what is wrong and where for a damaged one.
     init(_ path: String, at choice: RoundChoice?) throws {
         switch choice {
@@ -35,34 +34,35 @@ struct LedgerArchive {
 
     init(_ path: String, atRound round: RoundNumber? = nil) throws {
         self.path = Self.file(path)
-        guard let handle = FileHandle(forReadingAtPath: self.path) else {
-            throw ProcessFailure(.missingInput, "\(path): there is no ledger to read; name a ledger file or a run directory")
-        }
-        defer { try? handle.close() }
-        var decoder = LedgerDecoder()
         var summary: LedgerSummary?
         var history = EffectiveHistory()
         var entries: [LedgerEntry] = []
         var manifest: BaseManifest?
         var basis: RunBasis?
-        var atEnd = false
+        var isThere = false
+        let tail: Int
         do {
-            while !atEnd {
-                if let entry = try decoder.next() {
-                    if let round, case .round(let record) = entry.record, record.round >= round { break }
-                    if summary == nil { summary = try LedgerSummary(first: entry) } else { try summary?.fold(entry) }
-                    _ = try history.fold(entry.record)
-                    if case .baseManifest(let found) = entry.record { manifest = found }
-                    if case .basis(let bytes) = entry.record { basis = try RunBasis(decoding: bytes) }
-                    entries.append(entry)
-                } else if let chunk = try handle.read(upToCount: Self.chunkBytes), !chunk.isEmpty {
-                    decoder.push(chunk)
-                } else {
-                    atEnd = true
+            var reader = try LedgerReader(path: self.path)
+            while let entry = try reader.next() {
+                if let round, case .round(let record) = entry.record, record.round >= round { isThere = true }
+                guard !isThere else {
+                    if let round, case .retraction(let retraction) = entry.record {
+                        let rounds = retraction.rounds.clamped(to: 0..<round)
+                        _ = try history.fold(.retraction(Retraction(machine: retraction.machine, rounds: rounds)))
+                    }
+                    continue
                 }
+                if summary == nil { summary = try LedgerSummary(first: entry) } else { try summary?.fold(entry) }
+                _ = try history.fold(entry.record)
+                if case .baseManifest(let found) = entry.record { manifest = found }
+                if case .basis(let bytes) = entry.record { basis = try RunBasis(decoding: bytes) }
+                entries.append(entry)
             }
-        } catch let error as ProcessFailure {
-            throw error
+            tail = reader.tail.count
+        } catch LedgerFileError.missing {
+            throw ProcessFailure(.missingInput, "\(path): there is no ledger to read; name a ledger file or a run directory")
+        } catch let error as LedgerFileError {
+            throw ProcessFailure(error.status, "\(error)")
         } catch {
             throw ProcessFailure(.badData, "\(self.path): \(error)")
         }
@@ -75,7 +75,7 @@ struct LedgerArchive {
         self.entries = entries
         self.manifest = manifest
         self.basis = basis
-        unreadBytes = atEnd ? decoder.unread : 0
+        unreadBytes = tail
     }
 
     private static func file(_ path: String) -> String {

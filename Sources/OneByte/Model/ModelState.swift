@@ -24,15 +24,23 @@ struct ModelState {
             return ModelState(source: source, parameters: nil, ledger: nil)
         }
         let archive = try LedgerArchive(ledger, at: round)
+        archive.warnIfTorn()
         let parameters = try archive.replay(on: source, threads: threads)
         return ModelState(source: source, parameters: parameters, ledger: archive)
     }
 }
 
 extension LedgerArchive {
+    /// What stands behind the last whole record is not in the model that is made of the ledger.
+    func warnIfTorn() {
+        guard unreadBytes > 0 else { return }
+        standardError.write(
+            "warning: \(path): \(unreadBytes) bytes at the end are no whole record (a crash, or a coordinator at work); the \(history.nextRound) rounds before them are taken")
+    }
+
     /// The parameters that base and ledger give.
     ///
-    /// - Throws: `ProcessFailure` `.data` that names the tensors where `source` is not the base that the run was made on.
+    /// - Throws: `ProcessFailure` `.configuration` that names the tensors where `source` is not the base that the run was made on.
     func replay(on source: ModelSource, threads: Int) throws -> Parameters {
         try checkBase(source, threads: threads)
         let tensors = try source.trainedTensors(matching: summary.spec.train, basis: basis)
@@ -42,12 +50,12 @@ extension LedgerArchive {
         return parameters
     }
 
-    /// - Throws: `ProcessFailure` `.badData` that names the tensors where `source` is not the base that the run was made on.
+    /// - Throws: `ProcessFailure` `.configuration` that names the tensors where `source` is not the base that the run was made on.
     func checkBase(_ source: ModelSource, threads: Int) throws {
         guard let manifest else { return }
         let differences = source.baseManifest(threads: threads).differences(from: manifest)
         guard let first = differences.first else { return }
         let more = differences.count > 1 ? " and \(differences.count - 1) more" : ""
-        throw ProcessFailure(.badData, "\(source.path) is not the base model of \(path): \(first)\(more); give the model that the run began with")
+        throw ProcessFailure(.configuration, "\(source.path) is not the base model of \(path): \(first)\(more); give the model that the run began with")
     }
 }
