@@ -16,6 +16,9 @@ enum Program {
             } else {
                 try command.run()
             }
+            if LineStream.lost != 0 {
+                throw ProcessFailure(.inputOutput, "the results could not be written: \(String(cString: strerror(LineStream.lost)))")
+            }
         } catch {
             exit(report(error))
         }

@@ -42,14 +42,20 @@ public struct KeyPair: Sendable, CustomStringConvertible, CustomReflectable {
     /// Writes the secret to `path` (mode 0600) and the public key to `path`.pub. Never overwrites.
     public func write(to path: String) throws(TransportError) {
         try writeNew(path, hexOf(secret) + "\n", mode: 0o600)
-        try writeNew(path + ".pub", "\(publicKey)\n", mode: 0o644)
+        do {
+            try writeNew(path + ".pub", "\(publicKey)\n", mode: 0o644)
+        } catch {
+            // Half a pair would be in the way of the next attempt.
+            unlink(path)
+            throw error
+        }
     }
 
     /// Reads a secret key file; the public key follows from it.
     public init(contentsOf path: String) throws(TransportError) {
         var status = stat()
         guard stat(path, &status) == 0 else {
-            throw TransportError(.key, "can't read the key file \(path): \(String(cString: strerror(errno)))")
+            throw TransportError(errno == ENOENT ? .missing : .key, "can't read the key file \(path): \(String(cString: strerror(errno)))")
         }
         // systemd hands a credential to its service as group-readable where the service has a user of its own; its directory
         // keeps everybody else out.
@@ -133,11 +139,13 @@ private func writeNew(_ path: String, _ text: String, mode: mode_t) throws(Trans
     let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
     guard descriptor >= 0 else {
         let remedy = errno == EEXIST ? "; delete it first if its key is no longer used" : ""
-        throw TransportError(.key, "can't write \(path): \(String(cString: strerror(errno)))\(remedy)")
+        throw TransportError(.system, "can't write \(path): \(String(cString: strerror(errno)))\(remedy)")
     }
     defer { close(descriptor) }
     let bytes = Array(text.utf8)
     guard write(descriptor, bytes, bytes.count) == bytes.count, fsync(descriptor) == 0 else {
-        throw TransportError(.key, "can't write \(path): \(String(cString: strerror(errno)))")
+        let failure = TransportError(.system, "can't write \(path): \(String(cString: strerror(errno)))")
+        unlink(path)
+        throw failure
     }
 }

@@ -7,6 +7,7 @@ extension TransportError {
         case .addressInUse: .temporary
         case .addressUnavailable, .invalidAddress, .insecure: .configuration
         case .key: .refused
+        case .missing: .missingInput
         case .system: .inputOutput
         }
     }

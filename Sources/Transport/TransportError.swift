@@ -14,6 +14,8 @@ public struct TransportError: Error, Hashable, Sendable, CustomStringConvertible
         case insecure
         /// A key, a key file or an allow list.
         case key
+        /// A key file that is not there.
+        case missing
         /// The system or libzmq refused something that should work.
         case system
     }

@@ -132,4 +132,27 @@ import Testing
         #expect(try await Binary.run("keygen", path).status != 0)
         #expect(try Data(contentsOf: URL(filePath: path)) == before)
     }
+
+    @Test func halfAKeyPairIsNotLeft() async throws {
+        let scratch = try Scratch()
+        let path = "\(scratch.path)/key"
+        _ = try scratch.file("key.pub", "somebody's")
+        let found = try await Binary.run("keygen", path)
+        oneError(found, 74, "key.pub")
+        #expect(!FileManager.default.fileExists(atPath: path))
+    }
+
+    @Test func aRunToGoOnWithThatIsNotThere() async throws {
+        let scratch = try Scratch()
+        oneError(try await Binary.run("coordinator", "--directory", "\(scratch.path)/typo"), 66, "no run to go on with")
+        oneError(try await Binary.run("coordinator", "--directory", "\(scratch.path)/run", "--kind", "text", "--key", "\(scratch.path)/none"), 66, "key file")
+    }
+
+    @Test func resultsThatAFullDiskDoesNotTake() async throws {
+        // /dev/full is what a full disk is to write(2).
+        let found = try await Binary.runShell("'\(Binary.path)' model inspect '\(Binary.tinyModel)' > /dev/full")
+        oneError(found, 74, "could not be written")
+        // A reader that has seen enough is no error.
+        #expect(try await Binary.runShell("'\(Binary.path)' model inspect '\(Binary.tinyModel)' | head -1; exit ${PIPESTATUS[0]}").status == 0)
+    }
 }

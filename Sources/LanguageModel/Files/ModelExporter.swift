@@ -28,10 +28,16 @@ public struct ModelExporter {
             throw ModelError(.badRequest, file: source.path, subject: unknown, "the model has no such tensor")
         }
         let manager = FileManager.default
-        let target = URL(filePath: path).standardizedFileURL
+        let target = URL(filePath: path).standardizedFileURL.resolvingSymlinksInPath()
         if let contents = try? manager.contentsOfDirectory(atPath: target.path) {
             guard contents.isEmpty || overwrites else {
-                throw ModelError(.badRequest, file: path, "is there and not empty", remedy: "choose another directory, or force it to be replaced")
+                throw ModelError(.badRequest, file: path, "is there and not empty", remedy: "choose another directory, or replace it with --overwrite")
+            }
+            if let own = contents.filter({ !Self.isOfExport($0) }).min() {
+                throw ModelError(.badRequest, file: path, "holds \(own), which no export writes, and is not replaced", remedy: "choose another directory")
+            }
+            guard target.path != URL(filePath: source.path).standardizedFileURL.resolvingSymlinksInPath().path else {
+                throw ModelError(.badRequest, file: path, "is the model itself, which its ledgers need", remedy: "choose another directory")
             }
         } else if manager.fileExists(atPath: target.path) {
             throw ModelError(.badRequest, file: path, "is a file", remedy: "choose another directory")
@@ -54,6 +60,11 @@ public struct ModelExporter {
             try? manager.removeItem(at: partial)
             throw error
         }
+    }
+
+    /// Whether a directory of an exported model may hold a file of this name.
+    private static func isOfExport(_ name: String) -> Bool {
+        name.hasSuffix(".safetensors") || passedOn.contains(name) || ["config.json", "README.md", "model.safetensors.index.json"].contains(name)
     }
 
     private func attempt(_ path: String, _ what: String, _ body: () throws -> Void) throws(ModelError) {

@@ -97,11 +97,7 @@ struct EvaluateCommand: ParsableCommand {
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
             let lines = try found.map { String(decoding: try encoder.encode(ScoredText($0.prompt, $0.text, $0.score)), as: UTF8.self) + "\n" }
-            do {
-                try Data(lines.joined().utf8).write(to: URL(filePath: texts), options: .atomic)
-            } catch {
-                throw ProcessFailure(.cannotCreate, "\(texts): can't be written: \(error.localizedDescription)")
-            }
+            try writeWhole(Data(lines.joined().utf8), to: texts)
         }
         let measurement = HeldOutScore(Evaluation(scores: found.map(\.score)), round: round)
         standardOutput.write(format == .json ? try json(measurement) : measurement.text)

@@ -33,11 +33,7 @@ struct PrepareCommand: ParsableCommand {
         if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
         let basis = try Preparation.makeBasis(settings, task: task, threads: threads.count)
         let bytes = basis.encoded()
-        do {
-            try Data(bytes).write(to: URL(fileURLWithPath: output), options: .atomic)
-        } catch {
-            throw ProcessFailure(.cannotCreate, "\(output): can't be written: \(error.localizedDescription)")
-        }
+        try writeWhole(Data(bytes), to: output)
         standardOutput.write("\(output): \(basis.spaces.count) input spaces, \(grouped(bytes.count)) bytes, SHA-256 \(Digest.sha256(bytes))")
     }
 }

@@ -55,6 +55,14 @@ import Testing
             try exporter.write(to: directory + "/out")
             try exporter.write(to: directory + "/out")
             #expect(try FileManager.default.contentsOfDirectory(atPath: directory).sorted() == ["out", "precious"])
+            // Only an export is replaced: nothing that no export writes, and no model that is read.
+            let others = #expect(throws: ModelError.self) { try exporter.write(to: directory) }
+            #expect(others?.description.contains("precious") == true || others?.description.contains("holds out") == true)
+            #expect(try String(contentsOfFile: directory + "/precious", encoding: .utf8) == "mine")
+            var itself = ModelExporter(source: try ModelSource.open(directory + "/out"))
+            itself.overwrites = true
+            #expect(throws: ModelError.self) { try itself.write(to: directory + "/out") }
+            #expect(throws: Never.self) { try ModelSource.open(directory + "/out") }
         }
     }
 
