@@ -62,7 +62,7 @@ GENERIC void generic_shape(const int8_t *signs, const int16_t *basis, size_t com
             for (size_t j = 0; j < n; j++) part += v[start + j] * signs[start + j];
             c[k] += part;
         }
-        bound += (high > -low ? high : -low) * (c[k] < 0 ? -c[k] : c[k]);  // below 2^47 each
+        bound += (high > -low ? high : -low) * (c[k] < 0 ? -c[k] : c[k]);  // below 2^50 each
     }
     size_t whole = bound <= INT32_MAX ? width / GENERIC_SHAPE_CHUNK * GENERIC_SHAPE_CHUNK : 0;
     for (size_t j = 0; j < whole; j += GENERIC_SHAPE_CHUNK)

@@ -7,10 +7,6 @@ void ob_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t output
     memcpy(output, c, sizeof c);
 }
 
-void ob_words(const ob_vector *vector, uint32_t first_tile, size_t tiles, uint32_t *words) {
-    ob_current()->words(vector, first_tile, tiles, words);
-}
-
 /// Elements of whole tiles go straight to the output, the ends of the range through a buffer.
 static void tiles_of_range(const ob_vector *vector, uint64_t first, size_t count, size_t tile_size, int8_t *output,
                            void (*make)(const ob_kernels *, const uint32_t *, int8_t *)) {

@@ -11,6 +11,8 @@ struct WorkerShell {
     private var refusals = 0
     private var firstRefusal: Timestamp?
     private var hasConnected = false
+    /// A connection was ended before its handshake was.
+    private var wasCutOff = false
     /// Handshakes that fail one after the other before it is no accident: a coordinator that dies within a handshake looks the
     /// same as a wrong key.
     private static let refusalsMax = 5
@@ -149,15 +151,19 @@ struct WorkerShell {
             let text = "\(endpoint): \(reason); check the join string and this worker's key"
             end = (.failed(ProcessFailure(.refused, text)), .refused, text)
             return .finish
-        case .retrying, .lost: break
+        case .lost: wasCutOff = wasCutOff || !hasConnected
+        case .retrying: break
         }
         return .goOn
     }
 
+    /// Something answers there and never lets us in: to a wrong key libzmq says nothing.
+    private var hasWrongKey: Bool { wasCutOff && !hasConnected && configuration.join.serverKey != nil }
+
     private func status(of exit: WorkerExit) -> ExitStatus {
         switch exit {
         case .completed, .stopped: .success
-        case .coordinatorLost: .unavailable
+        case .coordinatorLost: hasWrongKey ? .refused : .unavailable
         case .failed(let failure): failure.status
         case .refused(let refusal):
             switch refusal.code {
@@ -172,6 +178,8 @@ struct WorkerShell {
         switch exit {
         case .completed(let digest): "the run is complete" + (digest.map { "; its parameters: \($0)" } ?? "")
         case .stopped: "stopped"
+        case .coordinatorLost(let seconds) where hasWrongKey:
+            "\(configuration.join.address) has ended every connection for \(Int(seconds)) s before it was made; is the key in the join string that coordinator's?"
         case .coordinatorLost(let seconds):
             "no word from the coordinator at \(configuration.join.address) for \(Int(seconds)) s; is it running, and can this host reach it?"
         case .failed(let failure): failure.message

@@ -203,6 +203,10 @@ import Worker
         let turnedAway = try await RunningWorker(join, keys: stranger).outcome
         #expect(turnedAway.status == .refused)
         #expect(turnedAway.message.contains("allow list"))
+        var misled = join
+        misled.serverKey = stranger.publicKey
+        let lost = try await RunningWorker(misled, keys: member, patienceSeconds: 3).outcome
+        #expect(lost.status == .refused && lost.message.contains("key"), "\(lost.message)")
         let worker = try RunningWorker(join, keys: member)
         #expect(try await coordinator.outcome.finish.outcome == .completed)
         let replayed = try directory.replay()

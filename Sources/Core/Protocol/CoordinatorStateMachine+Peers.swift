@@ -88,7 +88,7 @@ extension CoordinatorStateMachine {
         let tookPart = peer.isProven
         drop(peer.id, .diverged, at: now)
         guard tookPart, phase == .running || isClosing, activeTrainers.isEmpty else { return }
-        let message = "the run has diverged: the parameters have left their range; rewind it, or begin again, with a smaller learning rate"
+        let message = "the run has diverged: the parameters have left their range; begin again with a smaller learning rate, or with validation examples, by which the guard goes back by itself"
         stop(RunFinish(outcome: .failed, message: message), at: now)
     }
 

@@ -169,7 +169,7 @@ extension WorkerStateMachine {
         } else {
             let reason =
                 "the parameters have grown beyond their range at round \(report.round): the run has diverged; "
-                + "rewind it, or begin again, with a smaller learning rate"
+                + "begin again with a smaller learning rate, or with validation examples, by which the guard goes back by itself"
             leave(.failed(ProcessFailure(.failure, reason)), saying: reason, .diverged)
         }
     }

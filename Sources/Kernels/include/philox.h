@@ -18,10 +18,6 @@ typedef struct {
 /// Philox4x32-10 of one counter, as Random123 writes it.
 void ob_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t output[4]);
 
-/// The words of `tiles` tiles from `first_tile`: word t of block c of a tile is words[16·t + c]. So bit 32·i + b of the
-/// result is bit b of words[i], and byte 4·i + k is byte k (low first) of words[i].
-void ob_words(const ob_vector *vector, uint32_t first_tile, size_t tiles, uint32_t *words);
-
 /// Elements first … first + count − 1 as ±1.
 void ob_signs(const ob_vector *vector, uint64_t first, size_t count, int8_t *output);
 
@@ -32,6 +28,6 @@ void ob_gaussians(const ob_vector *vector, uint64_t first, size_t count, int8_t 
 extern const int8_t ob_gaussian_table[256];
 
 /// b̃ from the signs b (both `width` long, may be the same memory) and `components` basis vectors of 14 fraction bits,
-/// vector after vector. `width` < 2^31, `components` ≤ 1024, so that nothing leaves Int64.
+/// vector after vector. `width` ≤ 2^20, `components` ≤ 1024, so that nothing leaves Int64.
 void ob_shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output);
 #endif

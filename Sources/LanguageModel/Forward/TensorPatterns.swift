@@ -38,6 +38,9 @@ struct TensorPattern {
         kind = .glob(Array(text.utf8))
     }
 
+    /// Of a pattern of layers.
+    var lastLayer: Int? { if case .layers(let range, _) = kind { range.upperBound } else { nil } }
+
     func matches(_ name: String, _ shape: TensorShape?) -> Bool {
         switch kind {
         case .all: return true
@@ -116,10 +119,10 @@ enum InputSpace: Int, CaseIterable, Sendable {
 }
 
 extension ModelSource {
-    /// The tensors that the patterns name, in rising τ, each with its basis where `basis` has one for its input space.
+    /// The tensors that the patterns name, in rising τ, each with the basis of its input space where it has such a space.
     ///
     /// - Throws: `TrainingError` for a pattern that is none or that matches nothing (listing what can be named), for no pattern at
-    ///   all, and for a basis whose width is not the layer's.
+    ///   all, and for a basis that lacks an input space or whose width is not the layer's.
     public func trainedTensors(matching patterns: [String], basis: RunBasis?) throws(TrainingError) -> [TrainedTensor] {
         guard !patterns.isEmpty else {
             throw TrainingError(.badTensors, "no tensors to train are named (try layers.\(configuration.layerCount - 1))")
@@ -128,6 +131,9 @@ extension ModelSource {
         for text in patterns {
             guard let pattern = TensorPattern(text) else {
                 throw TrainingError(.badTensors, "'\(text)' is no tensor name pattern. \(whatCanBeNamed)")
+            }
+            if let last = pattern.lastLayer, last >= configuration.layerCount {
+                throw TrainingError(.badTensors, "'\(text)' goes beyond the model's last layer, \(configuration.layerCount - 1). \(whatCanBeNamed)")
             }
             let found = tensorNames.indices.filter { pattern.matches(tensorNames[$0], shape(of: tensorNames[$0])) }
             guard !found.isEmpty else {
@@ -149,7 +155,11 @@ extension ModelSource {
             let name = tensorNames[index]
             guard let shape = shape(of: name) else { continue }
             var own: InputBasis?
-            if let input = inputs[name], let found = spaces[input.space] {
+            if basis != nil, let input = inputs[name] {
+                guard let found = spaces[input.space] else {
+                    throw TrainingError(
+                        .badTensors, "the basis has no \(input.space), which \(name) needs: it was made for other tensors; make it again with onebyte prepare")
+                }
                 guard found.width == input.width else {
                     throw TrainingError(
                         .badTensors,

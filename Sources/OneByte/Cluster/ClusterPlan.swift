@@ -74,11 +74,11 @@ struct ClusterPlan: Sendable {
         if spec.shapeComponents > 0, !settings.has(.basisText) {
             throw SettingsError(.usage, "--shape \(spec.shapeComponents) needs public text to be made from: --basis-text, or --shape none")
         }
-        if spec.steering != nil, validationFile == nil || evalFile == nil {
+        if validationFile != nil, evalFile == nil { throw SettingsError(.usage, "--validation-file needs --eval-file, which judges the result") }
+        if spec.steering != nil, validationFile == nil {
             throw SettingsError(
                 .usage, "--rate-trials, --guard and --patience judge by examples that neither train nor test: give --validation-file (and --eval-file)")
         }
-        if validationFile != nil, evalFile == nil { throw SettingsError(.usage, "--validation-file needs --eval-file, which judges the result") }
         self.settings = settings
     }
 

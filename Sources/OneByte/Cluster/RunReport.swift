@@ -102,7 +102,18 @@ package struct RunReport: Codable, Hashable, Sendable {
         if let digest { row("digest", "\(digest), the same on all machines at \(digestChecks) checks") }
         row("ledger", "\(ledger), \(grouped(ledgerBytes)) bytes")
         row("model", "\(model) + the ledger; as a Hugging Face directory:")
-        row("", "onebyte export --model \(model) --ledger \(ledger) --output exported")
+        row("", "onebyte export --model \(shellWord(model)) --ledger \(shellWord(ledger)) --output exported")
         return lines.joined(separator: "\n")
     }
+}
+
+/// A word as a shell reads it back, in quotes where it must be.
+private func shellWord(_ text: String) -> String {
+    let plain = text.utf8.allSatisfy { byte in
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"): true
+        default: "/._-+:=@%,".utf8.contains(byte)
+        }
+    }
+    return plain && !text.isEmpty ? text : "'" + text.replacing("'", with: #"'\''"#) + "'"
 }

@@ -112,10 +112,11 @@ struct WorkerCommand: AsyncParsableCommand {
                 patienceSeconds: patience, snapshotPath: snapshot, stateDirectory: stateDir, bootstrap: bootstrap,
                 onProgress: { Self.log($0, to: logger) },
                 makeTrainer: { try LanguageModelTrainer(configuration) }))
-        let snapshots = snapshot == nil ? nil : Task {
+        // Also without --snapshot, where the worker says so: by itself the signal would end it.
+        let snapshots = Task {
             for await _ in await UnixSignalsSequence(trapping: [.sigusr1]) { process.requestSnapshot() }
         }
-        defer { snapshots?.cancel() }
+        defer { snapshots.cancel() }
         let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }
         if outcome.status != .success { throw ProcessFailure(outcome.status, outcome.message) }
         logger.info("\(outcome.message)")

@@ -19,6 +19,11 @@ enum SettingsFile {
     }
 
     static func parse(_ text: String, path: String) throws(SettingsError) -> [SettingKey: (SettingValue, SettingSource)] {
+        // The parser would take it for the end.
+        if let end = text.utf8.firstIndex(of: 0) {
+            let line = text.utf8[..<end].count { $0 == UInt8(ascii: "\n") } + 1
+            throw SettingsError(.file, "\(path):\(line): a NUL byte, which TOML does not have")
+        }
         let root: TOMLTable
         do {
             root = try TOMLTable(string: text)
@@ -112,7 +117,7 @@ enum SettingsFile {
         case .int: "\(value.int ?? 0)"
         case .double: "\(value.double ?? 0)"
         case .bool: "\(value.bool ?? false)"
-        case .array: "a list"
+        case .array: value.array?.isEmpty == true ? "an empty list" : "a list with something else in it"
         case .table: "a table"
         default: "a date or a time"
         }

@@ -16,8 +16,11 @@ struct BasisTests {
             #expect(space.values.count == wanted.count)
             for (got, value) in zip(space.values, wanted) { #expect(abs(Int(got) - Int(value)) <= 2, "\(space.space)") }
         }
-        let tensors = try EstimatorTests.tiny().trainedTensors(matching: ["all"], basis: basis)
+        let tensors = try EstimatorTests.tiny().trainedTensors(matching: patterns + ["model.norm.weight"], basis: basis)
         #expect(tensors.count { $0.basis != nil } == 7 * (patterns == ["layers.2"] ? 1 : 2))
+        // A run that trains more would be plain there, at a rate that was meant for a shape.
+        let error = try #require(throws: TrainingError.self) { try EstimatorTests.tiny().trainedTensors(matching: ["all"], basis: basis) }
+        #expect(error.description.contains("the basis has no model.layers.0."), "\(error)")
     }
 
     @Test func measuresOnlyWhatIsTrained() throws {

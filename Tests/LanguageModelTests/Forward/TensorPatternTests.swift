@@ -25,7 +25,7 @@ struct TensorPatternTests {
         #expect(tensors.map { Int($0.index) } == Array(source.tensorNames.indices), "τ is the place among the sorted names")
     }
 
-    @Test(arguments: ["layers.3", "layers.2-1", "layers.x", "", "layers.", "model.norm", "layers.2.mlp.down", "*.weights"])
+    @Test(arguments: ["layers.3", "layers.1-3", "layers.2-1", "layers.x", "", "layers.", "model.norm", "layers.2.mlp.down", "*.weights"])
     func refuseWhatNamesNothing(_ pattern: String) throws {
         let error = try #require(throws: TrainingError.self) { try names(pattern) }
         #expect(error.code == .badTensors)
@@ -38,7 +38,7 @@ struct TensorPatternTests {
         #expect(throws: TrainingError.self) { try source.trainedTensors(matching: [], basis: nil) }
         let foreign = InputBasis(space: "model.layers.2.mlp:in", width: 31, values: Array(repeating: 0, count: 31))
         let error = try #require(throws: TrainingError.self) {
-            try source.trainedTensors(matching: ["layers.2"], basis: RunBasis(spaces: [foreign]))
+            try source.trainedTensors(matching: ["layers.2.mlp.gate_proj"], basis: RunBasis(spaces: [foreign]))
         }
         #expect(error.description.contains("31 wide"))
     }
