@@ -60,6 +60,10 @@ import Testing
             #expect(abs(loss - expectedLoss) < 1e-4)
             #expect(measured.accuracy == expected.accuracy)
         }
+        // One setting of the task in place of the ledger's own, the others as they are.
+        let shorter = try await Binary.run(
+            "evaluate", "\(scratch.path)/held-out.jsonl", "--model", Binary.tinyModel, "--ledger", run, "--max-length", "16", "--format", "json")
+        #expect(shorter.status == 0 && shorter.output.contains("accuracy"), "\(shorter)")
         let verified = try await Binary.run("ledger", "verify", run, "--base", Binary.tinyModel)
         #expect(verified.status == 0)
         #expect(verified.errors.contains("the same digest as "))

@@ -108,6 +108,19 @@ import Testing
         #expect(try b.resolveTask().labels?.map(\.label) == ["no", "yes"])
     }
 
+    @Test(arguments: [
+        ("[cluster]\nheartbeat = 5\nheartbeat-timeout = 1\n", ":3: heartbeat-timeout: must be from the heartbeat's seconds to a day"),
+        ("[cluster]\nround-deadline-factor = 0.5\n", ":2: round-deadline-factor: must be 0, or at least 1"),
+        ("[cluster]\nround-seconds = 0.001\n", ":2: round-seconds: must be 0.05…86400"),
+    ])
+    func whatARunCannotBearIsNamedByItsSetting(_ toml: String, _ expected: String) {
+        let found = message {
+            var settings = try settings(toml + "[training]\ntrain = \"layers.1\"\n[task]\nkind = \"text\"\n")
+            _ = try settings.runSpec(task: settings.resolveTask(), basisDigest: nil)
+        }
+        #expect(found.contains(expected), "\(found)")
+    }
+
     @Test func theSpecIsValidAndSaysWhatTheSettingsSay() throws {
         var settings = try Settings(
             file: nil,

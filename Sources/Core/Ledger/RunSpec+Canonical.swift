@@ -66,7 +66,7 @@ extension RunSpec {
         if let filter { try check((1...127).contains(filter.factor), "filter.factor", "1…127") }
         try check((0.01...3600).contains(heartbeatSeconds), "heartbeatSeconds", "0.01…3600")
         try check(
-            (heartbeatSeconds...86400).contains(heartbeatTimeoutSeconds), "heartbeatTimeoutSeconds", "from heartbeatSeconds to a day")
+            (heartbeatSeconds...86400).contains(heartbeatTimeoutSeconds), "heartbeatTimeoutSeconds", "from the heartbeat's seconds to a day")
         try check((1...1 << 20).contains(task.maxLength), "task.maxLength", "1…\(1 << 20)")
         switch task.objective {
         case nil: break

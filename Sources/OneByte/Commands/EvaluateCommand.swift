@@ -50,8 +50,10 @@ struct EvaluateCommand: ParsableCommand {
         let records = try DataFile.read(file)
         let state = try ModelState.load(
             model: try settings.text(.model), ledger: ledger.ledger, atRound: ledger.atRound, threads: threads.count)
-        let isTaskGiven = config.config != nil || !task.settings.isEmpty || (ledger.ledger == nil && objective.objectiveCommand != nil)
-        let spec = isTaskGiven ? nil : state.ledger?.summary.spec.task
+        // A task that is given whole is another task; anything less is the ledger's with that in place of its own.
+        let given = Set(task.settings.keys)
+        let isWhole = config.config != nil || !given.isSubset(of: [.template, .labels, .maxLength]) || given.isSuperset(of: [.template, .labels])
+        let spec = isWhole ? nil : try state.ledger.map { try settings.overriding($0.summary.spec.task) }
         let encoder = try TaskEncoder(task: try spec ?? settings.resolveTask(), model: state.source)
         let data = try encoder.encode(records)
         for remark in data.remarks { standardError.write("note: \(remark)") }

@@ -59,7 +59,7 @@ extension Settings {
         let (trials, tolerance, patience) = (try integer(.rateTrials), try number(.guardTolerance), try integer(.patience))
         let steering = Steering(
             trialRounds: trials > 0 ? trials : nil, guardTolerance: tolerance > 0 ? tolerance : nil, patience: patience > 0 ? patience : nil)
-        return RunSpec(
+        let spec = RunSpec(
             seed: UInt64(try integer(.seed)),
             train: try texts(.train),
             perturbation: perturbation,
@@ -88,5 +88,30 @@ extension Settings {
             setsAsideBadMachines: try text(.badMachines) == "set-aside" ? true : nil,
             heartbeatSeconds: try number(.heartbeat),
             heartbeatTimeoutSeconds: try number(.heartbeatTimeout))
+        do throws(RunSpecError) {
+            try spec.validate()
+        } catch {
+            throw inOwnWords(error)
+        }
+        return spec
+    }
+
+    /// What is wrong with a spec, with the setting that it comes from.
+    private func inOwnWords(_ error: RunSpecError) -> SettingsError {
+        guard case .field(let field, let rule) = error else { return SettingsError(.usage, "\(error)") }
+        let words = field.split(separator: ".").last.map(String.init) ?? field
+        let name = words.reduce(into: "") { $0 += $1.isUppercase ? "-\($1.lowercased())" : String($1) }
+        let candidates = [name, name.hasSuffix("-seconds") ? String(name.dropLast("-seconds".count)) : name]
+        guard let key = SettingKey.allCases.first(where: { candidates.contains($0.name) }) else { return SettingsError(.usage, "\(error)") }
+        return .wrong(source(key) ?? .standard, key, "must be \(rule)")
+    }
+
+    /// A ledger's task, but for the template, label words and longest sequence that flags give.
+    package func overriding(_ task: TaskSpec) throws(SettingsError) -> TaskSpec {
+        var task = task
+        if has(.template) { task.template = optionalText(.template) }
+        if let words = table(.labels) { task.labels = Self.ordered(words) }
+        if case .flag? = source(.maxLength) { task.maxLength = try integer(.maxLength) }
+        return task
     }
 }
