@@ -318,8 +318,8 @@ import Testing
         #expect(harness.machine.activeTrainers.contains(MachineID(1)))
     }
 
-    @Test("A deadline closes a round with a quorum, and late bytes are taken once, at the next round's scale")
-    func staleness() throws {
+    /// Two machines whose answers have told how long a round takes; one of them is enough for a quorum.
+    private func twoWithADeadline() throws -> CoordinatorHarness {
         var spec = Samples.spec(rounds: 60, samplesPerRound: 6, minimumWorkers: 2, digestEvery: 0, roundDeadlineFactor: 3, staleness: 1)
         spec.quorum = 0.5
         var harness = try CoordinatorHarness(spec)
@@ -330,6 +330,12 @@ import Testing
             try harness.answer(1, machine: 1)
             try harness.answer(2, machine: 2)
         }
+        return harness
+    }
+
+    @Test("A deadline closes a round with a quorum, and late bytes are taken once, at the next round's scale")
+    func staleness() throws {
+        var harness = try twoWithADeadline()
         let missed = try #require(harness.lastOpening)
         try harness.answer(1, machine: 1)
         harness.wait(1)
@@ -489,16 +495,7 @@ import Testing
 
     @Test("Bytes that are late while the next round waits for the disk are taken, too")
     func lateDuringASync() throws {
-        var spec = Samples.spec(rounds: 60, samplesPerRound: 6, minimumWorkers: 2, digestEvery: 0, roundDeadlineFactor: 3, staleness: 1)
-        spec.quorum = 0.5
-        var harness = try CoordinatorHarness(spec)
-        harness.join(1)
-        harness.join(2)
-        for _ in 0..<5 {
-            harness.wait(0.2)
-            try harness.answer(1, machine: 1)
-            try harness.answer(2, machine: 2)
-        }
+        var harness = try twoWithADeadline()
         let missed = try #require(harness.lastOpening)
         harness.holdsAppends = true
         try harness.answer(1, machine: 1)
