@@ -40,13 +40,16 @@ friendlier: ## Train for the score of a program without a gradient: friendlier t
 	@examples/friendliness.py --prepare
 	@scripts/friendlier $(ONEBYTE) $(FLAGS)
 
+# What pip may not install for the whole system goes beside the other downloads.
+PYTHON_HERE := PYTHONPATH="$(CURDIR)/.cache/python:$$PYTHONPATH"
+
 .PHONY: bench
 bench: ## How fast everything is, beside PyTorch in the same run: a table and bench.json (a quarter of an hour; FLAGS='--only kernels --turns 1' for a part)
 	@scripts/install-needs demo
 	@for product in onebyte KernelBenchmark EstimatorBenchmark ClusterBenchmark; do swift build -c release --product $$product; done
 	@scripts/demo-data
-	@python3 -c 'import torch, transformers' 2> /dev/null || python3 -m pip install -q torch transformers
-	@Benchmarks/bench.py $(FLAGS)
+	@$(PYTHON_HERE) python3 -c 'import torch, transformers' 2> /dev/null || python3 -m pip install -q --target .cache/python torch transformers
+	@$(PYTHON_HERE) Benchmarks/bench.py $(FLAGS)
 
 .PHONY: test
 test: ## All tests, in release (installs the libraries that are missing)

@@ -59,8 +59,10 @@ package struct OneByte: AsyncParsableCommand {
 
             The same across hosts: one coordinator, which needs no model and no data, and workers that have both.
 
-              onebyte coordinator --config run.toml --directory runs/reviews
-              onebyte worker --coordinator tcp://coordinator:5151 \\
+              onebyte keygen coordinator.key
+              onebyte coordinator --config run.toml --directory runs/reviews \\
+                --listen tcp://0.0.0.0:5151 --key coordinator.key
+              onebyte worker --coordinator 'tcp://coordinator:5151?key=…' \\
                 --model SmolLM2.gguf --train-file my-reviews.jsonl
 
             Logs go to standard error, results to standard output. `onebyte help <subcommand>` shows examples for each.

@@ -104,6 +104,8 @@ struct ClusterPlan: Sendable {
             }
             for remark in try encoder.encode(records).remarks { standardError.write("note: \(file): \(remark)") }
         }
+        // Read after the run only, when an error would cost its report.
+        if let generalFile { _ = try TaskEncoder(task: SideEffects.generalTask, model: source).encode(try DataFile.read(generalFile)) }
     }
 
     func makeDirectory(_ settings: Settings) throws {
@@ -115,7 +117,8 @@ struct ClusterPlan: Sendable {
             throw ProcessFailure(.missingInput, "\(directory.path): no run to go on with: there is no ledger in it")
         }
         try directory.create()
-        if !isResumed { try directory.write(settings.annotated, to: directory.configuration) }
+        // On going on, too: what was given anew holds until it is given anew.
+        try directory.write(settings.annotated, to: directory.configuration)
     }
 
     /// Makes the basis of a new run with a shape; one that is gone on with has it in its ledger. A file that a failed start left
@@ -212,7 +215,7 @@ struct ClusterPlan: Sendable {
             seconds: .init(
                 prefixCache: basisSeconds + progress.preparingSeconds, training: progress.trainingSeconds,
                 total: progress.earlierSeconds + totalSeconds),
-            digest: (progress.digest ?? archive.summary.lastDigest?.digest)?.description,
+            digest: archive.summary.lastDigest.flatMap { $0.position == archive.summary.parameters.records ? $0.digest.description : nil },
             rounds: rounds,
             roundsRewound: rounds - archive.history.rounds.count,
             workers: workerCount,

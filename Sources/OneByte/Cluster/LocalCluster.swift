@@ -67,7 +67,9 @@ struct LocalCluster: Sendable {
                     }
                 case .ended(let child, let ending): try state.ended(child, ending, isCoordinator: child.name == coordinator.name)
                 case .failed(let error): throw error
-                case .tick: state.draw()
+                case .tick:
+                    state.draw()
+                    try state.noticeWhoLeft()
                 }
                 if let end = state.coordinatorEnd, state.running.isEmpty || end.duration(to: .now) > .seconds(Self.secondsForGoodbyes) {
                     break
@@ -82,6 +84,8 @@ struct LocalCluster: Sendable {
     /// What the loop knows.
     private struct State {
         var progress: RunProgress
+        /// Who ended in order while the run went on, as far as is known.
+        private var left: [(story: String, at: ContinuousClock.Instant)] = []
         var view = LiveView(standardError)
         /// Workers that have not ended.
         var running: Set<String> = []
@@ -136,6 +140,15 @@ struct LocalCluster: Sendable {
             view.show(progress, seconds: began.duration(to: .now) / .seconds(1))
         }
 
+        mutating func noticeWhoLeft() throws {
+            guard coordinatorEnd == nil, progress.finish == nil else { return }
+            while let first = left.first, first.at.duration(to: .now) > .seconds(secondsForGoodbyes) {
+                left.removeFirst()
+                guard trainersLeft > 0 else { throw ProcessFailure(.failure, "\(first.story); no worker is left, go on with --resume") }
+                view.note("warning: \(first.story); the run goes on without it")
+            }
+        }
+
         mutating func ended(_ child: ChildProcess, _ ending: ChildProcess.Ending, isCoordinator: Bool) throws {
             if isCoordinator {
                 guard ending.isSuccess else {
@@ -145,9 +158,14 @@ struct LocalCluster: Sendable {
                 return
             }
             running.remove(child.name)
-            guard !ending.isSuccess, coordinatorEnd == nil, progress.finish == nil else { return }
-            let story = "\(child.name) \(ending): \(child.lastWords()) (log: \(child.log))"
+            guard coordinatorEnd == nil, progress.finish == nil else { return }
             trainersLeft -= child.name.hasPrefix("worker") ? 1 : 0
+            let story = "\(child.name) \(ending): \(child.lastWords()) (log: \(child.log))"
+            guard !ending.isSuccess else {
+                // At a run's end workers leave before the coordinator says so; in its middle somebody has stopped them.
+                left.append((story, .now))
+                return
+            }
             // A run that has not begun waits for all its workers; one that has begun goes on with those that are left.
             guard !progress.isWaiting, trainersLeft > 0 else { throw ProcessFailure(ending.status, story) }
             view.note("warning: \(story); the run goes on without it")

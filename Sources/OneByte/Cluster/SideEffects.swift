@@ -31,6 +31,7 @@ package struct SideEffects: Codable, Hashable, Sendable {
 
     /// Tokens of a text that are read at most.
     private static let tokensOfText = 128
+    static let generalTask = TaskSpec(kind: .text, maxLength: tokensOfText)
 
     /// - Parameters:
     ///   - texts: JSON lines with a field `text`; nil: no general text.
@@ -43,7 +44,7 @@ package struct SideEffects: Codable, Hashable, Sendable {
         }
         (updateNorm, updateRelative, updateLargest) = (change.norm, change.relative, change.largest)
         guard let texts else { return }
-        let encoder = try TaskEncoder(task: TaskSpec(kind: .text, maxLength: Self.tokensOfText), model: source)
+        let encoder = try TaskEncoder(task: Self.generalTask, model: source)
         let examples = try encoder.encode(try DataFile.read(texts)).examples
         MatrixLibrary.setThreads(1)
         let model = try TrainableModel(source: source, parameters: parameters, threads: threads)

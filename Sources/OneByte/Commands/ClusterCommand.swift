@@ -90,6 +90,8 @@ struct ClusterCommand: AsyncParsableCommand {
                 let basisSeconds = try await plan.prepareBasis()
                 return (progress: try await plan.cluster.run(), basisSeconds: basisSeconds)
             }.result
+            // Somebody has stopped the coordinator alone: all is as if the cluster had been stopped.
+            if run.progress.finish?.outcome == .stopped { throw StopSignal.terminate }
         } catch let stop as StopSignal {
             if FileManager.default.fileExists(atPath: directory.ledger) {
                 standardError.write("the ledger is \(directory.ledger); go on with: onebyte cluster --resume \(directory.path)")

@@ -14,7 +14,7 @@ struct PrepareCommand: ParsableCommand {
               onebyte prepare --model SmolLM2.gguf --train layers.29 --shape 4 \\
                 --template '{text} It was' --label '0= terrible' --label '1= great' \\
                 --basis-text headlines.txt --output basis
-              onebyte coordinator --config run.toml --basis basis
+              onebyte coordinator --config run.toml --basis basis --directory runs/reviews
             """)
 
     @OptionGroup var config: ConfigFlags

@@ -14,6 +14,8 @@ enum ParentWatch {
 
     static func beginIfAsked() {
         guard let text = ProcessInfo.processInfo.environment[variable], let parent = Int32(text) else { return }
+        // It is meant for this process, not for those that this one starts.
+        unsetenv(variable)
         let thread = Thread {
             while getppid() == parent { usleep(microsecondsBetweenLooks) }
             // In order if possible, in any case soon.

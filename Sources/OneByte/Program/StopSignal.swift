@@ -18,7 +18,8 @@ package enum StopSignal: Error, Hashable, Sendable {
 func stoppingOnSignals<Result: Sendable>(
     onStop: @escaping @Sendable () -> Void, _ body: @escaping @Sendable () async throws -> Result
 ) async throws -> (result: Result, stop: StopSignal?) {
-    let signals = await UnixSignalsSequence(trapping: [.sigint, .sigterm] + (ignoresHangup ? [] : [.sighup]))
+    let trapped: [UnixSignal] = [.sigint, .sigterm] + (ignoresHangup ? [] : [.sighup])
+    let signals = await UnixSignalsSequence(trapping: trapped)
     let (stops, post) = AsyncStream.makeStream(of: StopSignal.self)
     // Outside the group, whose tasks are cancelled by the first signal: it must live to see the second.
     let watch = Task.detached {
@@ -31,7 +32,11 @@ func stoppingOnSignals<Result: Sendable>(
             post.yield(stop)
         }
     }
-    defer { watch.cancel() }
+    defer {
+        watch.cancel()
+        // Nobody listens any more, so that from here on a signal ends the process as it would any other.
+        for signal in trapped { Glibc.signal(signal.rawValue, SIG_DFL) }
+    }
     return try await withThrowingTaskGroup(of: Outcome<Result>.self) { group in
         defer { group.cancelAll() }
         group.addTask {

@@ -95,9 +95,8 @@ package struct Settings: Sendable {
         }
         if values[.estimator] == nil {
             let shares = values[.samplesPerDraw]?.value != .integer(1) && !hasSteps
-            values[.estimator] = (
-                .text((shares ? EstimatorKind.oneSided : .twoSided).rawValue), .derived(shares ? "since samples share examples" : "since no samples share examples")
-            )
+            let reason = shares ? "since samples share examples" : hasSteps ? "since the objective has steps" : "since no samples share examples"
+            values[.estimator] = (.text((shares ? EstimatorKind.oneSided : .twoSided).rawValue), .derived(reason))
         }
         if values[.shape] == nil {
             // A shape needs public text to be made from, and pays at the top of the model.
