@@ -151,6 +151,20 @@ import Testing
         #expect(sequence.targets.map(\.token).starts(with: tokenizer.encode(" yes")))
     }
 
+    @Test func aLongCompletionIsCutAndTheTemplatesWordsStay() throws {
+        let completion = String(repeating: "word ", count: 50)
+        let data = try encoder(.completion, template: "Data: {prompt} Text:", maxLength: 20).encode(
+            records(#"{"prompt":"a long prompt of some words","completion":"\#(completion)"}"#))
+        let sequence = try #require(data.examples.first?.sequences.first)
+        #expect(data.truncated > 0 && sequence.tokens.count <= 20 && !sequence.targets.isEmpty)
+        let text = try tokenizer().decode(sequence.tokens)
+        #expect(text.contains("Data:") && text.contains("Text:"), "\(text)")
+        let error = #expect(throws: DataError.self) {
+            try encoder(.completion, template: "Data: {prompt} Text:", maxLength: 2).encode(records(#"{"prompt":"a","completion":"b"}"#))
+        }
+        #expect(error?.description.contains("the template alone needs") == true)
+    }
+
     @Test func everyTokenOfATextIsLearntButTheFirst() throws {
         let data = try encoder(.text).encode(records(#"{"text":"Once upon a time"}"#))
         let sequence = try #require(data.examples.first?.sequences.first)

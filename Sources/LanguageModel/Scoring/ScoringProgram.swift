@@ -27,6 +27,8 @@ public final class ScoringProgram {
     private static let shownCharacters = 200
     private static let lastLinesMax = 5
     private static let readBytes = 1 << 16
+    /// Between two looks at the clock.
+    private static let readsAtOnce = 16
     /// Between two looks whether the answers are still wanted.
     private static let lookMilliseconds: Int32 = 100
     /// After the end of its input and SIGTERM it has so long to end.
@@ -141,7 +143,7 @@ public final class ScoringProgram {
             if polls[2].revents != 0 { listen() }
             if polls[1].revents != 0 {
                 let isOpen = read(child.output) { self.child?.answers += $0 }
-                while let line = takeLine(\.answers, limit: Self.lineBytesMax) {
+                for line in takeLines(\.answers, limit: Self.lineBytesMax) {
                     let (id, score) = try answer(line, ids: first..<nextID)
                     guard scores[id - first].isNaN else { throw bad("a second score for the text \(id)", line) }
                     scores[id - first] = score
@@ -185,10 +187,11 @@ public final class ScoringProgram {
 
     // MARK: Pipes
 
-    /// Everything that is there; false at the end.
+    /// What is there, as far as it is not without end: whoever writes faster than this reads must not keep time-outs from being looked at.
+    /// False at the end.
     private func read(_ descriptor: Int32, _ take: (ArraySlice<UInt8>) -> Void) -> Bool {
         var buffer = [UInt8](repeating: 0, count: Self.readBytes)
-        while true {
+        for _ in 0..<Self.readsAtOnce {
             let count = buffer.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress, $0.count) }
             if count == 0 { return false }
             if count < 0 {
@@ -197,18 +200,20 @@ public final class ScoringProgram {
             }
             take(buffer[..<count])
         }
+        return true
     }
 
-    /// The next whole line of what was read; one that is too long as it is.
-    private func takeLine(_ bytes: WritableKeyPath<Child, [UInt8]>, limit: Int) -> String? {
-        guard let held = child?[keyPath: bytes] else { return nil }
-        if let end = held.firstIndex(of: UInt8(ascii: "\n")) {
-            child?[keyPath: bytes].removeFirst(end + 1)
-            return String(decoding: held[..<end], as: UTF8.self)
+    /// The whole lines of what was read; one that is too long as it is.
+    private func takeLines(_ bytes: WritableKeyPath<Child, [UInt8]>, limit: Int) -> [String] {
+        guard let held = child?[keyPath: bytes] else { return [] }
+        var lines = held.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        var rest = lines.popLast() ?? []
+        if rest.count > limit {
+            lines.append(rest)
+            rest = []
         }
-        guard held.count > limit else { return nil }
-        child?[keyPath: bytes].removeAll()
-        return String(decoding: held, as: UTF8.self)
+        child?[keyPath: bytes] = Array(rest)
+        return lines.map { String(decoding: $0, as: UTF8.self) }
     }
 
     /// Passes on what the program said on stderr.
@@ -219,8 +224,7 @@ public final class ScoringProgram {
             child?.saysNoMore = true
             child?.words.append(UInt8(ascii: "\n"))
         }
-        while let line = takeLine(\.words, limit: Self.readBytes) {
-            guard !line.isEmpty else { continue }
+        for line in takeLines(\.words, limit: Self.readBytes) where !line.isEmpty {
             log(line)
             lastLines = lastLines.suffix(Self.lastLinesMax - 1) + [line]
         }

@@ -127,8 +127,10 @@ public struct TaskEncoder: Sendable {
         guard let template else { return }
         let completion = try record.text("completion")
         let values = try values(template, record)
-        // At least one token of the prompt stays: it predicts the completion's first.
-        let room = task.maxLength - tokenizer.leadingTokens.count - 1
+        // The template's own words stay, and at least one token, which predicts the completion's first.
+        let words = max(1, tokenizer.encode(template.filled(with: [:])).count)
+        let room = task.maxLength - tokenizer.leadingTokens.count - words
+        guard room > 0 else { throw .at(record.place, "the template alone needs \(words) of \(task.maxLength) tokens; raise --max-length") }
         var answer = completionTokens(of: completion, after: template.filled(with: values), into: &data)
         if answer.count > room {
             answer.removeLast(answer.count - room)

@@ -15,6 +15,7 @@ struct TokenizerBuilder {
 
     private var tokens: [Int32: [UInt8]] = [:]
     private var added: [AddedTokens.Entry] = []
+    private var addedTokens: Set<Int32> = []
 
     /// A vocabulary of millions is no vocabulary.
     static let tokensMax: Int32 = 4_000_000
@@ -38,7 +39,7 @@ struct TokenizerBuilder {
     /// A token that is found in the text as it stands. It may be in the vocabulary too.
     mutating func addToken(_ token: Int32, content: [UInt8], isSpecial: Bool) throws(ModelError) {
         try check(token)
-        guard !added.contains(where: { $0.token == token }) else {
+        guard addedTokens.insert(token).inserted else {
             throw ModelError(.malformed, file: file, subject: "token \(token)", "is added twice")
         }
         tokens[token] = content

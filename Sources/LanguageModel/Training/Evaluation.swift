@@ -19,9 +19,9 @@ public struct Evaluation: Sendable {
             self.correct = correct
         }
 
-        /// The class with the highest score; the first of equals.
+        /// The class with the highest score, the first of equals; nil where the scores are no numbers.
         public var predicted: Int? {
-            guard !scores.isEmpty else { return nil }
+            guard !scores.isEmpty, !scores.contains(where: \.isNaN) else { return nil }
             return scores.indices.reduce(0) { scores[$1] > scores[$0] ? $1 : $0 }
         }
     }
@@ -85,7 +85,11 @@ public struct Evaluation: Sendable {
         accuracyInterval = Self.wilson(successes: right, of: judged.count)
         let classes = judged.map(\.scores.count).max() ?? 0
         let uniform = judged.allSatisfy { $0.scores.count == classes }
-        if uniform, classes == 2 {
+        if judged.contains(where: { $0.scores.contains(where: \.isNaN) }) {
+            // No threshold is between what are no numbers.
+            accuracyAtBestThreshold = nil
+            areaUnderCurve = nil
+        } else if uniform, classes == 2 {
             accuracyAtBestThreshold = max(Self.bestThreshold(judged), accuracy ?? 0)
             areaUnderCurve = Self.areaUnderCurve(judged)
         } else {

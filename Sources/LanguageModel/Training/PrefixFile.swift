@@ -121,9 +121,30 @@ final class PrefixFile {
             }
             close(descriptor)
         }
-        let own = "\(path).partial-\(getpid())"
+        removeAbandoned(of: path)
+        // In a container every process may have the same number.
+        let own = "\(path).partial-\(getpid())-\(String(UInt32.random(in: 0...(.max)), radix: 16))"
         guard let descriptor = try openPartial(own) else { throw failure(own, "can't be made", errno) }
+        flock(descriptor, LOCK_EX | LOCK_NB)
         return try map(descriptor, path, partial: own, isPrivate: true, key: key, blocks: blocks)
+    }
+
+    /// Private files of processes that were killed: nobody holds their locks.
+    private static func removeAbandoned(of path: String) {
+        let end = path.lastIndex(of: "/").map { path.index(after: $0) } ?? path.startIndex
+        let (directory, prefix) = (path[..<end].isEmpty ? "." : String(path[..<end]), path[end...] + ".partial-")
+        guard let stream = opendir(directory) else { return }
+        defer { closedir(stream) }
+        while let entry = readdir(stream) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            guard name.hasPrefix(prefix) else { continue }
+            let descriptor = Glibc.open("\(directory)/\(name)", O_RDWR | O_CLOEXEC)
+            guard descriptor >= 0 else { continue }
+            if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { unlink("\(directory)/\(name)") }
+            close(descriptor)
+        }
     }
 
     private static func openPartial(_ path: String) throws(TrainingError) -> Int32? {

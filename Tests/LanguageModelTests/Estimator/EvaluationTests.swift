@@ -27,6 +27,9 @@ struct EvaluationTests {
         #expect(ties.areaUnderCurve == 3.5 / 4)
         #expect(ties.accuracyAtBestThreshold == 0.75)
         #expect(evaluation([([0, 1], 1)]).areaUnderCurve == nil, "one class only")
+        // Scores that are no numbers are of no class, not of the first.
+        let broken = evaluation([([.nan, .nan], 0), ([0, 1], 1), ([1, 0], 0)])
+        #expect(broken.accuracy == 2.0 / 3 && broken.accuracyAtBestThreshold == nil)
     }
 
     /// Against trying every constant there is, on random scores.

@@ -51,6 +51,16 @@ struct PrefixCacheTests {
             #expect(!other.isFilled, "another base model is another key")
             let shorter = try PrefixCache(model: model, set: ExampleSet(Array(set.examples.dropLast()), for: source.configuration), options: options)
             #expect(!shorter.isFilled, "other data are another key")
+
+            // The same values, computed with otherwise.
+            let elsewhere = directory.appending(path: "model").path
+            try FileManager.default.copyItem(atPath: source.path, toPath: elsewhere)
+            let file = URL(filePath: elsewhere + "/config.json")
+            var configuration = try #require(JSONSerialization.jsonObject(with: Data(contentsOf: file)) as? [String: Any])
+            configuration["rope_parameters"] = ["rope_theta": 50_000.0, "rope_type": "default"]
+            try JSONSerialization.data(withJSONObject: configuration).write(to: file)
+            let turned = try EstimatorTests.model(ModelSource.open(elsewhere), ["layers.2"])
+            #expect(try !PrefixCache(model: turned, set: set, options: options).isFilled, "another θ is another key")
         }
     }
 

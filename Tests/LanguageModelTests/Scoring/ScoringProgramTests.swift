@@ -63,6 +63,14 @@ struct ScoringProgramTests {
         #expect(scores.count == 5000 && scores.allSatisfy { $0 == 0.5 })
     }
 
+    @Test("A program that never stops talking is timed out all the same")
+    func endlessWords() {
+        let started = ContinuousClock.now
+        let found = message(ScoringProgram(.init(command: "yes words without end >&2 & exec sleep 60", timeoutSeconds: 0.5)))
+        #expect(found.contains("no answer to 3 of 3 texts"), "\(found.prefix(500))")
+        #expect(started.duration(to: .now) < .seconds(20))
+    }
+
     @Test func aSlowAnswerIsATimeOut() {
         let program = ScoringProgram(.init(command: Self.python("sys.stderr.write('thinking\\n'); sys.stderr.flush(); time.sleep(60)"), timeoutSeconds: 1))
         let found = message(program)
