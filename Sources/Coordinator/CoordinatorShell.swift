@@ -119,7 +119,7 @@ struct CoordinatorShell {
             switch effect {
             case .send(let message, let peers): try link.send(message.encoded(), to: peers)
             case .append(let record, let index): disk.append(record, records: index + 1)
-            case .readLedger(let offset, let count, let peer): disk.read(offset: offset, count: count, for: peer)
+            case .readLedger(let offset, let peer): disk.read(from: offset, for: peer)
             case .disconnect(let peer): link.forget(peer)
             case .notice(let notice): note(notice, link.traffic)
             case .finished(let finish):

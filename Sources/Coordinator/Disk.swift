@@ -6,7 +6,7 @@ import Transport
 final class Disk: Sendable {
     private enum Order: Sendable {
         case append([UInt8], records: UInt64)
-        case read(offset: UInt64, count: Int, to: PeerID)
+        case read(from: UInt64, to: PeerID)
         case metrics(CoordinatorProgress)
         case stop
     }
@@ -21,8 +21,8 @@ final class Disk: Sendable {
 
     /// Appends a record, syncs, and says `ledgerDurable` or `ledgerFailed`.
     func append(_ record: [UInt8], records: UInt64) { orders.post(.append(record, records: records)) }
-    /// Reads durable bytes for a peer.
-    func read(offset: UInt64, count: Int, for peer: PeerID) { orders.post(.read(offset: offset, count: count, to: peer)) }
+    /// Reads durable bytes for a peer, as many as a chunk takes.
+    func read(from offset: UInt64, for peer: PeerID) { orders.post(.read(from: offset, to: peer)) }
     /// Writes it to `metrics.jsonl`. The text is made here too: at some thousand rounds a second it would hold up the commits.
     func note(_ progress: CoordinatorProgress) { orders.post(.metrics(progress)) }
     func stop() { orders.post(.stop) }
@@ -40,12 +40,11 @@ final class Disk: Sendable {
                     } catch {
                         answers.post(.event(.ledgerFailed("\(error)")))
                     }
-                case .read(let offset, let count, let peer):
+                case .read(let offset, let peer):
                     do throws(LedgerFileError) {
-                        // With what was appended since it was asked for: its commit has gone to this worker, which can't use it without
-                        // what is read here.
-                        let count = offset > ledger.durableBytes ? count : max(count, Int(min(ledger.durableBytes - offset, UInt64(ProtocolLimits.chunkBytes))))
-                        answers.post(.chunk(LedgerChunk(offset: offset, bytes: try ledger.read(offset: offset, count: count)), to: peer))
+                        let left = ledger.durableBytes - min(offset, ledger.durableBytes)
+                        let bytes = try ledger.read(offset: offset, count: Int(min(left, UInt64(ProtocolLimits.chunkBytes))))
+                        answers.post(.chunk(LedgerChunk(offset: offset, bytes: bytes), to: peer))
                     } catch {
                         answers.post(.warning("a worker's copy of the ledger waits: \(error)"))
                     }

@@ -28,9 +28,10 @@ public enum CoordinatorEffect: Sendable {
     /// Append these bytes (one whole record) to the ledger and fsync, then say `ledgerDurable` or `ledgerFailed`. Never is a
     /// second append asked for before that answer.
     case append(record: [UInt8], index: UInt64)
-    /// Read these bytes of the ledger file (all durable) and send them as a `chunk` to the peer, then say `ledgerRead`.
+    /// Read the ledger file from here on, as far as it is durable and a `chunk` goes, send that to the peer, then say `ledgerRead`.
+    /// Records that became durable meanwhile belong to it: their commits have gone to this peer, which can't use them before.
     /// Never is a second read asked for a peer before that.
-    case readLedger(offset: UInt64, count: Int, to: PeerID)
+    case readLedger(offset: UInt64, to: PeerID)
     /// Forget the peer's queue after what was sent.
     case disconnect(PeerID)
     case notice(CoordinatorNotice)

@@ -148,11 +148,11 @@ extension CoordinatorStateMachine {
 
     private mutating func serve(_ fetch: LedgerFetch, to peer: CoordinatorPeer) {
         guard fetch.offset <= durableBytes, !peer.isReading else { return }
-        let count = min(durableBytes - fetch.offset, UInt64(ProtocolLimits.chunkBytes))
-        if fetch.offset + count == durableBytes { peers[peer.id]?.isFollowing = true }
-        guard count > 0 else { return }
+        let left = durableBytes - fetch.offset
+        if left <= UInt64(ProtocolLimits.chunkBytes) { peers[peer.id]?.isFollowing = true }
+        guard left > 0 else { return }
         peers[peer.id]?.isReading = true
-        effects.append(.readLedger(offset: fetch.offset, count: Int(count), to: peer.id))
+        effects.append(.readLedger(offset: fetch.offset, to: peer.id))
     }
 
     private mutating func answer(_ heartbeat: Heartbeat, of peer: CoordinatorPeer, at now: Timestamp) {

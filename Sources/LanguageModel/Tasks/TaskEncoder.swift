@@ -15,6 +15,8 @@ public struct TaskEncoder: Sendable {
     private let template: Template?
     /// For classification: each class's word, with the space that it brings, and its tokens.
     private let words: [Word]
+    /// The template with nothing in its fields.
+    private let templateTokens: Int
 
     private struct Word: Sendable {
         let text: String
@@ -62,6 +64,7 @@ public struct TaskEncoder: Sendable {
             template = nil
             words = []
         }
+        templateTokens = template.map { tokenizer.encode($0.filled(with: [:])).count } ?? 0
     }
 
     /// - Throws: `DataError` `.malformed` with the first bad record's `file:line`, or where no record gives an example.
@@ -128,9 +131,8 @@ public struct TaskEncoder: Sendable {
         let completion = try record.text("completion")
         let values = try values(template, record)
         // The template's own words stay, and at least one token, which predicts the completion's first.
-        let words = max(1, tokenizer.encode(template.filled(with: [:])).count)
-        let room = task.maxLength - tokenizer.leadingTokens.count - words
-        guard room > 0 else { throw .at(record.place, "the template alone needs \(words) of \(task.maxLength) tokens; raise --max-length") }
+        let room = task.maxLength - tokenizer.leadingTokens.count - max(1, templateTokens)
+        guard room > 0 else { throw .at(record.place, "the template alone needs \(templateTokens) of \(task.maxLength) tokens; raise --max-length") }
         var answer = completionTokens(of: completion, after: template.filled(with: values), into: &data)
         if answer.count > room {
             answer.removeLast(answer.count - room)

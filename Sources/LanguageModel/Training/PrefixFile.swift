@@ -16,10 +16,9 @@ final class PrefixFile {
     let floats: UnsafeMutablePointer<Float>
     private(set) var isComplete: Bool
     private let path: String
-    /// What it is called until it is complete.
-    private let partialPath: String
-    /// Of this process alone, since another one fills the file of this key at the moment.
-    private let isPrivate: Bool
+    /// What it is called until it is complete; nil where it is of this process alone, since another one fills the file of this key at
+    /// the moment.
+    private let partialPath: String?
     private let descriptor: Int32
     private let mapping: UnsafeMutableRawPointer
     private let blocks: [Range<Int>]
@@ -27,12 +26,11 @@ final class PrefixFile {
     private var isWhole: [Bool]
 
     private init(
-        path: String, partialPath: String, isPrivate: Bool, descriptor: Int32, mapping: UnsafeMutableRawPointer, key: Digest, blocks: [Range<Int>],
+        path: String, partialPath: String?, descriptor: Int32, mapping: UnsafeMutableRawPointer, key: Digest, blocks: [Range<Int>],
         complete: Bool
     ) {
         self.path = path
         self.partialPath = partialPath
-        self.isPrivate = isPrivate
         self.descriptor = descriptor
         self.mapping = mapping
         self.key = key
@@ -44,7 +42,7 @@ final class PrefixFile {
 
     deinit {
         // What is there of it is for the next process; nothing is not worth the disk.
-        if !isComplete, isPrivate || !isWhole.contains(true) { unlink(partialPath) }
+        if let partialPath, !isComplete, !isWhole.contains(true) { unlink(partialPath) }
         munmap(mapping, Self.byteCount(blocks))
         close(descriptor)
     }
@@ -65,7 +63,7 @@ final class PrefixFile {
         mkdir(directory, 0o755)
         let file = try begin(path, key: key, blocks: blocks)
         let found = file.isWhole.count { $0 }
-        if found > 0 { remark = "\(file.partialPath) was not finished; \(found) of its \(blocks.count) blocks of hidden states are whole and used" }
+        if let partial = file.partialPath, found > 0 { remark = "\(partial) was not finished; \(found) of its \(blocks.count) blocks of hidden states are whole and used" }
         return (file, remark)
     }
 
@@ -79,15 +77,17 @@ final class PrefixFile {
         storeTable(stamp(of: block), at: block)
     }
 
-    /// All blocks are there: makes the file durable and gives it its name.
+    /// All blocks are there: makes the file durable and gives it its name, where it is to have one.
     func complete() throws(TrainingError) {
         guard !isComplete else { return }
         storeTable(tableChecksum(), at: blocks.count)
-        guard msync(mapping, Self.byteCount(blocks), MS_SYNC) == 0, fsync(descriptor) == 0, rename(partialPath, path) == 0 else {
-            throw Self.failure(partialPath, "can't be written", errno)
+        if let partialPath {
+            guard msync(mapping, Self.byteCount(blocks), MS_SYNC) == 0, fsync(descriptor) == 0, rename(partialPath, path) == 0 else {
+                throw Self.failure(partialPath, "can't be written", errno)
+            }
+            flock(descriptor, LOCK_UN)
         }
         isComplete = true
-        flock(descriptor, LOCK_UN)
     }
 
     // MARK: Opening
@@ -104,7 +104,7 @@ final class PrefixFile {
             return nil
         }
         let file = PrefixFile(
-            path: path, partialPath: path, isPrivate: false, descriptor: descriptor, mapping: mapping, key: key, blocks: blocks, complete: true)
+            path: path, partialPath: path, descriptor: descriptor, mapping: mapping, key: key, blocks: blocks, complete: true)
         guard file.hasOwnHeader, file.table(blocks.count) == file.tableChecksum(),
             blocks.indices.allSatisfy({ file.table($0) == file.stamp(of: $0) })
         else { return nil }
@@ -117,34 +117,17 @@ final class PrefixFile {
             var (held, named) = (stat(), stat())
             // Whoever held the lock may just have finished and renamed what was opened here.
             if flock(descriptor, LOCK_EX | LOCK_NB) == 0, fstat(descriptor, &held) == 0, lstat(shared, &named) == 0, held.st_ino == named.st_ino {
-                return try map(descriptor, path, partial: shared, isPrivate: false, key: key, blocks: blocks)
+                return try map(descriptor, path, partial: shared, key: key, blocks: blocks)
             }
             close(descriptor)
         }
-        removeAbandoned(of: path)
-        // In a container every process may have the same number.
-        let own = "\(path).partial-\(getpid())-\(String(UInt32.random(in: 0...(.max)), radix: 16))"
-        guard let descriptor = try openPartial(own) else { throw failure(own, "can't be made", errno) }
-        flock(descriptor, LOCK_EX | LOCK_NB)
-        return try map(descriptor, path, partial: own, isPrivate: true, key: key, blocks: blocks)
-    }
-
-    /// Private files of processes that were killed: nobody holds their locks.
-    private static func removeAbandoned(of path: String) {
-        let end = path.lastIndex(of: "/").map { path.index(after: $0) } ?? path.startIndex
-        let (directory, prefix) = (path[..<end].isEmpty ? "." : String(path[..<end]), path[end...] + ".partial-")
-        guard let stream = opendir(directory) else { return }
-        defer { closedir(stream) }
-        while let entry = readdir(stream) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            guard name.hasPrefix(prefix) else { continue }
-            let descriptor = Glibc.open("\(directory)/\(name)", O_RDWR | O_CLOEXEC)
-            guard descriptor >= 0 else { continue }
-            if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { unlink("\(directory)/\(name)") }
-            close(descriptor)
-        }
+        // One of its own, which has no name and so is gone with the process; whoever holds the shared one completes that.
+        var name = Array("\(path).XXXXXX".utf8CString)
+        let descriptor = mkstemp(&name)
+        guard descriptor >= 0 else { throw failure(path, "can't be made", errno) }
+        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        unlink(name)
+        return try map(descriptor, path, partial: nil, key: key, blocks: blocks)
     }
 
     private static func openPartial(_ path: String) throws(TrainingError) -> Int32? {
@@ -156,27 +139,27 @@ final class PrefixFile {
     }
 
     private static func map(
-        _ descriptor: Int32, _ path: String, partial: String, isPrivate: Bool, key: Digest, blocks: [Range<Int>]
+        _ descriptor: Int32, _ path: String, partial: String?, key: Digest, blocks: [Range<Int>]
     ) throws(TrainingError) -> PrefixFile {
         let byteCount = byteCount(blocks)
         var status = stat()
-        let isOld = !isPrivate && fstat(descriptor, &status) == 0 && status.st_size == byteCount
+        let isOld = partial != nil && fstat(descriptor, &status) == 0 && status.st_size == byteCount
         if !isOld { ftruncate(descriptor, 0) }
         // The blocks are taken now: a full disk is then an error here and not a SIGBUS in the middle of a pass.
         let code = posix_fallocate(descriptor, 0, byteCount)
         guard code == 0 else {
             close(descriptor)
-            unlink(partial)
-            throw failure(partial, "needs \(byteCount) bytes", code)
+            if let partial { unlink(partial) }
+            throw failure(partial ?? path, "needs \(byteCount) bytes", code)
         }
         guard let mapping = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0), mapping != MAP_FAILED else {
             let code = errno
             close(descriptor)
-            unlink(partial)
-            throw failure(partial, "can't be mapped", code)
+            if let partial { unlink(partial) }
+            throw failure(partial ?? path, "can't be mapped", code)
         }
         let file = PrefixFile(
-            path: path, partialPath: partial, isPrivate: isPrivate, descriptor: descriptor, mapping: mapping, key: key, blocks: blocks, complete: false)
+            path: path, partialPath: partial, descriptor: descriptor, mapping: mapping, key: key, blocks: blocks, complete: false)
         if isOld, file.hasOwnHeader {
             for block in blocks.indices {
                 file.isWhole[block] = file.table(block) == file.stamp(of: block)

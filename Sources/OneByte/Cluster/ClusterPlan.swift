@@ -93,7 +93,6 @@ struct ClusterPlan: Sendable {
     /// Everything that can be found wrong in seconds, before processes run for minutes: the model opens, names the tensors that
     /// are to be trained, and every line of the data becomes an example.
     func check() throws {
-        try spec.validate()
         let source = try openModel(model)
         _ = try source.trainedTensors(matching: spec.train, basis: nil)
         let encoder = try TaskEncoder(task: spec.task, model: source)
@@ -111,7 +110,7 @@ struct ClusterPlan: Sendable {
     func makeDirectory(_ settings: Settings) throws {
         if FileManager.default.fileExists(atPath: directory.ledger), !isResumed {
             throw ProcessFailure(
-                .cannotCreate, "\(directory.path) holds a run already; go on with it by --resume \(directory.path), or choose another --directory")
+                .cannotCreate, "\(directory.path) holds a run already; go on with it by --resume \(shellWord(directory.path)), or choose another --directory")
         }
         if isResumed, !FileManager.default.fileExists(atPath: directory.ledger) {
             throw ProcessFailure(.missingInput, "\(directory.path): no run to go on with: there is no ledger in it")
@@ -215,7 +214,7 @@ struct ClusterPlan: Sendable {
             seconds: .init(
                 prefixCache: basisSeconds + progress.preparingSeconds, training: progress.trainingSeconds,
                 total: progress.earlierSeconds + totalSeconds),
-            digest: archive.summary.lastDigest.flatMap { $0.position == archive.summary.parameters.records ? $0.digest.description : nil },
+            digest: archive.digest?.digest.description,
             rounds: rounds,
             roundsRewound: rounds - archive.history.rounds.count,
             workers: workerCount,

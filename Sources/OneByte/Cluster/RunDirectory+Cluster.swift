@@ -20,22 +20,10 @@ extension RunDirectory {
         do {
             try FileManager.default.createDirectory(atPath: logs, withIntermediateDirectories: true)
         } catch {
-            throw ProcessFailure(.cannotCreate, "\(path): can't make the run directory: \(reason(error)); choose another with --directory")
+            throw ProcessFailure(.cannotCreate, "\(path): can't make the run directory: \(systemReason(of: error)); choose another with --directory")
         }
     }
 
     /// Writes a whole file or nothing.
-    func write(_ text: String, to file: String) throws {
-        do {
-            try Data(text.utf8).write(to: URL(fileURLWithPath: file), options: .atomic)
-        } catch {
-            throw ProcessFailure(.cannotCreate, "\(file): can't be written: \(reason(error))")
-        }
-    }
-
-    private func reason(_ error: any Error) -> String {
-        let cause = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
-        if let cause, cause.domain == NSPOSIXErrorDomain { return String(cString: strerror(Int32(cause.code))) }
-        return error.localizedDescription
-    }
+    func write(_ text: String, to file: String) throws { try writeWhole(Data(text.utf8), to: file) }
 }

@@ -57,6 +57,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
                 + list([(.directory, directory), (.listen, listen), (.minimumWorkers, minimumWorkers)]))
         let directory = RunDirectory(try settings.text(.directory))
         let basis = try basis.map(Self.contents)
+        let decoded = try basis.map { try RunBasis(decoding: $0) }
         // A directory with a ledger needs no settings; where they are given all the same, they must be the same.
         let isNew = !FileManager.default.fileExists(atPath: directory.ledger)
         let isSpecified =
@@ -74,7 +75,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
             basisDigest = known
         }
         let spec = isNew || isSpecified ? try Self.spec(&settings, basisDigest: basisDigest) : nil
-        if let spec, let basis, let found = try RunBasis(decoding: basis).spaces.map(\.components).max(), found != spec.shapeComponents {
+        if let spec, let found = decoded?.spaces.map(\.components).max(), found != spec.shapeComponents {
             throw ProcessFailure(
                 .configuration,
                 "the basis has \(found) components and the shape is \(spec.shapeComponents): say --shape \(found), or make it again with `onebyte prepare`")
@@ -100,7 +101,6 @@ struct CoordinatorCommand: AsyncParsableCommand {
         if spec.shapeComponents > 0, basisDigest == nil {
             throw SettingsError.usage("--shape \(spec.shapeComponents) needs --basis, which `onebyte prepare` makes; or say --shape none")
         }
-        try spec.validate()
         return spec
     }
 
@@ -115,7 +115,6 @@ struct CoordinatorCommand: AsyncParsableCommand {
         guard let data = FileManager.default.contents(atPath: path) else {
             throw ProcessFailure(.missingInput, "\(path): can't read the basis")
         }
-        _ = try RunBasis(decoding: [UInt8](data))
         return [UInt8](data)
     }
 }

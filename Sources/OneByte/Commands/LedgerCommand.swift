@@ -119,11 +119,7 @@ extension LedgerArchive {
         let parameters = try replay(on: source, threads: threads)
         let digest = parameters.digest(threads: threads)
         let what = "\(history.rounds.count) rounds, \(summary.samples) samples in \(fixed((clock.now - began) / .seconds(1), 2)) s"
-        let reported = entries.compactMap { entry -> DigestRecord? in
-            // One that was reported before a retraction or a rewind is of other parameters.
-            if case .digest(let record) = entry.record, record.position == summary.parameters.records { record } else { nil }
-        }.last
-        guard let reported else {
+        guard let reported = self.digest else {
             standardError.write("replayed \(what); the workers reported no digest at round \(history.nextRound)")
             return digest
         }

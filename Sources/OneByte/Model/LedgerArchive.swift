@@ -11,6 +11,8 @@ struct LedgerArchive {
     /// Up to the round that was asked for.
     let history: EffectiveHistory
     let entries: [LedgerEntry]
+    /// The newest digest that machines reported, perhaps of an earlier round; nil where what it is of was changed afterwards.
+    let lastDigest: DigestRecord?
     /// Bytes at the end that are no whole record: a crash, or a coordinator that is writing just now.
     let unreadBytes: Int
 
@@ -40,6 +42,9 @@ struct LedgerArchive {
         var manifest: BaseManifest?
         var basis: RunBasis?
         var isThere = false
+        var lastDigest: DigestRecord?
+        // Records up to the last retraction or rewind: what was reported of parameters before it is of others.
+        var undone: UInt64 = 0
         let tail: Int
         do {
             var reader = try LedgerReader(path: self.path)
@@ -48,14 +53,20 @@ struct LedgerArchive {
                 guard !isThere else {
                     if let round, case .retraction(let retraction) = entry.record {
                         let rounds = retraction.rounds.clamped(to: 0..<round)
-                        _ = try history.fold(.retraction(Retraction(machine: retraction.machine, rounds: rounds)))
+                        let changes = try history.fold(.retraction(Retraction(machine: retraction.machine, rounds: rounds)))
+                        if !changes.isEmpty { lastDigest = nil }
                     }
                     continue
                 }
                 if summary == nil { summary = try LedgerSummary(first: entry) } else { try summary?.fold(entry) }
                 _ = try history.fold(entry.record)
-                if case .baseManifest(let found) = entry.record { manifest = found }
-                if case .basis(let bytes) = entry.record { basis = try RunBasis(decoding: bytes) }
+                switch entry.record {
+                case .baseManifest(let found): manifest = found
+                case .basis(let bytes): basis = try RunBasis(decoding: bytes)
+                case .digest(let found) where found.position >= undone: lastDigest = found
+                case .retraction, .rewind: (undone, lastDigest) = (entry.position.records, nil)
+                default: break
+                }
                 entries.append(entry)
             }
             tail = reader.tail.count
@@ -75,8 +86,12 @@ struct LedgerArchive {
         self.entries = entries
         self.manifest = manifest
         self.basis = basis
+        self.lastDigest = lastDigest
         unreadBytes = tail
     }
+
+    /// What machines reported of the very parameters that `history` gives.
+    var digest: DigestRecord? { lastDigest.flatMap { $0.position == summary.parameters.records ? $0 : nil } }
 
     private static func file(_ path: String) -> String {
         var isDirectory: ObjCBool = false

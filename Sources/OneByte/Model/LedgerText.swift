@@ -28,25 +28,14 @@ struct LedgerFacts: Codable {
         roundsInForce = archive.history.rounds.count
         samples = summary.samples
         machines = Int(summary.nextMachine.rawValue) - 1
-        // One from before a retraction or a rewind is of other parameters.
-        let last = summary.lastDigest.flatMap { digest in
-            archive.entries.contains { $0.index >= digest.position && Self.undoes($0.record) } ? nil : digest
-        }
-        digest = last?.digest.description
-        digestRound = last.map { Int($0.round) }
+        digest = archive.lastDigest?.digest.description
+        digestRound = archive.lastDigest.map { Int($0.round) }
         bestRound = summary.steering.best.map { Int($0.round) }
         isComplete = summary.isEnded
         unreadBytes = archive.unreadBytes
         chain = summary.position.chain.description
         specDigest = summary.specDigest.description
         spec = summary.spec
-    }
-
-    private static func undoes(_ record: LedgerRecord) -> Bool {
-        switch record {
-        case .retraction, .rewind: true
-        default: false
-        }
     }
 
     var text: String {

@@ -7,7 +7,7 @@ struct LineStream: Sendable {
     let descriptor: Int32
     private static let lock = Mutex(())
     private static let failure = Atomic<Int32>(0)
-    /// The error of a write that was lost, other than to a reader that had gone; 0 where there was none.
+    /// The error of a result's write that was lost, other than to a reader that had gone; 0 where there was none.
     static var lost: Int32 { failure.load(ordering: .relaxed) }
 
     func write(_ line: String) { writeRaw(line + "\n") }
@@ -20,7 +20,7 @@ struct LineStream: Sendable {
                 if written < 0, errno == EINTR { continue }
                 guard written > 0 else {
                     // A reader that has gone is no reason to end a run; a result that a full disk did not take is not to look like a success.
-                    if errno != EPIPE { Self.failure.store(errno, ordering: .relaxed) }
+                    if descriptor == STDOUT_FILENO, errno != EPIPE { Self.failure.store(errno, ordering: .relaxed) }
                     return
                 }
                 bytes = bytes.dropFirst(written)

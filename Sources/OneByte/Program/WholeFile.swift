@@ -12,6 +12,13 @@ func writeWhole(_ bytes: Data, to path: String) throws(ProcessFailure) {
     do {
         try bytes.write(to: URL(filePath: path), options: isSpecial ? [] : .atomic)
     } catch {
-        throw ProcessFailure(.cannotCreate, "\(path): can't be written: \(error.localizedDescription)")
+        throw ProcessFailure(.cannotCreate, "\(path): can't be written: \(systemReason(of: error))")
     }
+}
+
+/// What the system says of a file, without Foundation's words around it.
+func systemReason(of error: any Error) -> String {
+    let cause = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
+    if let cause, cause.domain == NSPOSIXErrorDomain { return String(cString: strerror(Int32(cause.code))) }
+    return error.localizedDescription
 }

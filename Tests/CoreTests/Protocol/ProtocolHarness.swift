@@ -32,9 +32,9 @@ struct CoordinatorHarness {
                         disk += bytes
                         events.append(.ledgerDurable(records: index + 1))
                     }
-                case .readLedger(let offset, let count, let peer):
-                    sent.append(
-                        (.chunk(LedgerChunk(offset: offset, bytes: Array(disk[Int(offset)..<Int(offset) + count]))), [peer]))
+                case .readLedger(let offset, let peer):
+                    let bytes = disk[Int(offset)...].prefix(ProtocolLimits.chunkBytes)
+                    sent.append((.chunk(LedgerChunk(offset: offset, bytes: Array(bytes))), [peer]))
                     events.append(.ledgerRead(for: peer))
                 case .disconnect: break
                 case .notice(let notice): notices.append(notice)

@@ -340,11 +340,12 @@ final class Simulation {
                 guard writing == nil else { throw Failure(description: "two appends at a time") }
                 writing = record
                 schedule(.synced(life: coordinatorLife), after: Double.random(in: world.fsyncSeconds, using: &random))
-            case .readLedger(let offset, let count, let peer):
-                guard Int(offset) + count <= disk.count else {
-                    throw Failure(description: "bytes \(offset)+\(count) of the ledger are read, \(disk.count) are on disk")
+            case .readLedger(let offset, let peer):
+                guard Int(offset) <= disk.count else {
+                    throw Failure(description: "the ledger is read from byte \(offset) on, \(disk.count) are on disk")
                 }
-                let frame = Message.chunk(LedgerChunk(offset: offset, bytes: Array(disk[Int(offset)..<Int(offset) + count]))).encoded()
+                let bytes = disk[Int(offset)...].prefix(ProtocolLimits.chunkBytes)
+                let frame = Message.chunk(LedgerChunk(offset: offset, bytes: Array(bytes))).encoded()
                 transmit(frame, .toWorker(frame, peer), worker: workers.firstIndex { $0.peer == peer })
                 reads.append(peer)
             case .disconnect: break

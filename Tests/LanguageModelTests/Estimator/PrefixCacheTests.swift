@@ -108,6 +108,11 @@ struct PrefixCacheTests {
             // Another process in the meantime keeps off the file in use and leaves nothing behind.
             var other: PrefixCache? = try PrefixCache(model: model, set: set, options: options)
             #expect(other?.readyCount == 0)
+            #expect(try files(directory).count == 1, "nothing that a kill could leave")
+            try other?.fill()
+            let inMemory = try PrefixCache(model: model, set: set)
+            try inMemory.fill()
+            #expect(try losses(model, #require(other)) == losses(model, inMemory))
             other = nil
             #expect(try files(directory).map { $0.hasSuffix(".partial") } == [true])
             cache = nil
