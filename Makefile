@@ -41,7 +41,7 @@ friendlier: ## Train for the score of a program without a gradient: friendlier t
 	@scripts/friendlier $(ONEBYTE) $(FLAGS)
 
 # What pip may not install for the whole system goes beside the other downloads.
-PYTHON_HERE := PYTHONPATH="$(CURDIR)/.cache/python:$$PYTHONPATH"
+PYTHON_HERE := PYTHONPATH="$(CURDIR)/.cache/python$${PYTHONPATH:+:$$PYTHONPATH}"
 
 .PHONY: bench
 bench: ## How fast everything is, beside PyTorch in the same run: a table and bench.json (a quarter of an hour; FLAGS='--only kernels --turns 1' for a part)

@@ -276,6 +276,31 @@ import Testing
         try await waitUntil { try self.processes(naming: run).isEmpty }
     }
 
+    @Test("Processes that somebody stops in order end the cluster: it says so, reports nothing, and can be gone on with", arguments: ["coordinator", "worker"])
+    func stoppedProcesses(_ role: String) async throws {
+        let scratch = try Scratch()
+        let run = "\(scratch.path)/run"
+        let process = Process()
+        process.executableURL = URL(filePath: Binary.path)
+        process.arguments = try arguments(scratch, "--rounds", "100000")
+        let errors = Pipe()
+        process.standardError = errors
+        process.standardOutput = FileHandle.nullDevice
+        try process.run()
+        try await waitUntil { (try? Data(contentsOf: URL(filePath: "\(run)/metrics.jsonl")))?.range(of: Data("\"event\":\"round\"".utf8)) != nil }
+        let children = try processes(naming: scratch.path).filter { number in
+            (FileManager.default.contents(atPath: "/proc/\(number)/cmdline") ?? Data()).split(separator: 0).dropFirst().first == Data(role.utf8)
+        }
+        #expect(children.count == (role == "coordinator" ? 1 : 4))
+        for child in children { kill(try #require(pid_t(child)), SIGTERM) }
+        try await waitUntil { !process.isRunning }
+        let said = String(decoding: errors.fileHandleForReading.availableData, as: UTF8.self)
+        #expect(process.terminationStatus == (role == "coordinator" ? 143 : 1), "\(said.suffix(500))")
+        #expect(said.contains("--resume"), "\(said.suffix(500))")
+        #expect(!FileManager.default.fileExists(atPath: "\(run)/report.json"))
+        #expect(try processes(naming: run).isEmpty)
+    }
+
     @Test func aWorkerWithAnotherBaseIsToldWhichTensorDiffers() async throws {
         let scratch = try Scratch()
         let other = "\(scratch.path)/other"
