@@ -313,14 +313,18 @@ AVX2 static void rank1_sums(const char *a, const char *b, size_t b_stride, size_
 }
 
 AVX2 static inline __attribute__((always_inline)) void rank1_step_tiles(const char *a, const char *b, size_t b_stride,
-                                                                        size_t panels, size_t rows, size_t count, int32_t *k,
-                                                                        size_t k_stride, const step_factors *factors,
+                                                                        size_t panels, size_t rows, size_t count, const int32_t *sums,
+                                                                        int32_t *k, size_t k_stride, const step_factors *factors,
                                                                         int is_long, const narrow_factors *narrow) {
     for (size_t p = 0; p < panels; p++)  // a panel of each side, 8 KiB, stays in L1
         for (size_t r = 0; r < rows; r += 4) {
             __m256i sum[4][2];
 #pragma unroll
-            for (int i = 0; i < 4; i++) sum[i][0] = sum[i][1] = _mm256_setzero_si256();
+            for (size_t i = 0; i < 4; i++)
+#pragma unroll
+                for (size_t j = 0; j < 2; j++)
+                    sum[i][j] = sums ? _mm256_loadu_si256((const __m256i *)(sums + (r + i) * OB_BLOCK_COLUMNS + p * OB_PANEL + 8 * j))
+                                     : _mm256_setzero_si256();
             add_pairs(a + 4 * r, b + p * b_stride, count, sum);
 #pragma unroll
             for (int i = 0; i < 4; i++)
@@ -335,15 +339,16 @@ AVX2 static inline __attribute__((always_inline)) void rank1_step_tiles(const ch
 }
 
 AVX2 static void rank1_step(const char *a, const char *b, size_t stride, size_t panels, size_t rows, size_t count,
-                            const int32_t *starts, size_t panel_starts, int32_t *k, size_t k_stride, const ob_shift *shift) {
+                            const int32_t *starts, size_t panel_starts, const int32_t *sums, int32_t *k, size_t k_stride,
+                            const ob_shift *shift) {
     (void)starts, (void)panel_starts;
     const step_factors factors = make_step(shift);
     const narrow_factors narrow = make_narrow(shift);
-    for (size_t r = 0; r < rows; r += OB_PANEL, a += stride, k += OB_PANEL * k_stride) {
+    for (size_t r = 0; r < rows; r += OB_PANEL, a += stride, k += OB_PANEL * k_stride, sums += sums ? OB_PANEL * OB_BLOCK_COLUMNS : 0) {
         const size_t n = rows - r < OB_PANEL ? rows - r : OB_PANEL;
-        if (shift->is_narrow) rank1_step_tiles(a, b, stride, panels, n, count, k, k_stride, 0, 0, &narrow);
-        else if (shift->t < 32) rank1_step_tiles(a, b, stride, panels, n, count, k, k_stride, &factors, 0, 0);
-        else rank1_step_tiles(a, b, stride, panels, n, count, k, k_stride, &factors, 1, 0);
+        if (shift->is_narrow) rank1_step_tiles(a, b, stride, panels, n, count, sums, k, k_stride, 0, 0, &narrow);
+        else if (shift->t < 32) rank1_step_tiles(a, b, stride, panels, n, count, sums, k, k_stride, &factors, 0, 0);
+        else rank1_step_tiles(a, b, stride, panels, n, count, sums, k, k_stride, &factors, 1, 0);
     }
 }
 

@@ -512,14 +512,17 @@ enum { AHEAD_QUADS = 32 };
 
 VNNI static inline __attribute__((always_inline)) void step_block_vnni(const char *a, const char *b, size_t b_stride,
                                                                        size_t panels, size_t count, const int32_t *start,
-                                                                       int32_t *k, size_t k_stride,
+                                                                       const int32_t *sums, int32_t *k, size_t k_stride,
                                                                        const step_factors *factors, int is_long,
                                                                        const narrow_factors *narrow) {
     __m512i sum[ROWS][4];
 #pragma unroll
     for (size_t r = 0; r < ROWS; r++)
 #pragma unroll
-        for (size_t p = 0; p < panels; p++) sum[r][p] = _mm512_set1_epi32(start[r]);
+        for (size_t p = 0; p < panels; p++) {
+            sum[r][p] = _mm512_set1_epi32(start[r]);
+            if (sums) sum[r][p] = _mm512_add_epi32(sum[r][p], _mm512_loadu_si512(sums + OB_BLOCK_COLUMNS * r + 16 * p));
+        }
     if (count >= AHEAD_QUADS)
         for (size_t r = 0; r < ROWS; r++)
             for (size_t p = 0; p < panels; p++) __builtin_prefetch(k + r * k_stride + 16 * p, 1);
@@ -563,31 +566,32 @@ VNNI static void rank1_sums_vnni(const char *a, const char *b, size_t b_stride, 
 
 VNNI static inline __attribute__((always_inline)) void step_rows_vnni(const char *a, const char *b, size_t stride, size_t panels,
                                                                       size_t rows, size_t count, const int32_t *starts,
-                                                                      size_t panel_starts, int32_t *k, size_t k_stride,
-                                                                      const step_factors *factors, int is_long,
+                                                                      size_t panel_starts, const int32_t *sums, int32_t *k,
+                                                                      size_t k_stride, const step_factors *factors, int is_long,
                                                                       const narrow_factors *narrow) {
     for (size_t panel = 0; panel < rows; panel += OB_PANEL, a += stride, starts += panel_starts) {
         const size_t end = rows - panel < OB_PANEL ? rows - panel : OB_PANEL;
-        for (size_t r = 0; r < end; r += ROWS, k += ROWS * k_stride)
+        for (size_t r = 0; r < end; r += ROWS, k += ROWS * k_stride, sums += sums ? ROWS * OB_BLOCK_COLUMNS : 0)
             switch (panels) {
-            case 4: step_block_vnni(a + 4 * r, b, stride, 4, count, starts + r, k, k_stride, factors, is_long, narrow); break;
-            case 3: step_block_vnni(a + 4 * r, b, stride, 3, count, starts + r, k, k_stride, factors, is_long, narrow); break;
-            case 2: step_block_vnni(a + 4 * r, b, stride, 2, count, starts + r, k, k_stride, factors, is_long, narrow); break;
-            default: step_block_vnni(a + 4 * r, b, stride, 1, count, starts + r, k, k_stride, factors, is_long, narrow); break;
+            case 4: step_block_vnni(a + 4 * r, b, stride, 4, count, starts + r, sums, k, k_stride, factors, is_long, narrow); break;
+            case 3: step_block_vnni(a + 4 * r, b, stride, 3, count, starts + r, sums, k, k_stride, factors, is_long, narrow); break;
+            case 2: step_block_vnni(a + 4 * r, b, stride, 2, count, starts + r, sums, k, k_stride, factors, is_long, narrow); break;
+            default: step_block_vnni(a + 4 * r, b, stride, 1, count, starts + r, sums, k, k_stride, factors, is_long, narrow); break;
             }
     }
 }
 
 VNNI static void rank1_step_vnni(const char *a, const char *b, size_t stride, size_t panels, size_t rows, size_t count,
-                                 const int32_t *starts, size_t panel_starts, int32_t *k, size_t k_stride, const ob_shift *shift) {
+                                 const int32_t *starts, size_t panel_starts, const int32_t *sums, int32_t *k, size_t k_stride,
+                                 const ob_shift *shift) {
     if (shift->is_narrow) {
         const narrow_factors narrow = make_narrow(shift);
-        step_rows_vnni(a, b, stride, panels, rows, count, starts, panel_starts, k, k_stride, 0, 0, &narrow);
+        step_rows_vnni(a, b, stride, panels, rows, count, starts, panel_starts, sums, k, k_stride, 0, 0, &narrow);
         return;
     }
     const step_factors factors = make_step(shift);
-    if (shift->t < 32) step_rows_vnni(a, b, stride, panels, rows, count, starts, panel_starts, k, k_stride, &factors, 0, 0);
-    else step_rows_vnni(a, b, stride, panels, rows, count, starts, panel_starts, k, k_stride, &factors, 1, 0);
+    if (shift->t < 32) step_rows_vnni(a, b, stride, panels, rows, count, starts, panel_starts, sums, k, k_stride, &factors, 0, 0);
+    else step_rows_vnni(a, b, stride, panels, rows, count, starts, panel_starts, sums, k, k_stride, &factors, 1, 0);
 }
 
 /// The same by vpmaddwd, a pair of directions at a time.

@@ -158,8 +158,8 @@ int32_t ob_largest_byte(const int8_t *values, size_t count) {
     return high > -low ? high : -low;
 }
 
-/// Quads of a depth block: the panels of b for 64 columns (64·256 bytes) stay in L1 while a's rows pass by.
-enum { DEPTH_QUADS = 64 };
+/// Of a panel in a depth block: b's four for 64 columns, 32 KiB, stay near while a's rows pass by.
+enum { DEPTH_BYTES = 8192 };
 
 /// The factors that a block of the matrix needs of one segment.
 typedef struct {
@@ -173,16 +173,19 @@ typedef struct {
     size_t rows;
 } segment_factors;
 
-static size_t depth_of_block(size_t quads, size_t first) {
-    return quads - first < DEPTH_QUADS ? quads - first : DEPTH_QUADS;
+static size_t depth_quads(const ob_rank1 *rank1) { return DEPTH_BYTES / rank1->quad_bytes; }
+
+static size_t depth_of_block(const ob_rank1 *rank1, size_t quads, size_t first) {
+    return quads - first < depth_quads(rank1) ? quads - first : depth_quads(rank1);
 }
 
-static size_t depth_blocks(size_t quads) { return (quads + DEPTH_QUADS - 1) / DEPTH_QUADS; }
+static size_t depth_blocks(const ob_rank1 *rank1, size_t quads) { return (quads + depth_quads(rank1) - 1) / depth_quads(rank1); }
 
 size_t ob_starts_of_panel(const ob_segment *segments, size_t segment_count, int long_rounds) {
-    if (!rank1_for(ob_current(), long_rounds)->starts) return 0;
+    const ob_rank1 *rank1 = rank1_for(ob_current(), long_rounds);
+    if (!rank1->starts) return 0;
     size_t blocks = 0;
-    for (size_t s = 0; s < segment_count; s++) blocks += depth_blocks(segments[s].quads);
+    for (size_t s = 0; s < segment_count; s++) blocks += depth_blocks(rank1, segments[s].quads);
     return blocks * OB_PANEL;
 }
 
@@ -193,28 +196,38 @@ void ob_make_starts(const void *a, size_t quads, const ob_segment *segments, siz
     const char *factors = (const char *)a + panel * quads * rank1->quad_bytes;
     starts += panel * ob_starts_of_panel(segments, segment_count, long_rounds);
     for (size_t s = 0; s < segment_count; s++)
-        for (size_t first = 0; first < segments[s].quads; first += DEPTH_QUADS, starts += OB_PANEL)
-            rank1->starts(factors + (segments[s].first_quad + first) * rank1->a_quad_bytes, depth_of_block(segments[s].quads, first),
-                          starts);
+        for (size_t first = 0; first < segments[s].quads; first += depth_quads(rank1), starts += OB_PANEL)
+            rank1->starts(factors + (segments[s].first_quad + first) * rank1->a_quad_bytes,
+                          depth_of_block(rank1, segments[s].quads, first), starts);
 }
 
-/// Σ a·b of the segment for the block.
-static void sum_block(const ob_rank1 *rank1, const segment_factors *factors, size_t panels, int32_t *sums) {
-    for (size_t first = 0; first < factors->quads; first += DEPTH_QUADS) {
+/// Σ a·b of the segment's first `quads` for the block.
+static void sum_block(const ob_rank1 *rank1, const segment_factors *factors, size_t quads, size_t panels, int32_t *sums) {
+    for (size_t first = 0; first < quads; first += depth_quads(rank1)) {
         for (size_t r = 0; r < factors->rows; r += OB_PANEL) {
             size_t rows = factors->rows - r < OB_PANEL ? factors->rows - r : OB_PANEL;
-            const int32_t *starts = factors->starts + r / OB_PANEL * factors->panel_starts + first / DEPTH_QUADS * OB_PANEL;
+            const int32_t *starts = factors->starts + r / OB_PANEL * factors->panel_starts + first / depth_quads(rank1) * OB_PANEL;
             rank1->sums(factors->a + r / OB_PANEL * factors->panel_bytes + first * rank1->a_quad_bytes,
                         factors->b + first * rank1->quad_bytes, factors->panel_bytes, panels, rows,
-                        depth_of_block(factors->quads, first), starts, sums + r * OB_BLOCK_COLUMNS, first > 0);
+                        depth_of_block(rank1, factors->quads, first), starts, sums + r * OB_BLOCK_COLUMNS, first > 0);
         }
     }
 }
 
-/// Whether the kernel makes sums and step of the segment in one pass over a block: not with a depth of several blocks, edges that are
-/// no whole tiles, steps that are no shift, or sums that other segments add to.
+/// Sums of all depth blocks but the last, whose sums and the step come in one pass.
+static void step_block(const ob_rank1 *rank1, const segment_factors *factors, size_t panels, int32_t *sums, int32_t *k,
+                       size_t k_stride, const ob_shift *shift) {
+    const size_t block = depth_blocks(rank1, factors->quads) - 1, last = block * depth_quads(rank1);
+    sum_block(rank1, factors, last, panels, sums);
+    rank1->step(factors->a + last * rank1->a_quad_bytes, factors->b + last * rank1->quad_bytes, factors->panel_bytes, panels,
+                factors->rows, factors->quads - last, factors->starts + block * OB_PANEL, factors->panel_starts,
+                last ? sums : 0, k, k_stride, shift);
+}
+
+/// Whether the kernel makes sums and step of the segment in one pass over a block: not with edges that are no whole tiles, steps that
+/// are no shift, or sums that other segments add to.
 static int can_step(const ob_rank1 *rank1, const ob_segment *segment, size_t rows, size_t width) {
-    return rank1->step && !segment->carried && segment->quads <= DEPTH_QUADS && rows % 4 == 0 && width % OB_PANEL == 0
+    return rank1->step && !segment->carried && segment->quads > 0 && rows % 4 == 0 && width % OB_PANEL == 0
         && !is_nothing(segment->step) && segment->step.exponent < 0;
 }
 
@@ -250,7 +263,7 @@ void ob_update_rank1(const void *a, const int32_t *starts, const void *b, size_t
     for (size_t s = 0; s < segment_count; s++) {
         const ob_segment *segment = &segments[s];
         factors.starts = starts;
-        if (factors.panel_starts) starts += depth_blocks(segment->quads) * OB_PANEL;
+        if (factors.panel_starts) starts += depth_blocks(rank1, segment->quads) * OB_PANEL;
         factors.quads = segment->quads;
         factors.a = (const char *)a + row / OB_PANEL * factors.panel_bytes + segment->first_quad * rank1->a_quad_bytes;
         factors.b = (const char *)b + column / OB_PANEL * factors.panel_bytes + segment->first_quad * rank1->quad_bytes;
@@ -260,11 +273,10 @@ void ob_update_rank1(const void *a, const int32_t *starts, const void *b, size_t
         const int waits = !copies && segment->quads <= OB_SHORT_QUADS;
         if (!waits && can_step(rank1, segment, rows, width)) {
             const ob_shift shift = shift_of(segment->step, segment->bound);
-            rank1->step(factors.a, factors.b, factors.panel_bytes, width / OB_PANEL, rows, factors.quads, factors.starts,
-                        factors.panel_starts, block, stride, &shift);
+            step_block(rank1, &factors, width / OB_PANEL, sums, block, stride, &shift);
             continue;
         }
-        sum_block(rank1, &factors, (width + OB_PANEL - 1) / OB_PANEL, sums);
+        sum_block(rank1, &factors, factors.quads, (width + OB_PANEL - 1) / OB_PANEL, sums);
         if (!segment->carried) {
             apply_step(kernels, block, stride, sums, OB_BLOCK_COLUMNS, rows, width, segment->step, segment->bound);
             continue;

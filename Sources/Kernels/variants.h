@@ -49,10 +49,11 @@ typedef struct {
     /// b, the next of which is `b_stride` bytes further. Overwrites unless `adds`. All 16 rows may be written.
     void (*sums)(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
                  const int32_t *starts, int32_t *sums, int adds);
-    /// `sums` and step_shift in one, for a multiple of 4 rows, up to all of a block, with sums that never leave the registers; null
-    /// where there is no such kernel. a's and b's next panel is `stride` bytes further, its starts `panel_starts`.
+    /// `sums` and step_shift in one, for a multiple of 4 rows, up to all of a block; null where there is no such kernel. The sums never
+    /// leave the registers; what they add to is read from `sums`, laid out as above, unless that is null. a's and b's next panel is
+    /// `stride` bytes further, its starts `panel_starts`.
     void (*step)(const char *a, const char *b, size_t stride, size_t panels, size_t rows, size_t count, const int32_t *starts,
-                 size_t panel_starts, int32_t *k, size_t k_stride, const ob_shift *shift);
+                 size_t panel_starts, const int32_t *sums, int32_t *k, size_t k_stride, const ob_shift *shift);
     /// Quads from which on `step` fetches k itself, ahead of its use; 0 where it never does.
     size_t ahead_quads;
 } ob_rank1;

@@ -251,7 +251,8 @@ enum RunKind: CaseIterable, Sendable {
         try withEveryVariant("long rounds, seed \(long.seed)") { try long.digest(long.rounds) }
     }
 
-    /// Whole tiles and rounds of up to a depth block, whose sums some variants never store: shifts on both sides of 32, both signs of a step.
+    /// Whole tiles and rounds around one depth block and two, whose last sums some variants never store: shifts on both sides of 32, both
+    /// signs of a step.
     @Test(arguments: [false, true]) func wholeTiles(shaped: Bool) throws {
         let (rows, columns) = (80, 256)
         let basis = InputBasis(space: "x", width: columns, values: (0..<columns).map { Int16($0 % 7 * 1500 - 4000) })
@@ -260,7 +261,7 @@ enum RunKind: CaseIterable, Sendable {
         let seed = UInt64.random(in: 0 ... .max)
         var random = SeededRandom(seed: seed)
         for exponent in stride(from: Int8(-60), through: -15, by: 3) {
-            let rounds = [3, 32, 33, 256, 257].enumerated().map { number, count in
+            let rounds = [3, 32, 33, 256, 257, 512, 513, 1100].enumerated().map { number, count in
                 RoundRecord(
                     round: RoundNumber(number), scaleExponent: 0,
                     step: StepSize(multiplier: .random(in: 1 << 15 ... .max, using: &random), exponent: exponent),
