@@ -33,8 +33,6 @@ struct Learn: ParsableCommand {
     @Option(help: "Of the matrix products: float or int8.") var arithmetic: ForwardArithmetic = .float
     @Option(help: "byte, float or sign.") var value: Value = .byte
     @Option(help: "ε; the spec's where it is not given.") var epsilon: Double?
-    @Option(help: "Part of the draws that prefer examples with large projected gradients.") var importance = 0.0
-    @Option(help: "The mean |byte| that the scale is steered to; the spec's where it is not given.") var targetMagnitude: Int?
     @Flag(help: "Takes the mean of a draw's projected gradients off each of them.") var meanOff = false
     @Option(help: "Every contribution is applied again in later rounds, each time so much weaker; 0: once.") var momentum = 0.0
     @Option(help: "The step is divided by the slow mean of |g| and multiplied by this; 0: it is the learning rate's.") var spread = 0.0
@@ -48,7 +46,6 @@ struct Learn: ParsableCommand {
         if let learningRate { spec.learningRate = learningRate }
         if let rounds { spec.rounds = rounds }
         if let samplesPerRound { spec.samplesPerRound = samplesPerRound }
-        if let targetMagnitude { spec.targetMagnitude = targetMagnitude }
         let source = try options.source()
         let basis = spec.perturbation != .rank1 || basis == "none" ? nil : try options.basis(basis)
         let tensors = try source.trainedTensors(matching: spec.train, basis: basis)
@@ -59,7 +56,7 @@ struct Learn: ParsableCommand {
             model: model, directions: directions, cache: try options.cache(try options.examples(options.trainFile, source), model, source),
             options: .init(
                 epsilon: epsilon ?? spec.epsilon, examplesPerSample: spec.examplesPerSample, samplesPerDraw: samplesPerDraw,
-                estimator: self.estimator, threads: options.threads, arithmetic: arithmetic, importance: importance))
+                estimator: self.estimator, threads: options.threads, arithmetic: arithmetic))
         let evaluator = Evaluator(
             model: model, cache: try options.cache(try options.examples(evalFile, source), model, source), threads: options.threads)
 
@@ -73,10 +70,8 @@ struct Learn: ParsableCommand {
         var done = 0
         while seconds > 0 ? now() - start < seconds : done < spec.rounds {
             let first = SampleNumber(done * spec.samplesPerRound)
-            var g = try estimator.projectedGradients(
-                machine: machine, samples: first..<first + SampleNumber(spec.samplesPerRound),
-                limit: value == .byte ? ByteCodec.decode(.max, scaleExponent: adapter.exponent) ?? .infinity : .infinity
-            ).values.map { Double($0) }
+            var g = try estimator.projectedGradients(machine: machine, samples: first..<first + SampleNumber(spec.samplesPerRound)).values
+                .map { Double($0) }
             if meanOff { takeMeansOff(&g) }
             let magnitude = g.reduce(0) { $0 + ($1.isFinite ? abs($1) : 0) } / Double(g.count)
             meanMagnitude += (magnitude - meanMagnitude) * max(0.1, 1 / Double(done + 1))

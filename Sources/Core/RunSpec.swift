@@ -46,8 +46,6 @@ public struct RunSpec: Codable, Hashable, Sendable {
     public var roundSeconds: Double?
     /// Neighbouring samples that read the same examples, each along its own direction, which saves what they share; nil: 1.
     public var samplesPerDraw: Int?
-    /// The part of the draws that prefer examples with large projected gradients, weighed so that their mean stays; nil: none.
-    public var importance: Double?
     /// Which losses a projected gradient is the difference of; nil: two-sided.
     public var estimator: EstimatorKind?
     /// Trials, guard and early end; nil: none.
@@ -84,7 +82,6 @@ public struct RunSpec: Codable, Hashable, Sendable {
         staleness: Int = 0,
         roundSeconds: Double? = nil,
         samplesPerDraw: Int? = nil,
-        importance: Double? = nil,
         estimator: EstimatorKind? = nil,
         steering: Steering? = nil,
         filter: RoundFilter? = nil,
@@ -114,7 +111,6 @@ public struct RunSpec: Codable, Hashable, Sendable {
         self.staleness = staleness
         self.roundSeconds = roundSeconds
         self.samplesPerDraw = samplesPerDraw
-        self.importance = importance
         self.estimator = estimator
         self.steering = steering
         self.filter = filter

@@ -138,7 +138,7 @@ public final class LanguageModelTrainer: Trainer {
             let options = Estimator.Options(
                 epsilon: spec.epsilon, examplesPerSample: spec.examplesPerSample, samplesPerDraw: spec.samplesPerDraw ?? 1,
                 estimator: spec.estimator ?? .twoSided, orderSeed: configuration.orderSeed, threads: configuration.threads,
-                objective: spec.task.objective, arithmetic: configuration.arithmetic, importance: spec.importance ?? 0)
+                objective: spec.task.objective, arithmetic: configuration.arithmetic)
             if let program, let writing = spec.task.writing {
                 let scored = try ScoreEstimator(
                     model: model, directions: directions, examples: try examples(spec.task, source), writing: writing,
@@ -258,9 +258,7 @@ public final class LanguageModelTrainer: Trainer {
                 let count = min(look, Int(order.count) - bytes.count)
                 let found: ProjectedGradients
                 do {
-                    found = try estimator.projectedGradients(
-                        machine: order.machine, samples: first..<first + SampleNumber(count),
-                        limit: ByteCodec.decode(.max, scaleExponent: order.scaleExponent) ?? .infinity)
+                    found = try estimator.projectedGradients(machine: order.machine, samples: first..<first + SampleNumber(count))
                 } catch let error as TrainingError where error.code == .cancelled {
                     break
                 } catch let error as ScoringError where error.code == .cancelled {

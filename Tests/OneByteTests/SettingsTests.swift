@@ -121,18 +121,6 @@ import Testing
         #expect(found.contains(expected), "\(found)")
     }
 
-    @Test func importanceIsOfDrawsOfOneExample() throws {
-        func spec(_ importance: String, examples: String) throws -> RunSpec {
-            var settings = try Settings(
-                file: nil, flags: [.kind: ["text"], .train: ["layers.1"], .importance: [importance], .examplesPerSample: [examples]])
-            return try settings.runSpec(task: try settings.resolveTask(), basisDigest: nil)
-        }
-        #expect(try spec("0.5", examples: "1").importance == 0.5)
-        #expect(try spec("0", examples: "2").importance == nil)
-        #expect(message { _ = try spec("0.5", examples: "2") }.contains("--importance: must be 0, where a sample reads several examples"))
-        #expect(message { _ = try spec("1", examples: "1") }.contains("--importance: 1.0 is not within 0.0 … 0.95"))
-    }
-
     @Test func theSpecIsValidAndSaysWhatTheSettingsSay() throws {
         var settings = try Settings(
             file: nil,

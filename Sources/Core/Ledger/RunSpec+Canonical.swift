@@ -62,10 +62,6 @@ extension RunSpec {
             try check(evaluateEvery > 0 || steering.trialRounds != nil, "steering", "needs evaluateEvery")
         }
         if let samplesPerDraw { try check((1...1 << 16).contains(samplesPerDraw), "samplesPerDraw", "1…\(1 << 16)") }
-        if let importance {
-            try check(importance > 0 && importance <= 0.95, "importance", "0…0.95")
-            try check(examplesPerSample == 1 && task.objective != .command, "importance", "0, where a sample reads several examples or a program scores")
-        }
         try check(estimator != .oneSided || task.objective != .command, "estimator", "two-sided, where the objective is a program's score")
         if let filter { try check((1...127).contains(filter.factor), "filter.factor", "1…127") }
         try check((0.01...3600).contains(heartbeatSeconds), "heartbeatSeconds", "0.01…3600")

@@ -33,7 +33,6 @@ public final class ScoreEstimator: GradientEstimator {
         guard model.parameters != nil, !model.trained.isEmpty else {
             throw TrainingError(.badTensors, "the model has no trained tensors")
         }
-        guard options.importance == 0 else { throw TrainingError(.badTensors, "a program's score has no draws by importance; leave out --importance") }
         guard options.arithmetic == .float else {
             throw TrainingError(.badTensors, "8-bit products are not for texts that a program scores; leave out --compute int8")
         }
@@ -52,7 +51,7 @@ public final class ScoreEstimator: GradientEstimator {
     /// - Parameter progress: false stops it, with `TrainingError.cancelled`.
     public func fill(progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }) throws { try texts.writer.fill(progress: progress) }
 
-    public func projectedGradients(machine: MachineID, samples: Range<SampleNumber>, limit: Double) throws -> ProjectedGradients {
+    public func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients {
         let each = options.examplesPerSample
         var prompts: [[Int]] = []
         for sample in samples { prompts.append((0..<each).map { order.example(machine: machine, sample: sample, $0) }) }

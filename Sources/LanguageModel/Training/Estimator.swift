@@ -9,21 +9,17 @@ public struct ProjectedGradients: Sendable {
 }
 
 extension ProjectedGradients {
-    /// - Parameters:
-    ///   - losses: for each sample at θ + εz, and at what that is compared with: θ − εz, or θ where the estimator is one-sided.
-    ///   - weights: of each sample in the mean loss; empty: 1.
-    init(
-        losses: some Collection<(plus: Double, other: Double)>, weights: [Double] = [], epsilon: Double, estimator: EstimatorKind = .twoSided
-    ) {
+    /// - Parameter losses: for each sample at θ + εz, and at what that is compared with: θ − εz, or θ where the estimator is one-sided.
+    init(losses: some Collection<(plus: Double, other: Double)>, epsilon: Double, estimator: EstimatorKind = .twoSided) {
         self.init(values: [], meanLoss: .nan)
         values.reserveCapacity(losses.count)
         var sum = 0.0
         var finite = 0
-        for (i, (plus, other)) in losses.enumerated() {
+        for (plus, other) in losses {
             let g = (plus - other) / (estimator == .oneSided ? epsilon : 2 * epsilon)
             values.append(g.isFinite ? Float(g) : .nan)
             if (plus + other).isFinite {
-                sum += (estimator == .oneSided ? other : (plus + other) / 2) * (weights.isEmpty ? 1 : weights[i])
+                sum += estimator == .oneSided ? other : (plus + other) / 2
                 finite += 1
             }
         }
@@ -37,15 +33,7 @@ public protocol GradientEstimator: AnyObject {
     /// - Parameters:
     ///   - machine: whose directions they are.
     ///   - samples: their numbers; they need not have been handed out in order.
-    ///   - limit: the largest |g| that a byte of the round holds. What is clipped is clipped before it is weighed.
-    func projectedGradients(machine: MachineID, samples: Range<SampleNumber>, limit: Double) throws -> ProjectedGradients
-}
-
-extension GradientEstimator {
-    /// The same, with nothing clipped.
-    public func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients {
-        try projectedGradients(machine: machine, samples: samples, limit: .infinity)
-    }
+    func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients
 }
 
 /// Finds out how much the loss rises or falls along the directions of samples (SPSA, Spall 1992). All signs of many samples go
@@ -74,17 +62,12 @@ public final class Estimator: GradientEstimator {
         /// Of the matrix products: a worker's own choice, since only its bytes reach the ledger. `int8` is for `rank1`; two-sided it costs a clean
         /// pass for each example on top.
         public var arithmetic: ForwardArithmetic
-        /// The part of the draws that prefer examples with large projected gradients (`ImportanceSampling`), after an epoch that reads
-        /// each once; 0: epochs only. Wants one example a sample.
-        public var importance: Double
 
         public init(
             epsilon: Double = 1e-3, examplesPerSample: Int = 1, samplesPerDraw: Int = 1, estimator: EstimatorKind = .twoSided,
-            orderSeed: UInt64 = 0, threads: Int = 1, usesClosedFormHead: Bool = true, objective: Objective? = nil,
-            arithmetic: ForwardArithmetic = .float, importance: Double = 0
+            orderSeed: UInt64 = 0, threads: Int = 1, usesClosedFormHead: Bool = true, objective: Objective? = nil, arithmetic: ForwardArithmetic = .float
         ) {
             self.arithmetic = arithmetic
-            self.importance = importance
             self.estimator = estimator
             self.objective = objective
             self.usesClosedFormHead = usesClosedFormHead
@@ -102,9 +85,6 @@ public final class Estimator: GradientEstimator {
             guard examplesPerSample > 0, samplesPerDraw > 0 else {
                 throw TrainingError(.noExamples, "a sample needs at least one example")
             }
-            guard importance == 0 || (0..<1).contains(importance) && examplesPerSample == 1 else {
-                throw TrainingError(.numerical, "an importance of \(importance) must be 0, or below 1 with one example a sample")
-            }
         }
     }
 
@@ -119,11 +99,7 @@ public final class Estimator: GradientEstimator {
     private let directions: Directions
     private let pool: PassPool
     private var order: ExampleOrder
-    /// Nil where every epoch reads each example once.
-    private var importance: ImportanceSampling?
     private var drawn: [Int] = []
-    /// Of each sample, where importance decides what is drawn.
-    private var weights: [Double] = []
     /// Of each sample: at θ + εz, and at what that is compared with.
     private var losses: [Double] = []
 
@@ -148,7 +124,6 @@ public final class Estimator: GradientEstimator {
         order = ExampleOrder(
             exampleCount: cache.set.count, examplesPerSample: options.examplesPerSample, samplesPerDraw: options.samplesPerDraw,
             seed: options.orderSeed)
-        if options.importance > 0 { importance = ImportanceSampling(exampleCount: cache.set.count, share: options.importance) }
     }
 
     /// The examples that these samples read are put through the frozen part first where the cache does not have them yet.
@@ -156,14 +131,14 @@ public final class Estimator: GradientEstimator {
     /// - Parameters:
     ///   - machine: whose directions they are.
     ///   - samples: their numbers; they need not have been handed out in order.
-    ///   - limit: as of `GradientEstimator`.
-    public func projectedGradients(machine: MachineID, samples: Range<SampleNumber>, limit: Double) throws -> ProjectedGradients {
+    public func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients {
         let count = samples.count
-        draw(machine, samples)
-        let chosen = importance == nil ? [] : drawn
+        let each = options.examplesPerSample
+        drawn.removeAll(keepingCapacity: true)
+        for sample in samples {
+            for i in 0..<each { drawn.append(order.example(machine: machine, sample: sample, i)) }
+        }
         try cache.provide(&drawn)
-        // An example that stands in for another was not drawn for its importance.
-        for (i, example) in chosen.enumerated() where example != drawn[i] { weights[i] = 1 }
 
         if losses.count < 2 * count { losses = Array(repeating: 0, count: 2 * count) }
         let failure = FirstError()
@@ -176,56 +151,9 @@ public final class Estimator: GradientEstimator {
         }
         try failure.rethrow()
 
-        var found = ProjectedGradients(
-            losses: (0..<count).lazy.map { (plus: self.losses[2 * $0], other: self.losses[2 * $0 + 1]) }, weights: weights,
-            epsilon: options.epsilon, estimator: options.estimator)
-        weigh(&found.values, limit: Float(limit))
-        return found
-    }
-
-    /// Sets `drawn` and, where importance decides, `weights`.
-    private func draw(_ machine: MachineID, _ samples: Range<SampleNumber>) {
-        drawn.removeAll(keepingCapacity: true)
-        weights.removeAll(keepingCapacity: true)
-        guard let importance else {
-            for sample in samples {
-                for i in 0..<options.examplesPerSample { drawn.append(order.example(machine: machine, sample: sample, i)) }
-            }
-            return
-        }
-        for sample in samples {
-            let draw = Int(sample) / options.samplesPerDraw
-            if draw < cache.set.count {
-                drawn.append(order.example(machine: machine, sample: sample, 0))
-                weights.append(1)
-            } else if sample > samples.lowerBound, Int(sample - 1) / options.samplesPerDraw == draw, let example = drawn.last, let weight = weights.last {
-                drawn.append(example)
-                weights.append(weight)
-            } else {
-                var random = Self.random(orderSeed: options.orderSeed, machine, draw: draw)
-                let example = importance.draw(using: &random)
-                drawn.append(example)
-                weights.append(importance.weight(of: example))
-            }
-        }
-    }
-
-    /// What decides a draw by importance.
-    package static func random(orderSeed: UInt64, _ machine: MachineID, draw: Int) -> SplitMix64 {
-        SplitMix64(state: orderSeed &+ UInt64(machine.rawValue) &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(draw) << 20)
-    }
-
-    /// Where importance decides what is drawn: takes note of each draw's values, and weighs them.
-    private func weigh(_ values: inout [Float], limit: Float) {
-        guard importance != nil else { return }
-        for i in values.indices where values[i].isFinite { values[i] = min(max(values[i], -limit), limit) }
-        var start = 0
-        while start < values.count {
-            let end = values.indices[start...].first { drawn[$0] != drawn[start] } ?? values.count
-            importance?.observe(drawn[start], values[start..<end])
-            start = end
-        }
-        for i in values.indices { values[i] *= Float(weights[i]) }
+        return ProjectedGradients(
+            losses: (0..<count).lazy.map { (plus: self.losses[2 * $0], other: self.losses[2 * $0 + 1]) }, epsilon: options.epsilon,
+            estimator: options.estimator)
     }
 
     /// Samples of a batch: so many that its products have about `batchRows` rows, evenly shared out among the threads, and in whole

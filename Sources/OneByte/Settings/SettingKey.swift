@@ -30,7 +30,6 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case samplesPerRound = "training.samples-per-round"
     case examplesPerSample = "training.examples-per-sample"
     case samplesPerDraw = "training.samples-per-draw"
-    case importance = "training.importance"
     case estimator = "training.estimator"
     case targetMagnitude = "training.target-magnitude"
     case seed = "training.seed"
@@ -105,7 +104,6 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .rounds: .integer(1...Int(Int32.max))
         case .samplesPerRound: .integer(1...1 << 20)
         case .examplesPerSample, .samplesPerDraw: .integer(1...1 << 16)
-        case .importance: .number(0...0.95)
         case .rateTrials, .patience: .integer(0...1 << 20)
         case .guardTolerance: .number(0...1e6)
         case .targetMagnitude: .integer(ScaleAdapter.targets)

@@ -56,7 +56,6 @@ extension Settings {
         let factor = try number(.filterFactor)
         let box = try number(.roundSeconds)
         let draws = try integer(.samplesPerDraw)
-        let importance = try number(.importance)
         let (trials, tolerance, patience) = (try integer(.rateTrials), try number(.guardTolerance), try integer(.patience))
         let steering = Steering(
             trialRounds: trials > 0 ? trials : nil, guardTolerance: tolerance > 0 ? tolerance : nil, patience: patience > 0 ? patience : nil)
@@ -83,7 +82,6 @@ extension Settings {
             staleness: try integer(.staleness),
             roundSeconds: box > 0 ? box : nil,
             samplesPerDraw: draws > 1 ? draws : nil,
-            importance: importance > 0 ? importance : nil,
             estimator: estimator == .twoSided ? nil : estimator,
             steering: steering == Steering() ? nil : steering,
             filter: try RoundFilter.Kind(rawValue: text(.filter)).map { RoundFilter(kind: $0, factor: factor) },

@@ -38,7 +38,6 @@ package struct Settings: Sendable {
         .warmupRounds: .integer(0),
         .rounds: .integer(400),
         .samplesPerRound: .integer(256),
-        .importance: .number(0),
         .rateTrials: .integer(0),
         .patience: .integer(0),
         .targetMagnitude: .integer(32),

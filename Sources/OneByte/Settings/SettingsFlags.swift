@@ -102,11 +102,6 @@ struct TrainingFlags: ParsableArguments {
     var samplesPerDraw: String?
 
     @Option(help: ArgumentHelp(
-        "Part of the draws that prefer examples with large projected gradients, weighed so that the mean stays; 0: epochs. (default: 0)",
-        valueName: "0…0.95"))
-    var importance: String?
-
-    @Option(help: ArgumentHelp(
         "two-sided, or one-sided: half the work where samples share their examples. (default: one-sided there)", valueName: "estimator"))
     var estimator: String?
 
@@ -141,7 +136,7 @@ struct TrainingFlags: ParsableArguments {
             (.perturbation, perturbation), (.shape, shape), (.epsilon, epsilon), (.learningRate, learningRate),
             (.schedule, schedule), (.warmupRounds, warmupRounds), (.rounds, rounds), (.samplesPerRound, samplesPerRound),
             (.examplesPerSample, examplesPerSample), (.targetMagnitude, targetMagnitude), (.seed, seed),
-            (.evaluateEvery, evaluateEvery), (.digestEvery, digestEvery), (.samplesPerDraw, samplesPerDraw), (.importance, importance), (.estimator, estimator),
+            (.evaluateEvery, evaluateEvery), (.digestEvery, digestEvery), (.samplesPerDraw, samplesPerDraw), (.estimator, estimator),
             (.rateTrials, rateTrials), (.guardTolerance, guardTolerance), (.patience, patience),
         ])
         if !train.isEmpty { settings[.train] = train }
