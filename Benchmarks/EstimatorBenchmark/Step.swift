@@ -61,12 +61,12 @@ struct Step: ParsableCommand {
             row("\(family).gemm_of_peak", median(rates) / peak, "of the peak")
 
             for peers in [1, 16] {
-                // A worker contributes as many bytes as it tried directions.
+                // A worker contributes as many bytes as it tried directions; the step is that of a rate of 0.01 with |g| of about 10.
                 let bytes = (0..<peers * samples).map { Int8(truncatingIfNeeded: $0 % 127 + 1) }
                 var taken: [Double] = []
                 for step in 0..<max(steps, 1) {
                     let record = RoundRecord(
-                        round: RoundNumber(step), scaleExponent: 0, step: StepSize(multiplier: 40000, exponent: -60),
+                        round: RoundNumber(step), scaleExponent: -2, step: .nearest(rate: 0.01 * exp2(-2) / Double(bytes.count)),
                         contributions: [Contribution(machine: MachineID(1), firstSample: SampleNumber(step * bytes.count), bytes: bytes)])
                     let start = now()
                     parameters.apply([record], directions: directions, threads: options.threads)
