@@ -227,7 +227,7 @@ static void step_block(const ob_rank1 *rank1, const segment_factors *factors, si
 /// Whether the kernel makes sums and step of the segment in one pass over a block: not with edges that are no whole tiles, steps that
 /// are no shift, or sums that other segments add to.
 static int can_step(const ob_rank1 *rank1, const ob_segment *segment, size_t rows, size_t width) {
-    return rank1->step && !segment->carried && segment->quads > 0 && rows % 4 == 0 && width % OB_PANEL == 0
+    return rank1->step && !segment->carried && rows % 4 == 0 && width % OB_PANEL == 0
         && !is_nothing(segment->step) && segment->step.exponent < 0;
 }
 

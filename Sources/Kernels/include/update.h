@@ -67,6 +67,7 @@ int32_t ob_largest_byte(const int8_t *values, size_t count);
 /// Consecutive quads that belong to one round: at most OB_SEGMENT_DIRECTIONS_MAX directions.
 typedef struct {
     size_t first_quad;
+    /// At least one.
     size_t quads;
     ob_step step;
     /// No |Σ| of the round is larger: Σ |q|·max|b|.
