@@ -17,9 +17,8 @@ struct Agreement: ParsableCommand {
     func run() throws {
         let spec = try options.spec()
         let source = try options.source()
-        let top = source.configuration.layerCount
         for count in numbers(layers) {
-            let tensors = try source.trainedTensors(matching: ["layers.\(top - count)-\(top - 1)"], basis: try options.basis())
+            let tensors = try options.topLayers(count, of: source)
             let model = try TrainableModel(source: source, parameters: try source.makeParameters(tensors), threads: options.threads)
             let cache = try options.cache(try options.examples(options.trainFile, source, limit: examples), model, source)
             for estimator in [EstimatorKind.twoSided, .oneSided] {

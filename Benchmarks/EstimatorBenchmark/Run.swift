@@ -23,6 +23,15 @@ struct RunOptions: ParsableArguments {
         return try RunBasis(decoding: [UInt8](data))
     }
 
+    /// The matrices of the top `count` layers: those that the run trains with its shape, the others plain, for its basis is of no others.
+    func topLayers(_ count: Int, of source: ModelSource) throws -> [TrainedTensor] {
+        let end = source.configuration.layerCount
+        let shaped = try source.trainedTensors(matching: spec().train, basis: basis())
+        return try source.trainedTensors(matching: ["layers.\(end - count)-\(end - 1)"], basis: nil).map { plain in
+            shaped.first { $0.index == plain.index } ?? plain
+        }
+    }
+
     func source() throws -> ModelSource {
         MatrixLibrary.setThreads(1)
         return try ModelSource.open(model)

@@ -21,12 +21,8 @@ struct Speed: ParsableCommand {
     func run() throws {
         let spec = try options.spec()
         let source = try options.source()
-        let top = source.configuration.layerCount
         for count in numbers(layers) {
-            let patterns = ["layers.\(top - count)-\(top - 1)"]
-            let basis = try options.basis()
-            let tensors = try source.trainedTensors(matching: patterns, basis: basis)
-            let parameters = try source.makeParameters(tensors)
+            let parameters = try source.makeParameters(try options.topLayers(count, of: source))
             let model = try TrainableModel(source: source, parameters: parameters, threads: options.threads)
             let set = try options.examples(options.trainFile, source, limit: examples)
             let start = wallSeconds()
