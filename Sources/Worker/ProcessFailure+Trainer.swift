@@ -14,6 +14,7 @@ extension ProcessFailure {
                 case .network: .unavailable
                 case .malformed, .unsupported, .missingTensor, .wrongShape: .badData
                 case .badRequest: .internalError
+                case .cancelled: .failure
                 }
             self.init(status, "\(error)")
         case let error as TrainingError:

@@ -222,6 +222,45 @@ import Testing
         #expect(changed.errors.contains("--rounds can't be changed by --resume"))
     }
 
+    @Test("A complete run without its report gets it from what is kept, and no process is started for it")
+    func aReportThatIsMissing() async throws {
+        let scratch = try Scratch()
+        let run = "\(scratch.path)/run"
+        try #require(try await Binary.run(try arguments(scratch, "--rounds", "2", "--workers", "1")).status == 0)
+        let before = try report(run)
+        try FileManager.default.removeItem(atPath: "\(run)/report.json")
+        try FileManager.default.removeItem(atPath: "\(run)/logs/coordinator.log")
+        let again = try await Binary.run("cluster", "--resume", run)
+        #expect(again.status == 0 && again.output.contains("Run completed: 2 rounds"), "\(again.errors)")
+        let after = try report(run)
+        #expect(after.after == before.after && after.before == before.before && after.digest == before.digest)
+        #expect(after.samples == before.samples && after.wireBytes == before.wireBytes && after.seconds.training == before.seconds.training)
+        #expect(after.seconds.total > 0 && after.seconds.total <= before.seconds.total)
+        #expect(!FileManager.default.fileExists(atPath: "\(run)/logs/coordinator.log"))
+    }
+
+    @Test("Ctrl-C while a program scores ends the program too")
+    func aScoringProgramDoesNotOutliveItsEvaluation() async throws {
+        let scratch = try Scratch()
+        let prompts = try scratch.file("prompts.jsonl", #"{"prompt":"film number","completion":" 1"}"# + "\n")
+        let pid = "\(scratch.path)/pid"
+        let process = Process()
+        process.executableURL = URL(filePath: Binary.path)
+        process.arguments = [
+            "evaluate", prompts, "--model", Binary.tinyModel, "--kind", "completion", "--objective-max-tokens", "3",
+            "--objective-command", "echo $$ > '\(pid).part'; mv '\(pid).part' '\(pid)'; exec sleep 600",
+        ]
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        defer { process.terminate() }
+        try await waitUntil { FileManager.default.fileExists(atPath: pid) }
+        let scorer = try #require(pid_t(try String(contentsOfFile: pid, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines)))
+        kill(process.processIdentifier, SIGINT)
+        try await waitUntil { !process.isRunning }
+        #expect(process.terminationReason == .exit && process.terminationStatus == ExitStatus.interrupted.rawValue, "\(process.terminationStatus)")
+        #expect(kill(scorer, 0) == -1 && errno == ESRCH)
+    }
+
     @Test func theReportsKeysStay() async throws {
         let scratch = try Scratch()
         let found = try await Binary.run(try arguments(scratch, "--rounds", "1", "--workers", "1"))

@@ -18,6 +18,8 @@ public struct ModelError: Error, Hashable, Sendable, CustomStringConvertible {
         case badRequest
         /// The hub could not be reached or answered with an error.
         case network
+        /// Whoever waited for it does not want it any more.
+        case cancelled
     }
 
     public let code: Code

@@ -22,8 +22,8 @@ public struct ModelExporter {
     ///
     /// - Parameters:
     ///   - replacing: by tensor name; all other tensors have the source's values.
-    ///   - progress: told each tensor's name before it is written.
-    public func write(to path: String, replacing: [String: Values] = [:], progress: (String) -> Void = { _ in }) throws(ModelError) {
+    ///   - progress: told each tensor's name before it is written; false ends it with `ModelError.Code.cancelled`, and nothing is left.
+    public func write(to path: String, replacing: [String: Values] = [:], progress: (String) -> Bool = { _ in true }) throws(ModelError) {
         if let unknown = replacing.keys.filter({ source.shape(of: $0) == nil }).min() {
             throw ModelError(.badRequest, file: source.path, subject: unknown, "the model has no such tensor")
         }
@@ -71,7 +71,7 @@ public struct ModelExporter {
         do { try body() } catch { throw ModelError(.inputOutput, file: path, "\(what): \(error.localizedDescription)") }
     }
 
-    private func writeFiles(_ directory: String, _ replacing: [String: Values], _ progress: (String) -> Void) throws(ModelError) {
+    private func writeFiles(_ directory: String, _ replacing: [String: Values], _ progress: (String) -> Bool) throws(ModelError) {
         for (name, bytes) in try smallFiles() {
             let file = try OutputFile(path: directory + "/" + name)
             try file.write(bytes)

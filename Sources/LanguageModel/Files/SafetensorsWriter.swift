@@ -18,8 +18,8 @@ struct SafetensorsWriter {
     /// Floats that are converted at a time, if a row is not longer.
     private static let chunk = 64 * 1024
 
-    /// Writes model.safetensors, or shards with model.safetensors.index.json.
-    func write(_ tensors: [Tensor], to directory: String, progress: (String) -> Void) throws(ModelError) {
+    /// Writes model.safetensors, or shards with model.safetensors.index.json, as long as `progress` says to go on.
+    func write(_ tensors: [Tensor], to directory: String, progress: (String) -> Bool) throws(ModelError) {
         guard dataType.blockElements == 1 else {
             throw ModelError(.unsupported, file: directory, "\(dataType) can't be written", remedy: "possible: F32, F16, BF16")
         }
@@ -48,7 +48,7 @@ struct SafetensorsWriter {
         try file.sync()
     }
 
-    private func write(_ tensors: [Tensor], toFile path: String, progress: (String) -> Void) throws(ModelError) {
+    private func write(_ tensors: [Tensor], toFile path: String, progress: (String) -> Bool) throws(ModelError) {
         // transformers refuses files that don't say which framework's layout they have.
         var members = [JSON.Member(key: "__metadata__", value: ["format": "pt"])]
         var offset = 0
@@ -72,7 +72,7 @@ struct SafetensorsWriter {
         try file.write(Array(header.utf8))
 
         for tensor in tensors {
-            progress(tensor.name)
+            guard progress(tensor.name) else { throw ModelError(.cancelled, file: path, subject: tensor.name, "stopped before it was written") }
             let columns = tensor.shape.dimensions.last ?? 1
             let rows = tensor.shape.count / columns
             let step = max(1, Self.chunk / columns)

@@ -89,7 +89,7 @@ package struct RunProgress: Hashable, Sendable {
     private mutating func beginProcess(at time: Double) {
         earlier = Past(
             wireBytes: wireBytes, wireBytesOfRounds: wireBytesOfRounds, preparing: preparingSeconds, training: trainingSeconds,
-            total: earlierSeconds + max(0, (lastTime ?? 0) - (listeningSince ?? lastTime ?? 0)))
+            total: earlierSeconds + presentSeconds)
         traffic = Traffic()
         machines = [:]
         finish = nil
@@ -147,6 +147,8 @@ package struct RunProgress: Hashable, Sendable {
     private var presentTrainingSeconds: Double { max(0, (lastRoundAt ?? 0) - (trainingSince ?? lastRoundAt ?? 0)) }
     /// Of the coordinator's processes before the present one.
     package var earlierSeconds: Double { earlier.total }
+    /// Of the present one, from its start to the last that it told.
+    package var presentSeconds: Double { max(0, (lastTime ?? 0) - (listeningSince ?? lastTime ?? 0)) }
     package var wireBytesOfRounds: UInt64 { earlier.wireBytesOfRounds + traffic.sent.rounds.bytes + traffic.received.rounds.bytes }
     package var wireBytes: UInt64 { earlier.wireBytes + traffic.sent.total.bytes + traffic.received.total.bytes }
     package var wireBytesPerSample: Double? { samples > 0 ? Double(wireBytes) / Double(samples) : nil }

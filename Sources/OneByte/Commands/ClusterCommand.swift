@@ -78,12 +78,18 @@ struct ClusterCommand: AsyncParsableCommand {
         let plan = try ClusterPlan(&settings, resuming: resume)
         if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
         let directory = plan.directory
-        if try plan.isComplete(), FileManager.default.fileExists(atPath: directory.report) {
+        let isComplete = try plan.isComplete()
+        if isComplete, FileManager.default.fileExists(atPath: directory.report) {
             return standardOutput.write("The run in \(directory.path) is complete; its report is \(directory.report)")
         }
         try plan.check()
         try plan.makeDirectory(settings)
         standardError.write("run directory: \(directory.path)")
+        if isComplete {
+            // Nobody has anything left to do: what is missing is the report.
+            let past = plan.past
+            return try write(try plan.report(past, basisSeconds: 0, totalSeconds: past.presentSeconds), to: directory)
+        }
         let run: (progress: RunProgress, basisSeconds: Double)
         do {
             run = try await stoppingOnSignals(onStop: { standardError.write("stopping …") }) {
@@ -98,7 +104,10 @@ struct ClusterCommand: AsyncParsableCommand {
             }
             throw stop
         }
-        let report = try plan.report(run.progress, basisSeconds: run.basisSeconds, totalSeconds: began.duration(to: .now) / .seconds(1))
+        try write(try plan.report(run.progress, basisSeconds: run.basisSeconds, totalSeconds: began.duration(to: .now) / .seconds(1)), to: directory)
+    }
+
+    private func write(_ report: RunReport, to directory: RunDirectory) throws {
         try directory.write(json(report) + "\n", to: directory.report)
         try directory.write(report.text + "\n", to: directory.reportText)
         standardOutput.write(report.text)

@@ -94,7 +94,11 @@ struct EvaluateCommand: ParsableCommand {
             return true
         }
         meter.end()
-        let found = try evaluator.measure()
+        // The command is a process of its own, which a signal for this one does not reach.
+        let found = try stoppable { isStopped in
+            program.isCancelled = isStopped
+            return try evaluator.measure()
+        }
         if let texts {
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]

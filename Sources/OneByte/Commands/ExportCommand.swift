@@ -77,9 +77,11 @@ struct ExportCommand: ParsableCommand {
         let count = source.tensorNames.count
         var meter = Meter("writing")
         var done = 0
-        try exporter.write(to: output, replacing: replacing) { _ in
-            done += 1
-            meter.show(done, of: count)
+        try stoppable { isStopped in
+            try exporter.write(to: output, replacing: replacing) { _ in
+                done += 1
+                return meter.show(done, of: count) && !isStopped()
+            }
         }
         meter.end()
         standardOutput.write("\(output): \(count) tensors, \(replacing.count) of them trained\(round.map { ", as at round \($0)" } ?? "")")

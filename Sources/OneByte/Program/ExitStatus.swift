@@ -31,6 +31,7 @@ extension ExitStatus {
                 case .malformed, .unsupported, .missingTensor, .wrongShape: .badData
                 case .badRequest: .usage
                 case .network: .unavailable
+                case .cancelled: .interrupted
                 }
             case let error as TrainingError:
                 switch error.code {

@@ -1,5 +1,6 @@
 import Core
 import Glibc
+import Synchronization
 import UnixSignals
 
 /// Why a process was asked to stop.
@@ -60,6 +61,40 @@ func stoppingOnSignals<Result: Sendable>(
         throw CancellationError()
     }
 }
+
+/// Runs work that holds this thread and would leave something behind if a signal ended the process: at the first SIGINT, SIGTERM or SIGHUP
+/// `isStopped` turns true, which `body` looks at and ends with an error; a second one ends the process at once.
+///
+/// - Throws: what `body` throws; where it was asked to stop, the `StopSignal`.
+func stoppable<Result>(_ body: (_ isStopped: @escaping @Sendable () -> Bool) throws -> Result) throws -> Result {
+    // Before the handlers: whatever makes a global on its first use must not happen in one.
+    askedToStop.store(0, ordering: .sequentiallyConsistent)
+    let trapped = [SIGINT, SIGTERM] + (ignoresHangup ? [] : [SIGHUP])
+    var action = sigaction()
+    action.__sigaction_handler.sa_handler = { askedToStop.store($0, ordering: .sequentiallyConsistent) }
+    action.sa_flags = Int32(bitPattern: UInt32(SA_RESETHAND)) | SA_RESTART
+    var unblocked = sigset_t()
+    sigemptyset(&unblocked)
+    for signal in trapped {
+        sigaction(signal, &action, nil)
+        sigaddset(&unblocked, signal)
+    }
+    // Whoever started this process may have left them blocked.
+    pthread_sigmask(SIG_UNBLOCK, &unblocked, nil)
+    defer { for signal in trapped { Glibc.signal(signal, SIG_DFL) } }
+    do {
+        return try body { askedToStop.load(ordering: .relaxed) != 0 }
+    } catch {
+        switch askedToStop.load(ordering: .sequentiallyConsistent) {
+        case 0: throw error
+        case SIGINT: throw StopSignal.interrupt
+        default: throw StopSignal.terminate
+        }
+    }
+}
+
+/// The signal that came, or 0. All that a handler may do is store it.
+private let askedToStop = Atomic<Int32>(0)
 
 /// Started by `nohup`, a process outlives its terminal.
 private var ignoresHangup: Bool {

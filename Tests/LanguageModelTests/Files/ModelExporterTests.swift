@@ -66,6 +66,22 @@ import Testing
         }
     }
 
+    @Test func leavesNothingWhenItIsStopped() throws {
+        let source = try ModelSource.open(fixture("tiny-llama").path)
+        try withTemporaryDirectory { directory in
+            var told = 0
+            let error = #expect(throws: ModelError.self) {
+                try ModelExporter(source: source).write(to: directory + "/out") { _ in
+                    told += 1
+                    return told < 3
+                }
+            }
+            #expect(error?.code == .cancelled && told == 3)
+            let left = try FileManager.default.contentsOfDirectory(atPath: directory)
+            #expect(left.isEmpty)
+        }
+    }
+
     @Test func anUnwritablePlaceIsOneClearError() throws {
         let source = try ModelSource.open(fixture("tiny-llama").path)
         let error = #expect(throws: ModelError.self) { try ModelExporter(source: source).write(to: "/proc/nowhere/out") }
