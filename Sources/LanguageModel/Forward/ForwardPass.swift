@@ -87,6 +87,7 @@ final class ForwardPass {
     let quantisedRows = ScratchBuffer<UInt8>()
     let quantisedScales = ScratchBuffer<Float>()
     let cleanPointers = ScratchBuffer<UnsafePointer<Float>?>()
+    private lazy var madeLayer = LayerWeights(sizes)
 
     init(model: TrainableModel) {
         self.model = model
@@ -155,40 +156,28 @@ final class ForwardPass {
         switch model.entry {
         case .tokens:
             try enterFromTokens()
-            for layer in 0..<layerCount { runResident(layer, shared: false) }
+            for layer in 0..<layerCount { try run(layer, shared: false) }
         case .layer(layerCount):
             enterReads()
         case .layer(let first):
             let perturbsNorm = directions != nil && slot(first, .inputNorm) >= 0
             let shared = !perturbsNorm && (directions == nil || directions?.isRank1 == true)
             if !shared { expand() }
-            runResident(first, shared: shared)
-            for layer in (first + 1)..<max(layerCount, first + 1) { runResident(layer, shared: false) }
+            try run(first, shared: shared)
+            for layer in (first + 1)..<max(layerCount, first + 1) { try run(layer, shared: false) }
         }
     }
 
-    /// Carries sequences (one clean segment each) from the embeddings to the input of `layer`; frozen layers are read from the files
-    /// one at a time. Afterwards `x` holds `segmentRows` rows, or `segmentReads` where `layer` is the final norm.
-    func runFromEmbeddings(to layer: Int, scratch: LayerWeights) throws(ModelError) {
+    /// Carries sequences (one clean segment each) from the embeddings to the input of `layer`. Afterwards `x` holds `segmentRows` rows, or
+    /// `segmentReads` where `layer` is the final norm.
+    func runFromEmbeddings(to layer: Int) throws(ModelError) {
         try embedSequences()
-        for below in 0..<layer { try runBelow(below, scratch: scratch) }
+        for below in 0..<layer { try run(below, shared: false) }
     }
 
-    /// Carries sequences that `embedSequences` has begun through one frozen layer.
-    func runBelow(_ below: Int, scratch: LayerWeights) throws(ModelError) {
-        let weights: LayerWeights
-        if let resident = model.residentLayer(below) {
-            weights = resident
-        } else {
-            try scratch.load(layer: below, from: model.source)
-            weights = scratch
-        }
-        run(below, weights, shared: false, last: below == model.configuration.layerCount - 1)
-    }
-
-    private func runResident(_ layer: Int, shared: Bool) {
-        guard let weights = model.residentLayer(layer) else { return }
-        run(layer, weights, shared: shared, last: layer == model.configuration.layerCount - 1)
+    /// Carries the batch through one layer; what the model does not keep of it is made here.
+    func run(_ layer: Int, shared: Bool) throws(ModelError) {
+        run(layer, try model.layer(layer, scratch: madeLayer), shared: shared, last: layer == model.configuration.layerCount - 1)
     }
 
     func slot(_ layer: Int, _ tensor: LayerTensor) -> Int { model.layerSlots[layer][tensor.rawValue] }

@@ -63,11 +63,4 @@ final class LayerWeights: @unchecked Sendable {  // written while nobody compute
     }
 
     subscript(_ tensor: LayerTensor) -> UnsafeMutablePointer<Float> { block.pointer + offsets[tensor.rawValue] }
-
-    /// Reads all of layer `layer` from the model's files, except the tensors in `skipping`, which are trained and come from elsewhere.
-    func load(layer: Int, from source: ModelSource, skipping: Set<LayerTensor> = []) throws(ModelError) {
-        for tensor in LayerTensor.allCases where !skipping.contains(tensor) {
-            try source.copyFloats(tensor.name(layer: layer), into: self[tensor])
-        }
-    }
 }

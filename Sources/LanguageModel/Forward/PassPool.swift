@@ -3,11 +3,10 @@ import Synchronization
 
 /// Forward passes with their scratch, lent to the threads that compute: as many as ever ran at once, kept.
 final class PassPool: Sendable {
-    /// A pass, its directions and the scratch for a layer that is read from the files.
+    /// A pass and its directions.
     final class Workspace: @unchecked Sendable {  // used by the thread that it is lent to
         let pass: ForwardPass
         var directions: DirectionBatch?
-        private(set) lazy var layer = LayerWeights(pass.sizes)
         /// Scratch of whoever builds the batch.
         var instances: [ForwardPass.Instance] = []
         var placed: [Int: Int] = [:]

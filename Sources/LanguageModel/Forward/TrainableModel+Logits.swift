@@ -17,7 +17,7 @@ extension TrainableModel {
                 ForwardPass.Sequence(length: sequence.length, reads: set.reads(of: sequence), tokens: set.tokens(of: sequence), hidden: nil))
             _ = pass.add(segmentOf: number)
         }
-        try pass.runFromEmbeddings(to: configuration.layerCount, scratch: LayerWeights(sizes))
+        try pass.runFromEmbeddings(to: configuration.layerCount)
         pass.finalNorm()
         let out = ScratchBuffer<Float>(capacity: sequences.count * vocabulary)
         pass.allLogits(into: out.pointer)

@@ -1,8 +1,10 @@
 import Core
 import Kernels
 
-/// A model ready to compute: its frozen tensors where their file keeps them, and F32 copies of what every step reads, among
-/// them the trained tensors, whose truth are the `Parameters`.
+/// A model ready to compute: its frozen tensors where their file keeps them, its trained ones as the integers of the `Parameters`, and
+/// F32 copies of what is read too often to be made anew each time. A layer that is trained as a whole has none, unless it is the last:
+/// passes over hundreds of rows make it on their way (`layer(_:scratch:)`), so that training all layers takes the memory of their integers
+/// and one layer.
 ///
 /// One thread at a time may call the methods that change it (`parametersChanged`, and the `prepare…` family); between them any
 /// number of threads compute with it.
@@ -31,12 +33,10 @@ public final class TrainableModel: @unchecked Sendable {
     let finalNorm: ScratchBuffer<Float>
     private(set) var rotary: RotaryTable
 
-    /// F32 layers from the entry up; nil below it.
+    /// F32 layers that are kept; nil for those below the entry and those that passes make for themselves.
     private var resident: [LayerWeights?]
     /// The same in bytes, once they were asked for.
     private var byteLayers: [ByteWeights?] = []
-    private let trainedEmbedding: ScratchBuffer<Float>?
-    private let trainedHead: ScratchBuffer<Float>?
     private var fullHead: ScratchBuffer<Float>?
     private var headRows: [Int32: ScratchBuffer<Float>] = [:]
     private let headName: String
@@ -71,19 +71,36 @@ public final class TrainableModel: @unchecked Sendable {
         finalNorm = ScratchBuffer(capacity: configuration.hiddenSize)
         try source.copyFloats(Self.finalNormName, into: finalNorm.pointer)
         rotary = RotaryTable(positions: 0, headDimension: sizes.headDimension, theta: configuration.ropeTheta)
-        let matrix = configuration.vocabularySize * configuration.hiddenSize
-        trainedEmbedding = embeddingSlot >= 0 ? ScratchBuffer(capacity: matrix) : nil
-        trainedHead = headSlot >= 0 && !configuration.tiedHead ? ScratchBuffer(capacity: matrix) : nil
 
         resident = Array(repeating: nil, count: layerCount)
-        let first = if case .layer(let layer) = entry { layer } else { 0 }
-        for layer in first..<layerCount {
-            let weights = LayerWeights(sizes)
-            let skipping = LayerTensor.allCases.filter { layerSlots[layer][$0.rawValue] >= 0 }
-            try weights.load(layer: layer, from: source, skipping: Set(skipping))
-            resident[layer] = weights
-        }
+        // Of the last layer most rows are needed for their keys and values only: making it would cost as much as computing with it.
+        for layer in layersFromEntry where layer == layerCount - 1 || !isTrained(layer) { resident[layer] = try makeLayer(layer) }
         parametersChanged(threads: threads)
+    }
+
+    private var layersFromEntry: Range<Int> {
+        let first = if case .layer(let layer) = entry { layer } else { 0 }
+        return first..<configuration.layerCount
+    }
+
+    /// Whether all of its tensors are.
+    private func isTrained(_ layer: Int) -> Bool { layerSlots[layer].allSatisfy { $0 >= 0 } }
+
+    private func makeLayer(_ layer: Int) throws(ModelError) -> LayerWeights {
+        let weights = LayerWeights(sizes)
+        try fill(weights, with: layer)
+        return weights
+    }
+
+    private func fill(_ weights: LayerWeights, with layer: Int) throws(ModelError) {
+        for tensor in LayerTensor.allCases {
+            let slot = layerSlots[layer][tensor.rawValue]
+            if slot >= 0 {
+                parameters?.copyFloats(at: slot, elements: 0..<sizes.count(tensor), into: weights[tensor])
+            } else {
+                try source.copyFloats(tensor.name(layer: layer), into: weights[tensor])
+            }
+        }
     }
 
     /// Refreshes the F32 copies of the trained tensors: to be called after rounds were applied or taken back.
@@ -97,6 +114,9 @@ public final class TrainableModel: @unchecked Sendable {
                 from.copyFloats(at: slot, elements: range, into: out + range.lowerBound)
             }
         }
+        if headSlot >= 0 {
+            for (token, row) in headRows { parameters.copyFloats(at: headSlot, elements: elements(of: token), into: row.pointer) }
+        }
         let packed = byteLayers.indices.flatMap { layer in
             LayerTensor.allCases.filter { byteLayers[layer] != nil && layerSlots[layer][$0.rawValue] >= 0 }.map { (layer, $0) }
         }
@@ -109,8 +129,7 @@ public final class TrainableModel: @unchecked Sendable {
 
     private func trainedCopy(_ slot: Int) -> UnsafeMutablePointer<Float>? {
         if slot == finalNormSlot { return finalNorm.pointer }
-        if slot == embeddingSlot { return trainedEmbedding?.pointer }
-        if slot == headSlot { return trainedHead?.pointer }
+        if slot == headSlot { return fullHead?.pointer }
         for layer in layerSlots.indices {
             if let tensor = layerSlots[layer].firstIndex(of: slot) {
                 return LayerTensor(rawValue: tensor).flatMap { resident[layer]?[$0] }
@@ -119,25 +138,33 @@ public final class TrainableModel: @unchecked Sendable {
         return nil
     }
 
-    /// A layer at or above the entry, in F32.
+    /// A layer in F32, where it is kept.
     func residentLayer(_ layer: Int) -> LayerWeights? { resident[layer] }
+
+    /// A layer in F32: the one that is kept, or `scratch`, filled with it.
+    func layer(_ layer: Int, scratch: @autoclosure () -> LayerWeights) throws(ModelError) -> LayerWeights {
+        if let kept = resident[layer] { return kept }
+        let made = scratch()
+        try fill(made, with: layer)
+        return made
+    }
 
     /// A layer that `prepareByteWeights` saw.
     func byteLayer(_ layer: Int) -> ByteWeights? { byteLayers.isEmpty ? nil : byteLayers[layer] }
 
-    /// Keeps the layers from the entry up in bytes as well from now on: for passes with `ForwardArithmetic.int8`.
-    func prepareByteWeights() {
+    /// Keeps the layers from the entry up in bytes from now on, and all of them in F32 as well, which their clean rows want: for passes
+    /// with `ForwardArithmetic.int8`.
+    func prepareByteWeights() throws(ModelError) {
         guard byteLayers.isEmpty else { return }
+        try keep(layersFromEntry)
         byteLayers = resident.map { $0.map(ByteWeights.init) }
     }
 
-    /// Keeps every layer in F32 from now on: for generation, which reads all of them for each token.
-    func prepareAllLayers() throws(ModelError) {
-        for layer in resident.indices where resident[layer] == nil {
-            let weights = LayerWeights(sizes)
-            try weights.load(layer: layer, from: source)
-            resident[layer] = weights
-        }
+    /// Keeps every layer in F32 from now on: for texts, which go through all of them token by token.
+    func prepareAllLayers() throws(ModelError) { try keep(resident.indices) }
+
+    private func keep(_ layers: Range<Int>) throws(ModelError) {
+        for layer in layers where resident[layer] == nil { resident[layer] = try makeLayer(layer) }
     }
 
     /// Sees to it that positions below `count` can be rotated.
@@ -148,28 +175,37 @@ public final class TrainableModel: @unchecked Sendable {
 
     /// Sees to it that the head's rows of these tokens can be read.
     func prepareHead(tokens: some Sequence<Int32>) throws(ModelError) {
-        guard fullHeadPointer == nil else { return }
+        guard fullHead == nil else { return }
         for token in tokens where headRows[token] == nil {
             let row = ScratchBuffer<Float>(capacity: sizes.hidden)
-            try source.copyFloats(headName, rows: Int(token)..<Int(token) + 1, into: row.pointer)
+            if headSlot >= 0 {
+                parameters?.copyFloats(at: headSlot, elements: elements(of: token), into: row.pointer)
+            } else {
+                try source.copyFloats(headName, rows: Int(token)..<Int(token) + 1, into: row.pointer)
+            }
             headRows[token] = row
         }
     }
 
+    /// Of a token's row in the embedding or the head.
+    private func elements(of token: Int32) -> Range<Int> { Int(token) * sizes.hidden..<(Int(token) + 1) * sizes.hidden }
+
     /// Sees to it that the whole head can be read.
     func prepareFullHead() throws(ModelError) {
-        guard fullHeadPointer == nil else { return }
-        let head = ScratchBuffer<Float>(capacity: configuration.vocabularySize * sizes.hidden)
-        try source.copyFloats(headName, into: head.pointer)
+        guard fullHead == nil else { return }
+        let count = configuration.vocabularySize * sizes.hidden
+        let head = ScratchBuffer<Float>(capacity: count)
+        if headSlot >= 0 {
+            parameters?.copyFloats(at: headSlot, elements: 0..<count, into: head.pointer)
+        } else {
+            try source.copyFloats(headName, into: head.pointer)
+        }
         fullHead = head
+        headRows = [:]
     }
 
-    /// The head, vocabulary × hidden: the trained copy, or what `prepareFullHead` read.
-    var fullHeadPointer: UnsafePointer<Float>? {
-        if let trainedHead { return UnsafePointer(trainedHead.pointer) }
-        if configuration.tiedHead, let trainedEmbedding { return UnsafePointer(trainedEmbedding.pointer) }
-        return fullHead.map { UnsafePointer($0.pointer) }
-    }
+    /// The head, vocabulary × hidden, where `prepareFullHead` has seen to it.
+    var fullHeadPointer: UnsafePointer<Float>? { fullHead.map { UnsafePointer($0.pointer) } }
 
     /// The head's row of a token that was prepared.
     func headRow(_ token: Int32) -> UnsafePointer<Float>? {
@@ -179,9 +215,9 @@ public final class TrainableModel: @unchecked Sendable {
 
     /// The embeddings of tokens, unperturbed, one after the other.
     func embed(_ tokens: UnsafeBufferPointer<Int32>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
-        if let trainedEmbedding {
+        if embeddingSlot >= 0 {
             for (i, token) in tokens.enumerated() {
-                (out + i * sizes.hidden).update(from: trainedEmbedding.pointer + Int(token) * sizes.hidden, count: sizes.hidden)
+                parameters?.copyFloats(at: embeddingSlot, elements: elements(of: token), into: out + i * sizes.hidden)
             }
         } else {
             try source.gatherFloats(Self.embeddingName, rows: tokens, into: out)

@@ -64,11 +64,11 @@ package final class PathTree {
         self.threads = max(threads, 1)
         roots = Array(repeating: nil, count: prompts.count)
         pool = FrozenPassPool(model)
+        // A token goes through all of them: making one or reading it from its file each time would cost more than the rest.
+        try model.prepareAllLayers()
         if case .layer(let layer) = model.entry {
             frozenLayers = layer
             readsLastOnly = layer == model.configuration.layerCount
-            // A token goes through all of them: reading them from their file each time would cost more than the rest.
-            if layer > 0 { try model.prepareAllLayers() }
         } else {
             frozenLayers = nil
             readsLastOnly = false

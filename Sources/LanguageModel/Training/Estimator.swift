@@ -90,6 +90,8 @@ public final class Estimator: GradientEstimator {
 
     /// Rows of a batch's products: enough for the matrix library's best rate, few enough that activations stay near the core.
     private static let batchRows = 512
+    /// Through more than the last layer: a layer that is made anew for each batch is to cost little beside its products.
+    private static let deepBatchRows = 1024
     /// With bytes the clean rows, a part of all, are what the matrix library multiplies.
     private static let byteBatchRows = 1536
 
@@ -103,8 +105,8 @@ public final class Estimator: GradientEstimator {
     /// Of each sample: at θ + εz, and at what that is compared with.
     private var losses: [Double] = []
 
-    /// - Throws: `TrainingError` for options that can't be.
-    public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: Options) throws(TrainingError) {
+    /// - Throws: `TrainingError` for options that can't be; errors of the model's files.
+    public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: Options) throws {
         try options.check()
         guard options.objective != .command else {
             throw TrainingError(.badExample, "a program's score needs texts: that is `ScoreEstimator`'s")
@@ -115,7 +117,7 @@ public final class Estimator: GradientEstimator {
         guard options.arithmetic == .float || directions.family == .rank1 else {
             throw TrainingError(.badTensors, "8-bit products are for rank1 directions, not for \(directions.family.rawValue); leave out --compute int8")
         }
-        if options.arithmetic == .int8 { model.prepareByteWeights() }
+        if options.arithmetic == .int8 { try model.prepareByteWeights() }
         self.model = model
         self.cache = cache
         self.options = options
@@ -160,16 +162,10 @@ public final class Estimator: GradientEstimator {
     /// draws, since samples of a draw share work only within a batch.
     private func batchSamples(_ count: Int) -> Int {
         let set = cache.set
-        var rowsPerExample: Int
-        switch model.entry {
-        case .layer(let layer) where layer >= model.configuration.layerCount - 1:
-            rowsPerExample = set.readCount / set.count
-        default:
-            rowsPerExample = set.positionCount / set.count
-        }
-        rowsPerExample = max(rowsPerExample, 1)
+        let isDeep = if case .layer(let layer) = model.entry { layer < model.configuration.layerCount - 1 } else { true }
+        let rowsPerExample = max((isDeep ? set.positionCount : set.readCount) / set.count, 1)
         let signs = options.estimator == .twoSided ? 2 : 1
-        let rows = options.arithmetic == .int8 ? Self.byteBatchRows : Self.batchRows
+        let rows = options.arithmetic == .int8 ? Self.byteBatchRows : isDeep ? Self.deepBatchRows : Self.batchRows
         let most = max(rows / (signs * rowsPerExample * options.examplesPerSample), 1)
         let share = (count + options.threads - 1) / max(options.threads, 1)
         // As few batches for a thread as `most` allows, of about the same size.

@@ -123,7 +123,7 @@ final class PrefixBlock {
         guard !isDone else { return }
         if layer == nil { try workspace.pass.embedSequences() }
         let next = layer ?? 0
-        if next < entry { try workspace.pass.runBelow(next, scratch: workspace.layer) }
+        if next < entry { try workspace.pass.run(next, shared: false) }
         layer = next + 1
         isDone = next + 1 >= entry
     }

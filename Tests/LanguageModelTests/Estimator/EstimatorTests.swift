@@ -143,6 +143,34 @@ struct EstimatorTests {
         }
     }
 
+    /// What a pass makes of the integers is what a model keeps that also writes texts, before and after a round: layers, and label words'
+    /// rows of a trained head.
+    @Test(arguments: PerturbationFamily.allCases, [["all"], ["layers.0-1"], ["layers.0.self_attn.q_proj.weight", "layers.1"]])
+    func madeLayersAreThoseThatAreKept(_ family: PerturbationFamily, _ patterns: [String]) throws {
+        let expected = try EstimatorFixture.shared.get()
+        let source = try Self.tiny()
+        let parameters = try source.makeParameters(source.trainedTensors(matching: patterns, basis: nil))
+        let directions = Directions(seed: RunSeed(9), family: family)
+        let examples = expected.trainingExamples().filter { if case .candidates = $0.objective { true } else { false } }
+        let set = try ExampleSet(examples, for: source.configuration)
+        func gradients(_ model: TrainableModel) throws -> [Float] {
+            try Estimator(model: model, directions: directions, cache: PrefixCache(model: model, set: set), options: .init())
+                .projectedGradients(machine: MachineID(2), samples: 0..<8).values
+        }
+        let (made, kept) = (try TrainableModel(source: source, parameters: parameters), try TrainableModel(source: source, parameters: parameters))
+        _ = try Generator(model: kept)
+        let before = try gradients(made)
+        #expect(try gradients(kept) == before)
+        let round = RoundRecord(
+            round: RoundNumber(0), scaleExponent: 0, step: .nearest(rate: 1e-4),
+            contributions: [Contribution(machine: MachineID(1), firstSample: 0, bytes: [100, -90, 80])])
+        parameters.apply([round], directions: directions, threads: 1)
+        for model in [made, kept] { model.parametersChanged(threads: 2) }
+        let after = try gradients(made)
+        #expect(after != before)
+        #expect(try gradients(kept) == after)
+    }
+
     /// Products of differences in bytes: nearly the same g, also after the weights have changed.
     @Test(arguments: ["layers.2", "layers.1-2", "all"], EstimatorKind.allCases)
     func byteProducts(_ pattern: String, _ kind: EstimatorKind) throws {
