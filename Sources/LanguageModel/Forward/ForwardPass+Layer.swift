@@ -15,26 +15,26 @@ extension ForwardPass {
     /// Rows of queries in one block from which a matrix product beats a dot product for each score.
     private static let blockedAttentionRows = 32
 
-    /// Carries the batch through a layer.
+    /// Carries the batch through a layer. Only the positions that are read leave the last one, so `x` ends in the layout `reads` there.
     ///
-    /// - Parameters:
-    ///   - shared: the input are the sequences' `hidden` rows, the same for all segments, and its norm is not perturbed: what the
-    ///     weights make of it is computed once per sequence (layout `sequences`), and each segment adds its rank-one term.
-    ///     Otherwise the input is `x` in the layout `segments`.
-    ///   - last: only the positions that are read leave the layer, so `x` ends in the layout `reads`.
-    func run(_ layer: Int, _ weights: LayerWeights, shared: Bool, last: Bool) {
+    /// - Parameter shared: the input are the sequences' `hidden` rows, the same for all segments, and its norm is not perturbed: what the
+    ///   weights make of it is computed once per sequence (layout `sequences`), and each segment adds its rank-one term. Otherwise the
+    ///   input is `x` in the layout `segments`.
+    func run(_ layer: Int, shared: Bool) throws(ModelError) {
+        let last = layer == model.configuration.layerCount - 1
         let h = sizes.hidden
         let rows = shared ? sequenceRows : segmentRows
         let layout: Layout = shared ? .sequences : .segments
 
         let normed = normed.reserve(rows * h)
+        let inputNorm = try norm(.inputNorm, of: layer)
         if shared {
             for sequence in sequences {
                 guard let hidden = sequence.hidden else { continue }
-                onebyte_rms_norm(hidden, weights[.inputNorm], normed + sequence.row * h, sequence.length, h, epsilon)
+                onebyte_rms_norm(hidden, inputNorm, normed + sequence.row * h, sequence.length, h, epsilon)
             }
         } else {
-            normalise(x.pointer, weights[.inputNorm], slot: slot(layer, .inputNorm), layout: layout, into: normed)
+            normalise(x.pointer, inputNorm, slot: slot(layer, .inputNorm), layout: layout, into: normed)
         }
         observer?(layer, .attention, UnsafePointer(normed), h, rows)
 
@@ -56,21 +56,21 @@ extension ForwardPass {
         let queryInput: UnsafePointer<Float>
         if last {
             let out = projections.reserve(rows * 2 * kvw)
-            product(normed, h, rows, weights[.key], keyParts, inputs: h, into: out, 2 * kvw, layout: layout)
+            product(normed, h, rows, try matrices([.key, .value], of: layer), keyParts, inputs: h, into: out, 2 * kvw, layout: layout)
             kv = UnsafePointer(out)
             kvStride = 2 * kvw
             let readRows = shared ? sequenceReads : segmentReads
             let read = readNormed.reserve(readRows * h)
             copyReads(normed, into: read, shared: shared)
             let out2 = queries.reserve(readRows * qw)
-            product(read, h, readRows, weights[.query], queryParts, inputs: h, into: out2, qw, layout: shared ? .sequences : .reads)
+            product(read, h, readRows, try matrices([.query], of: layer), queryParts, inputs: h, into: out2, qw, layout: shared ? .sequences : .reads)
             q = UnsafePointer(out2)
             qStride = qw
             queryInput = UnsafePointer(read)
         } else {
             let stride = qw + 2 * kvw
             let out = projections.reserve(rows * stride)
-            product(normed, h, rows, weights[.query], queryParts + keyParts, inputs: h, into: out, stride, layout: layout)
+            product(normed, h, rows, try matrices([.query, .key, .value], of: layer), queryParts + keyParts, inputs: h, into: out, stride, layout: layout)
             q = UnsafePointer(out)
             qStride = stride
             kv = UnsafePointer(out + qw)
@@ -106,26 +106,48 @@ extension ForwardPass {
         let x = x.pointer
 
         product(
-            attended, qw, outRows, weights[.output], [part(.output, h)], inputs: qw, into: x, h,
+            attended, qw, outRows, try matrices([.output], of: layer), [part(.output, h)], inputs: qw, into: x, h,
             accumulate: true, layout: outLayout)
         correct(x, h, outputs: h, from: attended, qw, inputs: qw, slot: slot(layer, .output), layout: outLayout)
 
         let f = sizes.feedForward
         let middle = self.normed.reserve(outRows * h)
-        normalise(x, weights[.postNorm], slot: slot(layer, .postNorm), layout: outLayout, into: middle)
+        normalise(x, try norm(.postNorm, of: layer), slot: slot(layer, .postNorm), layout: outLayout, into: middle)
         observer?(layer, .feedForward, UnsafePointer(middle), h, outRows)
         let inner = inner.reserve(outRows * 2 * f)
         let gateSlot = slot(layer, .gate)
         let upSlot = slot(layer, .up)
         product(
-            middle, h, outRows, weights[.gate], [part(.gate, f), part(.up, f)], inputs: h,
+            middle, h, outRows, try matrices([.gate, .up], of: layer), [part(.gate, f), part(.up, f)], inputs: h,
             into: inner, 2 * f, layout: outLayout)
         activate(inner, from: middle, gateSlot: gateSlot, upSlot: upSlot, layout: outLayout, rows: outRows)
         observer?(layer, .down, UnsafePointer(inner), 2 * f, outRows)
         product(
-            inner, 2 * f, outRows, weights[.down], [part(.down, h)], inputs: f, into: x, h, accumulate: true,
+            inner, 2 * f, outRows, try matrices([.down], of: layer), [part(.down, h)], inputs: f, into: x, h, accumulate: true,
             layout: outLayout)
         correct(x, h, outputs: h, from: inner, 2 * f, inputs: f, slot: slot(layer, .down), layout: outLayout)
+    }
+
+    // MARK: Weights
+
+    /// Matrices one after the other: those that the model keeps, which lie so, or made here, where they stay until others are asked for:
+    /// no more of them at a time than a product reads, so that it finds them in the cache.
+    private func matrices(_ group: [LayerTensor], of layer: Int) throws(ModelError) -> UnsafePointer<Float> {
+        if let kept = model.residentLayer(layer) { return UnsafePointer(kept[group[0]]) }
+        let out = madeMatrices.reserve(group.reduce(0) { $0 + sizes.count($1) })
+        var done = 0
+        for tensor in group {
+            try model.copyFloats(tensor, of: layer, into: out + done)
+            done += sizes.count(tensor)
+        }
+        return UnsafePointer(out)
+    }
+
+    private func norm(_ tensor: LayerTensor, of layer: Int) throws(ModelError) -> UnsafePointer<Float> {
+        if let kept = model.residentLayer(layer) { return UnsafePointer(kept[tensor]) }
+        let out = madeNorm.reserve(sizes.hidden)
+        try model.copyFloats(tensor, of: layer, into: out)
+        return UnsafePointer(out)
     }
 
     // MARK: Rows

@@ -87,7 +87,8 @@ final class ForwardPass {
     let quantisedRows = ScratchBuffer<UInt8>()
     let quantisedScales = ScratchBuffer<Float>()
     let cleanPointers = ScratchBuffer<UnsafePointer<Float>?>()
-    private lazy var madeLayer = LayerWeights(sizes)
+    let madeMatrices = ScratchBuffer<Float>()
+    let madeNorm = ScratchBuffer<Float>()
 
     init(model: TrainableModel) {
         self.model = model
@@ -173,11 +174,6 @@ final class ForwardPass {
     func runFromEmbeddings(to layer: Int) throws(ModelError) {
         try embedSequences()
         for below in 0..<layer { try run(below, shared: false) }
-    }
-
-    /// Carries the batch through one layer; what the model does not keep of it is made here.
-    func run(_ layer: Int, shared: Bool) throws(ModelError) {
-        run(layer, try model.layer(layer, scratch: madeLayer), shared: shared, last: layer == model.configuration.layerCount - 1)
     }
 
     func slot(_ layer: Int, _ tensor: LayerTensor) -> Int { model.layerSlots[layer][tensor.rawValue] }

@@ -3,8 +3,8 @@ import Kernels
 
 /// A model ready to compute: its frozen tensors where their file keeps them, its trained ones as the integers of the `Parameters`, and
 /// F32 copies of what is read too often to be made anew each time. A layer that is trained as a whole has none, unless it is the last:
-/// passes over hundreds of rows make it on their way (`layer(_:scratch:)`), so that training all layers takes the memory of their integers
-/// and one layer.
+/// passes over hundreds of rows make its matrices on their way, so that training all layers takes the memory of their integers and a few
+/// matrices.
 ///
 /// One thread at a time may call the methods that change it (`parametersChanged`, and the `prepare…` family); between them any
 /// number of threads compute with it.
@@ -88,18 +88,17 @@ public final class TrainableModel: @unchecked Sendable {
 
     private func makeLayer(_ layer: Int) throws(ModelError) -> LayerWeights {
         let weights = LayerWeights(sizes)
-        try fill(weights, with: layer)
+        for tensor in LayerTensor.allCases { try copyFloats(tensor, of: layer, into: weights[tensor]) }
         return weights
     }
 
-    private func fill(_ weights: LayerWeights, with layer: Int) throws(ModelError) {
-        for tensor in LayerTensor.allCases {
-            let slot = layerSlots[layer][tensor.rawValue]
-            if slot >= 0 {
-                parameters?.copyFloats(at: slot, elements: 0..<sizes.count(tensor), into: weights[tensor])
-            } else {
-                try source.copyFloats(tensor.name(layer: layer), into: weights[tensor])
-            }
+    /// As its file or the parameters have it.
+    func copyFloats(_ tensor: LayerTensor, of layer: Int, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
+        let slot = layerSlots[layer][tensor.rawValue]
+        if slot >= 0 {
+            parameters?.copyFloats(at: slot, elements: 0..<sizes.count(tensor), into: out)
+        } else {
+            try source.copyFloats(tensor.name(layer: layer), into: out)
         }
     }
 
@@ -140,14 +139,6 @@ public final class TrainableModel: @unchecked Sendable {
 
     /// A layer in F32, where it is kept.
     func residentLayer(_ layer: Int) -> LayerWeights? { resident[layer] }
-
-    /// A layer in F32: the one that is kept, or `scratch`, filled with it.
-    func layer(_ layer: Int, scratch: @autoclosure () -> LayerWeights) throws(ModelError) -> LayerWeights {
-        if let kept = resident[layer] { return kept }
-        let made = scratch()
-        try fill(made, with: layer)
-        return made
-    }
 
     /// A layer that `prepareByteWeights` saw.
     func byteLayer(_ layer: Int) -> ByteWeights? { byteLayers.isEmpty ? nil : byteLayers[layer] }
