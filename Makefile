@@ -18,6 +18,11 @@ build: ## Build the release binary (installs the libraries that are missing)
 	@scripts/install-needs
 	swift build -c release --product onebyte
 
+.PHONY: portable
+portable: ## .build/portable/release/onebyte, which needs no Swift on the hosts that it is copied to
+	@scripts/install-needs
+	swift build -c release --product onebyte --static-swift-stdlib -Xlinker --strip-all --scratch-path .build/portable
+
 .PHONY: demo
 demo: ## Fine-tune a real language model on this machine: one coordinator, three workers, one byte a sample
 	@scripts/install-needs demo
