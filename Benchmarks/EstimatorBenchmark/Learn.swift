@@ -28,6 +28,7 @@ struct Learn: ParsableCommand {
     @Option(help: "Of the mean over a round's samples.") var learningRate: Double?
     @Option(help: "Rounds.") var rounds: Int?
     @Option(help: "Samples of a round.") var samplesPerRound: Int?
+    @Option(help: "Examples of a sample.") var examplesPerSample: Int?
     @Option(help: "Samples that read the same examples.") var samplesPerDraw = 1
     @Option(help: "two-sided or one-sided.") var estimator: EstimatorKind = .twoSided
     @Option(help: "Of the matrix products: float or int8.") var arithmetic: ForwardArithmetic = .float
@@ -52,11 +53,11 @@ struct Learn: ParsableCommand {
         let parameters = try source.makeParameters(tensors)
         let model = try TrainableModel(source: source, parameters: parameters, threads: options.threads)
         let directions = Directions(seed: RunSeed(spec.seed), family: spec.perturbation)
+        let own = Estimator.Options(
+            epsilon: epsilon ?? spec.epsilon, examplesPerSample: examplesPerSample ?? spec.examplesPerSample, samplesPerDraw: samplesPerDraw,
+            estimator: self.estimator, threads: options.threads, arithmetic: arithmetic)
         let estimator = try Estimator(
-            model: model, directions: directions, cache: try options.cache(try options.examples(options.trainFile, source), model, source),
-            options: .init(
-                epsilon: epsilon ?? spec.epsilon, examplesPerSample: spec.examplesPerSample, samplesPerDraw: samplesPerDraw,
-                estimator: self.estimator, threads: options.threads, arithmetic: arithmetic))
+            model: model, directions: directions, cache: try options.cache(try options.examples(options.trainFile, source), model, source), options: own)
         let evaluator = Evaluator(
             model: model, cache: try options.cache(try options.examples(evalFile, source), model, source), threads: options.threads)
 

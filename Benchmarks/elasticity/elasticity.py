@@ -27,7 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ONEBYTE = Path(os.environ.get("ONEBYTE", ROOT / ".build/release/onebyte"))
-CONFIG = ROOT / "examples/movie-reviews.toml"
+CONFIG = ROOT / "Benchmarks/learning/tasks/reviews.toml"
 MODEL = ROOT / ".cache/SmolLM2-135M-Instruct.Q4_1.gguf"
 TRAIN = ROOT / ".cache/movie-reviews/train.jsonl"
 TEST = ROOT / ".cache/movie-reviews/test.jsonl"

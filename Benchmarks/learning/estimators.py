@@ -26,7 +26,7 @@ from pathlib import Path
 from learning import ROOT, interval, machine
 
 BINARY = Path(os.environ.get("BENCHMARK", ROOT / ".build/release/EstimatorBenchmark"))
-FILES = {"reviews": "examples/movie-reviews.toml", "strong": "examples/movie-reviews.toml"} | {
+FILES = {"reviews": "Benchmarks/learning/tasks/reviews.toml", "strong": "Benchmarks/learning/tasks/reviews.toml"} | {
     name: f"Benchmarks/learning/tasks/{name}.toml" for name in ("trec", "cola")}
 STRONG = {"template": "Review: {text}\nSentiment:", "labels": {"0": " negative", "1": " positive"}}
 ONE = ["--estimator", "one-sided", "--samples-per-draw", "8"]

@@ -4,6 +4,7 @@
     Benchmarks/learning/learning.py guard      a learning rate 30 times too high, with the guard and without
     Benchmarks/learning/learning.py rate       the program's own choice of the learning rate (the grid: estimators.py rates)
     Benchmarks/learning/learning.py draws      samples that share their examples
+    Benchmarks/learning/learning.py examples   examples that a direction is tried on, against bytes
     Benchmarks/learning/learning.py machines   1 … 16 workers at equal samples, and workers that see one class each
     Benchmarks/learning/learning.py byte       how large the bytes are; only their signs
     Benchmarks/learning/learning.py shape      plain directions, and K damped components
@@ -16,7 +17,7 @@
     Benchmarks/learning/learning.py e2e        and a generation task
 
 Needs what `make demo` has made (the binary, .cache/) and nothing but Python's standard library. Every row is `onebyte cluster` with
-the demo's run file and the flags that it names. Prints a table and writes it to Benchmarks/learning/NAME.json;
+tasks/reviews.toml and the flags that it names. Prints a table and writes it to Benchmarks/learning/NAME.json;
 what is there with the same run file, flags and seed is kept (--again: made again; --jobs 4: four runs at a time).
 """
 
@@ -34,7 +35,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ONEBYTE = Path(os.environ.get("ONEBYTE", ROOT / ".build/release/onebyte"))
-CONFIG = ROOT / "examples/movie-reviews.toml"
+CONFIG = ROOT / "Benchmarks/learning/tasks/reviews.toml"
 DATA = ROOT / ".cache/movie-reviews"
 # Two-sided 95 % of Student's t with 1, 2, 3 … degrees of freedom.
 STUDENT = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]
@@ -161,7 +162,7 @@ def table(title, rows, arguments):
 
 # Held-out data are measured before and after only, which nothing in between depends on.
 UNWATCHED = ["--guard", "0", "--evaluate-every", "0"]
-# What the grid of `estimators.py rates` has, where the demo has four.
+# What the grid of `estimators.py rates` has, where the run file has four.
 TWO = ["--samples-per-draw", "2"]
 
 
@@ -180,6 +181,16 @@ def rate(arguments):
 
 def draws(arguments):
     table("samples that share their examples", [(f"{count} samples a draw", ["--samples-per-draw", count, *UNWATCHED]) for count in (1, 2, 4, 8, 16)],
+          arguments)
+
+
+def examples(arguments):
+    """But for the first row and the third about as many sentences are read in all; the rate rises with what a byte says."""
+    def row(each, rate, rounds, samples):
+        return (f"{each} {'sentence' if each == 1 else 'sentences'}, {rounds * samples:,} bytes",
+                ["--examples-per-sample", each, "--samples-per-draw", "8", "--learning-rate", rate, "--rounds", rounds, "--samples-per-round", samples, *UNWATCHED])
+    table("sentences that a direction is tried on",
+          [row(1, "0.04", 400, 256), row(4, "0.05", 400, 256), row(8, "0.08", 400, 256), row(8, "0.12", 200, 256), row(16, "0.12", 200, 128), row(32, "0.12", 200, 64)],
           arguments)
 
 
@@ -219,7 +230,7 @@ def strong(arguments):
 def objective(arguments):
     # Few directions, each tried on 32 examples: 3,840 bytes in all.
     few = ["--rounds", "60", "--samples-per-round", "64", "--examples-per-sample", "32", "--guard", "0", "--samples-per-draw", "1", "--estimator", "two-sided"]
-    # The demo's run file has those of a loss.
+    # The run file has those of a loss.
     steps = ["--epsilon", "0.03", "--learning-rate", "0.1"]
     table("accuracy itself", [("the loss", few), ("the loss, rate 0.1", [*few, "--learning-rate", "0.1"]),
                               ("accuracy", [*few, *steps, "--objective", "accuracy"]), ("f1", [*few, *steps, "--objective", "f1"])],
@@ -291,7 +302,7 @@ e2e = other("e2e", "a sentence from facts", ["K = 4"])
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["guard", "rate", "draws", "machines", "byte", "shape", "strong", "objective", "hour", "deeper", "trec", "cola", "e2e"])
+    parser.add_argument("what", choices=["guard", "rate", "draws", "examples", "machines", "byte", "shape", "strong", "objective", "hour", "deeper", "trec", "cola", "e2e"])
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--rows", help="only rows whose names hold this text; the others stay as they are")
     parser.add_argument("--again", action="store_true")

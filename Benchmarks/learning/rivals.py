@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODEL = ROOT / ".cache/SmolLM2-135M-Instruct"
-RUNS = {"reviews": ROOT / "examples/movie-reviews.toml"} | {
+RUNS = {"reviews": ROOT / "Benchmarks/learning/tasks/reviews.toml"} | {
     name: ROOT / f"Benchmarks/learning/tasks/{name}.toml" for name in ("trec", "cola", "e2e")}
 BATCH = 16
 

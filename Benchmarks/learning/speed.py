@@ -32,7 +32,7 @@ ONE_SIDED = ["--estimator", "one-sided", "--draws"]
 OURS = {
     "two-sided": ["--estimator", "two-sided", "--draws", 1],
     "one-sided, 2 samples an example (the default)": [*ONE_SIDED, 2],
-    "4 samples an example (the demo's)": [*ONE_SIDED, 4],
+    "4 samples an example": [*ONE_SIDED, 4],
     "8 samples an example": [*ONE_SIDED, 8],
     "16 samples an example": [*ONE_SIDED, 16],
     "8, --compute int8": [*ONE_SIDED, 8, "--arithmetic", "int8"],
