@@ -19,7 +19,7 @@ struct Agreement: ParsableCommand {
         let source = try options.source()
         for count in numbers(layers) {
             let tensors = try options.topLayers(count, of: source)
-            let model = try TrainableModel(source: source, parameters: try source.makeParameters(tensors), threads: options.threads)
+            let model = try TrainableModel(source: source, parameters: try source.makeParameters(tensors))
             let cache = try options.cache(try options.examples(options.trainFile, source, limit: examples), model, source)
             for estimator in [EstimatorKind.twoSided, .oneSided] {
                 let found = try ForwardArithmetic.allCases.map { arithmetic in

@@ -20,7 +20,7 @@ struct Curvature: ParsableCommand {
         let spec = try options.spec()
         let source = try options.source()
         let tensors = try source.trainedTensors(matching: train.split(separator: ",").map(String.init), basis: nil)
-        let model = try TrainableModel(source: source, parameters: try source.makeParameters(tensors), threads: options.threads)
+        let model = try TrainableModel(source: source, parameters: try source.makeParameters(tensors))
         let cache = try options.cache(try options.examples(options.trainFile, source, limit: examples), model, source)
         func gradients(_ epsilon: Double, _ estimator: EstimatorKind, _ arithmetic: ForwardArithmetic) throws -> [Double] {
             try Estimator(

@@ -51,7 +51,7 @@ struct Learn: ParsableCommand {
         let basis = spec.perturbation != .rank1 || basis == "none" ? nil : try options.basis(basis)
         let tensors = try source.trainedTensors(matching: spec.train, basis: basis)
         let parameters = try source.makeParameters(tensors)
-        let model = try TrainableModel(source: source, parameters: parameters, threads: options.threads)
+        let model = try TrainableModel(source: source, parameters: parameters)
         let directions = Directions(seed: RunSeed(spec.seed), family: spec.perturbation)
         let own = Estimator.Options(
             epsilon: epsilon ?? spec.epsilon, examplesPerSample: examplesPerSample ?? spec.examplesPerSample, samplesPerDraw: samplesPerDraw,

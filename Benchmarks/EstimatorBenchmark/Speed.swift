@@ -23,7 +23,7 @@ struct Speed: ParsableCommand {
         let source = try options.source()
         for count in numbers(layers) {
             let parameters = try source.makeParameters(try options.topLayers(count, of: source))
-            let model = try TrainableModel(source: source, parameters: parameters, threads: options.threads)
+            let model = try TrainableModel(source: source, parameters: parameters)
             let set = try options.examples(options.trainFile, source, limit: examples)
             let start = wallSeconds()
             let cache = try options.cache(set, model, source)

@@ -28,7 +28,7 @@ struct Step: ParsableCommand {
         var bytesOfParameters = 0
         for family in [PerturbationFamily.rank1, .rademacher] {
             let parameters = try source.makeParameters(try source.trainedTensors(matching: ["all"], basis: nil))
-            let model = try TrainableModel(source: source, parameters: parameters, threads: options.threads)
+            let model = try TrainableModel(source: source, parameters: parameters)
             let directions = Directions(seed: RunSeed(0), family: family)
             let estimator = try Estimator(
                 model: model, directions: directions, cache: try PrefixCache(model: model, set: set, options: .init(threads: options.threads)),

@@ -106,7 +106,7 @@ public final class LanguageModelTrainer: Trainer {
         let basis: RunBasis? = if let basis { try RunBasis(decoding: basis) } else { nil }
         let tensors = try source.trainedTensors(matching: spec.train, basis: basis)
         let parameters = try source.makeParameters(tensors)
-        let model = try TrainableModel(source: source, parameters: parameters, threads: configuration.threads)
+        let model = try TrainableModel(source: source, parameters: parameters)
         let directions = Directions(seed: RunSeed(spec.seed), family: spec.perturbation)
 
         let program = try scoringProgram(for: spec.task)

@@ -44,10 +44,8 @@ public final class TrainableModel: @unchecked Sendable {
     static let embeddingName = "model.embed_tokens.weight"
     static let finalNormName = "model.norm.weight"
 
-    /// - Parameters:
-    ///   - parameters: of `source.trainedTensors(…)`; nil leaves the whole model as its files have it.
-    ///   - threads: used for the first filling of the F32 copies.
-    public init(source: ModelSource, parameters: Parameters? = nil, threads: Int = 1) throws(ModelError) {
+    /// - Parameter parameters: of `source.trainedTensors(…)`; nil leaves the whole model as its files have it.
+    public init(source: ModelSource, parameters: Parameters? = nil) throws(ModelError) {
         self.source = source
         self.parameters = parameters
         configuration = source.configuration
@@ -69,13 +67,16 @@ public final class TrainableModel: @unchecked Sendable {
         }
 
         finalNorm = ScratchBuffer(capacity: configuration.hiddenSize)
-        try source.copyFloats(Self.finalNormName, into: finalNorm.pointer)
+        if finalNormSlot >= 0 {
+            parameters?.copyFloats(at: finalNormSlot, elements: 0..<configuration.hiddenSize, into: finalNorm.pointer)
+        } else {
+            try source.copyFloats(Self.finalNormName, into: finalNorm.pointer)
+        }
         rotary = RotaryTable(positions: 0, headDimension: sizes.headDimension, theta: configuration.ropeTheta)
 
         resident = Array(repeating: nil, count: layerCount)
         // Of the last layer most rows are needed for their keys and values only: making it would cost as much as computing with it.
         for layer in layersFromEntry where layer == layerCount - 1 || !isTrained(layer) { resident[layer] = try makeLayer(layer) }
-        parametersChanged(threads: threads)
     }
 
     private var layersFromEntry: Range<Int> {
@@ -169,12 +170,16 @@ public final class TrainableModel: @unchecked Sendable {
         guard fullHead == nil else { return }
         for token in tokens where headRows[token] == nil {
             let row = ScratchBuffer<Float>(capacity: sizes.hidden)
-            if headSlot >= 0 {
-                parameters?.copyFloats(at: headSlot, elements: elements(of: token), into: row.pointer)
-            } else {
-                try source.copyFloats(headName, rows: Int(token)..<Int(token) + 1, into: row.pointer)
-            }
+            try copyHead(rows: Int(token)..<Int(token) + 1, into: row.pointer)
             headRows[token] = row
+        }
+    }
+
+    private func copyHead(rows: Range<Int>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
+        if headSlot >= 0 {
+            parameters?.copyFloats(at: headSlot, elements: rows.lowerBound * sizes.hidden..<rows.upperBound * sizes.hidden, into: out)
+        } else {
+            try source.copyFloats(headName, rows: rows, into: out)
         }
     }
 
@@ -184,13 +189,8 @@ public final class TrainableModel: @unchecked Sendable {
     /// Sees to it that the whole head can be read.
     func prepareFullHead() throws(ModelError) {
         guard fullHead == nil else { return }
-        let count = configuration.vocabularySize * sizes.hidden
-        let head = ScratchBuffer<Float>(capacity: count)
-        if headSlot >= 0 {
-            parameters?.copyFloats(at: headSlot, elements: 0..<count, into: head.pointer)
-        } else {
-            try source.copyFloats(headName, into: head.pointer)
-        }
+        let head = ScratchBuffer<Float>(capacity: configuration.vocabularySize * sizes.hidden)
+        try copyHead(rows: 0..<configuration.vocabularySize, into: head.pointer)
         fullHead = head
         headRows = [:]
     }

@@ -38,7 +38,7 @@ public enum BasisMaker {
         progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }
     ) throws -> [RunBasis] {
         let tensors = try source.trainedTensors(matching: patterns, basis: nil)
-        let model = try TrainableModel(source: source, parameters: source.makeParameters(tensors), threads: threads)
+        let model = try TrainableModel(source: source, parameters: source.makeParameters(tensors))
         let moments = try measure(model: model, examples: examples, threads: threads, progress: progress)
         guard !moments.isEmpty else {
             throw TrainingError(.badTensors, "none of the trained tensors is a layer's matrix, so there is no shape to find (shape = none)")

@@ -56,7 +56,7 @@ struct GenerateCommand: ParsableCommand {
             standardOutput.writeRaw(prompt)
         }
         MatrixLibrary.setThreads(threads.count)
-        let trainable = try TrainableModel(source: state.source, parameters: state.parameters, threads: threads.count)
+        let trainable = try TrainableModel(source: state.source, parameters: state.parameters)
         var stops = state.source.configuration.eosTokens
         if let end = tokenizer.eosToken { stops.append(end) }
         var decoder = StreamingDecoder(tokenizer)

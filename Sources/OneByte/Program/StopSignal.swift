@@ -75,13 +75,14 @@ func stoppable<Result>(_ body: (_ isStopped: @escaping @Sendable () -> Bool) thr
     action.sa_flags = Int32(bitPattern: UInt32(SA_RESETHAND)) | SA_RESTART
     var unblocked = sigset_t()
     sigemptyset(&unblocked)
-    for signal in trapped {
-        sigaction(signal, &action, nil)
+    var before = trapped.map { _ in sigaction() }
+    for (i, signal) in trapped.enumerated() {
+        sigaction(signal, &action, &before[i])
         sigaddset(&unblocked, signal)
     }
     // Whoever started this process may have left them blocked.
     pthread_sigmask(SIG_UNBLOCK, &unblocked, nil)
-    defer { for signal in trapped { Glibc.signal(signal, SIG_DFL) } }
+    defer { for (i, signal) in trapped.enumerated() { sigaction(signal, &before[i], nil) } }
     do {
         return try body { askedToStop.load(ordering: .relaxed) != 0 }
     } catch {
