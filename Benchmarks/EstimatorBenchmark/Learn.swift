@@ -30,6 +30,8 @@ struct Learn: ParsableCommand {
     @Option(help: "Samples of a round.") var samplesPerRound: Int?
     @Option(help: "Examples of a sample.") var examplesPerSample: Int?
     @Option(help: "Samples that read the same examples.") var samplesPerDraw = 1
+    @Option(help: "Examples that each is chosen from by importance; the spec's where it is not given.") var candidatesPerExample: Int?
+    @Option(help: "q of the generalized cross-entropy; the spec's where it is not given.") var generalizedCrossEntropy: Double?
     @Option(help: "two-sided or one-sided.") var estimator: EstimatorKind = .twoSided
     @Option(help: "Of the matrix products: float or int8.") var arithmetic: ForwardArithmetic = .float
     @Option(help: "byte, float or sign.") var value: Value = .byte
@@ -55,7 +57,9 @@ struct Learn: ParsableCommand {
         let directions = Directions(seed: RunSeed(spec.seed), family: spec.perturbation)
         let own = Estimator.Options(
             epsilon: epsilon ?? spec.epsilon, examplesPerSample: examplesPerSample ?? spec.examplesPerSample, samplesPerDraw: samplesPerDraw,
-            estimator: self.estimator, threads: options.threads, arithmetic: arithmetic)
+            estimator: self.estimator, candidatesPerExample: candidatesPerExample ?? spec.candidatesPerExample ?? 1,
+            generalizedCrossEntropy: generalizedCrossEntropy ?? spec.task.generalizedCrossEntropy ?? 0, threads: options.threads,
+            arithmetic: arithmetic)
         let estimator = try Estimator(
             model: model, directions: directions, cache: try options.cache(try options.examples(options.trainFile, source), model, source), options: own)
         let evaluator = Evaluator(

@@ -46,6 +46,8 @@ public struct RunSpec: Codable, Hashable, Sendable {
     public var roundSeconds: Double?
     /// Neighbouring samples that read the same examples, each along its own direction, which saves what they share; nil: 1.
     public var samplesPerDraw: Int?
+    /// Each example is chosen from so many by importance; nil: 1. Its bytes mean the same to everybody else.
+    public var candidatesPerExample: Int?
     /// Which losses a projected gradient is the difference of; nil: two-sided.
     public var estimator: EstimatorKind?
     /// Trials, guard and early end; nil: none.
@@ -82,6 +84,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         staleness: Int = 0,
         roundSeconds: Double? = nil,
         samplesPerDraw: Int? = nil,
+        candidatesPerExample: Int? = nil,
         estimator: EstimatorKind? = nil,
         steering: Steering? = nil,
         filter: RoundFilter? = nil,
@@ -111,6 +114,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         self.staleness = staleness
         self.roundSeconds = roundSeconds
         self.samplesPerDraw = samplesPerDraw
+        self.candidatesPerExample = candidatesPerExample
         self.estimator = estimator
         self.steering = steering
         self.filter = filter
@@ -156,11 +160,16 @@ public struct TaskSpec: Codable, Hashable, Sendable {
     public var objective: Objective?
     /// How the texts come about that the objective `command` scores; nil for all others.
     public var writing: Writing?
+    /// q, above 0 to 1, of the generalized cross-entropy (1 − p^q)/q that is minimised in place of −log p, p being the right class's
+    /// probability (Zhang & Sabuncu 2018); nil: −log p. Held-out losses stay −log p, the validation loss, which steers, does not.
+    public var generalizedCrossEntropy: Double?
 
     public init(
-        kind: Kind, template: String? = nil, labels: [LabelWord]? = nil, maxLength: Int, objective: Objective? = nil, writing: Writing? = nil
+        kind: Kind, template: String? = nil, labels: [LabelWord]? = nil, maxLength: Int, objective: Objective? = nil, writing: Writing? = nil,
+        generalizedCrossEntropy: Double? = nil
     ) {
         self.writing = writing
+        self.generalizedCrossEntropy = generalizedCrossEntropy
         self.kind = kind
         self.template = template
         self.labels = labels

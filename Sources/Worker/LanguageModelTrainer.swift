@@ -137,7 +137,8 @@ public final class LanguageModelTrainer: Trainer {
         if let examples = configuration.trainingExamples {
             let options = Estimator.Options(
                 epsilon: spec.epsilon, examplesPerSample: spec.examplesPerSample, samplesPerDraw: spec.samplesPerDraw ?? 1,
-                estimator: spec.estimator ?? .twoSided, orderSeed: configuration.orderSeed, threads: configuration.threads,
+                estimator: spec.estimator ?? .twoSided, candidatesPerExample: spec.candidatesPerExample ?? 1,
+                generalizedCrossEntropy: spec.task.generalizedCrossEntropy ?? 0, orderSeed: configuration.orderSeed, threads: configuration.threads,
                 objective: spec.task.objective, arithmetic: configuration.arithmetic)
             if let program, let writing = spec.task.writing {
                 let scored = try ScoreEstimator(
@@ -152,11 +153,13 @@ public final class LanguageModelTrainer: Trainer {
             }
         }
         var measured: [PrefixCache] = []
-        func measurer(_ examples: (TaskSpec, ModelSource) throws -> [Example]) throws -> any HeldOutEvaluator {
+        func measurer(_ examples: (TaskSpec, ModelSource) throws -> [Example], asTrained: Bool = false) throws -> any HeldOutEvaluator {
             guard let program, let writing = spec.task.writing else {
                 let own = try cache(examples)
                 measured.append(own)
-                return Evaluator(model: model, cache: own, threads: configuration.threads, objective: spec.task.objective)
+                return Evaluator(
+                    model: model, cache: own, threads: configuration.threads, objective: spec.task.objective,
+                    generalizedCrossEntropy: asTrained ? spec.task.generalizedCrossEntropy ?? 0 : 0)
             }
             let evaluator = try ScoreEvaluator(
                 model: model, examples: try examples(spec.task, source), writing: writing, tokenizer: try source.tokenizer, program: program,
@@ -164,10 +167,11 @@ public final class LanguageModelTrainer: Trainer {
             try fill(evaluator.fill)
             return evaluator
         }
-        let evaluator = try configuration.heldOutExamples.map(measurer)
-        let validator = try configuration.validationExamples.map(measurer)
+        let evaluator = try configuration.heldOutExamples.map { try measurer($0) }
+        let validator = try configuration.validationExamples.map { try measurer($0, asTrained: true) }
         try fillEnough(
-            trainingCache, evaluators: measured, examplesPerSample: spec.examplesPerSample, headStartSeconds: configuration.headStartSeconds, task)
+            trainingCache, evaluators: measured, examplesPerSample: spec.examplesPerSample * (spec.candidatesPerExample ?? 1),
+                headStartSeconds: configuration.headStartSeconds, task)
         prepared = Prepared(
             specDigest: try spec.digest(), directions: directions, tensors: tensors, parameters: parameters, model: model,
             estimator: estimator, trainingCache: trainingCache, evaluator: evaluator, validator: validator, program: program,

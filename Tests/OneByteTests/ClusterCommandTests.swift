@@ -141,6 +141,29 @@ import Testing
         #expect(wrong.status != 0 && wrong.errors.contains("exact-match needs completions"), "\(wrong.errors)")
     }
 
+    @Test("Examples by importance and a loss that heeds hopeless ones less: held-out losses stay cross-entropy")
+    func generalizedLossAndCandidates() async throws {
+        let scratch = try Scratch()
+        func run(_ name: String, _ flags: [String]) async throws -> (report: RunReport, ledger: String) {
+            let place = "\(scratch.path)/\(name)"
+            let found = try await Binary.run(try arguments(scratch) + flags + ["--directory", place])
+            try #require(found.status == 0, "\(found.errors)")
+            return (try report(place), place)
+        }
+        let plain = try await run("plain", [])
+        let general = try await run("general", ["--generalized-cross-entropy", "0.7", "--candidates-per-example", "3"])
+        #expect(general.report.before?.loss == plain.report.before?.loss)
+        #expect(general.report.digest != plain.report.digest)
+        let evaluated = try await Binary.run("evaluate", "\(scratch.path)/held-out.jsonl", "--model", Binary.tinyModel, "--ledger", general.ledger, "--format", "json")
+        let loss = try #require(general.report.after?.loss)
+        #expect(try abs(#require(JSONDecoder().decode(HeldOutScore.self, from: Data(evaluated.output.utf8)).loss) - loss) < 1e-6)
+        let wrong = try await Binary.run(try arguments(scratch, "--generalized-cross-entropy", "1.5", "--directory", "\(scratch.path)/wrong"))
+        #expect(wrong.status == 64 && wrong.errors.contains("--generalized-cross-entropy"), "\(wrong.errors)")
+        let unfit = try await Binary.run(
+            try arguments(scratch, "--objective", "accuracy", "--candidates-per-example", "2", "--directory", "\(scratch.path)/unfit"))
+        #expect(unfit.status != 0 && unfit.errors.contains("--candidates-per-example"), "\(unfit.errors)")
+    }
+
     @Test("A run for the score of a program, from data to report, with its texts")
     func scoreOfACommand() async throws {
         let scratch = try Scratch()

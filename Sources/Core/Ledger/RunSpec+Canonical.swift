@@ -62,6 +62,17 @@ extension RunSpec {
             try check(evaluateEvery > 0 || steering.trialRounds != nil, "steering", "needs evaluateEvery")
         }
         if let samplesPerDraw { try check((1...1 << 16).contains(samplesPerDraw), "samplesPerDraw", "1…\(1 << 16)") }
+        if let candidatesPerExample {
+            try check((1...1 << 10).contains(candidatesPerExample), "candidatesPerExample", "1…\(1 << 10)")
+            try check(
+                candidatesPerExample == 1 || (task.kind == .classification && task.objective == nil), "candidatesPerExample",
+                "1, but for the loss of a classification")
+        }
+        if let q = task.generalizedCrossEntropy {
+            try check(q > 0 && q <= 1, "task.generalizedCrossEntropy", "above 0, to 1")
+            try check(
+                task.kind == .classification && task.objective == nil, "task.generalizedCrossEntropy", "0, but for the loss of a classification")
+        }
         try check(estimator != .oneSided || task.objective != .command, "estimator", "two-sided, where the objective is a program's score")
         if let filter { try check((1...127).contains(filter.factor), "filter.factor", "1…127") }
         try check((0.01...3600).contains(heartbeatSeconds), "heartbeatSeconds", "0.01…3600")

@@ -57,6 +57,11 @@ public final class Estimator: GradientEstimator {
         /// Mean token losses: (L₊ − L₋) from the last hidden states by `ForwardPass.headGradient`, so that a direction needs no logits.
         /// Off, both signs go through the head; for tests and comparisons.
         public var usesClosedFormHead: Bool
+        /// Each example is chosen from so many, the likelier the more its loss changes with its logits, and weighed so that the mean stays: the
+        /// variance of g falls by E[s²]/E[s]² at most, for a clean pass of each candidate. Needs classes. A worker's own choice, too.
+        public var candidatesPerExample: Int
+        /// q of `GeneralizedCrossEntropy`; 0: cross-entropy. Needs classes.
+        public var generalizedCrossEntropy: Double
         /// A score in place of the task's own loss; its samples want several examples and a larger ε, for it has steps.
         public var objective: Objective?
         /// Of the matrix products: a worker's own choice, since only its bytes reach the ledger. `int8` is for `rank1`; two-sided it costs a clean
@@ -65,8 +70,11 @@ public final class Estimator: GradientEstimator {
 
         public init(
             epsilon: Double = 1e-3, examplesPerSample: Int = 1, samplesPerDraw: Int = 1, estimator: EstimatorKind = .twoSided,
-            orderSeed: UInt64 = 0, threads: Int = 1, usesClosedFormHead: Bool = true, objective: Objective? = nil, arithmetic: ForwardArithmetic = .float
+            candidatesPerExample: Int = 1, generalizedCrossEntropy: Double = 0, orderSeed: UInt64 = 0, threads: Int = 1,
+            usesClosedFormHead: Bool = true, objective: Objective? = nil, arithmetic: ForwardArithmetic = .float
         ) {
+            self.candidatesPerExample = candidatesPerExample
+            self.generalizedCrossEntropy = generalizedCrossEntropy
             self.arithmetic = arithmetic
             self.estimator = estimator
             self.objective = objective
@@ -85,6 +93,13 @@ public final class Estimator: GradientEstimator {
             guard examplesPerSample > 0, samplesPerDraw > 0 else {
                 throw TrainingError(.noExamples, "a sample needs at least one example")
             }
+            guard candidatesPerExample > 0 else { throw TrainingError(.noExamples, "an example needs at least one candidate") }
+            guard (0...1).contains(generalizedCrossEntropy) else {
+                throw TrainingError(.numerical, "q of the generalized cross-entropy is \(generalizedCrossEntropy); it must be 0…1")
+            }
+            guard objective == nil || (candidatesPerExample == 1 && generalizedCrossEntropy == 0) else {
+                throw TrainingError(.badExample, "candidates and the generalized cross-entropy are for the loss, not for an objective in its place")
+            }
         }
     }
 
@@ -101,7 +116,10 @@ public final class Estimator: GradientEstimator {
     private let directions: Directions
     private let pool: PassPool
     private var order: ExampleOrder
+    private let crossEntropy: GeneralizedCrossEntropy
+    /// The examples of the samples at hand, and what each one's loss counts.
     private var drawn: [Int] = []
+    private var weights: [Double] = []
     /// Of each sample: at θ + εz, and at what that is compared with.
     private var losses: [Double] = []
 
@@ -117,15 +135,19 @@ public final class Estimator: GradientEstimator {
         guard options.arithmetic == .float || directions.family == .rank1 else {
             throw TrainingError(.badTensors, "8-bit products are for rank1 directions, not for \(directions.family.rawValue); leave out --compute int8")
         }
+        guard cache.set.hasClasses || (options.candidatesPerExample == 1 && options.generalizedCrossEntropy == 0) else {
+            throw TrainingError(.badExample, "candidates and the generalized cross-entropy need examples with classes")
+        }
         if options.arithmetic == .int8 { try model.prepareByteWeights() }
         self.model = model
+        crossEntropy = GeneralizedCrossEntropy(q: options.generalizedCrossEntropy)
         self.cache = cache
         self.options = options
         self.directions = directions
         pool = PassPool(model)
         order = ExampleOrder(
-            exampleCount: cache.set.count, examplesPerSample: options.examplesPerSample, samplesPerDraw: options.samplesPerDraw,
-            seed: options.orderSeed)
+            exampleCount: cache.set.count, examplesPerSample: options.examplesPerSample * options.candidatesPerExample,
+            samplesPerDraw: options.samplesPerDraw, seed: options.orderSeed)
     }
 
     /// The examples that these samples read are put through the frozen part first where the cache does not have them yet.
@@ -135,13 +157,7 @@ public final class Estimator: GradientEstimator {
     ///   - samples: their numbers; they need not have been handed out in order.
     public func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients {
         let count = samples.count
-        let each = options.examplesPerSample
-        drawn.removeAll(keepingCapacity: true)
-        for sample in samples {
-            for i in 0..<each { drawn.append(order.example(machine: machine, sample: sample, i)) }
-        }
-        try cache.provide(&drawn)
-
+        try draw(machine, samples)
         if losses.count < 2 * count { losses = Array(repeating: 0, count: 2 * count) }
         let failure = FirstError()
         losses.withUnsafeMutableBufferPointer { losses in
@@ -156,6 +172,49 @@ public final class Estimator: GradientEstimator {
         return ProjectedGradients(
             losses: (0..<count).lazy.map { (plus: self.losses[2 * $0], other: self.losses[2 * $0 + 1]) }, epsilon: options.epsilon,
             estimator: options.estimator)
+    }
+
+    /// Finds the examples that samples read, and has the cache provide them.
+    private func draw(_ machine: MachineID, _ samples: Range<SampleNumber>) throws {
+        let each = options.examplesPerSample
+        drawn.removeAll(keepingCapacity: true)
+        weights.removeAll(keepingCapacity: true)
+        guard options.candidatesPerExample > 1, !samples.isEmpty else {
+            for sample in samples {
+                for i in 0..<each { drawn.append(order.example(machine: machine, sample: sample, i)) }
+            }
+            weights.append(contentsOf: repeatElement(1, count: drawn.count))
+            try cache.provide(&drawn)
+            return
+        }
+        let perDraw = SampleNumber(options.samplesPerDraw)
+        let pool = each * options.candidatesPerExample
+        let draws = Array(samples.lowerBound / perDraw...(samples.upperBound - 1) / perDraw)
+        var candidates: [Int] = []
+        for draw in draws {
+            for i in 0..<pool { candidates.append(order.example(machine: machine, sample: draw * perDraw, i)) }
+        }
+        try cache.provide(&candidates)
+        var slopes = [Double](repeating: 0, count: candidates.count)
+        try slopes.withUnsafeMutableBufferPointer { slopes in
+            nonisolated(unsafe) let out = slopes
+            let crossEntropy = crossEntropy
+            try self.pool.forEachLoss(of: candidates, in: cache, threads: options.threads) { place, loss, _, _ in
+                out[place] = crossEntropy.slope(loss)
+            }
+        }
+        var chosen: [[(place: Int, weight: Double)]] = []
+        for (i, draw) in draws.enumerated() {
+            var random = SplitMix64(state: options.orderSeed &+ UInt64(machine.rawValue) << 40 ^ UInt64(draw))
+            chosen.append(importanceSample(each, by: slopes[i * pool..<(i + 1) * pool], point: .random(in: 0..<1, using: &random)))
+        }
+        for sample in samples {
+            let i = Int(sample / perDraw - draws[0])
+            for (place, weight) in chosen[i] {
+                drawn.append(candidates[i * pool + place])
+                weights.append(weight)
+            }
+        }
     }
 
     /// Samples of a batch: so many that its products have about `batchRows` rows, evenly shared out among the threads, and in whole
@@ -250,8 +309,9 @@ public final class Estimator: GradientEstimator {
         var found: [(loss: Double, outcome: Outcome)] = []
         found.reserveCapacity(workspace.instances.count)
         workspace.pass.losses(of: workspace.instances, in: set) { _, loss, _, outcome in found.append((loss, outcome)) }
-        func mean(_ instances: some Sequence<Int>) -> Double {
-            let loss = instances.reduce(0) { $0 + found[$1].loss } / Double(each)
+        func mean(_ sample: Int, _ instances: some Sequence<Int>) -> Double {
+            let own = weights[sample * each..<(sample + 1) * each]
+            let loss = zip(instances, own).reduce(0) { $0 + crossEntropy.loss(found[$1.0].loss) * $1.1 } / Double(each)
             // A loss that is not finite is no answer at all.
             guard let objective = options.objective, loss.isFinite else { return loss }
             return objective.loss(of: instances.map { found[$0].outcome })
@@ -259,10 +319,11 @@ public final class Estimator: GradientEstimator {
         let signs = isOneSided ? 1 : 2
         for (d, sample) in chunk.enumerated() {
             let plus = d * signs * each..<(d * signs + 1) * each
-            losses[2 * sample] = mean(plus)
+            losses[2 * sample] = mean(sample, plus)
             losses[2 * sample + 1] =
                 isOneSided
-                ? mean(workspace.instances[plus].compactMap { cleanInstance[$0.example] }) : mean(plus.upperBound..<plus.upperBound + each)
+                ? mean(sample, workspace.instances[plus].compactMap { cleanInstance[$0.example] })
+                : mean(sample, plus.upperBound..<plus.upperBound + each)
         }
     }
 

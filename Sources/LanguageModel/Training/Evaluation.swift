@@ -204,20 +204,22 @@ public protocol HeldOutEvaluator: AnyObject {
 
 /// Puts a set of examples through a model as it is.
 public final class Evaluator: HeldOutEvaluator {
-    private static let batchRows = 1024
-
     public let model: TrainableModel
     public let cache: PrefixCache
     private let threads: Int
     private let objective: Objective?
+    private let crossEntropy: GeneralizedCrossEntropy
     private let pool: PassPool
 
-    /// - Parameter objective: the run's, if it has one.
-    public init(model: TrainableModel, cache: PrefixCache, threads: Int = 1, objective: Objective? = nil) {
+    /// - Parameters:
+    ///   - objective: the run's, if it has one.
+    ///   - generalizedCrossEntropy: q of the losses; 0: cross-entropy, which is what different runs are compared by.
+    public init(model: TrainableModel, cache: PrefixCache, threads: Int = 1, objective: Objective? = nil, generalizedCrossEntropy: Double = 0) {
         self.objective = objective
         self.model = model
         self.cache = cache
         self.threads = max(threads, 1)
+        crossEntropy = GeneralizedCrossEntropy(q: generalizedCrossEntropy)
         pool = PassPool(model)
     }
 
@@ -225,47 +227,15 @@ public final class Evaluator: HeldOutEvaluator {
     public func evaluate() throws -> Evaluation {
         if !cache.isFilled { try cache.fill() }
         let set = cache.set
-        // Batches of about the same number of rows.
-        var batches: [Range<Int>] = []
-        var start = 0
-        var rows = 0
-        for example in 0..<set.count {
-            rows += set.ranges[example].reduce(0) { $0 + set.sequences[$1].length }
-            if rows >= Self.batchRows || example == set.count - 1 {
-                batches.append(start..<example + 1)
-                start = example + 1
-                rows = 0
-            }
-        }
         var items = [Evaluation.Item?](repeating: nil, count: set.count)
-        let failure = FirstError()
-        let work = batches
-        items.withUnsafeMutableBufferPointer { items in
+        try items.withUnsafeMutableBufferPointer { items in
             nonisolated(unsafe) let out = items
-            nonisolated(unsafe) let own = self
-            forEachChunk(of: work.count, size: 1, threads: threads) { chunk in
-                failure.capture { try own.pool.with { try own.run(work[chunk.lowerBound], $0, into: out) } }
+            let crossEntropy = crossEntropy
+            try pool.forEachLoss(of: Array(0..<set.count), in: cache, threads: threads) { example, loss, scores, outcome in
+                out[example] = Evaluation.Item(
+                    loss: crossEntropy.loss(loss), scores: Array(scores), correct: outcome.correct, isRight: outcome.isRight)
             }
         }
-        try failure.rethrow()
         return Evaluation(items: items.compactMap { $0 }, tokenLosses: set.hasTokenLosses, objective: objective)
-    }
-
-    private func run(
-        _ examples: Range<Int>, _ workspace: PassPool.Workspace, into items: UnsafeMutableBufferPointer<Evaluation.Item?>
-    ) throws(ModelError) {
-        let pass = workspace.pass
-        let set = cache.set
-        pass.begin(directions: nil)
-        workspace.instances.removeAll(keepingCapacity: true)
-        for example in examples {
-            workspace.instances.append(ForwardPass.Instance(example: example, firstSegment: pass.segments.count))
-            for index in set.ranges[example] { _ = pass.add(segmentOf: pass.add(cache.sequence(index))) }
-        }
-        try pass.runToFinalNorm()
-        pass.losses(of: workspace.instances, in: set) { i, loss, scores, outcome in
-            let example = examples.lowerBound + i
-            items[example] = Evaluation.Item(loss: loss, scores: Array(scores), correct: outcome.correct, isRight: outcome.isRight)
-        }
     }
 }

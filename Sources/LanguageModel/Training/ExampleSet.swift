@@ -26,6 +26,8 @@ public final class ExampleSet: @unchecked Sendable {  // written in init only
     let needsFullVocabulary: Bool
     /// Every example's loss is the mean token loss.
     let hasTokenLosses: Bool
+    /// Every example's loss is that of a choice between classes.
+    let hasClasses: Bool
 
     /// - Throws: `TrainingError` for an example that the model can't take, naming it by its number (the first is 1).
     public init(_ examples: [Example], for model: ModelConfiguration) throws(TrainingError) {
@@ -61,6 +63,12 @@ public final class ExampleSet: @unchecked Sendable {  // written in init only
         longest = sequences.reduce(0) { max($0, $1.length) }
         needsFullVocabulary = full
         hasTokenLosses = examples.allSatisfy { $0.objective == .tokens }
+        hasClasses = examples.allSatisfy {
+            switch $0.objective {
+            case .candidates, .options: true
+            case .tokens, .text: false
+            }
+        }
     }
 
     private static func problem(of example: Example, for model: ModelConfiguration) -> String? {

@@ -10,6 +10,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case labels = "task.labels"
     case maxLength = "task.max-length"
     case objective = "task.objective"
+    case generalizedCrossEntropy = "task.generalized-cross-entropy"
     case objectiveCommand = "task.objective-command"
     case objectiveMaxTokens = "task.objective-max-tokens"
     case objectiveStop = "task.objective-stop"
@@ -30,6 +31,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case samplesPerRound = "training.samples-per-round"
     case examplesPerSample = "training.examples-per-sample"
     case samplesPerDraw = "training.samples-per-draw"
+    case candidatesPerExample = "training.candidates-per-example"
     case estimator = "training.estimator"
     case targetMagnitude = "training.target-magnitude"
     case seed = "training.seed"
@@ -104,6 +106,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .rounds: .integer(1...Int(Int32.max))
         case .samplesPerRound: .integer(1...1 << 20)
         case .examplesPerSample, .samplesPerDraw: .integer(1...1 << 16)
+        case .candidatesPerExample: .integer(1...1 << 10)
+        case .generalizedCrossEntropy, .quorum: .number(0...1)
         case .rateTrials, .patience: .integer(0...1 << 20)
         case .guardTolerance: .number(0...1e6)
         case .targetMagnitude: .integer(ScaleAdapter.targets)
@@ -113,7 +117,6 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .threads: .integer(1...1024)
         case .minimumWorkers: .integer(1...1 << 14)
         case .roundDeadlineFactor: .number(0...1e6)
-        case .quorum: .number(0...1)
         case .staleness: .integer(0...64)
         case .roundSeconds: .number(0...86400)
         case .filter: .oneOf(["none"] + RoundFilter.Kind.allCases.map(\.rawValue))

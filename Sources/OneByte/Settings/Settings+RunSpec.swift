@@ -28,9 +28,10 @@ extension Settings {
         if objective == .command {
             writing = Writing(maxTokens: try integer(.objectiveMaxTokens), stopsAtNewline: try text(.objectiveStop) == "newline" ? true : nil)
         }
+        let q = try number(.generalizedCrossEntropy)
         return TaskSpec(
             kind: kind, template: optionalText(.template), labels: table(.labels).map(Self.ordered),
-            maxLength: try integer(.maxLength), objective: objective, writing: writing)
+            maxLength: try integer(.maxLength), objective: objective, writing: writing, generalizedCrossEntropy: q > 0 ? q : nil)
     }
 
     /// The classes in the order of their labels, as numbers where all are numbers: neither a TOML table nor flags in any
@@ -56,6 +57,7 @@ extension Settings {
         let factor = try number(.filterFactor)
         let box = try number(.roundSeconds)
         let draws = try integer(.samplesPerDraw)
+        let candidates = try integer(.candidatesPerExample)
         let (trials, tolerance, patience) = (try integer(.rateTrials), try number(.guardTolerance), try integer(.patience))
         let steering = Steering(
             trialRounds: trials > 0 ? trials : nil, guardTolerance: tolerance > 0 ? tolerance : nil, patience: patience > 0 ? patience : nil)
@@ -82,6 +84,7 @@ extension Settings {
             staleness: try integer(.staleness),
             roundSeconds: box > 0 ? box : nil,
             samplesPerDraw: draws > 1 ? draws : nil,
+            candidatesPerExample: candidates > 1 ? candidates : nil,
             estimator: estimator == .twoSided ? nil : estimator,
             steering: steering == Steering() ? nil : steering,
             filter: try RoundFilter.Kind(rawValue: text(.filter)).map { RoundFilter(kind: $0, factor: factor) },

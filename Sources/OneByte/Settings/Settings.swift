@@ -32,6 +32,8 @@ package struct Settings: Sendable {
     private static let standard: [SettingKey: SettingValue] = [
         .maxLength: .integer(128),
         .objective: .text("loss"),
+        .generalizedCrossEntropy: .number(0),
+        .candidatesPerExample: .integer(1),
         .train: .texts(["all"]),
         .perturbation: .text(PerturbationFamily.rank1.rawValue),
         .schedule: .text(LearningRateSchedule.linear.rawValue),

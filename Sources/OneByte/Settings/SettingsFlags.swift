@@ -37,6 +37,11 @@ struct TaskFlags: ParsableArguments {
         valueName: "objective"))
     var objective: String?
 
+    @Option(help: ArgumentHelp(
+        "Classifications: minimise (1 − p^q)/q in place of −log p, which heeds examples less that are far from right; 0: −log p. (default: 0)",
+        valueName: "q"))
+    var generalizedCrossEntropy: String?
+
     @Option(help: ArgumentHelp("Tokens of a text that a command scores, at most. (default: 16)", valueName: "tokens"))
     var objectiveMaxTokens: String?
 
@@ -45,7 +50,10 @@ struct TaskFlags: ParsableArguments {
     var objectiveStop: String?
 
     var settings: [SettingKey: [String]] {
-        var settings = list([(.kind, kind), (.template, template), (.maxLength, maxLength), (.objective, objective), (.objectiveMaxTokens, objectiveMaxTokens), (.objectiveStop, objectiveStop)])
+        var settings = list([
+            (.kind, kind), (.template, template), (.maxLength, maxLength), (.objective, objective), (.generalizedCrossEntropy, generalizedCrossEntropy),
+            (.objectiveMaxTokens, objectiveMaxTokens), (.objectiveStop, objectiveStop),
+        ])
         if !label.isEmpty { settings[.labels] = label }
         return settings
     }
@@ -102,6 +110,11 @@ struct TrainingFlags: ParsableArguments {
     var samplesPerDraw: String?
 
     @Option(help: ArgumentHelp(
+        "Classifications: choose each example from so many by how unsure the model is of it, and weigh it accordingly. (default: 1)",
+        valueName: "examples"))
+    var candidatesPerExample: String?
+
+    @Option(help: ArgumentHelp(
         "two-sided, or one-sided: half the work where samples share their examples. (default: one-sided there)", valueName: "estimator"))
     var estimator: String?
 
@@ -136,7 +149,8 @@ struct TrainingFlags: ParsableArguments {
             (.perturbation, perturbation), (.shape, shape), (.epsilon, epsilon), (.learningRate, learningRate),
             (.schedule, schedule), (.warmupRounds, warmupRounds), (.rounds, rounds), (.samplesPerRound, samplesPerRound),
             (.examplesPerSample, examplesPerSample), (.targetMagnitude, targetMagnitude), (.seed, seed),
-            (.evaluateEvery, evaluateEvery), (.digestEvery, digestEvery), (.samplesPerDraw, samplesPerDraw), (.estimator, estimator),
+            (.evaluateEvery, evaluateEvery), (.digestEvery, digestEvery), (.samplesPerDraw, samplesPerDraw),
+            (.candidatesPerExample, candidatesPerExample), (.estimator, estimator),
             (.rateTrials, rateTrials), (.guardTolerance, guardTolerance), (.patience, patience),
         ])
         if !train.isEmpty { settings[.train] = train }
