@@ -10,7 +10,7 @@
     Benchmarks/learning/learning.py shape      plain directions, and K damped components
     Benchmarks/learning/learning.py strong     a strong prompt, and many rounds
     Benchmarks/learning/learning.py objective  accuracy itself as what is minimised
-    Benchmarks/learning/learning.py hour       an hour on two cores: the last layer, then the attention of layers in the middle of what came of it
+    Benchmarks/learning/learning.py hour       an hour on two cores: the last layer, then the attention of layers in the middle of what came of it, then the last layer again
     Benchmarks/learning/learning.py deeper     several layers at a time on the model that the hour's first run left
     Benchmarks/learning/learning.py trec       other tasks (tasks.py makes their data): questions of six kinds,
     Benchmarks/learning/learning.py cola       acceptable sentences,
@@ -243,13 +243,14 @@ def attention(parts, first=12, last=18):
 
 
 def hour(arguments):
-    """Two runs, the second on the first's model. Their directories are kept, and what is complete there is not run again."""
+    """Three runs, each on the model of the one before. Their directories are kept, and what is complete there is not run again."""
+    unsure = ["--candidates-per-example", "4", "--generalized-cross-entropy", "0.7"]
     stages = [
         ("last layer", ["--samples-per-draw", "16", "--rounds", "1600", "--samples-per-round", "512", "--learning-rate", "0.03", "--evaluate-every", "100"]),
-        # The loss of the validation examples rises where confidence grows faster than what is right, which a guard would take for a fault.
-        ("attention of layers 12 to 18", [*attention("qkvo"), "--shape", "none", "--compute", "int8", "--samples-per-draw", "16", "--rounds", "220",
-                                          "--samples-per-round", "1024", "--learning-rate", "0.01", "--target-magnitude", "48", "--guard", "0.5",
-                                          "--evaluate-every", "110"]),
+        ("attention of layers 12 to 18", [*attention("qkvo"), "--shape", "none", "--compute", "int8", "--samples-per-draw", "32", *unsure, "--rounds", "160",
+                                          "--samples-per-round", "1024", "--learning-rate", "0.02", "--target-magnitude", "48", "--evaluate-every", "40"]),
+        ("last layer again", [*unsure, "--samples-per-draw", "16", "--examples-per-sample", "8", "--rounds", "600", "--samples-per-round", "256",
+                              "--learning-rate", "0.12", "--evaluate-every", "100"]),
     ]
     path = Path(__file__).parent / "hour.json"
     rows = [row for row in json.loads(path.read_text())["rows"] if row["seed"] not in arguments.seeds] if path.exists() else []

@@ -75,7 +75,7 @@ def long():
     hours = read("hour")["rows"] if (HERE / "hour.json").exists() else []
     for number, seed in enumerate(sorted({row["seed"] for row in hours})):
         curve = [point for row in hours if row["seed"] == seed for point in row["curve"] if point["samples"]]
-        axis.plot([point["samples"] for point in curve], [100 * point["accuracy"] for point in curve], "-", color="#e45756", label="_" if number else "an hour, last layer, then attention of layers 12 to 18")
+        axis.plot([point["samples"] for point in curve], [100 * point["accuracy"] for point in curve], "-", color="#e45756", label="_" if number else "an hour: last layer, attention of layers 12 to 18, last layer again")
     for name, label in [("probe", "linear probe"), ("last-layer", "AdamW, last layer"), ("all-layers", "AdamW, all layers")]:
         if name in rivals:
             value = 100 * rivals[name]["0"]["accuracy"]
