@@ -171,7 +171,7 @@ public final class LanguageModelTrainer: Trainer {
         let validator = try configuration.validationExamples.map { try measurer($0, asTrained: true) }
         try fillEnough(
             trainingCache, evaluators: measured, examplesPerSample: spec.examplesPerSample * (spec.candidatesPerExample ?? 1),
-                headStartSeconds: configuration.headStartSeconds, task)
+            headStartSeconds: configuration.headStartSeconds, task)
         prepared = Prepared(
             specDigest: try spec.digest(), directions: directions, tensors: tensors, parameters: parameters, model: model,
             estimator: estimator, trainingCache: trainingCache, evaluator: evaluator, validator: validator, program: program,
