@@ -58,13 +58,15 @@ let package = Package(
 
         // `swift run -c release KernelBenchmark`
         .executableTarget(name: "KernelBenchmark", dependencies: ["Core", "Kernels"], path: "Benchmarks/KernelBenchmark", swiftSettings: strict),
-        // Its cblas_sgemm stands before the library's: what the matrix products cost.
-        .target(name: "GemmMeter", dependencies: ["COpenBLAS"], path: "Benchmarks/GemmMeter"),
+        // What the matrix products cost.
+        .target(name: "GemmMeter", dependencies: ["Kernels"], path: "Benchmarks/GemmMeter"),
         // `swift run -c release EstimatorBenchmark speed|step|learn --help`
         .executableTarget(
             name: "EstimatorBenchmark",
             dependencies: ["Core", "GemmMeter", "Kernels", "LanguageModel", .product(name: "ArgumentParser", package: "swift-argument-parser")],
-            path: "Benchmarks/EstimatorBenchmark", swiftSettings: strict),
+            path: "Benchmarks/EstimatorBenchmark", swiftSettings: strict,
+            // GemmMeter's products stand before those of Kernels.
+            linkerSettings: [.unsafeFlags(["-Xlinker", "--wrap=onebyte_product", "-Xlinker", "--wrap=onebyte_swiglu_product"])]),
         // `swift run -c release ClusterBenchmark rounds|memory|ledger|catch-up --help`
         .executableTarget(
             name: "ClusterBenchmark",

@@ -27,11 +27,12 @@ struct Products: ParsableCommand {
         let w = uniform(outputs * inputs)
         let zero = [Float](repeating: 0, count: outputs)
         var y = [Float](repeating: 0, count: rows * outputs)
+        var panels = [Float](repeating: 0, count: onebyte_product_scratch(inputs))
         let operations = 2 * Double(rows) * Double(inputs) * Double(outputs)
         let key = "product/\(rows) x \(inputs) -> \(outputs)"
 
         let float = fastest {
-            multiply(x, xStride: inputs, rows: rows, by: w, outputs: outputs, inputs: inputs, into: &y, yStride: outputs)
+            multiply(x, xStride: inputs, rows: rows, by: w, outputs: outputs, inputs: inputs, into: &y, yStride: outputs, panels: &panels)
         }
         show("\(key)/float", operations / float * 1e-9, "GFLOP/s")
         for variant in variants.split(separator: ",").map(String.init) where ob_difference_select(variant) != 0 {

@@ -1,17 +1,14 @@
-// An executable's own cblas_sgemm comes before the library's, so a benchmark that links this measures every matrix product without
-// a hook in the program that it measures.
+// Benchmarks are linked with `--wrap`, so that these stand before the products of Kernels: every matrix product is measured without a hook in
+// the program.
 #define _GNU_SOURCE
-#include <cblas.h>
-#include <dlfcn.h>
+#include <kernels.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 #include "gemm_meter.h"
 
-typedef void sgemm(CBLAS_LAYOUT, CBLAS_TRANSPOSE, CBLAS_TRANSPOSE, blasint, blasint, blasint, float, const float *, blasint, const float *,
-                   blasint, float, float *, blasint);
+void __real_onebyte_product(const float *, size_t, size_t, const onebyte_matrix *, const onebyte_rank1_terms *, float *, size_t, int, float *);
+void __real_onebyte_swiglu_product(const float *, size_t, size_t, const onebyte_matrix *, const onebyte_matrix *, const onebyte_rank1_terms *,
+                                   const onebyte_rank1_terms *, float *, size_t, float *);
 
 static _Atomic uint64_t nanoseconds, operations;
 
@@ -21,21 +18,24 @@ static uint64_t now(void) {
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
-static sgemm *library(void) {
-    sgemm *found = (sgemm *)dlsym(RTLD_NEXT, "cblas_sgemm");
-    if (!found) exit((fprintf(stderr, "gemm_meter: no cblas_sgemm: %s\n", dlerror()), 1));
-    return found;
+static void add(uint64_t start, uint64_t multiply_adds) {
+    atomic_fetch_add_explicit(&nanoseconds, now() - start, memory_order_relaxed);
+    atomic_fetch_add_explicit(&operations, 2 * multiply_adds, memory_order_relaxed);
 }
 
-void cblas_sgemm(CBLAS_LAYOUT layout, CBLAS_TRANSPOSE trans_a, CBLAS_TRANSPOSE trans_b, blasint m, blasint n, blasint k, float alpha, const float *a,
-                 blasint lda, const float *b, blasint ldb, float beta, float *c, blasint ldc) {
-    static _Atomic(sgemm *) product;
-    sgemm *own = atomic_load_explicit(&product, memory_order_relaxed);
-    if (!own) atomic_store_explicit(&product, own = library(), memory_order_relaxed);
-    uint64_t start = now();
-    own(layout, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-    atomic_fetch_add_explicit(&nanoseconds, now() - start, memory_order_relaxed);
-    atomic_fetch_add_explicit(&operations, 2 * (uint64_t)m * (uint64_t)n * (uint64_t)k, memory_order_relaxed);
+void __wrap_onebyte_product(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *w, const onebyte_rank1_terms *terms, float *y,
+                            size_t y_stride, int accumulate, float *scratch) {
+    const uint64_t start = now();
+    __real_onebyte_product(x, x_stride, rows, w, terms, y, y_stride, accumulate, scratch);
+    add(start, (uint64_t)rows * w->outputs * w->inputs);
+}
+
+void __wrap_onebyte_swiglu_product(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *gate, const onebyte_matrix *up,
+                                   const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
+                                   float *scratch) {
+    const uint64_t start = now();
+    __real_onebyte_swiglu_product(x, x_stride, rows, gate, up, gate_terms, up_terms, y, y_stride, scratch);
+    add(start, 2 * (uint64_t)rows * gate->outputs * gate->inputs);
 }
 
 double gemm_meter_seconds(void) { return (double)atomic_load(&nanoseconds) * 1e-9; }

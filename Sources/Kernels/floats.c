@@ -3,53 +3,107 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct float_kernels {
     void (*rms_norm)(const float *, const float *, float *, size_t, size_t, float);
     void (*rope)(float *, size_t, const int32_t *, size_t, size_t, size_t, const float *, const float *);
     void (*attend)(const float *, const float *, size_t, const float *, size_t, size_t, size_t, size_t, size_t, float,
                    float *, float *);
-    void (*causal_softmax)(float *, size_t, size_t, size_t, size_t);
-    void (*swiglu)(const float *, const float *, size_t, float *, size_t, size_t, size_t);
+    void (*softmax)(float *, size_t);
     void (*swiglu_rank1)(const float *, const int8_t *, float, const float *, const int8_t *, float, float *, size_t);
     float (*dot_i8)(const float *, const int8_t *, size_t);
     float (*dot)(const float *, const float *, size_t);
     void (*add_scaled_i8)(float *, const int8_t *, float, size_t);
     void (*add_scaled)(float *, const float *, float, size_t);
     void (*sum_scaled_i8)(const float *, const int8_t *, float, float *, size_t);
-    void (*two_sided)(const float *, const int8_t *, float, float *, float *, size_t);
     void (*log_sum_exp_parts)(const float *, size_t, float *, float *);
     size_t (*multiply_adds)(size_t, float *);
+    void (*product)(const float *, size_t, size_t, const onebyte_matrix *, const onebyte_rank1_terms *, float *, size_t, int, float *);
+    void (*swiglu_product)(const float *, size_t, size_t, const onebyte_matrix *, const onebyte_matrix *, const onebyte_rank1_terms *,
+                           const onebyte_rank1_terms *, float *, size_t, float *);
+    void (*attend_rows)(const float *, size_t, size_t, const float *, const float *, size_t, size_t, size_t, size_t, size_t, float, float *, float *,
+                        size_t);
+    void (*dots_i8)(const float *, size_t, size_t, const int8_t *, size_t, float, float *);
 };
+
+// How much of a product is worked on at a time.
+struct product_blocks {
+    size_t depth, outputs, rows;  // outputs: a multiple of PRODUCT_OUTPUTS; rows: no less than a tile's
+};
+// Floats from one row of scores to the next.
+#define ATTENTION_STRIDE(keys) (((keys) + 31) / 16 * 16)
+enum { PRODUCT_DEPTH_MAX = 2048, PRODUCT_OUTPUTS = 32, PRODUCT_ROWS = 14 };
+
+static size_t second_level_cache(void) {
+    static _Atomic size_t known;
+    size_t bytes = atomic_load_explicit(&known, memory_order_relaxed);
+    if (!bytes) {
+        long told = sysconf(_SC_LEVEL2_CACHE_SIZE);
+        // Nothing is told on some machines, and some share a large one.
+        bytes = told <= 0 ? 512 << 10 : told > 2 << 20 ? 2 << 20 : (size_t)told;
+        atomic_store_explicit(&known, bytes, memory_order_relaxed);
+    }
+    return bytes;
+}
+
+// A bit more than a quarter of the second-level cache for panels of weights and a quarter for the rows that go through them.
+static struct product_blocks product_blocks(size_t inputs, size_t depth_max) {
+    const size_t parts = inputs > depth_max ? (inputs + depth_max - 1) / depth_max : 1;
+    struct product_blocks blocks = {.depth = (inputs + parts - 1) / parts};
+    const size_t floats = second_level_cache() / sizeof(float), depth = blocks.depth ? blocks.depth : 1;
+    blocks.outputs = floats * 9 / 32 / depth / PRODUCT_OUTPUTS * PRODUCT_OUTPUTS;
+    if (blocks.outputs < PRODUCT_OUTPUTS) blocks.outputs = PRODUCT_OUTPUTS;
+    if (blocks.outputs > 8 * PRODUCT_OUTPUTS) blocks.outputs = 8 * PRODUCT_OUTPUTS;
+    blocks.rows = floats / 4 / depth;
+    if (blocks.rows < PRODUCT_ROWS) blocks.rows = PRODUCT_ROWS;
+    return blocks;
+}
 
 #if defined(__x86_64__)
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"), min_vector_width(512)))
 #define NAME(x) avx512_##x
 #define LANES 16
+#define TILE_ROWS 14
+#define LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #define FMA(a, b, c) __builtin_elementwise_fma(a, b, c)
 #include "floats_body.h"
 #undef TARGET
 #undef NAME
 #undef LANES
+#undef TILE_ROWS
+#undef LOW
+#undef HIGH
 #undef FMA
 
 #define TARGET __attribute__((target("avx2,fma")))
 #define NAME(x) avx2_##x
 #define LANES 8
+#define TILE_ROWS 6
+#define LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
 #define FMA(a, b, c) __builtin_elementwise_fma(a, b, c)
 #include "floats_body.h"
 #undef TARGET
 #undef NAME
 #undef LANES
+#undef TILE_ROWS
+#undef LOW
+#undef HIGH
 #undef FMA
 #endif
 
 #define TARGET
 #define NAME(x) portable_##x
 #define LANES 4
+#define LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
 #if defined(__aarch64__)
+#define TILE_ROWS 12
 #define FMA(a, b, c) __builtin_elementwise_fma(a, b, c)
 #else
+#define TILE_ROWS 6
 #define FMA(a, b, c) ((a) * (b) + (c))  // SSE2 has no fused multiply-add; libm's would be a call for each lane
 #endif
 #include "floats_body.h"
@@ -113,12 +167,7 @@ void onebyte_attend(const float *q, const float *k, size_t k_stride, const float
                     size_t heads, size_t kv_heads, size_t head_size, float scale, float *scores, float *out) {
     kernels()->attend(q, k, k_stride, v, v_stride, count, heads, kv_heads, head_size, scale, scores, out);
 }
-void onebyte_causal_softmax(float *scores, size_t stride, size_t rows, size_t first_visible, size_t n) {
-    kernels()->causal_softmax(scores, stride, rows, first_visible, n);
-}
-void onebyte_swiglu(const float *gate, const float *up, size_t stride, float *out, size_t out_stride, size_t rows, size_t n) {
-    kernels()->swiglu(gate, up, stride, out, out_stride, rows, n);
-}
+void onebyte_softmax(float *x, size_t n) { kernels()->softmax(x, n); }
 void onebyte_swiglu_rank1(const float *gate, const int8_t *a_gate, float gate_scale, const float *up, const int8_t *a_up,
                           float up_scale, float *out, size_t n) {
     kernels()->swiglu_rank1(gate, a_gate, gate_scale, up, a_up, up_scale, out, n);
@@ -130,8 +179,29 @@ void onebyte_add_scaled(float *y, const float *x, float scale, size_t n) { kerne
 void onebyte_sum_scaled_i8(const float *x, const int8_t *a, float scale, float *y, size_t n) {
     kernels()->sum_scaled_i8(x, a, scale, y, n);
 }
-void onebyte_two_sided(const float *w, const int8_t *z, float scale, float *plus, float *minus, size_t n) {
-    kernels()->two_sided(w, z, scale, plus, minus, n);
+size_t onebyte_product_scratch(size_t inputs) {
+    const struct product_blocks plain = product_blocks(inputs, PRODUCT_DEPTH_MAX), gated = product_blocks(inputs, inputs);
+    const size_t a = plain.outputs * plain.depth, b = gated.outputs * gated.depth;
+    return a > b ? a : b;
+}
+void onebyte_product(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *w, const onebyte_rank1_terms *terms, float *y,
+                     size_t y_stride, int accumulate, float *scratch) {
+    kernels()->product(x, x_stride, rows, w, terms, y, y_stride, accumulate, scratch);
+}
+void onebyte_swiglu_product(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *gate, const onebyte_matrix *up,
+                            const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
+                            float *scratch) {
+    kernels()->swiglu_product(x, x_stride, rows, gate, up, gate_terms, up_terms, y, y_stride, scratch);
+}
+size_t onebyte_attention_scratch(size_t rows, size_t before, size_t head_size) {
+    return onebyte_product_scratch(head_size) + rows * ATTENTION_STRIDE(before + rows);
+}
+void onebyte_attend_rows(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before, size_t heads,
+                         size_t kv_heads, size_t head_size, float scale, float *scratch, float *out, size_t out_stride) {
+    kernels()->attend_rows(q, q_stride, rows, k, v, kv_stride, before, heads, kv_heads, head_size, scale, scratch, out, out_stride);
+}
+void onebyte_dots_i8(const float *x, size_t stride, size_t rows, const int8_t *b, size_t n, float scale, float *out) {
+    kernels()->dots_i8(x, stride, rows, b, n, scale, out);
 }
 void onebyte_log_sum_exp_parts(const float *x, size_t n, float *largest, float *sum) {
     kernels()->log_sum_exp_parts(x, n, largest, sum);

@@ -1,4 +1,4 @@
-// The bodies of floats.c, included once for each instruction set with TARGET, NAME, LANES and FMA defined.
+// The bodies of floats.c, included once for each instruction set with TARGET, NAME, LANES, FMA and what products_body.h asks for defined.
 // Generic vectors: the compiler maps them onto whatever registers the set has.
 
 typedef float NAME(vf) __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -11,7 +11,8 @@ typedef int8_t NAME(vb) __attribute__((vector_size(LANES), aligned(1)));
 #define LOAD(p) (*(const VF *)(p))
 #define STORE(p, v) (*(VF *)(p) = (v))
 #define LOAD8(p) __builtin_convertvector(*(const VB *)(p), VF)
-#define SPLAT(s) ((VF){0} + (float)(s))
+// s − 0 is s whatever it is, so that nothing but the broadcast is left; s + 0 is not, for −0.
+#define SPLAT(s) ((float)(s) - (VF){0})
 
 INLINE float NAME(total)(VF v) {
     float t[LANES];
@@ -27,12 +28,10 @@ INLINE VF NAME(select)(VI mask, VF yes, VF no) { return (VF)((mask & (VI)yes) | 
 // Relative error below 2e-7; 0 below −87.3; x above 88 is taken as 88; NaN stays NaN.
 INLINE VF NAME(exp)(VF x) {
     VI small = x < SPLAT(-87.3f);
-    VI finite = x == x;
     VF c = NAME(select)(x > SPLAT(88.0f), SPLAT(88.0f), x);
-    c = NAME(select)(small, SPLAT(-87.3f), c);
-    c = NAME(select)(finite, c, SPLAT(0.0f));
-    VF magic = SPLAT(12582912.0f);  // 1.5·2²³: adding it rounds to an integer
-    VF k = FMA(c, SPLAT(1.44269504088896341f), magic) - magic;
+    VF magic = SPLAT(12582912.0f);  // 1.5·2²³: adding it rounds to an integer, which is then in the lowest bits
+    VF shifted = FMA(c, SPLAT(1.44269504088896341f), magic);
+    VF k = shifted - magic;
     VF r = FMA(k, SPLAT(-0.693359375f), c);
     r = FMA(k, SPLAT(2.12194440e-4f), r);
     VF p = SPLAT(1.9875691500e-4f);
@@ -42,10 +41,7 @@ INLINE VF NAME(exp)(VF x) {
     p = FMA(p, r, SPLAT(1.6666665459e-1f));
     p = FMA(p, r, SPLAT(5.0000001201e-1f));
     p = FMA(p, r * r, r) + SPLAT(1.0f);
-    VI e = (__builtin_convertvector(k, VI) + 127) << 23;
-    p = p * (VF)e;
-    p = NAME(select)(small, SPLAT(0.0f), p);
-    return NAME(select)(finite, p, x);
+    return NAME(select)(small, SPLAT(0.0f), p * (VF)(((VI)shifted << 23) + (127 << 23)));
 }
 
 INLINE float NAME(exp1)(float x) {
@@ -103,20 +99,6 @@ TARGET static void NAME(sum_scaled_i8)(const float *x, const int8_t *a, float sc
     for (; i < n; i++) y[i] = x[i] + scale * a[i];
 }
 
-TARGET static void NAME(two_sided)(const float *w, const int8_t *z, float scale, float *plus, float *minus, size_t n) {
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        VF v = LOAD8(z + i) * SPLAT(scale), w0 = LOAD(w + i);
-        STORE(plus + i, w0 + v);
-        STORE(minus + i, w0 - v);
-    }
-    for (; i < n; i++) {
-        float v = scale * z[i], w0 = w[i];
-        plus[i] = w0 + v;
-        minus[i] = w0 - v;
-    }
-}
-
 TARGET static void NAME(rms_norm)(const float *x, const float *weight, float *y, size_t rows, size_t n, float epsilon) {
     for (size_t r = 0; r < rows; r++, x += n, y += n) {
         float f = 1.0f / __builtin_sqrtf(NAME(dot_inline)(x, x, n) / (float)n + epsilon);
@@ -148,8 +130,8 @@ TARGET static void NAME(rope)(float *x, size_t stride, const int32_t *positions,
     }
 }
 
-// x[0..<n] becomes its softmax. A NaN anywhere makes all of it NaN, so a broken loss is seen and not averaged away.
-INLINE void NAME(softmax_inline)(float *x, size_t n) {
+// x[0..<n] becomes the softmax of scale·x, scale > 0. A NaN anywhere makes all of it NaN, so a broken loss is seen and not averaged away.
+INLINE void NAME(softmax_inline)(float *x, size_t n, float scale) {
     float largest = x[0];
     size_t i = 0;
     if (n >= LANES) {
@@ -160,14 +142,14 @@ INLINE void NAME(softmax_inline)(float *x, size_t n) {
     for (; i < n; i++) largest = x[i] > largest ? x[i] : largest;
     VF s = {0};
     for (i = 0; i + LANES <= n; i += LANES) {
-        VF e = NAME(exp)(LOAD(x + i) - SPLAT(largest));
+        VF e = NAME(exp)((LOAD(x + i) - SPLAT(largest)) * SPLAT(scale));
         STORE(x + i, e);
         s += e;
     }
     float sum = 0;
     if (i < n) {
         float rest[LANES];
-        for (size_t l = 0; l < LANES; l++) rest[l] = i + l < n ? x[i + l] - largest : -100.0f;
+        for (size_t l = 0; l < LANES; l++) rest[l] = i + l < n ? (x[i + l] - largest) * scale : -100.0f;
         VF e = NAME(exp)(LOAD(rest));
         s += e;
         for (size_t l = 0; i + l < n; l++) x[i + l] = e[l];
@@ -184,8 +166,8 @@ TARGET static void NAME(attend)(const float *q, const float *k, size_t k_stride,
     size_t shared = heads / kv_heads;
     for (size_t h = 0; h < heads; h++) {
         const float *kh = k + h / shared * head_size, *vh = v + h / shared * head_size, *qh = q + h * head_size;
-        for (size_t t = 0; t < count; t++) scores[t] = scale * NAME(dot_inline)(qh, kh + t * k_stride, head_size);
-        NAME(softmax_inline)(scores, count);
+        for (size_t t = 0; t < count; t++) scores[t] = NAME(dot_inline)(qh, kh + t * k_stride, head_size);
+        NAME(softmax_inline)(scores, count, scale);
         float *o = out + h * head_size;
         size_t i = 0;
         for (; i + 4 * LANES <= head_size; i += 4 * LANES) {
@@ -211,22 +193,7 @@ TARGET static void NAME(attend)(const float *q, const float *k, size_t k_stride,
     }
 }
 
-TARGET static void NAME(causal_softmax)(float *scores, size_t stride, size_t rows, size_t first_visible, size_t n) {
-    for (size_t r = 0; r < rows; r++, scores += stride) {
-        size_t visible = first_visible + r < n ? first_visible + r : n;
-        NAME(softmax_inline)(scores, visible);
-        for (size_t i = visible; i < n; i++) scores[i] = 0;
-    }
-}
-
-TARGET static void NAME(swiglu)(const float *gate, const float *up, size_t stride, float *out, size_t out_stride,
-                                size_t rows, size_t n) {
-    for (size_t r = 0; r < rows; r++, gate += stride, up += stride, out += out_stride) {
-        size_t i = 0;
-        for (; i + LANES <= n; i += LANES) STORE(out + i, NAME(silu)(LOAD(gate + i)) * LOAD(up + i));
-        for (; i < n; i++) out[i] = gate[i] / (1.0f + NAME(exp1)(-gate[i])) * up[i];
-    }
-}
+TARGET static void NAME(softmax)(float *x, size_t n) { NAME(softmax_inline)(x, n, 1); }
 
 TARGET static void NAME(swiglu_rank1)(const float *gate, const int8_t *a_gate, float gate_scale, const float *up,
                                       const int8_t *a_up, float up_scale, float *out, size_t n) {
@@ -267,10 +234,12 @@ TARGET static size_t NAME(multiply_adds)(size_t steps, float *sink) {
     return steps * 12 * LANES * 2;
 }
 
+#include "products_body.h"
+
 static const struct float_kernels NAME(kernels) = {
-    NAME(rms_norm), NAME(rope), NAME(attend), NAME(causal_softmax), NAME(swiglu), NAME(swiglu_rank1), NAME(dot_i8),
-    NAME(dot), NAME(add_scaled_i8), NAME(add_scaled), NAME(sum_scaled_i8), NAME(two_sided), NAME(log_sum_exp_parts),
-    NAME(multiply_adds),
+    NAME(rms_norm), NAME(rope), NAME(attend), NAME(softmax), NAME(swiglu_rank1), NAME(dot_i8),
+    NAME(dot), NAME(add_scaled_i8), NAME(add_scaled), NAME(sum_scaled_i8), NAME(log_sum_exp_parts),
+    NAME(multiply_adds), NAME(product), NAME(swiglu_product), NAME(attend_rows), NAME(dots_i8),
 };
 
 #undef VF

@@ -19,14 +19,10 @@ void onebyte_rope(float *x, size_t stride, const int32_t *positions, size_t rows
 void onebyte_attend(const float *q, const float *k, size_t k_stride, const float *v, size_t v_stride, size_t count,
                     size_t heads, size_t kv_heads, size_t head_size, float scale, float *scores, float *out);
 
-/// In each of `rows` rows of n: the first visible(r) = first_visible + r scores become their softmax,
-/// the rest 0: the causal mask of a block of scores.
-void onebyte_causal_softmax(float *scores, size_t stride, size_t rows, size_t first_visible, size_t n);
+/// x becomes its softmax; all of it NaN where one of it is.
+void onebyte_softmax(float *x, size_t n);
 
-/// out = silu(gate)·up for `rows` rows of n.
-void onebyte_swiglu(const float *gate, const float *up, size_t stride, float *out, size_t out_stride, size_t rows, size_t n);
-
-/// The same for one row whose gate and up carry rank-one terms: gate + gate_scale·a_gate, up + up_scale·a_up.
+/// out = silu(gate)·up for a row whose gate and up carry rank-one terms: gate + gate_scale·a_gate, up + up_scale·a_up.
 /// Either of the vectors may be null.
 void onebyte_swiglu_rank1(const float *gate, const int8_t *a_gate, float gate_scale, const float *up, const int8_t *a_up,
                           float up_scale, float *out, size_t n);
@@ -41,9 +37,6 @@ void onebyte_add_scaled(float *y, const float *x, float scale, size_t n);
 
 /// y = x + scale·a.
 void onebyte_sum_scaled_i8(const float *x, const int8_t *a, float scale, float *y, size_t n);
-
-/// plus = w + scale·z, minus = w − scale·z: both signs of a dense direction from one reading of it.
-void onebyte_two_sided(const float *w, const int8_t *z, float scale, float *plus, float *minus, size_t n);
 
 /// The largest of x and Σ exp(xᵢ − largest); NaN where x holds one.
 void onebyte_log_sum_exp_parts(const float *x, size_t n, float *largest, float *sum);

@@ -7,6 +7,7 @@
 #include "update.h"
 #include "hash.h"
 #include "floats.h"
+#include "products.h"
 #include "dequantise.h"
 #include "differences.h"
 #endif

@@ -14,7 +14,6 @@ final class DirectionBatch {
     private let aOffset: [Int]
     private let bOffset: [Int]
     private let stride: Int
-    private let denseChunk = ScratchBuffer<Int8>()
 
     var isRank1: Bool { directions.family == .rank1 }
 
@@ -73,9 +72,9 @@ final class DirectionBatch {
     @inline(__always)
     func vector(_ slot: Int, _ d: Int) -> UnsafePointer<Int8> { a(slot, d) }
 
-    /// Dense families: elements of a matrix's direction d, valid until the next call.
-    func elements(_ slot: Int, _ d: Int, _ range: Range<Int>) -> UnsafePointer<Int8> {
-        let out = denseChunk.reserve(range.count)
+    /// Dense families: elements of a matrix's direction d.
+    func elements(_ slot: Int, _ d: Int, _ range: Range<Int>, into buffer: ScratchBuffer<Int8>) -> UnsafePointer<Int8> {
+        let out = buffer.reserve(range.count)
         directions.dense(of: tensors[slot], samples[d], elements: range, into: out)
         return UnsafePointer(out)
     }

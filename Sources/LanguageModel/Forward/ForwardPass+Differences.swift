@@ -23,7 +23,7 @@ extension ForwardPass {
         let cleanProduct = cleanProduct.reserve(clean.count * outputs)
         multiply(
             x + count * xStride, xStride: xStride, rows: clean.count, by: w, outputs: outputs, inputs: inputs, into: cleanProduct,
-            yStride: outputs)
+            yStride: outputs, panels: panels.reserve(onebyte_product_scratch(inputs)))
         for row in 0..<clean.count {
             let own = y + (count + row) * yStride
             if accumulate {

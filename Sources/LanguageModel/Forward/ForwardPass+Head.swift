@@ -31,7 +31,7 @@ extension ForwardPass {
                     logit += scale * onebyte_dot_i8(state, directions.b(slot, segment.direction), h) * a
                 } else {
                     let range = Int(token) * h..<(Int(token) + 1) * h
-                    logit += scale * onebyte_dot_i8(state, directions.elements(slot, segment.direction, range), h)
+                    logit += scale * onebyte_dot_i8(state, directions.elements(slot, segment.direction, range, into: denseElements), h)
                 }
             }
             out[i] = Double(logit)
@@ -140,12 +140,9 @@ extension ForwardPass {
         let states = normed.pointer
         let slot = model.headSlot
         let own = head + tokens.lowerBound * h
-        guard let directions, slot >= 0 else {
-            multiply(states, xStride: h, rows: segmentReads, by: own, outputs: count, inputs: h, into: logits, yStride: count)
-            return
-        }
+        guard let directions, slot >= 0 else { return product(states, rows: segmentReads, by: own, outputs: count, into: logits) }
         if directions.isRank1 {
-            multiply(states, xStride: h, rows: segmentReads, by: own, outputs: count, inputs: h, into: logits, yStride: count)
+            product(states, rows: segmentReads, by: own, outputs: count, into: logits)
             for segment in segments where segment.direction >= 0 {
                 let a = directions.a(slot, segment.direction) + tokens.lowerBound
                 let b = directions.b(slot, segment.direction)
@@ -156,20 +153,30 @@ extension ForwardPass {
             }
             return
         }
-        let plus = weightsPlus.reserve(count * h)
-        let minus = weightsMinus.reserve(count * h)
+        var w = onebyte_matrix(own, outputs: count, inputs: h)
+        let panels = panels.reserve(onebyte_product_scratch(h))
+        func part(_ rows: Range<Int>) {
+            onebyte_product(states + rows.lowerBound * h, h, rows.count, &w, nil, logits + rows.lowerBound * count, count, 0, panels)
+        }
         for group in groups {
-            let z = directions.elements(slot, group.direction, tokens.lowerBound * h..<tokens.upperBound * h)
-            onebyte_two_sided(own, z, directions.scales[slot], plus, minus, count * h)
-            for (range, perturbed) in [(group.plusReads, plus), (group.minusReads, minus)] {
-                multiply(
-                    states + range.lowerBound * h, xStride: h, rows: range.count, by: perturbed, outputs: count, inputs: h,
-                    into: logits + range.lowerBound * count, yStride: count)
+            w.direction = directions.elements(
+                slot, group.direction, tokens.lowerBound * h..<tokens.upperBound * h, into: denseElements)
+            for sign: Float in [1, -1] {
+                w.direction_scale = sign * directions.scales[slot]
+                part(group.rows(.reads, sign: sign))
             }
         }
-        let clean = cleanRows(.reads)
+        w.direction = nil
+        part(cleanRows(.reads))
+    }
+
+    /// y = x·wᵀ for rows of hidden states and rows of the head.
+    func product(
+        _ x: UnsafePointer<Float>, rows: Int, by w: UnsafePointer<Float>, outputs: Int, into y: UnsafeMutablePointer<Float>
+    ) {
+        let h = sizes.hidden
         multiply(
-            states + clean.lowerBound * h, xStride: h, rows: clean.count, by: own, outputs: count, inputs: h,
-            into: logits + clean.lowerBound * count, yStride: count)
+            x, xStride: h, rows: rows, by: w, outputs: outputs, inputs: h, into: y, yStride: outputs,
+            panels: panels.reserve(onebyte_product_scratch(h)))
     }
 }

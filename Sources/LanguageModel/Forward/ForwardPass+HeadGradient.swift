@@ -35,9 +35,7 @@ extension ForwardPass {
                 for start in stride(from: 0, to: own.count, by: Self.gradientRows) {
                     let rows = min(Self.gradientRows, own.count - start)
                     let p = logits.reserve(rows * vocabulary)
-                    multiply(
-                        normed.pointer + (first + start) * h, xStride: h, rows: rows, by: head, outputs: vocabulary, inputs: h, into: p,
-                        yStride: vocabulary)
+                    product(normed.pointer + (first + start) * h, rows: rows, by: head, outputs: vocabulary, into: p)
                     for r in 0..<rows {
                         let row = p + r * vocabulary
                         let target = Int(own[start + r])
@@ -45,7 +43,7 @@ extension ForwardPass {
                         var sum: Float = 0
                         onebyte_log_sum_exp_parts(row, vocabulary, &largest, &sum)
                         loss += Double(largest) + log(Double(sum)) - Double(row[target])
-                        onebyte_causal_softmax(row, vocabulary, 1, vocabulary, vocabulary)
+                        onebyte_softmax(row, vocabulary)
                         row[target] -= 1
                     }
                     cblas_sgemm(
@@ -61,7 +59,7 @@ extension ForwardPass {
     /// ⟨gradient, h(plus) − h(minus)⟩ over all read positions of an example, whose segments follow these two.
     func difference(from minus: Int, to plus: Int, along gradient: HeadGradient) -> Double {
         let h = sizes.hidden
-        let own = weightsPlus.reserve(h)
+        let own = difference.reserve(h)
         var sum = 0.0
         var row = 0
         var offset = 0

@@ -1,19 +1,12 @@
-import COpenBLAS
 import Core
 import Kernels
 
 /// One Llama layer (RMSNorm, grouped-query attention with rotary positions, SwiGLU) over a packed batch.
 extension ForwardPass {
-    /// A matrix in a group of matrices that lie one after the other and read the same input.
-    private struct Part {
-        let slot: Int
-        let outputs: Int
-        /// The same in bytes, where the pass computes in them.
-        let bytes: ByteWeights.Matrix?
-    }
-
-    /// Rows of queries in one block from which a matrix product beats a dot product for each score.
-    private static let blockedAttentionRows = 32
+    /// Queries from which a matrix product beats a dot product for each score.
+    private static let blockedAttentionRows = 8
+    /// Between rows of the feed-forward's insides: where their length is a multiple of a page, rows would drive each other out of the cache.
+    private static let rowPadding = 16
 
     /// Carries the batch through a layer. Only the positions that are read leave the last one, so `x` ends in the layout `reads` there.
     ///
@@ -38,42 +31,34 @@ extension ForwardPass {
         }
         observer?(layer, .attention, UnsafePointer(normed), h, rows)
 
-        // A pass without directions, or with dense ones, has no differences from clean rows.
-        let byteWeights = arithmetic == .int8 && directions?.isRank1 == true ? model.byteLayer(layer) : nil
-        func part(_ tensor: LayerTensor, _ outputs: Int) -> Part {
-            Part(slot: slot(layer, tensor), outputs: outputs, bytes: byteWeights?[tensor])
-        }
-
         // Keys and values of all rows; queries of all rows, or of those that are read.
         let qw = sizes.query
         let kvw = sizes.keyValue
-        let keyParts = [part(.key, kvw), part(.value, kvw)]
-        let queryParts = [part(.query, qw)]
-        let q: UnsafePointer<Float>
+        let q: UnsafeMutablePointer<Float>
         let qStride: Int
-        let kv: UnsafePointer<Float>
+        let kv: UnsafeMutablePointer<Float>
         let kvStride: Int
         let queryInput: UnsafePointer<Float>
         if last {
             let out = projections.reserve(rows * 2 * kvw)
-            product(normed, h, rows, try matrices([.key, .value], of: layer), keyParts, inputs: h, into: out, 2 * kvw, layout: layout)
-            kv = UnsafePointer(out)
+            try project([.key, .value], of: layer, normed, h, rows, into: out, 2 * kvw, layout: layout)
+            kv = out
             kvStride = 2 * kvw
             let readRows = shared ? sequenceReads : segmentReads
             let read = readNormed.reserve(readRows * h)
             copyReads(normed, into: read, shared: shared)
             let out2 = queries.reserve(readRows * qw)
-            product(read, h, readRows, try matrices([.query], of: layer), queryParts, inputs: h, into: out2, qw, layout: shared ? .sequences : .reads)
-            q = UnsafePointer(out2)
+            try project([.query], of: layer, read, h, readRows, into: out2, qw, layout: shared ? .sequences : .reads)
+            q = out2
             qStride = qw
             queryInput = UnsafePointer(read)
         } else {
             let stride = qw + 2 * kvw
             let out = projections.reserve(rows * stride)
-            product(normed, h, rows, try matrices([.query, .key, .value], of: layer), queryParts + keyParts, inputs: h, into: out, stride, layout: layout)
-            q = UnsafePointer(out)
+            try project([.query, .key, .value], of: layer, normed, h, rows, into: out, stride, layout: layout)
+            q = out
             qStride = stride
-            kv = UnsafePointer(out + qw)
+            kv = out + qw
             kvStride = stride
             queryInput = UnsafePointer(normed)
         }
@@ -105,42 +90,47 @@ extension ForwardPass {
         }
         let x = x.pointer
 
-        product(
-            attended, qw, outRows, try matrices([.output], of: layer), [part(.output, h)], inputs: qw, into: x, h,
-            accumulate: true, layout: outLayout)
-        correct(x, h, outputs: h, from: attended, qw, inputs: qw, slot: slot(layer, .output), layout: outLayout)
+        try project([.output], of: layer, attended, qw, outRows, into: x, h, accumulate: true, layout: outLayout)
 
         let f = sizes.feedForward
         let middle = self.normed.reserve(outRows * h)
         normalise(x, try norm(.postNorm, of: layer), slot: slot(layer, .postNorm), layout: outLayout, into: middle)
         observer?(layer, .feedForward, UnsafePointer(middle), h, outRows)
-        let inner = inner.reserve(outRows * 2 * f)
-        let gateSlot = slot(layer, .gate)
-        let upSlot = slot(layer, .up)
-        product(
-            middle, h, outRows, try matrices([.gate, .up], of: layer), [part(.gate, f), part(.up, f)], inputs: h,
-            into: inner, 2 * f, layout: outLayout)
-        activate(inner, from: middle, gateSlot: gateSlot, upSlot: upSlot, layout: outLayout, rows: outRows)
-        observer?(layer, .down, UnsafePointer(inner), 2 * f, outRows)
-        product(
-            inner, 2 * f, outRows, try matrices([.down], of: layer), [part(.down, h)], inputs: f, into: x, h, accumulate: true,
-            layout: outLayout)
-        correct(x, h, outputs: h, from: inner, 2 * f, inputs: f, slot: slot(layer, .down), layout: outLayout)
+        let inner: UnsafeMutablePointer<Float>
+        let stride: Int
+        if byteWeights(layer) != nil {
+            stride = 2 * f
+            inner = self.inner.reserve(outRows * stride)
+            try project([.gate, .up], of: layer, middle, h, outRows, into: inner, stride, layout: outLayout)
+            activate(inner, from: middle, gateSlot: slot(layer, .gate), upSlot: slot(layer, .up), layout: outLayout)
+        } else {
+            stride = f + Self.rowPadding
+            inner = self.inner.reserve(outRows * stride)
+            try feedForward(layer, middle, outRows, into: inner, stride, layout: outLayout)
+        }
+        observer?(layer, .down, UnsafePointer(inner), stride, outRows)
+        try project([.down], of: layer, inner, stride, outRows, into: x, h, accumulate: true, layout: outLayout)
     }
 
     // MARK: Weights
 
-    /// Matrices one after the other: those that the model keeps, which lie so, or made here, where they stay until others are asked for:
-    /// no more of them at a time than a product reads, so that it finds them in the cache.
-    private func matrices(_ group: [LayerTensor], of layer: Int) throws(ModelError) -> UnsafePointer<Float> {
-        if let kept = model.residentLayer(layer) { return UnsafePointer(kept[group[0]]) }
-        let out = madeMatrices.reserve(group.reduce(0) { $0 + sizes.count($1) })
-        var done = 0
-        for tensor in group {
-            try model.copyFloats(tensor, of: layer, into: out + done)
-            done += sizes.count(tensor)
-        }
-        return UnsafePointer(out)
+    /// A matrix as a product is to read it: where the model keeps it, or made here, where it stays until another is asked for in its place.
+    ///
+    /// - Parameter made: where; no more of them at a time than a product reads, so that it finds them in the cache.
+    private func matrix(_ tensor: LayerTensor, of layer: Int, made: ScratchBuffer<Float>) throws(ModelError) -> onebyte_matrix {
+        let (outputs, inputs) = sizes.shape(tensor)
+        if let kept = model.residentLayer(layer) { return onebyte_matrix(kept[tensor], outputs: outputs, inputs: inputs) }
+        let slot = slot(layer, tensor)
+        if slot >= 0, let parameters = model.parameters { return onebyte_matrix(parameters, at: slot, outputs: outputs, inputs: inputs) }
+        let out = made.reserve(outputs * inputs)
+        try model.copyFloats(tensor, of: layer, into: out)
+        return onebyte_matrix(out, outputs: outputs, inputs: inputs)
+    }
+
+    /// The layer's matrices in bytes where a pass computes with them: one without directions, or with dense ones, has no differences from
+    /// clean rows.
+    private func byteWeights(_ layer: Int) -> ByteWeights? {
+        arithmetic == .int8 && directions?.isRank1 == true ? model.byteLayer(layer) : nil
     }
 
     private func norm(_ tensor: LayerTensor, of layer: Int) throws(ModelError) -> UnsafePointer<Float> {
@@ -206,7 +196,7 @@ extension ForwardPass {
             onebyte_rms_norm(input, weights, out, layout == .reads ? segmentReads : segmentRows, h, epsilon)
             return
         }
-        let own = weightsPlus.reserve(h)
+        let own = perturbedNorm.reserve(h)
         for segment in segments {
             let range = rows(of: segment, layout)
             var used = weights
@@ -221,82 +211,131 @@ extension ForwardPass {
 
     // MARK: Linear maps
 
-    /// y = x·wᵀ of matrices that lie one after the other. A dense family's perturbation is in it; that of `rank1` is left to
-    /// `correct` and its like, since it costs nothing there.
-    private func product(
-        _ x: UnsafePointer<Float>, _ xStride: Int, _ rows: Int, _ w: UnsafePointer<Float>, _ parts: [Part], inputs: Int,
-        into y: UnsafeMutablePointer<Float>, _ yStride: Int, accumulate: Bool = false, layout: Layout
-    ) {
-        let total = parts.reduce(0) { $0 + $1.outputs }
-        // Rows of the layout `sequences` are shared by all directions: there is no difference yet.
-        let matrices = layout == .sequences ? [] : parts.compactMap(\.bytes)
-        if matrices.count == parts.count {
-            differentialProduct(x, xStride, w, matrices, into: y, yStride, accumulate: accumulate, layout: layout)
-            return
-        }
-        guard let directions, !directions.isRank1, parts.contains(where: { $0.slot >= 0 }) else {
-            multiply(x, xStride: xStride, rows: rows, by: w, outputs: total, inputs: inputs, into: y, yStride: yStride, accumulate: accumulate)
+    /// y = accumulate·y + x·wᵀ of some of a layer's matrices, which read the same x, their outputs side by side, with the perturbations of
+    /// every segment; without in the layout `sequences`, whose rows all directions share.
+    private func project(
+        _ tensors: [LayerTensor], of layer: Int, _ x: UnsafePointer<Float>, _ xStride: Int, _ rows: Int, into y: UnsafeMutablePointer<Float>,
+        _ yStride: Int, accumulate: Bool = false, layout: Layout
+    ) throws(ModelError) {
+        if layout != .sequences, let bytes = byteWeights(layer), let kept = model.residentLayer(layer) {
+            differentialProduct(
+                x, xStride, kept[tensors[0]], tensors.compactMap { bytes[$0] }, into: y, yStride, accumulate: accumulate, layout: layout)
+            var done = 0
+            for tensor in tensors where tensor != .gate && tensor != .up {  // theirs are a part of `activate`
+                correct(y + done, yStride, tensor, of: layer, from: x, xStride, layout: layout)
+                done += sizes.shape(tensor).outputs
+            }
             return
         }
         var done = 0
-        for part in parts {
-            let own = w + done * inputs
-            let out = y + done
-            done += part.outputs
-            guard part.slot >= 0 else {
-                multiply(
-                    x, xStride: xStride, rows: rows, by: own, outputs: part.outputs, inputs: inputs, into: out, yStride: yStride,
-                    accumulate: accumulate)
-                continue
+        for tensor in tensors {
+            var w = try matrix(tensor, of: layer, made: madeMatrix)
+            let slot = slot(layer, tensor)
+            let panels = panels.reserve(onebyte_product_scratch(w.inputs))
+            func product(_ range: Range<Int>) {
+                onebyte_product(
+                    x + range.lowerBound * xStride, xStride, range.count, &w, nil, y + done + range.lowerBound * yStride, yStride,
+                    accumulate ? 1 : 0, panels)
             }
-            let count = part.outputs * inputs
-            let plus = weightsPlus.reserve(count)
-            let minus = weightsMinus.reserve(count)
-            for group in groups {
-                let z = directions.elements(part.slot, group.direction, 0..<count)
-                onebyte_two_sided(own, z, directions.scales[part.slot], plus, minus, count)
-                for (range, perturbed) in [
-                    (layout == .reads ? group.plusReads : group.plusRows, plus), (layout == .reads ? group.minusReads : group.minusRows, minus),
-                ] {
-                    multiply(
-                        x + range.lowerBound * xStride, xStride: xStride, rows: range.count, by: perturbed, outputs: part.outputs,
-                        inputs: inputs, into: out + range.lowerBound * yStride, yStride: yStride, accumulate: accumulate)
+            if layout != .sequences, setTerms(rowTerms, slot: slot, x, xStride, inputs: w.inputs, layout: layout, rows: rows) {
+                var terms = rowTerms.terms
+                onebyte_product(x, xStride, rows, &w, &terms, y + done, yStride, accumulate ? 1 : 0, panels)
+            } else if let directions, !directions.isRank1, slot >= 0 {
+                for group in groups {
+                    w.direction = directions.elements(slot, group.direction, 0..<w.outputs * w.inputs, into: denseElements)
+                    for sign: Float in [1, -1] {
+                        w.direction_scale = sign * directions.scales[slot]
+                        product(group.rows(layout, sign: sign))
+                    }
                 }
+                w.direction = nil
+                product(cleanRows(layout))
+            } else {
+                product(0..<rows)
             }
-            let clean = cleanRows(layout)
-            multiply(
-                x + clean.lowerBound * xStride, xStride: xStride, rows: clean.count, by: own, outputs: part.outputs, inputs: inputs,
-                into: out + clean.lowerBound * yStride, yStride: yStride, accumulate: accumulate)
+            done += w.outputs
         }
     }
 
-    /// y += ± ε(x·b)a for each row of each segment, where `rank1` trains the matrix.
+    /// silu(x·gateᵀ)·(x·upᵀ) with the perturbations of both.
+    private func feedForward(
+        _ layer: Int, _ x: UnsafePointer<Float>, _ rows: Int, into y: UnsafeMutablePointer<Float>, _ yStride: Int, layout: Layout
+    ) throws(ModelError) {
+        var gate = try matrix(.gate, of: layer, made: madeMatrix)
+        var up = try matrix(.up, of: layer, made: madeUp)
+        let h = sizes.hidden
+        let gateSlot = slot(layer, .gate)
+        let upSlot = slot(layer, .up)
+        let panels = panels.reserve(onebyte_product_scratch(h))
+        func product(_ range: Range<Int>, _ gateTerms: UnsafePointer<onebyte_rank1_terms>? = nil, _ upTerms: UnsafePointer<onebyte_rank1_terms>? = nil) {
+            onebyte_swiglu_product(
+                x + range.lowerBound * h, h, range.count, &gate, &up, gateTerms, upTerms, y + range.lowerBound * yStride, yStride, panels)
+        }
+        guard let directions, gateSlot >= 0 || upSlot >= 0 else { return product(0..<rows) }
+        if directions.isRank1 {
+            setTerms(rowTerms, slot: gateSlot, x, h, inputs: h, layout: layout, rows: rows)
+            setTerms(upTerms, slot: upSlot, x, h, inputs: h, layout: layout, rows: rows)
+            var (gateTerms, upTerms) = (rowTerms.terms, upTerms.terms)
+            return product(0..<rows, &gateTerms, &upTerms)
+        }
+        let count = gate.outputs * h
+        for group in groups {
+            gate.direction = gateSlot >= 0 ? directions.elements(gateSlot, group.direction, 0..<count, into: denseElements) : nil
+            up.direction = upSlot >= 0 ? directions.elements(upSlot, group.direction, 0..<count, into: denseUpElements) : nil
+            for sign: Float in [1, -1] {
+                if gateSlot >= 0 { gate.direction_scale = sign * directions.scales[gateSlot] }
+                if upSlot >= 0 { up.direction_scale = sign * directions.scales[upSlot] }
+                product(group.rows(layout, sign: sign))
+            }
+        }
+        gate.direction = nil
+        up.direction = nil
+        product(cleanRows(layout))
+    }
+
+    /// ± ε(x·b)a for each row of each segment, where `rank1` trains the matrix; false where no row has such a term.
+    @discardableResult
+    private func setTerms(
+        _ out: RowTerms, slot: Int, _ x: UnsafePointer<Float>, _ xStride: Int, inputs: Int, layout: Layout, rows count: Int
+    ) -> Bool {
+        guard let directions, directions.isRank1, slot >= 0 else {
+            out.reserve(count)
+            return false
+        }
+        out.reserve(count)
+        for segment in segments where segment.direction >= 0 {
+            out.set(
+                rows(of: segment, layout), x, stride: xStride, inputs: inputs, a: directions.a(slot, segment.direction),
+                b: directions.b(slot, segment.direction), scale: segment.sign * directions.scales[slot])
+        }
+        return true
+    }
+
+    /// The same added to a product of differences.
     private func correct(
-        _ y: UnsafeMutablePointer<Float>, _ yStride: Int, outputs: Int, from x: UnsafePointer<Float>, _ xStride: Int, inputs: Int, slot: Int,
+        _ y: UnsafeMutablePointer<Float>, _ yStride: Int, _ tensor: LayerTensor, of layer: Int, from x: UnsafePointer<Float>, _ xStride: Int,
         layout: Layout
     ) {
-        guard let directions, directions.isRank1, slot >= 0 else { return }
-        let scale = directions.scales[slot]
+        let slot = slot(layer, tensor)
+        guard let directions, slot >= 0 else { return }
+        let (outputs, inputs) = sizes.shape(tensor)
         for segment in segments where segment.direction >= 0 {
             let a = directions.a(slot, segment.direction)
             let b = directions.b(slot, segment.direction)
             for row in rows(of: segment, layout) {
-                let s = segment.sign * scale * onebyte_dot_i8(x + row * xStride, b, inputs)
+                let s = segment.sign * directions.scales[slot] * onebyte_dot_i8(x + row * xStride, b, inputs)
                 onebyte_add_scaled_i8(y + row * yStride, a, s, outputs)
             }
         }
     }
 
-    /// silu(gate)·up in place of the gates, with the rank-one terms of both.
+    /// silu(gate)·up in place of the gates, with the rank-one terms of both: of products of differences.
     private func activate(
-        _ inner: UnsafeMutablePointer<Float>, from x: UnsafePointer<Float>, gateSlot: Int, upSlot: Int, layout: Layout, rows count: Int
+        _ inner: UnsafeMutablePointer<Float>, from x: UnsafePointer<Float>, gateSlot: Int, upSlot: Int, layout: Layout
     ) {
+        guard let directions else { return }
         let f = sizes.feedForward
         let h = sizes.hidden
-        guard let directions, directions.isRank1, gateSlot >= 0 || upSlot >= 0 else {
-            onebyte_swiglu(inner, inner + f, 2 * f, inner, 2 * f, count, f)
-            return
-        }
         for segment in segments {
             let d = segment.direction
             for row in rows(of: segment, layout) {
@@ -320,19 +359,24 @@ extension ForwardPass {
 
     // MARK: Attention
 
-    /// Attention of each segment: its queries, keys and values with their rank-one terms, rotated, in scratch of one segment.
+    /// Attention of each segment: its queries, keys and values, rotated where they are.
+    ///
+    /// - Parameter shared: rows of `q` and `kv` are those of sequences, without directions: each segment gets a copy with its rank-one terms,
+    ///   whose x are rows of `normed` and `queryInput`.
     private func attend(
-        _ layer: Int, q: UnsafePointer<Float>, _ qStride: Int, kv: UnsafePointer<Float>, _ kvStride: Int, normed: UnsafePointer<Float>,
-        queryInput: UnsafePointer<Float>, shared: Bool, last: Bool, into out: UnsafeMutablePointer<Float>
+        _ layer: Int, q: UnsafeMutablePointer<Float>, _ qStride: Int, kv: UnsafeMutablePointer<Float>, _ kvStride: Int,
+        normed: UnsafePointer<Float>, queryInput: UnsafePointer<Float>, shared: Bool, last: Bool, into out: UnsafeMutablePointer<Float>
     ) {
         let h = sizes.hidden
         let qw = sizes.query
         let kvw = sizes.keyValue
         let dimension = sizes.headDimension
         let longest = sequences.reduce(0) { max($0, $1.length) }
-        let keys = segmentKeys.reserve(longest * 2 * kvw)
-        let ownQueries = segmentQueries.reserve(longest * qw)
-        let scores = scores.reserve(longest * longest)
+        let copiedKeys = segmentKeys.reserve(shared ? longest * 2 * kvw : 0)
+        let copiedQueries = segmentQueries.reserve(shared ? longest * qw : 0)
+        let keyStride = shared ? 2 * kvw : kvStride
+        let queryStride = shared ? qw : qStride
+        let scores = scores.reserve(longest)
         let all = positions.reserve(longest)
         for i in 0..<longest { all[i] = Int32(i) }
         let scale = 1 / Float(dimension).squareRoot()
@@ -348,7 +392,7 @@ extension ForwardPass {
             let row = shared ? sequence.row : segment.row
             let d = segment.direction
 
-            let dotsKnown = shared && dotsOf == (d, segment.sequence)
+            let dotsKnown = dotsOf == (d, segment.sequence)
             dotsOf = (d, segment.sequence)
 
             /// A copy of rows of `from`, with the rank-one term of `slot` where there is one. `dots`: where x·b is kept.
@@ -370,40 +414,39 @@ extension ForwardPass {
                     for r in 0..<rows { (to + r * toStride).update(from: from + r * fromStride, count: width) }
                 }
             }
-            let input = normed + row * h
-            let ownKV = kv + row * kvStride
-            copy(ownKV, kvStride, slot: slot(layer, .key), input: input, rows: n, width: kvw, into: keys, 2 * kvw, dots: dots)
-            copy(
-                ownKV + kvw, kvStride, slot: slot(layer, .value), input: input, rows: n, width: kvw, into: keys + kvw, 2 * kvw,
-                dots: dots + longest)
-            onebyte_rope(keys, 2 * kvw, all, n, sizes.keyValueHeads, dimension, rotary.cosine, rotary.sine)
+            var keys = kv + row * kvStride
+            if shared {
+                let input = normed + row * h
+                copy(keys, kvStride, slot: slot(layer, .key), input: input, rows: n, width: kvw, into: copiedKeys, keyStride, dots: dots)
+                copy(
+                    keys + kvw, kvStride, slot: slot(layer, .value), input: input, rows: n, width: kvw, into: copiedKeys + kvw, keyStride,
+                    dots: dots + longest)
+                keys = copiedKeys
+            }
+            onebyte_rope(keys, keyStride, all, n, sizes.keyValueHeads, dimension, rotary.cosine, rotary.sine)
 
             let queryCount = last ? sequence.reads.count : n
             let queryRow = last ? (shared ? sequence.readRow : segment.readRow) : row
             guard let at = last ? sequence.reads.baseAddress : UnsafePointer(all) else { continue }
-            copy(
-                q + queryRow * qStride, qStride, slot: slot(layer, .query), input: queryInput + queryRow * h, rows: queryCount, width: qw,
-                into: ownQueries, qw)
-            onebyte_rope(ownQueries, qw, at, queryCount, sizes.heads, dimension, rotary.cosine, rotary.sine)
+            var queries = q + queryRow * qStride
+            if shared {
+                copy(
+                    queries, qStride, slot: slot(layer, .query), input: queryInput + queryRow * h, rows: queryCount, width: qw,
+                    into: copiedQueries, queryStride)
+                queries = copiedQueries
+            }
+            onebyte_rope(queries, queryStride, at, queryCount, sizes.heads, dimension, rotary.cosine, rotary.sine)
 
             let to = out + (last ? segment.readRow : segment.row) * qw
             let contiguous = Int(at[queryCount - 1] - at[0]) == queryCount - 1
             if queryCount >= Self.blockedAttentionRows, contiguous {
-                let shared = sizes.heads / sizes.keyValueHeads
-                for head in 0..<sizes.heads {
-                    let key = keys + head / shared * dimension
-                    cblas_sgemm(
-                        CblasRowMajor, CblasNoTrans, CblasTrans, blasint(queryCount), blasint(n), blasint(dimension), scale,
-                        ownQueries + head * dimension, blasint(qw), key, blasint(2 * kvw), 0, scores, blasint(n))
-                    onebyte_causal_softmax(scores, n, queryCount, Int(at[0]) + 1, n)
-                    cblas_sgemm(
-                        CblasRowMajor, CblasNoTrans, CblasNoTrans, blasint(queryCount), blasint(dimension), blasint(n), 1, scores,
-                        blasint(n), key + kvw, blasint(2 * kvw), 0, to + head * dimension, blasint(qw))
-                }
+                onebyte_attend_rows(
+                    queries, queryStride, queryCount, keys, keys + kvw, keyStride, Int(at[0]), sizes.heads, sizes.keyValueHeads, dimension, scale,
+                    panels.reserve(onebyte_attention_scratch(queryCount, Int(at[0]), dimension)), to, qw)
             } else {
                 for i in 0..<queryCount {
                     onebyte_attend(
-                        ownQueries + i * qw, keys, 2 * kvw, keys + kvw, 2 * kvw, Int(at[i]) + 1, sizes.heads, sizes.keyValueHeads, dimension,
+                        queries + i * queryStride, keys, keyStride, keys + kvw, keyStride, Int(at[i]) + 1, sizes.heads, sizes.keyValueHeads, dimension,
                         scale, scores, to + i * qw)
                 }
             }

@@ -20,14 +20,13 @@ extension ForwardPass {
         let vocabulary = model.configuration.vocabularySize
         let states = normed.pointer
         let logits = logits.reserve(Self.cleanRowsAtOnce * vocabulary)
-        let d = weightsPlus.reserve(h)
+        let d = difference.reserve(h)
         let candidates = targetTokens.reserve(vocabulary)
         let order = clean.indices.sorted { clean[$0] < clean[$1] }
         var next = 0
         for first in stride(from: clean.count, to: segmentReads, by: Self.cleanRowsAtOnce) {
             let rows = min(Self.cleanRowsAtOnce, segmentReads - first)
-            multiply(
-                states + first * h, xStride: h, rows: rows, by: head, outputs: vocabulary, inputs: h, into: logits, yStride: vocabulary)
+            product(states + first * h, rows: rows, by: head, outputs: vocabulary, into: logits)
             let tops = (0..<rows).map { Self.largest(logits + $0 * vocabulary, vocabulary) }
             while next < order.count, clean[order[next]] < first + rows {
                 let row = order[next]

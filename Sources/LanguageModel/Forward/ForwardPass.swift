@@ -41,6 +41,15 @@ final class ForwardPass {
         var minusRows: Range<Int>
         var plusReads: Range<Int>
         var minusReads: Range<Int>
+
+        func rows(_ layout: Layout, sign: Float) -> Range<Int> {
+            switch (layout == .reads, sign > 0) {
+            case (true, true): plusReads
+            case (true, false): minusReads
+            case (false, true): plusRows
+            case (false, false): minusRows
+            }
+        }
     }
 
     /// Sees the inputs of a layer's linear maps at the positions that matter: rows `stride` apart.
@@ -73,8 +82,8 @@ final class ForwardPass {
     let rowScales = ScratchBuffer<Float>()
     let attended = ScratchBuffer<Float>()
     let inner = ScratchBuffer<Float>()
-    let weightsPlus = ScratchBuffer<Float>()
-    let weightsMinus = ScratchBuffer<Float>()
+    let perturbedNorm = ScratchBuffer<Float>()
+    let difference = ScratchBuffer<Float>()
     let logits = ScratchBuffer<Float>()
     let positions = ScratchBuffer<Int32>()
     let targetTokens = ScratchBuffer<Int32>()
@@ -87,7 +96,13 @@ final class ForwardPass {
     let quantisedRows = ScratchBuffer<UInt8>()
     let quantisedScales = ScratchBuffer<Float>()
     let cleanPointers = ScratchBuffer<UnsafePointer<Float>?>()
-    let madeMatrices = ScratchBuffer<Float>()
+    let madeMatrix = ScratchBuffer<Float>()
+    let madeUp = ScratchBuffer<Float>()
+    let denseElements = ScratchBuffer<Int8>()
+    let denseUpElements = ScratchBuffer<Int8>()
+    let panels = ScratchBuffer<Float>()
+    let rowTerms = RowTerms()
+    let upTerms = RowTerms()
     let madeNorm = ScratchBuffer<Float>()
 
     init(model: TrainableModel) {
@@ -206,7 +221,7 @@ final class ForwardPass {
                     onebyte_add_scaled_i8(rows + i * h, directions.b(slot, segment.direction), scale * a, h)
                 } else {
                     let range = Int(token) * h..<(Int(token) + 1) * h
-                    onebyte_add_scaled_i8(rows + i * h, directions.elements(slot, segment.direction, range), scale, h)
+                    onebyte_add_scaled_i8(rows + i * h, directions.elements(slot, segment.direction, range, into: denseElements), scale, h)
                 }
             }
         }

@@ -9,6 +9,7 @@ final class IncrementalPass {
     private let projected = ScratchBuffer<Float>()
     private let attended = ScratchBuffer<Float>()
     private let inner = ScratchBuffer<Float>()
+    private let panels = ScratchBuffer<Float>()
     private let positions = ScratchBuffer<Int32>()
     private let ids = ScratchBuffer<Int32>()
 
@@ -55,11 +56,12 @@ final class IncrementalPass {
         let normed = normed.reserve(rows * h)
         let projected = projected.reserve(rows * width)
         let attended = attended.reserve(rows * s.query)
-        let inner = inner.reserve(rows * 2 * f)
+        let inner = inner.reserve(rows * f)
+        let panels = panels.reserve(max(onebyte_product_scratch(h), onebyte_product_scratch(f), onebyte_product_scratch(s.query)))
         for layer in 0..<layers {
             guard let w = model.residentLayer(layer) else { continue }
             onebyte_rms_norm(x, w[.inputNorm], normed, rows, h, epsilon)
-            multiply(normed, xStride: h, rows: rows, by: w[.query], outputs: width, inputs: h, into: projected, yStride: width)
+            multiply(normed, xStride: h, rows: rows, by: w[.query], outputs: width, inputs: h, into: projected, yStride: width, panels: panels)
             let key = projected + s.query
             onebyte_rope(projected, width, at, rows, s.heads, s.headDimension, rotary.cosine, rotary.sine)
             onebyte_rope(key, width, at, rows, s.keyValueHeads, s.headDimension, rotary.cosine, rotary.sine)
@@ -68,11 +70,14 @@ final class IncrementalPass {
                     layer: layer, queries: UnsafePointer(projected), keyValues: UnsafePointer(key), stride: width, output: attended,
                     scale: 1 / Float(s.headDimension).squareRoot()))
             multiply(
-                attended, xStride: s.query, rows: rows, by: w[.output], outputs: h, inputs: s.query, into: x, yStride: h, accumulate: true)
+                attended, xStride: s.query, rows: rows, by: w[.output], outputs: h, inputs: s.query, into: x, yStride: h, accumulate: true,
+                panels: panels)
             onebyte_rms_norm(x, w[.postNorm], normed, rows, h, epsilon)
-            multiply(normed, xStride: h, rows: rows, by: w[.gate], outputs: 2 * f, inputs: h, into: inner, yStride: 2 * f)
-            onebyte_swiglu(inner, inner + f, 2 * f, inner, 2 * f, rows, f)
-            multiply(inner, xStride: 2 * f, rows: rows, by: w[.down], outputs: h, inputs: f, into: x, yStride: h, accumulate: true)
+            var gate = onebyte_matrix(w[.gate], outputs: f, inputs: h)
+            var up = onebyte_matrix(w[.up], outputs: f, inputs: h)
+            onebyte_swiglu_product(normed, h, rows, &gate, &up, nil, nil, inner, f, panels)
+            multiply(
+                inner, xStride: f, rows: rows, by: w[.down], outputs: h, inputs: f, into: x, yStride: h, accumulate: true, panels: panels)
         }
         return x
     }

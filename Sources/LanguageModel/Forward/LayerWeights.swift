@@ -34,13 +34,21 @@ struct LayerSizes: Sendable {
         headDimension = c.headDimension
     }
 
-    func count(_ tensor: LayerTensor) -> Int {
+    /// A norm has no inputs of its own: it counts as a matrix of one column.
+    func shape(_ tensor: LayerTensor) -> (outputs: Int, inputs: Int) {
         switch tensor {
-        case .inputNorm, .postNorm: hidden
-        case .query, .output: query * hidden
-        case .key, .value: keyValue * hidden
-        case .gate, .up, .down: feedForward * hidden
+        case .inputNorm, .postNorm: (hidden, 1)
+        case .query: (query, hidden)
+        case .output: (hidden, query)
+        case .key, .value: (keyValue, hidden)
+        case .gate, .up: (feedForward, hidden)
+        case .down: (hidden, feedForward)
         }
+    }
+
+    func count(_ tensor: LayerTensor) -> Int {
+        let (outputs, inputs) = shape(tensor)
+        return outputs * inputs
     }
 }
 

@@ -38,10 +38,11 @@ public enum MatrixLibrary {
         let x = [Float](repeating: 0.5, count: rows * inputs)
         let w = [Float](repeating: 0.25, count: outputs * inputs)
         var y = [Float](repeating: 0, count: rows * outputs)
+        let panels = ScratchBuffer<Float>(capacity: onebyte_product_scratch(inputs))
         let products = fastest {
             y.withUnsafeMutableBufferPointer { y in
                 guard let y = y.baseAddress else { return }
-                multiply(x, xStride: inputs, rows: rows, by: w, outputs: outputs, inputs: inputs, into: y, yStride: outputs)
+                multiply(x, xStride: inputs, rows: rows, by: w, outputs: outputs, inputs: inputs, into: y, yStride: outputs, panels: panels.pointer)
             }
             return 2 * rows * inputs * outputs
         }

@@ -1,14 +1,52 @@
-import COpenBLAS
+import Core
+import Kernels
 
 /// y = accumulate·y + x·wᵀ, in F32: `rows` rows of x (inputs wide, `xStride` apart) times w (outputs × inputs, as
 /// Hugging Face stores a linear layer).
-@inline(__always)
+///
+/// - Parameter panels: `onebyte_product_scratch(inputs)` floats.
 package func multiply(
     _ x: UnsafePointer<Float>, xStride: Int, rows: Int, by w: UnsafePointer<Float>, outputs: Int, inputs: Int,
-    into y: UnsafeMutablePointer<Float>, yStride: Int, accumulate: Bool = false, scale: Float = 1
+    into y: UnsafeMutablePointer<Float>, yStride: Int, accumulate: Bool = false, panels: UnsafeMutablePointer<Float>
 ) {
-    guard rows > 0 else { return }
-    cblas_sgemm(
-        CblasRowMajor, CblasNoTrans, CblasTrans, blasint(rows), blasint(outputs), blasint(inputs), scale, x, blasint(xStride),
-        w, blasint(inputs), accumulate ? 1 : 0, y, blasint(yStride))
+    var matrix = onebyte_matrix(w, outputs: outputs, inputs: inputs)
+    onebyte_product(x, xStride, rows, &matrix, nil, y, yStride, accumulate ? 1 : 0, panels)
+}
+
+extension onebyte_matrix {
+    /// outputs × inputs floats, row-major.
+    init(_ floats: UnsafePointer<Float>, outputs: Int, inputs: Int) {
+        self.init(
+            outputs: outputs, inputs: inputs, stride: 0, floats: floats, fixed: nil, fixed_scale: 0, direction: nil, direction_scale: 0)
+    }
+
+    /// The trained tensor at a position of `parameters`, as its integers are. A scale below the smallest float is 0: so are all its weights.
+    init(_ parameters: Parameters, at position: Int, outputs: Int, inputs: Int) {
+        self.init(
+            outputs: outputs, inputs: inputs, stride: 0, floats: nil, fixed: parameters.integers(at: position).baseAddress,
+            fixed_scale: Float(sign: .plus, exponent: -parameters.exponent(at: position), significand: 1), direction: nil, direction_scale: 0)
+    }
+}
+
+/// The rank-one terms of a product's rows, kept as long as the product runs.
+final class RowTerms {
+    private let vectors = ScratchBuffer<UnsafePointer<Int8>?>()
+    private let scales = ScratchBuffer<Float>()
+
+    /// Terms for so many rows, none of which has one yet.
+    func reserve(_ rows: Int) {
+        vectors.reserve(rows).update(repeating: nil, count: rows)
+        scales.reserve(rows)
+    }
+
+    /// scale·(x·b)·a for rows of x, `inputs` wide.
+    func set(
+        _ rows: Range<Int>, _ x: UnsafePointer<Float>, stride: Int, inputs: Int, a: UnsafePointer<Int8>, b: UnsafePointer<Int8>, scale: Float
+    ) {
+        onebyte_dots_i8(x + rows.lowerBound * stride, stride, rows.count, b, inputs, scale, scales.pointer + rows.lowerBound)
+        for row in rows { vectors.pointer[row] = a }
+    }
+
+    /// Valid until the next `reserve`.
+    var terms: onebyte_rank1_terms { onebyte_rank1_terms(a: UnsafePointer(vectors.pointer), scales: UnsafePointer(scales.pointer)) }
 }

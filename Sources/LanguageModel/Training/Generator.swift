@@ -35,6 +35,7 @@ public final class Generator {
     private var room = 0
     private let pass: IncrementalPass
     private let normed = ScratchBuffer<Float>()
+    private let panels = ScratchBuffer<Float>()
     private let scores = ScratchBuffer<Float>()
     private let logits: ScratchBuffer<Float>
 
@@ -120,7 +121,9 @@ public final class Generator {
             x + (rows - 1) * s.hidden, model.finalNorm.pointer, normed, 1, s.hidden, Float(model.configuration.rmsEpsilon))
         guard let head = model.fullHeadPointer else { return }
         let vocabulary = model.configuration.vocabularySize
-        multiply(normed, xStride: s.hidden, rows: 1, by: head, outputs: vocabulary, inputs: s.hidden, into: logits.pointer, yStride: vocabulary)
+        multiply(
+            normed, xStride: s.hidden, rows: 1, by: head, outputs: vocabulary, inputs: s.hidden, into: logits.pointer, yStride: vocabulary,
+            panels: panels.reserve(onebyte_product_scratch(s.hidden)))
     }
 
     private func choose(_ options: Options, _ random: inout SplitMix64) -> Int32 {

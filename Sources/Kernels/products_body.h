@@ -1,0 +1,249 @@
+// The bodies of products.h, a part of floats_body.h for each instruction set: LOW and HIGH interleave the lower and the upper halves of two
+// vectors, and TILE_ROWS rows by two vectors of sums, with what they are made of, are what its registers hold.
+
+#define PANEL (2 * LANES)
+
+// log₂ LANES times all vectors interleaved with those half of them further on: rows become columns.
+INLINE void NAME(transpose)(VF v[LANES]) {
+    VF t[LANES];
+#pragma clang loop unroll(full)
+    for (int step = 1; step < LANES; step *= 2) {
+#pragma clang loop unroll(full)
+        for (int i = 0; i < LANES / 2; i++) {
+            t[2 * i] = LOW(v[i], v[i + LANES / 2]);
+            t[2 * i + 1] = HIGH(v[i], v[i + LANES / 2]);
+        }
+#pragma clang loop unroll(full)
+        for (int i = 0; i < LANES; i++) v[i] = t[i];
+    }
+}
+
+INLINE VF NAME(weights)(const onebyte_matrix *w, size_t at, int fixed, int perturbed) {
+    VF v = fixed ? __builtin_convertvector(*(const VI *)(w->fixed + at), VF) * SPLAT(w->fixed_scale) : LOAD(w->floats + at);
+    return perturbed ? FMA(LOAD8(w->direction + at), SPLAT(w->direction_scale), v) : v;
+}
+
+INLINE float NAME(weight)(const onebyte_matrix *w, size_t at) {
+    float v = w->floats ? w->floats[at] : (float)w->fixed[at] * w->fixed_scale;
+    return w->direction ? v + w->direction_scale * (float)w->direction[at] : v;
+}
+
+INLINE void NAME(pack_weights)(const onebyte_matrix *w, size_t output, size_t input, size_t depth, float *panel, int fixed, int perturbed) {
+    const size_t stride = w->stride ? w->stride : w->inputs;
+    for (size_t i = 0; i < depth; i += LANES) {
+        VF v[LANES];
+        if (output + LANES <= w->outputs && i + LANES <= depth) {
+#pragma clang loop unroll(full)
+            for (size_t o = 0; o < LANES; o++) v[o] = NAME(weights)(w, (output + o) * stride + input + i, fixed, perturbed);
+        } else {
+            for (size_t o = 0; o < LANES; o++) {
+                v[o] = SPLAT(0);
+                for (size_t l = 0; l < LANES && i + l < depth && output + o < w->outputs; l++)
+                    v[o][l] = NAME(weight)(w, (output + o) * stride + input + i + l);
+            }
+        }
+        NAME(transpose)(v);
+        if (i + LANES <= depth) {
+#pragma clang loop unroll(full)
+            for (size_t l = 0; l < LANES; l++) STORE(panel + (i + l) * PANEL, v[l]);
+        } else {
+            for (size_t l = 0; i + l < depth; l++) STORE(panel + (i + l) * PANEL, v[l]);
+        }
+    }
+}
+
+// Half a panel: LANES outputs from `output` on, for each of `depth` inputs from `input` on; zeros for outputs that there are not.
+TARGET static void NAME(pack)(const onebyte_matrix *w, size_t output, size_t input, size_t depth, float *panel) {
+    if (w->floats) {
+        if (w->direction) NAME(pack_weights)(w, output, input, depth, panel, 0, 1);
+        else NAME(pack_weights)(w, output, input, depth, panel, 0, 0);
+    } else if (w->direction) {
+        NAME(pack_weights)(w, output, input, depth, panel, 1, 1);
+    } else {
+        NAME(pack_weights)(w, output, input, depth, panel, 1, 0);
+    }
+}
+
+// y = adds·y + x·panel for `rows` rows, the whole panel wide; the panel's rows are `step` apart. All sums stay in registers.
+INLINE void NAME(tile)(const float *x, size_t stride, const float *panel, size_t step, size_t depth, float *y, size_t y_stride, int adds,
+                       const int rows) {
+    VF left[TILE_ROWS], right[TILE_ROWS];
+    // Four rows a pointer: an index for each would not fit the registers.
+    const float *part[4] = {x, x + 4 * stride, x + 8 * stride, x + 12 * stride};
+#pragma clang loop unroll(full)
+    for (int r = 0; r < rows; r++) left[r] = right[r] = SPLAT(0);
+#pragma clang loop unroll(disable)
+    for (size_t i = 0; i < depth; i++, panel += step) {
+        const VF l = LOAD(panel), h = LOAD(panel + LANES);
+#pragma clang loop unroll(full)
+        for (int r = 0; r < rows; r++) {
+            const VF value = SPLAT(part[r / 4][(size_t)(r % 4) * stride + i]);
+            left[r] = FMA(value, l, left[r]);
+            right[r] = FMA(value, h, right[r]);
+        }
+    }
+#pragma clang loop unroll(full)
+    for (int r = 0; r < rows; r++) {
+        float *to = y + (size_t)r * y_stride;
+        STORE(to, adds ? LOAD(to) + left[r] : left[r]);
+        STORE(to + LANES, adds ? LOAD(to + LANES) + right[r] : right[r]);
+    }
+}
+
+TARGET __attribute__((noinline)) static void NAME(tile_of)(size_t rows, const float *x, size_t stride, const float *panel, size_t step,
+                                                           size_t depth, float *y, size_t y_stride, int adds) {
+    switch (rows) {
+#define CASE(n) case n: NAME(tile)(x, stride, panel, step, depth, y, y_stride, adds, n); break;
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if TILE_ROWS > 6
+        CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#endif
+#if TILE_ROWS > 12
+        CASE(13) CASE(14)
+#endif
+#undef CASE
+    }
+}
+
+INLINE void NAME(add_terms)(const onebyte_rank1_terms *terms, size_t row, size_t rows, size_t output, size_t outputs, float *y, size_t y_stride) {
+    for (size_t r = 0; r < rows; r++)
+        if (terms->a[row + r]) NAME(add_scaled_i8)(y + r * y_stride, terms->a[row + r] + output, terms->scales[row + r], outputs);
+}
+
+INLINE VF NAME(with_term)(VF v, const onebyte_rank1_terms *terms, size_t row, size_t output) {
+    if (!terms || !terms->a[row]) return v;
+    return FMA(LOAD8(terms->a[row] + output), SPLAT(terms->scales[row]), v);
+}
+
+// Lines of y that stores would otherwise wait for, and with them loads whose addresses look like theirs.
+INLINE void NAME(fetch)(const float *y, size_t stride, size_t rows, size_t outputs) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t o = 0; o < outputs; o += 16) __builtin_prefetch(y + r * stride + o, 1);
+}
+
+TARGET static void NAME(product)(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *w, const onebyte_rank1_terms *terms, float *y,
+                                 size_t y_stride, int accumulate, float *panels) {
+    const struct product_blocks blocks = product_blocks(w->inputs, PRODUCT_DEPTH_MAX);
+    const size_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, band = blocks.rows / TILE_ROWS;
+    for (size_t from = 0; from < w->outputs; from += blocks.outputs) {
+        const size_t group = w->outputs - from < blocks.outputs ? w->outputs - from : blocks.outputs;
+        for (size_t first = 0; first < w->inputs; first += blocks.depth) {
+            const size_t depth = w->inputs - first < blocks.depth ? w->inputs - first : blocks.depth;
+            const int adds = accumulate || first > 0, is_last = first + depth == w->inputs;
+            for (size_t o = 0; o < group; o += PANEL) {
+                NAME(pack)(w, from + o, first, depth, panels + o * depth);
+                NAME(pack)(w, from + o + LANES, first, depth, panels + o * depth + LANES);
+            }
+            for (size_t start = 0; start < tiles; start += band)
+                for (size_t o = 0; o < group; o += PANEL)
+                    for (size_t t = start; t < tiles && t < start + band; t++) {
+                        // As equal as can be: a tile of few rows waits for its own sums.
+                        const size_t row = t * rows / tiles, count = (t + 1) * rows / tiles - row;
+                        const size_t outputs = group - o < PANEL ? group - o : PANEL;
+                        const float *own = x + row * x_stride + first;
+                        float *to = y + row * y_stride + from + o;
+                        if (outputs == PANEL) {
+                            NAME(fetch)(to, y_stride, count, outputs);
+                            NAME(tile_of)(count, own, x_stride, panels + o * depth, PANEL, depth, to, y_stride, adds);
+                        } else {
+                            _Alignas(64) float part[TILE_ROWS * PANEL];
+                            NAME(tile_of)(count, own, x_stride, panels + o * depth, PANEL, depth, part, PANEL, 0);
+                            for (size_t r = 0; r < count; r++)
+                                for (size_t j = 0; j < outputs; j++)
+                                    to[r * y_stride + j] = (adds ? to[r * y_stride + j] : 0) + part[r * PANEL + j];
+                        }
+                        if (terms && is_last) NAME(add_terms)(terms, row, count, from + o, outputs, to, y_stride);
+                    }
+        }
+    }
+}
+
+TARGET static void NAME(swiglu_product)(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *gate, const onebyte_matrix *up,
+                                        const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
+                                        float *panels) {
+    // The whole depth at once: sums leave the tile activated.
+    const size_t depth = gate->inputs;
+    const struct product_blocks blocks = product_blocks(depth, depth);
+    const size_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, band = blocks.rows / TILE_ROWS, step = blocks.outputs / 2;
+    for (size_t from = 0; from < gate->outputs; from += step) {
+        const size_t group = gate->outputs - from < step ? gate->outputs - from : step;
+        for (size_t o = 0; o < group; o += LANES) {
+            NAME(pack)(gate, from + o, 0, depth, panels + 2 * o * depth);
+            NAME(pack)(up, from + o, 0, depth, panels + 2 * o * depth + LANES);
+        }
+        for (size_t start = 0; start < tiles; start += band)
+            for (size_t o = 0; o < group; o += LANES)
+                for (size_t t = start; t < tiles && t < start + band; t++) {
+                    const size_t row = t * rows / tiles, count = (t + 1) * rows / tiles - row;
+                    const size_t outputs = group - o < LANES ? group - o : LANES;
+                    float *to = y + row * y_stride + from + o;
+                    _Alignas(64) float part[TILE_ROWS * PANEL];
+                    NAME(fetch)(to, y_stride, count, outputs);
+                    NAME(tile_of)(count, x + row * x_stride, x_stride, panels + 2 * o * depth, PANEL, depth, part, PANEL, 0);
+                    if (outputs == LANES) {
+                        for (size_t r = 0; r < count; r++) {
+                            const VF g = NAME(with_term)(LOAD(part + r * PANEL), gate_terms, row + r, from + o);
+                            const VF u = NAME(with_term)(LOAD(part + r * PANEL + LANES), up_terms, row + r, from + o);
+                            STORE(to + r * y_stride, NAME(silu)(g) * u);
+                        }
+                    } else {
+                        if (gate_terms) NAME(add_terms)(gate_terms, row, count, from + o, outputs, part, PANEL);
+                        if (up_terms) NAME(add_terms)(up_terms, row, count, from + o, outputs, part + LANES, PANEL);
+                        for (size_t r = 0; r < count; r++) {
+                            const VF activated = NAME(silu)(LOAD(part + r * PANEL)) * LOAD(part + r * PANEL + LANES);
+                            for (size_t j = 0; j < outputs; j++) to[r * y_stride + j] = activated[j];
+                        }
+                    }
+                }
+    }
+}
+
+TARGET static void NAME(attend_rows)(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before,
+                                     size_t heads, size_t kv_heads, size_t head_size, float scale, float *scratch, float *out, size_t out_stride) {
+    const size_t count = before + rows, stride = ATTENTION_STRIDE(count), tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    float *scores = scratch + onebyte_product_scratch(head_size);
+    for (size_t h = 0; h < heads; h++) {
+        const float *kh = k + h / (heads / kv_heads) * head_size, *vh = v + h / (heads / kv_heads) * head_size;
+        const onebyte_matrix keys = {.outputs = count, .inputs = head_size, .stride = kv_stride, .floats = kh};
+        NAME(product)(q + h * head_size, q_stride, rows, &keys, NULL, scores, stride, 0, scratch);
+        for (size_t r = 0; r < rows; r++) {
+            const size_t visible = before + r + 1;
+            NAME(softmax_inline)(scores + r * stride, visible, scale);
+            // Its tile reads as far as its last row sees.
+            for (size_t i = visible; i < count && i < visible + TILE_ROWS; i++) scores[r * stride + i] = 0;
+        }
+        for (size_t t = 0; t < tiles; t++) {
+            const size_t row = t * rows / tiles, end = (t + 1) * rows / tiles;
+            float *to = out + row * out_stride + h * head_size;
+            size_t i = 0;
+            for (; i + PANEL <= head_size; i += PANEL)
+                NAME(tile_of)(end - row, scores + row * stride, stride, vh + i, kv_stride, before + end, to + i, out_stride, 0);
+            for (size_t r = 0; i < head_size && r < end - row; r++) {
+                for (size_t j = i; j < head_size; j++) to[r * out_stride + j] = 0;
+                for (size_t l = 0; l < before + end; l++)
+                    NAME(add_scaled_inline)(to + r * out_stride + i, vh + l * kv_stride + i, scores[(row + r) * stride + l], head_size - i);
+            }
+        }
+    }
+}
+
+TARGET static void NAME(dots_i8)(const float *x, size_t stride, size_t rows, const int8_t *b, size_t n, float scale, float *out) {
+    size_t r = 0;
+    for (; r + 4 <= rows; r += 4, x += 4 * stride) {
+        VF sums[4] = {{0}, {0}, {0}, {0}};
+        size_t i = 0;
+        for (; i + LANES <= n; i += LANES) {
+            const VF factor = LOAD8(b + i);
+#pragma clang loop unroll(full)
+            for (size_t k = 0; k < 4; k++) sums[k] = FMA(LOAD(x + k * stride + i), factor, sums[k]);
+        }
+        for (size_t k = 0; k < 4; k++) {
+            float s = NAME(total)(sums[k]);
+            for (size_t j = i; j < n; j++) s += x[k * stride + j] * b[j];
+            out[r + k] = scale * s;
+        }
+    }
+    for (; r < rows; r++, x += stride) out[r] = scale * NAME(dot_i8)(x, b, n);
+}
+
+#undef PANEL
