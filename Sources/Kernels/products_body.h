@@ -121,8 +121,41 @@ INLINE void NAME(fetch)(const float *y, size_t stride, size_t rows, size_t outpu
         for (size_t o = 0; o < outputs; o += 16) __builtin_prefetch(y + r * stride + o, 1);
 }
 
+// A row or two, as when a text is written: the weights come from memory, and are best read one after the other.
+INLINE int NAME(is_streamed)(const onebyte_matrix *w, size_t rows, const onebyte_rank1_terms *terms) {
+    return rows <= 2 && w->floats && !w->direction && !w->stride && !terms;
+}
+
+TARGET static void NAME(stream)(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *w, float *y, size_t y_stride, int accumulate) {
+    for (size_t o = 0; o < w->outputs; o++)
+        for (size_t r = 0; r < rows; r++) {
+            const float sum = NAME(dot_inline)(x + r * x_stride, w->floats + o * w->inputs, w->inputs);
+            y[r * y_stride + o] = accumulate ? y[r * y_stride + o] + sum : sum;
+        }
+}
+
+TARGET static void NAME(stream_swiglu)(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *gate, const onebyte_matrix *up, float *y,
+                                       size_t y_stride) {
+    for (size_t from = 0; from < gate->outputs; from += LANES) {
+        const size_t count = gate->outputs - from < LANES ? gate->outputs - from : LANES;
+        for (size_t r = 0; r < rows; r++) {
+            VF g = SPLAT(0), u = SPLAT(0);
+            for (size_t o = 0; o < count; o++) {
+                g[o] = NAME(dot_inline)(x + r * x_stride, gate->floats + (from + o) * gate->inputs, gate->inputs);
+                u[o] = NAME(dot_inline)(x + r * x_stride, up->floats + (from + o) * gate->inputs, gate->inputs);
+            }
+            const VF activated = NAME(silu)(g) * u;
+            for (size_t o = 0; o < count; o++) y[r * y_stride + from + o] = activated[o];
+        }
+    }
+}
+
 TARGET static void NAME(product)(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *w, const onebyte_rank1_terms *terms, float *y,
                                  size_t y_stride, int accumulate, float *panels) {
+    if (NAME(is_streamed)(w, rows, terms)) {
+        NAME(stream)(x, x_stride, rows, w, y, y_stride, accumulate);
+        return;
+    }
     const struct product_blocks blocks = product_blocks(w->inputs, PRODUCT_DEPTH_MAX);
     const size_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, band = blocks.rows / TILE_ROWS;
     for (size_t from = 0; from < w->outputs; from += blocks.outputs) {
@@ -161,6 +194,10 @@ TARGET static void NAME(product)(const float *x, size_t x_stride, size_t rows, c
 TARGET static void NAME(swiglu_product)(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *gate, const onebyte_matrix *up,
                                         const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
                                         float *panels) {
+    if (NAME(is_streamed)(gate, rows, gate_terms) && NAME(is_streamed)(up, rows, up_terms)) {
+        NAME(stream_swiglu)(x, x_stride, rows, gate, up, y, y_stride);
+        return;
+    }
     // The whole depth at once: sums leave the tile activated.
     const size_t depth = gate->inputs;
     const struct product_blocks blocks = product_blocks(depth, depth);

@@ -1,9 +1,11 @@
+import Core
 import Kernels
 
 /// Carries new tokens of any number of texts through layers that are all in memory, in one batch; the keys and values of what stands
 /// before them are the caller's. One thread's; the scratch of it.
 final class IncrementalPass {
     let model: TrainableModel
+    private let threads: Int
     private let x = ScratchBuffer<Float>()
     private let normed = ScratchBuffer<Float>()
     private let projected = ScratchBuffer<Float>()
@@ -27,7 +29,11 @@ final class IncrementalPass {
         let scale: Float
     }
 
-    init(model: TrainableModel) { self.model = model }
+    /// - Parameter threads: over which a product is spread: of use to a single text, where many would be shared out among passes.
+    init(model: TrainableModel, threads: Int = 1) {
+        self.model = model
+        self.threads = max(threads, 1)
+    }
 
     /// - Parameters:
     ///   - tokens: with their places in their texts.
@@ -57,11 +63,10 @@ final class IncrementalPass {
         let projected = projected.reserve(rows * width)
         let attended = attended.reserve(rows * s.query)
         let inner = inner.reserve(rows * f)
-        let panels = panels.reserve(max(onebyte_product_scratch(h), onebyte_product_scratch(f), onebyte_product_scratch(s.query)))
         for layer in 0..<layers {
             guard let w = model.residentLayer(layer) else { continue }
             onebyte_rms_norm(x, w[.inputNorm], normed, rows, h, epsilon)
-            multiply(normed, xStride: h, rows: rows, by: w[.query], outputs: width, inputs: h, into: projected, yStride: width, panels: panels)
+            product(normed, rows: rows, by: w[.query], outputs: width, inputs: h, into: projected)
             let key = projected + s.query
             onebyte_rope(projected, width, at, rows, s.heads, s.headDimension, rotary.cosine, rotary.sine)
             onebyte_rope(key, width, at, rows, s.keyValueHeads, s.headDimension, rotary.cosine, rotary.sine)
@@ -69,16 +74,46 @@ final class IncrementalPass {
                 Attention(
                     layer: layer, queries: UnsafePointer(projected), keyValues: UnsafePointer(key), stride: width, output: attended,
                     scale: 1 / Float(s.headDimension).squareRoot()))
-            multiply(
-                attended, xStride: s.query, rows: rows, by: w[.output], outputs: h, inputs: s.query, into: x, yStride: h, accumulate: true,
-                panels: panels)
+            product(attended, rows: rows, by: w[.output], outputs: h, inputs: s.query, into: x, accumulate: true)
             onebyte_rms_norm(x, w[.postNorm], normed, rows, h, epsilon)
-            var gate = onebyte_matrix(w[.gate], outputs: f, inputs: h)
-            var up = onebyte_matrix(w[.up], outputs: f, inputs: h)
-            onebyte_swiglu_product(normed, h, rows, &gate, &up, nil, nil, inner, f, panels)
-            multiply(
-                inner, xStride: f, rows: rows, by: w[.down], outputs: h, inputs: f, into: x, yStride: h, accumulate: true, panels: panels)
+            gatedProduct(normed, rows: rows, gate: w[.gate], up: w[.up], into: inner)
+            product(inner, rows: rows, by: w[.down], outputs: h, inputs: f, into: x, accumulate: true)
         }
         return x
+    }
+
+    /// y = accumulate·y + x·wᵀ.
+    func product(
+        _ x: UnsafePointer<Float>, rows: Int, by w: UnsafePointer<Float>, outputs: Int, inputs: Int, into y: UnsafeMutablePointer<Float>,
+        accumulate: Bool = false
+    ) {
+        nonisolated(unsafe) let (x, w, y) = (x, w, y)
+        forEachPart(of: outputs, inputs: inputs) { range, panels in
+            multiply(
+                x, xStride: inputs, rows: rows, by: w + range.lowerBound * inputs, outputs: range.count, inputs: inputs,
+                into: y + range.lowerBound, yStride: outputs, accumulate: accumulate, panels: panels)
+        }
+    }
+
+    /// y = silu(x·gateᵀ)·(x·upᵀ).
+    private func gatedProduct(
+        _ x: UnsafePointer<Float>, rows: Int, gate: UnsafePointer<Float>, up: UnsafePointer<Float>, into y: UnsafeMutablePointer<Float>
+    ) {
+        let h = model.sizes.hidden
+        let f = model.sizes.feedForward
+        nonisolated(unsafe) let (x, gate, up, y) = (x, gate, up, y)
+        forEachPart(of: f, inputs: h) { range, panels in
+            var ownGate = onebyte_matrix(gate + range.lowerBound * h, outputs: range.count, inputs: h)
+            var ownUp = onebyte_matrix(up + range.lowerBound * h, outputs: range.count, inputs: h)
+            onebyte_swiglu_product(x, h, rows, &ownGate, &ownUp, nil, nil, y + range.lowerBound, f, panels)
+        }
+    }
+
+    /// Parts of a product's outputs, one for each thread, with scratch for it.
+    private func forEachPart(of outputs: Int, inputs: Int, _ body: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) -> Void) {
+        let size = (outputs + threads - 1) / threads
+        let scratch = (onebyte_product_scratch(inputs) + 15) / 16 * 16  // on a cache line each
+        nonisolated(unsafe) let panels = panels.reserve(threads * scratch)
+        forEachChunk(of: outputs, size: size, threads: threads) { range in body(range, panels + range.lowerBound / size * scratch) }
     }
 }

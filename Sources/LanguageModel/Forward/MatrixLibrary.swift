@@ -2,7 +2,7 @@ import COpenBLAS
 import Glibc
 import Kernels
 
-/// Facts and settings of the matrix library.
+/// Facts and settings of the matrix library, which makes a basis and the closed form's gradient, and of the products that a pass is made of.
 public enum MatrixLibrary {
     /// The processor that OpenBLAS takes this one for: it picks its kernels by it, and misjudges some.
     public static var coreName: String { String(cString: openblas_get_corename()) }
@@ -12,7 +12,7 @@ public enum MatrixLibrary {
     /// The variant of the products of `ForwardArithmetic.int8`.
     public static var byteKernels: String { String(cString: ob_difference_variant()) }
 
-    /// The threads of a single product. Everything here runs many products side by side instead, so every caller wants 1.
+    /// The library's threads in a single product. Everything here runs many products side by side instead, so every caller wants 1.
     public static func setThreads(_ count: Int) { openblas_set_num_threads(Int32(clamping: max(count, 1))) }
 
     /// What a core reaches, in 10⁹ floating-point operations a second.
@@ -23,7 +23,7 @@ public enum MatrixLibrary {
         public let peak: Double
 
         public var share: Double { products / peak }
-        /// OpenBLAS reaches 70 to 90 % where it knows the processor, and about a sixth where it takes it for an old one.
+        /// Products reach 90 % and more on a core of their own.
         public var isFarFromPeak: Bool { share < 0.5 }
 
         public var description: String {

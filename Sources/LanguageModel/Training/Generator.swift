@@ -35,13 +35,13 @@ public final class Generator {
     private var room = 0
     private let pass: IncrementalPass
     private let normed = ScratchBuffer<Float>()
-    private let panels = ScratchBuffer<Float>()
     private let scores = ScratchBuffer<Float>()
     private let logits: ScratchBuffer<Float>
 
-    public init(model: TrainableModel) throws(ModelError) {
+    /// - Parameter threads: over which the products of a token are spread.
+    public init(model: TrainableModel, threads: Int = 1) throws(ModelError) {
         self.model = model
-        pass = IncrementalPass(model: model)
+        pass = IncrementalPass(model: model, threads: threads)
         try model.prepareAllLayers()
         try model.prepareFullHead()
         keyValues = (0..<model.configuration.layerCount).map { _ in ScratchBuffer() }
@@ -121,9 +121,7 @@ public final class Generator {
             x + (rows - 1) * s.hidden, model.finalNorm.pointer, normed, 1, s.hidden, Float(model.configuration.rmsEpsilon))
         guard let head = model.fullHeadPointer else { return }
         let vocabulary = model.configuration.vocabularySize
-        multiply(
-            normed, xStride: s.hidden, rows: 1, by: head, outputs: vocabulary, inputs: s.hidden, into: logits.pointer, yStride: vocabulary,
-            panels: panels.reserve(onebyte_product_scratch(s.hidden)))
+        pass.product(normed, rows: 1, by: head, outputs: vocabulary, inputs: s.hidden, into: logits.pointer)
     }
 
     private func choose(_ options: Options, _ random: inout SplitMix64) -> Int32 {

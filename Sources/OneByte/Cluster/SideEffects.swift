@@ -46,7 +46,6 @@ package struct SideEffects: Codable, Hashable, Sendable {
         guard let texts else { return }
         let encoder = try TaskEncoder(task: Self.generalTask, model: source)
         let examples = try encoder.encode(try DataFile.read(texts)).examples
-        MatrixLibrary.setThreads(1)
         let model = try TrainableModel(source: source, parameters: parameters)
         // What lies below the trained tensors is the same before and after.
         let cache = try PrefixCache(model: model, set: ExampleSet(examples, for: source.configuration), options: .init(threads: threads))

@@ -55,12 +55,11 @@ struct GenerateCommand: ParsableCommand {
             tokens = tokenizer.leadingTokens + tokenizer.encode(prompt)
             standardOutput.writeRaw(prompt)
         }
-        MatrixLibrary.setThreads(threads.count)
         let trainable = try TrainableModel(source: state.source, parameters: state.parameters)
         var stops = state.source.configuration.eosTokens
         if let end = tokenizer.eosToken { stops.append(end) }
         var decoder = StreamingDecoder(tokenizer)
-        _ = try Generator(model: trainable).generate(
+        _ = try Generator(model: trainable, threads: threads.count).generate(
             prompt: tokens,
             options: .init(maxTokens: maxTokens, temperature: temperature, topP: topP, seed: seed, stopTokens: stops)
         ) { token in

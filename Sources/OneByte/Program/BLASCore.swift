@@ -4,8 +4,9 @@ import Glibc
 import LanguageModel
 import Logging
 
-/// Debian's OpenBLAS takes processors that are newer than itself for a Prescott and runs at a quarter of their speed. It chooses
-/// in its constructor, before `main`, so the only cure is the environment and a second start of the program.
+/// Debian's OpenBLAS takes processors that are newer than itself for a Prescott and runs at a quarter of their speed, which the making of a
+/// basis and the closed form's gradient would feel. It chooses in its constructor, before `main`, so the only cure is the environment and a
+/// second start of the program.
 package enum BLASCore {
     static let variable = "OPENBLAS_CORETYPE"
     /// Tells the second start that it is one.
@@ -22,12 +23,13 @@ package enum BLASCore {
     /// Says what the matrix products reach here, and how to do better where that is far from what the processor can do.
     static func logRate(to logger: Logger) {
         let rate = MatrixLibrary.measureRate()
-        logger.info("matrix products: \(rate), OpenBLAS core \(name), integer kernels \(kernelVariant)")
+        logger.info(
+            "matrix products: \(rate), float kernels \(MatrixLibrary.floatKernels), integer kernels \(kernelVariant), OpenBLAS core \(name)")
         guard rate.isFarFromPeak else { return }
         logger.warning(
             """
-            matrix products are slow here: \(rate). OpenBLAS runs as \(name); another core may suit this processor better \
-            (\(variable)=Haswell or SkylakeX in the environment), or a newer libopenblas, or fewer other programs beside it
+            matrix products are slow here: \(rate), with \(MatrixLibrary.floatKernels) kernels. Other programs beside it may be why, or \
+            ONEBYTE_KERNELS in the environment, which holds them to an older instruction set
             """)
     }
 

@@ -9,7 +9,6 @@ enum Version {
         guard CommandLine.arguments.contains("--verbose") else {
             return "onebyte \(number) (kernels: \(kernelVariant); OpenBLAS core: \(BLASCore.name))"
         }
-        MatrixLibrary.setThreads(1)
         return """
             onebyte \(number)
             integer kernels: \(kernelVariant) (here: \(kernelVariants.joined(separator: ", ")); ONEBYTE_KERNELS chooses)
