@@ -19,8 +19,8 @@ struct float_kernels {
     void (*sum_scaled_i8)(const float *, const int8_t *, float, float *, size_t);
     void (*log_sum_exp_parts)(const float *, size_t, float *, float *);
     size_t (*multiply_adds)(size_t, float *);
-    void (*product)(const float *, size_t, size_t, const onebyte_matrix *, const onebyte_rank1_terms *, float *, size_t, int, float *);
-    void (*swiglu_product)(const float *, size_t, size_t, const onebyte_matrix *, const onebyte_matrix *, const onebyte_rank1_terms *,
+    void (*product)(const float *, size_t, size_t, size_t, const onebyte_matrix *, const onebyte_rank1_terms *, float *, size_t, int, float *);
+    void (*swiglu_product)(const float *, size_t, size_t, size_t, const onebyte_matrix *, const onebyte_matrix *, const onebyte_rank1_terms *,
                            const onebyte_rank1_terms *, float *, size_t, float *);
     void (*attend_rows)(const float *, size_t, size_t, const float *, const float *, size_t, size_t, size_t, size_t, size_t, float, float *, float *,
                         size_t);
@@ -34,6 +34,20 @@ struct product_blocks {
 // Floats from one row of scores to the next.
 #define ATTENTION_STRIDE(keys) (((keys) + 31) / 16 * 16)
 enum { PRODUCT_DEPTH_MAX = 2048, PRODUCT_OUTPUTS = 32, PRODUCT_ROWS = 14 };
+
+// Rows that see the same weights, in tiles as equal as can be: one of few rows would wait for its own sums.
+struct product_side {
+    float sign;
+    size_t first, rows, tiles;
+};
+
+static inline struct product_side product_side(int side, size_t rows, size_t plus, size_t tile_rows) {
+    const struct product_side own = {side ? -1 : 1, side ? plus : 0, side ? rows - plus : plus, 0};
+    return (struct product_side){own.sign, own.first, own.rows, (own.rows + tile_rows - 1) / tile_rows};
+}
+
+// Where tile t begins, or the last one ends.
+static inline size_t product_row(struct product_side side, size_t t) { return side.first + t * side.rows / side.tiles; }
 
 static size_t second_level_cache(void) {
     static _Atomic size_t known;
@@ -184,14 +198,14 @@ size_t onebyte_product_scratch(size_t inputs) {
     const size_t a = plain.outputs * plain.depth, b = gated.outputs * gated.depth;
     return a > b ? a : b;
 }
-void onebyte_product(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *w, const onebyte_rank1_terms *terms, float *y,
+void onebyte_product(const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *w, const onebyte_rank1_terms *terms, float *y,
                      size_t y_stride, int accumulate, float *scratch) {
-    kernels()->product(x, x_stride, rows, w, terms, y, y_stride, accumulate, scratch);
+    kernels()->product(x, x_stride, rows, plus, w, terms, y, y_stride, accumulate, scratch);
 }
-void onebyte_swiglu_product(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *gate, const onebyte_matrix *up,
+void onebyte_swiglu_product(const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *gate, const onebyte_matrix *up,
                             const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
                             float *scratch) {
-    kernels()->swiglu_product(x, x_stride, rows, gate, up, gate_terms, up_terms, y, y_stride, scratch);
+    kernels()->swiglu_product(x, x_stride, rows, plus, gate, up, gate_terms, up_terms, y, y_stride, scratch);
 }
 size_t onebyte_attention_scratch(size_t rows, size_t before, size_t head_size) {
     return onebyte_product_scratch(head_size) + rows * ATTENTION_STRIDE(before + rows);

@@ -18,28 +18,29 @@ INLINE void NAME(transpose)(VF v[LANES]) {
     }
 }
 
-INLINE VF NAME(weights)(const onebyte_matrix *w, size_t at, int fixed, int perturbed) {
+INLINE VF NAME(weights)(const onebyte_matrix *w, size_t at, float scale, int fixed, int perturbed) {
     VF v = fixed ? __builtin_convertvector(*(const VI *)(w->fixed + at), VF) * SPLAT(w->fixed_scale) : LOAD(w->floats + at);
-    return perturbed ? FMA(LOAD8(w->direction + at), SPLAT(w->direction_scale), v) : v;
+    return perturbed ? FMA(LOAD8(w->direction + at), SPLAT(scale), v) : v;
 }
 
-INLINE float NAME(weight)(const onebyte_matrix *w, size_t at) {
+INLINE float NAME(weight)(const onebyte_matrix *w, size_t at, float scale) {
     float v = w->floats ? w->floats[at] : (float)w->fixed[at] * w->fixed_scale;
-    return w->direction ? v + w->direction_scale * (float)w->direction[at] : v;
+    return w->direction ? v + scale * (float)w->direction[at] : v;
 }
 
-INLINE void NAME(pack_weights)(const onebyte_matrix *w, size_t output, size_t input, size_t depth, float *panel, int fixed, int perturbed) {
+INLINE void NAME(pack_weights)(const onebyte_matrix *w, float scale, size_t output, size_t input, size_t depth, float *panel, int fixed,
+                               int perturbed) {
     const size_t stride = w->stride ? w->stride : w->inputs;
     for (size_t i = 0; i < depth; i += LANES) {
         VF v[LANES];
         if (output + LANES <= w->outputs && i + LANES <= depth) {
 #pragma clang loop unroll(full)
-            for (size_t o = 0; o < LANES; o++) v[o] = NAME(weights)(w, (output + o) * stride + input + i, fixed, perturbed);
+            for (size_t o = 0; o < LANES; o++) v[o] = NAME(weights)(w, (output + o) * stride + input + i, scale, fixed, perturbed);
         } else {
             for (size_t o = 0; o < LANES; o++) {
                 v[o] = SPLAT(0);
                 for (size_t l = 0; l < LANES && i + l < depth && output + o < w->outputs; l++)
-                    v[o][l] = NAME(weight)(w, (output + o) * stride + input + i + l);
+                    v[o][l] = NAME(weight)(w, (output + o) * stride + input + i + l, scale);
             }
         }
         NAME(transpose)(v);
@@ -52,15 +53,17 @@ INLINE void NAME(pack_weights)(const onebyte_matrix *w, size_t output, size_t in
     }
 }
 
-// Half a panel: LANES outputs from `output` on, for each of `depth` inputs from `input` on; zeros for outputs that there are not.
-TARGET static void NAME(pack)(const onebyte_matrix *w, size_t output, size_t input, size_t depth, float *panel) {
+// Half a panel: LANES outputs from `output` on, for each of `depth` inputs from `input` on, perturbed with this sign; zeros for outputs that
+// there are not.
+TARGET static void NAME(pack)(const onebyte_matrix *w, float sign, size_t output, size_t input, size_t depth, float *panel) {
+    const float scale = sign * w->direction_scale;
     if (w->floats) {
-        if (w->direction) NAME(pack_weights)(w, output, input, depth, panel, 0, 1);
-        else NAME(pack_weights)(w, output, input, depth, panel, 0, 0);
+        if (w->direction) NAME(pack_weights)(w, scale, output, input, depth, panel, 0, 1);
+        else NAME(pack_weights)(w, scale, output, input, depth, panel, 0, 0);
     } else if (w->direction) {
-        NAME(pack_weights)(w, output, input, depth, panel, 1, 1);
+        NAME(pack_weights)(w, scale, output, input, depth, panel, 1, 1);
     } else {
-        NAME(pack_weights)(w, output, input, depth, panel, 1, 0);
+        NAME(pack_weights)(w, scale, output, input, depth, panel, 1, 0);
     }
 }
 
@@ -150,48 +153,70 @@ TARGET static void NAME(stream_swiglu)(const float *x, size_t x_stride, size_t r
     }
 }
 
-TARGET static void NAME(product)(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *w, const onebyte_rank1_terms *terms, float *y,
-                                 size_t y_stride, int accumulate, float *panels) {
+TARGET static void NAME(product)(const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *w, const onebyte_rank1_terms *terms,
+                                 float *y, size_t y_stride, int accumulate, float *panels) {
     if (NAME(is_streamed)(w, rows, terms)) {
         NAME(stream)(x, x_stride, rows, w, y, y_stride, accumulate);
         return;
     }
     const struct product_blocks blocks = product_blocks(w->inputs, PRODUCT_DEPTH_MAX);
-    const size_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, band = blocks.rows / TILE_ROWS;
     for (size_t from = 0; from < w->outputs; from += blocks.outputs) {
         const size_t group = w->outputs - from < blocks.outputs ? w->outputs - from : blocks.outputs;
         for (size_t first = 0; first < w->inputs; first += blocks.depth) {
             const size_t depth = w->inputs - first < blocks.depth ? w->inputs - first : blocks.depth;
             const int adds = accumulate || first > 0, is_last = first + depth == w->inputs;
-            for (size_t o = 0; o < group; o += PANEL) {
-                NAME(pack)(w, from + o, first, depth, panels + o * depth);
-                NAME(pack)(w, from + o + LANES, first, depth, panels + o * depth + LANES);
-            }
-            for (size_t start = 0; start < tiles; start += band)
-                for (size_t o = 0; o < group; o += PANEL)
-                    for (size_t t = start; t < tiles && t < start + band; t++) {
-                        // As equal as can be: a tile of few rows waits for its own sums.
-                        const size_t row = t * rows / tiles, count = (t + 1) * rows / tiles - row;
-                        const size_t outputs = group - o < PANEL ? group - o : PANEL;
-                        const float *own = x + row * x_stride + first;
-                        float *to = y + row * y_stride + from + o;
-                        if (outputs == PANEL) {
-                            NAME(fetch)(to, y_stride, count, outputs);
-                            NAME(tile_of)(count, own, x_stride, panels + o * depth, PANEL, depth, to, y_stride, adds);
-                        } else {
-                            _Alignas(64) float part[TILE_ROWS * PANEL];
-                            NAME(tile_of)(count, own, x_stride, panels + o * depth, PANEL, depth, part, PANEL, 0);
-                            for (size_t r = 0; r < count; r++)
-                                for (size_t j = 0; j < outputs; j++)
-                                    to[r * y_stride + j] = (adds ? to[r * y_stride + j] : 0) + part[r * PANEL + j];
+            for (int side = 0; side < 2; side++) {
+                const struct product_side own = product_side(side, rows, w->direction ? plus : rows, TILE_ROWS);
+                if (own.tiles == 0) continue;
+                for (size_t o = 0; o < group; o += PANEL) {
+                    NAME(pack)(w, own.sign, from + o, first, depth, panels + o * depth);
+                    NAME(pack)(w, own.sign, from + o + LANES, first, depth, panels + o * depth + LANES);
+                }
+                const size_t band = blocks.rows / TILE_ROWS;
+                for (size_t start = 0; start < own.tiles; start += band)
+                    for (size_t o = 0; o < group; o += PANEL)
+                        for (size_t t = start; t < own.tiles && t < start + band; t++) {
+                            const size_t row = product_row(own, t), count = product_row(own, t + 1) - row;
+                            const size_t outputs = group - o < PANEL ? group - o : PANEL;
+                            const float *in = x + row * x_stride + first;
+                            float *to = y + row * y_stride + from + o;
+                            if (outputs == PANEL) {
+                                NAME(fetch)(to, y_stride, count, outputs);
+                                NAME(tile_of)(count, in, x_stride, panels + o * depth, PANEL, depth, to, y_stride, adds);
+                            } else {
+                                _Alignas(64) float part[TILE_ROWS * PANEL];
+                                NAME(tile_of)(count, in, x_stride, panels + o * depth, PANEL, depth, part, PANEL, 0);
+                                for (size_t r = 0; r < count; r++)
+                                    for (size_t j = 0; j < outputs; j++)
+                                        to[r * y_stride + j] = (adds ? to[r * y_stride + j] : 0) + part[r * PANEL + j];
+                            }
+                            if (terms && is_last) NAME(add_terms)(terms, row, count, from + o, outputs, to, y_stride);
                         }
-                        if (terms && is_last) NAME(add_terms)(terms, row, count, from + o, outputs, to, y_stride);
-                    }
+            }
         }
     }
 }
 
-TARGET static void NAME(swiglu_product)(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *gate, const onebyte_matrix *up,
+// What a tile of gates and ups becomes, of which `outputs` there are, no more than LANES.
+INLINE void NAME(activate)(float *part, const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, size_t row, size_t rows,
+                           size_t output, size_t outputs, float *y, size_t y_stride) {
+    if (outputs == LANES) {
+        for (size_t r = 0; r < rows; r++) {
+            const VF g = NAME(with_term)(LOAD(part + r * PANEL), gate_terms, row + r, output);
+            const VF u = NAME(with_term)(LOAD(part + r * PANEL + LANES), up_terms, row + r, output);
+            STORE(y + r * y_stride, NAME(silu)(g) * u);
+        }
+        return;
+    }
+    if (gate_terms) NAME(add_terms)(gate_terms, row, rows, output, outputs, part, PANEL);
+    if (up_terms) NAME(add_terms)(up_terms, row, rows, output, outputs, part + LANES, PANEL);
+    for (size_t r = 0; r < rows; r++) {
+        const VF activated = NAME(silu)(LOAD(part + r * PANEL)) * LOAD(part + r * PANEL + LANES);
+        for (size_t o = 0; o < outputs; o++) y[r * y_stride + o] = activated[o];
+    }
+}
+
+TARGET static void NAME(swiglu_product)(const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *gate, const onebyte_matrix *up,
                                         const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
                                         float *panels) {
     if (NAME(is_streamed)(gate, rows, gate_terms) && NAME(is_streamed)(up, rows, up_terms)) {
@@ -201,37 +226,28 @@ TARGET static void NAME(swiglu_product)(const float *x, size_t x_stride, size_t 
     // The whole depth at once: sums leave the tile activated.
     const size_t depth = gate->inputs;
     const struct product_blocks blocks = product_blocks(depth, depth);
-    const size_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, band = blocks.rows / TILE_ROWS, step = blocks.outputs / 2;
+    const size_t step = blocks.outputs / 2, band = blocks.rows / TILE_ROWS;
     for (size_t from = 0; from < gate->outputs; from += step) {
         const size_t group = gate->outputs - from < step ? gate->outputs - from : step;
-        for (size_t o = 0; o < group; o += LANES) {
-            NAME(pack)(gate, from + o, 0, depth, panels + 2 * o * depth);
-            NAME(pack)(up, from + o, 0, depth, panels + 2 * o * depth + LANES);
-        }
-        for (size_t start = 0; start < tiles; start += band)
-            for (size_t o = 0; o < group; o += LANES)
-                for (size_t t = start; t < tiles && t < start + band; t++) {
-                    const size_t row = t * rows / tiles, count = (t + 1) * rows / tiles - row;
-                    const size_t outputs = group - o < LANES ? group - o : LANES;
-                    float *to = y + row * y_stride + from + o;
-                    _Alignas(64) float part[TILE_ROWS * PANEL];
-                    NAME(fetch)(to, y_stride, count, outputs);
-                    NAME(tile_of)(count, x + row * x_stride, x_stride, panels + 2 * o * depth, PANEL, depth, part, PANEL, 0);
-                    if (outputs == LANES) {
-                        for (size_t r = 0; r < count; r++) {
-                            const VF g = NAME(with_term)(LOAD(part + r * PANEL), gate_terms, row + r, from + o);
-                            const VF u = NAME(with_term)(LOAD(part + r * PANEL + LANES), up_terms, row + r, from + o);
-                            STORE(to + r * y_stride, NAME(silu)(g) * u);
-                        }
-                    } else {
-                        if (gate_terms) NAME(add_terms)(gate_terms, row, count, from + o, outputs, part, PANEL);
-                        if (up_terms) NAME(add_terms)(up_terms, row, count, from + o, outputs, part + LANES, PANEL);
-                        for (size_t r = 0; r < count; r++) {
-                            const VF activated = NAME(silu)(LOAD(part + r * PANEL)) * LOAD(part + r * PANEL + LANES);
-                            for (size_t j = 0; j < outputs; j++) to[r * y_stride + j] = activated[j];
-                        }
+        for (int side = 0; side < 2; side++) {
+            const struct product_side own = product_side(side, rows, gate->direction || up->direction ? plus : rows, TILE_ROWS);
+            if (own.tiles == 0) continue;
+            for (size_t o = 0; o < group; o += LANES) {
+                NAME(pack)(gate, own.sign, from + o, 0, depth, panels + 2 * o * depth);
+                NAME(pack)(up, own.sign, from + o, 0, depth, panels + 2 * o * depth + LANES);
+            }
+            for (size_t start = 0; start < own.tiles; start += band)
+                for (size_t o = 0; o < group; o += LANES)
+                    for (size_t t = start; t < own.tiles && t < start + band; t++) {
+                        const size_t row = product_row(own, t), count = product_row(own, t + 1) - row;
+                        const size_t outputs = group - o < LANES ? group - o : LANES;
+                        float *to = y + row * y_stride + from + o;
+                        _Alignas(64) float part[TILE_ROWS * PANEL];
+                        NAME(fetch)(to, y_stride, count, outputs);
+                        NAME(tile_of)(count, x + row * x_stride, x_stride, panels + 2 * o * depth, PANEL, depth, part, PANEL, 0);
+                        NAME(activate)(part, gate_terms, up_terms, row, count, from + o, outputs, to, y_stride);
                     }
-                }
+        }
     }
 }
 
@@ -242,7 +258,7 @@ TARGET static void NAME(attend_rows)(const float *q, size_t q_stride, size_t row
     for (size_t h = 0; h < heads; h++) {
         const float *kh = k + h / (heads / kv_heads) * head_size, *vh = v + h / (heads / kv_heads) * head_size;
         const onebyte_matrix keys = {.outputs = count, .inputs = head_size, .stride = kv_stride, .floats = kh};
-        NAME(product)(q + h * head_size, q_stride, rows, &keys, NULL, scores, stride, 0, scratch);
+        NAME(product)(q + h * head_size, q_stride, rows, rows, &keys, NULL, scores, stride, 0, scratch);
         for (size_t r = 0; r < rows; r++) {
             const size_t visible = before + r + 1;
             NAME(softmax_inline)(scores + r * stride, visible, scale);

@@ -17,7 +17,7 @@ typedef struct {
     /// Weights k of a tensor of value k·fixed_scale (2^−s, see `Parameters`).
     const int32_t *fixed;
     float fixed_scale;
-    /// Null, or what is added to the weights: direction_scale·direction, with z of θ ± εz and ±ε.
+    /// Null, or what the weights are perturbed by: direction_scale·direction, z of θ ± εz and ε.
     const int8_t *direction;
     float direction_scale;
 } onebyte_matrix;
@@ -32,13 +32,14 @@ typedef struct {
 /// Floats that a product of so many inputs needs as scratch, on a cache line boundary.
 size_t onebyte_product_scratch(size_t inputs);
 
-/// y = accumulate·y + x·wᵀ + terms for `rows` rows of x. `terms` may be null. y must not overlap x.
-void onebyte_product(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *w, const onebyte_rank1_terms *terms, float *y,
+/// y = accumulate·y + x·wᵀ + terms for `rows` rows of x; the first `plus` of them see the weights with the direction added, the others with it
+/// subtracted. `terms` may be null. y must not overlap x.
+void onebyte_product(const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *w, const onebyte_rank1_terms *terms, float *y,
                      size_t y_stride, int accumulate, float *scratch);
 
-/// y = silu(x·gateᵀ + gate_terms)·(x·upᵀ + up_terms): both matrices are outputs × inputs, y has that many outputs. Either of the terms may
+/// y = silu(x·gateᵀ + gate_terms)·(x·upᵀ + up_terms), rows as above: both matrices are outputs × inputs, y has that many outputs. Either of the terms may
 /// be null. y must not overlap x.
-void onebyte_swiglu_product(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *gate, const onebyte_matrix *up,
+void onebyte_swiglu_product(const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *gate, const onebyte_matrix *up,
                             const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
                             float *scratch);
 

@@ -154,20 +154,19 @@ extension ForwardPass {
             return
         }
         var w = onebyte_matrix(own, outputs: count, inputs: h)
+        w.direction_scale = directions.scales[slot]
         let panels = panels.reserve(onebyte_product_scratch(h))
-        func part(_ rows: Range<Int>) {
-            onebyte_product(states + rows.lowerBound * h, h, rows.count, &w, nil, logits + rows.lowerBound * count, count, 0, panels)
+        func part(_ rows: Range<Int>, plus: Int) {
+            onebyte_product(states + rows.lowerBound * h, h, rows.count, plus, &w, nil, logits + rows.lowerBound * count, count, 0, panels)
         }
         for group in groups {
             w.direction = directions.elements(
                 slot, group.direction, tokens.lowerBound * h..<tokens.upperBound * h, into: denseElements)
-            for sign: Float in [1, -1] {
-                w.direction_scale = sign * directions.scales[slot]
-                part(group.rows(.reads, sign: sign))
-            }
+            let rows = group.rows(.reads)
+            part(rows.all, plus: rows.plus)
         }
         w.direction = nil
-        part(cleanRows(.reads))
+        part(cleanRows(.reads), plus: 0)
     }
 
     /// y = x·wᵀ for rows of hidden states and rows of the head.

@@ -232,21 +232,20 @@ extension ForwardPass {
             var w = try matrix(tensor, of: layer, made: madeMatrix)
             let slot = slot(layer, tensor)
             let panels = panels.reserve(onebyte_product_scratch(w.inputs))
-            func product(_ range: Range<Int>) {
+            func product(_ range: Range<Int>, plus: Int = 0) {
                 onebyte_product(
-                    x + range.lowerBound * xStride, xStride, range.count, &w, nil, y + done + range.lowerBound * yStride, yStride,
+                    x + range.lowerBound * xStride, xStride, range.count, plus, &w, nil, y + done + range.lowerBound * yStride, yStride,
                     accumulate ? 1 : 0, panels)
             }
             if layout != .sequences, setTerms(rowTerms, slot: slot, x, xStride, inputs: w.inputs, layout: layout, rows: rows) {
                 var terms = rowTerms.terms
-                onebyte_product(x, xStride, rows, &w, &terms, y + done, yStride, accumulate ? 1 : 0, panels)
+                onebyte_product(x, xStride, rows, rows, &w, &terms, y + done, yStride, accumulate ? 1 : 0, panels)
             } else if let directions, !directions.isRank1, slot >= 0 {
+                w.direction_scale = directions.scales[slot]
                 for group in groups {
                     w.direction = directions.elements(slot, group.direction, 0..<w.outputs * w.inputs, into: denseElements)
-                    for sign: Float in [1, -1] {
-                        w.direction_scale = sign * directions.scales[slot]
-                        product(group.rows(layout, sign: sign))
-                    }
+                    let rows = group.rows(layout)
+                    product(rows.all, plus: rows.plus)
                 }
                 w.direction = nil
                 product(cleanRows(layout))
@@ -267,9 +266,12 @@ extension ForwardPass {
         let gateSlot = slot(layer, .gate)
         let upSlot = slot(layer, .up)
         let panels = panels.reserve(onebyte_product_scratch(h))
-        func product(_ range: Range<Int>, _ gateTerms: UnsafePointer<onebyte_rank1_terms>? = nil, _ upTerms: UnsafePointer<onebyte_rank1_terms>? = nil) {
+        func product(
+            _ range: Range<Int>, plus: Int = 0, _ gateTerms: UnsafePointer<onebyte_rank1_terms>? = nil,
+            _ upTerms: UnsafePointer<onebyte_rank1_terms>? = nil
+        ) {
             onebyte_swiglu_product(
-                x + range.lowerBound * h, h, range.count, &gate, &up, gateTerms, upTerms, y + range.lowerBound * yStride, yStride, panels)
+                x + range.lowerBound * h, h, range.count, plus, &gate, &up, gateTerms, upTerms, y + range.lowerBound * yStride, yStride, panels)
         }
         guard let directions, gateSlot >= 0 || upSlot >= 0 else { return product(0..<rows) }
         if directions.isRank1 {
@@ -279,14 +281,13 @@ extension ForwardPass {
             return product(0..<rows, &gateTerms, &upTerms)
         }
         let count = gate.outputs * h
+        if gateSlot >= 0 { gate.direction_scale = directions.scales[gateSlot] }
+        if upSlot >= 0 { up.direction_scale = directions.scales[upSlot] }
         for group in groups {
             gate.direction = gateSlot >= 0 ? directions.elements(gateSlot, group.direction, 0..<count, into: denseElements) : nil
             up.direction = upSlot >= 0 ? directions.elements(upSlot, group.direction, 0..<count, into: denseUpElements) : nil
-            for sign: Float in [1, -1] {
-                if gateSlot >= 0 { gate.direction_scale = sign * directions.scales[gateSlot] }
-                if upSlot >= 0 { up.direction_scale = sign * directions.scales[upSlot] }
-                product(group.rows(layout, sign: sign))
-            }
+            let rows = group.rows(layout)
+            product(rows.all, plus: rows.plus)
         }
         gate.direction = nil
         up.direction = nil

@@ -42,13 +42,10 @@ final class ForwardPass {
         var plusReads: Range<Int>
         var minusReads: Range<Int>
 
-        func rows(_ layout: Layout, sign: Float) -> Range<Int> {
-            switch (layout == .reads, sign > 0) {
-            case (true, true): plusReads
-            case (true, false): minusReads
-            case (false, true): plusRows
-            case (false, false): minusRows
-            }
+        /// All its rows, and how many of them, which come first, have the sign +.
+        func rows(_ layout: Layout) -> (all: Range<Int>, plus: Int) {
+            layout == .reads
+                ? (plusReads.lowerBound..<minusReads.upperBound, plusReads.count) : (plusRows.lowerBound..<minusRows.upperBound, plusRows.count)
         }
     }
 

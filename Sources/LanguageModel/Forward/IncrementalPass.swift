@@ -105,7 +105,7 @@ final class IncrementalPass {
         forEachPart(of: f, inputs: h) { range, panels in
             var ownGate = onebyte_matrix(gate + range.lowerBound * h, outputs: range.count, inputs: h)
             var ownUp = onebyte_matrix(up + range.lowerBound * h, outputs: range.count, inputs: h)
-            onebyte_swiglu_product(x, h, rows, &ownGate, &ownUp, nil, nil, y + range.lowerBound, f, panels)
+            onebyte_swiglu_product(x, h, rows, rows, &ownGate, &ownUp, nil, nil, y + range.lowerBound, f, panels)
         }
     }
 

@@ -10,7 +10,7 @@ package func multiply(
     into y: UnsafeMutablePointer<Float>, yStride: Int, accumulate: Bool = false, panels: UnsafeMutablePointer<Float>
 ) {
     var matrix = onebyte_matrix(w, outputs: outputs, inputs: inputs)
-    onebyte_product(x, xStride, rows, &matrix, nil, y, yStride, accumulate ? 1 : 0, panels)
+    onebyte_product(x, xStride, rows, rows, &matrix, nil, y, yStride, accumulate ? 1 : 0, panels)
 }
 
 extension onebyte_matrix {

@@ -10,7 +10,9 @@ import Testing
     /// A matrix with its storage, and what it stands for.
     final class Weights {
         let outputs, inputs: Int
-        let values: [Double]
+        /// With the direction added, and subtracted.
+        private var plus: [Double] = []
+        private var minus: [Double] = []
         private let floats: UnsafeMutableBufferPointer<Float>
         private let fixed: UnsafeMutableBufferPointer<Int32>
         private let direction: UnsafeMutableBufferPointer<Int8>
@@ -24,15 +26,15 @@ import Testing
             floats = .allocate(capacity: count)
             fixed = .allocate(capacity: count)
             direction = .allocate(capacity: count)
-            var values: [Double] = []
             for i in 0..<count {
                 let k = Int32(truncatingIfNeeded: Int64(bitPattern: random.next()) >> 40)
                 fixed[i] = k
                 floats[i] = Float(k) * 0x1p-24
                 direction[i] = Int8(truncatingIfNeeded: random.next())
-                values.append(Double(k) * 0x1p-24 + (form == .floats || form == .fixed ? 0 : 0.01 * Double(direction[i])))
+                let perturbation = form == .floats || form == .fixed ? 0 : 0.01 * Double(direction[i])
+                plus.append(Double(k) * 0x1p-24 + perturbation)
+                minus.append(Double(k) * 0x1p-24 - perturbation)
             }
-            self.values = values
         }
 
         deinit {
@@ -50,9 +52,10 @@ import Testing
                 direction: isPerturbed ? UnsafePointer(direction.baseAddress) : nil, direction_scale: 0.01)
         }
 
-        /// Row `row` of x·wᵀ.
-        func product(_ x: [Float], _ stride: Int, row: Int) -> [Double] {
-            (0..<outputs).map { o in
+        /// Row `row` of x·wᵀ, where the first `plus` see the direction added.
+        func product(_ x: [Float], _ stride: Int, row: Int, plus count: Int) -> [Double] {
+            let values = row < count ? plus : minus
+            return (0..<outputs).map { o in
                 (0..<inputs).reduce(0.0) { $0 + Double(x[row * stride + $1]) * values[o * inputs + $1] }
             }
         }
@@ -136,19 +139,20 @@ import Testing
                 let w = Weights(outputs: outputs, inputs: inputs, form: form, random: &random)
                 let terms = Terms(rows: rows, outputs: outputs, random: &random)
                 let before = random.floats(rows * (outputs + 2))
+                let plus = rows * 2 / 3
                 for (accumulate, hasTerms) in [(false, false), (true, false), (false, true), (true, true)] {
                     var y = before
                     var matrix = w.matrix
                     var own = terms.terms
                     withScratch(onebyte_product_scratch(inputs)) { scratch in
                         if hasTerms {
-                            onebyte_product(x, inputs + 3, rows, &matrix, &own, &y, outputs + 2, accumulate ? 1 : 0, scratch)
+                            onebyte_product(x, inputs + 3, rows, plus, &matrix, &own, &y, outputs + 2, accumulate ? 1 : 0, scratch)
                         } else {
-                            onebyte_product(x, inputs + 3, rows, &matrix, nil, &y, outputs + 2, accumulate ? 1 : 0, scratch)
+                            onebyte_product(x, inputs + 3, rows, plus, &matrix, nil, &y, outputs + 2, accumulate ? 1 : 0, scratch)
                         }
                     }
                     for r in 0..<rows {
-                        let plain = w.product(x, inputs + 3, row: r)
+                        let plain = w.product(x, inputs + 3, row: r, plus: plus)
                         for o in 0..<outputs {
                             let at = r * (outputs + 2) + o
                             expectClose(
@@ -172,19 +176,20 @@ import Testing
                 let up = Weights(outputs: outputs, inputs: inputs, form: form, random: &random)
                 let gateTerms = Terms(rows: rows, outputs: outputs, random: &random)
                 let upTerms = Terms(rows: rows, outputs: outputs, random: &random)
+                let plus = rows / 3
                 for hasTerms in [false, true] {
                     var y = [Float](repeating: 7, count: rows * (outputs + 1))
                     var (g, u) = (gate.matrix, up.matrix)
                     var (gTerms, uTerms) = (gateTerms.terms, upTerms.terms)
                     withScratch(onebyte_product_scratch(inputs)) { scratch in
                         if hasTerms {
-                            onebyte_swiglu_product(x, inputs, rows, &g, &u, &gTerms, &uTerms, &y, outputs + 1, scratch)
+                            onebyte_swiglu_product(x, inputs, rows, plus, &g, &u, &gTerms, &uTerms, &y, outputs + 1, scratch)
                         } else {
-                            onebyte_swiglu_product(x, inputs, rows, &g, &u, nil, nil, &y, outputs + 1, scratch)
+                            onebyte_swiglu_product(x, inputs, rows, plus, &g, &u, nil, nil, &y, outputs + 1, scratch)
                         }
                     }
                     for r in 0..<rows {
-                        let (gates, ups) = (gate.product(x, inputs, row: r), up.product(x, inputs, row: r))
+                        let (gates, ups) = (gate.product(x, inputs, row: r, plus: plus), up.product(x, inputs, row: r, plus: plus))
                         for o in 0..<outputs {
                             let a = gates[o] + (hasTerms ? gateTerms.value(r, o) : 0)
                             let b = ups[o] + (hasTerms ? upTerms.value(r, o) : 0)
