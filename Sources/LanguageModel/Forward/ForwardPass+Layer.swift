@@ -114,9 +114,8 @@ extension ForwardPass {
 
     // MARK: Weights
 
-    /// A matrix as a product is to read it: where the model keeps it, or made here, where it stays until another is asked for in its place.
-    ///
-    /// - Parameter made: where; no more of them at a time than a product reads, so that it finds them in the cache.
+    /// A matrix as a product is to read it: floats or integers that are kept, or, of a frozen layer that is not, floats made in `made`, which
+    /// stay until another matrix is asked for there.
     private func matrix(_ tensor: LayerTensor, of layer: Int, made: ScratchBuffer<Float>) throws(ModelError) -> onebyte_matrix {
         let (outputs, inputs) = sizes.shape(tensor)
         if let kept = model.residentLayer(layer) { return onebyte_matrix(kept[tensor], outputs: outputs, inputs: inputs) }
@@ -299,11 +298,8 @@ extension ForwardPass {
     private func setTerms(
         _ out: RowTerms, slot: Int, _ x: UnsafePointer<Float>, _ xStride: Int, inputs: Int, layout: Layout, rows count: Int
     ) -> Bool {
-        guard let directions, directions.isRank1, slot >= 0 else {
-            out.reserve(count)
-            return false
-        }
         out.reserve(count)
+        guard let directions, directions.isRank1, slot >= 0 else { return false }
         for segment in segments where segment.direction >= 0 {
             out.set(
                 rows(of: segment, layout), x, stride: xStride, inputs: inputs, a: directions.a(slot, segment.direction),
