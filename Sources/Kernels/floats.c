@@ -42,8 +42,8 @@ struct product_side {
 };
 
 static inline struct product_side product_side(int side, size_t rows, size_t plus, size_t tile_rows) {
-    const struct product_side own = {side ? -1 : 1, side ? plus : 0, side ? rows - plus : plus, 0};
-    return (struct product_side){own.sign, own.first, own.rows, (own.rows + tile_rows - 1) / tile_rows};
+    const size_t own = side ? rows - plus : plus;
+    return (struct product_side){side ? -1 : 1, side ? plus : 0, own, (own + tile_rows - 1) / tile_rows};
 }
 
 // Where tile t begins, or the last one ends.

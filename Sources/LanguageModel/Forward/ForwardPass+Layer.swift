@@ -3,8 +3,8 @@ import Kernels
 
 /// One Llama layer (RMSNorm, grouped-query attention with rotary positions, SwiGLU) over a packed batch.
 extension ForwardPass {
-    /// Queries from which a matrix product beats a dot product for each score.
-    private static let blockedAttentionRows = 8
+    /// Queries from which matrix products beat a dot product for each score: 12 to 20, fewer where tokens stand before them.
+    private static let blockedAttentionRows = 16
     /// Between rows of the feed-forward's insides: where their length is a multiple of a page, rows would drive each other out of the cache.
     private static let rowPadding = 16
 
@@ -102,7 +102,7 @@ extension ForwardPass {
             stride = 2 * f
             inner = self.inner.reserve(outRows * stride)
             try project([.gate, .up], of: layer, middle, h, outRows, into: inner, stride, layout: outLayout)
-            activate(inner, from: middle, gateSlot: slot(layer, .gate), upSlot: slot(layer, .up), layout: outLayout)
+            activate(inner, of: layer, from: middle, outRows, layout: outLayout)
         } else {
             stride = f + Self.rowPadding
             inner = self.inner.reserve(outRows * stride)
@@ -221,7 +221,7 @@ extension ForwardPass {
                 x, xStride, kept[tensors[0]], tensors.compactMap { bytes[$0] }, into: y, yStride, accumulate: accumulate, layout: layout)
             var done = 0
             for tensor in tensors where tensor != .gate && tensor != .up {  // theirs are a part of `activate`
-                correct(y + done, yStride, tensor, of: layer, from: x, xStride, layout: layout)
+                correct(y + done, yStride, tensor, of: layer, from: x, xStride, rows, layout: layout)
                 done += sizes.shape(tensor).outputs
             }
             return
@@ -311,46 +311,26 @@ extension ForwardPass {
     /// The same added to a product of differences.
     private func correct(
         _ y: UnsafeMutablePointer<Float>, _ yStride: Int, _ tensor: LayerTensor, of layer: Int, from x: UnsafePointer<Float>, _ xStride: Int,
-        layout: Layout
+        _ rows: Int, layout: Layout
     ) {
-        let slot = slot(layer, tensor)
-        guard let directions, slot >= 0 else { return }
         let (outputs, inputs) = sizes.shape(tensor)
-        for segment in segments where segment.direction >= 0 {
-            let a = directions.a(slot, segment.direction)
-            let b = directions.b(slot, segment.direction)
-            for row in rows(of: segment, layout) {
-                let s = segment.sign * directions.scales[slot] * onebyte_dot_i8(x + row * xStride, b, inputs)
-                onebyte_add_scaled_i8(y + row * yStride, a, s, outputs)
-            }
+        guard setTerms(rowTerms, slot: slot(layer, tensor), x, xStride, inputs: inputs, layout: layout, rows: rows) else { return }
+        let terms = rowTerms.terms
+        for row in 0..<rows {
+            if let a = terms.a[row] { onebyte_add_scaled_i8(y + row * yStride, a, terms.scales[row], outputs) }
         }
     }
 
     /// silu(gate)·up in place of the gates, with the rank-one terms of both: of products of differences.
-    private func activate(
-        _ inner: UnsafeMutablePointer<Float>, from x: UnsafePointer<Float>, gateSlot: Int, upSlot: Int, layout: Layout
-    ) {
-        guard let directions else { return }
+    private func activate(_ inner: UnsafeMutablePointer<Float>, of layer: Int, from x: UnsafePointer<Float>, _ rows: Int, layout: Layout) {
         let f = sizes.feedForward
         let h = sizes.hidden
-        for segment in segments {
-            let d = segment.direction
-            for row in rows(of: segment, layout) {
-                let gate = inner + row * 2 * f
-                var aGate: UnsafePointer<Int8>?
-                var aUp: UnsafePointer<Int8>?
-                var gateScale: Float = 0
-                var upScale: Float = 0
-                if d >= 0, gateSlot >= 0 {
-                    aGate = directions.a(gateSlot, d)
-                    gateScale = segment.sign * directions.scales[gateSlot] * onebyte_dot_i8(x + row * h, directions.b(gateSlot, d), h)
-                }
-                if d >= 0, upSlot >= 0 {
-                    aUp = directions.a(upSlot, d)
-                    upScale = segment.sign * directions.scales[upSlot] * onebyte_dot_i8(x + row * h, directions.b(upSlot, d), h)
-                }
-                onebyte_swiglu_rank1(gate, aGate, gateScale, gate + f, aUp, upScale, gate, f)
-            }
+        setTerms(rowTerms, slot: slot(layer, .gate), x, h, inputs: h, layout: layout, rows: rows)
+        setTerms(upTerms, slot: slot(layer, .up), x, h, inputs: h, layout: layout, rows: rows)
+        let (gateTerms, upTerms) = (rowTerms.terms, upTerms.terms)
+        for row in 0..<rows {
+            let gate = inner + row * 2 * f
+            onebyte_swiglu_rank1(gate, gateTerms.a[row], gateTerms.scales[row], gate + f, upTerms.a[row], upTerms.scales[row], gate, f)
         }
     }
 

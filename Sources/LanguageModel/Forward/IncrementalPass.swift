@@ -111,7 +111,8 @@ final class IncrementalPass {
 
     /// Parts of a product's outputs, one for each thread, with scratch for it.
     private func forEachPart(of outputs: Int, inputs: Int, _ body: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) -> Void) {
-        let size = (outputs + threads - 1) / threads
+        let share = (outputs + threads - 1) / threads
+        let size = threads == 1 ? outputs : (share + 31) / 32 * 32  // whole panels
         let scratch = (onebyte_product_scratch(inputs) + 15) / 16 * 16  // on a cache line each
         nonisolated(unsafe) let panels = panels.reserve(threads * scratch)
         forEachChunk(of: outputs, size: size, threads: threads) { range in body(range, panels + range.lowerBound / size * scratch) }

@@ -20,7 +20,8 @@ extension onebyte_matrix {
             outputs: outputs, inputs: inputs, stride: 0, floats: floats, fixed: nil, fixed_scale: 0, direction: nil, direction_scale: 0)
     }
 
-    /// The trained tensor at a position of `parameters`, as its integers are. A scale below the smallest float is 0: so are all its weights.
+    /// The trained tensor at a position of `parameters`, as its integers are. One whose largest weight is below 2^−120, so that 2^−s is no float,
+    /// counts as zeros.
     init(_ parameters: Parameters, at position: Int, outputs: Int, inputs: Int) {
         self.init(
             outputs: outputs, inputs: inputs, stride: 0, floats: nil, fixed: parameters.integers(at: position).baseAddress,
@@ -36,7 +37,7 @@ final class RowTerms {
     /// Terms for so many rows, none of which has one yet.
     func reserve(_ rows: Int) {
         vectors.reserve(rows).update(repeating: nil, count: rows)
-        scales.reserve(rows)
+        scales.reserve(rows).update(repeating: 0, count: rows)
     }
 
     /// scale·(x·b)·a for rows of x, `inputs` wide.
