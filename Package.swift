@@ -34,6 +34,7 @@ let package = Package(
         .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
 
         .target(name: "LanguageModel", dependencies: ["Core", "Kernels", "COpenBLAS"], swiftSettings: strict),
+        .target(name: "Training", dependencies: ["Core", "Kernels", "LanguageModel"], swiftSettings: strict),
         .target(name: "Transport", dependencies: ["Core", "CZeroMQ"], swiftSettings: strict),
         .target(
             name: "Coordinator",
@@ -41,12 +42,12 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "Worker",
-            dependencies: ["Core", "LanguageModel", "Transport", .product(name: "Logging", package: "swift-log")],
+            dependencies: ["Core", "Transport", .product(name: "Logging", package: "swift-log")],
             swiftSettings: strict),
         .executableTarget(
             name: "OneByte",
             dependencies: [
-                "Core", "LanguageModel", "Transport", "Coordinator", "Worker",
+                "Core", "LanguageModel", "Training", "Transport", "Coordinator", "Worker",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
@@ -63,7 +64,7 @@ let package = Package(
         // `swift run -c release EstimatorBenchmark speed|step|learn --help`
         .executableTarget(
             name: "EstimatorBenchmark",
-            dependencies: ["Core", "GemmMeter", "Kernels", "LanguageModel", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: ["Core", "GemmMeter", "Kernels", "LanguageModel", "Training", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             path: "Benchmarks/EstimatorBenchmark", swiftSettings: strict,
             // GemmMeter's products stand before those of Kernels.
             linkerSettings: [.unsafeFlags(["-Xlinker", "--wrap=onebyte_product", "-Xlinker", "--wrap=onebyte_swiglu_product"])]),
@@ -77,14 +78,14 @@ let package = Package(
 
         .testTarget(name: "CoreTests", dependencies: ["Core", "Kernels", "TestSupport"], resources: [.copy("Fixtures")], swiftSettings: strict),
         .testTarget(
-            name: "LanguageModelTests", dependencies: ["LanguageModel", "Core", "Kernels"], resources: [.copy("Fixtures")],
+            name: "LanguageModelTests", dependencies: ["LanguageModel", "Training", "Core", "Kernels"], resources: [.copy("Fixtures")],
             swiftSettings: strict),
         .target(name: "TestSupport", dependencies: ["CZeroMQ", "Core", "Transport"], path: "Tests/TestSupport", swiftSettings: strict),
         .testTarget(name: "TransportTests", dependencies: ["TestSupport", "Transport", "Coordinator", "Worker", "Core"], swiftSettings: strict),
         .testTarget(
             name: "OneByteTests",
             dependencies: [
-                "OneByte", "Core", "LanguageModel",
+                "OneByte", "Core", "LanguageModel", "Training",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
                 .product(name: "SystemPackage", package: "swift-system"),
@@ -96,7 +97,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "ClusterTests",
-            dependencies: ["ClusterNode", "TestSupport", "Core", "LanguageModel", "Coordinator", "Transport", "Worker"], swiftSettings: strict),
+            dependencies: ["ClusterNode", "TestSupport", "Core", "LanguageModel", "Training", "Coordinator", "Transport", "Worker"], swiftSettings: strict),
     ],
     cxxLanguageStandard: .cxx17
 )

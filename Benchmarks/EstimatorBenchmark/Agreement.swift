@@ -2,6 +2,7 @@ import ArgumentParser
 import Core
 import Foundation
 import LanguageModel
+import Training
 
 /// What 8-bit products do to projected gradients: the same samples both ways.
 struct Agreement: ParsableCommand {
@@ -10,7 +11,7 @@ struct Agreement: ParsableCommand {
     @OptionGroup var options: RunOptions
     @Option(help: "Numbers of trained layers, from the top.") var layers = "1,2,4"
     @Option(help: "Samples.") var samples = 1024
-    @Option(help: "Samples a draw.") var samplesPerDraw = 8
+    @Option(help: "Samples a draw.") var samplesPerBatch = 8
     @Option(help: "Examples that are read.") var examples = 128
     @Option(help: "ε.") var epsilon = 1e-3
 
@@ -22,11 +23,11 @@ struct Agreement: ParsableCommand {
             let model = try TrainableModel(source: source, parameters: try source.makeParameters(tensors))
             let cache = try options.cache(try options.examples(options.trainFile, source, limit: examples), model, source)
             for estimator in [EstimatorKind.twoSided, .oneSided] {
-                let found = try ForwardArithmetic.allCases.map { arithmetic in
+                let found = try Precision.allCases.map { precision in
                     try Estimator(
                         model: model, directions: Directions(seed: RunSeed(spec.seed), family: spec.perturbation), cache: cache,
                         options: .init(
-                            epsilon: epsilon, samplesPerDraw: samplesPerDraw, estimator: estimator, threads: options.threads, arithmetic: arithmetic)
+                            epsilon: epsilon, samplesPerBatch: samplesPerBatch, estimator: estimator, threads: options.threads, precision: precision)
                     ).projectedGradients(machine: MachineID(1), samples: 0..<SampleNumber(samples)).values.map(Double.init)
                 }
                 Comparison(reference: found[0], found[1]).show("agreement/top \(count)/\(estimator.rawValue)", epsilon: epsilon)

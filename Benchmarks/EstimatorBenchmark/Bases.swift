@@ -2,6 +2,7 @@ import ArgumentParser
 import Core
 import Foundation
 import LanguageModel
+import Training
 
 /// Bases of several kinds from one measurement of the inputs.
 struct Bases: ParsableCommand {

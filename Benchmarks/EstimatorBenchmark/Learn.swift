@@ -2,6 +2,7 @@ import ArgumentParser
 import Core
 import Foundation
 import LanguageModel
+import Training
 
 /// One machine's run without a cluster around it: the same arithmetic and schedule, and what a cluster does not offer because it
 /// did not earn its place, or because no byte can hold it.
@@ -28,12 +29,11 @@ struct Learn: ParsableCommand {
     @Option(help: "Of the mean over a round's samples.") var learningRate: Double?
     @Option(help: "Rounds.") var rounds: Int?
     @Option(help: "Samples of a round.") var samplesPerRound: Int?
-    @Option(help: "Examples of a sample.") var examplesPerSample: Int?
-    @Option(help: "Samples that read the same examples.") var samplesPerDraw = 1
-    @Option(help: "Examples that each is chosen from by importance; the spec's where it is not given.") var candidatesPerExample: Int?
+    @Option(help: "Examples of a sample.") var batchSize: Int?
+    @Option(help: "Samples that read the same examples.") var samplesPerBatch = 1
     @Option(help: "q of the generalized cross-entropy; the spec's where it is not given.") var generalizedCrossEntropy: Double?
     @Option(help: "two-sided or one-sided.") var estimator: EstimatorKind = .twoSided
-    @Option(help: "Of the matrix products: float or int8.") var arithmetic: ForwardArithmetic = .float
+    @Option(help: "Of the matrix products: float or int8.") var precision: Precision = .float
     @Option(help: "byte, float or sign.") var value: Value = .byte
     @Option(help: "ε; the spec's where it is not given.") var epsilon: Double?
     @Flag(help: "Takes the mean of a draw's projected gradients off each of them.") var meanOff = false
@@ -56,10 +56,10 @@ struct Learn: ParsableCommand {
         let model = try TrainableModel(source: source, parameters: parameters)
         let directions = Directions(seed: RunSeed(spec.seed), family: spec.perturbation)
         let own = Estimator.Options(
-            epsilon: epsilon ?? spec.epsilon, examplesPerSample: examplesPerSample ?? spec.examplesPerSample, samplesPerDraw: samplesPerDraw,
-            estimator: self.estimator, candidatesPerExample: candidatesPerExample ?? spec.candidatesPerExample ?? 1,
+            epsilon: epsilon ?? spec.epsilon, batchSize: batchSize ?? spec.batchSize, samplesPerBatch: samplesPerBatch,
+            estimator: self.estimator,
             generalizedCrossEntropy: generalizedCrossEntropy ?? spec.task.generalizedCrossEntropy ?? 0, threads: options.threads,
-            arithmetic: arithmetic)
+            precision: precision)
         let estimator = try Estimator(
             model: model, directions: directions, cache: try options.cache(try options.examples(options.trainFile, source), model, source), options: own)
         let evaluator = Evaluator(
@@ -134,8 +134,8 @@ struct Learn: ParsableCommand {
     }
 
     private func takeMeansOff(_ g: inout [Double]) {
-        for start in stride(from: 0, to: g.count, by: samplesPerDraw) {
-            let own = start..<min(start + samplesPerDraw, g.count)
+        for start in stride(from: 0, to: g.count, by: samplesPerBatch) {
+            let own = start..<min(start + samplesPerBatch, g.count)
             let mean = g[own].reduce(0, +) / Double(own.count)
             for i in own { g[i] -= mean }
         }
@@ -144,4 +144,4 @@ struct Learn: ParsableCommand {
 
 extension EstimatorKind: ExpressibleByArgument {}
 extension PerturbationFamily: ExpressibleByArgument {}
-extension ForwardArithmetic: ExpressibleByArgument {}
+extension Precision: ExpressibleByArgument {}

@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Kernels
 import LanguageModel
+import Training
 
 /// Rates of one matrix product on the demo model's shapes: F32 against differences in bytes, whose rows have to be quantised first.
 struct Products: ParsableCommand {

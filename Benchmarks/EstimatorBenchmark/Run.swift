@@ -2,6 +2,7 @@ import ArgumentParser
 import Core
 import Foundation
 import LanguageModel
+import Training
 
 /// What both benchmarks read: a model, and the spec, basis and examples of a run that was made before.
 struct RunOptions: ParsableArguments {

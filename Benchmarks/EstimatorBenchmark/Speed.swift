@@ -2,6 +2,7 @@ import ArgumentParser
 import Core
 import Foundation
 import LanguageModel
+import Training
 
 /// Samples a second of the estimator, by what is trained.
 struct Speed: ParsableCommand {
@@ -13,7 +14,7 @@ struct Speed: ParsableCommand {
     @Option(help: "Numbers of trained layers, from the top.") var layers = "1,2,4,8,30"
     @Option(help: "Samples a draw.") var draws = "1,8"
     @Option(help: "two-sided or one-sided.") var estimator: EstimatorKind = .twoSided
-    @Option(help: "float or int8.") var arithmetic: ForwardArithmetic = .float
+    @Option(help: "float or int8.") var precision: Precision = .float
     @Option(help: "Examples that are read.") var examples = 256
     @Option(help: "Seconds for each row.") var seconds = 3.0
     @Flag(help: "JSON lines.") var json = false
@@ -31,8 +32,8 @@ struct Speed: ParsableCommand {
             for draw in numbers(draws) {
                 let estimator = try Estimator(
                     model: model, directions: Directions(seed: RunSeed(spec.seed), family: spec.perturbation), cache: cache,
-                    options: .init(epsilon: spec.epsilon, samplesPerDraw: draw, estimator: self.estimator, threads: options.threads,
-                        arithmetic: arithmetic))
+                    options: .init(epsilon: spec.epsilon, samplesPerBatch: draw, estimator: self.estimator, threads: options.threads,
+                        precision: precision))
                 let batch = max(32, min(256, 512 / (count * count)))
                 var done = 0
                 _ = try estimator.projectedGradients(machine: MachineID(1), samples: 0..<SampleNumber(batch))
@@ -44,7 +45,7 @@ struct Speed: ParsableCommand {
                 }
                 let rate = Double(done) / (now(options.threads) - begin)
                 if json {
-                    print("{\"layers\": \(count), \"arithmetic\": \"\(arithmetic.rawValue)\", \"estimator\": \"\(self.estimator.rawValue)\", \"draw\": \(draw), \"threads\": \(options.threads), \"samples_per_second\": \(rate), \"prefix_seconds\": \(prefix)}")
+                    print("{\"layers\": \(count), \"precision\": \"\(precision.rawValue)\", \"estimator\": \"\(self.estimator.rawValue)\", \"draw\": \(draw), \"threads\": \(options.threads), \"samples_per_second\": \(rate), \"prefix_seconds\": \(prefix)}")
                 } else {
                     print("\(count) layers, \(draw) samples a draw, \(options.threads) threads: \(String(format: "%.1f", rate)) samples/s, \(String(format: "%.2f", 1000 / rate)) s for 1,000; prefix of \(set.count) examples \(String(format: "%.1f", prefix)) s")
                 }

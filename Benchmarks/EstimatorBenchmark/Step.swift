@@ -3,6 +3,7 @@ import Core
 import Foundation
 import GemmMeter
 import LanguageModel
+import Training
 
 /// One worker's whole step with all layers trained: both signs of 16 sequences, and the update by its own and its peers' bytes.
 struct Step: ParsableCommand {
@@ -32,7 +33,7 @@ struct Step: ParsableCommand {
             let directions = Directions(seed: RunSeed(0), family: family)
             let estimator = try Estimator(
                 model: model, directions: directions, cache: try PrefixCache(model: model, set: set, options: .init(threads: options.threads)),
-                options: .init(examplesPerSample: family == .rank1 ? 1 : sequences, threads: options.threads))
+                options: .init(batchSize: family == .rank1 ? 1 : sequences, threads: options.threads))
             bytesOfParameters = 4 * parameters.tensors.reduce(0) { $0 + $1.shape.count }
             let samples = family == .rank1 ? sequences : 1
             func gradients(_ step: Int) throws {

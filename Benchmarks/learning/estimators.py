@@ -29,8 +29,8 @@ BINARY = Path(os.environ.get("BENCHMARK", ROOT / ".build/release/EstimatorBenchm
 FILES = {"reviews": "Benchmarks/learning/tasks/reviews.toml", "strong": "Benchmarks/learning/tasks/reviews.toml"} | {
     name: f"Benchmarks/learning/tasks/{name}.toml" for name in ("trec", "cola")}
 STRONG = {"template": "Review: {text}\nSentiment:", "labels": {"0": " negative", "1": " positive"}}
-ONE = ["--estimator", "one-sided", "--samples-per-draw", "8"]
-FAST = ["--estimator", "one-sided", "--samples-per-draw", "16"]
+ONE = ["--estimator", "one-sided", "--samples-per-batch", "8"]
+FAST = ["--estimator", "one-sided", "--samples-per-batch", "16"]
 
 
 def shapes(plain, shaped, components=(1, 4, 16)):
@@ -42,10 +42,10 @@ def shapes(plain, shaped, components=(1, 4, 16)):
 TABLES = {
     "estimators": {"reviews": [
         ("two-sided, an example a sample", []),
-        ("one-sided, 2 samples an example", ["--estimator", "one-sided", "--samples-per-draw", "2"]),
-        ("two-sided, 8 samples an example", ["--samples-per-draw", "8"]),
+        ("one-sided, 2 samples an example", ["--estimator", "one-sided", "--samples-per-batch", "2"]),
+        ("two-sided, 8 samples an example", ["--samples-per-batch", "8"]),
         ("one-sided, 8 samples an example", ONE),
-        ("one-sided, 32 samples an example", ["--estimator", "one-sided", "--samples-per-draw", "32"]),
+        ("one-sided, 32 samples an example", ["--estimator", "one-sided", "--samples-per-batch", "32"]),
         ("one-sided, 8 samples, their mean off", [*ONE, "--mean-off"]),
         ("momentum 0.8", [*ONE, "--momentum", "0.8"]),
         ("rate 0.06", [*ONE, "--learning-rate", "0.06"]),
@@ -53,7 +53,7 @@ TABLES = {
     ]},
     "sharing": {"trec": [
         ("two-sided, an example a sample", ["--basis", "basis-4"]),
-        *[(f"one-sided, {draw} samples an example", ["--basis", "basis-4", "--estimator", "one-sided", "--samples-per-draw", str(draw)]) for draw in (2, 4, 8)],
+        *[(f"one-sided, {draw} samples an example", ["--basis", "basis-4", "--estimator", "one-sided", "--samples-per-batch", str(draw)]) for draw in (2, 4, 8)],
     ]},
     "value": {"reviews": [
         ("one byte", ONE),
@@ -62,7 +62,7 @@ TABLES = {
     ]},
     "shapes": {"reviews": shapes(0.016, 0.04, [4])[1:], "trec": shapes(0.01, 0.02), "cola": shapes(0.01, 0.02)},
     "rates": {"reviews": [
-        (f"rate {rate}", ["--estimator", "one-sided", "--samples-per-draw", "2", "--learning-rate", rate])
+        (f"rate {rate}", ["--estimator", "one-sided", "--samples-per-batch", "2", "--learning-rate", rate])
         for rate in ("0.005", "0.01", "0.02", "0.04", "0.08", "0.16", "0.32")]},
     # Measured on the validation examples: hidden states of 2,000 at five depths would take longer than the table.
     "depth": {"reviews": [
@@ -92,9 +92,9 @@ def prepare(task):
     run = tomllib.loads((ROOT / FILES[task]).read_text())
     if task == "strong":
         run["task"] |= STRONG
-    spec = {"version": 1, "seed": 0, "train": ["layers.29"], "perturbation": "rank1", "shapeComponents": 0, "epsilon": 1e-3,
+    spec = {"version": 1, "seed": 0, "train": ["layers.29"], "perturbation": "rank1", "dampedComponents": 0, "epsilon": 1e-3,
             "learningRate": run["training"]["learning-rate"], "schedule": "linear", "warmupRounds": 0, "rounds": 400, "samplesPerRound": 256,
-            "examplesPerSample": 1, "targetMagnitude": 32, "digestEvery": 0, "evaluateEvery": 0, "minimumWorkers": 1, "roundDeadlineFactor": 0,
+            "batchSize": 1, "targetMagnitude": 32, "digestEvery": 0, "evaluateEvery": 0, "minimumWorkers": 1, "roundDeadlineFactor": 0,
             "quorum": 0.5, "staleness": 0, "heartbeatSeconds": 1, "heartbeatTimeoutSeconds": 10,
             "task": {"kind": "classification", "template": run["task"]["template"], "maxLength": run["task"]["max-length"],
                      "labels": [{"label": label, "word": word} for label, word in run["task"]["labels"].items()]}}

@@ -163,7 +163,7 @@ def table(title, rows, arguments):
 # Held-out data are measured before and after only, which nothing in between depends on.
 UNWATCHED = ["--guard", "0", "--evaluate-every", "0"]
 # What the grid of `estimators.py rates` has, where the run file has four.
-TWO = ["--samples-per-draw", "2"]
+TWO = ["--samples-per-batch", "2"]
 
 
 def guard(arguments):
@@ -180,7 +180,7 @@ def rate(arguments):
 
 
 def draws(arguments):
-    table("samples that share their examples", [(f"{count} samples a draw", ["--samples-per-draw", count, *UNWATCHED]) for count in (1, 2, 4, 8, 16)],
+    table("samples that share their examples", [(f"{count} samples a draw", ["--samples-per-batch", count, *UNWATCHED]) for count in (1, 2, 4, 8, 16)],
           arguments)
 
 
@@ -188,7 +188,7 @@ def examples(arguments):
     """But for the first row and the third about as many sentences are read in all; the rate rises with what a byte says."""
     def row(each, rate, rounds, samples):
         return (f"{each} {'sentence' if each == 1 else 'sentences'}, {rounds * samples:,} bytes",
-                ["--examples-per-sample", each, "--samples-per-draw", "8", "--learning-rate", rate, "--rounds", rounds, "--samples-per-round", samples, *UNWATCHED])
+                ["--batch-size", each, "--samples-per-batch", "8", "--learning-rate", rate, "--rounds", rounds, "--samples-per-round", samples, *UNWATCHED])
     table("sentences that a direction is tried on",
           [row(1, "0.04", 400, 256), row(4, "0.05", 400, 256), row(8, "0.08", 400, 256), row(8, "0.12", 200, 256), row(16, "0.12", 200, 128), row(32, "0.12", 200, 64)],
           arguments)
@@ -217,8 +217,8 @@ def byte(arguments):
 
 
 def shape(arguments):
-    rows = [("plain, rate 0.016", ["--shape", "none", "--learning-rate", "0.016"])]
-    rows += [(f"K = {k}", ["--shape", k]) for k in (1, 2, 4, 8, 16)]
+    rows = [("plain, rate 0.016", ["--damped-components", "none", "--learning-rate", "0.016"])]
+    rows += [(f"K = {k}", ["--damped-components", k]) for k in (1, 2, 4, 8, 16)]
     table("the shape", rows, arguments)
 
 
@@ -229,7 +229,7 @@ def strong(arguments):
 
 def objective(arguments):
     # Few directions, each tried on 32 examples: 3,840 bytes in all.
-    few = ["--rounds", "60", "--samples-per-round", "64", "--examples-per-sample", "32", "--guard", "0", "--samples-per-draw", "1", "--estimator", "two-sided"]
+    few = ["--rounds", "60", "--samples-per-round", "64", "--batch-size", "32", "--guard", "0", "--samples-per-batch", "1", "--estimator", "two-sided"]
     # The run file has those of a loss.
     steps = ["--epsilon", "0.03", "--learning-rate", "0.1"]
     table("accuracy itself", [("the loss", few), ("the loss, rate 0.1", [*few, "--learning-rate", "0.1"]),
@@ -244,12 +244,12 @@ def attention(parts, first=12, last=18):
 
 def hour(arguments):
     """Three runs, each on the model of the one before. Their directories are kept, and what is complete there is not run again."""
-    unsure = ["--candidates-per-example", "4", "--generalized-cross-entropy", "0.7"]
+    unsure = ["--generalized-cross-entropy", "0.7"]
     stages = [
-        ("last layer", ["--samples-per-draw", "16", "--rounds", "1600", "--samples-per-round", "512", "--learning-rate", "0.03", "--evaluate-every", "100"]),
-        ("attention of layers 12 to 18", [*attention("qkvo"), "--shape", "none", "--compute", "int8", "--samples-per-draw", "32", *unsure, "--rounds", "160",
+        ("last layer", ["--samples-per-batch", "16", "--rounds", "1600", "--samples-per-round", "512", "--learning-rate", "0.03", "--evaluate-every", "100"]),
+        ("attention of layers 12 to 18", [*attention("qkvo"), "--damped-components", "none", "--precision", "int8", "--samples-per-batch", "32", *unsure, "--rounds", "160",
                                           "--samples-per-round", "1024", "--learning-rate", "0.02", "--target-magnitude", "48", "--evaluate-every", "40"]),
-        ("last layer again", [*unsure, "--samples-per-draw", "16", "--examples-per-sample", "8", "--rounds", "600", "--samples-per-round", "256",
+        ("last layer again", [*unsure, "--samples-per-batch", "16", "--batch-size", "8", "--rounds", "600", "--samples-per-round", "256",
                               "--learning-rate", "0.12", "--evaluate-every", "100"]),
     ]
     path = Path(__file__).parent / "hour.json"
@@ -281,13 +281,13 @@ def hour(arguments):
 
 def deeper(arguments):
     """Needs what `hour --seeds 0` keeps."""
-    flags = ["--model", ".cache/study/hour-0/model-1", "--compute", "int8", "--samples-per-draw", "16", "--samples-per-round", "1024", "--evaluate-every", "100"]
+    flags = ["--model", ".cache/study/hour-0/model-1", "--precision", "int8", "--samples-per-batch", "16", "--samples-per-round", "1024", "--evaluate-every", "100"]
     table("several layers, on the model of a trained last layer",
           [("top 2", [*flags, "--train", "layers.28-29", "--rounds", "400", "--learning-rate", "0.02"]),
            ("all 30", [*flags[:-1], "40", "--workers", "2", "--train", "layers.0-29", "--rounds", "80", "--learning-rate", "0.003"]),
-           ("queries and keys of layer 17", [*flags, *attention("qk", 17, 17), "--shape", "none", "--samples-per-draw", "8", "--rounds", "800",
+           ("queries and keys of layer 17", [*flags, *attention("qk", 17, 17), "--damped-components", "none", "--samples-per-batch", "8", "--rounds", "800",
                                              "--samples-per-round", "256", "--learning-rate", "0.02"]),
-           ("queries and keys of layers 12 to 18", [*flags[:-1], "50", "--workers", "2", *attention("qk"), "--shape", "none", "--rounds", "200", "--learning-rate", "0.006"])],
+           ("queries and keys of layers 12 to 18", [*flags[:-1], "50", "--workers", "2", *attention("qk"), "--damped-components", "none", "--rounds", "200", "--learning-rate", "0.006"])],
           arguments)
 
 
@@ -296,8 +296,8 @@ def other(name, title, *rows):
     return lambda arguments: table(title, [(row, config + flags) for row, *flags in rows], arguments)
 
 
-trec = other("trec", "questions of six kinds", ["K = 4"], ["plain, rate 0.01", "--shape", "none", "--learning-rate", "0.01"])
-cola = other("cola", "acceptable sentences", ["K = 4"], ["plain, rate 0.016", "--shape", "none", "--learning-rate", "0.016"])
+trec = other("trec", "questions of six kinds", ["K = 4"], ["plain, rate 0.01", "--damped-components", "none", "--learning-rate", "0.01"])
+cola = other("cola", "acceptable sentences", ["K = 4"], ["plain, rate 0.016", "--damped-components", "none", "--learning-rate", "0.016"])
 e2e = other("e2e", "a sentence from facts", ["K = 4"])
 
 

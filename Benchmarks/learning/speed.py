@@ -35,8 +35,8 @@ OURS = {
     "4 samples an example": [*ONE_SIDED, 4],
     "8 samples an example": [*ONE_SIDED, 8],
     "16 samples an example": [*ONE_SIDED, 16],
-    "8, --compute int8": [*ONE_SIDED, 8, "--arithmetic", "int8"],
-    "16, --compute int8": [*ONE_SIDED, 16, "--arithmetic", "int8"],
+    "8, --precision int8": [*ONE_SIDED, 8, "--arithmetic", "int8"],
+    "16, --precision int8": [*ONE_SIDED, 16, "--arithmetic", "int8"],
 }
 
 

@@ -68,7 +68,7 @@ public final class LedgerFile {
 
     /// What nobody could go on with is not given the ledger's name: it would stay in the way.
     private static func judge(_ bytes: [UInt8], spec: RunSpec, path: String) throws(LedgerFileError) {
-        guard (spec.shapeComponents > 0) == (spec.basisDigest != nil) else {
+        guard (spec.dampedComponents > 0) == (spec.basisDigest != nil) else {
             throw .unusable(path: path, reason: "a run has a basis exactly where its shape has components")
         }
         var decoder = LedgerDecoder()

@@ -7,19 +7,19 @@ public enum OperatorRequest: Hashable, Sendable {
     /// Takes the machine's contributions out of these rounds.
     case retract(MachineID, rounds: Range<RoundNumber>)
     /// Removes the machine from the run.
-    case setAside(MachineID)
+    case evict(MachineID)
 
     var event: CoordinatorEvent {
         switch self {
         case .retract(let machine, let rounds): .retract(machine, rounds: rounds)
-        case .setAside(let machine): .remove(machine)
+        case .evict(let machine): .remove(machine)
         }
     }
 
     var line: String {
         switch self {
         case .retract(let machine, let rounds): "retract \(machine.rawValue) \(rounds.lowerBound) \(rounds.upperBound)"
-        case .setAside(let machine): "set-aside \(machine.rawValue)"
+        case .evict(let machine): "evict \(machine.rawValue)"
         }
     }
 
@@ -29,7 +29,7 @@ public enum OperatorRequest: Hashable, Sendable {
         guard numbers.count == words.count - 1 else { return nil }
         switch (words.first, numbers.count) {
         case ("retract", 3) where numbers[1] <= numbers[2]: self = .retract(MachineID(numbers[0]), rounds: numbers[1]..<numbers[2])
-        case ("set-aside", 1): self = .setAside(MachineID(numbers[0]))
+        case ("evict", 1): self = .evict(MachineID(numbers[0]))
         default: return nil
         }
     }

@@ -10,8 +10,8 @@ public struct RunSpec: Codable, Hashable, Sendable {
     public var train: [String]
     public var perturbation: PerturbationFamily
     /// K damped components of each input space of each trained layer; 0: none. Needs `rank1`.
-    public var shapeComponents: Int
-    /// SHA-256 of the basis record where `shapeComponents` > 0.
+    public var dampedComponents: Int
+    /// SHA-256 of the basis record where `dampedComponents` > 0.
     public var basisDigest: Digest?
     /// ε of the two-sided difference.
     public var epsilon: Double
@@ -22,7 +22,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
     public var rounds: Int
     /// Shared out among the machines that take part in a round.
     public var samplesPerRound: Int
-    public var examplesPerSample: Int
+    public var batchSize: Int
     /// The mean |q| that the round's scale is steered to, 1…58 (`ScaleAdapter.targets`).
     public var targetMagnitude: Int
     public var task: TaskSpec
@@ -45,9 +45,10 @@ public struct RunSpec: Codable, Hashable, Sendable {
     /// nil: all of it.
     public var roundSeconds: Double?
     /// Neighbouring samples that read the same examples, each along its own direction, which saves what they share; nil: 1.
-    public var samplesPerDraw: Int?
-    /// Each example is chosen from so many by importance; nil: 1. Its bytes mean the same to everybody else.
-    public var candidatesPerExample: Int?
+    public var samplesPerBatch: Int?
+    /// A setting that earlier versions had: each example was chosen from so many. Such a ledger still replays, for the bytes mean the same;
+    /// no worker trains with it any more.
+    public internal(set) var retiredCandidatesPerExample: Int?
     /// Which losses a projected gradient is the difference of; nil: two-sided.
     public var estimator: EstimatorKind?
     /// Trials, guard and early end; nil: none.
@@ -55,17 +56,31 @@ public struct RunSpec: Codable, Hashable, Sendable {
     /// What is done to a round's bytes before they are committed; nil: nothing.
     public var filter: RoundFilter?
     /// A machine that sends mostly 'no value' or saturated bytes for long is removed; nil: it is only shown.
-    public var setsAsideBadMachines: Bool?
+    public var evictsFaultyMachines: Bool?
     /// Between two heartbeats, in both directions.
     public var heartbeatSeconds: Double
     /// A peer that was silent for so long has left.
     public var heartbeatTimeoutSeconds: Double
 
+    /// The names in the canonical form, which is hashed: they never change, whatever the properties are called.
+    private enum CodingKeys: String, CodingKey {
+        case version, seed, train, perturbation
+        case dampedComponents = "shapeComponents"
+        case basisDigest, epsilon, learningRate, schedule, warmupRounds, rounds, samplesPerRound
+        case batchSize = "examplesPerSample"
+        case targetMagnitude, task, digestEvery, evaluateEvery, minimumWorkers, roundDeadlineFactor, quorum, staleness, roundSeconds
+        case samplesPerBatch = "samplesPerDraw"
+        case retiredCandidatesPerExample = "candidatesPerExample"
+        case estimator, steering, filter
+        case evictsFaultyMachines = "setsAsideBadMachines"
+        case heartbeatSeconds, heartbeatTimeoutSeconds
+    }
+
     public init(
         seed: UInt64,
         train: [String],
         perturbation: PerturbationFamily = .rank1,
-        shapeComponents: Int = 0,
+        dampedComponents: Int = 0,
         basisDigest: Digest? = nil,
         epsilon: Double = 1e-3,
         learningRate: Double,
@@ -73,7 +88,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         warmupRounds: Int = 0,
         rounds: Int,
         samplesPerRound: Int,
-        examplesPerSample: Int = 1,
+        batchSize: Int = 1,
         targetMagnitude: Int = 32,
         task: TaskSpec,
         digestEvery: Int = 50,
@@ -83,19 +98,18 @@ public struct RunSpec: Codable, Hashable, Sendable {
         quorum: Double = 0.5,
         staleness: Int = 0,
         roundSeconds: Double? = nil,
-        samplesPerDraw: Int? = nil,
-        candidatesPerExample: Int? = nil,
+        samplesPerBatch: Int? = nil,
         estimator: EstimatorKind? = nil,
         steering: Steering? = nil,
         filter: RoundFilter? = nil,
-        setsAsideBadMachines: Bool? = nil,
+        evictsFaultyMachines: Bool? = nil,
         heartbeatSeconds: Double = 1,
         heartbeatTimeoutSeconds: Double = 10
     ) {
         self.seed = seed
         self.train = train
         self.perturbation = perturbation
-        self.shapeComponents = shapeComponents
+        self.dampedComponents = dampedComponents
         self.basisDigest = basisDigest
         self.epsilon = epsilon
         self.learningRate = learningRate
@@ -103,7 +117,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         self.warmupRounds = warmupRounds
         self.rounds = rounds
         self.samplesPerRound = samplesPerRound
-        self.examplesPerSample = examplesPerSample
+        self.batchSize = batchSize
         self.targetMagnitude = targetMagnitude
         self.task = task
         self.digestEvery = digestEvery
@@ -113,12 +127,11 @@ public struct RunSpec: Codable, Hashable, Sendable {
         self.quorum = quorum
         self.staleness = staleness
         self.roundSeconds = roundSeconds
-        self.samplesPerDraw = samplesPerDraw
-        self.candidatesPerExample = candidatesPerExample
+        self.samplesPerBatch = samplesPerBatch
         self.estimator = estimator
         self.steering = steering
         self.filter = filter
-        self.setsAsideBadMachines = setsAsideBadMachines
+        self.evictsFaultyMachines = evictsFaultyMachines
         self.heartbeatSeconds = heartbeatSeconds
         self.heartbeatTimeoutSeconds = heartbeatTimeoutSeconds
     }
@@ -164,6 +177,10 @@ public struct TaskSpec: Codable, Hashable, Sendable {
     /// probability (Zhang & Sabuncu 2018); nil: −log p. Held-out losses stay −log p, the validation loss, which steers, does not.
     public var generalizedCrossEntropy: Double?
 
+    private enum CodingKeys: String, CodingKey {
+        case kind, template, labels, maxLength, objective, writing, generalizedCrossEntropy
+    }
+
     public init(
         kind: Kind, template: String? = nil, labels: [LabelWord]? = nil, maxLength: Int, objective: Objective? = nil, writing: Writing? = nil,
         generalizedCrossEntropy: Double? = nil
@@ -202,6 +219,8 @@ public struct Writing: Codable, Hashable, Sendable {
     /// A line break ends the text too, beside the model's own end of text; nil: only that.
     public var stopsAtNewline: Bool?
 
+    private enum CodingKeys: String, CodingKey { case maxTokens, stopsAtNewline }
+
     public init(maxTokens: Int = Writing.defaultMaxTokens, stopsAtNewline: Bool? = nil) {
         self.maxTokens = maxTokens
         self.stopsAtNewline = stopsAtNewline
@@ -212,6 +231,9 @@ public struct Writing: Codable, Hashable, Sendable {
 public struct LabelWord: Codable, Hashable, Sendable {
     public var label: String
     public var word: String
+
+    private enum CodingKeys: String, CodingKey { case label, word }
+
     public init(label: String, word: String) {
         self.label = label
         self.word = word

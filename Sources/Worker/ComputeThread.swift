@@ -18,10 +18,13 @@ final class ComputeThread: Sendable {
     /// The last word about the work in hand.
     private let reported: Mutex<(time: Timestamp, done: Double)>
     private let snapshots: SnapshotStore
+    /// What a trainer's error means to this worker's user.
+    private let failure: @Sendable (any Error) -> ProcessFailure
     /// Between two reports of how a task gets on.
     private static let progressSeconds = 0.2
 
-    init(answers: Mailbox<WorkerLetter>, snapshots: SnapshotStore) throws {
+    init(answers: Mailbox<WorkerLetter>, snapshots: SnapshotStore, failure: @escaping @Sendable (any Error) -> ProcessFailure) throws {
+        self.failure = failure
         self.snapshots = snapshots
         reported = Mutex((clock.now, 1))
         orders = try Mailbox()
@@ -52,7 +55,7 @@ final class ComputeThread: Sendable {
         do {
             trainer = try makeTrainer()
         } catch {
-            return answers.post(.failed(ProcessFailure(trainerError: error)))
+            return answers.post(.failed(failure(error)))
         }
         var isIdleWorkLeft = true
         while true {
@@ -64,14 +67,14 @@ final class ComputeThread: Sendable {
                     } catch is Abandoned {
                         // Nobody waits for the answer: the worker is leaving.
                     } catch {
-                        answers.post(.failed(ProcessFailure(trainerError: error)))
+                        answers.post(.failed(failure(error)))
                     }
                 case .snapshot(let path, let position):
                     do {
                         try trainer.writeSnapshot(to: path, at: position)
                         answers.post(.snapshotWritten(path))
                     } catch {
-                        answers.post(.snapshotFailed(ProcessFailure(trainerError: error)))
+                        answers.post(.snapshotFailed(failure(error)))
                     }
                 case .stop: return
                 }
@@ -89,7 +92,7 @@ final class ComputeThread: Sendable {
             report(done ?? 1)
             return done != nil
         } catch {
-            answers.post(.failed(ProcessFailure(trainerError: error)))
+            answers.post(.failed(failure(error)))
             return false
         }
     }

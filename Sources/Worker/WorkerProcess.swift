@@ -28,6 +28,8 @@ public final class WorkerProcess: Sendable {
         public var heartbeat: ConnectionHeartbeat
         /// Makes the trainer, on the compute thread, before the coordinator is called.
         public var makeTrainer: @Sendable () throws -> any Trainer
+        /// Turns a trainer's error into an exit status and a message; this module knows no trainer's errors.
+        public var failure: @Sendable (any Error) -> ProcessFailure
         /// Called on the reactor's thread: it must return at once.
         public var onProgress: @Sendable (WorkerProgress) -> Void
 
@@ -36,6 +38,7 @@ public final class WorkerProcess: Sendable {
             patienceSeconds: Double = 600, snapshotPath: String? = nil, stateDirectory: String? = nil,
             snapshotSeconds: Double = 30, bootstrap: String? = nil, heartbeat: ConnectionHeartbeat = ConnectionHeartbeat(),
             onProgress: @escaping @Sendable (WorkerProgress) -> Void = { _ in },
+            failure: @escaping @Sendable (any Error) -> ProcessFailure = { $0 as? ProcessFailure ?? ProcessFailure(.failure, "\($0)") },
             makeTrainer: @escaping @Sendable () throws -> any Trainer
         ) {
             self.join = join
@@ -50,6 +53,7 @@ public final class WorkerProcess: Sendable {
             self.bootstrap = bootstrap
             self.heartbeat = heartbeat
             self.onProgress = onProgress
+            self.failure = failure
             self.makeTrainer = makeTrainer
         }
     }

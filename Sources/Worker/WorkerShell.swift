@@ -32,7 +32,7 @@ struct WorkerShell {
             heartbeat: configuration.heartbeat, classify: trafficClass(ofFrame:))
         let snapshots = try SnapshotStore(directory: configuration.stateDirectory, bootstrap: configuration.bootstrap)
         for warning in snapshots.warnings { configuration.onProgress(.warning(warning)) }
-        let compute = try ComputeThread(answers: mailbox, snapshots: snapshots)
+        let compute = try ComputeThread(answers: mailbox, snapshots: snapshots, failure: configuration.failure)
         let clock = ProcessClock()
         let machine = WorkerStateMachine(
             WorkerConfiguration(

@@ -5,6 +5,7 @@ import Foundation
 import LanguageModel
 import Synchronization
 import Testing
+import Training
 import Transport
 import Worker
 

@@ -126,7 +126,7 @@ import Testing
     func unusable() throws {
         try withDirectory { path in
             var shaped = spec
-            shaped.shapeComponents = 1
+            shaped.dampedComponents = 1
             #expect(throws: LedgerFileError.self) { try LedgerFile.create(at: path, spec: shaped) }
             let basis: [UInt8] = [1, 2, 3]
             shaped.basisDigest = .sha256(basis)

@@ -14,7 +14,7 @@ import Worker
             try RunningWorker(join, name: "w\($0)", trainer: { ToyTrainer(microsecondsPerSample: 200) })
         }
         try await coordinator.round(40)
-        try RunDirectory(directory.path).leave([.setAside(MachineID(2)), .retract(MachineID(2), rounds: 0..<RoundNumber.max)])
+        try RunDirectory(directory.path).leave([.evict(MachineID(2)), .retract(MachineID(2), rounds: 0..<RoundNumber.max)])
         _ = try await coordinator.next { if case .warning(let text) = $0, text.contains("are taken out") { text } else { nil } }
         #expect(try await coordinator.outcome.finish.outcome == .completed)
 
@@ -37,7 +37,7 @@ import Worker
     @Test("Lines that are no requests are said and passed over")
     func garbage() {
         #expect(OperatorRequest(line: "retract 3 0 10") == .retract(MachineID(3), rounds: 0..<10))
-        for line in ["", "retract 3", "retract 3 5 4", "retract x 0 1", "set-aside", "drop table"] {
+        for line in ["", "retract 3", "retract 3 5 4", "retract x 0 1", "evict", "drop table"] {
             #expect(OperatorRequest(line: line) == nil, "\(line)")
         }
     }

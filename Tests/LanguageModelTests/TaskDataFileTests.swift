@@ -2,6 +2,7 @@ import Core
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 @Suite struct TaskDataFileTests {
     /// A file that is gone when the test is over.

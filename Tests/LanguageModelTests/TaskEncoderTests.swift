@@ -2,6 +2,7 @@ import Core
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 /// With the byte-level tokenizer of the tiny model: what is tested is where prompts, words and cuts go.
 @Suite struct TaskEncoderTests {

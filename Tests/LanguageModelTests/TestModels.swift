@@ -1,6 +1,7 @@
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 /// Where the tests find their models; a test of a model that is not on this machine is skipped.
 enum TestModels {

@@ -77,7 +77,7 @@ import Testing
         let scratch = try Scratch()
         let listener = try Listener()
         let found = try await Binary.run(
-            ["coordinator", "--directory", "\(scratch.path)/other", "--listen", "tcp://127.0.0.1:\(listener.port)", "--kind", "text", "--shape", "none"])
+            ["coordinator", "--directory", "\(scratch.path)/other", "--listen", "tcp://127.0.0.1:\(listener.port)", "--kind", "text", "--damped-components", "none"])
         oneError(found, 75, "127.0.0.1:\(listener.port)")
         #expect(!FileManager.default.fileExists(atPath: "\(scratch.path)/other/ledger"))
         let whole = try await cluster(scratch, data: try scratch.reviews(), "--listen", "tcp://127.0.0.1:\(listener.port)")
@@ -107,7 +107,7 @@ import Testing
 
     @Test func aKindOfTaskThatNobodyTells() async throws {
         let scratch = try Scratch()
-        oneError(try await Binary.run("coordinator", "--directory", "\(scratch.path)/run", "--shape", "none"), 64, "give --kind")
+        oneError(try await Binary.run("coordinator", "--directory", "\(scratch.path)/run", "--damped-components", "none"), 64, "give --kind")
         #expect(!FileManager.default.fileExists(atPath: "\(scratch.path)/run"))
     }
 

@@ -10,7 +10,7 @@ import Testing
         return [
             "cluster", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--eval-file", try scratch.reviews("held-out.jsonl"),
             "--basis-text", basis, "--directory", "\(scratch.path)/run", "--template", "{text} It was", "--label", "0= bad", "--label", "1= good",
-            "--shape", "2", "--learning-rate", "1e-5", "--rounds", "6", "--samples-per-round", "8", "--evaluate-every", "3", "--digest-every", "2",
+            "--damped-components", "2", "--learning-rate", "1e-5", "--rounds", "6", "--samples-per-round", "8", "--evaluate-every", "3", "--digest-every", "2",
         ] + more
     }
 
@@ -119,18 +119,18 @@ import Testing
             return digest
         }
         let float = try await digest("float")
-        #expect(try await digest("again", "--compute", "float") == float)
-        #expect(try await digest("int8", "--compute", "int8") != float)
+        #expect(try await digest("again", "--precision", "float") == float)
+        #expect(try await digest("int8", "--precision", "int8") != float)
         let dense = try await Binary.run(
-            try arguments(scratch, "--compute", "int8", "--perturbation", "rademacher", "--shape", "none", "--directory", "\(scratch.path)/dense"))
-        #expect(dense.status == ExitStatus.configuration.rawValue && dense.errors.contains("leave out --compute int8"), "\(dense.errors)")
-        #expect(try await Binary.run(try arguments(scratch, "--compute", "int9")).status == 64)
+            try arguments(scratch, "--precision", "int8", "--perturbation", "rademacher", "--damped-components", "none", "--directory", "\(scratch.path)/dense"))
+        #expect(dense.status == ExitStatus.configuration.rawValue && dense.errors.contains("leave out --precision int8"), "\(dense.errors)")
+        #expect(try await Binary.run(try arguments(scratch, "--precision", "int9")).status == 64)
     }
 
     @Test("A run for accuracy shows one minus accuracy as its loss; one for exact match needs completions")
     func objectiveWithoutDerivative() async throws {
         let scratch = try Scratch()
-        let found = try await Binary.run(try arguments(scratch, "--objective", "accuracy", "--examples-per-sample", "4", "--epsilon", "0.1"))
+        let found = try await Binary.run(try arguments(scratch, "--objective", "accuracy", "--batch-size", "4", "--epsilon", "0.1"))
         try #require(found.status == 0, "\(found.errors)")
         let after = try #require(try report("\(scratch.path)/run").after)
         let (loss, accuracy) = (try #require(after.loss), try #require(after.accuracy))
@@ -141,8 +141,8 @@ import Testing
         #expect(wrong.status != 0 && wrong.errors.contains("exact-match needs completions"), "\(wrong.errors)")
     }
 
-    @Test("Examples by importance and a loss that heeds hopeless ones less: held-out losses stay cross-entropy")
-    func generalizedLossAndCandidates() async throws {
+    @Test("Held-out losses stay cross-entropy when the generalized loss is trained")
+    func generalizedLoss() async throws {
         let scratch = try Scratch()
         func run(_ name: String, _ flags: [String]) async throws -> (report: RunReport, ledger: String) {
             let place = "\(scratch.path)/\(name)"
@@ -151,7 +151,7 @@ import Testing
             return (try report(place), place)
         }
         let plain = try await run("plain", [])
-        let general = try await run("general", ["--generalized-cross-entropy", "0.7", "--candidates-per-example", "3"])
+        let general = try await run("general", ["--generalized-cross-entropy", "0.7"])
         #expect(general.report.before?.loss == plain.report.before?.loss)
         #expect(general.report.digest != plain.report.digest)
         let evaluated = try await Binary.run("evaluate", "\(scratch.path)/held-out.jsonl", "--model", Binary.tinyModel, "--ledger", general.ledger, "--format", "json")
@@ -160,8 +160,8 @@ import Testing
         let wrong = try await Binary.run(try arguments(scratch, "--generalized-cross-entropy", "1.5", "--directory", "\(scratch.path)/wrong"))
         #expect(wrong.status == 64 && wrong.errors.contains("--generalized-cross-entropy"), "\(wrong.errors)")
         let unfit = try await Binary.run(
-            try arguments(scratch, "--objective", "accuracy", "--candidates-per-example", "2", "--directory", "\(scratch.path)/unfit"))
-        #expect(unfit.status != 0 && unfit.errors.contains("--candidates-per-example"), "\(unfit.errors)")
+            try arguments(scratch, "--objective", "accuracy", "--generalized-cross-entropy", "0.7", "--directory", "\(scratch.path)/unfit"))
+        #expect(unfit.status != 0 && unfit.errors.contains("--generalized-cross-entropy"), "\(unfit.errors)")
     }
 
     @Test("A run for the score of a program, from data to report, with its texts")
@@ -181,8 +181,8 @@ import Testing
         let command = "exec python3 '\(program)'"
         let found = try await Binary.run([
             "cluster", "--model", Binary.tinyModel, "--train-file", prompts, "--eval-file", prompts, "--validation-file", prompts, "--kind", "completion",
-            "--objective-command", command, "--objective-max-tokens", "5", "--directory", run, "--train", "layers.2", "--shape", "none", "--workers", "2",
-            "--epsilon", "0.1", "--learning-rate", "1e-4", "--rounds", "4", "--samples-per-round", "8", "--examples-per-sample", "2",
+            "--objective-command", command, "--objective-max-tokens", "5", "--directory", run, "--train", "layers.2", "--damped-components", "none", "--workers", "2",
+            "--epsilon", "0.1", "--learning-rate", "1e-4", "--rounds", "4", "--samples-per-round", "8", "--batch-size", "2",
             "--evaluate-every", "2",
         ])
         try #require(found.status == 0, "\(found.errors)")
@@ -220,7 +220,7 @@ import Testing
         let address = "ipc://\(scratch.path)/socket"
         coordinator.arguments = [
             "coordinator", "--directory", "\(scratch.path)/remote", "--listen", address, "--kind", "text", "--objective", "command", "--rounds", "10",
-            "--shape", "none",
+            "--damped-components", "none",
         ]
         coordinator.standardError = FileHandle.nullDevice
         try coordinator.run()
@@ -376,7 +376,7 @@ import Testing
         let address = "ipc://\(scratch.path)/socket"
         coordinator.arguments = [
             "coordinator", "--directory", "\(scratch.path)/run", "--listen", address, "--kind", "classification", "--template", "{text}",
-            "--label", "0= bad", "--label", "1= good", "--minimum-workers", "2", "--rounds", "1000000", "--shape", "none",
+            "--label", "0= bad", "--label", "1= good", "--minimum-workers", "2", "--rounds", "1000000", "--damped-components", "none",
         ]
         coordinator.standardError = FileHandle.nullDevice
         try coordinator.run()

@@ -56,7 +56,7 @@ import Testing
         let found = try await Binary.run(["--version", "--verbose"], environment: ["ONEBYTE_KERNELS": "portable"])
         #expect(found.status == 0)
         #expect(found.output.contains("integer kernels: portable (here: "))
-        #expect(found.output.contains("byte products (--compute int8): portable"))
+        #expect(found.output.contains("byte products (--precision int8): portable"))
         #expect(found.output.contains("float kernels: portable") || found.output.contains("float kernels: neon"))
         let line = try #require(found.output.split(separator: "\n").first { $0.hasPrefix("matrix products: ") })
         let numbers = line.split { !$0.isNumber }.compactMap { Int($0) }

@@ -3,6 +3,7 @@ import Foundation
 import LanguageModel
 import OneByte
 import Testing
+import Training
 
 @Suite struct SettingsTests {
     private func settings(_ toml: String, flags: [SettingKey: [String]] = [:]) throws -> Settings {
@@ -124,12 +125,12 @@ import Testing
     @Test func theSpecIsValidAndSaysWhatTheSettingsSay() throws {
         var settings = try Settings(
             file: nil,
-            flags: [.kind: ["text"], .train: ["layers.1,layers.2"], .rounds: ["5"], .shape: ["none"], .learningRate: ["0.5"], .seed: ["18"]])
+            flags: [.kind: ["text"], .train: ["layers.1,layers.2"], .rounds: ["5"], .dampedComponents: ["none"], .learningRate: ["0.5"], .seed: ["18"]])
         let spec = try settings.runSpec(task: try settings.resolveTask(), basisDigest: nil)
         try spec.validate()
         #expect(spec.train == ["layers.1", "layers.2"])
         #expect(spec.rounds == 5)
-        #expect(spec.shapeComponents == 0)
+        #expect(spec.dampedComponents == 0)
         #expect(spec.learningRate == 0.5)
         #expect(spec.seed == 18)
     }

@@ -39,14 +39,14 @@ extension RunSpec {
             if !holds { throw .field(field, rule: rule) }
         }
         try check(!train.isEmpty, "train", "names at least one tensor pattern")
-        try check((0...255).contains(shapeComponents), "shapeComponents", "0…255")
-        try check(shapeComponents == 0 || perturbation == .rank1, "shapeComponents", "needs the rank1 perturbation")
+        try check((0...255).contains(dampedComponents), "dampedComponents", "0…255")
+        try check(dampedComponents == 0 || perturbation == .rank1, "dampedComponents", "needs the rank1 perturbation")
         try check(epsilon.isFinite && epsilon > 0, "epsilon", "above 0")
         try check(learningRate.isFinite && learningRate > 0, "learningRate", "above 0")
         try check((0...Int(Int32.max)).contains(warmupRounds), "warmupRounds", "0 or more")
         try check((1...Int(Int32.max)).contains(rounds), "rounds", "at least 1")
         try check((1...ProtocolLimits.samplesPerRound).contains(samplesPerRound), "samplesPerRound", "1…\(ProtocolLimits.samplesPerRound)")
-        try check((1...1 << 20).contains(examplesPerSample), "examplesPerSample", "1…\(1 << 20)")
+        try check((1...1 << 20).contains(batchSize), "batchSize", "1…\(1 << 20)")
         try check(ScaleAdapter.targets.contains(targetMagnitude), "targetMagnitude", "1…\(ScaleAdapter.targets.upperBound)")
         try check(digestEvery >= 0, "digestEvery", "0 or more")
         try check(evaluateEvery >= 0, "evaluateEvery", "0 or more")
@@ -61,12 +61,9 @@ extension RunSpec {
             if let patience = steering.patience { try check((1...1 << 20).contains(patience), "steering.patience", "at least 1") }
             try check(evaluateEvery > 0 || steering.trialRounds != nil, "steering", "needs evaluateEvery")
         }
-        if let samplesPerDraw { try check((1...1 << 16).contains(samplesPerDraw), "samplesPerDraw", "1…\(1 << 16)") }
-        if let candidatesPerExample {
-            try check((1...1 << 10).contains(candidatesPerExample), "candidatesPerExample", "1…\(1 << 10)")
-            try check(
-                candidatesPerExample == 1 || (task.kind == .classification && task.objective == nil), "candidatesPerExample",
-                "1, but for the loss of a classification")
+        if let samplesPerBatch { try check((1...1 << 16).contains(samplesPerBatch), "samplesPerBatch", "1…\(1 << 16)") }
+        if let retiredCandidatesPerExample {
+            try check((1...1 << 10).contains(retiredCandidatesPerExample), "candidatesPerExample", "1…\(1 << 10)")
         }
         if let q = task.generalizedCrossEntropy {
             try check(q > 0 && q <= 1, "task.generalizedCrossEntropy", "above 0, to 1")

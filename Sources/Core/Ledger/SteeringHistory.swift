@@ -54,7 +54,7 @@ public struct SteeringHistory: Sendable {
     /// A round's mean |q| within which its bytes tell the mean |g|: at a scale that is too coarse they are nearly all 0 (as in a first
     /// round of small gradients), at one too fine they are saturated.
     private static let tellingMagnitudes = 2.0...110
-    private let samplesPerDraw: Int
+    private let samplesPerBatch: Int
     /// Of rounds since the last rewind, the newest last: as many as an alarm needs.
     private var rounds: [MeanMagnitude] = []
 
@@ -76,7 +76,7 @@ public struct SteeringHistory: Sendable {
                 sum += abs(Int(q))
                 count += 1
             }
-            draws += (count - before + samplesPerDraw - 1) / samplesPerDraw
+            draws += (count - before + samplesPerBatch - 1) / samplesPerBatch
         }
         guard count > 0, Self.tellingMagnitudes.contains(Double(sum) / Double(count)) else { return }
         let found = MeanMagnitude(
@@ -126,7 +126,7 @@ public struct SteeringHistory: Sendable {
 
     init(_ spec: RunSpec) {
         isSearching = spec.steering?.trialRounds != nil
-        samplesPerDraw = spec.samplesPerDraw ?? 1
+        samplesPerBatch = spec.samplesPerBatch ?? 1
     }
 
     /// - Parameter rateShift: at which the rounds before it were made.

@@ -176,8 +176,8 @@ extension CoordinatorStateMachine {
             switch change {
             case .recovered: effects.append(.notice(.warning("\(name(peer.id)) sends useful bytes again")))
             case .worsened:
-                let isRemoved = spec.setsAsideBadMachines == true
-                let remedy = isRemoved ? "it is set aside" : "look at its data and its log; its bytes can be retracted"
+                let isRemoved = spec.evictsFaultyMachines == true
+                let remedy = isRemoved ? "it is evicted" : "look at its data and its log; its bytes can be retracted"
                 effects.append(
                     .notice(.warning("at least half of the recent bytes of \(name(peer.id)) are 'no value' or saturated: \(remedy)")))
                 if isRemoved { remove(machine, at: now) }

@@ -4,14 +4,14 @@ import Core
 public enum Architecture: String, Hashable, Sendable, CaseIterable {
     case llama
 
-    var files: any ArchitectureFiles.Type {
+    package var files: any ArchitectureFiles.Type {
         switch self {
         case .llama: LlamaFiles.self
         }
     }
 
     /// By `model_type` of config.json or `general.architecture` of a GGUF file, which agree.
-    static func named(_ name: String, file: String, key: String) throws(ModelError) -> Architecture {
+    package static func named(_ name: String, file: String, key: String) throws(ModelError) -> Architecture {
         guard let architecture = Architecture(rawValue: name) else {
             let known = allCases.map(\.rawValue).joined(separator: ", ")
             throw ModelError(
@@ -22,7 +22,7 @@ public enum Architecture: String, Hashable, Sendable, CaseIterable {
 }
 
 /// What the files of one architecture look like: configuration keys and tensors, in both formats.
-protocol ArchitectureFiles {
+package protocol ArchitectureFiles {
     static func configuration(_ file: ConfigurationFile) throws(ModelError) -> ModelConfiguration
     static func configuration(_ file: GGUFFile) throws(ModelError) -> ModelConfiguration
     /// The config.json that transformers reads for a model that did not come with one.
@@ -34,10 +34,10 @@ protocol ArchitectureFiles {
 }
 
 /// A tensor that the architecture needs.
-struct ExpectedTensor {
+package struct ExpectedTensor {
     /// Hugging Face's.
-    let name: String
-    let ggufName: String
-    let shape: TensorShape
-    var ggufRowOrder = StoredTensor.RowOrder.asIs
+    package let name: String
+    package let ggufName: String
+    package let shape: TensorShape
+    package var ggufRowOrder = StoredTensor.RowOrder.asIs
 }

@@ -1,46 +1,46 @@
 /// A config.json with typed access; every error names file and key.
-struct ConfigurationFile {
-    let path: String
-    let json: JSON
+package struct ConfigurationFile {
+    package let path: String
+    package let json: JSON
 
-    init(path: String) throws(ModelError) {
+    package init(path: String) throws(ModelError) {
         self.path = path
         json = try JSON.read(path, limit: 16 << 20)
         guard json.members != nil else { throw ModelError(.malformed, file: path, "is no JSON object") }
     }
 
     /// Nil where the key is missing or null.
-    func integer(_ key: String) throws(ModelError) -> Int? {
+    package func integer(_ key: String) throws(ModelError) -> Int? {
         guard let value = present(key) else { return nil }
         guard let integer = value.integer else { throw ModelError(.malformed, file: path, subject: key, "is not an integer") }
         return integer
     }
 
-    func required(_ key: String) throws(ModelError) -> Int {
+    package func required(_ key: String) throws(ModelError) -> Int {
         guard let value = try integer(key) else { throw ModelError(.malformed, file: path, subject: key, "is missing") }
         return value
     }
 
-    func double(_ key: String) throws(ModelError) -> Double? {
+    package func double(_ key: String) throws(ModelError) -> Double? {
         guard let value = present(key) else { return nil }
         guard let double = value.double else { throw ModelError(.malformed, file: path, subject: key, "is not a number") }
         return double
     }
 
-    func bool(_ key: String) throws(ModelError) -> Bool? {
+    package func bool(_ key: String) throws(ModelError) -> Bool? {
         guard let value = present(key) else { return nil }
         guard let bool = value.bool else { throw ModelError(.malformed, file: path, subject: key, "is not true or false") }
         return bool
     }
 
-    func string(_ key: String) throws(ModelError) -> String? {
+    package func string(_ key: String) throws(ModelError) -> String? {
         guard let value = present(key) else { return nil }
         guard let string = value.string else { throw ModelError(.malformed, file: path, subject: key, "is not a string") }
         return string
     }
 
     /// One token id or a list of them.
-    func tokens(_ key: String) throws(ModelError) -> [Int32] {
+    package func tokens(_ key: String) throws(ModelError) -> [Int32] {
         guard let value = present(key) else { return [] }
         var tokens: [Int32] = []
         for value in value.array ?? [value] {
@@ -53,14 +53,14 @@ struct ConfigurationFile {
     }
 
     /// Refuses a setting that this program would silently ignore.
-    func require(_ key: String, oneOf accepted: [JSON]) throws(ModelError) {
+    package func require(_ key: String, oneOf accepted: [JSON]) throws(ModelError) {
         guard let value = present(key), !accepted.contains(value) else { return }
         throw ModelError(
             .unsupported, file: path, subject: key, "is \(value.text(indent: 0)), which is not supported",
             remedy: "supported: \(accepted.map { $0.text(indent: 0) }.joined(separator: ", "))")
     }
 
-    func present(_ key: String) -> JSON? {
+    package func present(_ key: String) -> JSON? {
         guard let value = json[key], !value.isNull else { return nil }
         return value
     }

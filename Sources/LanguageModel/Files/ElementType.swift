@@ -15,11 +15,11 @@ public enum ElementType: Int32, Hashable, Sendable, CaseIterable {
     case bf16 = 30
 
     /// Elements that share scales; 1 for the plain types.
-    var blockElements: Int { Int(ob_block_elements(rawValue)) }
-    var blockBytes: Int { Int(ob_block_bytes(rawValue)) }
+    package var blockElements: Int { Int(ob_block_elements(rawValue)) }
+    package var blockBytes: Int { Int(ob_block_bytes(rawValue)) }
 
     /// Bytes of `count` elements; nil where `count` is no whole number of blocks, or where the product overflows.
-    func byteCount(of count: Int) -> Int? {
+    package func byteCount(of count: Int) -> Int? {
         guard count >= 0, count % blockElements == 0 else { return nil }
         let (bytes, overflow) = (count / blockElements).multipliedReportingOverflow(by: blockBytes)
         return overflow ? nil : bytes

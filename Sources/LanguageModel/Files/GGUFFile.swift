@@ -1,17 +1,17 @@
 /// A parsed GGUF file, version 2 or 3: metadata and the table of tensors. Everything in it is taken for hostile: counts and lengths
 /// are checked against the bytes that are left before anything is allocated.
-struct GGUFFile: Sendable {
-    enum Limits {
-        static let metadataEntries = 65_536
-        static let tensors = 65_536
-        static let keyBytes = 65_535
+package struct GGUFFile: Sendable {
+    package enum Limits {
+        package static let metadataEntries = 65_536
+        package static let tensors = 65_536
+        package static let keyBytes = 65_535
         /// Tokenizers are the largest arrays: a few hundred thousand entries.
-        static let arrayElements = 4_000_000
-        static let arrayDepth = 2
-        static let alignmentMax = 1 << 20
+        package static let arrayElements = 4_000_000
+        package static let arrayDepth = 2
+        package static let alignmentMax = 1 << 20
     }
 
-    enum Value: Sendable {
+    package enum Value: Sendable {
         case integer(Int64)
         case unsigned(UInt64)
         case float(Double)
@@ -25,21 +25,21 @@ struct GGUFFile: Sendable {
         case integers([Int32])
     }
 
-    struct Tensor: Sendable {
+    package struct Tensor: Sendable {
         /// In the file's order: the fastest-running dimension first.
-        let dimensions: [Int]
-        let type: ElementType
+        package let dimensions: [Int]
+        package let type: ElementType
         /// From the start of the file.
-        let offset: Int
+        package let offset: Int
     }
 
-    let file: MappedFile
-    let metadata: [String: Value]
-    let tensors: [String: Tensor]
+    package let file: MappedFile
+    package let metadata: [String: Value]
+    package let tensors: [String: Tensor]
 
-    var path: String { file.path }
+    package var path: String { file.path }
 
-    init(path: String) throws(ModelError) {
+    package init(path: String) throws(ModelError) {
         let file = try MappedFile(path: path)
         self.file = file
         var reader = Reader(file: file)
@@ -231,7 +231,7 @@ extension GGUFFile {
 
     // MARK: Typed access; a key of another type is an error, a missing one is nil.
 
-    func integer(_ key: String) throws(ModelError) -> Int? {
+    package func integer(_ key: String) throws(ModelError) -> Int? {
         switch metadata[key] {
         case nil: return nil
         case .unsigned(let value)?: if let value = Int(exactly: value) { return value }
@@ -241,7 +241,7 @@ extension GGUFFile {
         throw ModelError(.malformed, file: path, subject: key, "is not an integer")
     }
 
-    func string(_ key: String) throws(ModelError) -> String? {
+    package func string(_ key: String) throws(ModelError) -> String? {
         switch metadata[key] {
         case nil: return nil
         case .string(let bytes)?: return String(decoding: bytes, as: UTF8.self)
@@ -249,7 +249,7 @@ extension GGUFFile {
         }
     }
 
-    func bool(_ key: String) throws(ModelError) -> Bool? {
+    package func bool(_ key: String) throws(ModelError) -> Bool? {
         switch metadata[key] {
         case nil: return nil
         case .bool(let value)?: return value
@@ -258,7 +258,7 @@ extension GGUFFile {
     }
 
     /// A single-precision value becomes the double with the same shortest decimal text: 1e-5 stays 1e-5, as config.json has it.
-    func double(_ key: String) throws(ModelError) -> Double? {
+    package func double(_ key: String) throws(ModelError) -> Double? {
         switch metadata[key] {
         case nil: return nil
         case .float(let value)?: return value
@@ -267,7 +267,7 @@ extension GGUFFile {
         }
     }
 
-    func strings(_ key: String) throws(ModelError) -> StringTable? {
+    package func strings(_ key: String) throws(ModelError) -> StringTable? {
         switch metadata[key] {
         case nil: return nil
         case .strings(let table)?: return table
@@ -275,7 +275,7 @@ extension GGUFFile {
         }
     }
 
-    func integers(_ key: String) throws(ModelError) -> [Int32]? {
+    package func integers(_ key: String) throws(ModelError) -> [Int32]? {
         switch metadata[key] {
         case nil: return nil
         case .integers(let values)?: return values

@@ -7,17 +7,17 @@ import Foundation
 /// What the cache has is used as it is. What it lacks is downloaded with curl, unless `HF_HUB_OFFLINE` is set; a file enters the cache
 /// only whole, and a revision only when all of its files are there. `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and
 /// `HF_TOKEN_PATH` mean what they mean to Hugging Face's tools.
-struct HubCache {
-    let root: String
-    let endpoint: String
-    let isOffline: Bool
+package struct HubCache {
+    package let root: String
+    package let endpoint: String
+    package let isOffline: Bool
     private let token: String?
 
-    enum Limits {
-        static let listingBytesMax = 16 << 20
-        static let filesMax = 10_000
-        static let connectSeconds = 20
-        static let retries = 3
+    package enum Limits {
+        package static let listingBytesMax = 16 << 20
+        package static let filesMax = 10_000
+        package static let connectSeconds = 20
+        package static let retries = 3
     }
 
     /// The files beside the weights that are fetched where the repository has them.
@@ -26,7 +26,7 @@ struct HubCache {
     ]
     private static let index = "model.safetensors.index.json"
 
-    init(environment: [String: String]) {
+    package init(environment: [String: String]) {
         func value(_ name: String) -> String? {
             environment[name].flatMap { $0.isEmpty ? nil : $0 }
         }
@@ -42,7 +42,7 @@ struct HubCache {
     /// The directory of a repository's files, downloaded if need be.
     ///
     /// - Parameter log: told what is downloaded.
-    func directory(of reference: HubReference, log: (String) -> Void) throws(ModelError) -> String {
+    package func directory(of reference: HubReference, log: (String) -> Void) throws(ModelError) -> String {
         let cached = cachedSnapshot(reference)
         // transformers fetches a model's tokenizer only when it is asked for it, so a snapshot may lack it.
         if let cached, isOffline || FileManager.default.fileExists(atPath: cached + "/tokenizer.json") { return cached }
@@ -203,7 +203,7 @@ struct HubCache {
     }
 
     /// The first linked tag, else the first tag: later ones belong to the servers that requests are redirected to.
-    static func tag(inHeaders headers: String) -> String? {
+    package static func tag(inHeaders headers: String) -> String? {
         var tags: [String: String] = [:]
         for line in headers.split(whereSeparator: \.isNewline) {
             let parts = line.split(separator: ":", maxSplits: 1)

@@ -1,12 +1,12 @@
 /// `org/name` or `org/name@revision`: a repository of the Hugging Face hub.
-struct HubReference: Hashable {
-    let organisation: String
-    let name: String
+package struct HubReference: Hashable {
+    package let organisation: String
+    package let name: String
     /// A branch, a tag or a commit.
-    let revision: String
+    package let revision: String
 
     /// Nil for what can't be a repository's name. Strict, since the parts become directory names and parts of URLs.
-    init?(_ text: String) {
+    package init?(_ text: String) {
         let parts = text.split(separator: "@", maxSplits: 1, omittingEmptySubsequences: false)
         let names = parts[0].split(separator: "/", omittingEmptySubsequences: false).map(String.init)
         revision = parts.count == 2 ? String(parts[1]) : "main"
@@ -16,14 +16,14 @@ struct HubReference: Hashable {
     }
 
     /// One path component of harmless characters that does not begin with a point.
-    static func isPlainName(_ text: String) -> Bool {
+    package static func isPlainName(_ text: String) -> Bool {
         !text.isEmpty && text.utf8.count <= 96 && !text.hasPrefix(".") && !text.contains("--")
             && text.utf8.allSatisfy { byte in
                 Character(Unicode.Scalar(byte)).isLetter && byte < 0x80 || (0x30...0x39).contains(byte) || [0x2d, 0x2e, 0x5f].contains(byte)
             }
     }
 
-    var repository: String { "\(organisation)/\(name)" }
+    package var repository: String { "\(organisation)/\(name)" }
     /// Its directory in the cache.
-    var directory: String { "models--\(organisation)--\(name)" }
+    package var directory: String { "models--\(organisation)--\(name)" }
 }

@@ -3,7 +3,7 @@
 /// Foundation's decoders lose what is needed here: the order and the number text (a configuration is written out again as it
 /// came), duplicate keys (which hostile safetensors headers use), and the difference between canonically equivalent strings
 /// (which are different tokens).
-enum JSON: Hashable, Sendable {
+package enum JSON: Hashable, Sendable {
     case null
     case bool(Bool)
     case number(String)
@@ -11,20 +11,25 @@ enum JSON: Hashable, Sendable {
     case array([JSON])
     case object([Member])
 
-    struct Member: Hashable, Sendable {
-        var key: String
-        var value: JSON
+    package struct Member: Hashable, Sendable {
+        package var key: String
+        package var value: JSON
+
+        package init(key: String, value: JSON) {
+            self.key = key
+            self.value = value
+        }
     }
 
-    static let depthMax = 64
+    package static let depthMax = 64
 
-    subscript(key: String) -> JSON? {
+    package subscript(key: String) -> JSON? {
         guard case .object(let members) = self else { return nil }
         return members.first { $0.key == key }?.value
     }
 
     /// Replaces the member's value, or adds the member at the end; no effect on what is not an object.
-    mutating func set(_ key: String, _ value: JSON) {
+    package mutating func set(_ key: String, _ value: JSON) {
         guard case .object(var members) = self else { return }
         if let i = members.firstIndex(where: { $0.key == key }) {
             members[i].value = value
@@ -34,31 +39,31 @@ enum JSON: Hashable, Sendable {
         self = .object(members)
     }
 
-    static func integer(_ value: some BinaryInteger) -> JSON { .number(String(value)) }
+    package static func integer(_ value: some BinaryInteger) -> JSON { .number(String(value)) }
 
-    var isNull: Bool { self == .null }
+    package var isNull: Bool { self == .null }
 
-    var string: String? {
+    package var string: String? {
         if case .string(let value) = self { value } else { nil }
     }
 
-    var bool: Bool? {
+    package var bool: Bool? {
         if case .bool(let value) = self { value } else { nil }
     }
 
-    var integer: Int? {
+    package var integer: Int? {
         if case .number(let text) = self { Int(text) } else { nil }
     }
 
-    var double: Double? {
+    package var double: Double? {
         if case .number(let text) = self { Double(text) } else { nil }
     }
 
-    var array: [JSON]? {
+    package var array: [JSON]? {
         if case .array(let values) = self { values } else { nil }
     }
 
-    var members: [Member]? {
+    package var members: [Member]? {
         if case .object(let members) = self { members } else { nil }
     }
 }
@@ -66,23 +71,23 @@ enum JSON: Hashable, Sendable {
 extension JSON: ExpressibleByStringLiteral, ExpressibleByBooleanLiteral, ExpressibleByIntegerLiteral, ExpressibleByArrayLiteral,
     ExpressibleByDictionaryLiteral
 {
-    init(stringLiteral value: String) { self = .string(value) }
-    init(booleanLiteral value: Bool) { self = .bool(value) }
-    init(integerLiteral value: Int) { self = .number(String(value)) }
-    init(arrayLiteral elements: JSON...) { self = .array(elements) }
-    init(dictionaryLiteral elements: (String, JSON)...) { self = .object(elements.map { Member(key: $0, value: $1) }) }
+    package init(stringLiteral value: String) { self = .string(value) }
+    package init(booleanLiteral value: Bool) { self = .bool(value) }
+    package init(integerLiteral value: Int) { self = .number(String(value)) }
+    package init(arrayLiteral elements: JSON...) { self = .array(elements) }
+    package init(dictionaryLiteral elements: (String, JSON)...) { self = .object(elements.map { Member(key: $0, value: $1) }) }
 }
 
 // MARK: Reading
 
 extension JSON {
     /// - Parameter file: for the error's text only.
-    init(_ bytes: UnsafeRawBufferPointer, file: String) throws(ModelError) {
+    package init(_ bytes: UnsafeRawBufferPointer, file: String) throws(ModelError) {
         var parser = Parser(bytes: bytes, file: file)
         self = try parser.document()
     }
 
-    static func read(_ path: String, limit: Int = 256 << 20) throws(ModelError) -> JSON {
+    package static func read(_ path: String, limit: Int = 256 << 20) throws(ModelError) -> JSON {
         let file = try MappedFile(path: path)
         guard file.count <= limit else {
             throw ModelError(.malformed, file: path, "is \(file.count) bytes long; at most \(limit) are read")
@@ -272,7 +277,7 @@ extension JSON {
     /// The document's text. Non-ASCII characters stay as they are.
     ///
     /// - Parameter indent: spaces for each level; 0 writes everything on one line, without white space.
-    func text(indent: Int = 2) -> String {
+    package func text(indent: Int = 2) -> String {
         var out = ""
         write(to: &out, indent: indent, level: 0)
         return out

@@ -1,8 +1,8 @@
 import Core
 
 /// Llama (and SmolLM, TinyLlama, Mistral-shaped models that call themselves llama): RMSNorm, RoPE, grouped-query attention, SwiGLU.
-enum LlamaFiles: ArchitectureFiles {
-    static func configuration(_ file: ConfigurationFile) throws(ModelError) -> ModelConfiguration {
+package enum LlamaFiles: ArchitectureFiles {
+    package static func configuration(_ file: ConfigurationFile) throws(ModelError) -> ModelConfiguration {
         try file.require("hidden_act", oneOf: ["silu"])
         try file.require("attention_bias", oneOf: [false])
         try file.require("mlp_bias", oneOf: [false])
@@ -31,7 +31,7 @@ enum LlamaFiles: ArchitectureFiles {
             bosToken: try file.tokens("bos_token_id").first, eosTokens: try file.tokens("eos_token_id"))
     }
 
-    static func configuration(_ file: GGUFFile) throws(ModelError) -> ModelConfiguration {
+    package static func configuration(_ file: GGUFFile) throws(ModelError) -> ModelConfiguration {
         func required(_ key: String) throws(ModelError) -> Int {
             guard let value = try file.integer(key) else { throw ModelError(.malformed, file: file.path, subject: key, "is missing") }
             return value
@@ -70,7 +70,7 @@ enum LlamaFiles: ArchitectureFiles {
             eosTokens: eos.map { [$0] } ?? [])
     }
 
-    static func configurationFile(_ c: ModelConfiguration) -> JSON {
+    package static func configurationFile(_ c: ModelConfiguration) -> JSON {
         var json: JSON = [
             "architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": .number("0.0"),
             "head_dim": .integer(c.headDimension), "hidden_act": "silu", "hidden_size": .integer(c.hiddenSize),
@@ -84,7 +84,7 @@ enum LlamaFiles: ArchitectureFiles {
         return json
     }
 
-    static func tensors(_ c: ModelConfiguration) -> [ExpectedTensor] {
+    package static func tensors(_ c: ModelConfiguration) -> [ExpectedTensor] {
         let queries = c.headCount * c.headDimension
         let keys = c.keyValueHeadCount * c.headDimension
         let interleaved = StoredTensor.RowOrder.interleavedHeads(headDimension: c.headDimension)
@@ -119,7 +119,7 @@ enum LlamaFiles: ArchitectureFiles {
         return list
     }
 
-    static func isRedundant(_ name: String, _ c: ModelConfiguration) -> Bool {
+    package static func isRedundant(_ name: String, _ c: ModelConfiguration) -> Bool {
         name.hasSuffix(".rotary_emb.inv_freq") || (c.tiedHead && name == "lm_head.weight")
     }
 }

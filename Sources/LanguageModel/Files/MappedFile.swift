@@ -1,13 +1,13 @@
 import Glibc
 
 /// A whole file, mapped read-only for as long as this object lives.
-final class MappedFile: Sendable {
-    let path: String
-    let count: Int
+package final class MappedFile: Sendable {
+    package let path: String
+    package let count: Int
     // The mapping is read-only and lives until deinit, so reading it from any thread is safe.
     private nonisolated(unsafe) let base: UnsafeRawPointer?
 
-    init(path: String) throws(ModelError) {
+    package init(path: String) throws(ModelError) {
         self.path = path
         let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {
@@ -37,14 +37,14 @@ final class MappedFile: Sendable {
     }
 
     /// Valid while this object lives; keep it alive with `withExtendedLifetime`.
-    var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
+    package var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
 }
 
 /// The text of `errno`, such as `No such file or directory`.
-func errnoText() -> String { String(cString: strerror(errno)) }
+package func errnoText() -> String { String(cString: strerror(errno)) }
 
 /// The bytes of a small file (configuration, tokenizer), refused above `limit` bytes.
-func readSmallFile(_ path: String, limit: Int) throws(ModelError) -> [UInt8] {
+package func readSmallFile(_ path: String, limit: Int) throws(ModelError) -> [UInt8] {
     let file = try MappedFile(path: path)
     guard file.count <= limit else {
         throw ModelError(.malformed, file: path, "is \(file.count) bytes long; at most \(limit) are read")

@@ -45,14 +45,14 @@ public struct ModelConfiguration: Hashable, Sendable {
         self.eosTokens = eosTokens
     }
 
-    enum Limits {
+    package enum Limits {
         /// No dimension of a model that fits a machine comes near it, and products of two of them can't overflow.
-        static let dimensionMax = 1 << 28
-        static let layersMax = 4096
+        package static let dimensionMax = 1 << 28
+        package static let layersMax = 4096
     }
 
     /// Refuses what no model of this kind can be, so that nothing after it divides by zero or overflows.
-    func validated(file: String) throws(ModelError) -> ModelConfiguration {
+    package func validated(file: String) throws(ModelError) -> ModelConfiguration {
         let dimensions = [
             ("hidden size", hiddenSize), ("feed-forward size", feedForwardSize), ("number of heads", headCount),
             ("number of key/value heads", keyValueHeadCount), ("head dimension", headDimension), ("vocabulary size", vocabularySize),

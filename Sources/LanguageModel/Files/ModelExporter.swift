@@ -137,7 +137,7 @@ public struct ModelExporter {
 
 extension JSON {
     /// `bos_token_id` and `eos_token_id` as the configuration has them.
-    mutating func setSpecialTokens(of configuration: ModelConfiguration) {
+    package mutating func setSpecialTokens(of configuration: ModelConfiguration) {
         if let bos = configuration.bosToken { set("bos_token_id", .integer(bos)) }
         let eos = configuration.eosTokens.map { JSON.integer($0) }
         if eos.count == 1 { set("eos_token_id", eos[0]) } else if !eos.isEmpty { set("eos_token_id", .array(eos)) }

@@ -3,7 +3,7 @@ import Foundation
 
 extension ModelSource {
     /// Opens a Hugging Face directory: config.json and safetensors.
-    static func openDirectory(_ path: String, reference: String) throws(ModelError) -> ModelSource {
+    package static func openDirectory(_ path: String, reference: String) throws(ModelError) -> ModelSource {
         let configFile = path + "/config.json"
         guard FileManager.default.fileExists(atPath: configFile) else {
             throw ModelError(

@@ -2,7 +2,7 @@ import Core
 
 extension ModelSource {
     /// Opens a GGUF file.
-    static func openGGUF(_ path: String, reference: String) throws(ModelError) -> ModelSource {
+    package static func openGGUF(_ path: String, reference: String) throws(ModelError) -> ModelSource {
         let file = try GGUFFile(path: path)
         guard let name = try file.string("general.architecture") else {
             throw ModelError(.malformed, file: path, subject: "general.architecture", "is missing")

@@ -29,15 +29,15 @@ public final class ModelSource: Sendable {
     }
 
     /// The path is a Hugging Face directory's; else it is a GGUF file's.
-    let isDirectory: Bool
+    package let isDirectory: Bool
     /// What the files say about the licence, such as `apache-2.0`.
-    let license: String?
+    package let license: String?
     /// The Jinja program of the model's chat template.
-    let chatTemplateSource: String?
-    let stored: [String: StoredTensor]
+    package let chatTemplateSource: String?
+    package let stored: [String: StoredTensor]
     private let tokenizerResult: Result<Tokenizer, ModelError>
 
-    init(
+    package init(
         reference: String, path: String, configuration: ModelConfiguration, stored: [String: StoredTensor],
         tokenizer: Result<Tokenizer, ModelError>, chatTemplateSource: String?, isDirectory: Bool, license: String? = nil
     ) {

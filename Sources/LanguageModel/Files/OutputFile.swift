@@ -1,12 +1,12 @@
 import Glibc
 
 /// A new file, written from front to back.
-final class OutputFile {
-    let path: String
+package final class OutputFile {
+    package let path: String
     private let descriptor: Int32
 
     /// Fails where the file exists.
-    init(path: String) throws(ModelError) {
+    package init(path: String) throws(ModelError) {
         self.path = path
         descriptor = Glibc.open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw ModelError(.inputOutput, file: path, "cannot be created: \(errnoText())") }
@@ -14,7 +14,7 @@ final class OutputFile {
 
     deinit { close(descriptor) }
 
-    func write(_ bytes: UnsafeRawBufferPointer) throws(ModelError) {
+    package func write(_ bytes: UnsafeRawBufferPointer) throws(ModelError) {
         var rest = bytes
         while let base = rest.baseAddress, rest.count > 0 {
             let written = Glibc.write(descriptor, base, rest.count)
@@ -28,12 +28,12 @@ final class OutputFile {
         }
     }
 
-    func write(_ bytes: [UInt8]) throws(ModelError) {
+    package func write(_ bytes: [UInt8]) throws(ModelError) {
         try bytes.withUnsafeBufferPointer { bytes throws(ModelError) in try write(UnsafeRawBufferPointer(bytes)) }
     }
 
     /// Waits until the disk has it all.
-    func sync() throws(ModelError) {
+    package func sync() throws(ModelError) {
         guard fsync(descriptor) == 0 else { throw ModelError(.inputOutput, file: path, "cannot be written: \(errnoText())") }
     }
 }

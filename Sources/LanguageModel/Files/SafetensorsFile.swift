@@ -1,23 +1,23 @@
 /// The table of a safetensors file: u64 header length, JSON header, data. All that the format promises is checked before
 /// anything is read through it: ranges lie in the file, agree with shape and type, don't overlap, and leave no hole.
-struct SafetensorsFile: Sendable {
-    enum Limits {
+package struct SafetensorsFile: Sendable {
+    package enum Limits {
         /// The reference implementation's.
-        static let headerBytesMax = 100_000_000
-        static let dimensionsMax = 8
+        package static let headerBytesMax = 100_000_000
+        package static let dimensionsMax = 8
     }
 
-    struct Tensor: Sendable {
-        let dimensions: [Int]
-        let type: ElementType
+    package struct Tensor: Sendable {
+        package let dimensions: [Int]
+        package let type: ElementType
         /// From the start of the file.
-        let offset: Int
+        package let offset: Int
     }
 
-    let file: MappedFile
-    let tensors: [String: Tensor]
+    package let file: MappedFile
+    package let tensors: [String: Tensor]
 
-    init(path: String) throws(ModelError) {
+    package init(path: String) throws(ModelError) {
         let file = try MappedFile(path: path)
         self.file = file
         defer { withExtendedLifetime(file) {} }
@@ -96,5 +96,5 @@ struct SafetensorsFile: Sendable {
     }
 
     /// The dtypes that can be read.
-    static let types: [String: ElementType] = ["F32": .f32, "F16": .f16, "BF16": .bf16]
+    package static let types: [String: ElementType] = ["F32": .f32, "F16": .f16, "BF16": .bf16]
 }

@@ -2,24 +2,24 @@ import Core
 import Kernels
 
 /// Writes tensors as safetensors files, in shards of a bounded size, as transformers does.
-struct SafetensorsWriter {
-    struct Tensor {
-        let name: String
-        let shape: TensorShape
+package struct SafetensorsWriter {
+    package struct Tensor {
+        package let name: String
+        package let shape: TensorShape
         /// Gives the values of some rows; a vector is one row.
-        let copyRows: (Range<Int>, UnsafeMutablePointer<Float>) -> Void
+        package let copyRows: (Range<Int>, UnsafeMutablePointer<Float>) -> Void
     }
 
     /// `f32`, `f16` or `bf16`.
-    let dataType: ElementType
+    package let dataType: ElementType
     /// transformers' own limit.
-    var shardBytesMax = 5_000_000_000
+    package var shardBytesMax = 5_000_000_000
 
     /// Floats that are converted at a time, if a row is not longer.
     private static let chunk = 64 * 1024
 
     /// Writes model.safetensors, or shards with model.safetensors.index.json, as long as `progress` says to go on.
-    func write(_ tensors: [Tensor], to directory: String, progress: (String) -> Bool) throws(ModelError) {
+    package func write(_ tensors: [Tensor], to directory: String, progress: (String) -> Bool) throws(ModelError) {
         guard dataType.blockElements == 1 else {
             throw ModelError(.unsupported, file: directory, "\(dataType) can't be written", remedy: "possible: F32, F16, BF16")
         }

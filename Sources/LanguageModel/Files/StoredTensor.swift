@@ -2,24 +2,24 @@ import Core
 import Kernels
 
 /// A tensor where it lies in a mapped file.
-struct StoredTensor: Sendable {
+package struct StoredTensor: Sendable {
     /// How the file orders the rows of a matrix.
-    enum RowOrder: Hashable, Sendable {
+    package enum RowOrder: Hashable, Sendable {
         case asIs
         /// GGUF's `llama` files interleave the two halves of each attention head for their own RoPE: row `2j + t` of a head
         /// is row `t·headDimension/2 + j` of the Hugging Face matrix.
         case interleavedHeads(headDimension: Int)
     }
 
-    let file: MappedFile
+    package let file: MappedFile
     /// Of the first byte in the file. `offset + byteCount` was checked against the file's length.
-    let offset: Int
-    let type: ElementType
-    let shape: TensorShape
-    let rowOrder: RowOrder
+    package let offset: Int
+    package let type: ElementType
+    package let shape: TensorShape
+    package let rowOrder: RowOrder
 
     /// Rows of a matrix; a vector counts as one row.
-    var rows: Int {
+    package var rows: Int {
         switch shape {
         case .vector: 1
         case .matrix(let rows, _): rows
@@ -27,7 +27,7 @@ struct StoredTensor: Sendable {
     }
 
     /// Elements of a row.
-    var columns: Int {
+    package var columns: Int {
         switch shape {
         case .vector(let count): count
         case .matrix(_, let columns): columns
@@ -37,7 +37,7 @@ struct StoredTensor: Sendable {
     /// Dequantises rows, numbered as Hugging Face does, one after the other.
     ///
     /// - Precondition: `rows` lies in `0 ..< self.rows`, and `out` has room for `rows.count * columns` values.
-    func copyFloats(rows: some Collection<Int>, into out: UnsafeMutablePointer<Float>) {
+    package func copyFloats(rows: some Collection<Int>, into out: UnsafeMutablePointer<Float>) {
         withExtendedLifetime(file) {
             let rowBytes = columns / type.blockElements * type.blockBytes
             guard let base = file.bytes.baseAddress?.advanced(by: offset) else { return }

@@ -2,11 +2,11 @@ import Core
 
 /// The directions of a batch's samples as the forward pass reads them: for `rank1` the two factors of every trained matrix,
 /// for every family the whole vector of every trained 1-D tensor. Matrices of the dense families are made where they are used.
-final class DirectionBatch {
-    let directions: Directions
-    let tensors: [TrainedTensor]
+package final class DirectionBatch {
+    package let directions: Directions
+    package let tensors: [TrainedTensor]
     /// ε·2^−F of each trained tensor: what an integer of its direction stands for in θ ± εz.
-    let scales: [Float]
+    package let scales: [Float]
     private(set) var samples: [SampleName] = []
 
     private let store = ScratchBuffer<Int8>()
@@ -15,9 +15,9 @@ final class DirectionBatch {
     private let bOffset: [Int]
     private let stride: Int
 
-    var isRank1: Bool { directions.family == .rank1 }
+    package var isRank1: Bool { directions.family == .rank1 }
 
-    init(directions: Directions, tensors: [TrainedTensor], epsilon: Double) {
+    package init(directions: Directions, tensors: [TrainedTensor], epsilon: Double) {
         self.directions = directions
         self.tensors = tensors
         scales = tensors.map { Float(epsilon * Double(sign: .plus, exponent: -directions.fractionBits(of: $0), significand: 1)) }
@@ -46,7 +46,7 @@ final class DirectionBatch {
     }
 
     /// Makes the factors and vectors of these samples; direction d of the batch is `samples[d]`.
-    func prepare(_ samples: [SampleName]) {
+    package func prepare(_ samples: [SampleName]) {
         self.samples = samples
         let base = store.reserve(max(samples.count * stride, 1))
         for (d, sample) in samples.enumerated() {
@@ -64,16 +64,16 @@ final class DirectionBatch {
 
     /// `rank1` matrices: a of direction d.
     @inline(__always)
-    func a(_ slot: Int, _ d: Int) -> UnsafePointer<Int8> { UnsafePointer(store.pointer + d * stride + aOffset[slot]) }
+    package func a(_ slot: Int, _ d: Int) -> UnsafePointer<Int8> { UnsafePointer(store.pointer + d * stride + aOffset[slot]) }
     /// `rank1` matrices: b of direction d.
     @inline(__always)
-    func b(_ slot: Int, _ d: Int) -> UnsafePointer<Int8> { UnsafePointer(store.pointer + d * stride + bOffset[slot]) }
+    package func b(_ slot: Int, _ d: Int) -> UnsafePointer<Int8> { UnsafePointer(store.pointer + d * stride + bOffset[slot]) }
     /// 1-D tensors: z of direction d.
     @inline(__always)
-    func vector(_ slot: Int, _ d: Int) -> UnsafePointer<Int8> { a(slot, d) }
+    package func vector(_ slot: Int, _ d: Int) -> UnsafePointer<Int8> { a(slot, d) }
 
     /// Dense families: elements of a matrix's direction d.
-    func elements(_ slot: Int, _ d: Int, _ range: Range<Int>, into buffer: ScratchBuffer<Int8>) -> UnsafePointer<Int8> {
+    package func elements(_ slot: Int, _ d: Int, _ range: Range<Int>, into buffer: ScratchBuffer<Int8>) -> UnsafePointer<Int8> {
         let out = buffer.reserve(range.count)
         directions.dense(of: tensors[slot], samples[d], elements: range, into: out)
         return UnsafePointer(out)

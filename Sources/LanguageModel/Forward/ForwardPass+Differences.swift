@@ -12,8 +12,8 @@ extension ForwardPass {
     /// - Parameters:
     ///   - w: all matrices one after the other, which read the same x.
     ///   - matrices: the same in bytes.
-    func differentialProduct(
-        _ x: UnsafePointer<Float>, _ xStride: Int, _ w: UnsafePointer<Float>, _ matrices: [ByteWeights.Matrix],
+    package func differentialProduct(
+        _ x: UnsafePointer<Float>, _ xStride: Int, _ w: UnsafePointer<Float>, _ matrices: [Int8Weights.Matrix],
         into y: UnsafeMutablePointer<Float>, _ yStride: Int, accumulate: Bool, layout: Layout
     ) {
         let inputs = matrices[0].inputs

@@ -8,13 +8,13 @@ extension ForwardPass {
     private static let logitsAtOnce = 1 << 22
 
     /// The final norm; afterwards `normed` holds the last hidden states in the layout `reads`.
-    func finalNorm() {
+    package func finalNorm() {
         let out = normed.reserve(segmentReads * sizes.hidden)
         normalise(x.pointer, model.finalNorm.pointer, slot: model.finalNormSlot, layout: .reads, into: out)
     }
 
     /// The logits of some tokens, at the first position that the segment reads.
-    func logits(of segment: Segment, tokens: [Int32], into out: UnsafeMutablePointer<Double>) {
+    package func logits(of segment: Segment, tokens: [Int32], into out: UnsafeMutablePointer<Double>) {
         let h = sizes.hidden
         let state = normed.pointer + segment.readRow * h
         let slot = model.headSlot
@@ -42,7 +42,7 @@ extension ForwardPass {
     /// the target is the token of the highest logit.
     ///
     /// - Parameter targets: one token for each row.
-    func logProbabilities(of targets: UnsafePointer<Int32>) {
+    package func logProbabilities(of targets: UnsafePointer<Int32>) {
         let vocabulary = model.configuration.vocabularySize
         let rows = segmentReads
         guard rows > 0, let head = model.fullHeadPointer else { return }
@@ -83,7 +83,7 @@ extension ForwardPass {
 
     /// For each row of the layout `reads` the token of the highest logit, the first of equals; −1 where a logit is not finite. After
     /// `finalNorm`.
-    func likeliestTokens(into out: UnsafeMutablePointer<Int32>) {
+    package func likeliestTokens(into out: UnsafeMutablePointer<Int32>) {
         let vocabulary = model.configuration.vocabularySize
         let rows = segmentReads
         guard rows > 0, let head = model.fullHeadPointer else { return }
@@ -106,7 +106,7 @@ extension ForwardPass {
     }
 
     /// The first of the largest; NaN where one of them is.
-    static func largest(_ x: UnsafePointer<Float>, _ count: Int) -> (index: Int, value: Float) {
+    package static func largest(_ x: UnsafePointer<Float>, _ count: Int) -> (index: Int, value: Float) {
         typealias Lanes = SIMD16<Float>
         var top = Lanes(repeating: -.infinity)
         var sum = Lanes()
@@ -129,7 +129,7 @@ extension ForwardPass {
     }
 
     /// All logits of `rows` (read rows of the batch) at once, vocabulary wide: for generation, and for tests.
-    func allLogits(into out: UnsafeMutablePointer<Float>) {
+    package func allLogits(into out: UnsafeMutablePointer<Float>) {
         guard let head = model.fullHeadPointer else { return }
         fillLogits(out, head: head, tokens: 0..<model.configuration.vocabularySize)
     }
@@ -170,7 +170,7 @@ extension ForwardPass {
     }
 
     /// y = x·wᵀ for rows of hidden states and rows of the head.
-    func product(
+    package func product(
         _ x: UnsafePointer<Float>, rows: Int, by w: UnsafePointer<Float>, outputs: Int, into y: UnsafeMutablePointer<Float>
     ) {
         let h = sizes.hidden

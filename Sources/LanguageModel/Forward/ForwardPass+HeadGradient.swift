@@ -5,11 +5,11 @@ import Kernels
 /// The gradient of a mean token loss with respect to the last hidden states: the one derivative that is known in closed form, without
 /// anything being propagated back through a layer.
 extension ForwardPass {
-    struct HeadGradient {
+    package struct HeadGradient {
         /// Mean of −log p(target) at the parameters as they are.
-        let loss: Double
+        package let loss: Double
         /// ∂loss/∂h, one row of the model's width for each position that the example's loss reads.
-        let rows: [Float]
+        package let rows: [Float]
     }
 
     /// Rows whose logits are in memory at once.
@@ -20,7 +20,7 @@ extension ForwardPass {
     /// - Parameters:
     ///   - segments: with sign 0, all of one example.
     ///   - targets: the token of each read position, segment by segment.
-    func headGradient(of clean: [Int], targets: [UnsafeBufferPointer<Int32>]) -> HeadGradient {
+    package func headGradient(of clean: [Int], targets: [UnsafeBufferPointer<Int32>]) -> HeadGradient {
         let h = sizes.hidden
         let vocabulary = model.configuration.vocabularySize
         let count = targets.reduce(0) { $0 + $1.count }
@@ -57,7 +57,7 @@ extension ForwardPass {
     }
 
     /// ⟨gradient, h(plus) − h(minus)⟩ over all read positions of an example, whose segments follow these two.
-    func difference(from minus: Int, to plus: Int, along gradient: HeadGradient) -> Double {
+    package func difference(from minus: Int, to plus: Int, along gradient: HeadGradient) -> Double {
         let h = sizes.hidden
         let own = difference.reserve(h)
         var sum = 0.0

@@ -13,7 +13,7 @@ extension ForwardPass {
     /// - Parameter shared: the input are the sequences' `hidden` rows, the same for all segments, and its norm is not perturbed: what the
     ///   weights make of it is computed once per sequence (layout `sequences`), and each segment adds its rank-one term. Otherwise the
     ///   input is `x` in the layout `segments`.
-    func run(_ layer: Int, shared: Bool) throws(ModelError) {
+    package func run(_ layer: Int, shared: Bool) throws(ModelError) {
         let last = layer == model.configuration.layerCount - 1
         let h = sizes.hidden
         let rows = shared ? sequenceRows : segmentRows
@@ -128,8 +128,8 @@ extension ForwardPass {
 
     /// The layer's matrices in bytes where a pass computes with them: one without directions, or with dense ones, has no differences from
     /// clean rows.
-    private func byteWeights(_ layer: Int) -> ByteWeights? {
-        arithmetic == .int8 && directions?.isRank1 == true ? model.byteLayer(layer) : nil
+    private func byteWeights(_ layer: Int) -> Int8Weights? {
+        precision == .int8 && directions?.isRank1 == true ? model.byteLayer(layer) : nil
     }
 
     private func norm(_ tensor: LayerTensor, of layer: Int) throws(ModelError) -> UnsafePointer<Float> {
@@ -142,7 +142,7 @@ extension ForwardPass {
     // MARK: Rows
 
     /// The rows of a segment in a layout.
-    func rows(of segment: Segment, _ layout: Layout) -> Range<Int> {
+    package func rows(of segment: Segment, _ layout: Layout) -> Range<Int> {
         let sequence = sequences[segment.sequence]
         switch layout {
         case .sequences: return sequence.row..<sequence.row + sequence.length
@@ -152,7 +152,7 @@ extension ForwardPass {
     }
 
     /// Rows of the segments with sign 0, which stand behind those of all directions.
-    func cleanRows(_ layout: Layout) -> Range<Int> {
+    package func cleanRows(_ layout: Layout) -> Range<Int> {
         let end = layout == .reads ? segmentReads : segmentRows
         return (groups.last.map { layout == .reads ? $0.minusReads.upperBound : $0.minusRows.upperBound } ?? 0)..<end
     }
@@ -187,7 +187,7 @@ extension ForwardPass {
     // MARK: Norms
 
     /// RMSNorm; where its weights are trained, each segment with its own w ± εz.
-    func normalise(
+    package func normalise(
         _ input: UnsafePointer<Float>, _ weights: UnsafePointer<Float>, slot: Int, layout: Layout, into out: UnsafeMutablePointer<Float>
     ) {
         let h = sizes.hidden

@@ -14,7 +14,7 @@ extension ForwardPass {
     /// - Parameters:
     ///   - clean: for each row from 0 the clean row beside it. The clean rows are those after them, up to the last.
     ///   - geometry: of the head, which must not be trained.
-    func likeliestTokens(near clean: [Int], _ geometry: HeadGeometry, into out: UnsafeMutablePointer<Int32>) {
+    package func likeliestTokens(near clean: [Int], _ geometry: HeadGeometry, into out: UnsafeMutablePointer<Int32>) {
         guard let head = model.fullHeadPointer, !clean.isEmpty else { return }
         let h = sizes.hidden
         let vocabulary = model.configuration.vocabularySize
@@ -58,14 +58,14 @@ extension ForwardPass {
 }
 
 /// How far a frozen head's rows are from their mean.
-final class HeadGeometry {
-    let mean: UnsafePointer<Float>
+package final class HeadGeometry {
+    package let mean: UnsafePointer<Float>
     private let meanRow: ScratchBuffer<Float>
     private let distances: ScratchBuffer<Float>
     private let count: Int
 
     /// - Parameter head: `count` rows of the model's width.
-    init(head: UnsafePointer<Float>, count: Int, width: Int) {
+    package init(head: UnsafePointer<Float>, count: Int, width: Int) {
         self.count = count
         meanRow = ScratchBuffer(capacity: width)
         distances = ScratchBuffer(capacity: count)
@@ -81,7 +81,7 @@ final class HeadGeometry {
     }
 
     /// The tokens whose logit plus radius × distance reaches the threshold.
-    func candidates(
+    package func candidates(
         _ logits: UnsafePointer<Float>, radius: Float, threshold: Float, into out: UnsafeMutablePointer<Int32>
     ) -> Int {
         typealias Lanes = SIMD16<Float>

@@ -8,101 +8,110 @@ import Kernels
 /// with −. Rows are packed without padding, in one of three layouts: `sequences` (what all directions on a sequence share),
 /// `segments` (all rows of each segment) and `reads` (of each segment only the positions that its loss reads, which
 /// is all that the last layer needs beyond its keys and values).
-final class ForwardPass {
-    struct Sequence {
+package final class ForwardPass {
+    package struct Sequence {
         /// Positions 0 ..< length; later ones can't reach what the loss reads.
-        let length: Int
+        package let length: Int
         /// In rising order, `length − 1` being the last. Stays valid as long as the batch.
-        let reads: UnsafeBufferPointer<Int32>
+        package let reads: UnsafeBufferPointer<Int32>
         /// Where a pass starts from tokens; may be empty otherwise.
-        let tokens: UnsafeBufferPointer<Int32>
+        package let tokens: UnsafeBufferPointer<Int32>
         /// `length` rows (only those of `reads` where the entry is the final norm) at the model's entry; nil for tokens.
-        let hidden: UnsafePointer<Float>?
-        fileprivate(set) var row = 0
-        fileprivate(set) var readRow = 0
+        package let hidden: UnsafePointer<Float>?
+        package fileprivate(set) var row = 0
+        package fileprivate(set) var readRow = 0
+
+        package init(
+            length: Int, reads: UnsafeBufferPointer<Int32>, tokens: UnsafeBufferPointer<Int32>, hidden: UnsafePointer<Float>?
+        ) {
+            self.length = length
+            self.reads = reads
+            self.tokens = tokens
+            self.hidden = hidden
+        }
     }
 
-    struct Segment {
-        let sequence: Int
+    package struct Segment {
+        package let sequence: Int
         /// In the direction batch; −1 where the sign is 0.
-        let direction: Int
+        package let direction: Int
         /// +1, −1, or 0 for the parameters as they are.
-        let sign: Float
-        fileprivate(set) var row = 0
-        fileprivate(set) var readRow = 0
+        package let sign: Float
+        package fileprivate(set) var row = 0
+        package fileprivate(set) var readRow = 0
     }
 
-    enum Layout { case sequences, segments, reads }
+    package enum Layout { case sequences, segments, reads }
 
     /// The rows of one direction: those with + and those with −, in both of the segments' layouts.
-    struct Group {
-        let direction: Int
-        var plusRows: Range<Int>
-        var minusRows: Range<Int>
-        var plusReads: Range<Int>
-        var minusReads: Range<Int>
+    package struct Group {
+        package let direction: Int
+        package var plusRows: Range<Int>
+        package var minusRows: Range<Int>
+        package var plusReads: Range<Int>
+        package var minusReads: Range<Int>
 
         /// All its rows, and how many of them, which come first, have the sign +.
-        func rows(_ layout: Layout) -> (all: Range<Int>, plus: Int) {
+        package func rows(_ layout: Layout) -> (all: Range<Int>, plus: Int) {
             layout == .reads
                 ? (plusReads.lowerBound..<minusReads.upperBound, plusReads.count) : (plusRows.lowerBound..<minusRows.upperBound, plusRows.count)
         }
     }
 
     /// Sees the inputs of a layer's linear maps at the positions that matter: rows `stride` apart.
-    typealias Observer = (_ layer: Int, _ space: InputSpace, _ x: UnsafePointer<Float>, _ stride: Int, _ rows: Int) -> Void
+    package typealias Observer = (_ layer: Int, _ space: InputSpace, _ x: UnsafePointer<Float>, _ stride: Int, _ rows: Int) -> Void
 
-    let model: TrainableModel
-    let sizes: LayerSizes
-    let epsilon: Float  // of the RMSNorms
-    var observer: Observer?
+    package let model: TrainableModel
+    package let sizes: LayerSizes
+    package let epsilon: Float  // of the RMSNorms
+    package var observer: Observer?
 
-    private(set) var sequences: [Sequence] = []
-    private(set) var segments: [Segment] = []
-    private(set) var groups: [Group] = []
-    private(set) var sequenceRows = 0
-    private(set) var sequenceReads = 0
-    private(set) var segmentRows = 0
-    private(set) var segmentReads = 0
-    var directions: DirectionBatch?
-    /// `int8` wants `model.prepareByteWeights` and a clean segment of every sequence.
-    var arithmetic = ForwardArithmetic.float
+    package private(set) var sequences: [Sequence] = []
+    package private(set) var segments: [Segment] = []
+    package private(set) var groups: [Group] = []
+    package private(set) var sequenceRows = 0
+    package private(set) var sequenceReads = 0
+    package private(set) var segmentRows = 0
+    package private(set) var segmentReads = 0
+    package var directions: DirectionBatch?
+    /// `int8` wants `model.prepareInt8Weights` and a clean segment of every sequence.
+    package var precision = Precision.float
 
-    let x = ScratchBuffer<Float>()
-    let normed = ScratchBuffer<Float>()
-    let readNormed = ScratchBuffer<Float>()
-    let projections = ScratchBuffer<Float>()
-    let queries = ScratchBuffer<Float>()
-    let segmentKeys = ScratchBuffer<Float>()
-    let segmentQueries = ScratchBuffer<Float>()
-    let scores = ScratchBuffer<Float>()
-    let rowScales = ScratchBuffer<Float>()
-    let attended = ScratchBuffer<Float>()
-    let inner = ScratchBuffer<Float>()
-    let perturbedNorm = ScratchBuffer<Float>()
-    let difference = ScratchBuffer<Float>()
-    let logits = ScratchBuffer<Float>()
-    let positions = ScratchBuffer<Int32>()
-    let targetTokens = ScratchBuffer<Int32>()
-    let classScores = ScratchBuffer<Double>()
-    let logProbability = ScratchBuffer<Double>()
+    package let x = ScratchBuffer<Float>()
+    package let normed = ScratchBuffer<Float>()
+    package let readNormed = ScratchBuffer<Float>()
+    package let projections = ScratchBuffer<Float>()
+    package let queries = ScratchBuffer<Float>()
+    package let segmentKeys = ScratchBuffer<Float>()
+    package let segmentQueries = ScratchBuffer<Float>()
+    package let scores = ScratchBuffer<Float>()
+    package let rowScales = ScratchBuffer<Float>()
+    package let attended = ScratchBuffer<Float>()
+    package let inner = ScratchBuffer<Float>()
+    package let perturbedNorm = ScratchBuffer<Float>()
+    package let difference = ScratchBuffer<Float>()
+    package let logits = ScratchBuffer<Float>()
+    package let positions = ScratchBuffer<Int32>()
+    package let targetTokens = ScratchBuffer<Int32>()
+    package let classScores = ScratchBuffer<Double>()
+    package let logProbability = ScratchBuffer<Double>()
     /// Whether no other token of the vocabulary is likelier than the target.
-    let isLikeliest = ScratchBuffer<Bool>()
-    let partSums = ScratchBuffer<Double>()
-    let cleanProduct = ScratchBuffer<Float>()
-    let quantisedRows = ScratchBuffer<UInt8>()
-    let quantisedScales = ScratchBuffer<Float>()
-    let cleanPointers = ScratchBuffer<UnsafePointer<Float>?>()
-    let madeMatrix = ScratchBuffer<Float>()
-    let madeUp = ScratchBuffer<Float>()
-    let denseElements = ScratchBuffer<Int8>()
-    let denseUpElements = ScratchBuffer<Int8>()
-    let panels = ScratchBuffer<Float>()
-    let rowTerms = RowTerms()
-    let upTerms = RowTerms()
-    let madeNorm = ScratchBuffer<Float>()
+    package let isLikeliest = ScratchBuffer<Bool>()
+    package let partSums = ScratchBuffer<Double>()
+    package let cleanProduct = ScratchBuffer<Float>()
+    package let quantisedRows = ScratchBuffer<UInt8>()
+    package let quantisedScales = ScratchBuffer<Float>()
+    package let cleanPointers = ScratchBuffer<UnsafePointer<Float>?>()
+    package let madeMatrix = ScratchBuffer<Float>()
+    package let madeUp = ScratchBuffer<Float>()
+    package let denseElements = ScratchBuffer<Int8>()
+    package let denseUpElements = ScratchBuffer<Int8>()
+    package let panels = ScratchBuffer<Float>()
+    package let rowTerms = RowTerms()
+    package let upTerms = RowTerms()
+    package let madeNorm = ScratchBuffer<Float>()
 
-    init(model: TrainableModel) {
+    package init(model: TrainableModel) {
         self.model = model
         sizes = model.sizes
         epsilon = Float(model.configuration.rmsEpsilon)
@@ -110,7 +119,7 @@ final class ForwardPass {
 
     // MARK: The batch
 
-    func begin(directions: DirectionBatch?) {
+    package func begin(directions: DirectionBatch?) {
         self.directions = directions
         sequences.removeAll(keepingCapacity: true)
         segments.removeAll(keepingCapacity: true)
@@ -122,7 +131,7 @@ final class ForwardPass {
     }
 
     /// Returns the sequence's number in this batch.
-    func add(_ sequence: Sequence) -> Int {
+    package func add(_ sequence: Sequence) -> Int {
         var sequence = sequence
         sequence.row = sequenceRows
         sequence.readRow = sequenceReads
@@ -133,7 +142,7 @@ final class ForwardPass {
     }
 
     /// Segments of one direction must be added one after the other, all with + first; those with sign 0 behind all others.
-    func add(segmentOf sequence: Int, direction: Int = -1, sign: Float = 0) -> Int {
+    package func add(segmentOf sequence: Int, direction: Int = -1, sign: Float = 0) -> Int {
         var segment = Segment(sequence: sequence, direction: direction, sign: sign)
         segment.row = segmentRows
         segment.readRow = segmentReads
@@ -164,7 +173,7 @@ final class ForwardPass {
     // MARK: From the entry to the final norm's input
 
     /// Carries the batch through the model's trained part. Afterwards `x` holds the final norm's input in the layout `reads`.
-    func runToFinalNorm() throws(ModelError) {
+    package func runToFinalNorm() throws(ModelError) {
         let layerCount = model.configuration.layerCount
         switch model.entry {
         case .tokens:
@@ -183,16 +192,16 @@ final class ForwardPass {
 
     /// Carries sequences (one clean segment each) from the embeddings to the input of `layer`. Afterwards `x` holds `segmentRows` rows, or
     /// `segmentReads` where `layer` is the final norm.
-    func runFromEmbeddings(to layer: Int) throws(ModelError) {
+    package func runFromEmbeddings(to layer: Int) throws(ModelError) {
         try embedSequences()
         for below in 0..<layer { try run(below, shared: false) }
     }
 
-    func slot(_ layer: Int, _ tensor: LayerTensor) -> Int { model.layerSlots[layer][tensor.rawValue] }
+    package func slot(_ layer: Int, _ tensor: LayerTensor) -> Int { model.layerSlots[layer][tensor.rawValue] }
 
     // MARK: Entering
 
-    func embedSequences() throws(ModelError) {
+    package func embedSequences() throws(ModelError) {
         let x = x.reserve(sequenceRows * sizes.hidden)
         for sequence in sequences {
             let own = UnsafeBufferPointer(rebasing: sequence.tokens[..<sequence.length])

@@ -3,8 +3,8 @@ import Kernels
 
 /// Carries new tokens of any number of texts through layers that are all in memory, in one batch; the keys and values of what stands
 /// before them are the caller's. One thread's; the scratch of it.
-final class IncrementalPass {
-    let model: TrainableModel
+package final class IncrementalPass {
+    package let model: TrainableModel
     private let threads: Int
     private let x = ScratchBuffer<Float>()
     private let normed = ScratchBuffer<Float>()
@@ -16,21 +16,21 @@ final class IncrementalPass {
     private let ids = ScratchBuffer<Int32>()
 
     /// What a layer's attention works with: a row for each token, `stride` floats apart in the first two.
-    struct Attention {
-        let layer: Int
+    package struct Attention {
+        package let layer: Int
         /// Rotated.
-        let queries: UnsafePointer<Float>
+        package let queries: UnsafePointer<Float>
         /// The keys, rotated, and behind them the values.
-        let keyValues: UnsafePointer<Float>
-        let stride: Int
+        package let keyValues: UnsafePointer<Float>
+        package let stride: Int
         /// The model's query width apart.
-        let output: UnsafeMutablePointer<Float>
+        package let output: UnsafeMutablePointer<Float>
         /// Of the scores.
-        let scale: Float
+        package let scale: Float
     }
 
     /// - Parameter threads: over which a product is spread: of use to a single text, where many would be shared out among passes.
-    init(model: TrainableModel, threads: Int = 1) {
+    package init(model: TrainableModel, threads: Int = 1) {
         self.model = model
         self.threads = max(threads, 1)
     }
@@ -40,7 +40,7 @@ final class IncrementalPass {
     ///   - layers: the first so many.
     ///   - attend: keeps the new keys and values, and fills `output` with what each query finds.
     /// - Returns: the hidden states behind these layers, a row for each token; valid until the next call.
-    func run(
+    package func run(
         _ tokens: some Collection<(token: Int32, position: Int)>, layers: Int, attend: (Attention) -> Void
     ) throws(ModelError) -> UnsafeMutablePointer<Float> {
         let s = model.sizes
@@ -83,7 +83,7 @@ final class IncrementalPass {
     }
 
     /// y = accumulate·y + x·wᵀ.
-    func product(
+    package func product(
         _ x: UnsafePointer<Float>, rows: Int, by w: UnsafePointer<Float>, outputs: Int, inputs: Int, into y: UnsafeMutablePointer<Float>,
         accumulate: Bool = false
     ) {

@@ -1,9 +1,9 @@
 /// The tensors of a Llama layer, in the order in which they lie in a `LayerWeights`.
-enum LayerTensor: Int, CaseIterable, Sendable {
+package enum LayerTensor: Int, CaseIterable, Sendable {
     case inputNorm, query, key, value, output, postNorm, gate, up, down
 
     /// Below `model.layers.N.`
-    var suffix: String {
+    package var suffix: String {
         switch self {
         case .inputNorm: "input_layernorm.weight"
         case .query: "self_attn.q_proj.weight"
@@ -17,14 +17,14 @@ enum LayerTensor: Int, CaseIterable, Sendable {
         }
     }
 
-    func name(layer: Int) -> String { "model.layers.\(layer).\(suffix)" }
+    package func name(layer: Int) -> String { "model.layers.\(layer).\(suffix)" }
 }
 
 /// Sizes that the forward pass keeps asking for.
-struct LayerSizes: Sendable {
-    let hidden, query, keyValue, feedForward, heads, keyValueHeads, headDimension: Int
+package struct LayerSizes: Sendable {
+    package let hidden, query, keyValue, feedForward, heads, keyValueHeads, headDimension: Int
 
-    init(_ c: ModelConfiguration) {
+    package init(_ c: ModelConfiguration) {
         hidden = c.hiddenSize
         query = c.headCount * c.headDimension
         keyValue = c.keyValueHeadCount * c.headDimension
@@ -35,7 +35,7 @@ struct LayerSizes: Sendable {
     }
 
     /// A norm has no inputs of its own: it counts as a matrix of one column.
-    func shape(_ tensor: LayerTensor) -> (outputs: Int, inputs: Int) {
+    package func shape(_ tensor: LayerTensor) -> (outputs: Int, inputs: Int) {
         switch tensor {
         case .inputNorm, .postNorm: (hidden, 1)
         case .query: (query, hidden)
@@ -46,14 +46,14 @@ struct LayerSizes: Sendable {
         }
     }
 
-    func count(_ tensor: LayerTensor) -> Int {
+    package func count(_ tensor: LayerTensor) -> Int {
         let (outputs, inputs) = shape(tensor)
         return outputs * inputs
     }
 }
 
 /// One layer in F32, in one block: q, k and v lie one after the other and so do gate and up, so that each group is one product.
-final class LayerWeights: @unchecked Sendable {  // written while nobody computes with it
+package final class LayerWeights: @unchecked Sendable {  // written while nobody computes with it
     let sizes: LayerSizes
     private let block: ScratchBuffer<Float>
     private let offsets: [Int]

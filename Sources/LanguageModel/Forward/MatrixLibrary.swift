@@ -9,7 +9,7 @@ public enum MatrixLibrary {
     public static var configuration: String { String(cString: openblas_get_config()) }
     /// The instruction set of the float kernels between the products.
     public static var floatKernels: String { String(cString: onebyte_float_variant()) }
-    /// The variant of the products of `ForwardArithmetic.int8`.
+    /// The variant of the products of `Precision.int8`.
     public static var byteKernels: String { String(cString: ob_difference_variant()) }
 
     /// The library's threads in a single product. Everything here runs many products side by side instead, so every caller wants 1.

@@ -15,14 +15,14 @@ package func multiply(
 
 extension onebyte_matrix {
     /// outputs × inputs floats, row-major.
-    init(_ floats: UnsafePointer<Float>, outputs: Int, inputs: Int) {
+    package init(_ floats: UnsafePointer<Float>, outputs: Int, inputs: Int) {
         self.init(
             outputs: outputs, inputs: inputs, stride: 0, floats: floats, fixed: nil, fixed_scale: 0, direction: nil, direction_scale: 0)
     }
 
     /// The trained tensor at a position of `parameters`, as its integers are. One whose largest weight is below 2^−120, so that 2^−s is no float,
     /// counts as zeros.
-    init(_ parameters: Parameters, at position: Int, outputs: Int, inputs: Int) {
+    package init(_ parameters: Parameters, at position: Int, outputs: Int, inputs: Int) {
         self.init(
             outputs: outputs, inputs: inputs, stride: 0, floats: nil, fixed: parameters.integers(at: position).baseAddress,
             fixed_scale: Float(sign: .plus, exponent: -parameters.exponent(at: position), significand: 1), direction: nil, direction_scale: 0)
@@ -30,18 +30,18 @@ extension onebyte_matrix {
 }
 
 /// The rank-one terms of a product's rows, kept as long as the product runs.
-final class RowTerms {
+package final class RowTerms {
     private let vectors = ScratchBuffer<UnsafePointer<Int8>?>()
     private let scales = ScratchBuffer<Float>()
 
     /// Terms for so many rows, none of which has one yet.
-    func reserve(_ rows: Int) {
+    package func reserve(_ rows: Int) {
         vectors.reserve(rows).update(repeating: nil, count: rows)
         scales.reserve(rows).update(repeating: 0, count: rows)
     }
 
     /// scale·(x·b)·a for rows of x, `inputs` wide.
-    func set(
+    package func set(
         _ rows: Range<Int>, _ x: UnsafePointer<Float>, stride: Int, inputs: Int, a: UnsafePointer<Int8>, b: UnsafePointer<Int8>, scale: Float
     ) {
         onebyte_dots_i8(x + rows.lowerBound * stride, stride, rows.count, b, inputs, scale, scales.pointer + rows.lowerBound)
@@ -49,5 +49,5 @@ final class RowTerms {
     }
 
     /// Valid until the next `reserve`.
-    var terms: onebyte_rank1_terms { onebyte_rank1_terms(a: UnsafePointer(vectors.pointer), scales: UnsafePointer(scales.pointer)) }
+    package var terms: onebyte_rank1_terms { onebyte_rank1_terms(a: UnsafePointer(vectors.pointer), scales: UnsafePointer(scales.pointer)) }
 }

@@ -2,24 +2,24 @@ import Core
 import Synchronization
 
 /// Forward passes with their scratch, lent to the threads that compute: as many as ever ran at once, kept.
-final class PassPool: Sendable {
+package final class PassPool: Sendable {
     /// A pass and its directions.
-    final class Workspace: @unchecked Sendable {  // used by the thread that it is lent to
-        let pass: ForwardPass
-        var directions: DirectionBatch?
+    package final class Workspace: @unchecked Sendable {  // used by the thread that it is lent to
+        package let pass: ForwardPass
+        package var directions: DirectionBatch?
         /// Scratch of whoever builds the batch.
-        var instances: [ForwardPass.Instance] = []
-        var placed: [Int: Int] = [:]
+        package var instances: [ForwardPass.Instance] = []
+        package var placed: [Int: Int] = [:]
 
-        init(_ model: TrainableModel) { pass = ForwardPass(model: model) }
+        package init(_ model: TrainableModel) { pass = ForwardPass(model: model) }
     }
 
-    let model: TrainableModel
+    package let model: TrainableModel
     private let idle = Mutex<[Workspace]>([])
 
-    init(_ model: TrainableModel) { self.model = model }
+    package init(_ model: TrainableModel) { self.model = model }
 
-    func with<R>(_ body: (Workspace) throws -> R) rethrows -> R {
+    package func with<R>(_ body: (Workspace) throws -> R) rethrows -> R {
         let workspace = idle.withLock { $0.popLast() } ?? Workspace(model)
         defer { idle.withLock { $0.append(workspace) } }
         return try body(workspace)
@@ -27,14 +27,29 @@ final class PassPool: Sendable {
 }
 
 /// The first error of a group of threads.
-final class FirstError: Sendable {
+package final class FirstError: Sendable {
     private let error = Mutex<(any Error)?>(nil)
 
-    func capture(_ body: () throws -> Void) {
+    package init() {}
+
+    package func capture(_ body: () throws -> Void) {
         do { try body() } catch { self.error.withLock { if $0 == nil { $0 = error } } }
     }
 
-    func rethrow() throws {
+    package func rethrow() throws {
         if let error = error.withLock({ $0 }) { throw error }
+    }
+}
+
+extension ForwardPass {
+    /// An example seen through one set of parameters: as many segments as it has sequences.
+    package struct Instance {
+        package let example: Int
+        package let firstSegment: Int
+
+        package init(example: Int, firstSegment: Int) {
+            self.example = example
+            self.firstSegment = firstSegment
+        }
     }
 }

@@ -1,12 +1,12 @@
 import Glibc
 
 /// Cosines and sines of the rotary position embedding: for each position headDimension/2 of each (Su et al., arXiv 2104.09864).
-final class RotaryTable: Sendable {
-    nonisolated(unsafe) let cosine: UnsafeMutablePointer<Float>  // written in init only
-    nonisolated(unsafe) let sine: UnsafeMutablePointer<Float>
-    let positions: Int
+package final class RotaryTable: Sendable {
+    package nonisolated(unsafe) let cosine: UnsafeMutablePointer<Float>  // written in init only
+    package nonisolated(unsafe) let sine: UnsafeMutablePointer<Float>
+    package let positions: Int
 
-    init(positions: Int, headDimension: Int, theta: Double) {
+    package init(positions: Int, headDimension: Int, theta: Double) {
         let half = headDimension / 2
         self.positions = positions
         cosine = .allocate(capacity: max(positions * half, 1))

@@ -1,20 +1,27 @@
 /// Memory on a cache line boundary that grows when asked for more and is kept: code that reserves its scratch here stops allocating
 /// once it has seen its largest batch. What it held is lost when it grows.
-final class ScratchBuffer<Element: BitwiseCopyable>: @unchecked Sendable {  // one thread at a time; owners see to it
+package final class ScratchBuffer<Element: BitwiseCopyable>: @unchecked Sendable {  // one thread at a time; owners see to it
+    /// One cache line, and the widest vector load.
     private static var alignment: Int { 64 }
-    private(set) var pointer: UnsafeMutablePointer<Element>
-    private(set) var capacity: Int
+    package private(set) var pointer: UnsafeMutablePointer<Element>
+    package private(set) var capacity: Int
 
-    init(capacity: Int = 64) {
+    package init(capacity: Int = 64) {
         self.capacity = capacity
         pointer = Self.allocate(capacity)
+    }
+
+    /// A copy of an array.
+    package convenience init(_ elements: [Element]) {
+        self.init(capacity: max(elements.count, 1))
+        for (i, element) in elements.enumerated() { pointer[i] = element }
     }
 
     deinit { UnsafeMutableRawPointer(pointer).deallocate() }
 
     /// Room for at least `count` elements, with undefined contents.
     @discardableResult
-    func reserve(_ count: Int) -> UnsafeMutablePointer<Element> {
+    package func reserve(_ count: Int) -> UnsafeMutablePointer<Element> {
         if count > capacity {
             UnsafeMutableRawPointer(pointer).deallocate()
             capacity = max(count, capacity + capacity / 2)

@@ -6,7 +6,7 @@ import Core
 /// `layers.29` means the matrices of that layer. Its two norms' weights are left out unless they are named (by `all`, by
 /// `layers.29.input_layernorm` or with `*`): they multiply every channel, so that at the step sizes which suit the matrices a run
 /// that trains them diverges (movie reviews, last layer, rate 0.04: loss 0.98 with them, 0.42 without).
-struct TensorPattern {
+package struct TensorPattern {
     private enum Kind {
         case all
         case layers(ClosedRange<Int>, part: String)
@@ -15,7 +15,7 @@ struct TensorPattern {
     private let kind: Kind
 
     /// Nil where the text is no pattern at all, such as `layers.9-2`.
-    init?(_ text: String) {
+    package init?(_ text: String) {
         guard !text.isEmpty else { return nil }
         if text == "all" {
             kind = .all
@@ -39,9 +39,9 @@ struct TensorPattern {
     }
 
     /// Of a pattern of layers.
-    var lastLayer: Int? { if case .layers(let range, _) = kind { range.upperBound } else { nil } }
+    package var lastLayer: Int? { if case .layers(let range, _) = kind { range.upperBound } else { nil } }
 
-    func matches(_ name: String, _ shape: TensorShape?) -> Bool {
+    package func matches(_ name: String, _ shape: TensorShape?) -> Bool {
         switch kind {
         case .all: return true
         case .glob(let pattern): return Self.glob(pattern[...], Array(name.utf8)[...])
@@ -87,10 +87,10 @@ struct TensorPattern {
 }
 
 /// The input spaces of a layer: matrices that read the same numbers share one, and one basis.
-enum InputSpace: Int, CaseIterable, Sendable {
+package enum InputSpace: Int, CaseIterable, Sendable {
     case attention, output, feedForward, down
 
-    func name(layer: Int) -> String {
+    package func name(layer: Int) -> String {
         switch self {
         case .attention: "model.layers.\(layer).self_attn:in"
         case .output: "model.layers.\(layer).self_attn.o_proj:in"
@@ -99,7 +99,7 @@ enum InputSpace: Int, CaseIterable, Sendable {
         }
     }
 
-    init?(of tensor: LayerTensor) {
+    package init?(of tensor: LayerTensor) {
         switch tensor {
         case .query, .key, .value: self = .attention
         case .output: self = .output
@@ -109,7 +109,7 @@ enum InputSpace: Int, CaseIterable, Sendable {
         }
     }
 
-    func width(_ sizes: LayerSizes) -> Int {
+    package func width(_ sizes: LayerSizes) -> Int {
         switch self {
         case .attention, .feedForward: sizes.hidden
         case .output: sizes.query

@@ -23,26 +23,26 @@ public final class TrainableModel: @unchecked Sendable {
     public let parameters: Parameters?
     public let entry: Entry
 
-    let sizes: LayerSizes
+    package let sizes: LayerSizes
     /// The parameters' tensors; a slot is a position in this list, −1 stands for a frozen tensor.
-    let trained: [TrainedTensor]
-    let layerSlots: [[Int]]
-    let finalNormSlot: Int
-    let embeddingSlot: Int
-    let headSlot: Int
-    let finalNorm: ScratchBuffer<Float>
+    package let trained: [TrainedTensor]
+    package let layerSlots: [[Int]]
+    package let finalNormSlot: Int
+    package let embeddingSlot: Int
+    package let headSlot: Int
+    package let finalNorm: ScratchBuffer<Float>
     private(set) var rotary: RotaryTable
 
     /// F32 layers that are kept; nil for those below the entry and those that passes make for themselves.
     private var resident: [LayerWeights?]
     /// The same in bytes, once they were asked for.
-    private var byteLayers: [ByteWeights?] = []
+    private var byteLayers: [Int8Weights?] = []
     private var fullHead: ScratchBuffer<Float>?
     private var headRows: [Int32: ScratchBuffer<Float>] = [:]
     private let headName: String
 
-    static let embeddingName = "model.embed_tokens.weight"
-    static let finalNormName = "model.norm.weight"
+    package static let embeddingName = "model.embed_tokens.weight"
+    package static let finalNormName = "model.norm.weight"
 
     /// - Parameter parameters: of `source.trainedTensors(…)`; nil leaves the whole model as its files have it.
     public init(source: ModelSource, parameters: Parameters? = nil) throws(ModelError) {
@@ -94,7 +94,7 @@ public final class TrainableModel: @unchecked Sendable {
     }
 
     /// As its file or the parameters have it.
-    func copyFloats(_ tensor: LayerTensor, of layer: Int, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
+    package func copyFloats(_ tensor: LayerTensor, of layer: Int, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
         let slot = layerSlots[layer][tensor.rawValue]
         if slot >= 0 {
             parameters?.copyFloats(at: slot, elements: 0..<sizes.count(tensor), into: out)
@@ -139,34 +139,34 @@ public final class TrainableModel: @unchecked Sendable {
     }
 
     /// A layer in F32, where it is kept.
-    func residentLayer(_ layer: Int) -> LayerWeights? { resident[layer] }
+    package func residentLayer(_ layer: Int) -> LayerWeights? { resident[layer] }
 
-    /// A layer that `prepareByteWeights` saw.
-    func byteLayer(_ layer: Int) -> ByteWeights? { byteLayers.isEmpty ? nil : byteLayers[layer] }
+    /// A layer that `prepareInt8Weights` saw.
+    package func byteLayer(_ layer: Int) -> Int8Weights? { byteLayers.isEmpty ? nil : byteLayers[layer] }
 
     /// Keeps the layers from the entry up in bytes from now on, and all of them in F32 as well, which their clean rows want: for passes
-    /// with `ForwardArithmetic.int8`.
-    func prepareByteWeights() throws(ModelError) {
+    /// with `Precision.int8`.
+    package func prepareInt8Weights() throws(ModelError) {
         guard byteLayers.isEmpty else { return }
         try keep(layersFromEntry)
-        byteLayers = resident.map { $0.map(ByteWeights.init) }
+        byteLayers = resident.map { $0.map(Int8Weights.init) }
     }
 
     /// Keeps every layer in F32 from now on: for texts, which go through all of them token by token.
-    func prepareAllLayers() throws(ModelError) { try keep(resident.indices) }
+    package func prepareAllLayers() throws(ModelError) { try keep(resident.indices) }
 
     private func keep(_ layers: Range<Int>) throws(ModelError) {
         for layer in layers where resident[layer] == nil { resident[layer] = try makeLayer(layer) }
     }
 
     /// Sees to it that positions below `count` can be rotated.
-    func preparePositions(_ count: Int) {
+    package func preparePositions(_ count: Int) {
         guard count > rotary.positions else { return }
         rotary = RotaryTable(positions: count, headDimension: sizes.headDimension, theta: configuration.ropeTheta)
     }
 
     /// Sees to it that the head's rows of these tokens can be read.
-    func prepareHead(tokens: some Sequence<Int32>) throws(ModelError) {
+    package func prepareHead(tokens: some Sequence<Int32>) throws(ModelError) {
         guard fullHead == nil else { return }
         for token in tokens where headRows[token] == nil {
             let row = ScratchBuffer<Float>(capacity: sizes.hidden)
@@ -187,7 +187,7 @@ public final class TrainableModel: @unchecked Sendable {
     private func elements(of token: Int32) -> Range<Int> { Int(token) * sizes.hidden..<(Int(token) + 1) * sizes.hidden }
 
     /// Sees to it that the whole head can be read.
-    func prepareFullHead() throws(ModelError) {
+    package func prepareFullHead() throws(ModelError) {
         guard fullHead == nil else { return }
         let head = ScratchBuffer<Float>(capacity: configuration.vocabularySize * sizes.hidden)
         try copyHead(rows: 0..<configuration.vocabularySize, into: head.pointer)
@@ -196,16 +196,16 @@ public final class TrainableModel: @unchecked Sendable {
     }
 
     /// The head, vocabulary × hidden, where `prepareFullHead` has seen to it.
-    var fullHeadPointer: UnsafePointer<Float>? { fullHead.map { UnsafePointer($0.pointer) } }
+    package var fullHeadPointer: UnsafePointer<Float>? { fullHead.map { UnsafePointer($0.pointer) } }
 
     /// The head's row of a token that was prepared.
-    func headRow(_ token: Int32) -> UnsafePointer<Float>? {
+    package func headRow(_ token: Int32) -> UnsafePointer<Float>? {
         if let head = fullHeadPointer { return head + Int(token) * sizes.hidden }
         return headRows[token].map { UnsafePointer($0.pointer) }
     }
 
     /// The embeddings of tokens, unperturbed, one after the other.
-    func embed(_ tokens: UnsafeBufferPointer<Int32>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
+    package func embed(_ tokens: UnsafeBufferPointer<Int32>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
         if embeddingSlot >= 0 {
             for (i, token) in tokens.enumerated() {
                 parameters?.copyFloats(at: embeddingSlot, elements: elements(of: token), into: out + i * sizes.hidden)

@@ -17,7 +17,7 @@ public struct TrainingError: Error, Hashable, Sendable, CustomStringConvertible 
     public let code: Code
     public let description: String
 
-    init(_ code: Code, _ description: String) {
+    package init(_ code: Code, _ description: String) {
         self.code = code
         self.description = description
     }

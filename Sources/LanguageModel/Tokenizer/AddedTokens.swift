@@ -1,19 +1,19 @@
 /// Tokens that are found in the text itself, before any pattern or merge: `<|im_start|>` and its like.
-struct AddedTokens: Sendable {
-    struct Entry: Hashable, Sendable {
-        let token: Int32
+package struct AddedTokens: Sendable {
+    package struct Entry: Hashable, Sendable {
+        package let token: Int32
         /// The text that it stands for, as UTF-8.
-        let content: [UInt8]
+        package let content: [UInt8]
         /// A control token: matched only where the caller allows it, so that a user's text can't forge a turn.
-        let isSpecial: Bool
+        package let isSpecial: Bool
     }
 
-    let entries: [Entry]
+    package let entries: [Entry]
     /// By the first byte; the longest first.
     private let byFirstByte: [[Entry]]
     private let hasPlain: Bool
 
-    init(_ entries: [Entry]) {
+    package init(_ entries: [Entry]) {
         self.entries = entries
         var byFirstByte = [[Entry]](repeating: [], count: 256)
         for entry in entries { if let first = entry.content.first { byFirstByte[Int(first)].append(entry) } }
@@ -23,7 +23,7 @@ struct AddedTokens: Sendable {
 
     /// Cuts a text at its added tokens: `body` gets each stretch of text that is none, and each added token, in order.
     /// Leftmost match first, the longest of those that begin there.
-    func split(
+    package func split(
         _ text: UnsafeBufferPointer<UInt8>, allowSpecial: Bool, text textBody: (Range<Int>) -> Void, token tokenBody: (Int32) -> Void
     ) {
         var start = 0

@@ -1,7 +1,7 @@
 /// GPT-2's printable stand-ins for bytes: vocabularies and merges in tokenizer files are written in them.
-enum ByteAlphabet {
+package enum ByteAlphabet {
     /// The scalar that stands for each byte: itself where it is printable Latin-1, else the next free one from U+0100.
-    static let scalars: [Unicode.Scalar] = {
+    package static let scalars: [Unicode.Scalar] = {
         let printable = [0x21...0x7e, 0xa1...0xac, 0xae...0xff]
         var next: UInt32 = 0x100
         return (0..<256).map { byte in
@@ -15,7 +15,7 @@ enum ByteAlphabet {
         uniqueKeysWithValues: scalars.enumerated().map { ($1.value, UInt8($0)) })
 
     /// The bytes that a token's text stands for; nil where a scalar is not of the alphabet (an added token, written as it is).
-    static func bytes(of text: some Sequence<Unicode.Scalar>) -> [UInt8]? {
+    package static func bytes(of text: some Sequence<Unicode.Scalar>) -> [UInt8]? {
         var out: [UInt8] = []
         for scalar in text {
             guard let byte = bytes[scalar.value] else { return nil }
@@ -24,7 +24,7 @@ enum ByteAlphabet {
         return out
     }
 
-    static func text(of bytes: some Sequence<UInt8>) -> String {
+    package static func text(of bytes: some Sequence<UInt8>) -> String {
         var text = String.UnicodeScalarView()
         for byte in bytes { text.append(scalars[Int(byte)]) }
         return String(text)

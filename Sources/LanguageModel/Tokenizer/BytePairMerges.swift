@@ -1,13 +1,13 @@
 /// Byte-pair merging: a piece's bytes become tokens, then the adjacent pair of the lowest rank is merged, the leftmost of
 /// equals first, until no pair has a rank.
-struct BytePairMerges: Sendable {
+package struct BytePairMerges: Sendable {
     /// Pieces up to this length are merged by scanning for the lowest rank; longer ones (an attacker's, or base64) with a heap.
-    static let scanLengthMax = 48
+    package static let scanLengthMax = 48
 
     /// The token of each single byte; −1 where the vocabulary has none.
-    let byteTokens: [Int32]
+    package let byteTokens: [Int32]
     /// What stands for a byte without a token; such bytes vanish where it is nil.
-    let unknown: Int32?
+    package let unknown: Int32?
 
     /// Open addressing from a pair of tokens to its merge; a free slot has `rank` −1.
     private var slots: [Slot]
@@ -19,14 +19,14 @@ struct BytePairMerges: Sendable {
         var merged: Int32
     }
 
-    struct Merge {
-        let left: Int32
-        let right: Int32
-        let merged: Int32
+    package struct Merge {
+        package let left: Int32
+        package let right: Int32
+        package let merged: Int32
     }
 
     /// - Parameter merges: in the order of their ranks; of two with the same pair the last counts, as in Hugging Face's tokenizers.
-    init(byteTokens: [Int32], unknown: Int32?, merges: [Merge]) {
+    package init(byteTokens: [Int32], unknown: Int32?, merges: [Merge]) {
         self.byteTokens = byteTokens
         self.unknown = unknown
         var size = 16
@@ -42,7 +42,7 @@ struct BytePairMerges: Sendable {
     }
 
     /// Appends the tokens of `bytes`, one piece.
-    func encode(_ bytes: Slice<UnsafeBufferPointer<UInt8>>, into out: inout [Int32]) {
+    package func encode(_ bytes: Slice<UnsafeBufferPointer<UInt8>>, into out: inout [Int32]) {
         let first = out.count
         for byte in bytes {
             let token = byteTokens[Int(byte)]

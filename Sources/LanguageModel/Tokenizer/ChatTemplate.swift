@@ -20,7 +20,7 @@ public struct ChatTemplate: Hashable, Sendable {
         public let isReply: Bool
     }
 
-    enum Style: Hashable, Sendable {
+    package enum Style: Hashable, Sendable {
         /// `<|im_start|>role\ncontent<|im_end|>\n`, after a default system turn where the model has one and the conversation none.
         case chatML(defaultSystem: String?)
         /// `<|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>`, after the text of BOS; contents are trimmed.
@@ -29,9 +29,9 @@ public struct ChatTemplate: Hashable, Sendable {
         case zephyr(eos: String)
     }
 
-    let style: Style
+    package let style: Style
     /// The Jinja program, for export.
-    let source: String
+    package let source: String
 
     /// Recognises a model's template.
     ///

@@ -1,6 +1,6 @@
 /// How a text is cut into pieces before byte-pair merging: hand-written scanners for the patterns that models use, each equal to
 /// its regular expression on every text.
-enum PreTokenizer: String, Hashable, Sendable, CaseIterable {
+package enum PreTokenizer: String, Hashable, Sendable, CaseIterable {
     /// GPT-2: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
     case gpt2
     /// SmolLM: each digit alone, then the GPT-2 pattern within what lies between.
@@ -13,7 +13,7 @@ enum PreTokenizer: String, Hashable, Sendable, CaseIterable {
     /// Calls `body` with the bytes of each piece, in order; together they are the whole text.
     ///
     /// - Parameter text: valid UTF-8.
-    func forEachPiece(in text: UnsafeBufferPointer<UInt8>, _ body: (Range<Int>) -> Void) {
+    package func forEachPiece(in text: UnsafeBufferPointer<UInt8>, _ body: (Range<Int>) -> Void) {
         switch self {
         case .gpt2: Self.gpt2Pieces(text, 0..<text.count, body)
         case .smollm: Self.forEachStretch(text) { range, isDigit in isDigit ? body(range) : Self.gpt2Pieces(text, range, body) }

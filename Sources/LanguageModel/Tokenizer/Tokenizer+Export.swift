@@ -1,6 +1,6 @@
 extension Tokenizer {
     /// A tokenizer.json with which Hugging Face's tokenizers gives the same ids.
-    func file() -> JSON {
+    package func file() -> JSON {
         let addedById = Dictionary(uniqueKeysWithValues: added.entries.map { ($0.token, $0) })
         func text(_ token: Int32) -> String {
             let bytes = bytes(of: token)
@@ -28,7 +28,7 @@ extension Tokenizer {
     }
 
     /// tokenizer_config.json. The class is the one that takes tokenizer.json as it is: others build their own pre-tokenizer.
-    func configurationFile(chatTemplate: String?) -> JSON {
+    package func configurationFile(chatTemplate: String?) -> JSON {
         var json: JSON = ["clean_up_tokenization_spaces": false, "tokenizer_class": "PreTrainedTokenizerFast"]
         for member in specialTokens().members ?? [] { json.set(member.key, member.value) }
         if let chatTemplate { json.set("chat_template", .string(chatTemplate)) }
@@ -36,7 +36,7 @@ extension Tokenizer {
     }
 
     /// special_tokens_map.json.
-    func specialTokens() -> JSON {
+    package func specialTokens() -> JSON {
         var json: JSON = [:]
         for (name, id) in [("bos_token", bosToken), ("eos_token", eosToken), ("pad_token", padToken)] {
             if let id, let text = token(id) { json.set(name, .string(text)) }
@@ -44,7 +44,7 @@ extension Tokenizer {
         return json
     }
 
-    static func byteLevel(usesPattern: Bool) -> JSON {
+    package static func byteLevel(usesPattern: Bool) -> JSON {
         ["type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": .bool(usesPattern)]
     }
 
@@ -65,7 +65,7 @@ extension Tokenizer {
 
 extension PreTokenizer {
     /// As tokenizer.json writes it.
-    func file() -> JSON {
+    package func file() -> JSON {
         switch self {
         case .gpt2: return Tokenizer.byteLevel(usesPattern: true)
         case .smollm:

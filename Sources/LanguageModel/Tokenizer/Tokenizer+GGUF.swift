@@ -1,6 +1,6 @@
 extension Tokenizer {
     /// `tokenizer.ggml.pre` → pattern.
-    static let ggufPreTokenizers: [String: PreTokenizer] = [
+    package static let ggufPreTokenizers: [String: PreTokenizer] = [
         "smollm": .smollm, "gpt-2": .gpt2, "llama-bpe": .llama3, "llama3": .llama3, "llama-v3": .llama3, "qwen2": .qwen2,
     ]
 
@@ -10,7 +10,7 @@ extension Tokenizer {
         static let userDefined: Int32 = 4
     }
 
-    init(_ file: GGUFFile) throws(ModelError) {
+    package init(_ file: GGUFFile) throws(ModelError) {
         func wrong(_ code: ModelError.Code, _ key: String, _ problem: String, _ remedy: String? = nil) -> ModelError {
             ModelError(code, file: file.path, subject: key, problem, remedy: remedy)
         }

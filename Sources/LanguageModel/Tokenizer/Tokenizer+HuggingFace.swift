@@ -2,13 +2,13 @@ import Foundation
 
 extension Tokenizer {
     /// The `Split` patterns of tokenizer.json files that there is a scanner for.
-    static let splitPatterns: [String: PreTokenizer] = [
+    package static let splitPatterns: [String: PreTokenizer] = [
         #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#: .llama3,
         #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#: .qwen2,
     ]
 
     /// From a directory's tokenizer.json, with the names of the special tokens from tokenizer_config.json where there is one.
-    init(directory: String) throws(ModelError) {
+    package init(directory: String) throws(ModelError) {
         let path = directory + "/tokenizer.json"
         guard FileManager.default.fileExists(atPath: path) else {
             throw ModelError(

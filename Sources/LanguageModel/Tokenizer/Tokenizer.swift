@@ -2,27 +2,27 @@ import Foundation
 
 /// A byte-level byte-pair tokenizer. Immutable: any number of threads may use one at the same time.
 public struct Tokenizer: Sendable {
-    enum Normalizer: Hashable, Sendable {
+    package enum Normalizer: Hashable, Sendable {
         case none
         /// Unicode's canonical composition.
         case nfc
     }
 
-    let vocabulary: Vocabulary
-    let merges: BytePairMerges
+    package let vocabulary: Vocabulary
+    package let merges: BytePairMerges
     /// In the order of their ranks; kept for export.
-    let mergeList: [BytePairMerges.Merge]
-    let preTokenizer: PreTokenizer
-    let normalizer: Normalizer
-    let added: AddedTokens
+    package let mergeList: [BytePairMerges.Merge]
+    package let preTokenizer: PreTokenizer
+    package let normalizer: Normalizer
+    package let added: AddedTokens
     /// A piece that is a token as it stands is that token, whatever the merges say.
-    let ignoresMerges: Bool
+    package let ignoresMerges: Bool
     /// What the model's own convention puts before every text, such as Llama 3's `<|begin_of_text|>`; empty for SmolLM2.
     /// `encode` does not add it.
     public let leadingTokens: [Int32]
     public let bosToken: Int32?
     public let eosToken: Int32?
-    let padToken: Int32?
+    package let padToken: Int32?
 
     /// One more than the largest token. The model's embedding may have more rows than that.
     public var vocabularySize: Int { vocabulary.count }

@@ -1,26 +1,26 @@
 /// What both file formats say about a tokenizer, checked and put together in one place.
-struct TokenizerBuilder {
-    let file: String
-    let preTokenizer: PreTokenizer
-    var normalizer = Tokenizer.Normalizer.none
-    var ignoresMerges = false
+package struct TokenizerBuilder {
+    package let file: String
+    package let preTokenizer: PreTokenizer
+    package var normalizer = Tokenizer.Normalizer.none
+    package var ignoresMerges = false
     /// In the byte alphabet, in the order of their ranks.
-    var merges: [(left: String, right: String)] = []
-    var leadingTokens: [Int32] = []
-    var bosToken: Int32?
-    var eosToken: Int32?
-    var padToken: Int32?
+    package var merges: [(left: String, right: String)] = []
+    package var leadingTokens: [Int32] = []
+    package var bosToken: Int32?
+    package var eosToken: Int32?
+    package var padToken: Int32?
     /// Stands for bytes that no token has; they vanish where it is nil, which is the usual case.
-    var unknownByteToken: Int32?
+    package var unknownByteToken: Int32?
 
     private var tokens: [Int32: [UInt8]] = [:]
     private var added: [AddedTokens.Entry] = []
     private var addedTokens: Set<Int32> = []
 
     /// A vocabulary of millions is no vocabulary.
-    static let tokensMax: Int32 = 4_000_000
+    package static let tokensMax: Int32 = 4_000_000
 
-    init(file: String, preTokenizer: PreTokenizer) {
+    package init(file: String, preTokenizer: PreTokenizer) {
         self.file = file
         self.preTokenizer = preTokenizer
     }
@@ -28,7 +28,7 @@ struct TokenizerBuilder {
     /// A token of the byte-pair vocabulary.
     ///
     /// - Parameter text: in the byte alphabet. A few vocabularies hold text outside of it; such a token stands for its UTF-8.
-    mutating func vocabularyToken(_ token: Int32, text: String) throws(ModelError) {
+    package mutating func vocabularyToken(_ token: Int32, text: String) throws(ModelError) {
         try check(token)
         let bytes = ByteAlphabet.bytes(of: text.unicodeScalars) ?? Array(text.utf8)
         guard tokens.updateValue(bytes, forKey: token) == nil else {
@@ -37,7 +37,7 @@ struct TokenizerBuilder {
     }
 
     /// A token that is found in the text as it stands. It may be in the vocabulary too.
-    mutating func addToken(_ token: Int32, content: [UInt8], isSpecial: Bool) throws(ModelError) {
+    package mutating func addToken(_ token: Int32, content: [UInt8], isSpecial: Bool) throws(ModelError) {
         try check(token)
         guard addedTokens.insert(token).inserted else {
             throw ModelError(.malformed, file: file, subject: "token \(token)", "is added twice")
@@ -52,7 +52,7 @@ struct TokenizerBuilder {
         }
     }
 
-    func build() throws(ModelError) -> Tokenizer {
+    package func build() throws(ModelError) -> Tokenizer {
         guard let last = tokens.keys.max() else { throw ModelError(.malformed, file: file, "has no tokens") }
         var table = StringTable()
         for token in 0...last { table.append(tokens[token] ?? []) }

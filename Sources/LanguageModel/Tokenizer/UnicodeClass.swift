@@ -1,5 +1,5 @@
 /// What a pre-tokenizer's pattern tells apart.
-enum UnicodeClass: UInt8 {
+package enum UnicodeClass: UInt8 {
     case other = 0
     case letter = 1
     case number = 2
@@ -19,13 +19,13 @@ enum UnicodeClass: UInt8 {
         return table
     }()
 
-    static func of(_ scalar: UInt32) -> UnicodeClass {
+    package static func of(_ scalar: UInt32) -> UnicodeClass {
         let bits = table.withUnsafeBufferPointer { $0[Int(scalar >> 2)] >> UInt8((scalar & 3) * 2) & 3 }
         return UnicodeClass(rawValue: bits).unsafelyUnwrapped
     }
 
     /// Whether the `Digits` splitter takes the scalar for a digit.
-    static func isDigit(_ scalar: UInt32) -> Bool {
+    package static func isDigit(_ scalar: UInt32) -> Bool {
         if of(scalar) == .number { return true }
         let later = UnicodeTables.laterDigits
         return scalar >= 0x11de0 && stride(from: 0, to: later.count, by: 2).contains { scalar >= later[$0] && scalar - later[$0] < later[$0 + 1] }

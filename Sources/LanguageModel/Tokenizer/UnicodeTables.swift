@@ -1,9 +1,9 @@
 // Made by Tests/LanguageModelTests/Fixtures/make_unicode_tables.py from tokenizers 0.23.3; not edited by hand.
 
 /// Ranges of scalars, each as its first and its number of scalars.
-enum UnicodeTables {
+package enum UnicodeTables {
     /// `\p{L}`
-    static let letters: [UInt32] = [
+    package static let letters: [UInt32] = [
         0x41, 26, 0x61, 26, 0xaa, 1, 0xb5, 1, 0xba, 1, 0xc0, 23, 0xd8, 31, 0xf8, 458, 0x2c6, 12, 0x2e0, 5, 0x2ec, 1, 0x2ee, 1,
         0x370, 5, 0x376, 2, 0x37a, 4, 0x37f, 1, 0x386, 1, 0x388, 3, 0x38c, 1, 0x38e, 20, 0x3a3, 83, 0x3f7, 139, 0x48a, 166,
         0x531, 38, 0x559, 1, 0x560, 41, 0x5d0, 27, 0x5ef, 4, 0x620, 43, 0x66e, 2, 0x671, 99, 0x6d5, 1, 0x6e5, 2, 0x6ee, 2,
@@ -75,7 +75,7 @@ enum UnicodeTables {
     ]
 
     /// `\p{N}`
-    static let numbers: [UInt32] = [
+    package static let numbers: [UInt32] = [
         0x30, 10, 0xb2, 2, 0xb9, 1, 0xbc, 3, 0x660, 10, 0x6f0, 10, 0x7c0, 10, 0x966, 10, 0x9e6, 10, 0x9f4, 6, 0xa66, 10,
         0xae6, 10, 0xb66, 10, 0xb72, 6, 0xbe6, 13, 0xc66, 10, 0xc78, 7, 0xce6, 10, 0xd58, 7, 0xd66, 19, 0xde6, 10, 0xe50, 10,
         0xed0, 10, 0xf20, 20, 0x1040, 10, 0x1090, 10, 0x1369, 20, 0x16ee, 3, 0x17e0, 10, 0x17f0, 10, 0x1810, 10, 0x1946, 10,
@@ -94,12 +94,12 @@ enum UnicodeTables {
     ]
 
     /// `\s`
-    static let spaces: [UInt32] = [
+    package static let spaces: [UInt32] = [
         0x9, 5, 0x20, 1, 0x85, 1, 0xa0, 1, 0x1680, 1, 0x2000, 11, 0x2028, 2, 0x202f, 1, 0x205f, 1, 0x3000, 1,
     ]
 
     /// What the `Digits` splitter takes for a digit beyond `\p{N}`: its Unicode is newer.
-    static let laterDigits: [UInt32] = [
+    package static let laterDigits: [UInt32] = [
         0x11de0, 10, 0x16ff4, 3,
     ]
 }

@@ -1,16 +1,16 @@
 /// The tokens of a byte-level vocabulary as the bytes they stand for, and the way back from bytes to a token.
-struct Vocabulary: Sendable {
+package struct Vocabulary: Sendable {
     /// Token → bytes; empty for a number that no token has.
-    let tokens: StringTable
+    package let tokens: StringTable
     /// Open addressing, a power of two of slots; −1 is free. Tokens are compared by their bytes, never as Strings, for which
     /// canonically equivalent texts are equal.
     private var slots: [Int32]
 
-    var count: Int { tokens.count }
+    package var count: Int { tokens.count }
 
     /// - Parameter indexed: whether a token can be found by its bytes; added tokens are not found so. Of two tokens with
     ///   the same bytes the first is found.
-    init(tokens: StringTable, indexed: (Int) -> Bool) {
+    package init(tokens: StringTable, indexed: (Int) -> Bool) {
         self.tokens = tokens
         var size = 16
         while size < 2 * tokens.count { size *= 2 }
@@ -22,7 +22,7 @@ struct Vocabulary: Sendable {
         }
     }
 
-    func token(_ bytes: some RandomAccessCollection<UInt8>) -> Int32? {
+    package func token(_ bytes: some RandomAccessCollection<UInt8>) -> Int32? {
         var slot = Self.hash(bytes) & (slots.count - 1)
         while slots[slot] >= 0 {
             if tokens[Int(slots[slot])].elementsEqual(bytes) { return slots[slot] }

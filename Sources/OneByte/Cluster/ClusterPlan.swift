@@ -2,6 +2,7 @@ import Coordinator
 import Core
 import Foundation
 import LanguageModel
+import Training
 
 /// What `onebyte cluster` is about to do, worked out from its settings before anything is started.
 struct ClusterPlan: Sendable {
@@ -16,13 +17,13 @@ struct ClusterPlan: Sendable {
     private let scoring: ScoringProgram.Options?
     private let workerCount: Int
     private let threads: Int
-    private let compute: String
+    private let precision: String
     private let listen: String
     private let isResumed: Bool
 
     /// What a run may be gone on with; the other settings are in its ledger.
     private static let settingsOfAProcess: Set<SettingKey> = [
-        .model, .trainFile, .evalFile, .validationFile, .generalFile, .workers, .threads, .compute, .listen, .cacheMemory, .cacheDirectory,
+        .model, .trainFile, .evalFile, .validationFile, .generalFile, .workers, .threads, .precision, .listen, .cacheMemory, .cacheDirectory,
         .objectiveCommand, .objectiveTimeout,
     ]
 
@@ -67,12 +68,12 @@ struct ClusterPlan: Sendable {
             settings.derive(.directory, .text("runs/\(Self.timeName())"), from: "the time")
         }
         threads = try settings.integer(.threads)
-        compute = try settings.text(.compute)
+        precision = try settings.text(.precision)
         listen = try settings.text(.listen)
         directory = RunDirectory(try settings.text(.directory))
         spec = try settings.runSpec(task: task, basisDigest: nil)
-        if spec.shapeComponents > 0, !settings.has(.basisText) {
-            throw SettingsError(.usage, "--shape \(spec.shapeComponents) needs public text to be made from: --basis-text, or --shape none")
+        if spec.dampedComponents > 0, !settings.has(.basisText) {
+            throw SettingsError(.usage, "--damped-components \(spec.dampedComponents) needs public text to be made from: --basis-text, or --damped-components none")
         }
         if validationFile != nil, evalFile == nil { throw SettingsError(.usage, "--validation-file needs --eval-file, which judges the result") }
         if spec.steering != nil, validationFile == nil {
@@ -125,7 +126,7 @@ struct ClusterPlan: Sendable {
     ///
     /// - Returns: the seconds that it took.
     func prepareBasis() async throws -> Double {
-        guard spec.shapeComponents > 0, !isResumed else { return 0 }
+        guard spec.dampedComponents > 0, !isResumed else { return 0 }
         let began = ContinuousClock.now
         let child = ChildProcess(
             name: "prepare",
@@ -144,7 +145,7 @@ struct ClusterPlan: Sendable {
     var cluster: LocalCluster {
         let directory = directory
         var arguments = ["coordinator", "--config", directory.configuration, "--directory", directory.path, "--listen", listen, "--events"]
-        if spec.shapeComponents > 0, !isResumed { arguments += ["--basis", directory.basis] }
+        if spec.dampedComponents > 0, !isResumed { arguments += ["--basis", directory.basis] }
         let cache =
             settings.optionalText(.cacheDirectory).map { ["--cache-directory", $0] }
             ?? settings.optionalText(.cacheMemory).map { ["--cache-memory", $0] } ?? []
@@ -155,12 +156,12 @@ struct ClusterPlan: Sendable {
         return LocalCluster(
             directory: directory,
             coordinator: ChildProcess(name: "coordinator", arguments: arguments, log: directory.log(of: "coordinator")),
-            workers: { [trainFile, workerCount, threads, compute] endpoint in
+            workers: { [trainFile, workerCount, threads, precision] endpoint in
                 (1...workerCount).map { number in
                     let name = "worker-\(number)"
                     return ChildProcess(
                         name: name, arguments: common(endpoint, name) + [
-                            "--threads", "\(threads)", "--compute", compute, "--train-file", trainFile, "--shard", "\(number)/\(workerCount)",
+                            "--threads", "\(threads)", "--precision", precision, "--train-file", trainFile, "--shard", "\(number)/\(workerCount)",
                         ],
                         log: directory.log(of: name))
                 }

@@ -1,5 +1,6 @@
 import Coordinator
 import LanguageModel
+import Training
 
 /// What a model makes of held-out data, as events and reports hold it.
 package struct HeldOutScore: Codable, Hashable, Sendable {

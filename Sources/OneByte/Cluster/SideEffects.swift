@@ -1,5 +1,6 @@
 import Core
 import LanguageModel
+import Training
 
 /// What a run did to the model besides its task.
 package struct SideEffects: Codable, Hashable, Sendable {

@@ -3,6 +3,7 @@ import Coordinator
 import Core
 import Foundation
 import LanguageModel
+import Training
 
 struct ClusterCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -48,7 +49,7 @@ struct ClusterCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Threads of each process. (default: the cores, shared out)", valueName: "number"))
     var threads: String?
     @Option(help: ArgumentHelp("How each computes its samples: float, or int8, which is faster (docs/int8.md). (default: float)", valueName: "numbers"))
-    var compute: String?
+    var precision: String?
     @Option(help: ArgumentHelp("Where the coordinator listens. (default: any free port of this host)", valueName: "address"))
     var listen: String?
     @Option(help: ArgumentHelp("Where ledger, logs and report go. (default: runs/<time>)", valueName: "directory"))
@@ -72,7 +73,7 @@ struct ClusterCommand: AsyncParsableCommand {
             file: resume.map { RunDirectory($0).configuration } ?? config.config,
             flags: model.settings + task.settings + objective.settings + data.settings + training.settings + machines.settings
                 + list([
-                    (.workers, workers), (.threads, threads), (.compute, compute), (.listen, listen), (.directory, directory), (.cacheMemory, cacheMemory),
+                    (.workers, workers), (.threads, threads), (.precision, precision), (.listen, listen), (.directory, directory), (.cacheMemory, cacheMemory),
                     (.cacheDirectory, cacheDirectory),
                 ]))
         let plan = try ClusterPlan(&settings, resuming: resume)

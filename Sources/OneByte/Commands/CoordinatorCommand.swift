@@ -75,10 +75,10 @@ struct CoordinatorCommand: AsyncParsableCommand {
             basisDigest = known
         }
         let spec = isNew || isSpecified ? try Self.spec(&settings, basisDigest: basisDigest) : nil
-        if let spec, let found = decoded?.spaces.map(\.components).max(), found != spec.shapeComponents {
+        if let spec, let found = decoded?.spaces.map(\.components).max(), found != spec.dampedComponents {
             throw ProcessFailure(
                 .configuration,
-                "the basis has \(found) components and the shape is \(spec.shapeComponents): say --shape \(found), or make it again with `onebyte prepare`")
+                "the basis has \(found) components and the shape is \(spec.dampedComponents): say --damped-components \(found), or make it again with `onebyte prepare`")
         }
         if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
         logs.bootstrap()
@@ -98,8 +98,8 @@ struct CoordinatorCommand: AsyncParsableCommand {
 
     private static func spec(_ settings: inout Settings, basisDigest: Digest?) throws -> RunSpec {
         let spec = try settings.runSpec(task: try settings.resolveTask(), basisDigest: basisDigest)
-        if spec.shapeComponents > 0, basisDigest == nil {
-            throw SettingsError.usage("--shape \(spec.shapeComponents) needs --basis, which `onebyte prepare` makes; or say --shape none")
+        if spec.dampedComponents > 0, basisDigest == nil {
+            throw SettingsError.usage("--damped-components \(spec.dampedComponents) needs --basis, which `onebyte prepare` makes; or say --damped-components none")
         }
         return spec
     }

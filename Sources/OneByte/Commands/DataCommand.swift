@@ -1,6 +1,7 @@
 import ArgumentParser
 import Core
 import LanguageModel
+import Training
 
 struct DataCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -2,6 +2,7 @@ import ArgumentParser
 import Core
 import Foundation
 import LanguageModel
+import Training
 
 struct EvaluateCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -2,6 +2,7 @@ import ArgumentParser
 import Core
 import Foundation
 import LanguageModel
+import Training
 
 struct ExportCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -16,7 +16,7 @@ struct LedgerRetract: AsyncParsableCommand {
 
             Only some rounds, and the machine is to leave the running run:
 
-              onebyte ledger retract runs/reviews --machine 3 --from-round 120 --to-round 180 --set-aside
+              onebyte ledger retract runs/reviews --machine 3 --from-round 120 --to-round 180 --evict
 
             `onebyte ledger show RUN` lists the machines.
             """)
@@ -25,7 +25,7 @@ struct LedgerRetract: AsyncParsableCommand {
     @Option(help: ArgumentHelp("The machine's number.", valueName: "number")) var machine: UInt32
     @Option(help: ArgumentHelp("The first round.", valueName: "round")) var fromRound: RoundNumber = 0
     @Option(help: ArgumentHelp("The last round. (default: the newest)", valueName: "round")) var toRound: RoundNumber?
-    @Flag(help: "Remove the machine from the running run, too.") var setAside = false
+    @Flag(help: "Remove the machine from the running run, too.") var evict = false
 
     private static let patienceSeconds = 30
 
@@ -54,8 +54,8 @@ struct LedgerRetract: AsyncParsableCommand {
         } catch {
             throw ProcessFailure(error.status, "\(error)")
         }
-        guard !setAside else {
-            throw ProcessFailure(.usage, "--set-aside is for a running run; this one does not run, so that no machine is in it")
+        guard !evict else {
+            throw ProcessFailure(.usage, "--evict is for a running run; this one does not run, so that no machine is in it")
         }
         var summary = file.summary
         do {
@@ -72,7 +72,7 @@ struct LedgerRetract: AsyncParsableCommand {
     private func askCoordinator(_ rounds: Range<RoundNumber>, after records: UInt64) async throws {
         let directory = RunDirectory(path)
         var requests: [OperatorRequest] = [.retract(MachineID(machine), rounds: rounds)]
-        if setAside { requests.insert(.setAside(MachineID(machine)), at: 0) }
+        if evict { requests.insert(.evict(MachineID(machine)), at: 0) }
         try directory.leave(requests)
         for _ in 0..<(Self.patienceSeconds * 10) {
             try await Task.sleep(for: .milliseconds(100))

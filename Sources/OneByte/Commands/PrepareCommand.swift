@@ -2,6 +2,7 @@ import ArgumentParser
 import Core
 import Foundation
 import LanguageModel
+import Training
 
 struct PrepareCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -11,7 +12,7 @@ struct PrepareCommand: ParsableCommand {
             It is made once, from public text that looks like the task's, never from private examples, and becomes data of the \
             run: `onebyte cluster` does it by itself where it is given --basis-text.
 
-              onebyte prepare --model SmolLM2.gguf --train layers.29 --shape 4 \\
+              onebyte prepare --model SmolLM2.gguf --train layers.29 --damped-components 4 \\
                 --template '{text} It was' --label '0= terrible' --label '1= great' \\
                 --basis-text headlines.txt --output basis
               onebyte coordinator --config run.toml --basis basis --directory runs/reviews
@@ -41,8 +42,8 @@ struct PrepareCommand: ParsableCommand {
 enum Preparation {
     /// The basis that the settings ask for.
     static func makeBasis(_ settings: Settings, task: TaskSpec, threads: Int) throws -> RunBasis {
-        let components = try settings.integer(.shape)
-        guard components > 0 else { throw SettingsError(.usage, "--shape is 0: a plain run has no basis") }
+        let components = try settings.integer(.dampedComponents)
+        guard components > 0 else { throw SettingsError(.usage, "--damped-components is 0: a plain run has no basis") }
         let texts = try DataFile.readTexts(try settings.text(.basisText))
         let source = try openModel(try settings.text(.model))
         let examples = try TaskEncoder(task: task, model: source).encodePublicText(texts)

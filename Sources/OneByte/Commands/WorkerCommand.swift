@@ -3,6 +3,7 @@ import Core
 import Foundation
 import LanguageModel
 import Logging
+import Training
 import Transport
 import UnixSignals
 import Worker
@@ -63,7 +64,7 @@ struct WorkerCommand: AsyncParsableCommand {
     var bootstrap: String?
     @Option(help: ArgumentHelp(
         "How samples are computed: float, or int8: what directions change in 8-bit integers, which is faster (docs/int8.md).", valueName: "numbers"))
-    var compute = ForwardArithmetic.float
+    var precision = Precision.float
     @OptionGroup var cache: CacheFlags
     @OptionGroup var threads: ThreadFlags
     @OptionGroup(title: "Logs") var logs: LogOptions
@@ -103,7 +104,7 @@ struct WorkerCommand: AsyncParsableCommand {
             trainingExamples: training.map(maker),
             heldOutExamples: heldOut.map(maker),
             validationExamples: steering.map(maker),
-            threads: threads.count, arithmetic: compute, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory, onRemark: { logger.notice("\($0)") },
+            threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory, onRemark: { logger.notice("\($0)") },
             scoring: try Settings(file: nil, flags: objective.settings).scoring(), onScoringLine: { logger.info("objective: \($0)") })
         let process = try WorkerProcess(
             configuration: .init(
@@ -132,4 +133,4 @@ struct WorkerCommand: AsyncParsableCommand {
     }
 }
 
-extension ForwardArithmetic: ExpressibleByArgument {}
+extension Precision: ExpressibleByArgument {}

@@ -52,9 +52,9 @@ struct LedgerFacts: Codable {
         if let digest, let digestRound { row("digest", "\(digest) at round \(digestRound)") }
         row("chain", chain)
         row("train", spec.train.joined(separator: ", "))
-        row("perturbation", "\(spec.perturbation.rawValue)\(spec.shapeComponents > 0 ? ", shape \(spec.shapeComponents)" : ""), ε \(spec.epsilon)")
+        row("perturbation", "\(spec.perturbation.rawValue)\(spec.dampedComponents > 0 ? ", shape \(spec.dampedComponents)" : ""), ε \(spec.epsilon)")
         row("learning rate", "\(spec.learningRate), \(spec.schedule.rawValue), warm-up \(spec.warmupRounds)")
-        row("round", "\(spec.samplesPerRound) samples of \(spec.examplesPerSample) examples")
+        row("round", "\(spec.samplesPerRound) samples of \(spec.batchSize) examples")
         row("seed", "\(spec.seed)")
         row("task", spec.task.kind.rawValue + (spec.task.template.map { ": \"\($0)\"" } ?? ""))
         for label in spec.task.labels ?? [] { row("", "\(label.label) → \"\(label.word)\"") }

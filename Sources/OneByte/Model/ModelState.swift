@@ -1,5 +1,6 @@
 import Core
 import LanguageModel
+import Training
 
 /// Opens a model and says on standard error what is downloaded for it, if anything is.
 func openModel(_ reference: String) throws(ModelError) -> ModelSource {

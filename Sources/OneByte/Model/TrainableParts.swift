@@ -1,5 +1,6 @@
 import Core
 import LanguageModel
+import Training
 
 /// What --train can name in a model, with its size and what a sample of it costs.
 struct TrainableParts {
@@ -31,7 +32,7 @@ struct TrainableParts {
                     [cost.perSample, cost.perDraw, cost.prefix].map(Self.rounded)))
         }
         lines += [
-            "  a sample: both signs of one direction on an example; a draw: once for the --samples-per-draw that share",
+            "  a sample: both signs of one direction on an example; a draw: once for the --samples-per-batch that share",
             "  an example; prefix: once for each example of a run, into the prefix cache",
         ]
         return lines

@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import LanguageModel
 import Logging
+import Training
 
 /// Debian's OpenBLAS takes processors that are newer than itself for a Prescott and runs at a quarter of their speed, which the making of a
 /// basis and the closed form's gradient would feel. It chooses in its constructor, before `main`, so the only cure is the environment and a

@@ -2,6 +2,7 @@ import ArgumentParser
 import Coordinator
 import Core
 import LanguageModel
+import Training
 import Transport
 
 /// This file is the one place where errors become exit statuses.
@@ -35,22 +36,29 @@ extension ExitStatus {
                 }
             case let error as TrainingError:
                 switch error.code {
-                case .badTensors: .usage
+                case .badTensors: .configuration
                 case .badExample, .noExamples: .badData
                 case .cacheFile: .inputOutput
-                case .numerical: .internalError
+                case .numerical: .failure
                 case .cancelled: .interrupted
                 }
             case let error as ScoringError:
                 switch error.code {
                 case .unavailable: .unavailable
                 case .badAnswer: .badData
-                case .missing: .usage
+                case .missing: .configuration
                 case .cancelled: .interrupted
                 }
             case is ParameterError, is SnapshotError, is RunBasisError, is LedgerError: .badData
             case let stop as StopSignal: stop == .interrupt ? .interrupted : .terminated
             default: .internalError
             }
+    }
+}
+
+extension ProcessFailure {
+    /// Any error as a process ends with it.
+    package init(_ error: any Error) {
+        self = error as? ProcessFailure ?? ProcessFailure(ExitStatus(error), "\(error)")
     }
 }

@@ -1,5 +1,6 @@
 import Core
 import LanguageModel
+import Training
 
 enum Version {
     static let number = "0.1.0"
@@ -13,7 +14,7 @@ enum Version {
             onebyte \(number)
             integer kernels: \(kernelVariant) (here: \(kernelVariants.joined(separator: ", ")); ONEBYTE_KERNELS chooses)
             float kernels: \(MatrixLibrary.floatKernels)
-            byte products (--compute int8): \(MatrixLibrary.byteKernels)
+            byte products (--precision int8): \(MatrixLibrary.byteKernels)
             matrix library: \(MatrixLibrary.configuration)
             OpenBLAS core: \(BLASCore.name) (\(BLASCore.variable) chooses)
             matrix products: \(MatrixLibrary.measureRate())

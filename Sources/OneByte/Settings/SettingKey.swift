@@ -1,5 +1,6 @@
 import Core
 import LanguageModel
+import Training
 
 /// Every setting of a run file, by its place in the file. The last part of the place is the flag that overrides it:
 /// `training.learning-rate` is `--learning-rate`.
@@ -22,16 +23,15 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case generalFile = "data.general-file"
     case train = "training.train"
     case perturbation = "training.perturbation"
-    case shape = "training.shape"
+    case dampedComponents = "training.damped-components"
     case epsilon = "training.epsilon"
     case learningRate = "training.learning-rate"
     case schedule = "training.schedule"
     case warmupRounds = "training.warmup-rounds"
     case rounds = "training.rounds"
     case samplesPerRound = "training.samples-per-round"
-    case examplesPerSample = "training.examples-per-sample"
-    case samplesPerDraw = "training.samples-per-draw"
-    case candidatesPerExample = "training.candidates-per-example"
+    case batchSize = "training.batch-size"
+    case samplesPerBatch = "training.samples-per-batch"
     case estimator = "training.estimator"
     case targetMagnitude = "training.target-magnitude"
     case seed = "training.seed"
@@ -47,7 +47,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case roundSeconds = "cluster.round-seconds"
     case filter = "cluster.filter"
     case filterFactor = "cluster.filter-factor"
-    case badMachines = "cluster.bad-machines"
+    case onFaulty = "cluster.on-faulty"
     case heartbeat = "cluster.heartbeat"
     case heartbeatTimeout = "cluster.heartbeat-timeout"
     case workers = "cluster.workers"
@@ -56,7 +56,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case cacheMemory = "cluster.cache-memory"
     case cacheDirectory = "cluster.cache-directory"
     case threads = "cluster.threads"
-    case compute = "cluster.compute"
+    case precision = "cluster.precision"
 
     /// `[training]`; empty for what stands before the first section.
     var section: String { rawValue.split(separator: ".").count > 1 ? String(rawValue.split(separator: ".")[0]) : "" }
@@ -71,7 +71,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     ]
 
     /// What a value of this setting must be.
-    enum Shape: Sendable {
+    enum ValueType: Sendable {
         case text
         case oneOf([String])
         case integer(ClosedRange<Int>)
@@ -84,7 +84,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case size
     }
 
-    var shape: Shape {
+    var valueType: ValueType {
         switch self {
         case .model, .template, .trainFile, .evalFile, .validationFile, .basisText, .generalFile, .directory, .listen, .cacheDirectory, .objectiveCommand: .text
         case .kind: .oneOf(TaskSpec.Kind.allCases.map(\.rawValue))
@@ -98,15 +98,14 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .perturbation: .oneOf(PerturbationFamily.allCases.map(\.rawValue))
         case .estimator: .oneOf(EstimatorKind.allCases.map(\.rawValue))
         case .schedule: .oneOf(LearningRateSchedule.allCases.map(\.rawValue))
-        case .shape: .integer(0...64)
+        case .dampedComponents: .integer(0...64)
         case .epsilon: .number(1e-8...1)
         case .learningRate: .number(1e-12...1e3)
         case .maxLength: .integer(TaskEncoder.minimumLength...1 << 17)
         case .warmupRounds: .integer(0...Int(Int32.max))
         case .rounds: .integer(1...Int(Int32.max))
         case .samplesPerRound: .integer(1...1 << 20)
-        case .examplesPerSample, .samplesPerDraw: .integer(1...1 << 16)
-        case .candidatesPerExample: .integer(1...1 << 10)
+        case .batchSize, .samplesPerBatch: .integer(1...1 << 16)
         case .generalizedCrossEntropy, .quorum: .number(0...1)
         case .rateTrials, .patience: .integer(0...1 << 20)
         case .guardTolerance: .number(0...1e6)
@@ -121,8 +120,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .roundSeconds: .number(0...86400)
         case .filter: .oneOf(["none"] + RoundFilter.Kind.allCases.map(\.rawValue))
         case .filterFactor: .number(1...127)
-        case .compute: .oneOf(ForwardArithmetic.allCases.map(\.rawValue))
-        case .badMachines: .oneOf(["show", "set-aside"])
+        case .precision: .oneOf(Precision.allCases.map(\.rawValue))
+        case .onFaulty: .oneOf(["show", "evict"])
         case .heartbeat: .number(0.05...600)
         case .heartbeatTimeout: .number(0.2...3600)
         }

@@ -1,6 +1,7 @@
 import Core
 import Foundation
 import LanguageModel
+import Training
 
 extension Settings {
     /// The task as the settings say it; where they don't, as template and labels or
@@ -56,8 +57,7 @@ extension Settings {
         else { throw SettingsError(.usage, "unknown perturbation, schedule or estimator") }
         let factor = try number(.filterFactor)
         let box = try number(.roundSeconds)
-        let draws = try integer(.samplesPerDraw)
-        let candidates = try integer(.candidatesPerExample)
+        let shared = try integer(.samplesPerBatch)
         let (trials, tolerance, patience) = (try integer(.rateTrials), try number(.guardTolerance), try integer(.patience))
         let steering = Steering(
             trialRounds: trials > 0 ? trials : nil, guardTolerance: tolerance > 0 ? tolerance : nil, patience: patience > 0 ? patience : nil)
@@ -65,7 +65,7 @@ extension Settings {
             seed: UInt64(try integer(.seed)),
             train: try texts(.train),
             perturbation: perturbation,
-            shapeComponents: try integer(.shape),
+            dampedComponents: try integer(.dampedComponents),
             basisDigest: basisDigest,
             epsilon: try number(.epsilon),
             learningRate: try number(.learningRate),
@@ -73,7 +73,7 @@ extension Settings {
             warmupRounds: try integer(.warmupRounds),
             rounds: try integer(.rounds),
             samplesPerRound: try integer(.samplesPerRound),
-            examplesPerSample: try integer(.examplesPerSample),
+            batchSize: try integer(.batchSize),
             targetMagnitude: try integer(.targetMagnitude),
             task: task,
             digestEvery: try integer(.digestEvery),
@@ -83,12 +83,11 @@ extension Settings {
             quorum: try number(.quorum),
             staleness: try integer(.staleness),
             roundSeconds: box > 0 ? box : nil,
-            samplesPerDraw: draws > 1 ? draws : nil,
-            candidatesPerExample: candidates > 1 ? candidates : nil,
+            samplesPerBatch: shared > 1 ? shared : nil,
             estimator: estimator == .twoSided ? nil : estimator,
             steering: steering == Steering() ? nil : steering,
             filter: try RoundFilter.Kind(rawValue: text(.filter)).map { RoundFilter(kind: $0, factor: factor) },
-            setsAsideBadMachines: try text(.badMachines) == "set-aside" ? true : nil,
+            evictsFaultyMachines: try text(.onFaulty) == "evict" ? true : nil,
             heartbeatSeconds: try number(.heartbeat),
             heartbeatTimeoutSeconds: try number(.heartbeatTimeout))
         do throws(RunSpecError) {

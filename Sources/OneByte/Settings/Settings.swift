@@ -1,6 +1,7 @@
 import Core
 import Foundation
 import LanguageModel
+import Training
 
 /// All settings of a run with where each comes from: flags over the run file over defaults.
 package struct Settings: Sendable {
@@ -21,8 +22,8 @@ package struct Settings: Sendable {
         deriveWhatIsMissing()
         try checkObjective()
         for (key, entry) in values { try Self.check(entry.value, for: key, entry.source) }
-        if try integer(.shape) > 0, try text(.perturbation) != PerturbationFamily.rank1.rawValue {
-            throw .wrong(values[.shape]?.source ?? .standard, .shape, "needs the perturbation rank1; leave it out, or say 0")
+        if try integer(.dampedComponents) > 0, try text(.perturbation) != PerturbationFamily.rank1.rawValue {
+            throw .wrong(values[.dampedComponents]?.source ?? .standard, .dampedComponents, "needs the perturbation rank1; leave it out, or say 0")
         }
         if try integer(.warmupRounds) > integer(.rounds) {
             throw .wrong(values[.warmupRounds]?.source ?? .standard, .warmupRounds, "more than all rounds")
@@ -33,7 +34,6 @@ package struct Settings: Sendable {
         .maxLength: .integer(128),
         .objective: .text("loss"),
         .generalizedCrossEntropy: .number(0),
-        .candidatesPerExample: .integer(1),
         .train: .texts(["all"]),
         .perturbation: .text(PerturbationFamily.rank1.rawValue),
         .schedule: .text(LearningRateSchedule.linear.rawValue),
@@ -54,12 +54,12 @@ package struct Settings: Sendable {
         .roundSeconds: .number(0),
         .filter: .text("none"),
         .filterFactor: .number(3),
-        .badMachines: .text("show"),
+        .onFaulty: .text("show"),
         .heartbeat: .number(1),
         .heartbeatTimeout: .number(10),
         .listen: .text("tcp://127.0.0.1:5151"),
         .cacheMemory: .text("2GiB"),
-        .compute: .text(ForwardArithmetic.float.rawValue),
+        .precision: .text(Precision.float.rawValue),
     ]
 
     /// What belongs to a command's score is an error beside another objective: it would do nothing.
@@ -87,30 +87,30 @@ package struct Settings: Sendable {
         let family = self[text: .perturbation]
         let hasSteps = self[text: .objective] != "loss"
         if values[.epsilon] == nil { values[.epsilon] = hasSteps ? (.number(0.03), .derived("since the objective has steps")) : (.number(1e-3), .standard) }
-        if values[.examplesPerSample] == nil {
-            values[.examplesPerSample] = hasSteps ? (.integer(32), .derived("since the objective has steps")) : (.integer(1), .standard)
+        if values[.batchSize] == nil {
+            values[.batchSize] = hasSteps ? (.integer(32), .derived("since the objective has steps")) : (.integer(1), .standard)
         }
-        if values[.samplesPerDraw] == nil {
+        if values[.samplesPerBatch] == nil {
             // Two cost no learning that could be measured, more do (docs/learning.md); a round still reads 32 examples or more.
-            let draws = if case .integer(let samples)? = values[.samplesPerRound]?.value, !hasSteps, samples >= 64 { 2 } else { 1 }
-            values[.samplesPerDraw] = (.integer(draws), .derived("by the samples of a round"))
+            let shared = if case .integer(let samples)? = values[.samplesPerRound]?.value, !hasSteps, samples >= 64 { 2 } else { 1 }
+            values[.samplesPerBatch] = (.integer(shared), .derived("by the samples of a round"))
         }
         if values[.estimator] == nil {
-            let shares = values[.samplesPerDraw]?.value != .integer(1) && !hasSteps
+            let shares = values[.samplesPerBatch]?.value != .integer(1) && !hasSteps
             let reason = shares ? "since samples share examples" : hasSteps ? "since the objective has steps" : "since no samples share examples"
             values[.estimator] = (.text((shares ? EstimatorKind.oneSided : .twoSided).rawValue), .derived(reason))
         }
-        if values[.shape] == nil {
+        if values[.dampedComponents] == nil {
             // A shape needs public text to be made from, and pays at the top of the model.
             let shaped = family == PerturbationFamily.rank1.rawValue && values[.basisText] != nil
-            values[.shape] = (.integer(shaped ? 4 : 0), .derived(shaped ? "since there is public text" : "without public text"))
+            values[.dampedComponents] = (.integer(shaped ? 4 : 0), .derived(shaped ? "since there is public text" : "without public text"))
         }
         if values[.guardTolerance] == nil {
             let has = values[.validationFile] != nil && values[.evaluateEvery]?.value != .integer(0)
             values[.guardTolerance] = (.number(has ? 0.1 : 0), .derived(has ? "since there is validation data" : "without validations"))
         }
         if values[.learningRate] == nil {
-            let shaped = values[.shape]?.value != .integer(0)
+            let shaped = values[.dampedComponents]?.value != .integer(0)
             let rate: (Double, String) =
                 switch (family, shaped) {
                 case ("rank1", _) where hasSteps: (0.1, "for rank1 and an objective with steps")
@@ -194,10 +194,10 @@ package struct Settings: Sendable {
     private static func value(of texts: [String], for key: SettingKey) throws(SettingsError) -> SettingValue {
         let source = SettingSource.flag(key.flag)
         let last = texts.last ?? ""
-        switch key.shape {
+        switch key.valueType {
         case .text, .oneOf, .size: return .text(last)
         case .integer:
-            if key == .shape, last == "none" { return .integer(0) }
+            if key == .dampedComponents, last == "none" { return .integer(0) }
             guard let integer = Int(last) else { throw .wrong(source, key, "\"\(last)\" is no whole number") }
             return .integer(integer)
         case .number:
@@ -220,7 +220,7 @@ package struct Settings: Sendable {
     }
 
     private static func check(_ value: SettingValue, for key: SettingKey, _ source: SettingSource) throws(SettingsError) {
-        switch (key.shape, value) {
+        switch (key.valueType, value) {
         case (.oneOf(let words), .text(let text)) where !words.contains(text):
             let hint = nearestWord(to: text, in: words).map { "; did you mean \"\($0)\"?" } ?? ""
             throw .wrong(source, key, "\"\(text)\" is none of \(words.joined(separator: ", "))\(hint)")

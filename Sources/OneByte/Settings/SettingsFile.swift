@@ -73,7 +73,7 @@ enum SettingsFile {
     private static func read(
         _ value: any TOMLValueConvertible, for key: SettingKey, _ source: SettingSource
     ) throws(SettingsError) -> SettingValue {
-        switch key.shape {
+        switch key.valueType {
         case .text, .oneOf:
             if let text = value.string { return .text(text) }
             throw .wrong(source, key, "must be a text in quotes, not \(described(value))")
@@ -83,7 +83,7 @@ enum SettingsFile {
             throw .wrong(source, key, "must be a size such as \"2GB\", not \(described(value))")
         case .integer:
             if let integer = value.int { return .integer(integer) }
-            if key == .shape, value.string == "none" { return .integer(0) }
+            if key == .dampedComponents, value.string == "none" { return .integer(0) }
             throw .wrong(source, key, "must be a whole number, not \(described(value))")
         case .number:
             if let number = value.double { return .number(number) }

@@ -82,7 +82,7 @@ struct TrainingFlags: ParsableArguments {
 
     @Option(help: ArgumentHelp(
         "Components of the inputs that rank1 directions avoid; none or 0: plain. (default: 4 with public text)", valueName: "k"))
-    var shape: String?
+    var dampedComponents: String?
 
     @Option(help: ArgumentHelp("ε of the two-sided difference. (default: 0.001)", valueName: "number"))
     var epsilon: String?
@@ -103,16 +103,11 @@ struct TrainingFlags: ParsableArguments {
     var samplesPerRound: String?
 
     @Option(help: ArgumentHelp("Examples that a direction is tried on. (default: 1)", valueName: "examples"))
-    var examplesPerSample: String?
+    var batchSize: String?
 
     @Option(help: ArgumentHelp(
         "Neighbouring samples that read the same examples, which makes them cheaper. (default: 2)", valueName: "samples"))
-    var samplesPerDraw: String?
-
-    @Option(help: ArgumentHelp(
-        "Classifications: choose each example from so many by how unsure the model is of it, and weigh it accordingly. (default: 1)",
-        valueName: "examples"))
-    var candidatesPerExample: String?
+    var samplesPerBatch: String?
 
     @Option(help: ArgumentHelp(
         "two-sided, or one-sided: half the work where samples share their examples. (default: one-sided there)", valueName: "estimator"))
@@ -146,11 +141,11 @@ struct TrainingFlags: ParsableArguments {
 
     var settings: [SettingKey: [String]] {
         var settings = list([
-            (.perturbation, perturbation), (.shape, shape), (.epsilon, epsilon), (.learningRate, learningRate),
+            (.perturbation, perturbation), (.dampedComponents, dampedComponents), (.epsilon, epsilon), (.learningRate, learningRate),
             (.schedule, schedule), (.warmupRounds, warmupRounds), (.rounds, rounds), (.samplesPerRound, samplesPerRound),
-            (.examplesPerSample, examplesPerSample), (.targetMagnitude, targetMagnitude), (.seed, seed),
-            (.evaluateEvery, evaluateEvery), (.digestEvery, digestEvery), (.samplesPerDraw, samplesPerDraw),
-            (.candidatesPerExample, candidatesPerExample), (.estimator, estimator),
+            (.batchSize, batchSize), (.targetMagnitude, targetMagnitude), (.seed, seed),
+            (.evaluateEvery, evaluateEvery), (.digestEvery, digestEvery), (.samplesPerBatch, samplesPerBatch),
+            (.estimator, estimator),
             (.rateTrials, rateTrials), (.guardTolerance, guardTolerance), (.patience, patience),
         ])
         if !train.isEmpty { settings[.train] = train }
@@ -183,8 +178,8 @@ struct ProtocolFlags: ParsableArguments {
     var filterFactor: String?
 
     @Option(help: ArgumentHelp(
-        "Machines that send useless bytes for long: show, or set-aside. (default: show)", valueName: "what"))
-    var badMachines: String?
+        "Machines that send useless bytes for long: show, or evict. (default: show)", valueName: "what"))
+    var onFaulty: String?
 
     @Option(help: ArgumentHelp("Seconds between heartbeats. (default: 1)", valueName: "seconds"))
     var heartbeat: String?
@@ -196,7 +191,7 @@ struct ProtocolFlags: ParsableArguments {
         list([
             (.roundDeadlineFactor, roundDeadlineFactor), (.quorum, quorum), (.staleness, staleness),
             (.roundSeconds, roundSeconds), (.filter, filter),
-            (.filterFactor, filterFactor), (.badMachines, badMachines), (.heartbeat, heartbeat),
+            (.filterFactor, filterFactor), (.onFaulty, onFaulty), (.heartbeat, heartbeat),
             (.heartbeatTimeout, heartbeatTimeout),
         ])
     }

@@ -45,7 +45,7 @@ import Testing
     }()
 
     private static let expectedSpec = RunSpec(
-        seed: 0x0123_4567_89AB_CDEF, train: ["layers.29"], shapeComponents: 4, basisDigest: .sha256([0, 1, 2, 3, 4, 5, 6]),
+        seed: 0x0123_4567_89AB_CDEF, train: ["layers.29"], dampedComponents: 4, basisDigest: .sha256([0, 1, 2, 3, 4, 5, 6]),
         learningRate: 0.04, rounds: 3, samplesPerRound: 6,
         task: TaskSpec(
             kind: .classification, template: "{text} It was",

@@ -63,10 +63,10 @@ import Testing
         #expect(throws: RunSpecError.self) { try spec.validate() }
     }
 
-    @Test("A machine of useless bytes is shown once, and set aside where the spec says so", arguments: [false, true])
+    @Test("A machine of useless bytes is shown once, and evicted where the spec says so", arguments: [false, true])
     func badMachine(isSetAside: Bool) throws {
         var spec = Samples.spec(minimumWorkers: 2)
-        spec.setsAsideBadMachines = isSetAside
+        spec.evictsFaultyMachines = isSetAside
         spec.rounds = 1000
         var harness = try CoordinatorHarness(spec)
         harness.join(1)

@@ -143,9 +143,9 @@ import Testing
     private struct MagnitudeRun {
         var harness: CoordinatorHarness
 
-        init(samplesPerDraw: Int? = nil) throws {
+        init(samplesPerBatch: Int? = nil) throws {
             var spec = Samples.spec(rounds: 1000, samplesPerRound: 512, digestEvery: 0, evaluateEvery: 500, steering: Steering(guardTolerance: 0.1))
-            spec.samplesPerDraw = samplesPerDraw
+            spec.samplesPerBatch = samplesPerBatch
             harness = try CoordinatorHarness(spec)
             harness.join(1)
             harness.join(2, trains: false, evaluates: true)
@@ -196,7 +196,7 @@ import Testing
         var random = SeededRandom(seed: seed)
         // As heavy a tail as that of gradients: most examples are learnt, some are not at all.
         func steepness(_ mean: Double) -> Double { -mean * log(Double.random(in: 1e-12..<1, using: &random)) }
-        var run = try MagnitudeRun(samplesPerDraw: 16)
+        var run = try MagnitudeRun(samplesPerBatch: 16)
         try run.rounds(400, draw: 16) { steepness(2) }
         #expect(try run.rewinds.isEmpty)
         try run.rounds(20, draw: 16) { steepness(4) }

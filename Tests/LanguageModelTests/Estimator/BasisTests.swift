@@ -2,6 +2,7 @@ import Core
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 struct BasisTests {
     /// NumPy's eigenvectors of PyTorch's F64 second moments (make_estimator.py), to the last of 14 bits but one.

@@ -2,6 +2,7 @@ import Core
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 /// What PyTorch in F64 found on the tiny Llama (make_estimator.py).
 struct EstimatorFixture: Decodable {
@@ -129,7 +130,7 @@ struct EstimatorTests {
             return try Estimator(
                 model: model, directions: directions, cache: cache,
                 options: .init(
-                    epsilon: 1e-2, examplesPerSample: 2, samplesPerDraw: perDraw, estimator: kind, orderSeed: 4, threads: threads))
+                    epsilon: 1e-2, batchSize: 2, samplesPerBatch: perDraw, estimator: kind, orderSeed: 4, threads: threads))
         }
         for perDraw in [1, 3] {
             let alone = try estimator(threads: 1, perDraw: perDraw)
@@ -181,10 +182,10 @@ struct EstimatorTests {
         let model = try TrainableModel(source: source, parameters: parameters)
         let directions = Directions(seed: RunSeed(9), family: .rank1)
         let cache = try PrefixCache(model: model, set: ExampleSet(expected.trainingExamples(), for: source.configuration))
-        func gradients(_ arithmetic: ForwardArithmetic) throws -> [Float] {
+        func gradients(_ precision: Precision) throws -> [Float] {
             try Estimator(
                 model: model, directions: directions, cache: cache,
-                options: .init(examplesPerSample: 2, samplesPerDraw: 3, estimator: kind, orderSeed: 4, arithmetic: arithmetic)
+                options: .init(batchSize: 2, samplesPerBatch: 3, estimator: kind, orderSeed: 4, precision: precision)
             ).projectedGradients(machine: MachineID(2), samples: 0..<48).values
         }
         func agree() throws {
@@ -211,7 +212,7 @@ struct EstimatorTests {
         let cache = try PrefixCache(model: model, set: ExampleSet(expected.trainingExamples(), for: source.configuration))
         #expect(throws: TrainingError.self) {
             try Estimator(
-                model: model, directions: Directions(seed: RunSeed(9), family: .gaussian), cache: cache, options: .init(arithmetic: .int8))
+                model: model, directions: Directions(seed: RunSeed(9), family: .gaussian), cache: cache, options: .init(precision: .int8))
         }
     }
 
@@ -227,7 +228,7 @@ struct EstimatorTests {
         func gradients(_ closed: Bool, _ kind: EstimatorKind = .twoSided) throws -> ProjectedGradients {
             try Estimator(
                 model: model, directions: Directions(seed: RunSeed(9), family: .rank1), cache: cache,
-                options: .init(examplesPerSample: 2, samplesPerDraw: 3, estimator: kind, orderSeed: 4, usesClosedFormHead: closed)
+                options: .init(batchSize: 2, samplesPerBatch: 3, estimator: kind, orderSeed: 4, usesClosedFormHead: closed)
             ).projectedGradients(machine: MachineID(2), samples: 0..<24)
         }
         let (plain, closed) = (try gradients(false), try gradients(true))
@@ -254,7 +255,7 @@ struct EstimatorTests {
         let clean = try Evaluator(model: model, cache: cache, objective: .accuracy).evaluate().meanLoss
         let found = try Estimator(
             model: model, directions: Directions(seed: RunSeed(9), family: .rank1), cache: cache,
-            options: .init(epsilon: 0.1, examplesPerSample: examples.count, samplesPerDraw: 4, estimator: .oneSided, objective: .accuracy)
+            options: .init(epsilon: 0.1, batchSize: examples.count, samplesPerBatch: 4, estimator: .oneSided, objective: .accuracy)
         ).projectedGradients(machine: MachineID(2), samples: 0..<64)
         #expect(abs(found.meanLoss - clean) < 1e-6)
         // Whole examples become right or wrong.
@@ -334,13 +335,13 @@ struct EstimatorTests {
             try Estimator(model: model, directions: directions, cache: cache, options: .init(epsilon: 0))
         }
         #expect(throws: TrainingError.self) {
-            try Estimator(model: model, directions: directions, cache: cache, options: .init(examplesPerSample: 0))
+            try Estimator(model: model, directions: directions, cache: cache, options: .init(batchSize: 0))
         }
         #expect(throws: TrainingError.self) { try PrefixCache(model: model, set: ExampleSet([], for: c)) }
     }
 
     @Test func everyExampleIsReadOnceAnEpoch() {
-        var order = ExampleOrder(exampleCount: 7, examplesPerSample: 2, samplesPerDraw: 3, seed: 5)
+        var order = ExampleOrder(exampleCount: 7, batchSize: 2, samplesPerBatch: 3, seed: 5)
         var again = order
         var epochs: [[Int]] = []
         for sample in stride(from: 0, to: 21, by: 3) {

@@ -2,6 +2,7 @@ import Core
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 struct EvaluationTests {
     func evaluation(_ scores: [([Double], Int)]) -> Evaluation {

@@ -1,6 +1,7 @@
 import Core
 import LanguageModel
 import Testing
+import Training
 
 /// Scores without derivatives.
 struct ObjectiveTests {
@@ -59,7 +60,7 @@ struct ObjectiveTests {
         let epsilon = 0.5
         let estimator = try Estimator(
             model: model, directions: Directions(seed: RunSeed(3), family: .rank1), cache: cache,
-            options: .init(epsilon: epsilon, examplesPerSample: count, objective: objective))
+            options: .init(epsilon: epsilon, batchSize: count, objective: objective))
         let found = try estimator.projectedGradients(machine: MachineID(1), samples: 0..<64)
         #expect(found.values.contains { $0 != 0 })
         for g in found.values {
@@ -85,26 +86,22 @@ struct ObjectiveTests {
         #expect(throws: RunSpecError.self) { try check(.classification, .exactMatch) }
     }
 
-    @Test func classesAreNeededForTheGeneralizedLossAndForCandidates() throws {
-        func check(_ kind: TaskSpec.Kind, q: Double? = nil, candidates: Int? = nil, objective: Objective? = nil) throws {
+    @Test func classesAreNeededForTheGeneralizedLoss() throws {
+        func check(_ kind: TaskSpec.Kind, q: Double? = nil, objective: Objective? = nil) throws {
             let labels = [LabelWord(label: "0", word: " a"), LabelWord(label: "1", word: " b")]
             let isChoice = kind == .classification
             let task = TaskSpec(
                 kind: kind, template: isChoice ? "{text}" : nil, labels: isChoice ? labels : nil, maxLength: 8, objective: objective,
                 generalizedCrossEntropy: q)
             let spec = RunSpec(
-                seed: 0, train: ["all"], learningRate: 0.1, rounds: 1, samplesPerRound: 1, task: task, candidatesPerExample: candidates)
+                seed: 0, train: ["all"], learningRate: 0.1, rounds: 1, samplesPerRound: 1, task: task)
             try spec.validate()
             #expect(try RunSpec(canonicalBytes: spec.canonicalBytes()) == spec)
         }
-        try check(.classification, q: 0.7, candidates: 4)
+        try check(.classification, q: 0.7)
         try check(.classification, q: 1)
-        try check(.completion, candidates: 1)
         for q in [0, -0.1, 1.1, .nan] { #expect(throws: RunSpecError.self) { try check(.classification, q: q) } }
-        #expect(throws: RunSpecError.self) { try check(.classification, candidates: 0) }
         #expect(throws: RunSpecError.self) { try check(.completion, q: 0.7) }
-        #expect(throws: RunSpecError.self) { try check(.completion, candidates: 2) }
         #expect(throws: RunSpecError.self) { try check(.classification, q: 0.7, objective: .accuracy) }
-        #expect(throws: RunSpecError.self) { try check(.classification, candidates: 2, objective: .f1) }
     }
 }

@@ -2,6 +2,7 @@ import Core
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 struct PrefixCacheTests {
     private func withDirectory(_ body: (URL) throws -> Void) throws {
@@ -208,7 +209,7 @@ struct PrefixCacheTests {
         _ = try estimator.projectedGradients(machine: MachineID(5), samples: 0..<SampleNumber(set.count))
         #expect(cache.readyCount == some)
         var asked = Array(0..<set.count)
-        try cache.provide(&asked)
+        try cache.fillOrReplaceMissing(&asked)
         #expect(asked.allSatisfy { cache.contains($0) })
         #expect(Set(asked).count == some, "all of them")
     }
@@ -220,7 +221,7 @@ struct PrefixCacheTests {
         let cache = try PrefixCache(model: model, set: set)
         cache.onProgress = { _ in false }
         var all = Array(0..<set.count)
-        let error = try #require(throws: TrainingError.self) { try cache.provide(&all) }
+        let error = try #require(throws: TrainingError.self) { try cache.fillOrReplaceMissing(&all) }
         #expect(error.code == .cancelled)
         #expect(cache.readyBlocks == 1)
     }

@@ -2,6 +2,7 @@ import Foundation
 import Kernels
 import LanguageModel
 import Testing
+import Training
 
 @Suite struct DequantiseTests {
     /// Every format's values, on the vector path and on the portable one, are those that PyPI's gguf reads, to the last bit.

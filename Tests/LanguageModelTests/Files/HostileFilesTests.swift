@@ -2,6 +2,7 @@ import Core
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 /// Files are input from strangers: whatever is in them, there is one clear error, or a model that can be read without a crash.
 @Suite struct HostileFilesTests {

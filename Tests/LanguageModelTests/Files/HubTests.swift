@@ -1,6 +1,7 @@
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 private let hasHubTools = ["python3", "curl"].allSatisfy { tool in
     (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").contains {

@@ -2,6 +2,7 @@ import Core
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 @Suite struct ModelExporterTests {
     /// What is read back is the model that was written: configuration, values, ids, conversations.

@@ -2,6 +2,7 @@ import Core
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 @Suite struct ModelSourceTests {
     struct Digests: Decodable {

@@ -2,6 +2,7 @@ import Core
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 /// A trained model through every plain type and through shards.
 @Suite(.enabled(if: Stories260K.files != nil, "stories260K is not on this machine"))

@@ -2,6 +2,7 @@ import Core
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 /// The forward pass against transformers on the same weights.
 struct ForwardParityTests {

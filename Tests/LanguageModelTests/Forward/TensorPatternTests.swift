@@ -1,6 +1,7 @@
 import Core
 import LanguageModel
 import Testing
+import Training
 
 struct TensorPatternTests {
     func names(_ patterns: String...) throws -> [String] {

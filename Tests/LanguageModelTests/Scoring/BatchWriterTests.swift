@@ -1,6 +1,7 @@
 import Core
 import LanguageModel
 import Testing
+import Training
 
 /// What many versions of a model write in one batch is what each of them writes alone.
 struct BatchWriterTests {

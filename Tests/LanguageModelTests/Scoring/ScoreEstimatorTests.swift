@@ -2,6 +2,7 @@ import Core
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 /// Differences of scores along directions.
 struct ScoreEstimatorTests {
@@ -28,7 +29,7 @@ struct ScoreEstimatorTests {
     ) throws -> ScoreEstimator {
         try ScoreEstimator(
             model: model, directions: Directions(seed: RunSeed(2), family: .rank1), examples: examples, writing: Writing(maxTokens: 6),
-            tokenizer: tokenizer, scorer: judge, options: .init(epsilon: epsilon, examplesPerSample: each, samplesPerDraw: 2))
+            tokenizer: tokenizer, scorer: judge, options: .init(epsilon: epsilon, batchSize: each, samplesPerBatch: 2))
     }
 
     @Test func aSampleIsTheDifferenceOfMeanScores() throws {

@@ -3,6 +3,7 @@ import Foundation
 import LanguageModel
 import Synchronization
 import Testing
+import Training
 
 /// A program outside that behaves, and all the ways in which one may not.
 struct ScoringProgramTests {

@@ -1,6 +1,7 @@
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 @Suite struct ChatTemplateTests {
     struct Case: Decodable {

@@ -2,6 +2,7 @@ import Core
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 /// Token ids equal to those of Hugging Face's tokenizers (Fixtures/tokenizer_parity.py made the corpus and the answers).
 @Suite struct TokenizerParityTests {

@@ -1,6 +1,7 @@
 import Foundation
 import LanguageModel
 import Testing
+import Training
 
 @Suite struct TokenizerTests {
     /// FACTS: each digit alone, then GPT-2's pattern, no BOS.

@@ -1,0 +1,171 @@
+import COpenBLAS
+import Core
+import LanguageModel
+
+/// Finds what the inputs of the trained layers have in common, for `rank1`'s shape (DESIGN §3 "Shape").
+///
+/// For each input space: S = Σ x·xᵀ over the positions that matter (for attention all of them; for the rest those that leave
+/// the layer: in the last layer the ones that a loss reads), S = U·diag(w)·Uᵀ, and v_k = u_k·√(1 − √(w_{K+1}/w_k)) for the K
+/// largest: with these taken out of b, the top K directions vary no more than the next one.
+public enum BasisMaker {
+    /// - Parameters:
+    ///   - source: the base model.
+    ///   - patterns: the run's trained tensors; a space is measured where one of its matrices is trained.
+    ///   - examples: public text put through the task's template. A few hundred are enough; never private ones.
+    ///   - components: K.
+    ///   - progress: positions put through the frozen part, and all of them; false stops.
+    /// - Throws: `TrainingError` where the tensors have no input space, where K leaves nothing, or from the eigenvalue routine;
+    ///   errors of the model's files.
+    public static func makeBasis(
+        source: ModelSource, training patterns: [String], examples: [Example], components: Int, threads: Int = 1,
+        progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }
+    ) throws -> RunBasis {
+        let bases = try makeBases(
+            source: source, training: patterns, examples: examples, kinds: [.components(components)], threads: threads, progress: progress)
+        return bases[0]
+    }
+
+    /// What is damped of each input space.
+    package enum Kind: Sendable {
+        /// The K largest principal components: what a run's `shape` is.
+        case components(Int)
+        /// The K channels of the largest root mean square, damped to that of the next one: for comparison.
+        case channels(Int)
+    }
+
+    /// Several bases from one measurement.
+    package static func makeBases(
+        source: ModelSource, training patterns: [String], examples: [Example], kinds: [Kind], threads: Int = 1,
+        progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }
+    ) throws -> [RunBasis] {
+        let tensors = try source.trainedTensors(matching: patterns, basis: nil)
+        let model = try TrainableModel(source: source, parameters: source.makeParameters(tensors))
+        let moments = try measure(model: model, examples: examples, threads: threads, progress: progress)
+        guard !moments.isEmpty else {
+            throw TrainingError(.badTensors, "none of the trained tensors is a layer's matrix, so there is no shape to find (shape = none)")
+        }
+        return try kinds.map { kind in
+            var spaces: [InputBasis] = []
+            for moment in moments {
+                let vectors =
+                    switch kind {
+                    case .components(let count): try damped(moment, components: count)
+                    case .channels(let count): dampedChannels(moment, count)
+                    }
+                spaces.append(try InputBasis(space: moment.space.name(layer: moment.layer), width: moment.width, vectors: vectors))
+            }
+            return try RunBasis(spaces: spaces)
+        }
+    }
+
+    private static func dampedChannels(_ moment: SecondMoment, _ count: Int) -> [[Double]] {
+        let n = moment.width
+        let power = (0..<n).map { moment.sum.pointer[$0 * n + $0] }
+        let order = power.indices.sorted { (power[$0], $1) > (power[$1], $0) }
+        let next = power[order[min(count, n - 1)]]
+        return order.prefix(min(count, n - 1)).map { channel in
+            var vector = [Double](repeating: 0, count: n)
+            vector[channel] = power[channel] > 0 ? (1 - (next / power[channel]).squareRoot()).squareRoot() : 0
+            return vector
+        }
+    }
+
+    /// Σ x·xᵀ of an input space: width × width, of which the upper triangle (row-major) is filled.
+    final class SecondMoment {
+        let layer: Int
+        let space: InputSpace
+        let width: Int
+        let sum: ScratchBuffer<Double>
+        private let rows = ScratchBuffer<Double>()
+
+        init(layer: Int, space: InputSpace, width: Int) {
+            self.layer = layer
+            self.space = space
+            self.width = width
+            sum = ScratchBuffer(capacity: width * width)
+            sum.pointer.update(repeating: 0, count: width * width)
+        }
+
+        func add(_ x: UnsafePointer<Float>, stride: Int, rows count: Int) {
+            guard count > 0 else { return }
+            let wide = rows.reserve(count * width)
+            for r in 0..<count {
+                for i in 0..<width { wide[r * width + i] = Double(x[r * stride + i]) }
+            }
+            cblas_dsyrk(
+                CblasRowMajor, CblasUpper, CblasTrans, blasint(width), blasint(count), 1, wide, blasint(width), 1, sum.pointer,
+                blasint(width))
+        }
+    }
+
+    private static func measure(
+        model: TrainableModel, examples: [Example], threads: Int, progress: (_ done: Int, _ total: Int) -> Bool
+    ) throws -> [SecondMoment] {
+        let set = try ExampleSet(examples, for: model.configuration)
+        let cache = try PrefixCache(model: model, set: set, options: PrefixCache.Options(threads: threads))
+        try cache.fill(progress: progress)
+
+        var moments: [SecondMoment] = []
+        var at: [Int: SecondMoment] = [:]
+        for layer in 0..<model.configuration.layerCount {
+            let trained = Set(
+                LayerTensor.allCases.filter { model.layerSlots[layer][$0.rawValue] >= 0 }.compactMap { InputSpace(of: $0)?.rawValue })
+            for space in InputSpace.allCases where trained.contains(space.rawValue) {
+                let moment = SecondMoment(layer: layer, space: space, width: space.width(model.sizes))
+                moments.append(moment)
+                at[layer * InputSpace.allCases.count + space.rawValue] = moment
+            }
+        }
+        guard !moments.isEmpty else { return [] }
+        let pass = ForwardPass(model: model)
+        pass.observer = { layer, space, x, stride, rows in
+            at[layer * InputSpace.allCases.count + space.rawValue]?.add(x, stride: stride, rows: rows)
+        }
+        let batchExamples = 32
+        for start in stride(from: 0, to: set.count, by: batchExamples) {
+            pass.begin(directions: nil)
+            for example in start..<min(start + batchExamples, set.count) {
+                for index in set.ranges[example] { _ = pass.add(segmentOf: pass.add(cache.sequence(index))) }
+            }
+            try pass.runToFinalNorm()
+        }
+        return moments
+    }
+
+    /// The K damped components, each with its largest entry positive, so that every eigenvalue routine gives the same ones.
+    static func damped(_ moment: SecondMoment, components: Int) throws(TrainingError) -> [[Double]] {
+        let n = moment.width
+        guard components > 0, components < n else {
+            throw TrainingError(
+                .badTensors, "\(components) components of \(moment.space.name(layer: moment.layer)), which has \(n) inputs: 1 to \(n - 1) are possible")
+        }
+        let vectors = ScratchBuffer<Double>(capacity: n * n)
+        vectors.pointer.update(from: moment.sum.pointer, count: n * n)
+        var values = Array(repeating: 0.0, count: n)
+        var size = blasint(n)
+        var info: blasint = 0
+        // Row-major upper is column-major lower. The first call asks for the sizes of the work space.
+        var workSize: blasint = -1
+        var integerSize: blasint = -1
+        var work = [0.0]
+        var integers: [blasint] = [0]
+        dsyevd_("V", "L", &size, vectors.pointer, &size, &values, &work, &workSize, &integers, &integerSize, &info)
+        workSize = blasint(work[0])
+        integerSize = integers[0]
+        work = Array(repeating: 0, count: max(Int(workSize), 1))
+        integers = Array(repeating: 0, count: max(Int(integerSize), 1))
+        dsyevd_("V", "L", &size, vectors.pointer, &size, &values, &work, &workSize, &integers, &integerSize, &info)
+        guard info == 0 else {
+            throw TrainingError(.numerical, "no eigenvalues of \(moment.space.name(layer: moment.layer)) were found (LAPACK says \(info))")
+        }
+        // Ascending, with the vectors as columns, which lie one after the other.
+        let next = max(values[n - 1 - components], 0)
+        return (0..<components).map { k in
+            let column = n - 1 - k
+            let vector = UnsafeBufferPointer(start: vectors.pointer + column * n, count: n)
+            let largest = vector.reduce(0.0) { abs($1) > abs($0) ? $1 : $0 }
+            let damping = values[column] > 0 ? (1 - (next / values[column]).squareRoot()).squareRoot() : 0
+            return vector.map { $0 * (largest < 0 ? -damping : damping) }
+        }
+    }
+}

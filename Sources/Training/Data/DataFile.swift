@@ -1,0 +1,179 @@
+import LanguageModel
+
+/// One line of a JSONL file.
+public struct DataRecord: Hashable, Sendable {
+    public let place: DataPlace
+    let fields: JSON
+
+    /// The names of its fields, in their order.
+    var names: [String] { fields.members?.map(\.key) ?? [] }
+
+    /// Its fields but those of these names.
+    func fields(without names: Set<String>) -> [JSON.Member] { (fields.members ?? []).filter { !names.contains($0.key) } }
+
+    /// The field as text: strings as they stand, numbers and truth values as the line writes them.
+    func text(_ name: String) throws(DataError) -> String {
+        guard let value = fields[name] else {
+            let quoted = names.map { "\"\($0)\"" }.joined(separator: ", ")
+            throw .at(place, "no field \"\(name)\"; the line has \(quoted.isEmpty ? "no fields" : quoted)")
+        }
+        switch value {
+        case .string(let text), .number(let text): return text
+        case .bool(let truth): return String(truth)
+        case .null, .array, .object: throw .at(place, "the field \"\(name)\" must be text, not \(value.kind)")
+        }
+    }
+}
+
+extension JSON {
+    /// For messages: `a list`, `null`, …
+    var kind: String {
+        switch self {
+        case .null: "null"
+        case .bool: "a truth value"
+        case .number: "a number"
+        case .string: "a string"
+        case .array: "a list"
+        case .object: "an object"
+        }
+    }
+}
+
+/// A worker's part of a file that several workers share: every `count`-th record, so that the parts are disjoint,
+/// together whole, and alike in what they hold even where the file is sorted.
+public struct DataShard: Hashable, Sendable, CustomStringConvertible {
+    /// 1 … count.
+    public let number: Int
+    public let count: Int
+    public static let whole = DataShard(uncheckedNumber: 1, count: 1)
+
+    private init(uncheckedNumber number: Int, count: Int) {
+        self.number = number
+        self.count = count
+    }
+
+    /// Nil unless 1 ≤ number ≤ count.
+    public init?(number: Int, count: Int) {
+        guard number >= 1, number <= count else { return nil }
+        self.init(uncheckedNumber: number, count: count)
+    }
+
+    /// From `2/3`.
+    public init?(_ text: String) {
+        let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+        guard parts.count == 2, let number = Int(parts[0]), let count = Int(parts[1]) else { return nil }
+        self.init(number: number, count: count)
+    }
+
+    public var description: String { "\(number)/\(count)" }
+    func contains(_ index: Int) -> Bool { index % count == number - 1 }
+}
+
+/// Reads JSON lines: one object a line, UTF-8, blank lines ignored.
+public enum DataFile {
+    /// A longer line is a mistake (a whole corpus without line ends), not an example.
+    public static let maximumLineBytes = 16 << 20
+
+    /// The records of `shard`, in the order of the file. Every line is parsed, also those of other shards, so that a broken
+    /// line is found by whoever looks first.
+    ///
+    /// - Parameter limit: stop when there are so many.
+    /// - Throws: `DataError` `.missing` if the file can't be opened, `.malformed` with `file:line` for the first bad line or
+    ///   where there are no records.
+    public static func read(_ path: String, shard: DataShard = .whole, limit: Int = .max) throws(DataError) -> [DataRecord] {
+        let file = try open(path)
+        defer { withExtendedLifetime(file) {} }
+        var records: [DataRecord] = []
+        var index = 0
+        for line in lines(of: file) {
+            try check(line)
+            guard !isBlank(line.bytes) else { continue }
+            let fields = try object(line)
+            if shard.contains(index) { records.append(DataRecord(place: line.place, fields: fields)) }
+            index += 1
+            if records.count == limit { return records }
+        }
+        guard index > 0 else { throw DataError(.malformed, "\(path): no examples; the file is empty") }
+        guard !records.isEmpty else {
+            throw DataError(.malformed, "\(path): \(index) examples are too few for \(shard.count) workers")
+        }
+        return records
+    }
+
+    /// The texts of a public corpus: the field `text` of JSON lines (a name that ends in `.jsonl`), else every line as it is.
+    ///
+    /// - Throws: as `read`.
+    public static func readTexts(_ path: String) throws(DataError) -> [String] {
+        if path.hasSuffix(".jsonl") {
+            var texts: [String] = []
+            for record in try read(path) { texts.append(try record.text("text")) }
+            return texts
+        }
+        let file = try open(path)
+        defer { withExtendedLifetime(file) {} }
+        var texts: [String] = []
+        for line in lines(of: file) {
+            let text = try check(line)
+            if !isBlank(line.bytes) { texts.append(text.hasSuffix("\r") ? String(text.dropLast()) : text) }
+        }
+        guard !texts.isEmpty else { throw DataError(.malformed, "\(path): the file is empty") }
+        return texts
+    }
+
+    private struct Line {
+        let place: DataPlace
+        let bytes: Slice<UnsafeRawBufferPointer>
+    }
+
+    private static func open(_ path: String) throws(DataError) -> MappedFile {
+        do {
+            return try MappedFile(path: path)
+        } catch {
+            throw DataError(.missing, "\(path): \(error.problem); name a file of JSON lines")
+        }
+    }
+
+    /// The bytes are valid while `file` lives.
+    private static func lines(of file: MappedFile) -> some Sequence<Line> {
+        let bytes = file.bytes
+        // The byte order mark that some editors put in front is no part of the first line.
+        let start = bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0
+        return sequence(state: (next: start, number: 1)) { state -> Line? in
+            guard state.next < bytes.count else { return nil }
+            let end = bytes[state.next...].firstIndex(of: UInt8(ascii: "\n")) ?? bytes.count
+            let line = Line(place: DataPlace(path: file.path, line: state.number), bytes: bytes[state.next..<end])
+            state = (next: end + 1, number: state.number + 1)
+            return line
+        }
+    }
+
+    @discardableResult
+    private static func check(_ line: Line) throws(DataError) -> String {
+        guard line.bytes.count <= maximumLineBytes else {
+            throw .at(line.place, "the line is longer than \(maximumLineBytes >> 20) MiB; write one JSON object a line")
+        }
+        guard let text = String(validating: line.bytes, as: UTF8.self) else {
+            throw .at(line.place, "not UTF-8; convert the file, for instance with `iconv -f latin1 -t utf-8`")
+        }
+        return text
+    }
+
+    private static func object(_ line: Line) throws(DataError) -> JSON {
+        let value: JSON
+        do throws(ModelError) {
+            value = try JSON(UnsafeRawBufferPointer(rebasing: line.bytes), file: line.place.path)
+        } catch {
+            // The parser saw one line alone, so that its own "line 1" would only confuse.
+            let byte = error.subject?.split(separator: " ").last.map { " (byte \($0) of the line)" } ?? ""
+            throw .at(line.place, "the line \(error.problem)\(byte)")
+        }
+        guard value.members != nil else {
+            throw .at(line.place, "expected a JSON object such as {\"text\": \"…\", \"label\": \"…\"}, not \(value.kind)")
+        }
+        return value
+    }
+
+    private static func isBlank(_ bytes: Slice<UnsafeRawBufferPointer>) -> Bool {
+        bytes.allSatisfy { $0 == 0x20 || $0 == 0x09 || $0 == 0x0D }
+    }
+}

@@ -1,0 +1,66 @@
+import LanguageModel
+
+/// An example as the forward pass takes it: token sequences, and what its loss reads from them.
+public struct Example: Hashable, Sendable {
+    /// One sequence, except for `.options`, which has one for each class.
+    public let sequences: [TokenSequence]
+    public let objective: ExampleObjective
+
+    public init(sequences: [TokenSequence], objective: ExampleObjective) {
+        self.sequences = sequences
+        self.objective = objective
+    }
+
+    public var tokenCount: Int { sequences.reduce(0) { $0 + $1.tokens.count } }
+}
+
+public struct TokenSequence: Hashable, Sendable {
+    public let tokens: [Int32]
+    /// The hidden states that the loss reads, in rising order: the state at `position` predicts `token`.
+    public let targets: [Target]
+
+    public struct Target: Hashable, Sendable {
+        public let position: Int
+        public let token: Int32
+        public init(position: Int, token: Int32) {
+            self.position = position
+            self.token = token
+        }
+    }
+
+    public init(tokens: [Int32], targets: [Target]) {
+        self.tokens = tokens
+        self.targets = targets
+    }
+}
+
+public enum ExampleObjective: Hashable, Sendable {
+    /// Every label word is one token: a softmax over these tokens at the sequence's one target position
+    /// (its `token` is the right one). Loss: −log p(right).
+    case candidates([Int32], correct: Int)
+    /// Label words of several tokens: class c's score is the sum of the full-vocabulary log-probabilities of the targets of
+    /// `sequences[c]`. Loss: −log softmax(scores)[correct].
+    case options(correct: Int)
+    /// Mean over the targets of −log p(token), full vocabulary.
+    case tokens
+    /// The one sequence is a prompt, after which the model writes; a program outside scores the text.
+    case text(WritingPrompt)
+}
+
+/// What the program that scores a text is told of its prompt.
+public struct WritingPrompt: Hashable, Sendable {
+    public let prompt: String
+    /// Further fields of the example's record, such as its label.
+    let fields: [JSON.Member]
+
+    /// The further fields as one JSON object.
+    package var fieldsText: String { JSON.object(fields).text(indent: 0) }
+
+    /// A prompt without further fields.
+    public init(_ prompt: String) { self.init(prompt, fields: []) }
+
+    init(_ prompt: String, fields: [JSON.Member]) {
+        self.prompt = prompt
+        self.fields = fields
+    }
+}

@@ -1,0 +1,52 @@
+import Core
+import LanguageModel
+
+/// Which examples a sample reads: epochs over all examples, each in an order of its own. A pure function of (machine, sample, seed), so
+/// that a sample that is computed again, after a lost connection or a restart, gives the same byte. Which examples they are is the
+/// worker's private affair; nothing in the ledger depends on it.
+package struct ExampleOrder {
+    let exampleCount: Int
+    let batchSize: Int
+    /// Neighbouring samples that read the same examples and so share what is computed once per example.
+    let samplesPerBatch: Int
+    let seed: UInt64
+    private var orders: [Key: [Int32]] = [:]
+    private static let ordersKept = 4
+
+    private struct Key: Hashable {
+        let machine: UInt32
+        let epoch: Int
+    }
+
+    package init(exampleCount: Int, batchSize: Int, samplesPerBatch: Int, seed: UInt64) {
+        self.exampleCount = exampleCount
+        self.batchSize = batchSize
+        self.samplesPerBatch = samplesPerBatch
+        self.seed = seed
+    }
+
+    /// Example `i` of the sample's `batchSize`.
+    package mutating func example(machine: MachineID, sample: SampleNumber, _ i: Int) -> Int {
+        let place = Int(sample) / samplesPerBatch * batchSize + i
+        let key = Key(machine: machine.rawValue, epoch: place / exampleCount)
+        if let order = orders[key] { return Int(order[place % exampleCount]) }
+        if orders.count >= Self.ordersKept { orders.removeAll() }
+        let order = shuffled(key)
+        orders[key] = order
+        return Int(order[place % exampleCount])
+    }
+
+    /// The first epoch's, which is the same for every machine: the order in which to fill a prefix cache before the machine has a number.
+    package static func firstEpoch(of exampleCount: Int, seed: UInt64) -> [Int] {
+        let order = Self(exampleCount: exampleCount, batchSize: 1, samplesPerBatch: 1, seed: seed)
+        return order.shuffled(Key(machine: 0, epoch: 0)).map(Int.init)
+    }
+
+    private func shuffled(_ key: Key) -> [Int32] {
+        let machine = key.epoch == 0 ? 0 : key.machine
+        var random = SplitMix64(state: seed &+ UInt64(machine) &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(key.epoch) << 32)
+        var order = (0..<Int32(exampleCount)).map { $0 }
+        order.shuffle(using: &random)
+        return order
+    }
+}

@@ -1,0 +1,348 @@
+import Core
+import LanguageModel
+
+/// Makes token sequences and objectives out of records, as the run's task says.
+///
+/// Boundaries: a prompt and what follows it are tokenised apart, and checked against the tokens of the two written
+/// together, which is what the model saw in its training. Where the two disagree, the parts win (the loss must know where
+/// the prompt ends) and `EncodedData.splitBoundaries` counts it.
+public struct TaskEncoder: Sendable {
+    /// Two tokens: one to read and one to predict. Nothing can be learnt from less.
+    public static let minimumLength = 2
+
+    public let task: TaskSpec
+    let tokenizer: Tokenizer
+    let chatTemplate: ChatTemplate?
+    private let template: Template?
+    /// For classification: each class's word, with the space that it brings, and its tokens.
+    private let words: [Word]
+    /// The template with nothing in its fields.
+    private let templateTokens: Int
+
+    private struct Word: Sendable {
+        let text: String
+        let tokens: [Int32]
+    }
+
+    /// - Throws: `DataError` `.task` for a template, label word or length that can't work.
+    public init(task: TaskSpec, tokenizer: Tokenizer, chatTemplate: ChatTemplate? = nil) throws(DataError) {
+        // A tokenizer's post-processor may put any number of special tokens first.
+        let shortest = Self.minimumLength + tokenizer.leadingTokens.count
+        if let writing = task.writing, writing.maxTokens + shortest > task.maxLength + 1 {
+            throw DataError(
+                .task,
+                "\(writing.maxTokens) new tokens leave no room for a prompt within a maximum length of \(task.maxLength); lower --objective-max-tokens, or raise --max-length")
+        }
+        guard task.maxLength >= shortest else {
+            throw DataError(.task, "the maximum length is \(task.maxLength) tokens; at least \(shortest) are needed")
+        }
+        self.task = task
+        self.tokenizer = tokenizer
+        self.chatTemplate = chatTemplate
+        switch task.kind {
+        case .classification:
+            guard let text = task.template else {
+                throw DataError(.task, "a classification needs a template, for instance --template '{text} It was'")
+            }
+            guard let labels = task.labels, labels.count >= 2 else {
+                throw DataError(
+                    .task, "a classification needs a word for each of two or more labels, for instance --label '0= terrible' --label '1= great'")
+            }
+            let (template, space) = try Template(text).splittingTrailingSpace()
+            self.template = template
+            words = try Self.words(of: labels, after: space, tokenizer: tokenizer)
+        case .completion:
+            template = try Template(task.template ?? "{prompt}")
+            words = []
+        case .chat:
+            guard chatTemplate != nil else {
+                throw DataError(
+                    .task, "the model has no chat template; write the chats as \"prompt\" and \"completion\" instead of \"messages\"")
+            }
+            template = nil
+            words = []
+        case .text:
+            template = nil
+            words = []
+        }
+        templateTokens = template.map { tokenizer.encode($0.filled(with: [:])).count } ?? 0
+    }
+
+    /// - Throws: `DataError` `.malformed` with the first bad record's `file:line`, or where no record gives an example.
+    public func encode(_ records: [DataRecord]) throws(DataError) -> EncodedData {
+        var data = EncodedData()
+        for record in records {
+            if let writing = task.writing {
+                try prompt(record, writing, into: &data)
+                continue
+            }
+            switch task.kind {
+            case .classification: try classify(record, into: &data)
+            case .completion: try complete(record, into: &data)
+            case .chat: try converse(record, into: &data)
+            case .text: data.append(continuation(of: tokenizer.leadingTokens, with: tokenizer.encode(try record.text("text")), into: &data))
+            }
+        }
+        guard !data.examples.isEmpty else {
+            if task.writing != nil {
+                throw DataError(.task, "no prompt leaves room to write within \(task.maxLength) tokens; raise --max-length, or lower --objective-max-tokens")
+            }
+            throw DataError(.task, "no example has a token to learn from within \(task.maxLength) tokens; raise --max-length")
+        }
+        return data
+    }
+
+    /// Public text put through the task's template, for making a basis: what the trained layers will see, without anybody's
+    /// examples. Every hole of a classification's template takes the same text; the other kinds take the text as it is.
+    ///
+    /// - Throws: `DataError` `.task` where the template alone is longer than the maximum length.
+    public func encodePublicText(_ texts: [String]) throws(DataError) -> [Example] {
+        var data = EncodedData()
+        for (index, text) in texts.enumerated() {
+            if task.kind == .classification, let template {
+                let fields = Dictionary(uniqueKeysWithValues: template.fields.map { ($0, text) })
+                let place = DataPlace(path: "public text", line: index + 1)
+                let prompt = try fit(template, fields, reserving: longestWord, at: place, into: &data)
+                if !prompt.isEmpty { data.append(labelled(prompt, correct: 0)) }
+            } else {
+                data.append(continuation(of: tokenizer.leadingTokens, with: tokenizer.encode(text), into: &data))
+            }
+        }
+        return data.examples
+    }
+
+    // MARK: The four kinds
+
+    private func classify(_ record: DataRecord, into data: inout EncodedData) throws(DataError) {
+        guard let template, let labels = task.labels else { return }
+        let label = try record.text("label")
+        guard let correct = labels.firstIndex(where: { $0.label == label }) else {
+            let known = labels.map { "\"\($0.label)\"" }.joined(separator: ", ")
+            throw .at(
+                record.place,
+                "the label \"\(label)\" has no word (known: \(known)); add it to the task's labels, for instance --label '\(label)= word'")
+        }
+        let prompt = try fit(template, try values(template, record), reserving: longestWord, at: record.place, into: &data)
+        guard !prompt.isEmpty else { throw .at(record.place, "the prompt has no tokens; put words into the template") }
+        data.append(labelled(prompt, correct: correct))
+    }
+
+    private func complete(_ record: DataRecord, into data: inout EncodedData) throws(DataError) {
+        guard let template else { return }
+        let completion = try record.text("completion")
+        let values = try values(template, record)
+        // The template's own words stay, and at least one token, which predicts the completion's first.
+        let room = task.maxLength - tokenizer.leadingTokens.count - max(1, templateTokens)
+        guard room > 0 else { throw .at(record.place, "the template alone needs \(templateTokens) of \(task.maxLength) tokens; raise --max-length") }
+        var answer = completionTokens(of: completion, after: template.filled(with: values), into: &data)
+        if answer.count > room {
+            answer.removeLast(answer.count - room)
+            data.truncated += 1
+        }
+        let prompt = try fit(template, values, reserving: answer.count, at: record.place, into: &data)
+        data.append(continuation(of: prompt, with: answer, into: &data))
+    }
+
+    /// Each segment apart: the loss must know where a reply begins.
+    private func converse(_ record: DataRecord, into data: inout EncodedData) throws(DataError) {
+        guard let chatTemplate else { return }
+        var tokens: [Int32] = []
+        var targets: [TokenSequence.Target] = []
+        for segment in chatTemplate.segments(for: try record.messages()) {
+            let added = tokenizer.encode(segment.text, allowSpecial: true)
+            if segment.isReply {
+                for (offset, token) in added.enumerated() where tokens.count + offset > 0 {
+                    targets.append(.init(position: tokens.count + offset - 1, token: token))
+                }
+            }
+            tokens += added
+        }
+        data.append(limited(tokens, targets, into: &data))
+    }
+
+    // MARK: Prompts to write after
+
+    /// The prompt alone, with room for what the model writes; a completion or a label is only passed on.
+    private func prompt(_ record: DataRecord, _ writing: Writing, into data: inout EncodedData) throws(DataError) {
+        var text: String
+        var tokens: [Int32]
+        switch task.kind {
+        case .classification, .completion:
+            guard let template else { return }
+            let values = try values(template, record)
+            text = template.filled(with: values)
+            tokens = try fit(template, values, reserving: writing.maxTokens, at: record.place, into: &data)
+        case .chat:
+            guard let chatTemplate else { return }
+            var messages = try record.messages(needsReply: false)
+            // The reply that the record has is what the model is to write anew.
+            if messages.last?.role == "assistant" { messages.removeLast() }
+            guard let last = messages.last else { throw .at(record.place, "the chat has nothing to reply to") }
+            text = last.content
+            tokens = tokenizer.encode(chatTemplate.render(messages, addingReplyStart: true), allowSpecial: true)
+            // Cut, it would be another chat.
+            if tokens.count + writing.maxTokens > task.maxLength { return data.append(nil) }
+        case .text:
+            text = try record.text("text")
+            tokens = tokenizer.leadingTokens + tokenizer.encode(text)
+            if tokens.count + writing.maxTokens > task.maxLength {
+                tokens.removeLast(tokens.count + writing.maxTokens - task.maxLength)
+                data.truncated += 1
+            }
+        }
+        guard !tokens.isEmpty else { throw .at(record.place, "the prompt has no tokens; put words into it") }
+        data.append(
+            Example(
+                sequences: [TokenSequence(tokens: tokens, targets: [])],
+                objective: .text(WritingPrompt(text, fields: record.fields(without: ["id", "prompt", "text"])))))
+    }
+
+    // MARK: Parts
+
+    private var longestWord: Int { words.map(\.tokens.count).max() ?? 0 }
+
+    private static func words(
+        of labels: [LabelWord], after space: String, tokenizer: Tokenizer
+    ) throws(DataError) -> [Word] {
+        var words: [Word] = []
+        for (index, entry) in labels.enumerated() {
+            guard !labels[..<index].contains(where: { $0.label == entry.label }) else {
+                throw DataError(.task, "the label \"\(entry.label)\" is given twice")
+            }
+            let word = entry.word.hasPrefix(" ") ? entry.word : space + entry.word
+            let tokens = tokenizer.encode(word)
+            guard !tokens.isEmpty else { throw DataError(.task, "the word of label \"\(entry.label)\" is empty") }
+            if let twin = words.firstIndex(where: { $0.tokens == tokens }) {
+                throw DataError(.task, "the labels \"\(labels[twin].label)\" and \"\(entry.label)\" have the same word \"\(entry.word)\"")
+            }
+            words.append(Word(text: word, tokens: tokens))
+        }
+        return words
+    }
+
+    private func values(_ template: Template, _ record: DataRecord) throws(DataError) -> [String: String] {
+        var values: [String: String] = [:]
+        for field in template.fields { values[field] = try record.text(field) }
+        return values
+    }
+
+    /// One-token words: a choice between them at the prompt's end. Longer ones: every class's word is written out and read.
+    private func labelled(_ prompt: [Int32], correct: Int) -> Example {
+        guard words.contains(where: { $0.tokens.count > 1 }) else {
+            let target = TokenSequence.Target(position: prompt.count - 1, token: words[correct].tokens[0])
+            return Example(
+                sequences: [TokenSequence(tokens: prompt, targets: [target])],
+                objective: .candidates(words.map { $0.tokens[0] }, correct: correct))
+        }
+        let sequences = words.map { word in
+            let targets = word.tokens.enumerated().map { offset, token in
+                TokenSequence.Target(position: prompt.count - 1 + offset, token: token)
+            }
+            return TokenSequence(tokens: prompt + word.tokens, targets: targets)
+        }
+        return Example(sequences: sequences, objective: .options(correct: correct))
+    }
+
+    /// `answer` after `prompt`, the loss on `answer`; nil where nothing can be predicted.
+    private func continuation(of prompt: [Int32], with answer: [Int32], into data: inout EncodedData) -> Example? {
+        let first = max(prompt.count, 1)
+        let tokens = prompt + answer
+        let targets = (first..<max(first, tokens.count)).map { TokenSequence.Target(position: $0 - 1, token: tokens[$0]) }
+        return limited(tokens, targets, into: &data)
+    }
+
+    /// Cuts the end off; nil where no target is left.
+    private func limited(
+        _ tokens: [Int32], _ targets: [TokenSequence.Target], into data: inout EncodedData
+    ) -> Example? {
+        if tokens.count > task.maxLength { data.truncated += 1 }
+        // A target's position must lie within the kept tokens, and so must the token that it predicts.
+        let kept = targets.filter { $0.position + 1 < task.maxLength }
+        guard !kept.isEmpty else { return nil }
+        return Example(
+            sequences: [TokenSequence(tokens: Array(tokens.prefix(task.maxLength)), targets: kept)], objective: .tokens)
+    }
+
+    /// The completion's tokens as they are after this prompt, and the end-of-sequence token where the model has one, so that
+    /// it learns where to stop.
+    private func completionTokens(of completion: String, after prompt: String, into data: inout EncodedData) -> [Int32] {
+        let head = tokenizer.encode(prompt)
+        let whole = tokenizer.encode(prompt + completion)
+        var answer: [Int32]
+        if whole.starts(with: head) {
+            answer = Array(whole[head.count...])
+        } else {
+            answer = tokenizer.encode(completion)
+            data.splitBoundaries += 1
+        }
+        if let end = tokenizer.eosToken { answer.append(end) }
+        return answer
+    }
+
+    /// The tokens of the filled template, leaving room for `reserving` more: where they are too many, the longest field loses
+    /// its end, so that the template's own words stay whole. Cut as text, not as tokens, so that what is left is tokenised
+    /// as a text that simply was shorter.
+    private func fit(
+        _ template: Template, _ values: [String: String], reserving: Int, at place: DataPlace, into data: inout EncodedData
+    ) throws(DataError) -> [Int32] {
+        let leading = tokenizer.leadingTokens
+        let room = task.maxLength - reserving - leading.count
+        let whole = tokenizer.encode(template.filled(with: values))
+        if task.kind == .classification { countSplitBoundaries(template.filled(with: values), whole, into: &data) }
+        if whole.count <= room { return leading + whole }
+        data.truncated += 1
+        var values = values
+        // Longest first; a second field is touched only where the first is used up.
+        let order = template.fields.sorted { (values[$0]?.count ?? 0) > (values[$1]?.count ?? 0) }
+        for field in order {
+            guard let text = values[field] else { continue }
+            let characters = Array(text)
+            // The longest prefix that fits, by bisection; `fits` rises and falls once, but for a token here or there.
+            var low = 0
+            var high = characters.count
+            while low < high {
+                let middle = (low + high + 1) / 2
+                values[field] = String(characters[..<middle])
+                if tokenizer.encode(template.filled(with: values)).count <= room { low = middle } else { high = middle - 1 }
+            }
+            values[field] = String(characters[..<low])
+            let tokens = tokenizer.encode(template.filled(with: values))
+            if tokens.count <= room { return leading + tokens }
+        }
+        throw .at(place, "the template alone needs more than \(task.maxLength) tokens with what follows it; raise --max-length")
+    }
+
+    /// One class speaks for all: whether a merge crosses the boundary depends on how prompt and word meet.
+    private func countSplitBoundaries(_ prompt: String, _ tokens: [Int32], into data: inout EncodedData) {
+        guard let word = words.first else { return }
+        if tokenizer.encode(prompt + word.text) != tokens + word.tokens { data.splitBoundaries += 1 }
+    }
+}
+
+/// What became of a file.
+public struct EncodedData: Hashable, Sendable {
+    public fileprivate(set) var examples: [Example] = []
+    /// Examples that were longer than the maximum length and lost their end.
+    public fileprivate(set) var truncated = 0
+    /// Examples left out, since no token to learn from was left in them.
+    public fileprivate(set) var skipped = 0
+    /// Examples whose prompt and answer, written together, would be other tokens than written apart.
+    public fileprivate(set) var splitBoundaries = 0
+
+    public var tokenCount: Int { examples.reduce(0) { $0 + $1.tokenCount } }
+
+    fileprivate mutating func append(_ example: Example?) {
+        if let example { examples.append(example) } else { skipped += 1 }
+    }
+}
+
+extension TaskEncoder {
+    /// For a model's own tokenizer and chat template.
+    ///
+    /// - Throws: `DataError` as above; `ModelError` where the files' tokenizer, or the chat template that the task needs, is not
+    ///   supported.
+    public init(task: TaskSpec, model: ModelSource) throws {
+        let chatTemplate = task.kind == .chat ? try model.chatTemplate : nil
+        self = try TaskEncoder(task: task, tokenizer: try model.tokenizer, chatTemplate: chatTemplate)
+    }
+}

@@ -1,0 +1,76 @@
+import LanguageModel
+
+/// A prompt with holes: `Review: {text}` takes the field `text` of an example. `{{` and `}}` stand for braces.
+public struct Template: Hashable, Sendable {
+    enum Part: Hashable, Sendable {
+        case literal(String)
+        case field(String)
+    }
+
+    let parts: [Part]
+    /// The fields that it takes, each once, in the order of their first appearance.
+    let fields: [String]
+
+    /// - Throws: `DataError` `.task` for an unclosed or empty hole, and for a template without one.
+    public init(_ text: String) throws(DataError) {
+        var parts: [Part] = []
+        var literal = ""
+        var rest = Substring(text)
+        while let character = rest.popFirst() {
+            switch character {
+            case "{" where rest.first == "{", "}" where rest.first == "}":
+                rest.removeFirst()
+                literal.append(character)
+            case "{":
+                guard let end = rest.firstIndex(of: "}") else {
+                    throw DataError(.task, "template \"\(text)\": \"{\" without \"}\"; write {{ for a brace")
+                }
+                let name = String(rest[..<end])
+                guard !name.isEmpty, !name.contains("{") else {
+                    throw DataError(.task, "template \"\(text)\": a hole needs a field's name, such as {text}")
+                }
+                rest = rest[rest.index(after: end)...]
+                if !literal.isEmpty { parts.append(.literal(literal)) }
+                literal = ""
+                parts.append(.field(name))
+            case "}":
+                throw DataError(.task, "template \"\(text)\": \"}\" without \"{\"; write }} for a brace")
+            default:
+                literal.append(character)
+            }
+        }
+        if !literal.isEmpty { parts.append(.literal(literal)) }
+        var fields: [String] = []
+        for case .field(let name) in parts where !fields.contains(name) { fields.append(name) }
+        guard !fields.isEmpty else {
+            throw DataError(.task, "template \"\(text)\" takes nothing from the example; put {text} where its text goes")
+        }
+        self.parts = parts
+        self.fields = fields
+    }
+
+    private init(parts: [Part], fields: [String]) {
+        self.parts = parts
+        self.fields = fields
+    }
+
+    func filled(with values: [String: String]) -> String {
+        parts.map { part in
+            switch part {
+            case .literal(let text): text
+            case .field(let name): values[name] ?? ""
+            }
+        }.joined()
+    }
+
+    /// The template without the spaces at its end, and those spaces. A label word must bring its own: byte-level tokenizers
+    /// know ` great` as one token, and would never see it after a prompt that has already spent the space.
+    func splittingTrailingSpace() -> (template: Template, space: String) {
+        guard case .literal(let last)? = parts.last else { return (self, "") }
+        let kept = last.reversed().drop { $0 == " " }.count
+        guard kept < last.count else { return (self, "") }
+        let head = String(last.prefix(kept))
+        let trimmed = parts.dropLast() + (head.isEmpty ? [] : [.literal(head)])
+        return (Template(parts: Array(trimmed), fields: fields), String(last.dropFirst(kept)))
+    }
+}

@@ -1,0 +1,242 @@
+import Core
+import Glibc
+import LanguageModel
+
+/// What a model makes of a set of held-out examples.
+public struct Evaluation: Sendable {
+    public struct Item: Sendable {
+        public let loss: Double
+        /// For a choice between classes: a score for each (a log-probability up to a constant), and the right one.
+        public let scores: [Double]
+        public let correct: Int?
+
+        /// The right class, or every token of the completion, is the likeliest.
+        public let isRight: Bool
+
+        package init(loss: Double, scores: [Double], correct: Int?, isRight: Bool = false) {
+            self.isRight = isRight
+            self.loss = loss
+            self.scores = scores
+            self.correct = correct
+        }
+
+        /// The class with the highest score, the first of equals; nil where the scores are no numbers.
+        public var predicted: Int? {
+            guard !scores.isEmpty, !scores.contains(where: \.isNaN) else { return nil }
+            return scores.indices.reduce(0) { scores[$1] > scores[$0] ? $1 : $0 }
+        }
+    }
+
+    public struct Interval: Hashable, Sendable, Codable {
+        public let lower: Double
+        public let upper: Double
+    }
+
+    public let items: [Item]
+    /// Of the examples' losses; where the run has an objective, 1 − its score of all of them.
+    public let meanLoss: Double
+    /// The part that is classified right; nil where the objective has no classes.
+    public let accuracy: Double?
+    /// 95 % Wilson score interval of the accuracy.
+    public let accuracyInterval: Interval?
+    /// The accuracy after the best constants were added to the class scores, never below `accuracy`: what is left of a gain
+    /// over this number is more than a bias between label words going away. The constants are chosen on these very examples.
+    public let accuracyAtBestThreshold: Double?
+    /// Area under the ROC curve; of two classes only, nil where one of them is missing.
+    public let areaUnderCurve: Double?
+    /// exp(mean loss) where the loss is a mean token loss.
+    public let perplexity: Double?
+    /// The mean of an outside program's scores, with its 95 % interval (by the normal distribution); nil elsewhere.
+    public let score: Double?
+    public let scoreInterval: Interval?
+
+    /// Of texts that a program outside has scored: the loss is −score.
+    package init(scores: [Double]) {
+        items = scores.map { Item(loss: -$0, scores: [], correct: nil) }
+        let count = Double(scores.count)
+        let mean = scores.reduce(0, +) / count
+        let variance = scores.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / max(count - 1, 1)
+        let half = 1.96 * (variance / count).squareRoot()
+        (meanLoss, score, scoreInterval) = (-mean, mean, Interval(lower: mean - half, upper: mean + half))
+        (accuracy, accuracyInterval, accuracyAtBestThreshold, areaUnderCurve, perplexity) = (nil, nil, nil, nil, nil)
+    }
+
+    package init(items: [Item], tokenLosses: Bool, objective: Objective? = nil) {
+        self.items = items
+        (score, scoreInterval) = (nil, nil)
+        let count = Double(items.count)
+        let mean = items.reduce(0) { $0 + $1.loss } / count
+        meanLoss =
+            if let objective, mean.isFinite {
+                objective.loss(of: items.map { Outcome(predicted: $0.predicted, correct: $0.correct, isRight: $0.isRight) })
+            } else {
+                mean
+            }
+        perplexity = tokenLosses ? exp(mean) : nil
+        let judged = items.filter { $0.correct != nil && !$0.scores.isEmpty }
+        guard !judged.isEmpty else {
+            accuracy = nil
+            accuracyInterval = nil
+            accuracyAtBestThreshold = nil
+            areaUnderCurve = nil
+            return
+        }
+        let right = judged.count { $0.predicted == $0.correct }
+        accuracy = Double(right) / Double(judged.count)
+        accuracyInterval = Self.wilson(successes: right, of: judged.count)
+        let classes = judged.map(\.scores.count).max() ?? 0
+        let uniform = judged.allSatisfy { $0.scores.count == classes }
+        if judged.contains(where: { $0.scores.contains(where: \.isNaN) }) {
+            // No threshold is between what are no numbers.
+            accuracyAtBestThreshold = nil
+            areaUnderCurve = nil
+        } else if uniform, classes == 2 {
+            accuracyAtBestThreshold = max(Self.bestThreshold(judged), accuracy ?? 0)
+            areaUnderCurve = Self.areaUnderCurve(judged)
+        } else {
+            accuracyAtBestThreshold = uniform ? Self.bestBiases(judged, classes: classes) : accuracy
+            areaUnderCurve = nil
+        }
+    }
+
+    /// Wilson's score interval at 95 % (Wilson, 1927).
+    package static func wilson(successes: Int, of count: Int) -> Interval {
+        let z = 1.959963984540054
+        let n = Double(count)
+        let p = Double(successes) / n
+        let centre = p + z * z / (2 * n)
+        let spread = z * (p * (1 - p) / n + z * z / (4 * n * n)).squareRoot()
+        let scale = 1 + z * z / n
+        return Interval(lower: max(0, (centre - spread) / scale), upper: min(1, (centre + spread) / scale))
+    }
+
+    /// Two classes: the best cut in the score differences.
+    private static func bestThreshold(_ items: [Item]) -> Double {
+        let sorted = items.map { (difference: $0.scores[1] - $0.scores[0], positive: $0.correct == 1) }
+            .filter { !$0.difference.isNaN }
+            .sorted { $0.difference < $1.difference }
+        // Everything above the cut is called 1; begin with the cut below all.
+        var right = sorted.count { $0.positive }
+        var best = right
+        for (i, item) in sorted.enumerated() {
+            right += item.positive ? -1 : 1
+            if i + 1 == sorted.count || sorted[i + 1].difference > item.difference { best = max(best, right) }
+        }
+        return Double(best) / Double(items.count)
+    }
+
+    /// Several classes: coordinate ascent over a constant for each class. Never below the plain accuracy, where it begins.
+    private static func bestBiases(_ items: [Item], classes: Int) -> Double {
+        var biases = Array(repeating: 0.0, count: classes)
+        func rightCount() -> Int {
+            items.count { item in
+                let best = (0..<classes).reduce(0) { item.scores[$1] + biases[$1] > item.scores[$0] + biases[$0] ? $1 : $0 }
+                return best == item.correct
+            }
+        }
+        var best = rightCount()
+        let sweepsMax = 10
+        for _ in 0..<sweepsMax {
+            let before = best
+            for c in 0..<classes {
+                // Class c wins an item once its bias exceeds the others' lead; the count changes only there.
+                var events: [(lead: Double, change: Int)] = []
+                var right = 0
+                for item in items {
+                    var rival = -1
+                    for other in 0..<classes where other != c {
+                        if rival < 0 || item.scores[other] + biases[other] > item.scores[rival] + biases[rival] { rival = other }
+                    }
+                    let lead = item.scores[rival] + biases[rival] - item.scores[c]
+                    guard lead.isFinite else { continue }
+                    if item.correct == rival {
+                        right += 1
+                        events.append((lead, -1))
+                    } else if item.correct == c {
+                        events.append((lead, 1))
+                    }
+                }
+                events.sort { $0.lead < $1.lead }
+                for (i, event) in events.enumerated() {
+                    right += event.change
+                    let next = i + 1 < events.count ? events[i + 1].lead : event.lead + 1
+                    if right > best, next > event.lead {
+                        biases[c] = (event.lead + next) / 2
+                        best = right
+                    }
+                }
+            }
+            if best == before { break }
+        }
+        return Double(best) / Double(items.count)
+    }
+
+    /// Mann–Whitney: the chance that a positive scores above a negative, ties half.
+    private static func areaUnderCurve(_ items: [Item]) -> Double? {
+        let sorted = items.map { (difference: $0.scores[1] - $0.scores[0], positive: $0.correct == 1) }
+            .filter { !$0.difference.isNaN }
+            .sorted { $0.difference < $1.difference }
+        let positives = sorted.count { $0.positive }
+        let negatives = sorted.count - positives
+        guard positives > 0, negatives > 0 else { return nil }
+        var wins = 0.0
+        var below = 0
+        var i = 0
+        while i < sorted.count {
+            var j = i
+            var tiedPositives = 0
+            while j < sorted.count, sorted[j].difference == sorted[i].difference {
+                if sorted[j].positive { tiedPositives += 1 }
+                j += 1
+            }
+            let tiedNegatives = j - i - tiedPositives
+            wins += Double(tiedPositives) * (Double(below) + Double(tiedNegatives) / 2)
+            below += tiedNegatives
+            i = j
+        }
+        return wins / (Double(positives) * Double(negatives))
+    }
+}
+
+/// Measures a model as it is on examples that it has: by their losses (`Evaluator`), or by a program's score (`ScoreEvaluator`).
+public protocol HeldOutEvaluator: AnyObject {
+    func evaluate() throws -> Evaluation
+}
+
+/// Puts a set of examples through a model as it is.
+public final class Evaluator: HeldOutEvaluator {
+    public let model: TrainableModel
+    public let cache: PrefixCache
+    private let threads: Int
+    private let objective: Objective?
+    private let crossEntropy: GeneralizedCrossEntropy
+    private let pool: PassPool
+
+    /// - Parameters:
+    ///   - objective: the run's, if it has one.
+    ///   - generalizedCrossEntropy: q of the losses; 0: cross-entropy, which is what different runs are compared by.
+    public init(model: TrainableModel, cache: PrefixCache, threads: Int = 1, objective: Objective? = nil, generalizedCrossEntropy: Double = 0) {
+        self.objective = objective
+        self.model = model
+        self.cache = cache
+        self.threads = max(threads, 1)
+        crossEntropy = GeneralizedCrossEntropy(q: generalizedCrossEntropy)
+        pool = PassPool(model)
+    }
+
+    /// What the cache misses is computed first.
+    public func evaluate() throws -> Evaluation {
+        if !cache.isFilled { try cache.fill() }
+        let set = cache.set
+        var items = [Evaluation.Item?](repeating: nil, count: set.count)
+        try items.withUnsafeMutableBufferPointer { items in
+            nonisolated(unsafe) let out = items
+            let crossEntropy = crossEntropy
+            try pool.forEachLoss(of: Array(0..<set.count), in: cache, threads: threads) { example, loss, scores, outcome in
+                out[example] = Evaluation.Item(
+                    loss: crossEntropy.loss(loss), scores: Array(scores), correct: outcome.correct, isRight: outcome.isRight)
+            }
+        }
+        return Evaluation(items: items.compactMap { $0 }, tokenLosses: set.hasTokenLosses, objective: objective)
+    }
+}

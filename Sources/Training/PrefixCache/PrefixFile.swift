@@ -1,0 +1,218 @@
+import Core
+import Glibc
+import LanguageModel
+
+/// A prefix cache on disk, in blocks that each have a CRC-32C: what a killed process has left in it counts, block by block. It is written under
+/// another name and renamed when it is whole.
+///
+/// Layout, little-endian: "OBPREFIX", UInt32 version, UInt32 number of blocks, 32 bytes key, UInt64 number of floats, UInt64 0 (64 bytes in all);
+/// the floats; for each block UInt32 CRC-32C of its floats (1 where that is 0), or 0 for one that is not there; UInt32 CRC-32C of header and
+/// table once all are there.
+final class PrefixFile {
+    private static let magic = Array("OBPREFIX".utf8)
+    private static let version: UInt32 = 2
+    private static let headerBytes = 64
+    private static let checksumBytes = 4
+
+    let floats: UnsafeMutablePointer<Float>
+    private(set) var isComplete: Bool
+    private let path: String
+    /// What it is called until it is complete; nil where it is of this process alone, since another one fills the file of this key at
+    /// the moment.
+    private let partialPath: String?
+    private let descriptor: Int32
+    private let mapping: UnsafeMutableRawPointer
+    private let blocks: [Range<Int>]
+    private let key: Digest
+    private var isWhole: [Bool]
+
+    private init(
+        path: String, partialPath: String?, descriptor: Int32, mapping: UnsafeMutableRawPointer, key: Digest, blocks: [Range<Int>],
+        complete: Bool
+    ) {
+        self.path = path
+        self.partialPath = partialPath
+        self.descriptor = descriptor
+        self.mapping = mapping
+        self.key = key
+        self.blocks = blocks
+        isComplete = complete
+        isWhole = Array(repeating: complete, count: blocks.count)
+        floats = (mapping + Self.headerBytes).assumingMemoryBound(to: Float.self)
+    }
+
+    deinit {
+        // What is there of it is for the next process; nothing is not worth the disk.
+        if let partialPath, !isComplete, !isWhole.contains(true) { unlink(partialPath) }
+        munmap(mapping, Self.byteCount(blocks))
+        close(descriptor)
+    }
+
+    /// Opens the file of this key, goes on with one that was begun, or begins it.
+    ///
+    /// - Parameter blocks: of the floats, one after the other.
+    /// - Returns: also a word about a file that was there and is not used, or only in part.
+    static func open(directory: String, key: Digest, blocks: [Range<Int>]) throws(TrainingError) -> (PrefixFile, remark: String?) {
+        let path = "\(directory)/prefix-\(key.description.prefix(32)).cache"
+        var remark: String?
+        if access(path, F_OK) == 0 {
+            if let file = existing(path, key: key, blocks: blocks) { return (file, nil) }
+            remark = "\(path) is damaged or can't be read; the hidden states are computed again"
+        }
+        // Where even this fails, opening the file says why.
+        if let slash = directory.lastIndex(of: "/"), slash > directory.startIndex { mkdir(String(directory[..<slash]), 0o755) }
+        mkdir(directory, 0o755)
+        let file = try begin(path, key: key, blocks: blocks)
+        let found = file.isWhole.count { $0 }
+        if let partial = file.partialPath, found > 0 { remark = "\(partial) was not finished; \(found) of its \(blocks.count) blocks of hidden states are whole and used" }
+        return (file, remark)
+    }
+
+    /// Whether the block's floats are there.
+    func holds(_ block: Int) -> Bool { isWhole[block] }
+
+    /// The block's floats are in their place.
+    func checkIn(_ block: Int) {
+        isWhole[block] = true
+        guard !isComplete else { return }
+        storeTable(stamp(of: block), at: block)
+    }
+
+    /// All blocks are there: makes the file durable and gives it its name, where it is to have one.
+    func complete() throws(TrainingError) {
+        guard !isComplete else { return }
+        storeTable(tableChecksum(), at: blocks.count)
+        if let partialPath {
+            guard msync(mapping, Self.byteCount(blocks), MS_SYNC) == 0, fsync(descriptor) == 0, rename(partialPath, path) == 0 else {
+                throw Self.failure(partialPath, "can't be written", errno)
+            }
+            flock(descriptor, LOCK_UN)
+        }
+        isComplete = true
+    }
+
+    // MARK: Opening
+
+    private static func existing(_ path: String, key: Digest, blocks: [Range<Int>]) -> PrefixFile? {
+        let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        var status = stat()
+        let byteCount = byteCount(blocks)
+        guard fstat(descriptor, &status) == 0, status.st_size == byteCount,
+            let mapping = mmap(nil, byteCount, PROT_READ, MAP_SHARED, descriptor, 0), mapping != MAP_FAILED
+        else {
+            close(descriptor)
+            return nil
+        }
+        let file = PrefixFile(
+            path: path, partialPath: path, descriptor: descriptor, mapping: mapping, key: key, blocks: blocks, complete: true)
+        guard file.hasOwnHeader, file.table(blocks.count) == file.tableChecksum(),
+            blocks.indices.allSatisfy({ file.table($0) == file.stamp(of: $0) })
+        else { return nil }
+        return file
+    }
+
+    private static func begin(_ path: String, key: Digest, blocks: [Range<Int>]) throws(TrainingError) -> PrefixFile {
+        let shared = "\(path).partial"
+        if let descriptor = try openPartial(shared) {
+            var (held, named) = (stat(), stat())
+            // Whoever held the lock may just have finished and renamed what was opened here.
+            if flock(descriptor, LOCK_EX | LOCK_NB) == 0, fstat(descriptor, &held) == 0, lstat(shared, &named) == 0, held.st_ino == named.st_ino {
+                return try map(descriptor, path, partial: shared, key: key, blocks: blocks)
+            }
+            close(descriptor)
+        }
+        // One of its own, which has no name and so is gone with the process; whoever holds the shared one completes that.
+        var name = Array("\(path).XXXXXX".utf8CString)
+        let descriptor = mkstemp(&name)
+        guard descriptor >= 0 else { throw failure(path, "can't be made", errno) }
+        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        unlink(name)
+        return try map(descriptor, path, partial: nil, key: key, blocks: blocks)
+    }
+
+    private static func openPartial(_ path: String) throws(TrainingError) -> Int32? {
+        let descriptor = Glibc.open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        if descriptor >= 0 { return descriptor }
+        // Another user's is none of ours.
+        if errno == EACCES, access(path, F_OK) == 0 { return nil }
+        throw failure(path, "can't be made", errno)
+    }
+
+    private static func map(
+        _ descriptor: Int32, _ path: String, partial: String?, key: Digest, blocks: [Range<Int>]
+    ) throws(TrainingError) -> PrefixFile {
+        let byteCount = byteCount(blocks)
+        var status = stat()
+        let isOld = partial != nil && fstat(descriptor, &status) == 0 && status.st_size == byteCount
+        if !isOld { ftruncate(descriptor, 0) }
+        // The blocks are taken now: a full disk is then an error here and not a SIGBUS in the middle of a pass.
+        let code = posix_fallocate(descriptor, 0, byteCount)
+        guard code == 0 else {
+            close(descriptor)
+            if let partial { unlink(partial) }
+            throw failure(partial ?? path, "needs \(byteCount) bytes", code)
+        }
+        guard let mapping = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0), mapping != MAP_FAILED else {
+            let code = errno
+            close(descriptor)
+            if let partial { unlink(partial) }
+            throw failure(partial ?? path, "can't be mapped", code)
+        }
+        let file = PrefixFile(
+            path: path, partialPath: partial, descriptor: descriptor, mapping: mapping, key: key, blocks: blocks, complete: false)
+        if isOld, file.hasOwnHeader {
+            for block in blocks.indices {
+                file.isWhole[block] = file.table(block) == file.stamp(of: block)
+                if !file.isWhole[block] { file.storeTable(0, at: block) }
+            }
+        } else {
+            mapping.copyMemory(from: file.header, byteCount: headerBytes)
+            for entry in 0...blocks.count { file.storeTable(0, at: entry) }
+        }
+        return file
+    }
+
+    // MARK: Layout
+
+    private static func byteCount(_ blocks: [Range<Int>]) -> Int {
+        headerBytes + (blocks.last?.upperBound ?? 0) * MemoryLayout<Float>.stride + (blocks.count + 1) * checksumBytes
+    }
+
+    private var header: [UInt8] {
+        var bytes = Self.magic
+        withUnsafeBytes(of: Self.version.littleEndian) { bytes += $0 }
+        withUnsafeBytes(of: UInt32(truncatingIfNeeded: blocks.count).littleEndian) { bytes += $0 }
+        bytes += key.bytes
+        withUnsafeBytes(of: UInt64(blocks.last?.upperBound ?? 0).littleEndian) { bytes += $0 }
+        bytes += Array(repeating: 0, count: Self.headerBytes - bytes.count)
+        return bytes
+    }
+
+    private var hasOwnHeader: Bool { UnsafeRawBufferPointer(start: mapping, count: Self.headerBytes).elementsEqual(header) }
+
+    private var tableStart: Int { Self.headerBytes + (blocks.last?.upperBound ?? 0) * MemoryLayout<Float>.stride }
+
+    private func table(_ entry: Int) -> UInt32 {
+        UInt32(littleEndian: mapping.loadUnaligned(fromByteOffset: tableStart + entry * Self.checksumBytes, as: UInt32.self))
+    }
+
+    private func storeTable(_ value: UInt32, at entry: Int) {
+        mapping.storeBytes(of: value.littleEndian, toByteOffset: tableStart + entry * Self.checksumBytes, as: UInt32.self)
+    }
+
+    /// The CRC of a block's floats as the table has it, where 0 means that it is not there.
+    private func stamp(of block: Int) -> UInt32 {
+        max(1, CRC32C.checksum(UnsafeRawBufferPointer(UnsafeBufferPointer(start: floats + blocks[block].lowerBound, count: blocks[block].count))))
+    }
+
+    private func tableChecksum() -> UInt32 {
+        let table = UnsafeRawBufferPointer(start: mapping + tableStart, count: blocks.count * Self.checksumBytes)
+        return CRC32C.checksum(header + Array(table))
+    }
+
+    private static func failure(_ path: String, _ problem: String, _ code: Int32) -> TrainingError {
+        TrainingError(
+            .cacheFile, "the prefix cache file \(path) \(problem): \(String(cString: strerror(code))) (give another directory or more memory)")
+    }
+}

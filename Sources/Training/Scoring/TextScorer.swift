@@ -1,0 +1,16 @@
+import LanguageModel
+
+/// A text that a model wrote after a prompt.
+package struct WrittenText: Hashable {
+    package let prompt: WritingPrompt
+    package let text: String
+
+    package init(prompt: WritingPrompt, text: String) { (self.prompt, self.text) = (prompt, text) }
+}
+
+/// Gives each text a score; more is better, on any scale.
+package protocol TextScorer: AnyObject {
+    /// - Returns: as many finite numbers as there are texts.
+    /// - Throws: `ScoringError`.
+    func scores(of texts: [WrittenText]) throws -> [Double]
+}

@@ -1,0 +1,62 @@
+import Core
+import LanguageModel
+
+/// Prompts, a model that writes after them, and the program that scores what it writes: what training and measuring by an outside
+/// score have in common.
+final class TextWriter {
+    let writer: BatchWriter
+    let prompts: [WritingPrompt]
+    private let tokenizer: Tokenizer
+    private let scorer: any TextScorer
+    private let stopsAtNewline: Bool
+
+    init(
+        model: TrainableModel, examples: [Example], writing: Writing, tokenizer: Tokenizer, scorer: any TextScorer, memoryLimit: Int, threads: Int
+    ) throws {
+        guard !examples.isEmpty else { throw TrainingError(.noExamples, "there are no examples") }
+        var prompts: [WritingPrompt] = []
+        for (i, example) in examples.enumerated() {
+            guard case .text(let prompt) = example.objective, example.sequences.count == 1 else {
+                throw TrainingError(.badExample, "example \(i + 1) is no prompt to write after")
+            }
+            prompts.append(prompt)
+        }
+        self.prompts = prompts
+        self.tokenizer = tokenizer
+        self.scorer = scorer
+        stopsAtNewline = writing.stopsAtNewline == true
+        writer = try BatchWriter(
+            model: model, prompts: examples.map { $0.sequences[0].tokens }, maxTokens: writing.maxTokens,
+            endings: Self.endings(writing, tokenizer, model.configuration), memoryLimit: memoryLimit, threads: threads)
+    }
+
+    private static func endings(_ writing: Writing, _ tokenizer: Tokenizer, _ model: ModelConfiguration) -> [BatchWriter.Ending] {
+        var endings = [BatchWriter.Ending](repeating: .goesOn, count: model.vocabularySize)
+        if writing.stopsAtNewline == true {
+            for token in endings.indices where tokenizer.bytes(of: Int32(token)).contains(UInt8(ascii: "\n")) { endings[token] = .lineBreak }
+        }
+        for token in model.eosTokens + [tokenizer.eosToken].compactMap({ $0 }) where endings.indices.contains(Int(token)) {
+            endings[Int(token)] = .endOfText
+        }
+        return endings
+    }
+
+    /// The texts of lines, without what follows a line break that ended one.
+    func text(of line: BatchWriter.Line) -> String {
+        let text = tokenizer.decode(line.node.written)
+        guard stopsAtNewline, let end = text.firstIndex(where: \.isNewline) else { return text }
+        return String(text[..<end])
+    }
+
+    /// The score of each line; NaN of a broken one. The same text after the same prompt is asked for once.
+    func scores(of lines: [BatchWriter.Line]) throws -> [Double] {
+        var places: [ObjectIdentifier: Int] = [:]
+        var texts: [WrittenText] = []
+        for line in lines where !line.isBroken && places[ObjectIdentifier(line.node)] == nil {
+            places[ObjectIdentifier(line.node)] = texts.count
+            texts.append(WrittenText(prompt: prompts[line.prompt], text: text(of: line)))
+        }
+        let scores = try scorer.scores(of: texts)
+        return lines.map { line in line.isBroken ? .nan : places[ObjectIdentifier(line.node)].map { scores[$0] } ?? .nan }
+    }
+}
