@@ -9,6 +9,8 @@ public struct RunSpec: Codable, Hashable, Sendable {
     /// Tensor name patterns: `layers.29`, `layers.20-29`, `all`, or a Hugging Face name with `*`.
     public var train: [String]
     public var perturbation: PerturbationFamily
+    /// How the directions of a machine's samples relate; nil: random.
+    public var sampling: DirectionSampling?
     /// K damped components of each input space of each trained layer; 0: none. Needs `rank1`.
     public var shapeComponents: Int
     /// SHA-256 of the basis record where `shapeComponents` > 0.
@@ -65,6 +67,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         seed: UInt64,
         train: [String],
         perturbation: PerturbationFamily = .rank1,
+        sampling: DirectionSampling? = nil,
         shapeComponents: Int = 0,
         basisDigest: Digest? = nil,
         epsilon: Double = 1e-3,
@@ -95,6 +98,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         self.seed = seed
         self.train = train
         self.perturbation = perturbation
+        self.sampling = sampling
         self.shapeComponents = shapeComponents
         self.basisDigest = basisDigest
         self.epsilon = epsilon

@@ -92,6 +92,10 @@ static void to_floats(const int32_t *k, size_t count, float scale, float *values
     generic_to_floats(k, count, scale, values);
 }
 
+static void hadamard(int32_t *values, uint32_t log_size) { generic_hadamard(values, log_size); }
+
+static void hadamard_doubles(double *values, uint32_t log_size) { generic_hadamard_doubles(values, log_size); }
+
 static const ob_rank1 rank1 = {.quad_bytes = 64, .a_quad_bytes = 64, .pack = pack, .sums = rank1_sums};
 
 const ob_kernels ob_portable = {
@@ -106,4 +110,6 @@ const ob_kernels ob_portable = {
     .step_shift = step_shift,
     .rank1 = &rank1,
     .to_floats = to_floats,
+    .hadamard = hadamard,
+    .hadamard_doubles = hadamard_doubles,
 };

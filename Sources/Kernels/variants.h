@@ -84,6 +84,8 @@ typedef struct {
     /// For rounds of OB_LONG_QUADS quads on; null where `rank1` is the best for them too.
     const ob_rank1 *long_rank1;
     void (*to_floats)(const int32_t *k, size_t count, float scale, float *values);
+    void (*hadamard)(int32_t *values, uint32_t log_size);
+    void (*hadamard_doubles)(double *values, uint32_t log_size);
 } ob_kernels;
 
 extern const ob_kernels ob_portable;
