@@ -84,6 +84,13 @@ GENERIC void generic_to_floats(const int32_t *k, size_t count, float scale, floa
     for (size_t i = 0; i < count; i++) values[i] = (float)k[i] * scale;
 }
 
+GENERIC void generic_add_signed(const int32_t *restrict values, const int8_t *restrict signs, size_t count, int32_t *restrict sums) {
+    for (size_t j = 0; j < count; j++) {
+        const int32_t mask = signs[j] >> 7;  // −1 or 0
+        sums[j] += (values[j] ^ mask) - mask;
+    }
+}
+
 /// Steps 1, 2 and 4 of the transform within one vector of eight values: element j becomes the sum of elements j and j ^ h where j's
 /// bit h is 0, else their difference.
 #define GENERIC_HADAMARD_IN_VECTOR(x)                                              \

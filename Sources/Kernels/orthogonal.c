@@ -1,9 +1,6 @@
 #include <string.h>
 #include "variants.h"
 
-/// Directions whose bytes add up to less than 2^31: 127·2^24.
-enum { BLOCK_DIRECTIONS_MAX = 1 << 24 };
-
 void ob_hadamard(int32_t *values, uint32_t log_size) { ob_current()->hadamard(values, log_size); }
 
 void ob_hadamard_doubles(double *values, uint32_t log_size) { ob_current()->hadamard_doubles(values, log_size); }
@@ -49,33 +46,33 @@ void ob_block_direction(const ob_blocks *blocks, uint32_t machine, uint32_t samp
 }
 
 /// sums += Σ q·z of the first directions that belong to one block; gives how many those are.
-static size_t add_block(const ob_blocks *blocks, const ob_direction *directions, size_t count, int32_t *block, int64_t *sums) {
+static size_t add_block(const ob_blocks *blocks, const ob_direction *directions, size_t count, int32_t *block, int32_t *sums) {
+    const ob_kernels *kernels = ob_current();
     const size_t size = (size_t)1 << blocks->log_size;
     const uint32_t machine = directions->machine, number = directions->sample >> blocks->log_size;
     const row_order order = order_of(blocks, machine, number);
     memset(block, 0, size * sizeof *block);
-    if (count > BLOCK_DIRECTIONS_MAX) count = BLOCK_DIRECTIONS_MAX;
     size_t n = 0;
     for (; n < count && directions[n].machine == machine && directions[n].sample >> blocks->log_size == number; n++)
         block[row_of(blocks, order, directions[n].sample)] += directions[n].q;
-    ob_hadamard(block, blocks->log_size);
+    kernels->hadamard(block, blocks->log_size);
 
     const ob_vector vector = signs_of(blocks, machine, number);
     int8_t signs[OB_TILE_SIGNS];
     for (size_t first = 0; first < blocks->dimensions; first += OB_TILE_SIGNS) {
         const size_t rest = blocks->dimensions - first, tile = rest < OB_TILE_SIGNS ? rest : OB_TILE_SIGNS;
         ob_signs(&vector, first, tile, signs);
-        for (size_t j = 0; j < tile; j++) sums[first + j] += block[first + j] * signs[j];
+        kernels->add_signed(block + first, signs, tile, sums + first);
     }
     return n;
 }
 
-void ob_update_blocks(const ob_blocks *blocks, const ob_round *rounds, size_t round_count, int32_t *block, int64_t *sums, int32_t *k) {
+void ob_update_blocks(const ob_blocks *blocks, const ob_round *rounds, size_t round_count, int32_t *block, int32_t *sums, int32_t *k) {
     for (size_t r = 0; r < round_count; r++) {
         memset(sums, 0, blocks->dimensions * sizeof *sums);
         for (size_t i = 0; i < rounds[r].count;)
             i += add_block(blocks, rounds[r].directions + i, rounds[r].count - i, block, sums);
-        ob_apply_step(k, sums, blocks->dimensions, rounds[r].step);
+        ob_apply_narrow_step(k, sums, blocks->dimensions, &rounds[r]);
     }
 }
 

@@ -246,7 +246,7 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
         #expect(rounded.exponents == [1, 0, 0, -64])
         #expect(rounded.values == [8192, 0, 2, 16384, 0, 4096, 0, 0, 0, 0, 0, 0])
         #expect(rounded.floats().prefix(6) == [1, 0, 2 / 8192, 1, 0, 0.25])
-        for bad in [[[Double.nan]], [[.infinity]], [[0x1p64]], [[1, 2], [1]], [], [[]]] {
+        for bad in [[[.nan]], [[.infinity]], [[0x1p64]], [[1, 2], [1]], [], [[]]] as [[[Double]]] {
             #expect(throws: RunBasisError.self) { _ = try FixedPointVectors(rounding: bad) }
         }
         #expect(throws: RunBasisError.self) { _ = try FixedPointVectors(length: 2, exponents: [0], values: [1]) }
@@ -305,7 +305,7 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
         let rank: [UInt8] = [0, 64, 0, 0]
         let width: [UInt8] = [0, 0, 16, 0]
         for sizes in [[huge, huge, huge, huge], [one, one, one, huge], [rank, rank, width, width], [one, [0, 0, 0, 0], one, one]] {
-            #expect(throws: RunBasisError.self) { try RunBasis(decoding: header + sizes.joined() + [0, 0, 0, 0]) }
+            #expect(throws: RunBasisError.self) { try RunBasis(decoding: header + Array(sizes.joined()) + [0, 0, 0, 0]) }
         }
     }
 }

@@ -60,6 +60,8 @@ extension Parameters {
     private func updateOrthogonal(_ work: ChangeList, _ directions: Directions, threads: Int) {
         let coordinates = directions.coordinates
         precondition(coordinates.adapters == tensors, "these directions are of other adapters")
+        // As many as a round of a ledger has at most.
+        precondition(work.changes.allSatisfy { $0.directions.count <= OB_BLOCK_DIRECTIONS_MAX }, "a round of too many samples")
         let count = coordinates.count
         guard count > 0 else { return }
         let parts = min(max(threads, 1), work.changes.count)
@@ -73,7 +75,7 @@ extension Parameters {
                 forEachChunk(of: rounds.count, size: roundsOfPart, threads: threads) { range in
                     var blocks = directions.blocks
                     var block = [Int32](repeating: 0, count: coordinates.blockSize)
-                    var sums = [Int64](repeating: 0, count: count)
+                    var sums = [Int32](repeating: 0, count: count)
                     let part = UnsafeMutableBufferPointer(rebasing: changes[range.lowerBound / roundsOfPart * count..<changes.count])
                     ob_update_blocks(
                         &blocks, UnsafeBufferPointer(rebasing: rounds[range]).baseAddress, range.count, &block, &sums, part.baseAddress)

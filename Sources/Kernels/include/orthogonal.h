@@ -23,9 +23,12 @@ uint32_t ob_block_row(const ob_blocks *blocks, uint32_t machine, uint32_t sample
 /// Coordinates first … first + count − 1 of a sample's direction, ±1.
 void ob_block_direction(const ob_blocks *blocks, uint32_t machine, uint32_t sample, uint64_t first, size_t count, int8_t *output);
 
-/// Applies the rounds to the d coordinates k. It is quick where samples of one block follow one another; the result is the same in
-/// any order. Scratch: `block` of N numbers, `sums` of d numbers.
-void ob_update_blocks(const ob_blocks *blocks, const ob_round *rounds, size_t round_count, int32_t *block, int64_t *sums, int32_t *k);
+/// The directions of a round, at most: sums of so many bytes stay in 32 bits, 127·2^24 < 2^31.
+enum { OB_BLOCK_DIRECTIONS_MAX = 1 << 24 };
+
+/// Applies the rounds, each of at most OB_BLOCK_DIRECTIONS_MAX directions, to the d coordinates k. It is quick where samples of one block
+/// follow one another; the result is the same in any order. Scratch: `block` of N numbers, `sums` of d numbers.
+void ob_update_blocks(const ob_blocks *blocks, const ob_round *rounds, size_t round_count, int32_t *block, int32_t *sums, int32_t *k);
 
 /// projections[i] = Σ_j z_j·gradient[j] of samples sample … sample + count − 1, all of one block. Scratch: `block` of N numbers.
 void ob_block_projections(const ob_blocks *blocks, uint32_t machine, uint32_t sample, size_t count, const double *gradient, double *block,
