@@ -159,8 +159,9 @@ import Kernels
             let parameters = try parameters([adapter])
             let directions = try Directions(seed: RunSeed(1), family: .rank1, sampling: .orthogonal, tensors: [adapter])
             let records = (0..<1_000_000 / samples).map { round($0, samples: samples) }
+            // `measure` counts in 10⁹; bytes are shown in 10⁶.
             measure(
-                "orthogonal_replay.\(coordinates)", "orthogonal replay, \(coordinates) coordinates", samples * records.count, "G bytes/s"
+                "orthogonal_replay.\(coordinates)", "orthogonal replay, \(coordinates) coordinates", 1000 * samples * records.count, "M bytes/s"
             ) {
                 parameters.apply(records, directions: directions, threads: threads)
             }
