@@ -41,6 +41,7 @@ import Kernels
         try lastLayer(samples: slow ? [256] : [16, 64, 256, 1024, 4096])
         try replay(rounds: slow ? 4 : 50, samples: 256)
         try replay(rounds: slow ? 16 : 200, samples: 16)
+        try adapters()
         try floatsAndDigest()
         multiplyAdds()
     }
@@ -147,6 +148,23 @@ import Kernels
         let count = parameters.tensors.map(\.shape.count).reduce(0, +)
         measure("rank1_replay.\(samples)", "rank1 replay of \(rounds) rounds of \(samples)", count * samples * rounds, "G parameter·direction/s") {
             parameters.apply(records, directions: directions, threads: threads)
+        }
+    }
+
+    /// What a machine that joins late replays: 10⁶ bytes of orthogonal samples in rounds of 96, for several numbers of coordinates.
+    static func adapters() throws {
+        let samples = 96
+        for coordinates in [64, 256, 4096, 16384] {
+            let adapter = TrainedTensor(adapterAt: .final, rows: 1, columns: coordinates)
+            let parameters = try parameters([adapter])
+            let directions = try Directions(seed: RunSeed(1), family: .rank1, sampling: .orthogonal, tensors: [adapter])
+            let records = (0..<1_000_000 / samples).map { round($0, samples: samples) }
+            // `measure` counts in 10⁹; bytes are shown in 10⁶.
+            measure(
+                "orthogonal_replay.\(coordinates)", "orthogonal replay, \(coordinates) coordinates", 1000 * samples * records.count, "M bytes/s"
+            ) {
+                parameters.apply(records, directions: directions, threads: threads)
+            }
         }
     }
 

@@ -9,6 +9,8 @@ public struct RunSpec: Codable, Hashable, Sendable {
     /// Tensor name patterns: `layers.29`, `layers.20-29`, `all`, or a Hugging Face name with `*`.
     public var train: [String]
     public var perturbation: PerturbationFamily
+    /// How the directions of a machine's samples relate; nil: random.
+    public var sampling: DirectionSampling?
     /// K damped components of each input space of each trained layer; 0: none. Needs `rank1`.
     public var dampedComponents: Int
     /// SHA-256 of the basis record where `dampedComponents` > 0.
@@ -64,7 +66,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
 
     /// The names in the canonical form, which is hashed: they never change, whatever the properties are called.
     private enum CodingKeys: String, CodingKey {
-        case version, seed, train, perturbation
+        case version, seed, train, perturbation, sampling
         case dampedComponents = "shapeComponents"
         case basisDigest, epsilon, learningRate, schedule, warmupRounds, rounds, samplesPerRound
         case batchSize = "examplesPerSample"
@@ -80,6 +82,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         seed: UInt64,
         train: [String],
         perturbation: PerturbationFamily = .rank1,
+        sampling: DirectionSampling? = nil,
         dampedComponents: Int = 0,
         basisDigest: Digest? = nil,
         epsilon: Double = 1e-3,
@@ -109,6 +112,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         self.seed = seed
         self.train = train
         self.perturbation = perturbation
+        self.sampling = sampling
         self.dampedComponents = dampedComponents
         self.basisDigest = basisDigest
         self.epsilon = epsilon

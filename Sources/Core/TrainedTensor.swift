@@ -1,18 +1,25 @@
 /// A tensor that the run trains.
 public struct TrainedTensor: Hashable, Sendable {
-    /// Its Hugging Face name, such as `model.layers.29.mlp.down_proj.weight`.
+    /// Its Hugging Face name, such as `model.layers.29.mlp.down_proj.weight`; with `.adapter` behind it for an adapter.
     public let name: String
-    /// τ: its place in the model's list of all tensor names, sorted by their UTF-8 bytes.
+    /// τ: its place in the model's list of all tensor names, sorted by their UTF-8 bytes; `AdapterPlace.adapterIndex` for an adapter.
     public let index: UInt32
     public let shape: TensorShape
     /// For `rank1` with a shape: what the directions of this matrix leave out of their input side. Nil elsewhere.
     public let basis: InputBasis?
+    /// For an adapter: where it sits. Nil for a tensor of the model itself.
+    public let place: AdapterPlace?
 
     public init(name: String, index: UInt32, shape: TensorShape, basis: InputBasis? = nil) {
+        self.init(name: name, index: index, shape: shape, basis: basis, place: nil)
+    }
+
+    init(name: String, index: UInt32, shape: TensorShape, basis: InputBasis?, place: AdapterPlace?) {
         self.name = name
         self.index = index
         self.shape = shape
         self.basis = basis
+        self.place = place
     }
 }
 

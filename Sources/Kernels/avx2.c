@@ -356,6 +356,14 @@ AVX2 static void to_floats(const int32_t *k, size_t count, float scale, float *v
     generic_to_floats(k, count, scale, values);
 }
 
+AVX2 static void add_signed(const int32_t *values, const int8_t *signs, size_t count, int32_t *sums) {
+    generic_add_signed(values, signs, count, sums);
+}
+
+AVX2 static void hadamard(int32_t *values, uint32_t log_size) { generic_hadamard(values, log_size); }
+
+AVX2 static void hadamard_doubles(double *values, uint32_t log_size) { generic_hadamard_doubles(values, log_size); }
+
 static const ob_rank1 rank1 = {.quad_bytes = 128, .a_quad_bytes = 128, .pack = ob_avx2_pack, .sums = rank1_sums, .step = rank1_step};
 
 const ob_kernels ob_avx2 = {
@@ -371,6 +379,9 @@ const ob_kernels ob_avx2 = {
     .step_shift = step_shift,
     .rank1 = &rank1,
     .to_floats = to_floats,
+    .add_signed = add_signed,
+    .hadamard = hadamard,
+    .hadamard_doubles = hadamard_doubles,
 };
 #else
 typedef int ob_no_avx2_here;

@@ -730,6 +730,14 @@ AVX512 static void to_floats(const int32_t *k, size_t count, float scale, float 
     }
 }
 
+AVX512 static void add_signed(const int32_t *values, const int8_t *signs, size_t count, int32_t *sums) {
+    generic_add_signed(values, signs, count, sums);
+}
+
+AVX512 static void hadamard(int32_t *values, uint32_t log_size) { generic_hadamard(values, log_size); }
+
+AVX512 static void hadamard_doubles(double *values, uint32_t log_size) { generic_hadamard_doubles(values, log_size); }
+
 static const ob_rank1 rank1 = {.quad_bytes = 128, .a_quad_bytes = 128, .pack = ob_avx2_pack, .sums = rank1_sums};
 
 static const ob_rank1 rank1_vnni = {
@@ -764,6 +772,9 @@ const ob_kernels ob_avx512 = {
     .step_shift = step_shift,
     .rank1 = &rank1,
     .to_floats = to_floats,
+    .add_signed = add_signed,
+    .hadamard = hadamard,
+    .hadamard_doubles = hadamard_doubles,
 };
 
 const ob_kernels ob_avx512vnni = {
@@ -779,6 +790,9 @@ const ob_kernels ob_avx512vnni = {
     .step_shift = step_shift,
     .rank1 = &rank1_vnni,
     .to_floats = to_floats,
+    .add_signed = add_signed,
+    .hadamard = hadamard,
+    .hadamard_doubles = hadamard_doubles,
 };
 
 const ob_kernels ob_avx512vbmi = {
@@ -794,6 +808,9 @@ const ob_kernels ob_avx512vbmi = {
     .step_shift = step_shift,
     .rank1 = &rank1_vnni,
     .to_floats = to_floats,
+    .add_signed = add_signed,
+    .hadamard = hadamard,
+    .hadamard_doubles = hadamard_doubles,
 };
 
 const ob_kernels ob_amx = {
@@ -810,6 +827,9 @@ const ob_kernels ob_amx = {
     .rank1 = &rank1_vnni,
     .long_rank1 = &rank1_amx,
     .to_floats = to_floats,
+    .add_signed = add_signed,
+    .hadamard = hadamard,
+    .hadamard_doubles = hadamard_doubles,
 };
 #else
 typedef int ob_no_avx512_here;

@@ -83,4 +83,79 @@ GENERIC void generic_step_shift(int32_t *k, const int32_t *sums, size_t count, c
 GENERIC void generic_to_floats(const int32_t *k, size_t count, float scale, float *values) {
     for (size_t i = 0; i < count; i++) values[i] = (float)k[i] * scale;
 }
+
+GENERIC void generic_add_signed(const int32_t *restrict values, const int8_t *restrict signs, size_t count, int32_t *restrict sums) {
+    for (size_t j = 0; j < count; j++) {
+        const int32_t mask = signs[j] >> 7;  // −1 or 0
+        sums[j] += (values[j] ^ mask) - mask;
+    }
+}
+
+/// Steps 1, 2 and 4 of the transform within one vector of eight values: element j becomes the sum of elements j and j ^ h where j's
+/// bit h is 0, else their difference.
+#define GENERIC_HADAMARD_IN_VECTOR(x)                                              \
+    do {                                                                           \
+        __typeof__(x) low = __builtin_shufflevector(x, x, 0, 0, 2, 2, 4, 4, 6, 6); \
+        __typeof__(x) high = __builtin_shufflevector(x, x, 1, 1, 3, 3, 5, 5, 7, 7); \
+        x = __builtin_shufflevector(low + high, low - high, 0, 9, 2, 11, 4, 13, 6, 15); \
+        low = __builtin_shufflevector(x, x, 0, 1, 0, 1, 4, 5, 4, 5);               \
+        high = __builtin_shufflevector(x, x, 2, 3, 2, 3, 6, 7, 6, 7);              \
+        x = __builtin_shufflevector(low + high, low - high, 0, 1, 10, 11, 4, 5, 14, 15); \
+        low = __builtin_shufflevector(x, x, 0, 1, 2, 3, 0, 1, 2, 3);               \
+        high = __builtin_shufflevector(x, x, 4, 5, 6, 7, 4, 5, 6, 7);              \
+        x = __builtin_shufflevector(low + high, low - high, 0, 1, 2, 3, 12, 13, 14, 15); \
+    } while (0)
+
+/// The fast Walsh-Hadamard transform: first within vectors, then over strides, two of them in one pass where two are left.
+#define GENERIC_HADAMARD(name, type)                                                                   \
+    GENERIC void name(type *values, uint32_t log_size) {                                               \
+        typedef type vector __attribute__((vector_size(8 * sizeof(type))));                            \
+        const size_t size = (size_t)1 << log_size;                                                     \
+        if (log_size < 3) {                                                                            \
+            for (size_t h = 1; h < size; h *= 2)                                                       \
+                for (size_t i = 0; i < size; i++)                                                      \
+                    if (!(i & h)) {                                                                    \
+                        const type a = values[i], b = values[i + h];                                   \
+                        values[i] = a + b;                                                             \
+                        values[i + h] = a - b;                                                         \
+                    }                                                                                  \
+            return;                                                                                    \
+        }                                                                                              \
+        for (size_t i = 0; i < size; i += 8) {                                                         \
+            vector x;                                                                                  \
+            __builtin_memcpy(&x, values + i, sizeof x);                                                \
+            GENERIC_HADAMARD_IN_VECTOR(x);                                                             \
+            __builtin_memcpy(values + i, &x, sizeof x);                                                \
+        }                                                                                              \
+        size_t h = 8;                                                                                  \
+        for (; 2 * h < size; h *= 4)                                                                   \
+            for (size_t start = 0; start < size; start += 4 * h) {                                     \
+                type *a = values + start, *b = a + h, *c = b + h, *d = c + h;                          \
+                for (size_t i = 0; i < h; i += 8) {                                                    \
+                    vector va, vb, vc, vd;                                                             \
+                    __builtin_memcpy(&va, a + i, sizeof va);                                           \
+                    __builtin_memcpy(&vb, b + i, sizeof vb);                                           \
+                    __builtin_memcpy(&vc, c + i, sizeof vc);                                           \
+                    __builtin_memcpy(&vd, d + i, sizeof vd);                                           \
+                    const vector ab = va + vb, a_b = va - vb, cd = vc + vd, c_d = vc - vd;             \
+                    va = ab + cd, vb = a_b + c_d, vc = ab - cd, vd = a_b - c_d;                        \
+                    __builtin_memcpy(a + i, &va, sizeof va);                                           \
+                    __builtin_memcpy(b + i, &vb, sizeof vb);                                           \
+                    __builtin_memcpy(c + i, &vc, sizeof vc);                                           \
+                    __builtin_memcpy(d + i, &vd, sizeof vd);                                           \
+                }                                                                                      \
+            }                                                                                          \
+        if (h < size)                                                                                  \
+            for (size_t i = 0; i < h; i += 8) {                                                        \
+                vector va, vb;                                                                         \
+                __builtin_memcpy(&va, values + i, sizeof va);                                          \
+                __builtin_memcpy(&vb, values + h + i, sizeof vb);                                      \
+                const vector sum = va + vb, difference = va - vb;                                      \
+                __builtin_memcpy(values + i, &sum, sizeof sum);                                        \
+                __builtin_memcpy(values + h + i, &difference, sizeof difference);                      \
+            }                                                                                          \
+    }
+
+GENERIC_HADAMARD(generic_hadamard, int32_t)
+GENERIC_HADAMARD(generic_hadamard_doubles, double)
 #endif

@@ -235,12 +235,21 @@ static void to_floats(const int32_t *k, size_t count, float scale, float *values
     generic_to_floats(k, count, scale, values);
 }
 
+static void add_signed(const int32_t *values, const int8_t *signs, size_t count, int32_t *sums) {
+    generic_add_signed(values, signs, count, sums);
+}
+
+static void hadamard(int32_t *values, uint32_t log_size) { generic_hadamard(values, log_size); }
+
+static void hadamard_doubles(double *values, uint32_t log_size) { generic_hadamard_doubles(values, log_size); }
+
 static const ob_rank1 rank1 = {.quad_bytes = 64, .a_quad_bytes = 64, .pack = pack, .sums = rank1_sums};
 static const ob_rank1 rank1_dot = {.quad_bytes = 64, .a_quad_bytes = 64, .pack = pack, .sums = rank1_sums_dot};
 
 #define SHARED                                                                                                 \
     .words = words, .fused_words = fused_words, .expand = expand, .look_up = look_up, .shape = shape,          \
-    .sum_signs = sum_signs, .sum_gaussians = sum_gaussians, .step_shift = step_shift, .to_floats = to_floats
+    .sum_signs = sum_signs, .sum_gaussians = sum_gaussians, .step_shift = step_shift, .to_floats = to_floats, \
+    .add_signed = add_signed, .hadamard = hadamard, .hadamard_doubles = hadamard_doubles
 
 const ob_kernels ob_neon = {.name = "neon", SHARED, .rank1 = &rank1};
 const ob_kernels ob_neondot = {.name = "neondot", SHARED, .rank1 = &rank1_dot};

@@ -92,6 +92,14 @@ static void to_floats(const int32_t *k, size_t count, float scale, float *values
     generic_to_floats(k, count, scale, values);
 }
 
+static void add_signed(const int32_t *values, const int8_t *signs, size_t count, int32_t *sums) {
+    generic_add_signed(values, signs, count, sums);
+}
+
+static void hadamard(int32_t *values, uint32_t log_size) { generic_hadamard(values, log_size); }
+
+static void hadamard_doubles(double *values, uint32_t log_size) { generic_hadamard_doubles(values, log_size); }
+
 static const ob_rank1 rank1 = {.quad_bytes = 64, .a_quad_bytes = 64, .pack = pack, .sums = rank1_sums};
 
 const ob_kernels ob_portable = {
@@ -106,4 +114,7 @@ const ob_kernels ob_portable = {
     .step_shift = step_shift,
     .rank1 = &rank1,
     .to_floats = to_floats,
+    .add_signed = add_signed,
+    .hadamard = hadamard,
+    .hadamard_doubles = hadamard_doubles,
 };

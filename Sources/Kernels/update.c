@@ -61,6 +61,10 @@ static uint64_t total_magnitude(const ob_direction *directions, size_t count) {
     return total;
 }
 
+void ob_apply_narrow_step(int32_t *k, const int32_t *sums, size_t count, const ob_round *round) {
+    apply_step(ob_current(), k, 0, sums, 0, 1, count, round->step, total_magnitude(round->directions, round->count));
+}
+
 typedef void (*fused_sums)(const uint32_t *words, const int32_t *q, size_t count, int32_t *sums);
 typedef void (*fused_step)(const uint32_t *words, const int32_t *q, size_t count, int32_t *k, const ob_shift *shift, ob_ahead *ahead);
 

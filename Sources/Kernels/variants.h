@@ -84,6 +84,11 @@ typedef struct {
     /// For rounds of OB_LONG_QUADS quads on; null where `rank1` is the best for them too.
     const ob_rank1 *long_rank1;
     void (*to_floats)(const int32_t *k, size_t count, float scale, float *values);
+    /// sums[j] += signs[j]·values[j], signs being ±1.
+    void (*add_signed)(const int32_t *values, const int8_t *signs, size_t count, int32_t *sums);
+    /// ob_hadamard and ob_hadamard_doubles.
+    void (*hadamard)(int32_t *values, uint32_t log_size);
+    void (*hadamard_doubles)(double *values, uint32_t log_size);
 } ob_kernels;
 
 extern const ob_kernels ob_portable;
@@ -92,6 +97,9 @@ extern const ob_kernels ob_avx2, ob_avx512, ob_avx512vnni, ob_avx512vbmi, ob_amx
 #elif defined(__aarch64__)
 extern const ob_kernels ob_neon, ob_neondot;
 #endif
+
+/// The step of a round, given its sums over elements ±1, whose |Σ| are at most Σ|q|.
+void ob_apply_narrow_step(int32_t *k, const int32_t *sums, size_t count, const ob_round *round);
 
 /// The variant in use.
 const ob_kernels *ob_current(void);

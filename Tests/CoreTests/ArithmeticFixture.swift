@@ -54,6 +54,9 @@ struct ArithmeticFixture: Decodable, Sendable {
             let index: UInt32
             let shape: [Int]
             let basis: String
+            /// Of adapters alone; without an index it is `final`.
+            let place: String?
+            let placeIndex: UInt32?
         }
         struct Round: Decodable, Sendable {
             struct Part: Decodable, Sendable {
@@ -64,6 +67,7 @@ struct ArithmeticFixture: Decodable, Sendable {
             let contributions: [Part]
         }
         let family: PerturbationFamily
+        let sampling: DirectionSampling
         let seed: UInt64
         let magnitude: Int
         let tensors: [Tensor]
@@ -75,6 +79,31 @@ struct ArithmeticFixture: Decodable, Sendable {
         let without: [String: String]
     }
 
+    struct Orthogonal: Decodable, Sendable {
+        let seed: UInt64
+        let machine, sample, row: UInt32
+        let count: Int
+        let first, sha256: String
+    }
+    struct Rounded: Decodable, Sendable {
+        /// Doubles, as 16 hexadecimal digits each.
+        let values: [String]
+        let exponent: Int8
+        let integers: [Int16]
+    }
+    struct BasisRecord: Decodable, Sendable {
+        struct Adapter: Decodable, Sendable {
+            let place: String
+            let shape: [Int]
+            /// Those of U, then those of V.
+            let exponents: [Int8]
+            let integers: [Int16]
+        }
+        let spaces: [String]
+        let adapters: [Adapter]
+        let bytes: String
+    }
+
     let table: [Int8]
     let philox: [Philox]
     let signs, gaussians: [Vector]
@@ -84,6 +113,9 @@ struct ArithmeticFixture: Decodable, Sendable {
     let rates: [Rate]
     let steps: [Step]
     let runs: [Run]
+    let orthogonal: [Orthogonal]
+    let vectors: [Rounded]
+    let basisRecords: [BasisRecord]
 
     static func load() throws -> ArithmeticFixture {
         guard let url = Bundle.module.url(forResource: "Fixtures/arithmetic", withExtension: "json") else {
@@ -106,11 +138,17 @@ func words(hex: String) -> [Int16] {
 }
 
 extension ArithmeticFixture.Run {
-    var directions: Directions { Directions(seed: RunSeed(seed), family: family) }
+    func directions() throws -> Directions {
+        try Directions(seed: RunSeed(seed), family: family, sampling: sampling, tensors: trainedTensors)
+    }
 
     var trainedTensors: [TrainedTensor] {
         tensors.map { tensor in
             let isMatrix = tensor.shape.count == 2
+            if let name = tensor.place {
+                let place = tensor.placeIndex.map { AdapterPlace.tensor(name: name, index: $0) } ?? .final
+                return TrainedTensor(adapterAt: place, rows: tensor.shape[0], columns: tensor.shape[1])
+            }
             let basis = words(hex: tensor.basis)
             return TrainedTensor(
                 name: tensor.name, index: tensor.index,

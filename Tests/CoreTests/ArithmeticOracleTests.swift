@@ -98,14 +98,67 @@ import Testing
         }
     }
 
+    @Test func orthogonalDirections() throws {
+        for entry in fixture.orthogonal {
+            let adapter = TrainedTensor(adapterAt: .final, rows: 1, columns: entry.count)
+            let directions = try Directions(seed: RunSeed(entry.seed), family: .rank1, sampling: .orthogonal, tensors: [adapter])
+            let seed = RunSeed(entry.seed)
+            var blocks = ob_blocks(
+                key: (seed.low, seed.high), sign_stream: 4_294_967_292, order_stream: 4_294_967_293,
+                log_size: UInt32(directions.coordinates.blockSize.trailingZeroBitCount), dimensions: entry.count)
+            #expect(ob_block_row(&blocks, entry.machine, entry.sample) == entry.row)
+            let name = SampleName(machine: MachineID(entry.machine), sample: entry.sample)
+            var z = [Int8](repeating: 0, count: entry.count)
+            directions.dense(of: adapter, name, elements: 0..<entry.count, into: &z)
+            let expected = bytes(hex: entry.first)
+            #expect(Array(z.prefix(expected.count)) == expected)
+            #expect(z.withUnsafeBytes { Digest.sha256($0) }.description == entry.sha256)
+            for start in stride(from: 0, to: entry.count, by: 777) {
+                var part = [Int8](repeating: 0, count: min(1000, entry.count - start))
+                directions.dense(of: adapter, name, elements: start..<start + part.count, into: &part)
+                #expect(part == Array(z[start..<start + part.count]))
+            }
+        }
+    }
+
+    @Test func roundedVectors() throws {
+        for entry in fixture.vectors {
+            let values = try entry.values.map { Double(bitPattern: try #require(UInt64($0, radix: 16))) }
+            let rounded = try FixedPointVectors(rounding: [values, values])
+            #expect(rounded.exponents == [entry.exponent, entry.exponent])
+            #expect(rounded.values == entry.integers + entry.integers)
+            let unit = Float(sign: .plus, exponent: Int(entry.exponent) - 14, significand: 1)
+            #expect(rounded.floats() == rounded.values.map { Float($0) * unit })
+        }
+    }
+
+    @Test func basisRecords() throws {
+        for entry in fixture.basisRecords {
+            let record = bytes(hex: entry.bytes).map { UInt8(bitPattern: $0) }
+            let basis = try RunBasis(decoding: record)
+            #expect(basis.spaces.map(\.space) == entry.spaces)
+            for adapter in entry.adapters {
+                let found = try #require(basis.adapter(at: adapter.place))
+                #expect(found.shape.dimensions == adapter.shape)
+                #expect(found.outputs.exponents + found.inputs.exponents == adapter.exponents)
+                #expect(found.outputs.values + found.inputs.values == adapter.integers)
+            }
+            #expect(basis.encoded() == record)
+            #expect(basis.digest == .sha256(record))
+        }
+    }
+
     /// Whole runs: the digest after each round, and what is left when one machine is taken out again.
     @Test func runs() throws {
         for run in fixture.runs {
             let parameters = try run.parameters()
+            let directions = try run.directions()
+            #expect(parameters.tensors.map(\.name) == run.tensors.map(\.name))
+            #expect(parameters.tensors.map(\.index) == run.tensors.map(\.index))
             #expect(parameters.tensors.indices.map(parameters.exponent(at:)) == run.exponents)
             #expect(parameters.digest().description == run.before)
             for (record, digest) in zip(run.records, run.after) {
-                parameters.apply([record], directions: run.directions, threads: 1)
+                parameters.apply([record], directions: directions, threads: 1)
                 #expect(parameters.digest().description == digest)
             }
             for (position, expected) in run.integers.enumerated() {
@@ -114,11 +167,11 @@ import Testing
             for (number, digest) in run.without {
                 let machine = try MachineID(#require(UInt32(number)))
                 for record in run.records where record.contributions.contains(where: { $0.machine == machine }) {
-                    parameters.replace(record, with: record.removing(machine), directions: run.directions, threads: 1)
+                    parameters.replace(record, with: record.removing(machine), directions: directions, threads: 1)
                 }
                 #expect(parameters.digest().description == digest)
                 for record in run.records {
-                    parameters.replace(record.removing(machine), with: record, directions: run.directions, threads: 1)
+                    parameters.replace(record.removing(machine), with: record, directions: directions, threads: 1)
                 }
                 #expect(parameters.digest().description == run.after.last)
             }

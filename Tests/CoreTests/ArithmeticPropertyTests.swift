@@ -10,11 +10,17 @@ struct RandomRun {
     let tensors: [TrainedTensor]
     let rounds: [RoundRecord]
 
-    init(seed: UInt64, family: PerturbationFamily, shaped: Bool = false, largest: Int = 70, samples: ClosedRange<Int> = 1...40) {
+    /// Which adapters a run has.
+    enum Adapters { case none, besideOthers, orthogonal }
+
+    init(
+        seed: UInt64, family: PerturbationFamily, shaped: Bool = false, adapters: Adapters = .none, largest: Int = 70,
+        samples: ClosedRange<Int> = 1...40
+    ) {
         self.seed = seed
         var random = SeededRandom(seed: seed)
-        directions = Directions(seed: RunSeed(.random(in: 0 ... .max, using: &random)), family: family)
-        tensors = (0..<3).map { index in
+        let runSeed = RunSeed(.random(in: 0 ... .max, using: &random))
+        let others = (0..<3).map { index in
             let rows = Int.random(in: 1...largest, using: &random)
             let columns = Int.random(in: 1...3 * largest, using: &random)
             if index == 1 { return TrainedTensor(name: "t1", index: 17, shape: .vector(rows * columns)) }
@@ -24,6 +30,21 @@ struct RandomRun {
             return TrainedTensor(
                 name: "t\(index)", index: UInt32(3 * index + 1), shape: .matrix(rows: rows, columns: columns),
                 basis: shaped ? InputBasis(space: "t\(index)", width: columns, values: values) : nil)
+        }
+        let adapted = [AdapterPlace.tensor(name: "t2", index: 7), .final, .tensor(name: "a", index: 0)].map { place in
+            TrainedTensor(
+                adapterAt: place, rows: .random(in: 1...largest, using: &random), columns: .random(in: 1...largest, using: &random))
+        }
+        switch adapters {
+        case .none: (tensors, directions) = (others, Directions(seed: runSeed, family: family))
+        case .besideOthers: (tensors, directions) = (others + adapted, Directions(seed: runSeed, family: family))
+        case .orthogonal:
+            tensors = adapted
+            do {
+                directions = try Directions(seed: runSeed, family: family, sampling: .orthogonal, tensors: adapted)
+            } catch {
+                preconditionFailure("\(error)")
+            }
         }
         rounds = (0..<5).map { number in
             let contributions = (0..<3).map { machine in
@@ -85,7 +106,7 @@ struct RandomRun {
 }
 
 enum RunKind: CaseIterable, Sendable {
-    case rank1, shaped, rademacher, gaussian
+    case rank1, shaped, rademacher, gaussian, adaptersBesideShaped, adaptersBesideGaussian, orthogonal
 
     func run(seed: UInt64, largest: Int = 70, samples: ClosedRange<Int> = 1...40) -> RandomRun {
         switch self {
@@ -93,6 +114,10 @@ enum RunKind: CaseIterable, Sendable {
         case .shaped: RandomRun(seed: seed, family: .rank1, shaped: true, largest: largest, samples: samples)
         case .rademacher: RandomRun(seed: seed, family: .rademacher, largest: largest, samples: samples)
         case .gaussian: RandomRun(seed: seed, family: .gaussian, largest: largest, samples: samples)
+        case .adaptersBesideShaped:
+            RandomRun(seed: seed, family: .rank1, shaped: true, adapters: .besideOthers, largest: largest, samples: samples)
+        case .adaptersBesideGaussian: RandomRun(seed: seed, family: .gaussian, adapters: .besideOthers, largest: largest, samples: samples)
+        case .orthogonal: RandomRun(seed: seed, family: .rank1, adapters: .orthogonal, largest: largest, samples: samples)
         }
     }
 }
@@ -328,6 +353,32 @@ enum RunKind: CaseIterable, Sendable {
                     parameters.apply([round], directions: Directions(seed: RunSeed(1), family: family), threads: 1)
                     return parameters.digest()
                 }
+            }
+        }
+    }
+
+    /// Of integers it is exact, so it is compared with sums by its definition; of floating-point numbers the bits are the same.
+    @Test func hadamard() {
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededRandom(seed: seed)
+        for bits in UInt32(0)...11 {
+            let count = 1 << Int(bits)
+            let values = (0..<count).map { _ in Int32.random(in: -1 << 19...1 << 19, using: &random) }
+            let expected = (0..<count).map { i in
+                values.indices.reduce(Int32(0)) { $0 + ((i & $1).nonzeroBitCount % 2 == 0 ? values[$1] : -values[$1]) }
+            }
+            withEveryVariant("2^\(bits) integers, seed \(seed)") {
+                var transformed = values
+                ob_hadamard(&transformed, bits)
+                #expect(transformed == expected)
+                return transformed
+            }
+            let numbers = values.map { Double($0) / 777 }
+            withEveryVariant("2^\(bits) numbers, seed \(seed)") {
+                var transformed = numbers
+                ob_hadamard_doubles(&transformed, bits)
+                for (a, b) in zip(transformed, expected) { #expect(abs(a - Double(b) / 777) < 1e-6) }
+                return transformed.map(\.bitPattern)
             }
         }
     }

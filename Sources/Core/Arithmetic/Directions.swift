@@ -4,11 +4,32 @@ internal import Kernels
 /// (DESIGN §3 "Random bits", "Directions", "Shape").
 public struct Directions: Sendable, Hashable {
     public let seed: RunSeed
+    /// For tensors that are no adapters; an adapter's directions are signs in every family.
     public let family: PerturbationFamily
+    public let sampling: DirectionSampling
+    /// The adapters' coordinates; empty where the run has no adapter.
+    public let coordinates: AdapterCoordinates
 
+    /// Directions of a run that samples at random.
     public init(seed: RunSeed, family: PerturbationFamily) {
+        self.init(seed: seed, family: family, sampling: .random, coordinates: .none)
+    }
+
+    /// - Parameters:
+    ///   - sampling: the run spec's; nil: random.
+    ///   - tensors: all tensors that the run trains, in any order.
+    /// - Throws: `DirectionError` where orthogonal samples are asked for and a tensor is no adapter, or where the adapters have too many
+    ///   coordinates.
+    public init(seed: RunSeed, family: PerturbationFamily, sampling: DirectionSampling?, tensors: [TrainedTensor]) throws(DirectionError) {
+        if sampling == .orthogonal, let other = tensors.first(where: { !$0.isAdapter }) { throw .notAnAdapter(other.name) }
+        self.init(seed: seed, family: family, sampling: sampling ?? .random, coordinates: try AdapterCoordinates(of: tensors))
+    }
+
+    private init(seed: RunSeed, family: PerturbationFamily, sampling: DirectionSampling, coordinates: AdapterCoordinates) {
         self.seed = seed
         self.family = family
+        self.sampling = sampling
+        self.coordinates = coordinates
     }
 
     /// What a random vector of a tensor is for; with the tensor's index it makes Philox's stream.
@@ -22,7 +43,8 @@ public struct Directions: Sendable, Hashable {
     ///
     /// A vector of a shaped run is made of signs, so F is 0 here; F = 5 and Z = ±32 would give the same parameters.
     public func fractionBits(of tensor: TrainedTensor) -> Int {
-        switch (family, tensor.shape) {
+        if tensor.isAdapter { return 0 }
+        return switch (family, tensor.shape) {
         case (.gaussian, _): 5
         case (.rank1, .matrix) where tensor.basis != nil: 5
         default: 0
@@ -31,7 +53,7 @@ public struct Directions: Sendable, Hashable {
 
     /// Whether the direction of this tensor is an outer product, so that `rank1Factors` says it.
     public func isRank1(_ tensor: TrainedTensor) -> Bool {
-        if family == .rank1, case .matrix = tensor.shape { true } else { false }
+        if family == .rank1, !tensor.isAdapter, case .matrix = tensor.shape { true } else { false }
     }
 
     /// The factors of a matrix's direction: z_ij = a_i·b_j·2^−F.
@@ -66,13 +88,14 @@ public struct Directions: Sendable, Hashable {
     }
 
     /// Z of the tensor's elements `elements`, row-major, where its direction is no outer product: all tensors of the dense
-    /// families and the vectors of `rank1`.
+    /// families, the vectors of `rank1`, and every adapter, whose Z are signs ±1.
     public func dense(
         of tensor: TrainedTensor, _ name: SampleName, elements: Range<Int>, into output: UnsafeMutablePointer<Int8>
     ) {
         precondition(!isRank1(tensor), "\(tensor.name) has rank-1 directions")
+        if sampling == .orthogonal { return orthogonalSigns(of: tensor, name, elements: elements, into: output) }
         var vector = vector(.elements, of: tensor, name)
-        if family == .gaussian {
+        if family == .gaussian, !tensor.isAdapter {
             ob_gaussians(&vector, UInt64(elements.lowerBound), elements.count, output)
         } else {
             ob_signs(&vector, UInt64(elements.lowerBound), elements.count, output)

@@ -42,6 +42,7 @@ extension Parameters {
                 return valid.isEmpty ? nil : .init(directions: valid, step: change.round.step, adds: change.adds)
             })
         guard !work.changes.isEmpty else { return }
+        guard directions.sampling == .random else { return updateOrthogonal(work, directions, threads: threads) }
         for (position, tensor) in tensors.enumerated() where tensor.shape.count > 0 {
             let shift = exponents[position] - directions.fractionBits(of: tensor)
             if directions.isRank1(tensor) {
@@ -54,12 +55,47 @@ extension Parameters {
         }
     }
 
+    /// Orthogonal samples, whose directions go over all adapters at once. Rounds commute, so each thread adds up the changes of some of
+    /// them on its own.
+    private func updateOrthogonal(_ work: ChangeList, _ directions: Directions, threads: Int) {
+        let coordinates = directions.coordinates
+        precondition(coordinates.adapters == tensors, "these directions are of other adapters")
+        // As many as a round of a ledger has at most.
+        precondition(work.changes.allSatisfy { $0.directions.count <= OB_BLOCK_DIRECTIONS_MAX }, "a round of too many samples")
+        let count = coordinates.count
+        guard count > 0 else { return }
+        let parts = min(max(threads, 1), work.changes.count)
+        let roundsOfPart = (work.changes.count + parts - 1) / parts
+        var changes = [Int32](repeating: 0, count: parts * count)
+        // The exponent and F are the same in all adapters.
+        work.withRounds(shift: TrainedTensor.adapterExponent) { rounds in
+            nonisolated(unsafe) let rounds = rounds
+            changes.withUnsafeMutableBufferPointer { changes in
+                nonisolated(unsafe) let changes = changes
+                forEachChunk(of: rounds.count, size: roundsOfPart, threads: threads) { range in
+                    var blocks = directions.blocks
+                    var block = [Int32](repeating: 0, count: coordinates.blockSize)
+                    var sums = [Int32](repeating: 0, count: count)
+                    let part = UnsafeMutableBufferPointer(rebasing: changes[range.lowerBound / roundsOfPart * count..<changes.count])
+                    ob_update_blocks(
+                        &blocks, UnsafeBufferPointer(rebasing: rounds[range]).baseAddress, range.count, &block, &sums, part.baseAddress)
+                }
+            }
+        }
+        for (position, offset) in coordinates.offsets.enumerated() {
+            let k = storage[position]
+            for part in 0..<parts {
+                for i in k.indices { k[i] &+= changes[part * count + offset + i] }
+            }
+        }
+    }
+
     /// Directions that are made element by element: signs, or the table of the normal distribution.
     private func updateDense(
         _ integers: UnsafeMutableBufferPointer<Int32>, _ tensor: TrainedTensor, _ directions: Directions,
         _ work: ChangeList, shift: Int, threads: Int
     ) {
-        let isGaussian = directions.family == .gaussian
+        let isGaussian = directions.family == .gaussian && !tensor.isAdapter
         let stream = directions.stream(.elements, of: tensor)
         let key = [directions.seed.low, directions.seed.high]
         work.withRounds(shift: shift) { rounds in

@@ -20,12 +20,13 @@ public final class Parameters {
     let storage: [UnsafeMutableBufferPointer<Int32>]
     let scratch = Rank1Update.Scratch()
 
-    /// Fixed-point parameters from floats: k = w·2^s to nearest, ties to even, s = 29 − e where max|w| = m·2^e, 0.5 ≤ m < 1.
+    /// Fixed-point parameters from floats: k = w·2^s to nearest, ties to even, s = 29 − e where max|w| = m·2^e, 0.5 ≤ m < 1. Adapters
+    /// begin with zeros and s = 24.
     ///
     /// - Parameters:
     ///   - tensors: in any order; they are kept sorted by index.
     ///   - threads: over which a tensor's conversion is spread.
-    ///   - load: fills the floats of the tensor at a position of the sorted list, row-major.
+    ///   - load: fills the floats of the tensor at a position of the sorted list, row-major; it is not asked for adapters.
     /// - Throws: `ParameterError` where a tensor can't be trained, or what `load` throws.
     public convenience init(
         tensors: [TrainedTensor], threads: Int = 1, load: (Int, UnsafeMutableBufferPointer<Float>) throws -> Void
@@ -37,6 +38,11 @@ public final class Parameters {
             for (position, tensor) in sorted.enumerated() {
                 let integers = Self.allocate(tensor.shape.count)
                 storage.append(integers)
+                guard !tensor.isAdapter else {
+                    integers.initialize(repeating: 0)
+                    exponents.append(TrainedTensor.adapterExponent)
+                    continue
+                }
                 exponents.append(try Self.load(tensor, into: integers, threads: threads) { try load(position, $0) })
             }
         } catch {

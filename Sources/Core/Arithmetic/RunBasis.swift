@@ -1,39 +1,54 @@
-/// The basis of a shaped run: the damped components of every input space of every trained layer (DESIGN §3 "Shape"). It is
-/// data of the run, hashed into its spec and kept in its ledger.
+/// The basis of a run: the damped components of every input space of every trained layer, the frozen factors of every adapter, or
+/// both. It is data of the run, hashed into its spec and kept in its ledger.
 ///
-/// Encoded form, little-endian: version (UInt16, 1), number of spaces (UInt16); for each space its name (UInt16 byte count,
-/// UTF-8), width n (UInt32), components K (UInt16), then K·n Int16 values, vector after vector.
+/// Encoded form, little-endian: version (UInt16: 1 without adapters, 2 with), number of spaces (UInt16); for each space its name
+/// (UInt16 byte count, UTF-8), width n (UInt32), components K (UInt16), then K·n Int16 values, vector after vector. Version 2 goes on with
+/// the number of adapters (UInt16, at least 1); for each adapter its place (UInt16 byte count, UTF-8), p, r, m, n (UInt32 each), U: p
+/// exponents (Int8) and p·m Int16 values, V: r exponents and r·n values.
 public struct RunBasis: Hashable, Sendable {
-    static let encodingVersion: UInt16 = 1
     static let spacesMax = 4096
+    static let adaptersMax = 4096
     static let nameBytesMax = 512
     static let widthMax = 1 << 20
     /// With 1024 vectors all sums of the shaping stay in Int64.
     public static let componentsMax = 1024
 
+    private enum Version {
+        static let componentsAlone: UInt16 = 1
+        static let withAdapters: UInt16 = 2
+    }
+
     /// In the order of their names' UTF-8 bytes.
     public let spaces: [InputBasis]
+    /// In the order of their places' UTF-8 bytes.
+    public let adapters: [AdapterBasis]
 
-    public init(spaces: [InputBasis]) throws(RunBasisError) {
-        guard spaces.count <= Self.spacesMax else { throw .tooMany("\(spaces.count) input spaces", limit: Self.spacesMax) }
-        self.spaces = spaces.sorted { $0.space.utf8.lexicographicallyPrecedes($1.space.utf8) }
-        for (a, b) in zip(self.spaces, self.spaces.dropFirst()) where a.space == b.space {
-            throw .repeated(space: a.space)
-        }
+    public init(spaces: [InputBasis], adapters: [AdapterBasis] = []) throws(RunBasisError) {
+        self.spaces = try Self.sorted(spaces, by: \.space, limit: Self.spacesMax, what: "input spaces")
+        self.adapters = try Self.sorted(adapters, by: \.place, limit: Self.adaptersMax, what: "adapters")
         for basis in spaces {
             guard basis.width <= Self.widthMax else { throw .tooMany("width \(basis.width) of \(basis.space)", limit: Self.widthMax) }
             guard basis.components <= Self.componentsMax else {
                 throw .tooMany("\(basis.components) components of \(basis.space)", limit: Self.componentsMax)
             }
-            guard basis.space.utf8.count <= Self.nameBytesMax else {
-                throw .tooMany("\(basis.space.utf8.count) bytes in a space's name", limit: Self.nameBytesMax)
-            }
         }
+    }
+
+    private static func sorted<Part>(
+        _ parts: [Part], by name: (Part) -> String, limit: Int, what: String
+    ) throws(RunBasisError) -> [Part] {
+        guard parts.count <= limit else { throw .tooMany("\(parts.count) \(what)", limit: limit) }
+        let sorted = parts.sorted { name($0).utf8.lexicographicallyPrecedes(name($1).utf8) }
+        for (a, b) in zip(sorted, sorted.dropFirst()) where name(a).utf8.elementsEqual(name(b).utf8) { throw .repeated(space: name(a)) }
+        for part in sorted where name(part).utf8.count > nameBytesMax {
+            throw .tooMany("\(name(part).utf8.count) bytes in a name", limit: nameBytesMax)
+        }
+        return sorted
     }
 
     public func encoded() -> [UInt8] {
         var writer = LittleEndianWriter()
-        writer.append(Self.encodingVersion)
+        writer.append(adapters.isEmpty ? Version.componentsAlone : Version.withAdapters)
         writer.append(UInt16(spaces.count))
         for basis in spaces {
             writer.append(UInt16(basis.space.utf8.count))
@@ -42,45 +57,107 @@ public struct RunBasis: Hashable, Sendable {
             writer.append(UInt16(basis.components))
             for value in basis.values { writer.append(value) }
         }
+        guard !adapters.isEmpty else { return writer.bytes }
+        writer.append(UInt16(adapters.count))
+        for adapter in adapters {
+            let sides = [adapter.outputs, adapter.inputs]
+            writer.append(UInt16(adapter.place.utf8.count))
+            writer.append(bytes: adapter.place.utf8)
+            for side in sides { writer.append(UInt32(side.count)) }
+            for side in sides { writer.append(UInt32(side.length)) }
+            for side in sides {
+                for exponent in side.exponents { writer.append(exponent) }
+                for value in side.values { writer.append(value) }
+            }
+        }
         return writer.bytes
     }
 
     public init(decoding bytes: [UInt8]) throws(RunBasisError) {
-        let result: Result<[InputBasis], RunBasisError> = bytes.withUnsafeBytes { raw in
-            do throws(RunBasisError) { return .success(try Self.decodeSpaces(raw)) } catch { return .failure(error) }
+        typealias Parts = (spaces: [InputBasis], adapters: [AdapterBasis])
+        let result: Result<Parts, RunBasisError> = bytes.withUnsafeBytes { raw in
+            do throws(RunBasisError) { return .success(try Self.decode(raw)) } catch { return .failure(error) }
         }
-        let spaces = try result.get()
-        try self.init(spaces: spaces)
+        let parts = try result.get()
+        try self.init(spaces: parts.spaces, adapters: parts.adapters)
         // One basis has one encoding, so that equal digests and equal bases are the same thing.
-        guard self.spaces.map(\.space) == spaces.map(\.space) else { throw .malformed("its spaces are not in order") }
+        guard spaces == parts.spaces, adapters == parts.adapters else { throw .malformed("its parts are not in order") }
     }
 
-    private static func decodeSpaces(_ bytes: UnsafeRawBufferPointer) throws(RunBasisError) -> [InputBasis] {
+    private static func decode(_ bytes: UnsafeRawBufferPointer) throws(RunBasisError) -> (spaces: [InputBasis], adapters: [AdapterBasis]) {
         var reader = LittleEndianReader(bytes)
-        guard let version = reader.integer(UInt16.self), let count = reader.integer(UInt16.self) else { throw .truncated }
-        guard version == encodingVersion else { throw .malformed("version \(version) is unknown; this program knows 1") }
+        guard let version = reader.integer(UInt16.self) else { throw .truncated }
+        guard version == Version.componentsAlone || version == Version.withAdapters else {
+            throw .malformed("version \(version) is unknown; this program knows \(Version.componentsAlone) and \(Version.withAdapters)")
+        }
+        let spaces = try decodeSpaces(&reader)
+        let adapters = version == Version.withAdapters ? try decodeAdapters(&reader) : []
+        guard reader.remaining == 0 else { throw .malformed("\(reader.remaining) bytes follow its end") }
+        return (spaces, adapters)
+    }
+
+    private static func decodeSpaces(_ reader: inout LittleEndianReader) throws(RunBasisError) -> [InputBasis] {
+        guard let count = reader.integer(UInt16.self) else { throw .truncated }
         var spaces: [InputBasis] = []
         for _ in 0..<count {
-            guard let nameBytes = reader.integer(UInt16.self), let name = reader.take(Int(nameBytes)),
-                let width = reader.integer(UInt32.self), let components = reader.integer(UInt16.self)
-            else { throw .truncated }
-            guard let space = String(validating: name, as: UTF8.self) else { throw .malformed("a name is not UTF-8") }
+            let space = try decodeName(&reader)
+            guard let width = reader.integer(UInt32.self), let components = reader.integer(UInt16.self) else { throw .truncated }
             guard width > 0, width <= widthMax, components <= componentsMax else {
                 throw .malformed("\(space) has width \(width) and \(components) components")
             }
-            let valueCount = Int(width) * Int(components)
-            guard let raw = reader.take(2 * valueCount) else { throw .truncated }
-            let values = (0..<valueCount).map { Int16(littleEndian: raw.loadUnaligned(fromByteOffset: 2 * $0, as: Int16.self)) }
+            let values = try decodeValues(Int(width) * Int(components), &reader)
             spaces.append(InputBasis(space: space, width: Int(width), values: values))
         }
-        guard reader.remaining == 0 else { throw .malformed("\(reader.remaining) bytes follow its end") }
         return spaces
+    }
+
+    private static func decodeAdapters(_ reader: inout LittleEndianReader) throws(RunBasisError) -> [AdapterBasis] {
+        guard let count = reader.integer(UInt16.self) else { throw .truncated }
+        // Without adapters the same basis has version 1.
+        guard count > 0 else { throw .malformed("version \(Version.withAdapters) without an adapter") }
+        var adapters: [AdapterBasis] = []
+        for _ in 0..<count {
+            let place = try decodeName(&reader)
+            var sizes: [Int] = []
+            for limit in [AdapterBasis.rankMax, AdapterBasis.rankMax, widthMax, widthMax] {
+                guard let size = reader.integer(UInt32.self) else { throw .truncated }
+                guard size > 0, size <= limit else { throw .malformed("\(place) has a size of \(size), where 1…\(limit) are allowed") }
+                sizes.append(Int(size))
+            }
+            let outputs = try decodeVectors(sizes[0], length: sizes[2], &reader)
+            let inputs = try decodeVectors(sizes[1], length: sizes[3], &reader)
+            adapters.append(AdapterBasis(place: place, outputs: outputs, inputs: inputs))
+        }
+        return adapters
+    }
+
+    private static func decodeName(_ reader: inout LittleEndianReader) throws(RunBasisError) -> String {
+        guard let byteCount = reader.integer(UInt16.self), let bytes = reader.take(Int(byteCount)) else { throw .truncated }
+        guard let name = String(validating: bytes, as: UTF8.self) else { throw .malformed("a name is not UTF-8") }
+        return name
+    }
+
+    private static func decodeVectors(
+        _ count: Int, length: Int, _ reader: inout LittleEndianReader
+    ) throws(RunBasisError) -> FixedPointVectors {
+        guard let exponents = reader.take(count) else { throw .truncated }
+        let values = try decodeValues(count * length, &reader)
+        return try FixedPointVectors(length: length, exponents: exponents.map { Int8(bitPattern: $0) }, values: values)
+    }
+
+    /// So many Int16; no memory is taken for more than the bytes hold.
+    private static func decodeValues(_ count: Int, _ reader: inout LittleEndianReader) throws(RunBasisError) -> [Int16] {
+        guard let raw = reader.take(2 * count) else { throw .truncated }
+        return (0..<count).map { Int16(littleEndian: raw.loadUnaligned(fromByteOffset: 2 * $0, as: Int16.self)) }
     }
 
     /// SHA-256 of the encoded form: what a run spec pins.
     public var digest: Digest { .sha256(encoded()) }
 
     public subscript(space: String) -> InputBasis? { spaces.first { $0.space == space } }
+
+    /// The factors of the adapter at a place, by the place's name.
+    public func adapter(at place: String) -> AdapterBasis? { adapters.first { $0.place == place } }
 }
 
 public enum RunBasisError: Error, Hashable, CustomStringConvertible {
@@ -95,7 +172,7 @@ public enum RunBasisError: Error, Hashable, CustomStringConvertible {
         case .truncated: "the basis ends too early; fetch it again or make it again"
         case .malformed(let what): "the basis is malformed: \(what); fetch it again or make it again"
         case .tooMany(let what, let limit): "the basis has \(what); at most \(limit) are allowed"
-        case .repeated(let space): "the basis has the input space \(space) twice"
+        case .repeated(let space): "the basis has \(space) twice"
         case .notFinite(let space): "the basis of \(space) has a value that does not fit 16 bits with 14 fraction bits"
         }
     }

@@ -143,6 +143,9 @@ extension Parameters {
         guard let exponent = reader.integer(Int32.self),
             let integers = reader.take(tensor.shape.count * MemoryLayout<Int32>.stride)
         else { throw .truncated }
+        guard !tensor.isAdapter || exponent == TrainedTensor.adapterExponent else {
+            throw .otherTensors("\(name) has the exponent \(exponent), where an adapter has \(TrainedTensor.adapterExponent)")
+        }
         return (Int(exponent), integers)
     }
 }

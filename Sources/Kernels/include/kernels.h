@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include "philox.h"
 #include "update.h"
+#include "orthogonal.h"
 #include "hash.h"
 #include "floats.h"
 #include "products.h"

@@ -64,7 +64,95 @@ def shaped(b, basis):
     return np.array(out, np.int64)
 
 
-# Tensors: dictionaries of name, index, shape, basis (K lists, or None)
+# Adapters and orthogonal samples
+
+def adapter(place, index, shape):
+    """index: the place's own among the model's tensors, or None for `final`."""
+    tau = 2**29 + 2**28 if index is None else 2**29 + index
+    return {"name": place + ".adapter", "index": tau, "shape": shape, "basis": None, "place": place, "placeIndex": index}
+
+
+def is_adapter(tensor):
+    return "place" in tensor
+
+
+def block_size(d):
+    n = 1
+    while n < d:
+        n *= 2
+    return n
+
+
+def parity(x):
+    for shift in (16, 8, 4, 2, 1):
+        x = x ^ (x >> shift)
+    return x & 1
+
+
+def block_row(seed, name, n):
+    machine, sample = name
+    counter = np.array([[0, 4 * (2**30 - 1) + 1, sample // n, machine]], np.uint32)
+    odd, add = (int(x) for x in philox(counter, key_of(seed))[0][:2])
+    return (sample % n * (odd | 1) + add) % n
+
+
+def orthogonal(seed, d, name):
+    """The d signs of a sample over all adapters' coordinates."""
+    n = block_size(d)
+    machine, sample = name
+    row = block_row(seed, name, n)
+    hadamard = 1 - 2 * parity(row & np.arange(d, dtype=np.int64))
+    return hadamard * signs(seed, 2**30 - 1, 0, (machine, sample // n), d)
+
+
+def adapters_of(run):
+    return sorted((t for t in run["tensors"] if is_adapter(t)), key=lambda t: t["index"])
+
+
+def adapter_direction(run, tensor, name):
+    n = int(np.prod(tensor["shape"]))
+    if run["sampling"] != "orthogonal":
+        return signs(run["seed"], tensor["index"], 0, name, n)
+    before, d = 0, 0
+    for other in adapters_of(run):
+        before += int(np.prod(other["shape"])) if other["index"] < tensor["index"] else 0
+        d += int(np.prod(other["shape"]))
+    return orthogonal(run["seed"], d, name)[before:before + n]
+
+
+def to_vector(w):
+    """(e, integers) with w about integers·2^(e − 14). Exactly, by fractions."""
+    top = max(abs(Fraction(float(x))) for x in w)
+    e = 0
+    if top:
+        while top >= Fraction(2) ** e:
+            e += 1
+        while top < Fraction(2) ** (e - 1):
+            e -= 1
+        e = max(e, -64)
+    return e, [round(Fraction(float(x)) * Fraction(2) ** (14 - e)) for x in w]
+
+
+def named(text):
+    return struct.pack("<H", len(text.encode())) + text.encode()
+
+
+def basis_record(spaces, adapters):
+    """spaces: (name, K lists of n); adapters: (place, U, V), U and V being lists of (exponent, integers)."""
+    out = struct.pack("<HH", 2, len(spaces))
+    for name, vectors in spaces:
+        out += named(name) + struct.pack("<IH", len(vectors[0]), len(vectors))
+        out += b"".join(struct.pack("<h", x) for v in vectors for x in v)
+    out += struct.pack("<H", len(adapters))
+    for place, u, v in adapters:
+        out += named(place) + struct.pack("<IIII", len(u), len(v), len(u[0][1]), len(v[0][1]))
+        for side in (u, v):
+            out += b"".join(struct.pack("<b", e) for e, _ in side)
+            out += b"".join(struct.pack("<h", x) for _, integers in side for x in integers)
+    return out
+
+
+# Tensors: dictionaries of name, index, shape, basis (K lists, or None); with place and placeIndex for adapters
 
 def factors(run, tensor, name):
     rows, columns = tensor["shape"]
@@ -74,13 +162,17 @@ def factors(run, tensor, name):
 
 
 def fraction_bits(run, tensor):
-    """F of the whole run, as the page says it; for vectors of a shaped run Z is then ±32."""
+    """F of the whole run, as the page says it; for vectors of a shaped run Z is then ±32. Adapters have F = 0."""
+    if is_adapter(tensor):
+        return 0
     shaped_run = run["family"] == "rank1" and any(t["basis"] for t in run["tensors"])
     return 5 if run["family"] == "gaussian" or shaped_run else 0
 
 
 def direction(run, tensor, name):
     """Z = z·2^F, flat."""
+    if is_adapter(tensor):
+        return adapter_direction(run, tensor, name)
     n = int(np.prod(tensor["shape"]))
     scale = 2 ** fraction_bits(run, tensor)
     if run["family"] == "gaussian":
@@ -156,7 +248,10 @@ def digest(tensors, exponents, values):
 
 def finish(run):
     """Adds the results to a run: digests before, after every round, and with each machine taken out again."""
-    fixed = [to_fixed(weights(t, run["magnitude"])) for t in run["tensors"]]
+    fixed = [
+        (24, np.zeros(int(np.prod(t["shape"])), np.int64)) if is_adapter(t) else to_fixed(weights(t, run["magnitude"]))
+        for t in run["tensors"]
+    ]
     exponents, start = [f[0] for f in fixed], [f[1] for f in fixed]
 
     def replay(records):
@@ -174,6 +269,15 @@ def finish(run):
     for machine in sorted({c[0] for r in run["rounds"] for c in r["contributions"]}):
         rest = [dict(r, contributions=[c for c in r["contributions"] if c[0] != machine]) for r in run["rounds"]]
         run["without"][str(machine)] = replay(rest)[1][-1]
+    return run
+
+
+def written(run):
+    """A finished run as the tests read it."""
+    for tensor in run["tensors"]:
+        tensor["basis"] = np.array(tensor["basis"] or [], np.int64).astype("<i2").tobytes().hex()
+    for record in run["rounds"]:
+        record["contributions"] = [{"machine": m, "first": f, "bytes": hex8(q)} for m, f, q in record["contributions"]]
     return run
 
 
@@ -292,7 +396,7 @@ def main():
         ("gaussian", False, (-46, -40, -33), 7), ("rank1", True, (-28, -20, -100), 5), ("rademacher", False, (-20, -12, 2), 4),
         ("gaussian", False, (-24, -70, -127), 4),
     ]:
-        run = {"family": family, "seed": integer(0, 2**63 - 1), "magnitude": -27, "tensors": tensors(with_basis), "rounds": []}
+        run = {"family": family, "sampling": "random", "seed": integer(0, 2**63 - 1), "magnitude": -27, "tensors": tensors(with_basis), "rounds": []}
         for number, e in enumerate(exponents):
             machines = random.choice(6, 3, replace=False).tolist() + ([4294967295] if number == 1 else [])
             run["rounds"].append({"step": [integer(2**15, 2**16), e], "contributions": contributions(machines, samples)})
@@ -302,12 +406,61 @@ def main():
             run["rounds"].append({"step": [0, 0], "contributions": contributions([0, 1], 3)})
             run["rounds"].append({"step": [33000, -38], "contributions": [[2, 5, [9, -7]], [2, 6, [11, -128]], [1, 4294967294, [1, 2, 3, 4]]]})
             run["rounds"].append({"step": [33000, -38], "contributions": [[2, 5, [-128, -128]]]})
-        finish(run)
-        for tensor in run["tensors"]:
-            tensor["basis"] = np.array(tensor["basis"] or [], np.int64).astype("<i2").tobytes().hex()
-        for record in run["rounds"]:
-            record["contributions"] = [{"machine": m, "first": f, "bytes": hex8(q)} for m, f, q in record["contributions"]]
-        out["runs"].append(run)
+        out["runs"].append(written(finish(run)))
+
+    out["orthogonal"] = []
+    for d in (1, 2, 3, 8, 9, 64, 100, 2049, 5000):
+        n = block_size(d)
+        for sample in sorted({0, n - 1, n, integer(0, 2**32), 2**32 - 1}):
+            seed, machine = integer(0, 2**63 - 1), integer(0, 2**32)
+            z = orthogonal(seed, d, (machine, sample))
+            out["orthogonal"].append({"seed": seed, "machine": machine, "sample": sample, "count": d, "row": int(block_row(seed, (machine, sample), n)),
+                                      "first": hex8(z[:300]), "sha256": hashlib.sha256(z.astype(np.int8).tobytes()).hexdigest()})
+
+    # Runs of adapters: sampled at random beside other tensors, then orthogonal.
+    places = [("model.layers.1.down.weight", 4, [6, 11]), ("model.layers.1.q.weight", 9, [3, 17]), ("final", None, [1, 40])]
+    alone = [("final", None, [1, 64])]
+    for family, with_basis, sampling, chosen, samples in [
+        ("rank1", True, "random", places, 9), ("gaussian", False, "random", places, 5), ("rademacher", False, "random", alone, 3),
+        ("rank1", False, "orthogonal", places, 40), ("gaussian", False, "orthogonal", alone, 100), ("rank1", False, "orthogonal", [("final", None, [1, 1])], 5),
+    ]:
+        others = [] if sampling == "orthogonal" else tensors(with_basis)
+        run = {"family": family, "sampling": sampling, "seed": integer(0, 2**63 - 1), "magnitude": -27, "rounds": []}
+        run["tensors"] = others + [adapter(*place) for place in chosen]
+        d = sum(int(np.prod(t["shape"])) for t in adapters_of(run))
+        # The samples of the second round go on where those of the first end, within a block or into the next one.
+        for number, e in enumerate((-20, -33, -37, -58)):
+            parts = contributions([2, 5, 4294967295], samples)
+            for part in parts:
+                part[1] = number * samples + part[0] % 7 if number < 2 else part[1]
+            run["rounds"].append({"step": [integer(2**15, 2**16), e], "contributions": parts})
+        if sampling == "orthogonal":
+            # A whole block, one that wraps, a name that is there twice, and a round without a step.
+            whole = [max(-127, min(127, int(x))) for x in random.standard_normal(block_size(d)) * 30]
+            run["rounds"].append({"step": [50000, -36], "contributions": [[9, 3 * block_size(d), whole]]})
+            run["rounds"].append({"step": [33000, -34], "contributions": [[1, 4294967294, [1, 2, 3, 4]], [2, 5, [9, -7]], [2, 6, [11, -128]]]})
+            run["rounds"].append({"step": [0, 0], "contributions": contributions([0, 1], 3)})
+        out["runs"].append(written(finish(run)))
+
+    out["vectors"] = []
+    for w in [
+        [0.0, 0.0], [1.0, -1.0, 0.5], [0.99999, 2.0**-15, 3 * 2.0**-15, 5 * 2.0**-15, -(2.0**-15)], [2.0**-70, -3 * 2.0**-80], [2.0**63, 1.0],
+        (random.standard_normal(50) * 0.04).tolist(), (random.standard_normal(50) * 300).tolist(),
+    ]:
+        e, integers = to_vector(w)
+        out["vectors"].append({"values": [struct.pack(">d", x).hex() for x in w], "exponent": e, "integers": integers})
+
+    def vectors(count, length):
+        return [to_vector(random.standard_normal(length) * 2.0 ** integer(-8, 8)) for _ in range(count)]
+
+    spaces = [("a:in", basis(3, 2, 900)), ("b:in", basis(5, 1, 16384))]
+    adapters = [("final", vectors(1, 6), vectors(4, 6)), ("model.layers.0.down.weight", vectors(3, 6), vectors(2, 9))]
+    out["basisRecords"] = [
+        {"spaces": [s[0] for s in chosen], "adapters": [{"place": a[0], "shape": [len(a[1]), len(a[2])], "exponents": [v[0] for v in a[1] + a[2]],
+                                                        "integers": [x for v in a[1] + a[2] for x in v[1]]} for a in adapters],
+         "bytes": basis_record(chosen, adapters).hex()}
+        for chosen in ([], spaces)
+    ]
 
     print(json.dumps(out, separators=(",", ":")))
 

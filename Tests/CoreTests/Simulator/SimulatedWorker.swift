@@ -3,8 +3,35 @@ import TestSupport
 
 /// A worker process in the simulation: the product's state machine over real parameters of a few dozen numbers.
 struct SimulatedWorker {
-    static let directions = Directions(seed: RunSeed(7), family: .rank1)
+    /// What a run trains.
+    struct Toy {
+        let tensors: [TrainedTensor]
+        let directions: Directions
 
+        /// A matrix and a vector, or with `adapters` two adapters with orthogonal samples.
+        init(adapters: Bool) throws {
+            tensors =
+                adapters
+                ? [
+                    TrainedTensor(adapterAt: .tensor(name: "a.weight", index: 0), rows: 2, columns: 3),
+                    TrainedTensor(adapterAt: .final, rows: 1, columns: 5),
+                ]
+                : [
+                    TrainedTensor(name: "a.weight", index: 0, shape: .matrix(rows: 3, columns: 5)),
+                    TrainedTensor(name: "b.weight", index: 1, shape: .vector(4)),
+                ]
+            directions = try Directions(
+                seed: RunSeed(7), family: .rank1, sampling: adapters ? .orthogonal : nil, tensors: tensors)
+        }
+
+        func freshParameters() throws -> Parameters {
+            try Parameters(tensors: tensors) { position, floats in
+                for i in floats.indices { floats[i] = Float(i + position + 1) * 0.05 }
+            }
+        }
+    }
+
+    let toy: Toy
     let index: Int
     let trains: Bool
     var peer = PeerID([])
@@ -24,7 +51,8 @@ struct SimulatedWorker {
     /// Its disk, which outlives its process: snapshots, and whether a flipped bit went into them.
     var snapshots: [SnapshotPosition: (bytes: [UInt8], isCorrupt: Bool)] = [:]
 
-    init(index: Int, trains: Bool) {
+    init(toy: Toy, index: Int, trains: Bool) {
+        self.toy = toy
         self.index = index
         self.trains = trains
     }
@@ -41,17 +69,6 @@ struct SimulatedWorker {
         finalDigest = nil
     }
 
-    static let tensors = [
-        TrainedTensor(name: "a.weight", index: 0, shape: .matrix(rows: 3, columns: 5)),
-        TrainedTensor(name: "b.weight", index: 1, shape: .vector(4)),
-    ]
-
-    static func freshParameters() throws -> Parameters {
-        return try Parameters(tensors: tensors) { position, floats in
-            for i in floats.indices { floats[i] = Float(i + position + 1) * 0.05 }
-        }
-    }
-
     mutating func takeSnapshot(at position: LedgerPosition, round: RoundNumber, run: Digest) {
         var bytes: [UInt8] = []
         let snapshot = SnapshotPosition(run: run, nextRound: round, ledger: position)
@@ -62,7 +79,7 @@ struct SimulatedWorker {
     mutating func restore(_ position: SnapshotPosition) -> String? {
         guard let (bytes, wasCorrupt) = snapshots[position] else { return "gone" }
         do {
-            parameters = try bytes.withUnsafeBytes { try Parameters(tensors: Self.tensors, snapshot: $0) }
+            parameters = try bytes.withUnsafeBytes { try Parameters(tensors: toy.tensors, snapshot: $0) }
             isCorrupt = wasCorrupt
             return nil
         } catch {
@@ -71,15 +88,15 @@ struct SimulatedWorker {
     }
 
     mutating func makeParameters() throws {
-        parameters = try Self.freshParameters()
+        parameters = try toy.freshParameters()
         isCorrupt = false
     }
 
     func perform(_ change: HistoryChange) {
         switch change {
-        case .apply(let round): parameters?.apply([round], directions: Self.directions, threads: 1)
-        case .revert(let round): parameters?.revert(round, directions: Self.directions, threads: 1)
-        case .replace(let old, let new): parameters?.replace(old, with: new, directions: Self.directions, threads: 1)
+        case .apply(let round): parameters?.apply([round], directions: toy.directions, threads: 1)
+        case .revert(let round): parameters?.revert(round, directions: toy.directions, threads: 1)
+        case .replace(let old, let new): parameters?.replace(old, with: new, directions: toy.directions, threads: 1)
         }
     }
 
@@ -90,7 +107,7 @@ struct SimulatedWorker {
         let stray = RoundRecord(
             round: 0, scaleExponent: 0, step: StepSize(multiplier: 40001, exponent: -27),
             contributions: [Contribution(machine: MachineID(UInt32.random(in: 0...(.max), using: &random)), firstSample: 0, bytes: [99])])
-        parameters.apply([stray], directions: Self.directions, threads: 1)
+        parameters.apply([stray], directions: toy.directions, threads: 1)
     }
 }
 

@@ -63,6 +63,7 @@ final class Simulation {
     private(set) var random: SeededRandom
     let world: World
     let bug: Bug?
+    private let toy: SimulatedWorker.Toy
     private(set) var now: UInt64 = 1_700_000_000_000_000_000
     private let start: UInt64 = 1_700_000_000_000_000_000
     private var queue = EventQueue<Event>()
@@ -112,6 +113,7 @@ final class Simulation {
     init(seed: UInt64, bug: Bug? = nil) throws {
         random = SeededRandom(seed: seed)
         self.bug = bug
+        toy = try SimulatedWorker.Toy(adapters: seed % 2 == 1)
         world = Self.world(&random)
         let canonical = try world.spec.canonicalBytes()
         disk = LedgerFormat.header(specDigest: .sha256(canonical))
@@ -119,7 +121,7 @@ final class Simulation {
         syncedBytes = disk.count
         try startCoordinator()
         for index in 0..<world.workers + world.evaluators {
-            workers.append(SimulatedWorker(index: index, trains: index < world.workers))
+            workers.append(SimulatedWorker(toy: toy, index: index, trains: index < world.workers))
             schedule(.startWorker(index), after: Double.random(in: 0...3, using: &random))
         }
         schedule(.fault, after: Double.random(in: 0...2 * world.faultEverySeconds, using: &random))
@@ -571,7 +573,7 @@ final class Simulation {
             schedule(.diskHealed, after: while_)
         case 8:
             if workers.count < 8 {
-                workers.append(SimulatedWorker(index: workers.count, trains: true))
+                workers.append(SimulatedWorker(toy: toy, index: workers.count, trains: true))
                 schedule(.startWorker(workers.count - 1), after: 0)
             }
         case 9: if workers[index].machine != nil, !workers[index].isPaused { try tellWorker(index, .stopRequested) }
@@ -682,8 +684,8 @@ final class Simulation {
         }
         var history = EffectiveHistory()
         for entry in try Samples.entries(of: disk) { _ = try history.fold(entry.record) }
-        let replay = try SimulatedWorker.freshParameters()
-        replay.apply(history.rounds, directions: SimulatedWorker.directions, threads: 1)
+        let replay = try toy.freshParameters()
+        replay.apply(history.rounds, directions: toy.directions, threads: 1)
         let digest = replay.digest()
         for worker in workers where worker.finalDigest != nil && !worker.isCorrupt && worker.finalDigest != digest {
             throw Failure(description: "worker \(worker.index) ends with \(worker.finalDigest!.short), the replay with \(digest.short)")
