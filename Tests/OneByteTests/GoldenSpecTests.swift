@@ -24,4 +24,31 @@ import Testing
         #expect(try spec.digest().description == golden.sha256)
         #expect(Digest.sha256(bytes).description == golden.sha256)
     }
+
+    @Test("Each property of a spec stands under the key that it has always had")
+    func keys() throws {
+        var spec = RunSpec(
+            seed: 12, train: ["layers.0-1", "*.norm.weight"], perturbation: .rank1, shapeComponents: 2, epsilon: 0.02, learningRate: 1e-7,
+            schedule: .cosine, warmupRounds: 3, rounds: 2_147_483_647, samplesPerRound: 1_048_576, examplesPerSample: 65536, targetMagnitude: 58,
+            task: TaskSpec(
+                kind: .classification, template: "\t„{text}“ \\ \"it\" / was\n",
+                labels: [
+                    LabelWord(label: "9", word: " good"), LabelWord(label: "10", word: " bad"), LabelWord(label: "11", word: " größer 🙂"),
+                ], maxLength: 131_072, generalizedCrossEntropy: 0.3),
+            digestEvery: 5, evaluateEvery: 7, minimumWorkers: 17, roundDeadlineFactor: 2.5, quorum: 0.333, staleness: 64, roundSeconds: 0.05,
+            samplesPerDraw: 32768, candidatesPerExample: 1024, estimator: .oneSided,
+            steering: Steering(trialRounds: 11, guardTolerance: 0.1, patience: 13), filter: RoundFilter(kind: .clip, factor: 1.25),
+            setsAsideBadMachines: true, heartbeatSeconds: 0.05, heartbeatTimeoutSeconds: 3600)
+        let classification = try Golden.bytes("specs/all-of-a-classification.json")
+        spec.basisDigest = try RunSpec(canonicalBytes: classification).basisDigest
+        #expect(spec.basisDigest != nil)
+        #expect(try spec.canonicalBytes() == classification)
+
+        spec.task = TaskSpec(
+            kind: .chat, maxLength: 131_072, objective: .command, writing: Writing(maxTokens: 4096, stopsAtNewline: true))
+        spec.perturbation = .gaussian
+        spec.filter = RoundFilter(kind: .drop, factor: 1.25)
+        (spec.shapeComponents, spec.basisDigest, spec.candidatesPerExample, spec.estimator) = (0, nil, nil, nil)
+        #expect(try spec.canonicalBytes() == Golden.bytes("specs/all-of-a-command.json"))
+    }
 }

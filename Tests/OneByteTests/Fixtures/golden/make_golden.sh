@@ -28,8 +28,13 @@ cd "$work"
 
 # MARK: Data, a few sentences of each kind
 
+# Pairs of neighbours have a label, so that each of two workers, which take turns, gets both.
 reviews() { # FIRST LAST
-    for i in $(seq "$1" "$2"); do echo "{\"text\": \"film number $i was $([ $((i % 2)) = 1 ] && echo a delight || echo dull)\", \"label\": $((i % 2))}"; done
+    local i label
+    for i in $(seq "$1" "$2"); do
+        label=$((i / 2 % 2))
+        echo "{\"text\": \"film number $i was $([ $label = 1 ] && echo a delight || echo dull)\", \"label\": $label}"
+    done
 }
 reviews 1 24 > train.jsonl
 reviews 25 36 > held-out.jsonl
@@ -132,7 +137,7 @@ golden+=(retraction rewind-retraction)
 # A machine that is taken out of a running run and set aside; the guard goes back after that.
 run retraction-while-running "${classify[@]}" "${steer[@]}" --shape none --train all --workers 3 --round-seconds 0.1 --samples-per-round 96 \
     --examples-per-sample 64 \
-    --evaluate-every 3 --guard 0.02 --schedule constant --learning-rate 0.5 --rounds 60 --seed 18 --heartbeat 0.5 --heartbeat-timeout 5 &
+    --evaluate-every 3 --guard 0.02 --schedule constant --learning-rate 0.5 --rounds 30 --seed 18 --heartbeat 0.5 --heartbeat-timeout 5 &
 pid=$!
 until [ "$("$onebyte" ledger show runs/retraction-while-running --records 2> /dev/null | grep -c ' round ')" -ge 5 ]; do
     kill -0 $pid
@@ -165,7 +170,7 @@ spec minimal --kind text --samples-per-round 1 --learning-rate 1
 spec defaults "${classes[@]}"
 # Every key that a run can have, in the two runs that they fit into.
 all=(--train layers.0-1 --train '*.norm.weight' --epsilon 0.02 --learning-rate 1e-7 --schedule cosine --warmup-rounds 3 --rounds 2147483647
-    --samples-per-round 1048576 --examples-per-sample 65536 --samples-per-draw 65536 --target-magnitude 58 --seed 12 --evaluate-every 7 --digest-every 5
+    --samples-per-round 1048576 --examples-per-sample 65536 --samples-per-draw 32768 --target-magnitude 58 --seed 12 --evaluate-every 7 --digest-every 5
     --rate-trials 11 --guard 0.1 --patience 13 --minimum-workers 17 --round-deadline-factor 2.5 --quorum 0.333 --staleness 64
     --round-seconds 0.05 --filter-factor 1.25 --bad-machines set-aside --heartbeat 0.05 --heartbeat-timeout 3600 --max-length 131072)
 spec all-of-a-classification "${all[@]}" --template $'\t„{text}“ \\ "it" / was\n' --label '10= bad' --label '9= good' --label '11= größer 🙂' \
@@ -216,13 +221,15 @@ digest() { sha256sum < "$1" | cut -d ' ' -f 1; }
         rounds=$(sed -E 's/.* ([0-9]+) rounds,.*/\1/' <<< "$facts")
         printf '%s{"name": "%s", "model": "%s", "sha256": "%s", "records": %s, "chain": "%s", "digests": [' "$separator" \
             "$name" "$model" "$(digest "$here/$name/spec.json")" "$records" "${facts##* chain }"
-        between=
+        between= before=
         for round in $((rounds / 3)) $((2 * rounds / 3)) "$rounds"; do
             at=(--at-round "$round")
             [ "$round" != "$rounds" ] || at=()
             found=$("$onebyte" ledger replay "$here/$name/ledger" --model "$models/$model" "${at[@]}" 2> replay.log) || { cat replay.log >&2; exit 1; }
             printf '%s\n      {"round": %s, "digest": "%s"}' "$between" "$round" "$found"
             between=,
+            [[ $found != "$before" ]] || { echo "$name: the same parameters twice; call this script once more" >&2; exit 1; }
+            before=$found
         done
         printf ']}'
         separator=$',\n    '
