@@ -90,7 +90,7 @@ let package = Package(
                 .product(name: "Subprocess", package: "swift-subprocess"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
-            swiftSettings: strict),
+            exclude: ["Fixtures"], swiftSettings: strict),
         // A coordinator or a worker as a process of its own, with a trainer that needs no model: what the cluster tests kill.
         .executableTarget(
             name: "ClusterNode", dependencies: ["Core", "Coordinator", "TestSupport", "Transport", "Worker"], path: "Tests/ClusterNode",
