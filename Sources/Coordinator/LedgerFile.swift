@@ -68,8 +68,8 @@ public final class LedgerFile {
 
     /// What nobody could go on with is not given the ledger's name: it would stay in the way.
     private static func judge(_ bytes: [UInt8], spec: RunSpec, path: String) throws(LedgerFileError) {
-        guard (spec.dampedComponents > 0) == (spec.basisDigest != nil) else {
-            throw .unusable(path: path, reason: "a run has a basis exactly where its shape has components")
+        guard spec.needsBasis == (spec.basisDigest != nil) else {
+            throw .unusable(path: path, reason: "a run has a basis exactly where it damps components or trains adapters")
         }
         var decoder = LedgerDecoder()
         decoder.push(bytes)

@@ -50,7 +50,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
     public var samplesPerBatch: Int?
     /// A setting that earlier versions had: each example was chosen from so many. Such a ledger still replays, for the bytes mean the same;
     /// no worker trains with it any more.
-    public internal(set) var retiredCandidatesPerExample: Int?
+    public package(set) var retiredCandidatesPerExample: Int?
     /// Which losses a projected gradient is the difference of; nil: two-sided.
     public var estimator: EstimatorKind?
     /// Trials, guard and early end; nil: none.
@@ -139,6 +139,17 @@ public struct RunSpec: Codable, Hashable, Sendable {
         self.heartbeatSeconds = heartbeatSeconds
         self.heartbeatTimeoutSeconds = heartbeatTimeoutSeconds
     }
+}
+
+extension RunSpec {
+    /// Begins a pattern of `train` that names places of adapters, such as `adapter:final`.
+    public static let adapterPrefix = "adapter:"
+
+    /// Whether any trained tensor is an adapter, and whether all are.
+    public var trainsAdapters: Bool { train.contains { $0.hasPrefix(Self.adapterPrefix) } }
+    public var trainsOnlyAdapters: Bool { train.allSatisfy { $0.hasPrefix(Self.adapterPrefix) } }
+    /// Whether the run's directions or adapters are made from a basis record, which is then part of the run.
+    public var needsBasis: Bool { dampedComponents > 0 || trainsAdapters }
 }
 
 public enum LearningRateSchedule: String, Codable, Hashable, Sendable, CaseIterable {

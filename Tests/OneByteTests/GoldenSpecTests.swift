@@ -28,18 +28,19 @@ import Testing
     @Test("Each property of a spec stands under the key that it has always had")
     func keys() throws {
         var spec = RunSpec(
-            seed: 12, train: ["layers.0-1", "*.norm.weight"], perturbation: .rank1, shapeComponents: 2, epsilon: 0.02, learningRate: 1e-7,
-            schedule: .cosine, warmupRounds: 3, rounds: 2_147_483_647, samplesPerRound: 1_048_576, examplesPerSample: 65536, targetMagnitude: 58,
+            seed: 12, train: ["layers.0-1", "*.norm.weight"], perturbation: .rank1, dampedComponents: 2, epsilon: 0.02, learningRate: 1e-7,
+            schedule: .cosine, warmupRounds: 3, rounds: 2_147_483_647, samplesPerRound: 1_048_576, batchSize: 65536, targetMagnitude: 58,
             task: TaskSpec(
                 kind: .classification, template: "\t„{text}“ \\ \"it\" / was\n",
                 labels: [
                     LabelWord(label: "9", word: " good"), LabelWord(label: "10", word: " bad"), LabelWord(label: "11", word: " größer 🙂"),
                 ], maxLength: 131_072, generalizedCrossEntropy: 0.3),
             digestEvery: 5, evaluateEvery: 7, minimumWorkers: 17, roundDeadlineFactor: 2.5, quorum: 0.333, staleness: 64, roundSeconds: 0.05,
-            samplesPerDraw: 32768, candidatesPerExample: 1024, estimator: .oneSided,
+            samplesPerBatch: 32768, estimator: .oneSided,
             steering: Steering(trialRounds: 11, guardTolerance: 0.1, patience: 13), filter: RoundFilter(kind: .clip, factor: 1.25),
-            setsAsideBadMachines: true, heartbeatSeconds: 0.05, heartbeatTimeoutSeconds: 3600)
+            evictsFaultyMachines: true, heartbeatSeconds: 0.05, heartbeatTimeoutSeconds: 3600)
         let classification = try Golden.bytes("specs/all-of-a-classification.json")
+        spec.retiredCandidatesPerExample = 1024
         spec.basisDigest = try RunSpec(canonicalBytes: classification).basisDigest
         #expect(spec.basisDigest != nil)
         #expect(try spec.canonicalBytes() == classification)
@@ -48,7 +49,7 @@ import Testing
             kind: .chat, maxLength: 131_072, objective: .command, writing: Writing(maxTokens: 4096, stopsAtNewline: true))
         spec.perturbation = .gaussian
         spec.filter = RoundFilter(kind: .drop, factor: 1.25)
-        (spec.shapeComponents, spec.basisDigest, spec.candidatesPerExample, spec.estimator) = (0, nil, nil, nil)
+        (spec.dampedComponents, spec.basisDigest, spec.retiredCandidatesPerExample, spec.estimator) = (0, nil, nil, nil)
         #expect(try spec.canonicalBytes() == Golden.bytes("specs/all-of-a-command.json"))
     }
 }

@@ -25,6 +25,15 @@ public struct Directions: Sendable, Hashable {
         self.init(seed: seed, family: family, sampling: sampling ?? .random, coordinates: try AdapterCoordinates(of: tensors))
     }
 
+    /// The directions of a run.
+    ///
+    /// - Parameter tensors: all tensors that the run trains, in any order.
+    /// - Throws: `DirectionError` where orthogonal samples are asked for and a tensor is no adapter, or where the adapters have too many
+    ///   coordinates.
+    public init(_ spec: RunSpec, tensors: [TrainedTensor]) throws(DirectionError) {
+        try self.init(seed: RunSeed(spec.seed), family: spec.perturbation, sampling: spec.sampling, tensors: tensors)
+    }
+
     private init(seed: RunSeed, family: PerturbationFamily, sampling: DirectionSampling, coordinates: AdapterCoordinates) {
         self.seed = seed
         self.family = family

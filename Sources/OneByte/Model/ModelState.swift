@@ -46,7 +46,7 @@ extension LedgerArchive {
         try checkBase(source, threads: threads)
         let tensors = try source.trainedTensors(matching: summary.spec.train, basis: basis)
         let parameters = try source.makeParameters(tensors)
-        let directions = Directions(seed: RunSeed(summary.spec.seed), family: summary.spec.perturbation)
+        let directions = try Directions(summary.spec, tensors: tensors)
         parameters.apply(history.rounds, directions: directions, threads: threads)
         return parameters
     }

@@ -107,7 +107,7 @@ public final class LanguageModelTrainer: Trainer {
         let tensors = try source.trainedTensors(matching: spec.train, basis: basis)
         let parameters = try source.makeParameters(tensors)
         let model = try TrainableModel(source: source, parameters: parameters)
-        let directions = Directions(seed: RunSeed(spec.seed), family: spec.perturbation)
+        let directions = try Directions(spec, tensors: tensors)
 
         let program = try scoringProgram(for: spec.task)
         var memoryLeft = configuration.cacheMemory
