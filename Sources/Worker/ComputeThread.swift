@@ -21,10 +21,10 @@ final class ComputeThread: Sendable {
     /// Between two reports of how a task gets on.
     private static let progressSeconds = 0.2
 
-    init(answers: Mailbox<WorkerLetter>, snapshots: SnapshotStore) throws {
+    init(answers: Mailbox<WorkerLetter>, snapshots: SnapshotStore) {
         self.snapshots = snapshots
         reported = Mutex((clock.now, 1))
-        orders = try Mailbox()
+        orders = Mailbox()
         self.answers = answers
     }
 
