@@ -55,7 +55,9 @@ final class RunningCoordinator: Sendable {
         try await next { if case .listening(let listening) = $0 { listening } else { nil } }
     }
 
-    func join() async throws -> JoinString { try await listening().joinString() }
+    func join() async throws -> JoinString {
+        try await next { if case .listening(let listening) = $0 { listening } else { nil } }.joinString()
+    }
 
     func round(_ number: RoundNumber) async throws {
         _ = try await next { if case .round(let round) = $0, round.round >= number { true } else { nil } }
