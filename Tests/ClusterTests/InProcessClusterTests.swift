@@ -122,10 +122,10 @@ import Worker
         let goes = RunningWorker(network, name: "goes", trainer: { ToyTrainer(gate: gate) })
         try await coordinator.round(29)
         goes.process.requestStop()
+        gate.open()
         let left = try await coordinator.next { if case .left(let left) = $0 { left } else { nil } }
         #expect(left.name == "goes")
         #expect(left.reason == "left")
-        gate.open()
         #expect(try await goes.outcome.exit == .stopped)
         #expect(try await coordinator.outcome.finish.outcome == .completed)
         #expect(try await stays.finalDigest == directory.replay().digest)

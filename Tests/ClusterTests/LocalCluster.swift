@@ -48,6 +48,8 @@ final class RunningCoordinator: Sendable {
         for await event in progress {
             if let value = match(event) { return value }
         }
+        // A test whose time is up is not to wait for an outcome that may never come.
+        try Task.checkCancellation()
         throw Failure("the coordinator ended before what was waited for: \(try await outcome)")
     }
 
@@ -116,6 +118,8 @@ final class RunningWorker: Sendable {
         for await event in notices {
             if let value = match(event) { return value }
         }
+        // A test whose time is up is not to wait for an outcome that may never come.
+        try Task.checkCancellation()
         throw Failure("the worker ended before what was waited for: \(try await outcome)")
     }
 

@@ -34,7 +34,7 @@ import Worker
     }
 
     private static func spec(staleness: Int) -> RunSpec {
-        var spec = ToyTrainer.spec(rounds: 20, samplesPerRound: 16, minimumWorkers: 2, heartbeatTimeoutSeconds: 10)
+        var spec = ToyTrainer.spec(rounds: 20, samplesPerRound: 48, minimumWorkers: 2, heartbeatTimeoutSeconds: 10)
         spec.staleness = staleness
         return spec
     }
