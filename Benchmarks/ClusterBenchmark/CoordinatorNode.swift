@@ -43,9 +43,10 @@ struct CoordinatorNode: AsyncParsableCommand {
 
     func run() async throws {
         let reported = Set(reports)
-        let process = try CoordinatorProcess(
+        let access = curve ? AccessControl.encrypted(try KeyPair.generate()) : .open
+        let process = CoordinatorProcess(
             configuration: .init(
-                address: try Address("127.0.0.1:0"), access: curve ? .encrypted(try KeyPair.generate()) : .open, runDirectory: directory,
+                transport: ZeroMQServer(address: try Address("127.0.0.1:0"), access: access), runDirectory: directory,
                 spec: rounds > 0 ? BenchmarkRun.spec(rounds: rounds, workers: workers, samples: samples) : nil,
                 onProgress: { progress in
                     switch progress.event {

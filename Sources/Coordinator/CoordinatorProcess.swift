@@ -5,45 +5,38 @@ import Transport
 /// A coordinator: admits machines, opens and commits rounds, keeps the ledger. It never holds the model.
 ///
 /// ```swift
-/// let coordinator = try CoordinatorProcess(configuration: .init(address: try Address("127.0.0.1:0"), runDirectory: "run", spec: spec))
+/// let server = ZeroMQServer(address: try Address("127.0.0.1:0"))
+/// let coordinator = CoordinatorProcess(configuration: .init(transport: server, runDirectory: "run", spec: spec))
 /// let outcome = try await coordinator.run()
 /// ```
 ///
-/// Two threads and ZeroMQ's own: the reactor, which owns the sockets and the state machine; the disk, which owns the ledger's file, so that
-/// a slow fsync keeps no worker's heartbeat waiting.
+/// Two threads and the transport's own: the reactor owns the link and the state machine; the disk owns the ledger's file, so that a slow
+/// fsync keeps no worker's heartbeat waiting.
 public final class CoordinatorProcess: Sendable {
     /// What is this host's own affair; what the run's machines share is in the spec.
     public struct Configuration: Sendable {
-        public var address: Address
-        public var access: AccessControl
-        /// Listen beyond this host without keys.
-        public var insecure: Bool
-        /// Holds the ledger, `run.json` (the spec) and `metrics.jsonl`. One that has a ledger is gone on with.
+        /// How and where it listens.
+        public var transport: any ServerTransport
+        /// Holds the ledger, `run.json` (the spec) and `metrics.jsonl`. An existing ledger is resumed.
         public var runDirectory: String
-        /// Of a new run; nil: only go on with the run directory's. Given for a directory that has a ledger, it must be the
-        /// same spec.
+        /// A new run's spec; nil: resume the run directory's. For a directory that has a ledger it must be the same spec.
         public var spec: RunSpec?
         /// The encoded basis, for a new run with a shape.
         public var basis: [UInt8]?
         /// Pins a new run's base model; nil: the first worker's becomes the run's.
         public var base: BaseManifest?
-        public var heartbeat: ConnectionHeartbeat
         /// Called on the reactor's thread: it must return at once.
         public var onProgress: @Sendable (CoordinatorProgress) -> Void
 
         public init(
-            address: Address, access: AccessControl = .open, insecure: Bool = false, runDirectory: String, spec: RunSpec? = nil,
-            basis: [UInt8]? = nil, base: BaseManifest? = nil, heartbeat: ConnectionHeartbeat = ConnectionHeartbeat(),
+            transport: any ServerTransport, runDirectory: String, spec: RunSpec? = nil, basis: [UInt8]? = nil, base: BaseManifest? = nil,
             onProgress: @escaping @Sendable (CoordinatorProgress) -> Void = { _ in }
         ) {
-            self.address = address
-            self.access = access
-            self.insecure = insecure
+            self.transport = transport
             self.runDirectory = runDirectory
             self.spec = spec
             self.basis = basis
             self.base = base
-            self.heartbeat = heartbeat
             self.onProgress = onProgress
         }
     }
@@ -63,9 +56,9 @@ public final class CoordinatorProcess: Sendable {
     private let configuration: Configuration
     private let mailbox: Mailbox<CoordinatorLetter>
 
-    public init(configuration: Configuration) throws {
+    public init(configuration: Configuration) {
         self.configuration = configuration
-        mailbox = try Mailbox()
+        mailbox = Mailbox()
     }
 
     /// Runs until the run is complete, stopped, or can't go on. At most once.

@@ -6,6 +6,7 @@ import Transport
 struct CoordinatorShell {
     private var machine: CoordinatorStateMachine
     private var summary: RunningTotals
+    private let link: any ServerLink
     private let clock: ProcessClock
     private let disk: Disk
     private let directory: RunDirectory
@@ -24,27 +25,24 @@ struct CoordinatorShell {
     static func run(
         _ configuration: CoordinatorProcess.Configuration, _ mailbox: Mailbox<CoordinatorLetter>
     ) throws -> CoordinatorProcess.Outcome {
-        raiseFileLimit()
         let directory = RunDirectory(configuration.runDirectory)
         // The address first: a start that fails for it leaves no ledger behind.
-        var link = try ServerLink(
-            address: configuration.address, access: configuration.access, insecure: configuration.insecure,
-            heartbeat: configuration.heartbeat, classify: trafficClass(ofFrame:))
+        let link = try configuration.transport.listen(classify: trafficClass(ofFrame:))
         let clock = ProcessClock()
         let ledger = try directory.openLedger(spec: configuration.spec, basis: configuration.basis, base: configuration.base) { reading in
             configuration.onProgress(CoordinatorProgress(time: Double(clock.now.nanoseconds) / 1e9, event: .reading(reading)))
         }
         let summary = ledger.summary
         let tornTail = ledger.tornTail
-        let disk = try Disk(answers: mailbox)
+        let disk = Disk(answers: mailbox)
         var shell = CoordinatorShell(
-            machine: CoordinatorStateMachine(ledger: summary, at: clock.now),
+            machine: CoordinatorStateMachine(ledger: summary, at: clock.now), link: link,
             summary: RunningTotals(samples: summary.samples, rounds: summary.nextRound, digest: summary.lastDigest?.digest), clock: clock,
             disk: disk, directory: directory, report: configuration.onProgress)
         shell.emit(
             .listening(
                 .init(
-                    endpoint: link.endpoint, serverKey: configuration.access.keys?.publicKey.description, run: summary.specDigest,
+                    endpoint: link.endpoint, serverKey: link.publicKey?.description, run: summary.specDigest,
                     round: summary.nextRound, rounds: summary.spec.rounds, samples: summary.samples)))
         if let tornTail {
             shell.emit(
@@ -57,7 +55,7 @@ struct CoordinatorShell {
             disk.run(owned, metricsPath: directory.metrics)
         } during: {
             defer { disk.stop() }
-            try runReactor(&link, mailbox: mailbox, clock: clock) { event, link in try shell.handle(event, &link) }
+            try runReactor(link, mailbox: mailbox, clock: clock) { try shell.handle($0) }
             shell.emit(
                 .finished(.init(finish: shell.finish, traffic: link.traffic, samples: shell.summary.samples, digest: shell.summary.digest)))
         }
@@ -67,10 +65,11 @@ struct CoordinatorShell {
     }
 
     private init(
-        machine: CoordinatorStateMachine, summary: RunningTotals, clock: ProcessClock, disk: Disk, directory: RunDirectory,
-        report: @escaping @Sendable (CoordinatorProgress) -> Void
+        machine: CoordinatorStateMachine, link: any ServerLink, summary: RunningTotals, clock: ProcessClock, disk: Disk,
+        directory: RunDirectory, report: @escaping @Sendable (CoordinatorProgress) -> Void
     ) {
         self.machine = machine
+        self.link = link
         self.summary = summary
         self.clock = clock
         self.disk = disk
@@ -79,16 +78,16 @@ struct CoordinatorShell {
         complaints = RateLimit(perSecond: Self.complaintsPerSecond, at: clock.now)
     }
 
-    private mutating func handle(_ event: ReactorEvent<CoordinatorLetter>, _ link: inout ServerLink) throws -> ReactorStep {
+    private mutating func handle(_ event: ReactorEvent<CoordinatorLetter>) throws -> LoopControl {
         switch event {
         case .link(.frame(let frame, let peer, let key)):
-            return try feed(Self.read(frame, from: peer, key), &link)
+            return try feed(Self.read(frame, from: peer, key))
         case .link(.malformed(let parts, let peer)):
-            return try feed(.malformed(.invalid(field: "message", reason: "\(parts) frames, not one"), from: peer), &link)
+            return try feed(.malformed(.invalid(field: "message", reason: "\(parts) frames, not one"), from: peer))
         case .link(.connection(let notice)):
             if case .refused = notice { emit(.connection(notice.description)) }
         case .letter(.event(let event)):
-            return try feed(event, &link)
+            return try feed(event)
         case .letter(.chunk(let chunk, let peer)):
             try link.send(Message.chunk(chunk).encoded(), to: [peer])
         case .letter(.warning(let text)):
@@ -96,10 +95,10 @@ struct CoordinatorShell {
         case .tick:
             let (requests, unknown) = directory.takeRequests()
             for line in unknown { emit(.warning("\(directory.requests): \"\(line)\" is no request")) }
-            for request in requests where try feed(request.event, &link) == .finish { return .finish }
-            return try feed(.tick, &link)
+            for request in requests where try feed(request.event) == .finish { return .finish }
+            return try feed(.tick)
         }
-        return .goOn
+        return .continue
     }
 
     private static func read(_ frame: [UInt8], from peer: PeerID, _ key: PublicKey?) -> CoordinatorEvent {
@@ -114,23 +113,23 @@ struct CoordinatorShell {
         }
     }
 
-    private mutating func feed(_ event: CoordinatorEvent, _ link: inout ServerLink) throws -> ReactorStep {
+    private mutating func feed(_ event: CoordinatorEvent) throws -> LoopControl {
         for effect in machine.handle(event, at: clock.now) {
             switch effect {
             case .send(let message, let peers): try link.send(message.encoded(), to: peers)
             case .append(let record, let index): disk.append(record, records: index + 1)
             case .readLedger(let offset, let peer): disk.read(from: offset, for: peer)
             case .disconnect(let peer): link.forget(peer)
-            case .notice(let notice): note(notice, link.traffic)
+            case .notice(let notice): note(notice)
             case .finished(let finish):
                 self.finish = finish
                 return .finish
             }
         }
-        return .goOn
+        return .continue
     }
 
-    private mutating func note(_ notice: CoordinatorNotice, _ traffic: Traffic) {
+    private mutating func note(_ notice: CoordinatorNotice) {
         switch notice {
         case .roundCommitted(let round):
             summary.samples += UInt64(round.samples)
@@ -138,7 +137,7 @@ struct CoordinatorShell {
         case .digestsAgree(_, let digest, _): summary.digest = digest
         default: break
         }
-        emit(CoordinatorProgress.Event(notice, traffic: traffic, samples: summary.samples))
+        emit(CoordinatorProgress.Event(notice, traffic: link.traffic, samples: summary.samples))
     }
 
     private mutating func emit(_ event: CoordinatorProgress.Event) {

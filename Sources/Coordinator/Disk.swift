@@ -14,8 +14,8 @@ final class Disk: Sendable {
     private let orders: Mailbox<Order>
     private let answers: Mailbox<CoordinatorLetter>
 
-    init(answers: Mailbox<CoordinatorLetter>) throws {
-        orders = try Mailbox()
+    init(answers: Mailbox<CoordinatorLetter>) {
+        orders = Mailbox()
         self.answers = answers
     }
 

@@ -1,23 +1,88 @@
-import CZeroMQ
 import Core
-import Glibc
+
+/// Makes the coordinator's end of a transport.
+public protocol ServerTransport: Sendable {
+    /// Begins to listen, on the thread that will own the link.
+    ///
+    /// - Parameter classify: to which tally of `Traffic` a frame belongs.
+    /// - Throws: where nobody can listen there, with the remedy.
+    func listen(classify: @escaping FrameClassifier) throws(TransportError) -> any ServerLink
+}
+
+/// Makes a worker's end of a transport.
+public protocol ClientTransport: Sendable {
+    /// The key by which the coordinator knows this worker; nil where it has none of its own.
+    var publicKey: PublicKey? { get }
+
+    /// Begins to connect, on the thread that will own the link. A coordinator need not be there yet.
+    ///
+    /// - Parameter classify: to which tally of `Traffic` a frame belongs.
+    /// - Throws: where there can be no such connection, with the remedy.
+    func connect(classify: @escaping FrameClassifier) throws(TransportError) -> any ClientLink
+}
+
+/// To which tally a frame belongs.
+public typealias FrameClassifier = @Sendable ([UInt8]) -> TrafficClass
+
+/// One end of the star of a coordinator and its workers. It carries frames, whole and in order for each peer; it may lose some where a
+/// connection ends or a queue is full, and the protocol repairs that.
+///
+/// A link belongs to the thread that made it, its reactor's, and is closed when that thread lets go of it. Only `wait` waits.
+public protocol Link: AnyObject {
+    /// Where the coordinator listens, for logs and messages.
+    var endpoint: String { get }
+    /// What has gone through this link.
+    var traffic: Traffic { get }
+    /// Whether every frame that was sent has been handed to its connection, or dropped.
+    var isFlushed: Bool { get }
+    /// Ends a `wait` early, from any thread.
+    var waker: any Waker { get }
+    /// Waits until `service` has something to do, the waker was used, or `seconds` have passed. It may return early for no reason.
+    func wait(seconds: Double) throws(TransportError)
+    /// Sends what waits and takes in what has come: at most `LinkLimits.framesPerTurn` frames and about `LinkLimits.bytesPerTurn` bytes.
+    func service() throws(TransportError) -> [LinkEvent]
+}
+
+/// The coordinator's end: it hears all workers, and speaks to each that has connected.
+public protocol ServerLink: Link {
+    /// The key that workers must know; nil where nothing is encrypted.
+    var publicKey: PublicKey? { get }
+    /// Hands a frame to each peer, or queues it for a slow one. A peer that is not there is passed over.
+    func send(_ frame: [UInt8], to peers: [PeerID]) throws(TransportError)
+    /// Drops what waits for a peer.
+    func forget(_ peer: PeerID)
+}
+
+/// A worker's end, which connects and reconnects by itself for as long as it lives.
+public protocol ClientLink: Link {
+    /// Whether the coordinator must prove a key.
+    var isEncrypted: Bool { get }
+    /// Hands a frame to the connection, or keeps it until there is one. Where too much waits, the oldest goes: a younger heartbeat or
+    /// answer says more.
+    func send(_ frame: [UInt8]) throws(TransportError)
+}
+
+/// Wakes the thread that waits at a link.
+public protocol Waker: Sendable {
+    func wake()
+}
 
 /// What a link reports to its reactor.
 public enum LinkEvent: Sendable {
-    /// A message of one frame. At a worker `from` is empty; `key` is the sender's proven CURVE key.
+    /// A message of one frame. At a worker `from` is empty; `key` is the sender's proven key.
     case frame([UInt8], from: PeerID, key: PublicKey?)
     /// A message that nobody of ours sends: not one frame.
     case malformed(parts: Int, from: PeerID)
     case connection(ConnectionNotice)
 }
 
-/// What happens to the connections below the messages, for logs: reconnecting is ZeroMQ's affair.
+/// What happens to the connections below the frames, for logs. Reconnecting is the transport's own affair.
 public enum ConnectionNotice: Hashable, Sendable, CustomStringConvertible {
     case connected(String)
-    /// Nobody answers there yet; it tries again by itself.
+    /// Nobody answers there yet; the transport tries again by itself.
     case retrying(String)
     case lost(String)
-    /// The other side does not let us in, or we not it. Where that is final, ZeroMQ does not try again.
+    /// One side does not let the other in. Where that is final, the transport does not try again.
     case refused(String, reason: String, isFinal: Bool)
 
     public var description: String {
@@ -30,114 +95,29 @@ public enum ConnectionNotice: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// One end of the star: a coordinator's `ServerLink` or a worker's `ClientLink`. Lives on its reactor's thread; no call on
-/// it waits.
-package protocol Link: ~Copyable {
-    func pollItems() -> [zmq_pollitem_t]
-    /// In milliseconds, when `service` should be called again though no socket is ready; nil: never.
-    var retryAfter: Int? { get }
-    /// Sends what waits and takes in what has come, at most `LinkLimits.framesPerTurn` frames
-    /// and about `LinkLimits.bytesPerTurn` bytes.
-    mutating func service() throws(TransportError) -> [LinkEvent]
-    /// Whether nothing waits to be handed to ZeroMQ.
-    var isFlushed: Bool { get }
+/// What became of a frame that was offered to a connection.
+package enum SendResult: Sendable {
+    case sent
+    /// The connection's queue is full, or nobody is connected yet.
+    case wouldBlock
+    /// There is no such peer.
+    case unreachable
 }
 
+/// The limits of every transport's queues.
 package enum LinkLimits {
-    /// Taken in before timers and commands get their turn.
+    /// Frames taken in before timers and letters get their turn.
     static let framesPerTurn = 256
-    /// A turn ends also here, at the latest one frame later: so many large frames at once are no reason to hold gigabytes.
+    /// A turn also ends here, at the latest one frame later: many large frames at once are no reason to hold gigabytes.
     static let bytesPerTurn = 32 << 20
-    /// Messages in ZeroMQ's own queue to or from one peer.
-    static let highWaterMark: Int32 = 256
-    /// Messages and bytes that wait for one slow peer beyond that.
-    static let waitingMessages = 1024
-    static let waitingBytes = 64 << 20
+    /// Frames in a connection's own queue in one direction.
+    package static let connectionFrames = 256
+    /// Frames that wait for one slow peer beyond that.
+    package static let waitingFrames = 1024
+    /// Bytes that wait for one slow peer.
+    package static let waitingBytes = 64 << 20
     /// Bytes that wait for all slow peers together.
     static let allWaitingBytes = 512 << 20
-    /// Between two tries to hand a slow peer its messages: a ROUTER can't be polled for one peer.
-    static let retryMilliseconds = 5
-    /// Of ZeroMQ at a coordinator: with a thousand workers it is they that have the most to do, and with keys still more.
-    static let serverThreads = Int32(min(max(sysconf(Int32(_SC_NPROCESSORS_ONLN)), 1), 4))
-    /// That the kernel keeps for a connection until they are acknowledged: a chunk of the ledger, the longest message that is sent often. Taken only
-    /// as it is needed.
-    static let sendBufferBytes = Int32(ProtocolLimits.chunkBytes)
-    /// Connections that wait to be accepted; the kernel may allow fewer.
-    static let backlog: Int32 = 4096
-    static let reconnectMilliseconds: Int32 = 100
-    /// The doubling ends here, well within the heartbeats' time-out: a worker is back before a coordinator that was started again
-    /// gives it up.
-    static let reconnectMillisecondsMax: Int32 = 3_000
-    static let handshakeMilliseconds: Int32 = 10_000
-    /// How long a closed socket may still send what it holds.
+    /// How long a closed link may still send what it holds.
     static let lingerMilliseconds: Int32 = 300
-}
-
-/// ZMTP's own heartbeats, which keep address translation alive and notice dead TCP connections.
-public struct ConnectionHeartbeat: Hashable, Sendable {
-    /// 0: none.
-    public var intervalMilliseconds: Int32
-    public var timeoutMilliseconds: Int32
-    public init(intervalMilliseconds: Int32 = 5000, timeoutMilliseconds: Int32 = 15_000) {
-        self.intervalMilliseconds = intervalMilliseconds
-        self.timeoutMilliseconds = timeoutMilliseconds
-    }
-}
-
-extension ZMQSocket {
-    /// What both sides set, before they bind or connect.
-    func prepareForNetwork(heartbeat: ConnectionHeartbeat, ipv6: Bool) throws(TransportError) {
-        try set(ZMQ_LINGER, LinkLimits.lingerMilliseconds)
-        try set(ZMQ_SNDHWM, LinkLimits.highWaterMark)
-        try set(ZMQ_RCVHWM, LinkLimits.highWaterMark)
-        try set(ZMQ_MAXMSGSIZE, wide: Int64(ProtocolLimits.frameBytes))
-        try set(ZMQ_HANDSHAKE_IVL, LinkLimits.handshakeMilliseconds)
-        try set(ZMQ_RECONNECT_IVL, LinkLimits.reconnectMilliseconds)
-        try set(ZMQ_RECONNECT_IVL_MAX, LinkLimits.reconnectMillisecondsMax)
-        try set(ZMQ_TCP_KEEPALIVE, 1)
-        if heartbeat.intervalMilliseconds > 0 {
-            try set(ZMQ_HEARTBEAT_IVL, heartbeat.intervalMilliseconds)
-            try set(ZMQ_HEARTBEAT_TIMEOUT, heartbeat.timeoutMilliseconds)
-            try set(ZMQ_HEARTBEAT_TTL, heartbeat.timeoutMilliseconds)
-        }
-        if ipv6 { try set(ZMQ_IPV6, 1) }
-    }
-}
-
-/// Reads a socket's monitor: two frames, (event, value) and the endpoint.
-struct ConnectionMonitor: ~Copyable {
-    let socket: ZMQSocket
-
-    init(_ watched: borrowing ZMQSocket, in context: ZMQContext, name: String) throws(TransportError) {
-        let events =
-            ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
-            | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
-        try watched.monitor(events, at: "inproc://monitor.\(name)")
-        let socket = try ZMQSocket(.pair, in: context)
-        try socket.set(ZMQ_LINGER, 0)
-        try socket.connect("inproc://monitor.\(name)")
-        self.socket = socket
-    }
-
-    func next() throws(TransportError) -> ConnectionNotice? {
-        while let parts = try socket.receiveParts() {
-            guard parts.count == 2, parts[0].count == 6 else { continue }
-            let event = Int32(parts[0][0]) | Int32(parts[0][1]) << 8
-            let endpoint = String(decoding: parts[1], as: UTF8.self)
-            switch event {
-            case ZMQ_EVENT_HANDSHAKE_SUCCEEDED: return .connected(endpoint)
-            case ZMQ_EVENT_DISCONNECTED: return .lost(endpoint)
-            case ZMQ_EVENT_CONNECT_RETRIED: return .retrying(endpoint)
-            case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-                return .refused(endpoint, reason: "this worker's public key is not in the coordinator's allow list", isFinal: true)
-            case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                let reason = "the handshake failed: one side encrypts and the other does not, or it is no coordinator"
-                return .refused(endpoint, reason: reason, isFinal: true)
-            default:
-                let reason = "the connection ended within the handshake: wrong server key, or it is no coordinator"
-                return .refused(endpoint, reason: reason, isFinal: false)
-            }
-        }
-        return nil
-    }
 }

@@ -1,54 +1,60 @@
-import CZeroMQ
-import Glibc
 import Synchronization
 
-/// How other threads reach a reactor: a queue, and an eventfd that wakes its poll. An eventfd and not an inproc socket,
-/// since any thread may write to it.
+/// How other threads reach the thread that reads it: a queue, and a waker for when it is no longer empty.
 ///
 /// The queue has no limit of its own: its senders are threads of this process that wait for answers (one task in hand, one
 /// append in hand) and a person's commands.
 package final class Mailbox<Letter: Sendable>: Sendable {
-    private let letters = Mutex<[Letter]>([])
-    let wakeDescriptor: Int32
-
-    package init() throws(TransportError) {
-        wakeDescriptor = onebyte_eventfd()
-        guard wakeDescriptor >= 0 else {
-            throw TransportError(.system, "can't make an eventfd: \(String(cString: strerror(errno)))")
-        }
+    private struct State {
+        var letters: [Letter] = []
+        var waker: any Waker
     }
 
-    deinit { close(wakeDescriptor) }
+    private let state: Mutex<State>
+    private let signal: WakeSignal
+
+    package init() {
+        let signal = WakeSignal()
+        self.signal = signal
+        state = Mutex(State(waker: signal))
+    }
+
+    /// Letters wake the reader in this way from now on, at once where some wait; it does not use `waitAndTakeAll` then.
+    package func wake(by waker: any Waker) {
+        let isEmpty = state.withLock { state in
+            state.waker = waker
+            return state.letters.isEmpty
+        }
+        if !isEmpty { waker.wake() }
+    }
 
     package func post(_ letter: Letter) {
-        letters.withLock { $0.append(letter) }
-        var one: UInt64 = 1
-        // EAGAIN means that the counter is at its top: the reader is awake anyway.
-        while write(wakeDescriptor, &one, 8) < 0 && errno == EINTR {}
+        // Only the first of several: whoever was woken takes them all.
+        let waker: (any Waker)? = state.withLock { state in
+            state.letters.append(letter)
+            return state.letters.count == 1 ? state.waker : nil
+        }
+        waker?.wake()
     }
 
     /// All letters so far, in order.
     package func takeAll() -> [Letter] {
-        var count: UInt64 = 0
-        // First the eventfd, then the queue: a letter that comes in between wakes the reader once too often, never once too little.
-        _ = read(wakeDescriptor, &count, 8)
-        return letters.withLock { queue in
-            let taken = queue
-            queue.removeAll(keepingCapacity: true)
+        state.withLock { state in
+            let taken = state.letters
+            state.letters.removeAll(keepingCapacity: true)
             return taken
         }
     }
 
     /// Whether nothing is in it at this moment.
-    package var isEmpty: Bool { letters.withLock { $0.isEmpty } }
+    package var isEmpty: Bool { state.withLock { $0.letters.isEmpty } }
 
-    /// Waits until there is something in it; for a thread that has nothing else to poll.
+    /// Waits until there is something in it; for a thread that waits for nothing else.
     package func waitAndTakeAll() -> [Letter] {
         while true {
             let letters = takeAll()
             if !letters.isEmpty { return letters }
-            var item = pollfd(fd: wakeDescriptor, events: Int16(POLLIN), revents: 0)
-            _ = poll(&item, 1, -1)
+            signal.wait()
         }
     }
 }

@@ -1,7 +1,4 @@
-import CZeroMQ
-import Glibc
-
-/// Why a socket, a key or an address can't be used, with the remedy in the message.
+/// Why a connection, a key or an address can't be used, with the remedy in the message.
 public struct TransportError: Error, Hashable, Sendable, CustomStringConvertible {
     public enum Code: Hashable, Sendable {
         /// Another process listens there.
@@ -16,7 +13,7 @@ public struct TransportError: Error, Hashable, Sendable, CustomStringConvertible
         case key
         /// A key file that is not there.
         case missing
-        /// The system or libzmq refused something that should work.
+        /// The system or the transport's library refused something that should work.
         case system
     }
 
@@ -27,10 +24,5 @@ public struct TransportError: Error, Hashable, Sendable, CustomStringConvertible
     public init(_ code: Code, _ message: String) {
         self.code = code
         self.message = message
-    }
-
-    /// What libzmq's last call on this thread complained about.
-    static func lastCall(_ what: String) -> TransportError {
-        TransportError(.system, "\(what): \(String(cString: zmq_strerror(zmq_errno())))")
     }
 }

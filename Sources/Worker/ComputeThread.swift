@@ -23,11 +23,11 @@ final class ComputeThread: Sendable {
     /// Between two reports of how a task gets on.
     private static let progressSeconds = 0.2
 
-    init(answers: Mailbox<WorkerLetter>, snapshots: SnapshotStore, failure: @escaping @Sendable (any Error) -> ProcessFailure) throws {
+    init(answers: Mailbox<WorkerLetter>, snapshots: SnapshotStore, failure: @escaping @Sendable (any Error) -> ProcessFailure) {
         self.failure = failure
         self.snapshots = snapshots
         reported = Mutex((clock.now, 1))
-        orders = try Mailbox()
+        orders = Mailbox()
         self.answers = answers
     }
 

@@ -3,14 +3,14 @@ import Transport
 
 /// A worker: holds the model and its own private data, tries directions and sends bytes; or evaluates held-out data; or both.
 ///
-/// Threads: the reactor, which owns the socket and the state machine and so answers whatever the model is doing; one compute
-/// thread, which owns the model and the parameters and does one task at a time, in order; and ZeroMQ's own.
+/// Threads: the reactor owns the link and the state machine, and so answers whatever the model is doing; one compute thread owns the model
+/// and the parameters and does one task at a time, in order; the transport may have its own.
 public final class WorkerProcess: Sendable {
     public struct Configuration: Sendable {
-        /// Where, and which server and run are expected there.
-        public var join: JoinString
-        /// This worker's own keys where the coordinator has a list of those that it admits; else it makes some up.
-        public var keys: KeyPair?
+        /// How and where it finds the coordinator.
+        public var transport: any ClientTransport
+        /// The run that it expects there, by its spec's SHA-256; nil: whichever it is.
+        public var expectedRun: Digest?
         /// What it is called in every display, such as its host's name.
         public var name: String
         public var trains: Bool
@@ -25,7 +25,6 @@ public final class WorkerProcess: Sendable {
         public var snapshotSeconds: Double
         /// A snapshot that a peer has written.
         public var bootstrap: String?
-        public var heartbeat: ConnectionHeartbeat
         /// Makes the trainer, on the compute thread, before the coordinator is called.
         public var makeTrainer: @Sendable () throws -> any Trainer
         /// Turns a trainer's error into an exit status and a message; this module knows no trainer's errors.
@@ -34,15 +33,15 @@ public final class WorkerProcess: Sendable {
         public var onProgress: @Sendable (WorkerProgress) -> Void
 
         public init(
-            join: JoinString, keys: KeyPair? = nil, name: String, trains: Bool = true, evaluates: Bool = false,
+            transport: any ClientTransport, expectedRun: Digest? = nil, name: String, trains: Bool = true, evaluates: Bool = false,
             patienceSeconds: Double = 600, snapshotPath: String? = nil, stateDirectory: String? = nil,
-            snapshotSeconds: Double = 30, bootstrap: String? = nil, heartbeat: ConnectionHeartbeat = ConnectionHeartbeat(),
+            snapshotSeconds: Double = 30, bootstrap: String? = nil,
             onProgress: @escaping @Sendable (WorkerProgress) -> Void = { _ in },
             failure: @escaping @Sendable (any Error) -> ProcessFailure = { $0 as? ProcessFailure ?? ProcessFailure(.failure, "\($0)") },
             makeTrainer: @escaping @Sendable () throws -> any Trainer
         ) {
-            self.join = join
-            self.keys = keys
+            self.transport = transport
+            self.expectedRun = expectedRun
             self.name = name
             self.trains = trains
             self.evaluates = evaluates
@@ -51,7 +50,6 @@ public final class WorkerProcess: Sendable {
             self.stateDirectory = stateDirectory
             self.snapshotSeconds = snapshotSeconds
             self.bootstrap = bootstrap
-            self.heartbeat = heartbeat
             self.onProgress = onProgress
             self.failure = failure
             self.makeTrainer = makeTrainer
@@ -73,9 +71,9 @@ public final class WorkerProcess: Sendable {
     private let configuration: Configuration
     private let mailbox: Mailbox<WorkerLetter>
 
-    public init(configuration: Configuration) throws {
+    public init(configuration: Configuration) {
         self.configuration = configuration
-        mailbox = try Mailbox()
+        mailbox = Mailbox()
     }
 
     /// Runs until the run is complete, the worker is stopped or turned away, or it can't go on. At most once.

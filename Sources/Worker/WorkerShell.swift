@@ -4,6 +4,7 @@ import Transport
 /// The thin shell around the worker's state machine, on the reactor's thread: frames, letters and ticks in, effects out.
 struct WorkerShell {
     private var machine: WorkerStateMachine
+    private let link: any ClientLink
     private let clock: ProcessClock
     private let compute: ComputeThread
     private let configuration: WorkerProcess.Configuration
@@ -25,22 +26,19 @@ struct WorkerShell {
         var generator = SystemRandomNumberGenerator()
         guard let session = SessionToken(bytes: (0..<SessionToken.byteCount).map { _ in UInt8.random(in: 0...255, using: &generator) })
         else { throw ProcessFailure(.internalError, "a session token has \(SessionToken.byteCount) bytes") }
-        var expected: Digest?
-        if let run = configuration.join.run { expected = Digest(hex: run) }
-        var link = try ClientLink(
-            address: configuration.join.address, serverKey: configuration.join.serverKey, keys: configuration.keys,
-            heartbeat: configuration.heartbeat, classify: trafficClass(ofFrame:))
+        let link = try configuration.transport.connect(classify: trafficClass(ofFrame:))
         let snapshots = try SnapshotStore(directory: configuration.stateDirectory, bootstrap: configuration.bootstrap)
         for warning in snapshots.warnings { configuration.onProgress(.warning(warning)) }
-        let compute = try ComputeThread(answers: mailbox, snapshots: snapshots, failure: configuration.failure)
+        let compute = ComputeThread(answers: mailbox, snapshots: snapshots, failure: configuration.failure)
         let clock = ProcessClock()
         let machine = WorkerStateMachine(
             WorkerConfiguration(
                 session: session, name: configuration.name, trains: configuration.trains, evaluates: configuration.evaluates,
-                software: WorkerProcess.software, expectedSpec: expected, publicKey: configuration.keys?.publicKey.description,
+                software: WorkerProcess.software, expectedSpec: configuration.expectedRun,
+                publicKey: configuration.transport.publicKey?.description,
                 patienceSeconds: configuration.patienceSeconds, snapshots: snapshots.found,
                 snapshotSeconds: configuration.stateDirectory == nil ? nil : configuration.snapshotSeconds))
-        var shell = WorkerShell(machine: machine, clock: clock, compute: compute, configuration: configuration)
+        var shell = WorkerShell(machine: machine, link: link, clock: clock, compute: compute, configuration: configuration)
         let makeTrainer = configuration.makeTrainer
         try withThread(named: "onebyte-compute") {
             compute.run(makeTrainer)
@@ -52,8 +50,8 @@ struct WorkerShell {
                 }
                 compute.stop()
             }
-            if try shell.feed(.started, &link) == .goOn {
-                try runReactor(&link, mailbox: mailbox, clock: clock) { event, link in try shell.handle(event, &link) }
+            if try shell.feed(.started) == .continue {
+                try runReactor(link, mailbox: mailbox, clock: clock) { try shell.handle($0) }
             }
         }
         for letter in mailbox.takeAll() {
@@ -73,26 +71,30 @@ struct WorkerShell {
         return WorkerProcess.Outcome(exit: end.exit, status: end.status, message: end.message, traffic: link.traffic)
     }
 
-    private init(machine: WorkerStateMachine, clock: ProcessClock, compute: ComputeThread, configuration: WorkerProcess.Configuration) {
+    private init(
+        machine: WorkerStateMachine, link: any ClientLink, clock: ProcessClock, compute: ComputeThread,
+        configuration: WorkerProcess.Configuration
+    ) {
         self.machine = machine
+        self.link = link
         self.clock = clock
         self.compute = compute
         self.configuration = configuration
     }
 
-    private mutating func handle(_ event: ReactorEvent<WorkerLetter>, _ link: inout ClientLink) throws -> ReactorStep {
+    private mutating func handle(_ event: ReactorEvent<WorkerLetter>) throws -> LoopControl {
         switch event {
         case .link(.frame(let frame, _, _)):
-            return try feed(Self.read(frame), &link)
+            return try feed(Self.read(frame))
         case .link(.malformed(let parts, _)):
-            return try feed(.malformed(.invalid(field: "message", reason: "\(parts) frames, not one")), &link)
+            return try feed(.malformed(.invalid(field: "message", reason: "\(parts) frames, not one")))
         case .link(.connection(let notice)):
             configuration.onProgress(.connection(notice))
             return note(notice)
         case .letter(.event(let event)):
-            return try feed(event, &link)
+            return try feed(event)
         case .letter(.failed(let failure)):
-            return try feed(.failed(failure), &link)
+            return try feed(.failed(failure))
         case .letter(.snapshot):
             if let path = configuration.snapshotPath {
                 compute.writeSnapshot(to: path, at: machine.wholePosition)
@@ -103,9 +105,9 @@ struct WorkerShell {
         case .letter(.snapshotFailed(let failure)): configuration.onProgress(.warning(Self.snapshotWarning(failure)))
         case .letter(.warning(let text)): configuration.onProgress(.warning(text))
         case .tick:
-            return try feed(.tick, &link)
+            return try feed(.tick)
         }
-        return .goOn
+        return .continue
     }
 
     private static func snapshotWarning(_ failure: ProcessFailure) -> String { "the parameters are not written: \(failure.message)" }
@@ -118,7 +120,7 @@ struct WorkerShell {
         }
     }
 
-    private mutating func feed(_ event: WorkerEvent, _ link: inout ClientLink) throws -> ReactorStep {
+    private mutating func feed(_ event: WorkerEvent) throws -> LoopControl {
         for effect in machine.handle(event, at: clock.now) {
             switch effect {
             case .send(let message): try link.send(message.encoded())
@@ -131,11 +133,11 @@ struct WorkerShell {
                 return .finish
             }
         }
-        return .goOn
+        return .continue
     }
 
     /// A coordinator that never lets us in is not worth waiting for.
-    private mutating func note(_ notice: ConnectionNotice) -> ReactorStep {
+    private mutating func note(_ notice: ConnectionNotice) -> LoopControl {
         switch notice {
         case .connected:
             refusals = 0
@@ -154,11 +156,11 @@ struct WorkerShell {
         case .lost: wasCutOff = wasCutOff || !hasConnected
         case .retrying: break
         }
-        return .goOn
+        return .continue
     }
 
-    /// Something answers there and never lets us in: to a wrong key libzmq says nothing.
-    private var hasWrongKey: Bool { wasCutOff && !hasConnected && configuration.join.serverKey != nil }
+    /// Something answers there and never lets us in: nobody says so of a wrong key.
+    private var hasWrongKey: Bool { wasCutOff && !hasConnected && link.isEncrypted }
 
     private func status(of exit: WorkerExit) -> ExitStatus {
         switch exit {
@@ -179,9 +181,9 @@ struct WorkerShell {
         case .completed(let digest): "the run is complete" + (digest.map { "; its parameters: \($0)" } ?? "")
         case .stopped: "stopped"
         case .coordinatorLost(let seconds) where hasWrongKey:
-            "\(configuration.join.address) has ended every connection for \(Int(seconds)) s before it was made; is the key in the join string that coordinator's?"
+            "\(link.endpoint) has ended every connection for \(Int(seconds)) s before it was made; is the key in the join string that coordinator's?"
         case .coordinatorLost(let seconds):
-            "no word from the coordinator at \(configuration.join.address) for \(Int(seconds)) s; is it running, and can this host reach it?"
+            "no word from the coordinator at \(link.endpoint) for \(Int(seconds)) s; is it running, and can this host reach it?"
         case .failed(let failure): failure.message
         case .refused(let refusal): ([refusal.reason] + refusal.details.map { "  \($0)" }).joined(separator: "\n")
         }

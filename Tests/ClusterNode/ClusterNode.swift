@@ -35,9 +35,9 @@ import Worker
             let spec = ToyTrainer.spec(
                 rounds: Int(arguments[4]) ?? 60, samplesPerRound: Int(arguments[6]) ?? 48, minimumWorkers: Int(arguments[5]) ?? 1,
                 heartbeatTimeoutSeconds: Double(arguments[7]) ?? 3)
-            let process = try CoordinatorProcess(
+            let process = CoordinatorProcess(
                 configuration: .init(
-                    address: try Address(arguments[2]), runDirectory: arguments[3], spec: spec,
+                    transport: ZeroMQServer(address: try Address(arguments[2])), runDirectory: arguments[3], spec: spec,
                     onProgress: { progress in
                         if let line = progress.jsonLine { _ = write(1, line, line.count) }
                     }))
@@ -47,9 +47,10 @@ import Worker
             let microseconds = UInt32(arguments[4]) ?? 0
             // Worker `w2` has the data of number 2, whatever its machine's number.
             let part = arguments[3].last?.wholeNumberValue
-            let process = try WorkerProcess(
+            let join = try JoinString(arguments[2])
+            let process = WorkerProcess(
                 configuration: .init(
-                    join: try JoinString(arguments[2]), name: arguments[3],
+                    transport: ZeroMQClient(join), expectedRun: join.run.flatMap(Digest.init(hex:)), name: arguments[3],
                     stateDirectory: arguments.count == 6 ? arguments[5] : nil, snapshotSeconds: 0, onProgress: { say("\($0)") },
                     makeTrainer: { ToyTrainer(microsecondsPerSample: microseconds, part: part) }))
             finish {

@@ -1,5 +1,7 @@
 import Core
 import Glibc
+import Synchronization
+import Transport
 import Worker
 
 /// A task without a model, on the real parameters, directions and bytes: half the squared distance to a hidden target, from which each
@@ -27,6 +29,7 @@ package final class ToyTrainer: Trainer {
     private let base: UInt64
     private let microsecondsPerSample: UInt32
     private let part: Int?
+    private let gate: Gate?
     private var directions: Directions?
     private var parameters: Parameters?
     private var nextRound: RoundNumber = 0
@@ -36,7 +39,9 @@ package final class ToyTrainer: Trainer {
     ///   - base: another number is another base model.
     ///   - microsecondsPerSample: that a sample takes at least.
     ///   - part: which third of the coordinates it sees; nil: by the machine's number.
-    package init(base: UInt64 = 1, microsecondsPerSample: UInt32 = 0, part: Int? = nil) {
+    ///   - gate: where it waits.
+    package init(base: UInt64 = 1, microsecondsPerSample: UInt32 = 0, part: Int? = nil, gate: Gate? = nil) {
+        self.gate = gate
         self.part = part
         self.base = base
         self.microsecondsPerSample = microsecondsPerSample
@@ -108,6 +113,7 @@ package final class ToyTrainer: Trainer {
     }
 
     package func compute(_ order: ComputeOrder, _ task: TaskContext) throws -> (bytes: [Int8], statistics: SampleStatistics) {
+        gate?.pass(order.round)
         let (_, directions) = try state()
         let distances = try distances()
         var bytes: [Int8] = []
@@ -163,5 +169,26 @@ package final class ToyTrainer: Trainer {
         guard descriptor >= 0 else { throw ProcessFailure(.inputOutput, "can't write \(path)") }
         defer { close(descriptor) }
         guard write(descriptor, bytes, bytes.count) == bytes.count else { throw ProcessFailure(.inputOutput, "can't write \(path)") }
+    }
+}
+
+/// Holds trainers before a round until a test has seen what it waits for, so that the run can't be over before.
+package final class Gate: Sendable {
+    private let round: RoundNumber
+    private let isOpen = Atomic<Bool>(false)
+    private let signal = WakeSignal()
+
+    package init(before round: RoundNumber) { self.round = round }
+
+    package func open() {
+        isOpen.store(true, ordering: .sequentiallyConsistent)
+        signal.wake()
+    }
+
+    fileprivate func pass(_ round: RoundNumber) {
+        guard round >= self.round, !isOpen.load(ordering: .sequentiallyConsistent) else { return }
+        while !isOpen.load(ordering: .sequentiallyConsistent) { signal.wait() }
+        // A signal wakes one: the next who waits.
+        signal.wake()
     }
 }

@@ -112,14 +112,14 @@ import Worker
         let snapshots = try FileManager.default.contentsOfDirectory(atPath: state).filter { $0.hasSuffix(".snapshot") }.sorted()
         let carried = directory.path + "/carried"
         try FileManager.default.copyItem(atPath: "\(state)/\(try #require(snapshots.last))", toPath: carried)
-        let newcomer = try RunningWorker(try JoinString(address), name: "newcomer", bootstrap: carried)
+        let newcomer = RunningWorker(try JoinString(address), name: "newcomer", bootstrap: carried)
         let restored = try await newcomer.next { progress -> RoundNumber? in
             if case .notice(.restored(let round)) = progress { round } else { nil }
         }
         #expect(restored >= 100)
 
         try Data("no snapshot".utf8).write(to: URL(filePath: directory.path + "/other"))
-        let mistaken = try RunningWorker(try JoinString(address), bootstrap: directory.path + "/other")
+        let mistaken = RunningWorker(try JoinString(address), bootstrap: directory.path + "/other")
         do {
             Issue.record("a file that is no snapshot was taken: \(try await mistaken.outcome)")
         } catch let failure as ProcessFailure {

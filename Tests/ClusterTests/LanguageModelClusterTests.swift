@@ -1,4 +1,3 @@
-import ClusterNode
 import Coordinator
 import Core
 import Foundation
@@ -49,14 +48,14 @@ import Worker
     func trains(train: [String]) async throws {
         let directory = try TestDirectory()
         let spec = Self.spec(train: train, rounds: 40)
-        let coordinator = try RunningCoordinator(directory, spec: spec)
-        let join = try await coordinator.join()
-        let workers = try (0..<3).map { part in
+        let network = InProcessNetwork()
+        let coordinator = RunningCoordinator(directory, spec: spec, over: network)
+        let workers = (0..<3).map { part in
             let configuration = Self.trainer(part, threads: 1 + part % 2)
-            return try RunningWorker(join, name: "w\(part)", trainer: { try LanguageModelTrainer(configuration) })
+            return RunningWorker(network, name: "w\(part)", trainer: { try LanguageModelTrainer(configuration) })
         }
-        let judge = try RunningWorker(
-            join, name: "judge", trains: false, evaluates: true,
+        let judge = RunningWorker(
+            network, name: "judge", trains: false, evaluates: true,
             trainer: { try LanguageModelTrainer(Self.trainer(nil, heldOut: true)) })
         var losses: [RoundNumber: Double] = [:]
         for await event in coordinator.progress {
@@ -160,49 +159,21 @@ import Worker
         #expect(try FileManager.default.contentsOfDirectory(atPath: directory) == ["taken"])
     }
 
-    @Test("An order waits for one slice of idle work at most, and so does the end")
-    func idleWorkGivesWay() async throws {
-        let directory = try TestDirectory()
-        let coordinator = try RunningCoordinator(directory, spec: ToyTrainer.spec(rounds: 20))
-        let join = try await coordinator.join()
-        let worker = try RunningWorker(join, trainer: { EndlesslyIdle() })
-        #expect(try await coordinator.outcome.finish.outcome == .completed)
-        #expect(try await worker.outcome.status == .success)
-    }
-
     @Test("A model that is not there, tensors that it does not have, and no examples, end a worker with their own status")
     func badInput() async throws {
         let directory = try TestDirectory()
-        let coordinator = try RunningCoordinator(directory, spec: Self.spec(train: ["layers.77"], rounds: 10))
-        let join = try await coordinator.join()
+        let network = InProcessNetwork()
+        let coordinator = RunningCoordinator(directory, spec: Self.spec(train: ["layers.77"], rounds: 10), over: network)
         var missing = Self.trainer(0)
         missing.model = directory.path + "/nothing.gguf"
         let configuration = missing
-        let first = try await RunningWorker(join, trainer: { try LanguageModelTrainer(configuration) }).outcome
+        let first = try await RunningWorker(network, trainer: { try LanguageModelTrainer(configuration) }).outcome
         #expect(first.status == .missingInput)
         #expect(first.message.contains("nothing.gguf"))
-        let second = try await RunningWorker(join, trainer: { try LanguageModelTrainer(Self.trainer(0)) }).outcome
+        let second = try await RunningWorker(network, trainer: { try LanguageModelTrainer(Self.trainer(0)) }).outcome
         #expect(second.status == .configuration)
         #expect(second.message.contains("layers.77"))
         coordinator.process.requestStop()
         _ = try await coordinator.outcome
-    }
-}
-
-/// A toy whose idle work never ends, in slices of 20 ms.
-private final class EndlesslyIdle: Trainer {
-    private let toy = ToyTrainer()
-    func hashBase(_ task: TaskContext) throws -> BaseManifest { try toy.hashBase(task) }
-    func prepare(_ spec: RunSpec, basis: [UInt8]?, _ task: TaskContext) throws { try toy.prepare(spec, basis: basis, task) }
-    func apply(_ changes: [HistoryChange]) throws { try toy.apply(changes) }
-    func compute(_ order: ComputeOrder, _ task: TaskContext) throws -> (bytes: [Int8], statistics: SampleStatistics) { try toy.compute(order, task) }
-    func digest() throws -> (Digest, largestMagnitude: UInt32, unchanged: Double?) { try toy.digest() }
-    func evaluate(round: RoundNumber, _ task: TaskContext) throws -> EvaluationReport { try toy.evaluate(round: round, task) }
-    func reset() throws { try toy.reset() }
-    func writeSnapshot(to path: String, at ledger: LedgerPosition?) throws { try toy.writeSnapshot(to: path, at: ledger) }
-    func restore(_ snapshot: UnsafeRawBufferPointer) throws { try toy.restore(snapshot) }
-    func useIdleTime() throws -> Double? {
-        usleep(20_000)
-        return 0.5
     }
 }

@@ -37,7 +37,8 @@ import Testing
         try data.write(to: URL(filePath: path))
     }
 
-    @Test func createAppendReopen() throws {
+    @Test("A ledger that was appended to opens again with the same records, and is never overwritten")
+    func createAppendReopen() throws {
         try withDirectory { path in
             do {
                 let file = try LedgerFile.create(at: path, spec: spec, base: base)
@@ -199,7 +200,8 @@ import Testing
         }
     }
 
-    @Test func errorsSayWhatToDo() throws {
+    @Test("A ledger that is missing, is no ledger, or can't be made is an error that says so")
+    func errorsSayWhatToDo() throws {
         try withDirectory { path in
             #expect(throws: LedgerFileError.missing(path: path)) { try LedgerFile.open(at: path) }
             try Data("not a ledger at all, but some text".utf8).write(to: URL(filePath: path))

@@ -7,19 +7,19 @@ import Testing
 import Transport
 import Worker
 
-/// A coordinator or a worker of this test's own process, over real sockets, and all that it reports.
+/// A coordinator of this test's own process, and all that it reports.
 final class RunningCoordinator: Sendable {
     let process: CoordinatorProcess
     let progress: AsyncStream<CoordinatorProgress.Event>
     private let times = RoundTimes()
     private let outcomeTask: Task<CoordinatorProcess.Outcome, any Error>
 
-    init(_ directory: TestDirectory, spec: RunSpec?, address: String = "tcp://127.0.0.1:0", access: AccessControl = .open) throws {
+    init(_ directory: TestDirectory, spec: RunSpec?, over transport: any ServerTransport) {
         let (progress, continuation) = AsyncStream<CoordinatorProgress.Event>.makeStream()
         self.progress = progress
-        let process = try CoordinatorProcess(
+        let process = CoordinatorProcess(
             configuration: .init(
-                address: try Address(address), access: access, runDirectory: directory.path, spec: spec,
+                transport: transport, runDirectory: directory.path, spec: spec,
                 onProgress: { [times] progress in
                     if case .round(let round) = progress.event { times.note(round.round, progress.time) }
                     continuation.yield(progress.event)
@@ -29,6 +29,11 @@ final class RunningCoordinator: Sendable {
             defer { continuation.finish() }
             return try await process.run()
         }
+    }
+
+    /// Over TCP.
+    convenience init(_ directory: TestDirectory, spec: RunSpec?, access: AccessControl = .open) throws {
+        self.init(directory, spec: spec, over: ZeroMQServer(address: try Address("tcp://127.0.0.1:0"), access: access))
     }
 
     var outcome: CoordinatorProcess.Outcome {
@@ -43,7 +48,13 @@ final class RunningCoordinator: Sendable {
         for await event in progress {
             if let value = match(event) { return value }
         }
+        // A test whose time is up is not to wait for an outcome that may never come.
+        try Task.checkCancellation()
         throw Failure("the coordinator ended before what was waited for: \(try await outcome)")
+    }
+
+    func listening() async throws -> CoordinatorProgress.Listening {
+        try await next { if case .listening(let listening) = $0 { listening } else { nil } }
     }
 
     func join() async throws -> JoinString {
@@ -65,27 +76,38 @@ private final class RoundTimes: Sendable {
     }
 }
 
+/// A worker of this test's own process, and all that it reports.
 final class RunningWorker: Sendable {
     let process: WorkerProcess
     let notices: AsyncStream<WorkerProgress>
     private let outcomeTask: Task<WorkerProcess.Outcome, any Error>
 
     init(
-        _ join: JoinString, name: String = "toy", trains: Bool = true, evaluates: Bool = false, keys: KeyPair? = nil,
+        _ transport: any ClientTransport, expectedRun: Digest? = nil, name: String = "toy", trains: Bool = true, evaluates: Bool = false,
         patienceSeconds: Double = 30, snapshotPath: String? = nil, bootstrap: String? = nil,
         trainer: @escaping @Sendable () throws -> any Trainer = { ToyTrainer() }
-    ) throws {
+    ) {
         let (notices, continuation) = AsyncStream<WorkerProgress>.makeStream()
         self.notices = notices
-        let process = try WorkerProcess(
+        let process = WorkerProcess(
             configuration: .init(
-                join: join, keys: keys, name: name, trains: trains, evaluates: evaluates, patienceSeconds: patienceSeconds,
-                snapshotPath: snapshotPath, bootstrap: bootstrap, onProgress: { continuation.yield($0) }, makeTrainer: trainer))
+                transport: transport, expectedRun: expectedRun, name: name, trains: trains, evaluates: evaluates,
+                patienceSeconds: patienceSeconds, snapshotPath: snapshotPath, bootstrap: bootstrap, onProgress: { continuation.yield($0) },
+                makeTrainer: trainer))
         self.process = process
         outcomeTask = Task {
             defer { continuation.finish() }
             return try await process.run()
         }
+    }
+
+    /// Over TCP.
+    convenience init(
+        _ join: JoinString, name: String = "toy", keys: KeyPair? = nil, patienceSeconds: Double = 30, bootstrap: String? = nil
+    ) {
+        self.init(
+            ZeroMQClient(join, keys: keys), expectedRun: join.run.flatMap(Digest.init(hex:)), name: name, patienceSeconds: patienceSeconds,
+            bootstrap: bootstrap)
     }
 
     var outcome: WorkerProcess.Outcome {
@@ -96,6 +118,8 @@ final class RunningWorker: Sendable {
         for await event in notices {
             if let value = match(event) { return value }
         }
+        // A test whose time is up is not to wait for an outcome that may never come.
+        try Task.checkCancellation()
         throw Failure("the worker ended before what was waited for: \(try await outcome)")
     }
 

@@ -2,25 +2,26 @@ import ClusterNode
 import Coordinator
 import Core
 import Testing
+import Transport
 import Worker
 
 @Suite(.timeLimit(.minutes(2))) struct RetractionTests {
     @Test("A machine is taken out of a running run by a request in its directory, and all copies end as the ledger says")
     func running() async throws {
         let directory = try TestDirectory()
-        let coordinator = try RunningCoordinator(directory, spec: ToyTrainer.spec(rounds: 400, minimumWorkers: 3))
-        let join = try await coordinator.join()
-        let workers = try (0..<3).map {
-            try RunningWorker(join, name: "w\($0)", trainer: { ToyTrainer(microsecondsPerSample: 200) })
-        }
-        try await coordinator.round(40)
+        let network = InProcessNetwork()
+        let coordinator = RunningCoordinator(directory, spec: ToyTrainer.spec(rounds: 80, minimumWorkers: 3), over: network)
+        let gate = Gate(before: 40)
+        let workers = (0..<3).map { RunningWorker(network, name: "w\($0)", trainer: { ToyTrainer(gate: gate) }) }
+        try await coordinator.round(39)
         try RunDirectory(directory.path).leave([.evict(MachineID(2)), .retract(MachineID(2), rounds: 0..<RoundNumber.max)])
         _ = try await coordinator.next { if case .warning(let text) = $0, text.contains("are taken out") { text } else { nil } }
+        gate.open()
         #expect(try await coordinator.outcome.finish.outcome == .completed)
 
         let replayed = try directory.replay()
         let (digest, rounds) = (replayed.digest, replayed.rounds)
-        #expect(rounds.count == 400)
+        #expect(rounds.count == 80)
         #expect(!rounds.flatMap(\.contributions).contains { $0.machine == MachineID(2) })
         // Exactly what a history without these bytes gives.
         var without = EffectiveHistory()

@@ -5,9 +5,10 @@ import Transport
 /// that it takes is the protocol's.
 package struct CannedWorker {
     private var machine: WorkerStateMachine
+    private let link: any ClientLink
     private let clock = ProcessClock()
 
-    /// Joins and runs until `isOver` says so of a notice, or the run is over.
+    /// Joins over TCP and runs until `isOver` says so of a notice, or the run is over.
     ///
     /// - Throws: `ProcessFailure` where the worker can't take part; `TransportError` where there can be no such connection.
     package static func run(_ join: JoinString, name: String, until isOver: (WorkerNotice) -> Bool) throws {
@@ -15,23 +16,26 @@ package struct CannedWorker {
         guard let session = SessionToken(bytes: (0..<SessionToken.byteCount).map { _ in UInt8.random(in: 0...255, using: &generator) })
         else { throw ProcessFailure(.internalError, "a session token has \(SessionToken.byteCount) bytes") }
         let configuration = WorkerConfiguration(session: session, name: name, trains: true, evaluates: false, software: "canned")
-        var worker = CannedWorker(machine: WorkerStateMachine(configuration))
-        var link = try ClientLink(address: join.address, serverKey: join.serverKey, classify: trafficClass(ofFrame:))
-        let mailbox = try Mailbox<WorkerEvent>()
+        let link = try ZeroMQClient(join).connect(classify: trafficClass(ofFrame:))
+        var worker = CannedWorker(machine: WorkerStateMachine(configuration), link: link)
+        let mailbox = Mailbox<WorkerEvent>()
         mailbox.post(.started)
-        try runReactor(&link, mailbox: mailbox, clock: worker.clock) { event, link in
+        try runReactor(link, mailbox: mailbox, clock: worker.clock) { event in
             switch event {
-            case .link(.frame(let frame, _, _)): try worker.feed(.received(try Message(decoding: frame)), &link, isOver)
-            case .link: .goOn
-            case .letter(let event): try worker.feed(event, &link, isOver)
-            case .tick: try worker.feed(.tick, &link, isOver)
+            case .link(.frame(let frame, _, _)): try worker.feed(.received(try Message(decoding: frame)), isOver)
+            case .link: .continue
+            case .letter(let event): try worker.feed(event, isOver)
+            case .tick: try worker.feed(.tick, isOver)
             }
         }
     }
 
-    private init(machine: WorkerStateMachine) { self.machine = machine }
+    private init(machine: WorkerStateMachine, link: any ClientLink) {
+        self.machine = machine
+        self.link = link
+    }
 
-    private mutating func feed(_ event: WorkerEvent, _ link: inout ClientLink, _ isOver: (WorkerNotice) -> Bool) throws -> ReactorStep {
+    private mutating func feed(_ event: WorkerEvent, _ isOver: (WorkerNotice) -> Bool) throws -> LoopControl {
         var events = [event]
         while !events.isEmpty {
             for effect in machine.handle(events.removeFirst(), at: clock.now) {
@@ -46,7 +50,7 @@ package struct CannedWorker {
                 }
             }
         }
-        return .goOn
+        return .continue
     }
 
     private static func result(of task: WorkerTask) throws -> WorkerResult {

@@ -12,7 +12,7 @@ package final class CountingProxy: Sendable {
     package let port: UInt16
     private let up = Atomic<Int>(0)
     private let down = Atomic<Int>(0)
-    private let clients = Mutex<[Int32]>([])
+    private let connections = Mutex<[(client: Int32, server: Int32)]>([])
     private let isCut = Atomic<Bool>(false)
 
     package var endpoint: String { "tcp://127.0.0.1:\(port)" }
@@ -37,11 +37,14 @@ package final class CountingProxy: Sendable {
         _ = try NamedThread("proxy") { [self] in accept() }
     }
 
-    /// Closes the workers' side of all connections; the coordinator's side stays open, as when a cable is pulled.
-    package func cutClients() {
-        clients.withLock { clients in
-            for client in clients { shutdown(client, Int32(SHUT_RDWR)) }
-            clients.removeAll()
+    /// Closes all connections, or only the workers' side of them, as when a cable is pulled.
+    package func cutClients(isSeenByServer: Bool = false) {
+        connections.withLock { connections in
+            for (client, server) in connections {
+                shutdown(client, Int32(SHUT_RDWR))
+                if isSeenByServer { shutdown(server, Int32(SHUT_RDWR)) }
+            }
+            connections.removeAll()
         }
     }
 
@@ -67,7 +70,7 @@ package final class CountingProxy: Sendable {
                 continue
             }
             let server = connectLoopback(port: target)
-            clients.withLock { $0.append(client) }
+            connections.withLock { $0.append((client, server)) }
             _ = try? NamedThread("proxy-up") { [self] in pump(from: client, to: server, up, closes: false) }
             _ = try? NamedThread("proxy-down") { [self] in pump(from: server, to: client, down, closes: true) }
         }
@@ -76,7 +79,7 @@ package final class CountingProxy: Sendable {
 
     private func pump(from: Int32, to: Int32, _ counter: borrowing Atomic<Int>, closes: Bool) {
         // What is read is sent by another thread, so that a delay does not make the line narrow.
-        guard let line = try? Mailbox<Parcel>() else { return }
+        let line = Mailbox<Parcel>()
         _ = try? NamedThread("proxy-line") {
             let clock = ProcessClock()
             while true {

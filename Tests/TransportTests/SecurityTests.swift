@@ -85,7 +85,7 @@ import Transport
         let address = try Address(address)
         #expect(!address.isLocal)
         #expect(throws: TransportError.self) {
-            do { _ = try ServerLink(address: address, access: .open, classify: classify) } catch let error as TransportError {
+            do { _ = try ZeroMQServer(address: address).listen(classify: classify) } catch let error as TransportError {
                 #expect(error.code == .insecure)
                 #expect(error.message.contains("--insecure"))
                 throw error
@@ -98,7 +98,7 @@ import Transport
         let server = try TestPeer.server()
         let endpoint = try await server.endpoint()
         let error = #expect(throws: TransportError.self) {
-            _ = try ServerLink(address: try Address(endpoint), access: .open, classify: classify)
+            _ = try ZeroMQServer(address: try Address(endpoint)).listen(classify: classify)
         }
         #expect(error?.code == .addressInUse)
         #expect(

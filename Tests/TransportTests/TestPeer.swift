@@ -1,5 +1,6 @@
 import Core
 import Dispatch
+import TestSupport
 import Transport
 
 /// A link on a reactor thread of its own that tells a test all that it sees, and does what the test says.
@@ -10,83 +11,84 @@ final class TestPeer: Sendable {
         case malformed(parts: Int)
         case connection(ConnectionNotice)
         case traffic(Traffic)
+        /// It serves nothing from now on.
+        case held
         case failed(String)
         case ended
     }
 
-    enum Letter: Sendable {
+    private enum Letter: Sendable {
         case send([UInt8], to: [PeerID])
         case forget(PeerID)
         case reportTraffic
-        /// The thread serves nothing until it is signalled.
         case hold(DispatchSemaphore)
         case stop
     }
 
-    let mailbox: Mailbox<Letter>
-    let events: AsyncStream<Seen>
+    private let mailbox = Mailbox<Letter>()
+    private let events: AsyncStream<Seen>
 
     /// `echo` sends every frame back to where it came from.
-    static func server(
-        _ address: String = "tcp://127.0.0.1:0", access: AccessControl = .open, echo: Bool = false,
-        heartbeat: ConnectionHeartbeat = ConnectionHeartbeat(intervalMilliseconds: 0)
-    ) throws -> TestPeer {
-        let address = try Address(address)
-        return try TestPeer { mailbox, report in
-            var link = try ServerLink(address: address, access: access, heartbeat: heartbeat, classify: classify)
-            report(.started(endpoint: link.endpoint))
-            try runReactor(&link, mailbox: mailbox, clock: ProcessClock()) { event, link in
-                switch event {
-                case .link(.frame(let frame, let peer, let key)):
-                    if echo { try link.send(frame, to: [peer]) }
-                    report(.frame(frame, from: peer, key: key))
-                case .link(.malformed(let parts, _)): report(.malformed(parts: parts))
-                case .link(.connection(let notice)): report(.connection(notice))
-                case .letter(.send(let frame, let peers)): try link.send(frame, to: peers)
-                case .letter(.forget(let peer)): link.forget(peer)
-                case .letter(.reportTraffic): report(.traffic(link.traffic))
-                case .letter(.hold(let semaphore)): semaphore.wait()
-                case .letter(.stop): return .finish
-                case .tick: break
-                }
-                return .goOn
-            }
+    static func server(_ transport: any ServerTransport, echo: Bool = false) throws -> TestPeer {
+        try TestPeer { mailbox, report in
+            let link = try transport.listen(classify: classify)
+            try run(
+                link, mailbox, report,
+                send: { frame, peers in try link.send(frame, to: peers) },
+                forget: { link.forget($0) }, echo: echo)
         }
     }
 
+    static func client(_ transport: any ClientTransport) throws -> TestPeer {
+        try TestPeer { mailbox, report in
+            let link = try transport.connect(classify: classify)
+            try run(link, mailbox, report, send: { frame, _ in try link.send(frame) }, forget: { _ in }, echo: false)
+        }
+    }
+
+    /// A coordinator's end over TCP.
+    static func server(access: AccessControl = .open, echo: Bool = false) throws -> TestPeer {
+        try server(ZeroMQServer(address: try Address("tcp://127.0.0.1:0"), access: access, heartbeat: .none), echo: echo)
+    }
+
+    /// A worker's end over TCP.
     static func client(
-        _ endpoint: String, serverKey: PublicKey? = nil, keys: KeyPair? = nil,
-        heartbeat: ConnectionHeartbeat = ConnectionHeartbeat(intervalMilliseconds: 0)
+        _ endpoint: String, serverKey: PublicKey? = nil, keys: KeyPair? = nil, heartbeat: ConnectionHeartbeat = .none
     ) throws -> TestPeer {
-        let address = try Address(endpoint)
-        return try TestPeer { mailbox, report in
-            var link = try ClientLink(
-                address: address, serverKey: serverKey, keys: keys, heartbeat: heartbeat, classify: classify)
-            report(.started(endpoint: endpoint))
-            try runReactor(&link, mailbox: mailbox, clock: ProcessClock()) { event, link in
-                switch event {
-                case .link(.frame(let frame, let peer, let key)): report(.frame(frame, from: peer, key: key))
-                case .link(.malformed(let parts, _)): report(.malformed(parts: parts))
-                case .link(.connection(let notice)): report(.connection(notice))
-                case .letter(.send(let frame, _)): try link.send(frame)
-                case .letter(.reportTraffic): report(.traffic(link.traffic))
-                case .letter(.hold(let semaphore)): semaphore.wait()
-                case .letter(.stop): return .finish
-                case .letter(.forget), .tick: break
-                }
-                return .goOn
+        try client(ZeroMQClient(address: try Address(endpoint), serverKey: serverKey, keys: keys, heartbeat: heartbeat))
+    }
+
+    private static func run(
+        _ link: any Link, _ mailbox: Mailbox<Letter>, _ report: (Seen) -> Void, send: ([UInt8], [PeerID]) throws -> Void,
+        forget: (PeerID) -> Void, echo: Bool
+    ) throws {
+        report(.started(endpoint: link.endpoint))
+        try runReactor(link, mailbox: mailbox, clock: ProcessClock()) { event in
+            switch event {
+            case .link(.frame(let frame, let peer, let key)):
+                if echo { try send(frame, [peer]) }
+                report(.frame(frame, from: peer, key: key))
+            case .link(.malformed(let parts, _)): report(.malformed(parts: parts))
+            case .link(.connection(let notice)): report(.connection(notice))
+            case .letter(.send(let frame, let peers)): try send(frame, peers)
+            case .letter(.forget(let peer)): forget(peer)
+            case .letter(.reportTraffic): report(.traffic(link.traffic))
+            case .letter(.hold(let semaphore)):
+                report(.held)
+                semaphore.wait()
+            case .letter(.stop): return .finish
+            case .tick: break
             }
+            return .continue
         }
     }
 
     private init(
         _ body: @escaping @Sendable (Mailbox<Letter>, _ report: (Seen) -> Void) throws -> Void
     ) throws {
-        let mailbox = try Mailbox<Letter>()
         let (events, continuation) = AsyncStream<Seen>.makeStream()
-        self.mailbox = mailbox
         self.events = events
-        _ = try NamedThread("test-peer") {
+        _ = try NamedThread("test-peer") { [mailbox] in
             do {
                 try body(mailbox) { continuation.yield($0) }
             } catch {
@@ -98,6 +100,15 @@ final class TestPeer: Sendable {
     }
 
     func send(_ frame: [UInt8], to peers: [PeerID] = []) { mailbox.post(.send(frame, to: peers)) }
+    func forget(_ peer: PeerID) { mailbox.post(.forget(peer)) }
+
+    /// Returns when the peer serves nothing any more, until the semaphore is signalled.
+    func hold() async throws -> DispatchSemaphore {
+        let semaphore = DispatchSemaphore(value: 0)
+        mailbox.post(.hold(semaphore))
+        try await next { if case .held = $0 { () } else { nil } }
+        return semaphore
+    }
 
     /// The next thing that `match` makes something of; earlier ones are lost.
     func next<Value>(_ match: (Seen) -> Value?) async throws -> Value {
@@ -116,13 +127,39 @@ final class TestPeer: Sendable {
         try await next { if case .frame(let bytes, let from, let key) = $0 { (bytes, from, key) } else { nil } }
     }
 
+    func notice() async throws -> ConnectionNotice {
+        try await next { if case .connection(let notice) = $0 { notice } else { nil } }
+    }
+
+    func connected() async throws { try await next { if case .connection(.connected) = $0 { () } else { nil } } }
+    func lost() async throws { try await next { if case .connection(.lost) = $0 { () } else { nil } } }
+
     func traffic() async throws -> Traffic {
         mailbox.post(.reportTraffic)
         return try await next { if case .traffic(let traffic) = $0 { traffic } else { nil } }
     }
 
+    /// So many frames, and that the connection they came on is lost, in whichever order the transport tells of them.
+    func framesAndLoss(_ count: Int) async throws -> [[UInt8]] {
+        var frames: [[UInt8]] = []
+        var isLost = false
+        while frames.count < count || !isLost {
+            try await next { (seen) -> Void? in
+                switch seen {
+                case .frame(let bytes, _, _): frames.append(bytes)
+                case .connection(.lost): isLost = true
+                default: return nil
+                }
+                return ()
+            }
+        }
+        return frames
+    }
+
+    func requestStop() { mailbox.post(.stop) }
+
     func stop() async throws {
-        mailbox.post(.stop)
+        requestStop()
         for await _ in events {}
     }
 
@@ -130,4 +167,50 @@ final class TestPeer: Sendable {
 }
 
 /// Frames that begin with 1 count as training's.
-func classify(_ frame: [UInt8]) -> TrafficClass { frame.first == 1 ? .rounds : .control }
+@Sendable func classify(_ frame: [UInt8]) -> TrafficClass { frame.first == 1 ? .rounds : .control }
+
+extension ConnectionHeartbeat {
+    static let none = ConnectionHeartbeat(intervalMilliseconds: 0)
+}
+
+/// The transports, which must behave alike.
+enum TransportKind: CaseIterable { case zeroMQ, inProcess }
+
+/// A place for one coordinator and its workers, whatever the transport, whose connections can be dropped.
+final class TestNetwork {
+    private let network = InProcessNetwork()
+    private let kind: TransportKind
+    private var endpoint: String?
+    private var proxy: CountingProxy?
+
+    init(_ kind: TransportKind) { self.kind = kind }
+
+    /// A coordinator, always at the same place.
+    func server(echo: Bool = false) async throws -> TestPeer {
+        guard kind == .zeroMQ else { return try TestPeer.server(network, echo: echo) }
+        let peer = try TestPeer.server(
+            ZeroMQServer(address: try Address(endpoint ?? "tcp://127.0.0.1:0"), heartbeat: .none), echo: echo)
+        endpoint = try await peer.endpoint()
+        return peer
+    }
+
+    /// A worker of this network's coordinator.
+    func client() throws -> TestPeer {
+        guard kind == .zeroMQ else { return try TestPeer.client(network) }
+        guard let endpoint else { throw TestPeer.Failure(reason: "no coordinator has told its port yet") }
+        return try TestPeer.client(proxy?.endpoint ?? endpoint)
+    }
+
+    /// Workers that come from now on can lose their connections.
+    func makeDroppable() throws {
+        if kind == .zeroMQ, let endpoint { proxy = try CountingProxy(to: endpoint) }
+    }
+
+    /// Ends what `makeDroppable` began.
+    func close() { proxy?.close() }
+
+    func dropConnections(isSeenByServer: Bool = true) {
+        guard kind == .zeroMQ else { return network.dropConnections(isSeenByServer: isSeenByServer) }
+        proxy?.cutClients(isSeenByServer: isSeenByServer)
+    }
+}

@@ -84,9 +84,10 @@ struct CoordinatorCommand: AsyncParsableCommand {
         logs.bootstrap()
 
         let (stream, post) = AsyncStream.makeStream(of: CoordinatorProgress.self)
-        let process = try CoordinatorProcess(
+        let server = ZeroMQServer(address: try Address(try settings.text(.listen)), access: try access(), insecure: insecure)
+        let process = CoordinatorProcess(
             configuration: .init(
-                address: try Address(try settings.text(.listen)), access: try access(), insecure: insecure,
+                transport: server,
                 runDirectory: directory.path, spec: spec, basis: basis, onProgress: { post.yield($0) }))
         let display = Task { [events] in await CoordinatorDisplay(writesEvents: events).show(stream) }
         let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }

@@ -106,12 +106,13 @@ struct WorkerCommand: AsyncParsableCommand {
             validationExamples: steering.map(maker),
             threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory, onRemark: { logger.notice("\($0)") },
             scoring: try Settings(file: nil, flags: objective.settings).scoring(), onScoringLine: { logger.info("objective: \($0)") })
-        let process = try WorkerProcess(
+        let join = try JoinString(coordinator)
+        let process = WorkerProcess(
             configuration: .init(
-                join: try JoinString(coordinator), keys: try key.map { try KeyPair(contentsOf: $0) },
+                transport: ZeroMQClient(join, keys: try key.map { try KeyPair(contentsOf: $0) }), expectedRun: join.run.flatMap(Digest.init(hex:)),
                 name: name ?? ProcessInfo.processInfo.hostName, trains: training != nil, evaluates: heldOut != nil,
                 patienceSeconds: patience, snapshotPath: snapshot, stateDirectory: stateDir, bootstrap: bootstrap,
-                onProgress: { Self.log($0, to: logger) },
+                onProgress: { Self.log($0, to: logger) }, failure: { ProcessFailure($0) },
                 makeTrainer: { try LanguageModelTrainer(configuration) }))
         // Also without --snapshot, where the worker says so: by itself the signal would end it.
         let snapshots = Task {

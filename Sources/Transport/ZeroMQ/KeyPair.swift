@@ -1,27 +1,6 @@
 import CZeroMQ
 import Glibc
 
-/// A CURVE public key: 32 bytes, written as 64 hexadecimal digits. Not as Z85, ZeroMQ's own way, whose `&`, `?`, `$` and `#`
-/// shells and addresses take for something else.
-public struct PublicKey: Hashable, Sendable, CustomStringConvertible {
-    public static let byteCount = 32
-    public let bytes: [UInt8]
-
-    public init(hex: String) throws(TransportError) {
-        guard let bytes = bytesOfHex(hex), bytes.count == Self.byteCount else {
-            throw TransportError(.key, "a public key has 64 hexadecimal digits, this has \(hex.count) characters: \(hex)")
-        }
-        self.bytes = bytes
-    }
-
-    init(bytes: [UInt8]) {
-        precondition(bytes.count == Self.byteCount)
-        self.bytes = bytes
-    }
-
-    public var description: String { hexOf(bytes) }
-}
-
 /// A CURVE key pair. It never prints its secret.
 public struct KeyPair: Sendable, CustomStringConvertible, CustomReflectable {
     public let publicKey: PublicKey
@@ -82,57 +61,11 @@ public struct KeyPair: Sendable, CustomStringConvertible, CustomReflectable {
     }
 }
 
-extension PublicKey {
-    /// Reads an allow list: a public key on each line, then anything (a name, say); `#` begins a comment.
-    public static func list(contentsOf path: String) throws(TransportError) -> Set<PublicKey> {
-        var keys: Set<PublicKey> = []
-        for (index, line) in try readSmallFile(path).enumerated() {
-            guard let word = line.prefix(while: { $0 != "#" }).split(whereSeparator: \.isWhitespace).first else { continue }
-            do throws(TransportError) {
-                keys.insert(try PublicKey(hex: String(word)))
-            } catch {
-                throw TransportError(.key, "\(path):\(index + 1): \(error.message)")
-            }
-        }
-        return keys
-    }
-}
-
 private func decodeZ85(_ text: [CChar]) -> [UInt8] {
     var text = text
     var bytes = [UInt8](repeating: 0, count: 32)
     zmq_z85_decode(&bytes, &text)
     return bytes
-}
-
-func hexOf(_ bytes: [UInt8]) -> String {
-    let digits = Array("0123456789abcdef")
-    return String(bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] })
-}
-
-func bytesOfHex(_ text: String) -> [UInt8]? {
-    let nibbles = text.compactMap(\.hexDigitValue)
-    guard nibbles.count == text.count, nibbles.count % 2 == 0 else { return nil }
-    return stride(from: 0, to: nibbles.count, by: 2).map { UInt8(nibbles[$0] << 4 | nibbles[$0 + 1]) }
-}
-
-private let keyFileBytesMax = 1 << 20
-
-private func readSmallFile(_ path: String) throws(TransportError) -> [String] {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw TransportError(.key, "can't read \(path): \(String(cString: strerror(errno)))") }
-    defer { close(descriptor) }
-    var bytes: [UInt8] = []
-    var buffer = [UInt8](repeating: 0, count: 1 << 12)
-    while true {
-        let count = read(descriptor, &buffer, buffer.count)
-        if count < 0 && errno == EINTR { continue }
-        guard count >= 0 else { throw TransportError(.key, "can't read \(path): \(String(cString: strerror(errno)))") }
-        if count == 0 { break }
-        bytes += buffer[..<count]
-        guard bytes.count <= keyFileBytesMax else { throw TransportError(.key, "\(path) is no key file: it is longer than 1 MB") }
-    }
-    return String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
 }
 
 private func writeNew(_ path: String, _ text: String, mode: mode_t) throws(TransportError) {

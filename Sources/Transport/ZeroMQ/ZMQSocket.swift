@@ -23,14 +23,6 @@ package final class ZMQContext: Sendable {
 package struct ZMQSocket: ~Copyable {
     package enum Kind { case router, dealer, pair, rep }
 
-    package enum SendResult {
-        case sent
-        /// The queue to the peer is full, or nobody is connected yet.
-        case wouldBlock
-        /// A ROUTER has no such peer.
-        case unreachable
-    }
-
     /// One part of a message.
     package struct Part {
         package let bytes: [UInt8]

@@ -1,0 +1,202 @@
+import Core
+
+extension InProcessNetwork {
+    /// Who is there, who is connected, and what is under way. Changes return whom to wake, after the lock is let go.
+    struct State {
+        private let endpoint: String
+        private var server: Inbox?
+        private var clients: [PeerID: Client] = [:]
+        private var isCut = false
+        private var nextPeer: UInt64 = 1
+
+        /// What has come to one end, in order.
+        private struct Inbox {
+            let signal: WakeSignal
+            var events: [LinkEvent] = []
+
+            /// - Returns: its owner's signal, where this is the first event since it took all.
+            mutating func append(_ event: LinkEvent) -> WakeSignal? {
+                events.append(event)
+                return events.count == 1 ? signal : nil
+            }
+
+            /// A turn's worth.
+            mutating func take() -> [LinkEvent] {
+                var (count, frames, bytes) = (0, 0, 0)
+                for event in events {
+                    if frames == LinkLimits.framesPerTurn || bytes >= LinkLimits.bytesPerTurn { break }
+                    count += 1
+                    guard case .frame(let frame, _, _) = event else { continue }
+                    frames += 1
+                    bytes += frame.count
+                }
+                let taken = Array(events[..<count])
+                events.removeFirst(count)
+                return taken
+            }
+        }
+
+        /// Frames under way in one direction of a connection.
+        private struct Load {
+            var frames = 0
+            var bytes = 0
+            /// A frame was refused, so that the sender waits for room.
+            var isAwaited = false
+
+            /// Counts a frame in, or refuses it.
+            mutating func take(_ frame: [UInt8]) -> Bool {
+                guard frames < LinkLimits.connectionFrames, bytes + frame.count <= LinkLimits.waitingBytes else {
+                    isAwaited = true
+                    return false
+                }
+                frames += 1
+                bytes += frame.count
+                return true
+            }
+
+            /// Counts a frame out.
+            ///
+            /// - Returns: whether the sender has waited for room.
+            mutating func remove(_ frame: [UInt8]) -> Bool {
+                frames -= 1
+                bytes -= frame.count
+                defer { isAwaited = false }
+                return isAwaited
+            }
+        }
+
+        private struct Client {
+            var inbox: Inbox
+            var isConnected = false
+            var toServer = Load()
+            var toClient = Load()
+        }
+
+        init(endpoint: String) { self.endpoint = endpoint }
+
+        // MARK: Coming and going
+
+        /// - Returns: nil where there is a coordinator already.
+        mutating func listen(_ signal: WakeSignal) -> [WakeSignal]? {
+            guard server == nil else { return nil }
+            server = Inbox(signal: signal)
+            return connectAll()
+        }
+
+        mutating func join(_ signal: WakeSignal) -> (PeerID, woken: [WakeSignal]) {
+            // An id that begins with 0 is nobody's, as with ZeroMQ.
+            let peer = PeerID([1] + (0..<8).map { UInt8(truncatingIfNeeded: nextPeer >> (56 - 8 * $0)) })
+            nextPeer += 1
+            clients[peer] = Client(inbox: Inbox(signal: signal))
+            return (peer, connect(peer))
+        }
+
+        /// What the coordinator has sent still arrives; then the connections end.
+        mutating func closeServer() -> [WakeSignal] {
+            server = nil
+            return connected.flatMap { peer in
+                clients[peer]?.isConnected = false
+                clients[peer]?.toServer = Load()
+                return [tell(peer, .lost(endpoint)), tell(peer, .retrying(endpoint))].compactMap { $0 }
+            }
+        }
+
+        /// What the worker has sent still arrives; then its connection ends.
+        mutating func closeClient(_ peer: PeerID) -> [WakeSignal] {
+            guard let client = clients.removeValue(forKey: peer), client.isConnected else { return [] }
+            return [server?.append(.connection(.lost(endpoint)))].compactMap { $0 }
+        }
+
+        private var connected: [PeerID] { clients.filter { $0.value.isConnected }.map(\.key) }
+
+        private mutating func connectAll() -> [WakeSignal] {
+            let peers = clients.keys.sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
+            return peers.flatMap { connect($0) }
+        }
+
+        /// Connects a worker that is not connected, or says that it can't be.
+        private mutating func connect(_ peer: PeerID) -> [WakeSignal] {
+            guard server != nil, !isCut else { return [tell(peer, .retrying(endpoint))].compactMap { $0 } }
+            clients[peer]?.isConnected = true
+            return [tell(peer, .connected(endpoint)), server?.append(.connection(.connected(endpoint)))].compactMap { $0 }
+        }
+
+        private mutating func tell(_ peer: PeerID, _ notice: ConnectionNotice) -> WakeSignal? {
+            clients[peer]?.inbox.append(.connection(notice))
+        }
+
+        // MARK: Faults
+
+        mutating func dropAll(isSeenByServer: Bool) -> [WakeSignal] {
+            connected.flatMap { drop($0, isSeenByServer: isSeenByServer) }
+        }
+
+        mutating func cut() -> [WakeSignal] {
+            isCut = true
+            return dropAll(isSeenByServer: true)
+        }
+
+        mutating func mend() -> [WakeSignal] {
+            guard isCut else { return [] }
+            isCut = false
+            return server == nil ? [] : connectAll()
+        }
+
+        /// Ends a connection with all that is under way on it, and makes it again where that is possible.
+        private mutating func drop(_ peer: PeerID, isSeenByServer: Bool = true) -> [WakeSignal] {
+            clients[peer]?.isConnected = false
+            clients[peer]?.toServer = Load()
+            clients[peer]?.toClient = Load()
+            clients[peer]?.inbox.events.removeAll { if case .frame = $0 { true } else { false } }
+            server?.events.removeAll { if case .frame(_, let from, _) = $0 { from == peer } else { false } }
+            var woken = [tell(peer, .lost(endpoint))]
+            let lost = LinkEvent.connection(.lost(endpoint))
+            if isSeenByServer { woken.append(server?.append(lost)) }
+            woken += connect(peer)
+            // The old connection is noticed when the new one takes its place.
+            if !isSeenByServer { woken.append(server?.append(lost)) }
+            return woken.compactMap { $0 }
+        }
+
+        // MARK: Frames
+
+        mutating func send(_ frame: [UInt8], to peer: PeerID) -> (SendResult, woken: [WakeSignal]) {
+            // By its index, so that the client's events are changed where they are and not copied.
+            guard let index = clients.index(forKey: peer), clients.values[index].isConnected else { return (.unreachable, []) }
+            guard frame.count <= ProtocolLimits.frameBytes else { return (.sent, drop(peer)) }
+            guard clients.values[index].toClient.take(frame) else { return (.wouldBlock, []) }
+            return (.sent, [clients.values[index].inbox.append(.frame(frame, from: PeerID([]), key: nil))].compactMap { $0 })
+        }
+
+        mutating func send(_ frame: [UInt8], from peer: PeerID) -> (SendResult, woken: [WakeSignal]) {
+            guard let index = clients.index(forKey: peer), clients.values[index].isConnected else { return (.wouldBlock, []) }
+            guard frame.count <= ProtocolLimits.frameBytes else { return (.sent, drop(peer)) }
+            guard clients.values[index].toServer.take(frame) else { return (.wouldBlock, []) }
+            return (.sent, [server?.append(.frame(frame, from: peer, key: nil))].compactMap { $0 })
+        }
+
+        /// A turn's worth of what has come to the coordinator; wakes the workers that have waited for room.
+        mutating func takeAtServer() -> ([LinkEvent], woken: [WakeSignal]) {
+            guard let events = server?.take() else { return ([], []) }
+            var woken: [WakeSignal] = []
+            for case .frame(let frame, let peer, _) in events {
+                guard let index = clients.index(forKey: peer), clients.values[index].toServer.remove(frame) else { continue }
+                woken.append(clients.values[index].inbox.signal)
+            }
+            // What is left must have its turn without another event.
+            if let server, !server.events.isEmpty { woken.append(server.signal) }
+            return (events, woken)
+        }
+
+        /// A turn's worth of what has come to a worker; wakes the coordinator where it has waited for room.
+        mutating func take(at peer: PeerID) -> ([LinkEvent], woken: [WakeSignal]) {
+            guard let index = clients.index(forKey: peer) else { return ([], []) }
+            let events = clients.values[index].inbox.take()
+            var isAwaited = false
+            for case .frame(let frame, _, _) in events where clients.values[index].toClient.remove(frame) { isAwaited = true }
+            var woken = isAwaited ? [server?.signal].compactMap { $0 } : []
+            if !clients.values[index].inbox.events.isEmpty { woken.append(clients.values[index].inbox.signal) }
+            return (events, woken)
+        }
+    }
+}

@@ -1,0 +1,112 @@
+import CZeroMQ
+import Core
+
+/// Where and with which keys a worker connects with ZeroMQ.
+public struct ZeroMQClient: ClientTransport {
+    public var address: Address
+    /// The key that the coordinator must prove; nil: nothing is encrypted.
+    public var serverKey: PublicKey?
+    /// This worker's own keys, where the coordinator has a list of those that it admits; nil: new ones for each connection.
+    public var keys: KeyPair?
+    public var heartbeat: ConnectionHeartbeat
+
+    public init(
+        address: Address, serverKey: PublicKey? = nil, keys: KeyPair? = nil, heartbeat: ConnectionHeartbeat = ConnectionHeartbeat()
+    ) {
+        self.address = address
+        self.serverKey = serverKey
+        self.keys = keys
+        self.heartbeat = heartbeat
+    }
+
+    public init(_ join: JoinString, keys: KeyPair? = nil) {
+        self.init(address: join.address, serverKey: join.serverKey, keys: keys)
+    }
+
+    public var publicKey: PublicKey? { keys?.publicKey }
+
+    public func connect(classify: @escaping FrameClassifier) throws(TransportError) -> any ClientLink {
+        try ZeroMQClientLink(self, classify: classify)
+    }
+}
+
+/// One DEALER.
+final class ZeroMQClientLink: ClientLink {
+    private let socket: ZMQSocket
+    private let monitor: ConnectionMonitor
+    private let wakes: EventDescriptor
+    private let classify: FrameClassifier
+    private var outbox: ClientOutbox
+    private var incoming = Traffic()
+    let endpoint: String
+    let isEncrypted: Bool
+
+    init(_ client: ZeroMQClient, classify: @escaping FrameClassifier) throws(TransportError) {
+        let context = try ZMQContext()
+        let socket = try ZMQSocket(.dealer, in: context)
+        try socket.prepareForNetwork(heartbeat: client.heartbeat, ipv6: client.address.isIPv6)
+        // Nothing is queued for a coordinator that is not there: it would only get stale messages later.
+        try socket.set(ZMQ_IMMEDIATE, 1)
+        var generator = SystemRandomNumberGenerator()
+        // The coordinator's name for this connection: the same for the life of the link, also after a reconnection. Ids that
+        // begin with 0 are libzmq's own.
+        var id: [UInt8] = [UInt8.random(in: 1...255, using: &generator)]
+        for _ in 1..<16 { id.append(UInt8.random(in: 0...255, using: &generator)) }
+        try socket.set(ZMQ_ROUTING_ID, id)
+        if let serverKey = client.serverKey {
+            let keys = if let keys = client.keys { keys } else { try KeyPair.generate() }
+            try socket.encrypt(to: serverKey, with: keys)
+        }
+        let monitor = try ConnectionMonitor(socket, in: context, name: "client")
+        let wakes = try EventDescriptor()
+        endpoint = client.address.endpoint
+        try socket.connect(endpoint)
+        isEncrypted = client.serverKey != nil
+        self.socket = socket
+        self.monitor = monitor
+        self.wakes = wakes
+        self.classify = classify
+        outbox = ClientOutbox(isEncrypted: client.serverKey != nil, classify: classify)
+    }
+
+    var waker: any Waker { wakes }
+    var isFlushed: Bool { outbox.isEmpty }
+    var traffic: Traffic { incoming.with(sent: outbox.sent, dropped: outbox.dropped) }
+
+    func send(_ frame: [UInt8]) throws(TransportError) {
+        try outbox.send(frame) { (frame) throws(TransportError) in try socket.send(frame) }
+    }
+
+    func wait(seconds: Double) throws(TransportError) {
+        let wanted = outbox.isEmpty ? ZMQ_POLLIN : ZMQ_POLLIN | ZMQ_POLLOUT
+        try wakes.wait(at: [socket.pollItem(wanted), monitor.socket.pollItem(ZMQ_POLLIN)], seconds: seconds)
+    }
+
+    func service() throws(TransportError) -> [LinkEvent] {
+        var events: [LinkEvent] = []
+        while let notice = try monitor.next() {
+            if case .connected = notice { incoming.connections += 1 }
+            events.append(.connection(notice))
+        }
+        if !outbox.isEmpty { try outbox.flush { (frame) throws(TransportError) in try socket.send(frame) } }
+        var bytes = 0
+        for _ in 0..<LinkLimits.framesPerTurn where bytes < LinkLimits.bytesPerTurn {
+            guard var part = try socket.receive() else { break }
+            let frame = part.bytes
+            bytes += frame.count
+            var parts = 1
+            while part.hasMore, let next = try socket.receive() {
+                parts += 1
+                part = next
+            }
+            if parts == 1 {
+                incoming.received.count(frame.count, classify(frame), encrypted: isEncrypted)
+                events.append(.frame(frame, from: PeerID([]), key: nil))
+            } else {
+                incoming.malformed += 1
+                events.append(.malformed(parts: parts, from: PeerID([])))
+            }
+        }
+        return events
+    }
+}
