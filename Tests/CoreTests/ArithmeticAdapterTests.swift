@@ -215,6 +215,7 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
     @Test("A spec without the field is spelt as before; with it, it comes back")
     func specs() throws {
         var spec = Samples.spec()
+        spec.train = ["adapter:final"]
         let before = try spec.canonicalBytes()
         #expect(!String(decoding: before, as: UTF8.self).contains("sampling"))
         for sampling in DirectionSampling.allCases {
@@ -223,6 +224,9 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
             #expect(String(decoding: bytes, as: UTF8.self).contains("\"sampling\":\"\(sampling.rawValue)\""))
             #expect(try RunSpec(canonicalBytes: bytes) == spec)
         }
+        spec.train.append("layers.1")
+        spec.sampling = .orthogonal
+        #expect(throws: RunSpecError.self) { try spec.validate() }
     }
 }
 

@@ -55,6 +55,15 @@ import Testing
         oneError(try await cluster(scratch, model: model, data: try scratch.reviews()), 65, "lxyzq")
     }
 
+    @Test("A worker whose model is not there ends with status 66 before it calls anybody")
+    func aWorkersModelThatIsNotThere() async throws {
+        let scratch = try Scratch()
+        let data = try scratch.file("train.jsonl", "{\"text\": \"a\"}\n")
+        let found = try await Binary.run(
+            "worker", "--coordinator", "tcp://127.0.0.1:9", "--model", "\(scratch.path)/nothing.gguf", "--train-file", data)
+        #expect(found.status == 66 && found.errors.contains("nothing.gguf"), "\(found.errors)")
+    }
+
     @Test func aModelThatIsNotThere() async throws {
         let scratch = try Scratch()
         oneError(try await cluster(scratch, model: "\(scratch.path)/none.gguf", data: try scratch.reviews()), 66, "none.gguf")
@@ -114,7 +123,7 @@ import Testing
     @Test func aPatternThatMatchesNothing() async throws {
         let scratch = try Scratch()
         let found = try await cluster(scratch, data: try scratch.reviews(), "--train", "layers.77")
-        oneError(found, 64, "layers.77")
+        oneError(found, 78, "layers.77")
     }
 
     @Test func aLedgerThatIsNone() async throws {

@@ -56,7 +56,7 @@ import Training
         ("[task]\nlabels = { 0 = 1 }\n", "the word of \"0\""),
         ("model = \n", ":1: not TOML"),
         ("[training]\nseed = 7\n\0rounds = 3\n", ":3: a NUL byte"),
-        ("[training]\nperturbation = \"gaussian\"\nshape = 4\n", "needs the perturbation rank1"),
+        ("[training]\nperturbation = \"gaussian\"\ndamped-components = 4\n", "needs the perturbation rank1"),
         ("[training]\nrounds = 3\nwarmup-rounds = 4\n", "more than all rounds"),
         ("model = \"\"\n", "must not be empty"),
         ("[cluster]\ncache-memory = \"two\"\n", ":2: cache-memory: \"two\" is no size; say 512MB or 2GB"),

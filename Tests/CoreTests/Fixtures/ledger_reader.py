@@ -192,9 +192,9 @@ def make():
     basis = bytes(range(7))
     spec = {
         "basisDigest": hashlib.sha256(basis).hexdigest(), "digestEvery": 2, "epsilon": 0.001, "evaluateEvery": 0,
-        "batchSize": 1, "heartbeatSeconds": 1, "heartbeatTimeoutSeconds": 10, "learningRate": 0.04, "minimumWorkers": 2,
+        "examplesPerSample": 1, "heartbeatSeconds": 1, "heartbeatTimeoutSeconds": 10, "learningRate": 0.04, "minimumWorkers": 2,
         "perturbation": "rank1", "quorum": 0.5, "roundDeadlineFactor": 0, "rounds": 3, "samplesPerRound": 6,
-        "schedule": "linear", "seed": 81985529216486895, "dampedComponents": 4, "staleness": 1, "targetMagnitude": 32,
+        "schedule": "linear", "seed": 81985529216486895, "shapeComponents": 4, "staleness": 1, "targetMagnitude": 32,
         "task": {"kind": "classification", "labels": [{"label": "0", "word": " terrible"}, {"label": "1", "word": " great"}],
                  "maxLength": 64, "template": "{text} It was"},
         "train": ["layers.29"], "version": 1, "warmupRounds": 0,
