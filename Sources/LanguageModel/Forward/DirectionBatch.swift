@@ -1,7 +1,7 @@
 import Core
 
 /// The directions of a batch's samples as the forward pass reads them: for `rank1` the two factors of every trained matrix,
-/// for every family the whole vector of every trained 1-D tensor. Matrices of the dense families are made where they are used.
+/// for every family the whole vector of every trained 1-D tensor and the signs of every adapter. Other matrices of the dense families are made where they are used.
 package final class DirectionBatch {
     package let directions: Directions
     package let tensors: [TrainedTensor]
@@ -30,19 +30,22 @@ package final class DirectionBatch {
             return at
         }
         for tensor in tensors {
-            switch tensor.shape {
-            case .vector(let n):
-                aOffset.append(place(n))
+            if case .matrix(let rows, let columns) = tensor.shape, directions.isRank1(tensor) {
+                aOffset.append(place(rows))
+                bOffset.append(place(columns))
+            } else {
+                aOffset.append(Self.isKeptWhole(tensor) ? place(tensor.shape.count) : 0)
                 bOffset.append(0)
-            case .matrix(let rows, let columns):
-                let needed = directions.family == .rank1
-                aOffset.append(needed ? place(rows) : 0)
-                bOffset.append(needed ? place(columns) : 0)
             }
         }
         self.aOffset = aOffset
         self.bOffset = bOffset
         stride = total
+    }
+
+    /// Whether all of z is made beforehand: vectors and adapters are small.
+    private static func isKeptWhole(_ tensor: TrainedTensor) -> Bool {
+        if case .vector = tensor.shape { true } else { tensor.isAdapter }
     }
 
     /// Makes the factors and vectors of these samples; direction d of the batch is `samples[d]`.
@@ -52,11 +55,10 @@ package final class DirectionBatch {
         for (d, sample) in samples.enumerated() {
             let own = base + d * stride
             for (slot, tensor) in tensors.enumerated() {
-                switch tensor.shape {
-                case .vector(let n):
-                    directions.dense(of: tensor, sample, elements: 0..<n, into: own + aOffset[slot])
-                case .matrix:
-                    if isRank1 { directions.rank1Factors(of: tensor, sample, a: own + aOffset[slot], b: own + bOffset[slot]) }
+                if directions.isRank1(tensor) {
+                    directions.rank1Factors(of: tensor, sample, a: own + aOffset[slot], b: own + bOffset[slot])
+                } else if Self.isKeptWhole(tensor) {
+                    directions.dense(of: tensor, sample, elements: 0..<tensor.shape.count, into: own + aOffset[slot])
                 }
             }
         }
@@ -68,7 +70,7 @@ package final class DirectionBatch {
     /// `rank1` matrices: b of direction d.
     @inline(__always)
     package func b(_ slot: Int, _ d: Int) -> UnsafePointer<Int8> { UnsafePointer(store.pointer + d * stride + bOffset[slot]) }
-    /// 1-D tensors: z of direction d.
+    /// 1-D tensors and adapters: z of direction d.
     @inline(__always)
     package func vector(_ slot: Int, _ d: Int) -> UnsafePointer<Int8> { a(slot, d) }
 

@@ -8,9 +8,12 @@ extension ForwardPass {
     private static let logitsAtOnce = 1 << 22
 
     /// The final norm; afterwards `normed` holds the last hidden states in the layout `reads`.
-    package func finalNorm() {
+    ///
+    /// - Parameter adapts: whether the model's adapter at `final` is applied, where it has one.
+    package func finalNorm(adapts: Bool = true) {
         let out = normed.reserve(segmentReads * sizes.hidden)
         normalise(x.pointer, model.finalNorm.pointer, slot: model.finalNormSlot, layout: .reads, into: out)
+        if adapts, let adapter = model.finalAdapter { adaptFinalStates(adapter) }
     }
 
     /// The logits of some tokens, at the first position that the segment reads.

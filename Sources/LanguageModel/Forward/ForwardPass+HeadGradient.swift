@@ -13,7 +13,7 @@ extension ForwardPass {
     }
 
     /// Rows whose logits are in memory at once.
-    private static let gradientRows = 64
+    static let gradientRows = 64
 
     /// (p − onehot(target))·E / targets for each position that clean segments read; after `finalNorm`.
     ///

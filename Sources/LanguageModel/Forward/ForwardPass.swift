@@ -110,6 +110,7 @@ package final class ForwardPass {
     package let rowTerms = RowTerms()
     package let upTerms = RowTerms()
     package let madeNorm = ScratchBuffer<Float>()
+    package let adapterInputs = ScratchBuffer<Float>()
 
     package init(model: TrainableModel) {
         self.model = model

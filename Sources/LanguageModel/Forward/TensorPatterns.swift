@@ -1,7 +1,8 @@
 import Core
 
 /// The names by which a run spec picks tensors: `all`, `layers.29`, `layers.20-29`, a part of a layer such as
-/// `layers.29.mlp`, or a Hugging Face name in which `*` stands for any characters.
+/// `layers.29.mlp`, or a Hugging Face name in which `*` stands for any characters. Names of adapters, which begin with `adapter:`, are
+/// no such patterns.
 ///
 /// `layers.29` means the matrices of that layer. Its two norms' weights are left out unless they are named (by `all`, by
 /// `layers.29.input_layernorm` or with `*`): they multiply every channel, so that at the step sizes which suit the matrices a run
@@ -119,16 +120,37 @@ package enum InputSpace: Int, CaseIterable, Sendable {
 }
 
 extension ModelSource {
-    /// The tensors that the patterns name, in rising τ, each with the basis of its input space where it has such a space.
+    /// The tensors that the patterns name, in rising τ: those of the model, each with the basis of its input space where the run damps
+    /// components, and adapters of the ranks that the basis has.
     ///
-    /// - Throws: `TrainingError` for a pattern that is none or that matches nothing (listing what can be named), for no pattern at
-    ///   all, and for a basis that lacks an input space or whose width is not the layer's.
+    /// - Throws: `TrainingError` as `checkPatterns` does, and for a basis that lacks an input space or an adapter, or whose widths are not
+    ///   the model's.
     public func trainedTensors(matching patterns: [String], basis: RunBasis?) throws(TrainingError) -> [TrainedTensor] {
+        let (chosen, places) = try whatIsNamed(patterns)
+        return try modelTensors(chosen, basis: basis) + adapterTensors(places, basis: basis)
+    }
+
+    /// Whether the patterns name something that can be trained; needs no basis.
+    ///
+    /// - Throws: `TrainingError` for a pattern that is none or that matches nothing (listing what can be named), for an adapter at a place
+    ///   that can't have one, and for no pattern at all.
+    public func checkPatterns(_ patterns: [String]) throws(TrainingError) { _ = try whatIsNamed(patterns) }
+
+    /// The places of the named tensors in `tensorNames`, rising, and the places of adapters.
+    private func whatIsNamed(_ patterns: [String]) throws(TrainingError) -> (tensors: [Int], adapters: [AdapterPlace]) {
         guard !patterns.isEmpty else {
             throw TrainingError(.badTensors, "no tensors to train are named (try layers.\(configuration.layerCount - 1))")
         }
         var chosen = Set<Int>()
+        var places: [AdapterPlace] = []
         for text in patterns {
+            if text.hasPrefix(RunSpec.adapterPrefix) {
+                guard text.dropFirst(RunSpec.adapterPrefix.count) == AdapterPlace.finalName else {
+                    throw TrainingError(.badTensors, "'\(text)' can't be trained: adapters can be placed at final (adapter:final)")
+                }
+                if places.isEmpty { places.append(.final) }
+                continue
+            }
             guard let pattern = TensorPattern(text) else {
                 throw TrainingError(.badTensors, "'\(text)' is no tensor name pattern. \(whatCanBeNamed)")
             }
@@ -141,6 +163,28 @@ extension ModelSource {
             }
             chosen.formUnion(found)
         }
+        return (chosen.sorted(), places)
+    }
+
+    private func adapterTensors(_ places: [AdapterPlace], basis: RunBasis?) throws(TrainingError) -> [TrainedTensor] {
+        var tensors: [TrainedTensor] = []
+        for place in places {
+            guard let own = basis?.adapters.first(where: { $0.place == place.name }) else {
+                throw TrainingError(
+                    .badTensors, "\(RunSpec.adapterPrefix)\(place.name) needs a basis that has this adapter; make it with onebyte prepare")
+            }
+            let width = configuration.hiddenSize
+            guard own.outputs.length == width, own.inputs.length == width else {
+                throw TrainingError(
+                    .badTensors,
+                    "the basis of the adapter at \(place.name) is for states of \(own.inputs.length) to \(own.outputs.length) numbers, the model's have \(width); make it again with onebyte prepare")
+            }
+            tensors.append(TrainedTensor(adapterAt: place, rows: own.outputs.count, columns: own.inputs.count))
+        }
+        return tensors
+    }
+
+    private func modelTensors(_ chosen: [Int], basis: RunBasis?) throws(TrainingError) -> [TrainedTensor] {
         let spaces = Dictionary((basis?.spaces ?? []).map { ($0.space, $0) }, uniquingKeysWith: { first, _ in first })
         let sizes = LayerSizes(configuration)
         var inputs: [String: (space: String, width: Int)] = [:]
@@ -151,11 +195,11 @@ extension ModelSource {
             }
         }
         var tensors: [TrainedTensor] = []
-        for index in chosen.sorted() {
+        for index in chosen {
             let name = tensorNames[index]
             guard let shape = shape(of: name) else { continue }
             var own: InputBasis?
-            if basis != nil, let input = inputs[name] {
+            if let basis, !basis.hasAdaptersAlone, let input = inputs[name] {
                 guard let found = spaces[input.space] else {
                     throw TrainingError(
                         .badTensors, "the basis has no \(input.space), which \(name) needs: it was made for other tensors; make it again with onebyte prepare")
@@ -177,6 +221,11 @@ extension ModelSource {
         return
             "Possible: all; layers.0 to layers.\(last) (a layer's matrices); ranges such as layers.0-\(last); parts such as layers.\(last).self_attn or "
             + "layers.\(last).mlp.down_proj; full names, with * for any characters, such as *.mlp.*; model.embed_tokens.weight"
-            + (configuration.tiedHead ? " (which is the head too)" : "; lm_head.weight") + "; model.norm.weight"
+            + (configuration.tiedHead ? " (which is the head too)" : "; lm_head.weight") + "; model.norm.weight; adapter:final (an adapter of the states that the head reads)"
     }
+}
+
+extension RunBasis {
+    /// A run that damps nothing has no input spaces in its basis.
+    fileprivate var hasAdaptersAlone: Bool { spaces.isEmpty && !adapters.isEmpty }
 }

@@ -31,6 +31,9 @@ public final class TrainableModel: @unchecked Sendable {
     package let embeddingSlot: Int
     package let headSlot: Int
     package let finalNorm: ScratchBuffer<Float>
+    package let finalAdapter: FinalAdapter?
+    /// Counts the calls of `parametersChanged`: what was computed from the parameters holds as long as this stays.
+    package private(set) var revision = 0
     private(set) var rotary: RotaryTable
 
     /// F32 layers that are kept; nil for those below the entry and those that passes make for themselves.
@@ -44,15 +47,18 @@ public final class TrainableModel: @unchecked Sendable {
     package static let embeddingName = "model.embed_tokens.weight"
     package static let finalNormName = "model.norm.weight"
 
-    /// - Parameter parameters: of `source.trainedTensors(…)`; nil leaves the whole model as its files have it.
-    public init(source: ModelSource, parameters: Parameters? = nil) throws(ModelError) {
+    /// - Parameters:
+    ///   - parameters: of `source.trainedTensors(…)`; nil leaves the whole model as its files have it.
+    ///   - basis: the run's; needed where an adapter is trained.
+    /// - Throws: `ModelError` from the files, or where an adapter is trained whose factors the basis does not have.
+    public init(source: ModelSource, parameters: Parameters? = nil, basis: RunBasis? = nil) throws(ModelError) {
         self.source = source
         self.parameters = parameters
         configuration = source.configuration
         let layerCount = configuration.layerCount
         sizes = LayerSizes(configuration)
         trained = parameters?.tensors ?? []
-        headName = configuration.tiedHead ? Self.embeddingName : "lm_head.weight"
+        headName = source.headName
 
         let slots = Dictionary(trained.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
         func slot(_ name: String) -> Int { slots[name] ?? -1 }
@@ -71,6 +77,11 @@ public final class TrainableModel: @unchecked Sendable {
             parameters?.copyFloats(at: finalNormSlot, elements: 0..<configuration.hiddenSize, into: finalNorm.pointer)
         } else {
             try source.copyFloats(Self.finalNormName, into: finalNorm.pointer)
+        }
+        finalAdapter = try source.finalAdapter(of: trained, basis: basis)
+        if let finalAdapter {
+            parameters?.copyFloats(
+                at: finalAdapter.slot, elements: 0..<trained[finalAdapter.slot].shape.count, into: finalAdapter.coordinates.pointer)
         }
         rotary = RotaryTable(positions: 0, headDimension: sizes.headDimension, theta: configuration.ropeTheta)
 
@@ -106,6 +117,7 @@ public final class TrainableModel: @unchecked Sendable {
     /// Refreshes the F32 copies of the trained tensors: to be called after rounds were applied or taken back.
     public func parametersChanged(threads: Int) {
         guard let parameters else { return }
+        revision += 1
         for slot in trained.indices {
             guard let copy = trainedCopy(slot) else { continue }
             nonisolated(unsafe) let out = copy
@@ -130,6 +142,7 @@ public final class TrainableModel: @unchecked Sendable {
     private func trainedCopy(_ slot: Int) -> UnsafeMutablePointer<Float>? {
         if slot == finalNormSlot { return finalNorm.pointer }
         if slot == headSlot { return fullHead?.pointer }
+        if let finalAdapter, slot == finalAdapter.slot { return finalAdapter.coordinates.pointer }
         for layer in layerSlots.indices {
             if let tensor = layerSlots[layer].firstIndex(of: slot) {
                 return LayerTensor(rawValue: tensor).flatMap { resident[layer]?[$0] }
@@ -217,7 +230,10 @@ public final class TrainableModel: @unchecked Sendable {
 }
 
 extension ModelSource {
-    /// Fixed-point parameters of these tensors, at the values that the files hold.
+    /// The matrix that makes logits.
+    package var headName: String { configuration.tiedHead ? TrainableModel.embeddingName : "lm_head.weight" }
+
+    /// Fixed-point parameters of these tensors, at the values that the files hold; adapters begin at 0.
     ///
     /// - Throws: what reading a tensor, or a value that is not finite, brings up.
     public func makeParameters(_ tensors: [TrainedTensor]) throws -> Parameters {

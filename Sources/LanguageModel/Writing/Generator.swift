@@ -35,6 +35,7 @@ public final class Generator {
     private var room = 0
     private let pass: IncrementalPass
     private let normed = ScratchBuffer<Float>()
+    private let projection = ScratchBuffer<Float>()
     private let scores = ScratchBuffer<Float>()
     private let logits: ScratchBuffer<Float>
 
@@ -119,6 +120,11 @@ public final class Generator {
         let normed = normed.reserve(s.hidden)
         onebyte_rms_norm(
             x + (rows - 1) * s.hidden, model.finalNorm.pointer, normed, 1, s.hidden, Float(model.configuration.rmsEpsilon))
+        if let adapter = model.finalAdapter {
+            let projection = projection.reserve(adapter.inputCount)
+            adapter.project(normed, into: projection)
+            adapter.adapt(normed, projection: projection)
+        }
         guard let head = model.fullHeadPointer else { return }
         let vocabulary = model.configuration.vocabularySize
         pass.product(normed, rows: 1, by: head, outputs: vocabulary, inputs: s.hidden, into: logits.pointer)

@@ -47,7 +47,7 @@ package struct SideEffects: Codable, Hashable, Sendable {
         guard let texts else { return }
         let encoder = try TaskEncoder(task: Self.generalTask, model: source)
         let examples = try encoder.encode(try DataFile.read(texts)).examples
-        let model = try TrainableModel(source: source, parameters: parameters)
+        let model = try TrainableModel(source: source, parameters: parameters, basis: archive.basis)
         // What lies below the trained tensors is the same before and after.
         let cache = try PrefixCache(model: model, set: ExampleSet(examples, for: source.configuration), options: .init(threads: threads))
         let evaluator = Evaluator(model: model, cache: cache, threads: threads)

@@ -59,7 +59,7 @@ struct EvaluateCommand: ParsableCommand {
         let data = try encoder.encode(records)
         for remark in data.remarks { standardError.write("note: \(remark)") }
 
-        let trainable = try TrainableModel(source: state.source, parameters: state.parameters)
+        let trainable = try TrainableModel(source: state.source, parameters: state.parameters, basis: state.ledger?.basis)
         if encoder.task.objective == .command || objective.objectiveCommand != nil || texts != nil {
             return try score(trainable, data.examples, encoder.task, try settings.scoring(), round: state.ledger.map { Int($0.history.nextRound) })
         }

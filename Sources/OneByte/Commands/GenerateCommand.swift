@@ -56,7 +56,7 @@ struct GenerateCommand: ParsableCommand {
             tokens = tokenizer.leadingTokens + tokenizer.encode(prompt)
             standardOutput.writeRaw(prompt)
         }
-        let trainable = try TrainableModel(source: state.source, parameters: state.parameters)
+        let trainable = try TrainableModel(source: state.source, parameters: state.parameters, basis: state.ledger?.basis)
         var stops = state.source.configuration.eosTokens
         if let end = tokenizer.eosToken { stops.append(end) }
         var decoder = StreamingDecoder(tokenizer)

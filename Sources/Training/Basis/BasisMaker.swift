@@ -1,4 +1,3 @@
-import COpenBLAS
 import Core
 import LanguageModel
 
@@ -50,9 +49,9 @@ public enum BasisMaker {
                 let vectors =
                     switch kind {
                     case .components(let count): try damped(moment, components: count)
-                    case .channels(let count): dampedChannels(moment, count)
+                    case .channels(let count): dampedChannels(moment.moment, count)
                     }
-                spaces.append(try InputBasis(space: moment.space.name(layer: moment.layer), width: moment.width, vectors: vectors))
+                spaces.append(try InputBasis(space: moment.name, width: moment.moment.width, vectors: vectors))
             }
             return try RunBasis(spaces: spaces)
         }
@@ -60,7 +59,7 @@ public enum BasisMaker {
 
     private static func dampedChannels(_ moment: SecondMoment, _ count: Int) -> [[Double]] {
         let n = moment.width
-        let power = (0..<n).map { moment.sum.pointer[$0 * n + $0] }
+        let power = moment.diagonal
         let order = power.indices.sorted { (power[$0], $1) > (power[$1], $0) }
         let next = power[order[min(count, n - 1)]]
         return order.prefix(min(count, n - 1)).map { channel in
@@ -70,49 +69,29 @@ public enum BasisMaker {
         }
     }
 
-    /// Σ x·xᵀ of an input space: width × width, of which the upper triangle (row-major) is filled.
-    final class SecondMoment {
+    /// Σ x·xᵀ of an input space.
+    private struct SpaceMoment {
         let layer: Int
         let space: InputSpace
-        let width: Int
-        let sum: ScratchBuffer<Double>
-        private let rows = ScratchBuffer<Double>()
-
-        init(layer: Int, space: InputSpace, width: Int) {
-            self.layer = layer
-            self.space = space
-            self.width = width
-            sum = ScratchBuffer(capacity: width * width)
-            sum.pointer.update(repeating: 0, count: width * width)
-        }
-
-        func add(_ x: UnsafePointer<Float>, stride: Int, rows count: Int) {
-            guard count > 0 else { return }
-            let wide = rows.reserve(count * width)
-            for r in 0..<count {
-                for i in 0..<width { wide[r * width + i] = Double(x[r * stride + i]) }
-            }
-            cblas_dsyrk(
-                CblasRowMajor, CblasUpper, CblasTrans, blasint(width), blasint(count), 1, wide, blasint(width), 1, sum.pointer,
-                blasint(width))
-        }
+        let moment: SecondMoment
+        var name: String { space.name(layer: layer) }
     }
 
     private static func measure(
         model: TrainableModel, examples: [Example], threads: Int, progress: (_ done: Int, _ total: Int) -> Bool
-    ) throws -> [SecondMoment] {
+    ) throws -> [SpaceMoment] {
         let set = try ExampleSet(examples, for: model.configuration)
         let cache = try PrefixCache(model: model, set: set, options: PrefixCache.Options(threads: threads))
         try cache.fill(progress: progress)
 
-        var moments: [SecondMoment] = []
+        var moments: [SpaceMoment] = []
         var at: [Int: SecondMoment] = [:]
         for layer in 0..<model.configuration.layerCount {
             let trained = Set(
                 LayerTensor.allCases.filter { model.layerSlots[layer][$0.rawValue] >= 0 }.compactMap { InputSpace(of: $0)?.rawValue })
             for space in InputSpace.allCases where trained.contains(space.rawValue) {
-                let moment = SecondMoment(layer: layer, space: space, width: space.width(model.sizes))
-                moments.append(moment)
+                let moment = SecondMoment(width: space.width(model.sizes))
+                moments.append(SpaceMoment(layer: layer, space: space, moment: moment))
                 at[layer * InputSpace.allCases.count + space.rawValue] = moment
             }
         }
@@ -132,40 +111,19 @@ public enum BasisMaker {
         return moments
     }
 
-    /// The K damped components, each with its largest entry positive, so that every eigenvalue routine gives the same ones.
-    static func damped(_ moment: SecondMoment, components: Int) throws(TrainingError) -> [[Double]] {
-        let n = moment.width
+    /// The K damped components.
+    private static func damped(_ moment: SpaceMoment, components: Int) throws(TrainingError) -> [[Double]] {
+        let n = moment.moment.width
         guard components > 0, components < n else {
             throw TrainingError(
-                .badTensors, "\(components) components of \(moment.space.name(layer: moment.layer)), which has \(n) inputs: 1 to \(n - 1) are possible")
+                .badTensors, "\(components) components of \(moment.name), which has \(n) inputs: 1 to \(n - 1) are possible")
         }
-        let vectors = ScratchBuffer<Double>(capacity: n * n)
-        vectors.pointer.update(from: moment.sum.pointer, count: n * n)
-        var values = Array(repeating: 0.0, count: n)
-        var size = blasint(n)
-        var info: blasint = 0
-        // Row-major upper is column-major lower. The first call asks for the sizes of the work space.
-        var workSize: blasint = -1
-        var integerSize: blasint = -1
-        var work = [0.0]
-        var integers: [blasint] = [0]
-        dsyevd_("V", "L", &size, vectors.pointer, &size, &values, &work, &workSize, &integers, &integerSize, &info)
-        workSize = blasint(work[0])
-        integerSize = integers[0]
-        work = Array(repeating: 0, count: max(Int(workSize), 1))
-        integers = Array(repeating: 0, count: max(Int(integerSize), 1))
-        dsyevd_("V", "L", &size, vectors.pointer, &size, &values, &work, &workSize, &integers, &integerSize, &info)
-        guard info == 0 else {
-            throw TrainingError(.numerical, "no eigenvalues of \(moment.space.name(layer: moment.layer)) were found (LAPACK says \(info))")
-        }
-        // Ascending, with the vectors as columns, which lie one after the other.
-        let next = max(values[n - 1 - components], 0)
+        let eigen = try SymmetricEigen(of: moment.moment.sum, size: n, what: moment.name)
+        let next = max(eigen.values[components], 0)
         return (0..<components).map { k in
-            let column = n - 1 - k
-            let vector = UnsafeBufferPointer(start: vectors.pointer + column * n, count: n)
-            let largest = vector.reduce(0.0) { abs($1) > abs($0) ? $1 : $0 }
-            let damping = values[column] > 0 ? (1 - (next / values[column]).squareRoot()).squareRoot() : 0
-            return vector.map { $0 * (largest < 0 ? -damping : damping) }
+            let value = eigen.values[k]
+            let damping = value > 0 ? (1 - (next / value).squareRoot()).squareRoot() : 0
+            return eigen.vector(k).map { $0 * damping }
         }
     }
 }

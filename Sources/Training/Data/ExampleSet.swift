@@ -29,6 +29,8 @@ public final class ExampleSet: @unchecked Sendable {  // written in init only
     let hasTokenLosses: Bool
     /// Every example's loss is that of a choice between classes.
     let hasClasses: Bool
+    /// Every example is a choice between single tokens.
+    var hasLabelTokensAlone: Bool { !needsFullVocabulary }
 
     /// - Throws: `TrainingError` for an example that the model can't take, naming it by its number (the first is 1).
     public init(_ examples: [Example], for model: ModelConfiguration) throws(TrainingError) {

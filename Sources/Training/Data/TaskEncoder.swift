@@ -111,6 +111,18 @@ public struct TaskEncoder: Sendable {
         return data.examples
     }
 
+    /// For each class of a classification the first token at which its word leaves the beginnings of all others, or its last one where it is
+    /// itself the beginning of another.
+    var distinguishingTokens: [Int32] {
+        words.enumerated().map { c, word in
+            let others = words.enumerated().filter { $0.offset != c }.map(\.element.tokens)
+            let place = word.tokens.indices.first { place in
+                others.allSatisfy { !$0.starts(with: word.tokens[...place]) }
+            }
+            return word.tokens[place ?? word.tokens.count - 1]
+        }
+    }
+
     // MARK: The four kinds
 
     private func classify(_ record: DataRecord, into data: inout EncodedData) throws(DataError) {

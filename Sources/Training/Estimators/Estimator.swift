@@ -1,42 +1,6 @@
 import Core
 import LanguageModel
 
-/// The projected gradients of a machine's samples.
-public struct ProjectedGradients: Sendable {
-    /// For each sample (L(θ+εz) − L(θ−εz)) / 2ε, or (L(θ+εz) − L(θ)) / ε of a one-sided estimator; NaN where a loss was not finite.
-    public var values: [Float]
-    /// Mean over the samples whose losses are finite of (L(θ+εz) + L(θ−εz)) / 2, or of L(θ); NaN where none is.
-    public var meanLoss: Double
-}
-
-extension ProjectedGradients {
-    /// - Parameter losses: for each sample at θ + εz, and at what that is compared with: θ − εz, or θ where the estimator is one-sided.
-    init(losses: some Collection<(plus: Double, other: Double)>, epsilon: Double, estimator: EstimatorKind = .twoSided) {
-        self.init(values: [], meanLoss: .nan)
-        values.reserveCapacity(losses.count)
-        var sum = 0.0
-        var finite = 0
-        for (plus, other) in losses {
-            let g = (plus - other) / (estimator == .oneSided ? epsilon : 2 * epsilon)
-            values.append(g.isFinite ? Float(g) : .nan)
-            if (plus + other).isFinite {
-                sum += estimator == .oneSided ? other : (plus + other) / 2
-                finite += 1
-            }
-        }
-        if finite > 0 { meanLoss = sum / Double(finite) }
-    }
-}
-
-/// Tries the directions of samples: by the loss of given tokens (`Estimator`), or by what a program thinks of the model's texts
-/// (`ScoreEstimator`).
-public protocol GradientEstimator: AnyObject {
-    /// - Parameters:
-    ///   - machine: whose directions they are.
-    ///   - samples: their numbers; they need not have been handed out in order.
-    func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients
-}
-
 /// Finds out how much the loss rises or falls along the directions of samples (SPSA, Spall 1992). All signs of many samples go
 /// through the trained part of the model in one batch; with `rank1` the weights are read once for all of them and nothing is perturbed:
 /// y± = xWᵀ ± ε(x·b)aᵀ.
@@ -46,7 +10,11 @@ public final class Estimator: GradientEstimator {
     public struct Options: Sendable {
         /// ε of θ ± εz.
         public var epsilon: Double
+        /// Examples of a sample; 0: all.
         public var batchSize: Int
+        /// `batchSize` of so many examples.
+        func batchSize(of exampleCount: Int) -> Int { batchSize == 0 ? exampleCount : batchSize }
+
         /// How many neighbouring samples read the same examples, each along its own direction. What is the same for all directions on
         /// an example is then computed once for so many samples. A worker's own choice: the ledger does not know it. In
         /// the last layer the keys and values of all positions are half of an example's cost, and sharing saves them.
@@ -87,7 +55,7 @@ public final class Estimator: GradientEstimator {
             guard epsilon > 0, epsilon.isFinite else {
                 throw TrainingError(.numerical, "ε is \(epsilon); it must be above 0 (1e-3 is usual)")
             }
-            guard batchSize > 0, samplesPerBatch > 0 else {
+            guard batchSize >= 0, samplesPerBatch > 0 else {
                 throw TrainingError(.noExamples, "a sample needs at least one example")
             }
             guard (0...1).contains(generalizedCrossEntropy) else {
@@ -109,6 +77,7 @@ public final class Estimator: GradientEstimator {
     public let model: TrainableModel
     public let cache: PrefixCache
     public let options: Options
+    private let batchSize: Int
     private let directions: Directions
     private let pool: PassPool
     private var order: ExampleOrder
@@ -133,15 +102,19 @@ public final class Estimator: GradientEstimator {
         guard cache.set.hasClasses || options.generalizedCrossEntropy == 0 else {
             throw TrainingError(.badExample, "the generalized cross-entropy needs examples with classes")
         }
+        guard options.batchSize > 0 || model.entry == .layer(model.configuration.layerCount) else {
+            throw TrainingError(.badExample, "samples of all examples are for runs that train adapter:final alone; give --batch-size a number")
+        }
         if options.precision == .int8 { try model.prepareInt8Weights() }
         self.model = model
         crossEntropy = GeneralizedCrossEntropy(q: options.generalizedCrossEntropy)
         self.cache = cache
         self.options = options
+        batchSize = options.batchSize(of: cache.set.count)
         self.directions = directions
         pool = PassPool(model)
         order = ExampleOrder(
-            exampleCount: cache.set.count, batchSize: options.batchSize,
+            exampleCount: cache.set.count, batchSize: batchSize,
             samplesPerBatch: options.samplesPerBatch, seed: options.orderSeed)
     }
 
@@ -173,7 +146,7 @@ public final class Estimator: GradientEstimator {
     private func readExamples(_ machine: MachineID, _ samples: Range<SampleNumber>) throws {
         examples.removeAll(keepingCapacity: true)
         for sample in samples {
-            for i in 0..<options.batchSize { examples.append(order.example(machine: machine, sample: sample, i)) }
+            for i in 0..<batchSize { examples.append(order.example(machine: machine, sample: sample, i)) }
         }
         try cache.fillOrReplaceMissing(&examples)
     }
@@ -186,7 +159,7 @@ public final class Estimator: GradientEstimator {
         let rowsPerExample = max((isDeep ? set.positionCount : set.readCount) / set.count, 1)
         let signs = options.estimator == .twoSided ? 2 : 1
         let rows = options.precision == .int8 ? Self.int8BatchRows : isDeep ? Self.deepBatchRows : Self.batchRows
-        let most = max(rows / (signs * rowsPerExample * options.batchSize), 1)
+        let most = max(rows / (signs * rowsPerExample * batchSize), 1)
         let share = (count + options.threads - 1) / max(options.threads, 1)
         // As few batches for a thread as `most` allows, of about the same size.
         let batches = (share + most - 1) / most
@@ -200,7 +173,7 @@ public final class Estimator: GradientEstimator {
         into losses: UnsafeMutableBufferPointer<Double>
     ) throws(ModelError) {
         let pass = workspace.pass
-        let each = options.batchSize
+        let each = batchSize
         let batch: DirectionBatch
         if let known = workspace.directions {
             batch = known
@@ -255,7 +228,7 @@ public final class Estimator: GradientEstimator {
         _ chunk: Range<Int>, _ workspace: PassPool.Workspace, between clean: [Int: Int], into losses: UnsafeMutableBufferPointer<Double>
     ) {
         let set = cache.set
-        let each = options.batchSize
+        let each = batchSize
         let isOneSided = options.estimator == .oneSided
         // Of a one-sided estimator each example of the batch once more, behind all others.
         let perturbed = workspace.instances.count
@@ -294,7 +267,7 @@ public final class Estimator: GradientEstimator {
     ) {
         let pass = workspace.pass
         let set = cache.set
-        let each = options.batchSize
+        let each = batchSize
         pass.finalNorm()
         var gradients: [Int: ForwardPass.HeadGradient] = [:]
         for instance in workspace.instances where gradients[instance.example] == nil {

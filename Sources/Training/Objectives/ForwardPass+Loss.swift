@@ -60,7 +60,7 @@ extension ForwardPass {
     }
 
     /// The class with the highest score, the first of equals; none where they are no numbers.
-    private static func choice(of scores: UnsafeBufferPointer<Double>, correct: Int) -> Outcome {
+    static func choice(of scores: UnsafeBufferPointer<Double>, correct: Int) -> Outcome {
         guard !scores.contains(where: \.isNaN) else { return Outcome(predicted: nil, correct: correct, isRight: false) }
         let predicted = scores.indices.reduce(0) { scores[$1] > scores[$0] ? $1 : $0 }
         return Outcome(predicted: predicted, correct: correct, isRight: predicted == correct)

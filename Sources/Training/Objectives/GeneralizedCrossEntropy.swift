@@ -12,4 +12,7 @@ package struct GeneralizedCrossEntropy: Hashable, Sendable {
 
     /// - Parameter crossEntropy: −log p.
     package func loss(_ crossEntropy: Double) -> Double { q == 0 ? crossEntropy : -expm1(-q * crossEntropy) / q }
+
+    /// ∂loss/∂crossEntropy = p^q.
+    package func slope(_ crossEntropy: Double) -> Double { q == 0 ? 1 : exp(-q * crossEntropy) }
 }

@@ -38,7 +38,8 @@ public final class PrefixCache {
     /// Examples that are asked for and are not there are replaced by some that are, so that nobody waits for them. Which ones are read then
     /// depends on the clock.
     public var replacesMissing = false
-    /// Called after each piece of work with the part that is there, 0…1; false stops it, and what is done stays.
+    /// Called after each piece of work with the part that is there, 0…1; false stops it, and what is done stays. Estimators whose samples
+    /// take long ask it, too.
     public var onProgress: ((Double) -> Bool)?
 
     let model: TrainableModel

@@ -9,6 +9,7 @@ import LanguageModel
 public final class ScoreEstimator: GradientEstimator {
     private let texts: TextWriter
     private let options: Estimator.Options
+    private let batchSize: Int
     private let directions: Directions
     private var order: ExampleOrder
 
@@ -38,12 +39,13 @@ public final class ScoreEstimator: GradientEstimator {
             throw TrainingError(.badTensors, "8-bit products are not for texts that a program scores; leave out --precision int8")
         }
         self.options = options
+        batchSize = options.batchSize(of: examples.count)
         self.directions = directions
         texts = try TextWriter(
             model: model, examples: examples, writing: writing, tokenizer: tokenizer, scorer: scorer, memoryLimit: memoryLimit,
             threads: options.threads)
         order = ExampleOrder(
-            exampleCount: examples.count, batchSize: options.batchSize, samplesPerBatch: options.samplesPerBatch,
+            exampleCount: examples.count, batchSize: batchSize, samplesPerBatch: options.samplesPerBatch,
             seed: options.orderSeed)
     }
 
@@ -53,7 +55,7 @@ public final class ScoreEstimator: GradientEstimator {
     public func fill(progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }) throws { try texts.writer.fill(progress: progress) }
 
     public func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients {
-        let each = options.batchSize
+        let each = batchSize
         var prompts: [[Int]] = []
         for sample in samples { prompts.append((0..<each).map { order.example(machine: machine, sample: sample, $0) }) }
         let lines = try texts.writer.write(

@@ -1,0 +1,113 @@
+import Core
+import Kernels
+import LanguageModel
+
+/// What the adapter at `final` makes of the choices between single tokens in a set of examples, without a state or a head: the logit of
+/// token t is L₀ + (E_t·U)·C·x, with x = Vᵀn and L₀ = E_t·n of the frozen final state n. Both are kept, so that an example costs some
+/// thousand multiply-adds.
+final class LabelLogits {
+    private static let batchExamples = 32
+
+    private let model: TrainableModel
+    private let cache: PrefixCache
+    private let adapter: FinalAdapter
+    private let pool: PassPool
+    private let threads: Int
+    /// For each token that is a class somewhere, its number.
+    private let numbers: [Int32: Int]
+    /// E_t·U of each of these tokens, p numbers each.
+    private let tokenOutputs: ScratchBuffer<Float>
+    /// x of each example.
+    private let inputs: ScratchBuffer<Float>
+    /// L₀ of each example's classes, from `offsets` on.
+    private let baseLogits: ScratchBuffer<Float>
+    private let offsets: [Int]
+    private var isKnown: [Bool]
+
+    init(model: TrainableModel, cache: PrefixCache, adapter: FinalAdapter, pool: PassPool, threads: Int) {
+        self.model = model
+        self.cache = cache
+        self.adapter = adapter
+        self.pool = pool
+        self.threads = threads
+        var numbers: [Int32: Int] = [:]
+        var offsets: [Int] = []
+        var total = 0
+        for example in cache.set.examples {
+            offsets.append(total)
+            guard case .candidates(let tokens, _) = example.objective else { continue }
+            total += tokens.count
+            for token in tokens where numbers[token] == nil { numbers[token] = numbers.count }
+        }
+        let width = model.sizes.hidden
+        tokenOutputs = ScratchBuffer(capacity: numbers.count * adapter.outputCount)
+        for (token, number) in numbers {
+            for i in 0..<adapter.outputCount {
+                tokenOutputs.pointer[number * adapter.outputCount + i] =
+                    model.headRow(token).map { onebyte_dot($0, adapter.outputs.pointer + i * width, width) } ?? .nan
+            }
+        }
+        self.numbers = numbers
+        self.offsets = offsets
+        inputs = ScratchBuffer(capacity: numbers.isEmpty ? 0 : cache.set.count * adapter.inputCount)
+        baseLogits = ScratchBuffer(capacity: total)
+        isKnown = Array(repeating: false, count: cache.set.count)
+    }
+
+    /// Computes x and L₀ of the examples that are choices between tokens and whose states the cache has.
+    func prepare(_ examples: some Sequence<Int>) throws {
+        var missing: [Int] = []
+        for example in examples where !isKnown[example] {
+            guard case .candidates = cache.set.examples[example].objective else { continue }
+            isKnown[example] = true
+            missing.append(example)
+        }
+        guard !missing.isEmpty else { return }
+        let failure = FirstError()
+        nonisolated(unsafe) let own = self
+        let all = missing
+        forEachChunk(of: all.count, size: Self.batchExamples, threads: threads) { chunk in
+            failure.capture { try own.pool.with { try own.compute(all[chunk], $0.pass) } }
+        }
+        do { try failure.rethrow() } catch {
+            for example in missing { isKnown[example] = false }
+            throw error
+        }
+    }
+
+    private func compute(_ examples: ArraySlice<Int>, _ pass: ForwardPass) throws {
+        pass.begin(directions: nil)
+        for example in examples { _ = pass.add(segmentOf: pass.add(cache.sequence(cache.set.ranges[example].lowerBound))) }
+        try pass.runToFinalNorm()
+        pass.finalNorm(adapts: false)
+        let width = model.sizes.hidden
+        for (row, example) in examples.enumerated() {
+            guard case .candidates(let tokens, _) = cache.set.examples[example].objective else { continue }
+            let state = pass.normed.pointer + row * width
+            adapter.project(state, into: inputs.pointer + example * adapter.inputCount)
+            for (c, token) in tokens.enumerated() {
+                baseLogits.pointer[offsets[example] + c] = model.headRow(token).map { onebyte_dot(state, $0, width) } ?? .nan
+            }
+        }
+    }
+
+    /// x of an example that was prepared, r numbers.
+    func input(of example: Int) -> UnsafePointer<Float> { UnsafePointer(inputs.pointer + example * adapter.inputCount) }
+
+    /// The logits of an example's classes.
+    ///
+    /// - Parameter outputs: C·x, p numbers.
+    func scores(of example: Int, tokens: [Int32], outputs: [Float]) -> [Double] {
+        tokens.enumerated().map { c, token in
+            var logit = Double(baseLogits.pointer[offsets[example] + c])
+            let own = self.outputs(of: token)
+            for i in outputs.indices { logit += Double(own[i]) * Double(outputs[i]) }
+            return logit
+        }
+    }
+
+    /// E_t·U, p numbers.
+    func outputs(of token: Int32) -> UnsafePointer<Float> {
+        UnsafePointer(tokenOutputs.pointer + (numbers[token] ?? 0) * adapter.outputCount)
+    }
+}

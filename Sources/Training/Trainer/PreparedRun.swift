@@ -1,0 +1,184 @@
+import Core
+import LanguageModel
+
+/// What a worker has of a run once its spec is known: parameters, model, and who computes with them.
+struct PreparedRun {
+    let specDigest: Digest
+    let directions: Directions
+    let tensors: [TrainedTensor]
+    let parameters: Parameters
+    let model: TrainableModel
+    let estimator: (any GradientEstimator)?
+    /// What the estimator reads, where it reads tokens that are given.
+    let trainingCache: PrefixCache?
+    let evaluator: (any HeldOutEvaluator)?
+    let validator: (any HeldOutEvaluator)?
+    /// The texts' judge, where the run has one.
+    let program: ScoringProgram?
+    let isTimeBoxed: Bool
+    /// Who is how fast has no part in what such a run's ledger holds.
+    let isIndependentOfTime: Bool
+    let threads: Int
+    private var hasComputed = false
+    /// Of the parameters at the last digest; nil where the parameters since then are not those of rounds alone.
+    private var probe: ParameterProbe?
+    /// A round with a step was applied since.
+    private var hasStepped = false
+    private(set) var nextRound: RoundNumber = 0
+    /// Whether the model's floats are behind the parameters.
+    private var isStale = false
+
+    init(
+        spec: RunSpec, directions: Directions, tensors: [TrainedTensor], parameters: Parameters, model: TrainableModel,
+        estimator: (any GradientEstimator)?, trainingCache: PrefixCache?, evaluator: (any HeldOutEvaluator)?,
+        validator: (any HeldOutEvaluator)?, program: ScoringProgram?, threads: Int
+    ) throws {
+        specDigest = try spec.digest()
+        self.directions = directions
+        self.tensors = tensors
+        self.parameters = parameters
+        self.model = model
+        self.estimator = estimator
+        self.trainingCache = trainingCache
+        self.evaluator = evaluator
+        self.validator = validator
+        self.program = program
+        self.threads = threads
+        isTimeBoxed = spec.roundSeconds != nil
+        isIndependentOfTime = spec.roundSeconds == nil && spec.staleness == 0 && spec.roundDeadlineFactor == 0
+        probe = ParameterProbe(parameters)
+    }
+
+    // MARK: The parameters
+
+    mutating func apply(_ changes: [HistoryChange]) {
+        var rounds: [RoundRecord] = []
+        func applyRounds() {
+            guard !rounds.isEmpty else { return }
+            parameters.apply(rounds, directions: directions, threads: threads)
+            rounds.removeAll()
+        }
+        for change in changes {
+            switch change {
+            case .apply(let round):
+                rounds.append(round)
+                if round.step != .zero, round.contributions.contains(where: { $0.validCount > 0 }) { hasStepped = true }
+                nextRound = round.round + 1
+            case .revert(let round):
+                applyRounds()
+                probe = nil
+                parameters.revert(round, directions: directions, threads: threads)
+            case .replace(let old, let new):
+                applyRounds()
+                probe = nil
+                parameters.replace(old, with: new, directions: directions, threads: threads)
+            }
+        }
+        applyRounds()
+        isStale = true
+    }
+
+    /// Takes other values; in place, since the model, its prefix caches and the estimator hold on to these very parameters.
+    ///
+    /// - Returns: false where they are of other tensors, which changes nothing.
+    mutating func assign(_ other: Parameters, nextRound: RoundNumber) -> Bool {
+        guard parameters.assign(other) else { return false }
+        self.nextRound = nextRound
+        probe = nil
+        isStale = true
+        return true
+    }
+
+    mutating func digest() -> (Digest, largestMagnitude: UInt32, unchanged: Double?) {
+        let unchanged = hasStepped ? probe?.unchangedPart(in: parameters) : nil
+        (probe, hasStepped) = (ParameterProbe(parameters), false)
+        return (parameters.digest(threads: threads), parameters.largestMagnitude(threads: threads), unchanged)
+    }
+
+    /// Brings the model's floats to where the parameters are.
+    private mutating func refresh() {
+        guard isStale else { return }
+        model.parametersChanged(threads: threads)
+        isStale = false
+    }
+
+    // MARK: Work
+
+    mutating func compute(_ order: ComputeOrder, _ task: TaskContext) throws -> (bytes: [Int8], statistics: SampleStatistics) {
+        guard let estimator else { throw ProcessFailure(.internalError, "a worker without training data was asked for samples") }
+        refresh()
+        if !hasComputed {
+            // The first machines of a run compute what their samples read, so that the same run again is the same ledger. A machine that
+            // comes later is there by the clock anyway, and the others are not to wait for its cache.
+            trainingCache?.replacesMissing = order.round > 0 || !isIndependentOfTime
+            hasComputed = true
+        }
+        let start = monotonicSeconds()
+        var bytes: [Int8] = []
+        bytes.reserveCapacity(Int(order.count))
+        var lossSum = 0.0
+        var lossCount = 0
+        defer { trainingCache?.onProgress = nil }
+        while bytes.count < Int(order.count) {
+            let hasSome = !bytes.isEmpty
+            let isOver: @Sendable () -> Bool = { task.isAbandoned() || (hasSome && task.isTimeUp()) }
+            if isOver() { break }
+            program?.isCancelled = isOver
+            trainingCache?.onProgress = { part in
+                task.progress(part)
+                return !isOver()
+            }
+            let first = order.firstSample + SampleNumber(bytes.count)
+            let count = min(samplesPerLook, Int(order.count) - bytes.count)
+            let found: ProjectedGradients
+            do {
+                found = try estimator.projectedGradients(machine: order.machine, samples: first..<first + SampleNumber(count))
+            } catch let error as TrainingError where error.code == .cancelled {
+                break
+            } catch let error as ScoringError where error.code == .cancelled {
+                break
+            }
+            for g in found.values { bytes.append(ByteCodec.encode(g, scaleExponent: order.scaleExponent)) }
+            if found.meanLoss.isFinite {
+                lossSum += found.meanLoss * Double(count)
+                lossCount += count
+            }
+        }
+        return (
+            bytes,
+            SampleStatistics(meanLoss: lossCount > 0 ? lossSum / Double(lossCount) : .nan, seconds: monotonicSeconds() - start)
+        )
+    }
+
+    /// Samples after which a worker looks whether they are still wanted: fewer where a sample costs a pass through many layers. A
+    /// constant of the run's settings, never of the clock, so that the same run again gives the same bytes.
+    private var samplesPerLook: Int {
+        // Each is many texts.
+        if program != nil { return isTimeBoxed ? 8 : 64 }
+        guard !isTimeBoxed, case .layer(let first) = model.entry else { return 32 }
+        let layers = max(model.configuration.layerCount - first, 1)
+        return (1024 / layers + 31) / 32 * 32
+    }
+
+    mutating func evaluate(round: RoundNumber, _ task: TaskContext) throws -> EvaluationReport {
+        guard let evaluator else { throw ProcessFailure(.internalError, "a worker without held-out data was asked to evaluate") }
+        refresh()
+        let start = monotonicSeconds()
+        program?.isCancelled = task.isAbandoned
+        let found: Evaluation
+        let validation: Evaluation?
+        do {
+            found = try evaluator.evaluate()
+            validation = try validator?.evaluate()
+        } catch let error as ScoringError where error.code == .cancelled {
+            throw Abandoned()
+        }
+        return EvaluationReport(
+            round: round, examples: UInt32(found.items.count), loss: found.meanLoss, accuracy: found.accuracy ?? .nan,
+            bestThresholdAccuracy: found.accuracyAtBestThreshold ?? .nan, auc: found.areaUnderCurve ?? .nan,
+            seconds: monotonicSeconds() - start,
+            validation: validation.map {
+                .init(examples: UInt32($0.items.count), loss: $0.meanLoss, accuracy: $0.accuracy ?? .nan)
+            })
+    }
+}

@@ -1,0 +1,167 @@
+import Core
+import LanguageModel
+
+/// Makes what a worker needs for a run out of its spec and this host's data.
+struct RunBuilder {
+    /// What a machine that joins has at least before it takes part: the others are not to wait, nor to get bytes that all tell of one example.
+    private static let headStartExamples = 16
+
+    private let spec: RunSpec
+    private let source: ModelSource
+    private let baseDigest: Digest?
+    private let configuration: LanguageModelTrainer.Configuration
+    private let task: TaskContext
+    private let tensors: [TrainedTensor]
+    private let parameters: Parameters
+    private let model: TrainableModel
+    private let directions: Directions
+    private let program: ScoringProgram?
+    private var memoryLeft: Int
+    /// Those of held-out data.
+    private var measured: [PrefixCache] = []
+
+    init(
+        _ spec: RunSpec, basis: RunBasis?, source: ModelSource, baseDigest: Digest?,
+        configuration: LanguageModelTrainer.Configuration, _ task: TaskContext
+    ) throws {
+        self.spec = spec
+        self.source = source
+        self.baseDigest = baseDigest
+        self.configuration = configuration
+        self.task = task
+        tensors = try source.trainedTensors(matching: spec.train, basis: basis)
+        parameters = try source.makeParameters(tensors)
+        model = try TrainableModel(source: source, parameters: parameters, basis: basis)
+        directions = try Directions(spec, tensors: tensors)
+        program = try Self.scoringProgram(for: spec.task, configuration)
+        memoryLeft = configuration.cacheMemory
+    }
+
+    /// The run, with as many hidden states as the first measurement and the first samples need.
+    ///
+    /// - Throws: `Abandoned` where nobody wants it any more; `ProcessFailure`, `TrainingError` or `DataError` for a run that this host can't
+    ///   take part in; errors of the model's files.
+    mutating func build() throws -> PreparedRun {
+        let (estimator, trainingCache) = try makeEstimator()
+        let evaluator = try configuration.heldOutExamples.map { try makeEvaluator($0, asTrained: false) }
+        let validator = try configuration.validationExamples.map { try makeEvaluator($0, asTrained: true) }
+        try fillHeldOut()
+        if let trainingCache { try fillEnough(trainingCache) }
+        return try PreparedRun(
+            spec: spec, directions: directions, tensors: tensors, parameters: parameters, model: model, estimator: estimator,
+            trainingCache: trainingCache, evaluator: evaluator, validator: validator, program: program, threads: configuration.threads)
+    }
+
+    // MARK: Parts
+
+    /// - Throws: `ProcessFailure` where the run needs a program and this host was given none: the spec never names one.
+    private static func scoringProgram(
+        for task: TaskSpec, _ configuration: LanguageModelTrainer.Configuration
+    ) throws -> ScoringProgram? {
+        guard task.objective == .command else { return nil }
+        guard let options = configuration.scoring else {
+            throw ProcessFailure(
+                .configuration,
+                "this run minimises −(the score of a command), and which command that is, every worker is told by its own host: give it with --objective-command '…'")
+        }
+        return ScoringProgram(options, log: configuration.onScoringLine)
+    }
+
+    private var estimatorOptions: Estimator.Options {
+        Estimator.Options(
+            epsilon: spec.epsilon, batchSize: spec.batchSize, samplesPerBatch: spec.samplesPerBatch ?? 1,
+            estimator: spec.estimator ?? .twoSided, generalizedCrossEntropy: spec.task.generalizedCrossEntropy ?? 0,
+            orderSeed: configuration.orderSeed, threads: configuration.threads, objective: spec.task.objective,
+            precision: configuration.precision)
+    }
+
+    /// What computes samples, and the hidden states that it reads; neither for a worker that only evaluates.
+    private mutating func makeEstimator() throws -> ((any GradientEstimator)?, PrefixCache?) {
+        guard let examples = configuration.trainingExamples else { return (nil, nil) }
+        guard spec.retiredCandidatesPerExample ?? 1 == 1 else {
+            throw ProcessFailure(
+                .configuration,
+                "this run chooses examples by importance, which this version no longer does; its ledger can be replayed and evaluated, but not continued")
+        }
+        if let program, let writing = spec.task.writing {
+            let scored = try ScoreEstimator(
+                model: model, directions: directions, examples: try examples(spec.task, source), writing: writing,
+                tokenizer: try source.tokenizer, program: program, memoryLimit: configuration.cacheMemory, options: estimatorOptions)
+            try fill(scored.fill)
+            return (scored, nil)
+        }
+        let cache = try makeCache(examples, asRead: true)
+        if FinalAdapterEstimator.canEstimate(tensors, cache.set, objective: spec.task.objective) {
+            return (try FinalAdapterEstimator(model: model, directions: directions, cache: cache, options: estimatorOptions), cache)
+        }
+        return (try Estimator(model: model, directions: directions, cache: cache, options: estimatorOptions), cache)
+    }
+
+    /// - Parameter asTrained: by the loss that the run minimises, where that is not the one by which runs are compared.
+    private mutating func makeEvaluator(
+        _ examples: (TaskSpec, ModelSource) throws -> [Example], asTrained: Bool
+    ) throws -> any HeldOutEvaluator {
+        guard let program, let writing = spec.task.writing else {
+            let cache = try makeCache(examples, asRead: false)
+            measured.append(cache)
+            return Evaluator(
+                model: model, cache: cache, threads: configuration.threads, objective: spec.task.objective,
+                generalizedCrossEntropy: asTrained ? spec.task.generalizedCrossEntropy ?? 0 : 0)
+        }
+        let evaluator = try ScoreEvaluator(
+            model: model, examples: try examples(spec.task, source), writing: writing, tokenizer: try source.tokenizer, program: program,
+            memoryLimit: configuration.cacheMemory, threads: configuration.threads)
+        try fill(evaluator.fill)
+        return evaluator
+    }
+
+    /// - Parameter asRead: in the order in which samples read the examples.
+    private mutating func makeCache(_ examples: (TaskSpec, ModelSource) throws -> [Example], asRead: Bool) throws -> PrefixCache {
+        let set = try ExampleSet(try examples(spec.task, source), for: source.configuration)
+        let cache = try PrefixCache(
+            model: model, set: set, order: asRead ? ExampleOrder.firstEpoch(of: set.count, seed: configuration.orderSeed) : nil,
+            options: PrefixCache.Options(
+                memoryLimit: memoryLeft, directory: configuration.cacheDirectory, baseDigest: baseDigest, threads: configuration.threads))
+        memoryLeft -= cache.memoryBytes
+        for warning in cache.warnings { configuration.onRemark(warning) }
+        return cache
+    }
+
+    // MARK: Hidden states
+
+    /// When the examples' hidden states are computed: of held-out data all before the first measurement, which needs them.
+    private func fillHeldOut() throws {
+        let positions = measured.map { Double($0.set.positionCount) }
+        var before = 0.0
+        for (cache, count) in zip(measured, positions) {
+            try fill { report in
+                try cache.fill { _, _ in report(Int(before + cache.filledPart * count), Int(positions.reduce(0, +))) }
+            }
+            before += count
+        }
+    }
+
+    /// Of training data all where every sample reads all examples; else a head start, and the rest when samples ask for them or when there
+    /// is nothing else to do.
+    private func fillEnough(_ cache: PrefixCache) throws {
+        if spec.batchSize == 0 { return try fill(cache.fill) }
+        let end = monotonicSeconds() + configuration.headStartSeconds
+        let least = max(Self.headStartExamples, spec.batchSize)
+        while try cache.fillSlice(), cache.readyCount < least || monotonicSeconds() < end {
+            guard !task.isAbandoned() else { throw Abandoned() }
+            task.progress(cache.filledPart)
+        }
+    }
+
+    /// Fills something to its end, with the task's progress.
+    private func fill(_ fill: ((Int, Int) -> Bool) throws -> Void) throws {
+        do {
+            try fill { done, total in
+                task.progress(Double(done) / Double(max(total, 1)))
+                return !task.isAbandoned()
+            }
+        } catch let error as TrainingError where error.code == .cancelled {
+            throw Abandoned()
+        }
+    }
+}
