@@ -13,6 +13,18 @@ public struct ModelExporter {
     public var shardBytesMax = 5_000_000_000
     /// Markdown under the model card's title: what was trained, on what, and how well.
     public var card = ""
+    /// The adapter at `final`, which changes the head. Merged, the head becomes a tensor of its own, for the embedding stays as it is.
+    public var headChange: FinalHeadChange?
+    /// What is written.
+    public var format = Format.merged
+
+    public enum Format: String, CaseIterable, Sendable {
+        /// A model that transformers loads, with all changes in its weights.
+        case merged
+        /// Only the adapter at `final`, as a LoRA adapter of the head that `peft` loads onto the base model.
+        case peft
+    }
+
     /// What is there already is replaced, once all of the new directory is written; else a directory that is not empty is refused.
     public var overwrites = false
 
@@ -64,7 +76,7 @@ public struct ModelExporter {
 
     /// Whether a directory of an exported model may hold a file of this name.
     private static func isOfExport(_ name: String) -> Bool {
-        name.hasSuffix(".safetensors") || passedOn.contains(name) || ["config.json", "README.md", "model.safetensors.index.json"].contains(name)
+        name.hasSuffix(".safetensors") || passedOn.contains(name) || ["config.json", "README.md", "model.safetensors.index.json", "adapter_config.json"].contains(name)
     }
 
     private func attempt(_ path: String, _ what: String, _ body: () throws -> Void) throws(ModelError) {
@@ -72,21 +84,37 @@ public struct ModelExporter {
     }
 
     private func writeFiles(_ directory: String, _ replacing: [String: Values], _ progress: (String) -> Bool) throws(ModelError) {
+        if format == .peft {
+            guard let headChange, replacing.isEmpty else {
+                throw ModelError(
+                    .badRequest, file: directory, "can't be a LoRA adapter: the run trains more than adapters", remedy: "write the merged model")
+            }
+            let card = try OutputFile(path: directory + "/README.md")
+            try card.write(Array(modelCard().utf8))
+            try card.sync()
+            return try headChange.writeLoRA(baseModel: source.reference, to: directory, dataType: dataType)
+        }
         for (name, bytes) in try smallFiles() {
             let file = try OutputFile(path: directory + "/" + name)
             try file.write(bytes)
             try file.sync()
         }
-        let tensors = source.tensorNames.compactMap { name -> SafetensorsWriter.Tensor? in
+        var tensors = source.tensorNames.compactMap { name -> SafetensorsWriter.Tensor? in
             guard let stored = source.stored[name] else { return nil }
             let values = replacing[name]
             return SafetensorsWriter.Tensor(name: name, shape: stored.shape) { rows, out in
-                if let values {
+                if name == Self.untiedHead, let headChange {
+                    headChange.copyMergedRows(rows, into: out)
+                } else if let values {
                     values(rows.lowerBound * stored.columns..<rows.upperBound * stored.columns, out)
                 } else {
                     stored.copyFloats(rows: rows, into: out)
                 }
             }
+        }
+        if let headChange, source.configuration.tiedHead {
+            let shape = TensorShape.matrix(rows: source.configuration.vocabularySize, columns: headChange.width)
+            tensors.append(SafetensorsWriter.Tensor(name: Self.untiedHead, shape: shape) { headChange.copyMergedRows($0, into: $1) })
         }
         try SafetensorsWriter(dataType: dataType, shardBytesMax: shardBytesMax).write(tensors, to: directory, progress: progress)
     }
@@ -117,10 +145,13 @@ public struct ModelExporter {
         let type = dataType == .f32 ? "float32" : dataType == .f16 ? "float16" : "bfloat16"
         // transformers 5 calls it `dtype`, and reads the older name too.
         if config["dtype"] != nil { config.set("dtype", .string(type)) } else { config.set("torch_dtype", .string(type)) }
+        if headChange != nil { config.set("tie_word_embeddings", .bool(false)) }
         files.append(("config.json", Array((config.text() + "\n").utf8)))
         files.append(("README.md", Array(modelCard().utf8)))
         return files
     }
+
+    private static let untiedHead = "lm_head.weight"
 
     private static let passedOn = [
         "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
@@ -128,7 +159,7 @@ public struct ModelExporter {
     ]
 
     private func modelCard() -> String {
-        var front = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- onebyte\n- zeroth-order-optimization\n"
+        var front = "---\nlibrary_name: \(format == .peft ? "peft" : "transformers")\npipeline_tag: text-generation\ntags:\n- onebyte\n- zeroth-order-optimization\n"
         if let license = source.license { front += "license: \(JSON.string(license).text())\n" }
         let base = URL(filePath: source.reference).lastPathComponent
         return front + "---\n\n# Fine-tuned from \(base)\n\n" + card + (card.isEmpty || card.hasSuffix("\n") ? "" : "\n")

@@ -48,7 +48,8 @@ package struct SafetensorsWriter {
         try file.sync()
     }
 
-    private func write(_ tensors: [Tensor], toFile path: String, progress: (String) -> Bool) throws(ModelError) {
+    /// Writes one file, as long as `progress` says to go on.
+    func write(_ tensors: [Tensor], toFile path: String, progress: (String) -> Bool) throws(ModelError) {
         // transformers refuses files that don't say which framework's layout they have.
         var members = [JSON.Member(key: "__metadata__", value: ["format": "pt"])]
         var offset = 0

@@ -95,7 +95,7 @@ struct ClusterPlan: Sendable {
     /// are to be trained, and every line of the data becomes an example.
     func check() throws {
         let source = try openModel(model)
-        _ = try source.trainedTensors(matching: spec.train, basis: nil)
+        try source.checkPatterns(spec.train)
         let encoder = try TaskEncoder(task: spec.task, model: source)
         for file in Set([trainFile, evalFile ?? trainFile, validationFile ?? trainFile]).sorted() {
             let records = try DataFile.read(file)
@@ -121,12 +121,12 @@ struct ClusterPlan: Sendable {
         try directory.write(settings.annotated, to: directory.configuration)
     }
 
-    /// Makes the basis of a new run with a shape; one that is gone on with has it in its ledger. A file that a failed start left
+    /// Makes the basis of a new run that needs one; a resumed run has it in its ledger. A file that a failed start left
     /// is not trusted: it may be of other settings.
     ///
     /// - Returns: the seconds that it took.
     func prepareBasis() async throws -> Double {
-        guard spec.dampedComponents > 0, !isResumed else { return 0 }
+        guard spec.needsBasis, !isResumed else { return 0 }
         let began = ContinuousClock.now
         let child = ChildProcess(
             name: "prepare",
@@ -134,7 +134,7 @@ struct ClusterPlan: Sendable {
                 "prepare", "--config", directory.configuration, "--output", directory.basis,
                 "--threads", "\(Processors.count)",
             ], log: directory.log(of: "prepare"))
-        standardError.write("making the basis from \(settings.optionalText(.basisText) ?? "")")
+        standardError.write("making the basis" + (settings.optionalText(.basisText).map { " from \($0)" } ?? ", without public text"))
         let ending = try await child.run(eachLine: nil)
         guard ending.isSuccess else {
             throw ProcessFailure(ending.status, "the basis could not be made: \(child.lastWords()) (log: \(child.log))")
@@ -145,7 +145,7 @@ struct ClusterPlan: Sendable {
     var cluster: LocalCluster {
         let directory = directory
         var arguments = ["coordinator", "--config", directory.configuration, "--directory", directory.path, "--listen", listen, "--events"]
-        if spec.dampedComponents > 0, !isResumed { arguments += ["--basis", directory.basis] }
+        if spec.needsBasis, !isResumed { arguments += ["--basis", directory.basis] }
         let cache =
             settings.optionalText(.cacheDirectory).map { ["--cache-directory", $0] }
             ?? settings.optionalText(.cacheMemory).map { ["--cache-memory", $0] } ?? []
@@ -194,7 +194,7 @@ struct ClusterPlan: Sendable {
     func report(_ progress: RunProgress, basisSeconds: Double, totalSeconds: Double) throws -> RunReport {
         let archive = try LedgerArchive(directory.ledger)
         let source = try openModel(model)
-        let trained = try source.trainedTensors(matching: spec.train, basis: nil).reduce(0) { $0 + $1.shape.count }
+        let trained = try source.trainedTensors(matching: spec.train, basis: archive.basis).reduce(0) { $0 + $1.shape.count }
         let rounds = Int(archive.history.nextRound)
         let samples = Int(archive.summary.samples)
         // Up as a gradient and down as the mean, 4 bytes a parameter, for each worker in each round.

@@ -102,6 +102,9 @@ struct CoordinatorCommand: AsyncParsableCommand {
         if spec.dampedComponents > 0, basisDigest == nil {
             throw SettingsError.usage("--damped-components \(spec.dampedComponents) needs --basis, which `onebyte prepare` makes; or say --damped-components none")
         }
+        if spec.trainsAdapters, basisDigest == nil {
+            throw SettingsError.usage("adapters need --basis, which `onebyte prepare --config RUN.toml --output basis` makes where the model is")
+        }
         return spec
     }
 

@@ -7,7 +7,7 @@ import Training
 struct ExportCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "export",
-        abstract: "Write a fine-tuned model as a Hugging Face directory that transformers loads.",
+        abstract: "Write a fine-tuned model for other programs: a merged model, a LoRA adapter, or its numbers.",
         discussion: """
             From base model and ledger alone, also while the run goes on:
 
@@ -27,6 +27,11 @@ struct ExportCommand: ParsableCommand {
             Then, in Python:
 
               AutoModelForCausalLM.from_pretrained("exported")
+
+            A run that trains adapters alone is also a LoRA adapter, or some numbers:
+
+              onebyte export --model SmolLM2.gguf --ledger runs/reviews --format peft --output adapter
+              onebyte export --model SmolLM2.gguf --ledger runs/reviews --format numbers
             """)
 
     @Option(help: ArgumentHelp(
@@ -35,10 +40,17 @@ struct ExportCommand: ParsableCommand {
     @OptionGroup var ledger: LedgerFlags
     @Option(help: ArgumentHelp("Take the parameters from here; the ledger only says which they are.", valueName: "file"))
     var snapshot: String?
-    @Option(name: .shortAndLong, help: ArgumentHelp("Where the model goes.", valueName: "directory")) var output: String
+    @Option(name: .shortAndLong, help: ArgumentHelp("Where the model goes; not needed for numbers.", valueName: "directory"))
+    var output: String?
+    @Option(help: ArgumentHelp(
+        "merged: a model that transformers loads; peft: a LoRA adapter of the head; numbers: the adapter's coordinates on standard output.",
+        valueName: "format"))
+    var format = Format.merged
     @Option(help: "f32 keeps trained values as they are; f16 and bf16 halve the size and round.") var dataType: WeightType = .f32
     @Flag(help: "Replace what is there.") var overwrite = false
     @OptionGroup var threads: ThreadFlags
+
+    enum Format: String, CaseIterable, ExpressibleByArgument { case merged, peft, numbers }
 
     enum WeightType: String, CaseIterable, ExpressibleByArgument {
         case f32, f16, bf16
@@ -53,25 +65,33 @@ struct ExportCommand: ParsableCommand {
     }
 
     func validate() throws {
+        if format != .numbers, output == nil { throw ValidationError("say where the model goes: --output DIRECTORY") }
+        if format != .merged, ledger.ledger == nil { throw ValidationError("--format \(format.rawValue) writes what a ledger has trained: give --ledger") }
         if snapshot != nil, ledger.ledger == nil { throw ValidationError("--snapshot needs --ledger, which says what the parameters are") }
         if snapshot != nil, ledger.atRound != nil { throw ValidationError("a snapshot has its own round; leave out --at-round") }
     }
 
     func run() throws {
-        var (source, parameters, round): (ModelSource, Parameters?, RoundNumber?)
+        var (source, parameters, round, basis): (ModelSource, Parameters?, RoundNumber?, RunBasis?)
         if let snapshot, let path = ledger.ledger {
-            (source, parameters, round) = try fromSnapshot(snapshot, LedgerArchive(path))
+            let archive = try LedgerArchive(path)
+            (source, parameters, round) = try fromSnapshot(snapshot, archive)
+            basis = archive.basis
         } else {
             let state = try ModelState.load(model: model, ledger: ledger.ledger, atRound: ledger.atRound, threads: threads.count)
-            (source, parameters, round) = (state.source, state.parameters, state.ledger?.history.nextRound)
+            (source, parameters, round, basis) = (state.source, state.parameters, state.ledger?.history.nextRound, state.ledger?.basis)
         }
+        if format == .numbers { return printNumbers(parameters) }
+        guard let output else { return }
         var exporter = ModelExporter(source: source)
         exporter.dataType = dataType.elementType
         exporter.overwrites = overwrite
         var replacing: [String: ModelExporter.Values] = [:]
         if let parameters, let round {
             exporter.card = "Fine-tuned with OneByte: \(round) rounds on `\(model)`. Digest of the trained parameters: `\(parameters.digest(threads: threads.count))`.\n"
-            for (index, tensor) in parameters.tensors.enumerated() {
+            exporter.headChange = FinalHeadChange(source: source, parameters: parameters, basis: basis)
+            exporter.format = format == .peft ? .peft : .merged
+            for (index, tensor) in parameters.tensors.enumerated() where !tensor.isAdapter {
                 replacing[tensor.name] = { range, out in parameters.copyFloats(at: index, elements: range, into: out) }
             }
         }
@@ -85,7 +105,27 @@ struct ExportCommand: ParsableCommand {
             }
         }
         meter.end()
-        standardOutput.write("\(output): \(count) tensors, \(replacing.count) of them trained\(round.map { ", as at round \($0)" } ?? "")")
+        let moment = round.map { ", as at round \($0)" } ?? ""
+        if format == .peft, let change = exporter.headChange {
+            standardOutput.write("\(output): a LoRA adapter of the head, rank \(change.rank)\(moment)")
+        } else {
+            let adapted = exporter.headChange == nil ? "" : ", the head with its adapter"
+            standardOutput.write("\(output): \(count) tensors, \(replacing.count) of them trained\(adapted)\(moment)")
+        }
+    }
+
+    /// Each adapter's C, a line for each of its outputs: with the base model and the ledger's basis these numbers are the model.
+    private func printNumbers(_ parameters: Parameters?) {
+        guard let parameters else { return }
+        for (index, tensor) in parameters.tensors.enumerated() where tensor.isAdapter {
+            guard case .matrix(let rows, let columns) = tensor.shape else { continue }
+            standardOutput.write("\(tensor.name): \(rows) × \(columns) integers; value = integer · 2^−\(parameters.exponent(at: index))")
+            let integers = parameters.integers(at: index)
+            for row in 0..<rows {
+                standardOutput.write(integers[row * columns..<(row + 1) * columns].map(String.init).joined(separator: " "))
+            }
+        }
+        if !parameters.tensors.contains(where: \.isAdapter) { standardOutput.write("the run trains no adapter") }
     }
 
     private func fromSnapshot(_ path: String, _ archive: LedgerArchive) throws -> (ModelSource, Parameters?, RoundNumber?) {

@@ -47,7 +47,10 @@ struct ModelCommand: ParsableCommand {
             let source = try openModel(model)
             let configuration = source.configuration
             let total = source.tensorNames.reduce(0) { $0 + (source.shape(of: $1)?.count ?? 0) }
-            let trained = train.isEmpty ? nil : try source.trainedTensors(matching: train, basis: nil)
+            try source.checkPatterns(train.isEmpty ? ["all"] : train)
+            // What an adapter's ranks are, only a run's basis says.
+            let plain = train.filter { !$0.hasPrefix(RunSpec.adapterPrefix) }
+            let trained = plain.isEmpty ? nil : try source.trainedTensors(matching: plain, basis: nil)
             var lines: [String] = []
             func row(_ name: String, _ value: String) {
                 lines.append(name + String(repeating: " ", count: max(1, 16 - name.count)) + value)

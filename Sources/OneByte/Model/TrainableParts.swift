@@ -22,7 +22,7 @@ struct TrainableParts {
             "", "what it costs with rank1, in multiply-adds (\(tokens) tokens, \(positions))",
             Self.row("trained", "parameters", ["a sample", "a draw", "prefix"]),
         ]
-        for names in train.isEmpty ? depths.map({ [$0] }) : [train] {
+        for names in train.isEmpty ? depths.map({ [$0] }) : [train.filter { !$0.hasPrefix(RunSpec.adapterPrefix) }] where !names.isEmpty {
             let trained = try source.trainedTensors(matching: names, basis: nil)
             let cost = SampleCost(
                 source.configuration, training: trained, family: .rank1, tokens: tokens, reads: reads, fullVocabulary: fullVocabulary)
@@ -35,6 +35,12 @@ struct TrainableParts {
             "  a sample: both signs of one direction on an example; a draw: once for the --samples-per-batch that share",
             "  an example; prefix: once for each example of a run, into the prefix cache",
         ]
+        if train.isEmpty || train.contains(where: { $0.hasPrefix(RunSpec.adapterPrefix) }) {
+            lines += [
+                "", "adapter:final trains a small matrix in front of the head: for a classification (classes − 1) × r numbers, for texts p × r",
+                "  (--adapter-inputs r, --adapter-outputs p). Every example goes through all layers once; a round then costs a pass of the head.",
+            ]
+        }
         return lines
     }
 
