@@ -48,12 +48,24 @@ def machine():
     return f"{os.cpu_count()} cores, {platform.machine()}"
 
 
+def once(words):
+    """The same flags, each at most once: the last, which is the table's row's. The program refuses a flag that is given twice."""
+    words = [str(word) for word in words]
+    kept, dropping = [], False
+    for index, word in enumerate(words):
+        if word.startswith("--"):
+            dropping = word not in ("--label", "--train") and word in words[index + 1:]
+        if not dropping:
+            kept.append(word)
+    return kept
+
+
 def train(flags, seed):
     """One run; its report."""
     directory = Path(tempfile.mkdtemp(prefix="onebyte-learning-")) / "run"
     command = [ONEBYTE, "cluster", *([] if "--config" in flags else ["--config", CONFIG]), "--directory", directory, "--seed", str(seed), "--cache-directory",
                ROOT / ".cache/hidden-states", *flags]
-    result = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(once(command), cwd=ROOT, capture_output=True, text=True)
     if not (directory / "report.json").exists():
         (directory.parent / "stderr.txt").write_text(result.stderr)  # a crash says more than its last line
         return {"failed": without_log(result.stderr.strip().splitlines()[-1]) if result.stderr.strip() else f"status {result.returncode}"}
@@ -261,7 +273,7 @@ def hour(arguments):
             if not (run / "report.json").exists():
                 command = [ONEBYTE, "cluster", "--resume", run] if (run / "ledger").exists() else [
                     ONEBYTE, "cluster", "--config", CONFIG, "--directory", run, "--seed", seed, "--workers", "2", *(["--model", model] if model else []), *flags]
-                subprocess.run([str(word) for word in command], cwd=ROOT, check=True)
+                subprocess.run(once(command), cwd=ROOT, check=True)
             base, model = model or ROOT / ".cache/SmolLM2-135M-Instruct.Q4_1.gguf", place / f"model-{number}"
             if number < len(stages) and not model.exists():
                 subprocess.run([str(word) for word in [ONEBYTE, "export", "--model", base, "--ledger", run, "--output", model]], check=True)

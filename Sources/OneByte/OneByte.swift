@@ -10,7 +10,7 @@ enum Program {
         BLASCore.restartWithBetterCore()
         ParentWatch.beginIfAsked()
         do {
-            var command = try OneByte.parseAsRoot()
+            var command = try parsed(Array(CommandLine.arguments.dropFirst()))
             if var asynchronous = command as? any AsyncParsableCommand {
                 try await asynchronous.run()
             } else {
@@ -24,6 +24,19 @@ enum Program {
         }
     }
 
+    /// - Throws: the parser's error, or a better one where the table of settings knows what was meant.
+    private static func parsed(_ arguments: [String]) throws -> any ParsableCommand {
+        let command: any ParsableCommand
+        do {
+            command = try OneByte.parseAsRoot(arguments)
+        } catch {
+            if !OneByte.exitCode(for: error).isSuccess, let better = CommandLineCheck.renamedFlag(in: arguments) { throw better }
+            throw error
+        }
+        if let error = CommandLineCheck.repeatedFlag(in: arguments) { throw error }
+        return command
+    }
+
     /// One clear error on standard error, last; the status for the shell.
     private static func report(_ error: any Error) -> Int32 {
         if let stop = error as? StopSignal { return ExitStatus(stop).rawValue }
@@ -34,7 +47,7 @@ enum Program {
             if !message.isEmpty { (status.isSuccess ? standardOutput : standardError).write(message) }
             return status.rawValue
         }
-        standardError.write("error: \(error)")
+        standardError.write("error: \(describe(error))")
         return ExitStatus(error).rawValue
     }
 
@@ -71,6 +84,7 @@ package struct OneByte: AsyncParsableCommand {
         subcommands: [
             ClusterCommand.self, CoordinatorCommand.self, WorkerCommand.self, EvaluateCommand.self, GenerateCommand.self,
             ExportCommand.self, PrepareCommand.self, LedgerCommand.self, ModelCommand.self, DataCommand.self, KeygenCommand.self,
+            SettingsCommand.self,
         ])
 
     package init() {}

@@ -7,7 +7,7 @@ import Testing
 
     private func cluster(_ scratch: borrowing Scratch, model: String = Binary.tinyModel, data: String, _ more: String...) async throws -> Binary.Outcome {
         try await Binary.run(
-            ["cluster", "--model", model, "--train-file", data, "--directory", "\(scratch.path)/run", "--rounds", "2"] + Self.words + more)
+            (["cluster", "--model", model, "--train-file", data, "--directory", "\(scratch.path)/run", "--rounds", "2"] + Self.words).overridden(by: more))
     }
 
     private func oneError(_ found: Binary.Outcome, _ status: Int32, _ parts: String...) {

@@ -47,6 +47,20 @@ enum Binary {
     }
 }
 
+extension [String] {
+    /// These arguments with others after them, which take the place of what these say with the same flag: the program refuses a flag that is
+    /// given twice.
+    func overridden(by more: [String]) -> [String] {
+        var kept: [String] = []
+        var isDropping = false
+        for argument in self {
+            if argument.hasPrefix("--") { isDropping = argument != "--label" && more.contains(argument) }
+            if !isDropping { kept.append(argument) }
+        }
+        return kept + more
+    }
+}
+
 /// A directory that is gone when the test is over.
 struct Scratch: ~Copyable {
     let path: String

@@ -10,7 +10,7 @@ import Testing
                 "cluster", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--eval-file", try scratch.reviews("held-out.jsonl"),
                 "--directory", "\(scratch.path)/\(run)", "--template", "{text} It was", "--label", "0= bad", "--label", "1= good", "--train",
                 "layers.2", "--learning-rate", "1e-5", "--rounds", "2", "--samples-per-round", "8", "--workers", "2",
-            ] + more, environment: ["XDG_CACHE_HOME": "\(scratch.path)/home"])
+            ].overridden(by: more), environment: ["XDG_CACHE_HOME": "\(scratch.path)/home"])
     }
 
     /// Names and inodes.

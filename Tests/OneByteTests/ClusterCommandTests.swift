@@ -11,7 +11,7 @@ import Testing
             "cluster", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--eval-file", try scratch.reviews("held-out.jsonl"),
             "--basis-text", basis, "--directory", "\(scratch.path)/run", "--template", "{text} It was", "--label", "0= bad", "--label", "1= good",
             "--damped-components", "2", "--learning-rate", "1e-5", "--rounds", "6", "--samples-per-round", "8", "--evaluate-every", "3", "--digest-every", "2",
-        ] + more
+        ].overridden(by: more)
     }
 
     private func report(_ directory: String) throws -> RunReport {
@@ -146,7 +146,7 @@ import Testing
         let scratch = try Scratch()
         func run(_ name: String, _ flags: [String]) async throws -> (report: RunReport, ledger: String) {
             let place = "\(scratch.path)/\(name)"
-            let found = try await Binary.run(try arguments(scratch) + flags + ["--directory", place])
+            let found = try await Binary.run(try arguments(scratch).overridden(by: flags + ["--directory", place]))
             try #require(found.status == 0, "\(found.errors)")
             return (try report(place), place)
         }

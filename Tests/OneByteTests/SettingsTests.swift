@@ -37,7 +37,7 @@ import Training
         ("[training]\nworkers = 3\n", "did you mean \"cluster.workers\"?"),
         ("rounds = 3\n", "did you mean \"training.rounds\"?"),
         ("[trainig]\nrounds = 3\n", ":1: unknown setting \"trainig\""),
-        ("[training]\nzzzzzz = 1\n", "docs/run-file.md"),
+        ("[training]\nzzzzzz = 1\n", "`onebyte settings` lists"),
     ])
     func anUnknownKeyIsAnErrorWithItsLineAndAGuess(_ toml: String, _ expected: String) {
         let found = message { _ = try settings(toml) }
@@ -59,6 +59,10 @@ import Training
         ("[training]\nperturbation = \"gaussian\"\ndamped-components = 4\n", "needs the perturbation rank1"),
         ("[training]\nrounds = 3\nwarmup-rounds = 4\n", "more than all rounds"),
         ("model = \"\"\n", "must not be empty"),
+        ("[training]\nbatch-size = 0\n", ":2: batch-size: 0 is not within 1…1048576, nor \"all\""),
+        ("[training]\nbatch-size = \"most\"\n", "must be a whole number or \"all\", not the text \"most\""),
+        ("[training]\nepsilon = nan\n", "epsilon: nan is not within"),
+        ("[cluster]\non-faulty = \"set-aside\"\n", ":2: on-faulty: \"set-aside\" is now \"evict\""),
         ("[cluster]\ncache-memory = \"two\"\n", ":2: cache-memory: \"two\" is no size; say 512MB or 2GB"),
         ("[cluster]\ncache-memory = true\n", "must be a size such as \"2GB\""),
     ])
@@ -110,9 +114,9 @@ import Training
     }
 
     @Test(arguments: [
-        ("[cluster]\nheartbeat = 5\nheartbeat-timeout = 1\n", ":3: heartbeat-timeout: must be from the heartbeat's seconds to a day"),
-        ("[cluster]\nround-deadline-factor = 0.5\n", ":2: round-deadline-factor: must be 0, or at least 1"),
-        ("[cluster]\nround-seconds = 0.001\n", ":2: round-seconds: must be 0.05…86400"),
+        ("[cluster]\nheartbeat = 5\nheartbeat-timeout = 1\n", ":3: heartbeat-timeout: must be at least the seconds between heartbeats"),
+        ("[cluster]\nround-deadline-factor = 0.5\n", ":2: round-deadline-factor: 0.5 is not 0 or within 1…1000000"),
+        ("[cluster]\nround-seconds = 0.001\n", ":2: round-seconds: 0.001 is not 0 or within 0.05…86400"),
     ])
     func whatARunCannotBearIsNamedByItsSetting(_ toml: String, _ expected: String) {
         let found = message {
@@ -179,7 +183,14 @@ import Training
         #expect(found.contains(expected), "\(found)")
     }
 
-    @Test func everySettingHasItsOwnFlag() {
-        #expect(Set(SettingKey.allCases.map(\.flag)).count == SettingKey.allCases.count)
+    @Test("A batch of all examples is a word, in flags, run files and what is printed, and 0 in the spec")
+    func batchOfAll() throws {
+        var flags = try Settings(file: nil, flags: [.kind: ["text"], .batchSize: ["all"]])
+        #expect(flags.annotated.contains("batch-size = \"all\""))
+        var file = try settings(flags.annotated)
+        for one in [try flags.runSpec(task: flags.resolveTask(), basisDigest: nil), try file.runSpec(task: file.resolveTask(), basisDigest: nil)] {
+            #expect(one.batchSize == RunSpecLimits.allExamples)
+            #expect(try RunSpec(canonicalBytes: one.canonicalBytes()) == one)
+        }
     }
 }

@@ -33,50 +33,57 @@ extension RunSpec {
     /// SHA-256 of the canonical form.
     public func digest() throws(RunSpecError) -> Digest { Digest.sha256(try canonicalBytes()) }
 
-    /// Checks every number that the protocol and the arithmetic rely on.
+    /// Checks every number that the protocol and the arithmetic rely on. An error names the field by its key in the canonical form.
     public func validate() throws(RunSpecError) {
         func check(_ holds: Bool, _ field: String, _ rule: String) throws(RunSpecError) {
             if !holds { throw .field(field, rule: rule) }
         }
-        try check(!train.isEmpty, "train", "names at least one tensor pattern")
-        try check((0...255).contains(dampedComponents), "dampedComponents", "0…255")
-        try check(dampedComponents == 0 || perturbation == .rank1, "dampedComponents", "needs the rank1 perturbation")
-        try check(sampling != .orthogonal || trainsOnlyAdapters, "sampling", "orthogonal only where all that is trained are adapters")
-        try check(epsilon.isFinite && epsilon > 0, "epsilon", "above 0")
-        try check(learningRate.isFinite && learningRate > 0, "learningRate", "above 0")
-        try check((0...Int(Int32.max)).contains(warmupRounds), "warmupRounds", "0 or more")
-        try check((1...Int(Int32.max)).contains(rounds), "rounds", "at least 1")
-        try check((1...ProtocolLimits.samplesPerRound).contains(samplesPerRound), "samplesPerRound", "1…\(ProtocolLimits.samplesPerRound)")
-        try check((1...1 << 20).contains(batchSize), "batchSize", "1…\(1 << 20)")
-        try check(ScaleAdapter.targets.contains(targetMagnitude), "targetMagnitude", "1…\(ScaleAdapter.targets.upperBound)")
-        try check(digestEvery >= 0, "digestEvery", "0 or more")
-        try check(evaluateEvery >= 0, "evaluateEvery", "0 or more")
-        try check((1...ProtocolLimits.peers).contains(minimumWorkers), "minimumWorkers", "1…\(ProtocolLimits.peers)")
-        try check(roundDeadlineFactor == 0 || (1...1e6).contains(roundDeadlineFactor), "roundDeadlineFactor", "0, or at least 1")
-        try check((0...1).contains(quorum), "quorum", "0…1")
-        try check((0...64).contains(staleness), "staleness", "0…64")
-        if let roundSeconds { try check((0.05...86400).contains(roundSeconds), "roundSeconds", "0.05…86400") }
-        if let steering {
-            if let trial = steering.trialRounds { try check((1...1 << 20).contains(trial) && trial <= rounds, "steering.trialRounds", "1…rounds") }
-            if let tolerance = steering.guardTolerance { try check((0...1e6).contains(tolerance), "steering.guardTolerance", "0…1e6") }
-            if let patience = steering.patience { try check((1...1 << 20).contains(patience), "steering.patience", "at least 1") }
-            try check(evaluateEvery > 0 || steering.trialRounds != nil, "steering", "needs evaluateEvery")
+        func check<Value: LosslessStringConvertible>(_ value: Value, in range: ClosedRange<Value>, _ field: String) throws(RunSpecError) {
+            try check(range.contains(value), field, RunSpecLimits.text(range))
         }
-        if let samplesPerBatch { try check((1...1 << 16).contains(samplesPerBatch), "samplesPerBatch", "1…\(1 << 16)") }
+        typealias Limits = RunSpecLimits
+        try check(!train.isEmpty, "train", "names at least one tensor pattern")
+        try check(dampedComponents, in: Limits.dampedComponents, "shapeComponents")
+        try check(dampedComponents == 0 || perturbation == .rank1, "shapeComponents", "0, but for the rank1 perturbation")
+        try check(sampling != .orthogonal || trainsOnlyAdapters, "sampling", "orthogonal only where all that is trained are adapters")
+        try check(epsilon, in: Limits.epsilon, "epsilon")
+        try check(learningRate, in: Limits.learningRate, "learningRate")
+        try check(warmupRounds, in: Limits.warmupRounds, "warmupRounds")
+        try check(rounds, in: Limits.rounds, "rounds")
+        try check(samplesPerRound, in: Limits.samplesPerRound, "samplesPerRound")
+        if batchSize != Limits.allExamples { try check(batchSize, in: Limits.batchSize, "examplesPerSample") }
+        try check(targetMagnitude, in: Limits.targetMagnitude, "targetMagnitude")
+        try check(digestEvery, in: Limits.roundsBetween, "digestEvery")
+        try check(evaluateEvery, in: Limits.roundsBetween, "evaluateEvery")
+        try check(minimumWorkers, in: Limits.minimumWorkers, "minimumWorkers")
+        if roundDeadlineFactor != 0 { try check(roundDeadlineFactor, in: Limits.roundDeadlineFactor, "roundDeadlineFactor") }
+        try check(quorum, in: Limits.quorum, "quorum")
+        try check(staleness, in: Limits.staleness, "staleness")
+        if let roundSeconds { try check(roundSeconds, in: Limits.roundSeconds, "roundSeconds") }
+        if let steering {
+            if let trial = steering.trialRounds {
+                try check(trial, in: Limits.trialRounds, "steering.trialRounds")
+                try check(trial <= rounds, "steering.trialRounds", "no more than all rounds")
+            }
+            if let tolerance = steering.guardTolerance { try check(tolerance, in: Limits.guardTolerance, "steering.guardTolerance") }
+            if let patience = steering.patience { try check(patience, in: Limits.patience, "steering.patience") }
+            try check(evaluateEvery > 0 || steering.trialRounds != nil, "evaluateEvery", "above 0, for validations steer the run")
+        }
+        if let samplesPerBatch { try check(samplesPerBatch, in: Limits.samplesPerBatch, "samplesPerDraw") }
         if let retiredCandidatesPerExample {
-            try check((1...1 << 10).contains(retiredCandidatesPerExample), "candidatesPerExample", "1…\(1 << 10)")
+            try check(retiredCandidatesPerExample, in: 1...1 << 10, "candidatesPerExample")
         }
         if let q = task.generalizedCrossEntropy {
-            try check(q > 0 && q <= 1, "task.generalizedCrossEntropy", "above 0, to 1")
+            try check(q > 0 && Limits.generalizedCrossEntropy.contains(q), "task.generalizedCrossEntropy", "above 0, to 1")
             try check(
                 task.kind == .classification && task.objective == nil, "task.generalizedCrossEntropy", "0, but for the loss of a classification")
         }
         try check(estimator != .oneSided || task.objective != .command, "estimator", "two-sided, where the objective is a program's score")
-        if let filter { try check((1...127).contains(filter.factor), "filter.factor", "1…127") }
-        try check((0.01...3600).contains(heartbeatSeconds), "heartbeatSeconds", "0.01…3600")
-        try check(
-            (heartbeatSeconds...86400).contains(heartbeatTimeoutSeconds), "heartbeatTimeoutSeconds", "from the heartbeat's seconds to a day")
-        try check((1...1 << 20).contains(task.maxLength), "task.maxLength", "1…\(1 << 20)")
+        if let filter { try check(filter.factor, in: Limits.filterFactor, "filter.factor") }
+        try check(heartbeatSeconds, in: Limits.heartbeatSeconds, "heartbeatSeconds")
+        try check(heartbeatTimeoutSeconds, in: Limits.heartbeatTimeoutSeconds, "heartbeatTimeoutSeconds")
+        try check(heartbeatTimeoutSeconds >= heartbeatSeconds, "heartbeatTimeoutSeconds", "at least the seconds between heartbeats")
+        try check(task.maxLength, in: Limits.maxLength, "task.maxLength")
         switch task.objective {
         case nil: break
         case .accuracy, .f1: try check(task.kind == .classification, "task.objective", "accuracy and f1 need a classification")
@@ -85,8 +92,7 @@ extension RunSpec {
             try check(task.writing != nil, "task.writing", "is needed where a command scores what the model writes")
         }
         if let writing = task.writing {
-            let range = Writing.maxTokensRange
-            try check(range.contains(writing.maxTokens), "task.writing.maxTokens", "\(range.lowerBound)…\(range.upperBound)")
+            try check(writing.maxTokens, in: Writing.maxTokensRange, "task.writing.maxTokens")
             try check(task.objective == .command, "task.writing", "belongs to the objective command")
         }
         if task.kind == .classification {

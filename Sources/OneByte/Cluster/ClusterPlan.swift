@@ -21,12 +21,6 @@ struct ClusterPlan: Sendable {
     private let listen: String
     private let isResumed: Bool
 
-    /// What a run may be gone on with; the other settings are in its ledger.
-    private static let settingsOfAProcess: Set<SettingKey> = [
-        .model, .trainFile, .evalFile, .validationFile, .generalFile, .workers, .threads, .precision, .listen, .cacheMemory, .cacheDirectory,
-        .objectiveCommand, .objectiveTimeout,
-    ]
-
     /// - Throws: `SettingsError` for what is missing or wrong, `DataError` where the task can't be told from the data.
     init(_ settings: inout Settings, resuming: String?) throws {
         isResumed = resuming != nil
@@ -49,7 +43,8 @@ struct ClusterPlan: Sendable {
             settings.derive(.listen, .text("tcp://127.0.0.1:0"), from: "any free port of this host")
         }
         if let resuming {
-            for key in SettingKey.allCases where !Self.settingsOfAProcess.contains(key) {
+            // A resumed run may have other files, addresses and processes; all else is in its ledger.
+            for key in SettingKey.allCases where key.setting.owner != .host {
                 guard case .flag(let flag)? = settings.source(key) else { continue }
                 throw SettingsError.usage("\(flag) can't be changed by --resume: it is the run's, as \(resuming)/run.toml says; leave it out")
             }

@@ -38,31 +38,22 @@ struct ClusterCommand: AsyncParsableCommand {
             """)
 
     @OptionGroup var config: ConfigFlags
-    @OptionGroup var model: ModelFlags
-    @OptionGroup(title: "Task") var task: TaskFlags
-    @OptionGroup(title: "Objective") var objective: ObjectiveFlags
-    @OptionGroup(title: "Data") var data: DataFlags
-    @OptionGroup(title: "Training") var training: TrainingFlags
-    @OptionGroup(title: "Protocol") var machines: ProtocolFlags
+    @OptionGroup var model: SettingFlags<ModelSettings>
+    @OptionGroup(title: "Task") var task: SettingFlags<TaskSettings>
+    @OptionGroup(title: "Task") var objective: SettingFlags<ObjectiveSettings>
+    @OptionGroup(title: "Data") var data: SettingFlags<DataSettings>
+    @OptionGroup(title: "Data") var publicText: SettingFlags<PublicTextSettings>
+    @OptionGroup(title: "Training") var training: SettingFlags<TrainingSettings>
+    @OptionGroup(title: "Protocol") var machines: SettingFlags<MachineSettings>
+    @OptionGroup(title: "This host") var place: SettingFlags<PlaceSettings>
+    @OptionGroup(title: "This host") var workers: SettingFlags<WorkerSettings>
+    @OptionGroup(title: "This host") var processes: SettingFlags<ProcessSettings>
 
-    @Option(help: ArgumentHelp("Worker processes that train. (default: 3)", valueName: "number")) var workers: String?
-    @Option(help: ArgumentHelp("Threads of each process. (default: the cores, shared out)", valueName: "number"))
-    var threads: String?
-    @Option(help: ArgumentHelp("How each computes its samples: float, or int8, which is faster (docs/int8.md). (default: float)", valueName: "numbers"))
-    var precision: String?
-    @Option(help: ArgumentHelp("Where the coordinator listens. (default: any free port of this host)", valueName: "address"))
-    var listen: String?
-    @Option(help: ArgumentHelp("Where ledger, logs and report go. (default: runs/<time>)", valueName: "directory"))
-    var directory: String?
-    @Option(help: ArgumentHelp("Hidden states that a process keeps in memory; more go to files. (default: 2GiB)", valueName: "size"))
-    var cacheMemory: String?
-    @Option(help: ArgumentHelp("Keep all of the examples' hidden states in files here, for later runs on the same data.", valueName: "directory"))
-    var cacheDirectory: String?
     @Option(help: ArgumentHelp("Go on with the run in this directory, with its settings.", valueName: "directory"))
     var resume: String?
 
     func validate() throws {
-        if resume != nil, config.config != nil || directory != nil {
+        if resume != nil, config.config != nil || place.settings[.directory] != nil {
             throw ValidationError("--resume takes the settings of the run in its directory; leave out --config and --directory")
         }
     }
@@ -71,11 +62,8 @@ struct ClusterCommand: AsyncParsableCommand {
         let began = ContinuousClock.now
         var settings = try Settings(
             file: resume.map { RunDirectory($0).configuration } ?? config.config,
-            flags: model.settings + task.settings + objective.settings + data.settings + training.settings + machines.settings
-                + list([
-                    (.workers, workers), (.threads, threads), (.precision, precision), (.listen, listen), (.directory, directory), (.cacheMemory, cacheMemory),
-                    (.cacheDirectory, cacheDirectory),
-                ]))
+            flags: model.settings + task.settings + objective.settings + data.settings + publicText.settings + training.settings
+                + machines.settings + place.settings + workers.settings + processes.settings)
         let plan = try ClusterPlan(&settings, resuming: resume)
         if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
         let directory = plan.directory
@@ -113,28 +101,5 @@ struct ClusterCommand: AsyncParsableCommand {
         try directory.write(report.text + "\n", to: directory.reportText)
         standardOutput.write(report.text)
         standardOutput.write("  report            \(directory.report)")
-    }
-}
-
-struct DataFlags: ParsableArguments {
-    @Option(help: ArgumentHelp("JSON lines to train on; every worker takes its own share.", valueName: "file"))
-    var trainFile: String?
-    @Option(help: ArgumentHelp("JSON lines that are only measured.", valueName: "file"))
-    var evalFile: String?
-    @Option(help: ArgumentHelp(
-        "JSON lines that steer the run (--rate-trials, --guard, --patience) and judge nothing.", valueName: "file"))
-    var validationFile: String?
-    @Option(help: ArgumentHelp("Public text for the basis: lines, or JSON lines with a field text (.jsonl).", valueName: "file"))
-    var basisText: String?
-
-    @Option(help: ArgumentHelp(
-        "JSON lines with a field text, of no task: the report then tells what training did to the model's perplexity on them.", valueName: "file"))
-    var generalFile: String?
-
-    var settings: [SettingKey: [String]] {
-        list([
-            (.trainFile, trainFile), (.evalFile, evalFile), (.validationFile, validationFile), (.basisText, basisText),
-            (.generalFile, generalFile),
-        ])
     }
 }

@@ -31,14 +31,12 @@ struct CoordinatorCommand: AsyncParsableCommand {
             """)
 
     @OptionGroup var config: ConfigFlags
-    @OptionGroup(title: "Task") var task: TaskFlags
-    @OptionGroup(title: "Training") var training: TrainingFlags
-    @OptionGroup(title: "Protocol") var machines: ProtocolFlags
+    @OptionGroup(title: "Task") var task: SettingFlags<TaskSettings>
+    @OptionGroup(title: "Training") var training: SettingFlags<TrainingSettings>
+    @OptionGroup(title: "Protocol") var machines: SettingFlags<MachineSettings>
+    @OptionGroup(title: "This host") var place: SettingFlags<PlaceSettings>
     @OptionGroup(title: "Logs") var logs: LogOptions
 
-    @Option(help: ArgumentHelp("Where the ledger goes, or is.", valueName: "directory")) var directory: String?
-    @Option(help: ArgumentHelp("Address to listen at. (default: tcp://127.0.0.1:5151)", valueName: "address")) var listen: String?
-    @Option(help: ArgumentHelp("Machines that train before rounds begin. (default: 1)", valueName: "number")) var minimumWorkers: String?
     @Option(help: ArgumentHelp("The basis of a run with a shape, from `onebyte prepare`.", valueName: "file")) var basis: String?
     @Option(help: ArgumentHelp("This coordinator's secret key (onebyte keygen): connections are encrypted.", valueName: "file"))
     var key: String?
@@ -53,15 +51,13 @@ struct CoordinatorCommand: AsyncParsableCommand {
     func run() async throws {
         var settings = try Settings(
             file: config.config,
-            flags: task.settings + training.settings + machines.settings
-                + list([(.directory, directory), (.listen, listen), (.minimumWorkers, minimumWorkers)]))
+            flags: task.settings + training.settings + machines.settings + place.settings)
         let directory = RunDirectory(try settings.text(.directory))
         let basis = try basis.map(Self.contents)
         let decoded = try basis.map { try RunBasis(decoding: $0) }
         // A directory with a ledger needs no settings; where they are given all the same, they must be the same.
         let isNew = !FileManager.default.fileExists(atPath: directory.ledger)
-        let isSpecified =
-            config.config != nil || minimumWorkers != nil || !(task.settings + training.settings + machines.settings).isEmpty
+        let isSpecified = config.config != nil || !(task.settings + training.settings + machines.settings).isEmpty
         guard !isNew || isSpecified else {
             throw ProcessFailure(
                 .missingInput, "\(directory.path): there is no run to go on with; to begin one give its settings: --config RUN.toml, or flags")

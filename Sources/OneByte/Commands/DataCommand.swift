@@ -30,8 +30,8 @@ struct DataCommand: ParsableCommand {
         @Argument(help: ArgumentHelp("JSON lines: text and label, prompt and completion, messages, or text.", valueName: "file"))
         var file: String
         @OptionGroup var config: ConfigFlags
-        @OptionGroup var model: ModelFlags
-        @OptionGroup var task: TaskFlags
+        @OptionGroup var model: SettingFlags<ModelSettings>
+        @OptionGroup var task: SettingFlags<TaskSettings>
         @Option(help: ArgumentHelp("Only this worker's part, such as 2/3.", valueName: "i/n")) var shard: DataShard?
         @Option(help: ArgumentHelp("Examples to show.", valueName: "number")) var count = 3
 

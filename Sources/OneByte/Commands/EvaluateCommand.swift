@@ -35,10 +35,10 @@ struct EvaluateCommand: ParsableCommand {
 
     @Argument(help: ArgumentHelp("JSON lines.", valueName: "file")) var file: String
     @OptionGroup var config: ConfigFlags
-    @OptionGroup var model: ModelFlags
+    @OptionGroup var model: SettingFlags<ModelSettings>
     @OptionGroup var ledger: LedgerFlags
-    @OptionGroup var task: TaskFlags
-    @OptionGroup var objective: ObjectiveFlags
+    @OptionGroup var task: SettingFlags<TaskSettings>
+    @OptionGroup var objective: SettingFlags<ObjectiveSettings>
     @Option(help: ArgumentHelp("Write what the command scored here: JSON lines of prompt, text and score.", valueName: "file"))
     var texts: String?
     @OptionGroup var threads: ThreadFlags
@@ -60,7 +60,7 @@ struct EvaluateCommand: ParsableCommand {
         for remark in data.remarks { standardError.write("note: \(remark)") }
 
         let trainable = try TrainableModel(source: state.source, parameters: state.parameters, basis: state.ledger?.basis)
-        if encoder.task.objective == .command || objective.objectiveCommand != nil || texts != nil {
+        if encoder.task.objective == .command || !objective.settings.isEmpty || texts != nil {
             return try score(trainable, data.examples, encoder.task, try settings.scoring(), round: state.ledger.map { Int($0.history.nextRound) })
         }
         let set = try ExampleSet(data.examples, for: state.source.configuration)

@@ -34,9 +34,7 @@ struct ExportCommand: ParsableCommand {
               onebyte export --model SmolLM2.gguf --ledger runs/reviews --format numbers
             """)
 
-    @Option(help: ArgumentHelp(
-        "The base model: a Hugging Face directory, a .gguf file, or org/name from the hub's cache.", valueName: "model"))
-    var model: String
+    @Option(help: .of(.model)) var model: String
     @OptionGroup var ledger: LedgerFlags
     @Option(help: ArgumentHelp("Take the parameters from here; the ledger only says which they are.", valueName: "file"))
     var snapshot: String?

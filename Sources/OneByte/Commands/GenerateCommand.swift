@@ -25,9 +25,7 @@ struct GenerateCommand: ParsableCommand {
             """)
 
     @Argument(help: ArgumentHelp("What the model goes on from.", valueName: "text")) var prompt: String
-    @Option(help: ArgumentHelp(
-        "The base model: a Hugging Face directory, a .gguf file, or org/name from the hub's cache.", valueName: "model"))
-    var model: String
+    @Option(help: .of(.model)) var model: String
     @OptionGroup var ledger: LedgerFlags
     @Flag(help: "The text is a user's turn; the model's chat template goes around it.") var chat = false
     @Option(help: ArgumentHelp("Stop after so many tokens.", valueName: "number")) var maxTokens = 128

@@ -34,7 +34,8 @@ struct ThreadFlags: ParsableArguments {
     var count: Int { max(1, threads ?? Processors.count) }
 
     func validate() throws {
-        if let threads, !(1...1024).contains(threads) { throw ValidationError("--threads must be within 1 … 1024") }
+        guard let threads, !Setting.threads.contains(threads) else { return }
+        throw ValidationError("\(SettingKey.threads.flag) must be within \(RunSpecLimits.text(Setting.threads))")
     }
 }
 

@@ -19,17 +19,16 @@ struct PrepareCommand: ParsableCommand {
             """)
 
     @OptionGroup var config: ConfigFlags
-    @OptionGroup var model: ModelFlags
-    @OptionGroup var task: TaskFlags
-    @OptionGroup var training: TrainingFlags
+    @OptionGroup var model: SettingFlags<ModelSettings>
+    @OptionGroup var task: SettingFlags<TaskSettings>
+    @OptionGroup var training: SettingFlags<TrainingSettings>
     @OptionGroup var threads: ThreadFlags
-    @Option(help: ArgumentHelp("Public text: lines, or JSON lines with a field text (.jsonl).", valueName: "file"))
-    var basisText: String?
+    @OptionGroup var publicText: SettingFlags<PublicTextSettings>
     @Option(name: .shortAndLong, help: ArgumentHelp("Where the basis goes.", valueName: "file")) var output: String
 
     func run() throws {
         var settings = try Settings(
-            file: config.config, flags: model.settings + task.settings + training.settings + list([(.basisText, basisText)]))
+            file: config.config, flags: model.settings + task.settings + training.settings + publicText.settings)
         let task = try settings.resolveTask()
         if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
         let basis = try Preparation.makeBasis(settings, task: task, threads: threads.count)

@@ -42,16 +42,14 @@ struct WorkerCommand: AsyncParsableCommand {
 
     @Option(help: ArgumentHelp("The coordinator's address, or the join string that it prints.", valueName: "address"))
     var coordinator: String
-    @Option(help: ArgumentHelp(
-        "The base model: a Hugging Face directory, a .gguf file, or org/name from the hub's cache.", valueName: "model"))
-    var model: String
-    @Option(help: ArgumentHelp("JSON lines to train on.", valueName: "file")) var trainFile: String?
+    @Option(help: .of(.model)) var model: String
+    @Option(help: ArgumentHelp("JSON lines to train on.", valueName: SettingKey.trainFile.setting.valueName)) var trainFile: String?
     @Option(help: ArgumentHelp("Only this part of them, such as 2/3.", valueName: "i/n")) var shard: DataShard?
     @Option(help: ArgumentHelp("JSON lines to measure, not to train on.", valueName: "file")) var evaluate: String?
     @Option(name: .customLong("validate"), help: ArgumentHelp(
         "With --evaluate: JSON lines that steer the run (its rate, its guard, its end) and judge nothing.", valueName: "file"))
     var validationFile: String?
-    @OptionGroup var objective: ObjectiveFlags
+    @OptionGroup var objective: SettingFlags<ObjectiveSettings>
     @Option(help: ArgumentHelp("What displays call this worker. (default: the host's name)", valueName: "name")) var name: String?
     @Option(help: ArgumentHelp("This worker's secret key, where the coordinator has a list.", valueName: "file")) var key: String?
     @Option(help: ArgumentHelp("Give up when the coordinator was silent for so long.", valueName: "seconds")) var patience = 600.0
@@ -62,10 +60,7 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp(
         "Begin from this snapshot, which a peer has written (--snapshot, or a file of its --state-dir).", valueName: "file"))
     var bootstrap: String?
-    @Option(help: ArgumentHelp(
-        "How samples are computed: float, or int8: what directions change in 8-bit integers, which is faster (docs/int8.md).", valueName: "numbers"))
-    var precision = Precision.float
-    @OptionGroup var cache: CacheFlags
+    @OptionGroup var processes: SettingFlags<ProcessSettings>
     @OptionGroup var threads: ThreadFlags
     @OptionGroup(title: "Logs") var logs: LogOptions
 
@@ -79,6 +74,9 @@ struct WorkerCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
+        let settings = try Settings(file: nil, flags: objective.settings + processes.settings)
+        let cache = try settings.prefixCache()
+        guard let precision = Precision(rawValue: try settings.text(.precision)) else { throw SettingsError.usage("the precision is unknown") }
         logs.bootstrap()
         MatrixLibrary.setThreads(1)
         let logger = Logger(label: name ?? ProcessInfo.processInfo.hostName)
@@ -105,7 +103,7 @@ struct WorkerCommand: AsyncParsableCommand {
             heldOutExamples: heldOut.map(maker),
             validationExamples: steering.map(maker),
             threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory, onRemark: { logger.notice("\($0)") },
-            scoring: try Settings(file: nil, flags: objective.settings).scoring(), onScoringLine: { logger.info("objective: \($0)") })
+            scoring: try settings.scoring(), onScoringLine: { logger.info("objective: \($0)") })
         let join = try JoinString(coordinator)
         let process = WorkerProcess(
             configuration: .init(
@@ -133,5 +131,3 @@ struct WorkerCommand: AsyncParsableCommand {
         }
     }
 }
-
-extension Precision: ExpressibleByArgument {}

@@ -18,6 +18,17 @@ package enum SettingValue: Hashable, Sendable {
         }
     }
 
+    /// As a person writes it on a command line.
+    var bare: String {
+        switch self {
+        case .text(let value): value
+        case .integer(let value): String(value)
+        case .number(let value): value == value.rounded() && abs(value) < 1e15 ? String(Int(value)) : "\(value)"
+        case .texts(let values): values.joined(separator: ", ")
+        case .table(let values): values.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: ", ")
+        }
+    }
+
     private static func quoted(_ text: String) -> String {
         var quoted = "\""
         for scalar in text.unicodeScalars {

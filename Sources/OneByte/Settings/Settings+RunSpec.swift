@@ -100,11 +100,9 @@ extension Settings {
 
     /// What is wrong with a spec, with the setting that it comes from.
     private func inOwnWords(_ error: RunSpecError) -> SettingsError {
-        guard case .field(let field, let rule) = error else { return SettingsError(.usage, "\(error)") }
-        let words = field.split(separator: ".").last.map(String.init) ?? field
-        let name = words.reduce(into: "") { $0 += $1.isUppercase ? "-\($1.lowercased())" : String($1) }
-        let candidates = [name, name.hasSuffix("-seconds") ? String(name.dropLast("-seconds".count)) : name]
-        guard let key = SettingKey.allCases.first(where: { candidates.contains($0.name) }) else { return SettingsError(.usage, "\(error)") }
+        guard case .field(let field, let rule) = error, let key = SettingKey.allCases.first(where: { $0.setting.owner == .run(field) }) else {
+            return SettingsError(.usage, "\(error)")
+        }
         return .wrong(source(key) ?? .standard, key, "must be \(rule)")
     }
 

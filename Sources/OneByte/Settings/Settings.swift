@@ -12,14 +12,16 @@ package struct Settings: Sendable {
     ///   - flags: what the command line gives, as texts.
     /// - Throws: `SettingsError` for a file that can't be read and for any value that is wrong.
     package init(file: String?, flags: [SettingKey: [String]]) throws(SettingsError) {
-        for (key, value) in Self.standard { values[key] = (value, .standard) }
         if let file {
             for (key, entry) in try SettingsFile.read(file) { values[key] = entry }
         }
         for (key, texts) in flags {
             values[key] = (try Self.value(of: texts, for: key), .flag(key.flag))
         }
-        deriveWhatIsMissing()
+        for key in SettingKey.allCases where values[key] == nil {
+            guard let standard = key.setting.standard.value(self) else { continue }
+            values[key] = (standard.value, standard.reason.map(SettingSource.derived) ?? .standard)
+        }
         try checkObjective()
         for (key, entry) in values { try Self.check(entry.value, for: key, entry.source) }
         if try integer(.dampedComponents) > 0, try text(.perturbation) != PerturbationFamily.rank1.rawValue {
@@ -29,38 +31,6 @@ package struct Settings: Sendable {
             throw .wrong(values[.warmupRounds]?.source ?? .standard, .warmupRounds, "more than all rounds")
         }
     }
-
-    private static let standard: [SettingKey: SettingValue] = [
-        .maxLength: .integer(128),
-        .objective: .text("loss"),
-        .generalizedCrossEntropy: .number(0),
-        .train: .texts(["all"]),
-        .perturbation: .text(PerturbationFamily.rank1.rawValue),
-        .schedule: .text(LearningRateSchedule.linear.rawValue),
-        .warmupRounds: .integer(0),
-        .rounds: .integer(400),
-        .samplesPerRound: .integer(256),
-        .rateTrials: .integer(0),
-        .patience: .integer(0),
-        .targetMagnitude: .integer(32),
-        .seed: .integer(0),
-        .evaluateEvery: .integer(20),
-        .digestEvery: .integer(20),
-        .workers: .integer(3),
-        .minimumWorkers: .integer(1),
-        .roundDeadlineFactor: .number(0),
-        .quorum: .number(0.5),
-        .staleness: .integer(0),
-        .roundSeconds: .number(0),
-        .filter: .text("none"),
-        .filterFactor: .number(3),
-        .onFaulty: .text("show"),
-        .heartbeat: .number(1),
-        .heartbeatTimeout: .number(10),
-        .listen: .text("tcp://127.0.0.1:5151"),
-        .cacheMemory: .text("2GiB"),
-        .precision: .text(Precision.float.rawValue),
-    ]
 
     /// What belongs to a command's score is an error beside another objective: it would do nothing.
     private func checkObjective() throws(SettingsError) {
@@ -73,58 +43,20 @@ package struct Settings: Sendable {
         }
     }
 
-    private mutating func deriveWhatIsMissing() {
-        if values[.objectiveCommand] != nil, values[.objective]?.source == .standard {
-            values[.objective] = (.text(Objective.command.rawValue), .derived("since there is a command"))
-        }
-        if self[text: .objective] == Objective.command.rawValue {
-            let standard: [SettingKey: SettingValue] = [
-                .objectiveMaxTokens: .integer(Writing.defaultMaxTokens), .objectiveStop: .text("end"),
-                .objectiveTimeout: .number(ScoringProgram.Options.defaultTimeoutSeconds),
-            ]
-            for (key, value) in standard where values[key] == nil { values[key] = (value, .standard) }
-        }
-        let family = self[text: .perturbation]
-        let hasSteps = self[text: .objective] != "loss"
-        if values[.epsilon] == nil { values[.epsilon] = hasSteps ? (.number(0.03), .derived("since the objective has steps")) : (.number(1e-3), .standard) }
-        if values[.batchSize] == nil {
-            values[.batchSize] = hasSteps ? (.integer(32), .derived("since the objective has steps")) : (.integer(1), .standard)
-        }
-        if values[.samplesPerBatch] == nil {
-            // Two cost no learning that could be measured, more do (docs/learning.md); a round still reads 32 examples or more.
-            let shared = if case .integer(let samples)? = values[.samplesPerRound]?.value, !hasSteps, samples >= 64 { 2 } else { 1 }
-            values[.samplesPerBatch] = (.integer(shared), .derived("by the samples of a round"))
-        }
-        if values[.estimator] == nil {
-            let shares = values[.samplesPerBatch]?.value != .integer(1) && !hasSteps
-            let reason = shares ? "since samples share examples" : hasSteps ? "since the objective has steps" : "since no samples share examples"
-            values[.estimator] = (.text((shares ? EstimatorKind.oneSided : .twoSided).rawValue), .derived(reason))
-        }
-        if values[.dampedComponents] == nil {
-            // A shape needs public text to be made from, and pays at the top of the model.
-            let shaped = family == PerturbationFamily.rank1.rawValue && values[.basisText] != nil
-            values[.dampedComponents] = (.integer(shaped ? 4 : 0), .derived(shaped ? "since there is public text" : "without public text"))
-        }
-        if values[.guardTolerance] == nil {
-            let has = values[.validationFile] != nil && values[.evaluateEvery]?.value != .integer(0)
-            values[.guardTolerance] = (.number(has ? 0.1 : 0), .derived(has ? "since there is validation data" : "without validations"))
-        }
-        if values[.learningRate] == nil {
-            let shaped = values[.dampedComponents]?.value != .integer(0)
-            let rate: (Double, String) =
-                switch (family, shaped) {
-                case ("rank1", _) where hasSteps: (0.1, "for rank1 and an objective with steps")
-                case ("rank1", true): (0.04, "for a shaped rank1")
-                case ("rank1", false): (0.016, "for a plain rank1")
-                default: (3e-5, "for a dense perturbation")
-                }
-            values[.learningRate] = (.number(rate.0), .derived(rate.1))
-        }
-    }
-
     /// Takes a value over from elsewhere, such as the kind of task that the data show.
     package mutating func derive(_ key: SettingKey, _ value: SettingValue, from what: String) {
         values[key] = (value, .derived(what))
+    }
+
+    /// Where hidden states are kept: so many bytes of memory, and files in a directory. The directory is nil where there is no home either,
+    /// as of some services; all is then kept in memory.
+    package func prefixCache() throws(SettingsError) -> (memoryBytes: Int, directory: String?) {
+        if let directory = optionalText(.cacheDirectory) { return (0, directory) }
+        let bytes = ByteSize(try text(.cacheMemory))?.bytes ?? 0
+        let environment = ProcessInfo.processInfo.environment
+        // Relative paths in it are to be ignored (XDG Base Directory Specification).
+        if let path = environment["XDG_CACHE_HOME"], path.hasPrefix("/") { return (bytes, path + "/onebyte") }
+        return (bytes, environment["HOME"].flatMap { $0.isEmpty ? nil : $0 + "/.cache/onebyte" })
     }
 
     package func has(_ key: SettingKey) -> Bool { values[key] != nil }
@@ -182,7 +114,7 @@ package struct Settings: Sendable {
                 section = key.section
                 lines += ["", "[\(section)]"]
             }
-            let assignment = "\(key.name) = \(entry.value.toml)"
+            let assignment = "\(key.name) = \(Self.inFile(entry.value, key).toml)"
             let padding = String(repeating: " ", count: max(1, 44 - assignment.count))
             lines.append("\(assignment)\(padding)# \(entry.source)")
         }
@@ -191,14 +123,24 @@ package struct Settings: Sendable {
 
     // MARK: Values
 
+    /// A number that only a word can say is written as that word.
+    private static func inFile(_ value: SettingValue, _ key: SettingKey) -> SettingValue {
+        guard case .integer(let range, let words) = key.setting.type, case .integer(let integer) = value, !range.contains(integer),
+            let word = words.first(where: { $0.value == integer })
+        else { return value }
+        return .text(word.key)
+    }
+
     private static func value(of texts: [String], for key: SettingKey) throws(SettingsError) -> SettingValue {
         let source = SettingSource.flag(key.flag)
         let last = texts.last ?? ""
-        switch key.valueType {
+        switch key.setting.type {
         case .text, .oneOf, .size: return .text(last)
-        case .integer:
-            if key == .dampedComponents, last == "none" { return .integer(0) }
-            guard let integer = Int(last) else { throw .wrong(source, key, "\"\(last)\" is no whole number") }
+        case .integer(let range, let words):
+            if let integer = words[last] { return .integer(integer) }
+            guard let integer = Int(last) else { throw .wrong(source, key, "\"\(last)\" is no whole number\(Self.orAWord(words))") }
+            // A word's number is not the word.
+            guard range.contains(integer) else { throw .wrong(source, key, Self.outside(integer, range, words)) }
             return .integer(integer)
         case .number:
             guard let number = Double(last), number.isFinite else { throw .wrong(source, key, "\"\(last)\" is no number") }
@@ -220,18 +162,26 @@ package struct Settings: Sendable {
     }
 
     private static func check(_ value: SettingValue, for key: SettingKey, _ source: SettingSource) throws(SettingsError) {
-        switch (key.valueType, value) {
+        switch (key.setting.type, value) {
         case (.oneOf(let words), .text(let text)) where !words.contains(text):
+            if let now = key.setting.formerWords[text] { throw .wrong(source, key, "\"\(text)\" is now \"\(now)\"") }
             let hint = nearestWord(to: text, in: words).map { "; did you mean \"\($0)\"?" } ?? ""
             throw .wrong(source, key, "\"\(text)\" is none of \(words.joined(separator: ", "))\(hint)")
-        case (.integer(let range), .integer(let integer)) where !range.contains(integer):
-            throw .wrong(source, key, "\(integer) is not within \(range.lowerBound) … \(range.upperBound)")
-        case (.number(let range), .number(let number)) where !range.contains(number):
-            throw .wrong(source, key, "\(number) is not within \(range.lowerBound) … \(range.upperBound)")
+        case (.integer(let range, let words), .integer(let integer)) where !range.contains(integer) && !words.values.contains(integer):
+            throw .wrong(source, key, outside(integer, range, words))
+        case (.number(let range, let orZero), .number(let number)) where !range.contains(number) && !(orZero && number == 0):
+            throw .wrong(source, key, "\(number) is not \(orZero ? "0 or " : "")within \(RunSpecLimits.text(range))")
         case (.size, .text(let text)) where ByteSize(text) == nil:
             throw .wrong(source, key, "\"\(text)\" is no size; say 512MB or 2GB, for instance")
         case (.text, .text("")): throw .wrong(source, key, "must not be empty")
         default: return
         }
     }
+
+    /// What is wrong with a whole number that a flag or a run file gives.
+    static func outside(_ integer: Int, _ range: ClosedRange<Int>, _ words: [String: Int]) -> String {
+        "\(integer) is not within \(RunSpecLimits.text(range))\(orAWord(words))"
+    }
+
+    static func orAWord(_ words: [String: Int]) -> String { words.keys.sorted().map { ", nor \"\($0)\"" }.joined() }
 }

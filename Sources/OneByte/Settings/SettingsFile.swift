@@ -40,7 +40,7 @@ enum SettingsFile {
             let line = lines.line(of: place)
             let source = SettingSource.file(path: path, line: line)
             guard let key = SettingKey(rawValue: place) else {
-                throw SettingsError(.file, "\(source): unknown setting \"\(place)\"\(suggestion(for: place))")
+                throw SettingsError(.file, "\(source): \(unknown(place))")
             }
             guard key == .objective, let table = value.table else {
                 settings[key] = (try read(value, for: key, source), source)
@@ -73,7 +73,7 @@ enum SettingsFile {
     private static func read(
         _ value: any TOMLValueConvertible, for key: SettingKey, _ source: SettingSource
     ) throws(SettingsError) -> SettingValue {
-        switch key.valueType {
+        switch key.setting.type {
         case .text, .oneOf:
             if let text = value.string { return .text(text) }
             throw .wrong(source, key, "must be a text in quotes, not \(described(value))")
@@ -81,10 +81,14 @@ enum SettingsFile {
             if let text = value.string { return .text(text) }
             if let integer = value.int { return .text("\(integer)") }
             throw .wrong(source, key, "must be a size such as \"2GB\", not \(described(value))")
-        case .integer:
-            if let integer = value.int { return .integer(integer) }
-            if key == .dampedComponents, value.string == "none" { return .integer(0) }
-            throw .wrong(source, key, "must be a whole number, not \(described(value))")
+        case .integer(let range, let words):
+            if let integer = value.int {
+                // A word's number is not the word.
+                guard range.contains(integer) else { throw .wrong(source, key, Settings.outside(integer, range, words)) }
+                return .integer(integer)
+            }
+            if let integer = value.string.flatMap({ words[$0] }) { return .integer(integer) }
+            throw .wrong(source, key, "must be a whole number\(words.keys.sorted().map { " or \"\($0)\"" }.joined()), not \(described(value))")
         case .number:
             if let number = value.double { return .number(number) }
             if let integer = value.int { return .number(Double(integer)) }
@@ -123,17 +127,24 @@ enum SettingsFile {
         }
     }
 
-    private static func suggestion(for place: String) -> String {
-        // The right word in the wrong section comes first: no other is as near.
+    /// What is wrong with a key that no setting has, and what to do.
+    private static func unknown(_ place: String) -> String {
         let name = place.split(separator: ".").last.map(String.init) ?? place
-        if let key = SettingKey.allCases.first(where: { $0.name == name }) { return "; did you mean \"\(key.rawValue)\"?" }
-        if let nearest = nearestWord(to: place, in: SettingKey.allCases.map(\.rawValue)) { return "; did you mean \"\(nearest)\"?" }
+        let unknown = "unknown setting \"\(place)\""
+        switch SettingNames.meaning(of: name) {
+        case .retired(let remedy): return "\"\(place)\" \(remedy)"
+        case .former(let key): return "\"\(place)\" is now \"\(key.rawValue)\"\(SettingNames.wordsChanged(of: key)); rename it"
+        // This finds the right word in the wrong section, too.
+        case .likely(let key): return "\(unknown); did you mean \"\(key.rawValue)\"?"
+        case nil: break
+        }
+        if let nearest = nearestWord(to: place, in: SettingKey.allCases.map(\.rawValue)) { return "\(unknown); did you mean \"\(nearest)\"?" }
         if let near = nearestWord(to: name, in: SettingKey.allCases.map(\.name)),
             let key = SettingKey.allCases.first(where: { $0.name == near })
         {
-            return "; did you mean \"\(key.rawValue)\"?"
+            return "\(unknown); did you mean \"\(key.rawValue)\"?"
         }
-        return "; docs/run-file.md lists what there is"
+        return "\(unknown); `onebyte settings` lists what there is"
     }
 }
 

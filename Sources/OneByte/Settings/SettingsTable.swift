@@ -1,0 +1,377 @@
+import Core
+import LanguageModel
+import Training
+
+/// Every setting by its place in a run file. The last part of the place is the flag that overrides it: `training.learning-rate` is
+/// `--learning-rate`. `--print-config` and the reference page keep this order.
+package enum SettingKey: String, CaseIterable, Sendable {
+    case model
+    case kind = "task.kind"
+    case template = "task.template"
+    case labels = "task.labels"
+    case maxLength = "task.max-length"
+    case objective = "task.objective"
+    case generalizedCrossEntropy = "task.generalized-cross-entropy"
+    case objectiveCommand = "task.objective-command"
+    case objectiveMaxTokens = "task.objective-max-tokens"
+    case objectiveStop = "task.objective-stop"
+    case objectiveTimeout = "task.objective-timeout"
+    case trainFile = "data.train-file"
+    case evalFile = "data.eval-file"
+    case validationFile = "data.validation-file"
+    case basisText = "data.basis-text"
+    case generalFile = "data.general-file"
+    case train = "training.train"
+    case perturbation = "training.perturbation"
+    case dampedComponents = "training.damped-components"
+    case epsilon = "training.epsilon"
+    case learningRate = "training.learning-rate"
+    case schedule = "training.schedule"
+    case warmupRounds = "training.warmup-rounds"
+    case rounds = "training.rounds"
+    case samplesPerRound = "training.samples-per-round"
+    case batchSize = "training.batch-size"
+    case samplesPerBatch = "training.samples-per-batch"
+    case estimator = "training.estimator"
+    case targetMagnitude = "training.target-magnitude"
+    case seed = "training.seed"
+    case evaluateEvery = "training.evaluate-every"
+    case digestEvery = "training.digest-every"
+    case rateTrials = "training.rate-trials"
+    case guardTolerance = "training.guard"
+    case patience = "training.patience"
+    case minimumWorkers = "cluster.minimum-workers"
+    case roundDeadlineFactor = "cluster.round-deadline-factor"
+    case quorum = "cluster.quorum"
+    case staleness = "cluster.staleness"
+    case roundSeconds = "cluster.round-seconds"
+    case filter = "cluster.filter"
+    case filterFactor = "cluster.filter-factor"
+    case onFaulty = "cluster.on-faulty"
+    case heartbeat = "cluster.heartbeat"
+    case heartbeatTimeout = "cluster.heartbeat-timeout"
+    case workers = "cluster.workers"
+    case directory = "cluster.directory"
+    case listen = "cluster.listen"
+    case cacheMemory = "cluster.cache-memory"
+    case cacheDirectory = "cluster.cache-directory"
+    case threads = "cluster.threads"
+    case precision = "cluster.precision"
+
+    package var setting: Setting {
+        typealias Limits = RunSpecLimits
+        switch self {
+        case .model:
+            return Setting(
+                .text, valueName: "model", owner: .host, flags: .model,
+                "The base model: a Hugging Face directory, a .gguf file, or org/name from the hub's cache.")
+
+        // MARK: Task
+        case .kind:
+            return Setting(
+                .oneOf(TaskSpec.Kind.allCases.map(\.rawValue)), .elsewhere("as template and labels, or the data's fields, show"),
+                valueName: "kind", owner: .run("task.kind"), flags: .task,
+                "What an example is: classification, completion, chat or text.")
+        case .template:
+            return Setting(
+                .text, valueName: "template", owner: .run("task.template"), flags: .task,
+                "The prompt, with {text} or another field in braces where it goes.")
+        case .labels:
+            return Setting(
+                .table, valueName: "label=word", owner: .run("task.labels"), flags: .task, flagName: "label",
+                "A label's word, such as '1= great'; once for each label.",
+                "In a run file a table: `{ 0 = \" terrible\", 1 = \" great\" }`.")
+        case .maxLength:
+            return Setting(
+                .integer(Limits.maxLength), .value(.integer(128)), unit: "tokens", owner: .run("task.maxLength"), flags: .task,
+                aliases: ["max-seq-length", "max-seq-len"],
+                "Longest example in tokens; longer texts are cut.")
+        case .objective:
+            return Setting(
+                .oneOf(["loss"] + Objective.allCases.map(\.rawValue)),
+                .rule("loss; command where there is an objective-command") {
+                    $0.has(.objectiveCommand) ? (.text(Objective.command.rawValue), "since there is a command") : (.text("loss"), nil)
+                },
+                valueName: "objective", owner: .run("task.objective"), flags: .task,
+                "What is minimised: loss; one minus accuracy, f1 or exact-match; or command: minus the score that a program gives.",
+                "Accuracy and f1 need a classification, exact-match a completion, chat or text. In a run file also a table: `{ command = \"…\", max-tokens = 16, stop = \"end\", timeout = 60 }`; its parts are the four keys that begin with `objective-`.")
+        case .generalizedCrossEntropy:
+            return Setting(
+                .number(Limits.generalizedCrossEntropy), .value(.number(0)), valueName: "q", owner: .run("task.generalizedCrossEntropy"), flags: .task,
+                "Classifications: minimise (1 − p^q)/q in place of −log p, which down-weights badly misclassified examples; 0: −log p.",
+                "p is the right class's probability. Held-out losses stay −log p; the validation loss, which steers, is the one that is minimised.")
+        case .objectiveCommand:
+            return Setting(
+                .text, valueName: "command", owner: .host, flags: .objective,
+                "A program that scores what the model writes, as JSON lines, for /bin/sh -c.")
+        case .objectiveMaxTokens:
+            return Setting(
+                .integer(Writing.maxTokensRange), .ofCommand(.integer(Writing.defaultMaxTokens)), unit: "tokens", owner: .run("task.writing.maxTokens"),
+                flags: .task,
+                "Most tokens of a text that a command scores.")
+        case .objectiveStop:
+            return Setting(
+                .oneOf(["end", "newline"]), .ofCommand(.text("end")), valueName: "what", owner: .run("task.writing.stopsAtNewline"), flags: .task,
+                "What ends such a text: end (the model's own end of text), or newline (that too).")
+        case .objectiveTimeout:
+            return Setting(
+                .number(0.1...86400), .ofCommand(.number(ScoringProgram.Options.defaultTimeoutSeconds)), unit: "seconds", owner: .host, flags: .objective,
+                "Time that the program has for the answers to one batch.")
+
+        // MARK: Data
+        case .trainFile:
+            return Setting(
+                .text, valueName: "file", owner: .host, flags: .data,
+                "JSON lines to train on; every worker of a local cluster takes its own share.")
+        case .evalFile:
+            return Setting(.text, valueName: "file", owner: .host, flags: .data, "JSON lines that are only measured.")
+        case .validationFile:
+            return Setting(
+                .text, valueName: "file", owner: .host, flags: .data,
+                "JSON lines that steer the run (rate-trials, guard, patience) and are neither trained on nor reported.")
+        case .basisText:
+            return Setting(
+                .text, valueName: "file", owner: .run("basisDigest"), flags: .publicText,
+                "Public text that the basis of damped components is made from: lines, or JSON lines with a field text (.jsonl).")
+        case .generalFile:
+            return Setting(
+                .text, valueName: "file", owner: .host, flags: .data,
+                "JSON lines with a field text, of no task: the report tells the model's perplexity on them before and after.")
+
+        // MARK: Training
+        case .train:
+            return Setting(
+                .texts, .value(.texts(["all"])), valueName: "pattern", owner: .run("train"), flags: .training,
+                "Tensors to train: layers.29, layers.20-29, all, or name patterns with *.")
+        case .perturbation:
+            return Setting(
+                .oneOf(PerturbationFamily.allCases.map(\.rawValue)), .value(.text(PerturbationFamily.rank1.rawValue)), valueName: "family",
+                owner: .run("perturbation"), flags: .training,
+                "Family of the directions: rank1, rademacher or gaussian.")
+        case .dampedComponents:
+            return Setting(
+                .integer(Limits.dampedComponents, words: ["none": 0]),
+                .rule("4 for rank1 with public text, else 0") {
+                    // They are made from public text, and pay at the top of the model.
+                    let isDamped = $0.optionalText(.perturbation) == PerturbationFamily.rank1.rawValue && $0.has(.basisText)
+                    return (.integer(isDamped ? 4 : 0), isDamped ? "since there is public text" : "without public text")
+                },
+                unit: "components", valueName: "k", owner: .run("shapeComponents"), flags: .training, formerly: ["shape"],
+                "Components of each layer's inputs that rank1 directions avoid; none or 0: plain directions.")
+        case .epsilon:
+            return Setting(
+                .number(Limits.epsilon),
+                .rule("0.001; 0.03 for an objective other than loss") {
+                    $0.objectiveHasSteps ? (.number(0.03), Settings.sinceObjectiveHasSteps) : (.number(1e-3), nil)
+                },
+                owner: .run("epsilon"), flags: .training, aliases: ["eps"],
+                "ε of the difference of two losses.")
+        case .learningRate:
+            return Setting(
+                .number(Limits.learningRate),
+                .rule("0.04 for rank1 with damped components, 0.016 without, 0.1 for an objective other than loss, 3e-5 for the other families") {
+                    let isDamped = (try? $0.integer(.dampedComponents)) != 0
+                    return switch ($0.optionalText(.perturbation), isDamped) {
+                    case ("rank1", _) where $0.objectiveHasSteps: (.number(0.1), "for rank1 and an objective with steps")
+                    case ("rank1", true): (.number(0.04), "for rank1 with damped components")
+                    case ("rank1", false): (.number(0.016), "for a plain rank1")
+                    default: (.number(3e-5), "for a dense perturbation")
+                    }
+                },
+                owner: .run("learningRate"), flags: .training, aliases: ["lr", "rate"],
+                "Learning rate, of the mean over a round's samples.",
+                "The defaults fit the top layer of a small model: the more is trained, the lower the rate.")
+        case .schedule:
+            return Setting(
+                .oneOf(LearningRateSchedule.allCases.map(\.rawValue)), .value(.text(LearningRateSchedule.linear.rawValue)), valueName: "schedule",
+                owner: .run("schedule"), flags: .training, aliases: ["lr-scheduler-type", "lr-schedule"],
+                "How the rate falls to 0 over the rounds: linear or cosine; constant: not at all.")
+        case .warmupRounds:
+            return Setting(
+                .integer(Limits.warmupRounds), .value(.integer(0)), unit: "rounds", owner: .run("warmupRounds"), flags: .training,
+                aliases: ["warmup", "warmup-steps"],
+                "Rounds in which the rate rises from 0.")
+        case .rounds:
+            return Setting(
+                .integer(Limits.rounds), .value(.integer(400)), unit: "rounds", owner: .run("rounds"), flags: .training,
+                aliases: ["steps", "epochs", "max-steps", "num-epochs", "num-train-epochs", "iterations", "iters"],
+                "Rounds of the run; each is one step of all workers together.")
+        case .samplesPerRound:
+            return Setting(
+                .integer(Limits.samplesPerRound), .value(.integer(256)), unit: "samples", owner: .run("samplesPerRound"), flags: .training,
+                "Directions tried in a round by all workers together, one byte each.")
+        case .batchSize:
+            return Setting(
+                .integer(Limits.batchSize, words: ["all": Limits.allExamples]),
+                .rule("1; 32 for an objective other than loss") {
+                    $0.objectiveHasSteps ? (.integer(32), Settings.sinceObjectiveHasSteps) : (.integer(1), nil)
+                },
+                unit: "examples", owner: .run("examplesPerSample"), flags: .training, formerly: ["examples-per-sample"],
+                aliases: ["bs", "batch", "per-device-train-batch-size", "train-batch-size"],
+                "Examples that a direction is tried on; all: every example of the worker.",
+                "With more of them a byte says more, costs more computing, and takes a higher rate.")
+        case .samplesPerBatch:
+            return Setting(
+                .integer(Limits.samplesPerBatch),
+                .rule("2; 1 for an objective other than loss, or fewer than 64 samples a round") {
+                    // Two cost no learning that could be measured, more do; a round still reads 32 examples or more.
+                    let samples = (try? $0.integer(.samplesPerRound)) ?? 0
+                    return (.integer(!$0.objectiveHasSteps && samples >= 64 ? 2 : 1), "by the samples of a round")
+                },
+                unit: "samples", owner: .run("samplesPerDraw"), flags: .training, formerly: ["samples-per-draw"],
+                "Neighbouring samples that read the same examples, each along its own direction: what they share is computed once.")
+        case .estimator:
+            return Setting(
+                .oneOf(EstimatorKind.allCases.map(\.rawValue)),
+                .rule("one-sided where samples share a batch and the objective is the loss, else two-sided") {
+                    if $0.objectiveHasSteps { return (.text(EstimatorKind.twoSided.rawValue), Settings.sinceObjectiveHasSteps) }
+                    return (try? $0.integer(.samplesPerBatch)) != 1
+                        ? (.text(EstimatorKind.oneSided.rawValue), "since samples share examples")
+                        : (.text(EstimatorKind.twoSided.rawValue), "since no samples share examples")
+                },
+                valueName: "estimator", owner: .run("estimator"), flags: .training,
+                "two-sided, (L(θ+εz) − L(θ−εz))/2ε; or one-sided, (L(θ+εz) − L(θ))/ε: half the work where samples share a batch.")
+        case .targetMagnitude:
+            return Setting(
+                .integer(Limits.targetMagnitude), .value(.integer(32)), owner: .run("targetMagnitude"), flags: .training,
+                "Mean |byte| that the scale is steered to.")
+        case .seed:
+            // The run file's integers have 63 bits and a sign.
+            return Setting(.integer(0...Int.max), .value(.integer(0)), owner: .run("seed"), flags: .training, "Random seed: it names all directions of the run.")
+        case .evaluateEvery:
+            return Setting(
+                .integer(Limits.roundsBetween), .value(.integer(20)), unit: "rounds", owner: .run("evaluateEvery"), flags: .training,
+                aliases: ["eval-every", "eval-steps"],
+                "Rounds between evaluations; 0: only before the first and after the last.")
+        case .digestEvery:
+            return Setting(
+                .integer(Limits.roundsBetween), .value(.integer(20)), unit: "rounds", owner: .run("digestEvery"), flags: .training,
+                "Rounds between comparisons of the parameter digests; 0: only at the end.")
+        case .rateTrials:
+            return Setting(
+                .integer(0...Limits.trialRounds.upperBound), .value(.integer(0)), unit: "rounds", owner: .run("steering.trialRounds"), flags: .training,
+                "Rounds of each of the trials that choose the learning rate around the given one; 0: it is taken as given.")
+        case .guardTolerance:
+            return Setting(
+                .number(Limits.guardTolerance),
+                .rule("0.1 with validation data, else 0") {
+                    let isOn = $0.has(.validationFile) && (try? $0.integer(.evaluateEvery)) != 0
+                    return (.number(isOn ? 0.1 : 0), isOn ? "since there is validation data" : "without validations")
+                },
+                valueName: "part", owner: .run("steering.guardTolerance"), flags: .training,
+                "Go back and halve the step where the validation loss is above (1 + this) times the lowest; 0: never.",
+                "The run goes back to the round of the lowest, or to where a young rate began; also where the bytes' mean magnitude leaves the good range.")
+        case .patience:
+            return Setting(
+                .integer(0...Limits.patience.upperBound), .value(.integer(0)), unit: "validations", owner: .run("steering.patience"), flags: .training,
+                "End at the best round after so many validations without a better one; 0: go on to the last round.")
+
+        // MARK: The machines
+        case .minimumWorkers:
+            return Setting(
+                .integer(Limits.minimumWorkers), .rule("1; in a local cluster all its workers") { _ in (.integer(1), nil) }, unit: "machines",
+                owner: .run("minimumWorkers"), flags: .machines,
+                "Machines that train before rounds begin.")
+        case .roundDeadlineFactor:
+            return Setting(
+                .number(Limits.roundDeadlineFactor, orZero: true), .value(.number(0)), valueName: "factor", owner: .run("roundDeadlineFactor"),
+                flags: .machines,
+                "Close a round at so many times the usual answer time, given the quorum; 0: wait for all.")
+        case .quorum:
+            return Setting(
+                .number(Limits.quorum), .value(.number(0.5)), valueName: "part", owner: .run("quorum"), flags: .machines,
+                "Part of a round's samples that a deadline needs.")
+        case .staleness:
+            return Setting(
+                .integer(Limits.staleness), .value(.integer(0)), unit: "rounds", owner: .run("staleness"), flags: .machines,
+                "Rounds that a worker may be ahead, which hides a link's latency, or late; 0: neither.",
+                "A worker begins the next rounds' samples while a commit is on its way, and late bytes are still taken; the ledger then depends on who was fast.")
+        case .roundSeconds:
+            return Setting(
+                .number(Limits.roundSeconds, orZero: true), .value(.number(0)), unit: "seconds", owner: .run("roundSeconds"), flags: .machines,
+                "Time-boxed rounds: after so long each machine gives what it has, samples-per-round being the most; 0: all of its share.",
+                "Slow machines hold nobody up and fast ones count fully. The most is shared out evenly, so set it high.")
+        case .filter:
+            return Setting(
+                .oneOf(["none"] + RoundFilter.Kind.allCases.map(\.rawValue)), .value(.text("none")), valueName: "filter", owner: .run("filter.kind"),
+                flags: .machines,
+                "What is done to a round's bytes before they are committed: none, clip, sign or drop.",
+                "clip holds every |q| within filter-factor × the round's median |q|. sign keeps only signs, at the median |q|. drop turns the bytes of a machine whose mean |q| is above filter-factor × the machines' median into 'no value' (three machines or more). The ledger holds the filtered bytes.")
+        case .filterFactor:
+            return Setting(
+                .number(Limits.filterFactor), .value(.number(3)), valueName: "factor", owner: .run("filter.factor"), flags: .machines,
+                "Multiple of the median that clip and drop allow.")
+        case .onFaulty:
+            return Setting(
+                .oneOf(["show", "evict"]), .value(.text("show")), valueName: "what", owner: .run("setsAsideBadMachines"), flags: .machines,
+                formerly: ["bad-machines"], formerWords: ["set-aside": "evict"],
+                "What becomes of a machine that sends useless bytes for long: show it, or evict it too.",
+                "Useless: half of its last 512 bytes are 'no value' or saturated.")
+        case .heartbeat:
+            return Setting(
+                .number(Limits.heartbeatSeconds), .value(.number(1)), unit: "seconds", owner: .run("heartbeatSeconds"), flags: .machines,
+                "Seconds between heartbeats.")
+        case .heartbeatTimeout:
+            return Setting(
+                .number(Limits.heartbeatTimeoutSeconds), .value(.number(10)), unit: "seconds", owner: .run("heartbeatTimeoutSeconds"), flags: .machines,
+                "Silence after which a machine has left.")
+
+        // MARK: This host
+        case .workers:
+            return Setting(
+                .integer(1...256), .value(.integer(3)), unit: "processes", owner: .host, flags: .workers,
+                "Worker processes of a local cluster.")
+        case .directory:
+            return Setting(
+                .text, .elsewhere("runs/<time> for a local cluster"), valueName: "directory", owner: .host, flags: .place,
+                "The run directory: ledger, logs and report.")
+        case .listen:
+            return Setting(
+                .text, .rule("tcp://127.0.0.1:5151; for a local cluster any free port") { _ in (.text("tcp://127.0.0.1:5151"), nil) }, valueName: "address",
+                owner: .host, flags: .place,
+                "Where the coordinator listens.")
+        case .cacheMemory:
+            return Setting(
+                .size, .value(.text("2GiB")), owner: .host, flags: .processes,
+                "Hidden states that a process keeps in memory; more go to a file under $XDG_CACHE_HOME/onebyte (~/.cache/onebyte).")
+        case .cacheDirectory:
+            return Setting(
+                .text, valueName: "directory", owner: .host, flags: .processes,
+                "Keep all hidden states in files here instead, for a restart or later runs on the same model, data and template.")
+        case .threads:
+            return Setting(
+                .integer(Setting.threads), .elsewhere("the cores, shared out"), owner: .host, flags: .workers,
+                "Threads of each worker.",
+                "The cores are those that the process may use: an affinity mask, a container's cpuset or quota.")
+        case .precision:
+            return Setting(
+                .oneOf(Precision.allCases.map(\.rawValue)), .value(.text(Precision.float.rawValue)), valueName: "numbers", owner: .host,
+                flags: .processes, formerly: ["compute"],
+                "How samples are computed: float, or int8: what directions change in 8-bit integers, which is faster (rank1 only).",
+                "Held-out data are measured in floats.")
+        }
+    }
+}
+
+extension Setting {
+    /// Threads that a process may be given.
+    static let threads = 1...1024
+
+    /// Names of settings that earlier versions had and that have no successor, with what to do.
+    static let retired = [
+        "candidates-per-example": "is gone: every example now counts alike, as its default 1 had it; leave it out",
+    ]
+}
+
+extension Setting.Standard {
+    /// Holds only where a program scores what the model writes.
+    fileprivate static func ofCommand(_ value: SettingValue) -> Self {
+        .rule(value.bare) { $0.optionalText(.objective) == Objective.command.rawValue ? (value, nil) : nil }
+    }
+}
+
+extension Settings {
+    fileprivate static let sinceObjectiveHasSteps = "since the objective has steps"
+    /// Every objective but the loss is flat with steps: its differences are 0 where ε is small.
+    fileprivate var objectiveHasSteps: Bool { optionalText(.objective) != "loss" }
+}

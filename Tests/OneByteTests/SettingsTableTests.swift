@@ -1,0 +1,204 @@
+import Core
+import Foundation
+import OneByte
+import Testing
+import Training
+
+/// All that is made from the table of settings says the same as the table.
+@Suite struct SettingsTableTests {
+    @Test("Every setting is a flag of the cluster, with the table's help, and every other flag is none of a setting")
+    func flags() async throws {
+        let help = try await Binary.run("cluster", "--help").output
+        let options = help.split(separator: "USAGE: ").last ?? ""
+        let found = Set(options.matches(of: /(?m)^ +(?:-h, )?(--[a-z0-9-]+)/).map { String($0.output.1) })
+        let table = Set(SettingKey.allCases.map(\.flag))
+        #expect(table.count == SettingKey.allCases.count, "two settings have the same flag")
+        #expect(found == table.union(["--config", "--print-config", "--resume", "--version", "--help"]))
+        let words = help.split(whereSeparator: \.isWhitespace).joined(separator: " ")
+        for key in SettingKey.allCases { #expect(words.contains(key.setting.flagHelp), "\(key)") }
+    }
+
+    @Test("The page of settings is the one that the table gives: onebyte settings > docs/reference/settings.md")
+    func page() throws {
+        let page = try String(contentsOf: Binary.packageRoot.appending(path: "docs/reference/settings.md"), encoding: .utf8)
+        #expect(page == SettingsReference.markdown)
+    }
+
+    @Test("The defaults are values that the table allows, and a run file of them is read again")
+    func defaults() throws {
+        let settings = try Settings(file: nil, flags: [:])
+        for key in SettingKey.allCases where key.setting.standard.text == nil { #expect(!settings.has(key), "\(key)") }
+    }
+
+    // MARK: The canonical spec
+
+    /// Specs that have every field between them.
+    private static func objects() throws -> [[String: Any]] {
+        var specs = try ["classification", "command"].map { try Golden.bytes("specs/all-of-a-\($0).json") }
+        specs.append(
+            try RunSpec(seed: 1, train: ["adapter:final"], sampling: .orthogonal, learningRate: 1, rounds: 1, samplesPerRound: 1, task: TaskSpec(kind: .text, maxLength: 8))
+                .canonicalBytes())
+        return try specs.map { try #require(JSONSerialization.jsonObject(with: Data($0)) as? [String: Any]) }
+    }
+
+    private static func places(in object: [String: Any], _ prefix: String = "") -> Set<String> {
+        object.reduce(into: []) { places, entry in
+            if let inner = entry.value as? [String: Any] {
+                places.formUnion(Self.places(in: inner, prefix + entry.key + "."))
+            } else {
+                places.insert(prefix + entry.key)
+            }
+        }
+    }
+
+    @Test("Every field of the canonical spec is a setting's, and every setting of the run has its field")
+    func fields() throws {
+        let fields = try Self.objects().reduce(into: Set<String>()) { $0.formUnion(Self.places(in: $1)) }
+        let settings = SettingKey.allCases.compactMap { if case .run(let place) = $0.setting.owner { place } else { nil } }
+        #expect(Set(settings).count == settings.count, "two settings have the same field")
+        // The structure's own version, and a field that only old ledgers have. Directions that are not orthogonal are the spec without a word.
+        #expect(fields.subtracting(settings).subtracting(["sampling"]) == ["version", "candidatesPerExample"])
+        #expect(Set(settings).subtracting(fields).isEmpty)
+    }
+
+    private static func setting(_ value: Any, at place: [String], in object: [String: Any]) -> [String: Any] {
+        var object = object
+        guard let name = place.first else { return object }
+        object[name] = place.count == 1 ? value : setting(value, at: Array(place.dropFirst()), in: object[name] as? [String: Any] ?? [:])
+        return object
+    }
+
+    /// What the spec's own check says of a value: the field that it names, or nil.
+    private static func complaint(_ value: Any, at place: String) throws -> String? {
+        let object = try objects()[place.hasPrefix("task.writing") ? 1 : 0]
+        let data = try JSONSerialization.data(withJSONObject: setting(value, at: place.split(separator: ".").map(String.init), in: object))
+        do throws(RunSpecError) {
+            guard let spec = try? JSONDecoder().decode(RunSpec.self, from: data) else { return "decoding" }
+            try spec.validate()
+            return nil
+        } catch {
+            guard case .field(let field, _) = error else { return "\(error)" }
+            return field
+        }
+    }
+
+    @Test("The spec of a run refuses what the table refuses, and takes what it takes", arguments: SettingKey.allCases)
+    func ranges(_ key: SettingKey) throws {
+        // Any 64 bits are a seed; a run file's integers have a sign.
+        guard case .run(let place) = key.setting.owner, key != .seed else { return }
+        let (inside, outside): ([Any], [Any])
+        switch key.setting.type {
+        case .integer(let range, let words):
+            // 0 switches these off: the spec then has no such field.
+            let lower = [.rateTrials, .patience].contains(key) ? 1 : range.lowerBound
+            inside = [lower, range.upperBound] + Array(words.values)
+            outside = [range.lowerBound - 1, range.upperBound + 1].filter { !words.values.contains($0) } + [-1]
+        case .number(let range, _):
+            let lower = key == .generalizedCrossEntropy ? 0.5 : range.lowerBound
+            inside = [lower, range.upperBound]
+            outside = [range.lowerBound - range.lowerBound.magnitude / 100 - 1e-9, range.upperBound * 1.01]
+        default: return
+        }
+        for value in inside { #expect(try Self.complaint(value, at: place) != place, "\(value)") }
+        for value in outside { #expect(try Self.complaint(value, at: place) == place, "\(value)") }
+    }
+
+    // MARK: Names of before
+
+    @Test("An earlier name is an error that names the new one, with file and line", arguments: [
+        ("[training]\nexamples-per-sample = 8\n", ":2: \"training.examples-per-sample\" is now \"training.batch-size\"; rename it"),
+        ("[training]\nseed = 1\nsamples-per-draw = 8\n", ":3: \"training.samples-per-draw\" is now \"training.samples-per-batch\"; rename it"),
+        ("[training]\nshape = \"none\"\n", ":2: \"training.shape\" is now \"training.damped-components\"; rename it"),
+        ("[cluster]\ncompute = \"int8\"\n", ":2: \"cluster.compute\" is now \"cluster.precision\"; rename it"),
+        (
+            "[cluster]\nbad-machines = \"set-aside\"\n",
+            ":2: \"cluster.bad-machines\" is now \"cluster.on-faulty\", and its word \"set-aside\" is now \"evict\"; rename it"
+        ),
+        ("[training]\ncandidates-per-example = 4\n", ":2: \"training.candidates-per-example\" is gone: every example now counts alike"),
+        ("[training]\nlr = 1\n", ":2: unknown setting \"training.lr\"; did you mean \"training.learning-rate\"?"),
+        ("[training]\nbatch_size = 1\n", ":2: unknown setting \"training.batch_size\"; did you mean \"training.batch-size\"?"),
+        ("[training]\nepochs = 3\n", ":2: unknown setting \"training.epochs\"; did you mean \"training.rounds\"?"),
+    ])
+    func formerKeys(_ toml: String, _ expected: String) throws {
+        let scratch = try Scratch()
+        let file = try scratch.file("run.toml", toml)
+        let error = #expect(throws: SettingsError.self) { try Settings(file: file, flags: [:]) }
+        #expect(error?.code == .file)
+        #expect(error?.description.hasPrefix(file + expected) == true, "\(error?.description ?? "")")
+    }
+
+    @Test("A flag's earlier name, or another program's, leads to the flag", arguments: [
+        ("--examples-per-sample", "--batch-size"), ("--samples-per-draw", "--samples-per-batch"), ("--shape", "--damped-components"),
+        ("--compute", "--precision"), ("--bad-machines", "--on-faulty"), ("--lr", "--learning-rate"), ("--learning_rate", "--learning-rate"),
+        ("--batch_size", "--batch-size"), ("--bs", "--batch-size"), ("--epochs", "--rounds"), ("--steps", "--rounds"),
+        ("--candidates-per-example", "is gone"), ("--labels", "--label"),
+    ])
+    func formerFlags(_ flag: String, _ expected: String) throws {
+        for arguments in [["cluster", flag, "3"], ["cluster", "\(flag)=3", "--seed", "1"]] {
+            let error = try #require(CommandLineCheck.renamedFlag(in: arguments))
+            #expect(error.code == .usage && error.description.contains(flag) && error.description.contains(expected), "\(error)")
+        }
+        #expect(CommandLineCheck.renamedFlag(in: ["generate", "--", flag]) == nil, "a text is no flag")
+    }
+
+    @Test("Names that mean something are those of no setting, and each leads to one setting")
+    func namesAreDistinct() {
+        let names = SettingKey.allCases.flatMap { $0.setting.formerly + $0.setting.aliases }
+        let flags = SettingKey.allCases.map { String($0.flag.dropFirst(2)) }
+        #expect(Set(names).count == names.count)
+        #expect(Set(names).isDisjoint(with: flags))
+    }
+
+    @Test("The program says what an unknown flag is called, with the status of wrong usage", arguments: [
+        ["cluster", "--shape", "4"], ["worker", "--coordinator", "ipc:///x", "--model", "m", "--train-file", "f", "--compute", "int8"],
+        ["coordinator", "--lr=0.1"],
+    ])
+    func formerFlagsOfTheProgram(_ arguments: [String]) async throws {
+        let found = try await Binary.run(arguments)
+        #expect(found.status == ExitStatus.usage.rawValue)
+        #expect(found.errors.hasPrefix("error: ") && found.errors.split(separator: "\n").count == 1, "\(found.errors)")
+    }
+
+    @Test("A flag that holds one value and is given twice is an error, whatever the command", arguments: [
+        ["cluster", "--seed", "1", "--seed", "2", "--print-config"], ["cluster", "--seed=1", "--rounds", "3", "--seed", "1", "--print-config"],
+        ["generate", "x", "--model", "m", "--temperature", "1", "--temperature=2"], ["export", "--model", "m", "--output", "a", "-o", "b"],
+        ["worker", "--coordinator", "ipc:///x", "--model", "m", "--train-file", "f", "--shard", "1/2", "--shard", "2/2"],
+    ])
+    func flagsGivenTwice(_ arguments: [String]) async throws {
+        let found = try await Binary.run(arguments)
+        #expect(found.status == ExitStatus.usage.rawValue && found.output.isEmpty)
+        #expect(found.errors.contains("is given twice"), "\(found.errors)")
+    }
+
+    @Test("Flags that hold lists may be given several times")
+    func listsAreGivenSeveralTimes() async throws {
+        let found = try await Binary.run(
+            "cluster", "--model", "m", "--train-file", "f", "--template", "{text}", "--label", "0= no", "--label", "1= yes", "--train", "layers.1", "--train", "layers.2",
+            "--print-config")
+        #expect(found.status == 0, "\(found.errors)")
+        #expect(found.output.contains(#"train = ["layers.1", "layers.2"]"#) && found.output.contains(#"labels = { "0" = " no", "1" = " yes" }"#))
+    }
+
+    // MARK: Exit statuses
+
+    @Test("The page of exit statuses lists exactly those that there are")
+    func exitStatuses() throws {
+        let docs = Binary.packageRoot.appending(path: "docs")
+        let files = try #require(FileManager.default.enumerator(atPath: docs.path)).compactMap { $0 as? String }.filter { $0.hasSuffix(".md") }
+        let pages = try files.map { try String(contentsOf: docs.appending(path: $0), encoding: .utf8) }.filter { $0.hasPrefix("# Exit ") }
+        try #require(pages.count == 1)
+        let listed = pages[0].split(separator: "\n").compactMap { $0.firstMatch(of: /^\| *(\d+) *\|/).flatMap { Int32($0.output.1) } }
+        #expect(listed == ExitStatus.allCases.map(\.rawValue))
+    }
+
+    @Test("What a library says of an error is completed by the flag that mends it")
+    func remedies() async throws {
+        #expect(describe(ScoringError(.tooSlow, "no answer")) == "no answer; --objective-timeout gives it longer")
+        #expect(describe(ScoringError(.badAnswer, "no score")) == "no score")
+        #expect(ProcessFailure(ScoringError(.tooSlow, "no answer")) == ProcessFailure(.unavailable, "no answer; --objective-timeout gives it longer"))
+        let scratch = try Scratch()
+        _ = try scratch.file("there", "")
+        let found = try await Binary.run("export", "--model", Binary.tinyModel, "--output", scratch.path)
+        #expect(found.status == ExitStatus.usage.rawValue && found.errors.contains("not empty") && found.errors.contains("--overwrite replaces it"), "\(found.errors)")
+    }
+}
