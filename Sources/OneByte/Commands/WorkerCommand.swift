@@ -33,7 +33,7 @@ struct WorkerCommand: AsyncParsableCommand {
               onebyte worker … --state-dir /var/lib/onebyte
               onebyte worker … --bootstrap /mnt/shared/parameters.snapshot
 
-            Where texts are scored by a program (docs/tasks.md), each worker has its own:
+            Where texts are scored by a program (docs/reference/tasks.md), each worker has its own:
 
               onebyte worker … --objective-command 'python3 score.py'
 
