@@ -7,14 +7,13 @@ import Training
 struct PrepareCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "prepare",
-        abstract: "Make the basis of a run with a shape: what the inputs of the trained layers have in common.",
+        abstract: "Make the basis of a run: where its adapters look and point, or which components its directions avoid.",
         discussion: """
             It is made once, from public text that looks like the task's, never from private examples, and becomes data of the \
-            run: `onebyte cluster` does it by itself where it is given --basis-text.
+            run. `onebyte cluster` makes it by itself.
 
-              onebyte prepare --model SmolLM2.gguf --train layers.29 --damped-components 4 \\
-                --template '{text} It was' --label '0= terrible' --label '1= great' \\
-                --basis-text headlines.txt --output basis
+              onebyte prepare --model SmolLM2.gguf --template '{text} It was' \\
+                --label '0= terrible' --label '1= great' --basis-text headlines.txt --output basis
               onebyte coordinator --config run.toml --basis basis --directory runs/reviews
             """)
 
@@ -34,7 +33,12 @@ struct PrepareCommand: ParsableCommand {
         let basis = try Preparation.makeBasis(settings, task: task, threads: threads.count)
         let bytes = basis.encoded()
         try writeWhole(Data(bytes), to: output)
-        standardOutput.write("\(output): \(basis.spaces.count) input spaces, \(grouped(bytes.count)) bytes, SHA-256 \(Digest.sha256(bytes))")
+        standardOutput.write("\(output): \(Self.contents(of: basis)), \(grouped(bytes.count)) bytes, SHA-256 \(Digest.sha256(bytes))")
+    }
+
+    private static func contents(of basis: RunBasis) -> String {
+        let adapters = basis.adapters.map { "an adapter at \($0.place) of \($0.outputs.count) × \($0.inputs.count)" }
+        return (adapters + (basis.spaces.isEmpty ? [] : ["\(basis.spaces.count) input spaces"])).joined(separator: ", ")
     }
 }
 
@@ -42,15 +46,52 @@ enum Preparation {
     /// The basis that the settings ask for.
     static func makeBasis(_ settings: Settings, task: TaskSpec, threads: Int) throws -> RunBasis {
         let components = try settings.integer(.dampedComponents)
-        guard components > 0 else { throw SettingsError(.usage, "--damped-components is 0: a plain run has no basis") }
-        let texts = try DataFile.readTexts(try settings.text(.basisText))
+        let patterns = try settings.texts(.train)
+        let adapters = patterns.filter { $0.hasPrefix(RunSpec.adapterPrefix) }
+        guard components > 0 || !adapters.isEmpty else {
+            throw SettingsError(.usage, "the run needs no basis: it trains no adapter, and --damped-components is 0")
+        }
         let source = try openModel(try settings.text(.model))
-        let examples = try TaskEncoder(task: task, model: source).encodePublicText(texts)
+        try source.checkPatterns(patterns)
         MatrixLibrary.setThreads(1)
+        var spaces: [InputBasis] = []
+        if components > 0 {
+            let texts = try DataFile.readTexts(try settings.text(.basisText))
+            let examples = try TaskEncoder(task: task, model: source).encodePublicText(texts)
+            var meter = Meter("measuring what layers read")
+            defer { meter.end() }
+            spaces = try BasisMaker.makeBasis(
+                source: source, training: patterns.filter { !$0.hasPrefix(RunSpec.adapterPrefix) }, examples: examples, components: components, threads: threads
+            ) { done, total in meter.show(done, of: total) }.spaces
+        }
+        return try RunBasis(
+            spaces: spaces, adapters: adapters.isEmpty ? [] : [try adapterAtFinal(settings, task: task, source: source, threads: threads)])
+    }
+
+    /// Texts with which whitening is as good as with many.
+    private static let fewTexts = 30
+
+    private static func adapterAtFinal(_ settings: Settings, task: TaskSpec, source: ModelSource, threads: Int) throws -> AdapterBasis {
+        let path = settings.optionalText(.basisText)
+        let texts = try path.map { try DataFile.readTexts($0) } ?? []
+        if let path, texts.count < Self.fewTexts {
+            standardError.write("note: \(path): \(texts.count) public texts are few; a hundred say much better what the model's states have in common")
+        } else if path == nil {
+            standardError.write(
+                "note: without public text random tokens stand in for it; a hundred texts that look like the task's, given with --basis-text, make every byte say more")
+        }
+        // A rank that nobody gave is no reason to refuse a narrow model.
+        func rank(_ key: SettingKey, standard: Int) throws -> Int {
+            guard settings.has(key) else { return min(standard, source.configuration.hiddenSize) }
+            let given = try settings.integer(key)
+            return settings.isGiven(key) ? given : min(given, source.configuration.hiddenSize)
+        }
+        let options = AdapterBasisMaker.Options(
+            inputs: try rank(.adapterInputs, standard: 128), outputs: try rank(.adapterOutputs, standard: 16), tau: try settings.number(.whiteningFloor),
+            outputDirections: settings.optionalText(.outputDirections).flatMap(AdapterBasisMaker.OutputDirections.init(rawValue:)),
+            seed: UInt64(try settings.integer(.seed)), threads: threads)
         var meter = Meter("making the basis")
         defer { meter.end() }
-        return try BasisMaker.makeBasis(
-            source: source, training: try settings.texts(.train), examples: examples, components: components, threads: threads
-        ) { done, total in meter.show(done, of: total) }
+        return try AdapterBasisMaker.makeBasis(source: source, task: task, texts: texts, options: options) { done, total in meter.show(done, of: total) }
     }
 }

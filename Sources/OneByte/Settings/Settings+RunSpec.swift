@@ -58,6 +58,7 @@ extension Settings {
         let factor = try number(.filterFactor)
         let box = try number(.roundSeconds)
         let shared = try integer(.samplesPerBatch)
+        let momentum = try number(.momentum)
         let (trials, tolerance, patience) = (try integer(.rateTrials), try number(.guardTolerance), try integer(.patience))
         let steering = Steering(
             trialRounds: trials > 0 ? trials : nil, guardTolerance: tolerance > 0 ? tolerance : nil, patience: patience > 0 ? patience : nil)
@@ -65,6 +66,7 @@ extension Settings {
             seed: UInt64(try integer(.seed)),
             train: try texts(.train),
             perturbation: perturbation,
+            momentum: momentum > 0 ? momentum : nil,
             dampedComponents: try integer(.dampedComponents),
             basisDigest: basisDigest,
             epsilon: try number(.epsilon),

@@ -27,6 +27,9 @@ package struct Settings: Sendable {
         if try integer(.dampedComponents) > 0, try text(.perturbation) != PerturbationFamily.rank1.rawValue {
             throw .wrong(values[.dampedComponents]?.source ?? .standard, .dampedComponents, "needs the perturbation rank1; leave it out, or say 0")
         }
+        if try number(.momentum) > 0, !trainsOnlyAdapters {
+            throw .wrong(values[.momentum]?.source ?? .standard, .momentum, "needs that only adapters are trained; leave it out, or say 0")
+        }
         if try integer(.warmupRounds) > integer(.rounds) {
             throw .wrong(values[.warmupRounds]?.source ?? .standard, .warmupRounds, "more than all rounds")
         }
@@ -59,6 +62,15 @@ package struct Settings: Sendable {
         return (bytes, environment["HOME"].flatMap { $0.isEmpty ? nil : $0 + "/.cache/onebyte" })
     }
 
+    /// What the file or a flag gives, also for a setting below in the table, whose default is not known yet.
+    func given(_ key: SettingKey) -> SettingValue? { values[key]?.value }
+    /// Whether the file or a flag gives it.
+    func isGiven(_ key: SettingKey) -> Bool {
+        switch values[key]?.source {
+        case .file, .flag: true
+        case .standard, .derived, nil: false
+        }
+    }
     package func has(_ key: SettingKey) -> Bool { values[key] != nil }
     package func source(_ key: SettingKey) -> SettingSource? { values[key]?.source }
 

@@ -22,14 +22,19 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case basisText = "data.basis-text"
     case generalFile = "data.general-file"
     case train = "training.train"
+    case rounds = "training.rounds"
+    case samplesPerRound = "training.samples-per-round"
+    case adapterInputs = "training.adapter-inputs"
+    case adapterOutputs = "training.adapter-outputs"
+    case outputDirections = "training.output-directions"
+    case whiteningFloor = "training.whitening-floor"
+    case momentum = "training.momentum"
     case perturbation = "training.perturbation"
     case dampedComponents = "training.damped-components"
     case epsilon = "training.epsilon"
     case learningRate = "training.learning-rate"
     case schedule = "training.schedule"
     case warmupRounds = "training.warmup-rounds"
-    case rounds = "training.rounds"
-    case samplesPerRound = "training.samples-per-round"
     case batchSize = "training.batch-size"
     case samplesPerBatch = "training.samples-per-batch"
     case estimator = "training.estimator"
@@ -132,7 +137,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .basisText:
             return Setting(
                 .text, valueName: "file", owner: .run("basisDigest"), flags: .publicText,
-                "Public text that the basis of damped components is made from: lines, or JSON lines with a field text (.jsonl).")
+                "Public text that the basis is made from, of adapters or damped components: lines, or JSON lines with a field text (.jsonl).")
         case .generalFile:
             return Setting(
                 .text, valueName: "file", owner: .host, flags: .data,
@@ -141,8 +146,69 @@ package enum SettingKey: String, CaseIterable, Sendable {
         // MARK: Training
         case .train:
             return Setting(
-                .texts, .value(.texts(["all"])), valueName: "pattern", owner: .run("train"), flags: .training,
-                "Tensors to train: layers.29, layers.20-29, all, or name patterns with *.")
+                .texts,
+                .rule("adapter:final; all for the objectives command and exact-match") {
+                    $0.objectiveNeedsTexts
+                        ? (.texts(["all"]), "since the objective is a score of texts") : (.texts(["\(RunSpec.adapterPrefix)\(AdapterPlace.finalName)"]), nil)
+                },
+                valueName: "pattern", owner: .run("train"), flags: .training,
+                "What to train: adapter:final, layers.29, layers.20-29, all, or name patterns with *.",
+                "adapter:final is a small matrix in front of the head: it learns most from few bytes and leaves other text nearly as it was.")
+        case .rounds:
+            return Setting(
+                .integer(Limits.rounds),
+                .rule("64 where only adapters are trained, else 400") {
+                    $0.trainsOnlyAdapters ? (.integer(64), Settings.sinceOnlyAdapters) : (.integer(400), nil)
+                }, unit: "rounds", owner: .run("rounds"), flags: .training,
+                aliases: ["steps", "epochs", "max-steps", "num-epochs", "num-train-epochs", "iterations", "iters"],
+                "Rounds of the run; each is one step of all workers together.")
+        case .samplesPerRound:
+            return Setting(
+                .integer(Limits.samplesPerRound),
+                .rule("64 for the adapters of a classification, else 256") {
+                    $0.trainsOnlyAdapters && $0.isClassification ? (.integer(64), Settings.sinceOnlyAdapters) : (.integer(256), nil)
+                }, unit: "samples", owner: .run("samplesPerRound"), flags: .training,
+                "Directions tried in a round by all workers together, one byte each.")
+        case .adapterInputs:
+            return Setting(
+                .integer(1...AdapterBasis.rankMax),
+                .rule("2√bytes as a power of two, 16…256 (512 from 65,536 bytes on); 16 for texts") {
+                    guard $0.trainsOnlyAdapters else { return nil }
+                    guard $0.isClassification else { return (.integer(16), "for texts") }
+                    return (.integer(AdapterDefaults.inputs(bytes: $0.plannedBytes)), "by the bytes of the run")
+                },
+                unit: "vectors", owner: .run("basisDigest"), flags: .training,
+                "r: how many components of what the head reads an adapter sees.",
+                "They are whitened by public text. More of them say more and take more bytes to learn. At most the model's width.")
+        case .adapterOutputs:
+            return Setting(
+                .integer(1...AdapterBasis.rankMax),
+                .rule("256 for texts; of a classification one fewer than its labels, whatever is given") {
+                    $0.trainsOnlyAdapters && !$0.isClassification ? (.integer(256), "for texts") : nil
+                },
+                unit: "vectors", owner: .run("basisDigest"), flags: .training,
+                "p: in how many directions an adapter moves what the head reads, where these are not the labels' own.")
+        case .outputDirections:
+            return Setting(
+                .oneOf(AdapterBasisMaker.OutputDirections.allCases.map(\.rawValue)),
+                .elsewhere("labels for classifications; for texts loss with public text, else seed"), valueName: "what", owner: .run("basisDigest"),
+                flags: .training,
+                "Where an adapter's outputs point: along the label words' differences, along what a token loss asks for, or along random signs.")
+        case .whiteningFloor:
+            return Setting(
+                .number(1e-6...1e3), .value(.number(0.05)), valueName: "part", owner: .run("basisDigest"), flags: .training,
+                "τ: components of an adapter's inputs that vary less than this part of the second largest are not blown up.")
+        case .momentum:
+            return Setting(
+                .number(0...1),
+                .rule("0.9 where only adapters are trained, 0.5 there with staleness, else 0") {
+                    guard $0.trainsOnlyAdapters else { return (.number(0), nil) }
+                    return $0.given(.staleness) ?? .integer(0) == .integer(0)
+                        ? (.number(0.9), Settings.sinceOnlyAdapters) : (.number(0.5), "since bytes may be late")
+                },
+                valueName: "part", owner: .run("momentum"), flags: .training,
+                "Part of its velocity that a coordinate of an adapter keeps from round to round (Nesterov); 0: none.",
+                "It rises to this value as t/(t+3) over the rounds t.")
         case .perturbation:
             return Setting(
                 .oneOf(PerturbationFamily.allCases.map(\.rawValue)), .value(.text(PerturbationFamily.rank1.rawValue)), valueName: "family",
@@ -153,6 +219,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 .integer(Limits.dampedComponents, words: ["none": 0]),
                 .rule("4 for rank1 with public text, else 0") {
                     // They are made from public text, and pay at the top of the model.
+                    if $0.trainsOnlyAdapters { return (.integer(0), Settings.sinceOnlyAdapters) }
                     let isDamped = $0.optionalText(.perturbation) == PerturbationFamily.rank1.rawValue && $0.has(.basisText)
                     return (.integer(isDamped ? 4 : 0), isDamped ? "since there is public text" : "without public text")
                 },
@@ -169,7 +236,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .learningRate:
             return Setting(
                 .number(Limits.learningRate),
-                .rule("0.04 for rank1 with damped components, 0.016 without, 0.1 for an objective other than loss, 3e-5 for the other families") {
+                .rule("for adapters by labels, momentum and bytes; 0.04 for rank1 with damped components, 0.016 without, 0.1 for an objective other than loss, 3e-5 for the other families") {
+                    if $0.trainsOnlyAdapters { return (.number(AdapterDefaults.learningRate($0)), "for adapters, by labels, momentum and samples") }
                     let isDamped = (try? $0.integer(.dampedComponents)) != 0
                     return switch ($0.optionalText(.perturbation), isDamped) {
                     case ("rank1", _) where $0.objectiveHasSteps: (.number(0.1), "for rank1 and an objective with steps")
@@ -191,20 +259,12 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 .integer(Limits.warmupRounds), .value(.integer(0)), unit: "rounds", owner: .run("warmupRounds"), flags: .training,
                 aliases: ["warmup", "warmup-steps"],
                 "Rounds in which the rate rises from 0.")
-        case .rounds:
-            return Setting(
-                .integer(Limits.rounds), .value(.integer(400)), unit: "rounds", owner: .run("rounds"), flags: .training,
-                aliases: ["steps", "epochs", "max-steps", "num-epochs", "num-train-epochs", "iterations", "iters"],
-                "Rounds of the run; each is one step of all workers together.")
-        case .samplesPerRound:
-            return Setting(
-                .integer(Limits.samplesPerRound), .value(.integer(256)), unit: "samples", owner: .run("samplesPerRound"), flags: .training,
-                "Directions tried in a round by all workers together, one byte each.")
         case .batchSize:
             return Setting(
                 .integer(Limits.batchSize, words: ["all": Limits.allExamples]),
-                .rule("1; 32 for an objective other than loss") {
-                    $0.objectiveHasSteps ? (.integer(32), Settings.sinceObjectiveHasSteps) : (.integer(1), nil)
+                .rule("all where only adapters are trained; else 1, or 32 for an objective other than loss") {
+                    if $0.trainsOnlyAdapters { return (.integer(Limits.allExamples), Settings.sinceOnlyAdapters) }
+                    return $0.objectiveHasSteps ? (.integer(32), Settings.sinceObjectiveHasSteps) : (.integer(1), nil)
                 },
                 unit: "examples", owner: .run("examplesPerSample"), flags: .training, formerly: ["examples-per-sample"],
                 aliases: ["bs", "batch", "per-device-train-batch-size", "train-batch-size"],
@@ -213,7 +273,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .samplesPerBatch:
             return Setting(
                 .integer(Limits.samplesPerBatch),
-                .rule("2; 1 for an objective other than loss, or fewer than 64 samples a round") {
+                .rule("2; 1 for adapters, an objective other than loss, or fewer than 64 samples a round") {
+                    if $0.trainsOnlyAdapters { return (.integer(1), Settings.sinceOnlyAdapters) }
                     // Two cost no learning that could be measured, more do; a round still reads 32 examples or more.
                     let samples = (try? $0.integer(.samplesPerRound)) ?? 0
                     return (.integer(!$0.objectiveHasSteps && samples >= 64 ? 2 : 1), "by the samples of a round")
