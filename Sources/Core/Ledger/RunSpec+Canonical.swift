@@ -46,6 +46,10 @@ extension RunSpec {
         try check(dampedComponents, in: Limits.dampedComponents, "shapeComponents")
         try check(dampedComponents == 0 || perturbation == .rank1, "shapeComponents", "0, but for the rank1 perturbation")
         try check(sampling != .orthogonal || trainsOnlyAdapters, "sampling", "orthogonal only where all that is trained are adapters")
+        if let momentum {
+            try check(momentum > 0 && momentum <= 1, "momentum", "above 0, to 1")
+            try check(trainsOnlyAdapters, "momentum", "only where all that is trained are adapters")
+        }
         try check(epsilon, in: Limits.epsilon, "epsilon")
         try check(learningRate, in: Limits.learningRate, "learningRate")
         try check(warmupRounds, in: Limits.warmupRounds, "warmupRounds")

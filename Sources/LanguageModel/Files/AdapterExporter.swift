@@ -29,9 +29,10 @@ public struct FinalHeadChange {
             if let base = buffer.baseAddress { parameters.copyFloats(at: slot, elements: 0..<buffer.count, into: base) }
         }
         var product = [Float](repeating: 0, count: rank * width)
-        for i in 0..<rank {
-            for k in 0..<width {
-                product[i * width + k] = Float((0..<r).reduce(0.0) { $0 + Double(coordinates[i * r + $1]) * Double(v[$1 * width + k]) })
+        for i in 0..<factors.outputs.count {
+            for k in 0..<factors.outputs.length {
+                let sum = (0..<r).reduce(0.0) { $0 + Double(coordinates[i * r + $1]) * Double(v[$1 * factors.outputs.length + k]) }
+                product[i * factors.outputs.length + k] = Float(sum)
             }
         }
         inputs = product

@@ -129,6 +129,7 @@ public final class LanguageModelTrainer: Trainer {
 
     public func restore(_ snapshot: UnsafeRawBufferPointer) throws {
         try withPrepared { prepared in
+            guard prepared.directions.momentum == nil else { throw SnapshotError.noVelocities }
             let position = try Parameters.positionOfSnapshot(snapshot)
             let values = try Parameters(tensors: prepared.tensors, snapshot: snapshot)
             guard prepared.assign(values, nextRound: position.nextRound) else {
