@@ -62,7 +62,9 @@ import Testing
                     case 0 where next > 0:
                         .rewind(Rewind(round: .random(in: next - min(next, 6)...next, using: &random), rateShift: 0, isFinal: false))
                     case 1 where next > 0:
-                        .retraction(Retraction(machine: MachineID(.random(in: 0...6, using: &random)), rounds: .random(in: 0..<next, using: &random)..<next))
+                        .retraction(
+                            Retraction(
+                                machine: MachineID(.random(in: 0...6, using: &random)), rounds: .random(in: 0..<next, using: &random)..<next))
                     default:
                         .round(
                             RoundRecord(

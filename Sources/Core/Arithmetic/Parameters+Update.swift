@@ -47,8 +47,8 @@ extension Parameters {
         }
     }
 
-    /// Orthogonal samples, whose directions go over all adapters at once. Without momentum rounds commute, so each thread adds up the changes of some of
-    /// them on its own.
+    /// Orthogonal samples, whose directions go over all adapters at once. Without momentum rounds commute, so each thread adds up the changes
+    /// of some of them on its own.
     private func updateOrthogonal(_ work: ChangeList, _ directions: Directions, threads: Int) {
         let coordinates = directions.coordinates
         precondition(coordinates.adapters == tensors, "these directions are of other adapters")
