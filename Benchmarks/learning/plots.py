@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The plots of docs/learning.md, out of the tables' JSON: Benchmarks/learning/plots.py (needs matplotlib from PyPI).
+"""The plots of docs/research/learning.md, out of the tables' JSON: Benchmarks/learning/plots.py (needs matplotlib from PyPI).
 
 Writes docs/plots/NAME.svg.
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The tables of docs/learning.md as Markdown, out of their JSON: Benchmarks/learning/tables.py NAME ..."""
+"""The tables of docs/research/learning.md as Markdown, out of their JSON: Benchmarks/learning/tables.py NAME ..."""
 
 import json
 import sys

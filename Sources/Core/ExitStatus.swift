@@ -1,4 +1,4 @@
-/// How a process of a run ends, after sysexits.h, so that a service manager knows whether to try again (docs/exit-codes.md).
+/// How a process of a run ends, after sysexits.h, so that a service manager knows whether to try again (docs/reference/exit-statuses.md).
 public enum ExitStatus: Int32, Sendable, Codable, CaseIterable {
     case success = 0
     /// Something that has no code of its own.

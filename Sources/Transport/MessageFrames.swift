@@ -1,7 +1,7 @@
 import Core
 
 /// Which of our frames training itself needs: contributions and commits. A frame is a version byte, a kind byte and a body
-/// (docs/protocol.md).
+/// (docs/reference/protocol.md).
 package func trafficClass(ofFrame frame: [UInt8]) -> TrafficClass {
     guard frame.count >= 2 else { return .control }
     switch Message.Kind(rawValue: frame[1]) {

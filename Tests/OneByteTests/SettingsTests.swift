@@ -37,7 +37,7 @@ import Training
         ("[training]\nworkers = 3\n", "did you mean \"cluster.workers\"?"),
         ("rounds = 3\n", "did you mean \"training.rounds\"?"),
         ("[trainig]\nrounds = 3\n", ":1: unknown setting \"trainig\""),
-        ("[training]\nzzzzzz = 1\n", "docs/run-file.md"),
+        ("[training]\nzzzzzz = 1\n", "docs/reference/settings.md"),
     ])
     func anUnknownKeyIsAnErrorWithItsLineAndAGuess(_ toml: String, _ expected: String) {
         let found = message { _ = try settings(toml) }

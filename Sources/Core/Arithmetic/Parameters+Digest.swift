@@ -1,5 +1,5 @@
 extension Parameters {
-    /// SHA-256 over all tensors in order of index; docs/arithmetic.md says of which bytes. Equal digests: equal parameters.
+    /// SHA-256 over all tensors in order of index; docs/reference/arithmetic.md says of which bytes. Equal digests: equal parameters.
     public func digest(threads: Int = 1) -> Digest {
         var hash = SHA256()
         var writer = LittleEndianWriter()

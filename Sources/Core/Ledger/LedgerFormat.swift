@@ -1,4 +1,4 @@
-/// The ledger's bytes (docs/ledger-format.md): a header, then records, each carrying the hash chain on.
+/// The ledger's bytes (docs/reference/ledger.md): a header, then records, each carrying the hash chain on.
 public enum LedgerFormat {
     public static let magic: [UInt8] = Array("ONEBYTE\n".utf8)
     public static let version: UInt32 = 1

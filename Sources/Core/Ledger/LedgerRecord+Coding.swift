@@ -1,5 +1,5 @@
 extension LedgerRecord {
-    /// The record's payload (docs/ledger-format.md). A round's contributions are put in order, so that the order in which
+    /// The record's payload (docs/reference/ledger.md). A round's contributions are put in order, so that the order in which
     /// they arrived leaves no trace.
     public func payload() -> [UInt8] {
         var writer = ByteWriter()

@@ -1,4 +1,4 @@
-/// What a ledger holds, record after record (docs/ledger-format.md).
+/// What a ledger holds, record after record (docs/reference/ledger.md).
 public enum LedgerRecord: Hashable, Sendable {
     /// The canonical run spec; always the first record, and the header holds its SHA-256.
     case spec([UInt8])

@@ -1,4 +1,4 @@
-/// How a run looks after its own step (docs/steering.md). All of it is judged on validation examples, which at least one evaluator must
+/// How a run looks after its own step (docs/reference/steering.md). All of it is judged on validation examples, which at least one evaluator must
 /// have; they are never the held-out ones that judge the result.
 public struct Steering: Codable, Hashable, Sendable {
     /// Rounds of each of the trials at the start that choose the learning rate, every one taken back exactly; nil: no trials.

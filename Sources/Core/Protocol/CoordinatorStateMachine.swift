@@ -1,4 +1,4 @@
-/// The coordinator's brain (docs/protocol.md): admits machines, opens and commits rounds, compares digests, ends the run. No
+/// The coordinator's brain (docs/reference/protocol.md): admits machines, opens and commits rounds, compares digests, ends the run. No
 /// socket, no clock, no file, and of the ledger only a summary, which grows with machines and with the gaps in their samples, not with
 /// rounds.
 ///

@@ -31,7 +31,7 @@ public struct WorkerConfiguration: Sendable {
     }
 }
 
-/// The worker's brain (docs/protocol.md): finds the run, proves its base, follows the ledger, tries the samples that it is
+/// The worker's brain (docs/reference/protocol.md): finds the run, proves its base, follows the ledger, tries the samples that it is
 /// given. No socket, no clock, no model.
 ///
 /// It folds ledger records at once as they come; the compute thread follows behind with one task at a time, and always

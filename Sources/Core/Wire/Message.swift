@@ -1,4 +1,4 @@
-/// All that a coordinator and a worker say to each other, one frame each (docs/protocol.md).
+/// All that a coordinator and a worker say to each other, one frame each (docs/reference/protocol.md).
 public enum Message: Hashable, Sendable {
     // Worker → coordinator
     case hello(Hello)

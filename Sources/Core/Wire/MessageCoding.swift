@@ -1,6 +1,6 @@
 import FoundationEssentials
 
-/// A message as one frame: version, kind, body (docs/protocol.md). What flies every round is packed by hand; what is said
+/// A message as one frame: version, kind, body (docs/reference/protocol.md). What flies every round is packed by hand; what is said
 /// once a connection is JSON.
 public enum MessageCoding {
     public static let version: UInt8 = 1

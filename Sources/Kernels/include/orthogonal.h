@@ -1,5 +1,5 @@
 // Orthogonal samples: a machine's samples come in blocks of N = 2^log_size, whose directions are the rows of a Sylvester-Hadamard matrix in
-// an order and under column signs that are random for each machine and block (docs/arithmetic.md, "Adapters and orthogonal samples").
+// an order and under column signs that are random for each machine and block (docs/reference/arithmetic.md, "Adapters and orthogonal samples").
 #ifndef ONEBYTE_ORTHOGONAL_H
 #define ONEBYTE_ORTHOGONAL_H
 #include <stddef.h>

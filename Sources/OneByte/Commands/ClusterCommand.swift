@@ -48,7 +48,7 @@ struct ClusterCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Worker processes that train. (default: 3)", valueName: "number")) var workers: String?
     @Option(help: ArgumentHelp("Threads of each process. (default: the cores, shared out)", valueName: "number"))
     var threads: String?
-    @Option(help: ArgumentHelp("How each computes its samples: float, or int8, which is faster (docs/int8.md). (default: float)", valueName: "numbers"))
+    @Option(help: ArgumentHelp("How each computes its samples: float, or int8, which is faster (docs/research/int8.md). (default: float)", valueName: "numbers"))
     var precision: String?
     @Option(help: ArgumentHelp("Where the coordinator listens. (default: any free port of this host)", valueName: "address"))
     var listen: String?

@@ -33,7 +33,7 @@ struct WorkerCommand: AsyncParsableCommand {
               onebyte worker … --state-dir /var/lib/onebyte
               onebyte worker … --bootstrap /mnt/shared/parameters.snapshot
 
-            Where texts are scored by a program (docs/tasks.md), each worker has its own:
+            Where texts are scored by a program (docs/reference/tasks.md), each worker has its own:
 
               onebyte worker … --objective-command 'python3 score.py'
 
@@ -63,7 +63,7 @@ struct WorkerCommand: AsyncParsableCommand {
         "Begin from this snapshot, which a peer has written (--snapshot, or a file of its --state-dir).", valueName: "file"))
     var bootstrap: String?
     @Option(help: ArgumentHelp(
-        "How samples are computed: float, or int8: what directions change in 8-bit integers, which is faster (docs/int8.md).", valueName: "numbers"))
+        "How samples are computed: float, or int8: what directions change in 8-bit integers, which is faster (docs/research/int8.md).", valueName: "numbers"))
     var precision = Precision.float
     @OptionGroup var cache: CacheFlags
     @OptionGroup var threads: ThreadFlags

@@ -91,7 +91,7 @@ package struct Settings: Sendable {
             values[.batchSize] = hasSteps ? (.integer(32), .derived("since the objective has steps")) : (.integer(1), .standard)
         }
         if values[.samplesPerBatch] == nil {
-            // Two cost no learning that could be measured, more do (docs/learning.md); a round still reads 32 examples or more.
+            // Two cost no learning that could be measured, more do (docs/research/learning.md); a round still reads 32 examples or more.
             let shared = if case .integer(let samples)? = values[.samplesPerRound]?.value, !hasSteps, samples >= 64 { 2 } else { 1 }
             values[.samplesPerBatch] = (.integer(shared), .derived("by the samples of a round"))
         }

@@ -133,7 +133,7 @@ enum SettingsFile {
         {
             return "; did you mean \"\(key.rawValue)\"?"
         }
-        return "; docs/run-file.md lists what there is"
+        return "; docs/reference/settings.md lists what there is"
     }
 }
 

@@ -2,7 +2,7 @@ import ArgumentParser
 
 /// Where the settings come from besides the flags.
 struct ConfigFlags: ParsableArguments {
-    @Option(help: ArgumentHelp("A run file (docs/run-file.md); flags override what it says.", valueName: "file"))
+    @Option(help: ArgumentHelp("A run file (docs/reference/settings.md); flags override what it says.", valueName: "file"))
     var config: String?
 
     @Flag(help: "Print the effective settings, each with its source, and end.")
@@ -62,7 +62,7 @@ struct TaskFlags: ParsableArguments {
 /// The program that scores texts: this host's own affair, never the run's.
 struct ObjectiveFlags: ParsableArguments {
     @Option(help: ArgumentHelp(
-        "A program that scores what the model writes, as JSON lines (docs/tasks.md), for /bin/sh -c.", valueName: "command"))
+        "A program that scores what the model writes, as JSON lines (docs/reference/tasks.md), for /bin/sh -c.", valueName: "command"))
     var objectiveCommand: String?
 
     @Option(help: ArgumentHelp("It has so long for the answers to one batch. (default: 60)", valueName: "seconds"))

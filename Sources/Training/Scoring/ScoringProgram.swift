@@ -3,7 +3,7 @@ import Glibc
 import LanguageModel
 import Synchronization
 
-/// A program outside that scores texts: one JSON object a line in, one back for each, in any order (docs/tasks.md "An outside
+/// A program outside that scores texts: one JSON object a line in, one back for each, in any order (docs/reference/tasks.md "An outside
 /// program's score"). It is started by `/bin/sh -c` at the first batch and kept alive.
 ///
 /// For a thread that may block: `scores` returns when all answers are there. One thread at a time.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes arithmetic.json: what the arithmetic of docs/arithmetic.md gives, computed by NumPy and Python's integers alone.
+"""Makes arithmetic.json: what the arithmetic of docs/reference/arithmetic.md gives, computed by NumPy and Python's integers alone.
 
 Written from the page, not from the program: the tests compare bits. Usage: python3 arithmetic.py > arithmetic.json
 """

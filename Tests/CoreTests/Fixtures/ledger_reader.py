@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A second reader of OneByte ledgers, written from docs/ledger-format.md alone. Standard library only.
+"""A second reader of OneByte ledgers, written from docs/reference/ledger.md alone. Standard library only.
 
     ledger_reader.py show LEDGER          one JSON line for each record
     ledger_reader.py verify LEDGER        checks all of it; prints the chain's last value

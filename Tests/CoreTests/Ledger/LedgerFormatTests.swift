@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 @Suite struct LedgerFormatTests {
-    /// What Fixtures/ledger_reader.py, written from docs/ledger-format.md alone, puts into its fixture.
+    /// What Fixtures/ledger_reader.py, written from docs/reference/ledger.md alone, puts into its fixture.
     private static let expected: [LedgerRecord] = {
         func digest(_ byte: UInt8) -> Digest { Digest(bytes: [UInt8](repeating: byte, count: 32))! }
         func session(_ byte: UInt8) -> SessionFingerprint { SessionFingerprint(bytes: [UInt8](repeating: byte, count: 16))! }
