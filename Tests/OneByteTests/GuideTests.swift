@@ -1,0 +1,79 @@
+import Foundation
+import Testing
+
+/// The pages of docs/guide are run as a reader would run them, against a model of 37 thousand parameters.
+@Suite struct GuideTests {
+    /// A page's shell commands, in order.
+    ///
+    /// A block that begins with ```` ```sh ```` is run; one that begins with ```` ```sh no-test ```` is not. A comment that begins with
+    /// `<!-- test` holds what stands for the reader's own situation, such as data files; it is run too, where it stands. Everything runs in
+    /// one shell, so that variables live on.
+    struct Page: CustomTestStringConvertible {
+        let name: String
+        let script: String
+        let skippedBlocks: Int
+
+        var testDescription: String { name }
+
+        init(name: String, text: String) {
+            self.name = name
+            var script = ""
+            var skippedBlocks = 0
+            var end: String?
+            for line in text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init) {
+                if let awaited = end {
+                    if line == awaited { end = nil } else { script += line + "\n" }
+                } else if line == "```sh" {
+                    end = "```"
+                } else if line == "<!-- test" {
+                    end = "-->"
+                } else if line == "```sh no-test" {
+                    skippedBlocks += 1
+                }
+            }
+            self.script = script
+            self.skippedBlocks = skippedBlocks
+        }
+    }
+
+    static let directory = Binary.packageRoot.appending(path: "docs/guide")
+
+    static let pages: [Page] = {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: directory.path)) ?? []
+        return names.filter { $0.hasSuffix(".md") }.sorted().compactMap { name in
+            (try? String(contentsOf: directory.appending(path: name), encoding: .utf8)).map { Page(name: name, text: $0) }
+        }
+    }()
+
+    /// A command that waits for somebody who never comes must not hang the tests.
+    private static let limitSeconds = 180
+
+    @Test(arguments: pages.filter { !$0.script.isEmpty })
+    func everyCommandOfAPageRuns(_ page: Page) async throws {
+        let scratch = try Scratch()
+        let programs = URL(filePath: Binary.path).deletingLastPathComponent().path
+        let path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
+        // `timeout` ends what the page has left in the background as well.
+        let found = try await Binary.run(
+            ["--kill-after=5", "\(Self.limitSeconds)", "/bin/bash", "-euo", "pipefail", "-c", page.script], program: "/usr/bin/timeout", in: scratch.path,
+            environment: ["PATH": "\(programs):\(path)", "MODEL": Binary.tinyGGUF])
+        #expect(found.status == 0, "\(page.name):\n\(found.output.suffix(2000))\n\(found.errors.suffix(2000))")
+    }
+
+    @Test func thePagesOfTheGuideAreThere() {
+        let expected = [
+            "first-run.md", "reading-the-report.md", "several-machines.md", "troubleshooting.md", "what-to-train.md", "when-not-to-use-it.md",
+            "your-data.md",
+        ]
+        #expect(Self.pages.map(\.name) == expected)
+        #expect(Self.pages.reduce(0) { $0 + $1.skippedBlocks } <= 6, "nearly all commands are run")
+    }
+
+    @Test(arguments: pages)
+    func aPageIsAtMostTwoScreensWithOneTable(_ page: Page) throws {
+        let text = try String(contentsOf: Self.directory.appending(path: page.name), encoding: .utf8)
+        let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+        #expect(lines.count <= 105, "\(page.name) has \(lines.count) lines")
+        #expect(lines.count { $0.hasPrefix("| ---") } <= 1, "\(page.name)")
+    }
+}
