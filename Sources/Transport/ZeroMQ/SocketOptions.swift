@@ -2,7 +2,7 @@ import CZeroMQ
 import Core
 import Glibc
 
-/// What ZeroMQ's sockets are set to. docs/transport.md says why.
+/// What ZeroMQ's sockets are set to. docs/reference/transport.md says why.
 enum SocketOptions {
     /// Between two tries to hand a slow peer its messages: a ROUTER can't be polled for one peer.
     static let retrySeconds = 0.005
