@@ -47,7 +47,7 @@ enum Program {
             if !message.isEmpty { (status.isSuccess ? standardOutput : standardError).write(message) }
             return status.rawValue
         }
-        standardError.write("error: \(error)")
+        standardError.write("error: \(describe(error))")
         return ExitStatus(error).rawValue
     }
 

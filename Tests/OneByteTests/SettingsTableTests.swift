@@ -2,6 +2,7 @@ import Core
 import Foundation
 import OneByte
 import Testing
+import Training
 
 /// All that is made from the table of settings says the same as the table.
 @Suite struct SettingsTableTests {
@@ -188,5 +189,18 @@ import Testing
         try #require(pages.count == 1)
         let listed = pages[0].split(separator: "\n").compactMap { $0.firstMatch(of: /^\| *(\d+) *\|/).flatMap { Int32($0.output.1) } }
         #expect(listed == ExitStatus.allCases.map(\.rawValue))
+    }
+
+    @Test("What a library says of an error is completed by the flag that mends it")
+    func remedies() async throws {
+        #expect(describe(ScoringError(.tooSlow, "no answer")) == "no answer; --objective-timeout gives it longer")
+        #expect(describe(ScoringError(.badAnswer, "no score")) == "no score")
+        #expect(ProcessFailure(ScoringError(.tooSlow, "no answer")) == ProcessFailure(.unavailable, "no answer; --objective-timeout gives it longer"))
+        let scratch = try Scratch()
+        let open = try await Binary.run("coordinator", "--directory", "\(scratch.path)/run", "--kind", "text", "--listen", "tcp://0.0.0.0:5151")
+        #expect(open.status == ExitStatus.configuration.rawValue && open.errors.contains("or say --insecure"), "\(open.errors)")
+        _ = try scratch.file("there", "")
+        let found = try await Binary.run("export", "--model", Binary.tinyModel, "--output", scratch.path)
+        #expect(found.status == ExitStatus.usage.rawValue && found.errors.contains("not empty") && found.errors.contains("--overwrite replaces it"), "\(found.errors)")
     }
 }

@@ -186,7 +186,7 @@ extension CoordinatorStateMachine {
             if !replays.isEmpty {
                 let message =
                     "two machines replay the same ledger from the same base to different parameters: one of them has a fault. "
-                    + "Find it with `onebyte ledger verify --base` on a third machine, and start again without it"
+                    + "A third machine's replay of the ledger shows which; start again without it"
                 stop(RunFinish(outcome: .failed, message: message), at: now)
                 return
             }

@@ -11,7 +11,7 @@ extension CoordinatorStateMachine {
         guard phase == .running, isTrialOver, pending.isEmpty, !hasSaidUnjudged, !peers.values.contains(where: { $0.hello.evaluates })
         else { return }
         hasSaidUnjudged = true
-        let text = "a trial of the learning rate has had its rounds and waits for its validation loss, but no machine evaluates: start a worker with --evaluate and --validate"
+        let text = "a trial of the learning rate has had its rounds and waits for its validation loss, but no machine evaluates: start a worker that measures held-out data and has validation examples"
         effects.append(.notice(.warning(text)))
     }
 
@@ -20,7 +20,7 @@ extension CoordinatorStateMachine {
         guard spec.steering != nil, !ledger.isEnded, !ledger.isFinal else { return }
         guard let validation = report.validation else {
             if isTrialOver {
-                let text = "the learning rate is to be chosen by trials, but the evaluator has no validation examples; start it with --validate"
+                let text = "the learning rate is to be chosen by trials, but the evaluator has no validation examples; start it again with some"
                 stop(RunFinish(outcome: .failed, message: text), at: now)
             }
             return

@@ -16,6 +16,8 @@ public struct ModelError: Error, Hashable, Sendable, CustomStringConvertible {
         case wrongShape
         /// The caller asked for something that is not there: an unknown tensor name, rows beyond the end.
         case badRequest
+        /// A directory that is to be written is not empty.
+        case occupied
         /// The hub could not be reached or answered with an error.
         case network
         /// Whoever waited for it does not want it any more.

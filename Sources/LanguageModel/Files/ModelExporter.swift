@@ -31,7 +31,7 @@ public struct ModelExporter {
         let target = URL(filePath: path).standardizedFileURL.resolvingSymlinksInPath()
         if let contents = try? manager.contentsOfDirectory(atPath: target.path) {
             guard contents.isEmpty || overwrites else {
-                throw ModelError(.badRequest, file: path, "is there and not empty", remedy: "choose another directory, or replace it with --overwrite")
+                throw ModelError(.occupied, file: path, "is there and not empty", remedy: "choose another directory")
             }
             if let own = contents.filter({ !Self.isOfExport($0) }).min() {
                 throw ModelError(.badRequest, file: path, "holds \(own), which no export writes, and is not replaced", remedy: "choose another directory")

@@ -30,7 +30,7 @@ extension ExitStatus {
                 case .notFound: .missingInput
                 case .inputOutput: .inputOutput
                 case .malformed, .unsupported, .missingTensor, .wrongShape: .badData
-                case .badRequest: .usage
+                case .badRequest, .occupied: .usage
                 case .network: .unavailable
                 case .cancelled: .interrupted
                 }
@@ -44,7 +44,7 @@ extension ExitStatus {
                 }
             case let error as ScoringError:
                 switch error.code {
-                case .unavailable: .unavailable
+                case .unavailable, .tooSlow: .unavailable
                 case .badAnswer: .badData
                 case .missing: .configuration
                 case .cancelled: .interrupted
@@ -60,6 +60,6 @@ extension ExitStatus {
 extension ProcessFailure {
     /// Any error as a process ends with it.
     package init(_ error: any Error) {
-        self = error as? ProcessFailure ?? ProcessFailure(ExitStatus(error), "\(error)")
+        self = error as? ProcessFailure ?? ProcessFailure(ExitStatus(error), describe(error))
     }
 }

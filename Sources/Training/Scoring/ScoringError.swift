@@ -3,8 +3,10 @@ import LanguageModel
 /// Why a text could not be scored by the program outside. The text names the command, what it did, and its own last words.
 public struct ScoringError: Error, Hashable, Sendable, CustomStringConvertible {
     public enum Code: Hashable, Sendable {
-        /// It could not be started, ended, or took too long.
+        /// It could not be started, or ended.
         case unavailable
+        /// It took longer than it may.
+        case tooSlow
         /// It answered something that is no score.
         case badAnswer
         /// The caller asked to stop.

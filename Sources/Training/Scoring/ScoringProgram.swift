@@ -127,10 +127,10 @@ public final class ScoringProgram {
             }
             if ContinuousClock.now > deadline {
                 let error = failure(
-                    .unavailable,
+                    .tooSlow,
                     """
                     no answer to \(missing) of \(texts.count) texts within \(options.timeoutSeconds) s; does it flush its output after each line \
-                    (python3 -u does)? --objective-timeout gives it longer
+                    (python3 -u does)?
                     """)
                 stop()
                 throw error

@@ -292,7 +292,7 @@ import Testing
                         position: run.ledger.parameters.records)),
                 from: PeerID([2])))
         run.harness.wait(4)
-        #expect(run.harness.finished?.outcome == .failed && run.harness.finished?.message.contains("--validate") == true)
+        #expect(run.harness.finished?.outcome == .failed && run.harness.finished?.message.contains("no validation examples") == true)
     }
 
     @Test("Rounds in force are counted alike by summary and history, whatever is rewound")
