@@ -183,6 +183,23 @@ import Training
         #expect(found.contains(expected), "\(found)")
     }
 
+    @Test("Directions are orthogonal where only adapters are trained, and random where a setting or another tensor says so", arguments: [
+        ("train = \"adapter:final\"", DirectionSampling.orthogonal), ("train = [\"adapter:final\", \"layers.1\"]", nil), ("", nil),
+        ("train = \"adapter:final\"\nsampling = \"random\"", nil), ("train = \"adapter:final\"\nsampling = \"orthogonal\"", .orthogonal),
+    ])
+    func sampling(_ training: String, _ expected: DirectionSampling?) throws {
+        var settings = try settings("[task]\nkind = \"text\"\n[training]\n\(training)\n")
+        #expect(try settings.runSpec(task: settings.resolveTask(), basisDigest: nil).sampling == expected)
+    }
+
+    @Test func orthogonalDirectionsAreForAdaptersOnly() throws {
+        let found = message {
+            var settings = try settings("[task]\nkind = \"text\"\n[training]\nsampling = \"orthogonal\"\n")
+            _ = try settings.runSpec(task: settings.resolveTask(), basisDigest: nil)
+        }
+        #expect(found.contains(":4: sampling: must be orthogonal only where all that is trained are adapters"), "\(found)")
+    }
+
     @Test("A batch of all examples is a word, in flags, run files and what is printed, and 0 in the spec")
     func batchOfAll() throws {
         var flags = try Settings(file: nil, flags: [.kind: ["text"], .batchSize: ["all"]])

@@ -65,6 +65,8 @@ extension Settings {
             seed: UInt64(try integer(.seed)),
             train: try texts(.train),
             perturbation: perturbation,
+            // Random is the spec without a word.
+            sampling: try text(.sampling) == DirectionSampling.orthogonal.rawValue ? .orthogonal : nil,
             dampedComponents: try integer(.dampedComponents),
             basisDigest: basisDigest,
             epsilon: try number(.epsilon),

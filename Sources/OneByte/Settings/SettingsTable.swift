@@ -23,6 +23,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case generalFile = "data.general-file"
     case train = "training.train"
     case perturbation = "training.perturbation"
+    case sampling = "training.sampling"
     case dampedComponents = "training.damped-components"
     case epsilon = "training.epsilon"
     case learningRate = "training.learning-rate"
@@ -148,6 +149,18 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 .oneOf(PerturbationFamily.allCases.map(\.rawValue)), .value(.text(PerturbationFamily.rank1.rawValue)), valueName: "family",
                 owner: .run("perturbation"), flags: .training,
                 "Family of the directions: rank1, rademacher or gaussian.")
+        case .sampling:
+            return Setting(
+                .oneOf(DirectionSampling.allCases.map(\.rawValue)),
+                .rule("orthogonal where only adapters are trained, else random") {
+                    let patterns = (try? $0.texts(.train)) ?? []
+                    return patterns.allSatisfy { $0.hasPrefix(RunSpec.adapterPrefix) }
+                        ? (.text(DirectionSampling.orthogonal.rawValue), "since only adapters are trained")
+                        : (.text(DirectionSampling.random.rawValue), "since not only adapters are trained")
+                },
+                valueName: "how", owner: .run("sampling"), flags: .training,
+                "How a machine's directions relate: random, each drawn on its own; or orthogonal, block by block, for adapters only.",
+                "A whole block of orthogonal directions says the gradient exactly.")
         case .dampedComponents:
             return Setting(
                 .integer(Limits.dampedComponents, words: ["none": 0]),
