@@ -63,16 +63,14 @@ public final class CoordinatorProcess: Sendable {
 
     /// Runs until the run is complete, stopped, or can't go on. At most once.
     ///
-    /// - Throws: `ProcessFailure` where it can't begin: an address in use, a run directory that is locked, damaged or of
-    ///   another run.
+    /// - Throws: `TransportError` where it can't listen; `ProcessFailure` where it can't begin otherwise: a run directory that is locked,
+    ///   damaged or of another run.
     public func run() async throws -> Outcome {
         let configuration = configuration
         let mailbox = mailbox
         return try await onThread(named: "onebyte-net") {
             do {
                 return try CoordinatorShell.run(configuration, mailbox)
-            } catch let error as TransportError {
-                throw ProcessFailure(error)
             } catch let error as LedgerFileError {
                 throw ProcessFailure(error.status, "\(error)")
             }

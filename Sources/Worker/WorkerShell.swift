@@ -99,7 +99,7 @@ struct WorkerShell {
             if let path = configuration.snapshotPath {
                 compute.writeSnapshot(to: path, at: machine.wholePosition)
             } else {
-                configuration.onProgress(.warning("no path is set for the parameters (--snapshot), so they are not written"))
+                configuration.onProgress(.warning("no path is set for the parameters, so they are not written"))
             }
         case .letter(.snapshotWritten(let path)): configuration.onProgress(.snapshot(path: path))
         case .letter(.snapshotFailed(let failure)): configuration.onProgress(.warning(Self.snapshotWarning(failure)))

@@ -197,6 +197,8 @@ import Training
         #expect(describe(ScoringError(.badAnswer, "no score")) == "no score")
         #expect(ProcessFailure(ScoringError(.tooSlow, "no answer")) == ProcessFailure(.unavailable, "no answer; --objective-timeout gives it longer"))
         let scratch = try Scratch()
+        let open = try await Binary.run("coordinator", "--directory", "\(scratch.path)/run", "--kind", "text", "--listen", "tcp://0.0.0.0:5151")
+        #expect(open.status == ExitStatus.configuration.rawValue && open.errors.contains("or say --insecure"), "\(open.errors)")
         _ = try scratch.file("there", "")
         let found = try await Binary.run("export", "--model", Binary.tinyModel, "--output", scratch.path)
         #expect(found.status == ExitStatus.usage.rawValue && found.errors.contains("not empty") && found.errors.contains("--overwrite replaces it"), "\(found.errors)")

@@ -113,8 +113,11 @@ struct WorkerCommand: AsyncParsableCommand {
                 onProgress: { Self.log($0, to: logger) }, failure: { ProcessFailure($0) },
                 makeTrainer: { try LanguageModelTrainer(configuration) }))
         // Also without --snapshot, where the worker says so: by itself the signal would end it.
-        let snapshots = Task {
-            for await _ in await UnixSignalsSequence(trapping: [.sigusr1]) { process.requestSnapshot() }
+        let snapshots = Task { [snapshot] in
+            for await _ in await UnixSignalsSequence(trapping: [.sigusr1]) {
+                process.requestSnapshot()
+                if snapshot == nil { logger.warning("--snapshot FILE says where SIGUSR1 has the parameters written") }
+            }
         }
         defer { snapshots.cancel() }
         let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }

@@ -1,5 +1,6 @@
 import LanguageModel
 import Training
+import Transport
 
 /// An error's own words, and what to do about it on the command line. Libraries know no flags: they say what is wrong, by a code.
 package func describe(_ error: any Error) -> String {
@@ -11,6 +12,8 @@ private func commandLineRemedy(for error: any Error) -> String? {
     switch error {
     case let error as ScoringError where error.code == .tooSlow: "\(SettingKey.objectiveTimeout.flag) gives it longer"
     case let error as ModelError where error.code == .occupied: "--overwrite replaces it"
+    case let error as TransportError where error.code == .insecure:
+        "make a key with `onebyte keygen` and give it with --key, or listen on 127.0.0.1, or say --insecure if you trust the network"
     default: nil
     }
 }

@@ -23,8 +23,7 @@ public struct ZeroMQServer: ServerTransport {
         if access.keys == nil && !address.isLocal && !insecure {
             throw TransportError(
                 .insecure,
-                "\(address) can be reached from the network, and without keys everyone there could join and read along; "
-                    + "make a key with `onebyte keygen`, or listen on 127.0.0.1, or say --insecure if you trust the network")
+                "\(address) can be reached from the network, and without keys everyone there could join and read along")
         }
         raiseFileLimit()
         return try ZeroMQServerLink(self, classify: classify)
