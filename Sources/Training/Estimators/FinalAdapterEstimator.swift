@@ -102,11 +102,20 @@ public final class FinalAdapterEstimator: GradientEstimator {
         let examples: Range<Int>
     }
 
-    /// The mean over a batch of examples.
+    /// The sum or the mean over some examples.
     private struct BatchGradient {
         /// ∂loss/∂C, p×r.
         var gradient: [Double]
         var loss = 0.0
+
+        mutating func add(_ other: BatchGradient) {
+            for i in gradient.indices { gradient[i] += other.gradient[i] }
+            loss += other.loss
+        }
+
+        func divided(by count: Int) -> BatchGradient {
+            BatchGradient(gradient: gradient.map { $0 / Double(count) }, loss: loss / Double(count))
+        }
     }
 
     /// The examples that these samples read are put through the frozen part first where the cache does not have them yet.
@@ -152,12 +161,14 @@ public final class FinalAdapterEstimator: GradientEstimator {
         var found = ProjectedGradients(values: [], meanLoss: .nan)
         found.values.reserveCapacity(samples.count)
         var (sum, count) = (0.0, 0)
-        for group in groups {
-            let batch = try gradient(over: examples[group.examples])
-            let first = SampleName(machine: machine, sample: samples.lowerBound &+ SampleNumber(group.samples.lowerBound))
-            let projections = directions.projections(of: batch.gradient, from: first, count: group.samples.count)
-            for g in projections { found.values.append(g.isFinite && batch.loss.isFinite ? Float(g) : .nan) }
-            if batch.loss.isFinite {
+        for start in stride(from: 0, to: groups.count, by: Self.piecesAtOnce) {
+            try askWhetherToGoOn(isFirst: start == 0)
+            let some = Array(groups[start..<min(start + Self.piecesAtOnce, groups.count)])
+            for (group, batch) in zip(some, try batches(some, examples)) {
+                let first = SampleName(machine: machine, sample: samples.lowerBound &+ SampleNumber(group.samples.lowerBound))
+                let projections = directions.projections(of: batch.gradient, from: first, count: group.samples.count)
+                for g in projections { found.values.append(g.isFinite && batch.loss.isFinite ? Float(g) : .nan) }
+                guard batch.loss.isFinite else { continue }
                 sum += batch.loss * Double(group.samples.count)
                 count += group.samples.count
             }
@@ -166,38 +177,61 @@ public final class FinalAdapterEstimator: GradientEstimator {
         return found
     }
 
+    /// - Throws: `TrainingError.cancelled` where the cache's `onProgress` says so.
+    private func askWhetherToGoOn(isFirst: Bool) throws {
+        guard !isFirst, let onProgress = cache.onProgress, !onProgress(cache.filledPart) else { return }
+        throw TrainingError(.cancelled, "stopped while samples were computed")
+    }
+
+    /// The means over each group's examples, in the order of the groups.
+    private func batches(_ groups: [Group], _ examples: [Int]) throws -> [BatchGradient] {
+        if groups.count == 1 {
+            if options.batchSize == 0, let known, known.revision == model.revision { return [known.batch] }
+            let batch = try gradient(over: examples[groups[0].examples])
+            if options.batchSize == 0 { known = (model.revision, batch) }
+            return [batch]
+        }
+        // A thread for each batch.
+        nonisolated(unsafe) let own = self
+        return try results(of: groups.count) { place in
+            let batch = examples[groups[place].examples]
+            var mean = own.zeros
+            for piece in own.pieces(of: batch) { mean.add(try own.pool.with { try own.sum(over: batch[piece], $0.pass) }) }
+            return mean.divided(by: batch.count)
+        }
+    }
+
+    /// The mean over a batch, whose pieces the threads share.
     private func gradient(over examples: ArraySlice<Int>) throws -> BatchGradient {
-        if options.batchSize == 0, let known, known.revision == model.revision { return known.batch }
         let pieces = pieces(of: examples)
-        var batch = BatchGradient(gradient: Array(repeating: 0, count: tensor.shape.count))
+        var mean = zeros
+        nonisolated(unsafe) let own = self
         for start in stride(from: 0, to: pieces.count, by: Self.piecesAtOnce) {
-            let own = Array(pieces[start..<min(start + Self.piecesAtOnce, pieces.count)])
-            var parts = [BatchGradient?](repeating: nil, count: own.count)
-            let failure = FirstError()
-            parts.withUnsafeMutableBufferPointer { parts in
-                nonisolated(unsafe) let out = parts
-                nonisolated(unsafe) let estimator = self
-                forEachChunk(of: own.count, size: 1, threads: options.threads) { chunk in
-                    let piece = own[chunk.lowerBound]
-                    failure.capture {
-                        out[chunk.lowerBound] = try estimator.pool.with { try estimator.sum(over: examples[piece], $0.pass) }
-                    }
-                }
+            try askWhetherToGoOn(isFirst: start == 0)
+            let some = Array(pieces[start..<min(start + Self.piecesAtOnce, pieces.count)])
+            let parts = try results(of: some.count) { place in
+                try own.pool.with { try own.sum(over: examples[some[place]], $0.pass) }
             }
-            try failure.rethrow()
             // In the order of the examples, whoever computed them.
-            for part in parts.compactMap({ $0 }) {
-                for i in batch.gradient.indices { batch.gradient[i] += part.gradient[i] }
-                batch.loss += part.loss
-            }
-            guard start + Self.piecesAtOnce >= pieces.count || cache.onProgress?(cache.filledPart) ?? true else {
-                throw TrainingError(.cancelled, "stopped while samples were computed")
+            for part in parts { mean.add(part) }
+        }
+        return mean.divided(by: examples.count)
+    }
+
+    private var zeros: BatchGradient { BatchGradient(gradient: Array(repeating: 0, count: tensor.shape.count)) }
+
+    /// Pieces of work, shared out among the threads; the results in their order.
+    private func results(of count: Int, _ body: @Sendable (Int) throws -> BatchGradient) throws -> [BatchGradient] {
+        var results = [BatchGradient?](repeating: nil, count: count)
+        let failure = FirstError()
+        results.withUnsafeMutableBufferPointer { results in
+            nonisolated(unsafe) let out = results
+            forEachChunk(of: count, size: 1, threads: options.threads) { chunk in
+                failure.capture { out[chunk.lowerBound] = try body(chunk.lowerBound) }
             }
         }
-        for i in batch.gradient.indices { batch.gradient[i] /= Double(examples.count) }
-        batch.loss /= Double(examples.count)
-        if options.batchSize == 0 { known = (model.revision, batch) }
-        return batch
+        try failure.rethrow()
+        return results.compactMap { $0 }
     }
 
     /// Neighbouring examples with about `pieceRows` rows.
@@ -217,7 +251,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
 
     /// The sums of the losses and their gradients.
     private func sum(over examples: ArraySlice<Int>, _ pass: ForwardPass) throws -> BatchGradient {
-        var batch = BatchGradient(gradient: Array(repeating: 0, count: tensor.shape.count))
+        var batch = zeros
         var others: [Int] = []
         for example in examples {
             if case .candidates(let tokens, let correct) = cache.set.examples[example].objective {
