@@ -95,7 +95,8 @@ package struct RunReport: Codable, Hashable, Sendable {
         let ofRounds = samples > 0 ? Double(wireBytesOfRounds) / Double(samples) : 0
         row("", "\(grouped(wireBytesOfRounds)) for the rounds (\(fixed(ofRounds, 2)) a sample), the rest for joining, heartbeats and checks")
         if wireBytes > 0 {
-            row("float gradients", "would have been \(grouped(floatGradientBytes)) bytes, \(grouped(floatGradientBytes / wireBytes)) times as much")
+            let ratio = Double(floatGradientBytes) / Double(wireBytes)
+            row("float gradients", "would have been \(grouped(floatGradientBytes)) bytes, \(ratio < 10 ? fixed(ratio, 1) : grouped(floatGradientBytes / wireBytes)) times as much")
         }
         row("time", "\(duration(seconds.prefixCache)) preparing, \(duration(seconds.training)) training, \(duration(seconds.total)) in all")
         for effect in sideEffects?.rows ?? [] { row(effect.name, effect.text) }

@@ -62,7 +62,11 @@ package struct SideEffects: Codable, Hashable, Sendable {
 
     /// Name and text of each row of a report.
     var rows: [(name: String, text: String)] {
-        var rows = [("update", "\(percent(updateRelative)) of the trained tensors' norm, \(fixed(updateLargest, 5)) at most")]
+        // An adapter begins at 0, so that there is nothing to compare its change with.
+        let change =
+            updateRelative == 0 && updateNorm > 0
+            ? "the adapter's numbers, which begin at 0, have a norm of \(fixed(updateNorm, 3))" : "\(percent(updateRelative)) of the trained tensors' norm"
+        var rows = [("update", "\(change), \(fixed(updateLargest, 5)) at most")]
         if let general = generalText {
             let numbers = [general.perplexityBefore, general.perplexityAfter].map { $0.map { fixed($0, 2) } ?? "not finite" }
             rows.append(("general text", "perplexity \(numbers[0]) before, \(numbers[1]) after, \(grouped(general.texts)) texts"))
