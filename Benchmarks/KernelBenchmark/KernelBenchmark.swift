@@ -151,19 +151,27 @@ import Kernels
         }
     }
 
-    /// What a machine that joins late replays: 10⁶ bytes of orthogonal samples in rounds of 96, for several numbers of coordinates.
+    /// What a machine that joins late replays: 10⁶ bytes of orthogonal samples in rounds of 96, for several numbers of coordinates, without and with
+    /// momentum.
     static func adapters() throws {
         let samples = 96
         for coordinates in [64, 256, 4096, 16384] {
             let adapter = TrainedTensor(adapterAt: .final, rows: 1, columns: coordinates)
-            let parameters = try parameters([adapter])
-            let directions = try Directions(seed: RunSeed(1), family: .rank1, sampling: .orthogonal, tensors: [adapter])
+            let (parameters, base) = (try parameters([adapter]), try parameters([adapter]))
             let records = (0..<1_000_000 / samples).map { round($0, samples: samples) }
-            // `measure` counts in 10⁹; bytes are shown in 10⁶.
-            measure(
-                "orthogonal_replay.\(coordinates)", "orthogonal replay, \(coordinates) coordinates", 1000 * samples * records.count, "M bytes/s"
-            ) {
-                parameters.apply(records, directions: directions, threads: threads)
+            for momentum in [nil, 0.9] as [Double?] {
+                let directions = try Directions(
+                    seed: RunSeed(1), family: .rank1, sampling: .orthogonal, tensors: [adapter], momentum: momentum)
+                let suffix = momentum == nil ? ("", "") : (".momentum", ", momentum")
+                // `measure` counts in 10⁹; bytes are shown in 10⁶.
+                measure(
+                    "orthogonal_replay.\(coordinates)\(suffix.0)", "orthogonal replay, \(coordinates) coordinates\(suffix.1)",
+                    1000 * samples * records.count, "M bytes/s"
+                ) {
+                    _ = parameters.assign(base)
+                    parameters.apply(records, directions: directions, threads: threads)
+                    _ = parameters.largestMagnitude()
+                }
             }
         }
     }

@@ -11,6 +11,9 @@ public struct RunSpec: Codable, Hashable, Sendable {
     public var perturbation: PerturbationFamily
     /// How the directions of a machine's samples relate; nil: random.
     public var sampling: DirectionSampling?
+    /// The largest fraction μ, above 0 to 1, of its velocity that a coordinate keeps from a round to the next (`Momentum`); nil: no momentum.
+    /// Needs that only adapters are trained: a velocity is a number more a coordinate, and a retraction is then a replay.
+    public var momentum: Double?
     /// K damped components of each input space of each trained layer; 0: none. Needs `rank1`.
     public var dampedComponents: Int
     /// SHA-256 of the basis record where `dampedComponents` > 0.
@@ -66,7 +69,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
 
     /// The names in the canonical form, which is hashed: they never change, whatever the properties are called.
     private enum CodingKeys: String, CodingKey {
-        case version, seed, train, perturbation, sampling
+        case version, seed, train, perturbation, sampling, momentum
         case dampedComponents = "shapeComponents"
         case basisDigest, epsilon, learningRate, schedule, warmupRounds, rounds, samplesPerRound
         case batchSize = "examplesPerSample"
@@ -83,6 +86,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         train: [String],
         perturbation: PerturbationFamily = .rank1,
         sampling: DirectionSampling? = nil,
+        momentum: Double? = nil,
         dampedComponents: Int = 0,
         basisDigest: Digest? = nil,
         epsilon: Double = 1e-3,
@@ -113,6 +117,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         self.train = train
         self.perturbation = perturbation
         self.sampling = sampling
+        self.momentum = momentum
         self.dampedComponents = dampedComponents
         self.basisDigest = basisDigest
         self.epsilon = epsilon

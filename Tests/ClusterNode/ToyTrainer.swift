@@ -67,7 +67,7 @@ package final class ToyTrainer: Trainer {
     }
 
     package func prepare(_ spec: RunSpec, basis: [UInt8]?, _ task: TaskContext) throws {
-        directions = Directions(seed: RunSeed(spec.seed), family: spec.perturbation)
+        directions = try Directions(spec, tensors: Self.tensors)
         run = try spec.digest()
         try reset()
     }

@@ -145,14 +145,15 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
     }
 
     @Test func badRunsAreRefused() {
-        func refuses(_ sampling: DirectionSampling?, _ tensors: [TrainedTensor]) -> DirectionError? {
+        func refuses(_ sampling: DirectionSampling?, _ tensors: [TrainedTensor], momentum: Double? = nil) -> DirectionError? {
             #expect(throws: DirectionError.self) {
-                _ = try Directions(seed: RunSeed(1), family: .rank1, sampling: sampling, tensors: tensors)
+                _ = try Directions(seed: RunSeed(1), family: .rank1, sampling: sampling, tensors: tensors, momentum: momentum)
             }
         }
         let adapter = TrainedTensor(adapterAt: .final, rows: 1, columns: 4)
         let norm = TrainedTensor(name: "norm", index: 3, shape: .vector(4))
         #expect(refuses(.orthogonal, [adapter, norm]) == .notAnAdapter("norm"))
+        #expect(refuses(.random, [adapter, norm], momentum: 0.9) == .momentumOf("norm"))
         let large = TrainedTensor(adapterAt: .tensor(name: "w", index: 1), rows: 1 << 12, columns: 1 << 12)
         #expect(refuses(nil, [large, adapter]) == .tooMany("final.adapter"))
         let huge = TrainedTensor(adapterAt: .final, rows: 1 << 40, columns: 1 << 40)

@@ -68,6 +68,7 @@ struct ArithmeticFixture: Decodable, Sendable {
         }
         let family: PerturbationFamily
         let sampling: DirectionSampling
+        let momentum: Double?
         let seed: UInt64
         let magnitude: Int
         let tensors: [Tensor]
@@ -77,6 +78,9 @@ struct ArithmeticFixture: Decodable, Sendable {
         let after: [String]
         let integers: [[Int32]]
         let without: [String: String]
+        /// The numbers of the rounds that a rewind before the last one makes void, and what is left then.
+        let void: [Int]
+        let rewound: String
     }
 
     struct Orthogonal: Decodable, Sendable {
@@ -139,7 +143,7 @@ func words(hex: String) -> [Int16] {
 
 extension ArithmeticFixture.Run {
     func directions() throws -> Directions {
-        try Directions(seed: RunSeed(seed), family: family, sampling: sampling, tensors: trainedTensors)
+        try Directions(seed: RunSeed(seed), family: family, sampling: sampling, tensors: trainedTensors, momentum: momentum)
     }
 
     var trainedTensors: [TrainedTensor] {

@@ -148,7 +148,7 @@ import Testing
         }
     }
 
-    /// Whole runs: the digest after each round, and what is left when one machine is taken out again.
+    /// Whole runs: the digest after each round, what is left when one machine is taken out again, and when rounds are void.
     @Test func runs() throws {
         for run in fixture.runs {
             let parameters = try run.parameters()
@@ -175,6 +175,12 @@ import Testing
                 }
                 #expect(parameters.digest().description == run.after.last)
             }
+            let rewound = try run.parameters()
+            let last = run.records.count - 1
+            rewound.apply(Array(run.records[..<last]), directions: directions, threads: 2)
+            for number in run.void.reversed() { rewound.revert(run.records[number], directions: directions, threads: 2) }
+            rewound.apply([run.records[last]], directions: directions, threads: 2)
+            #expect(rewound.digest().description == run.rewound)
         }
     }
 }

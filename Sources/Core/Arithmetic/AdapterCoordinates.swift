@@ -49,6 +49,8 @@ public struct AdapterCoordinates: Hashable, Sendable {
 public enum DirectionError: Error, Hashable, CustomStringConvertible {
     /// Orthogonal samples with a tensor that is no adapter.
     case notAnAdapter(String)
+    /// Momentum with a tensor that is no adapter.
+    case momentumOf(String)
     /// With this adapter the coordinates are more than `AdapterCoordinates.countMax`.
     case tooMany(String)
 
@@ -56,6 +58,8 @@ public enum DirectionError: Error, Hashable, CustomStringConvertible {
         switch self {
         case .notAnAdapter(let tensor):
             "orthogonal samples need that all trained tensors are adapters, and \(tensor) is none: train adapters alone, or sample at random"
+        case .momentumOf(let tensor):
+            "momentum needs that all trained tensors are adapters, and \(tensor) is none: train adapters alone, or leave momentum out"
         case .tooMany(let tensor):
             "with \(tensor) the adapters have more than \(AdapterCoordinates.countMax) coordinates; adapt fewer places or lower the ranks"
         }

@@ -1,7 +1,7 @@
 internal import Kernels
 
 /// The vectors behind the names: a run's seed and family turn a sample's name into a direction z for every trained tensor
-/// (DESIGN §3 "Random bits", "Directions", "Shape").
+/// (docs/arithmetic.md). With them comes the run's momentum, so that nobody who applies rounds can forget it.
 public struct Directions: Sendable, Hashable {
     public let seed: RunSeed
     /// For tensors that are no adapters; an adapter's directions are signs in every family.
@@ -9,36 +9,49 @@ public struct Directions: Sendable, Hashable {
     public let sampling: DirectionSampling
     /// The adapters' coordinates; empty where the run has no adapter.
     public let coordinates: AdapterCoordinates
+    /// How steps go on; nil: each round changes the parameters by its own delta alone.
+    public let momentum: Momentum?
 
-    /// Directions of a run that samples at random.
+    /// Directions of a run that samples at random and has no momentum.
     public init(seed: RunSeed, family: PerturbationFamily) {
-        self.init(seed: seed, family: family, sampling: .random, coordinates: .none)
+        self.init(seed: seed, family: family, sampling: .random, coordinates: .none, momentum: nil)
     }
 
     /// - Parameters:
     ///   - sampling: the run spec's; nil: random.
     ///   - tensors: all tensors that the run trains, in any order.
-    /// - Throws: `DirectionError` where orthogonal samples are asked for and a tensor is no adapter, or where the adapters have too many
-    ///   coordinates.
-    public init(seed: RunSeed, family: PerturbationFamily, sampling: DirectionSampling?, tensors: [TrainedTensor]) throws(DirectionError) {
-        if sampling == .orthogonal, let other = tensors.first(where: { !$0.isAdapter }) { throw .notAnAdapter(other.name) }
-        self.init(seed: seed, family: family, sampling: sampling ?? .random, coordinates: try AdapterCoordinates(of: tensors))
+    ///   - momentum: the run spec's; nil: none.
+    /// - Throws: `DirectionError` where orthogonal samples or momentum are asked for and a tensor is no adapter, or where the adapters have
+    ///   too many coordinates.
+    public init(
+        seed: RunSeed, family: PerturbationFamily, sampling: DirectionSampling?, tensors: [TrainedTensor], momentum: Double? = nil
+    ) throws(DirectionError) {
+        if let other = tensors.first(where: { !$0.isAdapter }) {
+            if sampling == .orthogonal { throw .notAnAdapter(other.name) }
+            if momentum != nil { throw .momentumOf(other.name) }
+        }
+        self.init(
+            seed: seed, family: family, sampling: sampling ?? .random, coordinates: try AdapterCoordinates(of: tensors),
+            momentum: momentum.map { Momentum(cap: $0) })
     }
 
     /// The directions of a run.
     ///
     /// - Parameter tensors: all tensors that the run trains, in any order.
-    /// - Throws: `DirectionError` where orthogonal samples are asked for and a tensor is no adapter, or where the adapters have too many
-    ///   coordinates.
+    /// - Throws: `DirectionError` where orthogonal samples or momentum are asked for and a tensor is no adapter, or where the adapters have
+    ///   too many coordinates.
     public init(_ spec: RunSpec, tensors: [TrainedTensor]) throws(DirectionError) {
-        try self.init(seed: RunSeed(spec.seed), family: spec.perturbation, sampling: spec.sampling, tensors: tensors)
+        try self.init(seed: RunSeed(spec.seed), family: spec.perturbation, sampling: spec.sampling, tensors: tensors, momentum: spec.momentum)
     }
 
-    private init(seed: RunSeed, family: PerturbationFamily, sampling: DirectionSampling, coordinates: AdapterCoordinates) {
+    private init(
+        seed: RunSeed, family: PerturbationFamily, sampling: DirectionSampling, coordinates: AdapterCoordinates, momentum: Momentum?
+    ) {
         self.seed = seed
         self.family = family
         self.sampling = sampling
         self.coordinates = coordinates
+        self.momentum = momentum
     }
 
     /// What a random vector of a tensor is for; with the tensor's index it makes Philox's stream.

@@ -1,20 +1,24 @@
 internal import Kernels
+import Synchronization
 
 extension Parameters {
     /// Applies committed rounds. All at once is much faster than one by one, and gives the same parameters: each part of a
-    /// tensor stays in the cache through all rounds.
+    /// tensor stays in the cache through all rounds. With momentum their order matters: that of their numbers.
     public func apply(_ rounds: [RoundRecord], directions: Directions, threads: Int) {
+        guard directions.momentum == nil else { return changeRounds(directions, threads: threads) { $0.append(rounds) } }
         update(rounds.map { Change(round: $0, adds: false) }, directions: directions, threads: threads)
     }
 
-    /// Undoes a round: adds back its own rounded delta.
+    /// Undoes a round: adds back its own rounded delta. With momentum the others are replayed without it, once, when the parameters are next read.
     public func revert(_ round: RoundRecord, directions: Directions, threads: Int) {
+        guard directions.momentum == nil else { return changeRounds(directions, threads: threads) { $0.replace(round, with: nil) } }
         update([Change(round: round, adds: true)], directions: directions, threads: threads)
     }
 
     /// Puts the delta of one round in the place of another's, such as of what is left after a retraction
-    /// (`RoundRecord.removing`).
+    /// (`RoundRecord.removing`). With momentum all is replayed with the new one, once, when the parameters are next read.
     public func replace(_ old: RoundRecord, with new: RoundRecord, directions: Directions, threads: Int) {
+        guard directions.momentum == nil else { return changeRounds(directions, threads: threads) { $0.replace(old, with: new) } }
         update(
             [Change(round: old, adds: true), Change(round: new, adds: false)], directions: directions, threads: threads)
     }
@@ -26,21 +30,9 @@ extension Parameters {
     }
 
     private func update(_ changes: [Change], directions: Directions, threads: Int) {
-        let work = ChangeList(
-            changes.compactMap { change in
-                guard change.round.step.multiplier != 0 else { return nil }
-                let valid = change.round.contributions.flatMap { contribution in
-                    contribution.bytes.enumerated().compactMap { i, q in
-                        // A byte of 0 adds nothing; nor does 'no value'.
-                        q == 0 || q == Contribution.noValue
-                            ? nil
-                            : ob_direction(
-                                machine: contribution.machine.rawValue,
-                                sample: contribution.firstSample &+ UInt32(truncatingIfNeeded: i), q: Int32(q))
-                    }
-                }
-                return valid.isEmpty ? nil : .init(directions: valid, step: change.round.step, adds: change.adds)
-            })
+        precondition(momentum.withLock { $0.directions == nil }, "the rounds before had momentum")
+        isReplayable = false
+        let work = ChangeList(changes.compactMap { ChangeList.Entry($0.round, adds: $0.adds) })
         guard !work.changes.isEmpty else { return }
         guard directions.sampling == .random else { return updateOrthogonal(work, directions, threads: threads) }
         for (position, tensor) in tensors.enumerated() where tensor.shape.count > 0 {
@@ -55,13 +47,12 @@ extension Parameters {
         }
     }
 
-    /// Orthogonal samples, whose directions go over all adapters at once. Rounds commute, so each thread adds up the changes of some of
-    /// them on its own.
+    /// Orthogonal samples, whose directions go over all adapters at once. Without momentum rounds commute, so each thread adds up the changes
+    /// of some of them on its own.
     private func updateOrthogonal(_ work: ChangeList, _ directions: Directions, threads: Int) {
         let coordinates = directions.coordinates
         precondition(coordinates.adapters == tensors, "these directions are of other adapters")
-        // As many as a round of a ledger has at most.
-        precondition(work.changes.allSatisfy { $0.directions.count <= OB_BLOCK_DIRECTIONS_MAX }, "a round of too many samples")
+        work.checkBlockSums()
         let count = coordinates.count
         guard count > 0 else { return }
         let parts = min(max(threads, 1), work.changes.count)
@@ -119,6 +110,24 @@ struct ChangeList: Sendable {
         let step: StepSize
         let adds: Bool
 
+        /// - Returns: nil where the round changes nothing by itself.
+        init?(_ round: RoundRecord, adds: Bool) {
+            guard round.step.multiplier != 0 else { return nil }
+            directions = round.contributions.flatMap { contribution in
+                contribution.bytes.enumerated().compactMap { i, q in
+                    // A byte of 0 adds nothing; nor does 'no value'.
+                    q == 0 || q == Contribution.noValue
+                        ? nil
+                        : ob_direction(
+                            machine: contribution.machine.rawValue,
+                            sample: contribution.firstSample &+ UInt32(truncatingIfNeeded: i), q: Int32(q))
+                }
+            }
+            guard !directions.isEmpty else { return nil }
+            step = round.step
+            self.adds = adds
+        }
+
         /// The step for a tensor with s − F = `shift`.
         func step(shift: Int) -> ob_step {
             ob_step(
@@ -129,6 +138,11 @@ struct ChangeList: Sendable {
     let changes: [Entry]
 
     init(_ changes: [Entry]) { self.changes = changes }
+
+    /// The sums of orthogonal samples have 32 bits, which is enough for as many samples as a round of a ledger has at most.
+    func checkBlockSums() {
+        precondition(changes.allSatisfy { $0.directions.count <= OB_BLOCK_DIRECTIONS_MAX }, "a round of too many samples")
+    }
 
     /// Gives the rounds with the steps of one tensor as the kernels take them.
     func withRounds(shift: Int, _ body: (UnsafeBufferPointer<ob_round>) -> Void) {

@@ -1,9 +1,10 @@
 internal import Kernels
+import Synchronization
 
 /// The trained tensors in fixed point: value = k·2^−s, k an Int32, one exponent s a tensor (DESIGN §3 "Parameters").
 ///
-/// One thread at a time owns it; the work inside is spread over threads. All results are the same bits on any host, for
-/// any number of threads and any order of contributions and rounds.
+/// One thread at a time changes it, and meanwhile nobody reads; the work inside is spread over threads. All results are the same bits on any
+/// host, for any number of threads and any order of a round's contributions; without momentum, also for any order of rounds.
 public final class Parameters {
     /// Elements of a tensor, at most: the directions' blocks are counted in 32 bits.
     public static let elementsMax = 1 << 31
@@ -17,7 +18,17 @@ public final class Parameters {
     /// Sorted by index.
     public let tensors: [TrainedTensor]
     let exponents: [Int]
-    let storage: [UnsafeMutableBufferPointer<Int32>]
+    /// k of all tensors, which `catchUp` may have to bring up to date.
+    let memory: [UnsafeMutableBufferPointer<Int32>]
+    /// k of all tensors, up to date.
+    var storage: [UnsafeMutableBufferPointer<Int32>] {
+        catchUp()
+        return memory
+    }
+    /// Of a run with momentum. Locked, since several threads may read at once, and the first of them catches up.
+    let momentum = Mutex(MomentumState())
+    /// Whether k holds no rounds but those that `momentum` keeps.
+    var isReplayable: Bool
     let scratch = Rank1Update.Scratch()
 
     /// Fixed-point parameters from floats: k = w·2^s to nearest, ties to even, s = 29 − e where max|w| = m·2^e, 0.5 ≤ m < 1. Adapters
@@ -49,17 +60,18 @@ public final class Parameters {
             for buffer in storage { buffer.deallocate() }
             throw error
         }
-        self.init(sorted: sorted, exponents: exponents, storage: storage)
+        self.init(sorted: sorted, exponents: exponents, memory: storage, isReplayable: true)
     }
 
-    init(sorted: [TrainedTensor], exponents: [Int], storage: [UnsafeMutableBufferPointer<Int32>]) {
+    init(sorted: [TrainedTensor], exponents: [Int], memory: [UnsafeMutableBufferPointer<Int32>], isReplayable: Bool) {
         self.tensors = sorted
         self.exponents = exponents
-        self.storage = storage
+        self.memory = memory
+        self.isReplayable = isReplayable
     }
 
     deinit {
-        for buffer in storage { buffer.deallocate() }
+        for buffer in memory { buffer.deallocate() }
     }
 
     /// s of the tensor at this position: value = k·2^−s.

@@ -29,6 +29,8 @@ public enum SnapshotError: Error, Hashable, CustomStringConvertible {
     case damaged
     case unknownFormat
     case otherTensors(String)
+    /// Of a run with momentum, to go on from.
+    case noVelocities
 
     public var description: String {
         switch self {
@@ -36,6 +38,7 @@ public enum SnapshotError: Error, Hashable, CustomStringConvertible {
         case .damaged: "the snapshot's checksum is wrong; delete it, and the parameters are rebuilt from the ledger"
         case .unknownFormat: "this is no snapshot of a version that this program knows"
         case .otherTensors(let what): "the snapshot is of other tensors: \(what)"
+        case .noVelocities: "a snapshot holds no velocities, so a run with momentum can't go on from it; the parameters are rebuilt from the ledger"
         }
     }
 }
@@ -90,7 +93,8 @@ extension Parameters {
         return (SnapshotPosition(run: run, nextRound: nextRound, records: records, chain: chain), Int(count))
     }
 
-    /// The parameters of a snapshot; all of it is checked before any of it is used.
+    /// The parameters of a snapshot; all of it is checked before any of it is used. Those of a run with momentum can be read and exported, but no
+    /// round can be applied to them or taken out, since their velocities and rounds are not known (`SnapshotError.noVelocities`).
     ///
     /// - Parameters:
     ///   - tensors: those that the run trains.
@@ -119,7 +123,7 @@ extension Parameters {
             UnsafeMutableRawBufferPointer(integers).copyMemory(from: part)
             return integers
         }
-        self.init(sorted: sorted, exponents: exponents, storage: storage)
+        self.init(sorted: sorted, exponents: exponents, memory: storage, isReplayable: false)
     }
 
     private static func readTensor(

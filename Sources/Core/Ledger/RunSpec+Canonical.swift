@@ -42,6 +42,10 @@ extension RunSpec {
         try check((0...255).contains(dampedComponents), "dampedComponents", "0…255")
         try check(dampedComponents == 0 || perturbation == .rank1, "dampedComponents", "needs the rank1 perturbation")
         try check(sampling != .orthogonal || trainsOnlyAdapters, "sampling", "orthogonal only where all that is trained are adapters")
+        if let momentum {
+            try check(momentum > 0 && momentum <= 1, "momentum", "above 0, to 1")
+            try check(trainsOnlyAdapters, "momentum", "only where all that is trained are adapters")
+        }
         try check(epsilon.isFinite && epsilon > 0, "epsilon", "above 0")
         try check(learningRate.isFinite && learningRate > 0, "learningRate", "above 0")
         try check((0...Int(Int32.max)).contains(warmupRounds), "warmupRounds", "0 or more")

@@ -16,7 +16,8 @@ public protocol Trainer {
     func reset() throws
     /// Writes the present parameters to a file, whole or not at all; `position` is theirs in the ledger, where it is known.
     func writeSnapshot(to path: String, at position: LedgerPosition?) throws
-    /// Takes the parameters of a snapshot; with an error they stay as they are.
+    /// Takes the parameters of a snapshot; with an error they stay as they are. Not asked for in a run with momentum, whose snapshots can only
+    /// be read.
     func restore(_ snapshot: UnsafeRawBufferPointer) throws
     /// A short piece of work for a moment in which nobody wants anything, such as the next of the prefix cache; the next order waits for it.
     ///

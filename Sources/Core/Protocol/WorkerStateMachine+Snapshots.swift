@@ -21,6 +21,14 @@ extension WorkerStateMachine {
 
     /// The newest snapshot that may be of use. Those that are known to be of another history are passed over, with a warning.
     mutating func candidateSnapshot() -> SnapshotPosition? {
+        if spec?.momentum != nil, !snapshots.isEmpty {
+            snapshots = []
+            effects.append(
+                .notice(
+                    .warning(
+                        "snapshots hold no velocities, so a run with momentum does not go on from one; the parameters are rebuilt from the "
+                            + "ledger, which takes moments where only adapters are trained")))
+        }
         while let first = snapshots.first {
             // Not known yet.
             if records < first.records, records < target { return first }
@@ -53,9 +61,9 @@ extension WorkerStateMachine {
 
     // MARK: Taking one
 
-    /// Right after a digest the parameters are those of a position that is known whole.
+    /// Right after a digest the parameters are those of a position that is known whole. No run with momentum goes on from a snapshot.
     mutating func scheduleSnapshot(_ position: LedgerPosition, round: RoundNumber, at now: Timestamp) {
-        guard let interval = configuration.snapshotSeconds, round > 0 else { return }
+        guard let interval = configuration.snapshotSeconds, round > 0, spec?.momentum == nil else { return }
         if let last = lastSnapshot, now.seconds(since: last) < interval { return }
         lastSnapshot = now
         dueSnapshot = (position, round)

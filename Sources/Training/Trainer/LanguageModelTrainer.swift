@@ -362,6 +362,7 @@ public final class LanguageModelTrainer: Trainer {
 
     public func restore(_ snapshot: UnsafeRawBufferPointer) throws {
         try withPrepared { prepared in
+            guard prepared.directions.momentum == nil else { throw SnapshotError.noVelocities }
             let position = try Parameters.positionOfSnapshot(snapshot)
             guard prepared.parameters.assign(try Parameters(tensors: prepared.tensors, snapshot: snapshot)) else {
                 throw SnapshotError.otherTensors("its numbers are scaled otherwise, as for another base model")

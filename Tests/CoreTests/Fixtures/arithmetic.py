@@ -225,6 +225,32 @@ def change(run, tensor, s, k, record, sign):
     return np.array([wrap(int(x) - sign * delta(int(t), m, h)) for x, t in zip(k, total)], np.int64)
 
 
+def momentum_fraction(cap, t):
+    """mu_t in units of 2^-16."""
+    return min(65536 * t // (t + 3), int(Fraction(cap) * 65536)) if t >= 0 else 0
+
+
+def replayed(run, exponents, start, records):
+    """The integers after each of the records, which are the rounds in force."""
+    values = start
+    velocities = [[0] * len(k) for k in start]
+    for t, record in enumerate(records):
+        if run["momentum"] is None:
+            values = [change(run, x, s, k, record, 1) for x, s, k in zip(run["tensors"], exponents, values)]
+        else:
+            before, now = (momentum_fraction(run["momentum"], i) for i in (t - 1, t))
+            m, e = record["step"]
+            moved = []
+            for i, tensor in enumerate(run["tensors"]):
+                total = sum_of(run, tensor, record["contributions"])
+                D = [delta(int(x), m, e + exponents[i] - fraction_bits(run, tensor)) for x in total]
+                v = [wrap(((before * v + 2**15) >> 16) - d) for v, d in zip(velocities[i], D)]
+                velocities[i] = v
+                moved.append(np.array([wrap(int(k) - d + ((now * v + 2**15) >> 16)) for k, v, d in zip(values[i], v, D)], np.int64))
+            values = moved
+        yield values
+
+
 def weights(tensor, magnitude):
     """Floats that any language can make: 24-bit integers times a power of two."""
     n = int(np.prod(tensor["shape"]))
@@ -247,7 +273,8 @@ def digest(tensors, exponents, values):
 
 
 def finish(run):
-    """Adds the results to a run: digests before, after every round, and with each machine taken out again."""
+    """Adds the results to a run: digests before, after every round, with each machine taken out again, and with some rounds void."""
+    run.setdefault("momentum", None)
     fixed = [
         (24, np.zeros(int(np.prod(t["shape"])), np.int64)) if is_adapter(t) else to_fixed(weights(t, run["magnitude"]))
         for t in run["tensors"]
@@ -256,8 +283,7 @@ def finish(run):
 
     def replay(records):
         values, digests = start, []
-        for record in records:
-            values = [change(run, t, s, k, record, 1) for t, s, k in zip(run["tensors"], exponents, values)]
+        for values in replayed(run, exponents, start, records):
             digests.append(digest(run["tensors"], exponents, values))
         return values, digests
 
@@ -269,6 +295,10 @@ def finish(run):
     for machine in sorted({c[0] for r in run["rounds"] for c in r["contributions"]}):
         rest = [dict(r, contributions=[c for c in r["contributions"] if c[0] != machine]) for r in run["rounds"]]
         run["without"][str(machine)] = replay(rest)[1][-1]
+    # All rounds but the last are there, then a rewind makes some void, then the last comes.
+    count = len(run["rounds"])
+    run["void"] = list(range(count // 3, count - 1))
+    run["rewound"] = replay([r for i, r in enumerate(run["rounds"]) if i not in run["void"]])[1][-1]
     return run
 
 
@@ -461,6 +491,18 @@ def main():
          "bytes": basis_record(chosen, adapters).hex()}
         for chosen in ([], spaces)
     ]
+
+    # Momentum, whose fraction rises up to its cap; a round without a step, one without a value, and numbers that wrap.
+    for sampling, chosen, samples, cap, count in [("orthogonal", places, 3, 0.9, 33), ("random", places, 4, 0.3, 7), ("orthogonal", [("final", None, [1, 1])], 5, 1.0, 5)]:
+        run = {"family": "rank1", "sampling": sampling, "momentum": cap, "seed": integer(0, 2**63 - 1), "magnitude": -27, "rounds": []}
+        run["tensors"] = [adapter(*place) for place in chosen]
+        for number in range(count):
+            parts = contributions([2, 5], samples)
+            if number == 2:
+                parts = [[m, first, [-128] * samples] for m, first, _ in parts]
+            step = [0, 0] if number == 3 else [integer(2**15, 2**16), -12 if number == count - 4 else integer(-46, -22)]
+            run["rounds"].append({"step": step, "contributions": parts})
+        out["runs"].append(written(finish(run)))
 
     print(json.dumps(out, separators=(",", ":")))
 

@@ -270,6 +270,25 @@ import Testing
         #expect(worker.notices.contains(.restored(round: 200)))
     }
 
+    @Test("With momentum no snapshot is used or taken: none holds velocities")
+    func momentumNeedsTheLedger() throws {
+        var spec = Samples.spec()
+        spec.train = ["adapter:final"]
+        spec.momentum = 0.9
+        let rounds = (0..<300).map { Samples.round(UInt32($0), [(9, UInt32($0), [1])]) }
+        let ledger = try Samples.ledger(spec, [.baseManifest(Samples.base), Samples.admission(9)] + rounds)
+        let position = try #require(try Samples.entries(of: ledger).first { $0.record == rounds[199] }).position
+        let snapshot = SnapshotPosition(run: try spec.digest(), nextRound: 200, ledger: position)
+        var worker = Harness(snapshots: [snapshot], snapshotSeconds: 1)
+        try worker.follow(ledger)
+        #expect(!worker.tasks.contains(.restore(snapshot)))
+        let applied = worker.tasks.compactMap { if case .apply(let changes, _) = $0 { changes.count } else { nil } }
+        #expect(applied == [256, 44])
+        #expect(worker.reports.map(\.round) == [300])
+        #expect(!worker.tasks.contains { if case .snapshot = $0 { true } else { false } })
+        #expect(worker.notices.count { if case .warning = $0 { true } else { false } } == 1)
+    }
+
     @Test("A snapshot of another history, or a damaged one, is passed over with a warning", arguments: [true, false])
     func badSnapshot(isDamaged: Bool) throws {
         let (snapshot, ledger) = try snapshotAndLedger()

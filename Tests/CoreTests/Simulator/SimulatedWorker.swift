@@ -8,8 +8,8 @@ struct SimulatedWorker {
         let tensors: [TrainedTensor]
         let directions: Directions
 
-        /// A matrix and a vector, or with `adapters` two adapters with orthogonal samples.
-        init(adapters: Bool) throws {
+        /// A matrix and a vector, or with `adapters` two adapters with orthogonal samples, and perhaps momentum.
+        init(adapters: Bool, momentum: Double? = nil) throws {
             tensors =
                 adapters
                 ? [
@@ -21,7 +21,7 @@ struct SimulatedWorker {
                     TrainedTensor(name: "b.weight", index: 1, shape: .vector(4)),
                 ]
             directions = try Directions(
-                seed: RunSeed(7), family: .rank1, sampling: adapters ? .orthogonal : nil, tensors: tensors)
+                seed: RunSeed(7), family: .rank1, sampling: adapters ? .orthogonal : nil, tensors: tensors, momentum: momentum)
         }
 
         func freshParameters() throws -> Parameters {
@@ -77,6 +77,7 @@ struct SimulatedWorker {
     }
 
     mutating func restore(_ position: SnapshotPosition) -> String? {
+        if toy.directions.momentum != nil { return "a run with momentum went on from a snapshot" }
         guard let (bytes, wasCorrupt) = snapshots[position] else { return "gone" }
         do {
             parameters = try bytes.withUnsafeBytes { try Parameters(tensors: toy.tensors, snapshot: $0) }

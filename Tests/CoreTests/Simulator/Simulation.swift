@@ -113,8 +113,13 @@ final class Simulation {
     init(seed: UInt64, bug: Bug? = nil) throws {
         random = SeededRandom(seed: seed)
         self.bug = bug
-        toy = try SimulatedWorker.Toy(adapters: seed % 2 == 1)
-        world = Self.world(&random)
+        var world = Self.world(&random)
+        if seed % 4 == 3 {
+            world.spec.train = [RunSpec.adapterPrefix + "all"]
+            world.spec.momentum = 0.9
+        }
+        self.world = world
+        toy = try SimulatedWorker.Toy(adapters: seed % 2 == 1, momentum: world.spec.momentum)
         let canonical = try world.spec.canonicalBytes()
         disk = LedgerFormat.header(specDigest: .sha256(canonical))
         disk += LedgerFormat.start(header: disk).appending(.spec(canonical)).bytes

@@ -1,0 +1,136 @@
+internal import Kernels
+import Synchronization
+
+/// What parameters of a run with momentum need besides k: such rounds do not commute, so a round is taken out by a replay of the others.
+struct MomentumState: Sendable {
+    /// Of the run, with its momentum; nil where no round with momentum has been applied.
+    var directions: Directions?
+    /// For the next replay.
+    var threads = 1
+    /// The rounds in force, in the order in which they were applied. They are kept as the records that they came as: a record is about
+    /// as small as its d sums, and it shares its bytes with the worker's history, which holds it anyway.
+    private(set) var rounds: [RoundRecord] = []
+    /// v of each coordinate, in the order of the directions' coordinates.
+    var velocities: [Int32] = []
+    /// So many of the first rounds are in k and v.
+    var done = 0
+    /// Whether k and v are behind the rounds.
+    var isStale = false
+
+    mutating func append(_ more: [RoundRecord]) {
+        rounds += more
+        isStale = true
+    }
+
+    /// - Parameter new: what comes in the place of the old round; nil: nothing, and the rounds behind it move up.
+    ///
+    /// A round that is not there can't be taken out; then nothing changes.
+    mutating func replace(_ old: RoundRecord, with new: RoundRecord?) {
+        // Its place is its number, or nearer to the front where rounds before it are void.
+        let likely = rounds.prefix(Int(old.round) + 1)
+        guard let place = likely.lastIndex(of: old) ?? rounds.lastIndex(of: old) else { return }
+        if let new { rounds[place] = new } else { rounds.remove(at: place) }
+        if place < done { done = 0 }
+        isStale = true
+    }
+}
+
+extension Parameters {
+    /// Numbers of rounds' steps that are in memory at once, and rounds.
+    private static let stepsInMemory = 1 << 22
+    private static let roundsInMemory = 1024
+
+    /// Changes the rounds in force. The parameters follow when they are next read.
+    func changeRounds(_ directions: Directions, threads: Int, _ change: (inout MomentumState) -> Void) {
+        precondition(directions.coordinates.adapters == tensors, "these directions are of other adapters")
+        precondition(isReplayable, "parameters of a snapshot, or of rounds without momentum, have no velocities to go on with")
+        momentum.withLock { state in
+            precondition(state.directions == nil || state.directions == directions, "the rounds before had other directions")
+            state.directions = directions
+            state.threads = threads
+            change(&state)
+        }
+    }
+
+    /// Brings k up to the rounds in force, from zero where one of those that it holds has changed. Whoever reads comes through here, on any
+    /// thread; the first one does the work.
+    func catchUp() {
+        momentum.withLock { state in
+            guard state.isStale, let directions = state.directions, let momentum = directions.momentum else { return }
+            let coordinates = directions.coordinates
+            if state.done == 0 {
+                for integers in memory { integers.update(repeating: 0) }
+                state.velocities = [Int32](repeating: 0, count: coordinates.count)
+            }
+            let batch = min(max(Self.stepsInMemory / max(coordinates.count, 1), 1), Self.roundsInMemory)
+            while state.done < state.rounds.count {
+                let rounds = state.rounds[state.done...].prefix(batch)
+                let steps = Self.steps(of: rounds, directions, threads: state.threads)
+                move(by: steps, rounds: rounds.indices, momentum, coordinates, &state.velocities, threads: state.threads)
+                state.done = rounds.endIndex
+            }
+            state.isStale = false
+        }
+    }
+
+    /// −D of rounds, each on its own, as a run without momentum adds it to k: d numbers a round. No step depends on k, so all threads take
+    /// part, however few coordinates there are.
+    private static func steps(of records: ArraySlice<RoundRecord>, _ directions: Directions, threads: Int) -> [Int32] {
+        let coordinates = directions.coordinates
+        let count = coordinates.count
+        var steps = [Int32](repeating: 0, count: records.count * count)
+        let found = records.enumerated().compactMap { row, record in ChangeList.Entry(record, adds: false).map { (row: row, entry: $0) } }
+        let work = ChangeList(found.map(\.entry))
+        if directions.sampling == .orthogonal { work.checkBlockSums() }
+        work.withRounds(shift: TrainedTensor.adapterExponent) { rounds in
+            steps.withUnsafeMutableBufferPointer { steps in
+                guard !rounds.isEmpty, let firstRound = rounds.baseAddress, let firstStep = steps.baseAddress else { return }
+                nonisolated(unsafe) let (first, start) = (firstRound, firstStep)
+                let parts = 4 * max(threads, 1)
+                forEachChunk(of: rounds.count, size: (rounds.count + parts - 1) / parts, threads: threads) { range in
+                    switch directions.sampling {
+                    case .orthogonal:
+                        var blocks = directions.blocks
+                        var block = [Int32](repeating: 0, count: coordinates.blockSize)
+                        var sums = [Int32](repeating: 0, count: count)
+                        for i in range { ob_update_blocks(&blocks, first + i, 1, &block, &sums, start + found[i].row * count) }
+                    case .random:
+                        let key = [directions.seed.low, directions.seed.high]
+                        for i in range {
+                            for (adapter, offset) in zip(coordinates.adapters, coordinates.offsets) {
+                                let stream = directions.stream(.elements, of: adapter)
+                                ob_update_signs(key, stream, first + i, 1, 0, adapter.shape.count, start + found[i].row * count + offset)
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        return steps
+    }
+
+    /// The steps of rounds, one after the other; `rounds` are their places among the rounds in force.
+    private func move(
+        by steps: [Int32], rounds: Range<Int>, _ momentum: Momentum, _ coordinates: AdapterCoordinates, _ velocities: inout [Int32], threads: Int
+    ) {
+        let count = coordinates.count
+        let fractions = rounds.map { (before: momentum.fraction(at: $0 - 1), now: momentum.fraction(at: $0)) }
+        steps.withUnsafeBufferPointer { steps in
+            velocities.withUnsafeMutableBufferPointer { velocities in
+                guard let firstStep = steps.baseAddress, let firstVelocity = velocities.baseAddress else { return }
+                for (integers, offset) in zip(memory, coordinates.offsets) {
+                    nonisolated(unsafe) let (k, v, added) = (integers, firstVelocity + offset, firstStep + offset)
+                    forEachChunk(of: k.count, size: 1 << 12, threads: threads) { range in
+                        for (row, fraction) in fractions.enumerated() {
+                            for i in range {
+                                let step = Int64(added[row * count + i])
+                                v[i] = Int32(truncatingIfNeeded: Momentum.product(fraction.before, v[i]) + step)
+                                k[i] &+= Int32(truncatingIfNeeded: Momentum.product(fraction.now, v[i]) + step)
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
