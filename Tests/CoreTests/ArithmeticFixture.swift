@@ -78,7 +78,7 @@ struct ArithmeticFixture: Decodable, Sendable {
         let after: [String]
         let integers: [[Int32]]
         let without: [String: String]
-        /// The numbers of the rounds that a rewind before the last one makes void, and what is left then.
+        /// The numbers of the rounds that a rewind makes void, before the rest comes, and what is left in the end.
         let void: [Int]
         let rewound: String
     }

@@ -42,6 +42,9 @@ import Testing
         // t = 0, μ = 0: v = −100, k = −100. t = 1, μ = ¼: v = 0·(−100) − 40, k = −100 − 40 − 10.
         // t = 2, μ = 26214/65536: v = −10 − 0, k = −150 − 4. t = 3, μ = ½: v = −4 + 60, k = −154 + 60 + 28.
         #expect(try one.integers(one.rounds([100, 40, 0, -60])) == [-100, -150, -154, -66])
+        // Where a rewind makes the first two void, the third begins as the first of all does.
+        #expect(try one.integers(Array(one.rounds([100, 40, 20, -60])[2...])) == [-20, 55])
+        #expect(try one.integers([0, 2, 3].map { one.rounds([100, 40, 20, -60])[$0] }) == [-100, -120, -45])
         // The cap holds from the start: μ = ⅛ from t = 1 on. v = −80; −10 − 0; −1.25 → −1.
         let capped = try One(momentum: 0.125)
         #expect(try capped.integers(capped.rounds([0, 80, 0, 0])) == [0, -90, -91, -91])

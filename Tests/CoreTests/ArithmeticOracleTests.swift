@@ -176,10 +176,10 @@ import Testing
                 #expect(parameters.digest().description == run.after.last)
             }
             let rewound = try run.parameters()
-            let last = run.records.count - 1
-            rewound.apply(Array(run.records[..<last]), directions: directions, threads: 2)
+            let rest = try #require(run.void.last) + 1
+            rewound.apply(Array(run.records[..<rest]), directions: directions, threads: 2)
             for number in run.void.reversed() { rewound.revert(run.records[number], directions: directions, threads: 2) }
-            rewound.apply([run.records[last]], directions: directions, threads: 2)
+            rewound.apply(Array(run.records[rest...]), directions: directions, threads: 2)
             #expect(rewound.digest().description == run.rewound)
         }
     }

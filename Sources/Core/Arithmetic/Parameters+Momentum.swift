@@ -14,6 +14,8 @@ struct MomentumState: Sendable {
     var velocities: [Int32] = []
     /// So many of the first rounds are in k and v.
     var done = 0
+    /// t of the last of them.
+    var t = 0
     /// Whether k and v are behind the rounds.
     var isStale = false
 
@@ -66,7 +68,12 @@ extension Parameters {
             while state.done < state.rounds.count {
                 let rounds = state.rounds[state.done...].prefix(batch)
                 let steps = Self.steps(of: rounds, directions, threads: state.threads)
-                move(by: steps, rounds: rounds.indices, momentum, coordinates, &state.velocities, threads: state.threads)
+                var fractions: [(before: Int64, now: Int64)] = []
+                for place in rounds.indices {
+                    state.t = Momentum.count(state.t, of: place > 0 ? state.rounds[place - 1] : nil, to: state.rounds[place])
+                    fractions.append((momentum.fraction(at: state.t - 1), momentum.fraction(at: state.t)))
+                }
+                move(by: steps, fractions, coordinates, &state.velocities, threads: state.threads)
                 state.done = rounds.endIndex
             }
             state.isStale = false
@@ -109,12 +116,11 @@ extension Parameters {
         return steps
     }
 
-    /// The steps of rounds, one after the other; `rounds` are their places among the rounds in force.
+    /// The steps of rounds, one after the other, with μ_(t−1) and μ_t of each. In a round with t = 0 both are 0, so v is forgotten.
     private func move(
-        by steps: [Int32], rounds: Range<Int>, _ momentum: Momentum, _ coordinates: AdapterCoordinates, _ velocities: inout [Int32], threads: Int
+        by steps: [Int32], _ fractions: [(before: Int64, now: Int64)], _ coordinates: AdapterCoordinates, _ velocities: inout [Int32], threads: Int
     ) {
         let count = coordinates.count
-        let fractions = rounds.map { (before: momentum.fraction(at: $0 - 1), now: momentum.fraction(at: $0)) }
         steps.withUnsafeBufferPointer { steps in
             velocities.withUnsafeMutableBufferPointer { velocities in
                 guard let firstStep = steps.baseAddress, let firstVelocity = velocities.baseAddress else { return }

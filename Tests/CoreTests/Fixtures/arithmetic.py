@@ -231,10 +231,13 @@ def momentum_fraction(cap, t):
 
 
 def replayed(run, exponents, start, records):
-    """The integers after each of the records, which are the rounds in force."""
+    """The integers after each of the records, which are the rounds in force: pairs (number, record)."""
     values = start
     velocities = [[0] * len(k) for k in start]
-    for t, record in enumerate(records):
+    t, last = -1, -1
+    for number, record in records:
+        t = t + 1 if number == last + 1 else 0
+        last = number
         if run["momentum"] is None:
             values = [change(run, x, s, k, record, 1) for x, s, k in zip(run["tensors"], exponents, values)]
         else:
@@ -289,16 +292,16 @@ def finish(run):
 
     run["exponents"] = exponents
     run["before"] = digest(run["tensors"], exponents, start)
-    values, run["after"] = replay(run["rounds"])
+    rounds = list(enumerate(run["rounds"]))
+    values, run["after"] = replay(rounds)
     run["integers"] = [[int(x) for x in k[:8]] for k in values]
     run["without"] = {}
     for machine in sorted({c[0] for r in run["rounds"] for c in r["contributions"]}):
-        rest = [dict(r, contributions=[c for c in r["contributions"] if c[0] != machine]) for r in run["rounds"]]
+        rest = [(i, dict(r, contributions=[c for c in r["contributions"] if c[0] != machine])) for i, r in rounds]
         run["without"][str(machine)] = replay(rest)[1][-1]
-    # All rounds but the last are there, then a rewind makes some void, then the last comes.
-    count = len(run["rounds"])
-    run["void"] = list(range(count // 3, count - 1))
-    run["rewound"] = replay([r for i, r in enumerate(run["rounds"]) if i not in run["void"]])[1][-1]
+    # A rewind makes a third of the rounds void before the last third comes.
+    run["void"] = list(range(len(rounds) // 3, 2 * len(rounds) // 3))
+    run["rewound"] = replay([(i, r) for i, r in rounds if i not in run["void"]])[1][-1]
     return run
 
 
