@@ -86,7 +86,7 @@ import Testing
         let scratch = try Scratch()
         let listener = try Listener()
         let found = try await Binary.run(
-            ["coordinator", "--directory", "\(scratch.path)/other", "--listen", "tcp://127.0.0.1:\(listener.port)", "--kind", "text", "--damped-components", "none"])
+            ["coordinator", "--directory", "\(scratch.path)/other", "--listen", "tcp://127.0.0.1:\(listener.port)", "--kind", "text", "--train", "all", "--damped-components", "none"])
         oneError(found, 75, "127.0.0.1:\(listener.port)")
         #expect(!FileManager.default.fileExists(atPath: "\(scratch.path)/other/ledger"))
         let whole = try await cluster(scratch, data: try scratch.reviews(), "--listen", "tcp://127.0.0.1:\(listener.port)")
@@ -154,7 +154,7 @@ import Testing
     @Test func aRunToGoOnWithThatIsNotThere() async throws {
         let scratch = try Scratch()
         oneError(try await Binary.run("coordinator", "--directory", "\(scratch.path)/typo"), 66, "no run to go on with")
-        oneError(try await Binary.run("coordinator", "--directory", "\(scratch.path)/run", "--kind", "text", "--key", "\(scratch.path)/none"), 66, "key file")
+        oneError(try await Binary.run("coordinator", "--directory", "\(scratch.path)/run", "--kind", "text", "--train", "all", "--key", "\(scratch.path)/none"), 66, "key file")
     }
 
     @Test func resultsThatAFullDiskDoesNotTake() async throws {

@@ -10,7 +10,7 @@ import Testing
         return [
             "cluster", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--eval-file", try scratch.reviews("held-out.jsonl"),
             "--basis-text", basis, "--directory", "\(scratch.path)/run", "--template", "{text} It was", "--label", "0= bad", "--label", "1= good",
-            "--damped-components", "2", "--learning-rate", "1e-5", "--rounds", "6", "--samples-per-round", "8", "--evaluate-every", "3", "--digest-every", "2",
+            "--train", "all", "--damped-components", "2", "--learning-rate", "1e-5", "--rounds", "6", "--samples-per-round", "8", "--evaluate-every", "3", "--digest-every", "2",
         ].overridden(by: more)
     }
 
@@ -219,7 +219,7 @@ import Testing
         coordinator.executableURL = URL(filePath: Binary.path)
         let address = "ipc://\(scratch.path)/socket"
         coordinator.arguments = [
-            "coordinator", "--directory", "\(scratch.path)/remote", "--listen", address, "--kind", "text", "--objective", "command", "--rounds", "10",
+            "coordinator", "--directory", "\(scratch.path)/remote", "--listen", address, "--kind", "text", "--objective", "command", "--train", "all", "--rounds", "10",
             "--damped-components", "none",
         ]
         coordinator.standardError = FileHandle.nullDevice
@@ -376,7 +376,7 @@ import Testing
         let address = "ipc://\(scratch.path)/socket"
         coordinator.arguments = [
             "coordinator", "--directory", "\(scratch.path)/run", "--listen", address, "--kind", "classification", "--template", "{text}",
-            "--label", "0= bad", "--label", "1= good", "--minimum-workers", "2", "--rounds", "1000000", "--damped-components", "none",
+            "--label", "0= bad", "--label", "1= good", "--minimum-workers", "2", "--rounds", "1000000", "--train", "all", "--damped-components", "none",
         ]
         coordinator.standardError = FileHandle.nullDevice
         try coordinator.run()

@@ -30,8 +30,10 @@ struct ExportCommand: ParsableCommand {
 
             A run that trains adapters alone is also a LoRA adapter, or some numbers:
 
-              onebyte export --model SmolLM2.gguf --ledger runs/reviews --format peft --output adapter
-              onebyte export --model SmolLM2.gguf --ledger runs/reviews --format numbers
+              onebyte export --model SmolLM2.gguf --ledger runs/reviews \\
+                --format peft --output adapter
+              onebyte export --model SmolLM2.gguf --ledger runs/reviews \\
+                --format numbers
             """)
 
     @Option(help: .of(.model)) var model: String

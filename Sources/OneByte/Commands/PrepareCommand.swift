@@ -13,7 +13,8 @@ struct PrepareCommand: ParsableCommand {
             run. `onebyte cluster` makes it by itself.
 
               onebyte prepare --model SmolLM2.gguf --template '{text} It was' \\
-                --label '0= terrible' --label '1= great' --basis-text headlines.txt --output basis
+                --label '0= terrible' --label '1= great' \\
+                --basis-text headlines.txt --output basis
               onebyte coordinator --config run.toml --basis basis --directory runs/reviews
             """)
 

@@ -14,7 +14,8 @@ enum AdapterDefaults {
 
     /// 2fK(1 − μ)·min(1, n/N): 2/L is the largest stable step for a curvature L, which of a softmax over K labels is 1/K in coordinates that
     /// are whitened; momentum multiplies a step by 1/(1 − μ); and n samples of a block of N say n/N of the gradient. f = 1.5, or 1 for
-    /// texts and long runs. Bytes that are s rounds late take a step that is s + 1 times smaller.
+    /// texts and long runs. Bytes that are s rounds late take a step that is s + 1 times smaller. Without public text the random tokens in its
+    /// place vary less than text does, so that V is too large; a fifteenth of the rate was best there.
     static func learningRate(_ settings: Settings) -> Double {
         let labels = settings.isClassification ? max(settings.table(.labels)?.count ?? 2, 2) : 1
         let outputs = settings.isClassification ? labels - 1 : (try? settings.integer(.adapterOutputs)) ?? 1
@@ -22,7 +23,8 @@ enum AdapterDefaults {
         var block = 1
         while block < coordinates { block *= 2 }
         let momentum = (try? settings.number(.momentum)) ?? 0
-        let factor = settings.isClassification && settings.plannedBytes < longRunBytes ? 1.5 : 1
+        let usual = settings.isClassification && settings.plannedBytes < longRunBytes ? 1.5 : 1
+        let factor = settings.has(.basisText) ? usual : usual / 15
         let samples = Double((try? settings.integer(.samplesPerRound)) ?? 1)
         var late = 0.0
         if case .integer(let rounds)? = settings.given(.staleness) { late = Double(rounds) }

@@ -27,6 +27,11 @@ package struct Settings: Sendable {
         if try integer(.dampedComponents) > 0, try text(.perturbation) != PerturbationFamily.rank1.rawValue {
             throw .wrong(values[.dampedComponents]?.source ?? .standard, .dampedComponents, "needs the perturbation rank1; leave it out, or say 0")
         }
+        if try integer(.dampedComponents) > 0, trainsOnlyAdapters {
+            throw .wrong(
+                values[.dampedComponents]?.source ?? .standard, .dampedComponents,
+                "is for directions of layers, and only adapters are trained; leave it out, or train layers (\(SettingKey.train.flag))")
+        }
         if try number(.momentum) > 0, !trainsOnlyAdapters {
             throw .wrong(values[.momentum]?.source ?? .standard, .momentum, "needs that only adapters are trained; leave it out, or say 0")
         }
