@@ -8,7 +8,7 @@ import Transport
 import Worker
 
 /// What a coordinator and its workers do together, through an in-process network and with no pause but those of the protocol.
-@Suite(.timeLimit(.minutes(1))) struct InProcessClusterTests {
+@Suite(.timeLimit(.minutes(5))) struct InProcessClusterTests {
     @Test("Three workers learn together, and all end with the parameters that a replay of the ledger gives")
     func threeWorkers() async throws {
         let directory = try TestDirectory()

@@ -7,7 +7,7 @@ import Transport
 import Worker
 
 /// Coordinators and workers of this process over real sockets, where sockets, keys or a slow line are the subject.
-@Suite(.timeLimit(.minutes(1))) struct SocketClusterTests {
+@Suite(.timeLimit(.minutes(5))) struct SocketClusterTests {
     @Test("Workers that are ahead of a slow link end with what the ledger gives, and take fewer seconds than those that wait")
     func ahead() async throws {
         // 20 rounds wait 0.2 s each for the link, or a third of them.

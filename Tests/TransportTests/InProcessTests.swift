@@ -4,7 +4,7 @@ import Testing
 import Transport
 
 /// What only the in-process network promises, or can be held to exactly. `LinkTests` hold it to what all transports promise.
-@Suite(.timeLimit(.minutes(1))) struct InProcessTests {
+@Suite(.timeLimit(.minutes(5))) struct InProcessTests {
     @Test("A worker that reads nothing gets all that its queues hold, in order, and what is beyond them is dropped and counted")
     func slowWorker() async throws {
         let network = InProcessNetwork()

@@ -6,7 +6,7 @@ import Testing
 import Transport
 
 /// What both transports promise, and last what only sockets can do.
-@Suite(.timeLimit(.minutes(1))) struct LinkTests {
+@Suite(.timeLimit(.minutes(5))) struct LinkTests {
     @Test(
         "Frames of every size go there and back", arguments: TransportKind.allCases, [0, 1, 255, 256, 70_000, ProtocolLimits.frameBytes])
     func roundTrip(kind: TransportKind, size: Int) async throws {

@@ -3,7 +3,7 @@ import Foundation
 import Testing
 import Transport
 
-@Suite(.timeLimit(.minutes(1))) struct SecurityTests {
+@Suite(.timeLimit(.minutes(5))) struct SecurityTests {
     @Test("A listed client gets in, and the coordinator knows its key")
     func listed() async throws {
         let (serverKeys, clientKeys) = (try KeyPair.generate(), try KeyPair.generate())

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 import Transport
 
-@Suite(.timeLimit(.minutes(1))) struct TrafficTests {
+@Suite(.timeLimit(.minutes(5))) struct TrafficTests {
     static let sizes = [1, 16, 254, 255, 256, 257, 300, 5000]
 
     @Test("Counted bytes and the handshake are all that a TCP proxy sees")
