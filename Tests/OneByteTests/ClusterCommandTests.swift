@@ -18,6 +18,45 @@ import Testing
         try JSONDecoder().decode(RunReport.self, from: Data(contentsOf: URL(filePath: "\(directory)/report.json")))
     }
 
+    @Test("Without --train a run trains an adapter; its ledger, its merged export and its numbers are the same model", arguments: [true, false])
+    func adapterByDefault(_ hasPublicText: Bool) async throws {
+        let scratch = try Scratch()
+        let run = "\(scratch.path)/run"
+        let texts = try scratch.file("public.txt", (0..<40).map { "Public sentence number \($0) about nothing.\n" }.joined())
+        let found = try await Binary.run(
+            [
+                "cluster", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--eval-file", try scratch.reviews("held-out.jsonl"),
+                "--directory", run, "--template", "{text} It was", "--label", "0= bad", "--label", "1= good", "--rounds", "8",
+                "--samples-per-round", "12", "--evaluate-every", "0",
+            ] + (hasPublicText ? ["--basis-text", texts] : []))
+        try #require(found.status == 0, "\(found.errors)")
+        #expect(found.errors.contains("without public text") == !hasPublicText, "\(found.errors)")
+        let report = try report(run)
+        #expect(report.contributionBytes == 96)
+        let (before, after) = (try #require(report.before?.loss), try #require(report.after?.loss))
+        #expect(after < before)
+
+        let replay = try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel)
+        let digest = try #require(report.digest)
+        #expect(replay.status == 0 && replay.output == digest + "\n", "\(replay.errors)")
+        let exported = "\(scratch.path)/exported"
+        let written = try await Binary.run("export", "--model", Binary.tinyModel, "--ledger", run, "--output", exported)
+        try #require(written.status == 0, "\(written.errors)")
+        for model in [["--model", Binary.tinyModel, "--ledger", run], ["--model", exported, "--config", "\(run)/run.toml"]] {
+            let evaluated = try await Binary.run(["evaluate", "\(scratch.path)/held-out.jsonl", "--format", "json"] + model)
+            let loss = try #require(JSONDecoder().decode(HeldOutScore.self, from: Data(evaluated.output.utf8)).loss)
+            #expect(abs(loss - after) < 1e-4, "\(model): \(loss), \(after)")
+        }
+
+        let numbers = try await Binary.run("export", "--model", Binary.tinyModel, "--ledger", run, "--format", "numbers")
+        let rows = numbers.output.split(separator: "\n").dropFirst().map { $0.split(separator: " ").compactMap { Int32($0) } }
+        #expect(rows.count == 1 && rows[0].contains { $0 != 0 }, "\(numbers.output)")
+        let adapter = "\(scratch.path)/adapter"
+        let lora = try await Binary.run("export", "--model", Binary.tinyModel, "--ledger", run, "--format", "peft", "--output", adapter)
+        #expect(lora.status == 0, "\(lora.errors)")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: adapter).sorted() == ["README.md", "adapter_config.json", "adapter_model.safetensors"])
+    }
+
     @Test func aRunFromDataToReportReplayAndExport() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
