@@ -1,4 +1,4 @@
-/// How a direction z is made from random bits (DESIGN §3 "Directions").
+/// How a direction z is made from random bits (docs/reference/arithmetic.md).
 public enum PerturbationFamily: String, Codable, Hashable, Sendable, CaseIterable {
     /// zᵢⱼ = aᵢ·bⱼ with random signs; one GEMM serves many directions.
     case rank1

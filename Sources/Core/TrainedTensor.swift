@@ -45,7 +45,7 @@ public enum TensorShape: Hashable, Sendable, CustomStringConvertible {
     public var description: String { dimensions.map(String.init).joined(separator: "×") }
 }
 
-/// K vectors over a layer's inputs, Int16 with 14 fraction bits: the damped leading components of DESIGN §3 "Shape".
+/// K vectors over a layer's inputs, Int16 with 14 fraction bits: the damped leading components of `rank1`.
 public struct InputBasis: Hashable, Sendable {
     public static let fractionBits = 14
     /// Which input space it belongs to, such as `model.layers.29.mlp.down_proj:in`; matrices with the same input share one.

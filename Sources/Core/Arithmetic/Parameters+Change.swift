@@ -14,7 +14,7 @@ public struct ParameterProbe: Sendable {
     }
 
     /// The part of the elements, 0…1, that are as they were. Near 1 after rounds with a step, the run's steps vanish: their deltas are
-    /// rounded to nothing (DESIGN §3).
+    /// rounded to nothing (docs/reference/arithmetic.md).
     public func unchangedPart(in parameters: Parameters) -> Double {
         let now = ParameterProbe(parameters)
         var (same, all) = (0, 0)

@@ -1,7 +1,7 @@
 internal import Kernels
 import Synchronization
 
-/// The trained tensors in fixed point: value = k·2^−s, k an Int32, one exponent s a tensor (DESIGN §3 "Parameters").
+/// The trained tensors in fixed point: value = k·2^−s, k an Int32, one exponent s a tensor (docs/reference/arithmetic.md).
 ///
 /// One thread at a time changes it, and meanwhile nobody reads; the work inside is spread over threads. All results are the same bits on any
 /// host, for any number of threads and any order of a round's contributions; without momentum, also for any order of rounds.

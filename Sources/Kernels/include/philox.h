@@ -1,4 +1,4 @@
-// Random bits and the vectors made of them (DESIGN "Arithmetic": random bits, directions, shape).
+// Random bits and the vectors made of them (docs/reference/arithmetic.md).
 #ifndef ONEBYTE_PHILOX_H
 #define ONEBYTE_PHILOX_H
 #include <stddef.h>

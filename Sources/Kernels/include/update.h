@@ -1,4 +1,4 @@
-// The integer update k −= M·Σ·2^h of many directions and rounds (DESIGN "Arithmetic": step).
+// The integer update k −= M·Σ·2^h of many directions and rounds (docs/reference/arithmetic.md).
 #ifndef ONEBYTE_UPDATE_H
 #define ONEBYTE_UPDATE_H
 #include <stddef.h>

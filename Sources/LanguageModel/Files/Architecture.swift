@@ -27,7 +27,7 @@ package protocol ArchitectureFiles {
     static func configuration(_ file: GGUFFile) throws(ModelError) -> ModelConfiguration
     /// The config.json that transformers reads for a model that did not come with one.
     static func configurationFile(_ configuration: ModelConfiguration) -> JSON
-    /// All tensors of the model, and no others: their places in the sorted list of names are the τ of DESIGN §3.
+    /// All tensors of the model, and no others: their places in the sorted list of names are τ.
     static func tensors(_ configuration: ModelConfiguration) -> [ExpectedTensor]
     /// Tensors that some files carry although the model does not need them (tables that follow from the configuration).
     static func isRedundant(_ name: String, _ configuration: ModelConfiguration) -> Bool

@@ -8,7 +8,7 @@ public final class ModelSource: Sendable {
     /// The .gguf file or the directory that the reference led to.
     public let path: String
     public let configuration: ModelConfiguration
-    /// All tensors of the model by their Hugging Face names, sorted by UTF-8 bytes: a tensor's position here is its τ (DESIGN §3).
+    /// All tensors of the model by their Hugging Face names, sorted by UTF-8 bytes: a tensor's position here is its τ (docs/reference/arithmetic.md).
     /// The same list whichever format the files have.
     public let tensorNames: [String]
 

@@ -1,7 +1,7 @@
 import Core
 import LanguageModel
 
-/// Finds what the inputs of the trained layers have in common, for `rank1`'s shape (DESIGN §3 "Shape").
+/// Finds what the inputs of the trained layers have in common, which directions of `rank1` then avoid.
 ///
 /// For each input space: S = Σ x·xᵀ over the positions that matter (for attention all of them; for the rest those that leave
 /// the layer: in the last layer the ones that a loss reads), S = U·diag(w)·Uᵀ, and v_k = u_k·√(1 − √(w_{K+1}/w_k)) for the K

@@ -2,8 +2,7 @@ import Core
 import Glibc
 import LanguageModel
 
-/// The hidden states of a set of examples at the model's entry, computed once: below it nothing ever changes (DESIGN §7 "Frozen is
-/// cheap"). Rows are F32, all positions of a sequence up to the last one that its loss reads (only the read ones where the
+/// The hidden states of a set of examples at the model's entry, computed once: below it nothing ever changes. Rows are F32, all positions of a sequence up to the last one that its loss reads (only the read ones where the
 /// entry is the final norm). They live in memory, or where that would take more than the limit in a mapped file that a
 /// restart finds again.
 ///

@@ -3,7 +3,7 @@ import LanguageModel
 
 /// What the frozen part of a model makes of prompts and of the texts written after them: below the first trained layer it is a
 /// function of the tokens alone, so a path that was once written costs nothing there when another direction, the other sign or a
-/// later round writes it again (DESIGN §7 "Frozen is cheap").
+/// later round writes it again.
 ///
 /// One thread at a time; it uses `threads` inside.
 package final class PathTree {
