@@ -148,9 +148,10 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .train:
             return Setting(
                 .texts,
-                .rule("adapter:final; all for the objectives command and exact-match") {
-                    $0.objectiveNeedsTexts
-                        ? (.texts(["all"]), "since the objective is a score of texts") : (.texts(["\(RunSpec.adapterPrefix)\(AdapterPlace.finalName)"]), nil)
+                .rule("adapter:final for classifications, else all") {
+                    // Of texts no rate is known with which an adapter learns.
+                    $0.isClassification && !$0.objectiveNeedsTexts
+                        ? (.texts(["\(RunSpec.adapterPrefix)\(AdapterPlace.finalName)"]), "since there are labels") : (.texts(["all"]), nil)
                 },
                 valueName: "pattern", owner: .run("train"), flags: .training,
                 "What to train: adapter:final, layers.29, layers.20-29, all, or name patterns with *.",
