@@ -222,6 +222,8 @@ struct ClusterPlan: Sendable {
             trainedParameters: trained,
             sideEffects: sideEffects,
             floatGradientBytes: floatBytes,
+            chain: archive.summary.position.chain.description,
+            signer: archive.signer?.description,
             ledger: archive.path,
             ledgerBytes: archive.summary.position.offset,
             model: model,

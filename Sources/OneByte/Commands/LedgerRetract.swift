@@ -2,6 +2,7 @@ import ArgumentParser
 import Coordinator
 import Core
 import Foundation
+import Signing
 
 struct LedgerRetract: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -60,6 +61,11 @@ struct LedgerRetract: AsyncParsableCommand {
         var summary = file.summary
         do {
             try file.append(try summary.append(.retraction(Retraction(machine: MachineID(machine), rounds: rounds))))
+            // Who may write to the run directory holds its key, too; without one the retraction is vouched for by nobody.
+            if summary.format >= 2, let key = try? SigningKey(contentsOf: RunDirectory(path).signingKey) {
+                let signature = key.sign(SignedStatement.history(summary.position))
+                try file.append(try summary.append(.signature(LedgerSignature(signer: key.publicKey, signature: signature))))
+            }
         } catch let error as LedgerSummary.RuleBroken {
             throw ProcessFailure(.badData, "\(archive.path): \(error.reason)")
         } catch {
