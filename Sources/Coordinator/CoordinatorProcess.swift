@@ -27,12 +27,14 @@ public final class CoordinatorProcess: Sendable {
         public var base: BaseManifest?
         /// Signs the ledger, given the run directory, which is there by then; nil: nobody does.
         public var makeNotary: (@Sendable (RunDirectory) throws -> any Notary)?
+        /// The process that started this one and has the run directory's lock for both; nil: this one takes it.
+        public var lockHolder: Int32?
         /// Called on the reactor's thread: it must return at once.
         public var onProgress: @Sendable (CoordinatorProgress) -> Void
 
         public init(
             transport: any ServerTransport, runDirectory: String, spec: RunSpec? = nil, basis: [UInt8]? = nil, base: BaseManifest? = nil,
-            makeNotary: (@Sendable (RunDirectory) throws -> any Notary)? = nil,
+            makeNotary: (@Sendable (RunDirectory) throws -> any Notary)? = nil, lockHolder: Int32? = nil,
             onProgress: @escaping @Sendable (CoordinatorProgress) -> Void = { _ in }
         ) {
             self.transport = transport
@@ -41,6 +43,7 @@ public final class CoordinatorProcess: Sendable {
             self.basis = basis
             self.base = base
             self.makeNotary = makeNotary
+            self.lockHolder = lockHolder
             self.onProgress = onProgress
         }
     }

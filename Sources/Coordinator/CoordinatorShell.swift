@@ -29,6 +29,8 @@ struct CoordinatorShell {
         // The address first: a start that fails for it leaves no ledger behind.
         let link = try configuration.transport.listen(classify: trafficClass(ofFrame:))
         let clock = ProcessClock()
+        let lock = try directory.lock(beginning: configuration.spec != nil, under: configuration.lockHolder)
+        defer { withExtendedLifetime(lock) {} }
         let ledger = try directory.openLedger(spec: configuration.spec, basis: configuration.basis, base: configuration.base) { reading in
             configuration.onProgress(CoordinatorProgress(time: Double(clock.now.nanoseconds) / 1e9, event: .reading(reading)))
         }

@@ -142,7 +142,7 @@ public enum WorkerProgress: Sendable, CustomStringConvertible {
         case .contributed(let round, let samples, let loss): "round \(round): \(samples) samples, loss \(rounded(loss))"
         case .digest(let round, let digest): "parameters before round \(round): \(digest.short)"
         case .evaluated(let report):
-            "held-out data before round \(report.round): loss \(rounded(report.loss))"
+            "evaluation data before round \(report.round): loss \(rounded(report.loss))"
                 + (report.accuracy.isNaN ? "" : ", accuracy \(rounded(report.accuracy))")
         case .silent(let seconds): "the coordinator has been silent for \(Int(seconds)) s"
         case .rebuilding: "building the parameters again from base and ledger"

@@ -13,7 +13,7 @@ struct LedgerCommand: ParsableCommand {
               onebyte ledger show runs/reviews
               onebyte ledger verify runs/reviews/ledger
               onebyte ledger replay runs/reviews --model SmolLM2.gguf
-              onebyte ledger retract runs/reviews --machine 3
+              onebyte ledger retract runs/reviews --machine worker-3
             """,
         subcommands: [Show.self, LedgerVerify.self, Replay.self, LedgerRetract.self])
 

@@ -30,7 +30,7 @@ struct PrepareCommand: ParsableCommand {
         var settings = try Settings(
             file: config.config, flags: model.settings + task.settings + training.settings + publicText.settings)
         let task = try settings.resolveTask()
-        if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
+        if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         let basis = try Preparation.makeBasis(settings, task: task, threads: threads.count)
         let bytes = basis.encoded()
         try writeWhole(Data(bytes), to: output)

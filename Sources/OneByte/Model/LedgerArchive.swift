@@ -5,6 +5,8 @@ import Foundation
 /// A whole ledger, read from its file: what it says, and which rounds decide the parameters.
 struct LedgerArchive {
     let path: String
+    /// It was found by its run directory.
+    let isInRunDirectory: Bool
     let summary: LedgerSummary
     let manifest: BaseManifest?
     let basis: RunBasis?
@@ -36,6 +38,7 @@ struct LedgerArchive {
 
     init(_ path: String, atRound round: RoundNumber? = nil) throws {
         self.path = Self.file(path)
+        isInRunDirectory = self.path != path
         var summary: LedgerSummary?
         var history = EffectiveHistory()
         var entries: [LedgerEntry] = []

@@ -13,6 +13,8 @@ public struct TaskEncoder: Sendable {
     public let task: TaskSpec
     let tokenizer: Tokenizer
     let chatTemplate: ChatTemplate?
+    /// The longest sequence that the model takes.
+    private var contextLength = Int.max
     private let template: Template?
     /// For classification: each class's word, with the space that it brings, and its tokens.
     private let words: [Word]
@@ -41,12 +43,12 @@ public struct TaskEncoder: Sendable {
         self.chatTemplate = chatTemplate
         switch task.kind {
         case .classification:
-            guard let text = task.template else {
-                throw DataError(.task, "a classification needs a template, for instance --template '{text} It was'")
-            }
-            guard let labels = task.labels, labels.count >= 2 else {
-                throw DataError(
-                    .task, "a classification needs a word for each of two or more labels, for instance --label '0= terrible' --label '1= great'")
+            guard let text = task.template, let labels = task.labels, labels.count >= 2 else {
+                // Both at once: whoever lacks the one mostly lacks the other.
+                let template = task.template == nil ? ["a template"] : []
+                let words = (task.labels?.count ?? 0) < 2 ? ["a word for each of two or more labels"] : []
+                let examples = (template.isEmpty ? [] : ["--template '{text} It was'"]) + (words.isEmpty ? [] : ["--label '0= terrible' --label '1= great'"])
+                throw DataError(.task, "a classification needs \((template + words).joined(separator: " and "))\nfor instance: \(examples.joined(separator: " "))")
             }
             let (template, space) = try Template(text).splittingTrailingSpace()
             self.template = template
@@ -72,6 +74,7 @@ public struct TaskEncoder: Sendable {
     public func encode(_ records: [DataRecord]) throws(DataError) -> EncodedData {
         var data = EncodedData()
         for record in records {
+            let known = data.examples.count
             if let writing = task.writing {
                 try prompt(record, writing, into: &data)
                 continue
@@ -82,6 +85,7 @@ public struct TaskEncoder: Sendable {
             case .chat: try converse(record, into: &data)
             case .text: data.append(continuation(of: tokenizer.leadingTokens, with: tokenizer.encode(try record.text("text")), into: &data))
             }
+            try checkContext(data.examples[known...], record)
         }
         guard !data.examples.isEmpty else {
             if task.writing != nil {
@@ -356,5 +360,14 @@ extension TaskEncoder {
     public init(task: TaskSpec, model: ModelSource) throws {
         let chatTemplate = task.kind == .chat ? try model.chatTemplate : nil
         self = try TaskEncoder(task: task, tokenizer: try model.tokenizer, chatTemplate: chatTemplate)
+        contextLength = model.configuration.contextLength
+    }
+
+    /// An example that the model can't take is told by its line, here where it is known; a pass knows only its number.
+    private func checkContext(_ examples: ArraySlice<Example>, _ record: DataRecord) throws(DataError) {
+        guard let longest = examples.flatMap(\.sequences).map(\.tokens.count).max(), longest > contextLength else { return }
+        throw .at(
+            record.place,
+            "the example has \(longest) tokens, and the model takes \(contextLength)\na maximum length of \(contextLength) cuts such examples (--max-length \(contextLength)); or shorten this one")
     }
 }
