@@ -35,12 +35,15 @@ public final class ModelSource: Sendable {
     /// The Jinja program of the model's chat template.
     package let chatTemplateSource: String?
     package let stored: [String: StoredTensor]
+    /// What config.json would say of a model that did not come with one.
+    package let madeConfiguration: JSON?
     private let tokenizerResult: Result<Tokenizer, ModelError>
 
     package init(
         reference: String, path: String, configuration: ModelConfiguration, stored: [String: StoredTensor],
-        tokenizer: Result<Tokenizer, ModelError>, chatTemplateSource: String?, isDirectory: Bool, license: String? = nil
+        tokenizer: Result<Tokenizer, ModelError>, chatTemplateSource: String?, isDirectory: Bool, license: String? = nil, madeConfiguration: JSON? = nil
     ) {
+        self.madeConfiguration = madeConfiguration
         self.reference = reference
         self.path = path
         self.configuration = configuration
