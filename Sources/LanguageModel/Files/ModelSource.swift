@@ -17,14 +17,12 @@ public final class ModelSource: Sendable {
         get throws(ModelError) { try tokenizerResult.get() }
     }
 
-    /// How the model writes conversations; nil where its files don't say. Throws where they say it in a way that is not built in.
+    /// How the model writes conversations; nil where its files don't say. Throws where their program can't be read.
     public var chatTemplate: ChatTemplate? {
         get throws(ModelError) {
             guard let chatTemplateSource else { return nil }
             let tokenizer = try tokenizer
-            return try ChatTemplate(
-                source: chatTemplateSource, bos: tokenizer.bosToken.flatMap(tokenizer.token),
-                eos: tokenizer.eosToken.flatMap(tokenizer.token), file: path)
+            return try ChatTemplate(source: chatTemplateSource, specialTokens: tokenizer.specialTokenTexts, file: path)
         }
     }
 
