@@ -94,7 +94,8 @@ extension JinjaInterpreter {
         case .string(let text):
             if let place = index.integer {
                 let wrapped = place < 0 ? place + text.count : place
-                return text.units.indices.contains(wrapped) ? .string(text[wrapped..<wrapped + 1]) : .undefined(name: "the text has no character \(place)")
+                return text.units.indices.contains(wrapped)
+                    ? .string(text[wrapped..<wrapped + 1]) : .undefined(name: "the text has no character \(place)")
             }
         case .object(let object): if case .string(let name) = index, let value = object.attribute(name.string) { return value }
         default: break
@@ -154,7 +155,9 @@ extension JinjaInterpreter {
     // MARK: Operators
 
     private func mismatch(_ sign: String, _ values: JinjaValue...) -> JinjaError {
-        for case .undefined(let name) in values { return JinjaError(.value, "\"\(name)\" is not defined, so \"\(sign)\" has nothing to work on") }
+        for case .undefined(let name) in values {
+            return JinjaError(.value, "\"\(name)\" is not defined, so \"\(sign)\" has nothing to work on")
+        }
         return JinjaError(.value, "\"\(sign)\" does not go with \(values.map(\.typeName).joined(separator: " and "))")
     }
 
@@ -212,7 +215,9 @@ extension JinjaInterpreter {
 
     private func repeated(_ text: JinjaText, _ times: Int) throws(JinjaError) -> JinjaText {
         guard times > 0, !text.isEmpty else { return JinjaText() }
-        guard times <= Limit.length / text.count else { throw JinjaError(.limit, "the template writes more than \(Limit.length) characters") }
+        guard times <= Limit.length / text.count else {
+            throw JinjaError(.limit, "the template writes more than \(Limit.length) characters")
+        }
         return JinjaText(units: (0..<times).flatMap { _ in text.units })
     }
 

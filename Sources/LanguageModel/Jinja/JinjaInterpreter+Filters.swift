@@ -58,7 +58,8 @@ extension JinjaInterpreter {
             }
             return sum
         case "min", "max": return try extreme(try list(value, name), isMaximum: name == "max")
-        case "sort", "unique": return .list(try name == "sort" ? sorted(try list(value, name), arguments) : unique(try list(value, name), arguments))
+        case "sort", "unique":
+            return .list(try name == "sort" ? sorted(try list(value, name), arguments) : unique(try list(value, name), arguments))
         case "dictsort": return try sortedDictionary(value, arguments)
         case "map": return .list(try map(try list(value, name), arguments))
         case "select", "reject": return .list(try select(try list(value, name), arguments, attribute: nil, isKept: name == "select"))
@@ -109,7 +110,11 @@ extension JinjaInterpreter {
     private func indent(_ text: JinjaText, _ arguments: JinjaArguments) -> JinjaText {
         let width = arguments.value(0, "width")
         let blanks: JinjaText
-        if case .string(let text)? = width { blanks = text } else { blanks = JinjaText(String(repeating: " ", count: min(max(width?.integer ?? 4, 0), 1000))) }
+        if case .string(let text)? = width {
+            blanks = text
+        } else {
+            blanks = JinjaText(String(repeating: " ", count: min(max(width?.integer ?? 4, 0), 1000)))
+        }
         let indentsBlank = arguments.value(2, "blank")?.isTrue == true
         // A line break at the end begins one more line, as in Jinja.
         let lines = (text + JinjaText("\n")).lines()
@@ -161,7 +166,8 @@ extension JinjaInterpreter {
         let rest = JinjaArguments(positional: Array(arguments.positional.dropFirst()), named: arguments.named)
         for item in items {
             let value = try attribute.map { attribute throws(JinjaError) in try attributeValue(item, attribute) } ?? item
-            let holds = try arguments.positional.first.map { name throws(JinjaError) in try test(name.text.string, value, rest) } ?? value.isTrue
+            let holds =
+                try arguments.positional.first.map { name throws(JinjaError) in try test(name.text.string, value, rest) } ?? value.isTrue
             if holds == isKept { kept.append(item) }
         }
         return kept
@@ -183,7 +189,13 @@ extension JinjaInterpreter {
             guard let isLess = try precedes(right[j].key, left[i].key) else {
                 throw JinjaError(.value, "\(left[i].key.typeName) and \(right[j].key.typeName) have no order")
             }
-            if isLess { out.append(right[j]); j += 1 } else { out.append(left[i]); i += 1 }
+            if isLess {
+                out.append(right[j])
+                j += 1
+            } else {
+                out.append(left[i])
+                i += 1
+            }
         }
         return out + left[i...] + right[j...]
     }
@@ -213,7 +225,8 @@ extension JinjaInterpreter {
     private func extreme(_ items: [JinjaValue], isMaximum: Bool) throws(JinjaError) -> JinjaValue {
         guard var best = items.first else { return .undefined(name: "the list is empty, so it has no extreme") }
         for item in items.dropFirst() {
-            guard let isLess = try isMaximum ? precedes(key(best, false), key(item, false)) : precedes(key(item, false), key(best, false)) else {
+            guard let isLess = try isMaximum ? precedes(key(best, false), key(item, false)) : precedes(key(item, false), key(best, false))
+            else {
                 throw JinjaError(.value, "\(best.typeName) and \(item.typeName) have no order")
             }
             if isLess { best = item }
@@ -222,10 +235,14 @@ extension JinjaInterpreter {
     }
 
     private func sortedDictionary(_ value: JinjaValue, _ arguments: JinjaArguments) throws(JinjaError) -> JinjaValue {
-        guard case .dictionary(let dictionary) = value else { throw JinjaError(.value, "the filter \"dictsort\" does not go with \(value.typeName)") }
+        guard case .dictionary(let dictionary) = value else {
+            throw JinjaError(.value, "the filter \"dictsort\" does not go with \(value.typeName)")
+        }
         let isCaseSensitive = arguments.value(0, "case_sensitive")?.isTrue == true
         let byValue = arguments.value(1, "by")?.text.string == "value"
-        let items = dictionary.entries.map { (key: key(byValue ? $0.value : $0.key, isCaseSensitive), item: JinjaValue.tuple([$0.key, $0.value])) }
+        let items = dictionary.entries.map {
+            (key: key(byValue ? $0.value : $0.key, isCaseSensitive), item: JinjaValue.tuple([$0.key, $0.value]))
+        }
         let sorted = try merge(items).map(\.item)
         return .list(arguments.value(2, "reverse")?.isTrue == true ? sorted.reversed() : sorted)
     }

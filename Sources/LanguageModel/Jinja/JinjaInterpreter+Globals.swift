@@ -3,27 +3,38 @@ import Foundation
 extension JinjaInterpreter {
     /// The functions that every template has.
     static let globals: [(String, @Sendable (JinjaArguments) throws(JinjaError) -> JinjaValue)] = [
-        ("raise_exception", { arguments throws(JinjaError) in throw JinjaError(.refused, arguments.value(0, "message")?.text.string ?? "") }),
+        (
+            "raise_exception",
+            { arguments throws(JinjaError) in throw JinjaError(.refused, arguments.value(0, "message")?.text.string ?? "") }
+        ),
         ("range", { arguments throws(JinjaError) in try range(arguments) }),
-        ("namespace", { arguments throws(JinjaError) in
-            let namespace = JinjaNamespace()
-            if case .dictionary(let dictionary)? = arguments.positional.first {
-                for entry in dictionary.entries { namespace.values[entry.key.text.string] = entry.value }
+        (
+            "namespace",
+            { arguments throws(JinjaError) in
+                let namespace = JinjaNamespace()
+                if case .dictionary(let dictionary)? = arguments.positional.first {
+                    for entry in dictionary.entries { namespace.values[entry.key.text.string] = entry.value }
+                }
+                for (name, value) in arguments.named { namespace.values[name] = value }
+                return .object(namespace)
             }
-            for (name, value) in arguments.named { namespace.values[name] = value }
-            return .object(namespace)
-        }),
-        ("dict", { arguments throws(JinjaError) in
-            var dictionary = JinjaDictionary()
-            if case .dictionary(let other)? = arguments.positional.first { dictionary = other }
-            for (name, value) in arguments.named { dictionary[.text(name)] = value }
-            return .dictionary(dictionary)
-        }),
+        ),
+        (
+            "dict",
+            { arguments throws(JinjaError) in
+                var dictionary = JinjaDictionary()
+                if case .dictionary(let other)? = arguments.positional.first { dictionary = other }
+                for (name, value) in arguments.named { dictionary[.text(name)] = value }
+                return .dictionary(dictionary)
+            }
+        ),
     ]
 
     private static func range(_ arguments: JinjaArguments) throws(JinjaError) -> JinjaValue {
         let numbers = arguments.positional.map(\.integer)
-        guard (1...3).contains(numbers.count), !numbers.contains(nil) else { throw JinjaError(.value, "\"range\" needs one to three integers") }
+        guard (1...3).contains(numbers.count), !numbers.contains(nil) else {
+            throw JinjaError(.value, "\"range\" needs one to three integers")
+        }
         let values = numbers.map { $0 ?? 0 }
         let (start, stop, step) = values.count == 1 ? (0, values[0], 1) : (values[0], values[1], values.count > 2 ? values[2] : 1)
         guard step != 0 else { throw JinjaError(.value, "\"range\" has the step 0") }
@@ -70,7 +81,8 @@ extension JinjaInterpreter {
         var separators = (item: JinjaText(indent == nil ? ", " : ","), key: JinjaText(": "))
         if let pair = named("separators")?.items, pair.count == 2 { separators = (pair[0].text, pair[1].text) }
         var writer = JinjaJSONWriter(
-            indent: indent, separators: separators, ensuresASCII: named("ensure_ascii")?.isTrue == true || arguments.positional.first?.isTrue == true,
+            indent: indent, separators: separators,
+            ensuresASCII: named("ensure_ascii")?.isTrue == true || arguments.positional.first?.isTrue == true,
             sortsKeys: named("sort_keys")?.isTrue == true)
         try writer.write(value, 0)
         return try checked(writer.out)
@@ -85,12 +97,15 @@ private struct JinjaJSONWriter {
     var out = JinjaText()
 
     mutating func write(_ value: JinjaValue, _ level: Int) throws(JinjaError) {
-        guard level <= JinjaInterpreter.Limit.depth else { throw JinjaError(.limit, "a value is nested more than \(JinjaInterpreter.Limit.depth) deep") }
+        guard level <= JinjaInterpreter.Limit.depth else {
+            throw JinjaError(.limit, "a value is nested more than \(JinjaInterpreter.Limit.depth) deep")
+        }
         switch value {
         case .none: add("null")
         case .bool(let value): add(value ? "true" : "false")
         case .int(let value): add(String(value))
-        case .float(let value): add(value.isNaN ? "NaN" : value.isInfinite ? (value < 0 ? "-Infinity" : "Infinity") : JinjaValue.text(of: value))
+        case .float(let value):
+            add(value.isNaN ? "NaN" : value.isInfinite ? (value < 0 ? "-Infinity" : "Infinity") : JinjaValue.text(of: value))
         case .string(let text): write(text)
         case .list(let values), .tuple(let values):
             try group("[", "]", values, level) { writer, value throws(JinjaError) in try writer.write(value, level + 1) }
@@ -129,21 +144,22 @@ private struct JinjaJSONWriter {
 
     private mutating func write(_ text: JinjaText) {
         add("\"")
-        out.units += text.mapped { scalar in
-            switch scalar {
-            case "\"": return "\\\""
-            case "\\": return "\\\\"
-            case "\n": return "\\n"
-            case "\r": return "\\r"
-            case "\t": return "\\t"
-            case "\u{8}": return "\\b"
-            case "\u{c}": return "\\f"
-            case "\u{0}"..<"\u{20}": return "\\u" + JinjaValue.padded(String(scalar.value, radix: 16), 4)
-            default:
-                guard ensuresASCII, scalar.value >= 0x7f else { return String(scalar) }
-                return UTF16.encode(scalar).map { $0.map { "\\u" + JinjaValue.padded(String($0, radix: 16), 4) }.joined() } ?? ""
-            }
-        }.units
+        out.units +=
+            text.mapped { scalar in
+                switch scalar {
+                case "\"": return "\\\""
+                case "\\": return "\\\\"
+                case "\n": return "\\n"
+                case "\r": return "\\r"
+                case "\t": return "\\t"
+                case "\u{8}": return "\\b"
+                case "\u{c}": return "\\f"
+                case "\u{0}"..<"\u{20}": return "\\u" + JinjaValue.padded(String(scalar.value, radix: 16), 4)
+                default:
+                    guard ensuresASCII, scalar.value >= 0x7f else { return String(scalar) }
+                    return UTF16.encode(scalar).map { $0.map { "\\u" + JinjaValue.padded(String($0, radix: 16), 4) }.joined() } ?? ""
+                }
+            }.units
         add("\"")
     }
 }

@@ -3,17 +3,20 @@ extension JinjaInterpreter {
     /// transformers uses.
     func method(_ name: String, of object: JinjaValue) -> JinjaValue? {
         switch object {
-        case .string(let text): Self.stringMethods.contains(name) ? bound(name) { [self] arguments throws(JinjaError) in try call(name, text, arguments) } : nil
+        case .string(let text):
+            Self.stringMethods.contains(name) ? bound(name) { [self] arguments throws(JinjaError) in try call(name, text, arguments) } : nil
         case .dictionary(let dictionary): dictionaryMethod(name, dictionary)
         case .list(let values), .tuple(let values):
             switch name {
-            case "index": bound(name) { arguments throws(JinjaError) in
+            case "index":
+                bound(name) { arguments throws(JinjaError) in
                     guard let value = arguments.positional.first, let place = values.firstIndex(where: { $0.equals(value) }) else {
                         throw JinjaError(.value, "the list does not hold what \"index\" looks for")
                     }
                     return .int(place)
                 }
-            case "count": bound(name) { arguments throws(JinjaError) in
+            case "count":
+                bound(name) { arguments throws(JinjaError) in
                     .int(arguments.positional.first.map { value in values.count { $0.equals(value) } } ?? 0)
                 }
             default: nil
@@ -32,13 +35,17 @@ extension JinjaInterpreter {
         switch name {
         case "cycle":
             bound(name) { arguments throws(JinjaError) in
-                guard !arguments.positional.isEmpty, let index = loop.attribute("index0")?.integer else { throw JinjaError(.template, "\"loop.cycle\" needs values") }
+                guard !arguments.positional.isEmpty, let index = loop.attribute("index0")?.integer else {
+                    throw JinjaError(.template, "\"loop.cycle\" needs values")
+                }
                 return arguments.positional[index % arguments.positional.count]
             }
         case "changed":
             bound(name) { arguments throws(JinjaError) in
                 guard let loop = loop as? JinjaLoop else { return .bool(true) }
-                let isSame = loop.lastChanged.map { last in last.count == arguments.positional.count && zip(last, arguments.positional).allSatisfy { $0.equals($1) } }
+                let isSame = loop.lastChanged.map { last in
+                    last.count == arguments.positional.count && zip(last, arguments.positional).allSatisfy { $0.equals($1) }
+                }
                 loop.lastChanged = arguments.positional
                 return .bool(isSame != true)
             }
@@ -48,7 +55,8 @@ extension JinjaInterpreter {
 
     private func dictionaryMethod(_ name: String, _ dictionary: JinjaDictionary) -> JinjaValue? {
         switch name {
-        case "get": bound(name) { arguments throws(JinjaError) in
+        case "get":
+            bound(name) { arguments throws(JinjaError) in
                 guard let key = arguments.positional.first else { throw JinjaError(.template, "\"get\" needs a key") }
                 return dictionary[key] ?? arguments.value(1, "default") ?? .none
             }
@@ -61,7 +69,8 @@ extension JinjaInterpreter {
     }
 
     private static let stringMethods: Set<String> = [
-        "strip", "lstrip", "rstrip", "split", "rsplit", "splitlines", "startswith", "endswith", "upper", "lower", "title", "capitalize", "replace",
+        "strip", "lstrip", "rstrip", "split", "rsplit", "splitlines", "startswith", "endswith", "upper", "lower", "title", "capitalize",
+        "replace",
         "find", "rfind", "index", "count", "join", "format", "isdigit", "isalpha", "isalnum", "isspace", "isupper", "islower", "isnumeric",
         "removeprefix", "removesuffix", "partition", "rpartition", "zfill", "ljust", "rjust", "encode", "casefold",
     ]
@@ -73,9 +82,12 @@ extension JinjaInterpreter {
         }
         switch name {
         case "strip", "lstrip", "rstrip":
-            return .string(text.stripped(left: name != "rstrip", right: name != "lstrip", of: arguments.positional.first.flatMap { value in
-                if case .string(let characters) = value { characters } else { nil }
-            }))
+            return .string(
+                text.stripped(
+                    left: name != "rstrip", right: name != "lstrip",
+                    of: arguments.positional.first.flatMap { value in
+                        if case .string(let characters) = value { characters } else { nil }
+                    }))
         case "split", "rsplit": return .list(try split(name, text, arguments).map { .string($0) })
         case "splitlines": return .list(text.lines(keepingEnds: arguments.value(0, "keepends")?.isTrue == true).map { .string($0) })
         case "startswith", "endswith":
@@ -96,7 +108,9 @@ extension JinjaInterpreter {
         case "find": return .int(text.firstIndex(of: try argument(), from: arguments.value(1, "start")?.integer ?? 0) ?? -1)
         case "rfind": return .int(text.lastIndex(of: try argument()) ?? -1)
         case "index":
-            guard let place = text.firstIndex(of: try argument()) else { throw JinjaError(.value, "the text does not hold what \"index\" looks for") }
+            guard let place = text.firstIndex(of: try argument()) else {
+                throw JinjaError(.value, "the text does not hold what \"index\" looks for")
+            }
             return .int(place)
         case "count": return .int(text.split(try argument()).count - 1)
         case "join":
@@ -107,7 +121,8 @@ extension JinjaInterpreter {
         case "removesuffix": return .string(text.hasSuffix(try argument()) ? text[0..<text.count - (try argument()).count] : text)
         case "partition", "rpartition":
             let separator = try argument()
-            guard !separator.isEmpty, let place = name == "partition" ? text.firstIndex(of: separator) : text.lastIndex(of: separator) else {
+            guard !separator.isEmpty, let place = name == "partition" ? text.firstIndex(of: separator) : text.lastIndex(of: separator)
+            else {
                 let empty = JinjaValue.text("")
                 return .tuple(name == "partition" ? [.string(text), empty, empty] : [empty, empty, .string(text)])
             }
@@ -158,7 +173,9 @@ extension JinjaInterpreter {
                 out.units.append(format.units[i])
                 i += 2
             } else if values[i] == 0x7b {
-                guard let end = values[i...].firstIndex(of: 0x7d) else { throw JinjaError(.value, "a format has a \"{\" without its \"}\"") }
+                guard let end = values[i...].firstIndex(of: 0x7d) else {
+                    throw JinjaError(.value, "a format has a \"{\" without its \"}\"")
+                }
                 let field = format[i + 1..<end].string
                 let value: JinjaValue?
                 if field.isEmpty {

@@ -19,11 +19,14 @@ extension JinjaInterpreter {
         case "number": return value.number != nil
         case "iterable": return value.items != nil
         case "sequence": return value.items != nil
-        case "callable": if case .object(let object) = value { return object is JinjaFunction || object is JinjaMacro } else { return false }
+        case "callable":
+            if case .object(let object) = value { return object is JinjaFunction || object is JinjaMacro } else { return false }
         case "odd", "even", "divisibleby":
             guard let number = value.integer else { throw JinjaError(.value, "the test \"\(name)\" does not go with \(value.typeName)") }
             if name != "divisibleby" { return (number % 2 != 0) == (name == "odd") }
-            guard let divisor = try other().integer, divisor != 0 else { throw JinjaError(.value, "the test \"divisibleby\" needs a number") }
+            guard let divisor = try other().integer, divisor != 0 else {
+                throw JinjaError(.value, "the test \"divisibleby\" needs a number")
+            }
             return divisor == -1 || number % divisor == 0
         case "lower": return value.text == value.text.lowercased
         case "upper": return value.text == value.text.uppercased

@@ -36,9 +36,10 @@ final class JinjaInterpreter {
         scope = root
         self.now = now
         for (name, function) in Self.globals { root.values[name] = .object(JinjaFunction(name, function)) }
-        root.values["strftime_now"] = .object(JinjaFunction("strftime_now") { arguments throws(JinjaError) in
-            .text(now().formatted(arguments.value(0, "format")?.text.string ?? ""))
-        })
+        root.values["strftime_now"] = .object(
+            JinjaFunction("strftime_now") { arguments throws(JinjaError) in
+                .text(now().formatted(arguments.value(0, "format")?.text.string ?? ""))
+            })
         for (name, value) in variables { root.values[name] = value }
     }
 
@@ -55,7 +56,9 @@ final class JinjaInterpreter {
     func deeper<T>(_ body: () throws(JinjaError) -> T) throws(JinjaError) -> T {
         depth += 1
         defer { depth -= 1 }
-        guard depth <= Limit.depth else { throw JinjaError(.limit, "the template calls itself, or is nested, more than \(Limit.depth) deep") }
+        guard depth <= Limit.depth else {
+            throw JinjaError(.limit, "the template calls itself, or is nested, more than \(Limit.depth) deep")
+        }
         return try body()
     }
 
@@ -123,11 +126,14 @@ final class JinjaInterpreter {
             scope.values[name] = .object(JinjaMacro(name: name, parameters: parameters, body: body, scope: scope))
         case .call(let call, let parameters, let body):
             let caller = JinjaMacro(name: "caller", parameters: parameters, body: body, scope: scope)
-            try write(try inScope { () throws(JinjaError) in
-                guard case .call(let function, var arguments) = call else { throw JinjaError(.template, "a \"call\" block needs a call") }
-                arguments.named.append(("caller", .literal(.object(caller))))
-                return try evaluate(.call(function, arguments)).text
-            })
+            try write(
+                try inScope { () throws(JinjaError) in
+                    guard case .call(let function, var arguments) = call else {
+                        throw JinjaError(.template, "a \"call\" block needs a call")
+                    }
+                    arguments.named.append(("caller", .literal(.object(caller))))
+                    return try evaluate(.call(function, arguments)).text
+                })
         case .with(let values, let body):
             return try inScope { () throws(JinjaError) in
                 for (target, value) in values { try bind(target, try evaluate(value)) }
@@ -223,7 +229,10 @@ final class JinjaInterpreter {
         _ state: JinjaLoop, _ target: JinjaTarget, _ condition: JinjaExpression?, _ body: [JinjaStatement]
     ) -> JinjaRecursiveLoop {
         JinjaRecursiveLoop(state) { [self] list throws(JinjaError) in
-            .string(try collect { () throws(JinjaError) in try deeper { () throws(JinjaError) in try loop(target, list, condition, body, [], true) } })
+            .string(
+                try collect { () throws(JinjaError) in
+                    try deeper { () throws(JinjaError) in try loop(target, list, condition, body, [], true) }
+                })
         }
     }
 
@@ -233,7 +242,8 @@ final class JinjaInterpreter {
         try deeper { () throws(JinjaError) in
             try inScope(macro.scope) { () throws(JinjaError) in
                 guard arguments.positional.count <= macro.parameters.count else {
-                    throw JinjaError(.value, "the macro \"\(macro.name)\" takes \(macro.parameters.count) values, not \(arguments.positional.count)")
+                    throw JinjaError(
+                        .value, "the macro \"\(macro.name)\" takes \(macro.parameters.count) values, not \(arguments.positional.count)")
                 }
                 for (i, parameter) in macro.parameters.enumerated() {
                     if let value = arguments.value(i, parameter.name) {

@@ -185,7 +185,8 @@ struct JinjaLexer {
     }
 
     private static let signs = [
-        "**", "//", "==", "!=", ">=", "<=", "+", "-", "*", "/", "%", "~", "(", ")", "[", "]", "{", "}", ">", "<", "=", ".", ":", "|", ",", ";",
+        "**", "//", "==", "!=", ">=", "<=", "+", "-", "*", "/", "%", "~", "(", ")", "[", "]", "{", "}", ">", "<", "=", ".", ":", "|", ",",
+        ";",
     ].map { Array($0.unicodeScalars) }
 
     private mutating func token(_ open: inout [Unicode.Scalar]) throws(JinjaError) {
@@ -200,14 +201,20 @@ struct JinjaLexer {
             add(.name(String(name)))
             return advance(to: end)
         }
-        guard let sign = Self.signs.first(where: { position + $0.count <= source.count && source[position..<position + $0.count].elementsEqual($0) }) else {
+        guard
+            let sign = Self.signs.first(where: {
+                position + $0.count <= source.count && source[position..<position + $0.count].elementsEqual($0)
+            })
+        else {
             throw JinjaError(.template, "the character \(String(first).debugDescription) is not expected", line: line)
         }
         switch sign[0] {
         case "(", "[", "{": open.append(sign[0])
         case ")", "]", "}":
             let pairs: [Unicode.Scalar: Unicode.Scalar] = [")": "(", "]": "[", "}": "{"]
-            guard let last = open.popLast(), last == pairs[sign[0]] else { throw JinjaError(.template, "a \"\(sign[0])\" has no beginning", line: line) }
+            guard let last = open.popLast(), last == pairs[sign[0]] else {
+                throw JinjaError(.template, "a \"\(sign[0])\" has no beginning", line: line)
+            }
         default: break
         }
         var text = String.UnicodeScalarView()
@@ -268,7 +275,8 @@ struct JinjaLexer {
             } else if source[i] == "\n" {
                 i += 1
             } else if let width = (["x": 2, "u": 4, "U": 8] as [Unicode.Scalar: Int])[source[i]], i + width < source.count,
-                let value = UInt32(String(String.UnicodeScalarView(source[i + 1...i + width])), radix: 16), let scalar = Unicode.Scalar(value)
+                let value = UInt32(String(String.UnicodeScalarView(source[i + 1...i + width])), radix: 16),
+                let scalar = Unicode.Scalar(value)
             {
                 text.append(scalar)
                 i += 1 + width

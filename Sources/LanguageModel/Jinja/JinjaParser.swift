@@ -344,7 +344,9 @@ struct JinjaParser {
             value = .positive(try nested { parser throws(JinjaError) in try parser.unary(withFilters: false) })
         } else {
             value = try postfix(try primary())
-            if take("**") { value = .arithmetic("**", value, try nested { parser throws(JinjaError) in try parser.unary(withFilters: false) }) }
+            if take("**") {
+                value = .arithmetic("**", value, try nested { parser throws(JinjaError) in try parser.unary(withFilters: false) })
+            }
         }
         return withFilters ? try filtersAndTests(value) : value
     }

@@ -47,7 +47,9 @@ struct JinjaStatement: Sendable {
         case text(JinjaText)
         case output(JinjaExpression)
         case conditional([(JinjaExpression, [JinjaStatement])], otherwise: [JinjaStatement])
-        case loop(JinjaTarget, JinjaExpression, condition: JinjaExpression?, body: [JinjaStatement], otherwise: [JinjaStatement], isRecursive: Bool)
+        case loop(
+            JinjaTarget, JinjaExpression, condition: JinjaExpression?, body: [JinjaStatement], otherwise: [JinjaStatement],
+            isRecursive: Bool)
         case set(JinjaTarget, JinjaExpression)
         /// The text of its body, put through filters.
         case setBlock(JinjaTarget, filters: [(String, JinjaCallArguments)], [JinjaStatement])

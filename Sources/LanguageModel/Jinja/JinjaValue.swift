@@ -47,7 +47,11 @@ package struct JinjaDictionary: Sendable {
         get { entries.first { $0.key.equals(key) }?.value }
         set {
             guard let newValue else { return }
-            if let i = entries.firstIndex(where: { $0.key.equals(key) }) { entries[i].value = newValue } else { entries.append((key, newValue)) }
+            if let i = entries.firstIndex(where: { $0.key.equals(key) }) {
+                entries[i].value = newValue
+            } else {
+                entries.append((key, newValue))
+            }
         }
     }
 

@@ -16,7 +16,8 @@ package struct AddedTokens: Sendable {
         package var isNormalized = false
 
         package init(
-            token: Int32, content: [UInt8], isSpecial: Bool, stripsLeft: Bool = false, stripsRight: Bool = false, isSingleWord: Bool = false,
+            token: Int32, content: [UInt8], isSpecial: Bool, stripsLeft: Bool = false, stripsRight: Bool = false,
+            isSingleWord: Bool = false,
             isNormalized: Bool = false
         ) {
             self.token = token
@@ -67,7 +68,8 @@ struct TokenFinder: Sendable {
     ///
     /// - Parameter allows: whether a control token counts that would lie at this range.
     func split(
-        _ text: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, allows: (AddedTokens.Entry, Range<Int>) -> Bool, text textBody: (Range<Int>) -> Void,
+        _ text: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, allows: (AddedTokens.Entry, Range<Int>) -> Bool,
+        text textBody: (Range<Int>) -> Void,
         token tokenBody: (Int32, Range<Int>) -> Void
     ) {
         var start = range.lowerBound
@@ -75,7 +77,9 @@ struct TokenFinder: Sendable {
         while i < range.upperBound {
             let candidates = byFirstByte[Int(text[i])]
             guard !candidates.isEmpty,
-                let match = candidates.first(where: { $0.text.count <= range.upperBound - i && text[i..<i + $0.text.count].elementsEqual($0.text) })
+                let match = candidates.first(where: {
+                    $0.text.count <= range.upperBound - i && text[i..<i + $0.text.count].elementsEqual($0.text)
+                })
             else {
                 i += 1
                 continue

@@ -8,7 +8,9 @@ public struct ChatMessage: Hashable, Sendable {
     package let fields: [JSON.Member]
 
     public init(role: String, content: String) {
-        self.init(role: role, content: content, fields: [JSON.Member(key: "role", value: .string(role)), JSON.Member(key: "content", value: .string(content))])
+        self.init(
+            role: role, content: content,
+            fields: [JSON.Member(key: "role", value: .string(role)), JSON.Member(key: "content", value: .string(content))])
     }
 
     package init(role: String, content: String, fields: [JSON.Member]) {

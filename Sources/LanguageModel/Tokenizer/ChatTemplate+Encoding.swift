@@ -31,7 +31,9 @@ extension ChatTemplate {
         let replies = try replies(in: rendering, messages, tools: tools, isLearnt: isLearnt)
         let encoding = Self.encode(rendering, tokenizer)
         let offsets = Self.byteOffsets(of: rendering.text)
-        let ranges = replies.map { offsets[$0.lowerBound]..<offsets[$0.upperBound] }.filter { !$0.isEmpty }.sorted { $0.lowerBound < $1.lowerBound }
+        let ranges = replies.map { offsets[$0.lowerBound]..<offsets[$0.upperBound] }.filter { !$0.isEmpty }.sorted {
+            $0.lowerBound < $1.lowerBound
+        }
         var learnt: [Int] = []
         var next = 0
         for (place, span) in encoding.spans.enumerated() {
@@ -93,7 +95,10 @@ extension ChatTemplate {
             let tail = Array(units.reversed().prefix { !JinjaText.isContent($0) }.reversed())
             let first = Array(JinjaText(units: head).stripped().string.utf8)
             let last = Array(JinjaText(units: tail).stripped().string.utf8)
-            for entry in plain where first.starts(with: entry.content) || last.count >= entry.content.count && last.suffix(entry.content.count).elementsEqual(entry.content) {
+            for entry in plain
+            where first.starts(with: entry.content)
+                || last.count >= entry.content.count && last.suffix(entry.content.count).elementsEqual(entry.content)
+            {
                 marks.insert(entry.token)
             }
         }
@@ -109,7 +114,9 @@ extension ChatTemplate {
         in rendering: JinjaRendering, _ messages: [ChatMessage], tools: JSON?, isLearnt: (Int) -> Bool
     ) throws(ChatError) -> [Range<Int>] {
         if !rendering.generated.isEmpty {
-            return rendering.generated.filter { range in rendering.blocks.first { $0.range.overlaps(range) }.map { isLearnt($0.message) } ?? true }
+            return rendering.generated.filter { range in
+                rendering.blocks.first { $0.range.overlaps(range) }.map { isLearnt($0.message) } ?? true
+            }
         }
         var replies: [Range<Int>] = []
         for (i, message) in messages.enumerated() where message.role == "assistant" && isLearnt(i) {
@@ -170,7 +177,9 @@ extension ChatTemplate {
     /// The end of the last whole mark or line in a range: what two texts share may end within a token.
     private static func lastMark(_ units: [UInt32], _ range: Range<Int>) -> Int {
         var end = range.upperBound
-        while end > range.lowerBound, !">]}".unicodeScalars.contains(JinjaText.scalar(units[end - 1])), !JinjaText.isSpace(units[end - 1]) { end -= 1 }
+        while end > range.lowerBound, !">]}".unicodeScalars.contains(JinjaText.scalar(units[end - 1])), !JinjaText.isSpace(units[end - 1]) {
+            end -= 1
+        }
         return end
     }
 

@@ -34,9 +34,12 @@ public struct ChatTemplate: Hashable, Sendable {
                 .unsupported, file: file, subject: "chat_template, line \(error.line)", error.problem,
                 remedy: "write the conversations as prompt and completion instead")
         }
-        takesParts = ["content is string", "content is not string", "content'] is string", "content'] is not string", "content is iterable",
-            "content is mapping", "content is sequence", "content\"] is string", "content\"] is not string", "['type']", "[\"type\"]", ".type", "'content'), str"]
-            .contains { source.contains($0) }
+        takesParts = [
+            "content is string", "content is not string", "content'] is string", "content'] is not string", "content is iterable",
+            "content is mapping", "content is sequence", "content\"] is string", "content\"] is not string", "['type']", "[\"type\"]",
+            ".type", "'content'), str",
+        ]
+        .contains { source.contains($0) }
     }
 
     /// Whether the program looks at something of this name, such as `tool_calls`.
@@ -68,11 +71,14 @@ public struct ChatTemplate: Hashable, Sendable {
     private func value(of message: ChatMessage, number: Int) -> JinjaValue {
         let mark = JinjaText.mark(message: number)
         var entries: [(key: JinjaValue, value: JinjaValue)] = []
-        if let reasoning = message.reasoning, message["thinking"] == nil { entries.append((.text("thinking"), JinjaValue(reasoning, mark: mark))) }
+        if let reasoning = message.reasoning, message["thinking"] == nil {
+            entries.append((.text("thinking"), JinjaValue(reasoning, mark: mark)))
+        }
         for field in message.fields {
             switch field.key {
             case "role": entries.append((.text("role"), .text(message.role)))
-            case "content" where field.value.array != nil && !takesParts: entries.append((.text("content"), .string(JinjaText(message.content, mark: mark))))
+            case "content" where field.value.array != nil && !takesParts:
+                entries.append((.text("content"), .string(JinjaText(message.content, mark: mark))))
             default: entries.append((.text(field.key), JinjaValue(field.value, mark: mark)))
             }
         }
@@ -107,7 +113,10 @@ public struct ChatError: Error, Hashable, Sendable {
     init(_ error: JinjaError, file: String) {
         switch error.code {
         case .refused: self.init(.refused, "the model's chat template refuses the conversation: \"\(error.problem)\"")
-        default: self.init(.notRendered, "the model's chat template (\(file)) can't render the conversation: line \(error.line) of the template: \(error.problem)")
+        default:
+            self.init(
+                .notRendered,
+                "the model's chat template (\(file)) can't render the conversation: line \(error.line) of the template: \(error.problem)")
         }
     }
 }

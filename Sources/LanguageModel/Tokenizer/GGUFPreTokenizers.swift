@@ -33,24 +33,32 @@ enum GGUFPreTokenizers {
         (["exaone-moe"], "exaone-moe"),
     ]
 
-    static var known: [String] { families.flatMap(\.names).sorted() }
-
     static func entry(_ name: String) -> Entry? {
         guard let family = families.first(where: { $0.names.contains(name) })?.family else { return nil }
         switch family {
         case "gpt2": return Entry(steps: [.byteLevel(addsPrefixSpace: false, usesPattern: true)])
-        case "smollm": return Entry(steps: [.split(.scalars(.digits), .isolated, isInverted: false), .byteLevel(addsPrefixSpace: false, usesPattern: true)])
+        case "smollm":
+            return Entry(steps: [
+                .split(.scalars(.digits), .isolated, isInverted: false), .byteLevel(addsPrefixSpace: false, usesPattern: true),
+            ])
         case "llama3": return Entry(steps: patterns([PieceScanner.llama3Pattern]), ignoresMerges: true, addsBos: true)
         case "cl100k": return Entry(steps: patterns([PieceScanner.llama3Pattern]))
         case "glm4": return Entry(steps: patterns([PieceScanner.llama3Pattern]), ignoresMerges: true)
         case "qwen2": return Entry(steps: patterns([PieceScanner.qwen2Pattern]), composes: ["qwen2", "deepseek-r1-qwen"].contains(name))
-        case "qwen35": return Entry(steps: patterns([contractions + #"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"# + spaces]))
+        case "qwen35":
+            return Entry(
+                steps: patterns([contractions + #"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"# + spaces]))
         case "tekken": return Entry(steps: patterns([tekken]), ignoresMerges: true, addsBos: true)
-        case "minicpm5": return Entry(steps: patterns([#"\p{N}{1,3}"#, contractions + #"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*"# + spaces]), ignoresMerges: true)
+        case "minicpm5":
+            return Entry(
+                steps: patterns([#"\p{N}{1,3}"#, contractions + #"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*"# + spaces]),
+                ignoresMerges: true)
         case "falcon":
             return Entry(
-                steps: [.split(.scalars(.punctuation), .contiguous, isInverted: false), .byteLevel(addsPrefixSpace: false, usesPattern: true),
-                    .split(.scalars(.digits), .contiguous, isInverted: false)] + patterns(["[0-9][0-9][0-9]"]).dropLast())
+                steps: [
+                    .split(.scalars(.punctuation), .contiguous, isInverted: false), .byteLevel(addsPrefixSpace: false, usesPattern: true),
+                    .split(.scalars(.digits), .contiguous, isInverted: false),
+                ] + patterns(["[0-9][0-9][0-9]"]).dropLast())
         default: return more[family].map { Entry(steps: patterns($0)) }
         }
     }
@@ -62,7 +70,8 @@ enum GGUFPreTokenizers {
     private static let tekken =
         #"[^\r\n\p{L}\p{N}]?\#(upper)*\#(lower)+|[^\r\n\p{L}\p{N}]?\#(upper)+\#(lower)*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*"# + spaces
     private static let o200k =
-        #"[^\r\n\p{L}\p{N}]?\#(upper)*\#(lower)+\#(contractions)?|[^\r\n\p{L}\p{N}]?\#(upper)+\#(lower)*\#(contractions)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*"# + spaces
+        #"[^\r\n\p{L}\p{N}]?\#(upper)*\#(lower)+\#(contractions)?|[^\r\n\p{L}\p{N}]?\#(upper)+\#(lower)*\#(contractions)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*"#
+        + spaces
     private static let deepSeekWords =
         ##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"## + spaces
     private static let bloom = #" ?[^(\s|.,!?…。，、।۔،)]+"#
@@ -81,13 +90,17 @@ enum GGUFPreTokenizers {
         "bailingmoe": [#"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"#],
         "seed-coder": [contractions + #"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+"# + spaces],
         "tiny-aya": [#"\d{1,3}(?=(?:\d{3})*\b)"#, o200k],
-        "exaone-moe": [contractions + #"|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"#],
+        "exaone-moe": [
+            contractions + #"|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"#
+        ],
     ]
 
     /// Each pattern cuts what the one before it left, then all becomes bytes.
     private static func patterns(_ sources: [String]) -> [PreTokenizer.Step] {
         sources.compactMap { source in
-            if let scanner = PieceScanner(pattern: source) { return .split(.scanner(source: source, scanner), .isolated, isInverted: false) }
+            if let scanner = PieceScanner(pattern: source) {
+                return .split(.scanner(source: source, scanner), .isolated, isInverted: false)
+            }
             return (try? Pattern(source)).map { .split(.pattern(source: source, $0), .isolated, isInverted: false) }
         } + [.byteLevel(addsPrefixSpace: false, usesPattern: false)]
     }

@@ -61,9 +61,15 @@ package indirect enum Normalizer: Sendable {
             let count = character.utf8.count
             let range = start..<start + count
             start += count
-            if count == 1 { out.append(text, range); continue }
+            if count == 1 {
+                out.append(text, range)
+                continue
+            }
             let mapped = Array(map(String(character)).utf8)
-            if mapped.elementsEqual(character.utf8) { out.append(text, range); continue }
+            if mapped.elementsEqual(character.utf8) {
+                out.append(text, range)
+                continue
+            }
             let origin = text.origin(of: range)
             out.append(mapped, from: Int32(origin.lowerBound), to: Int32(origin.upperBound))
         }

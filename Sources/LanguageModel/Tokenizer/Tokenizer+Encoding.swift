@@ -43,7 +43,8 @@ extension Tokenizer {
 
     /// A stretch that normaliser and pre-tokenizer leave as it is.
     private func encodePlain(
-        _ bytes: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, into sink: inout TokenSink, _ allows: (AddedTokens.Entry, Range<Int>) -> Bool
+        _ bytes: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, into sink: inout TokenSink,
+        _ allows: (AddedTokens.Entry, Range<Int>) -> Bool
     ) {
         added.normalized.split(bytes, range, allows: allows) { range in
             preTokenizer.forEachPiece(in: bytes, range) { piece in encode(piece: bytes[piece], into: &sink) { $0 } }
@@ -99,7 +100,10 @@ extension Tokenizer {
     /// Bytes of the piece that a token has taken.
     private func matchedLength(_ token: Int32) -> Int {
         let text = vocabulary.tokens[Int(token)]
-        if case .characters = merges.unit, text.count == 6, let byte = TokenDecoder.byte(Array(text)), merges.byteTokens[Int(byte)] == token { return 1 }
+        if case .characters = merges.unit, text.count == 6, let byte = TokenDecoder.byte(Array(text)), merges.byteTokens[Int(byte)] == token
+        {
+            return 1
+        }
         return text.count
     }
 }

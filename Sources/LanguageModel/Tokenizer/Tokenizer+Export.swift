@@ -24,7 +24,8 @@ extension Tokenizer {
             "decoder": decoder.file(),
             "model": [
                 "type": "BPE", "dropout": .null, "unk_token": self.merges.unknown.map { .string(text($0)) } ?? .null,
-                "continuing_subword_prefix": .null, "end_of_word_suffix": .null, "fuse_unk": .bool(self.merges.unit == .characters(joinsUnknown: true)),
+                "continuing_subword_prefix": .null, "end_of_word_suffix": .null,
+                "fuse_unk": .bool(self.merges.unit == .characters(joinsUnknown: true)),
                 "byte_fallback": .bool(!isByteLevel && self.merges.byteTokens.contains { $0 >= 0 }), "ignore_merges": .bool(ignoresMerges),
                 "vocab": .object(vocabularyMembers), "merges": .array(mergePairs),
             ],
@@ -54,7 +55,8 @@ extension Tokenizer {
             tokens.map { ["SpecialToken": ["id": .string(token($0) ?? ""), "type_id": 0]] as JSON }
         }
         let used = Set(leadingTokens + trailingTokens).sorted().map { id in
-            JSON.Member(key: token(id) ?? "", value: ["id": .string(token(id) ?? ""), "ids": [.integer(id)], "tokens": [.string(token(id) ?? "")]])
+            JSON.Member(
+                key: token(id) ?? "", value: ["id": .string(token(id) ?? ""), "ids": [.integer(id)], "tokens": [.string(token(id) ?? "")]])
         }
         func sequence(_ id: String, _ type: Int) -> [JSON] { [["Sequence": ["id": .string(id), "type_id": .integer(type)]]] }
         let (before, after) = (special(leadingTokens), special(trailingTokens))
@@ -75,7 +77,8 @@ extension Normalizer {
         case .strip(let left, let right): ["type": "Strip", "strip_left": .bool(left), "strip_right": .bool(right)]
         case .prepend(let text): ["type": "Prepend", "prepend": .string(text)]
         case .replace(let literal, let content): ["type": "Replace", "pattern": ["String": .string(literal)], "content": .string(content)]
-        case .replacePattern(let source, _, let content): ["type": "Replace", "pattern": ["Regex": .string(source)], "content": .string(content)]
+        case .replacePattern(let source, _, let content):
+            ["type": "Replace", "pattern": ["Regex": .string(source)], "content": .string(content)]
         }
     }
 }
@@ -95,7 +98,10 @@ extension PreTokenizer {
         case .byteLevel(let addsPrefixSpace, let usesPattern):
             return ["type": "ByteLevel", "add_prefix_space": .bool(addsPrefixSpace), "trim_offsets": true, "use_regex": .bool(usesPattern)]
         case .metaspace(let replacement, let scheme, let splits):
-            return ["type": "Metaspace", "replacement": .string(replacement), "prepend_scheme": .string(scheme.rawValue), "split": .bool(splits)]
+            return [
+                "type": "Metaspace", "replacement": .string(replacement), "prepend_scheme": .string(scheme.rawValue),
+                "split": .bool(splits),
+            ]
         case .split(.scalars(.digits), let behavior, _): return ["type": "Digits", "individual_digits": .bool(behavior == .isolated)]
         case .split(.scalars(.punctuation), let behavior, _): return ["type": "Punctuation", "behavior": .string(behavior.rawValue)]
         case .split(.scalars(.whitespace), _, _): return ["type": "WhitespaceSplit"]
@@ -115,7 +121,12 @@ extension TokenDecoder {
     /// As tokenizer.json writes it.
     package func file() -> JSON {
         guard let space else { return ["type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true] }
-        let steps: [JSON] = [["type": "Replace", "pattern": ["String": .string(space)], "content": " "], ["type": "ByteFallback"], ["type": "Fuse"]]
-        return ["type": "Sequence", "decoders": .array(steps + (stripsFirstSpace ? [["type": "Strip", "content": " ", "start": 1, "stop": 0]] : []))]
+        let steps: [JSON] = [
+            ["type": "Replace", "pattern": ["String": .string(space)], "content": " "], ["type": "ByteFallback"], ["type": "Fuse"],
+        ]
+        return [
+            "type": "Sequence",
+            "decoders": .array(steps + (stripsFirstSpace ? [["type": "Strip", "content": " ", "start": 1, "stop": 0]] : [])),
+        ]
     }
 }

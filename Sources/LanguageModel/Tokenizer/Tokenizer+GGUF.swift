@@ -18,17 +18,21 @@ extension Tokenizer {
         case "gemma4": self = try Self.sentencePiece(file, hasMerges: true)
         default:
             throw ModelError(
-                .unsupported, file: file.path, subject: "tokenizer.ggml.model", "tokenizers of type \(model.debugDescription) are not supported",
+                .unsupported, file: file.path, subject: "tokenizer.ggml.model",
+                "tokenizers of type \(model.debugDescription) are not supported",
                 remedy: "supported: \"gpt2\" (byte-level byte pairs) and \"llama\" (SentencePiece)")
         }
     }
 
     private static func byteLevel(_ file: GGUFFile) throws(ModelError) -> Tokenizer {
-        let pre = try file.string("tokenizer.ggml.pre") ?? "(none)"
-        guard let entry = GGUFPreTokenizers.entry(pre) else {
+        let key = "tokenizer.ggml.pre"
+        let elsewhere = "use the model's Hugging Face directory, or convert it again with a current llama.cpp"
+        guard let pre = try file.string(key) else {
             throw ModelError(
-                .unsupported, file: file.path, subject: "tokenizer.ggml.pre", "the pre-tokenizer \(pre.debugDescription) is not supported",
-                remedy: "supported: \(GGUFPreTokenizers.known.joined(separator: ", ")); or use the model's Hugging Face directory")
+                .unsupported, file: file.path, subject: key, "is missing, so that nothing says how texts are cut into pieces", remedy: elsewhere)
+        }
+        guard let entry = GGUFPreTokenizers.entry(pre) else {
+            throw ModelError(.unsupported, file: file.path, subject: key, "the pre-tokenizer \(pre.debugDescription) is not known", remedy: elsewhere)
         }
         let parts = try GGUFTokenizerParts(file)
         var builder = TokenizerBuilder(file: file.path, preTokenizer: PreTokenizer(entry.steps))
@@ -54,7 +58,9 @@ extension Tokenizer {
         for i in texts.indices {
             // Neither alphabet has a space, so the one space divides the two.
             let parts = texts[i].split(separator: 0x20, omittingEmptySubsequences: false)
-            guard parts.count == 2 else { throw ModelError(.malformed, file: file.path, subject: "tokenizer.ggml.merges", "entry \(i) is not two tokens") }
+            guard parts.count == 2 else {
+                throw ModelError(.malformed, file: file.path, subject: "tokenizer.ggml.merges", "entry \(i) is not two tokens")
+            }
             builder.merge(String(decoding: parts[0], as: UTF8.self), String(decoding: parts[1], as: UTF8.self))
         }
     }
@@ -80,7 +86,8 @@ extension Tokenizer {
                 let name = String(decoding: text, as: UTF8.self)
                 // Phi-3's turns swallow the line break after them, which its GGUF files don't say.
                 let strips = stripsRight && type == TokenType.control && !["<s>", "<unk>", "<|endoftext|>"].contains(name)
-                try builder.addToken(.init(token: Int32(i), content: Array(text), isSpecial: type == TokenType.control, stripsRight: strips))
+                try builder.addToken(
+                    .init(token: Int32(i), content: Array(text), isSpecial: type == TokenType.control, stripsRight: strips))
             }
             if type != TokenType.control, type != TokenType.userDefined {
                 try builder.vocabularyToken(Int32(i), text: String(decoding: text, as: UTF8.self))
@@ -89,7 +96,8 @@ extension Tokenizer {
         if hasMerges {
             try addMerges(file, to: &builder)
         } else {
-            builder.mergeByScores(try parts.scores(), of: parts.types.indices.filter { parts.types[$0] == TokenType.normal }.map(Int32.init))
+            builder.mergeByScores(
+                try parts.scores(), of: parts.types.indices.filter { parts.types[$0] == TokenType.normal }.map(Int32.init))
         }
         builder.unknownToken = try parts.token("unknown") ?? parts.types.firstIndex(of: TokenType.unknown).map(Int32.init)
         try parts.nameTokens(addsBos: true, in: &builder)
@@ -111,7 +119,8 @@ private struct GGUFTokenizerParts {
         self.texts = texts
         types = try file.integers("tokenizer.ggml.token_type") ?? [Int32](repeating: 1, count: texts.count)
         guard types.count == texts.count else {
-            throw ModelError(.malformed, file: file.path, subject: "tokenizer.ggml.token_type", "has \(types.count) entries for \(texts.count) tokens")
+            throw ModelError(
+                .malformed, file: file.path, subject: "tokenizer.ggml.token_type", "has \(types.count) entries for \(texts.count) tokens")
         }
     }
 
@@ -131,7 +140,9 @@ private struct GGUFTokenizerParts {
         }
         var scores: [Float] = []
         for value in values {
-            guard case .single(let score) = value, score.isFinite else { throw ModelError(.malformed, file: file.path, subject: key, "holds what is no number") }
+            guard case .single(let score) = value, score.isFinite else {
+                throw ModelError(.malformed, file: file.path, subject: key, "holds what is no number")
+            }
             scores.append(score)
         }
         return scores

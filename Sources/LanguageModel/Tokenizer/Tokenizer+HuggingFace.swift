@@ -20,7 +20,9 @@ extension Tokenizer {
         guard type == "BPE" else {
             throw file.unsupported("model.type", "\"\(type)\"", "supported: \"BPE\" (byte pairs, byte-level or from SentencePiece)")
         }
-        guard let members = model["vocab"]?.members, let merges = model["merges"]?.array else { throw file.malformed("model", "has no vocab or no merges") }
+        guard let members = model["vocab"]?.members, let merges = model["merges"]?.array else {
+            throw file.malformed("model", "has no vocab or no merges")
+        }
         for key in ["continuing_subword_prefix", "end_of_word_suffix"] where !(model[key] ?? .null).isNull && model[key] != "" {
             throw file.unsupported("model.\(key)", model[key]?.text(indent: 0) ?? "", "supported: none")
         }
@@ -44,7 +46,9 @@ extension Tokenizer {
             ids[member.key] = token
         }
         for (i, merge) in merges.enumerated() {
-            let parts = merge.string.map { $0.split(separator: " ", omittingEmptySubsequences: false).map(String.init) } ?? (merge.array ?? []).compactMap(\.string)
+            let parts =
+                merge.string.map { $0.split(separator: " ", omittingEmptySubsequences: false).map(String.init) }
+                ?? (merge.array ?? []).compactMap(\.string)
             guard parts.count == 2 else { throw file.malformed("model.merges", "entry \(i) is not two tokens") }
             builder.merge(parts[0], parts[1])
         }
@@ -59,7 +63,9 @@ extension Tokenizer {
     }
 
     private static func missing(_ path: String, _ directory: String) -> ModelError {
-        let others = ["tokenizer.model", "tekken.json", "vocab.json", "spiece.model"].filter { FileManager.default.fileExists(atPath: directory + "/" + $0) }
+        let others = ["tokenizer.model", "tekken.json", "vocab.json", "spiece.model"].filter {
+            FileManager.default.fileExists(atPath: directory + "/" + $0)
+        }
         return ModelError(
             .notFound, file: path, others.first.map { "there is no such file, only \($0)" } ?? "there is no such file",
             remedy: "only tokenizer.json is read: load the tokenizer with transformers' AutoTokenizer and save_pretrained it")
@@ -78,7 +84,8 @@ extension Tokenizer {
         }
         var contents: Set<String> = []
         for json in file.json["added_tokens"]?.array ?? [] {
-            guard let token = json["id"]?.integer.flatMap(Int32.init(exactly:)), let content = json["content"]?.string, !content.isEmpty else {
+            guard let token = json["id"]?.integer.flatMap(Int32.init(exactly:)), let content = json["content"]?.string, !content.isEmpty
+            else {
                 throw file.malformed("added_tokens", "an entry lacks its id or content")
             }
             try builder.addToken(entry(json, token, content))
@@ -86,7 +93,9 @@ extension Tokenizer {
             contents.insert(content)
         }
         for (token, json) in names.addedTokens {
-            guard let content = json["content"]?.string, !content.isEmpty, !contents.contains(content), !builder.isAdded(token) else { continue }
+            guard let content = json["content"]?.string, !content.isEmpty, !contents.contains(content), !builder.isAdded(token) else {
+                continue
+            }
             try builder.addToken(entry(json, token, content))
             ids[content] = token
             contents.insert(content)

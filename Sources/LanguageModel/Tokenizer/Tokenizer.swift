@@ -25,8 +25,10 @@ public struct Tokenizer: Sendable {
     private let controlTokens: Set<Int32>
 
     package init(
-        vocabulary: Vocabulary, decoded: StringTable?, merges: BytePairMerges, mergeList: [BytePairMerges.Merge], preTokenizer: PreTokenizer,
-        normalizer: Normalizer?, added: AddedTokens, decoder: TokenDecoder, ignoresMerges: Bool, leadingTokens: [Int32], trailingTokens: [Int32],
+        vocabulary: Vocabulary, decoded: StringTable?, merges: BytePairMerges, mergeList: [BytePairMerges.Merge],
+        preTokenizer: PreTokenizer,
+        normalizer: Normalizer?, added: AddedTokens, decoder: TokenDecoder, ignoresMerges: Bool, leadingTokens: [Int32],
+        trailingTokens: [Int32],
         bosToken: Int32?, eosToken: Int32?, padToken: Int32?, specialTokenTexts: [String: String]
     ) {
         self.vocabulary = vocabulary

@@ -107,9 +107,13 @@ package struct TokenizerBuilder {
         }
         return Tokenizer(
             vocabulary: vocabulary, decoded: decodedTable(table, special),
-            merges: BytePairMerges(unit: unit, byteTokens: hasByteFallback ? byteTokens : [Int32](repeating: -1, count: 256), unknown: unknownToken, merges: list),
-            mergeList: list, preTokenizer: preTokenizer, normalizer: normalizer, added: AddedTokens(added, normalizer: normalizer), decoder: decoder,
-            ignoresMerges: ignoresMerges, leadingTokens: leadingTokens, trailingTokens: trailingTokens, bosToken: bosToken, eosToken: eosToken,
+            merges: BytePairMerges(
+                unit: unit, byteTokens: hasByteFallback ? byteTokens : [Int32](repeating: -1, count: 256), unknown: unknownToken,
+                merges: list),
+            mergeList: list, preTokenizer: preTokenizer, normalizer: normalizer, added: AddedTokens(added, normalizer: normalizer),
+            decoder: decoder,
+            ignoresMerges: ignoresMerges, leadingTokens: leadingTokens, trailingTokens: trailingTokens, bosToken: bosToken,
+            eosToken: eosToken,
             padToken: padToken, specialTokenTexts: specialTokenTexts.merging(names) { named, _ in named })
     }
 
@@ -118,16 +122,18 @@ package struct TokenizerBuilder {
 
     private func decodedTable(_ table: StringTable, _ special: Set<Int32>) -> StringTable? {
         guard decoder.space != nil else { return nil }
-        return StringTable(table.indices.map { token in
-            special.contains(Int32(token)) ? Array(table[token]) : decoder.bytes(Array(table[token]))
-        })
+        return StringTable(
+            table.indices.map { token in
+                special.contains(Int32(token)) ? Array(table[token]) : decoder.bytes(Array(table[token]))
+            })
     }
 
     private func mergesByRank(_ vocabulary: Vocabulary, _ special: Set<Int32>) throws(ModelError) -> [BytePairMerges.Merge] {
         var list: [BytePairMerges.Merge] = []
         list.reserveCapacity(merges.count)
         for (rank, merge) in merges.enumerated() {
-            guard let left = vocabulary.token(merge.left), let right = vocabulary.token(merge.right), let merged = vocabulary.token(merge.left + merge.right)
+            guard let left = vocabulary.token(merge.left), let right = vocabulary.token(merge.right),
+                let merged = vocabulary.token(merge.left + merge.right)
             else {
                 let (left, right) = (String(decoding: merge.left, as: UTF8.self), String(decoding: merge.right, as: UTF8.self))
                 throw ModelError(

@@ -83,13 +83,16 @@ struct TokenizerFile {
         case "Punctuation": return [.split(.scalars(.punctuation), try behavior(json, "Punctuation"), isInverted: false)]
         case "WhitespaceSplit": return [.split(.scalars(.whitespace), .removed, isInverted: false)]
         case "CharDelimiterSplit":
-            guard let delimiter = json["delimiter"]?.string, !delimiter.isEmpty else { throw malformed("pre_tokenizer CharDelimiterSplit", "has no delimiter") }
+            guard let delimiter = json["delimiter"]?.string, !delimiter.isEmpty else {
+                throw malformed("pre_tokenizer CharDelimiterSplit", "has no delimiter")
+            }
             return [.split(.literal(delimiter), .removed, isInverted: false)]
         case "Metaspace":
             let older = json["add_prefix_space"]?.bool ?? true ? PreTokenizer.PrependScheme.always : .never
             let scheme = json["prepend_scheme"]?.string
             guard let scheme = scheme == nil ? older : PreTokenizer.PrependScheme(rawValue: scheme ?? "") else {
-                throw unsupported("pre_tokenizer Metaspace", "the prepend_scheme \((scheme ?? "").debugDescription)", "known are always, first, never")
+                throw unsupported(
+                    "pre_tokenizer Metaspace", "the prepend_scheme \((scheme ?? "").debugDescription)", "known are always, first, never")
             }
             return [.metaspace(replacement: json["replacement"]?.string ?? "▁", scheme, splits: json["split"]?.bool ?? true)]
         default: throw unsupported("pre_tokenizer", Self.named(json), Self.convert)
@@ -99,7 +102,9 @@ struct TokenizerFile {
     private func behavior(_ json: JSON, _ key: String) throws(ModelError) -> PreTokenizer.SplitBehavior {
         let name = json["behavior"]?.string ?? "Isolated"
         guard let behavior = PreTokenizer.SplitBehavior(rawValue: name) else {
-            throw unsupported("pre_tokenizer \(key)", "the behavior \(name.debugDescription)", "known are \(PreTokenizer.SplitBehavior.allCases.map(\.rawValue).joined(separator: ", "))")
+            throw unsupported(
+                "pre_tokenizer \(key)", "the behavior \(name.debugDescription)",
+                "known are \(PreTokenizer.SplitBehavior.allCases.map(\.rawValue).joined(separator: ", "))")
         }
         return behavior
     }
@@ -109,7 +114,9 @@ struct TokenizerFile {
         let isInverted = json["invert"]?.bool ?? false
         if let literal = json["pattern"]?["String"]?.string { return .split(.literal(literal), behavior, isInverted: isInverted) }
         let (source, pattern) = try pattern(json, "pre_tokenizer Split")
-        if let scanner = PieceScanner(pattern: source) { return .split(.scanner(source: source, scanner), behavior, isInverted: isInverted) }
+        if let scanner = PieceScanner(pattern: source) {
+            return .split(.scanner(source: source, scanner), behavior, isInverted: isInverted)
+        }
         return .split(.pattern(source: source, pattern), behavior, isInverted: isInverted)
     }
 
@@ -135,7 +142,9 @@ struct TokenizerFile {
             }
             decoder.space = text
         case "Strip":
-            guard json["content"] == " ", json["stop"]?.integer ?? 0 == 0 else { throw unsupported("decoder", json.text(indent: 0), "known is a space at the start") }
+            guard json["content"] == " ", json["stop"]?.integer ?? 0 == 0 else {
+                throw unsupported("decoder", json.text(indent: 0), "known is a space at the start")
+            }
             decoder.stripsFirstSpace = json["start"]?.integer ?? 0 > 0
         default: throw unsupported("decoder", Self.named(json), Self.convert)
         }
@@ -174,9 +183,13 @@ struct TokenizerFile {
                     hasText = true
                     continue
                 }
-                guard let name = item["SpecialToken"]?["id"]?.string else { throw malformed("post_processor", "\(item.text(indent: 0)) is no special token") }
+                guard let name = item["SpecialToken"]?["id"]?.string else {
+                    throw malformed("post_processor", "\(item.text(indent: 0)) is no special token")
+                }
                 let listed = json["special_tokens"]?[name]?["ids"]?.array?.compactMap { $0.integer.flatMap(Int32.init(exactly:)) }
-                guard let tokens = listed ?? ids[name].map({ [$0] }) else { throw malformed("post_processor", "the token \(name.debugDescription) is not in the vocabulary") }
+                guard let tokens = listed ?? ids[name].map({ [$0] }) else {
+                    throw malformed("post_processor", "the token \(name.debugDescription) is not in the vocabulary")
+                }
                 if hasText { after += tokens } else { before += tokens }
             }
             return (before, after)

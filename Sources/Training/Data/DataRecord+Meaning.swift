@@ -4,7 +4,9 @@ import LanguageModel
 extension DataRecord {
     /// Fields by which a record says that it is an example of what should not be, or one that counts less.
     private enum Meaning {
-        static let verdicts = ["label", "accepted", "chosen", "is_chosen", "preferred", "desirable", "correct", "is_correct", "is_good", "train"]
+        static let verdicts = [
+            "label", "accepted", "chosen", "is_chosen", "preferred", "desirable", "correct", "is_correct", "is_good", "train",
+        ]
         static let opposites = ["rejected", "is_rejected", "negative", "is_negative", "undesirable"]
         static let weights = ["weight", "sample_weight", "loss_weight", "importance_weight"]
     }
@@ -32,14 +34,22 @@ extension DataRecord {
             // A classification learns its label, whatever else the line says of the text.
             if kind == .classification { continue }
             if Meaning.opposites.contains(name), !Self.isNo(value, name) {
-                throw .at(place, "\"\(name)\" marks what should not be learnt, and nothing here learns from preferences; keep the wanted texts alone, and drop the field")
+                throw .at(
+                    place,
+                    "\"\(name)\" marks what should not be learnt, and nothing here learns from preferences; keep the wanted texts alone, and drop the field"
+                )
             }
             if Meaning.verdicts.contains(name) {
                 if Self.isNo(value, name) {
-                    throw .at(place, "\"\(name)\" is \(shown), which calls this a bad example, and it would be learnt as a good one; leave the line out")
+                    throw .at(
+                        place,
+                        "\"\(name)\" is \(shown), which calls this a bad example, and it would be learnt as a good one; leave the line out")
                 }
                 if name == "chosen", value.bool == nil, value.double == nil {
-                    throw .at(place, "\"chosen\" belongs to a preference pair, and nothing here learns from preferences; rename it to what the task reads, such as \"completion\"")
+                    throw .at(
+                        place,
+                        "\"chosen\" belongs to a preference pair, and nothing here learns from preferences; rename it to what the task reads, such as \"completion\""
+                    )
                 }
             }
         }

@@ -52,7 +52,8 @@ extension TaskEncoder {
     private static func joins(_ prompt: String, _ word: String) -> Bool {
         func isLetter(_ scalar: Unicode.Scalar?) -> Bool {
             guard let properties = scalar?.properties else { return false }
-            return properties.isAlphabetic && !properties.isIdeographic && (properties.isCased || properties.isLowercase || properties.isUppercase)
+            return properties.isAlphabetic && !properties.isIdeographic
+                && (properties.isCased || properties.isLowercase || properties.isUppercase)
         }
         return isLetter(prompt.unicodeScalars.last) && isLetter(word.unicodeScalars.first)
     }

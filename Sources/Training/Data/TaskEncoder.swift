@@ -33,7 +33,8 @@ public struct TaskEncoder: Sendable {
         if let writing = task.writing, writing.maxTokens + shortest > task.maxLength + 1 {
             throw DataError(
                 .task,
-                "\(writing.maxTokens) new tokens leave no room for a prompt within a maximum length of \(task.maxLength); lower --objective-max-tokens, or raise --max-length")
+                "\(writing.maxTokens) new tokens leave no room for a prompt within a maximum length of \(task.maxLength); lower --objective-max-tokens, or raise --max-length"
+            )
         }
         guard task.maxLength >= shortest else {
             throw DataError(.task, "the maximum length is \(task.maxLength) tokens; at least \(shortest) are needed")
@@ -105,7 +106,9 @@ public struct TaskEncoder: Sendable {
         }
         guard !data.examples.isEmpty else {
             if task.writing != nil {
-                throw DataError(.task, "no prompt leaves room to write within \(task.maxLength) tokens; raise --max-length, or lower --objective-max-tokens")
+                throw DataError(
+                    .task,
+                    "no prompt leaves room to write within \(task.maxLength) tokens; raise --max-length, or lower --objective-max-tokens")
             }
             throw DataError(.task, "no example has a token to learn from within \(task.maxLength) tokens; raise --max-length")
         }
@@ -225,7 +228,8 @@ public struct TaskEncoder: Sendable {
     private func tools(_ record: DataRecord, _ template: ChatTemplate) throws(ChatError) -> JSON? {
         guard let tools = record.value("tools"), !tools.isNull, tools != [] else { return nil }
         guard template.mentions("tools") else {
-            throw ChatError(notRendered: "the model's chat template does not write \"tools\"; without them the conversation would say something else")
+            throw ChatError(
+                notRendered: "the model's chat template does not write \"tools\"; without them the conversation would say something else")
         }
         return tools
     }
@@ -332,7 +336,11 @@ public struct TaskEncoder: Sendable {
     ) -> Example? {
         if tokens.count > task.maxLength {
             data.truncated += 1
-            if task.kind == .chat { data.cutAnswers.add(tokens.count - task.maxLength) } else { data.cutPrompts.add(tokens.count - task.maxLength) }
+            if task.kind == .chat {
+                data.cutAnswers.add(tokens.count - task.maxLength)
+            } else {
+                data.cutPrompts.add(tokens.count - task.maxLength)
+            }
         }
         // A target's position must lie within the kept tokens, and so must the token that it predicts.
         let kept = targets.filter { $0.position + 1 < task.maxLength }
@@ -384,6 +392,7 @@ extension TaskEncoder {
     ///   supported.
     public init(task: TaskSpec, model: ModelSource) throws {
         let chatTemplate = task.kind == .chat ? try model.chatTemplate : nil
-        self = try TaskEncoder(task: task, tokenizer: try model.tokenizer, chatTemplate: chatTemplate, contextLength: model.configuration.contextLength)
+        self = try TaskEncoder(
+            task: task, tokenizer: try model.tokenizer, chatTemplate: chatTemplate, contextLength: model.configuration.contextLength)
     }
 }

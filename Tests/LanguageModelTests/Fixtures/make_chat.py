@@ -2,6 +2,8 @@
 
     python make_chat.py                        chat.json
     python make_chat.py jinja                  jinja.json: small programs, one for each construct, and what Jinja makes of them
+    python make_chat.py FOLDER FILE            the same for a folder of real templates (*.jinja), which are not ours to commit: ONEBYTE_CHATS=FILE
+                                               makes the test read it
 
 A template has its replies between «generation» marks. Transformers tells where these are; the test renders the template with the marks and
 without them, and must find the same.
@@ -201,5 +203,33 @@ def jinja():
     print(len(out), "programs")
 
 
+REAL = [
+    [("user", "Quelltext one."), ("assistant", "Antwort one.")],
+    [("system", "Vorgabe."), ("user", "\nQuelltext two\n\n"), ("assistant", "Antwort two!\nMore? "), ("user", "Quelltext three"), ("assistant", "Antwort three.")],
+    [("user", "Quelltext four"), ("assistant", "Antwort four."), ("user", "  Quelltext five  "), ("assistant", "\n\nAntwort five.\n"), ("user", "Quelltext six")],
+]
+
+
+def folder(path, target):
+    out = []
+    for file in sorted(pathlib.Path(path).glob("*.jinja")):
+        source = file.read_bytes().decode()
+        for conversation in map(messages, REAL):
+            case = {"name": file.name, "template": source, "messages": conversation, "tools": None}
+            for key, start in (("text", False), ("textWithReplyStart", True)):
+                try:
+                    case[key] = render(source, conversation, add_generation_prompt=start)[0][0]
+                except Exception:
+                    case[key] = None
+            out.append(case)
+    pathlib.Path(target).write_text(json.dumps(out, ensure_ascii=False) + "\n")
+    print(len(out), "conversations")
+
+
 if __name__ == "__main__":
-    jinja() if sys.argv[1:] == ["jinja"] else chat()
+    if len(sys.argv) == 3:
+        folder(*sys.argv[1:])
+    elif sys.argv[1:] == ["jinja"]:
+        jinja()
+    else:
+        chat()

@@ -66,6 +66,31 @@ import Training
         }
     }
 
+    /// The templates of real models, where a file with what transformers makes of them is there.
+    @Test(.enabled(if: ProcessInfo.processInfo.environment["ONEBYTE_CHATS"] != nil, "ONEBYTE_CHATS names no file"))
+    func realTemplates() throws {
+        let tokenizer = try ModelSource.open(fixture("tiny-llama").path).tokenizer
+        for test in try JSON.read(ProcessInfo.processInfo.environment["ONEBYTE_CHATS"] ?? "").array ?? [] {
+            let name = test["name"]?.string ?? ""
+            let messages = (test["messages"]?.array ?? []).map { ChatMessage(role: $0["role"]?.string ?? "", content: $0["content"]?.string ?? "") }
+            let template = try template(test["template"]?.string ?? "", name)
+            for (key, start) in [("text", false), ("textWithReplyStart", true)] {
+                let text = try? template.rendering(messages, tools: nil, addingReplyStart: start).text.string
+                #expect(text == test[key]?.string, "\(name) \(key)")
+            }
+            guard test["text"]?.string != nil, let chat = try? template.encode(messages, tools: nil, tokenizer: tokenizer) else { continue }
+            // Every reply, in order, and nothing of the others' words.
+            let learnt = tokenizer.decode(chat.learnt.map { chat.tokens[$0] })
+            var rest = learnt[...]
+            for message in messages where message.role == "assistant" {
+                let content = message.content.trimmingCharacters(in: .whitespacesAndNewlines)
+                let place = try #require(rest.range(of: content), "\(name): \(learnt)")
+                rest = rest[place.upperBound...]
+            }
+            #expect(!learnt.contains("Quelltext") && !learnt.contains("Vorgabe"), "\(name): \(learnt)")
+        }
+    }
+
     @Test func contentsForgeNoTurns() throws {
         let tokenizer = try ModelSource.open(fixture("tiny-llama").path).tokenizer
         let source = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + (m.content | trim | replace('x', m.content[:3])) + '<|im_end|>\\n' }}{% endfor %}"

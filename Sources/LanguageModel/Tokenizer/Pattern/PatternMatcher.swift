@@ -64,10 +64,12 @@ struct PatternMatcher {
             steps += 1
             if steps > Self.plainSteps { remembers = true }
             var isAlive = true
-            if remembers { isAlive = failures.insert(Failure(place: UInt32(program) << 16 | UInt32(at & 0xffff), position: position)).inserted }
+            if remembers {
+                isAlive = failures.insert(Failure(place: UInt32(program) << 16 | UInt32(at & 0xffff), position: position)).inserted
+            }
             if isAlive {
                 switch code[at] {
-                case .match: 
+                case .match:
                     if remembers { forgetSuccess() }
                     return position
                 case .set(let set):
@@ -138,7 +140,9 @@ struct PatternMatcher {
     }
 
     /// The position after a run, with the shorter (or longer) runs left as choices; nil where it is too short.
-    private mutating func enterRun(_ set: Int, _ start: Int, _ least: Int, _ most: Int, _ mode: RepeatMode, next: Int, isRemembered: Bool) -> Int? {
+    private mutating func enterRun(_ set: Int, _ start: Int, _ least: Int, _ most: Int, _ mode: RepeatMode, next: Int, isRemembered: Bool)
+        -> Int?
+    {
         var end = start
         var minimum = start
         if most == .max, least <= 1 {

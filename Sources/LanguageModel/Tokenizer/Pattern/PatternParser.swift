@@ -56,7 +56,9 @@ struct PatternParser {
 
     private mutating func take(_ text: String) -> Bool {
         let expected = Array(text.unicodeScalars)
-        guard scalars.count - position >= expected.count, scalars[position..<position + expected.count].elementsEqual(expected) else { return false }
+        guard scalars.count - position >= expected.count, scalars[position..<position + expected.count].elementsEqual(expected) else {
+            return false
+        }
         position += expected.count
         return true
     }
@@ -162,7 +164,9 @@ struct PatternParser {
         } else if take("?<=") || take("?<!") {
             let negative = scalars[position - 1] == "!"
             wrap = { node throws(PatternError) in
-                guard case .set(let set) = node else { throw PatternError(problem: "looks behind at more than one character, which is not known here") }
+                guard case .set(let set) = node else {
+                    throw PatternError(problem: "looks behind at more than one character, which is not known here")
+                }
                 return .lookbehind(set, negative: negative)
             }
         } else if take("?>") {
@@ -176,7 +180,9 @@ struct PatternParser {
             return rest
         } else if take("?<") || take("?P<") {
             while let scalar = next, scalar != ">" {
-                guard scalar.properties.isAlphabetic || scalar == "_" || scalar.properties.numericType != nil else { throw unknown("a group \"(?<\(scalar)\"") }
+                guard scalar.properties.isAlphabetic || scalar == "_" || scalar.properties.numericType != nil else {
+                    throw unknown("a group \"(?<\(scalar)\"")
+                }
                 position += 1
             }
             guard take(">") else { throw PatternError(problem: "has a group whose name does not end") }
@@ -190,11 +196,21 @@ struct PatternParser {
 
     private mutating func escape() throws(PatternError) -> PatternNode {
         switch next {
-        case "b": position += 1; return .assertion(.wordBoundary)
-        case "B": position += 1; return .assertion(.noWordBoundary)
-        case "A": position += 1; return .assertion(.textStart)
-        case "z": position += 1; return .assertion(.textEnd)
-        case "Z": position += 1; return .assertion(.lastLineEnd)
+        case "b":
+            position += 1
+            return .assertion(.wordBoundary)
+        case "B":
+            position += 1
+            return .assertion(.noWordBoundary)
+        case "A":
+            position += 1
+            return .assertion(.textStart)
+        case "z":
+            position += 1
+            return .assertion(.textEnd)
+        case "Z":
+            position += 1
+            return .assertion(.lastLineEnd)
         default: return set(try escapedSet())
         }
     }
@@ -247,7 +263,9 @@ struct PatternParser {
             count += 1
             position += 1
         }
-        guard count > 0, value <= ScalarSet.last, digits != nil || take("}") else { throw PatternError(problem: "has a broken number of a character") }
+        guard count > 0, value <= ScalarSet.last, digits != nil || take("}") else {
+            throw PatternError(problem: "has a broken number of a character")
+        }
         return value
     }
 
@@ -298,7 +316,12 @@ struct PatternParser {
         position += 1
         switch scalar {
         case "[": return try characterClass()
-        case "\\": return next == "b" ? { position += 1; return ScalarSet([0x08]) }() : try escapedSet()
+        case "\\":
+            return next == "b"
+                ? {
+                    position += 1
+                    return ScalarSet([0x08])
+                }() : try escapedSet()
         default: return ScalarSet([scalar.value])
         }
     }

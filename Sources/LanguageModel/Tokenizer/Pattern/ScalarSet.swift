@@ -104,7 +104,8 @@ package struct ScalarSet: Hashable, Sendable {
 extension ScalarSet {
     package static let spaces = ScalarSet(pairs: UnicodeTables.spaces)
     /// `\w`
-    package static let words = ScalarSet(pairs: UnicodeTables.words).union(category("L")).union(category("M")).union(category("Nd")).union(category("Pc"))
+    package static let words = ScalarSet(pairs: UnicodeTables.words).union(category("L")).union(category("M")).union(category("Nd")).union(
+        category("Pc"))
     package static let digits = category("Nd")
     package static let lineBreak = ScalarSet([0x0a])
     /// What the `Digits` splitter takes for a digit.
@@ -121,7 +122,8 @@ extension ScalarSet {
     }
 
     private static let categoryNames = [
-        "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs",
+        "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So",
+        "Zs",
         "Zl", "Zp", "Cc", "Cf", "Cs", "Co", "Cn",
     ]
 
