@@ -39,6 +39,12 @@ package enum JSON: Hashable, Sendable {
         self = .object(members)
     }
 
+    /// Takes a member out.
+    package mutating func remove(_ key: String) {
+        guard case .object(let members) = self else { return }
+        self = .object(members.filter { $0.key != key })
+    }
+
     package static func integer(_ value: some BinaryInteger) -> JSON { .number(String(value)) }
 
     package var isNull: Bool { self == .null }
@@ -93,7 +99,10 @@ extension JSON {
             throw ModelError(.malformed, file: path, "is \(file.count) bytes long; at most \(limit) are read")
         }
         defer { withExtendedLifetime(file) {} }
-        return try JSON(file.bytes, file: path)
+        try file.refuseForeignFormat()
+        // Some editors put a byte order mark in front.
+        let start = file.bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0
+        return try JSON(UnsafeRawBufferPointer(rebasing: file.bytes[start...]), file: path)
     }
 
     private struct Parser {

@@ -1,3 +1,4 @@
+import Core
 import Glibc
 
 /// A whole file, mapped read-only for as long as this object lives.
@@ -30,6 +31,16 @@ package final class MappedFile: Sendable {
             throw ModelError(.inputOutput, file: path, "cannot be mapped into memory: \(errnoText())")
         }
         base = UnsafeRawPointer(address)
+        guard !isPointer else {
+            throw ModelError(
+                .malformed, file: path, "is a pointer of git-lfs, not the file itself", remedy: "fetch the files: git lfs pull in their directory")
+        }
+    }
+
+    /// Whether the file only says where git-lfs keeps the real one.
+    private var isPointer: Bool {
+        let beginning = Array("version https://git-lfs.github.com/spec/".utf8)
+        return count < 1024 && count > beginning.count && bytes[..<beginning.count].elementsEqual(beginning)
     }
 
     deinit {
@@ -38,6 +49,19 @@ package final class MappedFile: Sendable {
 
     /// Valid while this object lives; keep it alive with `withExtendedLifetime`.
     package var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
+}
+
+extension MappedFile {
+    /// What the file is, where it is known not to be what it should be.
+    package func foreignFormat(mayBeMarkup: Bool = false) -> ForeignFormat? {
+        withExtendedLifetime(self) { ForeignFormat(start: Array(bytes.prefix(ForeignFormat.bytesNeeded)), path: path, mayBeMarkup: mayBeMarkup) }
+    }
+
+    /// - Throws: `ModelError` `.malformed` that says what the file is, where that is known.
+    package func refuseForeignFormat() throws(ModelError) {
+        guard let foreign = foreignFormat() else { return }
+        throw ModelError(.malformed, file: path, foreign.problem, remedy: foreign.remedy)
+    }
 }
 
 /// The text of `errno`, such as `No such file or directory`.

@@ -39,37 +39,12 @@ public struct ModelExporter {
         if let unknown = replacing.keys.filter({ source.shape(of: $0) == nil }).min() {
             throw ModelError(.badRequest, file: source.path, subject: unknown, "the model has no such tensor")
         }
-        let manager = FileManager.default
-        let target = URL(filePath: path).standardizedFileURL.resolvingSymlinksInPath()
-        if let contents = try? manager.contentsOfDirectory(atPath: target.path) {
-            guard contents.isEmpty || overwrites else {
-                throw ModelError(.occupied, file: path, "is there and not empty", remedy: "choose another directory")
-            }
-            if let own = contents.filter({ !Self.isOfExport($0) }).min() {
-                throw ModelError(.badRequest, file: path, "holds \(own), which no export writes, and is not replaced", remedy: "choose another directory")
-            }
-            guard target.path != URL(filePath: source.path).standardizedFileURL.resolvingSymlinksInPath().path else {
-                throw ModelError(.badRequest, file: path, "is the model itself, which its ledgers need", remedy: "choose another directory")
-            }
-        } else if manager.fileExists(atPath: target.path) {
-            throw ModelError(.badRequest, file: path, "is a file", remedy: "choose another directory")
-        }
-        let partial = target.deletingLastPathComponent().appending(path: ".\(target.lastPathComponent).partial-\(getpid())")
-        try attempt(path, "cannot be created") { try manager.createDirectory(at: partial, withIntermediateDirectories: true) }
+        let place = try ExportPlace(path, overwrites: overwrites, source: source.path, isOfExport: Self.isOfExport)
         do throws(ModelError) {
-            try writeFiles(partial.path, replacing, progress)
-            try attempt(path, "cannot be put in place") {
-                if manager.fileExists(atPath: target.path) {
-                    let old = target.deletingLastPathComponent().appending(path: ".\(target.lastPathComponent).old-\(getpid())")
-                    try manager.moveItem(at: target, to: old)
-                    try manager.moveItem(at: partial, to: target)
-                    try manager.removeItem(at: old)
-                } else {
-                    try manager.moveItem(at: partial, to: target)
-                }
-            }
+            try writeFiles(place.partial, replacing, progress)
+            try place.finish(isOfExport: Self.isOfExport)
         } catch {
-            try? manager.removeItem(at: partial)
+            place.abandon()
             throw error
         }
     }
@@ -77,10 +52,6 @@ public struct ModelExporter {
     /// Whether a directory of an exported model may hold a file of this name.
     private static func isOfExport(_ name: String) -> Bool {
         name.hasSuffix(".safetensors") || passedOn.contains(name) || ["config.json", "README.md", "model.safetensors.index.json", "adapter_config.json"].contains(name)
-    }
-
-    private func attempt(_ path: String, _ what: String, _ body: () throws -> Void) throws(ModelError) {
-        do { try body() } catch { throw ModelError(.inputOutput, file: path, "\(what): \(error.localizedDescription)") }
     }
 
     private func writeFiles(_ directory: String, _ replacing: [String: Values], _ progress: (String) -> Bool) throws(ModelError) {
@@ -99,22 +70,14 @@ public struct ModelExporter {
             try file.write(bytes)
             try file.sync()
         }
-        var tensors = source.tensorNames.compactMap { name -> SafetensorsWriter.Tensor? in
-            guard let stored = source.stored[name] else { return nil }
-            let values = replacing[name]
-            return SafetensorsWriter.Tensor(name: name, shape: stored.shape) { rows, out in
-                if name == Self.untiedHead, let headChange {
-                    headChange.copyMergedRows(rows, into: out)
-                } else if let values {
-                    values(rows.lowerBound * stored.columns..<rows.upperBound * stored.columns, out)
-                } else {
-                    stored.copyFloats(rows: rows, into: out)
-                }
-            }
+        var tensors = source.fileTensors { name, stored in
+            if name == untiedHead, let headChange { return headChange.copyMergedRows }
+            guard let values = replacing[name] else { return stored.copyFloats }
+            return { rows, out in values(rows.lowerBound * stored.columns..<rows.upperBound * stored.columns, out) }
         }
         if let headChange, source.configuration.tiedHead {
             let shape = TensorShape.matrix(rows: source.configuration.vocabularySize, columns: headChange.width)
-            tensors.append(SafetensorsWriter.Tensor(name: Self.untiedHead, shape: shape) { headChange.copyMergedRows($0, into: $1) })
+            tensors.append(SafetensorsWriter.Tensor(name: untiedHead, shape: shape) { headChange.copyMergedRows($0, into: $1) })
         }
         try SafetensorsWriter(dataType: dataType, shardBytesMax: shardBytesMax).write(tensors, to: directory, progress: progress)
     }
@@ -124,13 +87,15 @@ public struct ModelExporter {
         var files: [(String, [UInt8])] = []
         var config: JSON
         if source.isDirectory {
-            config = try JSON.read(source.path + "/config.json")
+            if let made = source.madeConfiguration { config = made } else { config = try JSON.read(source.path + "/config.json") }
+            // What is written is not quantised.
+            config.remove("quantization_config")
             for name in Self.passedOn {
                 let path = source.path + "/" + name
                 if FileManager.default.fileExists(atPath: path) { files.append((name, try readSmallFile(path, limit: 256 << 20))) }
             }
         } else {
-            config = source.configuration.architecture.files.configurationFile(source.configuration)
+            config = source.madeConfiguration ?? [:]
             let tokenizer = try source.tokenizer
             files.append(("tokenizer.json", Array((tokenizer.file().text() + "\n").utf8)))
             files.append(("tokenizer_config.json", Array((tokenizer.configurationFile(chatTemplate: source.chatTemplateSource).text() + "\n").utf8)))
@@ -151,7 +116,7 @@ public struct ModelExporter {
         return files
     }
 
-    private static let untiedHead = "lm_head.weight"
+    private var untiedHead: String { source.configuration.description.names.name(.head) }
 
     private static let passedOn = [
         "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",

@@ -33,12 +33,15 @@ public final class ModelSource: Sendable {
     /// The Jinja program of the model's chat template.
     package let chatTemplateSource: String?
     package let stored: [String: StoredTensor]
+    /// What config.json would say of a model that did not come with one.
+    package let madeConfiguration: JSON?
     private let tokenizerResult: Result<Tokenizer, ModelError>
 
     package init(
         reference: String, path: String, configuration: ModelConfiguration, stored: [String: StoredTensor],
-        tokenizer: Result<Tokenizer, ModelError>, chatTemplateSource: String?, isDirectory: Bool, license: String? = nil
+        tokenizer: Result<Tokenizer, ModelError>, chatTemplateSource: String?, isDirectory: Bool, license: String? = nil, madeConfiguration: JSON? = nil
     ) {
+        self.madeConfiguration = madeConfiguration
         self.reference = reference
         self.path = path
         self.configuration = configuration
@@ -67,12 +70,15 @@ public final class ModelSource: Sendable {
             return isDirectory.boolValue
                 ? try openDirectory(reference, reference: reference) : try openGGUF(reference, reference: reference)
         }
-        guard let hub = HubReference(reference) else {
+        let cache = HubCache(environment: environment)
+        let hub = HubReference(reference)
+        if let problem = LocalModelPath.problem(reference, isCached: hub.map(cache.has) ?? false) { throw problem }
+        guard let hub else {
             throw ModelError(
                 .notFound, file: reference, "there is no such file or directory",
                 remedy: "give a .gguf file, a directory with config.json and model.safetensors, or org/name")
         }
-        return try openDirectory(HubCache(environment: environment).directory(of: hub, log: log), reference: reference)
+        return try openDirectory(cache.directory(of: hub, log: log), reference: reference)
     }
 
     /// Nil for a name that is not in `tensorNames`.

@@ -34,8 +34,6 @@ public final class Generator {
     private var used = 0
     private var room = 0
     private let pass: IncrementalPass
-    private let normed = ScratchBuffer<Float>()
-    private let projection = ScratchBuffer<Float>()
     private let scores = ScratchBuffer<Float>()
     private let logits: ScratchBuffer<Float>
 
@@ -64,7 +62,7 @@ public final class Generator {
         var random = SplitMix64(state: options.seed)
         var text: [Int32] = []
         while text.count < options.maxTokens {
-            let token = choose(options, &random)
+            let token = try choose(options, &random)
             if options.stopTokens.contains(token) { break }
             text.append(token)
             guard onToken(token), text.count < options.maxTokens, used < length else { break }
@@ -110,30 +108,18 @@ public final class Generator {
         ) { attention in
             let kv = keyValues[attention.layer].pointer
             for r in 0..<rows { (kv + (used + r) * kvw).update(from: attention.keyValues + r * attention.stride, count: kvw) }
-            for r in 0..<rows {
-                onebyte_attend(
-                    attention.queries + r * attention.stride, kv, kvw, kv + s.keyValue, kvw, used + r + 1, s.heads, s.keyValueHeads,
-                    s.headDimension, attention.scale, scores, attention.output + r * s.query)
-            }
+            for r in 0..<rows { attention.attend(row: r, in: kv, count: used + r + 1, scores: scores) }
         }
         used += rows
-        let normed = normed.reserve(s.hidden)
-        onebyte_rms_norm(
-            x + (rows - 1) * s.hidden, model.finalNorm.pointer, normed, 1, s.hidden, Float(model.configuration.rmsEpsilon))
-        if let adapter = model.finalAdapter {
-            let projection = projection.reserve(adapter.inputCount)
-            adapter.project(normed, into: projection)
-            adapter.adapt(normed, projection: projection)
-        }
-        guard let head = model.fullHeadPointer else { return }
-        let vocabulary = model.configuration.vocabularySize
-        pass.product(normed, rows: 1, by: head, outputs: vocabulary, inputs: s.hidden, into: logits.pointer)
+        pass.logits(after: x + (rows - 1) * s.hidden, into: logits.pointer)
     }
 
-    private func choose(_ options: Options, _ random: inout SplitMix64) -> Int32 {
+    private func choose(_ options: Options, _ random: inout SplitMix64) throws(TrainingError) -> Int32 {
         let all = UnsafeBufferPointer(start: logits.pointer, count: model.configuration.vocabularySize)
         var best = 0
         for i in all.indices where all[i] > all[best] { best = i }
+        // Nothing is greater than what is no number, so it would be taken for the likeliest, and the first token written for ever.
+        guard all[best].isFinite else { throw TrainingError(.numerical, "the model's numbers are not finite; has the run diverged?") }
         guard options.temperature > 0 else { return Int32(best) }
         let largest = Double(all[best])
         var candidates = all.enumerated().map { (token: $0, weight: exp((Double($1) - largest) / options.temperature)) }

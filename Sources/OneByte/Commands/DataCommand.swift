@@ -27,7 +27,7 @@ struct DataCommand: ParsableCommand {
                   onebyte data preview reviews.jsonl --config run.toml --shard 2/3 --count 5
                 """)
 
-        @Argument(help: ArgumentHelp("JSON lines: text and label, prompt and completion, messages, or text.", valueName: "file"))
+        @Argument(help: ArgumentHelp("JSON lines, CSV or TSV: text and label, prompt and completion, messages, or text.", valueName: "file"))
         var file: String
         @OptionGroup var config: ConfigFlags
         @OptionGroup var model: SettingFlags<ModelSettings>
@@ -38,14 +38,14 @@ struct DataCommand: ParsableCommand {
         func run() throws {
             var settings = try Settings(file: config.config, flags: model.settings + task.settings + [.trainFile: [file]])
             let task = try settings.resolveTask()
-            if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
+            if config.printConfig { return standardOutput.writeContents(settings.annotated) }
             let source = try openModel(try settings.text(.model))
             let encoder = try TaskEncoder(task: task, model: source)
             let records = try DataFile.read(file, shard: shard ?? .whole)
             let data = try encoder.encode(records)
             for (number, example) in data.examples.prefix(max(0, count)).enumerated() {
                 standardOutput.write("── example \(number + 1)")
-                standardOutput.write(ExampleText(example, tokenizer: try source.tokenizer, colour: standardOutput.hasColour).text)
+                standardOutput.writeRaw(ExampleText(example, tokenizer: try source.tokenizer, colour: standardOutput.hasColour).text + "\n")
             }
             let trained = data.examples.reduce(0) { $0 + $1.sequences.reduce(0) { $0 + $1.targets.count } }
             standardOutput.write("──")
@@ -66,7 +66,17 @@ struct ExampleText {
     init(_ example: Example, tokenizer: Tokenizer, colour: Bool) {
         func shown(_ token: Int32) -> String {
             let text = tokenizer.token(token) ?? "#\(token)"
-            return text.replacing("\n", with: "⏎").replacing("\t", with: "⇥").replacing(" ", with: "·")
+            var shown = ""
+            // By scalars: a letter that joins the one before it may be a token of its own.
+            for scalar in text.unicodeScalars {
+                switch scalar {
+                case "\n": shown += "⏎"
+                case "\t": shown += "⇥"
+                case " ": shown += "·"
+                default: shown.unicodeScalars.append(scalar)
+                }
+            }
+            return printable(shown)
         }
         func marked(_ token: Int32) -> String {
             colour ? "\u{1B}[1;32m[\(shown(token))]\u{1B}[0m" : "[\(shown(token))]"

@@ -45,13 +45,12 @@ public struct TaskEncoder: Sendable {
         self.contextLength = contextLength
         switch task.kind {
         case .classification:
-            guard let text = task.template else {
-                throw DataError(.task, "a classification needs a template, for instance --template '{text} It was'")
-            }
-            guard let labels = task.labels, labels.count >= 2 else {
-                throw DataError(
-                    .task,
-                    "a classification needs a word for each of two or more labels, for instance --label '0= terrible' --label '1= great'")
+            guard let text = task.template, let labels = task.labels, labels.count >= 2 else {
+                // Both at once: whoever lacks the one mostly lacks the other.
+                let template = task.template == nil ? ["a template"] : []
+                let words = (task.labels?.count ?? 0) < 2 ? ["a word for each of two or more labels"] : []
+                let examples = (template.isEmpty ? [] : ["--template '{text} It was'"]) + (words.isEmpty ? [] : ["--label '0= terrible' --label '1= great'"])
+                throw DataError(.task, "a classification needs \((template + words).joined(separator: " and "))\nfor instance: \(examples.joined(separator: " "))")
             }
             let (template, space) = try Template(text).splittingTrailingSpace()
             self.template = template
@@ -102,8 +101,7 @@ public struct TaskEncoder: Sendable {
             if let contextLength, let longest = data.examples.last?.sequences.map(\.tokens.count).max(), longest > contextLength {
                 throw .at(
                     record.place,
-                    "the example is \(longest) tokens long, and the model takes \(contextLength); lower the maximum length to \(contextLength)"
-                )
+                    "the example has \(longest) tokens, and the model takes \(contextLength)\na maximum length of \(contextLength) cuts such examples (--max-length \(contextLength)); or shorten this one")
             }
         }
         guard !data.examples.isEmpty else {

@@ -22,6 +22,8 @@ package final class BatchWriter {
         let sign: Float
         package fileprivate(set) var node: PathTree.Node
         fileprivate(set) var isFinished = false
+        /// It ended for want of room, not by itself.
+        fileprivate(set) var isCut = false
         /// The logits were not finite: there is no text.
         package fileprivate(set) var isBroken = false
     }
@@ -71,7 +73,8 @@ package final class BatchWriter {
         self.threads = max(threads, 1)
         try model.prepareFullHead()
         model.preparePositions(min((prompts.map(\.count).max() ?? 1) + maxTokens, c.contextLength))
-        geometry = model.headSlot < 0 ? model.fullHeadPointer.map { HeadGeometry(head: $0, count: c.vocabularySize, width: c.hiddenSize) } : nil
+        geometry =
+            model.trainsHead ? nil : model.fullHeadPointer.map { HeadGeometry(head: $0, count: c.vocabularySize, width: model.sizes.embedding) }
         tree = try PathTree(model: model, prompts: prompts, memoryLimit: memoryLimit, threads: threads)
     }
 
@@ -156,7 +159,8 @@ package final class BatchWriter {
         }
         let ending = endings.indices.contains(Int(token)) ? endings[Int(token)] : .goesOn
         if ending != .endOfText { line.node = tree.child(of: line.node, token) }
-        line.isFinished = ending != .goesOn || isLast || line.node.length >= model.configuration.contextLength
+        line.isCut = ending == .goesOn && (isLast || line.node.length >= model.configuration.contextLength)
+        line.isFinished = ending != .goesOn || line.isCut
     }
 
     /// Units of a batch: so many that its products have about `batchRows` rows, evenly shared out among the threads.
