@@ -78,18 +78,28 @@ import Training
         #expect(data.escapedLineBreaks == ["Review: {text}\\nSentiment:", " a\\n"])
     }
 
-    @Test(arguments: [
-        ("Say:", "\\u0301", EncodedData.BoundaryRemedy.leadingSpace), ("def f(x):\\n", "    return x", .none), ("The end. ", "So it is", .moveSpace),
-    ])
-    func adviceWasTried(_ prompt: String, _ completion: String, _ remedy: EncodedData.BoundaryRemedy) throws {
-        // SmolLM's pattern with a vocabulary of 2,000 tokens, where such merges are.
+    /// What is advised is done to the example, and then the tokens of both are the same.
+    @Test func adviceWasTried() throws {
         let tokenizer = try smallTokenizer(preTokenizer: "smollm")
         let encoder = try TaskEncoder(task: TaskSpec(kind: .completion, maxLength: 64), tokenizer: tokenizer)
-        let data = try encoder.encode(records(#"{"prompt":"\#(prompt)","completion":"\#(completion)"}"#))
-        for (found, count) in data.splitBoundaries {
-            #expect(count == 1)
-            if remedy != .leadingSpace { #expect(found == remedy) }
+        func remedies(_ prompt: String, _ completion: String) throws -> [EncodedData.BoundaryRemedy: Int] {
+            let line = try JSONEncoder().encode(["prompt": prompt, "completion": completion])
+            return try encoder.encode(records(String(decoding: line, as: UTF8.self))).splitBoundaries
         }
+        var found: Set<EncodedData.BoundaryRemedy> = []
+        for (prompt, completion) in [("def f(x):\n", "    return x"), ("The end. ", "So it is"), ("Say", "ing"), ("Answer:", ": it is"), ("a b", "c")] {
+            for remedy in try remedies(prompt, completion).keys {
+                found.insert(remedy)
+                switch remedy {
+                case .leadingSpace: #expect(try remedies(prompt, " " + completion).isEmpty)
+                case .moveSpace:
+                    let kept = prompt.trimmingCharacters(in: .whitespacesAndNewlines)
+                    #expect(try remedies(kept, prompt.dropFirst(kept.count) + completion).isEmpty)
+                case .none: break
+                }
+            }
+        }
+        #expect(found.contains(.moveSpace) || found.contains(.leadingSpace))
     }
 
     @Test(arguments: [

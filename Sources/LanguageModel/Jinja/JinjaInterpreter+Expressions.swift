@@ -168,7 +168,11 @@ extension JinjaInterpreter {
 
     private func arithmetic(_ sign: String, _ a: JinjaValue, _ b: JinjaValue) throws(JinjaError) -> JinjaValue {
         switch (sign, a, b) {
-        case ("+", .string(let x), .string(let y)): return .string(try checked(x + y))
+        case ("+", .string(let x), .string(let y)):
+            guard x.count + y.count <= Limit.length else {
+                throw JinjaError(.limit, "the template writes more than \(Limit.length) characters")
+            }
+            return .string(x + y)
         case ("+", .list(let x), .list(let y)): return .list(x + y)
         case ("+", .tuple(let x), .tuple(let y)): return .tuple(x + y)
         case ("%", .string(let format), _): return .string(try formatted(format, b))

@@ -48,8 +48,7 @@ import Testing
     }
 
     @Test func theDateIsTold() throws {
-        setenv("TZ", "UTC", 1)
-        let text = try JinjaTemplate("{{ strftime_now('%d %b %Y') }}").render([:], now: { JinjaDate(secondsSince1970: 86_400) }).text.string
+        let text = try JinjaTemplate("{{ strftime_now('%d %b %Y') }}").render([:], now: { JinjaDate(secondsSince1970: 129_600) }).text.string
         #expect(text == "02 Jan 1970")
     }
 

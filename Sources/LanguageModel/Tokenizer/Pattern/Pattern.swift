@@ -1,6 +1,6 @@
 /// A regular expression of a tokenizer: compiled once, matched by backtracking (the first alternative that matches wins, as in Oniguruma).
 ///
-/// Long searches remember where they failed, so that no text takes more steps than its length times the pattern's.
+/// Long searches remember where they failed, so that none takes exponential time.
 package struct Pattern: Sendable {
     enum Instruction: Sendable {
         case set(Int)
