@@ -218,19 +218,22 @@ struct JinjaParser {
         return whole
     }
 
+    /// A name, or several with commas between, of which each may be such a list in brackets.
     private mutating func target() throws(JinjaError) -> JinjaTarget {
         var list: [JinjaTarget] = []
-        let isBracketed = take("(")
         repeat {
-            if isBracketed, isSign(")") { break }
-            if isSign("(") {
+            if take("(") {
                 list.append(try nested { parser throws(JinjaError) in try parser.target() })
-                continue
+                try expect(")")
+            } else if case .name(let name) = kind, name != "in" || list.isEmpty {
+                position += 1
+                list.append(take(".") ? .attribute(name, try self.name()) : .name(name))
+            } else if list.isEmpty {
+                throw unexpected()
+            } else {
+                return .tuple(list)
             }
-            let name = try name()
-            list.append(take(".") ? .attribute(name, try self.name()) : .name(name))
         } while take(",")
-        if isBracketed { try expect(")") }
         return list.count == 1 ? list[0] : .tuple(list)
     }
 
