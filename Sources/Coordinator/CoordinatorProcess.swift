@@ -27,12 +27,15 @@ public final class CoordinatorProcess: Sendable {
         public var base: BaseManifest?
         /// The process that started this one and has the run directory's lock for both; nil: this one takes it.
         public var lockHolder: Int32?
+        /// Signs the ledger, given the run directory, which is there by then; nil: nobody does.
+        public var makeNotary: (@Sendable (RunDirectory) throws -> any Notary)?
         /// Called on the reactor's thread: it must return at once.
         public var onProgress: @Sendable (CoordinatorProgress) -> Void
 
         public init(
             transport: any ServerTransport, runDirectory: String, spec: RunSpec? = nil, basis: [UInt8]? = nil, base: BaseManifest? = nil,
-            lockHolder: Int32? = nil, onProgress: @escaping @Sendable (CoordinatorProgress) -> Void = { _ in }
+            lockHolder: Int32? = nil, makeNotary: (@Sendable (RunDirectory) throws -> any Notary)? = nil,
+            onProgress: @escaping @Sendable (CoordinatorProgress) -> Void = { _ in }
         ) {
             self.transport = transport
             self.runDirectory = runDirectory
@@ -40,6 +43,7 @@ public final class CoordinatorProcess: Sendable {
             self.basis = basis
             self.base = base
             self.lockHolder = lockHolder
+            self.makeNotary = makeNotary
             self.onProgress = onProgress
         }
     }
@@ -54,6 +58,10 @@ public final class CoordinatorProcess: Sendable {
         public let rounds: RoundNumber
         /// That the workers last agreed on.
         public let digest: Digest?
+        /// The ledger's hash chain after its last record.
+        public let chain: Digest
+        /// Who signed it, where somebody did.
+        public let signer: SignerKey?
     }
 
     private let configuration: Configuration

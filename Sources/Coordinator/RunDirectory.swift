@@ -10,6 +10,8 @@ public struct RunDirectory: Hashable, Sendable {
     public var ledger: String { path + "/ledger" }
     /// The canonical spec, for people and scripts; the ledger holds it too, and that one counts.
     public var spec: String { path + "/run.json" }
+    /// The secret with which the coordinator signs the ledger; `.pub` beside it is the public half.
+    public var signingKey: String { path + "/signing.key" }
     /// One JSON object a line: everything that happened.
     public var metrics: String { path + "/metrics.jsonl" }
 
@@ -62,9 +64,10 @@ public struct RunDirectory: Hashable, Sendable {
         if access(ledger, F_OK) == 0 {
             let file = try LedgerFile.open(at: ledger, onReading: onReading)
             if let spec, try spec.digest() != file.summary.specDigest {
+                let digests = file.summary.specDigest.contrasted(with: try spec.digest())
                 throw ProcessFailure(
                     .configuration,
-                    "\(path) holds another run (\(file.summary.specDigest.short), not \(try spec.digest().short)); "
+                    "\(path) holds another run (\(digests.own), not \(digests.other)); "
                         + "choose an empty run directory, or start with the settings in \(self.spec)")
             }
             return file

@@ -73,8 +73,8 @@ struct ClusterPlan: Sendable {
         listen = try settings.text(.listen)
         directory = RunDirectory(try settings.text(.directory))
         spec = try settings.runSpec(task: task, basisDigest: nil)
-        if spec.dampedComponents > 0, !settings.has(.basisText) {
-            throw SettingsError(.usage, "--damped-components \(spec.dampedComponents) needs public text to be made from: --basis-text, or --damped-components none")
+        if spec.dampedComponents > 0, settings.publicText == .none {
+            throw SettingsError(.usage, "--damped-components \(spec.dampedComponents) needs public text to be made from; leave out --basis-text none, or say --damped-components none")
         }
         if validationFile != nil, evalFile == nil { throw SettingsError(.usage, "--validation-file needs --eval-file, which judges the result") }
         if spec.steering != nil, validationFile == nil {
@@ -202,7 +202,7 @@ struct ClusterPlan: Sendable {
                 "prepare", "--config", directory.configuration, "--output", directory.basis,
                 "--threads", "\(Processors.count)",
             ], log: directory.log(of: "prepare"))
-        standardError.write("making the basis" + (settings.optionalText(.basisText).map { " from \($0)" } ?? ", without public text"))
+        standardError.write("making the basis from \(settings.publicText)")
         let ending = try await child.run(eachLine: nil)
         guard ending.isSuccess else {
             throw ProcessFailure(ending.status, "the basis could not be made: \(child.lastWords()) (log: \(child.log))")
@@ -303,6 +303,8 @@ struct ClusterPlan: Sendable {
             trainedParameters: trained,
             sideEffects: sideEffects,
             floatGradientBytes: floatBytes,
+            chain: archive.summary.position.chain.description,
+            signer: archive.signer?.description,
             ledger: archive.path,
             ledgerBytes: archive.summary.position.offset,
             model: model,

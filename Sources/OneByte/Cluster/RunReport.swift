@@ -39,6 +39,9 @@ package struct RunReport: Codable, Hashable, Sendable {
     package var sideEffects: SideEffects?
     /// What as many rounds would have moved if every machine that gave bytes had sent its gradient as F32 and fetched the mean.
     package var floatGradientBytes: UInt64
+    /// The ledger's hash chain after its last record, which names all of it, and the public key that signed it.
+    package var chain: String?
+    package var signer: String?
     package var ledger: String
     package var ledgerBytes: UInt64
     package var model: String
@@ -115,7 +118,7 @@ package struct RunReport: Codable, Hashable, Sendable {
         case trainedParameters = "trained_parameters"
         case sideEffects = "side_effects"
         case floatGradientBytes = "float_gradient_bytes"
-        case ledger
+        case chain, signer, ledger
         case ledgerBytes = "ledger_bytes"
         case model, outcome
     }
@@ -149,6 +152,8 @@ package struct RunReport: Codable, Hashable, Sendable {
         for effect in sideEffects?.rows ?? [] { row(effect.name, effect.text) }
         if let digest { row("digest", "\(digest), the same on all machines at \(digestChecks) checks") }
         row("ledger", "\(ledger), \(grouped(ledgerBytes)) bytes")
+        if let chain { row("", "chain \(chain)") }
+        if let signer { row("", "signed by \(signer)") }
         row("model", "\(model) + the ledger; as a Hugging Face directory:")
         row("", "onebyte export --model \(shellWord(model)) --ledger \(shellWord(ledger)) --output exported")
         return lines.joined(separator: "\n")

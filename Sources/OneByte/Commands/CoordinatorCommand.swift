@@ -3,6 +3,7 @@ import Coordinator
 import Core
 import Foundation
 import Logging
+import Signing
 import Transport
 
 struct CoordinatorCommand: AsyncParsableCommand {
@@ -41,6 +42,10 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("This coordinator's secret key (onebyte keygen): connections are encrypted.", valueName: "file"))
     var key: String?
     @Option(help: ArgumentHelp("Public keys of the workers that may join.", valueName: "file")) var allow: String?
+    @Option(help: ArgumentHelp(
+        "Sign the ledger with this key (onebyte keygen --signing). (default: signing.key in the run directory, made where it is missing)",
+        valueName: "file"))
+    var signingKey: String?
     @Flag(help: "Listen beyond this host without encryption: anybody there can join and listen in.") var insecure = false
     @Flag(help: "Write every event to standard output, as JSON lines.") var events = false
 
@@ -94,6 +99,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
             configuration: .init(
                 transport: server,
                 runDirectory: directory.path, spec: spec, basis: basis, lockHolder: ParentWatch.parent,
+                makeNotary: { [signingKey] in try signingKey.map { try SigningKey(contentsOf: $0) } ?? SigningKey.kept(in: $0.signingKey) },
                 onProgress: { post.yield($0) }))
         let display = Task { [events] in await CoordinatorDisplay(writesEvents: events).show(stream) }
         let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }
@@ -164,7 +170,9 @@ private struct CoordinatorDisplay: Sendable {
         case .refused(let worker): "\(named(worker.name)) was turned away: \(worker.reason)" + worker.details.map { "\n  \($0)" }.joined()
         case .digests(let digests) where digests.digest == nil: "at round \(digests.round) the digests differ: \(digests.groups)"
         case .connection(let text), .warning(let text): text
-        case .finished(let finished): "\(finished.finish.outcome.rawValue): \(finished.finish.message)"
+        case .finished(let finished):
+            "\(finished.finish.outcome.rawValue): \(finished.finish.message)" + (finished.chain.map { "\n  ledger's chain \($0)" } ?? "")
+                + (finished.signer.map { ", signed by \($0)" } ?? "")
         default: nil
         }
     }

@@ -151,7 +151,8 @@ struct ExportCommand: ParsableCommand {
         return try data.withUnsafeBytes { bytes in
             let position = try Parameters.positionOfSnapshot(bytes)
             guard position.run == archive.summary.specDigest else {
-                throw ProcessFailure(.badData, "\(path) is of the run \(position.run.short), the ledger of \(archive.summary.specDigest.short)")
+                let runs = position.run.contrasted(with: archive.summary.specDigest)
+                throw ProcessFailure(.badData, "\(path) is of the run \(runs.own), the ledger of \(runs.other)")
             }
             return (source, try Parameters(tensors: tensors, snapshot: bytes), position.nextRound)
         }

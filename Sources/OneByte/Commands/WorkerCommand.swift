@@ -3,6 +3,7 @@ import Core
 import Foundation
 import LanguageModel
 import Logging
+import Signing
 import Synchronization
 import Training
 import Transport
@@ -61,6 +62,9 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp(
         "Begin from this snapshot, which a peer has written (--snapshot, or a file of its --state-dir).", valueName: "file"))
     var bootstrap: String?
+    @Option(help: ArgumentHelp(
+        "Countersign digests with this key (onebyte keygen --signing). (default: one in --state-dir, else a new one)", valueName: "file"))
+    var signingKey: String?
     @OptionGroup var processes: SettingFlags<ProcessSettings>
     @OptionGroup var threads: ThreadFlags
     @OptionGroup(title: "Logs") var logs: LogOptions
@@ -113,11 +117,13 @@ struct WorkerCommand: AsyncParsableCommand {
             threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory, onRemark: { logger.notice("\($0)") },
             scoring: try settings.scoring(), onScoringLine: { logger.info("objective: \($0)") })
         let join = try JoinString(coordinator)
+        let signing = try notary()
+        logger.info("countersigning digests", metadata: ["key": "\(signing.publicKey)"])
         let process = WorkerProcess(
             configuration: .init(
                 transport: ZeroMQClient(join, keys: try key.map { try KeyPair(contentsOf: $0) }), expectedRun: join.run.flatMap(Digest.init(hex:)),
                 name: name ?? ProcessInfo.processInfo.hostName, trains: training != nil, evaluates: heldOut != nil,
-                patienceSeconds: patience, snapshotPath: snapshot, stateDirectory: stateDir, bootstrap: bootstrap,
+                patienceSeconds: patience, snapshotPath: snapshot, stateDirectory: stateDir, bootstrap: bootstrap, notary: signing,
                 onProgress: { Self.log($0, to: logger) }, failure: { ProcessFailure($0) },
                 makeTrainer: { try LanguageModelTrainer(configuration) }))
         // Also without --snapshot, where the worker says so: by itself the signal would end it.
@@ -132,6 +138,13 @@ struct WorkerCommand: AsyncParsableCommand {
         if outcome.status != .success { throw ProcessFailure(outcome.status, outcome.message) }
         logger.info("\(outcome.message)")
         if stop == .interrupt { throw StopSignal.interrupt }
+    }
+
+    private func notary() throws -> SigningKey {
+        if let signingKey { return try SigningKey(contentsOf: signingKey) }
+        guard let stateDir else { return SigningKey() }
+        try FileManager.default.createDirectory(atPath: stateDir, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        return try SigningKey.kept(in: "\(stateDir)/signing.key")
     }
 
     private static func log(_ progress: WorkerProgress, to logger: Logger) {

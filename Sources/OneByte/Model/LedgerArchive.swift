@@ -96,6 +96,11 @@ struct LedgerArchive {
     /// What machines reported of the very parameters that `history` gives.
     var digest: DigestRecord? { lastDigest.flatMap { $0.position == summary.parameters.records ? $0 : nil } }
 
+    /// Whose signature stands last in the ledger.
+    var signer: SignerKey? {
+        entries.lazy.reversed().compactMap { if case .signature(let signature) = $0.record { signature.signer } else { nil } }.first
+    }
+
     private static func file(_ path: String) -> String {
         var isDirectory: ObjCBool = false
         guard FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory), isDirectory.boolValue else { return path }

@@ -106,6 +106,8 @@ struct LedgerRow {
                 ("accuracy", "\(validation.accuracy)"), ("trial", "\(validation.isTrialOver)"),
             ]
         case .end(let end): [("time", Self.time(end.unixSeconds))]
+        case .signature(let signature): [("signer", "\(signature.signer)")]
+        case .witnesses(let witnesses): [("machines", witnesses.entries.map { "\($0.machine.rawValue)" }.joined(separator: ","))]
         }
     }
 

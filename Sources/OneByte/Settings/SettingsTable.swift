@@ -137,8 +137,10 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 "Examples that steer the run (rate-trials, guard, patience) and are neither trained on nor reported.")
         case .basisText:
             return Setting(
-                .text, valueName: "file", owner: .run("basisDigest"), flags: .publicText,
-                "Public text that the basis is made from, of adapters or damped components: lines, or JSON lines, CSV or TSV with a field text.")
+                .text, .value(.text(PublicTextChoice.shipped)), valueName: "file", owner: .run("basisDigest"), flags: .publicText,
+                "Public text that the basis is made from, of adapters or damped components: lines, or JSON lines, CSV or TSV with a field text.",
+                "shipped: sentences of English prose that come with the program. none: random tokens, which say much less. A hundred texts that look like the task's are best; they must not be anybody's private ones."
+            )
         case .generalFile:
             return Setting(
                 .text, valueName: "file", owner: .host, flags: .data,
@@ -148,10 +150,9 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .train:
             return Setting(
                 .texts,
-                .rule("adapter:final for classifications, else all") {
-                    // Of texts no rate is known with which an adapter learns.
-                    $0.isClassification && !$0.objectiveNeedsTexts
-                        ? (.texts(["\(RunSpec.adapterPrefix)\(AdapterPlace.finalName)"]), "since there are labels") : (.texts(["all"]), nil)
+                .rule("adapter:final; all for the objectives command and exact-match") {
+                    $0.objectiveNeedsTexts
+                        ? (.texts(["all"]), "since the objective is a score of texts") : (.texts(["\(RunSpec.adapterPrefix)\(AdapterPlace.finalName)"]), nil)
                 },
                 valueName: "pattern", owner: .run("train"), flags: .training,
                 "What to train: adapter:final, layers.29, layers.20-29, all, or name patterns with *.",
@@ -234,7 +235,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 .rule("4 for rank1 with public text, else 0") {
                     // They are made from public text, and pay at the top of the model.
                     if $0.trainsOnlyAdapters { return (.integer(0), Settings.sinceOnlyAdapters) }
-                    let isDamped = $0.optionalText(.perturbation) == PerturbationFamily.rank1.rawValue && $0.has(.basisText)
+                    let isDamped = $0.optionalText(.perturbation) == PerturbationFamily.rank1.rawValue && $0.isGiven(.basisText) && $0.publicText != .none
                     return (.integer(isDamped ? 4 : 0), isDamped ? "since there is public text" : "without public text")
                 },
                 unit: "components", valueName: "k", owner: .run("shapeComponents"), flags: .training, formerly: ["shape"],
@@ -276,8 +277,11 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .batchSize:
             return Setting(
                 .integer(Limits.batchSize, words: ["all": Limits.allExamples]),
-                .rule("all where only adapters are trained; else 1, or 32 for an objective other than loss") {
-                    if $0.trainsOnlyAdapters { return (.integer(Limits.allExamples), Settings.sinceOnlyAdapters) }
+                .rule("all for the adapters of a classification, 32 for those of texts; else 1, or 32 for an objective other than loss") {
+                    if $0.trainsOnlyAdapters {
+                        // A text has a loss at each of its tokens, each of which costs a product with the whole head.
+                        return $0.isClassification ? (.integer(Limits.allExamples), Settings.sinceOnlyAdapters) : (.integer(32), "for texts")
+                    }
                     return $0.objectiveHasSteps ? (.integer(32), Settings.sinceObjectiveHasSteps) : (.integer(1), nil)
                 },
                 unit: "examples", owner: .run("examplesPerSample"), flags: .training, formerly: ["examples-per-sample"],
@@ -287,8 +291,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .samplesPerBatch:
             return Setting(
                 .integer(Limits.samplesPerBatch),
-                .rule("2; 1 for adapters, an objective other than loss, or fewer than 64 samples a round") {
-                    if $0.trainsOnlyAdapters { return (.integer(1), Settings.sinceOnlyAdapters) }
+                .rule("2; 64 for the adapters of texts; 1 for those of a classification, an objective other than loss, or fewer than 64 samples a round") {
+                    if $0.trainsOnlyAdapters { return $0.isClassification ? (.integer(1), Settings.sinceOnlyAdapters) : (.integer(64), "for texts") }
                     // Two cost no learning that could be measured, more do; a round still reads 32 examples or more.
                     let samples = (try? $0.integer(.samplesPerRound)) ?? 0
                     return (.integer(!$0.objectiveHasSteps && samples >= 64 ? 2 : 1), "by the samples of a round")
