@@ -33,6 +33,10 @@ let package = Package(
         .systemLibrary(name: "CZeroMQ", providers: [.apt(["libzmq3-dev"])]),
         .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
 
+        // Signatures of ledgers; Debian's libzmq3-dev depends on libsodium-dev.
+        .systemLibrary(name: "CSodium", providers: [.apt(["libsodium-dev"])]),
+        .target(name: "Signing", dependencies: ["Core", "CSodium"], swiftSettings: strict),
+
         .target(name: "LanguageModel", dependencies: ["Core", "Kernels", "COpenBLAS"], swiftSettings: strict),
         .target(name: "Training", dependencies: ["Core", "Kernels", "LanguageModel"], swiftSettings: strict),
         .target(name: "Transport", dependencies: ["Core", "CZeroMQ"], swiftSettings: strict),
@@ -47,7 +51,7 @@ let package = Package(
         .executableTarget(
             name: "OneByte",
             dependencies: [
-                "Core", "LanguageModel", "Training", "Transport", "Coordinator", "Worker",
+                "Core", "LanguageModel", "Signing", "Training", "Transport", "Coordinator", "Worker",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
@@ -76,7 +80,7 @@ let package = Package(
             ],
             path: "Benchmarks/ClusterBenchmark", swiftSettings: strict),
 
-        .testTarget(name: "CoreTests", dependencies: ["Core", "Kernels", "TestSupport"], resources: [.copy("Fixtures")], swiftSettings: strict),
+        .testTarget(name: "CoreTests", dependencies: ["Core", "Kernels", "Signing", "TestSupport"], resources: [.copy("Fixtures")], swiftSettings: strict),
         .testTarget(
             name: "LanguageModelTests", dependencies: ["LanguageModel", "Training", "Core", "Kernels"], resources: [.copy("Fixtures")],
             swiftSettings: strict),
@@ -85,7 +89,7 @@ let package = Package(
         .testTarget(
             name: "OneByteTests",
             dependencies: [
-                "OneByte", "Core", "LanguageModel", "Training",
+                "OneByte", "Core", "LanguageModel", "Signing", "TestSupport", "Training",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
                 .product(name: "SystemPackage", package: "swift-system"),

@@ -44,6 +44,8 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let rounds: Int
         /// Committed before.
         public let samples: UInt64
+        /// Who signs the ledger.
+        public let signer: SignerKey?
 
         /// What a worker on this network joins with; `host` stands in for an address like `0.0.0.0`, which nobody can connect to.
         public func joinString(host: String? = nil) throws(TransportError) -> JoinString {
@@ -163,6 +165,9 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let traffic: Traffic
         public let samples: UInt64
         public let digest: Digest?
+        /// The ledger's hash chain after its last record, and who signed it; absent from events of earlier versions.
+        public let chain: Digest?
+        public let signer: SignerKey?
     }
 }
 

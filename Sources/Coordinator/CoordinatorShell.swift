@@ -29,21 +29,24 @@ struct CoordinatorShell {
         // The address first: a start that fails for it leaves no ledger behind.
         let link = try configuration.transport.listen(classify: trafficClass(ofFrame:))
         let clock = ProcessClock()
+        let lock = try directory.lock(beginning: configuration.spec != nil, under: configuration.lockHolder)
+        defer { withExtendedLifetime(lock) {} }
         let ledger = try directory.openLedger(spec: configuration.spec, basis: configuration.basis, base: configuration.base) { reading in
             configuration.onProgress(CoordinatorProgress(time: Double(clock.now.nanoseconds) / 1e9, event: .reading(reading)))
         }
         let summary = ledger.summary
         let tornTail = ledger.tornTail
         let disk = Disk(answers: mailbox)
+        let notary = try configuration.makeNotary?(directory)
         var shell = CoordinatorShell(
-            machine: CoordinatorStateMachine(ledger: summary, at: clock.now), link: link,
+            machine: CoordinatorStateMachine(ledger: summary, notary: notary, at: clock.now), link: link,
             summary: RunningTotals(samples: summary.samples, rounds: summary.nextRound, digest: summary.lastDigest?.digest), clock: clock,
             disk: disk, directory: directory, report: configuration.onProgress)
         shell.emit(
             .listening(
                 .init(
                     endpoint: link.endpoint, serverKey: link.publicKey?.description, run: summary.specDigest,
-                    round: summary.nextRound, rounds: summary.spec.rounds, samples: summary.samples)))
+                    round: summary.nextRound, rounds: summary.spec.rounds, samples: summary.samples, signer: shell.machine.signer)))
         if let tornTail {
             shell.emit(
                 .warning(
@@ -57,11 +60,15 @@ struct CoordinatorShell {
             defer { disk.stop() }
             try runReactor(link, mailbox: mailbox, clock: clock) { try shell.handle($0) }
             shell.emit(
-                .finished(.init(finish: shell.finish, traffic: link.traffic, samples: shell.summary.samples, digest: shell.summary.digest)))
+                .finished(
+                    .init(
+                        finish: shell.finish, traffic: link.traffic, samples: shell.summary.samples, digest: shell.summary.digest,
+                        chain: shell.machine.durablePosition.chain, signer: shell.machine.signer)))
         }
         return CoordinatorProcess.Outcome(
             finish: shell.finish, status: shell.finish.outcome == .failed ? .failure : .success, traffic: link.traffic,
-            samples: shell.summary.samples, rounds: shell.summary.rounds, digest: shell.summary.digest)
+            samples: shell.summary.samples, rounds: shell.summary.rounds, digest: shell.summary.digest,
+            chain: shell.machine.durablePosition.chain, signer: shell.machine.signer)
     }
 
     private init(

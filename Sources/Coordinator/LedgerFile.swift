@@ -107,8 +107,10 @@ public final class LedgerFile {
         let descriptor = Glibc.open(path, O_RDWR | O_CLOEXEC)
         guard descriptor >= 0 else { throw errno == ENOENT ? .missing(path: path) : .system(.open, path: path, errno: errno) }
         do throws(LedgerFileError) {
-            guard lock(descriptor) else {
-                throw errno == EWOULDBLOCK ? LedgerFileError.locked(path: path) : .system(.lock, path: path, errno: errno)
+            guard lockExclusively(descriptor) else {
+                let code = errno
+                throw code == EWOULDBLOCK
+                    ? LedgerFileError.locked(path: path, by: LockHolder.process(of: descriptor)) : .system(.lock, path: path, errno: code)
             }
             var reader = try LedgerReader(descriptor: descriptor, path: path)
             guard let first = try reader.next() else {
@@ -153,18 +155,6 @@ public final class LedgerFile {
     }
 
     deinit { close(descriptor) }
-
-    /// A process that was just killed, or a child of ours between fork and exec, holds the lock for a moment longer.
-    private static func lock(_ descriptor: Int32) -> Bool {
-        let tries = 20
-        let pauseMicroseconds: UInt32 = 25_000
-        for _ in 1..<tries {
-            if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return true }
-            guard errno == EWOULDBLOCK || errno == EINTR else { return false }
-            usleep(pauseMicroseconds)
-        }
-        return flock(descriptor, LOCK_EX | LOCK_NB) == 0
-    }
 
     /// Appends one whole record and syncs. On an error the file is as it was before, as far as the disk allows.
     public func append(_ record: [UInt8]) throws(LedgerFileError) {
@@ -319,8 +309,8 @@ public enum LedgerFileError: Error, Hashable, Sendable, CustomStringConvertible 
 
     case missing(path: String)
     case exists(path: String)
-    /// Another coordinator has it.
-    case locked(path: String)
+    /// Another process writes it, which is named where that can be told.
+    case locked(path: String, by: Int32?)
     case noSpec(path: String)
     case damaged(path: String, LedgerError)
     case spec(RunSpecError)
@@ -334,7 +324,7 @@ public enum LedgerFileError: Error, Hashable, Sendable, CustomStringConvertible 
         switch self {
         case .missing(let path): "\(path): there is no ledger; start the coordinator with a run file to make one"
         case .exists(let path): "\(path): there is a ledger already; go on with it, or choose another run directory"
-        case .locked(let path): "\(path): another coordinator has this ledger open; stop it, or choose another run directory"
+        case .locked(let path, let process): "\(path): is in use by \(LockHolder.text(process)); stop it, or choose another run directory"
         case .noSpec(let path): "\(path): the ledger holds no run spec; take it from another copy"
         case .damaged(let path, let error): "\(path): \(error)"
         case .spec(let error): "\(error)"

@@ -14,7 +14,21 @@ public struct Digest: Hashable, Sendable, Codable, CustomStringConvertible {
     public var description: String { bytes.map { hexByte($0) }.joined() }
 
     /// The first 12 digits, for people to compare by eye.
-    public var short: String { String(description.prefix(12)) }
+    public var short: String { String(description.prefix(Self.shortDigits)) }
+    private static let shortDigits = 12
+
+    /// This digest and another one as a person tells them apart: their first 12 digits, or where those are the same also 12 from where they
+    /// begin to differ.
+    public func contrasted(with other: Digest) -> (own: String, other: String) {
+        let (mine, theirs) = (Array(description.utf8), Array(other.description.utf8))
+        let place = zip(mine, theirs).enumerated().first { $0.element.0 != $0.element.1 }?.offset ?? 0
+        guard place >= Self.shortDigits else { return (short, other.short) }
+        let start = min(place, mine.count - Self.shortDigits)
+        func text(_ digits: [UInt8]) -> String {
+            String(decoding: digits.prefix(4), as: UTF8.self) + "…" + String(decoding: digits[start..<start + Self.shortDigits], as: UTF8.self)
+        }
+        return (text(mine), text(theirs))
+    }
 
     public init?(hex: String) {
         let digits = Array(hex.utf8)

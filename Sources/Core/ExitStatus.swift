@@ -23,6 +23,8 @@ public enum ExitStatus: Int32, Sendable, Codable, CaseIterable {
     case refused = 77
     /// The settings don't fit: another run, another base model, tensors that the model does not have.
     case configuration = 78
+    /// Nothing contradicts a ledger, and some or all of it could be compared with nothing: outside the range of sysexits.
+    case unproven = 79
     /// Ctrl-C.
     case interrupted = 130
     /// SIGTERM.

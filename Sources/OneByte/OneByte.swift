@@ -9,6 +9,7 @@ enum Program {
         signal(SIGPIPE, SIG_IGN)
         BLASCore.restartWithBetterCore()
         ParentWatch.beginIfAsked()
+        noteUnknownKernels()
         do {
             var command = try parsed(Array(CommandLine.arguments.dropFirst()))
             if var asynchronous = command as? any AsyncParsableCommand {
@@ -24,13 +25,20 @@ enum Program {
         }
     }
 
+    /// Kernels that this machine does not have are not used in silence in place of others.
+    private static func noteUnknownKernels() {
+        guard let wanted = getenv("ONEBYTE_KERNELS").map({ String(cString: $0) }), !kernelVariants.contains(wanted) else { return }
+        standardError.write("note: ONEBYTE_KERNELS names \(wanted), which is not among those of this machine (\(kernelVariants.joined(separator: ", "))); \(kernelVariant) are used")
+    }
+
     /// - Throws: the parser's error, or a better one where the table of settings knows what was meant.
     private static func parsed(_ arguments: [String]) throws -> any ParsableCommand {
         let command: any ParsableCommand
         do {
             command = try OneByte.parseAsRoot(arguments)
         } catch {
-            if !OneByte.exitCode(for: error).isSuccess, let better = CommandLineCheck.renamedFlag(in: arguments) { throw better }
+            guard !OneByte.exitCode(for: error).isSuccess else { throw error }
+            if let better = CommandLineCheck.unknownCommand(in: arguments) ?? CommandLineCheck.renamedFlag(in: arguments) { throw better }
             throw error
         }
         if let error = CommandLineCheck.repeatedFlag(in: arguments) { throw error }
@@ -47,7 +55,7 @@ enum Program {
             if !message.isEmpty { (status.isSuccess ? standardOutput : standardError).write(message) }
             return status.rawValue
         }
-        standardError.write("error: \(describe(error))")
+        standardError.write("error: \(shortened(describe(error)))")
         return ExitStatus(error).rawValue
     }
 
@@ -82,7 +90,7 @@ package struct OneByte: AsyncParsableCommand {
             """,
         version: Version.description,
         subcommands: [
-            ClusterCommand.self, CoordinatorCommand.self, WorkerCommand.self, EvaluateCommand.self, GenerateCommand.self,
+            ClusterCommand.self, CoordinatorCommand.self, WorkerCommand.self, EvaluateCommand.self, PredictCommand.self, GenerateCommand.self,
             ExportCommand.self, PrepareCommand.self, LedgerCommand.self, ModelCommand.self, DataCommand.self, KeygenCommand.self,
             SettingsCommand.self,
         ])

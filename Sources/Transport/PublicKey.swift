@@ -26,9 +26,9 @@ extension PublicKey {
     public static func list(contentsOf path: String) throws(TransportError) -> Set<PublicKey> {
         var keys: Set<PublicKey> = []
         for (index, line) in try readSmallFile(path).enumerated() {
-            guard let word = line.prefix(while: { $0 != "#" }).split(whereSeparator: \.isWhitespace).first else { continue }
+            guard let word = line.unicodeScalars.prefix(while: { $0 != "#" }).split(whereSeparator: \.properties.isWhitespace).first else { continue }
             do throws(TransportError) {
-                keys.insert(try PublicKey(hex: String(word)))
+                keys.insert(try PublicKey(hex: String(Substring(word))))
             } catch {
                 throw TransportError(.key, "\(path):\(index + 1): \(error.message)")
             }
@@ -65,5 +65,9 @@ func readSmallFile(_ path: String) throws(TransportError) -> [String] {
         bytes += buffer[..<count]
         guard bytes.count <= keyFileBytesMax else { throw TransportError(.key, "\(path) is no key file: it is longer than 1 MB") }
     }
-    return String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+    if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { bytes.removeFirst(3) }
+    // By bytes: Swift takes the two characters of a Windows line end for one, which is not a line feed.
+    return bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map { line in
+        String(decoding: line.last == UInt8(ascii: "\r") ? line.dropLast() : line, as: UTF8.self)
+    }
 }

@@ -6,6 +6,7 @@ extension TransportError {
         switch code {
         case .addressInUse: .temporary
         case .addressUnavailable, .invalidAddress, .insecure: .configuration
+        case .unknownHost: .unavailable
         case .key: .refused
         case .missing: .missingInput
         case .system: .inputOutput

@@ -7,6 +7,8 @@ public struct TransportError: Error, Hashable, Sendable, CustomStringConvertible
         case addressUnavailable
         /// The text is no address.
         case invalidAddress
+        /// A name that has no address.
+        case unknownHost
         /// A network address without encryption, and nobody said that this is meant.
         case insecure
         /// A key, a key file or an allow list.

@@ -1,5 +1,6 @@
 import Core
 import Glibc
+import Transport
 
 /// A worker's snapshots on disk. Nothing here is trusted: the state machine asks the ledger whether a snapshot is of its history, and
 /// the snapshot's own checksum is checked before any of it is used.
@@ -8,6 +9,8 @@ struct SnapshotStore: Sendable {
     private static let kept = 2
 
     private let directory: String?
+    /// Two workers in one directory would delete each other's snapshots.
+    private let lock: FileLock?
     private var paths: [SnapshotPosition: String] = [:]
     /// Files that are there but of no use, with the reason.
     private(set) var warnings: [String] = []
@@ -21,8 +24,9 @@ struct SnapshotStore: Sendable {
     /// - Throws: `ProcessFailure` where the directory can't be made or the bootstrap file can't be read.
     init(directory: String?, bootstrap: String?) throws(ProcessFailure) {
         self.directory = directory
+        if let directory { lock = try Self.lock(directory) } else { lock = nil }
         if let directory {
-            guard mkdir(directory, 0o755) == 0 || errno == EEXIST, let names = Self.names(in: directory) else {
+            guard let names = Self.names(in: directory) else {
                 throw ProcessFailure(.cannotCreate, "can't use the state directory \(directory): \(String(cString: strerror(errno)))")
             }
             // Of a process that was killed while it wrote one.
@@ -45,6 +49,24 @@ struct SnapshotStore: Sendable {
                 throw failure
             } catch {
                 throw ProcessFailure(.badData, "\(bootstrap): \(error)")
+            }
+        }
+    }
+
+    /// Makes the directory if need be, and locks it.
+    private static func lock(_ directory: String) throws(ProcessFailure) -> FileLock {
+        guard mkdir(directory, 0o755) == 0 || errno == EEXIST else {
+            throw ProcessFailure(.cannotCreate, "can't use the state directory \(directory): \(String(cString: strerror(errno)))")
+        }
+        do throws(FileLock.Failure) {
+            return try FileLock("\(directory)/lock")
+        } catch {
+            switch error {
+            case .held(let process):
+                throw ProcessFailure(
+                    .temporary, "the state directory \(directory) is in use by \(LockHolder.text(process)); give each worker one of its own")
+            case .system(let code):
+                throw ProcessFailure(.cannotCreate, "can't use the state directory \(directory): \(String(cString: strerror(code)))")
             }
         }
     }

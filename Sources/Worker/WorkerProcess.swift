@@ -25,6 +25,8 @@ public final class WorkerProcess: Sendable {
         public var snapshotSeconds: Double
         /// A snapshot that a peer has written.
         public var bootstrap: String?
+        /// Countersigns this worker's digests; nil: they are not signed.
+        public var notary: (any Notary)?
         /// Makes the trainer, on the compute thread, before the coordinator is called.
         public var makeTrainer: @Sendable () throws -> any Trainer
         /// Turns a trainer's error into an exit status and a message; this module knows no trainer's errors.
@@ -36,6 +38,7 @@ public final class WorkerProcess: Sendable {
             transport: any ClientTransport, expectedRun: Digest? = nil, name: String, trains: Bool = true, evaluates: Bool = false,
             patienceSeconds: Double = 600, snapshotPath: String? = nil, stateDirectory: String? = nil,
             snapshotSeconds: Double = 30, bootstrap: String? = nil,
+            notary: (any Notary)? = nil,
             onProgress: @escaping @Sendable (WorkerProgress) -> Void = { _ in },
             failure: @escaping @Sendable (any Error) -> ProcessFailure = { $0 as? ProcessFailure ?? ProcessFailure(.failure, "\($0)") },
             makeTrainer: @escaping @Sendable () throws -> any Trainer
@@ -50,6 +53,7 @@ public final class WorkerProcess: Sendable {
             self.stateDirectory = stateDirectory
             self.snapshotSeconds = snapshotSeconds
             self.bootstrap = bootstrap
+            self.notary = notary
             self.onProgress = onProgress
             self.failure = failure
             self.makeTrainer = makeTrainer
@@ -128,7 +132,8 @@ public enum WorkerProgress: Sendable, CustomStringConvertible {
     private static func text(_ notice: WorkerNotice) -> String {
         switch notice {
         case .greeting(let attempt): attempt <= 1 ? "calling the coordinator" : "calling the coordinator, attempt \(attempt)"
-        case .welcomed(let spec, let records): "welcomed to run \(spec.short) with \(records) ledger records"
+        case .welcomed(let spec, let records, let signer):
+            "welcomed to run \(spec.short) with \(records) ledger records" + (signer.map { ", signed by \($0)" } ?? "")
         case .catchingUp(let rounds, let seconds):
             "catching up: \(rounds) rounds behind" + (seconds.map { ", about \(Int($0.rounded(.up))) s left" } ?? "")
         case .restored(let round): "going on from the snapshot before round \(round)"
@@ -137,7 +142,7 @@ public enum WorkerProgress: Sendable, CustomStringConvertible {
         case .contributed(let round, let samples, let loss): "round \(round): \(samples) samples, loss \(rounded(loss))"
         case .digest(let round, let digest): "parameters before round \(round): \(digest.short)"
         case .evaluated(let report):
-            "held-out data before round \(report.round): loss \(rounded(report.loss))"
+            "evaluation data before round \(report.round): loss \(rounded(report.loss))"
                 + (report.accuracy.isNaN ? "" : ", accuracy \(rounded(report.accuracy))")
         case .silent(let seconds): "the coordinator has been silent for \(Int(seconds)) s"
         case .rebuilding: "building the parameters again from base and ledger"

@@ -37,7 +37,8 @@ struct WorkerShell {
                 software: WorkerProcess.software, expectedSpec: configuration.expectedRun,
                 publicKey: configuration.transport.publicKey?.description,
                 patienceSeconds: configuration.patienceSeconds, snapshots: snapshots.found,
-                snapshotSeconds: configuration.stateDirectory == nil ? nil : configuration.snapshotSeconds))
+                snapshotSeconds: configuration.stateDirectory == nil ? nil : configuration.snapshotSeconds,
+                notary: configuration.notary))
         var shell = WorkerShell(machine: machine, link: link, clock: clock, compute: compute, configuration: configuration)
         let makeTrainer = configuration.makeTrainer
         try withThread(named: "onebyte-compute") {
@@ -179,6 +180,7 @@ struct WorkerShell {
     private func message(of exit: WorkerExit) -> String {
         switch exit {
         case .completed(let digest): "the run is complete" + (digest.map { "; its parameters: \($0)" } ?? "")
+            + (machine.chain.map { "; its ledger's chain: \($0)" } ?? "")
         case .stopped: "stopped"
         case .coordinatorLost(let seconds) where hasWrongKey:
             "\(link.endpoint) has ended every connection for \(Int(seconds)) s before it was made; is the key in the join string that coordinator's?"

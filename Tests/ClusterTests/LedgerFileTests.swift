@@ -61,8 +61,8 @@ import Testing
     func lock() throws {
         try withDirectory { path in
             let first = try LedgerFile.create(at: path, spec: spec)
-            #expect(throws: LedgerFileError.locked(path: path)) { try LedgerFile.open(at: path) }
-            #expect("\(LedgerFileError.locked(path: path))".contains("another coordinator"))
+            #expect(throws: LedgerFileError.locked(path: path, by: getpid())) { try LedgerFile.open(at: path) }
+            #expect("\(LedgerFileError.locked(path: path, by: getpid()))".contains("process \(getpid())"))
             withExtendedLifetime(first) {}
         }
     }

@@ -122,7 +122,8 @@ struct Golden: Decodable, Sendable {
             let last = entries.last { $0.record.kind == .retraction }
             if let last, entries.contains(where: { $0.record.kind == .rewind && $0.index < last.index }) { rewindsBeforeRetraction += 1 }
         }
-        #expect(kinds == Set(LedgerRecord.Kind.allCases))
+        // Signatures came with format 2; the fixtures of Core's tests hold them.
+        #expect(kinds == Set(LedgerRecord.Kind.allCases).subtracting([.signature, .witnesses]))
         #expect(families == Set(PerturbationFamily.allCases))
         #expect(rewindsBeforeRetraction > 0)
     }
@@ -135,7 +136,7 @@ struct Golden: Decodable, Sendable {
         #expect(entries.last?.position.chain.description == golden.chain)
         let spec = try golden.spec()
         #expect(entries.first?.record == .spec(spec))
-        var again = LedgerFormat.header(specDigest: .sha256(spec))
+        var again = LedgerFormat.header(specDigest: .sha256(spec), version: try #require(entries.first).format)
         var position = LedgerFormat.start(header: again)
         for entry in entries {
             let (bytes, next) = position.appending(entry.record)
@@ -187,7 +188,7 @@ struct Golden: Decodable, Sendable {
     func program(golden: Golden.Ledger) async throws {
         let verified = try await Binary.run("ledger", "verify", golden.path, "--base", golden.base)
         #expect(verified.status == 0, "\(verified.errors)")
-        #expect(verified.output.hasSuffix("chain \(golden.chain)\n"), "\(verified.output)")
+        #expect(verified.output.contains("chain \(golden.chain)\n"), "\(verified.output)")
         for replayed in golden.digests {
             let found = try await Binary.run("ledger", "replay", golden.path, "--model", golden.base, "--at-round", "\(replayed.round)")
             #expect(found.status == 0 && found.output == replayed.digest + "\n", "before round \(replayed.round): \(found)")

@@ -19,6 +19,56 @@ import Testing
         #expect(Processors.quota(max) == expected)
     }
 
+    /// A machine whose kernel shows these files.
+    private func withFiles(_ files: [String: String], _ body: (String) throws -> Void) throws {
+        let scratch = try Scratch()
+        for (path, text) in files {
+            let url = URL(filePath: scratch.path + path)
+            try FileManager.default.createDirectory(at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
+            try Data(text.utf8).write(to: url)
+        }
+        try body(scratch.path)
+    }
+
+    private static let eight = "Cpus_allowed:\tff\n"
+    private static let version2 = "31 23 0:28 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw,nsdelegate\n"
+    private static let version1 = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
+
+    @Test("The least quota of all groups above a process counts, in the second version of control groups")
+    func nestedQuotas() throws {
+        var files = [
+            "/proc/self/status": Self.eight, "/proc/self/cgroup": "0::/user.slice/job.scope\n", "/proc/self/mountinfo": Self.version2,
+            "/sys/fs/cgroup/user.slice/cpu.max": "200000 100000\n", "/sys/fs/cgroup/user.slice/job.scope/cpu.max": "max 100000\n",
+        ]
+        try withFiles(files) { #expect(Processors.count(under: $0) == 2) }
+        files["/sys/fs/cgroup/user.slice/job.scope/cpu.max"] = "50000 100000\n"
+        try withFiles(files) { #expect(Processors.count(under: $0) == 1) }
+        files["/sys/fs/cgroup/cpu.max"] = "10000 100000\n"
+        files["/proc/self/status"] = "Cpus_allowed:\t1\n"
+        try withFiles(files) { #expect(Processors.count(under: $0) == 1) }
+    }
+
+    @Test("The first version's quotas count, also where a container sees its own group as the root, and where both versions are mounted")
+    func firstVersion() throws {
+        let groups = "4:cpu,cpuacct:/docker/12ab\n1:name=systemd:/\n0::/\n"
+        var files = ["/proc/self/status": Self.eight, "/proc/self/cgroup": groups, "/proc/self/mountinfo": Self.version1]
+        files["/sys/fs/cgroup/cpu,cpuacct/docker/12ab/cpu.cfs_quota_us"] = "100000\n"
+        files["/sys/fs/cgroup/cpu,cpuacct/docker/12ab/cpu.cfs_period_us"] = "100000\n"
+        files["/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us"] = "-1\n"
+        files["/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us"] = "100000\n"
+        try withFiles(files) { #expect(Processors.count(under: $0) == 1) }
+        // The mount's root is the container's own group.
+        files = ["/proc/self/status": Self.eight, "/proc/self/cgroup": groups]
+        files["/proc/self/mountinfo"] = Self.version1.replacing("0:29 / /sys", with: "0:29 /docker/12ab /sys")
+        files["/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us"] = "300000\n"
+        files["/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us"] = "100000\n"
+        try withFiles(files) { #expect(Processors.count(under: $0) == 3) }
+    }
+
+    @Test func withoutControlGroupsTheAffinityCounts() throws {
+        try withFiles(["/proc/self/status": Self.eight]) { #expect(Processors.count(under: $0) == 8) }
+    }
+
     @Test("A process that is held to one processor has one thread")
     func affinity() async throws {
         let status = try String(contentsOfFile: "/proc/self/status", encoding: .utf8)

@@ -184,7 +184,7 @@ import Training
     }
 
     @Test("Directions are orthogonal where only adapters are trained, and random where a setting or another tensor says so", arguments: [
-        ("train = \"adapter:final\"", DirectionSampling.orthogonal), ("train = [\"adapter:final\", \"layers.1\"]", nil), ("", nil),
+        ("train = \"adapter:final\"", DirectionSampling.orthogonal), ("train = [\"adapter:final\", \"layers.1\"]", nil), ("", .orthogonal),
         ("train = \"adapter:final\"\nsampling = \"random\"", nil), ("train = \"adapter:final\"\nsampling = \"orthogonal\"", .orthogonal),
     ])
     func sampling(_ training: String, _ expected: DirectionSampling?) throws {

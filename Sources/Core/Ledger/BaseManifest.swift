@@ -45,7 +45,8 @@ public struct BaseManifest: Hashable, Sendable {
                 if match.shape != entry.shape {
                     found.append("\(entry.name) has the shape \(match.shape), not \(entry.shape)")
                 } else if match.digest != entry.digest {
-                    found.append("\(entry.name) has other values (\(match.digest.short), not \(entry.digest.short))")
+                    let digests = match.digest.contrasted(with: entry.digest)
+                    found.append("\(entry.name) has other values (\(digests.own), not \(digests.other))")
                 }
                 (mine, theirs) = (mine.dropFirst(), theirs.dropFirst())
             }

@@ -1,7 +1,9 @@
 /// The ledger's bytes (docs/reference/ledger.md): a header, then records, each carrying the hash chain on.
 public enum LedgerFormat {
     public static let magic: [UInt8] = Array("ONEBYTE\n".utf8)
-    public static let version: UInt32 = 1
+    /// Of ledgers that are begun now. Format 2 added signatures; one of format 1 is read, and gone on with as it is.
+    public static let version: UInt32 = 2
+    public static let oldestVersion: UInt32 = 1
     /// Magic, version, the spec's SHA-256, CRC-32C.
     public static let headerBytes = 8 + 4 + Digest.byteCount + 4
     /// Payload length and kind.
@@ -15,7 +17,7 @@ public enum LedgerFormat {
     static func payload(of record: [UInt8]) -> [UInt8] { Array(record.dropFirst(prefixBytes).dropLast(suffixBytes)) }
 
     /// The header of a ledger whose spec has this digest.
-    public static func header(specDigest: Digest) -> [UInt8] {
+    public static func header(specDigest: Digest, version: UInt32 = version) -> [UInt8] {
         var writer = ByteWriter(capacity: headerBytes)
         writer.write(magic)
         writer.write(fixed: version)
@@ -24,16 +26,16 @@ public enum LedgerFormat {
         return writer.bytes
     }
 
-    /// The spec digest that a header of `headerBytes` bytes names.
-    static func specDigest(header: ArraySlice<UInt8>) throws(LedgerError) -> Digest {
+    /// The format and the spec digest that a header of `headerBytes` bytes names.
+    static func read(header: ArraySlice<UInt8>) throws(LedgerError) -> (version: UInt32, specDigest: Digest) {
         do {
             var reader = ByteReader(header)
             guard Array(try reader.take(magic.count, "magic")) == magic else { throw LedgerError.notALedger }
             let found: UInt32 = try reader.fixed("version")
-            guard found == version else { throw LedgerError.version(found) }
+            guard (oldestVersion...version).contains(found) else { throw LedgerError.version(found) }
             let digest = try reader.digest("spec digest")
             guard checksum(header.prefix(headerBytes - 4)) == (try reader.fixed("CRC")) else { throw LedgerError.damagedHeader }
-            return digest
+            return (found, digest)
         } catch let error as LedgerError {
             throw error
         } catch {
@@ -95,7 +97,7 @@ public enum LedgerError: Error, Hashable, Sendable, CustomStringConvertible {
         switch self {
         case .notALedger: "not a ledger: it does not begin with the magic bytes ONEBYTE"
         case .version(let version):
-            "ledger format \(version), this program reads format \(LedgerFormat.version); use a newer program"
+            "ledger format \(version), this program reads formats \(LedgerFormat.oldestVersion) and \(LedgerFormat.version); use a newer program"
         case .damagedHeader: "the ledger's header is damaged; take the ledger from another copy"
         case .damagedRecord(let offset, let index, let reason):
             "record \(index) at byte \(offset) is damaged (\(reason)); take the ledger from another copy"
@@ -110,6 +112,8 @@ public struct LedgerEntry: Hashable, Sendable {
     public let kind: UInt8
     public let payload: [UInt8]
     public let index: UInt64
+    /// The ledger's.
+    public let format: UInt32
     /// Of its first byte.
     public let offset: UInt64
     /// After it.
@@ -122,6 +126,7 @@ public struct LedgerDecoder: Sendable {
     private var head = 0
     /// The spec's digest, once the header is read.
     public private(set) var specDigest: Digest?
+    private var format: UInt32 = LedgerFormat.oldestVersion
     /// After the last record given out; nil before the header.
     public private(set) var position: LedgerPosition?
 
@@ -148,15 +153,24 @@ public struct LedgerDecoder: Sendable {
         guard let position else { return nil }
         dropUnread()
         let next = position.advanced(kind: kind, payload: payload)
+        let record = try record(kind: kind, payload: payload, at: position)
+        self.position = next
+        return LedgerEntry(
+            record: record, kind: kind, payload: payload, index: position.records, format: format, offset: position.offset, position: next)
+    }
+
+    private func record(kind: UInt8, payload: [UInt8], at position: LedgerPosition) throws(LedgerError) -> LedgerRecord {
         let record: LedgerRecord
         do {
             record = try LedgerRecord(kind: kind, payload: payload)
         } catch {
             throw .invalidRecord(offset: position.offset, index: position.records, reason: "\(error)")
         }
-        self.position = next
-        return LedgerEntry(
-            record: record, kind: kind, payload: payload, index: position.records, offset: position.offset, position: next)
+        guard record.sinceFormat <= format else {
+            throw .invalidRecord(
+                offset: position.offset, index: position.records, reason: "\(record.kind) of format \(record.sinceFormat) in a ledger of format \(format)")
+        }
+        return record
     }
 
     /// The next record, or nil until more bytes come.
@@ -168,7 +182,7 @@ public struct LedgerDecoder: Sendable {
                 return nil
             }
             let header = buffer[head..<head + LedgerFormat.headerBytes]
-            specDigest = try LedgerFormat.specDigest(header: header)
+            (format, specDigest) = try LedgerFormat.read(header: header)
             self.position = LedgerFormat.start(header: Array(header))
             head += LedgerFormat.headerBytes
             return try next()
@@ -177,12 +191,7 @@ public struct LedgerDecoder: Sendable {
         case .incomplete: return nil
         case .damaged(let reason): throw .damagedRecord(offset: position.offset, index: position.records, reason: reason)
         case .record(let kind, let payload, let next):
-            let record: LedgerRecord
-            do {
-                record = try LedgerRecord(kind: kind, payload: payload)
-            } catch {
-                throw .invalidRecord(offset: position.offset, index: position.records, reason: "\(error)")
-            }
+            let record = try record(kind: kind, payload: payload, at: position)
             if position.records == 0 {
                 guard case .spec(let bytes) = record, Digest.sha256(bytes) == specDigest else {
                     throw .invalidRecord(offset: position.offset, index: 0, reason: "not the spec that the header names")
@@ -191,7 +200,7 @@ public struct LedgerDecoder: Sendable {
             head += Int(next.offset - position.offset)
             self.position = next
             return LedgerEntry(
-                record: record, kind: kind, payload: payload, index: position.records, offset: position.offset, position: next)
+                record: record, kind: kind, payload: payload, index: position.records, format: format, offset: position.offset, position: next)
         }
     }
 }

@@ -14,6 +14,7 @@ extension LedgerRecord {
             writer.write(text: admission.name)
             writer.write(varint: UInt64(admission.publicKey.count))
             writer.write(admission.publicKey)
+            if let key = admission.signingKey { writer.write(key.bytes) }
         case .departure(let departure):
             writer.write(varint: departure.machine.rawValue)
             writer.write(fixed: departure.unixSeconds)
@@ -52,6 +53,15 @@ extension LedgerRecord {
             writer.write(validation.loss)
             writer.write(validation.accuracy)
             writer.write((validation.isTrialOver ? 1 : 0) as UInt8)
+        case .signature(let signature):
+            writer.write(signature.signer.bytes)
+            writer.write(signature.signature.bytes)
+        case .witnesses(let witnesses):
+            writer.write(varint: UInt64(witnesses.entries.count))
+            for entry in witnesses.entries {
+                writer.write(varint: entry.machine.rawValue)
+                writer.write(entry.signature.bytes)
+            }
         }
         return writer.bytes
     }
@@ -99,6 +109,9 @@ extension LedgerRecord {
                     round: try reader.varint32("round"), position: try reader.varint("position"), examples: try reader.varint32("examples"),
                     loss: try reader.double("loss"), accuracy: try reader.double("accuracy"), isTrialOver: try reader.flag("end of a trial")))
         case .end: self = .end(RunEnd(unixSeconds: try reader.fixed("time")))
+        case .signature:
+            self = .signature(LedgerSignature(signer: try reader.signerKey("signer"), signature: try reader.signature("signature")))
+        case .witnesses: self = .witnesses(try Witnesses(from: &reader))
         }
         try reader.end()
     }
@@ -181,9 +194,24 @@ extension Admission {
         }
         let name = try reader.text("name", limit: ProtocolLimits.nameBytes)
         let keyLength = try reader.count("public key", limit: ProtocolLimits.publicKeyBytes, itemBytes: 1)
+        let publicKey = Array(try reader.take(keyLength, "public key"))
+        let signingKey = reader.remaining > 0 ? try reader.signerKey("signing key") : nil
         self.init(
             machine: machine, unixSeconds: when, trains: flags & 1 != 0, evaluates: flags & 2 != 0, name: name,
-            session: session, publicKey: Array(try reader.take(keyLength, "public key")))
+            session: session, publicKey: publicKey, signingKey: signingKey)
+    }
+}
+
+extension Witnesses {
+    fileprivate init(from reader: inout ByteReader) throws(WireError) {
+        let count = try reader.count("witnesses", limit: ProtocolLimits.machinesPerDigest, itemBytes: 1 + Signature.byteCount)
+        var entries: [Entry] = []
+        for _ in 0..<count {
+            let machine = MachineID(try reader.varint32("machine"))
+            if let last = entries.last, last.machine >= machine { throw .invalid(field: "machines", reason: "not ascending") }
+            entries.append(Entry(machine: machine, signature: try reader.signature("signature")))
+        }
+        self.init(entries)
     }
 }
 

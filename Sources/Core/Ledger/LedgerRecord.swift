@@ -13,10 +13,14 @@ public enum LedgerRecord: Hashable, Sendable {
     case rewind(Rewind)
     case end(RunEnd)
     case validation(Validation)
+    /// Since format 2.
+    case signature(LedgerSignature)
+    /// Since format 2.
+    case witnesses(Witnesses)
 
     /// The kind byte of each record.
     public enum Kind: UInt8, Sendable, CaseIterable {
-        case spec = 1, baseManifest, basis, admission, departure, round, digest, retraction, rewind, end, validation
+        case spec = 1, baseManifest, basis, admission, departure, round, digest, retraction, rewind, end, validation, signature, witnesses
     }
 
     public var kind: Kind {
@@ -32,6 +36,17 @@ public enum LedgerRecord: Hashable, Sendable {
         case .rewind: .rewind
         case .end: .end
         case .validation: .validation
+        case .signature: .signature
+        case .witnesses: .witnesses
+        }
+    }
+
+    /// The first format of a ledger that may hold this record.
+    var sinceFormat: UInt32 {
+        switch self {
+        case .signature, .witnesses: 2
+        case .admission(let admission): admission.signingKey == nil ? 1 : 2
+        default: 1
         }
     }
 
@@ -58,11 +73,14 @@ public struct Admission: Hashable, Sendable {
     public let session: SessionFingerprint
     /// The worker's CURVE public key as 64 hexadecimal digits in ASCII, or empty.
     public let publicKey: [UInt8]
+    /// With which the machine countersigns its digests; nil where it does not. Since format 2.
+    public let signingKey: SignerKey?
 
     public init(
         machine: MachineID, unixSeconds: UInt64, trains: Bool, evaluates: Bool, name: String, session: SessionFingerprint,
-        publicKey: [UInt8] = []
+        publicKey: [UInt8] = [], signingKey: SignerKey? = nil
     ) {
+        self.signingKey = signingKey
         self.machine = machine
         self.unixSeconds = unixSeconds
         self.trains = trains

@@ -12,6 +12,8 @@ public struct LedgerSummary: Sendable {
 
     public let spec: RunSpec
     public let specDigest: Digest
+    /// Of the ledger's bytes: what records it may hold.
+    public let format: UInt32
     /// After the last record.
     public private(set) var position: LedgerPosition
     public private(set) var base: BaseManifest?
@@ -20,6 +22,8 @@ public struct LedgerSummary: Sendable {
     public package(set) var nextMachine = MachineID(1)
     public private(set) var machines: [MachineID: Machine] = [:]
     public private(set) var nextRound: RoundNumber = 0
+    /// The rounds that hold bytes of each machine that ever was there, void ones too; without what was retracted.
+    private var roundsWithBytes: [MachineID: SampleSet] = [:]
     /// After the last record that changed the parameters: names the present parameters.
     public private(set) var parameters: LedgerPosition
     /// The learning rate is multiplied by 2^rateShift.
@@ -45,7 +49,8 @@ public struct LedgerSummary: Sendable {
     public var isTrained: Bool { isFinal || effectiveRounds >= spec.rounds }
 
     /// Of a ledger that holds nothing but its spec. `spec` must be what the position's header names.
-    private init(spec: RunSpec, specDigest: Digest, position: LedgerPosition) {
+    private init(spec: RunSpec, specDigest: Digest, format: UInt32, position: LedgerPosition) {
+        self.format = format
         self.spec = spec
         self.specDigest = specDigest
         self.position = position
@@ -61,7 +66,7 @@ public struct LedgerSummary: Sendable {
         }
         do {
             self.init(
-                spec: try RunSpec(canonicalBytes: bytes), specDigest: Digest.sha256(bytes), position: entry.position)
+                spec: try RunSpec(canonicalBytes: bytes), specDigest: Digest.sha256(bytes), format: entry.format, position: entry.position)
         } catch {
             throw .invalidRecord(offset: entry.offset, index: 0, reason: "\(error)")
         }
@@ -83,13 +88,22 @@ public struct LedgerSummary: Sendable {
         return bytes
     }
 
+    /// Whether a retraction of the machine's bytes from these rounds would take anything out.
+    public func holdsBytes(of machine: MachineID, in rounds: Range<RoundNumber>) -> Bool {
+        roundsWithBytes[machine]?.overlaps(UInt64(rounds.lowerBound)..<UInt64(rounds.upperBound)) ?? false
+    }
+
     package struct RuleBroken: Error { package let reason: String }
 
     private mutating func fold(_ record: LedgerRecord, position next: LedgerPosition) throws(RuleBroken) {
         if isEnded {
-            // A run that is over can still be made to forget a machine.
-            guard case .retraction = record else { throw RuleBroken(reason: "a record behind the end of the run that is no retraction") }
+            // A run that is over can still be made to forget a machine, and be signed.
+            switch record {
+            case .retraction, .signature: break
+            default: throw RuleBroken(reason: "a record behind the end of the run that is no retraction and no signature")
+            }
         }
+        guard record.sinceFormat <= format else { throw RuleBroken(reason: "\(record.kind) of format \(record.sinceFormat) in a ledger of format \(format)") }
         switch record {
         case .spec: throw RuleBroken(reason: "a second spec")
         case .baseManifest(let manifest):
@@ -119,6 +133,7 @@ public struct LedgerSummary: Sendable {
             lastDigest = digest
         case .retraction(let retraction):
             guard retraction.rounds.upperBound <= nextRound else { throw RuleBroken(reason: "a retraction of rounds to come") }
+            roundsWithBytes[retraction.machine]?.remove(UInt64(retraction.rounds.lowerBound)..<UInt64(retraction.rounds.upperBound))
         case .rewind(let rewind):
             guard rewind.round <= nextRound else { throw RuleBroken(reason: "a rewind to a round to come") }
             guard rateShift.magnitude + UInt(rewind.rateShift.magnitude) <= Self.rateShiftLimit else {
@@ -135,6 +150,9 @@ public struct LedgerSummary: Sendable {
             }
             steering.fold(validation, rateShift: rateShift)
         case .end: isEnded = true
+        case .witnesses:
+            guard lastDigest != nil else { throw RuleBroken(reason: "witnesses, but no digest before them") }
+        case .signature: break
         }
         position = next
         if record.changesParameters { parameters = next }
@@ -178,7 +196,11 @@ public struct LedgerSummary: Sendable {
             places.append(place)
             last = contribution
         }
-        for (place, contribution) in zip(places, contributions) { machines.values[place].committed.insert(contribution.samples) }
+        let number = UInt64(round.round)..<UInt64(round.round) + 1
+        for (place, contribution) in zip(places, contributions) {
+            machines.values[place].committed.insert(contribution.samples)
+            roundsWithBytes[contribution.machine, default: SampleSet()].insert(number)
+        }
         samples += UInt64(count)
         scale.observe(round)
         if spec.steering != nil { steering.fold(round) }

@@ -34,6 +34,15 @@ package struct SampleSet: Hashable, Sendable {
         return true
     }
 
+    /// Takes `samples` out, as far as they are there.
+    package mutating func remove(_ samples: Range<UInt64>) {
+        guard overlaps(samples) else { return }
+        ranges = ranges.flatMap { range in
+            [range.lowerBound..<min(range.upperBound, max(range.lowerBound, samples.lowerBound)),
+             max(range.lowerBound, min(range.upperBound, samples.upperBound))..<range.upperBound].filter { !$0.isEmpty }
+        }
+    }
+
     /// Where `samples` would be inserted: new ones nearly always behind all others.
     private func place(of samples: Range<UInt64>) -> Int {
         var at = ranges.endIndex

@@ -75,4 +75,6 @@ struct DigestCheck: Sendable {
     /// Who was asked and is still there.
     var waiting: Set<PeerID>
     var reports: [PeerID: Digest] = [:]
+    /// What came with the reports, unchecked.
+    var signatures: [PeerID: Signature] = [:]
 }

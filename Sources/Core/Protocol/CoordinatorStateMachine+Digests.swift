@@ -40,6 +40,7 @@ extension CoordinatorStateMachine {
         }
         if check?.position.records == report.position {
             check?.reports[peer.id] = report.digest
+            check?.signatures[peer.id] = report.signature
             check?.waiting.remove(peer.id)
             return
         }
@@ -102,6 +103,8 @@ extension CoordinatorStateMachine {
         append(
             .digest(DigestRecord(round: check.round, position: check.position.records, digest: agreed.digest, machines: names)),
             notice: .digestsAgree(round: check.round, agreed.digest, machines: names))
+        appendWitnesses(of: check, digest: agreed.digest, machines: names)
+        signLedger()
     }
 
     /// Compares reports with the reference of their position, and gives that reference as it is afterwards.

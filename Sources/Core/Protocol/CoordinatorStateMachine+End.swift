@@ -18,6 +18,7 @@ extension CoordinatorStateMachine {
                 leave(at: now)
             } else if isSettled || now.seconds(since: since) > Tuning.closingSeconds {
                 append(.end(RunEnd(unixSeconds: now.unixSeconds)))
+                signLedger()
             }
         case .leaving, .done: break
         }

@@ -5,7 +5,7 @@ extension CoordinatorStateMachine {
         let index = ledger.position.records
         do {
             let bytes = try ledger.append(record)
-            pending.append(PendingRecord(index: index, record: record, bytes: bytes, notice: notice))
+            pending.append(PendingRecord(index: index, record: record, bytes: bytes, position: ledger.position, notice: notice))
             return true
         } catch {
             // The summary judges everything that is written, also what this state machine itself asks for: better no record
@@ -36,6 +36,7 @@ extension CoordinatorStateMachine {
         pending.removeFirst()
         durableRecords = records
         durableBytes += UInt64(record.bytes.count)
+        durablePosition = record.position
         if isStalled {
             isStalled = false
             effects.append(.notice(.ledgerRecovered))

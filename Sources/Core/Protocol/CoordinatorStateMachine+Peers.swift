@@ -78,7 +78,7 @@ extension CoordinatorStateMachine {
                 Welcome(
                     specDigest: ledger.specDigest, session: hello.session, ledgerRecords: durableRecords,
                     ledgerBytes: durableBytes, heartbeatSeconds: spec.heartbeatSeconds,
-                    heartbeatTimeoutSeconds: spec.heartbeatTimeoutSeconds)), to: id)
+                    heartbeatTimeoutSeconds: spec.heartbeatTimeoutSeconds, signer: notary?.publicKey)), to: id)
     }
 
     /// All machines have the same parameters, so one that has left their range is followed by the others. While machines that
@@ -94,9 +94,10 @@ extension CoordinatorStateMachine {
 
     private func refusal(of hello: Hello, from id: PeerID) -> Refusal? {
         if let expected = hello.expectedSpec, expected != ledger.specDigest {
+            let digests = expected.contrasted(with: ledger.specDigest)
             return Refusal(
                 code: .otherRun,
-                reason: "the worker expects the run \(expected.short), this is \(ledger.specDigest.short); "
+                reason: "the worker expects the run \(digests.own), this is \(digests.other); "
                     + "start it with this run's settings or without any")
         }
         if hello.records > durableRecords {
@@ -212,7 +213,8 @@ extension CoordinatorStateMachine {
         let machine = ledger.nextMachine
         let admission = Admission(
             machine: machine, unixSeconds: now.unixSeconds, trains: peer.hello.trains, evaluates: peer.hello.evaluates,
-            name: peer.hello.name, session: peer.session.fingerprint, publicKey: Array((peer.hello.publicKey ?? "").utf8))
+            name: peer.hello.name, session: peer.session.fingerprint, publicKey: Array((peer.hello.publicKey ?? "").utf8),
+            signingKey: notary == nil ? nil : peer.hello.signingKey)
         let notice = CoordinatorNotice.joined(
             machine, name: peer.hello.name, trains: peer.hello.trains, evaluates: peer.hello.evaluates, round: ledger.nextRound)
         if append(.admission(admission), notice: notice) { peers[peer.id]?.machine = machine }

@@ -147,9 +147,9 @@ extension CoordinatorStateMachine {
         if let filter = spec.filter { contributions = filter.filtered(contributions) }
         let valid = contributions.reduce(0) { $0 + $1.validCount }
         let learningRate = spec.learningRate(round: RoundNumber(ledger.effectiveRounds), rateShift: ledger.rateShift)
-        let rate = valid > 0 ? learningRate * Double(sign: .plus, exponent: Int(scale), significand: 1) / Double(valid) : 0
-        let record = RoundRecord(
-            round: open.opening.round, scaleExponent: scale, step: .nearest(rate: rate), contributions: contributions)
+        let step = spec.step(
+            roundsInForce: ledger.effectiveRounds, rateShift: ledger.rateShift, scaleExponent: scale, validBytes: valid)
+        let record = RoundRecord(round: open.opening.round, scaleExponent: scale, step: step, contributions: contributions)
         if spec.staleness == 0 {
             // Nobody can answer the rest of a share any more, and in time-boxed rounds it is most of it.
             for answer in open.answers.values where ledger.machines[answer.machine] != nil {
@@ -189,7 +189,7 @@ extension CoordinatorStateMachine {
 
     mutating func retract(_ machine: MachineID, rounds: Range<RoundNumber>) {
         let present = rounds.clamped(to: 0..<ledger.nextRound)
-        guard !present.isEmpty, machine < ledger.nextMachine, !ledger.isEnded else {
+        guard ledger.holdsBytes(of: machine, in: present), !ledger.isEnded else {
             effects.append(.notice(.warning("nothing to retract: \(machine), rounds \(rounds)")))
             return
         }

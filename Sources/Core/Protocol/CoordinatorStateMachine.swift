@@ -20,10 +20,14 @@ public struct CoordinatorStateMachine: Sendable {
         let index: UInt64
         let record: LedgerRecord
         let bytes: [UInt8]
+        /// After it.
+        let position: LedgerPosition
         /// For people, once it is on disk.
         let notice: CoordinatorNotice?
     }
 
+    /// Signs the ledger; nil where nobody does.
+    let notary: (any Notary)?
     /// Of the ledger with what is being appended.
     public internal(set) var ledger: LedgerSummary
     var pending: [PendingRecord] = []
@@ -34,6 +38,8 @@ public struct CoordinatorStateMachine: Sendable {
     public internal(set) var isStalled = false
     public internal(set) var durableRecords: UInt64
     public internal(set) var durableBytes: UInt64
+    /// After the last record that is on disk.
+    public internal(set) var durablePosition: LedgerPosition
 
     var peers: [PeerID: CoordinatorPeer] = [:]
     /// A peer has proved its parameters since it was last known that none waits for its number: so that not every event looks at every
@@ -102,10 +108,15 @@ public struct CoordinatorStateMachine: Sendable {
     }
 
     /// Goes on from a ledger, which may hold nothing but its spec, and all of which is on disk.
-    public init(ledger: LedgerSummary, at now: Timestamp) {
+    ///
+    /// - Parameter notary: signs the ledger at every digest and at its end, and checks what machines countersign.
+    public init(ledger: LedgerSummary, notary: (any Notary)? = nil, at now: Timestamp) {
         self.ledger = ledger
+        // A ledger of an earlier format has no place for signatures.
+        self.notary = ledger.format >= 2 ? notary : nil
         durableRecords = ledger.position.records
         durableBytes = ledger.position.offset
+        durablePosition = ledger.position
         detachedSince = now
         lastTick = now
         if let last = ledger.lastDigest, last.position == ledger.parameters.records {
@@ -114,6 +125,9 @@ public struct CoordinatorStateMachine: Sendable {
     }
 
     var spec: RunSpec { ledger.spec }
+
+    /// Who signs the ledger, where somebody does.
+    public var signer: SignerKey? { notary?.publicKey }
 
     /// Machines that train and take part.
     public var activeTrainers: [MachineID] {

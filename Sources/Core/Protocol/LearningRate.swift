@@ -24,6 +24,19 @@ extension RunSpec {
     }
 }
 
+extension RunSpec {
+    /// The step of a round: (M, E) nearest to lr_t·2^S/n. It follows from what the ledger holds, so whoever reads one can check it.
+    ///
+    /// - Parameters:
+    ///   - before: rounds in force before it.
+    ///   - validBytes: n, the round's bytes that have a value.
+    public func step(roundsInForce before: Int, rateShift: Int, scaleExponent: Int8, validBytes: Int) -> StepSize {
+        guard validBytes > 0 else { return .zero }
+        let rate = learningRate(round: RoundNumber(clamping: before), rateShift: rateShift)
+        return .nearest(rate: rate * Double(sign: .plus, exponent: Int(scaleExponent), significand: 1) / Double(validBytes))
+    }
+}
+
 extension Contribution {
     /// The same projected gradients in units of 2^`new` instead of 2^`old`: for bytes that come a round late.
     func requantised(from old: Int8, to new: Int8) -> Contribution {

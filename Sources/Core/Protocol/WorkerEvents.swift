@@ -103,7 +103,8 @@ public struct SampleStatistics: Hashable, Sendable {
 /// What happened at a worker, for its log and display.
 public enum WorkerNotice: Hashable, Sendable {
     case greeting(attempt: Int)
-    case welcomed(specDigest: Digest, rounds: UInt64)
+    /// `signer`: with which the coordinator signs the ledger.
+    case welcomed(specDigest: Digest, records: UInt64, signer: SignerKey? = nil)
     /// Rounds that are not in the parameters yet, and how long that will take where it can be told.
     case catchingUp(roundsBehind: Int, secondsLeft: Double?)
     /// The parameters of a snapshot were taken; only later rounds are replayed.

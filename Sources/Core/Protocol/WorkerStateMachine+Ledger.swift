@@ -22,12 +22,13 @@ extension WorkerStateMachine {
     private mutating func accept(_ welcome: Welcome, at now: Timestamp) {
         guard welcome.session == configuration.session else { return }
         if let known = decoder.specDigest ?? self.welcome?.specDigest, known != welcome.specDigest {
-            let text = "the coordinator has another run now (\(welcome.specDigest.short), not \(known.short)); start the worker anew"
+            let digests = welcome.specDigest.contrasted(with: known)
+            let text = "the coordinator has another run now (\(digests.own), not \(digests.other)); start the worker anew"
             leave(.failed(ProcessFailure(.configuration, text)), saying: "another run")
             return
         }
         if self.welcome == nil {
-            effects.append(.notice(.welcomed(specDigest: welcome.specDigest, rounds: welcome.ledgerRecords)))
+            effects.append(.notice(.welcomed(specDigest: welcome.specDigest, records: welcome.ledgerRecords, signer: welcome.signer)))
         }
         self.welcome = welcome
         nextHello = nil
@@ -164,7 +165,7 @@ extension WorkerStateMachine {
             answers = []
             if case .compute = inHand { effects.append(.abandon) }
         case .retraction: scheduleFinalEvaluation(at: entry.position)
-        case .digest, .validation: break
+        case .digest, .validation, .signature, .witnesses: break
         }
         confirmSnapshots(at: entry.position)
         // Before the first round the spec stands for the base's parameters.

@@ -124,7 +124,7 @@ extension WorkerStateMachine {
             steps.removeFirst()
             let report = DigestReport(
                 position: position, round: round, digest: digest, chain: at.shortChain, rebuilds: rebuilds,
-                unchangedPercent: unchanged.map { UInt8(min(max($0, 0), 1) * 100) })
+                unchangedPercent: unchanged.map { UInt8(min(max($0, 0), 1) * 100) }, signature: countersignature(of: digest, at: at))
             finishDigest(report, largest: largest)
             scheduleSnapshot(at, round: round, at: now)
         case (.snapshot, .snapshotTaken(let failure)):
@@ -147,6 +147,12 @@ extension WorkerStateMachine {
             let text = "the compute thread answered \(result) to \(task.map { "\($0)" } ?? "nothing")"
             leave(.failed(ProcessFailure(.internalError, text)), saying: "internal error")
         }
+    }
+
+    /// Only for a coordinator that says that it takes such.
+    private func countersignature(of digest: Digest, at position: LedgerPosition) -> Signature? {
+        guard welcome?.signer != nil else { return nil }
+        return configuration.notary?.sign(SignedStatement.parameters(digest, at: position))
     }
 
     private mutating func reportApplied(at now: Timestamp) {

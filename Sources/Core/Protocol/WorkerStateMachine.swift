@@ -13,11 +13,15 @@ public struct WorkerConfiguration: Sendable {
     public var snapshots: [SnapshotPosition]
     /// Between two snapshots, which are taken where a digest was asked for; nil: none are.
     public var snapshotSeconds: Double?
+    /// Countersigns its digests; nil: they are not signed.
+    public var notary: (any Notary)?
 
     public init(
         session: SessionToken, name: String, trains: Bool, evaluates: Bool, software: String, expectedSpec: Digest? = nil,
-        publicKey: String? = nil, patienceSeconds: Double = 600, snapshots: [SnapshotPosition] = [], snapshotSeconds: Double? = nil
+        publicKey: String? = nil, patienceSeconds: Double = 600, snapshots: [SnapshotPosition] = [], snapshotSeconds: Double? = nil,
+        notary: (any Notary)? = nil
     ) {
+        self.notary = notary
         self.session = session
         self.name = name
         self.trains = trains
@@ -143,6 +147,9 @@ public struct WorkerStateMachine: Sendable {
         snapshots = configuration.snapshots.sorted { $0.records > $1.records }
     }
 
+    /// The hash chain of the ledger that it holds.
+    public var chain: Digest? { decoder.position?.chain }
+
     /// Records held.
     public var records: UInt64 { decoder.position?.records ?? 0 }
 
@@ -238,7 +245,8 @@ public struct WorkerStateMachine: Sendable {
                 Hello(
                     session: configuration.session, name: configuration.name, trains: configuration.trains,
                     evaluates: configuration.evaluates, software: configuration.software,
-                    expectedSpec: configuration.expectedSpec, records: records, publicKey: configuration.publicKey)))
+                    expectedSpec: configuration.expectedSpec, records: records, publicKey: configuration.publicKey,
+                    signingKey: configuration.notary?.publicKey)))
         let pause = min(
             Tuning.longestHelloSeconds, Tuning.firstHelloSeconds * Double(1 << min(helloAttempts - 1, 10)))
         nextHello = now.advanced(bySeconds: pause)

@@ -144,6 +144,16 @@ struct ByteReader {
         return digest
     }
 
+    mutating func signerKey(_ field: String) throws(WireError) -> SignerKey {
+        guard let key = SignerKey(bytes: try take(SignerKey.byteCount, field)) else { throw .truncated(field: field) }
+        return key
+    }
+
+    mutating func signature(_ field: String) throws(WireError) -> Signature {
+        guard let signature = Signature(bytes: try take(Signature.byteCount, field)) else { throw .truncated(field: field) }
+        return signature
+    }
+
     func end() throws(WireError) {
         guard remaining == 0 else { throw .trailing(bytes: remaining) }
     }

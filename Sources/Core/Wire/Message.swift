@@ -50,11 +50,14 @@ public struct Hello: Hashable, Sendable, Codable {
     public var records: UInt64
     /// The CURVE public key in 64 hexadecimal digits, or nil. The coordinator takes only the one that the connection proved.
     public var publicKey: String?
+    /// With which the worker countersigns its digests; nil where it does not.
+    public var signingKey: SignerKey?
 
     public init(
         session: SessionToken, name: String, trains: Bool, evaluates: Bool, software: String, expectedSpec: Digest? = nil,
-        records: UInt64 = 0, publicKey: String? = nil
+        records: UInt64 = 0, publicKey: String? = nil, signingKey: SignerKey? = nil
     ) {
+        self.signingKey = signingKey
         self.session = session
         self.name = name
         self.trains = trains
@@ -75,11 +78,14 @@ public struct Welcome: Hashable, Sendable, Codable {
     public var ledgerBytes: UInt64
     public var heartbeatSeconds: Double
     public var heartbeatTimeoutSeconds: Double
+    /// With which the coordinator signs the ledger, and that it takes countersignatures; nil where it does neither.
+    public var signer: SignerKey?
 
     public init(
         specDigest: Digest, session: SessionToken, ledgerRecords: UInt64, ledgerBytes: UInt64, heartbeatSeconds: Double,
-        heartbeatTimeoutSeconds: Double
+        heartbeatTimeoutSeconds: Double, signer: SignerKey? = nil
     ) {
+        self.signer = signer
         self.specDigest = specDigest
         self.session = session
         self.ledgerRecords = ledgerRecords
@@ -248,7 +254,13 @@ public struct DigestReport: Hashable, Sendable {
     public let rebuilds: UInt32
     /// The part of the parameters, in percent, that the rounds since the digest before have left as they were; nil where it is not known.
     public let unchangedPercent: UInt8?
-    public init(position: UInt64, round: RoundNumber, digest: Digest, chain: UInt64, rebuilds: UInt32 = 0, unchangedPercent: UInt8? = nil) {
+    /// Of `SignedStatement.parameters`; nil where the worker or the coordinator has no key.
+    public let signature: Signature?
+    public init(
+        position: UInt64, round: RoundNumber, digest: Digest, chain: UInt64, rebuilds: UInt32 = 0, unchangedPercent: UInt8? = nil,
+        signature: Signature? = nil
+    ) {
+        self.signature = signature
         self.unchangedPercent = unchangedPercent
         self.position = position
         self.round = round

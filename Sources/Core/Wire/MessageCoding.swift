@@ -76,6 +76,7 @@ extension Message {
             writer.write(fixed: body.chain)
             writer.write(varint: body.rebuilds)
             writer.write(body.unchangedPercent ?? .max)
+            if let signature = body.signature { writer.write(signature.bytes) }
         case .evaluation(let body):
             writer.write(varint: body.round)
             writer.write(varint: body.examples)
@@ -146,7 +147,8 @@ extension Message {
                 DigestReport(
                     position: try reader.varint("position"), round: try reader.varint32("round"),
                     digest: try reader.digest("digest"), chain: try reader.fixed("chain"),
-                    rebuilds: try reader.rebuildOrder("rebuilds"), unchangedPercent: try reader.percent("unchanged part")))
+                    rebuilds: try reader.rebuildOrder("rebuilds"), unchangedPercent: try reader.percent("unchanged part"),
+                    signature: reader.remaining > 0 ? try reader.signature("signature") : nil))
         case .evaluation:
             self = .evaluation(
                 EvaluationReport(

@@ -47,6 +47,10 @@ package struct GGUFFile: Sendable {
         var reader = Reader(file: file)
         let magic = try reader.bytes(4, "the magic")
         guard magic == Array("GGUF".utf8) else {
+            try file.refuseForeignFormat()
+            if path.hasSuffix(".safetensors") || path.hasSuffix(".json") {
+                throw ModelError(.badRequest, file: path, "is one file of a model", remedy: "give the directory that it is in")
+            }
             throw ModelError(
                 .malformed, file: path, "does not begin with GGUF", remedy: "give a .gguf file, a Hugging Face directory or org/name")
         }

@@ -63,6 +63,9 @@ package struct HubCache {
         }
     }
 
+    /// Whether a repository is here already.
+    package func has(_ reference: HubReference) -> Bool { cachedSnapshot(reference) != nil }
+
     /// The snapshot that a revision stands for, if it has all that a model needs.
     private func cachedSnapshot(_ reference: HubReference) -> String? {
         let repository = root + "/" + reference.directory
@@ -180,7 +183,7 @@ package struct HubCache {
         try? input.fileHandleForWriting.write(contentsOf: Data(authorisation.utf8))
         try? input.fileHandleForWriting.close()
         do { try process.run() } catch {
-            throw ModelError(.network, file: url, "curl can't be started: \(error.localizedDescription)", remedy: "install curl")
+            throw ModelError(.network, file: url, "curl can't be started: \(systemReason(of: error))", remedy: "install curl")
         }
         let status = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         let message = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
@@ -217,7 +220,7 @@ package struct HubCache {
     private func attempt(_ path: String, _ body: () throws -> Void) throws(ModelError) {
         do { try body() } catch {
             throw ModelError(
-                .inputOutput, file: path, "cannot be written: \(error.localizedDescription)", remedy: "point HF_HUB_CACHE to a writable directory")
+                .inputOutput, file: path, "cannot be written: \(systemReason(of: error))", remedy: "point HF_HUB_CACHE to a writable directory")
         }
     }
 }

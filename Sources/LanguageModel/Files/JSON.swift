@@ -99,7 +99,10 @@ extension JSON {
             throw ModelError(.malformed, file: path, "is \(file.count) bytes long; at most \(limit) are read")
         }
         defer { withExtendedLifetime(file) {} }
-        return try JSON(file.bytes, file: path)
+        try file.refuseForeignFormat()
+        // Some editors put a byte order mark in front.
+        let start = file.bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0
+        return try JSON(UnsafeRawBufferPointer(rebasing: file.bytes[start...]), file: path)
     }
 
     private struct Parser {

@@ -1,3 +1,4 @@
+import Core
 import Glibc
 
 /// A whole file, mapped read-only for as long as this object lives.
@@ -48,6 +49,19 @@ package final class MappedFile: Sendable {
 
     /// Valid while this object lives; keep it alive with `withExtendedLifetime`.
     package var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
+}
+
+extension MappedFile {
+    /// What the file is, where it is known not to be what it should be.
+    package func foreignFormat(mayBeMarkup: Bool = false) -> ForeignFormat? {
+        withExtendedLifetime(self) { ForeignFormat(start: Array(bytes.prefix(ForeignFormat.bytesNeeded)), path: path, mayBeMarkup: mayBeMarkup) }
+    }
+
+    /// - Throws: `ModelError` `.malformed` that says what the file is, where that is known.
+    package func refuseForeignFormat() throws(ModelError) {
+        guard let foreign = foreignFormat() else { return }
+        throw ModelError(.malformed, file: path, foreign.problem, remedy: foreign.remedy)
+    }
 }
 
 /// The text of `errno`, such as `No such file or directory`.

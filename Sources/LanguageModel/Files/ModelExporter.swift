@@ -39,37 +39,12 @@ public struct ModelExporter {
         if let unknown = replacing.keys.filter({ source.shape(of: $0) == nil }).min() {
             throw ModelError(.badRequest, file: source.path, subject: unknown, "the model has no such tensor")
         }
-        let manager = FileManager.default
-        let target = URL(filePath: path).standardizedFileURL.resolvingSymlinksInPath()
-        if let contents = try? manager.contentsOfDirectory(atPath: target.path) {
-            guard contents.isEmpty || overwrites else {
-                throw ModelError(.occupied, file: path, "is there and not empty", remedy: "choose another directory")
-            }
-            if let own = contents.filter({ !Self.isOfExport($0) }).min() {
-                throw ModelError(.badRequest, file: path, "holds \(own), which no export writes, and is not replaced", remedy: "choose another directory")
-            }
-            guard target.path != URL(filePath: source.path).standardizedFileURL.resolvingSymlinksInPath().path else {
-                throw ModelError(.badRequest, file: path, "is the model itself, which its ledgers need", remedy: "choose another directory")
-            }
-        } else if manager.fileExists(atPath: target.path) {
-            throw ModelError(.badRequest, file: path, "is a file", remedy: "choose another directory")
-        }
-        let partial = target.deletingLastPathComponent().appending(path: ".\(target.lastPathComponent).partial-\(getpid())")
-        try attempt(path, "cannot be created") { try manager.createDirectory(at: partial, withIntermediateDirectories: true) }
+        let place = try ExportPlace(path, overwrites: overwrites, source: source.path, isOfExport: Self.isOfExport)
         do throws(ModelError) {
-            try writeFiles(partial.path, replacing, progress)
-            try attempt(path, "cannot be put in place") {
-                if manager.fileExists(atPath: target.path) {
-                    let old = target.deletingLastPathComponent().appending(path: ".\(target.lastPathComponent).old-\(getpid())")
-                    try manager.moveItem(at: target, to: old)
-                    try manager.moveItem(at: partial, to: target)
-                    try manager.removeItem(at: old)
-                } else {
-                    try manager.moveItem(at: partial, to: target)
-                }
-            }
+            try writeFiles(place.partial, replacing, progress)
+            try place.finish(isOfExport: Self.isOfExport)
         } catch {
-            try? manager.removeItem(at: partial)
+            place.abandon()
             throw error
         }
     }
@@ -77,10 +52,6 @@ public struct ModelExporter {
     /// Whether a directory of an exported model may hold a file of this name.
     private static func isOfExport(_ name: String) -> Bool {
         name.hasSuffix(".safetensors") || passedOn.contains(name) || ["config.json", "README.md", "model.safetensors.index.json", "adapter_config.json"].contains(name)
-    }
-
-    private func attempt(_ path: String, _ what: String, _ body: () throws -> Void) throws(ModelError) {
-        do { try body() } catch { throw ModelError(.inputOutput, file: path, "\(what): \(error.localizedDescription)") }
     }
 
     private func writeFiles(_ directory: String, _ replacing: [String: Values], _ progress: (String) -> Bool) throws(ModelError) {

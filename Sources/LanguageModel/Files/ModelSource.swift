@@ -17,14 +17,12 @@ public final class ModelSource: Sendable {
         get throws(ModelError) { try tokenizerResult.get() }
     }
 
-    /// How the model writes conversations; nil where its files don't say. Throws where they say it in a way that is not built in.
+    /// How the model writes conversations; nil where its files don't say. Throws where their program can't be read.
     public var chatTemplate: ChatTemplate? {
         get throws(ModelError) {
             guard let chatTemplateSource else { return nil }
             let tokenizer = try tokenizer
-            return try ChatTemplate(
-                source: chatTemplateSource, bos: tokenizer.bosToken.flatMap(tokenizer.token),
-                eos: tokenizer.eosToken.flatMap(tokenizer.token), file: path)
+            return try ChatTemplate(source: chatTemplateSource, specialTokens: tokenizer.specialTokenTexts, file: path)
         }
     }
 
@@ -72,12 +70,15 @@ public final class ModelSource: Sendable {
             return isDirectory.boolValue
                 ? try openDirectory(reference, reference: reference) : try openGGUF(reference, reference: reference)
         }
-        guard let hub = HubReference(reference) else {
+        let cache = HubCache(environment: environment)
+        let hub = HubReference(reference)
+        if let problem = LocalModelPath.problem(reference, isCached: hub.map(cache.has) ?? false) { throw problem }
+        guard let hub else {
             throw ModelError(
                 .notFound, file: reference, "there is no such file or directory",
                 remedy: "give a .gguf file, a directory with config.json and model.safetensors, or org/name")
         }
-        return try openDirectory(HubCache(environment: environment).directory(of: hub, log: log), reference: reference)
+        return try openDirectory(cache.directory(of: hub, log: log), reference: reference)
     }
 
     /// Nil for a name that is not in `tensorNames`.

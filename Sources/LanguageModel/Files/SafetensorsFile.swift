@@ -24,6 +24,8 @@ package struct SafetensorsFile: Sendable {
         let file = try MappedFile(path: path)
         self.file = file
         defer { withExtendedLifetime(file) {} }
+        // Only where it can't be one: a header's length may look like another format's mark.
+        if file.count <= 8 || file.bytes[8] != UInt8(ascii: "{") { try file.refuseForeignFormat() }
         let cut = "the file is cut short or damaged: obtain it again"
         guard file.count >= 8 else {
             throw ModelError(.malformed, file: path, "is \(file.count) bytes long, too short for a safetensors file", remedy: cut)

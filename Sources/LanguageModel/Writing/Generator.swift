@@ -62,7 +62,7 @@ public final class Generator {
         var random = SplitMix64(state: options.seed)
         var text: [Int32] = []
         while text.count < options.maxTokens {
-            let token = choose(options, &random)
+            let token = try choose(options, &random)
             if options.stopTokens.contains(token) { break }
             text.append(token)
             guard onToken(token), text.count < options.maxTokens, used < length else { break }
@@ -114,10 +114,12 @@ public final class Generator {
         pass.logits(after: x + (rows - 1) * s.hidden, into: logits.pointer)
     }
 
-    private func choose(_ options: Options, _ random: inout SplitMix64) -> Int32 {
+    private func choose(_ options: Options, _ random: inout SplitMix64) throws(TrainingError) -> Int32 {
         let all = UnsafeBufferPointer(start: logits.pointer, count: model.configuration.vocabularySize)
         var best = 0
         for i in all.indices where all[i] > all[best] { best = i }
+        // Nothing is greater than what is no number, so it would be taken for the likeliest, and the first token written for ever.
+        guard all[best].isFinite else { throw TrainingError(.numerical, "the model's numbers are not finite; has the run diverged?") }
         guard options.temperature > 0 else { return Int32(best) }
         let largest = Double(all[best])
         var candidates = all.enumerated().map { (token: $0, weight: exp((Double($1) - largest) / options.temperature)) }

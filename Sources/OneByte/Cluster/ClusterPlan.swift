@@ -3,12 +3,17 @@ import Core
 import Foundation
 import LanguageModel
 import Training
+import Transport
 
 /// What `onebyte cluster` is about to do, worked out from its settings before anything is started.
 struct ClusterPlan: Sendable {
-    let directory: RunDirectory
-    private let settings: Settings
+    private(set) var directory: RunDirectory
+    private var settings: Settings
     private let spec: RunSpec
+    /// The directory's name is ours to choose.
+    private let isNamedByTime: Bool
+    /// What the files' examples have in common, once `check` has read them.
+    private(set) var dataUse = DataUse()
     private let model: String
     private let trainFile: String
     private let evalFile: String?
@@ -57,9 +62,10 @@ struct ClusterPlan: Sendable {
         guard needed <= workerCount else {
             throw SettingsError.usage("the run waits for \(needed) workers (minimum-workers), but there are only \(workerCount); give --workers \(needed)")
         }
+        isNamedByTime = resuming == nil && !settings.has(.directory)
         if let resuming {
             settings.derive(.directory, .text(resuming), from: "--resume")
-        } else if !settings.has(.directory) {
+        } else if isNamedByTime {
             settings.derive(.directory, .text("runs/\(Self.timeName())"), from: "the time")
         }
         threads = try settings.integer(.threads)
@@ -67,8 +73,8 @@ struct ClusterPlan: Sendable {
         listen = try settings.text(.listen)
         directory = RunDirectory(try settings.text(.directory))
         spec = try settings.runSpec(task: task, basisDigest: nil)
-        if spec.dampedComponents > 0, !settings.has(.basisText) {
-            throw SettingsError(.usage, "--damped-components \(spec.dampedComponents) needs public text to be made from: --basis-text, or --damped-components none")
+        if spec.dampedComponents > 0, settings.publicText == .none {
+            throw SettingsError(.usage, "--damped-components \(spec.dampedComponents) needs public text to be made from; leave out --basis-text none, or say --damped-components none")
         }
         if validationFile != nil, evalFile == nil { throw SettingsError(.usage, "--validation-file needs --eval-file, which judges the result") }
         if spec.steering != nil, validationFile == nil {
@@ -77,6 +83,10 @@ struct ClusterPlan: Sendable {
         }
         self.settings = settings
     }
+
+    /// What this process has open for each of its children, at the time when they are started: a pipe's ends and the log, each also for the
+    /// library that starts it.
+    private static let filesOfChild = 8
 
     /// 2026-11-24-031500
     private static func timeName() -> String {
@@ -88,32 +98,95 @@ struct ClusterPlan: Sendable {
 
     /// Everything that can be found wrong in seconds, before processes run for minutes: the model opens, names the tensors that
     /// are to be trained, and every line of the data becomes an example.
-    func check() throws {
+    mutating func check() throws {
+        try OpenFiles.reserve(OpenFiles.base + Self.filesOfChild * (workerCount + 2), for: "\(workerCount) workers")
         let source = try openModel(model)
         try source.checkPatterns(spec.train)
         let encoder = try TaskEncoder(task: spec.task, model: source)
-        for file in Set([trainFile, evalFile ?? trainFile, validationFile ?? trainFile]).sorted() {
+        let files: [(DataUse.Use, String?)] = [(.training, trainFile), (.validation, validationFile), (.evaluation, evalFile)]
+        var seen: Set<String> = []
+        for case (let use, let file?) in files {
             let records = try DataFile.read(file)
-            if file == trainFile, records.count < workerCount {
+            if use == .training, records.count < workerCount {
                 throw SettingsError.usage("\(file): \(records.count) examples are too few for \(workerCount) workers; give fewer with --workers")
             }
-            for remark in try encoder.encode(records).remarks { standardError.write("note: \(file): \(remark)") }
+            let data = try encoder.encode(records)
+            if seen.insert(file).inserted { for remark in data.remarks { standardError.write("note: \(file): \(remark)") } }
+            dataUse.note(use, path: file, data.examples)
         }
+        for overlap in dataUse.overlaps { standardError.write("note: \(overlap)") }
         // Read after the run only, when an error would cost its report.
-        if let generalFile { _ = try TaskEncoder(task: SideEffects.generalTask, model: source).encode(try DataFile.read(generalFile)) }
+        if let generalFile { _ = try SideEffects.generalExamples(generalFile, source) }
     }
 
-    func makeDirectory(_ settings: Settings) throws {
+    /// The lock of a run that is to be resumed, before anything of it is read.
+    static func lock(resuming path: String) throws -> RunLock {
+        let directory = RunDirectory(path)
+        guard FileManager.default.fileExists(atPath: directory.ledger) else {
+            throw ProcessFailure(.missingInput, "\(path): no run to go on with: there is no ledger in it")
+        }
+        guard FileManager.default.fileExists(atPath: directory.configuration) else {
+            throw ProcessFailure(
+                .missingInput,
+                "\(path): the run is not `onebyte cluster`'s: there is no run.toml in it\ngo on with it by `onebyte coordinator --directory \(shellWord(path))`, and start its workers")
+        }
+        do { return try directory.acquireLock() } catch { throw ProcessFailure(error, directory: path) }
+    }
+
+    /// Makes the run directory, for this process alone, and writes the settings into it.
+    ///
+    /// - Parameters:
+    ///   - settings: get the directory's name where it is ours to choose.
+    ///   - held: a resumed run's lock.
+    /// - Returns: the lock, under which everything is written until it is let go.
+    mutating func makeDirectory(_ settings: inout Settings, held: RunLock?) throws -> RunLock {
+        let lock: RunLock
+        do throws(ProcessFailure) {
+            if let held {
+                lock = held
+            } else if isNamedByTime {
+                (directory, lock) = try RunDirectory.createNew(directory.path)
+                settings.derive(.directory, .text(directory.path), from: "the time")
+                self.settings = settings
+            } else {
+                lock = try directory.createAndLock()
+            }
+            try directory.makeLogs()
+        } catch {
+            throw error.status == .cannotCreate ? ProcessFailure(.cannotCreate, "\(error.message), by --directory") : error
+        }
         if FileManager.default.fileExists(atPath: directory.ledger), !isResumed {
             throw ProcessFailure(
                 .cannotCreate, "\(directory.path) holds a run already; go on with it by --resume \(shellWord(directory.path)), or choose another --directory")
         }
-        if isResumed, !FileManager.default.fileExists(atPath: directory.ledger) {
-            throw ProcessFailure(.missingInput, "\(directory.path): no run to go on with: there is no ledger in it")
-        }
-        try directory.create()
+        if isResumed { try spec(of: try LedgerArchive(directory.ledger).summary) }
         // On going on, too: what was given anew holds until it is given anew.
         try directory.write(settings.annotated, to: directory.configuration)
+        return lock
+    }
+
+    /// The spec that was asked for, with the basis that the ledger has.
+    ///
+    /// - Throws: `ProcessFailure` `.configuration` where the ledger's is another.
+    @discardableResult
+    private func spec(of ledger: LedgerSummary) throws -> RunSpec {
+        var spec = spec
+        spec.basisDigest = ledger.basis
+        try spec.check(
+            isThatOf: ledger, at: directory.path,
+            remedy: "\(directory.configuration) says what was asked for; put back what the run began with, or begin another run in another directory")
+        return spec
+    }
+
+    /// SHA-256 of the spec that was asked for: what the ledger must be of before anybody trains.
+    private func expectedRun() throws -> Digest {
+        var spec = spec
+        if isResumed {
+            return try LedgerArchive(directory.ledger).summary.specDigest
+        } else if spec.needsBasis {
+            spec.basisDigest = Digest.sha256(try readWhole(directory.basis))
+        }
+        return try spec.digest()
     }
 
     /// Makes the basis of a new run that needs one; a resumed run has it in its ledger. A file that a failed start left
@@ -129,7 +202,7 @@ struct ClusterPlan: Sendable {
                 "prepare", "--config", directory.configuration, "--output", directory.basis,
                 "--threads", "\(Processors.count)",
             ], log: directory.log(of: "prepare"))
-        standardError.write("making the basis" + (settings.optionalText(.basisText).map { " from \($0)" } ?? ", without public text"))
+        standardError.write("making the basis from \(settings.publicText)")
         let ending = try await child.run(eachLine: nil)
         guard ending.isSuccess else {
             throw ProcessFailure(ending.status, "the basis could not be made: \(child.lastWords()) (log: \(child.log))")
@@ -137,8 +210,9 @@ struct ClusterPlan: Sendable {
         return began.duration(to: .now) / .seconds(1)
     }
 
-    var cluster: LocalCluster {
+    func cluster() throws -> LocalCluster {
         let directory = directory
+        let expectedRun = try expectedRun()
         var arguments = ["coordinator", "--config", directory.configuration, "--directory", directory.path, "--listen", listen, "--events"]
         if spec.needsBasis, !isResumed { arguments += ["--basis", directory.basis] }
         let cache =
@@ -149,7 +223,7 @@ struct ClusterPlan: Sendable {
             ["worker", "--coordinator", endpoint, "--model", model, "--name", name] + cache + judge
         }
         return LocalCluster(
-            directory: directory,
+            directory: directory, run: expectedRun,
             coordinator: ChildProcess(name: "coordinator", arguments: arguments, log: directory.log(of: "coordinator")),
             workers: { [trainFile, workerCount, threads, precision] endpoint in
                 (1...workerCount).map { number in
@@ -174,11 +248,15 @@ struct ClusterPlan: Sendable {
 
     /// What `metrics.jsonl` tells of the run so far: nothing for a new one.
     var past: RunProgress {
-        var progress = RunProgress(rounds: spec.rounds, isScored: scoring != nil)
+        var progress = RunProgress(rounds: spec.rounds, isScored: scoring != nil, measures: MeasuredData(dataUse))
         guard isResumed, let data = FileManager.default.contents(atPath: directory.metrics) else { return progress }
+        var unread = 0
         for line in data.split(separator: UInt8(ascii: "\n")) {
             // A line that a crash cut short is none.
-            if let event = try? JSONDecoder().decode(CoordinatorProgress.self, from: Data(line)) { progress.take(event) }
+            if let event = try? JSONDecoder().decode(CoordinatorProgress.self, from: Data(line)) { progress.take(event) } else { unread += 1 }
+        }
+        if unread > 0 {
+            standardError.write("note: \(unread) lines of \(directory.metrics) can't be read, as after a crash; the bytes and seconds that they told of are missing in the report")
         }
         return progress
     }
@@ -188,12 +266,15 @@ struct ClusterPlan: Sendable {
 
     func report(_ progress: RunProgress, basisSeconds: Double, totalSeconds: Double) throws -> RunReport {
         let archive = try LedgerArchive(directory.ledger)
+        // What the report says is what the ledger says; that it is the run that was asked for was checked before, and is again.
+        let spec = try spec(of: archive.summary)
         let source = try openModel(model)
         let trained = try source.trainedTensors(matching: spec.train, basis: archive.basis).reduce(0) { $0 + $1.shape.count }
         let rounds = Int(archive.history.nextRound)
         let samples = Int(archive.summary.samples)
-        // Up as a gradient and down as the mean, 4 bytes a parameter, for each worker in each round.
-        let floatBytes = UInt64(rounds) * UInt64(workerCount) * 2 * 4 * UInt64(trained)
+        // Up as a gradient and down as the mean, 4 bytes a parameter, for each machine that gave bytes, in each round.
+        let contributions = archive.contributions
+        let floatBytes = UInt64(contributions.count) * 2 * 4 * UInt64(trained)
         if generalFile != nil { standardError.write("measuring what training did to the model on general text …") }
         let sideEffects = try SideEffects(
             of: archive, on: source, texts: generalFile, threads: Processors.count)
@@ -202,18 +283,18 @@ struct ClusterPlan: Sendable {
             after: progress.latest.flatMap { $0.round == rounds ? $0 : nil },
             bestRound: archive.summary.steering.best.map { Int($0.round) },
             learningRate: spec.learningRate * exp2(Double(archive.summary.rateShift)),
-            hasHeldOut: evalFile != nil,
+            evaluation: evalFile.map { RunReport.EvaluationData(file: $0, dataUse, task: spec.task) },
             contributionBytes: samples,
             wireBytes: progress.wireBytes,
             wireBytesOfRounds: progress.wireBytesOfRounds,
             samples: samples,
             seconds: .init(
-                prefixCache: basisSeconds + progress.preparingSeconds, training: progress.trainingSeconds,
+                preparing: basisSeconds + progress.preparingSeconds, prefixCache: basisSeconds + progress.preparingSeconds, training: progress.trainingSeconds,
                 total: progress.earlierSeconds + totalSeconds),
             digest: archive.digest?.digest.description,
             rounds: rounds,
             roundsRewound: rounds - archive.history.rounds.count,
-            workers: workerCount,
+            workers: contributions.workers,
             seed: Int(spec.seed),
             payloadBytesPerSample: samples > 0 ? 1 : 0,
             wireBytesPerSample: samples > 0 ? Double(progress.wireBytes) / Double(samples) : 0,
@@ -222,6 +303,8 @@ struct ClusterPlan: Sendable {
             trainedParameters: trained,
             sideEffects: sideEffects,
             floatGradientBytes: floatBytes,
+            chain: archive.summary.position.chain.description,
+            signer: archive.signer?.description,
             ledger: archive.path,
             ledgerBytes: archive.summary.position.offset,
             model: model,

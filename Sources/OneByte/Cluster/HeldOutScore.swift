@@ -1,14 +1,21 @@
 import Coordinator
+import Core
 import LanguageModel
 import Training
 
-/// What a model makes of held-out data, as events and reports hold it.
+/// What a model makes of data that judge it, as events and reports hold it.
 package struct HeldOutScore: Codable, Hashable, Sendable {
     /// Of the parameters before this round; absent for a model that no run made.
     package var round: Int?
     package var examples: Int
     /// Nil where it is not finite, which JSON has no spelling for: the run has diverged.
     package var loss: Double?
+    /// Per token, over all tokens of all examples; absent where the loss is no token loss, and in a run's own report.
+    package var perplexity: Double?
+    /// The tokens that the perplexity is over.
+    package var tokens: Int?
+    /// What `loss` is a mean of, in words; absent in a run's events.
+    package var lossMeaning: String?
     /// Absent for tasks without labels, like the three that follow.
     package var accuracy: Double?
     /// 95 %, by Wilson's score.
@@ -21,13 +28,15 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
     package var score: Double?
     /// 95 %, by the normal distribution; absent where only the mean is known, as in a run's own report.
     package var scoreInterval: [Double]?
+    /// Of a classification; absent in a run's own report.
+    package var confusion: Confusion?
 
     package init(_ heldOut: CoordinatorProgress.HeldOut, isScored: Bool = false) {
         round = Int(heldOut.round)
         examples = Int(heldOut.examples)
         loss = heldOut.loss.flatMap(\.finite)
         accuracy = heldOut.accuracy
-        accuracyInterval = accuracy.map { accuracy in
+        accuracyInterval = heldOut.examples == 0 ? nil : accuracy.map { accuracy in
             let right = Int((accuracy * Double(heldOut.examples)).rounded())
             let interval = Evaluation.wilson(successes: right, of: Int(heldOut.examples))
             return [interval.lower, interval.upper]
@@ -37,8 +46,11 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
         score = isScored ? loss.map { -$0 } : nil
     }
 
-    package init(_ evaluation: Evaluation, round: Int? = nil) {
+    package init(_ evaluation: Evaluation, of task: TaskSpec, round: Int? = nil) {
         self.round = round
+        lossMeaning = task.lossMeaning
+        perplexity = evaluation.perplexity?.finite
+        tokens = perplexity == nil ? nil : evaluation.tokenCount
         examples = evaluation.items.count
         loss = evaluation.meanLoss.finite
         accuracy = evaluation.accuracy
@@ -50,11 +62,14 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
     }
 
     enum CodingKeys: String, CodingKey {
-        case round, examples, loss, accuracy
+        case round, examples, loss, perplexity, tokens
+        case lossMeaning = "loss_is"
+        case accuracy
         case accuracyInterval = "accuracy_interval"
         case accuracyBestThreshold = "accuracy_best_threshold"
         case auc, score
         case scoreInterval = "score_interval"
+        case confusion
     }
 
     private var lossText: String { loss.map { "loss \(fixed($0, 4))" } ?? "no finite loss" }
@@ -70,19 +85,34 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
     package var text: String {
         var parts: [String] = []
         if let accuracy, let interval = accuracyInterval, interval.count == 2 {
-            parts.append("accuracy \(percent(accuracy)) (\(percent(interval[0])) … \(percent(interval[1])))")
+            parts.append("accuracy \(percent(accuracy)) (95 %: \(percent(interval[0])) … \(percent(interval[1])))")
         }
-        if let best = accuracyBestThreshold { parts.append("\(percent(best)) at the best threshold") }
+        if let best = accuracyBestThreshold { parts.append("\(percent(best)) at the threshold that is best for these examples") }
         if let score {
-            let interval = scoreInterval.map { " (\(fixed($0[0], 4)) … \(fixed($0[1], 4)))" } ?? ""
-            parts.append("score \(fixed(score, 4))\(interval)")
+            let interval = scoreInterval.map { " (95 %: \(fixed($0[0], 4)) … \(fixed($0[1], 4)))" } ?? ""
+            parts.append("mean score \(fixed(score, 4))\(interval)")
         } else {
-            parts.append(lossText)
+            parts.append(lossText + (lossMeaning.map { " (\($0))" } ?? ""))
         }
+        if let perplexity, let tokens { parts.append("perplexity per token \(fixed(perplexity, 2)) (\(grouped(tokens)) tokens)") }
         return parts.joined(separator: ", ") + ", \(grouped(examples)) examples"
     }
 }
 
 extension Double {
     fileprivate var finite: Double? { isFinite ? self : nil }
+}
+
+extension TaskSpec {
+    /// What the loss that judges this task is, for people: two numbers of one name that are not the same mean mislead.
+    package var lossMeaning: String {
+        switch objective {
+        case .accuracy: "1 − accuracy"
+        case .f1: "1 − F1, the mean of all classes' F1"
+        case .exactMatch: "1 − the part of examples whose every token is the likeliest"
+        case .command: "minus the mean score"
+        case nil where kind == .classification: "mean over examples of −log p of the right label"
+        case nil: "mean over examples of each one's mean −log p of a token"
+        }
+    }
 }

@@ -54,12 +54,12 @@ extension LiveView {
     /// One dense line.
     package static func line(of progress: RunProgress) -> String {
         guard !progress.isWaiting else {
-            let measured = progress.latest.map { "; held out: \($0.brief)" } ?? ""
+            let measured = progress.latest.map { "; \(progress.measures.name): \($0.brief)" } ?? ""
             return "preparing: \(phases(of: progress))\(measured)"
         }
         var parts = ["round \(progress.roundsDone)/\(progress.rounds)"]
-        if let loss = progress.trainingLoss { parts.append(progress.isScored ? "score \(fixed(-loss, 4))" : "loss \(fixed(loss, 4))") }
-        if let latest = progress.latest { parts.append("held out at \(latest.round ?? 0): \(latest.brief)") }
+        if let loss = progress.trainingLoss { parts.append(progress.isScored ? "training score \(fixed(-loss, 4))" : "training loss \(fixed(loss, 4))") }
+        if let latest = progress.latest { parts.append("\(progress.measures.name) at \(latest.round ?? 0): \(latest.brief)") }
         if let bytes = progress.wireBytesPerSample { parts.append("\(fixed(bytes, 2)) B/sample on the wire") }
         if let rate = progress.samplesPerSecond { parts.append("\(grouped(Int(rate))) samples/s") }
         if let left = progress.secondsLeft { parts.append("\(duration(left)) left") }
@@ -76,7 +76,7 @@ extension LiveView {
         if progress.isWaiting {
             lines.append("  \(phases(of: progress))")
         } else {
-            let loss = progress.trainingLoss.map { (progress.isScored ? "score \(fixed(-$0, 4))" : "loss \(fixed($0, 4))") + "   " } ?? ""
+            let loss = progress.trainingLoss.map { (progress.isScored ? "training score \(fixed(-$0, 4))" : "training loss \(fixed($0, 4))") + "   " } ?? ""
             let rate = progress.samplesPerSecond.map { "\(grouped(Int($0))) samples/s   " } ?? ""
             let left = progress.secondsLeft.map { "\(duration($0)) left" } ?? ""
             lines.append("  \(loss)\(rate)\(left)")
@@ -84,7 +84,7 @@ extension LiveView {
         }
         if let latest = progress.latest {
             let before = progress.first.flatMap { $0.round != latest.round ? "   (before: \($0.brief))" : nil } ?? ""
-            lines.append("  held out: \(latest.brief)\(before)")
+            lines.append("  \(progress.measures.name): \(latest.brief)\(before)")
         }
         if let bytes = progress.wireBytesPerSample {
             lines.append("  on the wire: 1 byte a sample, \(fixed(bytes, 2)) with all that is around it")
@@ -92,12 +92,13 @@ extension LiveView {
         if let digest = progress.digest, let round = progress.digestRound {
             lines.append("  all machines share \(digest.short) at round \(round)")
         }
-        let cut = lines.map { String($0.prefix(max(20, columns - 1))) }
+        let cut = lines.map { String(printable($0, onOneLine: true).prefix(max(20, columns - 1))) }
         return colour ? ["\u{1B}[1m\(cut[0])\u{1B}[0m"] + cut.dropFirst() : cut
     }
 
     private static func phases(of progress: RunProgress) -> String {
-        let phases = progress.machines.sorted { $0.key < $1.key }.map { name, phase in
+        let phases = progress.machines.sorted { $0.key < $1.key }.map { key, phase in
+            let name = printable(key, onOneLine: true)
             if phase.fillsCache { return "\(name) \(phase.name), cache \(part(of: phase))" }
             return phase.isUnderWay ? "\(name) \(phase.name) \(part(of: phase))" : "\(name) \(phase.name)"
         }
@@ -108,7 +109,7 @@ extension LiveView {
     private static func caches(of progress: RunProgress) -> String? {
         let filling = progress.machines.filter { $0.value.fillsCache }.sorted { ($0.value.progress, $0.key) < ($1.value.progress, $1.key) }
         guard !filling.isEmpty else { return nil }
-        let named = filling.prefix(3).map { "\($0.key) cache \(part(of: $0.value))" }
+        let named = filling.prefix(3).map { "\(printable($0.key, onOneLine: true)) cache \(part(of: $0.value))" }
         return (named + (filling.count > 3 ? ["\(filling.count - 3) more"] : [])).joined(separator: "; ")
     }
 

@@ -1,10 +1,13 @@
 import Core
 import Coordinator
 import Foundation
+import Transport
 
 /// A coordinator, its workers and an evaluator as processes of this machine, from their start to the run's end.
 struct LocalCluster: Sendable {
     let directory: RunDirectory
+    /// SHA-256 of the spec of the run that was asked for.
+    let run: Digest
     let coordinator: ChildProcess
     /// Those that train, given the coordinator's address.
     let workers: @Sendable (String) -> [ChildProcess]
@@ -21,6 +24,8 @@ struct LocalCluster: Sendable {
 
     private enum News: Sendable {
         case progress(CoordinatorProgress)
+        /// A line of the coordinator that is no event: a library's complaint.
+        case other(String)
         case ended(ChildProcess, ChildProcess.Ending)
         /// A process that could not be run at all.
         case failed(any Error)
@@ -39,6 +44,8 @@ struct LocalCluster: Sendable {
                     let ending = try await coordinator.run { line in
                         if let progress = try? JSONDecoder().decode(CoordinatorProgress.self, from: Data(line.utf8)) {
                             post.yield(.progress(progress))
+                        } else if !line.isEmpty {
+                            post.yield(.other(line))
                         }
                     }
                     post.yield(.ended(coordinator, ending))
@@ -53,13 +60,13 @@ struct LocalCluster: Sendable {
                 }
                 post.finish()
             }
-            var state = State(past, trainers: trainers)
+            var state = State(past, trainers: trainers, run: run)
             for await item in news {
                 try Task.checkCancellation()
                 switch item {
                 case .progress(let progress):
-                    state.take(progress)
-                    for worker in state.due(progress.event, workers, evaluator) {
+                    try state.take(progress)
+                    for worker in try state.due(progress.event, workers, evaluator) {
                         state.running.insert(worker.name)
                         group.addTask {
                             do { post.yield(.ended(worker, try await worker.run(eachLine: nil))) } catch { post.yield(.failed(error)) }
@@ -67,6 +74,7 @@ struct LocalCluster: Sendable {
                     }
                 case .ended(let child, let ending): try state.ended(child, ending, isCoordinator: child.name == coordinator.name)
                 case .failed(let error): throw error
+                case .other(let line): state.view.note("coordinator: \(line)")
                 case .tick:
                     state.draw()
                     try state.noticeWhoLeft()
@@ -94,21 +102,25 @@ struct LocalCluster: Sendable {
         /// They start once the evaluator has called.
         private var waiting: (evaluator: String, workers: [ChildProcess])?
         private let began = ContinuousClock.now
+        private let run: Digest
 
-        init(_ past: RunProgress, trainers: Int) {
+        init(_ past: RunProgress, trainers: Int, run: Digest) {
             progress = past
             trainersLeft = trainers
+            self.run = run
         }
 
         /// The processes to start now. The evaluator is first: the coordinator waits for one that has called, so that the first
         /// round can't open before the held-out data are measured.
         mutating func due(
             _ event: CoordinatorProgress.Event, _ workers: (String) -> [ChildProcess], _ evaluator: (String) -> ChildProcess?
-        ) -> [ChildProcess] {
+        ) throws -> [ChildProcess] {
             switch event {
             case .listening(let listening):
-                guard let first = evaluator(listening.endpoint) else { return workers(listening.endpoint) }
-                waiting = (first.name, workers(listening.endpoint))
+                // They take part in no other run: the join string names this one.
+                let join = try listening.joinString().description
+                guard let first = evaluator(join) else { return workers(join) }
+                waiting = (first.name, workers(join))
                 return [first]
             case .greeted(let greeting) where greeting.name == waiting?.evaluator:
                 defer { waiting = nil }
@@ -117,9 +129,13 @@ struct LocalCluster: Sendable {
             }
         }
 
-        mutating func take(_ news: CoordinatorProgress) {
+        /// - Throws: `ProcessFailure` `.configuration` where the coordinator leads another run than the one asked for; nobody has trained then.
+        mutating func take(_ news: CoordinatorProgress) throws {
             progress.take(news)
             switch news.event {
+            case .listening(let listening) where listening.run != run:
+                throw ProcessFailure(
+                    .configuration, "the run directory's ledger is of the run \(listening.run.short), and \(run.short) was asked for; nothing was trained")
             case .trial(let trial):
                 let loss = trial.loss.map { fixed($0, 4) } ?? "not finite"
                 view.note(
@@ -127,10 +143,10 @@ struct LocalCluster: Sendable {
                         : "trial at learning rate \(trial.learningRate): validation loss \(loss)")
             case .warning(let text): view.note("note: \(text)")
             case .refused(let worker):
-                view.note("warning: \(worker.name) was turned away: \(worker.reason)" + worker.details.map { "\n  \($0)" }.joined())
+                view.note("warning: \(printable(worker.name, onOneLine: true)) was turned away: \(worker.reason)" + worker.details.map { "\n  \($0)" }.joined())
             case .digests(let digests) where digests.digest == nil:
                 view.note("warning: at round \(digests.round) the machines' digests differ: \(digests.groups)")
-            case .left(let left) where left.reason != "left": view.note("warning: \(left.name) left at round \(left.round): \(left.reason)")
+            case .left(let left) where left.reason != "left": view.note("warning: \(printable(left.name, onOneLine: true)) left at round \(left.round): \(left.reason)")
             default: break
             }
         }

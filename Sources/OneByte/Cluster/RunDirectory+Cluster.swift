@@ -1,6 +1,7 @@
 import Core
 import Coordinator
 import Foundation
+import Glibc
 
 /// What a cluster keeps beside the coordinator's files.
 extension RunDirectory {
@@ -13,14 +14,10 @@ extension RunDirectory {
     var logs: String { "\(path)/logs" }
     func log(of process: String) -> String { "\(logs)/\(process).log" }
 
-    /// Makes it, with what is above it.
-    ///
-    /// - Throws: `ProcessFailure` `.cannotCreate` that names the directory and the system's reason.
-    func create() throws {
-        do {
-            try FileManager.default.createDirectory(atPath: logs, withIntermediateDirectories: true)
-        } catch {
-            throw ProcessFailure(.cannotCreate, "\(path): can't make the run directory: \(systemReason(of: error)); choose another with --directory")
+    /// Makes the directory of the logs within it.
+    func makeLogs() throws(ProcessFailure) {
+        guard mkdir(logs, 0o755) == 0 || errno == EEXIST else {
+            throw ProcessFailure(.cannotCreate, "can't make \(logs): \(String(cString: strerror(errno))); choose a directory that this user may write to")
         }
     }
 

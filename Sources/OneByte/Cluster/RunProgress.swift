@@ -7,6 +7,7 @@ package struct RunProgress: Hashable, Sendable {
     package let rounds: Int
     /// The losses are minus a program's scores.
     package let isScored: Bool
+    package let measures: MeasuredData
     package private(set) var roundsDone = 0
     package private(set) var samples = 0
     package private(set) var noValue = 0
@@ -77,9 +78,10 @@ package struct RunProgress: Hashable, Sendable {
         var total = 0.0
     }
 
-    package init(rounds: Int, isScored: Bool = false) {
+    package init(rounds: Int, isScored: Bool = false, measures: MeasuredData = .unknown) {
         self.rounds = rounds
         self.isScored = isScored
+        self.measures = measures
     }
 
     /// Before the first round of the coordinator's present process.

@@ -1,3 +1,6 @@
+import Core
+import Training
+
 /// What a run came to; `report.json` in the run directory. The names of the keys stay.
 package struct RunReport: Codable, Hashable, Sendable {
     /// Of the base model: before round 0 and no other.
@@ -8,8 +11,8 @@ package struct RunReport: Codable, Hashable, Sendable {
     package var bestRound: Int?
     /// The run's own, times what trials and guard made of it.
     package var learningRate: Double
-    /// Whether held-out data were to be measured; only for the words of `text`.
-    package var hasHeldOut = false
+    /// What `before` and `after` were measured on; absent where nothing was to be measured.
+    package var evaluation: EvaluationData?
     /// The payload: one byte for each sample.
     package var contributionBytes: Int
     /// Everything that went through the coordinator's socket, in both directions, counted there.
@@ -34,28 +37,72 @@ package struct RunReport: Codable, Hashable, Sendable {
     package var trainedParameters: Int
     /// Of the last round's parameters, whatever the outcome.
     package var sideEffects: SideEffects?
-    /// What as many rounds would have moved if every worker had sent its gradient as F32 and fetched the mean.
+    /// What as many rounds would have moved if every machine that gave bytes had sent its gradient as F32 and fetched the mean.
     package var floatGradientBytes: UInt64
+    /// The ledger's hash chain after its last record, which names all of it, and the public key that signed it.
+    package var chain: String?
+    package var signer: String?
     package var ledger: String
     package var ledgerBytes: UInt64
     package var model: String
     package var outcome: String
 
+    /// Data that judge a run, and what the run has seen of them.
+    package struct EvaluationData: Codable, Hashable, Sendable {
+        package var file: String
+        /// Of its examples those that also train the run, and those that also steer it: the same tokens to the model.
+        package var alsoInTraining: Int
+        package var alsoInValidation: Int
+        /// None of it trains or steers the run.
+        package var isHeldOut: Bool
+        /// What the losses of `before` and `after` are.
+        package var lossMeaning: String
+        /// What it is called; only for the words of `text`.
+        var name = MeasuredData.heldOut.name
+
+        init(file: String, _ use: DataUse, task: TaskSpec) {
+            let overlaps = use.overlaps.filter { $0.use == .evaluation }
+            self.file = file
+            alsoInTraining = overlaps.first { $0.with == .training }?.shared ?? 0
+            alsoInValidation = overlaps.first { $0.with == .validation }?.shared ?? 0
+            isHeldOut = overlaps.isEmpty
+            name = MeasuredData(use).name
+            lossMeaning = task.lossMeaning
+        }
+
+        enum CodingKeys: String, CodingKey {
+            case file
+            case alsoInTraining = "also_in_training"
+            case alsoInValidation = "also_in_validation"
+            case isHeldOut = "held_out"
+            case lossMeaning = "loss_is"
+        }
+
+        /// Nil where there is nothing to say.
+        var remark: String? {
+            let parts = [(alsoInTraining, "train the run"), (alsoInValidation, "steer it")].filter { $0.0 > 0 }.map { "\(grouped($0.0)) also \($0.1)" }
+            return parts.isEmpty ? nil : "of the examples that judge the run " + parts.joined(separator: ", ")
+        }
+    }
+
     package struct Seconds: Codable, Hashable, Sendable {
-        /// Reading the model and computing what lies below the first trained tensor, on all workers at once.
+        /// Making the basis, reading the model, computing what lies below the first trained tensor, on all workers at once.
+        package var preparing: Double
+        /// The same, by the name that it had first.
         package var prefixCache: Double
         /// From the first round's opening to the last commit.
         package var training: Double
         package var total: Double
 
         enum CodingKeys: String, CodingKey {
+            case preparing
             case prefixCache = "prefix_cache"
             case training, total
         }
     }
 
     enum CodingKeys: String, CodingKey {
-        case before, after
+        case before, after, evaluation
         case bestRound = "best_round"
         case learningRate = "learning_rate"
         case contributionBytes = "contribution_bytes"
@@ -71,7 +118,7 @@ package struct RunReport: Codable, Hashable, Sendable {
         case trainedParameters = "trained_parameters"
         case sideEffects = "side_effects"
         case floatGradientBytes = "float_gradient_bytes"
-        case ledger
+        case chain, signer, ledger
         case ledgerBytes = "ledger_bytes"
         case model, outcome
     }
@@ -82,9 +129,12 @@ package struct RunReport: Codable, Hashable, Sendable {
         func row(_ name: String, _ value: String) {
             lines.append("  " + name + String(repeating: " ", count: max(1, 18 - name.count)) + value)
         }
-        if hasHeldOut {
-            row("held out before", before?.text ?? "not known: nothing was measured before the first round")
-            row("held out after", after?.text ?? "not known: nothing was measured after the last round")
+        if let evaluation {
+            // "training data before" is longer than "held out before".
+            row("\(evaluation.name) before", before?.text ?? "not known: nothing was measured before the first round")
+            row("\(evaluation.name) after", after?.text ?? "not known: nothing was measured after the last round")
+            if before?.score == nil, after?.score == nil { row("", "the loss is: \(evaluation.lossMeaning)") }
+            if let remark = evaluation.remark { row("seen before", remark) }
         }
         if roundsRewound > 0 {
             row("taken back", "\(grouped(roundsRewound)) of \(grouped(rounds)) rounds; the learning rate ended at \(learningRate)")
@@ -98,10 +148,12 @@ package struct RunReport: Codable, Hashable, Sendable {
             let ratio = Double(floatGradientBytes) / Double(wireBytes)
             row("float gradients", "would have been \(grouped(floatGradientBytes)) bytes, \(ratio < 10 ? fixed(ratio, 1) : grouped(floatGradientBytes / wireBytes)) times as much")
         }
-        row("time", "\(duration(seconds.prefixCache)) preparing, \(duration(seconds.training)) training, \(duration(seconds.total)) in all")
+        row("time", "\(duration(seconds.preparing)) preparing, \(duration(seconds.training)) training, \(duration(seconds.total)) in all")
         for effect in sideEffects?.rows ?? [] { row(effect.name, effect.text) }
         if let digest { row("digest", "\(digest), the same on all machines at \(digestChecks) checks") }
         row("ledger", "\(ledger), \(grouped(ledgerBytes)) bytes")
+        if let chain { row("", "chain \(chain)") }
+        if let signer { row("", "signed by \(signer)") }
         row("model", "\(model) + the ledger; as a Hugging Face directory:")
         row("", "onebyte export --model \(shellWord(model)) --ledger \(shellWord(ledger)) --output exported")
         return lines.joined(separator: "\n")

@@ -13,11 +13,14 @@ package struct SideEffects: Codable, Hashable, Sendable {
 
     package struct GeneralText: Codable, Hashable, Sendable {
         package var texts: Int
+        /// Predicted, of the first tokens of each text.
+        package var tokens: Int
+        /// Per token, over all tokens of all texts.
         package var perplexityBefore: Double?
         package var perplexityAfter: Double?
 
         enum CodingKeys: String, CodingKey {
-            case texts
+            case texts, tokens
             case perplexityBefore = "perplexity_before"
             case perplexityAfter = "perplexity_after"
         }
@@ -32,10 +35,16 @@ package struct SideEffects: Codable, Hashable, Sendable {
 
     /// Tokens of a text that are read at most.
     private static let tokensOfText = 128
-    static let generalTask = TaskSpec(kind: .text, maxLength: tokensOfText)
+
+    /// The texts that a run is looked at for what it did beside its task: lines, JSON lines or a table, as public text is.
+    static func generalExamples(_ path: String, _ source: ModelSource) throws -> [Example] {
+        let examples = try TaskEncoder(task: TaskSpec(kind: .text, maxLength: tokensOfText), model: source).encodePublicText(try DataFile.readTexts(path))
+        guard !examples.isEmpty else { throw ProcessFailure(.badData, "\(path): no text has two tokens, of which one can predict the other") }
+        return examples
+    }
 
     /// - Parameters:
-    ///   - texts: JSON lines with a field `text`; nil: no general text.
+    ///   - texts: a file of texts; nil: no general text.
     /// - Throws: `DataError` for a file that can't be read, errors of model and ledger.
     init(of archive: LedgerArchive, on source: ModelSource, texts: String?, threads: Int) throws {
         let parameters = try source.makeParameters(try source.trainedTensors(matching: archive.summary.spec.train, basis: archive.basis))
@@ -45,19 +54,18 @@ package struct SideEffects: Codable, Hashable, Sendable {
         }
         (updateNorm, updateRelative, updateLargest) = (change.norm, change.relative, change.largest)
         guard let texts else { return }
-        let encoder = try TaskEncoder(task: Self.generalTask, model: source)
-        let examples = try encoder.encode(try DataFile.read(texts)).examples
+        let examples = try Self.generalExamples(texts, source)
         let model = try TrainableModel(source: source, parameters: parameters, basis: archive.basis)
         // What lies below the trained tensors is the same before and after.
         let cache = try PrefixCache(model: model, set: ExampleSet(examples, for: source.configuration), options: .init(threads: threads))
         let evaluator = Evaluator(model: model, cache: cache, threads: threads)
-        let before = try evaluator.evaluate().perplexity
+        let before = try evaluator.evaluate()
         guard parameters.assign(trained) else { throw ProcessFailure(.internalError, "the replayed parameters are scaled otherwise") }
         model.parametersChanged(threads: threads)
-        let after = try evaluator.evaluate().perplexity
+        let after = try evaluator.evaluate()
         generalText = GeneralText(
-            texts: examples.count, perplexityBefore: before.flatMap { $0.isFinite ? $0 : nil },
-            perplexityAfter: after.flatMap { $0.isFinite ? $0 : nil })
+            texts: examples.count, tokens: before.tokenCount, perplexityBefore: before.perplexity.flatMap { $0.isFinite ? $0 : nil },
+            perplexityAfter: after.perplexity.flatMap { $0.isFinite ? $0 : nil })
     }
 
     /// Name and text of each row of a report.
@@ -69,7 +77,11 @@ package struct SideEffects: Codable, Hashable, Sendable {
         var rows = [("update", "\(change), \(fixed(updateLargest, 5)) at most")]
         if let general = generalText {
             let numbers = [general.perplexityBefore, general.perplexityAfter].map { $0.map { fixed($0, 2) } ?? "not finite" }
-            rows.append(("general text", "perplexity \(numbers[0]) before, \(numbers[1]) after, \(grouped(general.texts)) texts"))
+            rows.append(
+                (
+                    "general text",
+                    "perplexity per token \(numbers[0]) before, \(numbers[1]) after: \(grouped(general.texts)) texts, \(grouped(general.tokens)) tokens (the first \(Self.tokensOfText) of each)"
+                ))
         }
         return rows
     }

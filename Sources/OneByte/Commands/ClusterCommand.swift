@@ -60,19 +60,24 @@ struct ClusterCommand: AsyncParsableCommand {
 
     func run() async throws {
         let began = ContinuousClock.now
+        // Before anything of the run is read; from here on nobody else writes it.
+        let held = try config.printConfig ? nil : resume.map { try ClusterPlan.lock(resuming: $0) }
         var settings = try Settings(
             file: resume.map { RunDirectory($0).configuration } ?? config.config,
             flags: model.settings + task.settings + objective.settings + data.settings + publicText.settings + training.settings
                 + machines.settings + place.settings + workers.settings + processes.settings)
-        let plan = try ClusterPlan(&settings, resuming: resume)
-        if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
-        let directory = plan.directory
-        let isComplete = try plan.isComplete()
-        if isComplete, FileManager.default.fileExists(atPath: directory.report) {
-            return standardOutput.write("The run in \(directory.path) is complete; its report is \(directory.report)")
+        var preparation = try ClusterPlan(&settings, resuming: resume)
+        if config.printConfig { return standardOutput.writeContents(settings.annotated) }
+        let isComplete = try preparation.isComplete()
+        if isComplete, FileManager.default.fileExists(atPath: preparation.directory.report) {
+            return standardOutput.write("The run in \(preparation.directory.path) is complete; its report is \(preparation.directory.report)")
         }
-        try plan.check()
-        try plan.makeDirectory(settings)
+        for text in settings.idle() { standardError.write("note: \(text)") }
+        try preparation.check()
+        let lock = try preparation.makeDirectory(&settings, held: held)
+        defer { withExtendedLifetime(lock) {} }
+        let plan = preparation
+        let directory = plan.directory
         standardError.write("run directory: \(directory.path)")
         if isComplete {
             // Nobody has anything left to do: what is missing is the report.
@@ -83,7 +88,7 @@ struct ClusterCommand: AsyncParsableCommand {
         do {
             run = try await stoppingOnSignals(onStop: { standardError.write("stopping …") }) {
                 let basisSeconds = try await plan.prepareBasis()
-                return (progress: try await plan.cluster.run(), basisSeconds: basisSeconds)
+                return (progress: try await plan.cluster().run(), basisSeconds: basisSeconds)
             }.result
             // Somebody has stopped the coordinator alone: all is as if the cluster had been stopped.
             if run.progress.finish?.outcome == .stopped { throw StopSignal.terminate }
@@ -98,7 +103,7 @@ struct ClusterCommand: AsyncParsableCommand {
 
     private func write(_ report: RunReport, to directory: RunDirectory) throws {
         try directory.write(json(report) + "\n", to: directory.report)
-        try directory.write(report.text + "\n", to: directory.reportText)
+        try directory.write(printable(report.text) + "\n", to: directory.reportText)
         standardOutput.write(report.text)
         standardOutput.write("  report            \(directory.report)")
     }

@@ -3,6 +3,7 @@ import Coordinator
 import Core
 import Foundation
 import Logging
+import Signing
 import Transport
 
 struct CoordinatorCommand: AsyncParsableCommand {
@@ -41,6 +42,10 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("This coordinator's secret key (onebyte keygen): connections are encrypted.", valueName: "file"))
     var key: String?
     @Option(help: ArgumentHelp("Public keys of the workers that may join.", valueName: "file")) var allow: String?
+    @Option(help: ArgumentHelp(
+        "Sign the ledger with this key (onebyte keygen --signing). (default: signing.key in the run directory, made where it is missing)",
+        valueName: "file"))
+    var signingKey: String?
     @Flag(help: "Listen beyond this host without encryption: anybody there can join and listen in.") var insecure = false
     @Flag(help: "Write every event to standard output, as JSON lines.") var events = false
 
@@ -53,7 +58,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
             file: config.config,
             flags: task.settings + training.settings + machines.settings + place.settings)
         let directory = RunDirectory(try settings.text(.directory))
-        let basis = try basis.map(Self.contents)
+        let basis = try basis.map(readWhole)
         let decoded = try basis.map { try RunBasis(decoding: $0) }
         // A directory with a ledger needs no settings; where they are given all the same, they must be the same.
         let isNew = !FileManager.default.fileExists(atPath: directory.ledger)
@@ -63,28 +68,40 @@ struct CoordinatorCommand: AsyncParsableCommand {
                 .missingInput, "\(directory.path): there is no run to go on with; to begin one give its settings: --config RUN.toml, or flags")
         }
         var basisDigest = basis.map { Digest.sha256($0) }
-        if !isNew, isSpecified || basis != nil {
-            let known = try LedgerArchive(directory.ledger).summary.basis
+        let ledger = try isNew || !(isSpecified || basis != nil) ? nil : LedgerArchive(directory.ledger).summary
+        if let ledger {
+            let known = ledger.basis
             if let basisDigest, basisDigest != known {
                 throw ProcessFailure(.configuration, "\(directory.path) holds a run with another basis; leave out --basis, or choose another --directory")
             }
             basisDigest = known
         }
         let spec = isNew || isSpecified ? try Self.spec(&settings, basisDigest: basisDigest) : nil
+        if let spec, let ledger {
+            try spec.check(
+                isThatOf: ledger, at: directory.path,
+                remedy: "to go on with the run in it leave out the settings: onebyte coordinator --directory \(shellWord(directory.path))")
+        }
         if let spec, let found = decoded?.spaces.map(\.components).max(), found != spec.dampedComponents {
             throw ProcessFailure(
                 .configuration,
                 "the basis has \(found) components and the shape is \(spec.dampedComponents): say --damped-components \(found), or make it again with `onebyte prepare`")
         }
-        if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
+        if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         logs.bootstrap()
+        // Connections of workers that come and go overlap.
+        let workers = try spec?.minimumWorkers ?? LedgerArchive(directory.ledger).summary.spec.minimumWorkers
+        try OpenFiles.reserve(OpenFiles.base + 2 * workers, for: "\(workers) workers")
 
         let (stream, post) = AsyncStream.makeStream(of: CoordinatorProgress.self)
         let server = ZeroMQServer(address: try Address(try settings.text(.listen)), access: try access(), insecure: insecure)
         let process = CoordinatorProcess(
             configuration: .init(
                 transport: server,
-                runDirectory: directory.path, spec: spec, basis: basis, onProgress: { post.yield($0) }))
+                runDirectory: directory.path, spec: spec, basis: basis,
+                makeNotary: { [signingKey] in try signingKey.map { try SigningKey(contentsOf: $0) } ?? SigningKey.kept(in: $0.signingKey) },
+                lockHolder: ParentWatch.parent,
+                onProgress: { post.yield($0) }))
         let display = Task { [events] in await CoordinatorDisplay(writesEvents: events).show(stream) }
         let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }
         post.finish()
@@ -110,13 +127,6 @@ struct CoordinatorCommand: AsyncParsableCommand {
         guard let allow else { return .encrypted(keys) }
         return .listed(keys, try PublicKey.list(contentsOf: allow))
     }
-
-    private static func contents(_ path: String) throws -> [UInt8] {
-        guard let data = FileManager.default.contents(atPath: path) else {
-            throw ProcessFailure(.missingInput, "\(path): can't read the basis")
-        }
-        return [UInt8](data)
-    }
 }
 
 /// What a coordinator shows of itself: events for programs, the live view on a terminal, else log lines.
@@ -132,7 +142,7 @@ private struct CoordinatorDisplay: Sendable {
         var view = LiveView(standardError)
         var lastDrawn = ContinuousClock.now
         for await news in stream {
-            if writesEvents, let line = news.jsonLine { standardOutput.writeRaw(String(decoding: line, as: UTF8.self)) }
+            if writesEvents, let line = news.jsonLine { standardOutput.writeContents(String(decoding: line, as: UTF8.self)) }
             if case .listening(let listening) = news.event { progress = RunProgress(rounds: listening.rounds) }
             progress?.take(news)
             if standardError.isLive {
@@ -148,17 +158,22 @@ private struct CoordinatorDisplay: Sendable {
         if let progress, standardError.isLive { view.end(progress) }
     }
 
+    /// A peer's own words are not to look like a line of ours.
+    private static func named(_ name: String) -> String { printable(name, onOneLine: true) }
+
     /// What deserves a line of its own above the live view.
     private static func text(_ event: CoordinatorProgress.Event) -> String? {
         switch event {
         case .reading(let reading): "reading the ledger: \(reading.bytes * 100 / max(reading.of, 1)) %"
         case .listening(let listening): joinText(listening)
-        case .joined(let joined): "\(joined.name) joined as \(joined.machine) at round \(joined.round)"
-        case .left(let left): "\(left.name) left at round \(left.round): \(left.reason)"
-        case .refused(let worker): "\(worker.name) was turned away: \(worker.reason)" + worker.details.map { "\n  \($0)" }.joined()
+        case .joined(let joined): "\(named(joined.name)) joined as \(joined.machine) at round \(joined.round)"
+        case .left(let left): "\(named(left.name)) left at round \(left.round): \(left.reason)"
+        case .refused(let worker): "\(named(worker.name)) was turned away: \(worker.reason)" + worker.details.map { "\n  \($0)" }.joined()
         case .digests(let digests) where digests.digest == nil: "at round \(digests.round) the digests differ: \(digests.groups)"
         case .connection(let text), .warning(let text): text
-        case .finished(let finished): "\(finished.finish.outcome.rawValue): \(finished.finish.message)"
+        case .finished(let finished):
+            "\(finished.finish.outcome.rawValue): \(finished.finish.message)" + (finished.chain.map { "\n  ledger's chain \($0)" } ?? "")
+                + (finished.signer.map { ", signed by \($0)" } ?? "")
         default: nil
         }
     }
@@ -184,7 +199,7 @@ private struct CoordinatorDisplay: Sendable {
                     "seconds": "\(fixed(round.seconds, 3))",
                 ])
         case .evaluation(let heldOut):
-            logger.info("held-out data measured", metadata: ["round": "\(heldOut.round)", "result": "\(HeldOutScore(heldOut).brief)"])
+            logger.info("evaluation data measured", metadata: ["round": "\(heldOut.round)", "result": "\(HeldOutScore(heldOut).brief)"])
         case .trial(let trial):
             logger.info(
                 trial.isChosen ? "learning rate chosen" : "learning rate tried",

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Coordinator
 import Core
 import Foundation
 import LanguageModel
@@ -7,7 +8,7 @@ import Training
 struct EvaluateCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "evaluate",
-        abstract: "Measure a model on held-out data: base, exported, or base + ledger.",
+        abstract: "Measure a model on data that judge it: base, exported, or base + ledger.",
         discussion: """
             A fine-tuned model, with the task that its ledger holds:
 
@@ -33,7 +34,7 @@ struct EvaluateCommand: ParsableCommand {
                 --config runs/reviews/run.toml --format json
             """)
 
-    @Argument(help: ArgumentHelp("JSON lines.", valueName: "file")) var file: String
+    @Argument(help: ArgumentHelp("JSON lines, CSV or TSV.", valueName: "file")) var file: String
     @OptionGroup var config: ConfigFlags
     @OptionGroup var model: SettingFlags<ModelSettings>
     @OptionGroup var ledger: LedgerFlags
@@ -46,18 +47,15 @@ struct EvaluateCommand: ParsableCommand {
 
     func run() throws {
         var settings = try Settings(file: config.config, flags: model.settings + task.settings + objective.settings + [.trainFile: [file]])
-        if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
+        if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         // Data first: a broken line shows at once, a model takes its time.
         let records = try DataFile.read(file)
         let state = try ModelState.load(
             model: try settings.text(.model), ledger: ledger.ledger, atRound: ledger.atRound, threads: threads.count)
-        // A task that is given whole is another task; anything less is the ledger's with that in place of its own.
-        let given = Set(task.settings.keys)
-        let isWhole = config.config != nil || !given.isSubset(of: [.template, .labels, .maxLength]) || given.isSuperset(of: [.template, .labels])
-        let spec = isWhole ? nil : try state.ledger.map { try settings.overriding($0.summary.spec.task) }
-        let encoder = try TaskEncoder(task: try spec ?? settings.resolveTask(), model: state.source)
+        let encoder = try TaskEncoder(task: try TaskChoice(task.settings, hasConfig: config.config != nil).task(&settings, state.ledger), model: state.source)
         let data = try encoder.encode(records)
         for remark in data.remarks { standardError.write("note: \(remark)") }
+        if let path = ledger.ledger { noteWhatTrained(RunDirectory(path), encoder, data.examples) }
 
         let trainable = try TrainableModel(source: state.source, parameters: state.parameters, basis: state.ledger?.basis)
         if encoder.task.objective == .command || !objective.settings.isEmpty || texts != nil {
@@ -71,8 +69,30 @@ struct EvaluateCommand: ParsableCommand {
         let evaluation = try Evaluator(
             model: trainable, cache: cache, threads: threads.count, objective: encoder.task.objective
         ).evaluate()
-        let measurement = HeldOutScore(evaluation, round: state.ledger.map { Int($0.history.nextRound) })
-        standardOutput.write(format == .json ? try json(measurement) : measurement.text)
+        var measurement = HeldOutScore(evaluation, of: encoder.task, round: state.ledger.map { Int($0.history.nextRound) })
+        measurement.confusion = Confusion(evaluation, encoder.task)
+        standardOutput.write(format == .json ? try json(measurement) : ([measurement.text] + [measurement.confusion?.text].compactMap { $0 }).joined(separator: "\n"))
+    }
+
+    /// Training data above this are not read again only to be compared; that the file is the same one shows at any size.
+    private static let comparedBytesMax = 64 << 20
+
+    /// Says where the run, as far as its directory tells, has been trained or steered by what is measured here.
+    private func noteWhatTrained(_ directory: RunDirectory, _ encoder: TaskEncoder, _ examples: [Example]) {
+        guard let run = try? SettingsFile.read(directory.configuration) else { return }
+        var use = DataUse()
+        use.note(.evaluation, path: file, examples)
+        for (role, key) in [(DataUse.Use.training, SettingKey.trainFile), (.validation, .validationFile)] {
+            guard case .text(let path)? = run[key]?.0 else { continue }
+            if DataUse.isSameFile(file, path) {
+                use.note(role, path: path, examples)
+            } else if let size = (try? FileManager.default.attributesOfItem(atPath: path))?[.size] as? Int, size <= Self.comparedBytesMax,
+                let records = try? DataFile.read(path), let data = try? encoder.encode(records)
+            {
+                use.note(role, path: path, data.examples)
+            }
+        }
+        for overlap in use.overlaps where overlap.use == .evaluation { standardError.write("note: \(overlap)") }
     }
 
     /// Lets the model write, and the command judge.
@@ -105,7 +125,7 @@ struct EvaluateCommand: ParsableCommand {
             let lines = try found.map { String(decoding: try encoder.encode(ScoredText($0.prompt, $0.text, $0.score)), as: UTF8.self) + "\n" }
             try writeWhole(Data(lines.joined().utf8), to: texts)
         }
-        let measurement = HeldOutScore(Evaluation(scores: found.map(\.score)), round: round)
+        let measurement = HeldOutScore(Evaluation(scores: found.map(\.score)), of: task, round: round)
         standardOutput.write(format == .json ? try json(measurement) : measurement.text)
     }
 

@@ -66,6 +66,9 @@ struct ExportCommand: ParsableCommand {
 
     func validate() throws {
         if format != .numbers, output == nil { throw ValidationError("say where the model goes: --output DIRECTORY") }
+        if format == .numbers, output != nil || overwrite || dataType != .f32 {
+            throw ValidationError("--format numbers writes to standard output, as whole numbers: leave out --output, --overwrite and --data-type")
+        }
         if format != .merged, ledger.ledger == nil { throw ValidationError("--format \(format.rawValue) writes what a ledger has trained: give --ledger") }
         if snapshot != nil, ledger.ledger == nil { throw ValidationError("--snapshot needs --ledger, which says what the parameters are") }
         if snapshot != nil, ledger.atRound != nil { throw ValidationError("a snapshot has its own round; leave out --at-round") }
@@ -73,13 +76,15 @@ struct ExportCommand: ParsableCommand {
 
     func run() throws {
         var (source, parameters, round, basis): (ModelSource, Parameters?, RoundNumber?, RunBasis?)
+        var archive: LedgerArchive?
         if let snapshot, let path = ledger.ledger {
-            let archive = try LedgerArchive(path)
-            (source, parameters, round) = try fromSnapshot(snapshot, archive)
-            basis = archive.basis
+            let found = try LedgerArchive(path)
+            (source, parameters, round) = try fromSnapshot(snapshot, found)
+            (basis, archive) = (found.basis, found)
         } else {
             let state = try ModelState.load(model: model, ledger: ledger.ledger, atRound: ledger.atRound, threads: threads.count)
             (source, parameters, round, basis) = (state.source, state.parameters, state.ledger?.history.nextRound, state.ledger?.basis)
+            archive = state.ledger
         }
         if format == .numbers { return printNumbers(parameters) }
         guard let output else { return }
@@ -87,8 +92,10 @@ struct ExportCommand: ParsableCommand {
         exporter.dataType = dataType.elementType
         exporter.overwrites = overwrite
         var replacing: [String: ModelExporter.Values] = [:]
-        if let parameters, let round {
-            exporter.card = "Fine-tuned with OneByte: \(round) rounds on `\(model)`. Digest of the trained parameters: `\(parameters.digest(threads: threads.count))`.\n"
+        if let parameters, let round, let archive, let path = ledger.ledger {
+            let card = ModelCard(
+                archive, base: model, round: round, digest: parameters.digest(threads: threads.count), isAdapter: format == .peft, ledger: path)
+            exporter.card = card.markdown
             exporter.headChange = FinalHeadChange(source: source, parameters: parameters, basis: basis)
             exporter.format = format == .peft ? .peft : .merged
             for (index, tensor) in parameters.tensors.enumerated() where !tensor.isAdapter {
@@ -133,7 +140,10 @@ struct ExportCommand: ParsableCommand {
         do {
             data = try Data(contentsOf: URL(fileURLWithPath: path), options: .mappedIfSafe)
         } catch {
-            throw ProcessFailure(.missingInput, "\(path): can't read the snapshot")
+            throw ProcessFailure(.missingInput, "\(path): can't read the snapshot: \(systemReason(of: error))")
+        }
+        if let foreign = ForeignFormat(start: Array(data.prefix(ForeignFormat.bytesNeeded)), path: path) {
+            throw ProcessFailure(.badData, "\(path): \(foreign.problem)\n\(foreign.remedy)")
         }
         let source = try openModel(model)
         try archive.checkBase(source, threads: threads.count)
@@ -141,7 +151,8 @@ struct ExportCommand: ParsableCommand {
         return try data.withUnsafeBytes { bytes in
             let position = try Parameters.positionOfSnapshot(bytes)
             guard position.run == archive.summary.specDigest else {
-                throw ProcessFailure(.badData, "\(path) is of the run \(position.run.short), the ledger of \(archive.summary.specDigest.short)")
+                let runs = position.run.contrasted(with: archive.summary.specDigest)
+                throw ProcessFailure(.badData, "\(path) is of the run \(runs.own), the ledger of \(runs.other)")
             }
             return (source, try Parameters(tensors: tensors, snapshot: bytes), position.nextRound)
         }

@@ -18,7 +18,7 @@ struct GenerateCommand: ParsableCommand {
               onebyte generate 'The film was' --model SmolLM2.gguf \\
                 --ledger runs/reviews --at-round 100
 
-            Answer in a chat, with some chance:
+            Chat with sampling:
 
               onebyte generate 'Name three rivers.' --chat --model SmolLM2.gguf \\
                 --temperature 0.7 --top-p 0.9 --seed 5
@@ -31,7 +31,7 @@ struct GenerateCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Stop after so many tokens.", valueName: "number")) var maxTokens = 128
     @Option(help: ArgumentHelp("0: always the likeliest token.", valueName: "number")) var temperature = 0.0
     @Option(help: ArgumentHelp("Draw from the likeliest tokens that together have this probability.", valueName: "0…1")) var topP = 1.0
-    @Option(help: ArgumentHelp("Of the chance.", valueName: "number")) var seed: UInt64 = 0
+    @Option(help: ArgumentHelp("Random seed.", valueName: "number")) var seed: UInt64 = 0
     @OptionGroup var threads: ThreadFlags
 
     func validate() throws {
@@ -48,23 +48,33 @@ struct GenerateCommand: ParsableCommand {
             guard let template = try state.source.chatTemplate else {
                 throw ProcessFailure(.usage, "\(model) has no chat template; leave out --chat")
             }
-            let text = template.render([ChatMessage(role: "user", content: prompt)], addingReplyStart: true)
-            tokens = tokenizer.encode(text, allowSpecial: true)
+            do throws(ChatError) {
+                tokens = try template.prompt([ChatMessage(role: "user", content: prompt)], tokenizer: tokenizer)
+            } catch {
+                throw ProcessFailure(.badData, error.problem)
+            }
         } else {
             tokens = tokenizer.leadingTokens + tokenizer.encode(prompt)
-            standardOutput.writeRaw(prompt)
+            standardOutput.writeContents(prompt)
         }
         let trainable = try TrainableModel(source: state.source, parameters: state.parameters, basis: state.ledger?.basis)
         var stops = state.source.configuration.eosTokens
         if let end = tokenizer.eosToken { stops.append(end) }
         var decoder = StreamingDecoder(tokenizer)
-        _ = try Generator(model: trainable, threads: threads.count).generate(
+        let written = try Generator(model: trainable, threads: threads.count).generate(
             prompt: tokens,
             options: .init(maxTokens: maxTokens, temperature: temperature, topP: topP, seed: seed, stopTokens: stops)
         ) { token in
-            standardOutput.writeRaw(decoder.append(token))
+            standardOutput.writeContents(decoder.append(token))
             return true
         }
-        standardOutput.write(decoder.finish())
+        standardOutput.writeContents(decoder.finish() + "\n")
+        // A text that somebody cut is not to look like one that the model ended.
+        let context = state.source.configuration.contextLength
+        if written.count == maxTokens {
+            standardError.write("note: cut after \(maxTokens) tokens (--max-tokens); the model had not ended the text")
+        } else if tokens.count + written.count >= context {
+            standardError.write("note: cut at the \(context) tokens that the model takes; it had not ended the text")
+        }
     }
 }

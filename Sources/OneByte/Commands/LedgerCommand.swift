@@ -13,9 +13,9 @@ struct LedgerCommand: ParsableCommand {
               onebyte ledger show runs/reviews
               onebyte ledger verify runs/reviews/ledger
               onebyte ledger replay runs/reviews --model SmolLM2.gguf
-              onebyte ledger retract runs/reviews --machine 3
+              onebyte ledger retract runs/reviews --machine worker-3
             """,
-        subcommands: [Show.self, Verify.self, Replay.self, LedgerRetract.self])
+        subcommands: [Show.self, LedgerVerify.self, Replay.self, LedgerRetract.self])
 
     struct Show: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -46,37 +46,6 @@ struct LedgerCommand: ParsableCommand {
                 let facts = LedgerFacts(archive)
                 standardOutput.write(format == .json ? try json(facts) : facts.text)
             }
-        }
-    }
-
-    struct Verify: ParsableCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "Check every record: checksums, hash chain, and that each may follow the one before.",
-            discussion: """
-                Ends with status 0 for a whole ledger, 65 for a damaged one:
-
-                  onebyte ledger verify runs/reviews && echo whole
-
-                Where machines disagree, the replay is the judge: with the base model, the parameters are built from the
-                ledger alone and held against what the machines reported:
-
-                  onebyte ledger verify runs/reviews --base SmolLM2.gguf
-                """)
-
-        @Argument(help: ArgumentHelp("A ledger or a run directory.", valueName: "path")) var path: String
-        @Option(help: ArgumentHelp("The base model: replay, and compare the digests.", valueName: "model")) var base: String?
-        @OptionGroup var threads: ThreadFlags
-
-        func run() throws {
-            let archive = try LedgerArchive(path)
-            let position = archive.summary.position
-            if archive.unreadBytes > 0 {
-                standardError.write(
-                    "warning: \(archive.path): \(archive.unreadBytes) bytes at the end are no whole record (a crash, or a coordinator at work); it will be cut back")
-            }
-            standardOutput.write(
-                "\(archive.path): whole: \(position.records) records, \(position.offset) bytes, \(archive.history.nextRound) rounds, chain \(position.chain)")
-            if let base { _ = try archive.judge(base: base, threads: threads.count) }
         }
     }
 

@@ -30,7 +30,7 @@ struct PrepareCommand: ParsableCommand {
         var settings = try Settings(
             file: config.config, flags: model.settings + task.settings + training.settings + publicText.settings)
         let task = try settings.resolveTask()
-        if config.printConfig { return standardOutput.writeRaw(settings.annotated) }
+        if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         let basis = try Preparation.makeBasis(settings, task: task, threads: threads.count)
         let bytes = basis.encoded()
         try writeWhole(Data(bytes), to: output)
@@ -57,7 +57,7 @@ enum Preparation {
         MatrixLibrary.setThreads(1)
         var spaces: [InputBasis] = []
         if components > 0 {
-            let texts = try DataFile.readTexts(try settings.text(.basisText))
+            let texts = try settings.publicText.texts()
             let examples = try TaskEncoder(task: task, model: source).encodePublicText(texts)
             var meter = Meter("measuring what layers read")
             defer { meter.end() }
@@ -73,13 +73,13 @@ enum Preparation {
     private static let fewTexts = 30
 
     private static func adapterAtFinal(_ settings: Settings, task: TaskSpec, source: ModelSource, threads: Int) throws -> AdapterBasis {
-        let path = settings.optionalText(.basisText)
-        let texts = try path.map { try DataFile.readTexts($0) } ?? []
-        if let path, texts.count < Self.fewTexts {
+        let publicText = settings.publicText
+        let texts = try publicText.texts()
+        if case .file(let path) = publicText, texts.count < Self.fewTexts {
             standardError.write("note: \(path): \(texts.count) public texts are few; a hundred say much better what the model's states have in common")
-        } else if path == nil {
+        } else if publicText == .none {
             standardError.write(
-                "note: without public text random tokens stand in for it; a hundred texts that look like the task's, given with --basis-text, make every byte say more")
+                "note: without public text random tokens stand in for it; leave out --basis-text none, or give a hundred texts that look like the task's")
         }
         // A rank that nobody gave is no reason to refuse a narrow model.
         func rank(_ key: SettingKey, standard: Int) throws -> Int {

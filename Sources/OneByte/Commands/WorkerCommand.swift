@@ -3,6 +3,8 @@ import Core
 import Foundation
 import LanguageModel
 import Logging
+import Signing
+import Synchronization
 import Training
 import Transport
 import UnixSignals
@@ -11,7 +13,7 @@ import Worker
 struct WorkerCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "worker",
-        abstract: "Take part in a run: hold the model and private data, send bytes; or measure held-out data.",
+        abstract: "Take part in a run: hold the model and private data, send bytes; or measure data that judge the run.",
         discussion: """
             Train on data that never leave this host; the coordinator prints its join string:
 
@@ -43,11 +45,11 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("The coordinator's address, or the join string that it prints.", valueName: "address"))
     var coordinator: String
     @Option(help: .of(.model)) var model: String
-    @Option(help: ArgumentHelp("JSON lines to train on.", valueName: SettingKey.trainFile.setting.valueName)) var trainFile: String?
+    @Option(help: ArgumentHelp("JSON lines, CSV or TSV to train on.", valueName: SettingKey.trainFile.setting.valueName)) var trainFile: String?
     @Option(help: ArgumentHelp("Only this part of them, such as 2/3.", valueName: "i/n")) var shard: DataShard?
-    @Option(help: ArgumentHelp("JSON lines to measure, not to train on.", valueName: "file")) var evaluate: String?
+    @Option(help: ArgumentHelp("Examples to measure, not to train on.", valueName: "file")) var evaluate: String?
     @Option(name: .customLong("validate"), help: ArgumentHelp(
-        "With --evaluate: JSON lines that steer the run (its rate, its guard, its end) and judge nothing.", valueName: "file"))
+        "With --evaluate: examples that steer the run (its rate, its guard, its end) and judge nothing.", valueName: "file"))
     var validationFile: String?
     @OptionGroup var objective: SettingFlags<ObjectiveSettings>
     @Option(help: ArgumentHelp("What displays call this worker. (default: the host's name)", valueName: "name")) var name: String?
@@ -60,6 +62,9 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp(
         "Begin from this snapshot, which a peer has written (--snapshot, or a file of its --state-dir).", valueName: "file"))
     var bootstrap: String?
+    @Option(help: ArgumentHelp(
+        "Countersign digests with this key (onebyte keygen --signing). (default: one in --state-dir, else a new one)", valueName: "file"))
+    var signingKey: String?
     @OptionGroup var processes: SettingFlags<ProcessSettings>
     @OptionGroup var threads: ThreadFlags
     @OptionGroup(title: "Logs") var logs: LogOptions
@@ -78,6 +83,7 @@ struct WorkerCommand: AsyncParsableCommand {
         let cache = try settings.prefixCache()
         guard let precision = Precision(rawValue: try settings.text(.precision)) else { throw SettingsError.usage("the precision is unknown") }
         logs.bootstrap()
+        try OpenFiles.reserve(OpenFiles.base, for: "a worker")
         MatrixLibrary.setThreads(1)
         let logger = Logger(label: name ?? ProcessInfo.processInfo.hostName)
         BLASCore.logRate(to: logger)
@@ -86,11 +92,17 @@ struct WorkerCommand: AsyncParsableCommand {
         let heldOut = try evaluate.map { try DataFile.read($0) }
         let steering = try validationFile.map { try DataFile.read($0) }
         typealias MakeExamples = @Sendable (TaskSpec, ModelSource) throws -> [Example]
-        @Sendable func maker(_ records: [DataRecord]) -> MakeExamples {
+        let uses = Mutex(DataUse())
+        @Sendable func maker(_ records: [DataRecord], _ use: DataUse.Use, _ path: String?) -> MakeExamples {
             { task, source in
                 do {
                     let data = try TaskEncoder(task: task, model: source).encode(records)
                     for remark in data.remarks { logger.notice("\(remark)") }
+                    let overlaps = uses.withLock { uses in
+                        uses.note(use, path: path ?? "", data.examples)
+                        return uses.overlaps.filter { $0.use == use || $0.with == use }
+                    }
+                    for overlap in overlaps { logger.notice("\(overlap)") }
                     return data.examples
                 } catch let error as DataError {
                     throw ProcessFailure(ExitStatus(error), error.description)
@@ -99,17 +111,19 @@ struct WorkerCommand: AsyncParsableCommand {
         }
         let configuration = LanguageModelTrainer.Configuration(
             model: model,
-            trainingExamples: training.map(maker),
-            heldOutExamples: heldOut.map(maker),
-            validationExamples: steering.map(maker),
+            trainingExamples: training.map { maker($0, .training, trainFile) },
+            heldOutExamples: heldOut.map { maker($0, .evaluation, evaluate) },
+            validationExamples: steering.map { maker($0, .validation, validationFile) },
             threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory, onRemark: { logger.notice("\($0)") },
             scoring: try settings.scoring(), onScoringLine: { logger.info("objective: \($0)") })
         let join = try JoinString(coordinator)
+        let signing = try notary()
+        logger.info("countersigning digests", metadata: ["key": "\(signing.publicKey)"])
         let process = WorkerProcess(
             configuration: .init(
                 transport: ZeroMQClient(join, keys: try key.map { try KeyPair(contentsOf: $0) }), expectedRun: join.run.flatMap(Digest.init(hex:)),
                 name: name ?? ProcessInfo.processInfo.hostName, trains: training != nil, evaluates: heldOut != nil,
-                patienceSeconds: patience, snapshotPath: snapshot, stateDirectory: stateDir, bootstrap: bootstrap,
+                patienceSeconds: patience, snapshotPath: snapshot, stateDirectory: stateDir, bootstrap: bootstrap, notary: signing,
                 onProgress: { Self.log($0, to: logger) }, failure: { ProcessFailure($0) },
                 makeTrainer: { try LanguageModelTrainer(configuration) }))
         // Also without --snapshot, where the worker says so: by itself the signal would end it.
@@ -124,6 +138,13 @@ struct WorkerCommand: AsyncParsableCommand {
         if outcome.status != .success { throw ProcessFailure(outcome.status, outcome.message) }
         logger.info("\(outcome.message)")
         if stop == .interrupt { throw StopSignal.interrupt }
+    }
+
+    private func notary() throws -> SigningKey {
+        if let signingKey { return try SigningKey(contentsOf: signingKey) }
+        guard let stateDir else { return SigningKey() }
+        try FileManager.default.createDirectory(atPath: stateDir, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        return try SigningKey.kept(in: "\(stateDir)/signing.key")
     }
 
     private static func log(_ progress: WorkerProgress, to logger: Logger) {

@@ -5,6 +5,8 @@ import Foundation
 /// A whole ledger, read from its file: what it says, and which rounds decide the parameters.
 struct LedgerArchive {
     let path: String
+    /// It was found by its run directory.
+    let isInRunDirectory: Bool
     let summary: LedgerSummary
     let manifest: BaseManifest?
     let basis: RunBasis?
@@ -36,6 +38,7 @@ struct LedgerArchive {
 
     init(_ path: String, atRound round: RoundNumber? = nil) throws {
         self.path = Self.file(path)
+        isInRunDirectory = self.path != path
         var summary: LedgerSummary?
         var history = EffectiveHistory()
         var entries: [LedgerEntry] = []
@@ -92,6 +95,11 @@ struct LedgerArchive {
 
     /// What machines reported of the very parameters that `history` gives.
     var digest: DigestRecord? { lastDigest.flatMap { $0.position == summary.parameters.records ? $0 : nil } }
+
+    /// Whose signature stands last in the ledger.
+    var signer: SignerKey? {
+        entries.lazy.reversed().compactMap { if case .signature(let signature) = $0.record { signature.signer } else { nil } }.first
+    }
 
     private static func file(_ path: String) -> String {
         var isDirectory: ObjCBool = false

@@ -9,7 +9,9 @@ struct LedgerFacts: Codable {
     var rounds: Int
     var roundsInForce: Int
     var samples: UInt64
+    /// Admissions, evaluators among them.
     var machines: Int
+    var machineList: [LedgerMachine]
     var digest: String?
     var digestRound: Int?
     var bestRound: Int?
@@ -28,6 +30,7 @@ struct LedgerFacts: Codable {
         roundsInForce = archive.history.rounds.count
         samples = summary.samples
         machines = Int(summary.nextMachine.rawValue) - 1
+        machineList = archive.machines
         digest = archive.lastDigest?.digest.description
         digestRound = archive.lastDigest.map { Int($0.round) }
         bestRound = summary.steering.best.map { Int($0.round) }
@@ -48,7 +51,8 @@ struct LedgerFacts: Codable {
         row("rounds", "\(grouped(roundsInForce)) of \(grouped(spec.rounds))\(roundsInForce < rounds ? ", and \(grouped(rounds - roundsInForce)) that were taken back" : "")")
         if let bestRound { row("best round", "\(bestRound), by the validation loss") }
         row("samples", "\(grouped(samples)), one byte each")
-        row("machines", "\(machines) admitted")
+        for (index, machine) in machineList.enumerated() { row(index == 0 ? "machines" : "", machine.text) }
+        if machineList.isEmpty { row("machines", "none") }
         if let digest, let digestRound { row("digest", "\(digest) at round \(digestRound)") }
         row("chain", chain)
         row("train", spec.train.joined(separator: ", "))
@@ -102,11 +106,13 @@ struct LedgerRow {
                 ("accuracy", "\(validation.accuracy)"), ("trial", "\(validation.isTrialOver)"),
             ]
         case .end(let end): [("time", Self.time(end.unixSeconds))]
+        case .signature(let signature): [("signer", "\(signature.signer)")]
+        case .witnesses(let witnesses): [("machines", witnesses.entries.map { "\($0.machine.rawValue)" }.joined(separator: ","))]
         }
     }
 
     var text: String {
-        "\(entry.index) \(entry.record.kind) " + facts.map { "\($0.name)=\($0.value)" }.joined(separator: " ")
+        "\(entry.index) \(entry.record.kind) " + facts.map { "\($0.name)=\(printable($0.value, onOneLine: true))" }.joined(separator: " ")
     }
 
     func json() throws -> String {

@@ -54,7 +54,7 @@ extension LedgerArchive {
     /// - Throws: `ProcessFailure` `.configuration` that names the tensors where `source` is not the base that the run was made on.
     func checkBase(_ source: ModelSource, threads: Int) throws {
         guard let manifest else { return }
-        let differences = source.baseManifest(threads: threads).differences(from: manifest)
+        let differences = manifest.differences(from: source.baseManifest(threads: threads))
         guard let first = differences.first else { return }
         let more = differences.count > 1 ? " and \(differences.count - 1) more" : ""
         throw ProcessFailure(.configuration, "\(source.path) is not the base model of \(path): \(first)\(more); give the model that the run began with")

@@ -2,6 +2,7 @@ import ArgumentParser
 import Coordinator
 import Core
 import LanguageModel
+import Signing
 import Training
 import Transport
 
@@ -12,6 +13,13 @@ extension ExitStatus {
             switch error {
             case let error as ProcessFailure: error.status
             case let error as TransportError: error.status
+            case let error as SigningKeyError:
+                switch error.code {
+                case .missing: .missingInput
+                case .unsafe, .malformed: .configuration
+                case .exists: .cannotCreate
+                case .inputOutput: .inputOutput
+                }
             case let error as SettingsError:
                 switch error.code {
                 case .missing: .missingInput

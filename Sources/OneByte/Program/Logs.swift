@@ -46,8 +46,8 @@ struct LineLogHandler: LogHandler {
         let stamp = time.formatted(.iso8601.year().month().day().timeZone(separator: .omitted).time(includingFractionalSeconds: true))
         switch format {
         case .text:
-            let details = values.map { " \($0.key)=\($0.value)" }.joined()
-            return "\(stamp) \(event.level) \(label): \(event.message)\(details)"
+            let details = values.map { " \($0.key)=\(printable("\($0.value)", onOneLine: true))" }.joined()
+            return "\(stamp) \(event.level) \(printable(label, onOneLine: true)): \(shortened("\(event.message)"))\(details)"
         case .json:
             var object = ["time": stamp, "level": "\(event.level)", "label": label, "message": "\(event.message)"]
             for (key, value) in values where object[key] == nil { object[key] = "\(value)" }

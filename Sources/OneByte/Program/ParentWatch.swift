@@ -12,8 +12,11 @@ enum ParentWatch {
     private static let microsecondsBetweenLooks: UInt32 = 500_000
     private static let secondsToStop: UInt32 = 5
 
+    /// The cluster's process, where this one is a part of it.
+    static let parent = ProcessInfo.processInfo.environment[variable].flatMap { Int32($0) }
+
     static func beginIfAsked() {
-        guard let text = ProcessInfo.processInfo.environment[variable], let parent = Int32(text) else { return }
+        guard let parent else { return }
         // It is meant for this process, not for those that this one starts.
         unsetenv(variable)
         let thread = Thread {

@@ -1,27 +1,88 @@
 import Foundation
 
-/// The processors that this process may use: those of its affinity mask (`taskset`, a container's cpuset), and no more than its
-/// container's quota of time. More threads than these only wait for one another.
+/// The processors that this process may use: those of its affinity mask (`taskset`, a container's cpuset), and no more than the quotas of
+/// time of its control groups. More threads than these only wait for one another.
 public enum Processors {
-    static let count = min(
-        allowed(read("/proc/self/status")) ?? ProcessInfo.processInfo.activeProcessorCount, quota(read("/sys/fs/cgroup/cpu.max")) ?? .max)
+    static let count = count(under: "")
+
+    /// - Parameter root: stands before the kernel's paths, `/proc` and those of its control groups.
+    package static func count(under root: String) -> Int {
+        let affinity = allowed(read("\(root)/proc/self/status")) ?? ProcessInfo.processInfo.activeProcessorCount
+        return min(affinity, quota(under: root) ?? .max)
+    }
+
+    /// What `/proc/self/status` says under Cpus_allowed: a bit a processor, in hexadecimal digits and commas (proc_pid_status(5)).
+    public static func allowed(_ status: String) -> Int? {
+        let mark = "Cpus_allowed:"
+        guard let line = lines(status).first(where: { $0.hasPrefix(mark) }) else { return nil }
+        let count = line.utf8.dropFirst(mark.utf8.count).reduce(0) { $0 + (Character(Unicode.Scalar($1)).hexDigitValue ?? 0).nonzeroBitCount }
+        return count > 0 ? count : nil
+    }
+
+    // MARK: Quotas
+
+    /// The least of the quotas of this process's control groups and all groups above them, in either version's hierarchy; nil: none.
+    package static func quota(under root: String) -> Int? {
+        let groups = lines(read("\(root)/proc/self/cgroup"))
+        let mounts = lines(read("\(root)/proc/self/mountinfo")).compactMap(Mount.init)
+        var least: Int?
+        for line in groups {
+            // "0::/user.slice/job.scope" in version 2, "4:cpu,cpuacct:/docker/12ab" in version 1 (cgroups(7)).
+            let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+            guard parts.count == 3 else { continue }
+            let controllers = parts[1].split(separator: ",").map(String.init)
+            let isVersion2 = controllers.isEmpty
+            guard isVersion2 || controllers.contains("cpu") else { continue }
+            for mount in mounts where isVersion2 ? mount.type == "cgroup2" : mount.type == "cgroup" && mount.options.contains("cpu") {
+                for directory in mount.directories(of: parts[2]) {
+                    let here = root + directory
+                    let quota = isVersion2 ? quota(read("\(here)/cpu.max")) : quota("\(read("\(here)/cpu.cfs_quota_us")) \(read("\(here)/cpu.cfs_period_us"))")
+                    if let quota { least = min(least ?? quota, quota) }
+                }
+            }
+        }
+        return least
+    }
+
+    /// Processors that a quota is worth, rounded up: microseconds of a period. "max" (version 2) and −1 (version 1) are no limit
+    /// (https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/scheduler/sched-bwc.html).
+    public static func quota(_ text: String) -> Int? {
+        let words = text.utf8.split { $0 == 0x20 || $0 == 0x0A || $0 == 0x0D || $0 == 0x09 }.map { String(Substring($0)) }
+        guard words.count == 2, let time = Int(words[0]), let period = Int(words[1]), time > 0, period > 0 else { return nil }
+        return (time - 1) / period + 1
+    }
+
+    /// A line of /proc/self/mountinfo: where a hierarchy of control groups is to be seen.
+    private struct Mount {
+        let type: String
+        /// The group that is seen at `point`.
+        let group: String
+        let point: String
+        let options: Set<String>
+
+        /// "36 25 0:32 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate" (proc_pid_mountinfo(5)).
+        init?(_ line: String) {
+            let halves = line.components(separatedBy: " - ")
+            guard halves.count == 2 else { return nil }
+            let (left, right) = (halves[0].split(separator: " ").map(String.init), halves[1].split(separator: " ").map(String.init))
+            guard left.count >= 5, right.count >= 3 else { return nil }
+            (type, group, point) = (right[0], left[3], left[4])
+            options = Set(right[2].split(separator: ",").map(String.init))
+        }
+
+        /// The directories of a group and of all groups above it that are to be seen here.
+        func directories(of path: String) -> [String] {
+            // Within a container the kernel may name the group as the host sees it, which begins with the mount's own.
+            var rest = path
+            if group != "/", rest == group || rest.hasPrefix(group + "/") { rest = String(rest.dropFirst(group.count)) }
+            let parts = rest.split(separator: "/").filter { $0 != ".." }
+            return [point] + parts.indices.map { point + "/" + parts[...$0].joined(separator: "/") }
+        }
+    }
 
     private static func read(_ path: String) -> String {
         String(decoding: FileManager.default.contents(atPath: path) ?? Data(), as: UTF8.self)
     }
 
-    /// What `/proc/self/status` says under Cpus_allowed: a bit a processor, in hexadecimal digits and commas (proc_pid_status(5)).
-    public static func allowed(_ status: String) -> Int? {
-        guard let line = status.split(separator: "\n").first(where: { $0.hasPrefix("Cpus_allowed:") }) else { return nil }
-        let count = line.drop { $0 != ":" }.reduce(0) { $0 + ($1.hexDigitValue ?? 0).nonzeroBitCount }
-        return count > 0 ? count : nil
-    }
-
-    /// Processors that a control group's `cpu.max` is worth, rounded up: microseconds of a period, or "max", which is no limit
-    /// (https://docs.kernel.org/admin-guide/cgroup-v2.html).
-    public static func quota(_ max: String) -> Int? {
-        let words = max.split { $0 == " " || $0.isNewline }
-        guard words.count == 2, let time = Int(words[0]), let period = Int(words[1]), time > 0, period > 0 else { return nil }
-        return (time - 1) / period + 1
-    }
+    private static func lines(_ text: String) -> [String] { text.utf8.split(separator: UInt8(ascii: "\n")).map { String(Substring($0)) } }
 }

@@ -4,7 +4,7 @@ import Transport
 
 /// An error's own words, and what to do about it on the command line. Libraries know no flags: they say what is wrong, by a code.
 package func describe(_ error: any Error) -> String {
-    guard let remedy = commandLineRemedy(for: error) else { return "\(error)" }
+    guard let remedy = commandLineRemedy(for: error) else { return systemReason(of: error) }
     return "\(error); \(remedy)"
 }
 

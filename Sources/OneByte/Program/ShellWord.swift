@@ -6,5 +6,8 @@ func shellWord(_ text: String) -> String {
         default: "/._-+:=@%,".utf8.contains(byte)
         }
     }
-    return plain && !text.isEmpty ? text : "'" + text.replacing("'", with: #"'\''"#) + "'"
+    if plain, !text.isEmpty { return text }
+    // By bytes: to Swift a quote and an accent behind it are one character, to a shell they are two.
+    let quoted = text.utf8.flatMap { $0 == UInt8(ascii: "'") ? Array(#"'\''"#.utf8) : [$0] }
+    return "'" + String(decoding: quoted, as: UTF8.self) + "'"
 }

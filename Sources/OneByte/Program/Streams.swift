@@ -10,8 +10,13 @@ struct LineStream: Sendable {
     /// The error of a result's write that was lost, other than to a reader that had gone; 0 where there was none.
     static var lost: Int32 { failure.load(ordering: .relaxed) }
 
-    func write(_ line: String) { writeRaw(line + "\n") }
+    /// A line, or several; what is in it that would command a terminal is escaped.
+    func write(_ line: String) { writeRaw(printable(line) + "\n") }
 
+    /// What a file or a model says, as it is for another program and printable for a person.
+    func writeContents(_ text: String) { writeRaw(isatty(descriptor) == 1 ? printable(text) : text) }
+
+    /// As it is: cursor movements and colours of ours, with `printable` text between them.
     func writeRaw(_ text: String) {
         Self.lock.withLock { _ in
             var bytes = Array(text.utf8)[...]

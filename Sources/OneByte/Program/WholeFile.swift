@@ -1,5 +1,6 @@
 import Core
 import Foundation
+import LanguageModel
 
 /// Writes a file whole or not at all; what is there and is no regular file (a device, a pipe) is written into, not replaced.
 ///
@@ -16,9 +17,14 @@ func writeWhole(_ bytes: Data, to path: String) throws(ProcessFailure) {
     }
 }
 
-/// What the system says of a file, without Foundation's words around it.
-func systemReason(of error: any Error) -> String {
-    let cause = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
-    if let cause, cause.domain == NSPOSIXErrorDomain { return String(cString: strerror(Int32(cause.code))) }
-    return error.localizedDescription
+/// All of a file.
+///
+/// - Throws: `ProcessFailure` that names the file and the system's reason.
+func readWhole(_ path: String) throws(ProcessFailure) -> [UInt8] {
+    do {
+        let file = try MappedFile(path: path)
+        return withExtendedLifetime(file) { Array(file.bytes) }
+    } catch {
+        throw ProcessFailure(ExitStatus(error), "\(error)")
+    }
 }

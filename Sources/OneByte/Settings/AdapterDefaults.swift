@@ -24,7 +24,7 @@ enum AdapterDefaults {
         while block < coordinates { block *= 2 }
         let momentum = (try? settings.number(.momentum)) ?? 0
         let usual = settings.isClassification && settings.plannedBytes < longRunBytes ? 1.5 : 1
-        let factor = settings.has(.basisText) ? usual : usual / 15
+        let factor = settings.publicText != .none ? usual : usual / 15
         let samples = Double((try? settings.integer(.samplesPerRound)) ?? 1)
         var late = 0.0
         if case .integer(let rounds)? = settings.given(.staleness) { late = Double(rounds) }

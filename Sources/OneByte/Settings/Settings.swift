@@ -59,7 +59,12 @@ package struct Settings: Sendable {
     /// Where hidden states are kept: so many bytes of memory, and files in a directory. The directory is nil where there is no home either,
     /// as of some services; all is then kept in memory.
     package func prefixCache() throws(SettingsError) -> (memoryBytes: Int, directory: String?) {
-        if let directory = optionalText(.cacheDirectory) { return (0, directory) }
+        if let directory = optionalText(.cacheDirectory) {
+            if case .flag(let flag)? = source(.cacheMemory) {
+                throw .usage("\(flag) does nothing beside \(SettingKey.cacheDirectory.flag), which keeps all in files; leave one out")
+            }
+            return (0, directory)
+        }
         let bytes = ByteSize(try text(.cacheMemory))?.bytes ?? 0
         let environment = ProcessInfo.processInfo.environment
         // Relative paths in it are to be ignored (XDG Base Directory Specification).
@@ -162,15 +167,16 @@ package struct Settings: Sendable {
         case .number:
             guard let number = Double(last), number.isFinite else { throw .wrong(source, key, "\"\(last)\" is no number") }
             return .number(number)
-        case .texts: return .texts(texts.flatMap { $0.split(separator: ",").map(String.init) })
+        case .texts: return .texts(texts.flatMap { $0.utf8.split(separator: UInt8(ascii: ",")).map { String(Substring($0)) } })
         case .table:
             var table: [String: String] = [:]
             for text in texts {
-                guard let equals = text.firstIndex(of: "="), equals > text.startIndex else {
+                // By bytes: a word that begins with an accent joins the sign before it.
+                guard let equals = text.utf8.firstIndex(of: UInt8(ascii: "=")), equals > text.startIndex else {
                     throw .wrong(source, key, "\"\(text)\" must be label=word, for instance '1= great'")
                 }
                 let label = String(text[..<equals])
-                guard table.updateValue(String(text[text.index(after: equals)...]), forKey: label) == nil else {
+                guard table.updateValue(String(text[text.utf8.index(after: equals)...]), forKey: label) == nil else {
                     throw .wrong(source, key, "the label \"\(label)\" is given twice")
                 }
             }

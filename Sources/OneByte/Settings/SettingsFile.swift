@@ -12,6 +12,9 @@ enum SettingsFile {
         guard let data = FileManager.default.contents(atPath: path) else {
             throw SettingsError(.missing, "\(path): can't read the run file; is the path right?")
         }
+        if let foreign = ForeignFormat(start: Array(data.prefix(ForeignFormat.bytesNeeded)), path: path) {
+            throw SettingsError(.file, "\(path): \(foreign.problem)\n\(foreign.remedy)")
+        }
         guard data.count <= maximumBytes, let text = String(validating: data, as: UTF8.self) else {
             throw SettingsError(.file, "\(path): not a run file (TOML in UTF-8, at most \(maximumBytes >> 20) MiB)")
         }
@@ -36,6 +39,13 @@ enum SettingsFile {
         defer { withExtendedLifetime(root) {} }
         let lines = KeyLines(text)
         var settings: [SettingKey: (SettingValue, SettingSource)] = [:]
+        /// TOML itself refuses a key that is there twice; a setting has more than one spelling.
+        func set(_ key: SettingKey, _ value: SettingValue, _ source: SettingSource) throws(SettingsError) {
+            if let earlier = settings[key] {
+                throw SettingsError(.file, "\(source): \(key.rawValue) is given twice, also at \(earlier.1); leave one out")
+            }
+            settings[key] = (value, source)
+        }
         func take(_ place: String, _ value: any TOMLValueConvertible) throws(SettingsError) {
             let line = lines.line(of: place)
             let source = SettingSource.file(path: path, line: line)
@@ -43,17 +53,17 @@ enum SettingsFile {
                 throw SettingsError(.file, "\(source): \(unknown(place))")
             }
             guard key == .objective, let table = value.table else {
-                settings[key] = (try read(value, for: key, source), source)
+                try set(key, try read(value, for: key, source), source)
                 return
             }
             // A command's score, and how the texts come about.
-            settings[key] = (.text(Objective.command.rawValue), source)
+            try set(key, .text(Objective.command.rawValue), source)
             for name in table.keys {
                 guard let part = SettingKey.partsOfObjective[name], let value = table[name] else {
                     let hint = nearestWord(to: name, in: SettingKey.partsOfObjective.keys.sorted()).map { "; did you mean \"\($0)\"?" } ?? ""
                     throw .wrong(source, key, "unknown setting \"\(name)\" (known: \(SettingKey.partsOfObjective.keys.sorted().joined(separator: ", ")))\(hint)")
                 }
-                settings[part] = (try read(value, for: part, source), source)
+                try set(part, try read(value, for: part, source), source)
             }
         }
         let sections = Set(SettingKey.allCases.map(\.section)).subtracting([""])
@@ -155,12 +165,13 @@ private struct KeyLines {
 
     init(_ text: String) {
         var section = ""
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-            let line = line.trimmingCharacters(in: .whitespaces)
-            if line.hasPrefix("["), let end = line.firstIndex(of: "]") {
+        // By bytes: Swift takes the two characters of a Windows line end for one, which is not a line feed.
+        for (index, bytes) in text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated() {
+            let line = String(Substring(bytes)).trimmingCharacters(in: CharacterSet(charactersIn: " \t\r\u{FEFF}"))
+            if line.hasPrefix("["), let end = line.utf8.firstIndex(of: UInt8(ascii: "]")) {
                 section = String(line[line.index(after: line.startIndex)..<end])
                 lines[section] = lines[section] ?? index + 1
-            } else if let equals = line.firstIndex(of: "="), !line.hasPrefix("#") {
+            } else if let equals = line.utf8.firstIndex(of: UInt8(ascii: "=")), !line.hasPrefix("#") {
                 let key = line[..<equals].trimmingCharacters(in: CharacterSet(charactersIn: " \t\"'"))
                 let place = section.isEmpty ? key : "\(section).\(key)"
                 lines[place] = lines[place] ?? index + 1

@@ -69,7 +69,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
         switch self {
         case .model:
             return Setting(
-                .text, valueName: "model", owner: .host, flags: .model,
+                .text, valueName: "model", owner: .host, flags: .model, aliases: ["model-name-or-path", "model-name", "model-path", "base-model", "pretrained"],
                 "The base model: a Hugging Face directory, a .gguf file, or org/name from the hub's cache.")
 
         // MARK: Task
@@ -80,7 +80,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 "What an example is: classification, completion, chat or text.")
         case .template:
             return Setting(
-                .text, valueName: "template", owner: .run("task.template"), flags: .task,
+                .text, valueName: "template", owner: .run("task.template"), flags: .task, aliases: ["prompt-template", "prompt-format"],
                 "The prompt, with {text} or another field in braces where it goes.")
         case .labels:
             return Setting(
@@ -90,7 +90,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .maxLength:
             return Setting(
                 .integer(Limits.maxLength), .value(.integer(128)), unit: "tokens", owner: .run("task.maxLength"), flags: .task,
-                aliases: ["max-seq-length", "max-seq-len"],
+                aliases: ["max-seq-length", "max-seq-len", "seq-len", "block-size", "max-len"],
                 "Longest example in tokens; longer texts are cut.")
         case .objective:
             return Setting(
@@ -127,31 +127,32 @@ package enum SettingKey: String, CaseIterable, Sendable {
         // MARK: Data
         case .trainFile:
             return Setting(
-                .text, valueName: "file", owner: .host, flags: .data,
-                "JSON lines to train on; every worker of a local cluster takes its own share.")
+                .text, valueName: "file", owner: .host, flags: .data, aliases: ["train-data", "training-file", "train-dataset", "dataset", "data"],
+                "JSON lines, CSV or TSV to train on; every worker of a local cluster takes its own share.")
         case .evalFile:
-            return Setting(.text, valueName: "file", owner: .host, flags: .data, "JSON lines that are only measured.")
+            return Setting(.text, valueName: "file", owner: .host, flags: .data, aliases: ["eval-data", "eval-dataset", "evaluation-file"], "Examples that are only measured.")
         case .validationFile:
             return Setting(
-                .text, valueName: "file", owner: .host, flags: .data,
-                "JSON lines that steer the run (rate-trials, guard, patience) and are neither trained on nor reported.")
+                .text, valueName: "file", owner: .host, flags: .data, aliases: ["val-file", "valid-file", "validation-data", "dev-file"],
+                "Examples that steer the run (rate-trials, guard, patience) and are neither trained on nor reported.")
         case .basisText:
             return Setting(
-                .text, valueName: "file", owner: .run("basisDigest"), flags: .publicText,
-                "Public text that the basis is made from, of adapters or damped components: lines, or JSON lines with a field text (.jsonl).")
+                .text, .value(.text(PublicTextChoice.shipped)), valueName: "file", owner: .run("basisDigest"), flags: .publicText,
+                "Public text that the basis is made from, of adapters or damped components: lines, or JSON lines, CSV or TSV with a field text.",
+                "shipped: sentences of English prose that come with the program. none: random tokens, which say much less. A hundred texts that look like the task's are best; they must not be anybody's private ones."
+            )
         case .generalFile:
             return Setting(
                 .text, valueName: "file", owner: .host, flags: .data,
-                "JSON lines with a field text, of no task: the report tells the model's perplexity on them before and after.")
+                "Text of no task, in the forms that basis-text takes: the report tells the model's perplexity per token on it before and after.")
 
         // MARK: Training
         case .train:
             return Setting(
                 .texts,
-                .rule("adapter:final for classifications, else all") {
-                    // Of texts no rate is known with which an adapter learns.
-                    $0.isClassification && !$0.objectiveNeedsTexts
-                        ? (.texts(["\(RunSpec.adapterPrefix)\(AdapterPlace.finalName)"]), "since there are labels") : (.texts(["all"]), nil)
+                .rule("adapter:final; all for the objectives command and exact-match") {
+                    $0.objectiveNeedsTexts
+                        ? (.texts(["all"]), "since the objective is a score of texts") : (.texts(["\(RunSpec.adapterPrefix)\(AdapterPlace.finalName)"]), nil)
                 },
                 valueName: "pattern", owner: .run("train"), flags: .training,
                 "What to train: adapter:final, layers.29, layers.20-29, all, or name patterns with *.",
@@ -162,14 +163,14 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 .rule("64 where only adapters are trained, else 400") {
                     $0.trainsOnlyAdapters ? (.integer(64), Settings.sinceOnlyAdapters) : (.integer(400), nil)
                 }, unit: "rounds", owner: .run("rounds"), flags: .training,
-                aliases: ["steps", "epochs", "max-steps", "num-epochs", "num-train-epochs", "iterations", "iters"],
+                aliases: ["steps", "epochs", "num-steps", "n-epochs", "max-steps", "num-epochs", "num-train-epochs", "iterations", "iters"],
                 "Rounds of the run; each is one step of all workers together.")
         case .samplesPerRound:
             return Setting(
                 .integer(Limits.samplesPerRound),
                 .rule("64 for the adapters of a classification, else 256") {
                     $0.trainsOnlyAdapters && $0.isClassification ? (.integer(64), Settings.sinceOnlyAdapters) : (.integer(256), nil)
-                }, unit: "samples", owner: .run("samplesPerRound"), flags: .training,
+                }, unit: "samples", owner: .run("samplesPerRound"), flags: .training, aliases: ["samples", "num-samples", "directions"],
                 "Directions tried in a round by all workers together, one byte each.")
         case .adapterInputs:
             return Setting(
@@ -234,7 +235,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 .rule("4 for rank1 with public text, else 0") {
                     // They are made from public text, and pay at the top of the model.
                     if $0.trainsOnlyAdapters { return (.integer(0), Settings.sinceOnlyAdapters) }
-                    let isDamped = $0.optionalText(.perturbation) == PerturbationFamily.rank1.rawValue && $0.has(.basisText)
+                    let isDamped = $0.optionalText(.perturbation) == PerturbationFamily.rank1.rawValue && $0.isGiven(.basisText) && $0.publicText != .none
                     return (.integer(isDamped ? 4 : 0), isDamped ? "since there is public text" : "without public text")
                 },
                 unit: "components", valueName: "k", owner: .run("shapeComponents"), flags: .training, formerly: ["shape"],
@@ -260,7 +261,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
                     default: (.number(3e-5), "for a dense perturbation")
                     }
                 },
-                owner: .run("learningRate"), flags: .training, aliases: ["lr", "rate"],
+                owner: .run("learningRate"), flags: .training, aliases: ["lr", "rate", "step-size"],
                 "Learning rate, of the mean over a round's samples.",
                 "The defaults fit the top layer of a small model: the more is trained, the lower the rate.")
         case .schedule:
@@ -276,8 +277,11 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .batchSize:
             return Setting(
                 .integer(Limits.batchSize, words: ["all": Limits.allExamples]),
-                .rule("all where only adapters are trained; else 1, or 32 for an objective other than loss") {
-                    if $0.trainsOnlyAdapters { return (.integer(Limits.allExamples), Settings.sinceOnlyAdapters) }
+                .rule("all for the adapters of a classification, 32 for those of texts; else 1, or 32 for an objective other than loss") {
+                    if $0.trainsOnlyAdapters {
+                        // A text has a loss at each of its tokens, each of which costs a product with the whole head.
+                        return $0.isClassification ? (.integer(Limits.allExamples), Settings.sinceOnlyAdapters) : (.integer(32), "for texts")
+                    }
                     return $0.objectiveHasSteps ? (.integer(32), Settings.sinceObjectiveHasSteps) : (.integer(1), nil)
                 },
                 unit: "examples", owner: .run("examplesPerSample"), flags: .training, formerly: ["examples-per-sample"],
@@ -287,8 +291,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .samplesPerBatch:
             return Setting(
                 .integer(Limits.samplesPerBatch),
-                .rule("2; 1 for adapters, an objective other than loss, or fewer than 64 samples a round") {
-                    if $0.trainsOnlyAdapters { return (.integer(1), Settings.sinceOnlyAdapters) }
+                .rule("2; 64 for the adapters of texts; 1 for those of a classification, an objective other than loss, or fewer than 64 samples a round") {
+                    if $0.trainsOnlyAdapters { return $0.isClassification ? (.integer(1), Settings.sinceOnlyAdapters) : (.integer(64), "for texts") }
                     // Two cost no learning that could be measured, more do; a round still reads 32 examples or more.
                     let samples = (try? $0.integer(.samplesPerRound)) ?? 0
                     return (.integer(!$0.objectiveHasSteps && samples >= 64 ? 2 : 1), "by the samples of a round")
@@ -312,7 +316,9 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 "Mean |byte| that the scale is steered to.")
         case .seed:
             // The run file's integers have 63 bits and a sign.
-            return Setting(.integer(0...Int.max), .value(.integer(0)), owner: .run("seed"), flags: .training, "Random seed: it names all directions of the run.")
+            return Setting(
+                .integer(0...Int.max), .value(.integer(0)), owner: .run("seed"), flags: .training, aliases: ["random-seed", "rng-seed"],
+                "Random seed: it names all directions of the run.")
         case .evaluateEvery:
             return Setting(
                 .integer(Limits.roundsBetween), .value(.integer(20)), unit: "rounds", owner: .run("evaluateEvery"), flags: .training,
@@ -394,16 +400,16 @@ package enum SettingKey: String, CaseIterable, Sendable {
         // MARK: This host
         case .workers:
             return Setting(
-                .integer(1...256), .value(.integer(3)), unit: "processes", owner: .host, flags: .workers,
+                .integer(1...256), .value(.integer(3)), unit: "processes", owner: .host, flags: .workers, aliases: ["num-workers", "nproc", "nproc-per-node", "world-size"],
                 "Worker processes of a local cluster.")
         case .directory:
             return Setting(
-                .text, .elsewhere("runs/<time> for a local cluster"), valueName: "directory", owner: .host, flags: .place,
+                .text, .elsewhere("runs/<time> for a local cluster"), valueName: "directory", owner: .host, flags: .place, aliases: ["run-dir", "run-directory", "logging-dir"],
                 "The run directory: ledger, logs and report.")
         case .listen:
             return Setting(
                 .text, .rule("tcp://127.0.0.1:5151; for a local cluster any free port") { _ in (.text("tcp://127.0.0.1:5151"), nil) }, valueName: "address",
-                owner: .host, flags: .place,
+                owner: .host, flags: .place, aliases: ["bind"],
                 "Where the coordinator listens.")
         case .cacheMemory:
             return Setting(
@@ -415,7 +421,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 "Keep all hidden states in files here instead, for a restart or later runs on the same model, data and template.")
         case .threads:
             return Setting(
-                .integer(Setting.threads), .elsewhere("the cores, shared out"), owner: .host, flags: .workers,
+                .integer(Setting.threads), .elsewhere("the cores, shared out"), owner: .host, flags: .workers, aliases: ["num-threads", "n-threads", "num-proc"],
                 "Threads of each worker.",
                 "The cores are those that the process may use: an affinity mask, a container's cpuset or quota.")
         case .precision:

@@ -7,15 +7,17 @@ import LanguageModel
 /// V whitens: with S = Σ n·nᵀ/positions = Q·diag(λ)·Qᵀ over the states n that a loss reads in public text, V is the first r columns of
 /// Q·(diag(λ) + τλ₂)^(−½). λ₁ belongs to what all states have in common, so λ₂ says what a usual size is.
 ///
-/// All U are in units of the head: with F the covariance of its rows and a little of the identity, a unit of a coordinate moves the class
-/// scores by an orthonormal contrast, or all logits by about one standard deviation.
+/// U decides how large a step may be. Of labels, a unit of a coordinate moves the class scores by an orthonormal contrast. For token losses U
+/// whitens what the loss asks of the states, as V whitens the states: the second moment of ∂L/∂n is about the curvature of the loss (the
+/// Fisher information), so the curvature in the coordinates is about 1, whatever the model. By seed, a unit moves all logits by about one
+/// standard deviation.
 public enum AdapterBasisMaker {
     /// Where U comes from.
     public enum OutputDirections: String, CaseIterable, Sendable {
         /// Classifications: the differences of the label words' head rows, by that change of the state which moves the rest of the
         /// vocabulary least.
         case labels
-        /// Token losses: the leading components of what public text asks of the states, ∂L/∂n = (softmax − onehot)·E.
+        /// Token losses: the leading components of what public text asks of the states, ∂L/∂n = (softmax − onehot)·E, whitened.
         case loss
         /// Random signs, made orthonormal.
         case seed
@@ -34,7 +36,7 @@ public enum AdapterBasisMaker {
         /// p where U is `loss` or `seed`: the vectors of U. `labels` has one fewer than there are classes that can be told apart, or
         /// `labelOutputsMax` of many.
         public var outputs: Int
-        /// τ, above 0: what is small in public text is not blown up beyond this part of a usual size.
+        /// τ, above 0: what is small in public text is not blown up beyond this part of a usual size, in V and in the U of a loss.
         public var tau: Double
         /// Nil: what suits the task.
         public var outputDirections: OutputDirections?
@@ -92,24 +94,27 @@ public enum AdapterBasisMaker {
         let publicTexts = texts.isEmpty ? try RandomTexts(source: source, seed: options.seed).texts : texts
         let states = try PublicStates(
             source: source, examples: try encoder.encodePublicText(publicTexts), threads: options.threads, progress: progress)
-        let inputs = try whitening(try states.secondMoment(), count: options.inputs, tau: options.tau)
-        let head = try HeadMetric(source: source)
+        let inputs = try whitening(try states.secondMoment(), count: options.inputs, tau: options.tau, what: "the final states")
         let outputs =
             switch kind {
-            case .labels: try head.labelOutputs(encoder.distinguishingTokens)
-            case .loss: try head.leadingOutputs(of: try states.gradientMoment(), count: options.outputs)
-            case .seed: head.randomOutputs(count: options.outputs, seed: options.seed)
+            case .labels: try HeadMetric(source: source).labelOutputs(encoder.distinguishingTokens)
+            case .loss: try whitening(try states.gradientMoment(), count: options.outputs, tau: options.tau, what: "the loss's gradients")
+            case .seed: try HeadMetric(source: source).randomOutputs(count: options.outputs, seed: options.seed)
             }
         return AdapterBasis(
             place: AdapterPlace.finalName, outputs: try FixedPointVectors(rounding: outputs), inputs: try FixedPointVectors(rounding: inputs))
     }
 
     /// The first columns of Q·(diag(λ) + τλ₂)^(−½).
-    static func whitening(_ moment: SymmetricMatrix, count: Int, tau: Double) throws(TrainingError) -> [[Double]] {
-        let eigen = try moment.eigen("the final states")
+    ///
+    /// - Parameter what: the vectors whose second moment it is, for errors.
+    static func whitening(
+        _ moment: SymmetricMatrix, count: Int, tau: Double, what: String
+    ) throws(TrainingError) -> [[Double]] {
+        let eigen = try moment.eigen(what)
         // With a single state there is no second component.
         let usual = eigen.values.dropFirst().first { $0 > 1e-9 * eigen.values[0] } ?? eigen.values[0]
-        guard usual > 0 else { throw TrainingError(.numerical, "the final states are all zeros") }
+        guard usual > 0 else { throw TrainingError(.numerical, "\(what) are all zeros") }
         return (0..<count).map { k in
             let scale = 1 / (max(eigen.values[k], 0) + tau * usual).squareRoot()
             return eigen.vector(k).map { $0 * scale }
@@ -296,20 +301,6 @@ private struct HeadMetric {
             found.append(contrast.map { $0 / left })
         }
         return found
-    }
-
-    /// The leading solutions of G·u = λF·u, with uᵀFu = 1: what gradients with the second moment G ask for most, measured by how much of the
-    /// vocabulary it moves.
-    func leadingOutputs(of moment: SymmetricMatrix, count: Int) throws -> [[Double]] {
-        // L⁻¹·G·L⁻ᵀ, column by column.
-        let halves = (0..<width).map { j in factor.solveLower((0..<width).map { moment[$0, j] }) }
-        let whitened = SymmetricMatrix(size: width)
-        for i in 0..<width {
-            let row = factor.solveLower((0..<width).map { halves[$0][i] })
-            for j in i..<width { whitened[i, j] = row[j] }
-        }
-        let eigen = try whitened.eigen("the loss's gradients")
-        return (0..<count).map { factor.solveUpper(eigen.vector($0)) }
     }
 
     /// Random signs, made orthonormal in F.

@@ -1,3 +1,4 @@
+import Core
 import LanguageModel
 
 /// One line of a JSONL file.
@@ -10,6 +11,8 @@ public struct DataRecord: Hashable, Sendable {
 
     /// Its fields but those of these names.
     func fields(without names: Set<String>) -> [JSON.Member] { (fields.members ?? []).filter { !names.contains($0.key) } }
+
+    func value(_ name: String) -> JSON? { fields[name] }
 
     /// The field as text: strings as they stand, numbers and truth values as the line writes them.
     func text(_ name: String) throws(DataError) -> String {
@@ -69,7 +72,7 @@ public struct DataShard: Hashable, Sendable, CustomStringConvertible {
     func contains(_ index: Int) -> Bool { index % count == number - 1 }
 }
 
-/// Reads JSON lines: one object a line, UTF-8, blank lines ignored.
+/// Reads JSON lines: one object a line, UTF-8, blank lines ignored; and tables whose name ends in .csv or .tsv (`DelimitedFile`).
 public enum DataFile {
     /// A longer line is a mistake (a whole corpus without line ends), not an example.
     public static let maximumLineBytes = 16 << 20
@@ -83,15 +86,22 @@ public enum DataFile {
     public static func read(_ path: String, shard: DataShard = .whole, limit: Int = .max) throws(DataError) -> [DataRecord] {
         let file = try open(path)
         defer { withExtendedLifetime(file) {} }
+        try refuse(file.foreignFormat(), path)
         var records: [DataRecord] = []
         var index = 0
-        for line in lines(of: file) {
-            try check(line)
-            guard !isBlank(line.bytes) else { continue }
-            let fields = try object(line)
-            if shard.contains(index) { records.append(DataRecord(place: line.place, fields: fields)) }
+        func take(_ record: DataRecord) -> Bool {
+            if shard.contains(index) { records.append(record) }
             index += 1
-            if records.count == limit { return records }
+            return records.count < limit
+        }
+        if DelimitedFile.isNamed(path) {
+            try DelimitedFile.read(file.bytes, path: path, take)
+        } else {
+            for line in lines(of: file) {
+                try check(line)
+                guard !isBlank(line.bytes) else { continue }
+                guard take(DataRecord(place: line.place, fields: try object(line))) else { break }
+            }
         }
         guard index > 0 else { throw DataError(.malformed, "\(path): no examples; the file is empty") }
         guard !records.isEmpty else {
@@ -100,17 +110,21 @@ public enum DataFile {
         return records
     }
 
-    /// The texts of a public corpus: the field `text` of JSON lines (a name that ends in `.jsonl`), else every line as it is.
+    /// The texts of a public corpus: the field `text` of JSON lines or of a table, else every line as it is. JSON lines are known by their name
+    /// (.jsonl) or by their first line, an object with a field `text`.
     ///
     /// - Throws: as `read`.
     public static func readTexts(_ path: String) throws(DataError) -> [String] {
-        if path.hasSuffix(".jsonl") {
+        var hasFields = path.hasSuffix(".jsonl") || DelimitedFile.isNamed(path)
+        if !hasFields { hasFields = try beginsWithText(path) }
+        if hasFields {
             var texts: [String] = []
             for record in try read(path) { texts.append(try record.text("text")) }
             return texts
         }
         let file = try open(path)
         defer { withExtendedLifetime(file) {} }
+        try refuse(file.foreignFormat(mayBeMarkup: true), path)
         var texts: [String] = []
         for line in lines(of: file) {
             let text = try check(line)
@@ -118,6 +132,17 @@ public enum DataFile {
         }
         guard !texts.isEmpty else { throw DataError(.malformed, "\(path): the file is empty") }
         return texts
+    }
+
+    private static func beginsWithText(_ path: String) throws(DataError) -> Bool {
+        let file = try open(path)
+        defer { withExtendedLifetime(file) {} }
+        for line in lines(of: file) where !isBlank(line.bytes) { return ((try? object(line))?["text"]) != nil }
+        return false
+    }
+
+    private static func refuse(_ foreign: ForeignFormat?, _ path: String) throws(DataError) {
+        if let foreign { throw DataError(.malformed, "\(path): \(foreign.problem)\n\(foreign.remedy)") }
     }
 
     private struct Line {
@@ -136,12 +161,12 @@ public enum DataFile {
     /// The bytes are valid while `file` lives.
     private static func lines(of file: MappedFile) -> some Sequence<Line> {
         let bytes = file.bytes
-        // The byte order mark that some editors put in front is no part of the first line.
-        let start = bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0
-        return sequence(state: (next: start, number: 1)) { state -> Line? in
+        return sequence(state: (next: 0, number: 1)) { state -> Line? in
             guard state.next < bytes.count else { return nil }
             let end = bytes[state.next...].firstIndex(of: UInt8(ascii: "\n")) ?? bytes.count
-            let line = Line(place: DataPlace(path: file.path, line: state.number), bytes: bytes[state.next..<end])
+            // The byte order mark that some editors put in front is no part of a line. In the middle it stands where two files were joined.
+            let start = bytes[state.next..<end].starts(with: [0xEF, 0xBB, 0xBF]) ? state.next + 3 : state.next
+            let line = Line(place: DataPlace(path: file.path, line: state.number), bytes: bytes[start..<end])
             state = (next: end + 1, number: state.number + 1)
             return line
         }
@@ -165,7 +190,10 @@ public enum DataFile {
         } catch {
             // The parser saw one line alone, so that its own "line 1" would only confuse.
             let byte = error.subject?.split(separator: " ").last.map { " (byte \($0) of the line)" } ?? ""
-            throw .at(line.place, "the line \(error.problem)\(byte)")
+            // Whoever brings a table brings its head first.
+            let isTable = line.place.line == 1 && !line.bytes.contains(UInt8(ascii: "{")) && line.bytes.contains { [0x2C, 0x3B, 0x09].contains($0) }
+            let remedy = isTable ? "\na table is read where its name ends in .csv or .tsv; else write one JSON object a line" : ""
+            throw .at(line.place, "the line \(error.problem)\(byte)\(remedy)")
         }
         guard value.members != nil else {
             throw .at(line.place, "expected a JSON object such as {\"text\": \"…\", \"label\": \"…\"}, not \(value.kind)")

@@ -15,18 +15,19 @@ public struct Template: Hashable, Sendable {
     public init(_ text: String) throws(DataError) {
         var parts: [Part] = []
         var literal = ""
-        var rest = Substring(text)
-        while let character = rest.popFirst() {
-            switch character {
+        // By scalars: to Swift a brace and a combining accent behind it are one character, which is no brace.
+        var rest = text.unicodeScalars[...]
+        while let scalar = rest.popFirst() {
+            switch scalar {
             case "{" where rest.first == "{", "}" where rest.first == "}":
                 rest.removeFirst()
-                literal.append(character)
+                literal.unicodeScalars.append(scalar)
             case "{":
                 guard let end = rest.firstIndex(of: "}") else {
                     throw DataError(.task, "template \"\(text)\": \"{\" without \"}\"; write {{ for a brace")
                 }
                 let name = String(rest[..<end])
-                guard !name.isEmpty, !name.contains("{") else {
+                guard !name.isEmpty, !name.unicodeScalars.contains("{") else {
                     throw DataError(.task, "template \"\(text)\": a hole needs a field's name, such as {text}")
                 }
                 rest = rest[rest.index(after: end)...]
@@ -36,7 +37,7 @@ public struct Template: Hashable, Sendable {
             case "}":
                 throw DataError(.task, "template \"\(text)\": \"}\" without \"{\"; write }} for a brace")
             default:
-                literal.append(character)
+                literal.unicodeScalars.append(scalar)
             }
         }
         if !literal.isEmpty { parts.append(.literal(literal)) }

@@ -12,9 +12,12 @@ public struct Evaluation: Sendable {
 
         /// The right class, or every token of the completion, is the likeliest.
         public let isRight: Bool
+        /// Tokens that the loss is a mean over; 0 where it is no mean token loss.
+        public let tokens: Int
 
-        package init(loss: Double, scores: [Double], correct: Int?, isRight: Bool = false) {
+        package init(loss: Double, scores: [Double], correct: Int?, isRight: Bool = false, tokens: Int = 0) {
             self.isRight = isRight
+            self.tokens = tokens
             self.loss = loss
             self.scores = scores
             self.correct = correct
@@ -33,7 +36,8 @@ public struct Evaluation: Sendable {
     }
 
     public let items: [Item]
-    /// Of the examples' losses; where the run has an objective, 1 − its score of all of them.
+    /// Mean over the examples of each one's loss, a long one counting as much as a short one; where the run has an objective, 1 − its score
+    /// of all of them.
     public let meanLoss: Double
     /// The part that is classified right; nil where the objective has no classes.
     public let accuracy: Double?
@@ -44,9 +48,12 @@ public struct Evaluation: Sendable {
     public let accuracyAtBestThreshold: Double?
     /// Area under the ROC curve; of two classes only, nil where one of them is missing.
     public let areaUnderCurve: Double?
-    /// exp(mean loss) where the loss is a mean token loss.
+    /// Perplexity per token, exp(Σ −log p / tokens) over all tokens of all examples, where the loss is a mean token loss: a long example counts
+    /// for more than a short one, unlike in `meanLoss`.
     public let perplexity: Double?
-    /// The mean of an outside program's scores, with its 95 % interval (by the normal distribution); nil elsewhere.
+    /// The tokens that the perplexity is over; 0 where there is none.
+    public let tokenCount: Int
+    /// The mean of an outside program's scores, with its 95 % interval (by the normal distribution); nil elsewhere. One score has no interval.
     public let score: Double?
     public let scoreInterval: Interval?
 
@@ -57,7 +64,8 @@ public struct Evaluation: Sendable {
         let mean = scores.reduce(0, +) / count
         let variance = scores.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / max(count - 1, 1)
         let half = 1.96 * (variance / count).squareRoot()
-        (meanLoss, score, scoreInterval) = (-mean, mean, Interval(lower: mean - half, upper: mean + half))
+        (meanLoss, score, scoreInterval) = (-mean, mean, scores.count > 1 ? Interval(lower: mean - half, upper: mean + half) : nil)
+        tokenCount = 0
         (accuracy, accuracyInterval, accuracyAtBestThreshold, areaUnderCurve, perplexity) = (nil, nil, nil, nil, nil)
     }
 
@@ -72,7 +80,9 @@ public struct Evaluation: Sendable {
             } else {
                 mean
             }
-        perplexity = tokenLosses ? exp(mean) : nil
+        let tokens = tokenLosses ? items.reduce(0) { $0 + $1.tokens } : 0
+        tokenCount = tokens
+        perplexity = tokens > 0 ? exp(items.reduce(0) { $0 + $1.loss * Double($1.tokens) } / Double(tokens)) : nil
         let judged = items.filter { $0.correct != nil && !$0.scores.isEmpty }
         guard !judged.isEmpty else {
             accuracy = nil
@@ -234,7 +244,8 @@ public final class Evaluator: HeldOutEvaluator {
             let crossEntropy = crossEntropy
             try pool.forEachLoss(of: Array(0..<set.count), in: cache, threads: threads) { example, loss, scores, outcome in
                 out[example] = Evaluation.Item(
-                    loss: crossEntropy.loss(loss), scores: Array(scores), correct: outcome.correct, isRight: outcome.isRight)
+                    loss: crossEntropy.loss(loss), scores: Array(scores), correct: outcome.correct, isRight: outcome.isRight,
+                    tokens: set.hasTokenLosses ? set.examples[example].sequences.reduce(0) { $0 + $1.targets.count } : 0)
             }
         }
         return Evaluation(items: items.compactMap { $0 }, tokenLosses: set.hasTokenLosses, objective: objective)

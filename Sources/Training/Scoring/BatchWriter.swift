@@ -22,6 +22,8 @@ package final class BatchWriter {
         let sign: Float
         package fileprivate(set) var node: PathTree.Node
         fileprivate(set) var isFinished = false
+        /// It ended for want of room, not by itself.
+        fileprivate(set) var isCut = false
         /// The logits were not finite: there is no text.
         package fileprivate(set) var isBroken = false
     }
@@ -157,7 +159,8 @@ package final class BatchWriter {
         }
         let ending = endings.indices.contains(Int(token)) ? endings[Int(token)] : .goesOn
         if ending != .endOfText { line.node = tree.child(of: line.node, token) }
-        line.isFinished = ending != .goesOn || isLast || line.node.length >= model.configuration.contextLength
+        line.isCut = ending == .goesOn && (isLast || line.node.length >= model.configuration.contextLength)
+        line.isFinished = ending != .goesOn || line.isCut
     }
 
     /// Units of a batch: so many that its products have about `batchRows` rows, evenly shared out among the threads.

@@ -18,6 +18,8 @@ enum SocketOptions {
     /// gives it up.
     static let reconnectMillisecondsMax: Int32 = 3_000
     static let handshakeMilliseconds: Int32 = 10_000
+    /// Of a name with several addresses.
+    static let connectMilliseconds: Int32 = 3_000
 }
 
 /// ZMTP's own heartbeats, which keep address translation alive and notice dead TCP connections.

@@ -38,6 +38,12 @@ final class ZeroMQClientLink: ClientLink {
     private let classify: FrameClassifier
     private var outbox: ClientOutbox
     private var incoming = Traffic()
+    private let clock = ProcessClock()
+    /// Nil where there is no name to look up.
+    private let lookup: BackgroundLookup?
+    private var rotation: AddressRotation
+    private var notices: [ConnectionNotice] = []
+    private var isLookupWanted = false
     let endpoint: String
     let isEncrypted: Bool
 
@@ -45,6 +51,14 @@ final class ZeroMQClientLink: ClientLink {
         let context = try ZMQContext()
         let socket = try ZMQSocket(.dealer, in: context)
         try socket.prepareForNetwork(heartbeat: client.heartbeat, ipv6: client.address.isIPv6)
+        // A name that nobody knows is told at once. One that can't be looked up just now may be known soon.
+        var addresses: [HostAddress] = []
+        do throws(LookupFailure) {
+            addresses = try client.address.lookedUp()
+        } catch {
+            guard error.isTemporary else { throw error.error }
+            notices.append(.retrying("\(error.host), which can't be looked up (\(error.reason))"))
+        }
         // Nothing is queued for a coordinator that is not there: it would only get stale messages later.
         try socket.set(ZMQ_IMMEDIATE, 1)
         var generator = SystemRandomNumberGenerator()
@@ -60,7 +74,11 @@ final class ZeroMQClientLink: ClientLink {
         let monitor = try ConnectionMonitor(socket, in: context, name: "client")
         let wakes = try EventDescriptor()
         endpoint = client.address.endpoint
-        try socket.connect(endpoint)
+        // An address that swallows what is sent to it says nothing; another of the name's may do better.
+        if addresses.count > 1 { try socket.set(ZMQ_CONNECT_TIMEOUT, SocketOptions.connectMilliseconds) }
+        rotation = AddressRotation(addresses, at: clock.now)
+        lookup = client.address.hasName ? BackgroundLookup(client.address, waking: wakes) : nil
+        if let first = rotation.current { try socket.connect(to: first) } else { lookup?.begin() }
         isEncrypted = client.serverKey != nil
         self.socket = socket
         self.monitor = monitor
@@ -82,12 +100,51 @@ final class ZeroMQClientLink: ClientLink {
         try wakes.wait(at: [socket.pollItem(wanted), monitor.socket.pollItem(ZMQ_POLLIN)], seconds: seconds)
     }
 
+    /// Where nobody answers, another address of the name may.
+    private func follow(_ notice: ConnectionNotice) throws(TransportError) {
+        switch notice {
+        case .connected:
+            incoming.connections += 1
+            rotation.connected(at: clock.now)
+        case .retrying:
+            if let lookup, rotation.isLookupDue(at: clock.now) { lookup.begin() }
+            let old = rotation.current
+            if let next = rotation.retried(at: clock.now) { try go(from: old, to: next) }
+        case .lost, .refused: break
+        }
+    }
+
+    private func takeLookup() throws(TransportError) {
+        if isLookupWanted, rotation.isLookupDue(at: clock.now) {
+            isLookupWanted = false
+            lookup?.begin()
+        }
+        guard let lookup, let answer = lookup.take() else { return }
+        switch answer {
+        case .success(let addresses):
+            let old = rotation.current
+            if let next = rotation.replace(with: addresses, at: clock.now) { try go(from: old, to: next) }
+        case .failure(let failure):
+            notices.append(.retrying("\(failure.host), which can't be looked up (\(failure.reason))"))
+            // With an address libzmq's own tries go on, and bring the next lookup; without one nobody else would.
+            if rotation.current == nil { isLookupWanted = true }
+        }
+    }
+
+    private func go(from old: HostAddress?, to next: HostAddress) throws(TransportError) {
+        if let old { socket.disconnect(from: old) }
+        try socket.connect(to: next)
+    }
+
     func service() throws(TransportError) -> [LinkEvent] {
         var events: [LinkEvent] = []
+        events += notices.map { .connection($0) }
+        notices = []
         while let notice = try monitor.next() {
-            if case .connected = notice { incoming.connections += 1 }
+            try follow(notice)
             events.append(.connection(notice))
         }
+        try takeLookup()
         if !outbox.isEmpty { try outbox.flush { (frame) throws(TransportError) in try socket.send(frame) } }
         var bytes = 0
         for _ in 0..<LinkLimits.framesPerTurn where bytes < LinkLimits.bytesPerTurn {

@@ -47,7 +47,8 @@ final class ZeroMQServerLink: ServerLink {
         let context = try ZMQContext(ioThreads: SocketOptions.serverThreads)
         let accessHandler = try AccessHandler(server.access, in: context)
         let socket = try ZMQSocket(.router, in: context)
-        try socket.prepareForNetwork(heartbeat: server.heartbeat, ipv6: server.address.isIPv6)
+        let own = try server.address.ownAddress()
+        try socket.prepareForNetwork(heartbeat: server.heartbeat, ipv6: own.isIPv6)
         // Without MANDATORY a ROUTER silently drops what it can't deliver; with HANDOVER a worker that comes back with its
         // routing id takes its old connection over instead of being ignored.
         try socket.set(ZMQ_ROUTER_MANDATORY, 1)
@@ -64,7 +65,7 @@ final class ZeroMQServerLink: ServerLink {
         }
         let monitor = try ConnectionMonitor(socket, in: context, name: "server")
         let wakes = try EventDescriptor()
-        try socket.bind(server.address.endpoint)
+        try socket.bind(own.endpoint)
         endpoint = try socket.boundEndpoint()
         publicKey = server.access.keys?.publicKey
         self.socket = socket

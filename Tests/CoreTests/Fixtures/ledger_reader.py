@@ -2,7 +2,7 @@
 """A second reader of OneByte ledgers, written from docs/reference/ledger.md alone. Standard library only.
 
     ledger_reader.py show LEDGER          one JSON line for each record
-    ledger_reader.py verify LEDGER        checks all of it; prints the chain's last value
+    ledger_reader.py verify LEDGER        checks all of it, signatures too; prints the chain's last value
     ledger_reader.py effective LEDGER     the rounds that decide the parameters, one JSON line each
     ledger_reader.py make LEDGER          writes the fixture ledger that the tests compare bit for bit
 """
@@ -14,7 +14,7 @@ import sys
 MAGIC = bytes.fromhex("4F4E45425954450A")
 LIMIT = 24 << 20
 KINDS = ["", "spec", "baseManifest", "basis", "admission", "departure", "round", "digest", "retraction", "rewind", "end",
-         "validation"]
+         "validation", "signature", "witnesses"]
 
 CRC_TABLE = []
 for i in range(256):
@@ -33,6 +33,47 @@ def crc32c(data):
 
 class Damage(Exception):
     pass
+
+
+# Ed25519 (RFC 8032, section 5.1), to check signatures only: slow and plain.
+P, ORDER = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, -1, P) % P
+
+
+def point_add(a, b):
+    (x1, y1), (x2, y2) = a, b
+    t = D * x1 * x2 * y1 * y2 % P
+    return ((x1 * y2 + x2 * y1) * pow(1 + t, -1, P) % P, (y1 * y2 + x1 * x2) * pow(1 - t, -1, P) % P)
+
+
+def point_multiply(n, a):
+    total = (0, 1)
+    while n:
+        if n & 1:
+            total = point_add(total, a)
+        a, n = point_add(a, a), n >> 1
+    return total
+
+
+def point(data):
+    y = int.from_bytes(data, "little")
+    sign, y = y >> 255, y & (1 << 255) - 1
+    square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    if x * x % P != square:
+        x = x * pow(2, (P - 1) // 4, P) % P
+    if y >= P or x * x % P != square or (x == 0 and sign):
+        raise Damage("a key or a signature is no point of the curve")
+    return (P - x if x & 1 != sign else x, y)
+
+
+BASE = point((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
+
+
+def signature_is_right(key, message, signature):
+    s = int.from_bytes(signature[32:], "little")
+    k = int.from_bytes(hashlib.sha512(signature[:32] + key + message).digest(), "little") % ORDER
+    return s < ORDER and point_multiply(s, BASE) == point_add(point(signature[:32]), point_multiply(k, point(key)))
 
 
 class Cursor:
@@ -91,6 +132,8 @@ def parse(kind, payload):
         flags = c.take(1)[0]
         out |= {"trains": bool(flags & 1), "evaluates": bool(flags & 2), "session": c.take(16).hex(), "name": c.text()}
         out["publicKey"] = c.take(c.varint()).hex()
+        if c.at < len(payload):
+            out["signingKey"] = c.take(32).hex()
     elif name == "departure":
         out = {"machine": c.varint(), "time": c.number("Q"), "reason": c.take(1)[0]}
     elif name == "round":
@@ -112,6 +155,10 @@ def parse(kind, payload):
     elif name == "validation":
         out = {"round": c.varint(), "position": c.varint(), "examples": c.varint(), "loss": c.number("d"), "accuracy": c.number("d"),
                "trial": c.flag()}
+    elif name == "signature":
+        out = {"signer": c.take(32).hex(), "signature": c.take(64).hex()}
+    elif name == "witnesses":
+        out = {"signatures": [[c.varint(), c.take(64).hex()] for _ in range(c.varint())]}
     else:
         out = {"time": c.number("Q")}
     if c.at != len(payload):
@@ -124,7 +171,7 @@ def whole_record(data, at):
     if len(data) - at < 17:
         return None
     length, kind = struct.unpack_from("<IB", data, at)
-    if length > LIMIT or not 1 <= kind <= 11 or at + length + 17 > len(data):
+    if length > LIMIT or not 1 <= kind <= 13 or at + length + 17 > len(data):
         return None
     (crc,) = struct.unpack_from("<I", data, at + length + 13)
     return length + 17 if crc32c(data[at : at + length + 13]) == crc else None
@@ -135,13 +182,15 @@ def records(data):
     if data[:8] != MAGIC:
         raise Damage("not a ledger")
     version, digest, crc = struct.unpack("<I32sI", data[8:48])
-    if version != 1 or crc != crc32c(data[:44]):
+    if version not in (1, 2) or crc != crc32c(data[:44]):
         raise Damage("bad header")
     chain, at = hashlib.sha256(data[:48]).digest(), 48
     while at < len(data):
         size = whole_record(data, at)
         if size is not None:
             kind, payload = data[at + 4], data[at + 5 : at + size - 12]
+            if version == 1 and kind > 11:
+                raise Damage(f"format 1 has no records of kind {kind}")
             chain = hashlib.sha256(chain + bytes([kind]) + payload).digest()
             if data[at + size - 12 : at + size - 4] != chain[:8]:
                 size = None
@@ -154,6 +203,31 @@ def records(data):
             raise Damage("the first record is not the header's spec")
         yield (at, kind, payload, chain)
         at += size
+
+
+def check_signatures(data):
+    """How many signatures the ledger holds, all of which are right."""
+    chains, keys, digest, count = [], {}, None, 0
+    for index, item in enumerate(i for i in records(data) if i[0] != "torn"):
+        record = parse(item[1], item[2])
+        if record["kind"] == "admission":
+            keys[record["machine"]] = record.get("signingKey")
+        elif record["kind"] == "digest":
+            digest = record
+        elif record["kind"] == "signature":
+            statement = b"onebyte ledger 1\n" + struct.pack("<Q", index) + chains[-1]
+            if not signature_is_right(bytes.fromhex(record["signer"]), statement, bytes.fromhex(record["signature"])):
+                raise Damage(f"the signature of record {index} is wrong")
+            count += 1
+        elif record["kind"] == "witnesses":
+            position = digest["position"]
+            statement = b"onebyte witness 1\n" + struct.pack("<Q", position) + chains[position - 1] + bytes.fromhex(digest["sha256"])
+            for machine, signature in record["signatures"]:
+                if not signature_is_right(bytes.fromhex(keys[machine]), statement, bytes.fromhex(signature)):
+                    raise Damage(f"the countersignature of machine {machine} in record {index} is wrong")
+                count += 1
+        chains.append(item[3])
+    return count
 
 
 def effective(data):
@@ -268,7 +342,8 @@ def main():
             if command == "show":
                 print(json.dumps({"offset": item[0], **record}, sort_keys=True, ensure_ascii=False))
         if command == "verify":
-            print(f"{count} records, chain {chain.hex()}")
+            signatures = check_signatures(data)
+            print(f"{count} records, chain {chain.hex()}" + (f", {signatures} right signatures" if signatures else ""))
     except Damage as damage:
         sys.exit(f"{path}: {damage}")
 

@@ -40,9 +40,9 @@ enum Samples {
     }
 
     /// The bytes of a ledger of these records, behind its spec.
-    static func ledger(_ spec: RunSpec, _ records: [LedgerRecord]) throws -> [UInt8] {
+    static func ledger(_ spec: RunSpec, _ records: [LedgerRecord], format: UInt32 = LedgerFormat.version) throws -> [UInt8] {
         let canonical = try spec.canonicalBytes()
-        var bytes = LedgerFormat.header(specDigest: .sha256(canonical))
+        var bytes = LedgerFormat.header(specDigest: .sha256(canonical), version: format)
         var position = LedgerFormat.start(header: bytes)
         for record in [.spec(canonical)] + records {
             let (more, next) = position.appending(record)

@@ -14,9 +14,9 @@ struct CoordinatorHarness {
     var holdsAppends = false
     private var held: (bytes: [UInt8], index: UInt64)?
 
-    init(_ spec: RunSpec, _ records: [LedgerRecord] = []) throws {
+    init(_ spec: RunSpec, _ records: [LedgerRecord] = [], notary: (any Notary)? = nil) throws {
         disk = try Samples.ledger(spec, records)
-        machine = CoordinatorStateMachine(ledger: try Samples.summary(of: disk), at: now)
+        machine = CoordinatorStateMachine(ledger: try Samples.summary(of: disk), notary: notary, at: now)
     }
 
     mutating func tell(_ event: CoordinatorEvent) {
@@ -74,16 +74,21 @@ struct CoordinatorHarness {
     static let digest = Digest.sha256([42])
 
     /// Takes a peer through hello, base, ledger and proof.
-    mutating func join(_ peer: UInt8, trains: Bool = true, evaluates: Bool = false, digest: Digest = digest) {
+    mutating func join(
+        _ peer: UInt8, trains: Bool = true, evaluates: Bool = false, digest: Digest = digest, key: (any Notary)? = nil
+    ) {
         let id = PeerID([peer])
-        tell(.received(hello(peer, trains: trains, evaluates: evaluates), from: id))
+        tell(.received(hello(peer, trains: trains, evaluates: evaluates, key: key), from: id))
         tell(.received(.base(Samples.base), from: id))
         tell(.received(.fetch(LedgerFetch(offset: 0)), from: id))
         tell(.received(report(digest), from: id))
     }
 
-    func hello(_ peer: UInt8, trains: Bool = true, evaluates: Bool = false) -> Message {
-        .hello(Hello(session: Samples.session(peer), name: "w\(peer)", trains: trains, evaluates: evaluates, software: "test"))
+    func hello(_ peer: UInt8, trains: Bool = true, evaluates: Bool = false, key: (any Notary)? = nil) -> Message {
+        .hello(
+            Hello(
+                session: Samples.session(peer), name: "w\(peer)", trains: trains, evaluates: evaluates, software: "test",
+                signingKey: key?.publicKey))
     }
 
     /// Of the present parameters.

@@ -128,10 +128,10 @@ golden+=(guard trials)
 # Retractions from runs that are over: some rounds of one machine, then all of it; rounds that a rewind had taken back, too.
 cp -r runs/rank1-damped runs/retraction
 machine=$(trainer retraction)
-"$onebyte" ledger retract runs/retraction --machine "$machine" --from-round 4 --to-round 12 >&2
-"$onebyte" ledger retract runs/retraction --machine "$machine" --from-round 8 --to-round 25 >&2
+"$onebyte" ledger retract runs/retraction --yes --machine "$machine" --from-round 4 --to-round 12 >&2
+"$onebyte" ledger retract runs/retraction --yes --machine "$machine" --from-round 8 --to-round 25 >&2
 cp -r runs/guard runs/rewind-retraction
-"$onebyte" ledger retract runs/rewind-retraction --machine "$(trainer guard)" >&2
+"$onebyte" ledger retract runs/rewind-retraction --yes --machine "$(trainer guard)" >&2
 golden+=(retraction rewind-retraction)
 
 # A machine that is taken out of a running run and set aside; the guard goes back after that.
@@ -145,7 +145,7 @@ until [ "$("$onebyte" ledger show runs/retraction-while-running --records 2> /de
 done
 machine=$(trainer retraction-while-running)
 # Right after a rewind to the beginning it has no bytes to take out.
-until "$onebyte" ledger retract runs/retraction-while-running --machine "$machine" --set-aside >&2; do kill -0 $pid; sleep 0.3; done
+until "$onebyte" ledger retract runs/retraction-while-running --yes --machine "$machine" --set-aside >&2; do kill -0 $pid; sleep 0.3; done
 # The cluster ends with the status of the worker that was set aside; its ledger is whole, if without an end.
 wait $pid || true
 needs_rewinds retraction-while-running 2

@@ -1,6 +1,6 @@
 /// The word of `words` that a mistyped one most likely meant: the least edit distance, if it is no more than a third of the
 /// word's length (two letters at least), so that a wild guess is never offered.
-func nearestWord(to word: String, in words: [String]) -> String? {
+package func nearestWord(to word: String, in words: [String]) -> String? {
     let limit = max(2, word.count / 3)
     let distances = words.map { (word: $0, distance: editDistance(Array(word.lowercased()), Array($0.lowercased()))) }
     guard let best = distances.min(by: { $0.distance < $1.distance }), best.distance <= limit else { return nil }

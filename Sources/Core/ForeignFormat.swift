@@ -1,0 +1,86 @@
+/// What a file is that is not what it should be, told by its bytes: the name that people know it by, and what makes the right file of it.
+public struct ForeignFormat: Hashable, Sendable {
+    /// "is compressed with gzip"
+    public let problem: String
+    public let remedy: String
+
+    /// Bytes of a file's beginning that are enough to tell.
+    public static let bytesNeeded = 512
+
+    /// Nil where nothing is known of it.
+    ///
+    /// - Parameters:
+    ///   - start: the first bytes of a file, `bytesNeeded` where it has so many.
+    ///   - path: for the remedy.
+    ///   - mayBeMarkup: a corpus of plain lines may well begin as a web page does.
+    public init?(start: [UInt8], path: String, mayBeMarkup: Bool = false) {
+        guard let found = Self.binary(start, path) ?? Self.text(start, path, mayBeMarkup) else { return nil }
+        (problem, remedy) = found
+    }
+
+    private static func binary(_ start: [UInt8], _ path: String) -> (String, String)? {
+        func begins(_ bytes: [UInt8]) -> Bool { start.starts(with: bytes) }
+        func begins(_ text: String, _ more: [UInt8] = []) -> Bool { start.starts(with: Array(text.utf8) + more) }
+        let file = path.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) } ?? path
+        if begins([0x1F, 0x8B]) { return ("is compressed with gzip", "unpack it first: gunzip -k \(file)") }
+        if begins([0x28, 0xB5, 0x2F, 0xFD]) { return ("is compressed with Zstandard", "unpack it first: zstd -d \(file)") }
+        if begins([0xFD, 0x37, 0x7A, 0x58, 0x5A, 0x00]) { return ("is compressed with xz", "unpack it first: unxz -k \(file)") }
+        if begins("BZh"), start.count > 9, start[4..<10].elementsEqual([0x31, 0x41, 0x59, 0x26, 0x53, 0x59]) {
+            return ("is compressed with bzip2", "unpack it first: bunzip2 -k \(file)")
+        }
+        if begins([0x04, 0x22, 0x4D, 0x18]) { return ("is compressed with LZ4", "unpack it first: lz4 -d \(file)") }
+        if begins("PK", [0x03, 0x04]) {
+            return ("is a ZIP archive, as .zip, .xlsx, .npz and PyTorch's checkpoints are", "unpack it, or save its contents in the format that is wanted")
+        }
+        if begins([0x37, 0x7A, 0xBC, 0xAF, 0x27, 0x1C]) { return ("is a 7z archive", "unpack it first: 7z x \(file)") }
+        if start.count > 262, start[257..<262].elementsEqual("ustar".utf8) { return ("is a tar archive", "unpack it first: tar xf \(file)") }
+        if begins("PAR1"), start.count > 4, start[4] < 0x20 || start[4] > 0x7E {
+            return (
+                "is a Parquet file",
+                "write it as JSON lines, in Python: pandas.read_parquet('\(file)').to_json('data.jsonl', orient='records', lines=True)"
+            )
+        }
+        if begins("ARROW1", [0]) {
+            return ("is an Arrow file", "write it as JSON lines, in Python: pandas.read_feather('\(file)').to_json('data.jsonl', orient='records', lines=True)")
+        }
+        if begins([0x89, 0x48, 0x44, 0x46]) { return ("is an HDF5 file", "save the model as safetensors, with transformers' save_pretrained") }
+        if begins([0x93] + Array("NUMPY".utf8)) { return ("is a NumPy array", "save its contents in the format that is wanted") }
+        if start.count > 2, start[0] == 0x80, (2...5).contains(start[1]) {
+            return ("is a Python pickle, which can run any program when it is read", "save the model as safetensors, with transformers' save_pretrained")
+        }
+        if begins("GGUF"), start.count > 7, start[4] < 0x20 { return ("is a GGUF file", "give its path as a model") }
+        for old in ["ggml", "ggjt", "lmgg", "tjgg"] where begins(old) { return ("is a GGML file, which GGUF has replaced", "convert it with a current llama.cpp") }
+        if begins("SQLite format 3", [0]) { return ("is an SQLite database", "write the table as JSON lines") }
+        if begins("%PDF-") { return ("is a PDF", "save its contents in the format that is wanted") }
+        if start.count >= 64, start.allSatisfy({ $0 == 0 }) {
+            return ("begins with nothing but zeros, as a file whose contents were never written", "obtain it again")
+        }
+        return nil
+    }
+
+    private static func text(_ start: [UInt8], _ path: String, _ mayBeMarkup: Bool) -> (String, String)? {
+        let file = path.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) } ?? path
+        if start.starts(with: "version https://git-lfs.github.com/spec/".utf8) {
+            return ("is a pointer of Git LFS, not the file itself", "fetch the file: git lfs pull --include \(file)")
+        }
+        func convert(_ encoding: String) -> (String, String) {
+            ("is \(encoding) text; UTF-8 is read", "convert it: iconv -f \(encoding) -t UTF-8 \(file) > utf8-\(file)")
+        }
+        if start.starts(with: [0xFF, 0xFE, 0x00, 0x00]) || start.starts(with: [0x00, 0x00, 0xFE, 0xFF]) { return convert("UTF-32") }
+        if start.starts(with: [0xFF, 0xFE]) || start.starts(with: [0xFE, 0xFF]) { return convert("UTF-16") }
+        if start.count >= 4 {
+            // Without a mark: letters of ASCII with a zero at each one's side.
+            let (even, odd) = (start[0] == 0 && start[2] == 0, start[1] == 0 && start[3] == 0)
+            if odd, !even, start[0] < 0x80, start[2] < 0x80, start[2] != 0 { return convert("UTF-16LE") }
+            if even, !odd, start[1] < 0x80, start[3] < 0x80, start[1] != 0 { return convert("UTF-16BE") }
+        }
+        guard !mayBeMarkup else { return nil }
+        let visible = start.drop { $0 == 0x20 || $0 == 0x09 || $0 == 0x0A || $0 == 0x0D }.prefix(16)
+        let lower = String(decoding: visible, as: UTF8.self).lowercased()
+        if lower.hasPrefix("<!doctype html") || lower.hasPrefix("<html") {
+            return ("is a web page (HTML), as a download that was refused leaves", "download the file itself")
+        }
+        if lower.hasPrefix("<?xml") { return ("is XML", "save its contents in the format that is wanted") }
+        return nil
+    }
+}

@@ -1,0 +1,132 @@
+import Core
+import Glibc
+
+/// Where an export goes. A new directory appears whole or not at all. One that is there stays the directory that it is, a mount point or
+/// somebody's working directory for instance: it gets its files when all of them are written. Its config.json goes first and comes last, so
+/// that what a crash leaves in between is not taken for a model.
+struct ExportPlace {
+    /// As the user named it.
+    private let path: String
+    private let target: String
+    private let isThere: Bool
+    /// Where the files are written first.
+    let partial: String
+
+    private static let partialPrefix = ".onebyte-partial-"
+    /// What makes a directory a model, or an adapter.
+    private static let configurations = ["config.json", "adapter_config.json"]
+
+    /// - Parameters:
+    ///   - overwrites: files of an earlier export are replaced.
+    ///   - source: the model's own directory or file, which is never written into.
+    ///   - isOfExport: whether an export writes files of this name.
+    init(_ path: String, overwrites: Bool, source: String, isOfExport: (String) -> Bool) throws(ModelError) {
+        self.path = path
+        var status = stat()
+        isThere = stat(path, &status) == 0
+        guard isThere else {
+            let parts = Self.parent(of: path)
+            try Self.makeDirectories(parts.parent, for: path)
+            target = path
+            partial = "\(parts.parent)/.\(parts.name).partial-\(getpid())"
+            try Self.make(partial, for: path)
+            return
+        }
+        guard status.st_mode & S_IFMT == S_IFDIR else {
+            throw ModelError(.badRequest, file: path, "is a file", remedy: "choose another directory")
+        }
+        // A volume's own directory for lost files is in every new one.
+        let contents = try Self.contents(of: path).filter { $0 != "lost+found" && !$0.hasPrefix(Self.partialPrefix) }
+        if let own = contents.filter({ !isOfExport($0) }).min() {
+            throw overwrites
+                ? ModelError(.badRequest, file: path, "holds \(own), which no export writes, and is not replaced", remedy: "choose another directory")
+                : ModelError(.badRequest, file: path, "is there and holds \(own)", remedy: "choose another directory")
+        }
+        guard contents.isEmpty || overwrites else {
+            throw ModelError(.occupied, file: path, "is there and not empty", remedy: "choose another directory")
+        }
+        guard Self.resolved(path) != Self.resolved(source) else {
+            throw ModelError(.badRequest, file: path, "is the model itself, which its ledgers need", remedy: "choose another directory")
+        }
+        target = Self.resolved(path) ?? path
+        partial = "\(target)/\(Self.partialPrefix)\(getpid())"
+        try Self.make(partial, for: path)
+    }
+
+    /// Puts the files in their place.
+    func finish(isOfExport: (String) -> Bool) throws(ModelError) {
+        guard isThere else {
+            guard rename(partial, target) == 0 else { throw failure("cannot be put in place") }
+            Self.sync(Self.parent(of: target).parent)
+            return
+        }
+        let files = try Self.contents(of: partial)
+        for old in Self.configurations { unlink("\(target)/\(old)") }
+        for old in try Self.contents(of: target) where isOfExport(old) && !files.contains(old) {
+            guard unlink("\(target)/\(old)") == 0 || errno == ENOENT else { throw failure("holds \(old), which cannot be removed") }
+        }
+        for name in files.sorted(by: { (Self.configurations.contains($0) ? 1 : 0, $0) < (Self.configurations.contains($1) ? 1 : 0, $1) }) {
+            guard rename("\(partial)/\(name)", "\(target)/\(name)") == 0 else { throw failure("cannot be given its \(name)") }
+        }
+        rmdir(partial)
+        Self.sync(target)
+    }
+
+    /// Leaves nothing behind.
+    func abandon() {
+        for name in (try? Self.contents(of: partial)) ?? [] { unlink("\(partial)/\(name)") }
+        rmdir(partial)
+    }
+
+    private func failure(_ problem: String) -> ModelError { ModelError(.inputOutput, file: path, "\(problem): \(errnoText())") }
+
+    // MARK: The system's calls
+
+    /// Directory and last part of a path. A slash at the end says nothing.
+    private static func parent(of path: String) -> (parent: String, name: String) {
+        var bytes = Array(path.utf8)[...]
+        while bytes.count > 1, bytes.last == UInt8(ascii: "/") { bytes.removeLast() }
+        guard let slash = bytes.lastIndex(of: UInt8(ascii: "/")) else { return (".", String(decoding: bytes, as: UTF8.self)) }
+        let parent = slash == bytes.startIndex ? "/" : String(decoding: bytes[..<slash], as: UTF8.self)
+        return (parent, String(decoding: bytes[(slash + 1)...], as: UTF8.self))
+    }
+
+    private static func makeDirectories(_ directory: String, for path: String) throws(ModelError) {
+        var status = stat()
+        if stat(directory, &status) == 0 { return }
+        let above = parent(of: directory).parent
+        if above != directory { try makeDirectories(above, for: path) }
+        guard mkdir(directory, 0o755) == 0 || errno == EEXIST else {
+            throw ModelError(.inputOutput, file: path, "cannot be created, since \(directory) cannot: \(errnoText())")
+        }
+    }
+
+    private static func make(_ directory: String, for path: String) throws(ModelError) {
+        guard mkdir(directory, 0o755) != 0, errno != EEXIST else { return }
+        throw ModelError(.inputOutput, file: path, "cannot be created: \(errnoText())", remedy: "choose a directory that this user may write to")
+    }
+
+    private static func contents(of directory: String) throws(ModelError) -> [String] {
+        guard let stream = opendir(directory) else { throw ModelError(.inputOutput, file: directory, "cannot be read: \(errnoText())") }
+        defer { closedir(stream) }
+        var names: [String] = []
+        while let entry = readdir(stream) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) { $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) } }
+            if name != ".", name != ".." { names.append(name) }
+        }
+        return names
+    }
+
+    private static func resolved(_ path: String) -> String? {
+        guard let text = realpath(path, nil) else { return nil }
+        defer { free(text) }
+        return String(cString: text)
+    }
+
+    private static func sync(_ directory: String) {
+        let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { return }
+        fsync(descriptor)
+        close(descriptor)
+    }
+}

@@ -1,0 +1,73 @@
+import Core
+import Foundation
+
+/// A machine of a run: one admission of a worker, with what it gave.
+struct LedgerMachine: Codable, Hashable {
+    var machine: UInt32
+    var name: String
+    var trains: Bool
+    var evaluates: Bool
+    /// Unix seconds.
+    var admitted: UInt64
+    /// Nil: it has not left.
+    var left: UInt64?
+    /// How it left: left, lost, replaced, diverged, removed.
+    var departure: String?
+    /// Samples in the ledger, one byte each, whether in force or not.
+    var bytes: Int
+    /// Rounds that hold bytes of it.
+    var rounds: Int
+    /// Those of its bytes that were retracted.
+    var retractedBytes: Int
+
+    /// "2  worker-2: 512 bytes in 64 rounds; admitted 2026-11-24T03:15:00Z, left 2026-11-24T03:17:21Z"
+    var text: String {
+        func time(_ seconds: UInt64) -> String { Date(timeIntervalSince1970: Double(seconds)).formatted(.iso8601) }
+        let given = trains ? "\(grouped(bytes)) bytes in \(grouped(rounds)) rounds" : "evaluates"
+        let retracted = retractedBytes > 0 ? ", \(grouped(retractedBytes)) of them retracted" : ""
+        let end = left.map { ", \(departure ?? "left") \(time($0))" } ?? ""
+        return "\(machine)  \(printable(name, onOneLine: true)): \(given)\(retracted); admitted \(time(admitted))\(end)"
+    }
+}
+
+extension LedgerArchive {
+    /// All machines, by number.
+    var machines: [LedgerMachine] {
+        var found: [UInt32: LedgerMachine] = [:]
+        /// Of each machine: round and bytes, in the order of rounds.
+        var given: [UInt32: [(round: RoundNumber, bytes: Int)]] = [:]
+        var retracted: [UInt32: [Range<RoundNumber>]] = [:]
+        for entry in entries {
+            switch entry.record {
+            case .admission(let admission):
+                found[admission.machine.rawValue] = LedgerMachine(
+                    machine: admission.machine.rawValue, name: admission.name, trains: admission.trains, evaluates: admission.evaluates,
+                    admitted: admission.unixSeconds, bytes: 0, rounds: 0, retractedBytes: 0)
+            case .departure(let departure):
+                found[departure.machine.rawValue]?.left = departure.unixSeconds
+                found[departure.machine.rawValue]?.departure = "\(departure.reason)"
+            case .round(let round):
+                for contribution in round.contributions {
+                    given[contribution.machine.rawValue, default: []].append((round.round, contribution.bytes.count))
+                }
+            case .retraction(let retraction): retracted[retraction.machine.rawValue, default: []].append(retraction.rounds)
+            default: break
+            }
+        }
+        for (machine, parts) in given {
+            let gone = retracted[machine] ?? []
+            found[machine]?.bytes = parts.reduce(0) { $0 + $1.bytes }
+            found[machine]?.rounds = Set(parts.map(\.round)).count
+            found[machine]?.retractedBytes = parts.filter { part in gone.contains { $0.contains(part.round) } }.reduce(0) { $0 + $1.bytes }
+        }
+        return found.values.sorted { $0.machine < $1.machine }
+    }
+
+    /// How many times a machine gave bytes to a round, and how many workers did, by their names: one that is started again is another machine.
+    var contributions: (count: Int, workers: Int) {
+        let count = entries.reduce(0) { sum, entry in
+            if case .round(let round) = entry.record { sum + round.contributions.count } else { sum }
+        }
+        return (count, Set(machines.filter { $0.bytes > 0 }.map(\.name)).count)
+    }
+}

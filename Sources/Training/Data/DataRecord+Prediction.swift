@@ -1,0 +1,18 @@
+import Core
+import LanguageModel
+
+extension DataRecord {
+    /// The record with a label in place of what it says, or does not say: for reading the inputs of examples whose label is not known.
+    public func labelled(_ label: String) -> DataRecord {
+        var fields = fields
+        fields.set("label", .string(label))
+        return DataRecord(place: place, fields: fields)
+    }
+
+    /// The record as one line of JSON, with further fields; one that is there already is replaced.
+    package func line(adding members: [JSON.Member]) -> String {
+        var fields = fields
+        for member in members { fields.set(member.key, member.value) }
+        return fields.text(indent: 0)
+    }
+}

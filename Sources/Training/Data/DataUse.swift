@@ -1,0 +1,96 @@
+import Core
+import Glibc
+import LanguageModel
+
+/// What a run's files are used for, and which examples two uses share. Only what neither trains nor steers is held out.
+public struct DataUse: Sendable {
+    public enum Use: String, Hashable, Sendable, CaseIterable {
+        case training, validation, evaluation
+    }
+
+    /// Examples of one use that another has too.
+    public struct Overlap: Hashable, Sendable {
+        public let use: Use
+        public let with: Use
+        /// Of so many examples of `use` so many are also examples of `with`.
+        public let examples: Int
+        public let shared: Int
+        public let path: String
+        public let otherPath: String
+        /// The two are one file, by whatever names.
+        public let isSameFile: Bool
+
+        public var isWhole: Bool { shared == examples }
+    }
+
+    private struct Part {
+        let path: String
+        /// Of each example, in order.
+        let keys: [Int]
+    }
+
+    private var parts: [Use: Part] = [:]
+
+    public init() {}
+
+    /// Notes what a use's file holds.
+    ///
+    /// An example counts as the same where the model sees the same tokens, whatever its label and its unused fields say: who knows the text
+    /// from training has seen it.
+    public mutating func note(_ use: Use, path: String, _ examples: [Example]) {
+        parts[use] = Part(path: path, keys: examples.map(Self.key))
+    }
+
+    /// Overlaps of what judges and steers with what trains, and of what judges with what steers. Uses without shared examples are left out.
+    public var overlaps: [Overlap] {
+        let pairs: [(Use, Use)] = [(.evaluation, .training), (.evaluation, .validation), (.validation, .training)]
+        return pairs.compactMap { use, other in
+            guard let part = parts[use], let against = parts[other] else { return nil }
+            let known = Set(against.keys)
+            let shared = part.keys.count { known.contains($0) }
+            guard shared > 0 else { return nil }
+            return Overlap(
+                use: use, with: other, examples: part.keys.count, shared: shared, path: part.path, otherPath: against.path,
+                isSameFile: Self.isSameFile(part.path, against.path))
+        }
+    }
+
+    /// 64 bits of a keyed hash: two different examples of a million are taken for one with a chance of 1 in 10 million.
+    private static func key(_ example: Example) -> Int {
+        var hasher = Hasher()
+        for sequence in example.sequences { hasher.combine(sequence.tokens) }
+        return hasher.finalize()
+    }
+
+    /// Two names of one file, or two files of the same bytes.
+    package static func isSameFile(_ a: String, _ b: String) -> Bool {
+        var (first, second) = (stat(), stat())
+        guard stat(a, &first) == 0, stat(b, &second) == 0 else { return false }
+        if first.st_dev == second.st_dev, first.st_ino == second.st_ino { return true }
+        guard first.st_size == second.st_size, let one = try? MappedFile(path: a), let other = try? MappedFile(path: b) else { return false }
+        return withExtendedLifetime((one, other)) {
+            guard one.count == other.count, let left = one.bytes.baseAddress, let right = other.bytes.baseAddress else { return one.count == other.count }
+            return memcmp(left, right, one.count) == 0
+        }
+    }
+}
+
+extension DataUse.Overlap: CustomStringConvertible {
+    /// One sentence for a person.
+    public var description: String {
+        let role = use == .evaluation ? "what judges the run" : "what steers the run"
+        let other = with == .training ? "trains it" : "steers it"
+        if isSameFile {
+            let names = path == otherPath ? path : "\(path) and \(otherPath) are the same file: it"
+            return "\(names) is both \(role) and what \(other); \(Self.consequence(use))"
+        }
+        if isWhole { return "every example of \(path), \(role), is also in \(otherPath), which \(other); \(Self.consequence(use))" }
+        return "\(shared) of the \(examples) examples of \(path), \(role), are also in \(otherPath), which \(other)"
+    }
+
+    private static func consequence(_ use: DataUse.Use) -> String {
+        use == .evaluation
+            ? "nothing here is held out, so that the result does not tell how the model does on new data"
+            : "what the model has seen can't say when it learns no more that carries over"
+    }
+}

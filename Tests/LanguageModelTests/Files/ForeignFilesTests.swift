@@ -1,0 +1,151 @@
+import Foundation
+import LanguageModel
+import Testing
+import Training
+
+/// Files that are not what their names say, and paths that lead nowhere.
+@Suite struct ForeignFilesTests {
+    private static let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
+
+    @Test("A pointer of Git LFS in place of weights, of a tokenizer, of a configuration or of a GGUF file is named", arguments: [
+        "model.safetensors", "tokenizer.json", "config.json", "model.gguf",
+    ])
+    func gitLFS(_ name: String) throws {
+        try withTemporaryDirectory { directory in
+            let model = directory + "/model"
+            try FileManager.default.copyItem(at: try fixture("tiny-llama"), to: URL(filePath: model))
+            let file = URL(filePath: model + "/" + name)
+            try? FileManager.default.removeItem(at: file)
+            try Data(Self.pointer.utf8).write(to: file)
+            let error = #expect(throws: ModelError.self) { _ = try ModelSource.open(name.hasSuffix(".gguf") ? file.path : model).tokenizer }
+            #expect(error?.problem.contains("Git LFS") == true && error?.remedy?.contains("git lfs pull") == true, "\(error.map { "\($0)" } ?? "none")")
+            #expect(error?.file.hasSuffix(name) == true)
+        }
+    }
+
+    @Test("A header's length that looks like another format's mark is a length", arguments: [0x8B1F, 0xFEFF, 0x0280])
+    func lengthsThatLookLikeMarks(_ length: Int) throws {
+        try withTemporaryDirectory { directory in
+            let header = #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#
+            let bytes = withUnsafeBytes(of: UInt64(length).littleEndian) { Array($0) } + Array(header.utf8) + [UInt8](repeating: 0x20, count: length - header.utf8.count) + [0, 0, 0, 0]
+            let path = directory + "/model.safetensors"
+            try Data(bytes).write(to: URL(filePath: path))
+            #expect(try SafetensorsFile(path: path).tensors.count == 1)
+        }
+    }
+
+    @Test func oneFileOfAModelIsNotTheModel() throws {
+        let path = try fixture("tiny-llama").path + "/model.safetensors"
+        let error = #expect(throws: ModelError.self) { try ModelSource.open(path) }
+        #expect(error?.remedy?.contains("directory") == true, "\(error.map { "\($0)" } ?? "")")
+    }
+
+    @Test("A configuration with a byte order mark is read")
+    func byteOrderMark() throws {
+        try withTemporaryDirectory { directory in
+            let model = directory + "/model"
+            try FileManager.default.copyItem(at: try fixture("tiny-llama"), to: URL(filePath: model))
+            let file = URL(filePath: model + "/config.json")
+            try (Data([0xEF, 0xBB, 0xBF]) + Data(contentsOf: file)).write(to: file)
+            #expect(throws: Never.self) { try ModelSource.open(model) }
+        }
+    }
+
+    /// No server answers there: whoever asks it has taken a path for a repository.
+    private func open(_ reference: String) -> ModelError? {
+        let environment = ["HOME": "/nonexistent", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": FileManager.default.temporaryDirectory.path + "/onebyte-no-hub"]
+        do throws(ModelError) { _ = try ModelSource.open(reference, environment: environment) } catch { return error }
+        return nil
+    }
+
+    @Test("A mistyped path is told as one, with what is there, and the hub is not asked")
+    func mistypedPaths() throws {
+        try withTemporaryDirectory { directory in
+            let name = "models-\(UUID().uuidString)"
+            let here = FileManager.default.currentDirectoryPath + "/" + name
+            try FileManager.default.createDirectory(atPath: here + "/tiny-llama", withIntermediateDirectories: true)
+            defer { try? FileManager.default.removeItem(atPath: here) }
+            try FileManager.default.createSymbolicLink(atPath: directory + "/link", withDestinationPath: directory + "/gone")
+            for (reference, problem, remedy) in [
+                ("\(name)/tiny-lama", "there is no tiny-lama in \(name)", "did you mean \(name)/tiny-llama?"), ("nowhere/model.gguf", "there is no nowhere here", ""),
+                ("\(directory)/model", "there is no model in \(directory)", "it holds link"), ("./x", "there is no", ""), ("~/model", "", "home directory"),
+                ("\(directory)/link", "is a link to \(directory)/gone, which is not there", ""), ("C:\\models\\tiny", "there is no", ""),
+            ] {
+                let error = try #require(open(reference), "\(reference)")
+                #expect(error.code == .notFound && error.problem.contains(problem) && (error.remedy ?? "").contains(remedy), "\(reference): \(error)")
+            }
+            #expect(open("\(name)/tiny-lama")?.remedy?.contains("\(name)/tiny-lama@main") == true)
+            // What no directory of that name contradicts is a repository, and so is what has a revision.
+            for reference in ["nobody-\(UUID().uuidString.prefix(8))/nothing", "\(name)/tiny-lama@main"] { #expect(open(reference)?.code == .network, "\(reference)") }
+        }
+    }
+
+    @Test("Data in another format, or in another encoding, are named with the way out; joined files keep their marks to themselves")
+    func data() throws {
+        try withTemporaryDirectory { directory in
+            func read(_ bytes: [UInt8], _ name: String = "data.jsonl") throws -> [DataRecord] {
+                let path = directory + "/" + name
+                try Data(bytes).write(to: URL(filePath: path))
+                return try DataFile.read(path)
+            }
+            let line = #"{"text":"a"}"# + "\n"
+            for (bytes, word) in [
+                ([0x1F, 0x8B, 8, 0], "gunzip"), ([0xFF, 0xFE] + line.utf16.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] }, "iconv"), (Array(Self.pointer.utf8), "git lfs pull"),
+            ] as [([UInt8], String)] {
+                let error = #expect(throws: DataError.self) { try read(bytes) }
+                #expect(error?.description.contains(word) == true, "\(error.map { "\($0)" } ?? "")")
+            }
+            let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
+            #expect(try read(mark + Array(line.utf8) + mark + Array(line.utf8)).count == 2)
+            let lines = directory + "/lines.txt"
+            try Data(mark + Array("one\n".utf8) + mark + Array("two\n".utf8)).write(to: URL(filePath: lines))
+            #expect(try DataFile.readTexts(lines) == ["one", "two"])
+        }
+    }
+
+    @Test("A template's braces are braces whatever accent follows them")
+    func bracesAndAccents() throws {
+        #expect(throws: Never.self) { try Template("{text}\u{301} {{\u{308}}}") }
+        #expect(throws: DataError.self) { try Template("no hole }\u{301}") }
+    }
+
+    @Test("An export fills a directory that is there and empty, and leaves it the directory that it is")
+    func exportIntoAnEmptyDirectory() throws {
+        let source = try ModelSource.open(fixture("tiny-llama").path)
+        try withTemporaryDirectory { directory in
+            let target = directory + "/out"
+            try FileManager.default.createDirectory(atPath: target + "/lost+found", withIntermediateDirectories: true)
+            func number() throws -> Int { try #require(FileManager.default.attributesOfItem(atPath: target)[.systemFileNumber] as? Int) }
+            let before = try number()
+            try ModelExporter(source: source).write(to: target)
+            #expect(try number() == before)
+            #expect(throws: Never.self) { try ModelSource.open(target) }
+            // A second one replaces files, and still not the directory.
+            var again = ModelExporter(source: source)
+            let refused = #expect(throws: ModelError.self) { try again.write(to: target) }
+            #expect(refused?.code == .occupied)
+            again.overwrites = true
+            again.dataType = .f16
+            try again.write(to: target)
+            #expect(try number() == before && ModelSource.open(target).dataType(of: "model.embed_tokens.weight") == .f16)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: target).allSatisfy { !$0.hasPrefix(".") })
+            // Stopped on its way it leaves what was there, and nothing of its own.
+            again.dataType = .bf16
+            #expect(throws: ModelError.self) { try again.write(to: target) { _ in false } }
+            #expect(try ModelSource.open(target).dataType(of: "model.embed_tokens.weight") == .f16)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: target).allSatisfy { !$0.hasPrefix(".") })
+        }
+    }
+
+    @Test("What the system says is said in its words, never by domain and number")
+    func systemReasons() {
+        let errors: [any Error] = [
+            CocoaError(.fileWriteOutOfSpace), CocoaError(.fileNoSuchFile), CocoaError(.featureUnsupported), POSIXError(.EACCES),
+            NSError(domain: NSPOSIXErrorDomain, code: Int(ENOSPC)), NSError(domain: "Other", code: 3),
+            CocoaError(.fileWriteUnknown, userInfo: [NSUnderlyingErrorKey: NSError(domain: NSPOSIXErrorDomain, code: Int(EBUSY))]),
+        ]
+        for error in errors { #expect(!systemReason(of: error).contains("Domain") && !systemReason(of: error).isEmpty, "\(error)") }
+        #expect(systemReason(of: errors[0]) == "No space left on device")
+        #expect(systemReason(of: errors[6]) == "Device or resource busy")
+    }
+}

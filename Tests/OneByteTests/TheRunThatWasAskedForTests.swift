@@ -1,0 +1,166 @@
+import Core
+import Foundation
+import OneByte
+import Testing
+
+/// A run that ends well is the run that was asked for, and what it was measured on has its right name.
+@Suite(.serialized) struct TheRunThatWasAskedForTests {
+    /// Quick: the tests are about who writes where, not about learning.
+    private func cluster(_ scratch: borrowing Scratch, _ more: String...) throws -> [String] {
+        [
+            "cluster", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--template", "{text} It was", "--label", "0= bad", "--label", "1= good",
+            "--train", "all", "--damped-components", "none", "--workers", "1", "--rounds", "2", "--samples-per-round", "4",
+        ].overridden(by: more)
+    }
+
+    private func report(_ directory: String) throws -> RunReport {
+        try JSONDecoder().decode(RunReport.self, from: Data(contentsOf: URL(filePath: "\(directory)/report.json")))
+    }
+
+    @Test("Clusters that start in the same second have directories of their own, and each report is of its own run")
+    func sameSecond() async throws {
+        let scratch = try Scratch()
+        let (directory, arguments) = (scratch.path, try cluster(scratch))
+        let seeds = [1, 2, 3]
+        try await withThrowingTaskGroup(of: Binary.Outcome.self) { group in
+            for seed in seeds { group.addTask { try await Binary.run(arguments + ["--seed", "\(seed)"], in: directory) } }
+            for try await found in group { #expect(found.status == 0, "\(found.errors)") }
+        }
+        let runs = try FileManager.default.contentsOfDirectory(atPath: "\(directory)/runs").map { "\(directory)/runs/\($0)" }
+        #expect(runs.count == seeds.count)
+        var found: Set<Int> = []
+        for run in runs {
+            let seed = try report(run).seed
+            found.insert(seed)
+            #expect(try await Binary.run("ledger", "show", run).output.contains("seed            \(seed)\n"))
+            #expect(try String(contentsOfFile: "\(run)/run.toml", encoding: .utf8).contains("seed = \(seed) "))
+        }
+        #expect(found == Set(seeds))
+    }
+
+    @Test("Of two clusters with one --directory one runs; the other says which process has the directory")
+    func sameDirectory() async throws {
+        let scratch = try Scratch()
+        let run = "\(scratch.path)/run"
+        try FileManager.default.createDirectory(atPath: run, withIntermediateDirectories: true)
+        let holder = try LockedFile("\(run)/lock")
+        for arguments in [
+            try cluster(scratch, "--directory", run),
+            ["coordinator", "--directory", run, "--kind", "text", "--train", "all", "--listen", "tcp://127.0.0.1:0"],
+        ] {
+            let found = try await Binary.run(arguments)
+            #expect(found.status == ExitStatus.temporary.rawValue, "\(found.errors)")
+            #expect(found.errors.contains("\(run) is in use by process \(getpid())"), "\(found.errors)")
+            #expect(!FileManager.default.fileExists(atPath: "\(run)/run.toml") && !FileManager.default.fileExists(atPath: "\(run)/ledger"))
+        }
+        holder.release()
+        #expect(try await Binary.run(try cluster(scratch, "--directory", run)).status == 0)
+        // A run that is over is nobody's new run either; resuming and retracting ask for the same lock.
+        let again = try await Binary.run(try cluster(scratch, "--directory", run, "--seed", "9"))
+        #expect(again.status == ExitStatus.cannotCreate.rawValue && again.errors.contains("holds a run already"), "\(again.errors)")
+        let second = try LockedFile("\(run)/lock")
+        defer { second.release() }
+        let resumed = try await Binary.run("cluster", "--resume", run)
+        #expect(resumed.status == ExitStatus.temporary.rawValue && resumed.errors.contains("process \(getpid())"), "\(resumed.errors)")
+    }
+
+    @Test("Two workers don't share a state directory")
+    func stateDirectory() async throws {
+        let scratch = try Scratch()
+        let state = "\(scratch.path)/state"
+        try FileManager.default.createDirectory(atPath: state, withIntermediateDirectories: true)
+        let holder = try LockedFile("\(state)/lock")
+        defer { holder.release() }
+        let found = try await Binary.run(
+            "worker", "--coordinator", "ipc://\(scratch.path)/nobody", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--state-dir", state)
+        #expect(found.status == ExitStatus.temporary.rawValue && found.errors.contains("in use by process \(getpid())"), "\(found.errors)")
+    }
+
+    @Test("A resumed run whose run file was changed says which setting is not the ledger's")
+    func resumedWithOtherSettings() async throws {
+        let scratch = try Scratch()
+        let run = "\(scratch.path)/run"
+        #expect(try await Binary.run(try cluster(scratch, "--directory", run)).status == 0)
+        try FileManager.default.removeItem(atPath: "\(run)/report.json")
+        let file = "\(run)/run.toml"
+        let text = try String(contentsOfFile: file, encoding: .utf8)
+        try Data(text.replacing("\" bad\"", with: "\" good\"").replacing("1\" = \" good\"", with: "1\" = \" bad\"").replacing("seed = 0 ", with: "seed = 7 ").utf8)
+            .write(to: URL(filePath: file))
+        let found = try await Binary.run("cluster", "--resume", run)
+        #expect(found.status == ExitStatus.configuration.rawValue, "\(found.errors)")
+        for part in ["task.labels", "training.seed is 7, the ledger's 0"] { #expect(found.errors.contains(part), "\(found.errors)") }
+        let coordinator = try await Binary.run("coordinator", "--directory", run, "--config", file)
+        #expect(coordinator.status == ExitStatus.configuration.rawValue && coordinator.errors.contains("training.seed is 7, the ledger's 0"), "\(coordinator.errors)")
+    }
+
+    @Test("A run file's setting that stands there twice, by whatever spelling, is an error as a flag's is")
+    func settingsGivenTwice() async throws {
+        let scratch = try Scratch()
+        for (text, name) in [
+            ("[task]\nobjective-command = \"a\"\nobjective = { command = \"b\" }\n", "objective-command"),
+            ("\"training.seed\" = 1\n[training]\nseed = 2\n", "training.seed"),
+        ] {
+            let file = try scratch.file("twice.toml", text)
+            let found = try await Binary.run("cluster", "--config", file, "--print-config")
+            #expect(found.status == ExitStatus.badData.rawValue && found.errors.contains("\(name)") && found.errors.contains("twice"), "\(found.errors)")
+        }
+        for arguments in [
+            ["cluster", "--train-file", "a", "--train-file=b"], ["worker", "--shard", "1/2", "--shard", "2/2", "--coordinator", "x", "--model", "m", "--train-file", "f"],
+            ["export", "--model", "m", "-o", "a", "--output", "b"], ["generate", "x", "--model", "m", "--seed", "1", "--seed", "2"],
+        ] {
+            let found = try await Binary.run(arguments)
+            #expect(found.status == ExitStatus.usage.rawValue && found.errors.contains("is given twice"), "\(arguments): \(found.errors)")
+        }
+    }
+
+    @Test("Data that train the run are not called held out, by whatever name the file goes", arguments: ["same", "link", "copy", "part", "apart"])
+    func whatJudgesTheRun(_ kind: String) async throws {
+        let scratch = try Scratch()
+        let run = "\(scratch.path)/run"
+        let train = try scratch.reviews(count: 8)
+        let judge = kind == "same" ? train : "\(scratch.path)/judge.jsonl"
+        switch kind {
+        case "link": try FileManager.default.createSymbolicLink(atPath: judge, withDestinationPath: train)
+        case "copy": try FileManager.default.copyItem(atPath: train, toPath: judge)
+        // Two of the texts are known, one of them with another label and a field more.
+        case "part": _ = try scratch.file("judge.jsonl", #"{"text":"film number 1","label":0,"id":9}"# + "\n" + #"{"text":"film number 2","label":0}"# + "\n" + #"{"text":"another","label":1}"# + "\n")
+        case "apart": _ = try scratch.file("judge.jsonl", #"{"text":"another","label":1}"# + "\n")
+        default: break
+        }
+        let found = try await Binary.run(try cluster(scratch, "--directory", run, "--eval-file", judge).overridden(by: ["--train-file", train]))
+        try #require(found.status == 0, "\(found.errors)")
+        let evaluation = try #require(try report(run).evaluation)
+        switch kind {
+        case "part":
+            #expect(evaluation.alsoInTraining == 2 && !evaluation.isHeldOut)
+            #expect(found.errors.contains("2 of the 3 examples of \(judge)"), "\(found.errors)")
+            #expect(found.output.contains("of the examples that judge the run 2 also train the run"), "\(found.output)")
+        case "apart":
+            #expect(evaluation.alsoInTraining == 0 && evaluation.isHeldOut && found.output.contains("held out after"))
+        default:
+            #expect(evaluation.alsoInTraining == 8 && !evaluation.isHeldOut)
+            #expect(found.errors.contains("both what judges the run and what trains it"), "\(found.errors)")
+            #expect(!(found.output + found.errors).contains("held out before"), "\(found.output)")
+            #expect(found.output.contains("training data after"), "\(found.output)")
+            let evaluated = try await Binary.run("evaluate", judge, "--model", Binary.tinyModel, "--ledger", run)
+            #expect(evaluated.errors.contains("both what judges the run and what trains it"), "\(evaluated.errors)")
+        }
+    }
+}
+
+/// A file that this process holds a lock on.
+final class LockedFile {
+    private var descriptor: Int32
+
+    init(_ path: String) throws {
+        descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+        try #require(descriptor >= 0 && flock(descriptor, LOCK_EX | LOCK_NB) == 0)
+    }
+
+    func release() {
+        if descriptor >= 0 { close(descriptor) }
+        descriptor = -1
+    }
+
+    deinit { release() }
+}
