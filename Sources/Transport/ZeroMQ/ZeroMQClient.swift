@@ -38,13 +38,14 @@ final class ZeroMQClientLink: ClientLink {
     private let classify: FrameClassifier
     private var outbox: ClientOutbox
     private var incoming = Traffic()
-    let endpoint: String
+    private(set) var endpoint: String
     let isEncrypted: Bool
+    private let keys: KeyPair?
 
     init(_ client: ZeroMQClient, classify: @escaping FrameClassifier) throws(TransportError) {
         let context = try ZMQContext()
         let socket = try ZMQSocket(.dealer, in: context)
-        try socket.prepareForNetwork(heartbeat: client.heartbeat, ipv6: client.address.isIPv6)
+        try socket.prepareForNetwork(heartbeat: client.heartbeat, ipv6: client.address.isIPv6, frameLimit: ProtocolLimits.frameBytes)
         // Nothing is queued for a coordinator that is not there: it would only get stale messages later.
         try socket.set(ZMQ_IMMEDIATE, 1)
         var generator = SystemRandomNumberGenerator()
@@ -53,10 +54,9 @@ final class ZeroMQClientLink: ClientLink {
         var id: [UInt8] = [UInt8.random(in: 1...255, using: &generator)]
         for _ in 1..<16 { id.append(UInt8.random(in: 0...255, using: &generator)) }
         try socket.set(ZMQ_ROUTING_ID, id)
-        if let serverKey = client.serverKey {
-            let keys = if let keys = client.keys { keys } else { try KeyPair.generate() }
-            try socket.encrypt(to: serverKey, with: keys)
-        }
+        let keys: KeyPair? = if client.serverKey == nil { nil } else if let keys = client.keys { keys } else { try KeyPair.generate() }
+        if let serverKey = client.serverKey, let keys { try socket.encrypt(to: serverKey, with: keys) }
+        self.keys = keys
         let monitor = try ConnectionMonitor(socket, in: context, name: "client")
         let wakes = try EventDescriptor()
         endpoint = client.address.endpoint
@@ -73,6 +73,24 @@ final class ZeroMQClientLink: ClientLink {
     var isFlushed: Bool { outbox.isEmpty }
     var traffic: Traffic { incoming.with(sent: outbox.sent, dropped: outbox.dropped) }
 
+    func reconnect() throws(TransportError) {
+        try socket.disconnect(endpoint)
+        outbox.removeAll()
+        try socket.connect(endpoint)
+    }
+
+    /// The socket stays, and with it this worker's routing id: the coordinator knows it again.
+    func reconnect(to join: JoinString) throws(TransportError) {
+        guard (join.serverKey != nil) == isEncrypted else {
+            throw TransportError(.key, "the coordinator \(isEncrypted ? "has no key any more" : "has a key now"); start the worker anew")
+        }
+        try socket.disconnect(endpoint)
+        if let serverKey = join.serverKey, let keys { try socket.encrypt(to: serverKey, with: keys) }
+        endpoint = join.address.endpoint
+        outbox.removeAll()
+        try socket.connect(endpoint)
+    }
+
     func send(_ frame: [UInt8]) throws(TransportError) {
         try outbox.send(frame) { (frame) throws(TransportError) in try socket.send(frame) }
     }
@@ -85,7 +103,12 @@ final class ZeroMQClientLink: ClientLink {
     func service() throws(TransportError) -> [LinkEvent] {
         var events: [LinkEvent] = []
         while let notice = try monitor.next() {
-            if case .connected = notice { incoming.connections += 1 }
+            switch notice {
+            case .connected: incoming.connections += 1
+            // What waits would be stale when there is a connection again, and on a thin link it would be in the way.
+            case .lost: outbox.removeAll()
+            case .retrying, .refused: break
+            }
             events.append(.connection(notice))
         }
         if !outbox.isEmpty { try outbox.flush { (frame) throws(TransportError) in try socket.send(frame) } }
