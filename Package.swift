@@ -85,7 +85,7 @@ let package = Package(
         .testTarget(
             name: "OneByteTests",
             dependencies: [
-                "OneByte", "Core", "LanguageModel", "Training",
+                "OneByte", "Core", "LanguageModel", "Training", "Transport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
                 .product(name: "SystemPackage", package: "swift-system"),

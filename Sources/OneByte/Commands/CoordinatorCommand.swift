@@ -28,6 +28,11 @@ struct CoordinatorCommand: AsyncParsableCommand {
             Go on with a run after a stop or a crash: the same directory.
 
               onebyte coordinator --directory runs/reviews
+
+            On a cluster with a shared file system workers find it by a file:
+
+              onebyte coordinator … --join-file shared/join
+              onebyte worker --join-file shared/join …
             """)
 
     @OptionGroup var config: ConfigFlags
@@ -42,6 +47,11 @@ struct CoordinatorCommand: AsyncParsableCommand {
     var key: String?
     @Option(help: ArgumentHelp("Public keys of the workers that may join.", valueName: "file")) var allow: String?
     @Flag(help: "Listen beyond this host without encryption: anybody there can join and listen in.") var insecure = false
+    @Option(help: ArgumentHelp(
+        "Write the join string here when it listens, and take it away at the end; workers wait for it with the same flag.", valueName: "file"))
+    var joinFile: String?
+    @Option(help: ArgumentHelp("The name or address of this host that workers are told to call. (default: chosen)", valueName: "host"))
+    var advertise: String?
     @Flag(help: "Write every event to standard output, as JSON lines.") var events = false
 
     func validate() throws {
@@ -85,7 +95,9 @@ struct CoordinatorCommand: AsyncParsableCommand {
             configuration: .init(
                 transport: server,
                 runDirectory: directory.path, spec: spec, basis: basis, onProgress: { post.yield($0) }))
-        let display = Task { [events] in await CoordinatorDisplay(writesEvents: events).show(stream) }
+        let announcer = JoinAnnouncer(advertised: advertise, file: joinFile.map { JoinFile($0) })
+        defer { announcer.end() }
+        let display = Task { [events] in await CoordinatorDisplay(writesEvents: events, announcer: announcer).show(stream) }
         let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }
         post.finish()
         await display.value
@@ -111,7 +123,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         return .listed(keys, try PublicKey.list(contentsOf: allow))
     }
 
-    private static func contents(_ path: String) throws -> [UInt8] {
+    static func contents(_ path: String) throws -> [UInt8] {
         guard let data = FileManager.default.contents(atPath: path) else {
             throw ProcessFailure(.missingInput, "\(path): can't read the basis")
         }
@@ -122,9 +134,13 @@ struct CoordinatorCommand: AsyncParsableCommand {
 /// What a coordinator shows of itself: events for programs, the live view on a terminal, else log lines.
 private struct CoordinatorDisplay: Sendable {
     let writesEvents: Bool
+    let announcer: JoinAnnouncer
     private static let drawInterval = Duration.milliseconds(250)
 
-    init(writesEvents: Bool) { self.writesEvents = writesEvents }
+    init(writesEvents: Bool, announcer: JoinAnnouncer) {
+        self.writesEvents = writesEvents
+        self.announcer = announcer
+    }
 
     func show(_ stream: AsyncStream<CoordinatorProgress>) async {
         let logger = Logger(label: "coordinator")
@@ -136,9 +152,9 @@ private struct CoordinatorDisplay: Sendable {
             if case .listening(let listening) = news.event { progress = RunProgress(rounds: listening.rounds) }
             progress?.take(news)
             if standardError.isLive {
-                if let text = Self.text(news.event) { view.note(text) }
+                if let text = text(news.event) { view.note(text) }
             } else {
-                Self.log(news.event, to: logger)
+                log(news.event, to: logger)
             }
             if let progress, standardError.isLive, lastDrawn.duration(to: .now) > Self.drawInterval {
                 view.show(progress, seconds: 0)
@@ -149,10 +165,10 @@ private struct CoordinatorDisplay: Sendable {
     }
 
     /// What deserves a line of its own above the live view.
-    private static func text(_ event: CoordinatorProgress.Event) -> String? {
+    private func text(_ event: CoordinatorProgress.Event) -> String? {
         switch event {
         case .reading(let reading): "reading the ledger: \(reading.bytes * 100 / max(reading.of, 1)) %"
-        case .listening(let listening): joinText(listening)
+        case .listening(let listening): announcer.announce(listening)
         case .joined(let joined): "\(joined.name) joined as \(joined.machine) at round \(joined.round)"
         case .left(let left): "\(left.name) left at round \(left.round): \(left.reason)"
         case .refused(let worker): "\(worker.name) was turned away: \(worker.reason)" + worker.details.map { "\n  \($0)" }.joined()
@@ -163,17 +179,7 @@ private struct CoordinatorDisplay: Sendable {
         }
     }
 
-    /// A worker's command line, ready to paste; an address that nobody can connect to is replaced by this host's name.
-    private static func joinText(_ listening: CoordinatorProgress.Listening) -> String {
-        let isWildcard = listening.endpoint.contains("//0.0.0.0:") || listening.endpoint.contains("//[::]:") || listening.endpoint.contains("//*:")
-        let join = try? listening.joinString(host: isWildcard ? ProcessInfo.processInfo.hostName : nil)
-        return """
-            listening at \(listening.endpoint); workers join with
-              onebyte worker --coordinator '\(join.map { "\($0)" } ?? listening.endpoint)' --model … --train-file …
-            """
-    }
-
-    private static func log(_ event: CoordinatorProgress.Event, to logger: Logger) {
+    private func log(_ event: CoordinatorProgress.Event, to logger: Logger) {
         switch event {
         case .round(let round):
             logger.info(
