@@ -71,7 +71,7 @@ let package = Package(
             dependencies: ["Core", "GemmMeter", "Kernels", "LanguageModel", "Training", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             path: "Benchmarks/EstimatorBenchmark", swiftSettings: strict,
             // GemmMeter's products stand before those of Kernels.
-            linkerSettings: [.unsafeFlags(["-Xlinker", "--wrap=onebyte_product", "-Xlinker", "--wrap=onebyte_swiglu_product"])]),
+            linkerSettings: [.unsafeFlags(["-Xlinker", "--wrap=onebyte_product", "-Xlinker", "--wrap=onebyte_gated_product"])]),
         // `swift run -c release ClusterBenchmark rounds|memory|ledger|catch-up --help`
         .executableTarget(
             name: "ClusterBenchmark",

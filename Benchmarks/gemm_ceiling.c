@@ -75,7 +75,7 @@ int main(int count, char **names) {
                     else if (l == libraries) onebyte_product(x, stride, rows, rows, &floats, NULL, own, y_stride, 0, scratch);
                     else if (l == libraries + 1) onebyte_product(x, stride, rows, rows, &integers, NULL, own, y_stride, 0, scratch);
                     else if (l == libraries + 2) onebyte_product(x, stride, rows, rows / 2, &perturbed, NULL, own, y_stride, 0, scratch);
-                    else onebyte_swiglu_product(x, stride, rows, rows, &gate, &up, NULL, NULL, own, y_stride, scratch);
+                    else onebyte_gated_product(OB_SILU, x, stride, rows, rows, &gate, &up, NULL, NULL, own, y_stride, scratch);
                     done++;
                 } while (now() - start < 0.2);
                 const double rate = 2e-9 * (double)(rows * weights * done) / (now() - start);

@@ -7,7 +7,7 @@
 #include "gemm_meter.h"
 
 void __real_onebyte_product(const float *, size_t, size_t, size_t, const onebyte_matrix *, const onebyte_rank1_terms *, float *, size_t, int, float *);
-void __real_onebyte_swiglu_product(const float *, size_t, size_t, size_t, const onebyte_matrix *, const onebyte_matrix *, const onebyte_rank1_terms *,
+void __real_onebyte_gated_product(int, const float *, size_t, size_t, size_t, const onebyte_matrix *, const onebyte_matrix *, const onebyte_rank1_terms *,
                                    const onebyte_rank1_terms *, float *, size_t, float *);
 
 static _Atomic uint64_t nanoseconds, operations;
@@ -30,11 +30,11 @@ void __wrap_onebyte_product(const float *x, size_t x_stride, size_t rows, size_t
     add(start, (uint64_t)rows * w->outputs * w->inputs);
 }
 
-void __wrap_onebyte_swiglu_product(const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *gate, const onebyte_matrix *up,
+void __wrap_onebyte_gated_product(int kind, const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *gate, const onebyte_matrix *up,
                                    const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
                                    float *scratch) {
     const uint64_t start = now();
-    __real_onebyte_swiglu_product(x, x_stride, rows, plus, gate, up, gate_terms, up_terms, y, y_stride, scratch);
+    __real_onebyte_gated_product(kind, x, x_stride, rows, plus, gate, up, gate_terms, up_terms, y, y_stride, scratch);
     add(start, 2 * (uint64_t)rows * gate->outputs * gate->inputs);
 }
 

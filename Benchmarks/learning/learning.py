@@ -15,6 +15,7 @@
     Benchmarks/learning/learning.py trec       other tasks (tasks.py makes their data): questions of six kinds,
     Benchmarks/learning/learning.py cola       acceptable sentences,
     Benchmarks/learning/learning.py e2e        and a generation task
+    Benchmarks/learning/learning.py defaults   five tasks with nothing but model, task and data: an adapter and the program's own public text
 
 Needs what `make demo` has made (the binary, .cache/) and nothing but Python's standard library. Every row is `onebyte cluster` with
 tasks/reviews.toml and the flags that it names. Prints a table and writes it to Benchmarks/learning/NAME.json;
@@ -313,9 +314,23 @@ cola = other("cola", "acceptable sentences", ["K = 4"], ["plain, rate 0.016", "-
 e2e = other("e2e", "a sentence from facts", ["K = 4"])
 
 
+def defaults(arguments):
+    row = lambda name, task, *flags: (name, ["--config", f"Benchmarks/learning/tasks/defaults/{task}.toml", *flags])
+    table("the program's own choices", [
+        row("reviews, defaults", "reviews"),
+        row("AG News, defaults", "agnews"),
+        row("AG News, 256 samples a round", "agnews", "--samples-per-round", "256"),
+        row("RTE, defaults", "rte"),
+        row("TREC, defaults", "trec"),
+        row("TREC, 256 samples a round", "trec", "--samples-per-round", "256"),
+        row("TREC, 1,024 samples a round", "trec", "--samples-per-round", "1024"),
+        row("E2E, defaults", "e2e"),
+    ], arguments)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["guard", "rate", "draws", "examples", "machines", "byte", "shape", "strong", "objective", "hour", "deeper", "trec", "cola", "e2e"])
+    parser.add_argument("what", choices=["guard", "rate", "draws", "examples", "machines", "byte", "shape", "strong", "objective", "hour", "deeper", "trec", "cola", "e2e", "defaults"])
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--rows", help="only rows whose names hold this text; the others stay as they are")
     parser.add_argument("--again", action="store_true")

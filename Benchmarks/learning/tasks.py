@@ -8,6 +8,8 @@ DIR holds these files as their projects publish them:
     trec/TREC.train.all, TREC.test.all     github.com/harvardnlp/sent-conv-torch, data/
     cola/train.tsv, dev.tsv                GLUE's CoLA: source, label, mark, sentence (nyu-mll.github.io/CoLA)
     e2e/devset.csv, testset_w_refs.csv     github.com/tuetschek/e2e-dataset (CC BY-SA 4.0)
+    agnews/test.csv                        AG's news corpus (Zhang et al., arXiv 1509.01626): class, title, description
+    rte/train.tsv, val.tsv, dev.tsv        GLUE's RTE: index, sentence1, sentence2, label; train and val are GLUE's train
 
 Writes .cache/study/NAME/{train,validation,test}.jsonl for the run files of Benchmarks/learning/tasks/. Which example is in which
 split depends on nothing but its text.
@@ -69,12 +71,30 @@ def e2e(data):
     write("e2e", train=rows[:800], validation=rows[800:900], test=rows[900:1100])
 
 
+def agnews(data):
+    """Four kinds of news."""
+    with open(data / "agnews/test.csv", newline="") as file:
+        known = shuffled({"text": f"{title}. {text}".replace("\\", " "), "label": label} for label, title, text in csv.reader(file))
+    write("agnews", train=known[:600], validation=known[600:800], test=known[800:1800])
+
+
+def rte(data):
+    """Whether one sentence follows from another."""
+    def read(file):
+        for row in csv.DictReader(open(data / "rte" / file, newline=""), ["index", "sentence1", "sentence2", "label"], delimiter="\t", quoting=csv.QUOTE_NONE):
+            if row["label"] == "label":  # the line of names, which val.tsv lacks
+                continue
+            yield {"premise": row["sentence1"], "hypothesis": row["sentence2"], "label": row["label"]}
+    known = shuffled([*read("train.tsv"), *read("val.tsv")])
+    write("rte", train=known[:2000], validation=known[2000:], test=list(read("dev.tsv")))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT / ".cache/public-data")
     arguments = parser.parse_args()
     try:
-        for task in (trec, cola, e2e):
+        for task in (trec, cola, e2e, agnews, rte):
             task(arguments.data)
     except FileNotFoundError as error:
         sys.exit(f"tasks.py: {error.filename} is not there; --help says where it is published")

@@ -7,11 +7,14 @@
 
 struct float_kernels {
     void (*rms_norm)(const float *, const float *, float *, size_t, size_t, float);
-    void (*rope)(float *, size_t, const int32_t *, size_t, size_t, size_t, const float *, const float *);
-    void (*attend)(const float *, const float *, size_t, const float *, size_t, size_t, size_t, size_t, size_t, float,
-                   float *, float *);
+    void (*layer_norm)(const float *, const float *, const float *, float *, size_t, size_t, float);
+    void (*rope)(float *, size_t, const int32_t *, size_t, size_t, size_t, size_t, const float *, const float *);
+    void (*rope_pairs)(float *, size_t, const int32_t *, size_t, size_t, size_t, size_t, const float *, const float *);
+    void (*attend)(const float *, const float *, size_t, const float *, size_t, size_t, const onebyte_attention *, float *, float *);
     void (*softmax)(float *, size_t);
-    void (*swiglu_rank1)(const float *, const int8_t *, float, const float *, const int8_t *, float, float *, size_t);
+    void (*activate)(float *, size_t, int);
+    void (*softcap)(float *, size_t, float);
+    void (*gated_rank1)(int, const float *, const int8_t *, float, const float *, const int8_t *, float, float *, size_t);
     float (*dot_i8)(const float *, const int8_t *, size_t);
     float (*dot)(const float *, const float *, size_t);
     void (*add_scaled_i8)(float *, const int8_t *, float, size_t);
@@ -20,10 +23,9 @@ struct float_kernels {
     void (*log_sum_exp_parts)(const float *, size_t, float *, float *);
     size_t (*multiply_adds)(size_t, float *);
     void (*product)(const float *, size_t, size_t, size_t, const onebyte_matrix *, const onebyte_rank1_terms *, float *, size_t, int, float *);
-    void (*swiglu_product)(const float *, size_t, size_t, size_t, const onebyte_matrix *, const onebyte_matrix *, const onebyte_rank1_terms *,
+    void (*gated_product)(int, const float *, size_t, size_t, size_t, const onebyte_matrix *, const onebyte_matrix *, const onebyte_rank1_terms *,
                            const onebyte_rank1_terms *, float *, size_t, float *);
-    void (*attend_rows)(const float *, size_t, size_t, const float *, const float *, size_t, size_t, size_t, size_t, size_t, float, float *, float *,
-                        size_t);
+    void (*attend_rows)(const float *, size_t, size_t, const float *, const float *, size_t, size_t, const onebyte_attention *, float *, float *, size_t);
     void (*dots_i8)(const float *, size_t, size_t, const int8_t *, size_t, float, float *);
 };
 
@@ -33,7 +35,7 @@ struct product_blocks {
 };
 // Floats from one row of scores to the next.
 #define ATTENTION_STRIDE(keys) (((keys) + 31) / 16 * 16)
-enum { PRODUCT_DEPTH_MAX = 2048, PRODUCT_OUTPUTS = 32, PRODUCT_ROWS = 14 };
+enum { PRODUCT_DEPTH_MAX = 2048, PRODUCT_OUTPUTS = 32, PRODUCT_ROWS = 14, ATTENTION_BLOCK = 64 };
 
 // Rows that see the same weights, in tiles as equal as can be: one of few rows would wait for its own sums.
 struct product_side {
@@ -173,18 +175,23 @@ const char *onebyte_float_variant(void) {
 void onebyte_rms_norm(const float *x, const float *weight, float *y, size_t rows, size_t n, float epsilon) {
     kernels()->rms_norm(x, weight, y, rows, n, epsilon);
 }
-void onebyte_rope(float *x, size_t stride, const int32_t *positions, size_t rows, size_t heads, size_t head_size,
+void onebyte_layer_norm(const float *x, const float *weight, const float *bias, float *y, size_t rows, size_t n, float epsilon) {
+    kernels()->layer_norm(x, weight, bias, y, rows, n, epsilon);
+}
+void onebyte_rope(float *x, size_t stride, const int32_t *positions, size_t rows, size_t heads, size_t head_size, size_t width, int pairs,
                   const float *cosine, const float *sine) {
-    kernels()->rope(x, stride, positions, rows, heads, head_size, cosine, sine);
+    (pairs ? kernels()->rope_pairs : kernels()->rope)(x, stride, positions, rows, heads, head_size, width, cosine, sine);
 }
 void onebyte_attend(const float *q, const float *k, size_t k_stride, const float *v, size_t v_stride, size_t count,
-                    size_t heads, size_t kv_heads, size_t head_size, float scale, float *scores, float *out) {
-    kernels()->attend(q, k, k_stride, v, v_stride, count, heads, kv_heads, head_size, scale, scores, out);
+                    const onebyte_attention *form, float *scores, float *out) {
+    kernels()->attend(q, k, k_stride, v, v_stride, count, form, scores, out);
 }
 void onebyte_softmax(float *x, size_t n) { kernels()->softmax(x, n); }
-void onebyte_swiglu_rank1(const float *gate, const int8_t *a_gate, float gate_scale, const float *up, const int8_t *a_up,
-                          float up_scale, float *out, size_t n) {
-    kernels()->swiglu_rank1(gate, a_gate, gate_scale, up, a_up, up_scale, out, n);
+void onebyte_activate(float *x, size_t n, int kind) { kernels()->activate(x, n, kind); }
+void onebyte_softcap(float *x, size_t n, float cap) { kernels()->softcap(x, n, cap); }
+void onebyte_gated_rank1(int kind, const float *gate, const int8_t *a_gate, float gate_scale, const float *up, const int8_t *a_up,
+                         float up_scale, float *out, size_t n) {
+    kernels()->gated_rank1(kind, gate, a_gate, gate_scale, up, a_up, up_scale, out, n);
 }
 float onebyte_dot_i8(const float *x, const int8_t *b, size_t n) { return kernels()->dot_i8(x, b, n); }
 float onebyte_dot(const float *x, const float *y, size_t n) { return kernels()->dot(x, y, n); }
@@ -202,17 +209,17 @@ void onebyte_product(const float *x, size_t x_stride, size_t rows, size_t plus, 
                      size_t y_stride, int accumulate, float *scratch) {
     kernels()->product(x, x_stride, rows, plus, w, terms, y, y_stride, accumulate, scratch);
 }
-void onebyte_swiglu_product(const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *gate, const onebyte_matrix *up,
-                            const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
-                            float *scratch) {
-    kernels()->swiglu_product(x, x_stride, rows, plus, gate, up, gate_terms, up_terms, y, y_stride, scratch);
+void onebyte_gated_product(int kind, const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *gate, const onebyte_matrix *up,
+                           const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
+                           float *scratch) {
+    kernels()->gated_product(kind, x, x_stride, rows, plus, gate, up, gate_terms, up_terms, y, y_stride, scratch);
 }
 size_t onebyte_attention_scratch(size_t rows, size_t before, size_t head_size) {
     return onebyte_product_scratch(head_size) + rows * ATTENTION_STRIDE(before + rows);
 }
-void onebyte_attend_rows(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before, size_t heads,
-                         size_t kv_heads, size_t head_size, float scale, float *scratch, float *out, size_t out_stride) {
-    kernels()->attend_rows(q, q_stride, rows, k, v, kv_stride, before, heads, kv_heads, head_size, scale, scratch, out, out_stride);
+void onebyte_attend_rows(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before,
+                         const onebyte_attention *form, float *scratch, float *out, size_t out_stride) {
+    kernels()->attend_rows(q, q_stride, rows, k, v, kv_stride, before, form, scratch, out, out_stride);
 }
 void onebyte_dots_i8(const float *x, size_t stride, size_t rows, const int8_t *b, size_t n, float scale, float *out) {
     kernels()->dots_i8(x, stride, rows, b, n, scale, out);

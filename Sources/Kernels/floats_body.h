@@ -51,6 +51,68 @@ INLINE float NAME(exp1)(float x) {
 
 INLINE VF NAME(silu)(VF g) { return g / (SPLAT(1.0f) + NAME(exp)(-g)); }
 
+INLINE VF NAME(magnitude)(VF x) { return (VF)((VI)x & 0x7fffffff); }
+
+// tanh(x): Cephes' polynomial near 0, where 1 − 2/(e²ˣ + 1) would cancel.
+INLINE VF NAME(tanh)(VF x) {
+    VF a = NAME(magnitude)(x), square = x * x;
+    VF p = FMA(SPLAT(-5.70498872745e-3f), square, SPLAT(2.06390887954e-2f));
+    p = FMA(p, square, SPLAT(-5.37397155531e-2f));
+    p = FMA(p, square, SPLAT(1.33314422036e-1f));
+    p = FMA(p, square, SPLAT(-3.33332819422e-1f));
+    VF near = FMA(p * square, x, x);
+    VF far = SPLAT(1.0f) - SPLAT(2.0f) / (NAME(exp)(a + a) + SPLAT(1.0f));
+    far = (VF)((VI)far | ((VI)x & (VI)SPLAT(-0.0f)));
+    return NAME(select)(a < SPLAT(0.625f), near, far);
+}
+
+// Φ(x)·x of the standard normal distribution, by erfc(z) = t·exp(−z² + P(t)), t = 1/(1 + z/2), of Numerical Recipes: relative error 1.2e-7.
+INLINE VF NAME(gelu)(VF x) {
+    VF z = NAME(magnitude)(x) * SPLAT(0.70710678118654752f), t = SPLAT(1.0f) / FMA(SPLAT(0.5f), z, SPLAT(1.0f));
+    VF p = FMA(SPLAT(0.17087277f), t, SPLAT(-0.82215223f));
+    p = FMA(p, t, SPLAT(1.48851587f));
+    p = FMA(p, t, SPLAT(-1.13520398f));
+    p = FMA(p, t, SPLAT(0.27886807f));
+    p = FMA(p, t, SPLAT(-0.18628806f));
+    p = FMA(p, t, SPLAT(0.09678418f));
+    p = FMA(p, t, SPLAT(0.37409196f));
+    p = FMA(p, t, SPLAT(1.00002368f));
+    p = FMA(p, t, SPLAT(-1.26551223f));
+    VF half = SPLAT(0.5f) * t * NAME(exp)(FMA(-z, z, p));
+    return x * NAME(select)(x < SPLAT(0.0f), half, SPLAT(1.0f) - half);
+}
+
+// x·(1 + tanh(√(2/π)(x + 0.044715x³)))/2 = x·σ(2√(2/π)(x + 0.044715x³)).
+INLINE VF NAME(gelu_tanh)(VF x) {
+    VF inner = FMA(x * x * x, SPLAT(0.044715f), x);
+    return x / (SPLAT(1.0f) + NAME(exp)(SPLAT(-1.5957691216057308f) * inner));
+}
+
+INLINE VF NAME(relu)(VF x) { return NAME(select)(x > SPLAT(0.0f), x, x * SPLAT(0.0f)); }  // NaN stays NaN
+
+INLINE VF NAME(activation)(VF x, int kind) {
+    switch (kind) {
+        case OB_GELU: return NAME(gelu)(x);
+        case OB_GELU_TANH: return NAME(gelu_tanh)(x);
+        case OB_RELU: return NAME(relu)(x);
+        case OB_RELU_SQUARED: { VF r = NAME(relu)(x); return r * r; }
+        default: return NAME(silu)(x);
+    }
+}
+
+TARGET static void NAME(activate_row)(float *x, size_t n, int kind) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) STORE(x + i, NAME(activation)(LOAD(x + i), kind));
+    for (; i < n; i++) x[i] = NAME(activation)(SPLAT(x[i]), kind)[0];
+}
+
+TARGET static void NAME(softcap)(float *x, size_t n, float cap) {
+    const float inverse = 1.0f / cap;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) STORE(x + i, SPLAT(cap) * NAME(tanh)(LOAD(x + i) * SPLAT(inverse)));
+    for (; i < n; i++) x[i] = cap * NAME(tanh)(SPLAT(x[i] * inverse))[0];
+}
+
 TARGET static float NAME(dot_i8)(const float *x, const int8_t *b, size_t n) {
     VF s0 = {0}, s1 = {0};
     size_t i = 0;
@@ -108,9 +170,53 @@ TARGET static void NAME(rms_norm)(const float *x, const float *weight, float *y,
     }
 }
 
+// (x − mean)/√(variance + ε)·weight + bias; the mean first, so that nothing cancels.
+TARGET static void NAME(layer_norm)(const float *x, const float *weight, const float *bias, float *y, size_t rows, size_t n, float epsilon) {
+    for (size_t r = 0; r < rows; r++, x += n, y += n) {
+        VF s = {0};
+        size_t i = 0;
+        for (; i + LANES <= n; i += LANES) s += LOAD(x + i);
+        float sum = NAME(total)(s);
+        for (; i < n; i++) sum += x[i];
+        const float mean = sum / (float)n;
+        s = (VF){0};
+        for (i = 0; i + LANES <= n; i += LANES) {
+            VF d = LOAD(x + i) - SPLAT(mean);
+            s = FMA(d, d, s);
+        }
+        sum = NAME(total)(s);
+        for (; i < n; i++) sum += (x[i] - mean) * (x[i] - mean);
+        const float f = 1.0f / __builtin_sqrtf(sum / (float)n + epsilon);
+        for (i = 0; i + LANES <= n; i += LANES) {
+            VF v = (LOAD(x + i) - SPLAT(mean)) * SPLAT(f);
+            if (weight) v *= LOAD(weight + i);
+            if (bias) v += LOAD(bias + i);
+            STORE(y + i, v);
+        }
+        for (; i < n; i++) y[i] = (x[i] - mean) * f * (weight ? weight[i] : 1) + (bias ? bias[i] : 0);
+    }
+}
+
+// Pairs of neighbours, (x[2i], x[2i + 1]).
+TARGET static void NAME(rope_pairs)(float *x, size_t stride, const int32_t *positions, size_t rows, size_t heads, size_t head_size, size_t width,
+                                    const float *cosine, const float *sine) {
+    size_t half = width / 2;
+    for (size_t r = 0; r < rows; r++) {
+        const float *c = cosine + (size_t)positions[r] * half, *s = sine + (size_t)positions[r] * half;
+        for (size_t h = 0; h < heads; h++) {
+            float *pair = x + r * stride + h * head_size;
+            for (size_t i = 0; i < half; i++, pair += 2) {
+                float a = pair[0], b = pair[1];
+                pair[0] = a * c[i] - b * s[i];
+                pair[1] = b * c[i] + a * s[i];
+            }
+        }
+    }
+}
+
 TARGET static void NAME(rope)(float *x, size_t stride, const int32_t *positions, size_t rows, size_t heads,
-                              size_t head_size, const float *cosine, const float *sine) {
-    size_t half = head_size / 2;
+                              size_t head_size, size_t width, const float *cosine, const float *sine) {
+    size_t half = width / 2;
     for (size_t r = 0; r < rows; r++) {
         const float *c = cosine + (size_t)positions[r] * half, *s = sine + (size_t)positions[r] * half;
         for (size_t h = 0; h < heads; h++) {
@@ -160,14 +266,31 @@ INLINE void NAME(softmax_inline)(float *x, size_t n, float scale) {
     for (; i < n; i++) x[i] *= f;
 }
 
+// Scores q·k of a head's keys, of which the first is `first`, become probabilities.
+INLINE void NAME(probabilities)(float *scores, size_t first, size_t count, size_t head, const onebyte_attention *form) {
+    float scale = form->scale;
+    if (form->softcap > 0) {
+        for (size_t t = 0; t < count; t++) scores[t] *= scale;
+        NAME(softcap)(scores, count, form->softcap);
+        scale = 1;
+    }
+    if (form->slopes) {
+        for (size_t t = 0; t < count; t++) scores[t] = scores[t] * scale + form->slopes[head] * (float)(first + t);
+        scale = 1;
+    }
+    NAME(softmax_inline)(scores, count, scale);
+}
+
 TARGET static void NAME(attend)(const float *q, const float *k, size_t k_stride, const float *v, size_t v_stride,
-                                size_t count, size_t heads, size_t kv_heads, size_t head_size, float scale,
-                                float *scores, float *out) {
-    size_t shared = heads / kv_heads;
+                                size_t visible, const onebyte_attention *form, float *scores, float *out) {
+    const size_t heads = form->heads, head_size = form->head_size, shared = heads / form->kv_heads;
+    const size_t first = form->window && visible > form->window ? visible - form->window : 0, count = visible - first;
+    k += first * k_stride;
+    v += first * v_stride;
     for (size_t h = 0; h < heads; h++) {
         const float *kh = k + h / shared * head_size, *vh = v + h / shared * head_size, *qh = q + h * head_size;
         for (size_t t = 0; t < count; t++) scores[t] = NAME(dot_inline)(qh, kh + t * k_stride, head_size);
-        NAME(softmax_inline)(scores, count, scale);
+        NAME(probabilities)(scores, first, count, h, form);
         float *o = out + h * head_size;
         size_t i = 0;
         for (; i + 4 * LANES <= head_size; i += 4 * LANES) {
@@ -195,18 +318,18 @@ TARGET static void NAME(attend)(const float *q, const float *k, size_t k_stride,
 
 TARGET static void NAME(softmax)(float *x, size_t n) { NAME(softmax_inline)(x, n, 1); }
 
-TARGET static void NAME(swiglu_rank1)(const float *gate, const int8_t *a_gate, float gate_scale, const float *up,
-                                      const int8_t *a_up, float up_scale, float *out, size_t n) {
+TARGET static void NAME(gated_rank1)(int kind, const float *gate, const int8_t *a_gate, float gate_scale, const float *up,
+                                     const int8_t *a_up, float up_scale, float *out, size_t n) {
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         VF g = LOAD(gate + i), u = LOAD(up + i);
         if (a_gate) g = FMA(LOAD8(a_gate + i), SPLAT(gate_scale), g);
         if (a_up) u = FMA(LOAD8(a_up + i), SPLAT(up_scale), u);
-        STORE(out + i, NAME(silu)(g) * u);
+        STORE(out + i, NAME(activation)(g, kind) * u);
     }
     for (; i < n; i++) {
         float g = gate[i] + (a_gate ? gate_scale * a_gate[i] : 0), u = up[i] + (a_up ? up_scale * a_up[i] : 0);
-        out[i] = g / (1.0f + NAME(exp1)(-g)) * u;
+        out[i] = NAME(activation)(SPLAT(g), kind)[0] * u;
     }
 }
 
@@ -237,9 +360,9 @@ TARGET static size_t NAME(multiply_adds)(size_t steps, float *sink) {
 #include "products_body.h"
 
 static const struct float_kernels NAME(kernels) = {
-    NAME(rms_norm), NAME(rope), NAME(attend), NAME(softmax), NAME(swiglu_rank1), NAME(dot_i8),
-    NAME(dot), NAME(add_scaled_i8), NAME(add_scaled), NAME(sum_scaled_i8), NAME(log_sum_exp_parts),
-    NAME(multiply_adds), NAME(product), NAME(swiglu_product), NAME(attend_rows), NAME(dots_i8),
+    NAME(rms_norm), NAME(layer_norm), NAME(rope), NAME(rope_pairs), NAME(attend), NAME(softmax), NAME(activate_row), NAME(softcap),
+    NAME(gated_rank1), NAME(dot_i8), NAME(dot), NAME(add_scaled_i8), NAME(add_scaled), NAME(sum_scaled_i8), NAME(log_sum_exp_parts),
+    NAME(multiply_adds), NAME(product), NAME(gated_product), NAME(attend_rows), NAME(dots_i8),
 };
 
 #undef VF

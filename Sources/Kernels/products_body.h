@@ -137,7 +137,7 @@ TARGET static void NAME(stream)(const float *x, size_t x_stride, size_t rows, co
         }
 }
 
-TARGET static void NAME(stream_swiglu)(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *gate, const onebyte_matrix *up, float *y,
+TARGET static void NAME(stream_gated)(int kind, const float *x, size_t x_stride, size_t rows, const onebyte_matrix *gate, const onebyte_matrix *up, float *y,
                                        size_t y_stride) {
     for (size_t from = 0; from < gate->outputs; from += LANES) {
         const size_t count = gate->outputs - from < LANES ? gate->outputs - from : LANES;
@@ -147,7 +147,7 @@ TARGET static void NAME(stream_swiglu)(const float *x, size_t x_stride, size_t r
                 g[o] = NAME(dot_inline)(x + r * x_stride, gate->floats + (from + o) * gate->inputs, gate->inputs);
                 u[o] = NAME(dot_inline)(x + r * x_stride, up->floats + (from + o) * gate->inputs, gate->inputs);
             }
-            const VF activated = NAME(silu)(g) * u;
+            const VF activated = NAME(activation)(g, kind) * u;
             for (size_t o = 0; o < count; o++) y[r * y_stride + from + o] = activated[o];
         }
     }
@@ -198,29 +198,29 @@ TARGET static void NAME(product)(const float *x, size_t x_stride, size_t rows, s
 }
 
 // What a tile of gates and ups becomes, of which `outputs` there are, no more than LANES.
-INLINE void NAME(activate)(float *part, const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, size_t row, size_t rows,
+INLINE void NAME(activate)(int kind, float *part, const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, size_t row, size_t rows,
                            size_t output, size_t outputs, float *y, size_t y_stride) {
     if (outputs == LANES) {
         for (size_t r = 0; r < rows; r++) {
             const VF g = NAME(with_term)(LOAD(part + r * PANEL), gate_terms, row + r, output);
             const VF u = NAME(with_term)(LOAD(part + r * PANEL + LANES), up_terms, row + r, output);
-            STORE(y + r * y_stride, NAME(silu)(g) * u);
+            STORE(y + r * y_stride, NAME(activation)(g, kind) * u);
         }
         return;
     }
     if (gate_terms) NAME(add_terms)(gate_terms, row, rows, output, outputs, part, PANEL);
     if (up_terms) NAME(add_terms)(up_terms, row, rows, output, outputs, part + LANES, PANEL);
     for (size_t r = 0; r < rows; r++) {
-        const VF activated = NAME(silu)(LOAD(part + r * PANEL)) * LOAD(part + r * PANEL + LANES);
+        const VF activated = NAME(activation)(LOAD(part + r * PANEL), kind) * LOAD(part + r * PANEL + LANES);
         for (size_t o = 0; o < outputs; o++) y[r * y_stride + o] = activated[o];
     }
 }
 
-TARGET static void NAME(swiglu_product)(const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *gate, const onebyte_matrix *up,
+TARGET static void NAME(gated_product)(int kind, const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *gate, const onebyte_matrix *up,
                                         const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
                                         float *panels) {
     if (NAME(is_streamed)(gate, rows, gate_terms) && NAME(is_streamed)(up, rows, up_terms)) {
-        NAME(stream_swiglu)(x, x_stride, rows, gate, up, y, y_stride);
+        NAME(stream_gated)(kind, x, x_stride, rows, gate, up, y, y_stride);
         return;
     }
     // The whole depth at once: sums leave the tile activated.
@@ -245,14 +245,16 @@ TARGET static void NAME(swiglu_product)(const float *x, size_t x_stride, size_t 
                         _Alignas(64) float part[TILE_ROWS * PANEL];
                         NAME(fetch)(to, y_stride, count, outputs);
                         NAME(tile_of)(count, x + row * x_stride, x_stride, panels + 2 * o * depth, PANEL, depth, part, PANEL, 0);
-                        NAME(activate)(part, gate_terms, up_terms, row, count, from + o, outputs, to, y_stride);
+                        NAME(activate)(kind, part, gate_terms, up_terms, row, count, from + o, outputs, to, y_stride);
                     }
         }
     }
 }
 
-TARGET static void NAME(attend_rows)(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before,
-                                     size_t heads, size_t kv_heads, size_t head_size, float scale, float *scratch, float *out, size_t out_stride) {
+// As if only these queries and the keys that they see were there; `first` is the number of the first of these keys.
+TARGET static void NAME(attend_block)(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before,
+                                      size_t first, const onebyte_attention *form, float *scratch, float *out, size_t out_stride) {
+    const size_t heads = form->heads, kv_heads = form->kv_heads, head_size = form->head_size;
     const size_t count = before + rows, stride = ATTENTION_STRIDE(count), tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     float *scores = scratch + onebyte_product_scratch(head_size);
     for (size_t h = 0; h < heads; h++) {
@@ -260,8 +262,9 @@ TARGET static void NAME(attend_rows)(const float *q, size_t q_stride, size_t row
         const onebyte_matrix keys = {.outputs = count, .inputs = head_size, .stride = kv_stride, .floats = kh};
         NAME(product)(q + h * head_size, q_stride, rows, rows, &keys, NULL, scores, stride, 0, scratch);
         for (size_t r = 0; r < rows; r++) {
-            const size_t visible = before + r + 1;
-            NAME(softmax_inline)(scores + r * stride, visible, scale);
+            const size_t visible = before + r + 1, hidden = form->window && visible > form->window ? visible - form->window : 0;
+            NAME(probabilities)(scores + r * stride + hidden, first + hidden, visible - hidden, h, form);
+            for (size_t i = 0; i < hidden; i++) scores[r * stride + i] = 0;
             // Its tile reads as far as its last row sees.
             for (size_t i = visible; i < count && i < visible + TILE_ROWS; i++) scores[r * stride + i] = 0;
         }
@@ -277,6 +280,22 @@ TARGET static void NAME(attend_rows)(const float *q, size_t q_stride, size_t row
                     NAME(add_scaled_inline)(to + r * out_stride + i, vh + l * kv_stride + i, scores[(row + r) * stride + l], head_size - i);
             }
         }
+    }
+}
+
+TARGET static void NAME(attend_rows)(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before,
+                                     const onebyte_attention *form, float *scratch, float *out, size_t out_stride) {
+    if (!form->window || before + rows <= form->window) {
+        NAME(attend_block)(q, q_stride, rows, k, v, kv_stride, before, 0, form, scratch, out, out_stride);
+        return;
+    }
+    // As many queries at a time as a window is wide: half of the scores are then of use.
+    const size_t step = form->window < ATTENTION_BLOCK ? ATTENTION_BLOCK : form->window;
+    for (size_t row = 0; row < rows; row += step) {
+        const size_t own = rows - row < step ? rows - row : step, visible = before + row + 1;
+        const size_t first = visible > form->window ? visible - form->window : 0;
+        NAME(attend_block)(q + row * q_stride, q_stride, own, k + first * kv_stride, v + first * kv_stride, kv_stride, before + row - first,
+                           first, form, scratch, out + row * out_stride, out_stride);
     }
 }
 

@@ -185,7 +185,7 @@ import Training
 
     @Test func theAssistantsTurnsAloneAreLearnt() throws {
         let source = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-        let chat = try ChatTemplate(source: source, bos: nil, eos: nil, file: "test")
+        let chat = try ChatTemplate(source: source, file: "test")
         let line = #"{"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"yo"}]}"#
         let data = try encoder(.chat, maxLength: 256, chat: chat).encode(records(line))
         let tokenizer = try tokenizer()
@@ -200,7 +200,7 @@ import Training
     ])
     func chatsThatAreNoneAreErrorsWithTheLine(_ line: String) throws {
         let source = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-        let chat = try ChatTemplate(source: source, bos: nil, eos: nil, file: "test")
+        let chat = try ChatTemplate(source: source, file: "test")
         let encoder = try encoder(.chat, chat: chat)
         #expect { try encoder.encode(records(line)) } throws: { "\($0)".contains(":1: ") }
     }

@@ -6,6 +6,7 @@
 #define ONEBYTE_PRODUCTS_H
 #include <stddef.h>
 #include <stdint.h>
+#include "floats.h"
 
 /// w of a product: outputs × inputs.
 typedef struct {
@@ -37,19 +38,19 @@ size_t onebyte_product_scratch(size_t inputs);
 void onebyte_product(const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *w, const onebyte_rank1_terms *terms, float *y,
                      size_t y_stride, int accumulate, float *scratch);
 
-/// y = silu(x·gateᵀ + gate_terms)·(x·upᵀ + up_terms), rows as above: both matrices are outputs × inputs, y has that many outputs. Either of the terms may
+/// y = activation(x·gateᵀ + gate_terms)·(x·upᵀ + up_terms), rows as above: both matrices are outputs × inputs, y has that many outputs. Either of the terms may
 /// be null. y must not overlap x.
-void onebyte_swiglu_product(const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *gate, const onebyte_matrix *up,
-                            const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
-                            float *scratch);
+void onebyte_gated_product(int kind, const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *gate, const onebyte_matrix *up,
+                           const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
+                           float *scratch);
 
 /// Floats of scratch for the next, on a cache line boundary.
 size_t onebyte_attention_scratch(size_t rows, size_t before, size_t head_size);
 
 /// Causal attention of `rows` queries that follow `before` tokens over before + rows keys and values, all heads, as `onebyte_attend` does it for
 /// one: query r sees before + r + 1 of them.
-void onebyte_attend_rows(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before, size_t heads,
-                         size_t kv_heads, size_t head_size, float scale, float *scratch, float *out, size_t out_stride);
+void onebyte_attend_rows(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before,
+                         const onebyte_attention *form, float *scratch, float *out, size_t out_stride);
 
 /// out[r] = scale·Σ x[r]ᵢ·bᵢ for `rows` rows of n.
 void onebyte_dots_i8(const float *x, size_t stride, size_t rows, const int8_t *b, size_t n, float scale, float *out);

@@ -5,6 +5,8 @@ import Kernels
 /// (vocabulary × width). The change has rank p, the adapter's outputs.
 public struct FinalHeadChange {
     private let head: StoredTensor
+    /// The head's name without `.weight`.
+    private let module: String
     /// p and the model's width.
     public let rank, width: Int
     /// C·Vᵀ, p × width: `lora_A` of a LoRA adapter (Hu et al., arXiv 2106.09685).
@@ -19,6 +21,7 @@ public struct FinalHeadChange {
             let head = source.stored[source.headName], head.columns == factors.outputs.length
         else { return nil }
         self.head = head
+        module = String(source.configuration.description.names.name(.head).dropLast(".weight".count))
         rank = factors.outputs.count
         width = factors.outputs.length
         outputs = factors.outputs.floats()
@@ -76,12 +79,12 @@ public struct FinalHeadChange {
         let configuration: JSON = [
             "base_model_name_or_path": .string(baseModel), "bias": "none", "fan_in_fan_out": false, "inference_mode": true,
             "init_lora_weights": true, "lora_alpha": .integer(rank), "lora_dropout": .number("0.0"), "modules_to_save": .null,
-            "peft_type": "LORA", "r": .integer(rank), "target_modules": ["lm_head"], "task_type": "CAUSAL_LM",
+            "peft_type": "LORA", "r": .integer(rank), "target_modules": [.string(module)], "task_type": "CAUSAL_LM",
         ]
         let file = try OutputFile(path: directory + "/adapter_config.json")
         try file.write(Array((configuration.text() + "\n").utf8))
         try file.sync()
-        let prefix = "base_model.model.lm_head."
+        let prefix = "base_model.model.\(module)."
         try SafetensorsWriter(dataType: dataType).write(
             [
                 .init(name: prefix + "lora_A.weight", shape: .matrix(rows: rank, columns: width)) { copyInputs($0, into: $1) },

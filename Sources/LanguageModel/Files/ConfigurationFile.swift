@@ -3,21 +3,33 @@ package struct ConfigurationFile {
     package let path: String
     package let json: JSON
 
+    /// What would be in the file.
+    package init(path: String, json: JSON) {
+        self.path = path
+        self.json = json
+    }
+
     package init(path: String) throws(ModelError) {
         self.path = path
         json = try JSON.read(path, limit: 16 << 20)
         guard json.members != nil else { throw ModelError(.malformed, file: path, "is no JSON object") }
     }
 
-    /// Nil where the key is missing or null.
-    package func integer(_ key: String) throws(ModelError) -> Int? {
-        guard let value = present(key) else { return nil }
-        guard let integer = value.integer else { throw ModelError(.malformed, file: path, subject: key, "is not an integer") }
-        return integer
+    /// The first of these keys that is there; nil where they are missing or null.
+    package func integer(_ keys: String...) throws(ModelError) -> Int? { try integer(keys) }
+
+    private func integer(_ keys: [String]) throws(ModelError) -> Int? {
+        for key in keys {
+            guard let value = present(key) else { continue }
+            guard let integer = value.integer else { throw ModelError(.malformed, file: path, subject: key, "is not an integer") }
+            return integer
+        }
+        return nil
     }
 
-    package func required(_ key: String) throws(ModelError) -> Int {
-        guard let value = try integer(key) else { throw ModelError(.malformed, file: path, subject: key, "is missing") }
+    /// The first of these keys, which families call differently.
+    package func required(_ keys: String...) throws(ModelError) -> Int {
+        guard let value = try integer(keys) else { throw ModelError(.malformed, file: path, subject: keys[0], "is missing") }
         return value
     }
 

@@ -31,11 +31,13 @@ package struct GGUFFile: Sendable {
         package let type: ElementType
         /// From the start of the file.
         package let offset: Int
+        /// Where it lies: of a split model that of its part.
+        package let file: MappedFile
     }
 
     package let file: MappedFile
     package let metadata: [String: Value]
-    package let tensors: [String: Tensor]
+    package private(set) var tensors: [String: Tensor]
 
     package var path: String { file.path }
 
@@ -99,7 +101,7 @@ package struct GGUFFile: Sendable {
             guard let type = Int32(exactly: number).flatMap(ElementType.init(rawValue:)) else {
                 let known = ElementType.allCases.map(\.description).joined(separator: ", ")
                 throw ModelError(
-                    .unsupported, file: path, subject: name, "is stored as ggml type \(number), which is not supported",
+                    .unsupported, file: path, subject: name, "is stored as \(Self.otherTypes[number].map { "\($0) (ggml type \(number))" } ?? "ggml type \(number)"), which is not supported",
                     remedy: "supported: \(known)")
             }
             found.append((name, dimensions, type, try reader.integer(name)))
@@ -131,7 +133,7 @@ package struct GGUFFile: Sendable {
                     "needs \(byteCount) bytes from \(offset) of the data, but the file has \(max(0, file.count - dataStart))",
                     remedy: "the file is cut short: obtain it again")
             }
-            guard tensors.updateValue(Tensor(dimensions: dimensions, type: type, offset: dataStart + start), forKey: name) == nil else {
+            guard tensors.updateValue(Tensor(dimensions: dimensions, type: type, offset: dataStart + start, file: file), forKey: name) == nil else {
                 throw ModelError(.malformed, file: path, subject: name, "appears twice in the table of tensors")
             }
         }
@@ -140,6 +142,39 @@ package struct GGUFFile: Sendable {
 }
 
 extension GGUFFile {
+    /// Types that are known but not read.
+    private static let otherTypes: [UInt32: String] = [
+        9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S",
+        23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4",
+    ]
+
+    /// A file, or all parts of one that was split (`NAME-00001-of-00003.gguf`), whichever of them is named.
+    package static func open(_ path: String) throws(ModelError) -> GGUFFile {
+        let file = try GGUFFile(path: path)
+        guard let count = try file.integer("split.count"), count > 1 else { return file }
+        let ending = "-of-\(digits(count)).gguf"
+        guard count <= 10_000, path.hasSuffix(ending), path.utf8.count > ending.utf8.count + 6 else {
+            throw ModelError(
+                .malformed, file: path, subject: "split.count", "says that the file is one of \(count), but its name does not end in \(ending)",
+                remedy: "give the parts the names that they were made with, such as NAME-00001\(ending)")
+        }
+        let stem = String(path.dropLast(ending.count + 5))
+        var whole: GGUFFile?
+        for number in 1...count {
+            let part = try GGUFFile(path: stem + digits(number) + ending)
+            guard whole != nil else {
+                whole = part
+                continue
+            }
+            for (name, tensor) in part.tensors where whole?.tensors.updateValue(tensor, forKey: name) != nil {
+                throw ModelError(.malformed, file: part.path, subject: name, "is in another part of the model as well")
+            }
+        }
+        return whole ?? file
+    }
+
+    private static func digits(_ number: Int) -> String { String(repeating: "0", count: max(0, 5 - String(number).count)) + String(number) }
+
     private struct Reader {
         let file: MappedFile
         var position = 0

@@ -39,6 +39,12 @@ package enum JSON: Hashable, Sendable {
         self = .object(members)
     }
 
+    /// Takes a member out.
+    package mutating func remove(_ key: String) {
+        guard case .object(let members) = self else { return }
+        self = .object(members.filter { $0.key != key })
+    }
+
     package static func integer(_ value: some BinaryInteger) -> JSON { .number(String(value)) }
 
     package var isNull: Bool { self == .null }

@@ -1,6 +1,6 @@
 /// What a model's files say about its structure, whichever format they have.
 public struct ModelConfiguration: Hashable, Sendable {
-    public var architecture: Architecture
+    public var family: ModelFamily
     /// Width of the residual stream.
     public var hiddenSize: Int
     /// Width of the feed-forward layer's inside.
@@ -14,22 +14,19 @@ public struct ModelConfiguration: Hashable, Sendable {
     public var vocabularySize: Int
     /// Positions that the model was made for.
     public var contextLength: Int
-    /// θ of the rotary position embedding.
-    public var ropeTheta: Double
-    /// ε of RMSNorm.
-    public var rmsEpsilon: Double
-    /// The head is the embedding matrix: there is no `lm_head.weight`.
+    /// The head is the embedding matrix: there is no head of its own.
     public var tiedHead: Bool
     public var bosToken: Int32?
     /// Any of these ends a text.
     public var eosTokens: [Int32]
+    /// What is computed with these sizes.
+    public var description = ModelDescription()
 
-    public init(
-        architecture: Architecture, hiddenSize: Int, feedForwardSize: Int, layerCount: Int, headCount: Int, keyValueHeadCount: Int,
-        headDimension: Int, vocabularySize: Int, contextLength: Int, ropeTheta: Double, rmsEpsilon: Double, tiedHead: Bool,
-        bosToken: Int32? = nil, eosTokens: [Int32] = []
+    package init(
+        family: ModelFamily, hiddenSize: Int, feedForwardSize: Int, layerCount: Int, headCount: Int, keyValueHeadCount: Int,
+        headDimension: Int, vocabularySize: Int, contextLength: Int, tiedHead: Bool, bosToken: Int32? = nil, eosTokens: [Int32] = []
     ) {
-        self.architecture = architecture
+        self.family = family
         self.hiddenSize = hiddenSize
         self.feedForwardSize = feedForwardSize
         self.layerCount = layerCount
@@ -38,12 +35,17 @@ public struct ModelConfiguration: Hashable, Sendable {
         self.headDimension = headDimension
         self.vocabularySize = vocabularySize
         self.contextLength = contextLength
-        self.ropeTheta = ropeTheta
-        self.rmsEpsilon = rmsEpsilon
         self.tiedHead = tiedHead
         self.bosToken = bosToken
         self.eosTokens = eosTokens
     }
+
+    /// θ of the (first) rotary position embedding; 0 where there is none.
+    public var ropeTheta: Double { description.rotations.first?.theta ?? 0 }
+    /// Tokens that the layers see which don't see all.
+    public var windows: [Int] { description.layers.compactMap(\.window) }
+    /// ε of the norms.
+    public var normEpsilon: Double { description.norm.epsilon }
 
     package enum Limits {
         /// No dimension of a model that fits a machine comes near it, and products of two of them can't overflow.
@@ -51,8 +53,8 @@ public struct ModelConfiguration: Hashable, Sendable {
         package static let layersMax = 4096
     }
 
-    /// Refuses what no model of this kind can be, so that nothing after it divides by zero or overflows.
-    package func validated(file: String) throws(ModelError) -> ModelConfiguration {
+    /// Refuses sizes that no model can have, so that nothing after it divides by zero or overflows.
+    package func validateSizes(file: String) throws(ModelError) {
         let dimensions = [
             ("hidden size", hiddenSize), ("feed-forward size", feedForwardSize), ("number of heads", headCount),
             ("number of key/value heads", keyValueHeadCount), ("head dimension", headDimension), ("vocabulary size", vocabularySize),
@@ -69,14 +71,25 @@ public struct ModelConfiguration: Hashable, Sendable {
                 .malformed, file: file, subject: "number of key/value heads",
                 "is \(keyValueHeadCount), which does not divide the \(headCount) heads")
         }
-        guard headDimension % 2 == 0 else {
-            throw ModelError(.malformed, file: file, subject: "head dimension", "is \(headDimension); rotary positions need an even one")
-        }
         guard headCount * headDimension <= Limits.dimensionMax else {
             throw ModelError(.malformed, file: file, subject: "number of heads", "times the head dimension is too large")
         }
-        guard rmsEpsilon.isFinite, rmsEpsilon >= 0, ropeTheta.isFinite, ropeTheta > 0 else {
-            throw ModelError(.malformed, file: file, subject: "RMS ε or RoPE θ", "is not a positive number (\(rmsEpsilon), \(ropeTheta))")
+    }
+
+    /// Refuses numbers that no model can have.
+    package func validated(file: String) throws(ModelError) -> ModelConfiguration {
+        try validateSizes(file: file)
+        let numbers: [(String, Float)] = [
+            ("scale of attention", description.attention.scale), ("softcap of attention", description.attention.softcap),
+            ("scale of embeddings", description.embedding.scale), ("scale of the residual stream", description.residualScale),
+            ("scale of logits", description.head.scale), ("softcap of logits", description.head.softcap),
+        ]
+        for (what, value) in numbers where !value.isFinite || value < 0 {
+            throw ModelError(.malformed, file: file, subject: what, "is \(value), no positive number")
+        }
+        let thetas = description.rotations.map(\.theta)
+        guard normEpsilon.isFinite, normEpsilon >= 0, thetas.allSatisfy({ $0.isFinite && $0 > 0 }) else {
+            throw ModelError(.malformed, file: file, subject: "RMS ε or RoPE θ", "is not a positive number (\(normEpsilon), \(ropeTheta))")
         }
         for token in [bosToken].compactMap({ $0 }) + eosTokens where !(0..<vocabularySize).contains(Int(token)) {
             throw ModelError(.malformed, file: file, subject: "special token", "\(token) is not in the vocabulary of \(vocabularySize)")

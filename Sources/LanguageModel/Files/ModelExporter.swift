@@ -70,22 +70,14 @@ public struct ModelExporter {
             try file.write(bytes)
             try file.sync()
         }
-        var tensors = source.tensorNames.compactMap { name -> SafetensorsWriter.Tensor? in
-            guard let stored = source.stored[name] else { return nil }
-            let values = replacing[name]
-            return SafetensorsWriter.Tensor(name: name, shape: stored.shape) { rows, out in
-                if name == Self.untiedHead, let headChange {
-                    headChange.copyMergedRows(rows, into: out)
-                } else if let values {
-                    values(rows.lowerBound * stored.columns..<rows.upperBound * stored.columns, out)
-                } else {
-                    stored.copyFloats(rows: rows, into: out)
-                }
-            }
+        var tensors = source.fileTensors { name, stored in
+            if name == untiedHead, let headChange { return headChange.copyMergedRows }
+            guard let values = replacing[name] else { return stored.copyFloats }
+            return { rows, out in values(rows.lowerBound * stored.columns..<rows.upperBound * stored.columns, out) }
         }
         if let headChange, source.configuration.tiedHead {
             let shape = TensorShape.matrix(rows: source.configuration.vocabularySize, columns: headChange.width)
-            tensors.append(SafetensorsWriter.Tensor(name: Self.untiedHead, shape: shape) { headChange.copyMergedRows($0, into: $1) })
+            tensors.append(SafetensorsWriter.Tensor(name: untiedHead, shape: shape) { headChange.copyMergedRows($0, into: $1) })
         }
         try SafetensorsWriter(dataType: dataType, shardBytesMax: shardBytesMax).write(tensors, to: directory, progress: progress)
     }
@@ -95,13 +87,15 @@ public struct ModelExporter {
         var files: [(String, [UInt8])] = []
         var config: JSON
         if source.isDirectory {
-            config = try JSON.read(source.path + "/config.json")
+            if let made = source.madeConfiguration { config = made } else { config = try JSON.read(source.path + "/config.json") }
+            // What is written is not quantised.
+            config.remove("quantization_config")
             for name in Self.passedOn {
                 let path = source.path + "/" + name
                 if FileManager.default.fileExists(atPath: path) { files.append((name, try readSmallFile(path, limit: 256 << 20))) }
             }
         } else {
-            config = source.configuration.architecture.files.configurationFile(source.configuration)
+            config = source.madeConfiguration ?? [:]
             let tokenizer = try source.tokenizer
             files.append(("tokenizer.json", Array((tokenizer.file().text() + "\n").utf8)))
             files.append(("tokenizer_config.json", Array((tokenizer.configurationFile(chatTemplate: source.chatTemplateSource).text() + "\n").utf8)))
@@ -122,7 +116,7 @@ public struct ModelExporter {
         return files
     }
 
-    private static let untiedHead = "lm_head.weight"
+    private var untiedHead: String { source.configuration.description.names.name(.head) }
 
     private static let passedOn = [
         "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",

@@ -5,8 +5,12 @@ extension ModelSource {
     /// Floats that are dequantised and hashed at a time: they stay in the second-level cache.
     private static let hashChunk = 64 * 1024
 
+    /// Name of the manifest's entry that is no tensor: all names of tensors have a dot.
+    private static let configurationEntry = "configuration"
+
     /// SHA-256 of each tensor's values as little-endian F32, row-major, in the order of `tensorNames`. A GGUF file and a Hugging Face
-    /// directory with the same values have the same digests.
+    /// directory with the same values have the same digests. A model that is no plain llama has one more entry, `configuration`: its digest is that of
+    /// `ModelConfiguration.identity`.
     ///
     /// - Parameter progress: told, from any thread, that another tensor is done.
     public func baseManifest(threads: Int, progress: (@Sendable () -> Void)? = nil) -> BaseManifest {
@@ -19,8 +23,13 @@ extension ModelSource {
                 progress?()
             }
         }
-        // The names of a dictionary's keys are unique, so the manifest exists.
-        return BaseManifest(entries: entries.withLock { $0.compactMap { $0 } }).unsafelyUnwrapped
+        var all = entries.withLock { $0.compactMap { $0 } }
+        if !configuration.isPlainLlama {
+            let identity = Array(configuration.identity.utf8)
+            all.append(BaseManifest.Entry(name: Self.configurationEntry, shape: .vector(identity.count), digest: Digest.sha256(identity)))
+        }
+        // The names of a dictionary's keys are unique, and no tensor has the configuration's, so the manifest exists.
+        return BaseManifest(entries: all).unsafelyUnwrapped
     }
 
     /// Name, shape and digest of one tensor; nil for a name that is not in `tensorNames`.

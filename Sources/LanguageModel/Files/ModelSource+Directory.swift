@@ -5,25 +5,15 @@ extension ModelSource {
     /// Opens a Hugging Face directory: config.json and safetensors.
     package static func openDirectory(_ path: String, reference: String) throws(ModelError) -> ModelSource {
         let configFile = path + "/config.json"
-        guard FileManager.default.fileExists(atPath: configFile) else {
-            throw ModelError(
-                .notFound, file: configFile, "there is no such file",
-                remedy: "a model directory holds config.json, tokenizer.json and model.safetensors")
-        }
+        guard FileManager.default.fileExists(atPath: configFile) else { throw whatItIs(path) }
         let config = try ConfigurationFile(path: configFile)
         guard let name = try config.string("model_type") else {
             throw ModelError(.malformed, file: configFile, subject: "model_type", "is missing")
         }
-        let architecture = try Architecture.named(name, file: configFile, key: "model_type")
-        var configuration = try architecture.files.configuration(config)
-        let generationFile = path + "/generation_config.json"
-        if FileManager.default.fileExists(atPath: generationFile) {
-            // Chat models name the ends of their turns only here.
-            for token in try ConfigurationFile(path: generationFile).tokens("eos_token_id") where !configuration.eosTokens.contains(token) {
-                configuration.eosTokens.append(token)
-            }
-        }
-        configuration = try configuration.validated(file: configFile)
+        let family = try ModelFamily.named(name, file: configFile)
+        let (settings, madeConfiguration) = family.textPart(of: config)
+        var configuration = try ModelConfiguration(settings, family: family).validated(file: configFile)
+        try addStopTokens(path, to: &configuration)
 
         var found: [String: (file: SafetensorsFile, tensor: SafetensorsFile.Tensor)] = [:]
         for weights in try weightFiles(path) {
@@ -32,28 +22,114 @@ extension ModelSource {
                 throw ModelError(.malformed, file: weights, subject: name, "is also in another file of the directory")
             }
         }
-        var stored: [String: StoredTensor] = [:]
-        for expected in architecture.files.tensors(configuration) {
-            guard let (file, tensor) = found.removeValue(forKey: expected.name) else {
-                throw ModelError(
-                    .missingTensor, file: path, subject: expected.name, "is in none of the directory's safetensors files",
-                    remedy: "the directory is incomplete, or its config.json belongs to another model")
-            }
-            guard tensor.dimensions == expected.shape.dimensions else {
-                throw ModelError(
-                    .wrongShape, file: file.file.path, subject: expected.name,
-                    "has the shape \(tensor.dimensions.map(String.init).joined(separator: "×")), but config.json asks for \(expected.shape)")
-            }
-            stored[expected.name] = StoredTensor(
-                file: file.file, offset: tensor.offset, type: tensor.type, shape: expected.shape, rowOrder: .asIs)
-        }
-        if let extra = found.keys.filter({ !architecture.files.isRedundant($0, configuration) }).min() {
-            throw ModelError(.unsupported, file: path, subject: extra, "is a tensor that a \(architecture.rawValue) is not known to have")
+        try refuseOtherKinds(config, Array(found.keys))
+        if configuration.tiedHead, headDiffers(configuration, found) { configuration.tiedHead = false }
+        let stored = try stored(configuration, &found, path: path)
+        if let extra = found.keys.filter({ !configuration.isRedundant($0) }).min() {
+            throw ModelError(.unsupported, file: path, subject: extra, "is a tensor that a \(configuration.family.name) is not known to have")
         }
         return ModelSource(
             reference: reference, path: path, configuration: configuration, stored: stored,
             tokenizer: Result { () throws(ModelError) in try Tokenizer(directory: path) },
-            chatTemplateSource: try chatTemplateSource(path), isDirectory: true)
+            chatTemplateSource: try chatTemplateSource(path), isDirectory: true, madeConfiguration: madeConfiguration)
+    }
+
+    /// Why a directory without config.json is no model.
+    private static func whatItIs(_ path: String) -> ModelError {
+        func has(_ name: String) -> Bool { FileManager.default.fileExists(atPath: path + "/" + name) }
+        if has("adapter_config.json") {
+            let base = (try? JSON.read(path + "/adapter_config.json"))?["base_model_name_or_path"]?.string ?? "its base model"
+            return ModelError(
+                .unsupported, file: path, "is a PEFT adapter of \(base), not a model",
+                remedy: "merge it first: in Python, AutoPeftModelForCausalLM.from_pretrained(\"\(path)\").merge_and_unload().save_pretrained(\"merged\")")
+        }
+        if has("params.json") {
+            return ModelError(
+                .unsupported, file: path, "is in the format of its makers (params.json), not in Hugging Face's",
+                remedy: "take the repository's files with config.json, or convert them with transformers' conversion script of the family")
+        }
+        return ModelError(
+            .notFound, file: path + "/config.json", "there is no such file",
+            remedy: "a model directory holds config.json, tokenizer.json and model.safetensors")
+    }
+
+    /// Chat models name the ends of their turns only in generation_config.json.
+    private static func addStopTokens(_ path: String, to configuration: inout ModelConfiguration) throws(ModelError) {
+        let file = path + "/generation_config.json"
+        guard FileManager.default.fileExists(atPath: file) else { return }
+        for token in try ConfigurationFile(path: file).tokens("eos_token_id") where !configuration.eosTokens.contains(token) {
+            guard (0..<configuration.vocabularySize).contains(Int(token)) else {
+                throw ModelError(
+                    .malformed, file: file, subject: "eos_token_id", "\(token) is not in the vocabulary of \(configuration.vocabularySize)",
+                    remedy: "remove it there, if the model's texts end without it")
+            }
+            configuration.eosTokens.append(token)
+        }
+    }
+
+    /// Refuses weights that are not plain numbers, and models whose head does not write.
+    private static func refuseOtherKinds(_ config: ConfigurationFile, _ names: [String]) throws(ModelError) {
+        let marks = [".qweight", ".qzeros", ".absmax", ".SCB", ".weight_scale", ".weight_scale_inv", ".weight_packed", ".codebooks", ".weight_format"]
+        if let name = names.filter({ name in marks.contains { name.hasSuffix($0) } }).min() {
+            let method = config.present("quantization_config")?["quant_method"]?.string ?? "a method that config.json does not name"
+            throw ModelError(
+                .unsupported, file: config.path, subject: name, "the checkpoint is quantised by \(method), which is not read",
+                remedy: "take the model's original in BF16, F16 or F32, or a GGUF file of it")
+        }
+        if let head = config.present("architectures")?.array?.first?.string, head.hasSuffix("ForSequenceClassification") || head.hasSuffix("ForTokenClassification") {
+            throw ModelError(
+                .unsupported, file: config.path, subject: "architectures", "\(head) has a head that classifies and does not write tokens",
+                remedy: "take the language model that it was made from")
+        }
+    }
+
+    /// Whether a model that is said to have no head of its own has one with other values, which transformers then takes.
+    private static func headDiffers(
+        _ configuration: ModelConfiguration, _ found: [String: (file: SafetensorsFile, tensor: SafetensorsFile.Tensor)]
+    ) -> Bool {
+        let names = configuration.description.names
+        let embeddings = configuration.family.namesInFiles(of: names.name(.embedding)) + [String(names.name(.embedding).dropFirst(names.root.count))]
+        guard let head = found[names.name(.head)], let embedding = embeddings.lazy.compactMap({ found[$0] }).first else { return false }
+        let count = head.tensor.dimensions.reduce(1, *) * (head.tensor.type?.blockBytes ?? 0)
+        guard head.tensor.dimensions == embedding.tensor.dimensions, head.tensor.typeName == embedding.tensor.typeName, count > 0,
+            let a = head.file.file.bytes.baseAddress, let b = embedding.file.file.bytes.baseAddress
+        else { return true }
+        return memcmp(a + head.tensor.offset, b + embedding.tensor.offset, count) != 0
+    }
+
+    /// The model's tensors where they lie in files; what was found is taken out of `found`.
+    private static func stored(
+        _ configuration: ModelConfiguration, _ found: inout [String: (file: SafetensorsFile, tensor: SafetensorsFile.Tensor)], path: String
+    ) throws(ModelError) -> [String: StoredTensor] {
+        let root = configuration.description.names.root
+        var stored: [String: StoredTensor] = [:]
+        var used: Set<String> = []
+        for expected in configuration.tensors {
+            let place = expected.file
+            // Checkpoints of the bare model leave out what all names begin with.
+            let names = configuration.family.namesInFiles(of: place.name) + (place.name.hasPrefix(root) ? [String(place.name.dropFirst(root.count))] : [])
+            guard let name = names.first(where: { found[$0] != nil }), let (file, tensor) = found[name] else {
+                throw ModelError(
+                    .missingTensor, file: path, subject: place.name, "is in none of the directory's safetensors files",
+                    remedy: "the directory is incomplete, or its config.json belongs to another model")
+            }
+            guard tensor.dimensions == place.dimensions else {
+                throw ModelError(
+                    .wrongShape, file: file.file.path, subject: name,
+                    "has the shape \(tensor.dimensions.map(String.init).joined(separator: "×")), but config.json asks for \(place.dimensions.map(String.init).joined(separator: "×"))")
+            }
+            guard let type = tensor.type else {
+                throw ModelError(
+                    .unsupported, file: file.file.path, subject: name, "has the dtype \(tensor.typeName), which is not supported",
+                    remedy: "supported: \(SafetensorsFile.types.keys.sorted().joined(separator: ", "))")
+            }
+            used.insert(name)
+            stored[expected.name] = StoredTensor(
+                file: file.file, offset: tensor.offset, type: type, shape: expected.shape,
+                storedColumns: place.dimensions[place.dimensions.count - 1], view: place.view)
+        }
+        for name in used { found[name] = nil }
+        return stored
     }
 
     /// chat_template.jinja, or `chat_template` of tokenizer_config.json, where it may be a list with one that is named `default`.
@@ -74,6 +150,12 @@ extension ModelSource {
         let single = path + "/model.safetensors"
         if FileManager.default.fileExists(atPath: single) { return [single] }
         guard FileManager.default.fileExists(atPath: index) else {
+            let others = (try? FileManager.default.contentsOfDirectory(atPath: path))?.sorted() ?? []
+            if let pickle = others.first(where: { name in [".bin", ".pt", ".pth", ".ckpt"].contains { name.hasSuffix($0) } }) {
+                throw ModelError(
+                    .unsupported, file: path + "/" + pickle, "is a pickle, which can run code when it is read, and is not",
+                    remedy: "convert it: in Python, AutoModelForCausalLM.from_pretrained(\"\(path)\").save_pretrained(\"safe\") writes safetensors")
+            }
             throw ModelError(
                 .notFound, file: single, "there is no such file, and no model.safetensors.index.json",
                 remedy: "only safetensors weights are read, no pickles: convert the model with transformers' save_pretrained")

@@ -17,14 +17,12 @@ public final class ModelSource: Sendable {
         get throws(ModelError) { try tokenizerResult.get() }
     }
 
-    /// How the model writes conversations; nil where its files don't say. Throws where they say it in a way that is not built in.
+    /// How the model writes conversations; nil where its files don't say. Throws where their program can't be read.
     public var chatTemplate: ChatTemplate? {
         get throws(ModelError) {
             guard let chatTemplateSource else { return nil }
             let tokenizer = try tokenizer
-            return try ChatTemplate(
-                source: chatTemplateSource, bos: tokenizer.bosToken.flatMap(tokenizer.token),
-                eos: tokenizer.eosToken.flatMap(tokenizer.token), file: path)
+            return try ChatTemplate(source: chatTemplateSource, specialTokens: tokenizer.specialTokenTexts, file: path)
         }
     }
 
@@ -35,12 +33,15 @@ public final class ModelSource: Sendable {
     /// The Jinja program of the model's chat template.
     package let chatTemplateSource: String?
     package let stored: [String: StoredTensor]
+    /// What config.json would say of a model that did not come with one.
+    package let madeConfiguration: JSON?
     private let tokenizerResult: Result<Tokenizer, ModelError>
 
     package init(
         reference: String, path: String, configuration: ModelConfiguration, stored: [String: StoredTensor],
-        tokenizer: Result<Tokenizer, ModelError>, chatTemplateSource: String?, isDirectory: Bool, license: String? = nil
+        tokenizer: Result<Tokenizer, ModelError>, chatTemplateSource: String?, isDirectory: Bool, license: String? = nil, madeConfiguration: JSON? = nil
     ) {
+        self.madeConfiguration = madeConfiguration
         self.reference = reference
         self.path = path
         self.configuration = configuration

@@ -9,7 +9,10 @@ package struct SafetensorsFile: Sendable {
 
     package struct Tensor: Sendable {
         package let dimensions: [Int]
-        package let type: ElementType
+        /// As the file names it.
+        package let typeName: String
+        /// Nil for a type whose values can't be read.
+        package var type: ElementType? { SafetensorsFile.types[typeName] }
         /// From the start of the file.
         package let offset: Int
     }
@@ -56,9 +59,8 @@ package struct SafetensorsFile: Sendable {
             guard let typeName = member.value["dtype"]?.string, let sizes = member.value["shape"]?.array,
                 let offsets = member.value["data_offsets"]?.array
             else { throw wrong(.malformed, "lacks its dtype, shape or data_offsets") }
-            guard let type = Self.types[typeName] else {
-                let known = Self.types.keys.sorted().joined(separator: ", ")
-                throw wrong(.unsupported, "has the dtype \(typeName), which is not supported", "supported: \(known)")
+            guard let bits = Self.bits[typeName] else {
+                throw wrong(.malformed, "has the dtype \(typeName), which safetensors does not know")
             }
             guard sizes.count <= Limits.dimensionsMax else { throw wrong(.malformed, "has \(sizes.count) dimensions") }
             var dimensions: [Int] = []
@@ -70,7 +72,9 @@ package struct SafetensorsFile: Sendable {
                 count = product
                 dimensions.append(size)
             }
-            guard let byteCount = type.byteCount(of: count) else { throw wrong(.malformed, "has more bytes than can be counted") }
+            let (bitCount, isTooLong) = count.multipliedReportingOverflow(by: bits)
+            let byteCount = bitCount / 8
+            guard !isTooLong, bitCount % 8 == 0 else { throw wrong(.malformed, "has more bytes than can be counted") }
             guard offsets.count == 2, let begin = offsets[0].integer, let end = offsets[1].integer, begin >= 0, end >= begin else {
                 throw wrong(.malformed, "has data_offsets that are not [begin, end]")
             }
@@ -79,7 +83,7 @@ package struct SafetensorsFile: Sendable {
             }
             guard end <= dataCount else { throw wrong(.malformed, "ends at byte \(end) of the data, but the file has \(dataCount)", cut) }
             ranges.append((begin, end, name))
-            tensors[name] = Tensor(dimensions: dimensions, type: type, offset: dataStart + begin)
+            tensors[name] = Tensor(dimensions: dimensions, typeName: typeName, offset: dataStart + begin)
         }
         ranges.sort { ($0.begin, $0.end) < ($1.begin, $1.end) }
         var covered = 0
@@ -96,6 +100,12 @@ package struct SafetensorsFile: Sendable {
         }
         self.tensors = tensors
     }
+
+    /// Of all dtypes of the format.
+    private static let bits = [
+        "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
+        "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64,
+    ]
 
     /// The dtypes that can be read.
     package static let types: [String: ElementType] = ["F32": .f32, "F16": .f16, "BF16": .bf16]

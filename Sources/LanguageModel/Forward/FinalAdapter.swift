@@ -56,7 +56,7 @@ extension ModelSource {
             guard place == .final else {
                 throw ModelError(.unsupported, file: path, subject: tensor.name, "adapters can be placed at final only")
             }
-            let width = configuration.hiddenSize
+            let width = LayerSizes(configuration).embedding
             guard let own = basis?.adapters.first(where: { $0.place == place.name }), own.shape == tensor.shape,
                 own.outputs.length == width, own.inputs.length == width
             else {
@@ -73,7 +73,7 @@ extension ModelSource {
 extension ForwardPass {
     /// n + U·(C ± εZ)·Vᵀ·n for all rows of `normed`, in the layout `reads`.
     func adaptFinalStates(_ adapter: FinalAdapter) {
-        let h = sizes.hidden
+        let h = sizes.embedding
         let x = adapterInputs.reserve(adapter.inputCount)
         for segment in segments {
             let isPerturbed = segment.direction >= 0

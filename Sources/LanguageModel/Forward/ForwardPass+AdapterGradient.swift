@@ -20,7 +20,7 @@ extension ForwardPass {
         for start in stride(from: 0, to: segmentReads, by: Self.gradientRows) {
             let rows = min(Self.gradientRows, segmentReads - start)
             let p = logits.reserve(rows * vocabulary)
-            product(normed.pointer + start * sizes.hidden, rows: rows, by: head, outputs: vocabulary, into: p)
+            headLogits(normed.pointer + start * sizes.embedding, rows: rows, head: head, into: p)
             for r in 0..<rows {
                 let row = p + r * vocabulary
                 let target = Int(targets[start + r])
@@ -28,8 +28,7 @@ extension ForwardPass {
                 var sum: Float = 0
                 onebyte_log_sum_exp_parts(row, vocabulary, &largest, &sum)
                 logProbabilities[start + r] = Double(row[target]) - Double(largest) - log(Double(sum))
-                onebyte_softmax(row, vocabulary)
-                row[target] -= 1
+                becomeGradient(row, target: target)
             }
             cblas_sgemm(
                 CblasRowMajor, CblasNoTrans, CblasNoTrans, blasint(rows), blasint(count), blasint(vocabulary), 1, p, blasint(vocabulary),

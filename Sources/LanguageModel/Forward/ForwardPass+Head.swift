@@ -7,26 +7,39 @@ extension ForwardPass {
     /// Bounds the logits that are in memory at once: rows × a slice of the vocabulary.
     private static let logitsAtOnce = 1 << 22
 
-    /// The final norm; afterwards `normed` holds the last hidden states in the layout `reads`.
+    /// The final norm, with what stands between it and the head; afterwards `normed` holds the states that the head reads in the layout `reads`.
     ///
     /// - Parameter adapts: whether the model's adapter at `final` is applied, where it has one.
     package func finalNorm(adapts: Bool = true) {
-        let out = normed.reserve(segmentReads * sizes.hidden)
-        normalise(x.pointer, model.finalNorm.pointer, slot: model.finalNormSlot, layout: .reads, into: out)
+        let h = sizes.hidden
+        let rows = segmentReads
+        let form = description.head
+        let isProjected = description.embedding.projectedWidth != nil
+        let out = (isProjected ? branch : normed).reserve(rows * h)
+        if form.hasNorm {
+            normalise(x.pointer, .finalNorm, .finalNormBias, layout: .reads, rows: rows, into: out)
+        } else {
+            out.update(from: x.pointer, count: rows * h)
+        }
+        if isProjected {
+            let states = normed.reserve(rows * sizes.embedding)
+            project(.projectOut, out, rows, outputs: sizes.embedding, inputs: h, into: states, layout: .reads)
+        }
+        // The head is linear: states that are scaled are logits that are.
+        if form.scale != 1 { scale(normed.pointer, by: form.scale, rows * sizes.embedding) }
         if adapts, let adapter = model.finalAdapter { adaptFinalStates(adapter) }
     }
 
     /// The logits of some tokens, at the first position that the segment reads.
     package func logits(of segment: Segment, tokens: [Int32], into out: UnsafeMutablePointer<Double>) {
-        let h = sizes.hidden
+        let h = sizes.embedding
         let state = normed.pointer + segment.readRow * h
         let slot = model.headSlot
         for (i, token) in tokens.enumerated() {
-            guard let row = model.headRow(token) else {
+            guard var logit = model.headRow(token).map({ onebyte_dot(state, $0, h) }) else {
                 out[i] = .nan
                 continue
             }
-            var logit = onebyte_dot(state, row, h)
             if let directions, slot >= 0, segment.direction >= 0 {
                 let scale = segment.sign * directions.scales[slot]
                 if directions.isRank1 {
@@ -37,8 +50,16 @@ extension ForwardPass {
                     logit += scale * onebyte_dot_i8(state, directions.elements(slot, segment.direction, range, into: denseElements), h)
                 }
             }
-            out[i] = Double(logit)
+            out[i] = Double(model.logit(logit + headBias(of: token, segment)))
         }
+    }
+
+    /// What the head's bias adds to a token's logit, with the segment's perturbation.
+    private func headBias(of token: Int32, _ segment: Segment) -> Float {
+        guard let bias = model.headBias else { return 0 }
+        let slot = model.slot(.headBias)
+        guard let directions, slot >= 0, segment.direction >= 0 else { return bias[Int(token)] }
+        return bias[Int(token)] + segment.sign * directions.scales[slot] * Float(directions.vector(slot, segment.direction)[Int(token)])
     }
 
     /// `logProbability` and `isLikeliest`: for each row of the layout `reads`, log p(target) under the whole vocabulary, and whether
@@ -137,13 +158,42 @@ extension ForwardPass {
         fillLogits(out, head: head, tokens: 0..<model.configuration.vocabularySize)
     }
 
+    /// Of every segment, with its perturbations.
     private func fillLogits(_ logits: UnsafeMutablePointer<Float>, head: UnsafePointer<Float>, tokens: Range<Int>) {
-        let h = sizes.hidden
+        let width = sizes.embedding
+        let own = head + tokens.lowerBound * width
+        let slot = model.headSlot
+        if directions == nil || slot < 0 {
+            product(normed.pointer, rows: segmentReads, by: own, outputs: tokens.count, into: logits)
+        } else {
+            fillPerturbed(logits, head: own, slot: slot, tokens: tokens)
+        }
+        let biasSlot = model.slot(.headBias)
+        if let directions, biasSlot >= 0 {
+            for segment in segments where segment.direction >= 0 {
+                for row in rows(of: segment, .reads) {
+                    onebyte_add_scaled_i8(
+                        logits + row * tokens.count, directions.vector(biasSlot, segment.direction) + tokens.lowerBound,
+                        segment.sign * directions.scales[biasSlot], tokens.count)
+                }
+            }
+        }
+        finishLogits(logits, rows: segmentReads, tokens: tokens)
+    }
+
+    /// What becomes of products of states with the head's rows of some tokens: bias and softcap of the head as it is.
+    package func finishLogits(_ logits: UnsafeMutablePointer<Float>, rows: Int, tokens: Range<Int>) {
+        if let bias = model.headBias {
+            for row in 0..<rows { onebyte_add_scaled(logits + row * tokens.count, bias + tokens.lowerBound, 1, tokens.count) }
+        }
+        if description.head.softcap > 0 { onebyte_softcap(logits, rows * tokens.count, description.head.softcap) }
+    }
+
+    private func fillPerturbed(_ logits: UnsafeMutablePointer<Float>, head own: UnsafePointer<Float>, slot: Int, tokens: Range<Int>) {
+        guard let directions else { return }
+        let h = sizes.embedding
         let count = tokens.count
         let states = normed.pointer
-        let slot = model.headSlot
-        let own = head + tokens.lowerBound * h
-        guard let directions, slot >= 0 else { return product(states, rows: segmentReads, by: own, outputs: count, into: logits) }
         if directions.isRank1 {
             product(states, rows: segmentReads, by: own, outputs: count, into: logits)
             for segment in segments where segment.direction >= 0 {
@@ -172,13 +222,51 @@ extension ForwardPass {
         part(cleanRows(.reads), plus: 0)
     }
 
-    /// y = x·wᵀ for rows of hidden states and rows of the head.
+    /// y = x·wᵀ for rows of final states and rows of the head.
     package func product(
         _ x: UnsafePointer<Float>, rows: Int, by w: UnsafePointer<Float>, outputs: Int, into y: UnsafeMutablePointer<Float>
     ) {
-        let h = sizes.hidden
-        multiply(
-            x, xStride: h, rows: rows, by: w, outputs: outputs, inputs: h, into: y, yStride: outputs,
-            panels: panels.reserve(onebyte_product_scratch(h)))
+        plainProduct(onebyte_matrix(w, outputs: outputs, inputs: sizes.embedding), x, sizes.embedding, rows, into: y, outputs)
+    }
+
+    /// The logits of rows of final states for the whole vocabulary, by the head as it is.
+    func headLogits(_ states: UnsafePointer<Float>, rows: Int, head: UnsafePointer<Float>, into y: UnsafeMutablePointer<Float>) {
+        let vocabulary = model.configuration.vocabularySize
+        product(states, rows: rows, by: head, outputs: vocabulary, into: y)
+        finishLogits(y, rows: rows, tokens: 0..<vocabulary)
+    }
+
+    /// A row of logits becomes the gradient of −log p(target) with respect to what the softcap, if there is one, has made of products.
+    func becomeGradient(_ row: UnsafeMutablePointer<Float>, target: Int) {
+        let vocabulary = model.configuration.vocabularySize
+        let cap = description.head.softcap
+        guard cap > 0 else {
+            onebyte_softmax(row, vocabulary)
+            row[target] -= 1
+            return
+        }
+        // d/dy cap·tanh(y/cap) = 1 − (logit/cap)².
+        let slopes = capSlopes.reserve(vocabulary)
+        for i in 0..<vocabulary { slopes[i] = 1 - (row[i] / cap) * (row[i] / cap) }
+        onebyte_softmax(row, vocabulary)
+        row[target] -= 1
+        for i in 0..<vocabulary { row[i] *= slopes[i] }
+    }
+}
+
+extension TrainableModel {
+    /// Added to logits; nil where the head has no bias.
+    package var headBias: UnsafePointer<Float>? { floats(.headBias).map { UnsafePointer($0) } }
+
+    /// A logit, from the product of a final state and a row of the head with the head's bias.
+    package func logit(_ product: Float) -> Float {
+        let cap = description.head.softcap
+        return cap > 0 ? cap * tanh(product / cap) : product
+    }
+
+    /// How a logit changes with that product.
+    package func logitSlope(_ logit: Double) -> Double {
+        let cap = Double(description.head.softcap)
+        return cap > 0 ? 1 - (logit / cap) * (logit / cap) : 1
     }
 }

@@ -21,7 +21,7 @@ extension ForwardPass {
     ///   - segments: with sign 0, all of one example.
     ///   - targets: the token of each read position, segment by segment.
     package func headGradient(of clean: [Int], targets: [UnsafeBufferPointer<Int32>]) -> HeadGradient {
-        let h = sizes.hidden
+        let h = sizes.embedding
         let vocabulary = model.configuration.vocabularySize
         let count = targets.reduce(0) { $0 + $1.count }
         var gradient = [Float](repeating: 0, count: count * h)
@@ -35,7 +35,7 @@ extension ForwardPass {
                 for start in stride(from: 0, to: own.count, by: Self.gradientRows) {
                     let rows = min(Self.gradientRows, own.count - start)
                     let p = logits.reserve(rows * vocabulary)
-                    product(normed.pointer + (first + start) * h, rows: rows, by: head, outputs: vocabulary, into: p)
+                    headLogits(normed.pointer + (first + start) * h, rows: rows, head: head, into: p)
                     for r in 0..<rows {
                         let row = p + r * vocabulary
                         let target = Int(own[start + r])
@@ -43,8 +43,7 @@ extension ForwardPass {
                         var sum: Float = 0
                         onebyte_log_sum_exp_parts(row, vocabulary, &largest, &sum)
                         loss += Double(largest) + log(Double(sum)) - Double(row[target])
-                        onebyte_softmax(row, vocabulary)
-                        row[target] -= 1
+                        becomeGradient(row, target: target)
                     }
                     cblas_sgemm(
                         CblasRowMajor, CblasNoTrans, CblasNoTrans, blasint(rows), blasint(h), blasint(vocabulary), 1 / Float(count), p,
@@ -58,7 +57,7 @@ extension ForwardPass {
 
     /// ⟨gradient, h(plus) − h(minus)⟩ over all read positions of an example, whose segments follow these two.
     package func difference(from minus: Int, to plus: Int, along gradient: HeadGradient) -> Double {
-        let h = sizes.hidden
+        let h = sizes.embedding
         let own = difference.reserve(h)
         var sum = 0.0
         var row = 0

@@ -9,24 +9,27 @@ extension ForwardPass {
 
     /// As `likeliestTokens`, for rows that each have a clean row beside them: h = h₀ + d, and with the head's mean row ē
     /// h·Eᵢ = h₀·Eᵢ + d·ē + d·(Eᵢ − ē), whose last term is within ±‖d‖‖Eᵢ − ē‖. Only tokens that can win by this bound are looked at, so
-    /// that a direction costs a few products of vectors in place of the whole head, and the result is the same. After `finalNorm`.
+    /// that a direction costs a few products of vectors in place of the whole head, and the result is the same. A bias of the head is the same for both
+    /// states, and a softcap changes no order. After `finalNorm`.
     ///
     /// - Parameters:
     ///   - clean: for each row from 0 the clean row beside it. The clean rows are those after them, up to the last.
     ///   - geometry: of the head, which must not be trained.
     package func likeliestTokens(near clean: [Int], _ geometry: HeadGeometry, into out: UnsafeMutablePointer<Int32>) {
         guard let head = model.fullHeadPointer, !clean.isEmpty else { return }
-        let h = sizes.hidden
+        let h = sizes.embedding
         let vocabulary = model.configuration.vocabularySize
         let states = normed.pointer
         let logits = logits.reserve(Self.cleanRowsAtOnce * vocabulary)
         let d = difference.reserve(h)
         let candidates = targetTokens.reserve(vocabulary)
+        let bias = model.headBias
         let order = clean.indices.sorted { clean[$0] < clean[$1] }
         var next = 0
         for first in stride(from: clean.count, to: segmentReads, by: Self.cleanRowsAtOnce) {
             let rows = min(Self.cleanRowsAtOnce, segmentReads - first)
             product(states + first * h, rows: rows, by: head, outputs: vocabulary, into: logits)
+            if let bias { for row in 0..<rows { onebyte_add_scaled(logits + row * vocabulary, bias, 1, vocabulary) } }
             let tops = (0..<rows).map { Self.largest(logits + $0 * vocabulary, vocabulary) }
             while next < order.count, clean[order[next]] < first + rows {
                 let row = order[next]
@@ -42,13 +45,13 @@ extension ForwardPass {
                     continue
                 }
                 // What the clean winner has here is the least that the winner has.
-                let least = onebyte_dot(state, head + top.index * h, h)
+                let least = onebyte_dot(state, head + top.index * h, h) + (bias?[top.index] ?? 0)
                 let threshold = least - onebyte_dot(d, geometry.mean, h) - Self.slack * (1 + abs(least))
                 let count = geometry.candidates(logits + own * vocabulary, radius: radius, threshold: threshold, into: candidates)
                 var best: (token: Int32, value: Float) = (Int32(top.index), least)
                 for i in 0..<count {
                     let token = candidates[i]
-                    let value = onebyte_dot(state, head + Int(token) * h, h)
+                    let value = onebyte_dot(state, head + Int(token) * h, h) + (bias?[Int(token)] ?? 0)
                     if value > best.value || (value == best.value && token < best.token) { best = (token, value) }
                 }
                 out[row] = best.value.isFinite ? best.token : -1

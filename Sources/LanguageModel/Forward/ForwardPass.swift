@@ -63,8 +63,13 @@ package final class ForwardPass {
 
     package let model: TrainableModel
     package let sizes: LayerSizes
-    package let epsilon: Float  // of the RMSNorms
+    package let description: ModelDescription
     package var observer: Observer?
+    /// Where texts are written token by token: keeps the new keys and values of each layer, and fills `output` with what each query finds. Rows
+    /// then stand at `rowPositions`, and all of them go through all layers.
+    package var keptAttention: ((Attention) -> Void)?
+    /// Over which a product without directions is spread: of use to a single text, where many would be shared out among passes.
+    package var threads = 1
 
     package private(set) var sequences: [Sequence] = []
     package private(set) var segments: [Segment] = []
@@ -89,9 +94,13 @@ package final class ForwardPass {
     package let attended = ScratchBuffer<Float>()
     package let inner = ScratchBuffer<Float>()
     package let perturbedNorm = ScratchBuffer<Float>()
+    package let perturbedBias = ScratchBuffer<Float>()
     package let difference = ScratchBuffer<Float>()
     package let logits = ScratchBuffer<Float>()
     package let positions = ScratchBuffer<Int32>()
+    package let rowPositions = ScratchBuffer<Int32>()
+    package let branch = ScratchBuffer<Float>()
+    package let embedded = ScratchBuffer<Float>()
     package let targetTokens = ScratchBuffer<Int32>()
     package let classScores = ScratchBuffer<Double>()
     package let logProbability = ScratchBuffer<Double>()
@@ -109,13 +118,14 @@ package final class ForwardPass {
     package let panels = ScratchBuffer<Float>()
     package let rowTerms = RowTerms()
     package let upTerms = RowTerms()
-    package let madeNorm = ScratchBuffer<Float>()
+    package let madeVectors = ScratchBuffer<Float>()
     package let adapterInputs = ScratchBuffer<Float>()
+    package let capSlopes = ScratchBuffer<Float>()
 
     package init(model: TrainableModel) {
         self.model = model
         sizes = model.sizes
-        epsilon = Float(model.configuration.rmsEpsilon)
+        description = model.configuration.description
     }
 
     // MARK: The batch
@@ -183,7 +193,7 @@ package final class ForwardPass {
         case .layer(layerCount):
             enterReads()
         case .layer(let first):
-            let perturbsNorm = directions != nil && slot(first, .inputNorm) >= 0
+            let perturbsNorm = directions != nil && (slot(first, .inputNorm) >= 0 || slot(first, .inputNorm, isBias: true) >= 0)
             let shared = !perturbsNorm && (directions == nil || directions?.isRank1 == true)
             if !shared { expand() }
             try run(first, shared: shared)
@@ -198,41 +208,11 @@ package final class ForwardPass {
         for below in 0..<layer { try run(below, shared: false) }
     }
 
-    package func slot(_ layer: Int, _ tensor: LayerTensor) -> Int { model.layerSlots[layer][tensor.rawValue] }
+    package func slot(_ layer: Int, _ module: LayerModule, isBias: Bool = false) -> Int {
+        model.layerSlots[layer][LayerTensor(module, isBias: isBias).index]
+    }
 
     // MARK: Entering
-
-    package func embedSequences() throws(ModelError) {
-        let x = x.reserve(sequenceRows * sizes.hidden)
-        for sequence in sequences {
-            let own = UnsafeBufferPointer(rebasing: sequence.tokens[..<sequence.length])
-            try model.embed(own, into: x + sequence.row * sizes.hidden)
-        }
-    }
-
-    /// Embeddings of every segment, perturbed.
-    private func enterFromTokens() throws(ModelError) {
-        let h = sizes.hidden
-        let x = x.reserve(segmentRows * h)
-        for segment in segments {
-            let sequence = sequences[segment.sequence]
-            let own = UnsafeBufferPointer(rebasing: sequence.tokens[..<sequence.length])
-            let rows = x + segment.row * h
-            try model.embed(own, into: rows)
-            guard let directions, segment.direction >= 0 else { continue }
-            let slot = model.embeddingSlot
-            let scale = segment.sign * directions.scales[slot]
-            for (i, token) in own.enumerated() {
-                if directions.isRank1 {
-                    let a = Float(directions.a(slot, segment.direction)[Int(token)])
-                    onebyte_add_scaled_i8(rows + i * h, directions.b(slot, segment.direction), scale * a, h)
-                } else {
-                    let range = Int(token) * h..<(Int(token) + 1) * h
-                    onebyte_add_scaled_i8(rows + i * h, directions.elements(slot, segment.direction, range, into: denseElements), scale, h)
-                }
-            }
-        }
-    }
 
     /// x: the entry's rows once for each segment.
     private func expand() {

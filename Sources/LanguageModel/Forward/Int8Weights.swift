@@ -36,26 +36,24 @@ package final class Int8Weights: @unchecked Sendable {  // written while nobody 
         }
     }
 
-    private let matrices: [LayerTensor: Matrix]
+    private let matrices: [LayerModule: Matrix]
 
     init(_ weights: LayerWeights) {
-        let s = weights.sizes
-        matrices = [
-            .query: Matrix(outputs: s.query, inputs: s.hidden), .key: Matrix(outputs: s.keyValue, inputs: s.hidden),
-            .value: Matrix(outputs: s.keyValue, inputs: s.hidden), .output: Matrix(outputs: s.hidden, inputs: s.query),
-            .gate: Matrix(outputs: s.feedForward, inputs: s.hidden), .up: Matrix(outputs: s.feedForward, inputs: s.hidden),
-            .down: Matrix(outputs: s.hidden, inputs: s.feedForward),
-        ]
-        for tensor in matrices.keys { pack(tensor, of: weights) }
+        matrices = Dictionary(
+            uniqueKeysWithValues: LayerModule.matrices.filter(weights.sizes.has).map {
+                let (outputs, inputs) = weights.sizes.shape($0)
+                return ($0, Matrix(outputs: outputs, inputs: inputs))
+            })
+        for module in matrices.keys { pack(module, of: weights) }
     }
 
     /// Nil for a norm.
-    subscript(_ tensor: LayerTensor) -> Matrix? { matrices[tensor] }
+    subscript(_ module: LayerModule) -> Matrix? { matrices[module] }
 
     /// Takes over what a matrix has become.
-    func pack(_ tensor: LayerTensor, of weights: LayerWeights) {
-        guard let matrix = matrices[tensor] else { return }
+    func pack(_ module: LayerModule, of weights: LayerWeights) {
+        guard let matrix = matrices[module] else { return }
         ob_difference_pack(
-            weights[tensor], matrix.outputs, matrix.inputs, matrix.packed.pointer, matrix.scales.pointer, matrix.offsets.pointer)
+            weights[module], matrix.outputs, matrix.inputs, matrix.packed.pointer, matrix.scales.pointer, matrix.offsets.pointer)
     }
 }

@@ -1,28 +1,14 @@
-/// The tensors of a Llama layer, in the order in which they lie in a `LayerWeights`.
-package enum LayerTensor: Int, CaseIterable, Sendable {
-    case inputNorm, query, key, value, output, postNorm, gate, up, down
+import Core
 
-    /// Below `model.layers.N.`
-    package var suffix: String {
-        switch self {
-        case .inputNorm: "input_layernorm.weight"
-        case .query: "self_attn.q_proj.weight"
-        case .key: "self_attn.k_proj.weight"
-        case .value: "self_attn.v_proj.weight"
-        case .output: "self_attn.o_proj.weight"
-        case .postNorm: "post_attention_layernorm.weight"
-        case .gate: "mlp.gate_proj.weight"
-        case .up: "mlp.up_proj.weight"
-        case .down: "mlp.down_proj.weight"
-        }
-    }
-
-    package func name(layer: Int) -> String { "model.layers.\(layer).\(suffix)" }
-}
-
-/// Sizes that the forward pass keeps asking for.
+/// Sizes that the forward pass keeps asking for, and the tensors of a layer.
 package struct LayerSizes: Sendable {
     package let hidden, query, keyValue, feedForward, heads, keyValueHeads, headDimension: Int
+    /// Width of the embeddings and of what the head reads.
+    package let embedding: Int
+    /// Those that each layer has, in the order in which they lie in a `LayerWeights`.
+    package let tensors: [LayerTensor]
+    private let present: Set<LayerTensor>
+    private let isQueryKeyNormWhole: Bool
 
     package init(_ c: ModelConfiguration) {
         hidden = c.hiddenSize
@@ -32,23 +18,50 @@ package struct LayerSizes: Sendable {
         heads = c.headCount
         keyValueHeads = c.keyValueHeadCount
         headDimension = c.headDimension
+        let d = c.description
+        embedding = d.embedding.projectedWidth ?? c.hiddenSize
+        isQueryKeyNormWhole = d.attention.queryKeyNorm == .whole
+        func hasWeight(_ module: LayerModule) -> Bool {
+            switch module {
+            case .query, .key, .value, .output, .up, .down: true
+            case .gate: d.isGated
+            case .queryNorm, .keyNorm: d.attention.queryKeyNorm != .none
+            default: d.norms.contains(module) && d.norm.hasWeights
+            }
+        }
+        let weights = LayerModule.allCases.filter(hasWeight)
+        let biases = weights.filter { $0.isNorm ? d.norm.hasBias && !$0.isQueryKeyNorm : d.biased.contains($0) }
+        tensors = weights.map { LayerTensor($0) } + biases.map { LayerTensor($0, isBias: true) }
+        present = Set(tensors)
     }
 
-    /// A norm has no inputs of its own: it counts as a matrix of one column.
-    package func shape(_ tensor: LayerTensor) -> (outputs: Int, inputs: Int) {
-        switch tensor {
-        case .inputNorm, .postNorm: (hidden, 1)
+    package func has(_ module: LayerModule) -> Bool { present.contains(LayerTensor(module)) }
+    package func hasBias(_ module: LayerModule) -> Bool { present.contains(LayerTensor(module, isBias: true)) }
+
+    /// Of a module's weight. A norm has no inputs of its own: it counts as a matrix of one column.
+    package func shape(_ module: LayerModule) -> (outputs: Int, inputs: Int) {
+        switch module {
         case .query: (query, hidden)
         case .output: (hidden, query)
         case .key, .value: (keyValue, hidden)
         case .gate, .up: (feedForward, hidden)
         case .down: (hidden, feedForward)
+        case .queryNorm: (isQueryKeyNormWhole ? query : headDimension, 1)
+        case .keyNorm: (isQueryKeyNormWhole ? keyValue : headDimension, 1)
+        default: (hidden, 1)
         }
     }
 
-    package func count(_ tensor: LayerTensor) -> Int {
-        let (outputs, inputs) = shape(tensor)
-        return outputs * inputs
+    package func tensorShape(_ tensor: LayerTensor) -> TensorShape {
+        let (outputs, inputs) = shape(tensor.module)
+        return tensor.isBias || tensor.module.isNorm ? .vector(outputs) : .matrix(rows: outputs, columns: inputs)
+    }
+
+    package func count(_ tensor: LayerTensor) -> Int { tensorShape(tensor).count }
+
+    /// Multiply-adds of some modules for one row.
+    package func cost(_ modules: LayerModule...) -> Int {
+        modules.reduce(0) { $0 + (has($1) ? count(LayerTensor($1)) : 0) }
     }
 }
 
@@ -56,19 +69,27 @@ package struct LayerSizes: Sendable {
 package final class LayerWeights: @unchecked Sendable {  // written while nobody computes with it
     let sizes: LayerSizes
     private let block: ScratchBuffer<Float>
+    /// By `LayerTensor.index`; −1 for a tensor that there is not.
     private let offsets: [Int]
 
     init(_ sizes: LayerSizes) {
         self.sizes = sizes
-        var offsets: [Int] = []
+        var offsets = Array(repeating: -1, count: LayerTensor.count)
         var total = 0
-        for tensor in LayerTensor.allCases {
-            offsets.append(total)
+        for tensor in sizes.tensors {
+            offsets[tensor.index] = total
             total += sizes.count(tensor)
         }
         self.offsets = offsets
         block = ScratchBuffer(capacity: total)
     }
 
-    subscript(_ tensor: LayerTensor) -> UnsafeMutablePointer<Float> { block.pointer + offsets[tensor.rawValue] }
+    /// Nil for a tensor that the layer does not have.
+    subscript(_ tensor: LayerTensor) -> UnsafeMutablePointer<Float>? {
+        let offset = offsets[tensor.index]
+        return offset < 0 ? nil : block.pointer + offset
+    }
+
+    /// A module's weight, which the layer has.
+    subscript(_ module: LayerModule) -> UnsafeMutablePointer<Float> { block.pointer + max(offsets[module.rawValue], 0) }
 }

@@ -20,19 +20,21 @@ public struct SampleCost: Hashable, Sendable {
         let s = LayerSizes(configuration)
         let layers = configuration.layerCount
         let names = Set(tensors.map(\.name))
-        let keyValue = 2 * s.hidden * s.keyValue
-        let query = s.hidden * s.query
-        let rest = s.query * s.hidden + 3 * s.hidden * s.feedForward
-        let embedding = names.contains(TrainableModel.embeddingName)
+        let keyValue = s.cost(.key, .value)
+        let query = s.cost(.query)
+        let rest = s.cost(.output, .gate, .up, .down)
+        let entryNames = Set(ModelTensor.entry.filter(configuration.has).map(configuration.description.names.name))
+        let embedding = !names.isDisjoint(with: entryNames)
+        func name(_ tensor: LayerTensor, _ layer: Int) -> String { configuration.description.names.name(tensor, layer: layer) }
         let first =
-            embedding ? 0 : (0..<layers).first { layer in LayerTensor.allCases.contains { names.contains($0.name(layer: layer)) } } ?? layers
-        let head = fullVocabulary ? reads * configuration.vocabularySize * s.hidden : 0
+            embedding ? 0 : (0..<layers).first { layer in s.tensors.contains { names.contains(name($0, layer)) } } ?? layers
+        let head = fullVocabulary ? reads * configuration.vocabularySize * s.embedding : 0
 
         func whole(_ layer: Int) -> Int {
             layer == layers - 1 ? tokens * keyValue + reads * (query + rest) : tokens * (keyValue + query + rest)
         }
         let above = (first..<layers).reduce(0) { $0 + whole($1) }
-        let shares = family == .rank1 && !embedding && first < layers && !names.contains(LayerTensor.inputNorm.name(layer: first))
+        let shares = family == .rank1 && !embedding && first < layers && ![false, true].contains { names.contains(name(LayerTensor(.inputNorm, isBias: $0), first)) }
         let shared = shares ? tokens * keyValue + (first == layers - 1 ? reads : tokens) * query : 0
         perSample = 2 * (above - shared + head)
         perDraw = shared

@@ -15,8 +15,12 @@ package struct TensorPattern {
     }
     private let kind: Kind
 
+    /// What stands before a layer's number in the model's names, such as `model.layers.`.
+    private let prefix: String
+
     /// Nil where the text is no pattern at all, such as `layers.9-2`.
-    package init?(_ text: String) {
+    package init?(_ text: String, layers modelPrefix: String = "model.layers.") {
+        prefix = modelPrefix
         guard !text.isEmpty else { return nil }
         if text == "all" {
             kind = .all
@@ -33,7 +37,7 @@ package struct TensorPattern {
                 return
             }
             guard number.contains("*") else { return nil }
-            kind = .glob(Array("model.\(text)".utf8))
+            kind = .glob(Array((modelPrefix + rest).utf8))
             return
         }
         kind = .glob(Array(text.utf8))
@@ -47,7 +51,6 @@ package struct TensorPattern {
         case .all: return true
         case .glob(let pattern): return Self.glob(pattern[...], Array(name.utf8)[...])
         case .layers(let range, let part):
-            let prefix = "model.layers."
             guard name.hasPrefix(prefix) else { return false }
             let rest = name.dropFirst(prefix.count)
             let number = rest.prefix { $0 != "." }
@@ -91,22 +94,31 @@ package struct TensorPattern {
 package enum InputSpace: Int, CaseIterable, Sendable {
     case attention, output, feedForward, down
 
-    package func name(layer: Int) -> String {
+    /// A matrix that reads it.
+    private var reader: LayerModule {
         switch self {
-        case .attention: "model.layers.\(layer).self_attn:in"
-        case .output: "model.layers.\(layer).self_attn.o_proj:in"
-        case .feedForward: "model.layers.\(layer).mlp:in"
-        case .down: "model.layers.\(layer).mlp.down_proj:in"
+        case .attention: .query
+        case .output: .output
+        case .feedForward: .up
+        case .down: .down
         }
     }
 
+    /// Such as `model.layers.3.self_attn:in`, or `model.layers.3.mlp.down_proj:in` for the input of one matrix alone.
+    package func name(layer: Int, _ names: TensorNames) -> String {
+        let isShared = self == .attention || self == .feedForward
+        let module = isShared ? names.parent(reader) : names.modules[reader]?.name ?? ""
+        return "\(names.layers)\(layer)\(module.isEmpty ? "" : ".")\(module):in"
+    }
+
     package init?(of tensor: LayerTensor) {
-        switch tensor {
+        guard !tensor.isBias else { return nil }
+        switch tensor.module {
         case .query, .key, .value: self = .attention
         case .output: self = .output
         case .gate, .up: self = .feedForward
         case .down: self = .down
-        case .inputNorm, .postNorm: return nil
+        default: return nil
         }
     }
 
@@ -151,7 +163,7 @@ extension ModelSource {
                 if places.isEmpty { places.append(.final) }
                 continue
             }
-            guard let pattern = TensorPattern(text) else {
+            guard let pattern = TensorPattern(text, layers: configuration.description.names.layers) else {
                 throw TrainingError(.badTensors, "'\(text)' is no tensor name pattern. \(whatCanBeNamed)")
             }
             if let last = pattern.lastLayer, last >= configuration.layerCount {
@@ -173,7 +185,7 @@ extension ModelSource {
                 throw TrainingError(
                     .badTensors, "\(RunSpec.adapterPrefix)\(place.name) needs a basis that has this adapter; make it with onebyte prepare")
             }
-            let width = configuration.hiddenSize
+            let width = LayerSizes(configuration).embedding
             guard own.outputs.length == width, own.inputs.length == width else {
                 throw TrainingError(
                     .badTensors,
@@ -187,11 +199,12 @@ extension ModelSource {
     private func modelTensors(_ chosen: [Int], basis: RunBasis?) throws(TrainingError) -> [TrainedTensor] {
         let spaces = Dictionary((basis?.spaces ?? []).map { ($0.space, $0) }, uniquingKeysWith: { first, _ in first })
         let sizes = LayerSizes(configuration)
+        let names = configuration.description.names
         var inputs: [String: (space: String, width: Int)] = [:]
         for layer in 0..<configuration.layerCount {
-            for tensor in LayerTensor.allCases {
+            for tensor in sizes.tensors {
                 guard let space = InputSpace(of: tensor) else { continue }
-                inputs[tensor.name(layer: layer)] = (space.name(layer: layer), space.width(sizes))
+                inputs[names.name(tensor, layer: layer)] = (space.name(layer: layer, names), space.width(sizes))
             }
         }
         var tensors: [TrainedTensor] = []
@@ -218,10 +231,15 @@ extension ModelSource {
 
     private var whatCanBeNamed: String {
         let last = configuration.layerCount - 1
+        let names = configuration.description.names
+        let attention = names.parent(.query)
+        let parts = attention.isEmpty ? names.modules[.up]?.name ?? "" : attention
         return
-            "Possible: all; layers.0 to layers.\(last) (a layer's matrices); ranges such as layers.0-\(last); parts such as layers.\(last).self_attn or "
-            + "layers.\(last).mlp.down_proj; full names, with * for any characters, such as *.mlp.*; model.embed_tokens.weight"
-            + (configuration.tiedHead ? " (which is the head too)" : "; lm_head.weight") + "; model.norm.weight; adapter:final (an adapter of the states that the head reads)"
+            "Possible: all; layers.0 to layers.\(last) (a layer's matrices); ranges such as layers.0-\(last); parts such as layers.\(last).\(parts) or "
+            + "layers.\(last).\(names.modules[.down]?.name ?? ""); full names, with * for any characters, such as *.\(names.modules[.down]?.name ?? "").*; "
+            + names.name(.embedding) + (configuration.tiedHead ? " (which is the head too)" : "; " + names.name(.head))
+            + (configuration.has(.finalNorm) ? "; " + names.name(.finalNorm) : "")
+            + "; adapter:final (an adapter of the states that the head reads)"
     }
 }
 

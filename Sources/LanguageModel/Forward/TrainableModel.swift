@@ -1,4 +1,5 @@
 import Core
+import Glibc
 import Kernels
 
 /// A model ready to compute: its frozen tensors where their file keeps them, its trained ones as the integers of the `Parameters`, and
@@ -26,15 +27,21 @@ public final class TrainableModel: @unchecked Sendable {
     package let sizes: LayerSizes
     /// The parameters' tensors; a slot is a position in this list, −1 stands for a frozen tensor.
     package let trained: [TrainedTensor]
+    /// For each layer by `LayerTensor.index`.
     package let layerSlots: [[Int]]
-    package let finalNormSlot: Int
+    /// By `ModelTensor`'s raw value.
+    private let modelSlots: [Int]
     package let embeddingSlot: Int
     package let headSlot: Int
-    package let finalNorm: ScratchBuffer<Float>
     package let finalAdapter: FinalAdapter?
     /// Counts the calls of `parametersChanged`: what was computed from the parameters holds as long as this stays.
     package private(set) var revision = 0
-    private(set) var rotary: RotaryTable
+    /// One for each rotation of the description.
+    private(set) var rotary: [RotaryTable]
+    /// ALiBi's, where the description asks for them.
+    private let slopes: ScratchBuffer<Float>?
+    /// What belongs to no layer, in F32, but for the embedding and the head.
+    private var residentTensors: [ModelTensor: ScratchBuffer<Float>] = [:]
 
     /// F32 layers that are kept; nil for those below the entry and those that passes make for themselves.
     private var resident: [LayerWeights?]
@@ -42,10 +49,8 @@ public final class TrainableModel: @unchecked Sendable {
     private var byteLayers: [Int8Weights?] = []
     private var fullHead: ScratchBuffer<Float>?
     private var headRows: [Int32: ScratchBuffer<Float>] = [:]
-    private let headName: String
 
-    package static let embeddingName = "model.embed_tokens.weight"
-    package static let finalNormName = "model.norm.weight"
+    package var description: ModelDescription { configuration.description }
 
     /// - Parameters:
     ///   - parameters: of `source.trainedTensors(…)`; nil leaves the whole model as its files have it.
@@ -58,34 +63,37 @@ public final class TrainableModel: @unchecked Sendable {
         let layerCount = configuration.layerCount
         sizes = LayerSizes(configuration)
         trained = parameters?.tensors ?? []
-        headName = source.headName
 
         let slots = Dictionary(trained.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
-        func slot(_ name: String) -> Int { slots[name] ?? -1 }
-        layerSlots = (0..<layerCount).map { layer in LayerTensor.allCases.map { slot($0.name(layer: layer)) } }
-        finalNormSlot = slot(Self.finalNormName)
-        embeddingSlot = slot(Self.embeddingName)
-        headSlot = slot(headName)
-        if embeddingSlot >= 0 {
+        let names = configuration.description.names
+        let layerTensors = sizes.tensors
+        layerSlots = (0..<layerCount).map { layer in
+            var own = Array(repeating: -1, count: LayerTensor.count)
+            for tensor in layerTensors { own[tensor.index] = slots[names.name(tensor, layer: layer)] ?? -1 }
+            return own
+        }
+        let present = ModelTensor.allCases.map(configuration.has)
+        modelSlots = ModelTensor.allCases.map { present[$0.rawValue] ? slots[names.name($0)] ?? -1 : -1 }
+        embeddingSlot = modelSlots[ModelTensor.embedding.rawValue]
+        headSlot = configuration.tiedHead ? embeddingSlot : modelSlots[ModelTensor.head.rawValue]
+        let ownSlots = modelSlots
+        if ModelTensor.entry.contains(where: { ownSlots[$0.rawValue] >= 0 }) {
             entry = .tokens
         } else {
             entry = .layer(layerSlots.firstIndex { $0.contains { $0 >= 0 } } ?? layerCount)
-        }
-
-        finalNorm = ScratchBuffer(capacity: configuration.hiddenSize)
-        if finalNormSlot >= 0 {
-            parameters?.copyFloats(at: finalNormSlot, elements: 0..<configuration.hiddenSize, into: finalNorm.pointer)
-        } else {
-            try source.copyFloats(Self.finalNormName, into: finalNorm.pointer)
         }
         finalAdapter = try source.finalAdapter(of: trained, basis: basis)
         if let finalAdapter {
             parameters?.copyFloats(
                 at: finalAdapter.slot, elements: 0..<trained[finalAdapter.slot].shape.count, into: finalAdapter.coordinates.pointer)
         }
-        rotary = RotaryTable(positions: 0, headDimension: sizes.headDimension, theta: configuration.ropeTheta)
+        rotary = configuration.description.rotations.map { RotaryTable($0, positions: 0) }
+        slopes = configuration.description.attention.hasLinearBiases ? ScratchBuffer(Self.linearBiases(heads: configuration.headCount)) : nil
 
         resident = Array(repeating: nil, count: layerCount)
+        for tensor in ModelTensor.allCases where tensor != .embedding && tensor != .head && configuration.has(tensor) {
+            residentTensors[tensor] = try makeTensor(tensor)
+        }
         // Of the last layer most rows are needed for their keys and values only: making it would cost as much as computing with it.
         for layer in layersFromEntry where layer == layerCount - 1 || !isTrained(layer) { resident[layer] = try makeLayer(layer) }
     }
@@ -96,57 +104,87 @@ public final class TrainableModel: @unchecked Sendable {
     }
 
     /// Whether all of its tensors are.
-    private func isTrained(_ layer: Int) -> Bool { layerSlots[layer].allSatisfy { $0 >= 0 } }
+    private func isTrained(_ layer: Int) -> Bool { sizes.tensors.allSatisfy { layerSlots[layer][$0.index] >= 0 } }
 
     private func makeLayer(_ layer: Int) throws(ModelError) -> LayerWeights {
         let weights = LayerWeights(sizes)
-        for tensor in LayerTensor.allCases { try copyFloats(tensor, of: layer, into: weights[tensor]) }
+        for tensor in sizes.tensors { if let out = weights[tensor] { try copyFloats(tensor, of: layer, into: out) } }
         return weights
     }
 
-    /// As its file or the parameters have it.
+    /// As its file or the parameters have it; a norm's weights as they multiply.
     package func copyFloats(_ tensor: LayerTensor, of layer: Int, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
-        let slot = layerSlots[layer][tensor.rawValue]
+        let slot = layerSlots[layer][tensor.index]
         if slot >= 0 {
             parameters?.copyFloats(at: slot, elements: 0..<sizes.count(tensor), into: out)
         } else {
-            try source.copyFloats(tensor.name(layer: layer), into: out)
+            try source.copyFloats(description.names.name(tensor, layer: layer), into: out)
         }
+        if tensor.module.isNorm, !tensor.isBias { addNormOffset(out, sizes.count(tensor)) }
     }
+
+    private func makeTensor(_ tensor: ModelTensor) throws(ModelError) -> ScratchBuffer<Float> {
+        let name = description.names.name(tensor)
+        let count = source.shape(of: name)?.count ?? 0
+        let buffer = ScratchBuffer<Float>(capacity: count)
+        if slot(tensor) >= 0 {
+            parameters?.copyFloats(at: slot(tensor), elements: 0..<count, into: buffer.pointer)
+        } else {
+            try source.copyFloats(name, into: buffer.pointer)
+        }
+        if tensor.isNorm, !tensor.isBias { addNormOffset(buffer.pointer, count) }
+        return buffer
+    }
+
+    private func addNormOffset(_ weights: UnsafeMutablePointer<Float>, _ count: Int) {
+        let offset = description.norm.weightOffset
+        if offset != 0 { for i in 0..<count { weights[i] += offset } }
+    }
+
+    /// Whether the head's weights or bias are trained.
+    package var trainsHead: Bool { headSlot >= 0 || slot(.headBias) >= 0 }
+
+    package func slot(_ tensor: ModelTensor) -> Int { modelSlots[tensor.rawValue] }
+
+    /// A tensor that belongs to no layer, as it is used; nil for one that the model does not have.
+    package func floats(_ tensor: ModelTensor) -> UnsafeMutablePointer<Float>? { residentTensors[tensor]?.pointer }
 
     /// Refreshes the F32 copies of the trained tensors: to be called after rounds were applied or taken back.
     public func parametersChanged(threads: Int) {
         guard let parameters else { return }
         revision += 1
         for slot in trained.indices {
-            guard let copy = trainedCopy(slot) else { continue }
+            guard let (copy, isNormWeight) = trainedCopy(slot) else { continue }
             nonisolated(unsafe) let out = copy
             nonisolated(unsafe) let from = parameters
             forEachChunk(of: trained[slot].shape.count, size: 1 << 16, threads: threads) { range in
                 from.copyFloats(at: slot, elements: range, into: out + range.lowerBound)
             }
+            if isNormWeight { addNormOffset(copy, trained[slot].shape.count) }
         }
         if headSlot >= 0 {
             for (token, row) in headRows { parameters.copyFloats(at: headSlot, elements: elements(of: token), into: row.pointer) }
         }
         let packed = byteLayers.indices.flatMap { layer in
-            LayerTensor.allCases.filter { byteLayers[layer] != nil && layerSlots[layer][$0.rawValue] >= 0 }.map { (layer, $0) }
+            LayerModule.matrices.filter { byteLayers[layer] != nil && layerSlots[layer][$0.rawValue] >= 0 }.map { (layer, $0) }
         }
         forEachChunk(of: packed.count, size: 1, threads: threads) { range in
-            for (layer, tensor) in packed[range] {
-                if let weights = resident[layer] { byteLayers[layer]?.pack(tensor, of: weights) }
+            for (layer, module) in packed[range] {
+                if let weights = resident[layer] { byteLayers[layer]?.pack(module, of: weights) }
             }
         }
     }
 
-    private func trainedCopy(_ slot: Int) -> UnsafeMutablePointer<Float>? {
-        if slot == finalNormSlot { return finalNorm.pointer }
-        if slot == headSlot { return fullHead?.pointer }
-        if let finalAdapter, slot == finalAdapter.slot { return finalAdapter.coordinates.pointer }
+    /// The F32 copy of a trained tensor, where there is one, and whether it is that of a norm's weights.
+    private func trainedCopy(_ slot: Int) -> (UnsafeMutablePointer<Float>, isNormWeight: Bool)? {
+        if slot == headSlot { return fullHead.map { ($0.pointer, false) } }
+        if let finalAdapter, slot == finalAdapter.slot { return (finalAdapter.coordinates.pointer, false) }
+        if let tensor = ModelTensor.allCases.first(where: { modelSlots[$0.rawValue] == slot }) {
+            return floats(tensor).map { ($0, tensor.isNorm && !tensor.isBias) }
+        }
         for layer in layerSlots.indices {
-            if let tensor = layerSlots[layer].firstIndex(of: slot) {
-                return LayerTensor(rawValue: tensor).flatMap { resident[layer]?[$0] }
-            }
+            guard let tensor = sizes.tensors.first(where: { layerSlots[layer][$0.index] == slot }) else { continue }
+            return resident[layer]?[tensor].map { ($0, tensor.module.isNorm && !tensor.isBias) }
         }
         return nil
     }
@@ -174,15 +212,32 @@ public final class TrainableModel: @unchecked Sendable {
 
     /// Sees to it that positions below `count` can be rotated.
     package func preparePositions(_ count: Int) {
-        guard count > rotary.positions else { return }
-        rotary = RotaryTable(positions: count, headDimension: sizes.headDimension, theta: configuration.ropeTheta)
+        guard let known = rotary.first, count > known.positions else { return }
+        rotary = description.rotations.map { RotaryTable($0, positions: count) }
+    }
+
+    /// What a layer's attention computes from queries and keys.
+    package func attention(_ layer: Int) -> onebyte_attention {
+        onebyte_attention(
+            heads: sizes.heads, kv_heads: sizes.keyValueHeads, head_size: sizes.headDimension, scale: description.attention.scale,
+            softcap: description.attention.softcap, window: description.layers[layer].window ?? 0, slopes: slopes.map { UnsafePointer($0.pointer) })
+    }
+
+    /// ALiBi's slopes: 2^(−8/n), 2^(−16/n) and so on for n heads; where n is no power of two, those of the next smaller one, and every other one of the next
+    /// larger one behind them.
+    private static func linearBiases(heads: Int) -> [Float] {
+        var power = 1
+        while power * 2 <= heads { power *= 2 }
+        let base = pow(2, -8 / Double(power))
+        let between = pow(2, -4 / Double(power))
+        return (0..<heads).map { Float($0 < power ? pow(base, Double($0 + 1)) : pow(between, Double(2 * ($0 - power) + 1))) }
     }
 
     /// Sees to it that the head's rows of these tokens can be read.
     package func prepareHead(tokens: some Sequence<Int32>) throws(ModelError) {
         guard fullHead == nil else { return }
         for token in tokens where headRows[token] == nil {
-            let row = ScratchBuffer<Float>(capacity: sizes.hidden)
+            let row = ScratchBuffer<Float>(capacity: sizes.embedding)
             try copyHead(rows: Int(token)..<Int(token) + 1, into: row.pointer)
             headRows[token] = row
         }
@@ -190,48 +245,48 @@ public final class TrainableModel: @unchecked Sendable {
 
     private func copyHead(rows: Range<Int>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
         if headSlot >= 0 {
-            parameters?.copyFloats(at: headSlot, elements: rows.lowerBound * sizes.hidden..<rows.upperBound * sizes.hidden, into: out)
+            parameters?.copyFloats(at: headSlot, elements: rows.lowerBound * sizes.embedding..<rows.upperBound * sizes.embedding, into: out)
         } else {
-            try source.copyFloats(headName, rows: rows, into: out)
+            try source.copyFloats(source.headName, rows: rows, into: out)
         }
     }
 
     /// Of a token's row in the embedding or the head.
-    private func elements(of token: Int32) -> Range<Int> { Int(token) * sizes.hidden..<(Int(token) + 1) * sizes.hidden }
+    private func elements(of token: Int32) -> Range<Int> { Int(token) * sizes.embedding..<(Int(token) + 1) * sizes.embedding }
 
     /// Sees to it that the whole head can be read.
     package func prepareFullHead() throws(ModelError) {
         guard fullHead == nil else { return }
-        let head = ScratchBuffer<Float>(capacity: configuration.vocabularySize * sizes.hidden)
+        let head = ScratchBuffer<Float>(capacity: configuration.vocabularySize * sizes.embedding)
         try copyHead(rows: 0..<configuration.vocabularySize, into: head.pointer)
         fullHead = head
         headRows = [:]
     }
 
-    /// The head, vocabulary × hidden, where `prepareFullHead` has seen to it.
+    /// The head, vocabulary × the width of embeddings, where `prepareFullHead` has seen to it.
     package var fullHeadPointer: UnsafePointer<Float>? { fullHead.map { UnsafePointer($0.pointer) } }
 
     /// The head's row of a token that was prepared.
     package func headRow(_ token: Int32) -> UnsafePointer<Float>? {
-        if let head = fullHeadPointer { return head + Int(token) * sizes.hidden }
+        if let head = fullHeadPointer { return head + Int(token) * sizes.embedding }
         return headRows[token].map { UnsafePointer($0.pointer) }
     }
 
-    /// The embeddings of tokens, unperturbed, one after the other.
-    package func embed(_ tokens: UnsafeBufferPointer<Int32>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
+    /// Rows of the embedding matrix, unperturbed, one after the other.
+    package func copyEmbeddings(_ tokens: UnsafeBufferPointer<Int32>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
         if embeddingSlot >= 0 {
             for (i, token) in tokens.enumerated() {
-                parameters?.copyFloats(at: embeddingSlot, elements: elements(of: token), into: out + i * sizes.hidden)
+                parameters?.copyFloats(at: embeddingSlot, elements: elements(of: token), into: out + i * sizes.embedding)
             }
         } else {
-            try source.gatherFloats(Self.embeddingName, rows: tokens, into: out)
+            try source.gatherFloats(description.names.name(.embedding), rows: tokens, into: out)
         }
     }
 }
 
 extension ModelSource {
     /// The matrix that makes logits.
-    package var headName: String { configuration.tiedHead ? TrainableModel.embeddingName : "lm_head.weight" }
+    package var headName: String { configuration.description.names.name(configuration.tiedHead ? .embedding : .head) }
 
     /// Fixed-point parameters of these tensors, at the values that the files hold; adapters begin at 0.
     ///

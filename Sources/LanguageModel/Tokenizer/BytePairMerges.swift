@@ -1,12 +1,22 @@
-/// Byte-pair merging: a piece's bytes become tokens, then the adjacent pair of the lowest rank is merged, the leftmost of
-/// equals first, until no pair has a rank.
+/// Byte-pair merging: a piece's bytes (or characters) become tokens, then the adjacent pair of the lowest rank is merged, the leftmost
+/// of equals first, until no pair has a rank.
 package struct BytePairMerges: Sendable {
     /// Pieces up to this length are merged by scanning for the lowest rank; longer ones (an attacker's, or base64) with a heap.
     package static let scanLengthMax = 48
 
+    /// What a piece is at first.
+    package enum Unit: Hashable, Sendable {
+        /// Bytes, whose tokens are the vocabulary's own.
+        case bytes
+        /// Characters, as in SentencePiece. One that the vocabulary lacks becomes its bytes' tokens `<0x00>` … `<0xFF>` where there are all
+        /// of these, else the unknown token.
+        case characters(joinsUnknown: Bool)
+    }
+
+    package let unit: Unit
     /// The token of each single byte; −1 where the vocabulary has none.
     package let byteTokens: [Int32]
-    /// What stands for a byte without a token; such bytes vanish where it is nil.
+    /// What stands for what no token has; it vanishes where it is nil.
     package let unknown: Int32?
 
     /// Open addressing from a pair of tokens to its merge; a free slot has `rank` −1.
@@ -23,38 +33,75 @@ package struct BytePairMerges: Sendable {
         package let left: Int32
         package let right: Int32
         package let merged: Int32
+        /// Lower ones are merged first.
+        package let rank: Int32
+
+        package init(left: Int32, right: Int32, merged: Int32, rank: Int32) {
+            self.left = left
+            self.right = right
+            self.merged = merged
+            self.rank = rank
+        }
     }
 
-    /// - Parameter merges: in the order of their ranks; of two with the same pair the last counts, as in Hugging Face's tokenizers.
-    package init(byteTokens: [Int32], unknown: Int32?, merges: [Merge]) {
+    /// - Parameter merges: of two with the same pair the last counts, as in Hugging Face's tokenizers.
+    package init(unit: Unit, byteTokens: [Int32], unknown: Int32?, merges: [Merge]) {
+        self.unit = unit
         self.byteTokens = byteTokens
         self.unknown = unknown
         var size = 16
         while size < 2 * merges.count { size *= 2 }
         mask = size - 1
         slots = [Slot](repeating: Slot(pair: 0, rank: -1, merged: 0), count: size)
-        for (rank, merge) in merges.enumerated() {
+        for merge in merges {
             let pair = Self.pair(merge.left, merge.right)
             var slot = Self.hash(pair) & mask
             while slots[slot].rank >= 0, slots[slot].pair != pair { slot = (slot + 1) & mask }
-            slots[slot] = Slot(pair: pair, rank: Int32(rank), merged: merge.merged)
+            slots[slot] = Slot(pair: pair, rank: merge.rank, merged: merge.merged)
         }
     }
 
     /// Appends the tokens of `bytes`, one piece.
-    package func encode(_ bytes: Slice<UnsafeBufferPointer<UInt8>>, into out: inout [Int32]) {
+    ///
+    /// - Parameter vocabulary: knows the tokens of characters.
+    package func encode(_ bytes: Slice<UnsafeBufferPointer<UInt8>>, _ vocabulary: Vocabulary, into out: inout [Int32]) {
         let first = out.count
-        for byte in bytes {
-            let token = byteTokens[Int(byte)]
-            if token >= 0 {
-                out.append(token)
-            } else if let unknown {
-                out.append(unknown)
+        switch unit {
+        case .bytes:
+            for byte in bytes {
+                let token = byteTokens[Int(byte)]
+                if token >= 0 {
+                    out.append(token)
+                } else if let unknown {
+                    out.append(unknown)
+                }
             }
+        case .characters(let joinsUnknown): appendCharacters(bytes, vocabulary, joinsUnknown, to: &out)
         }
         let count = out.count - first
         if count < 2 { return }
         if count <= Self.scanLengthMax { mergeByScanning(&out, from: first) } else { mergeByHeap(&out, from: first) }
+    }
+
+    private func appendCharacters(
+        _ bytes: Slice<UnsafeBufferPointer<UInt8>>, _ vocabulary: Vocabulary, _ joinsUnknown: Bool, to out: inout [Int32]
+    ) {
+        var afterUnknown = false
+        var i = bytes.startIndex
+        while i < bytes.endIndex {
+            let character = bytes[i..<min(bytes.endIndex, i + scalarLength(bytes[i]))]
+            i = character.endIndex
+            if let token = vocabulary.token(character) {
+                out.append(token)
+                afterUnknown = false
+            } else if character.allSatisfy({ byteTokens[Int($0)] >= 0 }) {
+                for byte in character { out.append(byteTokens[Int(byte)]) }
+                afterUnknown = false
+            } else if let unknown {
+                if !afterUnknown || !joinsUnknown { out.append(unknown) }
+                afterUnknown = true
+            }
+        }
     }
 
     private func mergeByScanning(_ out: inout [Int32], from first: Int) {

@@ -1,159 +1,122 @@
-/// One turn of a conversation.
-public struct ChatMessage: Hashable, Sendable {
-    /// `system`, `user` or `assistant`.
-    public let role: String
-    public let content: String
-
-    public init(role: String, content: String) {
-        self.role = role
-        self.content = content
-    }
-}
-
-/// How a model writes conversations. Models give a Jinja program for it; nearly all of these are one of a few, which are built in
-/// here and recognised by the program's text. There is no Jinja interpreter: another program is refused.
+/// How a model writes conversations: the Jinja program that its files bring, run as transformers runs it.
+///
+/// A conversation is rendered whole and tokenised whole, as the model met it in its training. Its contents are marked before they go in, so
+/// that the rendering tells them from the template's own words: control tokens are found in the latter alone, and no content forges a turn.
 public struct ChatTemplate: Hashable, Sendable {
-    /// A stretch of a conversation's text. Tokenised apart (with special tokens allowed), so that a loss knows where a reply is.
-    public struct Segment: Hashable, Sendable {
-        public let text: String
-        /// What the assistant says, with the mark that ends its turn.
-        public let isReply: Bool
-    }
-
-    package enum Style: Hashable, Sendable {
-        /// `<|im_start|>role\ncontent<|im_end|>\n`, after a default system turn where the model has one and the conversation none.
-        case chatML(defaultSystem: String?)
-        /// `<|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>`, after the text of BOS; contents are trimmed.
-        case llama3(bos: String)
-        /// `<|role|>\ncontent</s>\n`
-        case zephyr(eos: String)
-    }
-
-    package let style: Style
     /// The Jinja program, for export.
     package let source: String
+    private let file: String
+    private let template: JinjaTemplate
+    /// `bos_token` and its like, as the template may write them.
+    private let specialTokens: [String: String]
+    /// The template reads contents that are lists of parts.
+    private let takesParts: Bool
 
-    /// Recognises a model's template.
+    public static func == (a: Self, b: Self) -> Bool { a.source == b.source && a.specialTokens == b.specialTokens }
+
+    public func hash(into hasher: inout Hasher) { hasher.combine(source) }
+
+    /// Reads a model's template.
     ///
     /// - Parameters:
     ///   - source: the Jinja program.
-    ///   - bos: the text of the model's BOS token, which some templates write.
-    ///   - eos: the same of EOS.
+    ///   - specialTokens: the texts of `bos_token`, `eos_token` and their like.
     ///   - file: for the error's text.
-    /// - Throws: `.unsupported` for a template that is not built in.
-    public init(source: String, bos: String?, eos: String?, file: String) throws(ModelError) {
+    /// - Throws: `.unsupported` for a program that can't be read, with the line.
+    public init(source: String, specialTokens: [String: String] = [:], file: String) throws(ModelError) {
         self.source = source
-        let text = Self.canonical(source)
-        if Self.plainChatML.contains(text) {
-            style = .chatML(defaultSystem: nil)
-        } else if text.hasPrefix(Self.systemBegin), text.hasSuffix(Self.systemEnd), text.count > Self.systemBegin.count + Self.systemEnd.count,
-            case let system = text.dropFirst(Self.systemBegin.count).dropLast(Self.systemEnd.count), !system.contains(where: { "'{}\\".contains($0) })
-        {
-            style = .chatML(defaultSystem: String(system))
-        } else if Self.llama3.contains(text), let bos {
-            style = .llama3(bos: bos)
-        } else if text == Self.zephyr, let eos {
-            style = .zephyr(eos: eos)
-        } else {
+        self.file = file
+        self.specialTokens = specialTokens
+        do throws(JinjaError) {
+            template = try JinjaTemplate(source)
+        } catch {
             throw ModelError(
-                .unsupported, file: file, subject: "chat_template", "is none of the built-in ones: \(text.prefix(120).debugDescription)…",
-                remedy: "built in: ChatML, Llama 3, Zephyr; write the conversations as prompt and completion instead")
+                .unsupported, file: file, subject: "chat_template, line \(error.line)", error.problem,
+                remedy: "write the conversations as prompt and completion instead")
         }
+        takesParts = [
+            "content is string", "content is not string", "content'] is string", "content'] is not string", "content is iterable",
+            "content is mapping", "content is sequence", "content\"] is string", "content\"] is not string", "['type']", "[\"type\"]",
+            ".type", "'content'), str",
+        ]
+        .contains { source.contains($0) }
     }
 
-    /// The conversation's text in segments, which together are exactly what the Jinja program writes.
+    /// Whether the program looks at something of this name, such as `tool_calls`.
+    package func mentions(_ names: String...) -> Bool { names.contains { source.contains($0) } }
+
+    // MARK: Rendering
+
+    /// A conversation's text.
     ///
     /// - Parameter addingReplyStart: ends with the beginning of the assistant's next turn, for the model to go on.
-    public func segments(for messages: [ChatMessage], addingReplyStart: Bool = false) -> [Segment] {
-        var segments: [Segment] = []
-        func add(_ text: String, isReply: Bool = false) {
-            if !text.isEmpty { segments.append(Segment(text: text, isReply: isReply)) }
+    /// - Throws: `ChatError` where the template refuses the conversation or can't render it.
+    public func render(_ messages: [ChatMessage], addingReplyStart: Bool = false) throws(ChatError) -> String {
+        try rendering(messages, tools: nil, addingReplyStart: addingReplyStart).text.string
+    }
+
+    package func rendering(_ messages: [ChatMessage], tools: JSON?, addingReplyStart: Bool) throws(ChatError) -> JinjaRendering {
+        var variables: [String: JinjaValue] = [
+            "messages": .list(messages.enumerated().map { value(of: $1, number: $0) }), "add_generation_prompt": .bool(addingReplyStart),
+            "tools": tools.map { JinjaValue($0, mark: JinjaText.mark(message: nil)) } ?? .none, "documents": .none,
+        ]
+        for (name, text) in specialTokens { variables[name] = .text(text) }
+        do throws(JinjaError) {
+            return try template.render(variables)
+        } catch {
+            throw ChatError(error, file: file)
         }
-        for (i, message) in messages.enumerated() {
-            let isReply = message.role == "assistant"
-            switch style {
-            case .chatML(let defaultSystem):
-                var head = "<|im_start|>\(message.role)\n"
-                if i == 0, message.role != "system", let defaultSystem { head = "<|im_start|>system\n\(defaultSystem)<|im_end|>\n" + head }
-                add(head)
-                add(message.content + "<|im_end|>", isReply: isReply)
-                add("\n")
-            case .llama3(let bos):
-                add((i == 0 ? bos : "") + "<|start_header_id|>\(message.role)<|end_header_id|>\n\n")
-                add(Self.trimmed(message.content) + "<|eot_id|>", isReply: isReply)
-            case .zephyr(let eos):
-                guard ["user", "system", "assistant"].contains(message.role) else { continue }
-                add("<|\(message.role)|>\n")
-                add(message.content + eos, isReply: isReply)
-                add("\n")
+    }
+
+    private func value(of message: ChatMessage, number: Int) -> JinjaValue {
+        let mark = JinjaText.mark(message: number)
+        var entries: [(key: JinjaValue, value: JinjaValue)] = []
+        if let reasoning = message.reasoning, message["thinking"] == nil {
+            entries.append((.text("thinking"), JinjaValue(reasoning, mark: mark)))
+        }
+        for field in message.fields {
+            switch field.key {
+            case "role": entries.append((.text("role"), .text(message.role)))
+            case "content" where field.value.array != nil && !takesParts:
+                entries.append((.text("content"), .string(JinjaText(message.content, mark: mark))))
+            default: entries.append((.text(field.key), JinjaValue(field.value, mark: mark)))
             }
         }
-        if addingReplyStart {
-            switch style {
-            case .chatML: add("<|im_start|>assistant\n")
-            case .llama3: add("<|start_header_id|>assistant<|end_header_id|>\n\n")
-            case .zephyr: if !messages.isEmpty { add("<|assistant|>\n") }
-            }
+        if let reasoning = message.reasoning, message["reasoning_content"] == nil {
+            entries.append((.text("reasoning_content"), JinjaValue(reasoning, mark: mark)))
         }
-        return segments
+        return .dictionary(JinjaDictionary(entries, message: number))
+    }
+}
+
+/// Why a conversation can't be rendered.
+public struct ChatError: Error, Hashable, Sendable {
+    public enum Code: Hashable, Sendable {
+        /// The template says so, in its own words.
+        case refused
+        /// The template does not write a part of the conversation, or its program fails on it.
+        case notRendered
+        /// Which part of the rendering is the assistant's can't be told.
+        case turnsUnknown
     }
 
-    /// The whole conversation as one text.
-    public func render(_ messages: [ChatMessage], addingReplyStart: Bool = false) -> String {
-        segments(for: messages, addingReplyStart: addingReplyStart).map(\.text).joined()
+    public let code: Code
+    public let problem: String
+
+    package init(notRendered problem: String) { self.init(.notRendered, problem) }
+
+    init(_ code: Code, _ problem: String) {
+        self.code = code
+        self.problem = problem
     }
 
-    /// Jinja's `trim` is Python's `strip`.
-    private static func trimmed(_ text: String) -> String {
-        var scalars = Substring(text).unicodeScalars
-        while let first = scalars.first, first.properties.isWhitespace { scalars.removeFirst() }
-        while let last = scalars.last, last.properties.isWhitespace { scalars.removeLast() }
-        return String(scalars)
+    init(_ error: JinjaError, file: String) {
+        switch error.code {
+        case .refused: self.init(.refused, "the model's chat template refuses the conversation: \"\(error.problem)\"")
+        default:
+            self.init(
+                .notRendered,
+                "the model's chat template (\(file)) can't render the conversation: line \(error.line) of the template: \(error.problem)")
+        }
     }
-
-    // MARK: The built-in programs
-
-    /// Jinja does not tell "…" from '…', nor an escaped line end in a string from a real one.
-    private static func canonical(_ source: String) -> String {
-        var text = source.replacing("\\n", with: "\n").replacing("\"", with: "'")
-        while let last = text.last, last.isWhitespace { text.removeLast() }
-        return text
-    }
-
-    private static let chatMLTurns =
-        "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
-        + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-    private static let plainChatML = [
-        "{% for message in messages %}" + chatMLTurns,
-        "{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}{% for message in messages %}" + chatMLTurns,
-    ]
-    private static let systemBegin =
-        "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
-    private static let systemEnd = "<|im_end|>\n' }}{% endif %}" + chatMLTurns
-
-    private static let llama3Turns =
-        "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + message['role'] + "
-        + "'<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}"
-        + "{% endif %}{{ content }}{% endfor %}"
-    private static let llama3 = [
-        llama3Turns + "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
-    ]
-
-    private static let zephyr = """
-        {% for message in messages %}
-        {% if message['role'] == 'user' %}
-        {{ '<|user|>
-        ' + message['content'] + eos_token }}
-        {% elif message['role'] == 'system' %}
-        {{ '<|system|>
-        ' + message['content'] + eos_token }}
-        {% elif message['role'] == 'assistant' %}
-        {{ '<|assistant|>
-        '  + message['content'] + eos_token }}
-        {% endif %}
-        {% if loop.last and add_generation_prompt %}
-        {{ '<|assistant|>' }}
-        {% endif %}
-        {% endfor %}
-        """
 }

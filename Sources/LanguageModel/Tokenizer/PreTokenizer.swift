@@ -1,183 +1,234 @@
-/// How a text is cut into pieces before byte-pair merging: hand-written scanners for the patterns that models use, each equal to
-/// its regular expression on every text.
-package enum PreTokenizer: String, Hashable, Sendable, CaseIterable {
-    /// GPT-2: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
-    case gpt2
-    /// SmolLM: each digit alone, then the GPT-2 pattern within what lies between.
-    case smollm
-    /// Llama 3 (cl100k): `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-    case llama3
-    /// Qwen 2: Llama 3's with `\p{N}` alone.
-    case qwen2
+/// How a text is cut into pieces before byte-pair merging: the steps of tokenizer.json's `pre_tokenizer`, each of which cuts the pieces
+/// that the one before it left.
+package struct PreTokenizer: Sendable {
+    package indirect enum Step: Sendable {
+        case split(Splitter, SplitBehavior, isInverted: Bool)
+        /// Spaces become `replacement`, which may also be put in front, and may cut the text before each of it.
+        case metaspace(replacement: String, PrependScheme, splits: Bool)
+        /// Bytes from here on. `usesPattern`: cuts by GPT-2's pattern first.
+        case byteLevel(addsPrefixSpace: Bool, usesPattern: Bool)
+    }
 
-    /// Calls `body` with the bytes of each piece, in order; together they are the whole text.
-    ///
-    /// - Parameter text: valid UTF-8.
-    package func forEachPiece(in text: UnsafeBufferPointer<UInt8>, _ body: (Range<Int>) -> Void) {
-        switch self {
-        case .gpt2: Self.gpt2Pieces(text, 0..<text.count, body)
-        case .smollm: Self.forEachStretch(text) { range, isDigit in isDigit ? body(range) : Self.gpt2Pieces(text, range, body) }
-        case .llama3: Self.cl100kPieces(text, digits: 3, body)
-        case .qwen2: Self.cl100kPieces(text, digits: 1, body)
+    /// What a `Split` step looks for.
+    package enum Splitter: Sendable {
+        case literal(String)
+        case pattern(source: String, Pattern)
+        case scanner(source: String, PieceScanner)
+        /// Each scalar of the set for itself.
+        case scalars(SplitScalars)
+    }
+
+    package enum SplitScalars: String, Hashable, Sendable {
+        case digits, punctuation, whitespace
+
+        package var set: ScalarSet {
+            switch self {
+            case .digits: .numeric
+            case .punctuation: .punctuation
+            case .whitespace: .spaces
+            }
         }
     }
 
-    /// Digits one by one, and the stretches between them.
-    private static func forEachStretch(_ text: UnsafeBufferPointer<UInt8>, _ body: (Range<Int>, Bool) -> Void) {
-        var scanner = Scanner(text, 0..<text.count)
-        var start = 0
-        while let scalar = scanner.peek() {
-            let at = scanner.position
-            scanner.advance(scalar)
-            guard UnicodeClass.isDigit(scalar.value) else { continue }
-            if start < at { body(start..<at, false) }
-            body(at..<scanner.position, true)
-            start = scanner.position
-        }
-        if start < text.count { body(start..<text.count, false) }
+    package enum SplitBehavior: String, Hashable, Sendable, CaseIterable {
+        case removed = "Removed", isolated = "Isolated", mergedWithPrevious = "MergedWithPrevious", mergedWithNext = "MergedWithNext",
+            contiguous = "Contiguous"
     }
 
-    private static func gpt2Pieces(_ text: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
-        var scanner = Scanner(text, range)
-        while let first = scanner.peek() {
-            let start = scanner.position
-            if !scanner.contraction(first, ignoringCase: false) {
-                // ` ?` belongs to the run that follows it, if one does.
-                var head = first
-                if first.value == 0x20 {
-                    scanner.advance(first)
-                    if let next = scanner.peek(), next.kind != .space { head = next } else { scanner.position = start }
+    package enum PrependScheme: String, Hashable, Sendable { case always, first, never }
+
+    package let steps: [Step]
+    /// Does what the steps do, in one pass.
+    private let scanner: PieceScanner?
+
+    package init(_ steps: [Step]) {
+        self.steps = steps
+        scanner = Self.scanner(for: steps)
+    }
+
+    private static func scanner(for steps: [Step]) -> PieceScanner? {
+        switch (steps.count, steps.first, steps.last) {
+        case (1, .byteLevel(false, true), _): return .gpt2
+        case (2, .split(.scalars(.digits), .isolated, false), .byteLevel(false, true)): return .smollm
+        case (2, .split(.scanner(_, let scanner), .isolated, false), .byteLevel(false, false)): return scanner
+        // What cl100k's patterns leave between their matches is nothing.
+        case (2, .split(.scanner(_, let scanner), .removed, true), .byteLevel(false, false)): return scanner
+        default: return nil
+        }
+    }
+
+    /// Whether pieces are the text's own bytes, so that a text need not be copied.
+    package var keepsText: Bool {
+        steps.allSatisfy { step in
+            switch step {
+            case .split: true
+            case .metaspace: false
+            case .byteLevel(let addsPrefixSpace, _): !addsPrefixSpace
+            }
+        }
+    }
+
+    /// Calls `body` with each piece of a text that the steps leave as it is.
+    package func forEachPiece(in text: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
+        if let scanner { return scanner.forEachPiece(in: text, range, body) }
+        if steps.isEmpty {
+            if !range.isEmpty { body(range) }
+            return
+        }
+        var pieces = range.isEmpty ? [] : [range]
+        for i in steps.indices { pieces = cut(text, pieces, step: i) }
+        pieces.forEach(body)
+    }
+
+    /// What a step makes of the pieces, apart from the changes that it makes to the text.
+    private func cut(_ text: UnsafeBufferPointer<UInt8>, _ pieces: [Range<Int>], step i: Int) -> [Range<Int>] {
+        switch steps[i] {
+        case .split(let splitter, let behavior, let isInverted):
+            let afterBytes = steps[..<i].contains { if case .byteLevel = $0 { true } else { false } }
+            return pieces.flatMap { piece in
+                afterBytes ? Self.cutAlphabet(text, piece, splitter, behavior, isInverted) : Self.cut(text, piece, splitter, behavior, isInverted)
+            }
+        case .byteLevel(_, true): return pieces.flatMap { piece in Self.collect { PieceScanner.gpt2.forEachPiece(in: text, piece, $0) } }
+        case .byteLevel, .metaspace: return pieces
+        }
+    }
+
+    /// The pieces of a text that the steps may change.
+    package func pieces(of text: AlignedText) -> (text: AlignedText, pieces: [Range<Int>]) {
+        var text = text
+        var pieces = text.bytes.isEmpty ? [] : [0..<text.bytes.count]
+        for (i, step) in steps.enumerated() {
+            switch step {
+            case .metaspace(let replacement, let scheme, let splits):
+                (text, pieces) = Self.metaspace(text, pieces, Array(replacement.utf8), scheme, splits)
+            case .byteLevel(true, _): (text, pieces) = Self.prefixSpaces(text, pieces)
+            default: break
+            }
+            text.bytes.withUnsafeBufferPointer { pieces = cut($0, pieces, step: i) }
+        }
+        return (text, pieces)
+    }
+
+    private static func collect(_ body: ((Range<Int>) -> Void) -> Void) -> [Range<Int>] {
+        var ranges: [Range<Int>] = []
+        body { ranges.append($0) }
+        return ranges
+    }
+
+    private static func metaspace(
+        _ text: AlignedText, _ pieces: [Range<Int>], _ replacement: [UInt8], _ scheme: PrependScheme, _ splits: Bool
+    ) -> (AlignedText, [Range<Int>]) {
+        var out = AlignedText()
+        var cuts: [Range<Int>] = []
+        for piece in pieces {
+            var part = AlignedText()
+            part.append(text, piece)
+            part = part.replacing({ Normalizer.forEachOccurrence(of: [0x20], in: $0, $1) }, with: replacement)
+            let isWanted = scheme == .always || scheme == .first && part.starts.first == 0
+            if isWanted, !part.bytes.starts(with: replacement) { part = part.prefixed(by: replacement) }
+            let start = out.bytes.count
+            out.append(part, 0..<part.bytes.count)
+            let ranges = part.bytes.withUnsafeBufferPointer { buffer in
+                splits
+                    ? cut(buffer, 0..<buffer.count, .literal(String(decoding: replacement, as: UTF8.self)), .mergedWithNext, false)
+                    : [0..<buffer.count]
+            }
+            cuts += ranges.map { start + $0.lowerBound..<start + $0.upperBound }
+        }
+        return (out, cuts)
+    }
+
+    private static func prefixSpaces(_ text: AlignedText, _ pieces: [Range<Int>]) -> (AlignedText, [Range<Int>]) {
+        var out = AlignedText()
+        var cuts: [Range<Int>] = []
+        for piece in pieces {
+            let start = out.bytes.count
+            if text.bytes[piece.lowerBound] != 0x20 { out.append([0x20], from: text.starts[piece.lowerBound], to: text.starts[piece.lowerBound]) }
+            out.append(text, piece)
+            cuts.append(start..<out.bytes.count)
+        }
+        return (out, cuts)
+    }
+
+    // MARK: Splitting
+
+    /// The pieces that a `Split` step makes of one.
+    private static func cut(
+        _ text: UnsafeBufferPointer<UInt8>, _ piece: Range<Int>, _ splitter: Splitter, _ behavior: SplitBehavior, _ isInverted: Bool
+    ) -> [Range<Int>] {
+        var parts: [(range: Range<Int>, isMatch: Bool)] = []
+        var next = piece.lowerBound
+        func match(_ range: Range<Int>) {
+            if next < range.lowerBound { parts.append((next..<range.lowerBound, isInverted)) }
+            parts.append((range, !isInverted))
+            next = range.upperBound
+        }
+        switch splitter {
+        case .literal(let literal):
+            Normalizer.forEachOccurrence(of: Array(literal.utf8), in: UnsafeBufferPointer(rebasing: text[piece])) {
+                match(piece.lowerBound + $0.lowerBound..<piece.lowerBound + $0.upperBound)
+            }
+        case .pattern(_, let pattern): pattern.forEachMatch(in: text, piece, match)
+        case .scanner(_, let scanner): scanner.forEachPiece(in: text, piece, match)
+        case .scalars(let scalars):
+            let set = scalars.set
+            var i = piece.lowerBound
+            while i < piece.upperBound {
+                let length = scalarLength(text[i])
+                if set.contains(PieceScanner.scalar(text, i)) { match(i..<i + length) }
+                i += length
+            }
+        }
+        if next < piece.upperBound { parts.append((next..<piece.upperBound, isInverted)) }
+        return merged(parts, behavior)
+    }
+
+    private static func merged(_ parts: [(range: Range<Int>, isMatch: Bool)], _ behavior: SplitBehavior) -> [Range<Int>] {
+        var out: [Range<Int>] = []
+        func extend(_ range: Range<Int>) { out[out.count - 1] = out[out.count - 1].lowerBound..<range.upperBound }
+        var wasMatch = false
+        switch behavior {
+        case .isolated: return parts.map(\.range)
+        case .removed: return parts.filter { !$0.isMatch }.map(\.range)
+        case .contiguous:
+            for part in parts {
+                if part.isMatch == wasMatch, !out.isEmpty { extend(part.range) } else { out.append(part.range) }
+                wasMatch = part.isMatch
+            }
+        case .mergedWithPrevious:
+            for part in parts {
+                if part.isMatch, !wasMatch, !out.isEmpty { extend(part.range) } else { out.append(part.range) }
+                wasMatch = part.isMatch
+            }
+        case .mergedWithNext:
+            for part in parts.reversed() {
+                if part.isMatch, !wasMatch, let last = out.last {
+                    out[out.count - 1] = part.range.lowerBound..<last.upperBound
+                } else {
+                    out.append(part.range)
                 }
-                if head.kind == .space { scanner.spaces() } else { scanner.run(of: head.kind) }
+                wasMatch = part.isMatch
             }
-            body(start..<scanner.position)
+            out.reverse()
         }
+        return out
     }
 
-    private static func cl100kPieces(_ text: UnsafeBufferPointer<UInt8>, digits: Int, _ body: (Range<Int>) -> Void) {
-        var scanner = Scanner(text, 0..<text.count)
-        while let first = scanner.peek() {
-            let start = scanner.position
-            scanner.cl100kPiece(first, digits: digits)
-            body(start..<scanner.position)
-        }
-    }
-}
-
-/// A reader of the scalars of a stretch of valid UTF-8.
-private struct Scanner {
-    struct Scalar {
-        let value: UInt32
-        let length: Int
-        var kind: UnicodeClass { UnicodeClass.of(value) }
-    }
-
-    let text: UnsafeBufferPointer<UInt8>
-    let end: Int
-    var position: Int
-
-    init(_ text: UnsafeBufferPointer<UInt8>, _ range: Range<Int>) {
-        self.text = text
-        position = range.lowerBound
-        end = range.upperBound
-    }
-
-    func peek() -> Scalar? {
-        guard position < end else { return nil }
-        let b0 = UInt32(text[position])
-        if b0 < 0x80 { return Scalar(value: b0, length: 1) }
-        func tail(_ i: Int) -> UInt32 { UInt32(text[position + i] & 0x3f) }
-        if b0 < 0xe0 { return Scalar(value: (b0 & 0x1f) << 6 | tail(1), length: 2) }
-        if b0 < 0xf0 { return Scalar(value: (b0 & 0x0f) << 12 | tail(1) << 6 | tail(2), length: 3) }
-        return Scalar(value: (b0 & 0x07) << 18 | tail(1) << 12 | tail(2) << 6 | tail(3), length: 4)
-    }
-
-    mutating func advance(_ scalar: Scalar) { position += scalar.length }
-
-    mutating func run(of kind: UnicodeClass) {
-        while let scalar = peek(), scalar.kind == kind { advance(scalar) }
-    }
-
-    /// `\s+(?!\S)|\s+` at a space: all spaces up to the end, else all but the last, else the one.
-    mutating func spaces() {
-        var last = position
-        let start = position
-        while let scalar = peek(), scalar.kind == .space {
-            last = position
-            advance(scalar)
-        }
-        if position < end, last > start { position = last }
-    }
-
-    /// `'s|'t|'re|'ve|'m|'ll|'d`; moves only where it matches.
-    mutating func contraction(_ first: Scalar, ignoringCase: Bool) -> Bool {
-        guard first.value == 0x27 else { return false }
-        let start = position
-        func letter(_ scalar: Scalar?) -> UInt32 {
-            guard let value = scalar?.value else { return 0 }
-            guard ignoringCase else { return value }
-            if value == 0x17f { return 0x73 }  // ſ is an s to a pattern that ignores case
-            return (0x41...0x5a).contains(value) ? value + 0x20 : value
-        }
-        advance(first)
-        guard let second = peek() else {
-            position = start
-            return false
-        }
-        advance(second)
-        switch letter(second) {
-        case 0x73, 0x74, 0x6d, 0x64: return true  // s t m d
-        case 0x72, 0x76:  // re ve
-            if let third = peek(), letter(third) == 0x65 {
-                advance(third)
-                return true
+    /// A step after `ByteLevel` sees the stand-ins for the bytes, as Falcon's digits do.
+    private static func cutAlphabet(
+        _ text: UnsafeBufferPointer<UInt8>, _ piece: Range<Int>, _ splitter: Splitter, _ behavior: SplitBehavior, _ isInverted: Bool
+    ) -> [Range<Int>] {
+        var mapped: [UInt8] = []
+        var origin: [Int] = []
+        for i in piece {
+            for unit in ByteAlphabet.text(of: CollectionOfOne(text[i])).utf8 {
+                mapped.append(unit)
+                origin.append(i)
             }
-        case 0x6c:  // ll
-            if let third = peek(), letter(third) == 0x6c {
-                advance(third)
-                return true
-            }
-        default: break
         }
-        position = start
-        return false
-    }
-
-    mutating func cl100kPiece(_ first: Scalar, digits: Int) {
-        if contraction(first, ignoringCase: true) { return }
-        let start = position
-        let isBreak = { (scalar: Scalar) in scalar.value == 0x0a || scalar.value == 0x0d }
-        // [^\r\n\p{L}\p{N}]?\p{L}+
-        if first.kind == .letter { return run(of: .letter) }
-        if first.kind != .number, !isBreak(first) {
-            advance(first)
-            if let next = peek(), next.kind == .letter { return run(of: .letter) }
-            position = start
+        origin.append(piece.upperBound)
+        return mapped.withUnsafeBufferPointer { buffer in
+            cut(buffer, 0..<buffer.count, splitter, behavior, isInverted).map { origin[$0.lowerBound]..<origin[$0.upperBound] }
         }
-        // \p{N}{1,3}
-        if first.kind == .number {
-            var count = 0
-            while count < digits, let scalar = peek(), scalar.kind == .number {
-                advance(scalar)
-                count += 1
-            }
-            return
-        }
-        // ` ?[^\s\p{L}\p{N}]+[\r\n]*`
-        if first.value == 0x20 { advance(first) }
-        if let next = peek(), next.kind == .other {
-            run(of: .other)
-            while let scalar = peek(), isBreak(scalar) { advance(scalar) }
-            return
-        }
-        position = start
-        // \s*[\r\n]+ : the spaces up to and with the last line break among them
-        var lastBreak: Int?
-        while let scalar = peek(), scalar.kind == .space {
-            advance(scalar)
-            if isBreak(scalar) { lastBreak = position }
-        }
-        position = lastBreak ?? start
-        if lastBreak == nil { spaces() }
     }
 }

@@ -3,26 +3,31 @@ extension Tokenizer {
     package func file() -> JSON {
         let addedById = Dictionary(uniqueKeysWithValues: added.entries.map { ($0.token, $0) })
         func text(_ token: Int32) -> String {
-            let bytes = bytes(of: token)
-            return addedById[token] == nil ? ByteAlphabet.text(of: bytes) : String(decoding: bytes, as: UTF8.self)
+            let bytes = vocabulary.tokens[Int(token)]
+            return addedById[token] == nil && merges.unit == .bytes ? ByteAlphabet.text(of: bytes) : String(decoding: bytes, as: UTF8.self)
         }
         let vocabularyMembers = (0..<Int32(vocabularySize)).compactMap { token -> JSON.Member? in
-            bytes(of: token).isEmpty ? nil : JSON.Member(key: text(token), value: .integer(token))
+            vocabulary.tokens[Int(token)].isEmpty ? nil : JSON.Member(key: text(token), value: .integer(token))
         }
         let addedTokens = added.entries.sorted { $0.token < $1.token }.map { entry -> JSON in
             [
-                "id": .integer(entry.token), "content": .string(String(decoding: entry.content, as: UTF8.self)), "single_word": false,
-                "lstrip": false, "rstrip": false, "normalized": false, "special": .bool(entry.isSpecial),
+                "id": .integer(entry.token), "content": .string(String(decoding: entry.content, as: UTF8.self)),
+                "single_word": .bool(entry.isSingleWord), "lstrip": .bool(entry.stripsLeft), "rstrip": .bool(entry.stripsRight),
+                "normalized": .bool(entry.isNormalized), "special": .bool(entry.isSpecial),
             ]
         }
-        let merges = mergeList.map { JSON.array([.string(text($0.left)), .string(text($0.right))]) }
+        let mergePairs = mergeList.map { JSON.array([.string(text($0.left)), .string(text($0.right))]) }
+        let isByteLevel = self.merges.unit == .bytes
         return [
             "version": "1.0", "truncation": .null, "padding": .null, "added_tokens": .array(addedTokens),
-            "normalizer": normalizer == .nfc ? ["type": "NFC"] : .null, "pre_tokenizer": preTokenizer.file(), "post_processor": postProcessor(),
-            "decoder": Self.byteLevel(usesPattern: true),
+            "normalizer": normalizer?.file() ?? .null, "pre_tokenizer": preTokenizer.file(), "post_processor": postProcessor(),
+            "decoder": decoder.file(),
             "model": [
-                "type": "BPE", "dropout": .null, "unk_token": self.merges.unknown.map { .string(text($0)) } ?? .null, "continuing_subword_prefix": .null, "end_of_word_suffix": .null, "fuse_unk": false,
-                "byte_fallback": false, "ignore_merges": .bool(ignoresMerges), "vocab": .object(vocabularyMembers), "merges": .array(merges),
+                "type": "BPE", "dropout": .null, "unk_token": self.merges.unknown.map { .string(text($0)) } ?? .null,
+                "continuing_subword_prefix": .null, "end_of_word_suffix": .null,
+                "fuse_unk": .bool(self.merges.unit == .characters(joinsUnknown: true)),
+                "byte_fallback": .bool(!isByteLevel && self.merges.byteTokens.contains { $0 >= 0 }), "ignore_merges": .bool(ignoresMerges),
+                "vocab": .object(vocabularyMembers), "merges": .array(mergePairs),
             ],
         ]
     }
@@ -44,44 +49,84 @@ extension Tokenizer {
         return json
     }
 
-    package static func byteLevel(usesPattern: Bool) -> JSON {
-        ["type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": .bool(usesPattern)]
-    }
-
     private func postProcessor() -> JSON {
-        if leadingTokens.isEmpty { return .null }
-        let names = leadingTokens.map { token($0) ?? "" }
-        let leading = names.map { ["SpecialToken": ["id": .string($0), "type_id": 0]] as JSON }
-        let special = zip(names, leadingTokens).map { name, id in
-            JSON.Member(key: name, value: ["id": .string(name), "ids": [.integer(id)], "tokens": [.string(name)]])
+        if leadingTokens.isEmpty, trailingTokens.isEmpty { return .null }
+        func special(_ tokens: [Int32]) -> [JSON] {
+            tokens.map { ["SpecialToken": ["id": .string(token($0) ?? ""), "type_id": 0]] as JSON }
         }
-        func sequence(_ id: String, _ type: Int) -> JSON { ["Sequence": ["id": .string(id), "type_id": .integer(type)]] }
+        let used = Set(leadingTokens + trailingTokens).sorted().map { id in
+            JSON.Member(
+                key: token(id) ?? "", value: ["id": .string(token(id) ?? ""), "ids": [.integer(id)], "tokens": [.string(token(id) ?? "")]])
+        }
+        func sequence(_ id: String, _ type: Int) -> [JSON] { [["Sequence": ["id": .string(id), "type_id": .integer(type)]]] }
+        let (before, after) = (special(leadingTokens), special(trailingTokens))
         return [
-            "type": "TemplateProcessing", "single": .array(leading + [sequence("A", 0)]),
-            "pair": .array(leading + [sequence("A", 0)] + leading + [sequence("B", 1)]), "special_tokens": .object(special),
+            "type": "TemplateProcessing", "single": .array(before + sequence("A", 0) + after),
+            "pair": .array(before + sequence("A", 0) + after + before + sequence("B", 1) + after), "special_tokens": .object(used),
         ]
+    }
+}
+
+extension Normalizer {
+    /// As tokenizer.json writes it.
+    package func file() -> JSON {
+        switch self {
+        case .sequence(let steps): ["type": "Sequence", "normalizers": .array(steps.map { $0.file() })]
+        case .unicode(let form): ["type": .string(form.rawValue)]
+        case .lowercase: ["type": "Lowercase"]
+        case .strip(let left, let right): ["type": "Strip", "strip_left": .bool(left), "strip_right": .bool(right)]
+        case .prepend(let text): ["type": "Prepend", "prepend": .string(text)]
+        case .replace(let literal, let content): ["type": "Replace", "pattern": ["String": .string(literal)], "content": .string(content)]
+        case .replacePattern(let source, _, let content):
+            ["type": "Replace", "pattern": ["Regex": .string(source)], "content": .string(content)]
+        }
     }
 }
 
 extension PreTokenizer {
     /// As tokenizer.json writes it.
     package func file() -> JSON {
-        switch self {
-        case .gpt2: return Tokenizer.byteLevel(usesPattern: true)
-        case .smollm:
-            return [
-                "type": "Sequence",
-                "pretokenizers": [["type": "Digits", "individual_digits": true], Tokenizer.byteLevel(usesPattern: true)],
-            ]
-        case .llama3, .qwen2:
-            let pattern = Tokenizer.splitPatterns.first { $0.value == self }?.key ?? ""
-            return [
-                "type": "Sequence",
-                "pretokenizers": [
-                    ["type": "Split", "pattern": ["Regex": .string(pattern)], "behavior": "Isolated", "invert": false],
-                    Tokenizer.byteLevel(usesPattern: false),
-                ],
-            ]
+        switch steps.count {
+        case 0: .null
+        case 1: Self.file(steps[0])
+        default: ["type": "Sequence", "pretokenizers": .array(steps.map(Self.file))]
         }
+    }
+
+    private static func file(_ step: Step) -> JSON {
+        switch step {
+        case .byteLevel(let addsPrefixSpace, let usesPattern):
+            return ["type": "ByteLevel", "add_prefix_space": .bool(addsPrefixSpace), "trim_offsets": true, "use_regex": .bool(usesPattern)]
+        case .metaspace(let replacement, let scheme, let splits):
+            return [
+                "type": "Metaspace", "replacement": .string(replacement), "prepend_scheme": .string(scheme.rawValue),
+                "split": .bool(splits),
+            ]
+        case .split(.scalars(.digits), let behavior, _): return ["type": "Digits", "individual_digits": .bool(behavior == .isolated)]
+        case .split(.scalars(.punctuation), let behavior, _): return ["type": "Punctuation", "behavior": .string(behavior.rawValue)]
+        case .split(.scalars(.whitespace), _, _): return ["type": "WhitespaceSplit"]
+        case .split(let splitter, let behavior, let isInverted):
+            let pattern: JSON =
+                switch splitter {
+                case .literal(let text): ["String": .string(text)]
+                case .pattern(let source, _), .scanner(let source, _): ["Regex": .string(source)]
+                case .scalars: .null
+                }
+            return ["type": "Split", "pattern": pattern, "behavior": .string(behavior.rawValue), "invert": .bool(isInverted)]
+        }
+    }
+}
+
+extension TokenDecoder {
+    /// As tokenizer.json writes it.
+    package func file() -> JSON {
+        guard let space else { return ["type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true] }
+        let steps: [JSON] = [
+            ["type": "Replace", "pattern": ["String": .string(space)], "content": " "], ["type": "ByteFallback"], ["type": "Fuse"],
+        ]
+        return [
+            "type": "Sequence",
+            "decoders": .array(steps + (stripsFirstSpace ? [["type": "Strip", "content": " ", "start": 1, "stop": 0]] : [])),
+        ]
     }
 }

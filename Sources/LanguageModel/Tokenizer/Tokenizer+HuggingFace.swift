@@ -1,132 +1,165 @@
 import Foundation
 
 extension Tokenizer {
-    /// The `Split` patterns of tokenizer.json files that there is a scanner for.
-    package static let splitPatterns: [String: PreTokenizer] = [
-        #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#: .llama3,
-        #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#: .qwen2,
-    ]
-
-    /// From a directory's tokenizer.json, with the names of the special tokens from tokenizer_config.json where there is one.
+    /// From a directory's tokenizer.json, with the special tokens that the files beside it name: tokenizer_config.json,
+    /// special_tokens_map.json, added_tokens.json.
     package init(directory: String) throws(ModelError) {
         let path = directory + "/tokenizer.json"
-        guard FileManager.default.fileExists(atPath: path) else {
-            throw ModelError(
-                .notFound, file: path, "there is no such file",
-                remedy: "only tokenizer.json is read: load the tokenizer with transformers' AutoTokenizer and save_pretrained it")
+        guard FileManager.default.fileExists(atPath: path) else { throw Self.missing(path, directory) }
+        let file = TokenizerFile(path: path, json: try JSON.read(path))
+        func beside(_ name: String) throws(ModelError) -> JSON? {
+            let path = directory + "/" + name
+            return FileManager.default.fileExists(atPath: path) ? try JSON.read(path) : nil
         }
-        let json = try JSON.read(path)
-        let configPath = directory + "/tokenizer_config.json"
-        let config = FileManager.default.fileExists(atPath: configPath) ? try JSON.read(configPath) : nil
+        let names = SpecialTokenNames(
+            config: try beside("tokenizer_config.json"), map: try beside("special_tokens_map.json"), added: try beside("added_tokens.json"))
 
-        func unsupported(_ key: String, _ value: JSON?, _ remedy: String) -> ModelError {
-            ModelError(
-                .unsupported, file: path, subject: key, "\(value?.text(indent: 0) ?? "nothing") is not supported", remedy: "supported: \(remedy)")
-        }
-        guard let model = json["model"] else { throw ModelError(.malformed, file: path, subject: "model", "is missing") }
+        guard let model = file.json["model"] else { throw file.malformed("model", "is missing") }
         // Files older than the key have a vocabulary and merges all the same.
-        guard let members = model["vocab"]?.members, let merges = model["merges"]?.array, model["type"] ?? "BPE" == "BPE" else {
-            throw unsupported("model.type", model["type"], "\"BPE\" with vocab and merges")
+        let type = model["type"]?.string ?? "BPE"
+        guard type == "BPE" else {
+            throw file.unsupported("model.type", "\"\(type)\"", "supported: \"BPE\" (byte pairs, byte-level or from SentencePiece)")
+        }
+        guard let members = model["vocab"]?.members, let merges = model["merges"]?.array else {
+            throw file.malformed("model", "has no vocab or no merges")
         }
         for key in ["continuing_subword_prefix", "end_of_word_suffix"] where !(model[key] ?? .null).isNull && model[key] != "" {
-            throw unsupported("model.\(key)", model[key], "none")
+            throw file.unsupported("model.\(key)", model[key]?.text(indent: 0) ?? "", "supported: none")
         }
-        if let dropout = model["dropout"]?.double, dropout != 0 { throw unsupported("model.dropout", model["dropout"], "null") }
-        if model["byte_fallback"] == true { throw unsupported("model.byte_fallback", true, "false (byte-level vocabularies)") }
+        if let dropout = model["dropout"]?.double, dropout != 0 { throw file.unsupported("model.dropout", "\(dropout)", "supported: null") }
 
-        var builder = TokenizerBuilder(file: path, preTokenizer: try Self.preTokenizer(json["pre_tokenizer"] ?? .null, file: path))
-        builder.normalizer = try Self.normalizer(json["normalizer"] ?? .null, file: path)
+        let preTokenizer = try file.preTokenizer()
+        // Bytes where a step turns the text into them; else characters.
+        let isByteLevel = preTokenizer.steps.contains { if case .byteLevel = $0 { true } else { false } }
+        let unit = isByteLevel ? BytePairMerges.Unit.bytes : .characters(joinsUnknown: model["fuse_unk"]?.bool ?? false)
+        var builder = TokenizerBuilder(file: path, preTokenizer: preTokenizer, unit: unit)
+        builder.normalizer = try file.normalizer()
+        builder.decoder = try file.decoder()
         builder.ignoresMerges = model["ignore_merges"]?.bool ?? false
+        builder.hasByteFallback = isByteLevel || model["byte_fallback"]?.bool ?? false
+        var ids: [String: Int32] = [:]
         for member in members {
             guard let token = member.value.integer.flatMap(Int32.init(exactly:)) else {
-                throw ModelError(.malformed, file: path, subject: "model.vocab", "the token \(member.key.debugDescription) has no number")
+                throw file.malformed("model.vocab", "the token \(member.key.debugDescription) has no number")
             }
             try builder.vocabularyToken(token, text: member.key)
+            ids[member.key] = token
         }
         for (i, merge) in merges.enumerated() {
-            let parts: [String]
-            if let text = merge.string {
-                parts = text.split(separator: " ", omittingEmptySubsequences: false).map(String.init)
-            } else {
-                parts = (merge.array ?? []).compactMap(\.string)
-            }
-            guard parts.count == 2 else { throw ModelError(.malformed, file: path, subject: "model.merges", "entry \(i) is not two tokens") }
-            builder.merges.append((parts[0], parts[1]))
+            let parts =
+                merge.string.map { $0.split(separator: " ", omittingEmptySubsequences: false).map(String.init) }
+                ?? (merge.array ?? []).compactMap(\.string)
+            guard parts.count == 2 else { throw file.malformed("model.merges", "entry \(i) is not two tokens") }
+            builder.merge(parts[0], parts[1])
         }
-        var ids: [String: Int32] = [:]
-        for entry in json["added_tokens"]?.array ?? [] {
-            guard let token = entry["id"]?.integer.flatMap(Int32.init(exactly:)), let content = entry["content"]?.string, !content.isEmpty
-            else { throw ModelError(.malformed, file: path, subject: "added_tokens", "an entry lacks its id or content") }
-            for key in ["single_word", "lstrip", "rstrip"] where entry[key] == true {
-                throw unsupported("added_tokens \(content.debugDescription) \(key)", true, "false")
-            }
-            try builder.addToken(token, content: Array(content.utf8), isSpecial: entry["special"]?.bool ?? false)
-            ids[content] = token
-        }
-        func named(_ key: String) -> Int32? {
-            let value = config?[key]
-            return (value?.string ?? value?["content"]?.string).flatMap { ids[$0] }
-        }
-        builder.bosToken = named("bos_token")
-        builder.eosToken = named("eos_token")
-        builder.padToken = named("pad_token")
-        if let unknown = model["unk_token"]?.string {
-            builder.unknownByteToken = ids[unknown] ?? members.first { $0.key == unknown }?.value.integer.flatMap(Int32.init(exactly:))
-        }
-        builder.leadingTokens = try Self.leadingTokens(json["post_processor"] ?? .null, ids: ids, file: path)
+        try Self.addTokens(file, names, &ids, to: &builder)
+        builder.specialTokenTexts = names.texts
+        builder.bosToken = names.text("bos_token").flatMap { ids[$0] }
+        builder.eosToken = names.text("eos_token").flatMap { ids[$0] }
+        builder.padToken = names.text("pad_token").flatMap { ids[$0] }
+        builder.unknownToken = model["unk_token"]?.string.flatMap { ids[$0] }
+        (builder.leadingTokens, builder.trailingTokens) = try file.surroundings(ids)
         self = try builder.build()
     }
 
-    private static func preTokenizer(_ json: JSON, file: String) throws(ModelError) -> PreTokenizer {
-        func isByteLevel(_ step: JSON, regex: Bool) -> Bool {
-            step["type"] == "ByteLevel" && step["add_prefix_space"] == false && (step["use_regex"] ?? true) == .bool(regex)
+    private static func missing(_ path: String, _ directory: String) -> ModelError {
+        let others = ["tokenizer.model", "tekken.json", "vocab.json", "spiece.model"].filter {
+            FileManager.default.fileExists(atPath: directory + "/" + $0)
         }
-        let steps = json["type"] == "Sequence" ? json["pretokenizers"]?.array ?? [] : [json]
-        if steps.count == 1, isByteLevel(steps[0], regex: true) { return .gpt2 }
-        if steps.count == 2 {
-            if steps[0]["type"] == "Digits", steps[0]["individual_digits"] == true, isByteLevel(steps[1], regex: true) { return .smollm }
-            if steps[0]["type"] == "Split", steps[0]["behavior"] == "Isolated", steps[0]["invert"] ?? false == false,
-                let pattern = steps[0]["pattern"]?["Regex"]?.string, let known = splitPatterns[pattern],
-                isByteLevel(steps[1], regex: false)
-            {
-                return known
+        return ModelError(
+            .notFound, file: path, others.first.map { "there is no such file, only \($0)" } ?? "there is no such file",
+            remedy: "only tokenizer.json is read: load the tokenizer with transformers' AutoTokenizer and save_pretrained it")
+    }
+
+    /// Those of tokenizer.json, and those that only the files beside it know.
+    private static func addTokens(
+        _ file: TokenizerFile, _ names: SpecialTokenNames, _ ids: inout [String: Int32], to builder: inout TokenizerBuilder
+    ) throws(ModelError) {
+        func entry(_ json: JSON, _ token: Int32, _ content: String) -> AddedTokens.Entry {
+            let isSpecial = json["special"]?.bool ?? false
+            return AddedTokens.Entry(
+                token: token, content: Array(content.utf8), isSpecial: isSpecial, stripsLeft: json["lstrip"]?.bool ?? false,
+                stripsRight: json["rstrip"]?.bool ?? false, isSingleWord: json["single_word"]?.bool ?? false,
+                isNormalized: json["normalized"]?.bool ?? !isSpecial)
+        }
+        var contents: Set<String> = []
+        for json in file.json["added_tokens"]?.array ?? [] {
+            guard let token = json["id"]?.integer.flatMap(Int32.init(exactly:)), let content = json["content"]?.string, !content.isEmpty
+            else {
+                throw file.malformed("added_tokens", "an entry lacks its id or content")
+            }
+            try builder.addToken(entry(json, token, content))
+            ids[content] = token
+            contents.insert(content)
+        }
+        for (token, json) in names.addedTokens {
+            guard let content = json["content"]?.string, !content.isEmpty, !contents.contains(content), !builder.isAdded(token) else {
+                continue
+            }
+            try builder.addToken(entry(json, token, content))
+            ids[content] = token
+            contents.insert(content)
+        }
+        for name in names.all {
+            guard let token = ids[name] else { continue }
+            if contents.contains(name) {
+                builder.makeSpecial(token)
+            } else {
+                try builder.addToken(AddedTokens.Entry(token: token, content: Array(name.utf8), isSpecial: true))
+                contents.insert(name)
             }
         }
-        throw ModelError(
-            .unsupported, file: file, subject: "pre_tokenizer", "\(json.text(indent: 0)) is not supported",
-            remedy: "supported are those of GPT-2, SmolLM, Llama 3 and Qwen 2, without a prefix space")
     }
+}
 
-    private static func normalizer(_ json: JSON, file: String) throws(ModelError) -> Normalizer {
-        if json.isNull || json["normalizers"] == [] { return .none }
-        if json["type"] == "NFC" { return .nfc }
-        throw ModelError(
-            .unsupported, file: file, subject: "normalizer", "\(json.text(indent: 0)) is not supported", remedy: "supported: none and NFC")
-    }
+/// What the files beside tokenizer.json call special.
+private struct SpecialTokenNames {
+    private static let keys = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"]
 
-    /// The special tokens that a template puts before a text.
-    private static func leadingTokens(_ json: JSON, ids: [String: Int32], file: String) throws(ModelError) -> [Int32] {
-        switch json["type"]?.string {
-        case nil, "ByteLevel"?: return []
-        case "Sequence"?:
-            var tokens: [Int32] = []
-            for step in json["processors"]?.array ?? [] { tokens += try leadingTokens(step, ids: ids, file: file) }
-            return tokens
-        case "TemplateProcessing"?:
-            var tokens: [Int32] = []
-            for (i, item) in (json["single"]?.array ?? []).enumerated() {
-                if item["Sequence"] != nil { continue }
-                guard let name = item["SpecialToken"]?["id"]?.string, let token = ids[name], tokens.count == i else {
-                    throw ModelError(
-                        .unsupported, file: file, subject: "post_processor", "\(item.text(indent: 0)) is not supported",
-                        remedy: "supported are added tokens before the text")
+    private let config: JSON?
+    private let map: JSON?
+    /// Tokens with their numbers, in ascending order.
+    let addedTokens: [(token: Int32, entry: JSON)]
+
+    init(config: JSON?, map: JSON?, added: JSON?) {
+        self.config = config
+        self.map = map
+        var tokens: [(Int32, JSON)] = []
+        for member in config?["added_tokens_decoder"]?.members ?? [] {
+            if let token = Int32(member.key) { tokens.append((token, member.value)) }
+        }
+        if tokens.isEmpty {
+            for member in added?.members ?? [] {
+                if let token = member.value.integer.flatMap(Int32.init(exactly:)) {
+                    tokens.append((token, ["content": .string(member.key), "special": false, "normalized": false]))
                 }
-                tokens.append(token)
             }
-            return tokens
-        case let type?:
-            throw ModelError(
-                .unsupported, file: file, subject: "post_processor", "\(type) is not supported", remedy: "supported: ByteLevel, TemplateProcessing")
         }
+        addedTokens = tokens.sorted { $0.0 < $1.0 }
+    }
+
+    private static func text(_ value: JSON?) -> String? { value?.string ?? value?["content"]?.string }
+
+    func text(_ key: String) -> String? {
+        // A key that is there and null says that there is no such token.
+        if let value = config?[key] { return Self.text(value) }
+        return Self.text(map?[key])
+    }
+
+    var texts: [String: String] {
+        var texts: [String: String] = [:]
+        for key in Self.keys { texts[key] = text(key) }
+        return texts
+    }
+
+    var all: [String] {
+        var names = Self.keys.compactMap(text)
+        for file in [config, map] {
+            for key in ["additional_special_tokens", "extra_special_tokens"] {
+                let list = file?[key]
+                names += (list?.array ?? list?.members?.map(\.value) ?? []).compactMap(Self.text)
+            }
+        }
+        return names
     }
 }

@@ -1,28 +1,53 @@
-import Foundation
-
-/// A byte-level byte-pair tokenizer. Immutable: any number of threads may use one at the same time.
+/// A byte-pair tokenizer, of bytes or of characters. Immutable: any number of threads may use one at the same time.
 public struct Tokenizer: Sendable {
-    package enum Normalizer: Hashable, Sendable {
-        case none
-        /// Unicode's canonical composition.
-        case nfc
-    }
-
     package let vocabulary: Vocabulary
+    /// What each token stands for, where that is not what it matches.
+    package let decoded: StringTable?
     package let merges: BytePairMerges
     /// In the order of their ranks; kept for export.
     package let mergeList: [BytePairMerges.Merge]
     package let preTokenizer: PreTokenizer
-    package let normalizer: Normalizer
+    package let normalizer: Normalizer?
     package let added: AddedTokens
+    package let decoder: TokenDecoder
     /// A piece that is a token as it stands is that token, whatever the merges say.
     package let ignoresMerges: Bool
     /// What the model's own convention puts before every text, such as Llama 3's `<|begin_of_text|>`; empty for SmolLM2.
     /// `encode` does not add it.
     public let leadingTokens: [Int32]
+    /// What it puts after every text; empty for nearly all models.
+    public let trailingTokens: [Int32]
     public let bosToken: Int32?
     public let eosToken: Int32?
     package let padToken: Int32?
+    /// The texts that the files call `bos_token`, `unk_token` and so on.
+    package let specialTokenTexts: [String: String]
+    private let controlTokens: Set<Int32>
+
+    package init(
+        vocabulary: Vocabulary, decoded: StringTable?, merges: BytePairMerges, mergeList: [BytePairMerges.Merge],
+        preTokenizer: PreTokenizer,
+        normalizer: Normalizer?, added: AddedTokens, decoder: TokenDecoder, ignoresMerges: Bool, leadingTokens: [Int32],
+        trailingTokens: [Int32],
+        bosToken: Int32?, eosToken: Int32?, padToken: Int32?, specialTokenTexts: [String: String]
+    ) {
+        self.vocabulary = vocabulary
+        self.decoded = decoded
+        self.merges = merges
+        self.mergeList = mergeList
+        self.preTokenizer = preTokenizer
+        self.normalizer = normalizer
+        self.added = added
+        self.decoder = decoder
+        self.ignoresMerges = ignoresMerges
+        self.leadingTokens = leadingTokens
+        self.trailingTokens = trailingTokens
+        self.bosToken = bosToken
+        self.eosToken = eosToken
+        self.padToken = padToken
+        self.specialTokenTexts = specialTokenTexts
+        controlTokens = Set(added.entries.filter(\.isSpecial).map(\.token))
+    }
 
     /// One more than the largest token. The model's embedding may have more rows than that.
     public var vocabularySize: Int { vocabulary.count }
@@ -32,49 +57,28 @@ public struct Tokenizer: Sendable {
     /// - Parameter allowSpecial: whether control tokens such as `<|im_end|>` are recognised in the text. Leave it false for text
     ///   that comes from outside; Hugging Face's `encode` behaves as with true.
     public func encode(_ text: String, allowSpecial: Bool = false) -> [Int32] {
-        var out: [Int32] = []
         var text = text
-        text.withUTF8 { bytes in
-            added.split(bytes, allowSpecial: allowSpecial) { range in
-                encode(UnsafeBufferPointer(rebasing: bytes[range]), into: &out)
-            } token: {
-                out.append($0)
-            }
-        }
-        return out
-    }
-
-    private func encode(_ text: UnsafeBufferPointer<UInt8>, into out: inout [Int32]) {
-        // NFC leaves ASCII as it is.
-        if normalizer == .nfc, text.contains(where: { $0 >= 0x80 }) {
-            var composed = String(decoding: text, as: UTF8.self).precomposedStringWithCanonicalMapping
-            composed.withUTF8 { pieces(of: $0, into: &out) }
-        } else {
-            pieces(of: text, into: &out)
-        }
-    }
-
-    private func pieces(of text: UnsafeBufferPointer<UInt8>, into out: inout [Int32]) {
-        preTokenizer.forEachPiece(in: text) { range in
-            let piece = text[range]
-            if ignoresMerges, let token = vocabulary.token(piece) {
-                out.append(token)
-            } else {
-                merges.encode(piece, into: &out)
-            }
+        return text.withUTF8 { bytes in
+            var sink = TokenSink(wantsSpans: false)
+            encode(bytes, into: &sink) { entry, _ in allowSpecial || !entry.isSpecial }
+            return sink.tokens
         }
     }
 
     /// The text of tokens; bytes that are not UTF-8 become U+FFFD, tokens that don't exist become nothing.
-    public func decode(_ tokens: some Sequence<Int32>) -> String {
+    ///
+    /// - Parameter fromStart: the tokens begin a text, so that SentencePiece's first space is none.
+    public func decode(_ tokens: some Sequence<Int32>, fromStart: Bool = true) -> String {
         var bytes: [UInt8] = []
         for token in tokens { bytes.append(contentsOf: self.bytes(of: token)) }
+        if fromStart, decoder.stripsFirstSpace, bytes.first == 0x20 { bytes.removeFirst() }
         return String(decoding: bytes, as: UTF8.self)
     }
 
     /// The bytes that a token stands for, which need not be whole characters; none for a token that does not exist.
     public func bytes(of token: Int32) -> ArraySlice<UInt8> {
-        vocabulary.tokens.indices.contains(Int(token)) ? vocabulary.tokens[Int(token)] : []
+        guard vocabulary.tokens.indices.contains(Int(token)) else { return [] }
+        return decoded?[Int(token)] ?? vocabulary.tokens[Int(token)]
     }
 
     /// The text of one token, for people to read; nil for one that does not exist.
@@ -90,8 +94,19 @@ public struct Tokenizer: Sendable {
     }
 
     /// Whether the token is a control token, not text.
-    public func isSpecial(_ token: Int32) -> Bool {
-        added.entries.contains { $0.token == token && $0.isSpecial }
+    public func isSpecial(_ token: Int32) -> Bool { controlTokens.contains(token) }
+
+    /// The control tokens that are spelled out in a text, each once, in their order there.
+    public func specialTokens(spelledIn text: String) -> [String] {
+        var text = text
+        return text.withUTF8 { bytes in
+            var found: [String] = []
+            let allTokens = { (_: AddedTokens.Entry, _: Range<Int>) in true }
+            added.raw.split(bytes, 0..<bytes.count, allows: allTokens, text: { _ in }) { token, _ in
+                if isSpecial(token), let name = self.token(token), !found.contains(name) { found.append(name) }
+            }
+            return found
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-/// The tokens of a byte-level vocabulary as the bytes they stand for, and the way back from bytes to a token.
+/// The tokens of a vocabulary as the bytes that they match, and the way back from bytes to a token.
 package struct Vocabulary: Sendable {
     /// Token → bytes; empty for a number that no token has.
     package let tokens: StringTable

@@ -34,8 +34,6 @@ public final class Generator {
     private var used = 0
     private var room = 0
     private let pass: IncrementalPass
-    private let normed = ScratchBuffer<Float>()
-    private let projection = ScratchBuffer<Float>()
     private let scores = ScratchBuffer<Float>()
     private let logits: ScratchBuffer<Float>
 
@@ -110,24 +108,10 @@ public final class Generator {
         ) { attention in
             let kv = keyValues[attention.layer].pointer
             for r in 0..<rows { (kv + (used + r) * kvw).update(from: attention.keyValues + r * attention.stride, count: kvw) }
-            for r in 0..<rows {
-                onebyte_attend(
-                    attention.queries + r * attention.stride, kv, kvw, kv + s.keyValue, kvw, used + r + 1, s.heads, s.keyValueHeads,
-                    s.headDimension, attention.scale, scores, attention.output + r * s.query)
-            }
+            for r in 0..<rows { attention.attend(row: r, in: kv, count: used + r + 1, scores: scores) }
         }
         used += rows
-        let normed = normed.reserve(s.hidden)
-        onebyte_rms_norm(
-            x + (rows - 1) * s.hidden, model.finalNorm.pointer, normed, 1, s.hidden, Float(model.configuration.rmsEpsilon))
-        if let adapter = model.finalAdapter {
-            let projection = projection.reserve(adapter.inputCount)
-            adapter.project(normed, into: projection)
-            adapter.adapt(normed, projection: projection)
-        }
-        guard let head = model.fullHeadPointer else { return }
-        let vocabulary = model.configuration.vocabularySize
-        pass.product(normed, rows: 1, by: head, outputs: vocabulary, inputs: s.hidden, into: logits.pointer)
+        pass.logits(after: x + (rows - 1) * s.hidden, into: logits.pointer)
     }
 
     private func choose(_ options: Options, _ random: inout SplitMix64) throws(TrainingError) -> Int32 {

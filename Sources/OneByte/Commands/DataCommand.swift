@@ -106,11 +106,36 @@ extension EncodedData {
     /// What a person should know about what became of the file.
     var remarks: [String] {
         var lines: [String] = []
-        if truncated > 0 { lines.append("\(grouped(truncated)) examples were too long and lost their end (--max-length)") }
-        if skipped > 0 { lines.append("\(grouped(skipped)) examples have nothing to learn from and are left out") }
-        if splitBoundaries > 0 {
-            lines.append("\(grouped(splitBoundaries)) examples: the tokens of prompt and answer written together differ; let the answer begin with a space")
+        if truncated > 0 { lines.append("\(counted(truncated, "example is", "examples are")) too long and cut (--max-length): \(losses)") }
+        if skipped > 0 { lines.append("\(counted(skipped, "example has", "examples have")) nothing to learn from and \(skipped == 1 ? "is" : "are") left out") }
+        if joinedWords > 0 {
+            lines.append("\(counted(joinedWords, "example", "examples")): a label's word is run into the letters before it; let the word begin with a space, as in --label '1= great'")
         }
+        if let count = splitBoundaries[.leadingSpace] { lines.append("\(boundary(count)); let the answer begin with a space") }
+        if let count = splitBoundaries[.moveSpace] { lines.append("\(boundary(count)); move the white space at the prompt's end to the answer's beginning") }
+        if let count = splitBoundaries[.none] { lines.append("\(boundary(count)); they are read apart, as they are when the model is asked") }
+        if let (count, token) = spelledTokens {
+            lines.append(
+                "\(counted(count, "example spells", "examples spell")) control tokens such as \(printable(token)), which are read as plain text; write conversations as \"messages\", and the model's chat template writes these tokens")
+        }
+        for text in escapedLineBreaks {
+            lines.append("\(printable(text)) holds a backslash and an n, not a line break; in bash and zsh, $'…' makes a line break of them")
+        }
+        if !unusedFields.isEmpty { lines.append("not used: \(unusedFields.prefix(20).map { printable($0) }.joined(separator: ", "))\(unusedFields.count > 20 ? ", …" : "")") }
         return lines
     }
+
+    private var losses: String {
+        var parts: [String] = []
+        if cutAnswers.examples > 0 { parts.append("\(counted(cutAnswers.examples, "answer", "answers")) lost \(counted(cutAnswers.tokens, "token", "tokens"))") }
+        if cutPrompts.examples > 0 { parts.append("\(counted(cutPrompts.examples, "prompt or text", "prompts or texts")) lost \(counted(cutPrompts.tokens, "token", "tokens"))") }
+        return parts.joined(separator: ", ")
+    }
+
+    private func boundary(_ count: Int) -> String { "\(counted(count, "example", "examples")): the tokens of prompt and answer written together differ" }
+
+    private func counted(_ count: Int, _ one: String, _ many: String) -> String { "\(grouped(count)) \(count == 1 ? one : many)" }
+
+    /// In quotes, so that no control character of the data reaches the terminal.
+    private func printable(_ text: String) -> String { text.debugDescription }
 }

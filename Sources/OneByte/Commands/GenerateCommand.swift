@@ -48,8 +48,11 @@ struct GenerateCommand: ParsableCommand {
             guard let template = try state.source.chatTemplate else {
                 throw ProcessFailure(.usage, "\(model) has no chat template; leave out --chat")
             }
-            let text = template.render([ChatMessage(role: "user", content: prompt)], addingReplyStart: true)
-            tokens = tokenizer.encode(text, allowSpecial: true)
+            do throws(ChatError) {
+                tokens = try template.prompt([ChatMessage(role: "user", content: prompt)], tokenizer: tokenizer)
+            } catch {
+                throw ProcessFailure(.badData, error.problem)
+            }
         } else {
             tokens = tokenizer.leadingTokens + tokenizer.encode(prompt)
             standardOutput.writeContents(prompt)

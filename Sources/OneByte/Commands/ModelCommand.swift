@@ -43,6 +43,14 @@ struct ModelCommand: ParsableCommand {
             }
         }
 
+        /// Of layers that see a part of the context.
+        private func windows(of configuration: ModelConfiguration) -> String {
+            let found = configuration.windows
+            guard let window = found.max() else { return "" }
+            let layers = found.count == configuration.layerCount ? "all layers" : "\(found.count) of \(configuration.layerCount) layers"
+            return ", of which \(layers) see the last \(grouped(window))"
+        }
+
         func run() throws {
             let source = try openModel(model)
             let configuration = source.configuration
@@ -55,13 +63,15 @@ struct ModelCommand: ParsableCommand {
             func row(_ name: String, _ value: String) {
                 lines.append(name + String(repeating: " ", count: max(1, 16 - name.count)) + value)
             }
+            let readiness = Readiness(source)
+            row("can be trained", readiness.text)
             row("model", source.path)
-            row("architecture", configuration.architecture.rawValue)
+            row("family", "\(configuration.family.name) (\(configuration.family.title))")
             row("parameters", "\(grouped(total)) in \(source.tensorNames.count) tensors")
             row(
                 "layers", "layers.0 … layers.\(configuration.layerCount - 1): hidden \(configuration.hiddenSize), FFN \(configuration.feedForwardSize), \(configuration.headCount) heads of \(configuration.headDimension), \(configuration.keyValueHeadCount) for keys and values")
             row("vocabulary", "\(grouped(configuration.vocabularySize)), head \(configuration.tiedHead ? "tied to the embedding" : "of its own")")
-            row("context", "\(grouped(configuration.contextLength)) tokens")
+            row("context", "\(grouped(configuration.contextLength)) tokens\(windows(of: configuration))")
             let types = Dictionary(grouping: source.tensorNames) { source.dataType(of: $0).map { "\($0)" } ?? "?" }
             row("stored as", types.sorted { $0.value.count > $1.value.count }.map { "\($0.value.count) × \($0.key)" }.joined(separator: ", "))
             if let trained {
@@ -70,7 +80,11 @@ struct ModelCommand: ParsableCommand {
             }
             lines += try TrainableParts(source).text(train: train, tokens: tokens, reads: reads, fullVocabulary: allLogits)
             standardOutput.write(lines.joined(separator: "\n"))
-            guard tensors else { return }
+            if tensors { listTensors(source, trained) }
+            if readiness.obstacle != nil { throw ExitCode(ExitStatus.badData.rawValue) }
+        }
+
+        private func listTensors(_ source: ModelSource, _ trained: [TrainedTensor]?) {
             let names = trained?.map(\.name) ?? source.tensorNames
             for name in names {
                 let shape = source.shape(of: name).map { "\($0)" } ?? "?"

@@ -71,7 +71,7 @@ public enum AdapterBasisMaker {
         source: ModelSource, task: TaskSpec, texts: [String], options: Options = Options(),
         progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }
     ) throws -> AdapterBasis {
-        let width = source.configuration.hiddenSize
+        let width = LayerSizes(source.configuration).embedding
         guard (1...width).contains(options.inputs), options.inputs <= AdapterBasis.rankMax else {
             throw TrainingError(.badTensors, "an adapter at final can have 1 to \(min(width, AdapterBasis.rankMax)) inputs, not \(options.inputs)")
         }
@@ -168,14 +168,14 @@ private final class PublicStates {
     }
 
     func secondMoment() throws -> SymmetricMatrix {
-        let moment = SecondMoment(width: model.sizes.hidden)
-        try forEachBatch { pass, _ in moment.add(pass.normed.pointer, stride: pass.sizes.hidden, rows: pass.segmentReads) }
+        let moment = SecondMoment(width: model.sizes.embedding)
+        try forEachBatch { pass, _ in moment.add(pass.normed.pointer, stride: pass.sizes.embedding, rows: pass.segmentReads) }
         return moment.mean()
     }
 
     /// The second moment of ∂(−log p(target))/∂n.
     func gradientMoment() throws -> SymmetricMatrix {
-        let h = model.sizes.hidden
+        let h = model.sizes.embedding
         let moment = SecondMoment(width: h)
         try forEachBatch { pass, examples in
             guard moment.count < Self.gradientsMax else { return }
@@ -225,7 +225,7 @@ private struct HeadMetric {
 
     init(source: ModelSource) throws {
         self.source = source
-        width = source.configuration.hiddenSize
+        width = LayerSizes(source.configuration).embedding
         let moment = SecondMoment(width: width)
         let rows = ScratchBuffer<Float>(capacity: Self.rowsAtOnce * width)
         let vocabulary = source.configuration.vocabularySize

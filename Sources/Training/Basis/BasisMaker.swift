@@ -74,7 +74,7 @@ public enum BasisMaker {
         let layer: Int
         let space: InputSpace
         let moment: SecondMoment
-        var name: String { space.name(layer: layer) }
+        let name: String
     }
 
     private static func measure(
@@ -88,10 +88,11 @@ public enum BasisMaker {
         var at: [Int: SecondMoment] = [:]
         for layer in 0..<model.configuration.layerCount {
             let trained = Set(
-                LayerTensor.allCases.filter { model.layerSlots[layer][$0.rawValue] >= 0 }.compactMap { InputSpace(of: $0)?.rawValue })
+                model.sizes.tensors.filter { model.layerSlots[layer][$0.index] >= 0 }.compactMap { InputSpace(of: $0)?.rawValue })
             for space in InputSpace.allCases where trained.contains(space.rawValue) {
                 let moment = SecondMoment(width: space.width(model.sizes))
-                moments.append(SpaceMoment(layer: layer, space: space, moment: moment))
+                moments.append(
+                    SpaceMoment(layer: layer, space: space, moment: moment, name: space.name(layer: layer, model.description.names)))
                 at[layer * InputSpace.allCases.count + space.rawValue] = moment
             }
         }

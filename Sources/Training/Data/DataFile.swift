@@ -12,6 +12,8 @@ public struct DataRecord: Hashable, Sendable {
     /// Its fields but those of these names.
     func fields(without names: Set<String>) -> [JSON.Member] { (fields.members ?? []).filter { !names.contains($0.key) } }
 
+    func value(_ name: String) -> JSON? { fields[name] }
+
     /// The field as text: strings as they stand, numbers and truth values as the line writes them.
     func text(_ name: String) throws(DataError) -> String {
         guard let value = fields[name] else {

@@ -3,24 +3,74 @@ import LanguageModel
 extension DataRecord {
     /// The field `messages`: a list of objects with `role` and `content`.
     ///
-    /// - Parameter needsReply: at least one must be the assistant's.
-    func messages(needsReply: Bool = true) throws(DataError) -> [ChatMessage] {
+    /// - Parameters:
+    ///   - needsReply: at least one must be the assistant's.
+    ///   - template: what is to write them; fields that it does not know are refused where the turn means something else without them.
+    func messages(needsReply: Bool = true, template: ChatTemplate) throws(DataError) -> [ChatMessage] {
         guard let list = fields["messages"]?.array, !list.isEmpty else {
             throw .at(place, "\"messages\" must be a list of {\"role\": \"user\", \"content\": \"…\"}, with at least one entry")
         }
         var messages: [ChatMessage] = []
-        for (index, entry) in list.enumerated() {
-            guard let role = entry["role"]?.string, let content = entry["content"]?.string else {
-                throw .at(place, "message \(index + 1) must have the texts \"role\" and \"content\"")
-            }
-            guard ["system", "user", "assistant"].contains(role) else {
-                throw .at(place, "message \(index + 1) has the role \"\(role)\"; known are system, user and assistant")
-            }
-            messages.append(ChatMessage(role: role, content: content))
-        }
+        for (index, entry) in list.enumerated() { messages.append(try message(entry, index + 1, template)) }
         guard !needsReply || messages.contains(where: { $0.role == "assistant" }) else {
             throw .at(place, "no message of the assistant: there is nothing to learn")
         }
         return messages
+    }
+
+    /// Roles that templates know. Which of them this one writes, it shows when it is run.
+    private static let roles = ["system", "developer", "user", "assistant", "tool"]
+
+    private func message(_ entry: JSON, _ number: Int, _ template: ChatTemplate) throws(DataError) -> ChatMessage {
+        guard let role = entry["role"]?.string else {
+            throw .at(place, "message \(number) must have the texts \"role\" and \"content\"")
+        }
+        guard Self.roles.contains(role) else {
+            throw .at(place, "message \(number) has the role \"\(role)\"; known are \(Self.roles.joined(separator: ", "))")
+        }
+        let fields = (entry.members ?? []).filter { !$0.value.isNull }
+        for (names, isKnown) in [
+            (["tool_calls"], template.mentions("tool_calls")), (["function_call"], template.mentions("function_call")),
+            (["reasoning_content", "thinking", "reasoning"], template.mentions("reasoning_content", "thinking", "reasoning")),
+        ] where !isKnown {
+            if let field = fields.first(where: { names.contains($0.key) && $0.value != [] && $0.value != "" }) {
+                throw .at(place, "message \(number) has \"\(field.key)\", which the model's chat template does not write; without it the turn would say something else")
+            }
+        }
+        let hasCall = fields.contains { ["tool_calls", "function_call"].contains($0.key) }
+        let content = fields.first { $0.key == "content" }?.value
+        switch content {
+        case .string(let text)?: return ChatMessage(role: role, content: text, fields: fields)
+        case .array(let parts)?: return ChatMessage(role: role, content: try text(of: parts, number), fields: fields)
+        case nil where hasCall: return ChatMessage(role: role, content: "", fields: fields)
+        default: throw .at(place, "message \(number) must have the texts \"role\" and \"content\"")
+        }
+    }
+
+    /// Content as parts: texts are read, and what is no text is refused by its type.
+    private func text(of parts: [JSON], _ number: Int) throws(DataError) -> String {
+        var text = ""
+        for part in parts {
+            if let plain = part.string {
+                text += plain
+                continue
+            }
+            let type = part["type"]?.string ?? "none"
+            guard type == "text", let plain = part["text"]?.string else {
+                throw .at(place, "message \(number) has a content part of the type \"\(type)\"; only parts of the type \"text\" can be read")
+            }
+            text += plain
+        }
+        return text
+    }
+
+    /// Whether the assistant's message of this number (from 0) is to be learnt: its own `weight` of 0 says no.
+    func isLearnt(_ number: Int) throws(DataError) -> Bool {
+        guard let list = fields["messages"]?.array, list.indices.contains(number), let weight = list[number]["weight"], !weight.isNull else { return true }
+        switch weight.double {
+        case 0: return false
+        case 1: return true
+        default: throw .at(place, "message \(number + 1) has the weight \(weight.text(indent: 0)); a message can only be learnt (1) or not (0)")
+        }
     }
 }

@@ -3,9 +3,9 @@ import LanguageModel
 
 /// Makes token sequences and objectives out of records, as the run's task says.
 ///
-/// Boundaries: a prompt and what follows it are tokenised apart, and checked against the tokens of the two written
-/// together, which is what the model saw in its training. Where the two disagree, the parts win (the loss must know where
-/// the prompt ends) and `EncodedData.splitBoundaries` counts it.
+/// Boundaries: a prompt and what follows it are tokenised apart, as they are when the model is asked, and checked against the tokens of
+/// the two written together, which is what the model saw in its training. Where the two disagree, the parts win and
+/// `EncodedData.splitBoundaries` counts it. A conversation is tokenised whole.
 public struct TaskEncoder: Sendable {
     /// Two tokens: one to read and one to predict. Nothing can be learnt from less.
     public static let minimumLength = 2
@@ -13,27 +13,28 @@ public struct TaskEncoder: Sendable {
     public let task: TaskSpec
     let tokenizer: Tokenizer
     let chatTemplate: ChatTemplate?
-    /// The longest sequence that the model takes.
-    private var contextLength = Int.max
-    private let template: Template?
+    let template: Template?
     /// For classification: each class's word, with the space that it brings, and its tokens.
-    private let words: [Word]
+    let words: [Word]
     /// The template with nothing in its fields.
-    private let templateTokens: Int
+    let templateTokens: Int
+    /// The longest sequence that the model takes; nil where it is not known.
+    private let contextLength: Int?
 
-    private struct Word: Sendable {
+    struct Word: Sendable {
         let text: String
         let tokens: [Int32]
     }
 
     /// - Throws: `DataError` `.task` for a template, label word or length that can't work.
-    public init(task: TaskSpec, tokenizer: Tokenizer, chatTemplate: ChatTemplate? = nil) throws(DataError) {
+    public init(task: TaskSpec, tokenizer: Tokenizer, chatTemplate: ChatTemplate? = nil, contextLength: Int? = nil) throws(DataError) {
         // A tokenizer's post-processor may put any number of special tokens first.
         let shortest = Self.minimumLength + tokenizer.leadingTokens.count
         if let writing = task.writing, writing.maxTokens + shortest > task.maxLength + 1 {
             throw DataError(
                 .task,
-                "\(writing.maxTokens) new tokens leave no room for a prompt within a maximum length of \(task.maxLength); lower --objective-max-tokens, or raise --max-length")
+                "\(writing.maxTokens) new tokens leave no room for a prompt within a maximum length of \(task.maxLength); lower --objective-max-tokens, or raise --max-length"
+            )
         }
         guard task.maxLength >= shortest else {
             throw DataError(.task, "the maximum length is \(task.maxLength) tokens; at least \(shortest) are needed")
@@ -41,6 +42,7 @@ public struct TaskEncoder: Sendable {
         self.task = task
         self.tokenizer = tokenizer
         self.chatTemplate = chatTemplate
+        self.contextLength = contextLength
         switch task.kind {
         case .classification:
             guard let text = task.template, let labels = task.labels, labels.count >= 2 else {
@@ -52,9 +54,12 @@ public struct TaskEncoder: Sendable {
             }
             let (template, space) = try Template(text).splittingTrailingSpace()
             self.template = template
+            try Self.check(template, answer: "label")
             words = try Self.words(of: labels, after: space, tokenizer: tokenizer)
         case .completion:
-            template = try Template(task.template ?? "{prompt}")
+            let template = try Template(task.template ?? "{prompt}")
+            try Self.check(template, answer: "completion")
+            self.template = template
             words = []
         case .chat:
             guard chatTemplate != nil else {
@@ -70,30 +75,56 @@ public struct TaskEncoder: Sendable {
         templateTokens = template.map { tokenizer.encode($0.filled(with: [:])).count } ?? 0
     }
 
+    /// A template that holds the answer leaves nothing to learn.
+    private static func check(_ template: Template, answer: String) throws(DataError) {
+        guard template.fields.contains(answer) else { return }
+        throw DataError(.task, "the template gives the answer away: it writes {\(answer)} into the prompt; take {\(answer)} out of it")
+    }
+
     /// - Throws: `DataError` `.malformed` with the first bad record's `file:line`, or where no record gives an example.
     public func encode(_ records: [DataRecord]) throws(DataError) -> EncodedData {
         var data = EncodedData()
+        data.escapedLineBreaks = textsOfTheTask.filter { $0.contains("\\n") }
         for record in records {
-            let known = data.examples.count
+            try record.checkMeaning(task.kind, used: usedFields)
             if let writing = task.writing {
                 try prompt(record, writing, into: &data)
-                continue
+            } else {
+                data.note(unused: record.names.filter { !usedFields.contains($0) })
+                switch task.kind {
+                case .classification: try classify(record, into: &data)
+                case .completion: try complete(record, into: &data)
+                case .chat: try converse(record, into: &data)
+                case .text: try text(record, into: &data)
+                }
             }
-            switch task.kind {
-            case .classification: try classify(record, into: &data)
-            case .completion: try complete(record, into: &data)
-            case .chat: try converse(record, into: &data)
-            case .text: data.append(continuation(of: tokenizer.leadingTokens, with: tokenizer.encode(try record.text("text")), into: &data))
+            if let contextLength, let longest = data.examples.last?.sequences.map(\.tokens.count).max(), longest > contextLength {
+                throw .at(
+                    record.place,
+                    "the example has \(longest) tokens, and the model takes \(contextLength)\na maximum length of \(contextLength) cuts such examples (--max-length \(contextLength)); or shorten this one")
             }
-            try checkContext(data.examples[known...], record)
         }
         guard !data.examples.isEmpty else {
             if task.writing != nil {
-                throw DataError(.task, "no prompt leaves room to write within \(task.maxLength) tokens; raise --max-length, or lower --objective-max-tokens")
+                throw DataError(
+                    .task,
+                    "no prompt leaves room to write within \(task.maxLength) tokens; raise --max-length, or lower --objective-max-tokens")
             }
             throw DataError(.task, "no example has a token to learn from within \(task.maxLength) tokens; raise --max-length")
         }
         return data
+    }
+
+    private var textsOfTheTask: [String] { [task.template].compactMap { $0 } + (task.labels ?? []).map(\.word) }
+
+    /// The fields of a record that the task reads.
+    private var usedFields: Set<String> {
+        switch task.kind {
+        case .classification: Set((template?.fields ?? []) + ["label"])
+        case .completion: Set((template?.fields ?? []) + ["completion"])
+        case .chat: ["messages", "tools"]
+        case .text: ["text"]
+        }
     }
 
     /// Public text put through the task's template, for making a basis: what the trained layers will see, without anybody's
@@ -138,7 +169,11 @@ public struct TaskEncoder: Sendable {
                 record.place,
                 "the label \"\(label)\" has no word (known: \(known)); add it to the task's labels, for instance --label '\(label)= word'")
         }
-        let prompt = try fit(template, try values(template, record), reserving: longestWord, at: record.place, into: &data)
+        let values = try values(template, record)
+        let text = template.filled(with: values)
+        note(text, in: &data)
+        noteBoundaries(text, in: &data)
+        let prompt = try fit(template, values, reserving: longestWord, at: record.place, into: &data)
         guard !prompt.isEmpty else { throw .at(record.place, "the prompt has no tokens; put words into the template") }
         data.append(labelled(prompt, correct: correct))
     }
@@ -147,33 +182,56 @@ public struct TaskEncoder: Sendable {
         guard let template else { return }
         let completion = try record.text("completion")
         let values = try values(template, record)
-        // The template's own words stay, and at least one token, which predicts the completion's first.
-        let room = task.maxLength - tokenizer.leadingTokens.count - max(1, templateTokens)
-        guard room > 0 else { throw .at(record.place, "the template alone needs \(templateTokens) of \(task.maxLength) tokens; raise --max-length") }
-        var answer = completionTokens(of: completion, after: template.filled(with: values), into: &data)
-        if answer.count > room {
-            answer.removeLast(answer.count - room)
-            data.truncated += 1
+        let text = template.filled(with: values)
+        note(text + completion, in: &data)
+        var answer = completionTokens(of: completion, after: text, into: &data)
+        let room = task.maxLength - tokenizer.leadingTokens.count
+        guard room > max(1, templateTokens) else {
+            throw .at(record.place, "the template alone needs \(templateTokens) of \(task.maxLength) tokens; raise --max-length")
         }
+        // Where both don't fit, each keeps at least half of the room, so that a long completion never eats its prompt; and the template's own
+        // words stay, and at least one token, which predicts the completion's first.
+        let promptCount = tokenizer.encode(text).count
+        let promptKept = min(max(1, promptCount), max(room - answer.count, room / 2, templateTokens, 1))
+        let answerKept = min(answer.count, room - promptKept)
+        let isCut = answerKept < answer.count || promptKept < promptCount
+        if answerKept < answer.count { data.cutAnswers.add(answer.count - answerKept) }
+        answer.removeLast(answer.count - answerKept)
+        let truncated = data.truncated
         let prompt = try fit(template, values, reserving: answer.count, at: record.place, into: &data)
+        data.truncated = truncated + (isCut ? 1 : 0)
         data.append(continuation(of: prompt, with: answer, into: &data))
     }
 
-    /// Each segment apart: the loss must know where a reply begins.
+    private func text(_ record: DataRecord, into data: inout EncodedData) throws(DataError) {
+        let text = try record.text("text")
+        note(text, in: &data)
+        data.append(continuation(of: tokenizer.leadingTokens, with: tokenizer.encode(text) + tokenizer.trailingTokens, into: &data))
+    }
+
     private func converse(_ record: DataRecord, into data: inout EncodedData) throws(DataError) {
         guard let chatTemplate else { return }
-        var tokens: [Int32] = []
-        var targets: [TokenSequence.Target] = []
-        for segment in chatTemplate.segments(for: try record.messages()) {
-            let added = tokenizer.encode(segment.text, allowSpecial: true)
-            if segment.isReply {
-                for (offset, token) in added.enumerated() where tokens.count + offset > 0 {
-                    targets.append(.init(position: tokens.count + offset - 1, token: token))
-                }
-            }
-            tokens += added
+        let messages = try record.messages(template: chatTemplate)
+        var isLearnt: [Bool] = []
+        for number in messages.indices { isLearnt.append(try record.isLearnt(number)) }
+        let chat: EncodedChat
+        do throws(ChatError) {
+            chat = try chatTemplate.encode(messages, tools: try tools(record, chatTemplate), tokenizer: tokenizer) { isLearnt[$0] }
+        } catch {
+            throw .at(record.place, error.problem)
         }
-        data.append(limited(tokens, targets, into: &data))
+        let targets = chat.learnt.filter { $0 > 0 }.map { TokenSequence.Target(position: $0 - 1, token: chat.tokens[$0]) }
+        data.append(limited(chat.tokens, targets, into: &data))
+    }
+
+    /// - Throws: `ChatError` where the template does not write them.
+    private func tools(_ record: DataRecord, _ template: ChatTemplate) throws(ChatError) -> JSON? {
+        guard let tools = record.value("tools"), !tools.isNull, tools != [] else { return nil }
+        guard template.mentions("tools") else {
+            throw ChatError(
+                notRendered: "the model's chat template does not write \"tools\"; without them the conversation would say something else")
+        }
+        return tools
     }
 
     // MARK: Prompts to write after
@@ -190,18 +248,23 @@ public struct TaskEncoder: Sendable {
             tokens = try fit(template, values, reserving: writing.maxTokens, at: record.place, into: &data)
         case .chat:
             guard let chatTemplate else { return }
-            var messages = try record.messages(needsReply: false)
+            var messages = try record.messages(needsReply: false, template: chatTemplate)
             // The reply that the record has is what the model is to write anew.
             if messages.last?.role == "assistant" { messages.removeLast() }
             guard let last = messages.last else { throw .at(record.place, "the chat has nothing to reply to") }
             text = last.content
-            tokens = tokenizer.encode(chatTemplate.render(messages, addingReplyStart: true), allowSpecial: true)
+            do throws(ChatError) {
+                tokens = try chatTemplate.prompt(messages, tools: try tools(record, chatTemplate), tokenizer: tokenizer)
+            } catch {
+                throw .at(record.place, error.problem)
+            }
             // Cut, it would be another chat.
             if tokens.count + writing.maxTokens > task.maxLength { return data.append(nil) }
         case .text:
             text = try record.text("text")
             tokens = tokenizer.leadingTokens + tokenizer.encode(text)
             if tokens.count + writing.maxTokens > task.maxLength {
+                data.cutPrompts.add(tokens.count + writing.maxTokens - task.maxLength)
                 tokens.removeLast(tokens.count + writing.maxTokens - task.maxLength)
                 data.truncated += 1
             }
@@ -271,28 +334,19 @@ public struct TaskEncoder: Sendable {
     private func limited(
         _ tokens: [Int32], _ targets: [TokenSequence.Target], into data: inout EncodedData
     ) -> Example? {
-        if tokens.count > task.maxLength { data.truncated += 1 }
+        if tokens.count > task.maxLength {
+            data.truncated += 1
+            if task.kind == .chat {
+                data.cutAnswers.add(tokens.count - task.maxLength)
+            } else {
+                data.cutPrompts.add(tokens.count - task.maxLength)
+            }
+        }
         // A target's position must lie within the kept tokens, and so must the token that it predicts.
         let kept = targets.filter { $0.position + 1 < task.maxLength }
         guard !kept.isEmpty else { return nil }
         return Example(
             sequences: [TokenSequence(tokens: Array(tokens.prefix(task.maxLength)), targets: kept)], objective: .tokens)
-    }
-
-    /// The completion's tokens as they are after this prompt, and the end-of-sequence token where the model has one, so that
-    /// it learns where to stop.
-    private func completionTokens(of completion: String, after prompt: String, into data: inout EncodedData) -> [Int32] {
-        let head = tokenizer.encode(prompt)
-        let whole = tokenizer.encode(prompt + completion)
-        var answer: [Int32]
-        if whole.starts(with: head) {
-            answer = Array(whole[head.count...])
-        } else {
-            answer = tokenizer.encode(completion)
-            data.splitBoundaries += 1
-        }
-        if let end = tokenizer.eosToken { answer.append(end) }
-        return answer
     }
 
     /// The tokens of the filled template, leaving room for `reserving` more: where they are too many, the longest field loses
@@ -304,51 +358,30 @@ public struct TaskEncoder: Sendable {
         let leading = tokenizer.leadingTokens
         let room = task.maxLength - reserving - leading.count
         let whole = tokenizer.encode(template.filled(with: values))
-        if task.kind == .classification { countSplitBoundaries(template.filled(with: values), whole, into: &data) }
         if whole.count <= room { return leading + whole }
         data.truncated += 1
         var values = values
         // Longest first; a second field is touched only where the first is used up.
-        let order = template.fields.sorted { (values[$0]?.count ?? 0) > (values[$1]?.count ?? 0) }
+        let order = template.fields.sorted { (values[$0]?.unicodeScalars.count ?? 0) > (values[$1]?.unicodeScalars.count ?? 0) }
         for field in order {
             guard let text = values[field] else { continue }
-            let characters = Array(text)
+            let scalars = Array(text.unicodeScalars)
             // The longest prefix that fits, by bisection; `fits` rises and falls once, but for a token here or there.
             var low = 0
-            var high = characters.count
+            var high = scalars.count
             while low < high {
                 let middle = (low + high + 1) / 2
-                values[field] = String(characters[..<middle])
+                values[field] = String(String.UnicodeScalarView(scalars[..<middle]))
                 if tokenizer.encode(template.filled(with: values)).count <= room { low = middle } else { high = middle - 1 }
             }
-            values[field] = String(characters[..<low])
+            values[field] = String(String.UnicodeScalarView(scalars[..<low]))
             let tokens = tokenizer.encode(template.filled(with: values))
-            if tokens.count <= room { return leading + tokens }
+            if tokens.count <= room {
+                data.cutPrompts.add(whole.count - tokens.count)
+                return leading + tokens
+            }
         }
         throw .at(place, "the template alone needs more than \(task.maxLength) tokens with what follows it; raise --max-length")
-    }
-
-    /// One class speaks for all: whether a merge crosses the boundary depends on how prompt and word meet.
-    private func countSplitBoundaries(_ prompt: String, _ tokens: [Int32], into data: inout EncodedData) {
-        guard let word = words.first else { return }
-        if tokenizer.encode(prompt + word.text) != tokens + word.tokens { data.splitBoundaries += 1 }
-    }
-}
-
-/// What became of a file.
-public struct EncodedData: Hashable, Sendable {
-    public fileprivate(set) var examples: [Example] = []
-    /// Examples that were longer than the maximum length and lost their end.
-    public fileprivate(set) var truncated = 0
-    /// Examples left out, since no token to learn from was left in them.
-    public fileprivate(set) var skipped = 0
-    /// Examples whose prompt and answer, written together, would be other tokens than written apart.
-    public fileprivate(set) var splitBoundaries = 0
-
-    public var tokenCount: Int { examples.reduce(0) { $0 + $1.tokenCount } }
-
-    fileprivate mutating func append(_ example: Example?) {
-        if let example { examples.append(example) } else { skipped += 1 }
     }
 }
 
@@ -359,15 +392,7 @@ extension TaskEncoder {
     ///   supported.
     public init(task: TaskSpec, model: ModelSource) throws {
         let chatTemplate = task.kind == .chat ? try model.chatTemplate : nil
-        self = try TaskEncoder(task: task, tokenizer: try model.tokenizer, chatTemplate: chatTemplate)
-        contextLength = model.configuration.contextLength
-    }
-
-    /// An example that the model can't take is told by its line, here where it is known; a pass knows only its number.
-    private func checkContext(_ examples: ArraySlice<Example>, _ record: DataRecord) throws(DataError) {
-        guard let longest = examples.flatMap(\.sequences).map(\.tokens.count).max(), longest > contextLength else { return }
-        throw .at(
-            record.place,
-            "the example has \(longest) tokens, and the model takes \(contextLength)\na maximum length of \(contextLength) cuts such examples (--max-length \(contextLength)); or shorten this one")
+        self = try TaskEncoder(
+            task: task, tokenizer: try model.tokenizer, chatTemplate: chatTemplate, contextLength: model.configuration.contextLength)
     }
 }

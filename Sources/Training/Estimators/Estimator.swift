@@ -188,7 +188,7 @@ public final class Estimator: GradientEstimator {
         workspace.instances.removeAll(keepingCapacity: true)
         workspace.placed.removeAll(keepingCapacity: true)
         // The head itself must not be perturbed; a dense family has no rows for a clean pass.
-        let isClosedForm = options.usesClosedFormHead && options.objective == nil && cache.set.hasTokenLosses && model.headSlot < 0 && batch.isRank1
+        let isClosedForm = options.usesClosedFormHead && options.objective == nil && cache.set.hasTokenLosses && !model.trainsHead && batch.isRank1
         let isOneSided = options.estimator == .oneSided
         for (d, sample) in chunk.enumerated() {
             let examples = examples[sample * each..<(sample + 1) * each]

@@ -83,7 +83,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
 
     private static func headOutputs(of model: TrainableModel, _ adapter: FinalAdapter) -> ScratchBuffer<Float>? {
         guard let head = model.fullHeadPointer else { return nil }
-        let (width, vocabulary) = (model.sizes.hidden, model.configuration.vocabularySize)
+        let (width, vocabulary) = (model.sizes.embedding, model.configuration.vocabularySize)
         let outputs = ScratchBuffer<Float>(capacity: vocabulary * adapter.outputCount)
         for token in 0..<vocabulary {
             for i in 0..<adapter.outputCount {
@@ -271,8 +271,9 @@ public final class FinalAdapterEstimator: GradientEstimator {
         let (loss, weights) = choice(scores, correct)
         batch.loss += loss
         var delta = [Double](repeating: 0, count: adapter.outputCount)
-        for (token, weight) in zip(tokens, weights) {
+        for (c, token) in tokens.enumerated() {
             let own = labels.outputs(of: token)
+            let weight = weights[c] * model.logitSlope(scores[c])
             for i in delta.indices { delta[i] += weight * Double(own[i]) }
         }
         add(delta, x, to: &batch)
@@ -293,7 +294,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
     private func add(_ examples: [Int], _ pass: ForwardPass, to batch: inout BatchGradient) throws {
         guard let headOutputs else { return }
         let set = cache.set
-        let (p, r, width) = (adapter.outputCount, adapter.inputCount, model.sizes.hidden)
+        let (p, r, width) = (adapter.outputCount, adapter.inputCount, model.sizes.embedding)
         pass.begin(directions: nil)
         for example in examples {
             for index in set.ranges[example] { _ = pass.add(segmentOf: pass.add(cache.sequence(index))) }

@@ -1,9 +1,10 @@
 import Core
+import Glibc
 import Kernels
 import LanguageModel
 
 /// What the adapter at `final` makes of the choices between single tokens in a set of examples, without a state or a head: the logit of
-/// token t is L₀ + (E_t·U)·C·x, with x = Vᵀn and L₀ = E_t·n of the frozen final state n. Both are kept, so that an example costs some
+/// token t is L₀ + (E_t·U)·C·x, with x = Vᵀn and L₀ = E_t·n (and the head's bias) of the frozen final state n. Both are kept, so that an example costs some
 /// thousand multiply-adds.
 final class LabelLogits {
     private static let batchExamples = 32
@@ -39,7 +40,7 @@ final class LabelLogits {
             total += tokens.count
             for token in tokens where numbers[token] == nil { numbers[token] = numbers.count }
         }
-        let width = model.sizes.hidden
+        let width = model.sizes.embedding
         tokenOutputs = ScratchBuffer(capacity: numbers.count * adapter.outputCount)
         for (token, number) in numbers {
             for i in 0..<adapter.outputCount {
@@ -80,13 +81,13 @@ final class LabelLogits {
         for example in examples { _ = pass.add(segmentOf: pass.add(cache.sequence(cache.set.ranges[example].lowerBound))) }
         try pass.runToFinalNorm()
         pass.finalNorm(adapts: false)
-        let width = model.sizes.hidden
+        let width = model.sizes.embedding
         for (row, example) in examples.enumerated() {
             guard case .candidates(let tokens, _) = cache.set.examples[example].objective else { continue }
             let state = pass.normed.pointer + row * width
             adapter.project(state, into: inputs.pointer + example * adapter.inputCount)
             for (c, token) in tokens.enumerated() {
-                baseLogits.pointer[offsets[example] + c] = model.headRow(token).map { onebyte_dot(state, $0, width) } ?? .nan
+                baseLogits.pointer[offsets[example] + c] = model.headRow(token).map { onebyte_dot(state, $0, width) + (model.headBias?[Int(token)] ?? 0) } ?? .nan
             }
         }
     }
@@ -98,11 +99,12 @@ final class LabelLogits {
     ///
     /// - Parameter outputs: C·x, p numbers.
     func scores(of example: Int, tokens: [Int32], outputs: [Float]) -> [Double] {
-        tokens.enumerated().map { c, token in
+        let softcap = Double(model.description.head.softcap)
+        return tokens.enumerated().map { c, token in
             var logit = Double(baseLogits.pointer[offsets[example] + c])
             let own = self.outputs(of: token)
             for i in outputs.indices { logit += Double(own[i]) * Double(outputs[i]) }
-            return logit
+            return softcap > 0 ? softcap * tanh(logit / softcap) : logit
         }
     }
 

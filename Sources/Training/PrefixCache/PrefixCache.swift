@@ -125,26 +125,23 @@ public final class PrefixCache {
     /// Rows of a block: enough that reading a layer from its file is small beside computing with it, few enough that one layer of a small model
     /// takes some hundredths of a second. A constant of the model: the states depend on it.
     private static func blockRows(_ model: TrainableModel) -> Int {
-        let layer = LayerTensor.allCases.reduce(0) { $0 + model.sizes.count($1) }
+        let layer = model.sizes.tensors.reduce(0) { $0 + model.sizes.count($1) }
         return max(64, min(256, (1 << 30) / max(layer, 1)))
     }
 
     /// Everything that the states depend on.
     private static func key(model: TrainableModel, set: ExampleSet, order: [Int], base: Digest?) -> Digest {
         var hash = SHA256()
-        hash.update(Array("onebyte prefix cache 3".utf8))
+        hash.update(Array("onebyte prefix cache 4".utf8))
         hash.update(base?.bytes ?? [])
-        // What the tensors' values don't say of the computation: the same values with other heads or another θ are another model.
+        // What the tensors' values don't say of the computation.
         let configuration = model.configuration
-        for real in [configuration.ropeTheta, configuration.rmsEpsilon] {
-            hash.update(withUnsafeBytes(of: real.bitPattern.littleEndian) { Array($0) })
-        }
+        hash.update(Array(configuration.identity.utf8))
         func add(_ values: some Sequence<Int32>) {
             hash.update(values.flatMap { value in withUnsafeBytes(of: value.littleEndian) { Array($0) } })
         }
         let entry: Int32 = if case .layer(let layer) = model.entry { Int32(layer) } else { -1 }
         add([entry, Int32(model.sizes.hidden), Int32(configuration.layerCount), Int32(blockRows(model))])
-        add([configuration.headCount, configuration.keyValueHeadCount, configuration.headDimension].map(Int32.init))
         for example in order {
             add([Int32(set.ranges[example].count)])
             for sequence in set.sequences[set.ranges[example]] {

@@ -73,7 +73,8 @@ package final class BatchWriter {
         self.threads = max(threads, 1)
         try model.prepareFullHead()
         model.preparePositions(min((prompts.map(\.count).max() ?? 1) + maxTokens, c.contextLength))
-        geometry = model.headSlot < 0 ? model.fullHeadPointer.map { HeadGeometry(head: $0, count: c.vocabularySize, width: c.hiddenSize) } : nil
+        geometry =
+            model.trainsHead ? nil : model.fullHeadPointer.map { HeadGeometry(head: $0, count: c.vocabularySize, width: model.sizes.embedding) }
         tree = try PathTree(model: model, prompts: prompts, memoryLimit: memoryLimit, threads: threads)
     }
 

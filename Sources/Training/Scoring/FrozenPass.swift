@@ -1,4 +1,3 @@
-import Kernels
 import LanguageModel
 import Synchronization
 
@@ -33,11 +32,7 @@ final class FrozenPass {
                     }
                     all = UnsafePointer(gathered)
                 }
-                for i in node.tokens.indices {
-                    onebyte_attend(
-                        attention.queries + (row + i) * attention.stride, all, kvw, all + s.keyValue, kvw, node.start + i + 1, s.heads,
-                        s.keyValueHeads, s.headDimension, attention.scale, scores, attention.output + (row + i) * s.query)
-                }
+                for i in node.tokens.indices { attention.attend(row: row + i, in: all, count: node.start + i + 1, scores: scores) }
                 row += node.tokens.count
             }
         }

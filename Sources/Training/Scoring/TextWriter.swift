@@ -43,7 +43,7 @@ final class TextWriter {
 
     /// The texts of lines, without what follows a line break that ended one.
     func text(of line: BatchWriter.Line) -> String {
-        let text = tokenizer.decode(line.node.written)
+        let text = tokenizer.decode(line.node.written, fromStart: false)
         guard stopsAtNewline, let end = text.firstIndex(where: \.isNewline) else { return text }
         return String(text[..<end])
     }

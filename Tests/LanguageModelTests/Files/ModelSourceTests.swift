@@ -17,9 +17,9 @@ import Training
     @Test func readsADirectory() throws {
         let source = try ModelSource.open(fixture("tiny-llama").path)
         let c = source.configuration
-        #expect(c.architecture == .llama)
+        #expect(c.family == .llama)
         #expect(dimensions(c) == [32, 64, 3, 4, 2, 8])
-        #expect(c.vocabularySize == 288 && c.tiedHead && c.ropeTheta == 10_000 && c.rmsEpsilon == 1e-5)
+        #expect(c.vocabularySize == 288 && c.tiedHead && c.ropeTheta == 10_000 && c.normEpsilon == 1e-5)
         #expect(c.bosToken == 1 && c.eosTokens == [2])
         #expect(source.shape(of: "model.layers.2.mlp.down_proj.weight") == .matrix(rows: 32, columns: 64))
         #expect(source.dataType(of: "model.norm.weight") == .f16)
@@ -84,7 +84,7 @@ import Training
         let source = try ModelSource.open(try #require(TestModels.smollm2))
         let c = source.configuration
         #expect(dimensions(c) == [576, 1536, 30, 9, 3, 64])
-        #expect(c.vocabularySize == 49152 && c.tiedHead && c.ropeTheta == 100_000 && c.rmsEpsilon == 1e-5)
+        #expect(c.vocabularySize == 49152 && c.tiedHead && c.ropeTheta == 100_000 && c.normEpsilon == 1e-5)
         #expect(source.tensorNames.count == 272)
         #expect(source.tensorNames.reduce(0) { $0 + (source.shape(of: $1)?.count ?? 0) } == 134_515_008)
         // SHA-256 of what PyPI's gguf reads, with the rows of q and k put back in Hugging Face's order.

@@ -1,5 +1,6 @@
 import Foundation
 import Kernels
+import LanguageModel
 import Testing
 
 /// Every variant of the float kernels that this machine has, against plain Double arithmetic; odd lengths, so that tails run too.
@@ -68,13 +69,13 @@ import Testing
                 let gate = floats(n, seed: 6, scale: 30)
                 let up = floats(n, seed: 7)
                 var activated = [Float](repeating: 0, count: n)
-                onebyte_swiglu_rank1(gate, nil, 0, up, nil, 0, &activated, n)
+                onebyte_gated_rank1(Int32(OB_SILU), gate, nil, 0, up, nil, 0, &activated, n)
                 for (i, value) in activated.enumerated() {
                     let wanted = Double(gate[i]) / (1 + exp(-Double(gate[i]))) * Double(up[i])
                     #expect(abs(Double(value) - wanted) <= 2e-6 * abs(wanted) + 1e-30)
                 }
                 let a = bytes(n, seed: 8)
-                onebyte_swiglu_rank1(gate, a, 0.01, up, nil, 0, &activated, n)
+                onebyte_gated_rank1(Int32(OB_SILU), gate, a, 0.01, up, nil, 0, &activated, n)
                 for i in 0..<n {
                     let g = Double(gate[i]) + 0.01 * Double(a[i])
                     let wanted = g / (1 + exp(-g)) * Double(up[i])
@@ -121,7 +122,8 @@ import Testing
                 var out = [Float](repeating: 0, count: heads * size)
                 var scores = [Float](repeating: 0, count: count)
                 let scale = 1 / Float(size).squareRoot()
-                onebyte_attend(q, k, kvHeads * size, v, kvHeads * size, count, heads, kvHeads, size, scale, &scores, &out)
+                var form = onebyte_attention(heads: heads, kv_heads: kvHeads, head_size: size, scale: scale, softcap: 0, window: 0, slopes: nil)
+                onebyte_attend(q, k, kvHeads * size, v, kvHeads * size, count, &form, &scores, &out)
                 for h in 0..<heads {
                     let g = h / (heads / kvHeads)
                     let raw = (0..<count).map { t in
@@ -146,7 +148,7 @@ import Testing
             let angles = floats(5 * half, seed: 14, scale: 3)
             var out = x
             let positions: [Int32] = [4, 1]
-            onebyte_rope(&out, 3 * size, positions, 2, 3, size, angles.map { cos($0) }, angles.map { sin($0) })
+            onebyte_rope(&out, 3 * size, positions, 2, 3, size, size, 0, angles.map { cos($0) }, angles.map { sin($0) })
             for r in 0..<2 {
                 for h in 0..<3 {
                     for i in 0..<half {
@@ -155,6 +157,146 @@ import Testing
                         let (a, b) = (Double(x[at]), Double(x[at + half]))
                         #expect(abs(Double(out[at]) - (a * cos(angle) - b * sin(angle))) < 1e-6)
                         #expect(abs(Double(out[at + half]) - (b * cos(angle) + a * sin(angle))) < 1e-6)
+                    }
+                }
+            }
+        }
+    }
+
+    @Test(arguments: variants)
+    func normsByMeanAndVariance(_ variant: String) {
+        with(variant) {
+            for n in [5, 32, 77] {
+                let x = floats(3 * n, seed: 4).map { $0 + 3 }
+                let (w, b) = (floats(n, seed: 5), floats(n, seed: 6))
+                for (hasWeight, hasBias) in [(true, true), (true, false), (false, false)] {
+                    var out = [Float](repeating: 0, count: 3 * n)
+                    x.withUnsafeBufferPointer { x in
+                        w.withUnsafeBufferPointer { w in
+                            b.withUnsafeBufferPointer { b in
+                                onebyte_layer_norm(x.baseAddress, hasWeight ? w.baseAddress : nil, hasBias ? b.baseAddress : nil, &out, 3, n, 1e-5)
+                            }
+                        }
+                    }
+                    for r in 0..<3 {
+                        let row = x[r * n..<(r + 1) * n].map(Double.init)
+                        let mean = row.reduce(0, +) / Double(n)
+                        let variance = row.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(n)
+                        let wanted = row.enumerated().map { i, value in
+                            (value - mean) / (variance + 1e-5).squareRoot() * (hasWeight ? Double(w[i]) : 1) + (hasBias ? Double(b[i]) : 0)
+                        }
+                        expectClose(Array(out[r * n..<(r + 1) * n]), wanted, tolerance: 4e-6, "layer_norm \(n)")
+                    }
+                }
+            }
+        }
+    }
+
+    @Test(arguments: variants)
+    func activationsAndCaps(_ variant: String) {
+        let activations: [(Int32, (Double) -> Double)] = [
+            (Int32(OB_SILU), { $0 / (1 + exp(-$0)) }), (Int32(OB_GELU), { $0 * 0.5 * erfc(-$0 / 2.0.squareRoot()) }),
+            (Int32(OB_GELU_TANH), { $0 * 0.5 * (1 + tanh((2 / Double.pi).squareRoot() * ($0 + 0.044715 * $0 * $0 * $0))) }), (Int32(OB_RELU), { max($0, 0) }),
+            (Int32(OB_RELU_SQUARED), { max($0, 0) * max($0, 0) }),
+        ]
+        with(variant) {
+            let x = floats(301, seed: 20, scale: 9) + floats(64, seed: 21, scale: 0.01)
+            for (kind, function) in activations {
+                var out = x
+                onebyte_activate(&out, out.count, kind)
+                for (got, from) in zip(out, x) { #expect(abs(Double(got) - function(Double(from))) <= 1e-6 * max(abs(Double(from)), 1e-3), "\(kind) of \(from)") }
+                let up = floats(x.count, seed: 22)
+                var gated = [Float](repeating: 0, count: x.count)
+                onebyte_gated_rank1(kind, x, nil, 0, up, nil, 0, &gated, x.count)
+                for i in x.indices { #expect(abs(gated[i] - out[i] * up[i]) <= 1e-6 * max(abs(out[i]), 1e-3)) }
+                var broken: [Float] = [.nan, 1]
+                onebyte_activate(&broken, 2, kind)
+                #expect(broken[0].isNaN)
+            }
+            for cap in [0.5, 3, 50] as [Float] {
+                var out = x
+                onebyte_softcap(&out, out.count, cap)
+                for (got, from) in zip(out, x) {
+                    let wanted = Double(cap) * tanh(Double(from) / Double(cap))
+                    #expect(abs(Double(got) - wanted) <= 1e-6 * abs(wanted) + 1e-12, "\(from) capped at \(cap)")
+                }
+            }
+        }
+    }
+
+    /// A window, a softcap and slopes, for one query and for many.
+    @Test(arguments: variants)
+    func otherForms(_ variant: String) {
+        with(variant) {
+            let (heads, kvHeads, size, rows, before) = (4, 2, 12, 90, 3)
+            let count = before + rows
+            let q = floats(rows * heads * size, seed: 30)
+            let kv = floats(count * 2 * kvHeads * size, seed: 31)
+            let width = 2 * kvHeads * size
+            let slopes = ScratchBuffer<Float>([0.5, 0.25, 0.1, 0.01])
+            for (window, softcap, hasSlopes) in [(0, 0, false), (5, 0, false), (70, 0, false), (1, 0, false), (0, 0.7, false), (0, 0, true), (7, 2, true)] as [(Int, Float, Bool)] {
+                var form = onebyte_attention(
+                    heads: heads, kv_heads: kvHeads, head_size: size, scale: 0.3, softcap: softcap, window: window,
+                    slopes: hasSlopes ? UnsafePointer(slopes.pointer) : nil)
+                let scratch = ScratchBuffer<Float>(capacity: onebyte_attention_scratch(rows, before, size))
+                var many = [Float](repeating: 7, count: rows * heads * size)
+                var scores = [Float](repeating: 0, count: count)
+                kv.withUnsafeBufferPointer { kv in
+                    guard let k = kv.baseAddress else { return }
+                    onebyte_attend_rows(q, heads * size, rows, k, k + kvHeads * size, width, before, &form, scratch.pointer, &many, heads * size)
+                    for r in [0, 1, 40, 89] {
+                        var one = [Float](repeating: 0, count: heads * size)
+                        let query = Array(q[r * heads * size..<(r + 1) * heads * size])
+                        onebyte_attend(query, k, width, k + kvHeads * size, width, before + r + 1, &form, &scores, &one)
+                        let last = before + r
+                        let first = window == 0 ? 0 : max(0, last + 1 - window)
+                        for h in 0..<heads {
+                            let g = h / (heads / kvHeads)
+                            let raw = (first...last).map { t -> Double in
+                                var score = 0.0
+                                for i in 0..<size { score += Double(query[h * size + i]) * Double(kv[t * width + g * size + i]) }
+                                score *= 0.3
+                                if softcap > 0 { score = Double(softcap) * tanh(score / Double(softcap)) }
+                                return score + (hasSlopes ? Double(slopes.pointer[h]) * Double(t) : 0)
+                            }
+                            let top = raw.max() ?? 0
+                            let total = raw.reduce(0) { $0 + exp($1 - top) }
+                            let wanted = (0..<size).map { i in
+                                (first...last).reduce(0.0) { $0 + exp(raw[$1 - first] - top) / total * Double(kv[$1 * width + kvHeads * size + g * size + i]) }
+                            }
+                            let what: Comment = "row \(r), window \(window), cap \(softcap), slopes \(hasSlopes)"
+                            expectClose(Array(one[h * size..<(h + 1) * size]), wanted, tolerance: 4e-6, what)
+                            expectClose(Array(many[(r * heads + h) * size..<(r * heads + h + 1) * size]), wanted, tolerance: 4e-6, what)
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A part of each head, its halves or its neighbours.
+    @Test(arguments: variants)
+    func rotationOfAPart(_ variant: String) {
+        with(variant) {
+            let (size, width) = (20, 12)
+            let half = width / 2
+            let x = floats(2 * 3 * size, seed: 13)
+            let angles = floats(5 * half, seed: 14, scale: 3)
+            let positions: [Int32] = [4, 1]
+            for pairs in [false, true] {
+                var out = x
+                onebyte_rope(&out, 3 * size, positions, 2, 3, size, width, pairs ? 1 : 0, angles.map { cos($0) }, angles.map { sin($0) })
+                for r in 0..<2 {
+                    for h in 0..<3 {
+                        let head = (r * 3 + h) * size
+                        for i in 0..<half {
+                            let angle = Double(angles[Int(positions[r]) * half + i])
+                            let (first, second) = pairs ? (head + 2 * i, head + 2 * i + 1) : (head + i, head + i + half)
+                            let (a, b) = (Double(x[first]), Double(x[second]))
+                            #expect(abs(Double(out[first]) - (a * cos(angle) - b * sin(angle))) < 1e-6)
+                            #expect(abs(Double(out[second]) - (b * cos(angle) + a * sin(angle))) < 1e-6)
+                        }
+                        #expect(out[head + width..<head + size] == x[head + width..<head + size])
                     }
                 }
             }

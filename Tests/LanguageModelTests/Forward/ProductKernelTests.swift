@@ -183,9 +183,9 @@ import Testing
                     var (gTerms, uTerms) = (gateTerms.terms, upTerms.terms)
                     withScratch(onebyte_product_scratch(inputs)) { scratch in
                         if hasTerms {
-                            onebyte_swiglu_product(x, inputs, rows, plus, &g, &u, &gTerms, &uTerms, &y, outputs + 1, scratch)
+                            onebyte_gated_product(Int32(OB_SILU), x, inputs, rows, plus, &g, &u, &gTerms, &uTerms, &y, outputs + 1, scratch)
                         } else {
-                            onebyte_swiglu_product(x, inputs, rows, plus, &g, &u, nil, nil, &y, outputs + 1, scratch)
+                            onebyte_gated_product(Int32(OB_SILU), x, inputs, rows, plus, &g, &u, nil, nil, &y, outputs + 1, scratch)
                         }
                     }
                     for r in 0..<rows {
@@ -214,6 +214,7 @@ import Testing
                 let q = random.floats(rows * width)
                 let kv = random.floats(count * 2 * kvWidth)
                 let scale = 1 / Float(size).squareRoot()
+                var form = onebyte_attention(heads: heads, kv_heads: kvHeads, head_size: size, scale: scale, softcap: 0, window: 0, slopes: nil)
                 var out = [Float](repeating: 7, count: rows * width)
                 var wanted = out
                 var scores = [Float](repeating: 0, count: count)
@@ -223,14 +224,14 @@ import Testing
                         // What is there before must not matter.
                         for i in 0..<onebyte_attention_scratch(rows, before, size) { scratch[i] = .nan }
                         onebyte_attend_rows(
-                            q, width, rows, k, k + kvWidth, 2 * kvWidth, before, heads, kvHeads, size, scale, scratch, &out, width)
+                            q, width, rows, k, k + kvWidth, 2 * kvWidth, before, &form, scratch, &out, width)
                     }
                     for r in 0..<rows {
                         q.withUnsafeBufferPointer { q in
                             wanted.withUnsafeMutableBufferPointer { wanted in
                                 guard let from = q.baseAddress, let to = wanted.baseAddress else { return }
                                 onebyte_attend(
-                                    from + r * width, k, 2 * kvWidth, k + kvWidth, 2 * kvWidth, before + r + 1, heads, kvHeads, size, scale,
+                                    from + r * width, k, 2 * kvWidth, k + kvWidth, 2 * kvWidth, before + r + 1, &form,
                                     &scores, to + r * width)
                             }
                         }

@@ -31,6 +31,40 @@ import Training
         try compare(samples, tokenizer, chunk: parity.chunk, with: try #require(parity.digests[name]))
     }
 
+    struct Pipelines: Decodable {
+        struct Pipeline: Decodable, CustomTestStringConvertible {
+            let name: String
+            let vocabulary: String
+            let replacements: [[String]]
+            let digests: [String]
+            var testDescription: String { name }
+        }
+        let chunk: Int
+        let more: [String]
+        let pipelines: [Pipeline]
+    }
+
+    private static let pipelines: Pipelines? = try? JSONDecoder().decode(Pipelines.self, from: Data(contentsOf: fixture("tokenizer/pipelines.json")))
+
+    @Test func thereArePipelines() { #expect(Self.pipelines?.pipelines.count == 22) }
+
+    /// Normalisers, pre-tokenizers and added tokens of every structure that models have (Fixtures/make_pipelines.py).
+    @Test(arguments: pipelines?.pipelines ?? [])
+    func pipeline(_ pipeline: Pipelines.Pipeline) throws {
+        let all = try #require(Self.pipelines)
+        let base = pipeline.vocabulary == "bytes" ? "tokenizer/tokenizer.json" : "tokenizer/sentencepiece.json"
+        var text = try String(contentsOf: fixture(base), encoding: .utf8)
+        for pair in pipeline.replacements { text = text.replacing(pair[0], with: pair[1]) }
+        let samples = try all.more + corpus().enumerated().filter { $0.offset % 3 == 0 }.map(\.element)
+        try tinyLlama(tokenizerJSON: text) { source in
+            let tokenizer = try source.tokenizer
+            try compare(samples, tokenizer, chunk: all.chunk, with: pipeline.digests)
+            // What is written out for Hugging Face's tokenizers is the same tokenizer.
+            let copy = try tinyLlama(tokenizerJSON: tokenizer.file().text(indent: 0)) { try $0.tokenizer }
+            try compare(samples, copy, chunk: all.chunk, with: pipeline.digests)
+        }
+    }
+
     /// 5,579 samples and, where the shared data are there, 83,470 lines of them.
     @Test(.enabled(if: TestModels.smollm2 != nil, "SmolLM2 is not on this machine"))
     func smollm2() throws {

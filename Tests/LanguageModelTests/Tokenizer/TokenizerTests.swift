@@ -62,9 +62,11 @@ extension TokenizerTests {
     }
 
     @Test(arguments: [
-        (#""pre_tokenizer":{"type":"Whitespace"}"#, "pre_tokenizer"),
-        (#""pre_tokenizer":{"type":"ByteLevel","add_prefix_space":true,"use_regex":true}"#, "without a prefix space"),
-        (#""normalizer":{"type":"Lowercase"}"#, "normalizer"),
+        (#""pre_tokenizer":{"type":"BertPreTokenizer"}"#, "pre_tokenizer: \"BertPreTokenizer\" is not supported"),
+        (#""pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a)\\1"},"behavior":"Isolated","invert":false}"#, "has \"\\1\", which is not known here"),
+        (#""pre_tokenizer":{"type":"Split","pattern":{"Regex":"a"},"behavior":"Sideways","invert":false}"#, "the behavior \"Sideways\""),
+        (#""normalizer":{"type":"Precompiled","precompiled_charsmap":""}"#, "normalizer: \"Precompiled\" is not supported"),
+        (#""post_processor":{"type":"Elsewhere"}"#, "post_processor: \"Elsewhere\" is not supported"),
     ])
     func whatIsNotSupportedIsRefused(member: String, text: String) throws {
         let key = member.prefix { $0 != ":" }
@@ -77,4 +79,55 @@ extension TokenizerTests {
             #expect(error?.code == .unsupported && error?.description.contains(text) == true, "\(error?.description ?? "")")
         }
     }
+
+    /// SentencePiece's tokens are characters; those that the vocabulary lacks are bytes.
+    @Test func textOfSentencePieceComesBack() throws {
+        let tokenizer = try sentencePiece(normalizer: legacySentencePiece, preTokenizer: "null")
+        for text in ["", " ", "a", " a  b ", "\n\t", "日本語 🙂", "\u{0}x"] { #expect(tokenizer.decode(tokenizer.encode(text)) == text) }
+        #expect(tokenizer.encode("\u{13000}").map { tokenizer.bytes(of: $0).count } == [1, 1, 1, 1, 1])
+        #expect(tokenizer.decode(tokenizer.encode(" great"), fromStart: false) == "  great")
+    }
+
+    /// What each token stands for, as bytes of the text as it came.
+    @Test func spansCoverTheText() throws {
+        let tokenizers = [
+            try tiny(), try smallTokenizer(preTokenizer: "qwen2+NFC"),
+            try sentencePiece(normalizer: legacySentencePiece, preTokenizer: "null"),
+        ]
+        for tokenizer in tokenizers {
+            for text in ["e\u{301}te\u{301} was", "  a <|im_end|>\n", "日本 x"] {
+                let encoding = tokenizer.encoding(of: text) { _, _ in true }
+                #expect(encoding.tokens == tokenizer.encode(text, allowSpecial: true))
+                var end = 0
+                for span in encoding.spans {
+                    #expect(span.lowerBound <= end && span.upperBound >= span.lowerBound)
+                    end = max(end, span.upperBound)
+                }
+                #expect(end == text.utf8.count)
+            }
+        }
+    }
+
+    @Test func specialTokensComeFromAllFiles() throws {
+        try withTemporaryDirectory { directory in
+            try FileManager.default.copyItem(atPath: fixture("tiny-llama").path, toPath: directory + "/model")
+            let config = directory + "/model/tokenizer_config.json"
+            try Data(#"{"bos_token":{"content":"<|pad|>"},"eos_token":null,"added_tokens_decoder":{"300":{"content":"<|pad|>","special":true,"rstrip":true}},"additional_special_tokens":["<|turn|>"]}"#.utf8).write(to: URL(filePath: config))
+            try Data(#"{"eos_token":"<|im_end|>","pad_token":"<|im_end|>"}"#.utf8).write(to: URL(filePath: directory + "/model/special_tokens_map.json"))
+            let tokenizer = try Tokenizer(directory: directory + "/model")
+            #expect(tokenizer.bosToken == 300 && tokenizer.eosToken == nil && tokenizer.padToken == 2)
+            #expect(tokenizer.encode("<|pad|> \n", allowSpecial: true) == [300])
+            #expect(tokenizer.isSpecial(300) && tokenizer.specialTokens(spelledIn: "a<|im_end|><|pad|><|im_end|>") == ["<|im_end|>", "<|pad|>"])
+        }
+    }
+}
+
+private let legacySentencePiece =
+    #"{"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"▁"},{"type":"Replace","pattern":{"String":" "},"content":"▁"}]}"#
+
+/// The fixtures' SentencePiece vocabulary with other steps before it.
+func sentencePiece(normalizer: String, preTokenizer: String) throws -> Tokenizer {
+    let text = try String(contentsOf: fixture("tokenizer/sentencepiece.json"), encoding: .utf8)
+        .replacing(#""normalizer":null"#, with: "\"normalizer\":\(normalizer)").replacing("\"PRE_TOKENIZER\"", with: preTokenizer)
+    return try tinyLlama(tokenizerJSON: text) { try $0.tokenizer }
 }

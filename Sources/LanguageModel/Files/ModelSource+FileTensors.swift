@@ -1,0 +1,87 @@
+import Core
+
+extension ModelSource {
+    /// Gives the values of rows of one of the model's tensors.
+    package typealias Rows = (Range<Int>, UnsafeMutablePointer<Float>) -> Void
+
+    /// The tensors of a Hugging Face directory, put together from the model's where a file's tensor holds several of them.
+    ///
+    /// - Parameter rows: where the values of a tensor of the model come from.
+    func fileTensors(_ rows: (String, StoredTensor) -> Rows) -> [SafetensorsWriter.Tensor] {
+        let groups = Dictionary(grouping: configuration.tensors) { $0.file.name }
+        return groups.values.compactMap { group -> SafetensorsWriter.Tensor? in
+            let place = group[0].file
+            let parts = group.compactMap { expected in
+                stored[expected.name].map { FilePart(rows: rows(expected.name, $0), shape: expected.shape, view: expected.file.view) }
+            }
+            guard let first = parts.first else { return nil }
+            if parts.count == 1, first.view == TensorView() {
+                return SafetensorsWriter.Tensor(name: place.name, shape: first.shape, copyRows: first.rows)
+            }
+            let shape = place.dimensions.count == 1
+                ? TensorShape.vector(place.dimensions[0]) : .matrix(rows: place.dimensions[0], columns: place.dimensions[1])
+            let whole = JoinedTensor(parts, shape: shape)
+            return SafetensorsWriter.Tensor(name: place.name, shape: shape) { whole.copyRows($0, into: $1) }
+        }
+    }
+}
+
+/// One of the model's tensors that a tensor in a file is made of.
+private struct FilePart {
+    let rows: ModelSource.Rows
+    let shape: TensorShape
+    let view: TensorView
+
+    /// Rows, of which a vector has one for each element, and their length.
+    var size: (rows: Int, columns: Int) {
+        switch shape {
+        case .vector(let count): (count, 1)
+        case .matrix(let rows, let columns): (rows, columns)
+        }
+    }
+
+    /// All values, row by row.
+    func values() -> ScratchBuffer<Float> {
+        let buffer = ScratchBuffer<Float>(capacity: shape.count)
+        if case .vector = shape { rows(0..<1, buffer.pointer) } else { rows(0..<size.rows, buffer.pointer) }
+        return buffer
+    }
+}
+
+/// A file's tensor that is put together when its first row is asked for: one such tensor is in memory at a time.
+private final class JoinedTensor {
+    private let parts: [FilePart]
+    private let shape: TensorShape
+    private var made: ScratchBuffer<Float>?
+
+    init(_ parts: [FilePart], shape: TensorShape) {
+        self.parts = parts
+        self.shape = shape
+    }
+
+    private var columns: Int { if case .matrix(_, let columns) = shape { columns } else { shape.count } }
+    private var rowCount: Int { shape.count / max(columns, 1) }
+
+    func copyRows(_ rows: Range<Int>, into out: UnsafeMutablePointer<Float>) {
+        let whole = made ?? join()
+        out.update(from: whole.pointer + rows.lowerBound * columns, count: rows.count * columns)
+        made = rows.upperBound == rowCount ? nil : whole
+    }
+
+    private func join() -> ScratchBuffer<Float> {
+        let whole = ScratchBuffer<Float>(capacity: shape.count)
+        for part in parts {
+            let values = part.values()
+            let size = part.size
+            for row in 0..<size.rows {
+                let to = part.view.storedRow(row)
+                if part.view.isTransposed {
+                    for column in 0..<size.columns { whole.pointer[column * columns + to] = values.pointer[row * size.columns + column] }
+                } else {
+                    (whole.pointer + to * size.columns).update(from: values.pointer + row * size.columns, count: size.columns)
+                }
+            }
+        }
+        return whole
+    }
+}

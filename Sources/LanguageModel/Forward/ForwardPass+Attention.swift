@@ -1,0 +1,276 @@
+import Core
+import Glibc
+import Kernels
+
+/// Attention: queries, keys and values, their norms and rotation, and what queries find.
+extension ForwardPass {
+    /// Queries from which matrix products beat a dot product for each score: 12 to 20, fewer where tokens stand before them.
+    private static let blockedAttentionRows = 16
+
+    /// What a layer's attention works with where the caller keeps keys and values: a row for each token, `stride` floats apart.
+    package struct Attention {
+        package let layer: Int
+        /// Rotated.
+        package let queries: UnsafePointer<Float>
+        /// The keys, rotated, and behind them the values.
+        package let keyValues: UnsafePointer<Float>
+        package let stride: Int
+        /// The model's query width apart.
+        package let output: UnsafeMutablePointer<Float>
+        private let sizes: LayerSizes
+        private let form: onebyte_attention
+
+        fileprivate init(
+            layer: Int, queries: UnsafePointer<Float>, keyValues: UnsafePointer<Float>, stride: Int, output: UnsafeMutablePointer<Float>,
+            sizes: LayerSizes, form: onebyte_attention
+        ) {
+            self.layer = layer
+            self.queries = queries
+            self.keyValues = keyValues
+            self.stride = stride
+            self.output = output
+            self.sizes = sizes
+            self.form = form
+        }
+
+        /// Fills a row of `output` with what its query finds in the first `count` keys and values of its text, kept one behind the other.
+        ///
+        /// - Parameter scores: scratch for `count` floats.
+        package func attend(row: Int, in kept: UnsafePointer<Float>, count: Int, scores: UnsafeMutablePointer<Float>) {
+            let width = sizes.keyValue
+            var form = form
+            onebyte_attend(
+                queries + row * stride, kept, 2 * width, kept + width, 2 * width, count, &form, scores, output + row * sizes.query)
+        }
+    }
+
+    /// Queries, keys and values as products leave them, neither normalised nor rotated.
+    private struct Projections {
+        /// Queries of all rows, or in the last layer of those that are read.
+        let queries: UnsafeMutablePointer<Float>
+        let queryStride: Int
+        /// Keys, and behind them values.
+        let keyValues: UnsafeMutablePointer<Float>
+        let keyValueStride: Int
+        /// What keys and values were made of, and what queries were.
+        let input: UnsafePointer<Float>
+        let queryInput: UnsafePointer<Float>
+    }
+
+    /// What the queries of a layer find: rows of the model's query width, in the layout in which they leave the layer.
+    ///
+    /// - Parameter input: normalised, in the layout `sequences` where it is shared, else in the layout `segments`.
+    func attention(_ layer: Int, _ input: UnsafePointer<Float>, shared: Bool) throws(ModelError) -> UnsafePointer<Float> {
+        let last = isLast(layer)
+        let rows = last ? segmentReads : segmentRows
+        let projections = try last ? projectLast(layer, input, shared: shared) : projectAll(layer, input, shared: shared)
+        let attended = attended.reserve(rows * sizes.query)
+        if keptAttention == nil {
+            try attend(layer, projections, shared: shared, last: last, into: attended)
+        } else {
+            try attendKept(layer, projections, rows: rows, into: attended)
+        }
+        observer?(layer, .output, UnsafePointer(attended), sizes.query, rows)
+        return UnsafePointer(attended)
+    }
+
+    private func projectAll(_ layer: Int, _ input: UnsafePointer<Float>, shared: Bool) throws(ModelError) -> Projections {
+        let rows = shared ? sequenceRows : segmentRows
+        let stride = sizes.query + 2 * sizes.keyValue
+        let out = projections.reserve(rows * stride)
+        try project([.query, .key, .value], of: layer, input, sizes.hidden, rows, into: out, stride, layout: shared ? .sequences : .segments)
+        return Projections(
+            queries: out, queryStride: stride, keyValues: out + sizes.query, keyValueStride: stride, input: input, queryInput: input)
+    }
+
+    /// Keys and values of all rows, queries of those that are read.
+    private func projectLast(_ layer: Int, _ input: UnsafePointer<Float>, shared: Bool) throws(ModelError) -> Projections {
+        let (h, qw, kvw) = (sizes.hidden, sizes.query, sizes.keyValue)
+        let rows = shared ? sequenceRows : segmentRows
+        let keyValues = projections.reserve(rows * 2 * kvw)
+        try project([.key, .value], of: layer, input, h, rows, into: keyValues, 2 * kvw, layout: shared ? .sequences : .segments)
+        let readRows = shared ? sequenceReads : segmentReads
+        let read = readNormed.reserve(readRows * h)
+        copyReads(input, into: read, shared: shared)
+        let queries = queries.reserve(readRows * qw)
+        try project([.query], of: layer, read, h, readRows, into: queries, qw, layout: shared ? .sequences : .reads)
+        return Projections(
+            queries: queries, queryStride: qw, keyValues: keyValues, keyValueStride: 2 * kvw, input: input, queryInput: UnsafePointer(read))
+    }
+
+    // MARK: Norms and rotation
+
+    /// Normalises and rotates the heads of some rows in place.
+    private func finish(
+        _ x: UnsafeMutablePointer<Float>, _ stride: Int, _ norm: LayerModule, of layer: Int, _ segment: Segment,
+        at positions: UnsafePointer<Int32>, rows: Int
+    ) throws(ModelError) {
+        let isAfter = description.attention.normalisesAfterRotation
+        if !isAfter { try normaliseHeads(x, stride, norm, of: layer, segment, rows: rows) }
+        rotate(x, stride, of: layer, at: positions, rows: rows, heads: norm == .queryNorm ? sizes.heads : sizes.keyValueHeads)
+        if isAfter { try normaliseHeads(x, stride, norm, of: layer, segment, rows: rows) }
+        if norm == .queryNorm, let growth = description.attention.queryGrowth { grow(x, stride, growth, at: positions, rows: rows) }
+    }
+
+    private func normaliseHeads(
+        _ x: UnsafeMutablePointer<Float>, _ stride: Int, _ module: LayerModule, of layer: Int, _ segment: Segment, rows: Int
+    ) throws(ModelError) {
+        guard description.attention.queryKeyNorm != .none else { return }
+        let width = sizes.shape(module).outputs
+        let heads = module == .queryNorm ? sizes.heads : sizes.keyValueHeads
+        let own = perturbed(try vectors(module, of: layer), for: segment, width: width)
+        let count = description.attention.queryKeyNorm == .perHead ? heads : 1
+        for row in 0..<rows { self.norm(x + row * stride, own, into: x + row * stride, count, width: width) }
+    }
+
+    private func rotate(_ x: UnsafeMutablePointer<Float>, _ stride: Int, of layer: Int, at positions: UnsafePointer<Int32>, rows: Int, heads: Int) {
+        guard let number = description.layers[layer].rotation, description.rotations.indices.contains(number) else { return }
+        let (rotation, table) = (description.rotations[number], model.rotary[number])
+        onebyte_rope(
+            x, stride, positions, rows, heads, sizes.headDimension, rotation.width, rotation.isInterleaved ? 1 : 0, table.cosine, table.sine)
+    }
+
+    private func grow(
+        _ queries: UnsafeMutablePointer<Float>, _ stride: Int, _ growth: ModelDescription.QueryGrowth, at positions: UnsafePointer<Int32>, rows: Int
+    ) {
+        for row in 0..<rows where Int(positions[row]) >= growth.length {
+            let factor = 1 + growth.beta * log(1 + Double(Int(positions[row]) / growth.length))
+            scale(queries + row * stride, by: Float(factor), sizes.query)
+        }
+    }
+
+    // MARK: What queries find
+
+    /// Rows of one text or many, whose earlier keys and values the caller keeps.
+    private func attendKept(_ layer: Int, _ own: Projections, rows: Int, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
+        let clean = Segment(sequence: 0, direction: -1, sign: 0)
+        let at = UnsafePointer(rowPositions.pointer)
+        try finish(own.queries, own.queryStride, .queryNorm, of: layer, clean, at: at, rows: rows)
+        try finish(own.keyValues, own.keyValueStride, .keyNorm, of: layer, clean, at: at, rows: rows)
+        keptAttention?(
+            Attention(
+                layer: layer, queries: UnsafePointer(own.queries), keyValues: UnsafePointer(own.keyValues), stride: own.queryStride, output: out,
+                sizes: sizes, form: model.attention(layer)))
+    }
+
+    /// Of each segment: its queries, keys and values, finished where they are. Of shared rows, which are those of sequences without directions, each
+    /// segment gets a copy with its rank-one terms.
+    private func attend(_ layer: Int, _ own: Projections, shared: Bool, last: Bool, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
+        let longest = sequences.reduce(0) { max($0, $1.length) }
+        let all = positions.reserve(longest)
+        for i in 0..<longest { all[i] = Int32(i) }
+        var copies = SharedCopies(self, layer: layer, longest: shared ? longest : 0)
+        for segment in segments {
+            let sequence = sequences[segment.sequence]
+            let row = shared ? sequence.row : segment.row
+            var keys = own.keyValues + row * own.keyValueStride
+            var keyStride = own.keyValueStride
+            if shared {
+                keys = copies.keyValues(keys, keyStride, of: segment, input: own.input + row * sizes.hidden, rows: sequence.length)
+                keyStride = 2 * sizes.keyValue
+            }
+            try finish(keys, keyStride, .keyNorm, of: layer, segment, at: all, rows: sequence.length)
+
+            let count = last ? sequence.reads.count : sequence.length
+            let queryRow = last ? (shared ? sequence.readRow : segment.readRow) : row
+            guard let at = last ? sequence.reads.baseAddress : UnsafePointer(all) else { continue }
+            var queries = own.queries + queryRow * own.queryStride
+            var queryStride = own.queryStride
+            if shared {
+                queries = copies.queries(queries, queryStride, of: segment, input: own.queryInput + queryRow * sizes.hidden, rows: count)
+                queryStride = sizes.query
+            }
+            try finish(queries, queryStride, .queryNorm, of: layer, segment, at: at, rows: count)
+            attend(
+                model.attention(layer), queries, queryStride, at: at, count, keys, keyStride,
+                into: out + (last ? segment.readRow : segment.row) * sizes.query)
+        }
+    }
+
+    /// Of one segment: rows that follow each other in one block, others one by one.
+    private func attend(
+        _ form: onebyte_attention, _ queries: UnsafePointer<Float>, _ queryStride: Int, at positions: UnsafePointer<Int32>, _ count: Int,
+        _ keys: UnsafePointer<Float>, _ keyStride: Int, into out: UnsafeMutablePointer<Float>
+    ) {
+        var form = form
+        let values = keys + sizes.keyValue
+        let first = Int(positions[0])
+        if count >= Self.blockedAttentionRows, Int(positions[count - 1]) - first == count - 1 {
+            onebyte_attend_rows(
+                queries, queryStride, count, keys, values, keyStride, first, &form,
+                panels.reserve(onebyte_attention_scratch(count, first, sizes.headDimension)), out, sizes.query)
+            return
+        }
+        let scores = scores.reserve(Int(positions[count - 1]) + 1)
+        for i in 0..<count {
+            onebyte_attend(
+                queries + i * queryStride, keys, keyStride, values, keyStride, Int(positions[i]) + 1, &form, scores, out + i * sizes.query)
+        }
+    }
+
+    /// Copies of shared rows with one segment's rank-one terms.
+    private struct SharedCopies {
+        private let pass: ForwardPass
+        private let layer: Int
+        private let keyValues: UnsafeMutablePointer<Float>
+        private let queries: UnsafeMutablePointer<Float>
+        /// x·b of keys and of values, kept from a segment with + for the one with − on the same rows.
+        private let dots: UnsafeMutablePointer<Float>
+        private let longest: Int
+        private var dotsOf = (direction: -1, sequence: -1)
+
+        init(_ pass: ForwardPass, layer: Int, longest: Int) {
+            self.pass = pass
+            self.layer = layer
+            self.longest = longest
+            keyValues = pass.segmentKeys.reserve(longest * 2 * pass.sizes.keyValue)
+            queries = pass.segmentQueries.reserve(longest * pass.sizes.query)
+            dots = pass.rowScales.reserve(2 * longest)
+        }
+
+        mutating func keyValues(
+            _ from: UnsafePointer<Float>, _ stride: Int, of segment: Segment, input: UnsafePointer<Float>, rows: Int
+        ) -> UnsafeMutablePointer<Float> {
+            let width = pass.sizes.keyValue
+            let areKnown = dotsOf == (segment.direction, segment.sequence)
+            dotsOf = (segment.direction, segment.sequence)
+            copy(from, stride, .key, of: segment, input: input, rows: rows, into: keyValues, 2 * width, dots: dots, areKnown: areKnown)
+            copy(
+                from + width, stride, .value, of: segment, input: input, rows: rows, into: keyValues + width, 2 * width, dots: dots + longest,
+                areKnown: areKnown)
+            return keyValues
+        }
+
+        func queries(
+            _ from: UnsafePointer<Float>, _ stride: Int, of segment: Segment, input: UnsafePointer<Float>, rows: Int
+        ) -> UnsafeMutablePointer<Float> {
+            copy(from, stride, .query, of: segment, input: input, rows: rows, into: queries, pass.sizes.query)
+            return queries
+        }
+
+        private func copy(
+            _ from: UnsafePointer<Float>, _ fromStride: Int, _ module: LayerModule, of segment: Segment, input: UnsafePointer<Float>, rows: Int,
+            into to: UnsafeMutablePointer<Float>, _ toStride: Int, dots: UnsafeMutablePointer<Float>? = nil, areKnown: Bool = false
+        ) {
+            let (width, h) = pass.sizes.shape(module)
+            let slot = pass.slot(layer, module)
+            if let directions = pass.directions, directions.isRank1, segment.direction >= 0, slot >= 0 {
+                let a = directions.a(slot, segment.direction)
+                let b = directions.b(slot, segment.direction)
+                let epsilon = segment.sign * directions.scales[slot]
+                for r in 0..<rows {
+                    let dot = areKnown ? dots?[r] : nil
+                    let s = dot ?? onebyte_dot_i8(input + r * h, b, h)
+                    dots?[r] = s
+                    onebyte_sum_scaled_i8(from + r * fromStride, a, epsilon * s, to + r * toStride, width)
+                }
+            } else {
+                for r in 0..<rows { (to + r * toStride).update(from: from + r * fromStride, count: width) }
+            }
+            let biasSlot = pass.slot(layer, module, isBias: true)
+            if biasSlot >= 0 {
+                for r in 0..<rows { pass.addDirection(of: segment, slot: biasSlot, width: width, to: to + r * toStride) }
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+/// A family of models whose files this program reads. To add one: a file beside this one that describes it, and its name in `all`.
+public struct ModelFamily: Sendable {
+    /// `model_type` of config.json.
+    public let name: String
+    /// Models of it.
+    public let title: String
+    /// What a llama does otherwise; of llama what it does.
+    public let form: String
+    /// `general.architecture` of GGUF files; nil where these are not read.
+    public let gguf: String?
+    /// `architectures` of config.json.
+    package let className: String
+    /// Makes llama's configuration, with the sizes that config.json names, this family's.
+    package let describe: @Sendable (inout ModelConfiguration, ConfigurationFile) throws(ModelError) -> Void
+    /// Adds what config.json would say and GGUF's usual keys don't.
+    package let addGGUFSettings: @Sendable (inout JSON, GGUFFile) throws(ModelError) -> Void
+
+    /// Beginnings of the names of tensors that belong to other parts of the model, which are left out.
+    package let partsOfOthers: [String]
+
+    package init(
+        _ name: String, title: String, form: String, gguf: String? = nil, className: String, partsOfOthers: [String] = [],
+        describe: @escaping @Sendable (inout ModelConfiguration, ConfigurationFile) throws(ModelError) -> Void,
+        addGGUFSettings: @escaping @Sendable (inout JSON, GGUFFile) throws(ModelError) -> Void = { (_, _) throws(ModelError) in }
+    ) {
+        self.name = name
+        self.title = title
+        self.form = form
+        self.gguf = gguf
+        self.className = className
+        self.partsOfOthers = partsOfOthers
+        self.describe = describe
+        self.addGGUFSettings = addGGUFSettings
+    }
+
+    /// What a config.json says of the part that reads and writes text, and that part's own config.json where there is another part as well.
+    func textPart(of file: ConfigurationFile) -> (ConfigurationFile, JSON?) {
+        guard let part = file.present("text_config"), part.members != nil else { return (file, nil) }
+        var json = part
+        for key in ["bos_token_id", "eos_token_id"] where json[key] == nil { if let value = file.present(key) { json.set(key, value) } }
+        var made = json
+        if let text = Self.all.first(where: { $0.className == className }) { made.set("model_type", .string(text.name)) }
+        made.set("architectures", [.string(className)])
+        return (ConfigurationFile(path: file.path, json: json), made)
+    }
+
+    /// What files may call a tensor: models with a part for pictures have one more name in front.
+    func namesInFiles(of name: String) -> [String] {
+        guard name.hasPrefix("model."), partsOfOthers != [] else { return [name] }
+        return [name, "language_model." + name, "model.language_model." + name.dropFirst("model.".count)]
+    }
+
+    public static let all: [ModelFamily] = [
+        .llama, .mistral, .ministral3, .qwen2, .qwen3, .gemma, .gemma2, .gemma3Text, .gemma3, .opt, .gpt2, .gptNeo, .gptJ, .gptNeoX, .phi, .phi3, .smolLM3,
+        .granite, .granite4, .olmo, .olmo2, .olmo3, .stableLM, .starCoder2, .cohere, .cohere2, .hunYuan, .exaone4, .arcee, .ernie, .helium, .falcon, .bloom,
+    ]
+
+    /// By `model_type` of config.json.
+    package static func named(_ name: String, file: String) throws(ModelError) -> ModelFamily {
+        guard let family = all.first(where: { $0.name == name }) else { throw unknown(name, file: file, key: "model_type") }
+        return family
+    }
+
+    /// By `general.architecture` of a GGUF file.
+    package static func named(gguf name: String, file: String) throws(ModelError) -> ModelFamily {
+        guard let family = all.first(where: { $0.gguf == name }) else { throw unknown(name, file: file, key: "general.architecture") }
+        return family
+    }
+
+    private static func unknown(_ name: String, file: String, key: String) -> ModelError {
+        if let reason = refusals[name] { return ModelError(.unsupported, file: file, subject: key, "\(name) is not supported: \(reason)") }
+        return ModelError(
+            .unsupported, file: file, subject: key, "architecture \(name.debugDescription) is not supported",
+            remedy: "supported: \(all.map(\.name).joined(separator: ", "))")
+    }
+}
+
+extension ModelFamily: Hashable {
+    public static func == (a: ModelFamily, b: ModelFamily) -> Bool { a.name == b.name }
+    public func hash(into hasher: inout Hasher) { hasher.combine(name) }
+}

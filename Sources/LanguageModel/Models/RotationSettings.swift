@@ -1,0 +1,120 @@
+import Glibc
+
+/// What a config.json says about rotary positions: transformers 5 writes `rope_parameters`; before it there were `rope_theta` and `rope_scaling`.
+package struct RotationSettings {
+    package let file: ConfigurationFile
+    /// The object that holds them, and its key.
+    private let object: JSON?
+    private let key: String
+    package var theta: Double?
+    /// Of a head's numbers that are rotated.
+    package var part: Double?
+
+    /// - Parameter layerType: whose settings, where `rope_parameters` has some for each type of layer.
+    package init(_ file: ConfigurationFile, layerType: String?) throws(ModelError) {
+        self.file = file
+        var object: JSON?
+        var key = "rope_parameters"
+        for candidate in ["rope_scaling", "rope_parameters"] {
+            guard let found = file.present(candidate) else { continue }
+            guard found.members != nil else { throw ModelError(.malformed, file: file.path, subject: candidate, "is no object") }
+            (object, key) = (found, candidate)
+        }
+        if let own = object?[layerType ?? "full_attention"], own.members != nil { object = own }
+        self.object = object
+        self.key = key
+        theta = object?["rope_theta"]?.double
+        if theta == nil { theta = try file.double("rope_theta") }
+        if theta == nil { theta = try file.double("rotary_emb_base") }
+        part = object?["partial_rotary_factor"]?.double
+        if part == nil { part = try file.double("partial_rotary_factor") }
+        if part == nil { part = try file.double("rotary_pct") }
+    }
+
+    /// Sets how frequencies are scaled.
+    package func apply(to rotation: inout Rotation, contextLength: Int) throws(ModelError) {
+        let type = object?["rope_type"] ?? object?["type"] ?? "default"
+        switch type.string {
+        case "default", "none": break
+        case nil where type.isNull: break
+        // Up to the length that the model was made for it is the default; beyond that nothing is read.
+        case "dynamic": break
+        case "linear":
+            let factor = try required("factor")
+            if factor != 1 { rotation.scaling = .linear(factor: factor) }
+        case "llama3":
+            rotation.scaling = .llama3(
+                factor: try required("factor"), lowFactor: try required("low_freq_factor"), highFactor: try required("high_freq_factor"),
+                length: try required("original_max_position_embeddings"))
+        case "yarn": try applyYarn(to: &rotation, contextLength: contextLength)
+        case "longrope", "su": try applyLongRope(to: &rotation, contextLength: contextLength)
+        default:
+            throw ModelError(
+                .unsupported, file: file.path, subject: key, "RoPE of type \(type.text(indent: 0)) is not supported",
+                remedy: "supported: default, linear, dynamic, llama3, yarn, longrope")
+        }
+    }
+
+    private func applyYarn(to rotation: inout Rotation, contextLength: Int) throws(ModelError) {
+        let length = try number("original_max_position_embeddings") ?? Double(contextLength)
+        let factor = try number("factor") ?? Double(contextLength) / max(length, 1)
+        rotation.scaling = .yarn(
+            factor: factor, fast: try number("beta_fast") ?? 32, slow: try number("beta_slow") ?? 1, length: length,
+            truncates: object?["truncate"]?.bool ?? true)
+        func amplitude(_ scale: Double) -> Double { factor <= 1 ? 1 : 0.1 * scale * log(factor) + 1 }
+        if let given = try number("attention_factor") {
+            rotation.amplitude = given
+        } else if let scale = try number("mscale"), let all = try number("mscale_all_dim"), scale != 0, all != 0 {
+            rotation.amplitude = amplitude(scale) / amplitude(all)
+        } else {
+            rotation.amplitude = amplitude(1)
+        }
+    }
+
+    private func applyLongRope(to rotation: inout Rotation, contextLength: Int) throws(ModelError) {
+        guard let factors = object?["short_factor"]?.array, factors.count == rotation.width / 2 else {
+            throw ModelError(.malformed, file: file.path, subject: "\(key).short_factor", "does not hold \(rotation.width / 2) numbers")
+        }
+        var short: [Double] = []
+        for factor in factors {
+            guard let value = factor.double, value.isFinite, value > 0 else {
+                throw ModelError(.malformed, file: file.path, subject: "\(key).short_factor", "holds something that is no positive number")
+            }
+            short.append(value)
+        }
+        rotation.scaling = .factors(short)
+        let length = try originalLength ?? Double(contextLength)
+        let factor = try number("factor") ?? Double(contextLength) / max(length, 1)
+        rotation.amplitude = try number("attention_factor") ?? (factor <= 1 ? 1 : (1 + log(factor) / log(length)).squareRoot())
+    }
+
+    /// The length up to which a `longrope` model uses its short factors; nil for other models.
+    package var longRopeLength: Int? {
+        get throws(ModelError) {
+            guard ["longrope", "su"].contains((object?["rope_type"] ?? object?["type"])?.string), let length = try originalLength else { return nil }
+            return Int(exactly: length)
+        }
+    }
+
+    private var originalLength: Double? {
+        get throws(ModelError) {
+            if let own = try number("original_max_position_embeddings") { return own }
+            return try file.double("original_max_position_embeddings")
+        }
+    }
+
+    package func number(_ name: String) throws(ModelError) -> Double? {
+        guard let value = object?[name], !value.isNull else { return nil }
+        guard let number = value.double, number.isFinite else {
+            throw ModelError(.malformed, file: file.path, subject: "\(key).\(name)", "is not a number")
+        }
+        return number
+    }
+
+    private func required(_ name: String) throws(ModelError) -> Double {
+        guard let number = try number(name), number > 0 else {
+            throw ModelError(.malformed, file: file.path, subject: "\(key).\(name)", "is missing or not a positive number")
+        }
+        return number
+    }
+}

@@ -1,0 +1,62 @@
+/// A text on its way to tokens, as UTF-8, with the place in the original text that each byte came from.
+package struct AlignedText {
+    package var bytes: [UInt8]
+    /// For each byte the original bytes that it stands for: where they begin, and where they end.
+    package var starts: [Int32]
+    package var ends: [Int32]
+
+    package init() { (bytes, starts, ends) = ([], [], []) }
+
+    package init(_ text: Slice<UnsafeBufferPointer<UInt8>>) {
+        bytes = Array(text)
+        let first = Int32(clamping: text.startIndex)
+        starts = (0..<Int32(clamping: bytes.count)).map { first + $0 }
+        ends = starts.map { $0 + 1 }
+    }
+
+    package mutating func append(_ text: some Sequence<UInt8>, from start: Int32, to end: Int32) {
+        for byte in text {
+            bytes.append(byte)
+            starts.append(start)
+            ends.append(end)
+        }
+    }
+
+    package mutating func append(_ other: AlignedText, _ range: Range<Int>) {
+        bytes.append(contentsOf: other.bytes[range])
+        starts.append(contentsOf: other.starts[range])
+        ends.append(contentsOf: other.ends[range])
+    }
+
+    /// The original bytes that some of these bytes stand for.
+    package func origin(of range: Range<Int>) -> Range<Int> {
+        guard !range.isEmpty, range.upperBound <= bytes.count else { return 0..<0 }
+        let start = Int(starts[range.lowerBound])
+        return start..<max(start, Int(ends[range.upperBound - 1]))
+    }
+
+    /// With each match replaced; what replaces it stands for all of the match.
+    package func replacing(_ matches: (UnsafeBufferPointer<UInt8>, (Range<Int>) -> Void) -> Void, with content: [UInt8]) -> AlignedText {
+        var out = AlignedText()
+        var next = 0
+        bytes.withUnsafeBufferPointer { buffer in
+            matches(buffer) { match in
+                out.append(self, next..<match.lowerBound)
+                let origin = origin(of: match)
+                out.append(content, from: Int32(origin.lowerBound), to: Int32(origin.upperBound))
+                next = match.upperBound
+            }
+        }
+        out.append(self, next..<bytes.count)
+        return out
+    }
+
+    /// With text before it that stands for nothing.
+    package func prefixed(by content: [UInt8]) -> AlignedText {
+        var out = AlignedText()
+        let start = starts.first ?? 0
+        out.append(content, from: start, to: start)
+        out.append(self, 0..<bytes.count)
+        return out
+    }
+}

@@ -1,0 +1,66 @@
+import LanguageModel
+
+/// What is told of a text whose tokens may be other than meant.
+extension TaskEncoder {
+    /// The completion's tokens as they are after this prompt, and the end of the text, so that the model learns where to stop.
+    func completionTokens(of completion: String, after prompt: String, into data: inout EncodedData) -> [Int32] {
+        let head = tokenizer.encode(prompt)
+        let whole = tokenizer.encode(prompt + completion)
+        var answer: [Int32]
+        if whole.starts(with: head) {
+            answer = Array(whole[head.count...])
+        } else {
+            answer = tokenizer.encode(completion)
+            data.splitBoundaries[remedy(prompt, completion), default: 0] += 1
+        }
+        if !tokenizer.trailingTokens.isEmpty {
+            answer += tokenizer.trailingTokens
+        } else if let end = tokenizer.eosToken {
+            answer.append(end)
+        }
+        return answer
+    }
+
+    /// What makes the tokens of both the same, written together or apart: tried, not guessed.
+    private func remedy(_ prompt: String, _ answer: String) -> EncodedData.BoundaryRemedy {
+        func agrees(_ prompt: String, _ answer: String) -> Bool {
+            let head = tokenizer.encode(prompt)
+            return tokenizer.encode(prompt + answer).starts(with: head)
+        }
+        let scalars = Array(prompt.unicodeScalars)
+        let endsInSpace = scalars.last?.properties.isWhitespace == true
+        if endsInSpace {
+            let kept = scalars.count - scalars.reversed().prefix { $0.properties.isWhitespace }.count
+            let space = String(String.UnicodeScalarView(scalars[kept...]))
+            if kept > 0, agrees(String(String.UnicodeScalarView(scalars[..<kept])), space + answer) { return .moveSpace }
+        } else if answer.unicodeScalars.first?.properties.isWhitespace == false, agrees(prompt, " " + answer) {
+            return .leadingSpace
+        }
+        return .none
+    }
+
+    /// Every class is looked at: whether a merge crosses the boundary depends on how prompt and word meet.
+    func noteBoundaries(_ prompt: String, in data: inout EncodedData) {
+        let tokens = tokenizer.encode(prompt)
+        if let split = words.first(where: { tokenizer.encode(prompt + $0.text) != tokens + $0.tokens }) {
+            data.splitBoundaries[remedy(prompt, split.text), default: 0] += 1
+        }
+        if words.contains(where: { Self.joins(prompt, $0.text) }) { data.joinedWords += 1 }
+    }
+
+    /// Whether a word is run into the one before it, in a script that writes spaces.
+    private static func joins(_ prompt: String, _ word: String) -> Bool {
+        func isLetter(_ scalar: Unicode.Scalar?) -> Bool {
+            guard let properties = scalar?.properties else { return false }
+            return properties.isAlphabetic && !properties.isIdeographic
+                && (properties.isCased || properties.isLowercase || properties.isUppercase)
+        }
+        return isLetter(prompt.unicodeScalars.last) && isLetter(word.unicodeScalars.first)
+    }
+
+    /// Control tokens that a text spells out are plain text; whoever wrote them may have meant something else.
+    func note(_ text: String, in data: inout EncodedData) {
+        guard let token = tokenizer.specialTokens(spelledIn: text).first else { return }
+        data.spelledTokens = ((data.spelledTokens?.count ?? 0) + 1, data.spelledTokens?.token ?? token)
+    }
+}

@@ -1,0 +1,144 @@
+import Core
+import Foundation
+import LanguageModel
+import Testing
+import Training
+
+/// Losses over other tokens than meant, and records that mean something else than what would be learnt from them.
+@Suite struct DataMeaningTests {
+    private static let chatML =
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + (m.content if m.content is string else m.content | map(attribute='text') | join) + '<|im_end|>\\n' }}{% endfor %}"
+        + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+
+    private func tokenizer() throws -> Tokenizer { try ModelSource.open(try fixture("tiny-llama").path).tokenizer }
+
+    private func encoder(
+        _ kind: TaskSpec.Kind, template: String? = nil, labels: [(String, String)]? = nil, maxLength: Int = 512, chat: String = chatML
+    ) throws -> TaskEncoder {
+        let task = TaskSpec(
+            kind: kind, template: template, labels: labels?.map { LabelWord(label: $0.0, word: $0.1) }, maxLength: maxLength)
+        return try TaskEncoder(task: task, tokenizer: try tokenizer(), chatTemplate: try ChatTemplate(source: chat, file: "template"))
+    }
+
+    private func records(_ lines: String...) throws -> [DataRecord] {
+        try withTemporaryDirectory { directory in
+            try Data(lines.joined(separator: "\n").utf8).write(to: URL(filePath: directory + "/data.jsonl"))
+            return try DataFile.read(directory + "/data.jsonl")
+        }
+    }
+
+    private func problem(_ encoder: TaskEncoder, _ line: String) throws -> String {
+        let lines = try records(line)
+        let error = #expect(throws: DataError.self) { try encoder.encode(lines) }
+        return error?.description ?? ""
+    }
+
+    @Test func aLongCompletionNeverEatsItsPrompt() throws {
+        let completion = (0..<60).map { " word\($0)" }.joined()
+        let data = try encoder(.completion, maxLength: 128).encode(records(#"{"prompt":"Context: Anna has a red boat. Answer:","completion":"\#(completion)"}"#))
+        let tokenizer = try tokenizer()
+        let sequence = try #require(data.examples.first?.sequences.first)
+        #expect(sequence.tokens.count == 128 && tokenizer.decode(sequence.tokens).hasPrefix("Context: Anna has a red boat. Answer: word0"))
+        #expect(data.truncated == 1 && data.cutPrompts.examples == 0 && data.cutAnswers.examples == 1)
+        let whole = tokenizer.encode("Context: Anna has a red boat. Answer:").count + tokenizer.encode(completion).count + 1
+        #expect(data.cutAnswers.tokens == whole - 128)
+    }
+
+    @Test func ofTwoThatAreTooLongEachKeepsHalf() throws {
+        let long = String(repeating: "word ", count: 80)
+        let data = try encoder(.completion, maxLength: 64).encode(records(#"{"prompt":"\#(long)","completion":" \#(long)"}"#))
+        let sequence = try #require(data.examples.first?.sequences.first)
+        #expect(sequence.targets.count == 32 && (60...64).contains(sequence.tokens.count))
+        #expect(data.truncated == 1 && data.cutPrompts.examples == 1 && data.cutAnswers.examples == 1)
+    }
+
+    @Test(arguments: [("Review: {text} Sentiment: {label}. It was", TaskSpec.Kind.classification), ("{prompt}{completion}", .completion)])
+    func aTemplateThatGivesTheAnswerAwayIsRefused(_ template: String, _ kind: TaskSpec.Kind) throws {
+        let error = #expect(throws: DataError.self) { try encoder(kind, template: template, labels: [("0", " a"), ("1", " b")]) }
+        #expect(error?.code == .task && error?.description.contains("gives the answer away") == true)
+    }
+
+    @Test func spelledControlTokensAreTold() throws {
+        let data = try encoder(.completion).encode(
+            records(#"{"prompt":"<|im_start|>user\nHi<|im_end|>\n","completion":"Yo"}"#, #"{"prompt":"a","completion":" b"}"#, #"{"prompt":"a","completion":"<|im_end|>"}"#))
+        #expect(data.spelledTokens?.count == 2 && data.spelledTokens?.token == "<|im_start|>")
+        #expect(!data.examples[0].sequences[0].tokens.contains(1))
+    }
+
+    @Test(arguments: [(["terrible", " great"], 1), ([" terrible", "great"], 1), ([" terrible", " great"], 0), (["?", "!"], 0), (["好", "坏"], 0)])
+    func wordsThatAreRunTogetherAreTold(_ words: [String], _ count: Int) throws {
+        let data = try encoder(.classification, template: "{text} It was", labels: [("0", words[0]), ("1", words[1])])
+            .encode(records(#"{"text":"A film.","label":"0"}"#))
+        #expect(data.joinedWords == count)
+    }
+
+    @Test func aShellsLineBreaksAreTold() throws {
+        let labels = [("0", " a\\n"), ("1", " b")]
+        let data = try encoder(.classification, template: "Review: {text}\\nSentiment:", labels: labels).encode(records(#"{"text":"x","label":"0"}"#))
+        #expect(data.escapedLineBreaks == ["Review: {text}\\nSentiment:", " a\\n"])
+    }
+
+    @Test(arguments: [
+        ("Say:", "\\u0301", EncodedData.BoundaryRemedy.leadingSpace), ("def f(x):\\n", "    return x", .none), ("The end. ", "So it is", .moveSpace),
+    ])
+    func adviceWasTried(_ prompt: String, _ completion: String, _ remedy: EncodedData.BoundaryRemedy) throws {
+        // SmolLM's pattern with a vocabulary of 2,000 tokens, where such merges are.
+        let tokenizer = try smallTokenizer(preTokenizer: "smollm")
+        let encoder = try TaskEncoder(task: TaskSpec(kind: .completion, maxLength: 64), tokenizer: tokenizer)
+        let data = try encoder.encode(records(#"{"prompt":"\#(prompt)","completion":"\#(completion)"}"#))
+        for (found, count) in data.splitBoundaries {
+            #expect(count == 1)
+            if remedy != .leadingSpace { #expect(found == remedy) }
+        }
+    }
+
+    @Test(arguments: [
+        (TaskSpec.Kind.completion, #"{"prompt":"Say hi","completion":" go away","label":false}"#, "calls this a bad example"),
+        (.completion, #"{"prompt":"Hi","chosen":" yes","rejected":" no","completion":" yes"}"#, "preference"),
+        (.completion, #"{"prompt":"Hi","completion":" yes","weight":0.5}"#, "counts the same"),
+        (.text, #"{"text":"Hi","train":false}"#, "calls this a bad example"),
+        (.text, #"{"text":"Hi","desirable":"false"}"#, "calls this a bad example"),
+        (.chat, #"{"messages":[{"role":"assistant","content":"x"}],"rejected":[{"role":"assistant","content":"y"}]}"#, "should not be learnt"),
+        (.classification, #"{"text":"a","label":"0","sample_weight":2}"#, "counts the same"),
+        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f"}}]}]}"#, "\"tool_calls\""),
+        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y","reasoning_content":"z"}]}"#, "\"reasoning_content\""),
+        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}],"tools":[{"name":"f"}]}"#, "\"tools\""),
+        (.chat, #"{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]},{"role":"assistant","content":"y"}]}"#, "of the type \"image_url\""),
+        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y","weight":0.5}]}"#, "weight 0.5"),
+    ])
+    func whatTurnsTheMeaningAroundIsRefused(_ kind: TaskSpec.Kind, _ line: String, _ text: String) throws {
+        let encoder = try encoder(kind, template: kind == .classification ? "{text}" : nil, labels: [("0", " a"), ("1", " b")])
+        let problem = try problem(encoder, line)
+        #expect(problem.contains(text) && problem.contains(":1: "), "\(problem)")
+    }
+
+    @Test func whatDoesNotTurnItAroundIsListedOnce() throws {
+        let data = try encoder(.completion).encode(
+            records(
+                #"{"id":1,"prompt":"a","completion":" b","label":true,"weight":1,"rejected":false}"#, #"{"id":2,"source":"x","prompt":"a","completion":" b","label":0}"#))
+        #expect(data.unusedFields == ["id", "label", "weight", "rejected", "source"] && data.examples.count == 2)
+    }
+
+    @Test func partsOfTextAreReadAndWeightsSayWhatIsLearnt() throws {
+        let plain = #"{"messages":[{"role":"user","content":"ab"},{"role":"assistant","content":"c"},{"role":"user","content":"d"},{"role":"assistant","content":"e"}]}"#
+        let parts = #"{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},{"role":"assistant","content":"c"},{"role":"user","content":"d"},{"role":"assistant","content":"e"}]}"#
+        let weighted = #"{"messages":[{"role":"user","content":"ab"},{"role":"assistant","content":"c","weight":0},{"role":"user","content":"d"},{"role":"assistant","content":"e","weight":1}]}"#
+        let encoder = try encoder(.chat)
+        let expected = try encoder.encode(records(plain)).examples
+        #expect(try encoder.encode(records(parts)).examples == expected)
+        // A template that knows no parts gets the text.
+        let simple = try self.encoder(.chat, chat: Self.chatML.replacing("(m.content if m.content is string else m.content | map(attribute='text') | join)", with: "m.content"))
+        #expect(try simple.encode(records(parts)).examples == expected)
+        let learnt = try #require(encoder.encode(records(weighted)).examples.first?.sequences.first)
+        #expect(try tokenizer().decode(learnt.targets.map(\.token)) == "e<|im_end|>")
+    }
+
+    @Test func newlinesAtAnEdgeAreTokenisedWithWhatIsAround() throws {
+        let tokenizer = try smallTokenizer(preTokenizer: "smollm")
+        let encoder = try TaskEncoder(
+            task: TaskSpec(kind: .chat, maxLength: 512), tokenizer: tokenizer, chatTemplate: try ChatTemplate(source: Self.chatML, file: "template"))
+        let data = try encoder.encode(records(#"{"messages":[{"role":"user","content":"\n\nName a river.\n"},{"role":"assistant","content":"\nThe Danube."}]}"#))
+        let tokens = try #require(data.examples.first?.sequences.first).tokens
+        #expect(tokens == tokenizer.encode("<|im_start|>user\n\n\nName a river.\n<|im_end|>\n<|im_start|>assistant\n\nThe Danube.<|im_end|>\n", allowSpecial: true))
+    }
+}

@@ -1,0 +1,160 @@
+import Core
+import Foundation
+import LanguageModel
+import Testing
+import Training
+
+/// Directories and files as people have them: read, or refused in one sentence.
+@Suite struct FilesAsTheyComeTests {
+    private func loss(_ source: ModelSource, _ fixture: FamilyFixture) throws -> Double {
+        let model = try TrainableModel(source: source)
+        let set = try ExampleSet([ForwardParityTests.text(fixture.tokens)], for: source.configuration)
+        return try Evaluator(model: model, cache: PrefixCache(model: model, set: set)).evaluate().meanLoss
+    }
+
+    private func expectRefusal(
+        _ text: String, of name: String = "llama", settings: [String: Any] = [:], sourceLocation: SourceLocation = #_sourceLocation,
+        _ change: (String, FamilyFixture) throws -> Void = { _, _ in }
+    ) throws {
+        let fixture = try FamilyFixture.named(name)
+        try withTemporaryDirectory { directory in
+            try fixture.write(to: directory, settings: settings)
+            try change(directory, fixture)
+            let error = #expect(throws: ModelError.self, sourceLocation: sourceLocation) { try ModelSource.open(directory) }
+            #expect(error?.description.contains(text) == true, "\(error?.description ?? "")", sourceLocation: sourceLocation)
+        }
+    }
+
+    private func remove(_ name: String, in directory: String) throws { try FileManager.default.removeItem(atPath: directory + "/" + name) }
+    private func write(_ text: String, to name: String, in directory: String) throws { try Data(text.utf8).write(to: URL(filePath: directory + "/" + name)) }
+
+    /// Older config.json say θ and its scaling otherwise.
+    @Test func olderConfigurations() throws {
+        let cases: [(String, [String: Any])] = [
+            ("llama", ["rope_parameters": NSNull(), "rope_theta": 10000, "rope_scaling": NSNull()]),
+            ("llama", ["rope_parameters": NSNull(), "rope_theta": 10000.0, "rope_scaling": ["type": "linear", "factor": 1.0]]),
+            ("llama-linear", ["rope_parameters": NSNull(), "rope_theta": 10000.0, "rope_scaling": ["type": "linear", "factor": 4.0]]),
+            ("llama-dynamic", ["rope_parameters": NSNull(), "rope_theta": 10000.0, "rope_scaling": ["type": "dynamic", "factor": 2.0]]),
+            ("gemma3", ["rope_parameters": NSNull(), "rope_theta": 1_000_000.0, "rope_local_base_freq": 10000.0, "layer_types": NSNull()]),
+            ("gemma2", ["layer_types": NSNull()]), ("cohere2", ["layer_types": NSNull()]), ("smollm3", ["no_rope_layers": NSNull()]),
+            ("pythia", ["rope_parameters": NSNull(), "rotary_pct": 0.25, "rotary_emb_base": 10000]),
+        ]
+        for (name, settings) in cases {
+            let fixture = try FamilyFixture.named(name)
+            try withTemporaryDirectory { directory in
+                try fixture.write(to: directory)
+                let wanted = try ModelSource.open(directory).configuration
+                try fixture.write(to: directory, settings: settings)
+                #expect(try ModelSource.open(directory).configuration == wanted, "\(name)")
+            }
+        }
+    }
+
+    /// Checkpoints of the bare model leave out what all names begin with; those with a part for pictures have more in front.
+    @Test func namesOfOtherCheckpoints() throws {
+        let gpt2 = try FamilyFixture.named("gpt2")
+        try withTemporaryDirectory { directory in
+            try gpt2.write(to: directory) { String($0.dropFirst("transformer.".count)) }
+            let wanted = gpt2.losses.reduce(0, +) / Double(gpt2.losses.count)
+            #expect(try abs(loss(ModelSource.open(directory), gpt2) - wanted) < 1e-5 * wanted)
+        }
+        let gemma3 = try FamilyFixture.named("gemma3")
+        for prefix in ["language_model.model.", "model.language_model."] {
+            try withTemporaryDirectory { directory in
+                try gemma3.write(to: directory) { prefix + $0.dropFirst("model.".count) }
+                let whole: [String: Any] = ["model_type": "gemma3", "text_config": gemma3.config, "vision_config": ["hidden_size": 8], "eos_token_id": [1, 7]]
+                try JSONSerialization.data(withJSONObject: whole).write(to: URL(filePath: directory + "/config.json"))
+                let source = try ModelSource.open(directory)
+                let wanted = gemma3.losses.reduce(0, +) / Double(gemma3.losses.count)
+                #expect(try abs(loss(source, gemma3) - wanted) < 1e-5 * wanted)
+                // Exported, it is the model of texts alone.
+                try ModelExporter(source: source).write(to: directory + "/out")
+                let copy = try ModelSource.open(directory + "/out")
+                #expect(copy.configuration.family == ModelFamily.all.first { $0.name == "gemma3_text" })
+                #expect(try abs(loss(copy, gemma3) - wanted) < 1e-5 * wanted)
+            }
+        }
+    }
+
+    /// transformers does not tie a head that the file holds with other values, whatever config.json says.
+    @Test func aHeadThatDiffersFromTheEmbedding() throws {
+        let fixture = try FamilyFixture.named("llama")
+        let wanted = fixture.losses.reduce(0, +) / Double(fixture.losses.count)
+        try withTemporaryDirectory { directory in
+            try fixture.write(to: directory, settings: ["tie_word_embeddings": true])
+            let source = try ModelSource.open(directory)
+            #expect(!source.configuration.tiedHead)
+            #expect(try abs(loss(source, fixture) - wanted) < 1e-5 * wanted)
+        }
+        // The same values are no head of its own.
+        let tied = try FamilyFixture.named("qwen2")
+        try withTemporaryDirectory { directory in
+            try tied.write(to: directory)
+            let values = FamilyFixture.values("model.embed_tokens.weight", 61 * 32, mean: 0, halfWidth: tied.tensors.first { $0.name == "model.embed_tokens.weight" }?.halfWidth ?? 0)
+            try FamilyFixture.writeSafetensors([("lm_head.weight", [61, 32], values)], to: directory + "/model-00002-of-00002.safetensors")
+            try FileManager.default.moveItem(atPath: directory + "/model.safetensors", toPath: directory + "/model-00001-of-00002.safetensors")
+            try write(#"{"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}"#, to: "model.safetensors.index.json", in: directory)
+            #expect(try ModelSource.open(directory).configuration.tiedHead)
+        }
+    }
+
+    @Test func whatIsNoModel() throws {
+        try expectRefusal("pytorch_model.bin: is a pickle, which can run code when it is read") { directory, _ in
+            try remove("model.safetensors", in: directory)
+            try write("x", to: "pytorch_model.bin", in: directory)
+        }
+        try expectRefusal("is a PEFT adapter of meta-llama/Llama-3.2-1B, not a model") { directory, _ in
+            try remove("config.json", in: directory)
+            try write(#"{"base_model_name_or_path":"meta-llama/Llama-3.2-1B"}"#, to: "adapter_config.json", in: directory)
+        }
+        try expectRefusal("is a pointer of git-lfs, not the file itself") { directory, _ in
+            try write("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", to: "model.safetensors", in: directory)
+        }
+        try expectRefusal("is in the format of its makers") { directory, _ in
+            try remove("config.json", in: directory)
+            try write("{}", to: "params.json", in: directory)
+        }
+        try expectRefusal("has a head that classifies", settings: ["architectures": ["LlamaForSequenceClassification"]])
+        for (family, reason) in [("lfm2", "convolutions"), ("gemma3n", "embeddings of their own"), ("mixtral", "mixture of experts"), ("roberta", "it is an encoder"), ("qwen3_5_text", "linear attention")] {
+            try expectRefusal(reason, settings: ["model_type": family])
+        }
+    }
+
+    @Test func quantisedCheckpointsAreNamed() throws {
+        try expectRefusal("the checkpoint is quantised by gptq, which is not read", settings: ["quantization_config": ["quant_method": "gptq"]]) { directory, fixture in
+            try fixture.write(to: directory, settings: ["quantization_config": ["quant_method": "gptq"]]) {
+                $0.contains("gate_proj") ? $0.replacingOccurrences(of: ".weight", with: ".qweight") : $0
+            }
+        }
+        // Plain weights with a wish to load them in fewer bits are plain weights, and an export does not wish it again.
+        let fixture = try FamilyFixture.named("llama")
+        try withTemporaryDirectory { directory in
+            try FileManager.default.createDirectory(atPath: directory + "/in", withIntermediateDirectories: false)
+            try fixture.write(to: directory + "/in", settings: ["quantization_config": ["quant_method": "bitsandbytes", "load_in_8bit": true]])
+            try ModelExporter(source: ModelSource.open(directory + "/in")).write(to: directory + "/out")
+            #expect(try JSON.read(directory + "/out/config.json")["quantization_config"] == nil)
+        }
+    }
+
+    @Test func stopTokensAreBlamedOnTheirFile() throws {
+        try expectRefusal("generation_config.json: eos_token_id: 700 is not in the vocabulary of 61") { directory, _ in
+            try write(#"{"eos_token_id":[1,700]}"#, to: "generation_config.json", in: directory)
+        }
+        try expectRefusal("config.json: special token: 700 is not in the vocabulary of 61", settings: ["eos_token_id": 700])
+    }
+
+    /// Lists and switches that would trap or go on for ever if they were believed.
+    @Test func hostileConfigurations() throws {
+        try expectRefusal("rotary_dim: is 4611686018427387904", of: "gpt-j", settings: ["rotary_dim": 1 << 62])
+        try expectRefusal("attention_types: ", of: "gpt-neo", settings: ["attention_layers": NSNull(), "attention_types": [[["global"], 1 << 60]]])
+        try expectRefusal("layer_types: does not name a type for each of 6 layers", of: "gemma3", settings: ["layer_types": ["full_attention"]])
+        try expectRefusal("layer_types: names \"conv\"", of: "gemma3", settings: ["layer_types": Array(repeating: "conv", count: 6)])
+        try expectRefusal("no_rope_layers", of: "smollm3", settings: ["no_rope_layers": [1]])
+        try expectRefusal("short_factor: does not hold 4 numbers", of: "phi-3.5", settings: ["rope_parameters": ["rope_type": "longrope", "short_factor": [1.0]]])
+        try expectRefusal("query_pre_attn_scalar: is 0.0", of: "gemma2", settings: ["query_pre_attn_scalar": 0.0])
+        try expectRefusal("hidden_act: is \"tanh\", which is not supported", of: "pythia", settings: ["hidden_act": "tanh"])
+        try expectRefusal("alibi: is true: the form of Falcon-RW is not supported", of: "falcon", settings: ["alibi": true])
+        try expectRefusal("but config.json asks for 61×20", of: "opt", settings: ["word_embed_proj_dim": 20])
+        try expectRefusal("sliding_window: is -3", of: "mistral", settings: ["sliding_window": -3])
+    }
+}
