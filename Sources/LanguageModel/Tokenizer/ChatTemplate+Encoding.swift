@@ -142,7 +142,7 @@ extension ChatTemplate {
         return first.lowerBound..<last.upperBound
     }
 
-    /// Where the model, asked to reply, would begin to write.
+    /// Where the model, asked to reply, would begin to write; not after the first of the message's own words.
     private func replyStart(_ i: Int, _ block: Range<Int>, in rendering: JinjaRendering, _ messages: [ChatMessage], tools: JSON?) -> Int {
         let before = Array(messages[..<i])
         let units = rendering.text.units
@@ -151,7 +151,7 @@ extension ChatTemplate {
         let shared = Self.common(units[...], asked[...])
         if block.contains(shared) || shared == block.upperBound {
             // Where the beginning is another one, such as an open `<think>`, the reply begins after the last mark that both have.
-            return shared == asked.count ? shared : min(own, Self.lastMark(units, block.lowerBound..<shared))
+            return min(own, shared == asked.count ? shared : Self.lastMark(units, block.lowerBound..<shared))
         }
         // The template writes earlier turns in another way when more follow: then the reply begins after the beginning that is added.
         guard let silent = try? self.rendering(before, tools: tools, addingReplyStart: false).text.units else { return own }

@@ -98,9 +98,8 @@ struct CoordinatorCommand: AsyncParsableCommand {
         let process = CoordinatorProcess(
             configuration: .init(
                 transport: server,
-                runDirectory: directory.path, spec: spec, basis: basis,
+                runDirectory: directory.path, spec: spec, basis: basis, lockHolder: ParentWatch.parent,
                 makeNotary: { [signingKey] in try signingKey.map { try SigningKey(contentsOf: $0) } ?? SigningKey.kept(in: $0.signingKey) },
-                lockHolder: ParentWatch.parent,
                 onProgress: { post.yield($0) }))
         let display = Task { [events] in await CoordinatorDisplay(writesEvents: events).show(stream) }
         let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }

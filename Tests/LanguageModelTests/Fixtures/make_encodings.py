@@ -50,7 +50,7 @@ class Reference:
         self.hf = PreTrainedTokenizerFast(tokenizer_file=str(path), **names)
         path.unlink()
         self.eos = self.hf.convert_tokens_to_ids(names["eos_token"])
-        self.control = [t for t in CONTROL if t in self.hf.get_vocab()]
+        self.control = [t for t in CONTROL if any(str(a) == t and a.special for a in self.hf.added_tokens_decoder.values())]
         self.leading = self.hf("").input_ids
 
     def encode(self, text):
@@ -163,7 +163,8 @@ def records(count, names):
 
     for i in range(count):
         kind = ["classification", "completion", "chat", "chat", "text"][i % 5]
-        r = {"tokenizer": rng.choice(names), "kind": kind, "max": rng.choice([*range(8, 65), 512, 512])}
+        longest = 512 if rng.random() < (0.5 if kind == "chat" else 0.1) else rng.randint(8, 64)
+        r = {"tokenizer": rng.choice(names), "kind": kind, "max": longest}
         if kind == "classification":
             r["template"] = rng.choice(["{text} It was", "{premise}\n{text}?", "Review: {text}\nSentiment:", "{text}"])
             r["labels"] = rng.choice([[["0", " terrible"], ["1", " great"]], [["0", " a"], ["1", " b"], ["2", " c"]], [["no", " not at all"], ["yes", " yes"]], [["0", "bad"], ["1", "good"]]])
