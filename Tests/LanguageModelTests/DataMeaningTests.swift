@@ -129,6 +129,9 @@ import Training
         // A template that knows no parts gets the text.
         let simple = try self.encoder(.chat, chat: Self.chatML.replacing("(m.content if m.content is string else m.content | map(attribute='text') | join)", with: "m.content"))
         #expect(try simple.encode(records(parts)).examples == expected)
+        // Nor one that asks whether a content is a string, and writes what is none as it is.
+        let careless = try self.encoder(.chat, chat: Self.chatML.replacing("m.content | map(attribute='text') | join", with: "m.content | string"))
+        #expect(try careless.encode(records(parts)).examples == expected)
         let learnt = try #require(encoder.encode(records(weighted)).examples.first?.sequences.first)
         #expect(try tokenizer().decode(learnt.targets.map(\.token)) == "e<|im_end|>")
     }

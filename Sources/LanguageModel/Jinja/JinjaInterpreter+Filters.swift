@@ -7,9 +7,9 @@ extension JinjaInterpreter {
         case "upper": return .string(value.text.uppercased)
         case "capitalize": return .string(value.text.capitalized)
         case "title": return .string(value.text.titled { !$0.properties.isAlphabetic && $0.properties.numericType == nil && $0 != "'" })
-        case "string", "safe", "escape", "e", "forceescape":
-            // transformers renders without escaping.
-            return .string(value.text)
+        case "string", "safe": return .string(value.text)
+        case "escape", "e", "forceescape":
+            return .string(value.text.mapped { ["&": "&amp;", "<": "&lt;", ">": "&gt;", "'": "&#39;", "\"": "&#34;"][$0] ?? String($0) })
         case "length", "count": return .int(try list(value, name).count)
         case "default", "d":
             let uses = value.isUndefined || arguments.value(1, "boolean")?.isTrue == true && !value.isTrue

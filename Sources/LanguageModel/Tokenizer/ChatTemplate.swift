@@ -34,12 +34,24 @@ public struct ChatTemplate: Hashable, Sendable {
                 .unsupported, file: file, subject: "chat_template, line \(error.line)", error.problem,
                 remedy: "write the conversations as prompt and completion instead")
         }
-        takesParts = [
-            "content is string", "content is not string", "content'] is string", "content'] is not string", "content is iterable",
-            "content is mapping", "content is sequence", "content\"] is string", "content\"] is not string", "['type']", "[\"type\"]",
-            ".type", "'content'), str",
+        takesParts = Self.takesParts(template, specialTokens)
+    }
+
+    /// Tried with a message of two parts: many programs would write such a list as Python shows it.
+    private static func takesParts(_ template: JinjaTemplate, _ specialTokens: [String: String]) -> Bool {
+        func text(_ role: String, _ content: JinjaValue) -> JinjaValue {
+            .dictionary(JinjaDictionary([(.text("role"), .text(role)), (.text("content"), content)]))
+        }
+        func part(_ text: String) -> JinjaValue {
+            .dictionary(JinjaDictionary([(.text("type"), .text("text")), (.text("text"), .text(text))]))
+        }
+        var variables: [String: JinjaValue] = [
+            "messages": .list([text("user", .list([part("parta"), part("partb")])), text("assistant", .text("reply"))]),
+            "add_generation_prompt": .bool(false), "tools": .none, "documents": .none,
         ]
-        .contains { source.contains($0) }
+        for (name, text) in specialTokens { variables[name] = .text(text) }
+        guard let written = try? template.render(variables).text.string else { return false }
+        return written.contains("parta") && written.contains("partb") && !written.contains("'text'") && !written.contains("\"text\"")
     }
 
     /// Whether the program looks at something of this name, such as `tool_calls`.

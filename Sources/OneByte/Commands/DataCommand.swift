@@ -116,12 +116,12 @@ extension EncodedData {
         if let count = splitBoundaries[.none] { lines.append("\(boundary(count)); they are read apart, as they are when the model is asked") }
         if let (count, token) = spelledTokens {
             lines.append(
-                "\(counted(count, "example spells", "examples spell")) control tokens such as \(printable(token)), which are read as plain text; write conversations as \"messages\", and the model's chat template writes these tokens")
+                "\(counted(count, "example spells", "examples spell")) control tokens such as \(quoted(token)), which are read as plain text; write conversations as \"messages\", and the model's chat template writes these tokens")
         }
         for text in escapedLineBreaks {
-            lines.append("\(printable(text)) holds a backslash and an n, not a line break; in bash and zsh, $'…' makes a line break of them")
+            lines.append("\(quoted(text)) holds a backslash and an n, not a line break; in bash and zsh, $'…' makes a line break of them")
         }
-        if !unusedFields.isEmpty { lines.append("not used: \(unusedFields.prefix(20).map { printable($0) }.joined(separator: ", "))\(unusedFields.count > 20 ? ", …" : "")") }
+        if !unusedFields.isEmpty { lines.append("not used: \(unusedFields.prefix(20).map { quoted($0) }.joined(separator: ", "))\(unusedFields.count > 20 ? ", …" : "")") }
         return lines
     }
 
@@ -137,5 +137,5 @@ extension EncodedData {
     private func counted(_ count: Int, _ one: String, _ many: String) -> String { "\(grouped(count)) \(count == 1 ? one : many)" }
 
     /// In quotes, so that no control character of the data reaches the terminal.
-    private func printable(_ text: String) -> String { text.debugDescription }
+    private func quoted(_ text: String) -> String { text.debugDescription }
 }

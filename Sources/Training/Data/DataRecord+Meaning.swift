@@ -29,26 +29,26 @@ extension DataRecord {
             let (name, value) = (member.key, member.value)
             let shown = String(value.text(indent: 0).prefix(40))
             if Meaning.weights.contains(name), let weight = value.double, weight != 1 {
-                throw .at(place, "\"\(name)\" is \(shown), but every example counts the same here; leave the line out, or repeat it")
+                throw .at(place, "\"\(name)\" is \(shown), but every example counts the same here\nleave the line out, or repeat it")
             }
             // A classification learns its label, whatever else the line says of the text.
             if kind == .classification { continue }
             if Meaning.opposites.contains(name), !Self.isNo(value, name) {
                 throw .at(
                     place,
-                    "\"\(name)\" marks what should not be learnt, and nothing here learns from preferences; keep the wanted texts alone, and drop the field"
+                    "\"\(name)\" marks what should not be learnt, and nothing here learns from preferences\nkeep the wanted texts alone, and drop the field"
                 )
             }
             if Meaning.verdicts.contains(name) {
                 if Self.isNo(value, name) {
                     throw .at(
                         place,
-                        "\"\(name)\" is \(shown), which calls this a bad example, and it would be learnt as a good one; leave the line out")
+                        "\"\(name)\" is \(shown), which calls this a bad example, and it would be learnt as a good one\nleave the line out")
                 }
                 if name == "chosen", value.bool == nil, value.double == nil {
                     throw .at(
                         place,
-                        "\"chosen\" belongs to a preference pair, and nothing here learns from preferences; rename it to what the task reads, such as \"completion\""
+                        "\"chosen\" belongs to a preference pair, and nothing here learns from preferences\nrename it to what the task reads, such as \"completion\""
                     )
                 }
             }

@@ -34,7 +34,7 @@ extension DataRecord {
             (["reasoning_content", "thinking", "reasoning"], template.mentions("reasoning_content", "thinking", "reasoning")),
         ] where !isKnown {
             if let field = fields.first(where: { names.contains($0.key) && $0.value != [] && $0.value != "" }) {
-                throw .at(place, "message \(number) has \"\(field.key)\", which the model's chat template does not write; without it the turn would say something else")
+                throw .at(place, "message \(number) has \"\(field.key)\", which the model's chat template does not write; without it the turn would say something else\nwrite such chats as \"prompt\" and \"completion\", or use a model whose template writes it")
             }
         }
         let hasCall = fields.contains { ["tool_calls", "function_call"].contains($0.key) }
@@ -57,7 +57,7 @@ extension DataRecord {
             }
             let type = part["type"]?.string ?? "none"
             guard type == "text", let plain = part["text"]?.string else {
-                throw .at(place, "message \(number) has a content part of the type \"\(type)\"; only parts of the type \"text\" can be read")
+                throw .at(place, "message \(number) has a content part of the type \"\(type)\"; only parts of the type \"text\" can be read\nleave such examples out, or say in words what the part shows")
             }
             text += plain
         }

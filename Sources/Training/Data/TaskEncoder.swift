@@ -78,7 +78,7 @@ public struct TaskEncoder: Sendable {
     /// A template that holds the answer leaves nothing to learn.
     private static func check(_ template: Template, answer: String) throws(DataError) {
         guard template.fields.contains(answer) else { return }
-        throw DataError(.task, "the template gives the answer away: it writes {\(answer)} into the prompt; take {\(answer)} out of it")
+        throw DataError(.task, "the template gives the answer away: it writes {\(answer)} into the prompt\ntake {\(answer)} out of it")
     }
 
     /// - Throws: `DataError` `.malformed` with the first bad record's `file:line`, or where no record gives an example.
