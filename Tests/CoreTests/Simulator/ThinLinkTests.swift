@@ -36,12 +36,12 @@ import Testing
         let entries = try Self.entries(simulation)
         #expect(entries.count { if case .admission = $0.record { true } else { false } } == 3)
         #expect(!entries.contains { if case .departure(let left) = $0.record { left.reason == .lost } else { false } })
-        // The whole ledger without the manifest, which everybody has; a fifth more for headers, commits' frames and heartbeats.
+        // The whole ledger without the manifest, which everybody has; some more for headers, commits' frames, heartbeats and signatures.
         let manifest = Self.largeBase.payload.count
         let ups = (0..<3).map { simulation.lines[$0]?.up.bytes ?? 0 }.sorted()
         for worker in 0..<3 {
             let down = simulation.lines[worker]?.down.bytes ?? 0
-            #expect(down < (simulation.disk.count - manifest) * 3 / 2, "worker \(worker) got \(down) bytes of \(simulation.disk.count)")
+            #expect(down < (simulation.disk.count - manifest) * 8 / 5, "worker \(worker) got \(down) bytes of \(simulation.disk.count)")
         }
         // One of them has sent the manifest, and the others only its hash.
         #expect(ups[1] + manifest / 2 < ups[2])

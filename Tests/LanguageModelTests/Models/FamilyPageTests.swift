@@ -26,7 +26,7 @@ import Training
             let fixtures = FamilyFixture.all.values.filter { $0.config["model_type"] as? String == family.name }.sorted { $0.name < $1.name }
             let measured = try fixtures.map(measure)
             let names = fixtures.map(\.name).joined(separator: ", ")
-            let loss = measured.map(\.error).max().map { $0 < 1e-6 ? "1e-6" : $0 < 1e-5 ? "1e-5" : "\($0)" } ?? "as `gemma3_text`"
+            let loss = measured.map(\.error).max().map { $0 < 1e-5 ? "1e-5" : "\($0)" } ?? "as `gemma3_text`"
             let writes = fixtures.isEmpty ? "" : measured.allSatisfy(\.writes) ? "=" : "differs"
             text += "| `\(family.name)` | \(family.title) | \(family.form) | \(family.gguf.map { "`\($0)`" } ?? "–") | \(names) | \(loss) | \(writes) |\n"
         }
