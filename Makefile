@@ -71,6 +71,11 @@ chaos: ## Real processes under CHAOS_SEEDS=10 seeds of SIGKILL, SIGSTOP, cut lin
 	ONEBYTE_CHAOS_SEEDS=$(CHAOS_SEEDS) swift test -c release --filter ChaosTests
 	ONEBYTE_KILLS=50 swift test -c release --filter CrashTests/coordinatorKilled
 
+.PHONY: deploy-test
+deploy-test: ## The ways to deploy, each with what this machine has: sshd, Slurm's daemons, kubectl, systemd-analyze (as root)
+	@scripts/install-needs
+	ONEBYTE_DEPLOY_TESTS=1 swift test -c release --filter DeployTests
+
 SEEDS := 10000
 
 .PHONY: soak

@@ -25,16 +25,16 @@ public final class CoordinatorProcess: Sendable {
         public var basis: [UInt8]?
         /// Pins a new run's base model; nil: the first worker's becomes the run's.
         public var base: BaseManifest?
-        /// Signs the ledger, given the run directory, which is there by then; nil: nobody does.
-        public var makeNotary: (@Sendable (RunDirectory) throws -> any Notary)?
         /// The process that started this one and has the run directory's lock for both; nil: this one takes it.
         public var lockHolder: Int32?
+        /// Signs the ledger, given the run directory, which is there by then; nil: nobody does.
+        public var makeNotary: (@Sendable (RunDirectory) throws -> any Notary)?
         /// Called on the reactor's thread: it must return at once.
         public var onProgress: @Sendable (CoordinatorProgress) -> Void
 
         public init(
             transport: any ServerTransport, runDirectory: String, spec: RunSpec? = nil, basis: [UInt8]? = nil, base: BaseManifest? = nil,
-            makeNotary: (@Sendable (RunDirectory) throws -> any Notary)? = nil, lockHolder: Int32? = nil,
+            lockHolder: Int32? = nil, makeNotary: (@Sendable (RunDirectory) throws -> any Notary)? = nil,
             onProgress: @escaping @Sendable (CoordinatorProgress) -> Void = { _ in }
         ) {
             self.transport = transport
@@ -42,8 +42,8 @@ public final class CoordinatorProcess: Sendable {
             self.spec = spec
             self.basis = basis
             self.base = base
-            self.makeNotary = makeNotary
             self.lockHolder = lockHolder
+            self.makeNotary = makeNotary
             self.onProgress = onProgress
         }
     }

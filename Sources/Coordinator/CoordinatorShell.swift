@@ -26,8 +26,11 @@ struct CoordinatorShell {
         _ configuration: CoordinatorProcess.Configuration, _ mailbox: Mailbox<CoordinatorLetter>
     ) throws -> CoordinatorProcess.Outcome {
         let directory = RunDirectory(configuration.runDirectory)
+        // Nobody sends a coordinator more at once than a round's bytes or a piece of a manifest: who tries has no memory to take.
+        let samples = (configuration.spec ?? directory.ledgerSpec)?.samplesPerRound ?? ProtocolLimits.samplesPerRound
+        let frameLimit = max(ProtocolLimits.chunkBytes, samples) + ProtocolLimits.frameMarginBytes
         // The address first: a start that fails for it leaves no ledger behind.
-        let link = try configuration.transport.listen(classify: trafficClass(ofFrame:))
+        let link = try configuration.transport.listen(classify: trafficClass(ofFrame:), frameLimit: frameLimit)
         let clock = ProcessClock()
         let lock = try directory.lock(beginning: configuration.spec != nil, under: configuration.lockHolder)
         defer { withExtendedLifetime(lock) {} }
@@ -39,7 +42,7 @@ struct CoordinatorShell {
         let disk = Disk(answers: mailbox)
         let notary = try configuration.makeNotary?(directory)
         var shell = CoordinatorShell(
-            machine: CoordinatorStateMachine(ledger: summary, notary: notary, at: clock.now), link: link,
+            machine: CoordinatorStateMachine(ledger: summary, secret: UInt64.random(in: 0...(.max)), notary: notary, at: clock.now), link: link,
             summary: RunningTotals(samples: summary.samples, rounds: summary.nextRound, digest: summary.lastDigest?.digest), clock: clock,
             disk: disk, directory: directory, report: configuration.onProgress)
         shell.emit(
@@ -125,7 +128,7 @@ struct CoordinatorShell {
             switch effect {
             case .send(let message, let peers): try link.send(message.encoded(), to: peers)
             case .append(let record, let index): disk.append(record, records: index + 1)
-            case .readLedger(let offset, let peer): disk.read(from: offset, for: peer)
+            case .readLedger(let read): disk.read(read)
             case .disconnect(let peer): link.forget(peer)
             case .notice(let notice): note(notice)
             case .finished(let finish):

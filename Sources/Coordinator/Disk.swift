@@ -6,7 +6,7 @@ import Transport
 final class Disk: Sendable {
     private enum Order: Sendable {
         case append([UInt8], records: UInt64)
-        case read(from: UInt64, to: PeerID)
+        case read(LedgerRead)
         case metrics(CoordinatorProgress)
         case stop
     }
@@ -21,8 +21,8 @@ final class Disk: Sendable {
 
     /// Appends a record, syncs, and says `ledgerDurable` or `ledgerFailed`.
     func append(_ record: [UInt8], records: UInt64) { orders.post(.append(record, records: records)) }
-    /// Reads durable bytes for a peer, as many as a chunk takes.
-    func read(from offset: UInt64, for peer: PeerID) { orders.post(.read(from: offset, to: peer)) }
+    /// Reads durable bytes for a peer.
+    func read(_ read: LedgerRead) { orders.post(.read(read)) }
     /// Writes it to `metrics.jsonl`. The text is made here too: at some thousand rounds a second it would hold up the commits.
     func note(_ progress: CoordinatorProgress) { orders.post(.metrics(progress)) }
     func stop() { orders.post(.stop) }
@@ -40,16 +40,16 @@ final class Disk: Sendable {
                     } catch {
                         answers.post(.event(.ledgerFailed("\(error)")))
                     }
-                case .read(let offset, let peer):
+                case .read(let read):
                     do throws(LedgerFileError) {
-                        let left = ledger.durableBytes - min(offset, ledger.durableBytes)
-                        let bytes = try ledger.read(offset: offset, count: Int(min(left, UInt64(ProtocolLimits.chunkBytes))))
-                        answers.post(.chunk(LedgerChunk(offset: offset, bytes: bytes), to: peer))
+                        let left = ledger.durableBytes - min(read.offset, ledger.durableBytes)
+                        let bytes = try ledger.read(offset: read.offset, count: Int(min(left, UInt64(read.count))))
+                        answers.post(.chunk(read.chunk(of: bytes, total: ledger.durableBytes), to: read.peer))
                     } catch {
                         answers.post(.warning("a worker's copy of the ledger waits: \(error)"))
                     }
                     // Behind the chunk in the same mailbox: the chunk is sent by then.
-                    answers.post(.event(.ledgerRead(for: peer)))
+                    answers.post(.event(.ledgerRead(for: read.peer)))
                 case .metrics(let progress):
                     if let line = progress.jsonLine, let warning = metrics.append(line) { answers.post(.warning(warning)) }
                 case .stop: return

@@ -80,6 +80,20 @@ public struct RunDirectory: Hashable, Sendable {
         return file
     }
 
+    /// The spec of the ledger that is there, by its first record; nil where there is none, or it can't be read so easily.
+    var ledgerSpec: RunSpec? {
+        let descriptor = open(ledger, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        var bytes = [UInt8](repeating: 0, count: LedgerFormat.headerBytes + ProtocolLimits.jsonBytes)
+        let count = pread(descriptor, &bytes, bytes.count, 0)
+        guard count > 0 else { return nil }
+        var decoder = LedgerDecoder()
+        decoder.push(bytes.prefix(count))
+        guard case .spec(let canonical)? = (try? decoder.next())?.record else { return nil }
+        return try? RunSpec(canonicalBytes: canonical)
+    }
+
     private func makeDirectory() throws(ProcessFailure) {
         var end = path.startIndex
         while end < path.endIndex {

@@ -21,14 +21,14 @@ public struct ForeignFormat: Hashable, Sendable {
     private static func binary(_ start: [UInt8], _ path: String) -> (String, String)? {
         func begins(_ bytes: [UInt8]) -> Bool { start.starts(with: bytes) }
         func begins(_ text: String, _ more: [UInt8] = []) -> Bool { start.starts(with: Array(text.utf8) + more) }
-        let file = path.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) } ?? path
-        if begins([0x1F, 0x8B]) { return ("is compressed with gzip", "unpack it first: gunzip -k \(file)") }
-        if begins([0x28, 0xB5, 0x2F, 0xFD]) { return ("is compressed with Zstandard", "unpack it first: zstd -d \(file)") }
-        if begins([0xFD, 0x37, 0x7A, 0x58, 0x5A, 0x00]) { return ("is compressed with xz", "unpack it first: unxz -k \(file)") }
+        let file = quoted(name(of: path))
+        if begins([0x1F, 0x8B]) { return unpacking("gzip", path, "gzip -dc", ".gz") }
+        if begins([0x28, 0xB5, 0x2F, 0xFD]) { return unpacking("Zstandard", path, "zstd -dc", ".zst") }
+        if begins([0xFD, 0x37, 0x7A, 0x58, 0x5A, 0x00]) { return unpacking("xz", path, "xz -dc", ".xz") }
         if begins("BZh"), start.count > 9, start[4..<10].elementsEqual([0x31, 0x41, 0x59, 0x26, 0x53, 0x59]) {
-            return ("is compressed with bzip2", "unpack it first: bunzip2 -k \(file)")
+            return unpacking("bzip2", path, "bzip2 -dc", ".bz2")
         }
-        if begins([0x04, 0x22, 0x4D, 0x18]) { return ("is compressed with LZ4", "unpack it first: lz4 -d \(file)") }
+        if begins([0x04, 0x22, 0x4D, 0x18]) { return unpacking("LZ4", path, "lz4 -dc", ".lz4") }
         if begins("PK", [0x03, 0x04]) {
             return ("is a ZIP archive, as .zip, .xlsx, .npz and PyTorch's checkpoints are", "unpack it, or save its contents in the format that is wanted")
         }
@@ -37,11 +37,11 @@ public struct ForeignFormat: Hashable, Sendable {
         if begins("PAR1"), start.count > 4, start[4] < 0x20 || start[4] > 0x7E {
             return (
                 "is a Parquet file",
-                "write it as JSON lines, in Python: pandas.read_parquet('\(file)').to_json('data.jsonl', orient='records', lines=True)"
+                "write it as JSON lines, in Python: pandas.read_parquet('\(name(of: path))').to_json('data.jsonl', orient='records', lines=True)"
             )
         }
         if begins("ARROW1", [0]) {
-            return ("is an Arrow file", "write it as JSON lines, in Python: pandas.read_feather('\(file)').to_json('data.jsonl', orient='records', lines=True)")
+            return ("is an Arrow file", "write it as JSON lines, in Python: pandas.read_feather('\(name(of: path))').to_json('data.jsonl', orient='records', lines=True)")
         }
         if begins([0x89, 0x48, 0x44, 0x46]) { return ("is an HDF5 file", "save the model as safetensors, with transformers' save_pretrained") }
         if begins([0x93] + Array("NUMPY".utf8)) { return ("is a NumPy array", "save its contents in the format that is wanted") }
@@ -58,13 +58,30 @@ public struct ForeignFormat: Hashable, Sendable {
         return nil
     }
 
+    /// A command that works whatever the file is called: most unpackers want their own ending.
+    private static func unpacking(_ format: String, _ path: String, _ command: String, _ ending: String) -> (String, String) {
+        let file = name(of: path)
+        let plain = file.hasSuffix(ending) ? String(file.dropLast(ending.count)) : "unpacked-\(file)"
+        return ("is compressed with \(format)", "unpack it first: \(command) \(quoted(file)) > \(quoted(plain))")
+    }
+
+    private static func name(of path: String) -> String { path.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) } ?? path }
+
+    /// As a shell takes it for one word.
+    private static func quoted(_ text: String) -> String {
+        let isPlain = text.utf8.allSatisfy { byte in
+            (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte) || "._-+:=@%,".utf8.contains(byte)
+        }
+        return isPlain ? text : "'" + String(decoding: text.utf8.flatMap { $0 == 0x27 ? Array(#"'\''"#.utf8) : [$0] }, as: UTF8.self) + "'"
+    }
+
     private static func text(_ start: [UInt8], _ path: String, _ mayBeMarkup: Bool) -> (String, String)? {
-        let file = path.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) } ?? path
+        let file = quoted(name(of: path))
         if start.starts(with: "version https://git-lfs.github.com/spec/".utf8) {
             return ("is a pointer of Git LFS, not the file itself", "fetch the file: git lfs pull --include \(file)")
         }
         func convert(_ encoding: String) -> (String, String) {
-            ("is \(encoding) text; UTF-8 is read", "convert it: iconv -f \(encoding) -t UTF-8 \(file) > utf8-\(file)")
+            ("is \(encoding) text; UTF-8 is read", "convert it: iconv -f \(encoding) -t UTF-8 \(file) > \(quoted("utf8-" + name(of: path)))")
         }
         if start.starts(with: [0xFF, 0xFE, 0x00, 0x00]) || start.starts(with: [0x00, 0x00, 0xFE, 0xFF]) { return convert("UTF-32") }
         if start.starts(with: [0xFF, 0xFE]) || start.starts(with: [0xFE, 0xFF]) { return convert("UTF-16") }

@@ -92,7 +92,7 @@ package struct OneByte: AsyncParsableCommand {
         subcommands: [
             ClusterCommand.self, CoordinatorCommand.self, WorkerCommand.self, EvaluateCommand.self, PredictCommand.self, GenerateCommand.self,
             ExportCommand.self, PrepareCommand.self, LedgerCommand.self, ModelCommand.self, DataCommand.self, KeygenCommand.self,
-            SettingsCommand.self,
+            SettingsCommand.self, DoctorCommand.self,
         ])
 
     package init() {}

@@ -4,9 +4,17 @@ import Core
 public protocol ServerTransport: Sendable {
     /// Begins to listen, on the thread that will own the link.
     ///
-    /// - Parameter classify: to which tally of `Traffic` a frame belongs.
+    /// - Parameters:
+    ///   - classify: to which tally of `Traffic` a frame belongs.
+    ///   - frameLimit: bytes of a frame beyond which its sender is cut off before it is read.
     /// - Throws: where nobody can listen there, with the remedy.
-    func listen(classify: @escaping FrameClassifier) throws(TransportError) -> any ServerLink
+    func listen(classify: @escaping FrameClassifier, frameLimit: Int) throws(TransportError) -> any ServerLink
+}
+
+extension ServerTransport {
+    package func listen(classify: @escaping FrameClassifier) throws(TransportError) -> any ServerLink {
+        try listen(classify: classify, frameLimit: ProtocolLimits.frameBytes)
+    }
 }
 
 /// Makes a worker's end of a transport.
@@ -57,6 +65,10 @@ public protocol ServerLink: Link {
 public protocol ClientLink: Link {
     /// Whether the coordinator must prove a key.
     var isEncrypted: Bool { get }
+    /// Ends the connection and makes it anew.
+    func reconnect() throws(TransportError)
+    /// Leaves the coordinator's address for another one, where its next life listens.
+    func reconnect(to join: JoinString) throws(TransportError)
     /// Hands a frame to the connection, or keeps it until there is one. Where too much waits, the oldest goes: a younger heartbeat or
     /// answer says more.
     func send(_ frame: [UInt8]) throws(TransportError)

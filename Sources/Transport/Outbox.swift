@@ -109,6 +109,13 @@ struct ClientOutbox {
 
     var isEmpty: Bool { frames.isEmpty }
 
+    /// Drops what waits.
+    mutating func removeAll() {
+        dropped += UInt64(frames.count)
+        frames = []
+        bytes = 0
+    }
+
     /// Offers a frame to the connection, behind all that waits.
     mutating func send(_ frame: [UInt8], _ transmit: ([UInt8]) throws(TransportError) -> SendResult) throws(TransportError) {
         frames.append(frame)

@@ -71,6 +71,28 @@ struct SnapshotStore: Sendable {
         }
     }
 
+    /// The basis that a run before has left here.
+    var basis: [UInt8]? { directory.flatMap { try? withMappedBasis("\($0)/\(Self.basisName)") } }
+
+    private static let basisName = "basis"
+
+    private func withMappedBasis(_ path: String) throws -> [UInt8] {
+        var bytes: [UInt8] = []
+        try Self.withMapped(path) { bytes = [UInt8]($0) }
+        return bytes
+    }
+
+    /// Keeps the run's basis for the next start, which need not download it again. That it can't is no reason to stop.
+    func keep(basis: [UInt8]) {
+        guard let directory, self.basis != basis else { return }
+        let (path, partial) = ("\(directory)/\(Self.basisName)", "\(directory)/\(Self.basisName).partial")
+        let descriptor = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else { return }
+        let isWritten = write(descriptor, basis, basis.count) == basis.count
+        close(descriptor)
+        if !isWritten || rename(partial, path) != 0 { unlink(partial) }
+    }
+
     private static func position(of path: String) throws -> SnapshotPosition {
         try withMapped(path) { try Parameters.positionOfSnapshot($0) }
     }

@@ -27,6 +27,8 @@ public final class WorkerProcess: Sendable {
         public var bootstrap: String?
         /// Countersigns this worker's digests; nil: they are not signed.
         public var notary: (any Notary)?
+        /// A basis that this host has: where it is the run's, it is not downloaded.
+        public var basis: [UInt8]?
         /// Makes the trainer, on the compute thread, before the coordinator is called.
         public var makeTrainer: @Sendable () throws -> any Trainer
         /// Turns a trainer's error into an exit status and a message; this module knows no trainer's errors.
@@ -37,8 +39,7 @@ public final class WorkerProcess: Sendable {
         public init(
             transport: any ClientTransport, expectedRun: Digest? = nil, name: String, trains: Bool = true, evaluates: Bool = false,
             patienceSeconds: Double = 600, snapshotPath: String? = nil, stateDirectory: String? = nil,
-            snapshotSeconds: Double = 30, bootstrap: String? = nil,
-            notary: (any Notary)? = nil,
+            snapshotSeconds: Double = 30, bootstrap: String? = nil, notary: (any Notary)? = nil, basis: [UInt8]? = nil,
             onProgress: @escaping @Sendable (WorkerProgress) -> Void = { _ in },
             failure: @escaping @Sendable (any Error) -> ProcessFailure = { $0 as? ProcessFailure ?? ProcessFailure(.failure, "\($0)") },
             makeTrainer: @escaping @Sendable () throws -> any Trainer
@@ -54,6 +55,7 @@ public final class WorkerProcess: Sendable {
             self.snapshotSeconds = snapshotSeconds
             self.bootstrap = bootstrap
             self.notary = notary
+            self.basis = basis
             self.onProgress = onProgress
             self.failure = failure
             self.makeTrainer = makeTrainer
@@ -98,6 +100,9 @@ public final class WorkerProcess: Sendable {
     /// Says goodbye and ends, as after Ctrl-C.
     public func requestStop() { mailbox.post(.event(.stopRequested)) }
 
+    /// Leaves the coordinator's old address for this one, and stays the same machine.
+    public func reconnect(to join: JoinString) { mailbox.post(.reconnect(join)) }
+
     /// Writes the present parameters to `snapshotPath` as soon as the task in hand is done.
     public func requestSnapshot() { mailbox.post(.snapshot) }
 }
@@ -108,6 +113,7 @@ enum WorkerLetter: Sendable {
     /// The compute thread can't go on.
     case failed(ProcessFailure)
     case snapshot
+    case reconnect(JoinString)
     case snapshotWritten(String)
     case snapshotFailed(ProcessFailure)
     case warning(String)
@@ -134,6 +140,8 @@ public enum WorkerProgress: Sendable, CustomStringConvertible {
         case .greeting(let attempt): attempt <= 1 ? "calling the coordinator" : "calling the coordinator, attempt \(attempt)"
         case .welcomed(let spec, let records, let signer):
             "welcomed to run \(spec.short) with \(records) ledger records" + (signer.map { ", signed by \($0)" } ?? "")
+        case .downloading(let bytes, let total, let seconds):
+            "downloading the ledger: \(bytes) of \(total) bytes" + (seconds.map { ", about \(Int($0.rounded(.up))) s left" } ?? "")
         case .catchingUp(let rounds, let seconds):
             "catching up: \(rounds) rounds behind" + (seconds.map { ", about \(Int($0.rounded(.up))) s left" } ?? "")
         case .restored(let round): "going on from the snapshot before round \(round)"

@@ -7,6 +7,7 @@ struct WorkerShell {
     private let link: any ClientLink
     private let clock: ProcessClock
     private let compute: ComputeThread
+    private let snapshots: SnapshotStore
     private let configuration: WorkerProcess.Configuration
     private var end: (exit: WorkerExit, status: ExitStatus, message: String)?
     private var refusals = 0
@@ -38,8 +39,8 @@ struct WorkerShell {
                 publicKey: configuration.transport.publicKey?.description,
                 patienceSeconds: configuration.patienceSeconds, snapshots: snapshots.found,
                 snapshotSeconds: configuration.stateDirectory == nil ? nil : configuration.snapshotSeconds,
-                notary: configuration.notary))
-        var shell = WorkerShell(machine: machine, link: link, clock: clock, compute: compute, configuration: configuration)
+                notary: configuration.notary, basis: configuration.basis ?? snapshots.basis))
+        var shell = WorkerShell(machine: machine, link: link, clock: clock, compute: compute, snapshots: snapshots, configuration: configuration)
         let makeTrainer = configuration.makeTrainer
         try withThread(named: "onebyte-compute") {
             compute.run(makeTrainer)
@@ -65,7 +66,7 @@ struct WorkerShell {
                     shell.end = (.completed(digest), failure.status, "the run is complete, but \(Self.snapshotWarning(failure))")
                 }
             case .warning(let text): configuration.onProgress(.warning(text))
-            case .event, .failed, .snapshot: break
+            case .event, .failed, .snapshot, .reconnect: break
             }
         }
         guard let end = shell.end else { throw ProcessFailure(.internalError, "the worker ended without a reason") }
@@ -73,13 +74,14 @@ struct WorkerShell {
     }
 
     private init(
-        machine: WorkerStateMachine, link: any ClientLink, clock: ProcessClock, compute: ComputeThread,
+        machine: WorkerStateMachine, link: any ClientLink, clock: ProcessClock, compute: ComputeThread, snapshots: SnapshotStore,
         configuration: WorkerProcess.Configuration
     ) {
         self.machine = machine
         self.link = link
         self.clock = clock
         self.compute = compute
+        self.snapshots = snapshots
         self.configuration = configuration
     }
 
@@ -91,11 +93,23 @@ struct WorkerShell {
             return try feed(.malformed(.invalid(field: "message", reason: "\(parts) frames, not one")))
         case .link(.connection(let notice)):
             configuration.onProgress(.connection(notice))
-            return note(notice)
+            if note(notice) == .finish { return .finish }
+            switch notice {
+            case .connected: return try feed(.connection(isUp: true))
+            case .lost, .retrying: return try feed(.connection(isUp: false))
+            case .refused: break
+            }
         case .letter(.event(let event)):
             return try feed(event)
         case .letter(.failed(let failure)):
             return try feed(.failed(failure))
+        case .letter(.reconnect(let join)):
+            do throws(TransportError) {
+                try link.reconnect(to: join)
+            } catch {
+                configuration.onProgress(.warning("can't go to \(join.address): \(error.message)"))
+            }
+            return try feed(.connection(isUp: false))
         case .letter(.snapshot):
             if let path = configuration.snapshotPath {
                 compute.writeSnapshot(to: path, at: machine.wholePosition)
@@ -125,9 +139,12 @@ struct WorkerShell {
         for effect in machine.handle(event, at: clock.now) {
             switch effect {
             case .send(let message): try link.send(message.encoded())
-            case .perform(let task): compute.perform(task)
+            case .perform(let task):
+                if case .prepare(_, let basis?) = task { snapshots.keep(basis: basis) }
+                compute.perform(task)
             case .abandon: compute.abandon()
             case .endTimeBox: compute.endTimeBox()
+            case .reconnect: try link.reconnect()
             case .notice(let notice): configuration.onProgress(.notice(notice))
             case .finish(let exit):
                 end = (exit, status(of: exit), message(of: exit))

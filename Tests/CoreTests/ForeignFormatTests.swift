@@ -6,15 +6,15 @@ import Testing
         "What a file is that is not what it should be is named, with a way out that fits it",
         arguments: [
             (Array("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n".utf8), "Git LFS", "git lfs pull"),
-            ([0x1F, 0x8B, 0x08, 0, 0, 0, 0, 0], "gzip", "gunzip -k"), ([0x28, 0xB5, 0x2F, 0xFD, 4, 0], "Zstandard", "zstd -d"),
+            ([0x1F, 0x8B, 0x08, 0, 0, 0, 0, 0], "gzip", "gzip -dc"), ([0x28, 0xB5, 0x2F, 0xFD, 4, 0], "Zstandard", "zstd -dc"),
             (Array("PK".utf8) + [3, 4, 20, 0], "ZIP", "unpack"), (Array("PAR1".utf8) + [0x15, 4], "Parquet", "read_parquet"),
             (Array("ARROW1".utf8) + [0, 0], "Arrow", "read_feather"), ([0x80, 2, 0x7D], "pickle", "safetensors"),
             ([0xFF, 0xFE] + Array("{\0\"\0".utf8), "UTF-16", "iconv -f UTF-16"), ([0xFE, 0xFF, 0, 0x7B], "UTF-16", "iconv"),
             (Array("{\0\"\0t\0".utf8), "UTF-16LE", "iconv -f UTF-16LE"), (Array("\0{\0\"\0t".utf8), "UTF-16BE", "iconv -f UTF-16BE"),
             ([0xFF, 0xFE, 0, 0, 0x7B, 0, 0, 0], "UTF-32", "iconv"), (Array("\n<!DOCTYPE html><html>".utf8), "web page", "download"),
             ([UInt8](repeating: 0, count: 100), "zeros", "again"), (Array("GGUF".utf8) + [3, 0, 0, 0], "GGUF", "path"),
-            ([0x37, 0x7A, 0xBC, 0xAF, 0x27, 0x1C], "7z", "7z x"), ([0xFD, 0x37, 0x7A, 0x58, 0x5A, 0], "xz", "unxz"),
-            (Array("BZh91AY&SY".utf8), "bzip2", "bunzip2"), (Array("SQLite format 3\0".utf8), "SQLite", "JSON lines"),
+            ([0x37, 0x7A, 0xBC, 0xAF, 0x27, 0x1C], "7z", "7z x"), ([0xFD, 0x37, 0x7A, 0x58, 0x5A, 0], "xz", "xz -dc"),
+            (Array("BZh91AY&SY".utf8), "bzip2", "bzip2 -dc"), (Array("SQLite format 3\0".utf8), "SQLite", "JSON lines"),
         ] as [([UInt8], String, String)])
     func named(_ start: [UInt8], _ what: String, _ remedy: String) throws {
         let found = try #require(ForeignFormat(start: start, path: "data/file.jsonl"))

@@ -6,7 +6,7 @@ import Testing
     /// All Markdown files, as paths from the root.
     static let pages: [String] = {
         let root = Binary.packageRoot
-        let folders = [".", "docs", ".github", "Benchmarks"]
+        let folders = [".", "docs", ".github", "Benchmarks", "deploy"]
         var found: Set<String> = []
         for folder in folders {
             let start = root.appending(path: folder).path

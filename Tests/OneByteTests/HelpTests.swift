@@ -72,6 +72,6 @@ import Testing
         let found = try await Binary.run(arguments)
         #expect(found.status == 64)
         #expect(found.output.isEmpty)
-        #expect(found.errors.contains("Error: "))
+        #expect(found.errors.lowercased().contains("error: "))
     }
 }

@@ -43,13 +43,24 @@ import Testing
         #expect(found.errors.contains("no-such-host.invalid"), "\(found.errors)")
     }
 
+    @Test("A mistyped path of data or of a run file is told with what was most likely meant")
+    func mistypedFiles() async throws {
+        let scratch = try Scratch()
+        let data = try scratch.reviews()
+        let found = try await Binary.run("data", "preview", "\(scratch.path)/revews.jsonl", "--model", Binary.tinyModel)
+        #expect(found.status == ExitStatus.missingInput.rawValue && found.errors.contains("did you mean \(data)?"), "\(found.errors)")
+        let file = try scratch.file("run.toml", "")
+        let other = try await Binary.run("cluster", "--config", "\(scratch.path)/rum.toml")
+        #expect(other.status == ExitStatus.missingInput.rawValue && other.errors.contains("did you mean \(file)?"), "\(other.errors)")
+    }
+
     // MARK: The machine
 
     @Test("Too few open files end a cluster before it starts, with the number that is needed; a soft limit is raised")
     func openFiles() async throws {
         let scratch = try Scratch()
         let run = cluster(scratch, data: try scratch.reviews()).map { "'\($0)'" }.joined(separator: " ")
-        let hard = try await Binary.runShell("ulimit -Hn 24; ulimit -Sn 24; '\(Binary.path)' \(run)")
+        let hard = try await Binary.runShell("ulimit -Sn 24; ulimit -Hn 24; '\(Binary.path)' \(run)")
         #expect(hard.status == ExitStatus.inputOutput.rawValue, "\(hard.errors)")
         #expect(hard.errors.contains("open files and connections are needed, and this process may have 24") && hard.errors.contains("ulimit -n "), "\(hard.errors)")
         #expect(!FileManager.default.fileExists(atPath: "\(scratch.path)/run"))
@@ -90,7 +101,8 @@ import Testing
         let scratch = try Scratch()
         let found = try await Binary.run("cluster", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--directory", "\(scratch.path)/run")
         #expect(found.status != 0 && found.errors.contains("a template and a word for each"), "\(found.errors)")
-        #expect(found.errors.contains("--template '{text} It was' --label '0= terrible' --label '1= great'"), "\(found.errors)")
+        #expect(found.errors.contains("the labels in \(scratch.path)/reviews.jsonl are 0 (12), 1 (12)"), "\(found.errors)")
+        #expect(found.errors.contains("--template '{text} It was' --label '0= …' --label '1= …'"), "\(found.errors)")
     }
 
     // MARK: Data
@@ -111,9 +123,11 @@ import Testing
     func compressed() async throws {
         let scratch = try Scratch()
         let data = try scratch.reviews()
-        let found = try await Binary.runShell("cd '\(scratch.path)' && gzip -k reviews.jsonl && mv reviews.jsonl.gz packed.jsonl && '\(Binary.path)' data preview packed.jsonl --model '\(Binary.tinyModel)'")
+        let found = try await Binary.runShell("cd '\(scratch.path)' && gzip -c reviews.jsonl > packed.jsonl && '\(Binary.path)' data preview packed.jsonl --model '\(Binary.tinyModel)'")
         #expect(found.status == ExitStatus.badData.rawValue && found.errors.contains("packed.jsonl: is compressed with gzip"), "\(found.errors)")
-        _ = data
+        let remedy = try #require(found.errors.firstMatch(of: /unpack it first: (.*)/)?.1)
+        let mended = try await Binary.runShell("cd '\(scratch.path)' && \(remedy) && cmp unpacked-packed.jsonl '\(data)'")
+        #expect(mended.status == 0, "\(remedy): \(mended.errors)")
     }
 
     @Test("Tables train, and general text takes the forms that public text takes")
@@ -163,7 +177,7 @@ import Testing
         try FileManager.default.createDirectory(atPath: exported, withIntermediateDirectories: true)
         #expect(try await Binary.run(["export", "--output", "."] + model, in: exported).status == 0)
         let card = try String(contentsOfFile: "\(exported)/README.md", encoding: .utf8)
-        for part in ["template: `{text} It was`", "label `1`: the word ` good`", "also train the run", "AutoModelForCausalLM.from_pretrained(path)", #"words = {"0": " bad", "1": " good"}"#] {
+        for part in ["template: `{text} It was`", "label `1`: the word ` good`", "also train the run", "AutoModelForCausalLM.from_pretrained(path)", #"classify(**{"text": "…"})"#, #"words = {"0": " bad", "1": " good"}"#] {
             #expect(card.contains(part), "\(part): \(card)")
         }
     }

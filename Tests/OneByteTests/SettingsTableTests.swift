@@ -201,7 +201,7 @@ import Training
         let scratch = try Scratch()
         let open = try await Binary.run("coordinator", "--directory", "\(scratch.path)/run", "--kind", "text", "--train", "all", "--listen", "tcp://0.0.0.0:5151")
         #expect(open.status == ExitStatus.configuration.rawValue && open.errors.contains("or say --insecure"), "\(open.errors)")
-        _ = try scratch.file("there", "")
+        _ = try scratch.file("config.json", "")
         let found = try await Binary.run("export", "--model", Binary.tinyModel, "--output", scratch.path)
         #expect(found.status == ExitStatus.usage.rawValue && found.errors.contains("not empty") && found.errors.contains("--overwrite replaces it"), "\(found.errors)")
     }

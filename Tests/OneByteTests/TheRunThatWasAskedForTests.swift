@@ -117,6 +117,7 @@ import Testing
     func whatJudgesTheRun(_ kind: String) async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
+        let arguments = try cluster(scratch, "--directory", run)
         let train = try scratch.reviews(count: 8)
         let judge = kind == "same" ? train : "\(scratch.path)/judge.jsonl"
         switch kind {
@@ -127,7 +128,7 @@ import Testing
         case "apart": _ = try scratch.file("judge.jsonl", #"{"text":"another","label":1}"# + "\n")
         default: break
         }
-        let found = try await Binary.run(try cluster(scratch, "--directory", run, "--eval-file", judge).overridden(by: ["--train-file", train]))
+        let found = try await Binary.run(arguments + ["--eval-file", judge])
         try #require(found.status == 0, "\(found.errors)")
         let evaluation = try #require(try report(run).evaluation)
         switch kind {

@@ -46,7 +46,7 @@ package struct CannedWorker {
                 case .finish(.failed(let failure)): throw failure
                 case .finish(.refused(let refusal)): throw ProcessFailure(.refused, refusal.reason)
                 case .finish: return .finish
-                case .abandon, .endTimeBox: break
+                case .abandon, .endTimeBox, .reconnect: break
                 }
             }
         }

@@ -14,14 +14,19 @@ package final class CountingProxy: Sendable {
     private let down = Atomic<Int>(0)
     private let connections = Mutex<[(client: Int32, server: Int32)]>([])
     private let isCut = Atomic<Bool>(false)
+    private let isFrozen = Atomic<Bool>(false)
+    private let bytesPerSecond: Double
 
     package var endpoint: String { "tcp://127.0.0.1:\(port)" }
     package var bytesUp: Int { up.load(ordering: .sequentiallyConsistent) }
     package var bytesDown: Int { down.load(ordering: .sequentiallyConsistent) }
 
-    /// - Parameter delaySeconds: that each byte takes, in either direction.
-    package init(to endpoint: String, delaySeconds: Double = 0) throws {
+    /// - Parameters:
+    ///   - delaySeconds: that each byte takes, in either direction.
+    ///   - bytesPerSecond: that the line carries, in each direction; 0: any number.
+    package init(to endpoint: String, delaySeconds: Double = 0, bytesPerSecond: Double = 0) throws {
         self.delaySeconds = delaySeconds
+        self.bytesPerSecond = bytesPerSecond
         target = UInt16(endpoint.split(separator: ":").last!)!
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         self.listener = listener
@@ -54,6 +59,15 @@ package final class CountingProxy: Sendable {
         cutClients()
     }
 
+    /// Takes what is sent and lets none of it through, on the connections of now for ever: both ends believe in them.
+    package func freeze() { isFrozen.store(true, ordering: .sequentiallyConsistent) }
+
+    /// Lets new connections through again after `freeze`.
+    package func thaw() {
+        connections.withLock { $0.removeAll() }
+        isFrozen.store(false, ordering: .sequentiallyConsistent)
+    }
+
     package func mend() { isCut.store(false, ordering: .sequentiallyConsistent) }
 
     package func close() {
@@ -80,8 +94,9 @@ package final class CountingProxy: Sendable {
     private func pump(from: Int32, to: Int32, _ counter: borrowing Atomic<Int>, closes: Bool) {
         // What is read is sent by another thread, so that a delay does not make the line narrow.
         let line = Mailbox<Parcel>()
-        _ = try? NamedThread("proxy-line") {
+        _ = try? NamedThread("proxy-line") { [self] in
             let clock = ProcessClock()
+            var isDead = false
             while true {
                 for parcel in line.waitAndTakeAll() {
                     let early = parcel.due.seconds(since: clock.now)
@@ -90,14 +105,18 @@ package final class CountingProxy: Sendable {
                         if closes { shutdown(to, Int32(SHUT_RDWR)) }
                         return
                     }
-                    send(parcel.bytes, to: to)
+                    // What was caught by a freeze stays dead.
+                    isDead = isDead || isFrozen.load(ordering: .sequentiallyConsistent)
+                    if !isDead { send(parcel.bytes, to: to) }
                 }
             }
         }
         let clock = ProcessClock()
-        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        // A thin line takes small bites, so that the sender feels it.
+        var buffer = [UInt8](repeating: 0, count: bytesPerSecond > 0 ? 1 << 10 : 1 << 16)
         while true {
             let count = max(read(from, &buffer, buffer.count), 0)
+            if bytesPerSecond > 0 { usleep(UInt32(Double(count) / bytesPerSecond * 1e6)) }
             counter.wrappingAdd(count, ordering: .sequentiallyConsistent)
             line.post(Parcel(due: clock.now.advanced(bySeconds: delaySeconds), bytes: Array(buffer[..<count])))
             if count == 0 { return }

@@ -36,6 +36,7 @@ package struct Swarm {
         /// Records that it knows of.
         var target: UInt64 = 0
         var fetchedAt: Timestamp?
+        var ticket: UInt32 = 0
         /// The round that it was told of last.
         var heard: RoundNumber?
         var answered: (share: Heartbeat.Share, at: Timestamp)?
@@ -163,6 +164,7 @@ package struct Swarm {
             sendBase(i)
             try settle(i)
         case .chunk(let chunk):
+            members[i].ticket = chunk.ticket
             guard members[i].fetchedAt != nil, chunk.offset == members[i].bytes else { return }
             members[i].fetchedAt = nil
             try ledger.take(chunk)
@@ -192,6 +194,7 @@ package struct Swarm {
             if clock.now >= members[i].nextHello { sayHello(i) }
             return
         case .baseMissing: sendBase(i)
+        case .basePending: break
         case .digestMissing: members[i].hasProved = false
         case .active: break
         }
@@ -226,7 +229,7 @@ package struct Swarm {
         guard members[i].records >= members[i].target else {
             guard members[i].isWelcome, members[i].fetchedAt == nil else { return }
             members[i].fetchedAt = now
-            return send(.fetch(LedgerFetch(offset: members[i].bytes)), from: i)
+            return send(.fetch(LedgerFetch(offset: members[i].bytes, ticket: members[i].ticket)), from: i)
         }
         guard members[i].records > 0 else { return }
         if !members[i].hasProved, let report = ledger.report() {

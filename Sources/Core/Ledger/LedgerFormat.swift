@@ -148,6 +148,12 @@ public struct LedgerDecoder: Sendable {
     /// Forgets bytes that are no whole record, so that the next push begins at `position`.
     public mutating func dropUnread() { head = buffer.count }
 
+    /// What the unread bytes say of the record that they begin, where there are enough of them.
+    var nextRecord: (kind: UInt8, payloadBytes: Int)? {
+        guard position != nil, unread >= LedgerFormat.prefixBytes, let length = LedgerFraming.length(buffer[head...]) else { return nil }
+        return (buffer[head + 4], length - LedgerFormat.recordOverheadBytes)
+    }
+
     /// Takes a record that came alone, as a commit brings it, in place of the bytes that would follow.
     public mutating func append(kind: UInt8, payload: [UInt8]) throws(LedgerError) -> LedgerEntry? {
         guard let position else { return nil }

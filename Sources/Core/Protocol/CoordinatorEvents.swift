@@ -28,10 +28,10 @@ public enum CoordinatorEffect: Sendable {
     /// Append these bytes (one whole record) to the ledger and fsync, then say `ledgerDurable` or `ledgerFailed`. Never is a
     /// second append asked for before that answer.
     case append(record: [UInt8], index: UInt64)
-    /// Read the ledger file from here on, as far as it is durable and a `chunk` goes, send that to the peer, then say `ledgerRead`.
+    /// Read a piece of the ledger file, as far as it is durable, send it to the peer as a `chunk`, then say `ledgerRead`.
     /// Records that became durable meanwhile belong to it: their commits have gone to this peer, which can't use them before.
     /// Never is a second read asked for a peer before that.
-    case readLedger(offset: UInt64, to: PeerID)
+    case readLedger(LedgerRead)
     /// Forget the peer's queue after what was sent.
     case disconnect(PeerID)
     case notice(CoordinatorNotice)

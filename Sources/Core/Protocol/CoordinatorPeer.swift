@@ -8,6 +8,8 @@ struct CoordinatorPeer: Sendable {
     var machine: MachineID?
     /// Its admission is on disk.
     var isAdmitted = false
+    /// What it says its base is.
+    var announcedBase: BaseDigest?
     /// Its base is the run's.
     var hasBase = false
     /// Its parameters were the others' when they were last compared.
@@ -19,6 +21,7 @@ struct CoordinatorPeer: Sendable {
     var isFollowing = false
     /// A piece of the ledger is being read for it: a peer that asks without end gets one piece at a time.
     var isReading = false
+    var flow = PeerFlow()
     var lastHeard: Timestamp
     /// Comparisons in which its parameters differed since they last agreed.
     var strikes = 0
@@ -37,7 +40,7 @@ struct CoordinatorPeer: Sendable {
     var isActive: Bool { isAdmitted && isProven }
 
     var standing: Pong.Standing {
-        if !hasBase { return .baseMissing }
+        if !hasBase { return announcedBase == nil ? .baseMissing : .basePending }
         return isProven ? .active : .digestMissing
     }
 }

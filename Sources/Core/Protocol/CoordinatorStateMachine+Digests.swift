@@ -5,7 +5,11 @@ extension CoordinatorStateMachine {
     /// After a committed round: at the set interval, and after the last.
     mutating func startScheduledCheck(at now: Timestamp) {
         let next = Int(ledger.nextRound)
-        if ledger.isTrained || (spec.digestEvery > 0 && next % spec.digestEvery == 0) { wantsCheck = true }
+        let isDue = spec.digestEvery > 0 && next % spec.digestEvery == 0
+        let isSoon = lastScheduledCheck.map { now.seconds(since: $0) < shortestCheckSeconds } ?? false
+        guard ledger.isTrained || (isDue && !isSoon) else { return }
+        lastScheduledCheck = now
+        wantsCheck = true
     }
 
     /// Asks everybody for the digest of the present parameters, once they are on disk and the last comparison is over.

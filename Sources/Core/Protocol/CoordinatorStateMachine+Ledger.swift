@@ -43,10 +43,15 @@ extension CoordinatorStateMachine {
         }
         if let notice = record.notice { effects.append(.notice(notice)) }
         if case .admission(let admission) = record.record {
-            for id in peers.keys where peers[id]?.machine == admission.machine { peers[id]?.isAdmitted = true }
+            for id in peers.keys where peers[id]?.machine == admission.machine {
+                if let peer = peers[id] { releaseBudget(of: peer) }
+                peers[id]?.isAdmitted = true
+            }
         }
         let opening = if case .round = record.record { openRound(at: now) } else { Opening?.none }
-        let recipients = followers
+        // Whoever has this base has its manifest too, and puts it into its place by itself; who has not fetches it.
+        let isManifest = record.record.kind == .baseManifest
+        let recipients = isManifest ? [] : commitRecipients(index: record.index, bytes: record.bytes.count, at: now)
         if !recipients.isEmpty {
             let commit = Commit(
                 index: record.index, kind: record.record.kind.rawValue, payload: LedgerFormat.payload(of: record.bytes), opening: opening)

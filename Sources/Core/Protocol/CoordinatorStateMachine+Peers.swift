@@ -11,13 +11,16 @@ extension CoordinatorStateMachine {
         guard let peer else {
             // A coordinator that was restarted, or a worker that was given up: it says hello again and all follows from that.
             if case .goodbye = message { return }
-            send(.pong(Pong(standing: .unknown, records: durableRecords, awaited: nil)), to: id)
+            let echo = if case .heartbeat(let heartbeat) = message { heartbeat.sequence } else { UInt64(0) }
+            send(.pong(Pong(standing: .unknown, records: durableRecords, awaited: nil, echo: echo)), to: id)
             return
         }
         peers[id]?.lastHeard = now
         switch message {
         case .base(let manifest): prove(manifest, by: peer, at: now)
-        case .fetch(let fetch): serve(fetch, to: peer)
+        case .fetch(let fetch): serve(fetch, to: peer, at: now)
+        case .baseDigest(let announced): take(announced, from: peer, at: now)
+        case .basePart(let part): take(part, from: peer, at: now)
         case .heartbeat(let heartbeat): answer(heartbeat, of: peer, at: now)
         case .contribution(let contribution): take(contribution, from: peer, at: now)
         case .digestReport(let report): take(report, from: peer, at: now)
@@ -28,7 +31,7 @@ extension CoordinatorStateMachine {
             case .diverged: takeDivergence(goodbye, of: peer, at: now)
             case nil: drop(id, .left, at: now)
             }
-        case .hello, .welcome, .refuse, .commit, .open, .chunk, .pong, .digestRequest, .rebuild, .finished:
+        case .hello, .welcome, .refuse, .commit, .open, .chunk, .pong, .digestRequest, .rebuild, .finished, .baseFetch:
             effects.append(.notice(.warning("\(name(id)) sent a \(message.kind), which only a coordinator sends")))
         }
     }
@@ -44,16 +47,19 @@ extension CoordinatorStateMachine {
         }
         if let old = peers[id], old.session != hello.session { drop(id, .replaced, at: now) }
         // The same session behind a new connection keeps all that it had.
-        if let old = peers.values.first(where: { $0.session == hello.session }) {
+        if let old = sessions[hello.session].flatMap({ peers[$0] }) {
             if old.id != id {
+                releaseBudget(of: old)
                 peers[old.id] = nil
                 check?.waiting.remove(old.id)
                 var moved = CoordinatorPeer(id: id, hello: hello, lastHeard: now)
                 (moved.machine, moved.isAdmitted, moved.hasBase) = (old.machine, old.isAdmitted, old.hasBase)
+                moved.announcedBase = old.announcedBase
                 (moved.isProven, moved.strikes, moved.rebuilds) = (old.isProven, old.strikes, old.rebuilds)
                 moved.hasReplayed = old.hasReplayed
                 moved.lastEvaluation = old.lastEvaluation
                 peers[id] = moved
+                sessions[hello.session] = id
                 effects.append(.disconnect(old.id))
             } else {
                 peers[id]?.lastHeard = now
@@ -61,16 +67,16 @@ extension CoordinatorStateMachine {
         } else {
             var peer = CoordinatorPeer(id: id, hello: hello, lastHeard: now)
             let fingerprint = hello.session.fingerprint
-            let attached = Set(peers.values.compactMap(\.machine))
             // A machine of before the coordinator's restart: it has its number and its base, and proves its parameters anew.
             if let machine = ledger.machines.values.first(where: { $0.admission.session == fingerprint }),
-                !attached.contains(machine.admission.machine)
+                self.peer(of: machine.admission.machine) == nil
             {
                 peer.machine = machine.admission.machine
                 peer.isAdmitted = !pending.contains { $0.record == .admission(machine.admission) }
                 peer.hasBase = true
             }
             peers[id] = peer
+            sessions[hello.session] = id
             effects.append(.notice(.greeted(name: hello.name, trains: hello.trains, evaluates: hello.evaluates)))
         }
         send(
@@ -78,7 +84,8 @@ extension CoordinatorStateMachine {
                 Welcome(
                     specDigest: ledger.specDigest, session: hello.session, ledgerRecords: durableRecords,
                     ledgerBytes: durableBytes, heartbeatSeconds: spec.heartbeatSeconds,
-                    heartbeatTimeoutSeconds: spec.heartbeatTimeoutSeconds, signer: notary?.publicKey)), to: id)
+                    heartbeatTimeoutSeconds: spec.heartbeatTimeoutSeconds, signer: notary?.publicKey, baseDigest: baseDigest,
+                    unixSeconds: now.unixSeconds)), to: id)
     }
 
     /// All machines have the same parameters, so one that has left their range is followed by the others. While machines that
@@ -124,39 +131,13 @@ extension CoordinatorStateMachine {
         drop(peer.id, reason, at: now)
     }
 
-    private mutating func prove(_ manifest: BaseManifest, by peer: CoordinatorPeer, at now: Timestamp) {
-        guard !peer.hasBase else { return }
-        guard let base = ledger.base else {
-            guard !manifest.entries.isEmpty else {
-                expel(peer, Refusal(code: .invalid, reason: "an empty base manifest"), .removed, at: now)
-                return
-            }
-            let notice = CoordinatorNotice.baseAdopted(tensors: manifest.entries.count, from: peer.hello.name)
-            if !ledger.isEnded, append(.baseManifest(manifest), notice: notice) { peers[peer.id]?.hasBase = true }
-            return
-        }
-        let differences = base.differences(from: manifest)
-        guard differences.isEmpty else {
-            let refusal = Refusal(
-                code: .otherBase,
-                reason: "\(differences.count) tensors of the worker's base model are not the run's; give it the same model file",
-                details: Array(differences.prefix(ProtocolLimits.reportedDifferences)))
-            expel(peer, refusal, .removed, at: now)
-            return
-        }
-        peers[peer.id]?.hasBase = true
-    }
-
-    private mutating func serve(_ fetch: LedgerFetch, to peer: CoordinatorPeer) {
-        guard fetch.offset <= durableBytes, !peer.isReading else { return }
-        let left = durableBytes - fetch.offset
-        if left <= UInt64(ProtocolLimits.chunkBytes) { peers[peer.id]?.isFollowing = true }
-        guard left > 0 else { return }
-        peers[peer.id]?.isReading = true
-        effects.append(.readLedger(offset: fetch.offset, to: peer.id))
-    }
+    /// What a peer says of its link, it can only be believed so far.
+    private static let longestRoundTripMilliseconds: UInt32 = 4_000
 
     private mutating func answer(_ heartbeat: Heartbeat, of peer: CoordinatorPeer, at now: Timestamp) {
+        peers[peer.id]?.flow.roundTripSeconds = Double(min(heartbeat.roundTripMilliseconds, Self.longestRoundTripMilliseconds)) / 1000
+        peers[peer.id]?.flow.noteRecords(heartbeat.records)
+        let graceSeconds = max(spec.heartbeatSeconds, 3 * peer.flow.roundTripSeconds)
         let isCurrent = heartbeat.records == durableRecords
         if isCurrent { peers[peer.id]?.isFollowing = true }
         var awaited: RoundNumber?
@@ -164,12 +145,12 @@ extension CoordinatorStateMachine {
             awaited = round.opening.round
             let held = Heartbeat.Share(round: round.opening.round, firstSample: share.firstSample)
             // One heartbeat's grace: what was sent a moment ago is likely on its way.
-            if heartbeat.share != held, isCurrent, now.seconds(since: round.openedAt) > spec.heartbeatSeconds {
+            if heartbeat.share != held, isCurrent, now.seconds(since: round.openedAt) > graceSeconds {
                 send(.open(round.opening), to: peer.id)
             }
         }
         if let check, check.waiting.contains(peer.id), isCurrent, check.position == ledger.parameters,
-            now.seconds(since: check.startedAt) > spec.heartbeatSeconds
+            now.seconds(since: check.startedAt) > graceSeconds
         {
             send(.digestRequest(position: check.position.records), to: peer.id)
         }
@@ -178,7 +159,7 @@ extension CoordinatorStateMachine {
         {
             send(.digestRequest(position: final.position), to: peer.id)
         }
-        send(.pong(Pong(standing: peer.standing, records: durableRecords, awaited: awaited)), to: peer.id)
+        send(.pong(Pong(standing: peer.standing, records: durableRecords, awaited: awaited, echo: heartbeat.sequence)), to: peer.id)
         if case .leaving(let finish, _) = phase { send(.finished(finish), to: peer.id) }
     }
 
@@ -223,6 +204,8 @@ extension CoordinatorStateMachine {
     /// Forgets a peer; its machine departs for good.
     mutating func drop(_ id: PeerID, _ reason: Departure.Reason, at now: Timestamp) {
         guard let peer = peers.removeValue(forKey: id) else { return }
+        releaseBudget(of: peer)
+        if sessions[peer.session] == id { sessions[peer.session] = nil }
         check?.waiting.remove(id)
         effects.append(.disconnect(id))
         guard let machine = peer.machine else { return }
@@ -257,6 +240,7 @@ extension CoordinatorStateMachine {
         // A peer that came back before its goodbye was written takes part under a new number.
         for id in peers.keys where peers[id]?.machine == machine {
             peers[id]?.machine = nil
+            if let peer = peers[id], peer.isAdmitted { strangersBytes += peer.flow.unproven }
             peers[id]?.isAdmitted = false
             mayHaveNewcomers = true
         }

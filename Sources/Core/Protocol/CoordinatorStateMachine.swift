@@ -42,6 +42,18 @@ public struct CoordinatorStateMachine: Sendable {
     public internal(set) var durablePosition: LedgerPosition
 
     var peers: [PeerID: CoordinatorPeer] = [:]
+    /// Who holds a session, so that a hello among ten thousand is answered as fast as the first.
+    var sessions: [SessionToken: PeerID] = [:]
+    /// Chunks under way to peers that are not admitted.
+    var strangersBytes = 0
+    /// Tickets of chunks are made from it; drawn by the shell.
+    let secret: UInt64
+    var tickets: UInt64 = 0
+    /// Of the run's base manifest.
+    var baseDigest: Digest?
+    var upload: BaseUpload?
+    /// A peer has announced a base that is not known.
+    var isUploadWanted = false
     /// A peer has proved its parameters since it was last known that none waits for its number: so that not every event looks at every
     /// peer.
     var mayHaveNewcomers = false
@@ -70,6 +82,7 @@ public struct CoordinatorStateMachine: Sendable {
     var answerSeconds: [Double] = []
 
     var check: DigestCheck?
+    var lastScheduledCheck: Timestamp?
     /// Parameters that are taken for right, the newest last.
     var references: [DigestReference] = []
     /// Someone waits for a comparison that was not possible when it asked.
@@ -89,6 +102,9 @@ public struct CoordinatorStateMachine: Sendable {
     /// How it behaves, beside what the spec says.
     enum Tuning {
         static let retryAppendSeconds = 1.0
+        /// A link whose heartbeats take longer is thin; digests are then at least so many of those times apart.
+        static let thinRoundTripSeconds = 0.1
+        static let roundTripsPerCheck = 20.0
         /// Answers that a deadline is estimated from.
         static let answersKept = 64
         static let answersNeeded = 8
@@ -109,9 +125,13 @@ public struct CoordinatorStateMachine: Sendable {
 
     /// Goes on from a ledger, which may hold nothing but its spec, and all of which is on disk.
     ///
-    /// - Parameter notary: signs the ledger at every digest and at its end, and checks what machines countersign.
-    public init(ledger: LedgerSummary, notary: (any Notary)? = nil, at now: Timestamp) {
+    /// - Parameters:
+    ///   - secret: random, so that nobody can say to have received what was never read.
+    ///   - notary: signs the ledger at every digest and at its end, and checks what machines countersign.
+    public init(ledger: LedgerSummary, secret: UInt64 = 0, notary: (any Notary)? = nil, at now: Timestamp) {
         self.ledger = ledger
+        self.secret = secret
+        baseDigest = ledger.base?.digest
         // A ledger of an earlier format has no place for signatures.
         self.notary = ledger.format >= 2 ? notary : nil
         durableRecords = ledger.position.records
@@ -199,7 +219,11 @@ public struct CoordinatorStateMachine: Sendable {
             for id in peers.keys { peers[id]?.lastHeard = now }
         }
         let timeout = spec.heartbeatTimeoutSeconds
-        for id in sortedPeers(where: { now.seconds(since: $0.lastHeard) > timeout }) { drop(id, .lost, at: now) }
+        for id in sortedPeers(where: { peer in
+            let silence = now.seconds(since: peer.lastHeard)
+            return silence > timeout && silence > patienceSeconds(with: peer)
+        }) { drop(id, .lost, at: now) }
+        continueUpload(at: now)
         if now.seconds(since: detachedSince) > timeout {
             let attached = Set(peers.values.compactMap(\.machine))
             for machine in ledger.machines.keys.sorted() where !attached.contains(machine) && !leavers.contains(machine) {

@@ -13,6 +13,8 @@ public enum WorkerEvent: Sendable {
     case tick
     /// How the hashing or preparing in hand gets on, 0…1; later on, how much of the prefix cache is there.
     case progressed(Double)
+    /// The connection to the coordinator is there, or has gone with all that was on its way. A shell that can't tell says nothing.
+    case connection(isUp: Bool)
     /// Ctrl-C or SIGTERM.
     case stopRequested
 }
@@ -27,6 +29,8 @@ public enum WorkerEffect: Sendable {
     case abandon
     /// The `compute` in hand has had its time: say `performed` with what there is, but with the first of its samples at least.
     case endTimeBox
+    /// Make the connection anew: this one is silent, and whoever stands in between may keep it up for ever.
+    case reconnect
     case notice(WorkerNotice)
     /// The worker is done; no effect follows. Flush what was sent.
     case finish(WorkerExit)
@@ -105,6 +109,8 @@ public enum WorkerNotice: Hashable, Sendable {
     case greeting(attempt: Int)
     /// `signer`: with which the coordinator signs the ledger.
     case welcomed(specDigest: Digest, records: UInt64, signer: SignerKey? = nil)
+    /// Bytes of the ledger that have come, of all that there are, and how long the rest will take where it can be told.
+    case downloading(bytes: UInt64, of: UInt64, secondsLeft: Double?)
     /// Rounds that are not in the parameters yet, and how long that will take where it can be told.
     case catchingUp(roundsBehind: Int, secondsLeft: Double?)
     /// The parameters of a snapshot were taken; only later rounds are replayed.

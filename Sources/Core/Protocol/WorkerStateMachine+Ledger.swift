@@ -14,7 +14,8 @@ extension WorkerStateMachine {
         case .pong(let pong): take(pong, at: now)
         case .digestRequest(let position): proveIfThere(position)
         case .rebuild(let order): rebuild(order)
-        case .hello, .base, .fetch, .contribution, .heartbeat, .digestReport, .evaluation, .status, .goodbye:
+        case .baseFetch(let fetch): sendBase(fetch)
+        case .hello, .base, .fetch, .contribution, .heartbeat, .digestReport, .evaluation, .status, .goodbye, .baseDigest, .basePart:
             effects.append(.notice(.warning("the coordinator sent a \(message.kind), which only a worker sends")))
         }
     }
@@ -35,10 +36,11 @@ extension WorkerStateMachine {
         helloAttempts = 0
         fetching = nil
         target = max(target, welcome.ledgerRecords)
+        ledgerBytes = max(ledgerBytes, welcome.ledgerBytes)
         // A coordinator that was restarted knows the machine by its ledger but not its parameters.
         mustProve = true
         lastDigest = nil
-        if let base { send(.base(base)) }
+        announceBase()
     }
 
     /// Of the run's last parameters, if this worker has come so far.
@@ -55,12 +57,18 @@ extension WorkerStateMachine {
     }
 
     private mutating func take(_ pong: Pong, at now: Timestamp) {
+        noteRoundTrip(pong, at: now)
+        if base != nil, pong.standing == .digestMissing || pong.standing == .active, !isBaseTaken {
+            isBaseTaken = true
+            takeOwnRecords()
+        }
         switch pong.standing {
         case .unknown:
             // Only once per answer: the next attempt is timed by `tick`.
             if nextHello == nil { sayHello(at: now) }
             return
-        case .baseMissing: if let base { send(.base(base)) }
+        case .baseMissing: if pong.echo >= announcedBefore { announceBase() }
+        case .basePending: break
         case .digestMissing:
             if let lastDigest, lastDigest.position == parameters?.records {
                 send(.digestReport(lastDigest))
@@ -70,13 +78,12 @@ extension WorkerStateMachine {
         case .active: break
         }
         target = max(target, pong.records)
-        let interval = welcome?.heartbeatSeconds ?? Tuning.heartbeatSeconds
         // Of a round that was opened anew it may have answered several shares: the coordinator waits for the newest opening's.
         if let openShare, pong.awaited == history.nextRound,
             let place = answers.lastIndex(where: { $0.sent.round == history.nextRound && openShare.isAnswered(by: $0.sent.contribution) }),
-            now.seconds(since: answers[place].sentAt) >= interval
+            pong.echo >= answers[place].heartbeat
         {
-            answers[place].sentAt = now
+            answers[place].heartbeat = heartbeats + 1
             send(.contribution(answers[place].sent))
         }
         // Where the run stands still its evaluation may be waited for: say it again in case it was lost.
@@ -86,36 +93,6 @@ extension WorkerStateMachine {
     }
 
     // MARK: Records
-
-    /// Asks for what is missing, if anything is and it is not on its way.
-    mutating func fetchIfBehind(at now: Timestamp) {
-        guard welcome != nil, records < target, fetching == nil else { return }
-        let offset = decoder.received
-        fetching = (offset, now)
-        send(.fetch(LedgerFetch(offset: offset)))
-    }
-
-    private mutating func take(_ chunk: LedgerChunk, at now: Timestamp) {
-        guard fetching != nil, chunk.offset == decoder.received else { return }
-        fetching = nil
-        decoder.push(chunk.bytes)
-        do {
-            while let entry = try decoder.next() { try fold(entry) }
-            damagedChunks = 0
-            // A chunk ends where its size ends: the rest of a record is still to come, also where no new record is known of.
-            if decoder.unread > 0 { target = max(target, records + 1) }
-        } catch let error as LedgerError {
-            damagedChunks += 1
-            effects.append(.notice(.warning("a piece of the ledger is damaged: \(error)")))
-            decoder.dropUnread()
-            if case .invalidRecord = error { damagedChunks = Tuning.damagedChunks }
-            if damagedChunks >= Tuning.damagedChunks {
-                leave(.failed(ProcessFailure(.badData, "the coordinator's ledger can't be read: \(error)")), saying: "unreadable ledger")
-            }
-        } catch {
-            leave(.failed(ProcessFailure(.badData, "the ledger can't be followed: \(error)")), saying: "unusable ledger")
-        }
-    }
 
     private mutating func take(_ commit: Commit, at now: Timestamp) {
         target = max(target, commit.index + 1)
@@ -128,7 +105,7 @@ extension WorkerStateMachine {
         }
     }
 
-    private mutating func fold(_ entry: LedgerEntry) throws {
+    mutating func fold(_ entry: LedgerEntry) throws {
         for change in try history.fold(entry.record) { steps.append(.change(change, position: entry.position.records)) }
         switch entry.record {
         case .spec(let bytes):

@@ -107,8 +107,11 @@ extension WorkerStateMachine {
         switch (task, result) {
         case (.hashBase, .baseHashed(let manifest)):
             base = manifest
-            if welcome != nil { send(.base(manifest)) }
+            self.manifest = manifest.payload
+            manifestDigest = .sha256(self.manifest)
+            if welcome != nil { announceBase() }
             checkBase()
+            takeOwnRecords()
         case (.prepare, .prepared): isPrepared = true
         case (.reset, .reset):
             mustReset = false
@@ -141,7 +144,7 @@ extension WorkerStateMachine {
             if machine == nil { heldEvaluations.append(report) } else { send(.evaluation(report)) }
             effects.append(.notice(.evaluated(report)))
         case (.compute(let order), .computed(let bytes, let statistics)):
-            finish(order, bytes, statistics, at: now)
+            finish(order, bytes, statistics)
             if stoppingSince != nil { leave(.stopped, saying: "stopped") }
         default:
             let text = "the compute thread answered \(result) to \(task.map { "\($0)" } ?? "nothing")"
@@ -180,7 +183,7 @@ extension WorkerStateMachine {
         }
     }
 
-    private mutating func finish(_ order: ComputeOrder, _ bytes: [Int8], _ statistics: SampleStatistics, at now: Timestamp) {
+    private mutating func finish(_ order: ComputeOrder, _ bytes: [Int8], _ statistics: SampleStatistics) {
         let used = bytes.prefix(Int(order.count))
         if statistics.meanLoss.isFinite {
             lossSum += statistics.meanLoss * Double(used.count)
@@ -201,7 +204,7 @@ extension WorkerStateMachine {
             return
         }
         answers.removeAll { UInt64($0.sent.round) + UInt64(spec?.staleness ?? 0) + 1 < UInt64(history.nextRound) }
-        answers.append(Answer(sent: contribution, sentAt: now))
+        answers.append(Answer(sent: contribution, heartbeat: heartbeats + 1))
         send(.contribution(contribution))
         effects.append(
             .notice(.contributed(round: order.round, samples: used.count, meanLoss: statistics.meanLoss)))

@@ -15,13 +15,16 @@ public struct WorkerConfiguration: Sendable {
     public var snapshotSeconds: Double?
     /// Countersigns its digests; nil: they are not signed.
     public var notary: (any Notary)?
+    /// The payload of a basis record that this host has: where it is the run's, it need not come over the link.
+    public var basis: [UInt8]?
 
     public init(
         session: SessionToken, name: String, trains: Bool, evaluates: Bool, software: String, expectedSpec: Digest? = nil,
         publicKey: String? = nil, patienceSeconds: Double = 600, snapshots: [SnapshotPosition] = [], snapshotSeconds: Double? = nil,
-        notary: (any Notary)? = nil
+        notary: (any Notary)? = nil, basis: [UInt8]? = nil
     ) {
         self.notary = notary
+        self.basis = basis
         self.session = session
         self.name = name
         self.trains = trains
@@ -51,8 +54,8 @@ public struct WorkerStateMachine: Sendable {
 
     struct Answer: Sendable {
         let sent: WireContribution
-        /// When it was last sent: what crosses a heartbeat on its way is not lost, and not sent twice.
-        var sentAt: Timestamp
+        /// The next heartbeat when it was last sent. Until that one is answered it may be on its way, and is not sent twice.
+        var heartbeat: UInt64
     }
 
     enum Tuning {
@@ -66,6 +69,12 @@ public struct WorkerStateMachine: Sendable {
         /// Damaged ledger chunks in a row before it gives up.
         static let damagedChunks = 5
         static let statusSeconds = 1.0
+        /// Between two words about a download.
+        static let downloadSeconds = 5.0
+        /// A base manifest that takes longer to come than this is not fetched before it is known whether this host has the same.
+        static let longManifestSeconds = 2.0
+        /// A hello of so long ago is said again on a new connection.
+        static let oldHelloSeconds = 2.0
         /// Between two words about a catch-up, and until it is called hopeless.
         static let catchUpSeconds = 2.0
         static let slowCatchUpSeconds = 20.0
@@ -88,6 +97,14 @@ public struct WorkerStateMachine: Sendable {
     var nextHeartbeat: Timestamp?
     var nextStatus: Timestamp?
     var saidSilent = false
+    var isConnected = true
+    var reconnectedAt: Timestamp?
+    var pace = LinkPace()
+    /// Heartbeats sent.
+    var heartbeats: UInt64 = 0
+    /// The heartbeat whose pong is timed.
+    var probe: (sequence: UInt64, sentAt: Timestamp)?
+    var saidHello: Timestamp?
 
     // The ledger
     var decoder = LedgerDecoder()
@@ -99,7 +116,15 @@ public struct WorkerStateMachine: Sendable {
     var parameters: LedgerPosition?
     /// Records that the coordinator is known to have.
     var target: UInt64 = 0
-    var fetching: (offset: UInt64, since: Timestamp)?
+    var fetching: (offset: UInt64, count: Int, since: Timestamp)?
+    /// Bytes of the ledger that the coordinator is known to have.
+    var ledgerBytes: UInt64 = 0
+    /// Of the last chunk that came.
+    var ticket: UInt32 = 0
+    var saidDownload: Timestamp?
+    /// When the download was first seen to take a while, and how long the ledger was then: it grows meanwhile.
+    var downloadBegan: (at: Timestamp, bytes: UInt64)?
+    var isDownloadCalledHopeless = false
     var damagedChunks = 0
     var machine: MachineID?
     /// The ledger's end record is here.
@@ -107,6 +132,14 @@ public struct WorkerStateMachine: Sendable {
 
     // The work
     var base: BaseManifest?
+    /// The base's manifest as a ledger holds it.
+    var manifest: [UInt8] = []
+    var manifestDigest: Digest?
+    let ownBasisDigest: Digest?
+    /// The coordinator has said that this worker's base is the run's, which it may only have become after the welcome.
+    var isBaseTaken = false
+    /// The next heartbeat when the base was last announced.
+    var announcedBefore: UInt64 = 0
     var isPrepared = false
     var mustReset = false
     /// The newest order to rebuild.
@@ -144,6 +177,7 @@ public struct WorkerStateMachine: Sendable {
 
     public init(_ configuration: WorkerConfiguration) {
         self.configuration = configuration
+        ownBasisDigest = configuration.basis.map { .sha256($0) }
         snapshots = configuration.snapshots.sorted { $0.records > $1.records }
     }
 
@@ -164,6 +198,7 @@ public struct WorkerStateMachine: Sendable {
         case .performed(let result): performed(result, at: now)
         case .failed(let failure): leave(.failed(failure), saying: failure.message)
         case .tick: tick(at: now)
+        case .connection(let isUp): noteConnection(isUp: isUp, at: now)
         case .progressed(let part): noteProgress(part)
         case .stopRequested: stop(at: now)
         }
@@ -222,23 +257,29 @@ public struct WorkerStateMachine: Sendable {
             saidSilent = true
             effects.append(.notice(.silent(seconds: silence)))
         }
-        if let hello = nextHello, now >= hello { sayHello(at: now) }
+        reconnectIfSilent(at: now, silence: silence, timeout: timeout)
+        if let hello = nextHello, now >= hello, isConnected { sayHello(at: now) }
         endTimeBox(at: now)
-        let interval = welcome?.heartbeatSeconds ?? Tuning.heartbeatSeconds
-        guard welcome != nil else { return }
-        if nextHeartbeat.map({ now >= $0 }) ?? true {
-            nextHeartbeat = now.advanced(bySeconds: interval)
-            send(.heartbeat(Heartbeat(session: configuration.session.fingerprint.tag, records: records, share: share)))
+        guard let welcome, isConnected else { return }
+        if let fetch = fetching,
+            now.seconds(since: fetch.since) > pace.secondsUntilLost(bytes: fetch.count, heartbeatSeconds: welcome.heartbeatSeconds)
+        {
+            fetching = nil
         }
-        if let since = fetching?.since, now.seconds(since: since) > 2 * interval { fetching = nil }
-        if nextStatus.map({ now >= $0 }) ?? true {
-            nextStatus = now.advanced(bySeconds: Tuning.statusSeconds)
-            sendStatus()
+        if nextHeartbeat.map({ now >= $0 }) ?? true {
+            nextHeartbeat = now.advanced(bySeconds: pace.heartbeatSeconds(spec: welcome.heartbeatSeconds, timeout: timeout))
+            sendHeartbeat(at: now)
+            // Right behind it, so that both go in one packet.
+            if nextStatus.map({ now >= $0 }) ?? true {
+                nextStatus = now.advanced(bySeconds: pace.statusSeconds(shortest: Tuning.statusSeconds))
+                sendStatus()
+            }
         }
     }
 
     mutating func sayHello(at now: Timestamp) {
         helloAttempts += 1
+        saidHello = now
         effects.append(.notice(.greeting(attempt: helloAttempts)))
         send(
             .hello(
@@ -268,11 +309,12 @@ public struct WorkerStateMachine: Sendable {
             case .apply, .reset, .digest, .restore, .snapshot: applied + 8 < records ? .catchingUp : .training
             case .compute: .training
             case .evaluate: .evaluating
-            case nil: isPrepared ? .waiting : .loading
+            case nil: isPrepared ? .waiting : isDownloading ? .fetching : .loading
             }
         let part =
             switch phase {
             case .catchingUp where target > 0: Double(applied) / Double(target)
+            case .fetching where ledgerBytes > 0: Double(decoder.received) / Double(ledgerBytes)
             case .training, .waiting: cached
             default: progress
             }

@@ -2,7 +2,7 @@
 public enum Message: Hashable, Sendable {
     // Worker → coordinator
     case hello(Hello)
-    /// The worker's proof of its base model.
+    /// The worker's proof of its base model: the whole manifest. A worker of ours sends `baseDigest`, which is shorter.
     case base(BaseManifest)
     /// Asks for the ledger's bytes from an offset on.
     case fetch(LedgerFetch)
@@ -12,6 +12,10 @@ public enum Message: Hashable, Sendable {
     case evaluation(EvaluationReport)
     case status(WorkerStatus)
     case goodbye(Goodbye)
+    /// Names the worker's base manifest; the coordinator asks for its bytes where it does not know them.
+    case baseDigest(BaseDigest)
+    /// A piece of the worker's base manifest, as it was asked for.
+    case basePart(BasePart)
 
     // Coordinator → worker
     case welcome(Welcome)
@@ -28,10 +32,12 @@ public enum Message: Hashable, Sendable {
     case rebuild(order: UInt32)
     /// The coordinator ends here; say goodbye.
     case finished(RunFinish)
+    /// Asks for a piece of the worker's base manifest.
+    case baseFetch(BaseFetch)
 
     public enum Kind: UInt8, Sendable, CaseIterable {
-        case hello = 1, base, fetch, contribution, heartbeat, digestReport, evaluation, status, goodbye
-        case welcome = 65, refuse, commit, open, chunk, pong, digestRequest, rebuild, finished
+        case hello = 1, base, fetch, contribution, heartbeat, digestReport, evaluation, status, goodbye, baseDigest, basePart
+        case welcome = 65, refuse, commit, open, chunk, pong, digestRequest, rebuild, finished, baseFetch
     }
 }
 
@@ -80,12 +86,18 @@ public struct Welcome: Hashable, Sendable, Codable {
     public var heartbeatTimeoutSeconds: Double
     /// With which the coordinator signs the ledger, and that it takes countersignatures; nil where it does neither.
     public var signer: SignerKey?
+    /// SHA-256 of the payload of the run's base manifest, where the ledger holds one: a worker with the same base need not download it.
+    public var baseDigest: Digest?
+    /// The coordinator's clock, seconds since 1970.
+    public var unixSeconds: UInt64?
 
     public init(
         specDigest: Digest, session: SessionToken, ledgerRecords: UInt64, ledgerBytes: UInt64, heartbeatSeconds: Double,
-        heartbeatTimeoutSeconds: Double, signer: SignerKey? = nil
+        heartbeatTimeoutSeconds: Double, signer: SignerKey? = nil, baseDigest: Digest? = nil, unixSeconds: UInt64? = nil
     ) {
         self.signer = signer
+        self.baseDigest = baseDigest
+        self.unixSeconds = unixSeconds
         self.specDigest = specDigest
         self.session = session
         self.ledgerRecords = ledgerRecords
@@ -177,14 +189,59 @@ public struct Commit: Hashable, Sendable {
 
 public struct LedgerFetch: Hashable, Sendable {
     public let offset: UInt64
-    public init(offset: UInt64) { self.offset = offset }
+    /// Bytes that are wanted at most: as many as the link carries in a few seconds.
+    public let count: Int
+    /// Of the last chunk that came, which proves that it came; 0: none.
+    public let ticket: UInt32
+    public init(offset: UInt64, count: Int = ProtocolLimits.chunkBytes, ticket: UInt32 = 0) {
+        self.offset = offset
+        self.count = count
+        self.ticket = ticket
+    }
 }
 
 /// Raw bytes of the ledger file.
 public struct LedgerChunk: Hashable, Sendable {
     public let offset: UInt64
+    /// Repeated by the next fetch.
+    public let ticket: UInt32
+    /// Bytes of the whole ledger so far.
+    public let total: UInt64
     public let bytes: [UInt8]
-    public init(offset: UInt64, bytes: [UInt8]) {
+    public init(offset: UInt64, ticket: UInt32 = 0, total: UInt64 = 0, bytes: [UInt8]) {
+        self.offset = offset
+        self.ticket = ticket
+        self.total = total
+        self.bytes = bytes
+    }
+}
+
+/// Names a base manifest: a few bytes instead of tens of thousands.
+public struct BaseDigest: Hashable, Sendable {
+    /// SHA-256 of the manifest's payload in a ledger.
+    public let digest: Digest
+    /// The payload's length.
+    public let bytes: Int
+    public init(digest: Digest, bytes: Int) {
+        self.digest = digest
+        self.bytes = bytes
+    }
+}
+
+public struct BaseFetch: Hashable, Sendable {
+    public let offset: Int
+    public let count: Int
+    public init(offset: Int, count: Int) {
+        self.offset = offset
+        self.count = count
+    }
+}
+
+/// Bytes of a base manifest's payload.
+public struct BasePart: Hashable, Sendable {
+    public let offset: Int
+    public let bytes: [UInt8]
+    public init(offset: Int, bytes: [UInt8]) {
         self.offset = offset
         self.bytes = bytes
     }
@@ -200,6 +257,10 @@ public struct Heartbeat: Hashable, Sendable {
     /// opened anew has other shares, so the number of
     /// the round alone would not say which opening it knows.
     public let share: Share?
+    /// Counts this session's heartbeats; the pong repeats it.
+    public let sequence: UInt64
+    /// How long a heartbeat and its pong take by now; 0: not known.
+    public let roundTripMilliseconds: UInt32
 
     public struct Share: Hashable, Sendable {
         public let round: RoundNumber
@@ -210,10 +271,12 @@ public struct Heartbeat: Hashable, Sendable {
         }
     }
 
-    public init(session: UInt32, records: UInt64, share: Share?) {
+    public init(session: UInt32, records: UInt64, share: Share?, sequence: UInt64 = 0, roundTripMilliseconds: UInt32 = 0) {
         self.session = session
         self.records = records
         self.share = share
+        self.sequence = sequence
+        self.roundTripMilliseconds = roundTripMilliseconds
     }
 }
 
@@ -228,16 +291,21 @@ public struct Pong: Hashable, Sendable {
         case digestMissing
         /// Takes part.
         case active
+        /// The base's digest is here; its manifest is waited for, or will be asked for.
+        case basePending
     }
     public let standing: Standing
     /// Ledger records on disk.
     public let records: UInt64
     /// The open round whose bytes from this peer are missing, if any.
     public let awaited: RoundNumber?
-    public init(standing: Standing, records: UInt64, awaited: RoundNumber?) {
+    /// The heartbeat that this answers: what was sent before that one has arrived, or never will.
+    public let echo: UInt64
+    public init(standing: Standing, records: UInt64, awaited: RoundNumber?, echo: UInt64 = 0) {
         self.standing = standing
         self.records = records
         self.awaited = awaited
+        self.echo = echo
     }
 }
 
@@ -323,6 +391,8 @@ public struct EvaluationReport: Hashable, Sendable {
 public struct WorkerStatus: Hashable, Sendable {
     public enum Phase: UInt8, Sendable, CaseIterable {
         case loading, hashing, caching, catchingUp, training, evaluating, waiting
+        /// The ledger is being downloaded.
+        case fetching
     }
     public let phase: Phase
     /// 0…1 within the phase; training or waiting, the part of the prefix cache that is there.

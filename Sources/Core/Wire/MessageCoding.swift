@@ -3,7 +3,8 @@ import FoundationEssentials
 /// A message as one frame: version, kind, body (docs/reference/protocol.md). What flies every round is packed by hand; what is said
 /// once a connection is JSON.
 public enum MessageCoding {
-    public static let version: UInt8 = 1
+    /// Version 2: ledger chunks of any size with tickets, heartbeats that are counted, base manifests by their hash.
+    public static let version: UInt8 = 2
     /// Version and kind.
     public static let headerBytes = 2
     /// How a commit carries its opening.
@@ -29,6 +30,9 @@ extension Message {
         case .evaluation: .evaluation
         case .status: .status
         case .goodbye: .goodbye
+        case .baseDigest: .baseDigest
+        case .basePart: .basePart
+        case .baseFetch: .baseFetch
         case .welcome: .welcome
         case .refuse: .refuse
         case .commit: .commit
@@ -53,7 +57,19 @@ extension Message {
         case .goodbye(let body): writer.write(json: body)
         case .finished(let body): writer.write(json: body)
         case .base(let manifest): manifest.write(to: &writer)
-        case .fetch(let fetch): writer.write(varint: fetch.offset)
+        case .fetch(let fetch):
+            writer.write(varint: fetch.offset)
+            writer.write(varint: UInt64(max(fetch.count, 0)))
+            writer.write(fixed: fetch.ticket)
+        case .baseDigest(let body):
+            writer.write(varint: UInt64(max(body.bytes, 0)))
+            writer.write(body.digest.bytes)
+        case .basePart(let body):
+            writer.write(varint: UInt64(max(body.offset, 0)))
+            writer.write(body.bytes)
+        case .baseFetch(let body):
+            writer.write(varint: UInt64(max(body.offset, 0)))
+            writer.write(varint: UInt64(max(body.count, 0)))
         case .contribution(let body):
             writer.write(varint: body.contribution.machine.rawValue)
             writer.write(varint: body.round)
@@ -63,12 +79,15 @@ extension Message {
         case .heartbeat(let body):
             writer.write(fixed: body.session)
             writer.write(varint: body.records)
+            writer.write(varint: body.sequence)
+            writer.write(varint: body.roundTripMilliseconds)
             writer.write(optional: body.share?.round)
             if let share = body.share { writer.write(varint: share.firstSample) }
         case .pong(let body):
             writer.write(body.standing.rawValue)
             writer.write(varint: body.records)
             writer.write(optional: body.awaited)
+            writer.write(varint: body.echo)
         case .digestReport(let body):
             writer.write(varint: body.position)
             writer.write(varint: body.round)
@@ -96,6 +115,8 @@ extension Message {
         case .open(let opening): opening.write(to: &writer)
         case .chunk(let chunk):
             writer.write(varint: chunk.offset)
+            writer.write(varint: chunk.total)
+            writer.write(fixed: chunk.ticket)
             writer.write(chunk.bytes)
         case .digestRequest(let position): writer.write(varint: position)
         case .rebuild(let order): writer.write(varint: order)
@@ -116,6 +137,10 @@ extension Message {
         guard let kind = Kind(rawValue: kindByte) else { throw .unknownKind(kindByte) }
         switch kind {
         case .hello:
+            // It comes before anybody is known: whatever it holds is short.
+            guard reader.remaining <= ProtocolLimits.helloBytes else {
+                throw .tooLong(bytes: reader.remaining, limit: ProtocolLimits.helloBytes)
+            }
             let hello: Hello = try reader.json("hello")
             guard hello.name.utf8.count <= ProtocolLimits.nameBytes, hello.software.utf8.count <= ProtocolLimits.nameBytes, (hello.publicKey?.utf8.count ?? 0) <= ProtocolLimits.publicKeyBytes
             else { throw .invalid(field: "hello", reason: "a name, version or key that is too long") }
@@ -125,15 +150,32 @@ extension Message {
         case .goodbye: self = .goodbye(try reader.json("goodbye"))
         case .finished: self = .finished(try reader.json("finish"))
         case .base: self = .base(try BaseManifest(from: &reader))
-        case .fetch: self = .fetch(LedgerFetch(offset: try reader.varint("offset")))
+        case .fetch:
+            self = .fetch(
+                LedgerFetch(
+                    offset: try reader.varint("offset"), count: try reader.size("count", limit: ProtocolLimits.chunkBytes),
+                    ticket: try reader.fixed("ticket")))
+        case .baseDigest:
+            let bytes = try reader.size("bytes", limit: ProtocolLimits.recordPayloadBytes)
+            self = .baseDigest(BaseDigest(digest: try reader.digest("digest"), bytes: bytes))
+        case .basePart:
+            let offset = try reader.size("offset", limit: ProtocolLimits.recordPayloadBytes)
+            self = .basePart(BasePart(offset: offset, bytes: try reader.restOfChunk()))
+        case .baseFetch:
+            self = .baseFetch(
+                BaseFetch(
+                    offset: try reader.size("offset", limit: ProtocolLimits.recordPayloadBytes),
+                    count: try reader.size("count", limit: ProtocolLimits.chunkBytes)))
         case .contribution: self = .contribution(try WireContribution(from: &reader))
         case .heartbeat:
             let (session, records): (UInt32, UInt64) = (try reader.fixed("session"), try reader.varint("records"))
+            let (sequence, roundTrip) = (try reader.varint("sequence"), try reader.varint32("round trip"))
             var share: Heartbeat.Share?
             if let round = try reader.optionalRound("round") {
                 share = Heartbeat.Share(round: round, firstSample: try reader.varint32("first sample"))
             }
-            self = .heartbeat(Heartbeat(session: session, records: records, share: share))
+            self = .heartbeat(
+                Heartbeat(session: session, records: records, share: share, sequence: sequence, roundTripMilliseconds: roundTrip))
         case .pong:
             guard let standing = Pong.Standing(rawValue: try reader.byte("standing")) else {
                 throw .invalid(field: "standing", reason: "unknown")
@@ -141,7 +183,7 @@ extension Message {
             self = .pong(
                 Pong(
                     standing: standing, records: try reader.varint("records"),
-                    awaited: try reader.optionalRound("awaited round")))
+                    awaited: try reader.optionalRound("awaited round"), echo: try reader.varint("echo")))
         case .digestReport:
             self = .digestReport(
                 DigestReport(
@@ -171,11 +213,9 @@ extension Message {
         case .commit: self = .commit(try Commit(from: &reader))
         case .open: self = .open(try Opening(from: &reader))
         case .chunk:
-            let offset = try reader.varint("offset")
-            guard reader.remaining <= ProtocolLimits.chunkBytes else {
-                throw .tooLong(bytes: reader.remaining, limit: ProtocolLimits.chunkBytes)
-            }
-            self = .chunk(LedgerChunk(offset: offset, bytes: Array(reader.rest())))
+            let (offset, total) = (try reader.varint("offset"), try reader.varint("total"))
+            let ticket: UInt32 = try reader.fixed("ticket")
+            self = .chunk(LedgerChunk(offset: offset, ticket: ticket, total: total, bytes: try reader.restOfChunk()))
         case .digestRequest: self = .digestRequest(position: try reader.varint("position"))
         case .rebuild: self = .rebuild(order: try reader.rebuildOrder("order"))
         }
@@ -206,6 +246,15 @@ extension ByteReader {
             throw .invalid(field: field, reason: decodingReason(error))
         }
     }
+
+    /// What is left of a frame that carries a chunk.
+    mutating func restOfChunk() throws(WireError) -> [UInt8] {
+        guard remaining <= ProtocolLimits.chunkBytes else { throw .tooLong(bytes: remaining, limit: ProtocolLimits.chunkBytes) }
+        return Array(rest())
+    }
+
+    /// A number of bytes.
+    mutating func size(_ field: String, limit: Int) throws(WireError) -> Int { Int(try varint(field, limit: UInt64(limit))) }
 
     mutating func rebuildOrder(_ field: String) throws(WireError) -> UInt32 {
         UInt32(try varint(field, limit: ProtocolLimits.rebuildOrders))

@@ -53,13 +53,16 @@ package struct HubCache {
         }
         do throws(ModelError) {
             // Workers that start together wait for the one that downloads.
-            let lock = try FileLock(path: "\(root)/.locks/\(reference.directory)/onebyte.lock")
+            let lock = try FileLock(path: "\(root)/.locks/\(reference.directory)/onebyte.lock") {
+                log("waiting for another process, which is downloading \(reference.repository)")
+            }
             defer { withExtendedLifetime(lock) {} }
             if cached == nil, let snapshot = cachedSnapshot(reference) { return snapshot }
             return try download(reference, log: log)
         } catch {
-            if let cached { return cached }
-            throw error
+            guard let cached else { throw error }
+            log("\(reference.repository): the cache's copy lacks tokenizer.json, which can't be had now, and is used as it is: \(error)")
+            return cached
         }
     }
 
@@ -229,7 +232,8 @@ package struct HubCache {
 private final class FileLock {
     private let descriptor: Int32
 
-    init(path: String) throws(ModelError) {
+    /// - Parameter onWaiting: is told once where another process has it.
+    init(path: String, onWaiting: () -> Void) throws(ModelError) {
         try? FileManager.default.createDirectory(
             atPath: URL(filePath: path).deletingLastPathComponent().path, withIntermediateDirectories: true)
         descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
@@ -237,7 +241,11 @@ private final class FileLock {
             throw ModelError(
                 .inputOutput, file: path, "cannot be created: \(errnoText())", remedy: "point HF_HUB_CACHE to a writable directory")
         }
-        while flock(descriptor, LOCK_EX) != 0, errno == EINTR {}
+        guard flock(descriptor, LOCK_EX | LOCK_NB) != 0 else { return }
+        if errno == EWOULDBLOCK { onWaiting() }
+        while flock(descriptor, LOCK_EX) != 0 {
+            guard errno == EINTR else { throw ModelError(.inputOutput, file: path, "cannot be locked: \(errnoText())") }
+        }
     }
 
     deinit { close(descriptor) }

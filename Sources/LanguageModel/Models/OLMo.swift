@@ -2,14 +2,15 @@ extension ModelFamily {
     /// OLMo 1: norms without weights.
     static let olmo = ModelFamily(
         "olmo", title: "OLMo",
-        form: "norms without weights", className: "OlmoForCausalLM"
+        form: "norms without weights", gguf: "olmo", className: "OlmoForCausalLM"
     ) { (model, config) throws(ModelError) in
         try model.refuse("clip_qkv", config, "queries, keys and values that are clipped are not supported")
         try config.require("hidden_act", oneOf: ["silu"])
         model.description.norm = .init(kind: .layer, epsilon: 1e-5, hasWeights: false)
-        model.description.names = .plain
         try model.readAttentionBias(config)
         try model.readRotation(config)
+    } addGGUFSettings: { (json, file) throws(ModelError) in
+        if let clip = try file.double("olmo.attention.clamp_kqv") { json.set("clip_qkv", .number("\(clip)")) }
     }
 
     /// OLMo 2: norms behind attention and feed-forward layer, and of all queries and all keys.

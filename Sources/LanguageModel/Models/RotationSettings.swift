@@ -20,7 +20,13 @@ package struct RotationSettings {
             guard found.members != nil else { throw ModelError(.malformed, file: file.path, subject: candidate, "is no object") }
             (object, key) = (found, candidate)
         }
-        if let own = object?[layerType ?? "full_attention"], own.members != nil { object = own }
+        if let layerType {
+            if let own = object?[layerType], own.members != nil { object = own }
+        } else if let own = object?.members?.first(where: { $0.value.members != nil }) {
+            throw ModelError(
+                .unsupported, file: file.path, subject: "\(key).\(own.key)", "are settings of one type of layer, but all layers of this family rotate alike",
+                remedy: "is config.json that of another model?")
+        }
         self.object = object
         self.key = key
         theta = object?["rope_theta"]?.double

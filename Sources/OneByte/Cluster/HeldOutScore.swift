@@ -85,11 +85,11 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
     package var text: String {
         var parts: [String] = []
         if let accuracy, let interval = accuracyInterval, interval.count == 2 {
-            parts.append("accuracy \(percent(accuracy)) (95 %: \(percent(interval[0])) … \(percent(interval[1])))")
+            parts.append("accuracy \(percent(accuracy)) (95 % interval: \(percent(interval[0])) … \(percent(interval[1])))")
         }
         if let best = accuracyBestThreshold { parts.append("\(percent(best)) at the threshold that is best for these examples") }
         if let score {
-            let interval = scoreInterval.map { " (95 %: \(fixed($0[0], 4)) … \(fixed($0[1], 4)))" } ?? ""
+            let interval = scoreInterval.map { " (95 % interval: \(fixed($0[0], 4)) … \(fixed($0[1], 4)))" } ?? ""
             parts.append("mean score \(fixed(score, 4))\(interval)")
         } else {
             parts.append(lossText + (lossMeaning.map { " (\($0))" } ?? ""))

@@ -29,6 +29,11 @@ struct CoordinatorCommand: AsyncParsableCommand {
             Go on with a run after a stop or a crash: the same directory.
 
               onebyte coordinator --directory runs/reviews
+
+            On a cluster with a shared file system workers find it by a file:
+
+              onebyte coordinator … --join-file shared/join
+              onebyte worker --join-file shared/join …
             """)
 
     @OptionGroup var config: ConfigFlags
@@ -38,7 +43,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @OptionGroup(title: "This host") var place: SettingFlags<PlaceSettings>
     @OptionGroup(title: "Logs") var logs: LogOptions
 
-    @Option(help: ArgumentHelp("The basis of a run with a shape, from `onebyte prepare`.", valueName: "file")) var basis: String?
+    @Option(help: ArgumentHelp("The basis that the run needs, from `onebyte prepare`.", valueName: "file")) var basis: String?
     @Option(help: ArgumentHelp("This coordinator's secret key (onebyte keygen): connections are encrypted.", valueName: "file"))
     var key: String?
     @Option(help: ArgumentHelp("Public keys of the workers that may join.", valueName: "file")) var allow: String?
@@ -47,6 +52,11 @@ struct CoordinatorCommand: AsyncParsableCommand {
         valueName: "file"))
     var signingKey: String?
     @Flag(help: "Listen beyond this host without encryption: anybody there can join and listen in.") var insecure = false
+    @Option(help: ArgumentHelp(
+        "Write the join string here when it listens, and take it away at the end; workers wait for it with the same flag.", valueName: "file"))
+    var joinFile: String?
+    @Option(help: ArgumentHelp("The name or address of this host that workers are told to call. (default: chosen)", valueName: "host"))
+    var advertise: String?
     @Flag(help: "Write every event to standard output, as JSON lines.") var events = false
 
     func validate() throws {
@@ -85,7 +95,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         if let spec, let found = decoded?.spaces.map(\.components).max(), found != spec.dampedComponents {
             throw ProcessFailure(
                 .configuration,
-                "the basis has \(found) components and the shape is \(spec.dampedComponents): say --damped-components \(found), or make it again with `onebyte prepare`")
+                "the basis has \(found) components and the run wants \(spec.dampedComponents): say --damped-components \(found), or make it again with `onebyte prepare`")
         }
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         logs.bootstrap()
@@ -98,11 +108,12 @@ struct CoordinatorCommand: AsyncParsableCommand {
         let process = CoordinatorProcess(
             configuration: .init(
                 transport: server,
-                runDirectory: directory.path, spec: spec, basis: basis,
+                runDirectory: directory.path, spec: spec, basis: basis, lockHolder: ParentWatch.parent,
                 makeNotary: { [signingKey] in try signingKey.map { try SigningKey(contentsOf: $0) } ?? SigningKey.kept(in: $0.signingKey) },
-                lockHolder: ParentWatch.parent,
                 onProgress: { post.yield($0) }))
-        let display = Task { [events] in await CoordinatorDisplay(writesEvents: events).show(stream) }
+        let announcer = JoinAnnouncer(advertised: advertise, file: joinFile.map { JoinFile($0) })
+        defer { announcer.end() }
+        let display = Task { [events] in await CoordinatorDisplay(writesEvents: events, announcer: announcer).show(stream) }
         let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }
         post.finish()
         await display.value
@@ -132,9 +143,13 @@ struct CoordinatorCommand: AsyncParsableCommand {
 /// What a coordinator shows of itself: events for programs, the live view on a terminal, else log lines.
 private struct CoordinatorDisplay: Sendable {
     let writesEvents: Bool
+    let announcer: JoinAnnouncer
     private static let drawInterval = Duration.milliseconds(250)
 
-    init(writesEvents: Bool) { self.writesEvents = writesEvents }
+    init(writesEvents: Bool, announcer: JoinAnnouncer) {
+        self.writesEvents = writesEvents
+        self.announcer = announcer
+    }
 
     func show(_ stream: AsyncStream<CoordinatorProgress>) async {
         let logger = Logger(label: "coordinator")
@@ -146,9 +161,9 @@ private struct CoordinatorDisplay: Sendable {
             if case .listening(let listening) = news.event { progress = RunProgress(rounds: listening.rounds) }
             progress?.take(news)
             if standardError.isLive {
-                if let text = Self.text(news.event) { view.note(text) }
+                if let text = text(news.event) { view.note(text) }
             } else {
-                Self.log(news.event, to: logger)
+                log(news.event, to: logger)
             }
             if let progress, standardError.isLive, lastDrawn.duration(to: .now) > Self.drawInterval {
                 view.show(progress, seconds: 0)
@@ -162,13 +177,13 @@ private struct CoordinatorDisplay: Sendable {
     private static func named(_ name: String) -> String { printable(name, onOneLine: true) }
 
     /// What deserves a line of its own above the live view.
-    private static func text(_ event: CoordinatorProgress.Event) -> String? {
+    private func text(_ event: CoordinatorProgress.Event) -> String? {
         switch event {
         case .reading(let reading): "reading the ledger: \(reading.bytes * 100 / max(reading.of, 1)) %"
-        case .listening(let listening): joinText(listening)
-        case .joined(let joined): "\(named(joined.name)) joined as \(joined.machine) at round \(joined.round)"
-        case .left(let left): "\(named(left.name)) left at round \(left.round): \(left.reason)"
-        case .refused(let worker): "\(named(worker.name)) was turned away: \(worker.reason)" + worker.details.map { "\n  \($0)" }.joined()
+        case .listening(let listening): announcer.announce(listening)
+        case .joined(let joined): "\(Self.named(joined.name)) joined as \(joined.machine) at round \(joined.round)"
+        case .left(let left): "\(Self.named(left.name)) left at round \(left.round): \(left.reason)"
+        case .refused(let worker): "\(Self.named(worker.name)) was turned away: \(worker.reason)" + worker.details.map { "\n  \($0)" }.joined()
         case .digests(let digests) where digests.digest == nil: "at round \(digests.round) the digests differ: \(digests.groups)"
         case .connection(let text), .warning(let text): text
         case .finished(let finished):
@@ -178,17 +193,7 @@ private struct CoordinatorDisplay: Sendable {
         }
     }
 
-    /// A worker's command line, ready to paste; an address that nobody can connect to is replaced by this host's name.
-    private static func joinText(_ listening: CoordinatorProgress.Listening) -> String {
-        let isWildcard = listening.endpoint.contains("//0.0.0.0:") || listening.endpoint.contains("//[::]:") || listening.endpoint.contains("//*:")
-        let join = try? listening.joinString(host: isWildcard ? ProcessInfo.processInfo.hostName : nil)
-        return """
-            listening at \(listening.endpoint); workers join with
-              onebyte worker --coordinator '\(join.map { "\($0)" } ?? listening.endpoint)' --model … --train-file …
-            """
-    }
-
-    private static func log(_ event: CoordinatorProgress.Event, to logger: Logger) {
+    private func log(_ event: CoordinatorProgress.Event, to logger: Logger) {
         switch event {
         case .round(let round):
             logger.info(

@@ -85,9 +85,12 @@ struct LedgerRetract: AsyncParsableCommand {
                 try file.append(try summary.append(.retraction(Retraction(machine: MachineID(part.machine.machine), rounds: rounds))))
             }
             // Who may write to the run directory holds its key, too; without one the retraction is vouched for by nobody.
-            if summary.format >= 2, let key = try? SigningKey(contentsOf: RunDirectory(path).signingKey) {
+            if summary.format >= 2, FileManager.default.fileExists(atPath: RunDirectory(path).signingKey) {
+                let key = try SigningKey(contentsOf: RunDirectory(path).signingKey)
                 let signature = key.sign(SignedStatement.history(summary.position))
                 try file.append(try summary.append(.signature(LedgerSignature(signer: key.publicKey, signature: signature))))
+            } else {
+                standardError.write("note: nobody signs the retraction: the run directory holds no key")
             }
         } catch let error as LedgerSummary.RuleBroken {
             throw ProcessFailure(.badData, "\(archive.path): \(error.reason)")

@@ -92,15 +92,17 @@ struct PredictCommand: ParsableCommand {
         let writing = Writing(maxTokens: maxTokens ?? known?.maxTokens ?? Self.standardMaxTokens, stopsAtNewline: known?.stopsAtNewline)
         (task.objective, task.writing) = (.command, writing)
         let encoder = try TaskEncoder(task: task, model: model.source)
-        // One by one: a prompt that leaves no room to write is told by its line, not left out.
-        var examples: [Example] = []
-        for record in records {
-            let data = try encoder.encode([record])
-            for remark in data.remarks { standardError.write("note: \(record.place): \(remark)") }
-            examples += data.examples
+        let data = try encoder.encode(records)
+        for remark in data.remarks { standardError.write("note: \(remark)") }
+        guard data.examples.count == records.count else {
+            // A prompt that leaves no room to write is told by its line, not left out.
+            for record in records {
+                do { _ = try encoder.encode([record]) } catch { throw ProcessFailure(ExitStatus(error), "\(record.place): \(error)") }
+            }
+            throw ProcessFailure(.internalError, "\(data.examples.count) prompts of \(records.count) records")
         }
         let writer = try PromptWriter(
-            model: model, examples: examples, writing: writing, tokenizer: try model.source.tokenizer, threads: threads.count)
+            model: model, examples: data.examples, writing: writing, tokenizer: try model.source.tokenizer, threads: threads.count)
         var meter = Meter("reading the prompts")
         try writer.fill { done, total in meter.show(done, of: total) }
         meter.end()

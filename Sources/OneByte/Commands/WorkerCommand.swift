@@ -43,7 +43,9 @@ struct WorkerCommand: AsyncParsableCommand {
             """)
 
     @Option(help: ArgumentHelp("The coordinator's address, or the join string that it prints.", valueName: "address"))
-    var coordinator: String
+    var coordinator: String?
+    @Option(help: ArgumentHelp("Wait for the coordinator's join string in this file, which it writes with the same flag.", valueName: "file"))
+    var joinFile: String?
     @Option(help: .of(.model)) var model: String
     @Option(help: ArgumentHelp("JSON lines, CSV or TSV to train on.", valueName: SettingKey.trainFile.setting.valueName)) var trainFile: String?
     @Option(help: ArgumentHelp("Only this part of them, such as 2/3.", valueName: "i/n")) var shard: DataShard?
@@ -65,11 +67,17 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp(
         "Countersign digests with this key (onebyte keygen --signing). (default: one in --state-dir, else a new one)", valueName: "file"))
     var signingKey: String?
+    @Option(help: ArgumentHelp(
+        "The run's basis, where this host has it (`onebyte prepare`): on a thin link it need not be downloaded.", valueName: "file"))
+    var basis: String?
     @OptionGroup var processes: SettingFlags<ProcessSettings>
     @OptionGroup var threads: ThreadFlags
     @OptionGroup(title: "Logs") var logs: LogOptions
 
     func validate() throws {
+        guard (coordinator == nil) != (joinFile == nil) else {
+            throw ValidationError("a worker is told its coordinator by one of --coordinator and --join-file")
+        }
         if trainFile == nil, evaluate == nil {
             throw ValidationError("a worker needs --train-file (to train), --evaluate (to measure), or both")
         }
@@ -116,7 +124,7 @@ struct WorkerCommand: AsyncParsableCommand {
             validationExamples: steering.map { maker($0, .validation, validationFile) },
             threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory, onRemark: { logger.notice("\($0)") },
             scoring: try settings.scoring(), onScoringLine: { logger.info("objective: \($0)") })
-        let join = try JoinString(coordinator)
+        let join = try await joinString(logger)
         let signing = try notary()
         logger.info("countersigning digests", metadata: ["key": "\(signing.publicKey)"])
         let process = WorkerProcess(
@@ -124,6 +132,7 @@ struct WorkerCommand: AsyncParsableCommand {
                 transport: ZeroMQClient(join, keys: try key.map { try KeyPair(contentsOf: $0) }), expectedRun: join.run.flatMap(Digest.init(hex:)),
                 name: name ?? ProcessInfo.processInfo.hostName, trains: training != nil, evaluates: heldOut != nil,
                 patienceSeconds: patience, snapshotPath: snapshot, stateDirectory: stateDir, bootstrap: bootstrap, notary: signing,
+                basis: try basis.map(readWhole),
                 onProgress: { Self.log($0, to: logger) }, failure: { ProcessFailure($0) },
                 makeTrainer: { try LanguageModelTrainer(configuration) }))
         // Also without --snapshot, where the worker says so: by itself the signal would end it.
@@ -134,7 +143,20 @@ struct WorkerCommand: AsyncParsableCommand {
             }
         }
         defer { snapshots.cancel() }
+        // A coordinator that is started again may have another address; its machines keep their numbers.
+        let moves = Task { [joinFile] in
+            guard let joinFile else { return }
+            for await moved in JoinFile(joinFile).changes(after: join) {
+                logger.info("the coordinator is at \(moved.address) now")
+                process.reconnect(to: moved)
+            }
+        }
+        defer { moves.cancel() }
+        let interface = FoundInterface(toward: join.address)
         let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }
+        if let counter = interface.counter {
+            logger.info("\(counter.interface) has carried \(counter.sent) bytes up and \(counter.received) down meanwhile, headers and other programs included")
+        }
         if outcome.status != .success { throw ProcessFailure(outcome.status, outcome.message) }
         logger.info("\(outcome.message)")
         if stop == .interrupt { throw StopSignal.interrupt }
@@ -147,11 +169,36 @@ struct WorkerCommand: AsyncParsableCommand {
         return try SigningKey.kept(in: "\(stateDir)/signing.key")
     }
 
+    private func joinString(_ logger: Logger) async throws -> JoinString {
+        guard let joinFile else { return try JoinString(coordinator ?? "") }
+        let file = JoinFile(joinFile)
+        if file.contents == nil { logger.info("waiting for a coordinator's join string in \(joinFile)") }
+        let (join, _) = try await stoppingOnSignals(onStop: {}) { [patience] in try await file.wait(seconds: patience) }
+        return join
+    }
+
     private static func log(_ progress: WorkerProgress, to logger: Logger) {
         switch progress {
         case .notice(.applied), .notice(.contributed): logger.debug("\(progress)")
         case .notice(.warning), .warning, .notice(.silent), .notice(.rebuilding): logger.warning("\(progress)")
         default: logger.info("\(progress)")
+        }
+    }
+}
+
+/// The interface towards the coordinator, once the name service has said where that is; nobody waits for it.
+private final class FoundInterface: Sendable {
+    private let found = Mutex<InterfaceCounter?>(nil)
+    var counter: InterfaceCounter? { found.withLock { $0 } }
+
+    init(toward address: Address) {
+        guard let host = address.host else { return }
+        Task { [self] in
+            _ = try? await onThread(named: "onebyte-route") { [self] in
+                guard case .found(let numbers) = NameResolution.resolve(host) else { return }
+                let counter = numbers.lazy.compactMap { InterfaceCounter(toward: $0) }.first
+                found.withLock { $0 = counter }
+            }
         }
     }
 }

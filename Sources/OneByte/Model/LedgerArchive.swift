@@ -15,6 +15,8 @@ struct LedgerArchive {
     let entries: [LedgerEntry]
     /// The newest digest that machines reported, perhaps of an earlier round; nil where what it is of was changed afterwards.
     let lastDigest: DigestRecord?
+    /// Machines whose bytes of earlier rounds were retracted behind the round that was asked for: the history is without them.
+    let retractedLater: [MachineID]
     /// Bytes at the end that are no whole record: a crash, or a coordinator that is writing just now.
     let unreadBytes: Int
 
@@ -45,6 +47,7 @@ struct LedgerArchive {
         var manifest: BaseManifest?
         var basis: RunBasis?
         var isThere = false
+        var retractedLater: [MachineID] = []
         var lastDigest: DigestRecord?
         // Records up to the last retraction or rewind: what was reported of parameters before it is of others.
         var undone: UInt64 = 0
@@ -57,7 +60,10 @@ struct LedgerArchive {
                     if let round, case .retraction(let retraction) = entry.record {
                         let rounds = retraction.rounds.clamped(to: 0..<round)
                         let changes = try history.fold(.retraction(Retraction(machine: retraction.machine, rounds: rounds)))
-                        if !changes.isEmpty { lastDigest = nil }
+                        if !changes.isEmpty {
+                            lastDigest = nil
+                            retractedLater.append(retraction.machine)
+                        }
                     }
                     continue
                 }
@@ -90,6 +96,7 @@ struct LedgerArchive {
         self.manifest = manifest
         self.basis = basis
         self.lastDigest = lastDigest
+        self.retractedLater = retractedLater
         unreadBytes = tail
     }
 

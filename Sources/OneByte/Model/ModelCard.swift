@@ -96,8 +96,7 @@ struct ModelCard {
     /// The fields of the template, each with an example's value.
     private var fields: String {
         var names: [String] = []
-        var rest = promptTemplate.unicodeScalars[...].split(separator: "{").dropFirst()
-        while let part = rest.popFirst() {
+        for part in promptTemplate.unicodeScalars.split(separator: "{", omittingEmptySubsequences: false).dropFirst() {
             guard let end = part.firstIndex(of: "}") else { continue }
             let name = String(part[..<end])
             if !name.isEmpty, !names.contains(name) { names.append(name) }

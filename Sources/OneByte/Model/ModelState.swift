@@ -34,6 +34,10 @@ struct ModelState {
 extension LedgerArchive {
     /// What stands behind the last whole record is not in the model that is made of the ledger.
     func warnIfTorn() {
+        if !retractedLater.isEmpty {
+            let machines = retractedLater.map { "\($0)" }.joined(separator: ", ")
+            standardError.write("note: \(path): the parameters before round \(history.nextRound) are without what was retracted later, of \(machines)")
+        }
         guard unreadBytes > 0 else { return }
         standardError.write(
             "warning: \(path): \(unreadBytes) bytes at the end are no whole record (a crash, or a coordinator at work); the \(history.nextRound) rounds before them are taken")

@@ -8,7 +8,7 @@ package func describe(_ error: any Error) -> String {
     return "\(error); \(remedy)"
 }
 
-private func commandLineRemedy(for error: any Error) -> String? {
+func commandLineRemedy(for error: any Error) -> String? {
     switch error {
     case let error as ScoringError where error.code == .tooSlow: "\(SettingKey.objectiveTimeout.flag) gives it longer"
     case let error as ModelError where error.code == .occupied: "--overwrite replaces it"

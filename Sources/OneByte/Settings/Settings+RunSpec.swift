@@ -24,6 +24,7 @@ extension Settings {
         guard let kind = TaskSpec.Kind(rawValue: try text(.kind)) else {
             throw SettingsError.wrong(source(.kind) ?? .standard, .kind, "unknown")
         }
+        if kind == .classification { try checkClassification() }
         let objective = Objective(rawValue: try text(.objective))
         var writing: Writing?
         if objective == .command {
@@ -33,6 +34,37 @@ extension Settings {
         return TaskSpec(
             kind: kind, template: optionalText(.template), labels: table(.labels).map(Self.ordered),
             maxLength: try integer(.maxLength), objective: objective, writing: writing, generalizedCrossEntropy: q > 0 ? q : nil)
+    }
+
+    /// What a classification lacks, all at once, with the labels that its data have.
+    private func checkClassification() throws(SettingsError) {
+        let (lacksTemplate, lacksLabels) = (!has(.template), (table(.labels)?.count ?? 0) < 2)
+        guard lacksTemplate || lacksLabels else { return }
+        let what = [lacksTemplate ? "a template" : nil, lacksLabels ? "a word for each of two or more labels" : nil].compactMap { $0 }
+        var examples = lacksTemplate ? ["\(SettingKey.template.flag) '{text} It was'"] : []
+        var known = ""
+        if lacksLabels {
+            let counts = labelsInData()
+            let words = counts.count < 2 ? ["0= terrible", "1= great"] : counts.prefix(Self.labelsShown).map { "\($0.label)= …" }
+            examples += words.map { "\(SettingKey.labels.flag) \(shellWord($0))" }
+            if let path = optionalText(.trainFile), counts.count > 1 {
+                let shown = counts.prefix(Self.labelsShown).map { "\($0.label) (\(grouped($0.count)))" } + (counts.count > Self.labelsShown ? ["…"] : [])
+                known = "; the labels in \(path) are \(shown.joined(separator: ", "))"
+            }
+        }
+        throw .usage("a classification needs \(what.joined(separator: " and "))\(known)\nfor instance: \(examples.joined(separator: " "))")
+    }
+
+    private static let labelsShown = 12
+    /// Data beyond this are not read only to show their labels.
+    private static let recordsOfLabels = 100_000
+
+    /// The labels of the training data with their counts, in their order.
+    private func labelsInData() -> [(label: String, count: Int)] {
+        guard let path = optionalText(.trainFile), let records = try? DataFile.read(path, limit: Self.recordsOfLabels) else { return [] }
+        var counts: [String: Int] = [:]
+        for record in records { if let label = record.label { counts[label, default: 0] += 1 } }
+        return Self.ordered(counts.mapValues { "\($0)" }).map { ($0.label, counts[$0.label] ?? 0) }
     }
 
     /// The classes in the order of their labels, as numbers where all are numbers: neither a TOML table nor flags in any
@@ -107,7 +139,7 @@ extension Settings {
         guard case .field(let field, let rule) = error, let key = SettingKey.allCases.first(where: { $0.setting.owner == .run(field) }) else {
             return SettingsError(.usage, "\(error)")
         }
-        return .wrong(source(key) ?? .standard, key, "must be \(rule)")
+        return .wrong(source(key) ?? .standard, key, rule.hasPrefix("is ") ? rule : "must be \(rule)")
     }
 
     /// A ledger's task, but for the template, label words and longest sequence that flags give.

@@ -1,5 +1,6 @@
 import Core
 import Foundation
+import LanguageModel
 import TOMLKit
 
 /// Reads a run file: TOML, each key known, each value of the kind and in the range that its setting asks for.
@@ -10,7 +11,8 @@ enum SettingsFile {
     /// - Throws: `SettingsError` `.missing` if the file can't be read, `.file` with `path:line` for anything wrong in it.
     static func read(_ path: String) throws(SettingsError) -> [SettingKey: (SettingValue, SettingSource)] {
         guard let data = FileManager.default.contents(atPath: path) else {
-            throw SettingsError(.missing, "\(path): can't read the run file; is the path right?")
+            if let missing = MissingPath(path) { throw SettingsError(.missing, "\(path): \(missing.problem)\n\(missing.remedy)") }
+            throw SettingsError(.missing, "\(path): can't read the run file; may this user read it, and is it a file?")
         }
         if let foreign = ForeignFormat(start: Array(data.prefix(ForeignFormat.bytesNeeded)), path: path) {
             throw SettingsError(.file, "\(path): \(foreign.problem)\n\(foreign.remedy)")

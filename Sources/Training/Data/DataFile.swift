@@ -154,7 +154,8 @@ public enum DataFile {
         do {
             return try MappedFile(path: path)
         } catch {
-            throw DataError(.missing, "\(path): \(error.problem); name a file of JSON lines")
+            if let missing = MissingPath(path) { throw DataError(.missing, "\(path): \(missing.problem)\n\(missing.remedy)") }
+            throw DataError(.missing, "\(path): \(error.problem); name a file of JSON lines, CSV or TSV")
         }
     }
 

@@ -9,6 +9,9 @@ extension DataRecord {
         return DataRecord(place: place, fields: fields)
     }
 
+    /// What its field `label` says as text; nil where there is none.
+    public var label: String? { try? text("label") }
+
     /// The record as one line of JSON, with further fields; one that is there already is replaced.
     package func line(adding members: [JSON.Member]) -> String {
         var fields = fields

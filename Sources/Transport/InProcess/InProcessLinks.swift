@@ -58,6 +58,11 @@ final class InProcessClientLink: ClientLink {
 
     deinit { network.closeClient(peer) }
 
+    func reconnect() { network.reconnect(peer) }
+
+    /// Inside a process there is one coordinator.
+    func reconnect(to join: JoinString) {}
+
     var endpoint: String { network.endpoint }
     var isEncrypted: Bool { false }
     var waker: any Waker { signal }

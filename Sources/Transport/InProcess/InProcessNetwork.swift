@@ -28,7 +28,7 @@ public final class InProcessNetwork: Sendable, ServerTransport, ClientTransport 
     /// Nobody proves a key inside a process.
     public var publicKey: PublicKey? { nil }
 
-    public func listen(classify: @escaping FrameClassifier) throws(TransportError) -> any ServerLink {
+    public func listen(classify: @escaping FrameClassifier, frameLimit: Int) throws(TransportError) -> any ServerLink {
         let signal = WakeSignal()
         let woken = state.withLock { $0.listen(signal) }
         guard let woken else {
@@ -63,6 +63,7 @@ public final class InProcessNetwork: Sendable, ServerTransport, ClientTransport 
     // MARK: For the links
 
     func closeServer() { change { $0.closeServer() } }
+    func reconnect(_ peer: PeerID) { change { $0.reconnect(peer) } }
     func closeClient(_ peer: PeerID) { change { $0.closeClient(peer) } }
 
     /// Offers a frame to a worker.

@@ -131,6 +131,9 @@ extension InProcessNetwork {
             connected.flatMap { drop($0, isSeenByServer: isSeenByServer) }
         }
 
+        /// A worker makes its connection anew.
+        mutating func reconnect(_ peer: PeerID) -> [WakeSignal] { clients[peer]?.isConnected == true ? drop(peer) : [] }
+
         mutating func cut() -> [WakeSignal] {
             isCut = true
             return dropAll(isSeenByServer: true)

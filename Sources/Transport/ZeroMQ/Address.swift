@@ -51,6 +51,17 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
         return numbers.count == 4 && numbers[0] == 127 && !numbers.contains(nil)
     }
 
+    /// Nil for ipc, and where any free one is meant.
+    public var port: Int? { host == nil ? nil : endpoint.split(separator: ":").last.flatMap { Int($0) } }
+
+    /// Whether it stands for all addresses of a host, so that nobody can connect to it as it is.
+    public var isWildcard: Bool { host == "0.0.0.0" || host == "*" || host == "[::]" }
+
+    /// The same port at another host.
+    public func at(host: String) throws(TransportError) -> Address {
+        try Address("tcp://\(host):\(endpoint.split(separator: ":").last ?? "0")")
+    }
+
     var isIPv6: Bool { host?.hasPrefix("[") ?? false }
 }
 

@@ -17,17 +17,23 @@ enum SocketOptions {
     /// The doubling ends here, well within the heartbeats' time-out: a worker is back before a coordinator that was started again
     /// gives it up.
     static let reconnectMillisecondsMax: Int32 = 3_000
-    static let handshakeMilliseconds: Int32 = 10_000
-    /// Of a name with several addresses.
-    static let connectMilliseconds: Int32 = 3_000
+    /// On a line of 2,400 bit/s a handshake with keys takes some three seconds.
+    static let handshakeMilliseconds: Int32 = 20_000
+    /// Until a connection that does not come about is tried anew: the kernel's own tries soon lie half a minute apart, and a link that is back
+    /// would not be noticed so long.
+    static let connectMilliseconds: Int32 = 6_000
+    /// What is sent and not acknowledged for so long has met a dead connection. Bytes that are acknowledged one by one, as on a thin link,
+    /// count as life.
+    static let unacknowledgedMilliseconds: Int32 = 20_000
 }
 
-/// ZMTP's own heartbeats, which keep address translation alive and notice dead TCP connections.
+/// ZMTP's own heartbeats, which keep address translation alive and notice peers that hang. They count whole frames as life, so the timeout is
+/// longer than a long frame on a thin link takes; dead connections are noticed by what is not acknowledged.
 public struct ConnectionHeartbeat: Hashable, Sendable {
     /// 0: none.
     public var intervalMilliseconds: Int32
     public var timeoutMilliseconds: Int32
-    public init(intervalMilliseconds: Int32 = 5000, timeoutMilliseconds: Int32 = 15_000) {
+    public init(intervalMilliseconds: Int32 = 30_000, timeoutMilliseconds: Int32 = 120_000) {
         self.intervalMilliseconds = intervalMilliseconds
         self.timeoutMilliseconds = timeoutMilliseconds
     }
@@ -35,14 +41,16 @@ public struct ConnectionHeartbeat: Hashable, Sendable {
 
 extension ZMQSocket {
     /// What both sides set, before they bind or connect.
-    func prepareForNetwork(heartbeat: ConnectionHeartbeat, ipv6: Bool) throws(TransportError) {
+    func prepareForNetwork(heartbeat: ConnectionHeartbeat, ipv6: Bool, frameLimit: Int) throws(TransportError) {
         try set(ZMQ_LINGER, LinkLimits.lingerMilliseconds)
         try set(ZMQ_SNDHWM, Int32(LinkLimits.connectionFrames))
         try set(ZMQ_RCVHWM, Int32(LinkLimits.connectionFrames))
-        try set(ZMQ_MAXMSGSIZE, wide: Int64(ProtocolLimits.frameBytes))
+        try set(ZMQ_MAXMSGSIZE, wide: Int64(frameLimit))
         try set(ZMQ_HANDSHAKE_IVL, SocketOptions.handshakeMilliseconds)
         try set(ZMQ_RECONNECT_IVL, SocketOptions.reconnectMilliseconds)
         try set(ZMQ_RECONNECT_IVL_MAX, SocketOptions.reconnectMillisecondsMax)
+        try set(ZMQ_CONNECT_TIMEOUT, SocketOptions.connectMilliseconds)
+        try set(ZMQ_TCP_MAXRT, SocketOptions.unacknowledgedMilliseconds)
         try set(ZMQ_TCP_KEEPALIVE, 1)
         if heartbeat.intervalMilliseconds > 0 {
             try set(ZMQ_HEARTBEAT_IVL, heartbeat.intervalMilliseconds)

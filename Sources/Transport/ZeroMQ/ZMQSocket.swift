@@ -97,6 +97,12 @@ package struct ZMQSocket: ~Copyable {
         throw .lastCall("can't connect to \(endpoint)")
     }
 
+    /// Gives a connection up, and what it has not sent; the socket may connect elsewhere.
+    package func disconnect(_ endpoint: String) throws(TransportError) {
+        // ENOENT: it is not connected any more, which is what is wanted.
+        if zmq_disconnect(raw, endpoint) != 0, zmq_errno() != ENOENT { throw .lastCall("can't leave \(endpoint)") }
+    }
+
     /// Where a bound socket listens, with the port that was given out for port 0.
     package func boundEndpoint() throws(TransportError) -> String {
         var text = [CChar](repeating: 0, count: 512)

@@ -40,19 +40,20 @@ final class ZeroMQClientLink: ClientLink {
     private var incoming = Traffic()
     private let clock = ProcessClock()
     /// Nil where there is no name to look up.
-    private let lookup: BackgroundLookup?
+    private var lookup: BackgroundLookup?
     private var rotation: AddressRotation
     private var notices: [ConnectionNotice] = []
     private var isLookupWanted = false
-    let endpoint: String
+    private(set) var endpoint: String
     let isEncrypted: Bool
+    private let keys: KeyPair?
 
     init(_ client: ZeroMQClient, classify: @escaping FrameClassifier) throws(TransportError) {
         let context = try ZMQContext()
         let socket = try ZMQSocket(.dealer, in: context)
-        try socket.prepareForNetwork(heartbeat: client.heartbeat, ipv6: client.address.isIPv6)
+        try socket.prepareForNetwork(heartbeat: client.heartbeat, ipv6: client.address.isIPv6, frameLimit: ProtocolLimits.frameBytes)
         // A name that nobody knows is told at once. One that can't be looked up just now may be known soon.
-        var addresses: [HostAddress] = []
+        var addresses: [ResolvedAddress] = []
         do throws(LookupFailure) {
             addresses = try client.address.lookedUp()
         } catch {
@@ -67,15 +68,12 @@ final class ZeroMQClientLink: ClientLink {
         var id: [UInt8] = [UInt8.random(in: 1...255, using: &generator)]
         for _ in 1..<16 { id.append(UInt8.random(in: 0...255, using: &generator)) }
         try socket.set(ZMQ_ROUTING_ID, id)
-        if let serverKey = client.serverKey {
-            let keys = if let keys = client.keys { keys } else { try KeyPair.generate() }
-            try socket.encrypt(to: serverKey, with: keys)
-        }
+        let keys: KeyPair? = if client.serverKey == nil { nil } else if let keys = client.keys { keys } else { try KeyPair.generate() }
+        if let serverKey = client.serverKey, let keys { try socket.encrypt(to: serverKey, with: keys) }
+        self.keys = keys
         let monitor = try ConnectionMonitor(socket, in: context, name: "client")
         let wakes = try EventDescriptor()
         endpoint = client.address.endpoint
-        // An address that swallows what is sent to it says nothing; another of the name's may do better.
-        if addresses.count > 1 { try socket.set(ZMQ_CONNECT_TIMEOUT, SocketOptions.connectMilliseconds) }
         rotation = AddressRotation(addresses, at: clock.now)
         lookup = client.address.hasName ? BackgroundLookup(client.address, waking: wakes) : nil
         if let first = rotation.current { try socket.connect(to: first) } else { lookup?.begin() }
@@ -90,6 +88,26 @@ final class ZeroMQClientLink: ClientLink {
     var waker: any Waker { wakes }
     var isFlushed: Bool { outbox.isEmpty }
     var traffic: Traffic { incoming.with(sent: outbox.sent, dropped: outbox.dropped) }
+
+    func reconnect() throws(TransportError) {
+        outbox.removeAll()
+        if let current = rotation.current { try go(from: current, to: current) }
+    }
+
+    /// The socket stays, and with it this worker's routing id: the coordinator knows it again.
+    func reconnect(to join: JoinString) throws(TransportError) {
+        guard (join.serverKey != nil) == isEncrypted else {
+            throw TransportError(.key, "the coordinator \(isEncrypted ? "has no key any more" : "has a key now"); start the worker anew")
+        }
+        if let current = rotation.current { socket.disconnect(from: current) }
+        if let serverKey = join.serverKey, let keys { try socket.encrypt(to: serverKey, with: keys) }
+        endpoint = join.address.endpoint
+        outbox.removeAll()
+        // This is the reactor's thread, which does not wait for names.
+        lookup = join.address.hasName ? BackgroundLookup(join.address, waking: wakes) : nil
+        rotation = AddressRotation(lookup == nil ? [ResolvedAddress(endpoint: endpoint, isIPv6: join.address.isIPv6)] : [], at: clock.now)
+        if let first = rotation.current { try socket.connect(to: first) } else { lookup?.begin() }
+    }
 
     func send(_ frame: [UInt8]) throws(TransportError) {
         try outbox.send(frame) { (frame) throws(TransportError) in try socket.send(frame) }
@@ -131,7 +149,7 @@ final class ZeroMQClientLink: ClientLink {
         }
     }
 
-    private func go(from old: HostAddress?, to next: HostAddress) throws(TransportError) {
+    private func go(from old: ResolvedAddress?, to next: ResolvedAddress) throws(TransportError) {
         if let old { socket.disconnect(from: old) }
         try socket.connect(to: next)
     }
@@ -142,6 +160,8 @@ final class ZeroMQClientLink: ClientLink {
         notices = []
         while let notice = try monitor.next() {
             try follow(notice)
+            // What waits would be stale when there is a connection again, and on a thin link it would be in the way.
+            if case .lost = notice { outbox.removeAll() }
             events.append(.connection(notice))
         }
         try takeLookup()

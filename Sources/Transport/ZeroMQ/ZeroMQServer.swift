@@ -19,14 +19,14 @@ public struct ZeroMQServer: ServerTransport {
     }
 
     /// Listens. Anywhere but on this host alone it wants keys, unless `insecure` says that the network is trusted.
-    public func listen(classify: @escaping FrameClassifier) throws(TransportError) -> any ServerLink {
+    public func listen(classify: @escaping FrameClassifier, frameLimit: Int) throws(TransportError) -> any ServerLink {
         if access.keys == nil && !address.isLocal && !insecure {
             throw TransportError(
                 .insecure,
                 "\(address) can be reached from the network, and without keys everyone there could join and read along")
         }
         raiseFileLimit()
-        return try ZeroMQServerLink(self, classify: classify)
+        return try ZeroMQServerLink(self, classify: classify, frameLimit: frameLimit)
     }
 }
 
@@ -43,12 +43,12 @@ final class ZeroMQServerLink: ServerLink {
     /// Where it listens, with the port that it was given.
     let endpoint: String
 
-    init(_ server: ZeroMQServer, classify: @escaping FrameClassifier) throws(TransportError) {
+    init(_ server: ZeroMQServer, classify: @escaping FrameClassifier, frameLimit: Int) throws(TransportError) {
         let context = try ZMQContext(ioThreads: SocketOptions.serverThreads)
         let accessHandler = try AccessHandler(server.access, in: context)
         let socket = try ZMQSocket(.router, in: context)
         let own = try server.address.ownAddress()
-        try socket.prepareForNetwork(heartbeat: server.heartbeat, ipv6: own.isIPv6)
+        try socket.prepareForNetwork(heartbeat: server.heartbeat, ipv6: own.isIPv6, frameLimit: frameLimit)
         // Without MANDATORY a ROUTER silently drops what it can't deliver; with HANDOVER a worker that comes back with its
         // routing id takes its old connection over instead of being ignored.
         try socket.set(ZMQ_ROUTER_MANDATORY, 1)

@@ -68,19 +68,6 @@ import Testing
         #expect(harness.messages(to: 3).contains(.rebuild(order: 1)))
     }
 
-    @Test("A peer that asks for the ledger without end gets one piece at a time")
-    func oneReadAtATime() throws {
-        var harness = try CoordinatorHarness(Samples.spec())
-        harness.tell(.received(harness.hello(1), from: PeerID([1])))
-        func reads() -> Int {
-            harness.machine.handle(.received(.fetch(LedgerFetch(offset: 0)), from: PeerID([1])), at: harness.now)
-                .count { if case .readLedger = $0 { true } else { false } }
-        }
-        #expect([reads(), reads(), reads()] == [1, 0, 0])
-        _ = harness.machine.handle(.ledgerRead(for: PeerID([1])), at: harness.now)
-        #expect(reads() == 1)
-    }
-
     @Test("Machines whose parameters have left their range depart as diverged, and the run fails with the last of them")
     func divergedRun() throws {
         var harness = try CoordinatorHarness(Samples.spec(minimumWorkers: 2))

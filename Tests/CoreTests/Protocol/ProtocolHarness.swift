@@ -32,10 +32,10 @@ struct CoordinatorHarness {
                         disk += bytes
                         events.append(.ledgerDurable(records: index + 1))
                     }
-                case .readLedger(let offset, let peer):
-                    let bytes = disk[Int(offset)...].prefix(ProtocolLimits.chunkBytes)
-                    sent.append((.chunk(LedgerChunk(offset: offset, bytes: Array(bytes))), [peer]))
-                    events.append(.ledgerRead(for: peer))
+                case .readLedger(let read):
+                    let bytes = disk[Int(read.offset)...].prefix(read.count)
+                    sent.append((.chunk(read.chunk(of: Array(bytes), total: UInt64(disk.count))), [read.peer]))
+                    events.append(.ledgerRead(for: read.peer))
                 case .disconnect: break
                 case .notice(let notice): notices.append(notice)
                 case .finished(let finish): finished = finish

@@ -11,6 +11,7 @@ import Testing
         var notices: [WorkerNotice] = []
         var abandons = 0
         var timeBoxesEnded = 0
+        var reconnections = 0
         var exit: WorkerExit?
         var holdsCompute = false
         var holdsApply = false
@@ -19,11 +20,15 @@ import Testing
         /// What comes of taking a snapshot's parameters.
         var restoreFailure: String?
 
-        init(session: UInt8 = 1, evaluates: Bool = false, snapshots: [SnapshotPosition] = [], snapshotSeconds: Double? = nil) {
+        /// That its host has.
+        var base = Samples.base
+
+        init(session: UInt8 = 1, base: BaseManifest = Samples.base, evaluates: Bool = false, snapshots: [SnapshotPosition] = [], snapshotSeconds: Double? = nil, basis: [UInt8]? = nil) {
             machine = WorkerStateMachine(
                 WorkerConfiguration(
                     session: Samples.session(session), name: "w", trains: !evaluates, evaluates: evaluates, software: "test",
-                    patienceSeconds: 60, snapshots: snapshots, snapshotSeconds: snapshotSeconds))
+                    patienceSeconds: 60, snapshots: snapshots, snapshotSeconds: snapshotSeconds, basis: basis))
+            self.base = base
             tell(.started)
         }
 
@@ -38,6 +43,7 @@ import Testing
                         if let result = result(of: task) { events.append(.performed(result)) }
                     case .abandon: abandons += 1
                     case .endTimeBox: timeBoxesEnded += 1
+                    case .reconnect: reconnections += 1
                     case .notice(let notice): notices.append(notice)
                     case .finish(let end): exit = end
                     }
@@ -47,7 +53,7 @@ import Testing
 
         private func result(of task: WorkerTask) -> WorkerResult? {
             switch task {
-            case .hashBase: .baseHashed(Samples.base)
+            case .hashBase: .baseHashed(base)
             case .prepare: .prepared
             case .apply: holdsApply ? nil : .applied
             case .reset: .reset
@@ -88,6 +94,14 @@ import Testing
                     .commit(Commit(index: index, kind: record.kind.rawValue, payload: record.payload(), opening: opening))))
         }
 
+        /// Lets a heartbeat be sent.
+        mutating func beat() {
+            now = now.advanced(bySeconds: 2)
+            tell(.tick)
+        }
+
+        var heartbeats: UInt64 { sent.compactMap { if case .heartbeat(let beat) = $0 { beat.sequence } else { nil } }.max() ?? 0 }
+        var fetches: [LedgerFetch] { sent.compactMap { if case .fetch(let fetch) = $0 { fetch } else { nil } } }
         var contributions: [WireContribution] { sent.compactMap { if case .contribution(let sent) = $0 { sent } else { nil } } }
         var reports: [DigestReport] { sent.compactMap { if case .digestReport(let report) = $0 { report } else { nil } } }
         var evaluations: [EvaluationReport] { sent.compactMap { if case .evaluation(let report) = $0 { report } else { nil } } }
@@ -106,7 +120,8 @@ import Testing
         var worker = Harness()
         #expect(worker.tasks == [.hashBase])
         try worker.follow(try ledger())
-        #expect(worker.sent.contains(.base(Samples.base)) && worker.sent.contains(.fetch(LedgerFetch(offset: 0))))
+        #expect(worker.sent.contains(.baseDigest(BaseDigest(digest: Samples.base.digest, bytes: Samples.base.payload.count))))
+        #expect(worker.fetches.first?.offset == 0)
         #expect(worker.reports.map(\.position) == [1])
         worker.commit(2, Samples.admission(1))
         worker.tell(.received(.open(opening(0, first: 0))))
@@ -119,11 +134,13 @@ import Testing
         worker.tell(.received(.open(opening(1, first: 4))))
         worker.commit(3, Samples.round(0, [(1, 0, [3, 3, 3, 3])]), opening: opening(1, first: 4))
         #expect(worker.tasks.count == tasks && worker.contributions.count == 2)
-        // But the coordinator can have it again, once it is not just on its way.
+        // But the coordinator can have it again, once it is not on its way any more: a heartbeat that was sent behind it is answered.
         worker.tell(.received(.pong(Pong(standing: .active, records: 4, awaited: 1))))
         #expect(worker.contributions.count == 2)
-        worker.now = worker.now.advanced(bySeconds: 1)
-        worker.tell(.received(.pong(Pong(standing: .active, records: 4, awaited: 1))))
+        worker.beat()
+        worker.tell(.received(.pong(Pong(standing: .active, records: 4, awaited: 1, echo: worker.heartbeats - 1))))
+        #expect(worker.contributions.count == 2)
+        worker.tell(.received(.pong(Pong(standing: .active, records: 4, awaited: 1, echo: worker.heartbeats))))
         #expect(worker.contributions.count == 3)
     }
 
@@ -147,8 +164,8 @@ import Testing
         #expect(worker.contributions.map(\.contribution.firstSample) == [0, 4, 8, 100, 104])
         #expect(worker.contributions.map(\.round) == [0, 1, 2, 2, 3])
         // The answer to the share that was given out is the one to say again.
-        worker.now = worker.now.advanced(bySeconds: 2)
-        worker.tell(.received(.pong(Pong(standing: .active, records: 5, awaited: 2))))
+        worker.beat()
+        worker.tell(.received(.pong(Pong(standing: .active, records: 5, awaited: 2, echo: worker.heartbeats))))
         #expect(worker.contributions.last?.round == 2 && worker.contributions.last?.contribution.firstSample == 100)
     }
 
@@ -349,7 +366,7 @@ import Testing
         let long = try ledger([Samples.admission(1), Samples.round(0, [(1, 0, [1])]), Samples.round(1, [(1, 1, [1])])])
         try worker.follow(short)
         worker.commit(4, Samples.round(1, [(1, 1, [1])]), opening: opening(2, first: 2))
-        #expect(worker.sent.last == .fetch(LedgerFetch(offset: UInt64(short.count))))
+        #expect(worker.fetches.last?.offset == UInt64(short.count))
         worker.tell(.received(.chunk(LedgerChunk(offset: UInt64(short.count), bytes: Array(long[short.count...])))))
         #expect(worker.contributions.map(\.round) == [2])
     }

@@ -20,6 +20,12 @@ final class Simulation {
         /// From here on nothing more breaks, and the run must end.
         var calmAfterSeconds: Double
         var operators: Bool
+        /// Of some workers: all others' frames take `delaySeconds`, however long they are.
+        var links: [Int: ThinLink] = [:]
+        /// When workers start that do not at the beginning.
+        var startSeconds: [Int: Double] = [:]
+        var base = Samples.base
+        var basis: [UInt8]?
     }
 
     /// Defects put into the harness on purpose, to see that the invariants notice.
@@ -44,7 +50,7 @@ final class Simulation {
         let description: String
     }
 
-    private enum Event {
+    indirect enum Event {
         case tickCoordinator(life: Int)
         case tickWorker(Int, life: Int)
         case toCoordinator([UInt8], from: PeerID)
@@ -58,6 +64,11 @@ final class Simulation {
         case heal(Int)
         case diskHealed
         case fault
+        /// Something that crosses a worker's link, which a cut in between takes.
+        case overLink(Event, worker: Int, epoch: Int)
+        case cutLink(Int, seconds: Double, isNoticed: Bool)
+        case mendLink(Int)
+        case crashCoordinator
     }
 
     private(set) var random: SeededRandom
@@ -75,15 +86,16 @@ final class Simulation {
     private var coordinatorLife = 0
     private var isCoordinatorPaused = false
     private var heldForCoordinator: [Event] = []
-    private var disk: [UInt8] = []
+    private(set) var disk: [UInt8] = []
     /// Bytes of the disk that survive a crash; less than all of them only with `skipFsync`.
     private var syncedBytes = 0
     private var writing: [UInt8]?
     private var diskFails = false
     private(set) var outcome: RunFinish?
 
-    private var workers: [SimulatedWorker] = []
-    private var partitioned: Set<Int> = []
+    var workers: [SimulatedWorker] = []
+    var lines: [Int: LinkLine] = [:]
+    var partitioned: Set<Int> = []
 
     // What the invariants remember
     private var digestAt: [UInt64: Digest] = [:]
@@ -110,26 +122,37 @@ final class Simulation {
         var seconds = 0.0
     }
 
-    init(seed: UInt64, bug: Bug? = nil) throws {
-        random = SeededRandom(seed: seed)
-        self.bug = bug
+    convenience init(seed: UInt64, bug: Bug? = nil) throws {
+        var random = SeededRandom(seed: seed)
         var world = Self.world(&random)
         if seed % 4 == 3 {
             world.spec.train = [RunSpec.adapterPrefix + "all"]
             world.spec.momentum = 0.9
         }
+        if seed % 8 == 6 { world.links = Self.thinLinks(seed: seed, workers: world.workers + world.evaluators) }
+        try self.init(seed: seed, world: world, bug: bug, random: random)
+    }
+
+    init(seed: UInt64, world: World, bug: Bug? = nil, random: SeededRandom? = nil) throws {
+        self.random = random ?? SeededRandom(seed: seed)
+        self.bug = bug
         self.world = world
         toy = try SimulatedWorker.Toy(adapters: seed % 2 == 1, momentum: world.spec.momentum)
         let canonical = try world.spec.canonicalBytes()
         disk = LedgerFormat.header(specDigest: .sha256(canonical))
         disk += LedgerFormat.start(header: disk).appending(.spec(canonical)).bytes
+        if let basis = world.basis {
+            let position = try Samples.summary(of: disk).position
+            disk += position.appending(.basis(basis)).bytes
+        }
         syncedBytes = disk.count
         try startCoordinator()
         for index in 0..<world.workers + world.evaluators {
             workers.append(SimulatedWorker(toy: toy, index: index, trains: index < world.workers))
-            schedule(.startWorker(index), after: Double.random(in: 0...3, using: &random))
+            let start = Double.random(in: 0...3, using: &self.random)
+            schedule(.startWorker(index), after: world.startSeconds[index] ?? start)
         }
-        schedule(.fault, after: Double.random(in: 0...2 * world.faultEverySeconds, using: &random))
+        schedule(.fault, after: Double.random(in: 0...2 * world.faultEverySeconds, using: &self.random))
     }
 
     private static func world(_ random: inout SeededRandom) -> World {
@@ -183,11 +206,11 @@ final class Simulation {
     private var isCalm: Bool { seconds > world.calmAfterSeconds }
     private var timestamp: Timestamp { Timestamp(nanoseconds: now) }
 
-    private func schedule(_ event: Event, after delay: Double) {
+    func schedule(_ event: Event, after delay: Double) {
         queue.push(event, at: now + UInt64(max(delay, 0) * 1e9))
     }
 
-    private func say(_ line: @autoclosure () -> String) {
+    func say(_ line: @autoclosure () -> String) {
         if keepsTrace { trace.append("\(String(Int(seconds * 1000))) ms  \(line())") }
     }
 
@@ -280,6 +303,10 @@ final class Simulation {
         case .heal(let index): partitioned.remove(index)
         case .diskHealed: diskFails = false
         case .fault: try fault()
+        case .overLink(let event, let worker, let epoch): if lines[worker]?.epoch == epoch { try handle(event) }
+        case .cutLink(let worker, let seconds, let isNoticed): try cutLink(worker, seconds: seconds, isNoticed: isNoticed)
+        case .mendLink(let worker): try mendLink(worker)
+        case .crashCoordinator: crashCoordinator()
         }
     }
 
@@ -347,14 +374,14 @@ final class Simulation {
                 guard writing == nil else { throw Failure(description: "two appends at a time") }
                 writing = record
                 schedule(.synced(life: coordinatorLife), after: Double.random(in: world.fsyncSeconds, using: &random))
-            case .readLedger(let offset, let peer):
-                guard Int(offset) <= disk.count else {
-                    throw Failure(description: "the ledger is read from byte \(offset) on, \(disk.count) are on disk")
+            case .readLedger(let read):
+                guard Int(read.offset) <= disk.count else {
+                    throw Failure(description: "the ledger is read from byte \(read.offset) on, \(disk.count) are on disk")
                 }
-                let bytes = disk[Int(offset)...].prefix(ProtocolLimits.chunkBytes)
-                let frame = Message.chunk(LedgerChunk(offset: offset, bytes: Array(bytes))).encoded()
-                transmit(frame, .toWorker(frame, peer), worker: workers.firstIndex { $0.peer == peer })
-                reads.append(peer)
+                let bytes = disk[Int(read.offset)...].prefix(read.count)
+                let frame = Message.chunk(read.chunk(of: Array(bytes), total: UInt64(disk.count))).encoded()
+                transmit(frame, .toWorker(frame, read.peer), worker: workers.firstIndex { $0.peer == read.peer })
+                reads.append(read.peer)
             case .disconnect: break
             case .notice(let notice):
                 say("coordinator: \(notice)")
@@ -391,6 +418,10 @@ final class Simulation {
 
     private func transmit(_ frame: [UInt8], _ event: Event, worker: Int?) {
         guard let worker, !partitioned.contains(worker) else { return }
+        if let arrival = arrival(of: frame, event, worker: worker) {
+            schedule(.overLink(event, worker: worker, epoch: lines[worker]?.epoch ?? 0), after: arrival)
+            return
+        }
         let isRough = !isCalm
         if isRough, random.chance(world.dropProbability) { return }
         schedule(event, after: Double.random(in: world.delaySeconds, using: &random))
@@ -434,7 +465,7 @@ final class Simulation {
         }
     }
 
-    private func tellWorker(_ index: Int, _ event: WorkerEvent) throws {
+    func tellWorker(_ index: Int, _ event: WorkerEvent) throws {
         guard let effects = workers[index].machine?.handle(event, at: timestamp) else { return }
         for effect in effects {
             switch effect {
@@ -465,6 +496,7 @@ final class Simulation {
                     }
                 schedule(.worked(index, life: workers[index].life, task: workers[index].taskNumber), after: seconds)
             case .abandon, .endTimeBox: workers[index].isAbandoned = true
+            case .reconnect: if !partitioned.contains(index) { try mendLink(index) }
             case .notice(let notice): say("worker \(index): \(notice)")
             case .finish(let exit):
                 say("worker \(index) ends: \(exit)")
@@ -489,7 +521,7 @@ final class Simulation {
         workers[index].task = nil
         let result: WorkerResult
         switch task {
-        case .hashBase: result = .baseHashed(Samples.base)
+        case .hashBase: result = .baseHashed(world.base)
         case .prepare:
             try workers[index].makeParameters()
             result = .prepared

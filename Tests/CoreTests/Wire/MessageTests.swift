@@ -16,7 +16,11 @@ import Testing
                     session: session, name: text(), trains: number(1) == 0, evaluates: number(1) == 0, software: text(),
                     expectedSpec: number(1) == 0 ? nil : digest(), records: random.next(), publicKey: number(1) == 0 ? nil : text()))
         case .base: return .base(Samples.base)
-        case .fetch: return .fetch(LedgerFetch(offset: random.next()))
+        case .fetch:
+            return .fetch(LedgerFetch(offset: random.next(), count: Int(number(1 << 18)), ticket: UInt32(number(1 << 31))))
+        case .baseDigest: return .baseDigest(BaseDigest(digest: digest(), bytes: Int(number(1 << 20))))
+        case .basePart: return .basePart(BasePart(offset: Int(number(1 << 20)), bytes: random.bytes(Int(number(60)))))
+        case .baseFetch: return .baseFetch(BaseFetch(offset: Int(number(1 << 20)), count: Int(number(1 << 18))))
         case .contribution:
             return .contribution(
                 WireContribution(
@@ -24,7 +28,7 @@ import Testing
                     contribution: Contribution(
                         machine: MachineID(UInt32(number(400))), firstSample: UInt32(number(1 << 22)),
                         bytes: random.bytes(1 + Int(number(40))).map { Int8(bitPattern: $0) })))
-        case .heartbeat: return .heartbeat(Heartbeat(session: UInt32(number(9)), records: number(1 << 30), share: number(1) == 0 ? nil : .init(round: .max, firstSample: 9)))
+        case .heartbeat: return .heartbeat(Heartbeat(session: UInt32(number(9)), records: number(1 << 30), share: number(1) == 0 ? nil : .init(round: .max, firstSample: 9), sequence: random.next(), roundTripMilliseconds: UInt32(number(9999))))
         case .digestReport:
             return .digestReport(DigestReport(position: number(1 << 40), round: 7, digest: digest(), chain: random.next(), rebuilds: 3))
         case .evaluation:
@@ -43,7 +47,7 @@ import Testing
             return .welcome(
                 Welcome(
                     specDigest: digest(), session: session, ledgerRecords: random.next() >> 12, ledgerBytes: random.next() >> 12,
-                    heartbeatSeconds: 0.25, heartbeatTimeoutSeconds: 10))
+                    heartbeatSeconds: 0.25, heartbeatTimeoutSeconds: 10, baseDigest: number(1) == 0 ? nil : digest()))
         case .refuse:
             return .refuse(
                 Refusal(
@@ -56,12 +60,12 @@ import Testing
                     index: number(1 << 30), kind: record.kind.rawValue, payload: record.payload(),
                     opening: number(1) == 0 ? nil : opening(&random)))
         case .open: return .open(opening(&random))
-        case .chunk: return .chunk(LedgerChunk(offset: random.next(), bytes: random.bytes(Int(number(60)))))
+        case .chunk: return .chunk(LedgerChunk(offset: random.next(), ticket: UInt32(number(9)), total: random.next(), bytes: random.bytes(Int(number(60)))))
         case .pong:
             return .pong(
                 Pong(
                     standing: Pong.Standing.allCases.randomElement(using: &random)!, records: random.next(),
-                    awaited: number(1) == 0 ? nil : UInt32(number(1 << 31))))
+                    awaited: number(1) == 0 ? nil : UInt32(number(1 << 31)), echo: random.next()))
         case .digestRequest: return .digestRequest(position: random.next())
         case .rebuild: return .rebuild(order: UInt32(number(1 << 16)))
         case .finished: return .finished(RunFinish(outcome: .stopped, message: text()))

@@ -72,7 +72,8 @@ import Training
                 ("\(directory)/link", "is a link to \(directory)/gone, which is not there", ""), ("C:\\models\\tiny", "there is no", ""),
             ] {
                 let error = try #require(open(reference), "\(reference)")
-                #expect(error.code == .notFound && error.problem.contains(problem) && (error.remedy ?? "").contains(remedy), "\(reference): \(error)")
+                #expect(error.code == .notFound && (problem.isEmpty || error.problem.contains(problem)), "\(reference): \(error)")
+                #expect(remedy.isEmpty || error.remedy?.contains(remedy) == true, "\(reference): \(error)")
             }
             #expect(open("\(name)/tiny-lama")?.remedy?.contains("\(name)/tiny-lama@main") == true)
             // What no directory of that name contradicts is a repository, and so is what has a revision.
@@ -90,7 +91,7 @@ import Training
             }
             let line = #"{"text":"a"}"# + "\n"
             for (bytes, word) in [
-                ([0x1F, 0x8B, 8, 0], "gunzip"), ([0xFF, 0xFE] + line.utf16.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] }, "iconv"), (Array(Self.pointer.utf8), "git lfs pull"),
+                ([0x1F, 0x8B, 8, 0], "gzip -dc"), ([0xFF, 0xFE] + line.utf16.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] }, "iconv"), (Array(Self.pointer.utf8), "git lfs pull"),
             ] as [([UInt8], String)] {
                 let error = #expect(throws: DataError.self) { try read(bytes) }
                 #expect(error?.description.contains(word) == true, "\(error.map { "\($0)" } ?? "")")

@@ -63,7 +63,10 @@ struct FamilyFixture: @unchecked Sendable {  // constants of a file
         let own = config.merging(settings) { $1 }
         try JSONSerialization.data(withJSONObject: own).write(to: URL(filePath: directory + "/config.json"))
         let files = tensors.compactMap { tensor in
-            renaming(tensor.name).map { (name: $0, shape: tensor.shape, values: Self.values(tensor.name, tensor.shape.reduce(1, *), mean: tensor.mean, halfWidth: tensor.halfWidth)) }
+            renaming(tensor.name).map { name in
+                let values = Self.values(tensor.name, tensor.shape.reduce(1, *), mean: tensor.mean, halfWidth: tensor.halfWidth)
+                return (name: name, shape: tensor.shape, values: values)
+            }
         }
         try Self.writeSafetensors(files, to: directory + "/model.safetensors")
     }

@@ -209,7 +209,7 @@ import Training
                     norm rms 1e-05 1.0 weights=true bias=false
                     places inputNorm feedForwardNorm attentionOutputNorm feedForwardOutputNorm
                     layer parallel=false shared=false residual=1.0
-                    attention qk=perHead after=false scale=0.2236068 softcap=0.0 alibi=false
+                    attention qk=perHead after=false scale=0.28867513 softcap=0.0 alibi=false
                     feed-forward geluTanh gated=true
                     biases\u{20}
                     embedding scale=5.656854 positions=0 offset=0 norm=false width=0

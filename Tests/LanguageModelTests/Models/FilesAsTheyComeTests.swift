@@ -90,10 +90,12 @@ import Training
         let tied = try FamilyFixture.named("qwen2")
         try withTemporaryDirectory { directory in
             try tied.write(to: directory)
-            let values = FamilyFixture.values("model.embed_tokens.weight", 61 * 32, mean: 0, halfWidth: tied.tensors.first { $0.name == "model.embed_tokens.weight" }?.halfWidth ?? 0)
+            let embedding = try #require(tied.tensors.first { $0.name == "model.embed_tokens.weight" })
+            let values = FamilyFixture.values(embedding.name, 61 * 32, mean: 0, halfWidth: embedding.halfWidth)
             try FamilyFixture.writeSafetensors([("lm_head.weight", [61, 32], values)], to: directory + "/model-00002-of-00002.safetensors")
             try FileManager.default.moveItem(atPath: directory + "/model.safetensors", toPath: directory + "/model-00001-of-00002.safetensors")
-            try write(#"{"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}"#, to: "model.safetensors.index.json", in: directory)
+            let index = #"{"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}"#
+            try write(index, to: "model.safetensors.index.json", in: directory)
             #expect(try ModelSource.open(directory).configuration.tiedHead)
         }
     }
@@ -115,14 +117,19 @@ import Training
             try write("{}", to: "params.json", in: directory)
         }
         try expectRefusal("has a head that classifies", settings: ["architectures": ["LlamaForSequenceClassification"]])
-        for (family, reason) in [("lfm2", "convolutions"), ("gemma3n", "embeddings of their own"), ("mixtral", "mixture of experts"), ("roberta", "it is an encoder"), ("qwen3_5_text", "linear attention")] {
+        let reasons = [
+            ("lfm2", "convolutions"), ("gemma3n", "embeddings of their own"), ("mixtral", "mixture of experts"), ("roberta", "it is an encoder"),
+            ("qwen3_5_text", "linear attention"), ("apertus", "xIELU"),
+        ]
+        for (family, reason) in reasons {
             try expectRefusal(reason, settings: ["model_type": family])
         }
     }
 
     @Test func quantisedCheckpointsAreNamed() throws {
-        try expectRefusal("the checkpoint is quantised by gptq, which is not read", settings: ["quantization_config": ["quant_method": "gptq"]]) { directory, fixture in
-            try fixture.write(to: directory, settings: ["quantization_config": ["quant_method": "gptq"]]) {
+        let gptq = ["quantization_config": ["quant_method": "gptq"]]
+        try expectRefusal("the checkpoint is quantised by gptq, which is not read") { directory, fixture in
+            try fixture.write(to: directory, settings: gptq) {
                 $0.contains("gate_proj") ? $0.replacingOccurrences(of: ".weight", with: ".qweight") : $0
             }
         }
@@ -155,6 +162,8 @@ import Training
         try expectRefusal("hidden_act: is \"tanh\", which is not supported", of: "pythia", settings: ["hidden_act": "tanh"])
         try expectRefusal("alibi: is true: the form of Falcon-RW is not supported", of: "falcon", settings: ["alibi": true])
         try expectRefusal("but config.json asks for 61×20", of: "opt", settings: ["word_embed_proj_dim": 20])
+        let nested: [String: Any] = ["rope_parameters": ["full_attention": ["rope_theta": 1.0]]]
+        try expectRefusal("rope_parameters.full_attention: are settings of one type of layer", settings: nested)
         try expectRefusal("sliding_window: is -3", of: "mistral", settings: ["sliding_window": -3])
     }
 }

@@ -8,7 +8,7 @@ import Synchronization
 /// The names are looked up here, not by libzmq: with IPv6 on it takes a name's IPv6 addresses alone, with IPv6 off its IPv4 addresses alone
 /// (https://github.com/zeromq/libzmq/issues/4313), and it says nothing of a name that it can't find. The system's own order is what every
 /// other program goes by.
-package struct HostAddress: Hashable, Sendable {
+package struct ResolvedAddress: Hashable, Sendable {
     package let endpoint: String
     package let isIPv6: Bool
 
@@ -41,8 +41,8 @@ extension Address {
 
     /// What the name stands for, in the system's order (getaddrinfo(3), RFC 6724). An address that is a number is itself. Waits for the
     /// network's answer.
-    package func lookedUp() throws(LookupFailure) -> [HostAddress] {
-        guard hasName, let host else { return [HostAddress(endpoint: endpoint, isIPv6: isIPv6)] }
+    package func lookedUp() throws(LookupFailure) -> [ResolvedAddress] {
+        guard hasName, let host else { return [ResolvedAddress(endpoint: endpoint, isIPv6: isIPv6)] }
         var hints = addrinfo()
         hints.ai_family = AF_UNSPEC
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
@@ -53,7 +53,7 @@ extension Address {
             throw LookupFailure(host: host, reason: reason, isTemporary: code != EAI_NONAME && code != Self.noData)
         }
         defer { freeaddrinfo(found) }
-        var addresses: [HostAddress] = []
+        var addresses: [ResolvedAddress] = []
         var next = found
         while let entry = next {
             next = entry.pointee.ai_next
@@ -61,7 +61,7 @@ extension Address {
             guard getnameinfo(entry.pointee.ai_addr, entry.pointee.ai_addrlen, &text, socklen_t(text.count), nil, 0, NI_NUMERICHOST) == 0 else { continue }
             let number = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
             let isIPv6 = entry.pointee.ai_family == AF_INET6
-            let address = HostAddress(endpoint: "tcp://\(isIPv6 ? "[\(number)]" : number)\(portSuffix)", isIPv6: isIPv6)
+            let address = ResolvedAddress(endpoint: "tcp://\(isIPv6 ? "[\(number)]" : number)\(portSuffix)", isIPv6: isIPv6)
             if !addresses.contains(address) { addresses.append(address) }
         }
         guard !addresses.isEmpty else { throw LookupFailure(host: host, reason: "it has no IP address", isTemporary: false) }
@@ -69,8 +69,8 @@ extension Address {
     }
 
     /// Where to listen for a name that is one of this host's own; an interface's name is libzmq's affair.
-    func ownAddress() throws(TransportError) -> HostAddress {
-        guard hasName, let host, if_nametoindex(host) == 0 else { return HostAddress(endpoint: endpoint, isIPv6: isIPv6) }
+    func ownAddress() throws(TransportError) -> ResolvedAddress {
+        guard hasName, let host, if_nametoindex(host) == 0 else { return ResolvedAddress(endpoint: endpoint, isIPv6: isIPv6) }
         do {
             return try lookedUp()[0]
         } catch {
@@ -95,22 +95,22 @@ package struct AddressRotation {
     /// Names are looked up anew no oftener than this.
     static let secondsBetweenLookups = 5.0
 
-    private(set) var addresses: [HostAddress]
+    private(set) var addresses: [ResolvedAddress]
     private var index = 0
     private var since: Timestamp
     private var lookedUpAt: Timestamp
 
-    package init(_ addresses: [HostAddress], at now: Timestamp) {
+    package init(_ addresses: [ResolvedAddress], at now: Timestamp) {
         self.addresses = addresses
         (since, lookedUpAt) = (now, now)
     }
 
-    package var current: HostAddress? { addresses.indices.contains(index) ? addresses[index] : nil }
+    package var current: ResolvedAddress? { addresses.indices.contains(index) ? addresses[index] : nil }
 
     /// Nobody answered at the present address.
     ///
     /// - Returns: the address to try in its place; nil: go on with it.
-    package mutating func retried(at now: Timestamp) -> HostAddress? {
+    package mutating func retried(at now: Timestamp) -> ResolvedAddress? {
         guard addresses.count > 1, now.seconds(since: since) >= Self.secondsEach else { return nil }
         index = (index + 1) % addresses.count
         since = now
@@ -130,7 +130,7 @@ package struct AddressRotation {
     /// The name stands for these now.
     ///
     /// - Returns: the address to try, where the present one is no longer among them; nil: go on with it.
-    package mutating func replace(with new: [HostAddress], at now: Timestamp) -> HostAddress? {
+    package mutating func replace(with new: [ResolvedAddress], at now: Timestamp) -> ResolvedAddress? {
         let old = current
         addresses = new
         if let old, let place = new.firstIndex(of: old) {
@@ -146,7 +146,7 @@ package struct AddressRotation {
 final class BackgroundLookup: Sendable {
     private struct State {
         var isRunning = false
-        var answer: Result<[HostAddress], LookupFailure>?
+        var answer: Result<[ResolvedAddress], LookupFailure>?
     }
 
     private let state = Mutex(State())
@@ -167,7 +167,7 @@ final class BackgroundLookup: Sendable {
         guard isFirst else { return }
         // Nobody waits for it: a resolver may take a minute to give up.
         let thread = try? NamedThread("onebyte-lookup") { [self] in
-            let answer: Result<[HostAddress], LookupFailure>
+            let answer: Result<[ResolvedAddress], LookupFailure>
             do throws(LookupFailure) { answer = .success(try address.lookedUp()) } catch { answer = .failure(error) }
             state.withLock { $0 = State(isRunning: false, answer: answer) }
             wakes.wake()
@@ -176,7 +176,7 @@ final class BackgroundLookup: Sendable {
     }
 
     /// The answer, once.
-    func take() -> Result<[HostAddress], LookupFailure>? {
+    func take() -> Result<[ResolvedAddress], LookupFailure>? {
         state.withLock { state in
             defer { state.answer = nil }
             return state.answer
@@ -186,11 +186,11 @@ final class BackgroundLookup: Sendable {
 
 extension ZMQSocket {
     /// Connections that are made from now on go there.
-    func connect(to address: HostAddress) throws(TransportError) {
+    func connect(to address: ResolvedAddress) throws(TransportError) {
         try set(ZMQ_IPV6, address.isIPv6 ? 1 : 0)
         try connect(address.endpoint)
     }
 
     /// Ends the connection there, or the tries to make one. That there is none any more is no error.
-    func disconnect(from address: HostAddress) { zmq_disconnect(raw, address.endpoint) }
+    func disconnect(from address: ResolvedAddress) { zmq_disconnect(raw, address.endpoint) }
 }

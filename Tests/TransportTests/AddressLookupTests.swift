@@ -3,11 +3,11 @@ import Foundation
 import Testing
 import Transport
 
-@Suite struct HostAddressTests {
+@Suite struct AddressLookupTests {
     private func time(_ seconds: Double) -> Timestamp { Timestamp(nanoseconds: 0).advanced(bySeconds: 1000 + seconds) }
-    private let first = HostAddress(endpoint: "tcp://[2001:db8::1]:5151", isIPv6: true)
-    private let second = HostAddress(endpoint: "tcp://192.0.2.1:5151", isIPv6: false)
-    private let third = HostAddress(endpoint: "tcp://192.0.2.2:5151", isIPv6: false)
+    private let first = ResolvedAddress(endpoint: "tcp://[2001:db8::1]:5151", isIPv6: true)
+    private let second = ResolvedAddress(endpoint: "tcp://192.0.2.1:5151", isIPv6: false)
+    private let third = ResolvedAddress(endpoint: "tcp://192.0.2.2:5151", isIPv6: false)
 
     @Test("A number is itself, with no question to anybody; a name has the system's addresses with the port", arguments: [
         ("tcp://127.0.0.1:5151", false, "tcp://127.0.0.1:5151"), ("tcp://[::1]:7", false, "tcp://[::1]:7"), ("localhost:9", false, "tcp://127.0.0.1:9"),

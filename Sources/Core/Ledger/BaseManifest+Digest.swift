@@ -1,0 +1,14 @@
+extension BaseManifest {
+    /// As a ledger's record holds it.
+    public var payload: [UInt8] { LedgerRecord.baseManifest(self).payload() }
+
+    /// SHA-256 of the payload: two workers whose manifests have the same digest have the same base.
+    public var digest: Digest { .sha256(payload) }
+
+    /// Nil where the bytes are no manifest, or more than one.
+    init?(payload: [UInt8]) {
+        var reader = ByteReader(payload)
+        guard let manifest = try? BaseManifest(from: &reader), reader.remaining == 0 else { return nil }
+        self = manifest
+    }
+}

@@ -1,0 +1,47 @@
+import Core
+import Foundation
+
+/// A path that leads nowhere: where it leaves what there is, and what is there in its place.
+package struct MissingPath {
+    private static let namesShown = 5
+
+    /// The last directory of the path that is there; empty for the working directory.
+    private let directory: String
+    /// The name that is not in it.
+    private let name: String
+
+    /// Nil where the path leads somewhere.
+    package init?(_ path: String) {
+        var directory = path.hasPrefix("/") ? "/" : ""
+        for part in path.utf8.split(separator: UInt8(ascii: "/")).map({ String(Substring($0)) }) {
+            let next = directory.isEmpty ? part : directory == "/" ? "/\(part)" : "\(directory)/\(part)"
+            guard FileManager.default.fileExists(atPath: next) else {
+                (self.directory, name) = (directory, part)
+                return
+            }
+            directory = next
+        }
+        return nil
+    }
+
+    /// "there is no tinny in models"
+    package var problem: String { directory.isEmpty || directory == "." ? "there is no \(name) here" : "there is no \(name) in \(directory)" }
+
+    /// The path that was most likely meant, up to where it went wrong; nil where nothing there is like it.
+    package var nearest: String? {
+        nearestWord(to: name, in: names).map { directory.isEmpty ? $0 : directory == "/" ? "/\($0)" : "\(directory)/\($0)" }
+    }
+
+    /// "did you mean models/tiny?", or what is there.
+    package var remedy: String {
+        if let nearest { return "did you mean \(nearest)?" }
+        let names = names
+        guard !names.isEmpty else { return "the directory is empty" }
+        let more = names.count > Self.namesShown ? ", … (\(names.count) in all)" : ""
+        return "it holds \(names.prefix(Self.namesShown).joined(separator: ", "))\(more)"
+    }
+
+    private var names: [String] {
+        ((try? FileManager.default.contentsOfDirectory(atPath: directory.isEmpty ? "." : directory)) ?? []).filter { !$0.hasPrefix(".") }.sorted()
+    }
+}

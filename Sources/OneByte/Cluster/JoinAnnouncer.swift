@@ -1,0 +1,53 @@
+import Coordinator
+import Core
+import Foundation
+import Logging
+import Synchronization
+import Transport
+
+/// Tells workers where the coordinator is: on the screen, ready to paste, and in the join file while it listens.
+final class JoinAnnouncer: Sendable {
+    private let advertised: String?
+    private let file: JoinFile?
+    private let written = Mutex<String?>(nil)
+
+    init(advertised: String?, file: JoinFile?) {
+        self.advertised = advertised
+        self.file = file
+    }
+
+    /// What a person reads; the file is written.
+    func announce(_ listening: CoordinatorProgress.Listening) -> String {
+        let places = (try? Address(listening.endpoint)).map { address in
+            JoinPlaces(
+                listening: address, addresses: HostAddress.all(), hostName: ProcessInfo.processInfo.hostName, advertised: advertised,
+                resolve: NameResolution.resolve)
+        }
+        let join = (try? listening.joinString(host: places?.host)).map { "\($0)" } ?? listening.endpoint
+        var lines = [
+            "listening at \(listening.endpoint); workers join with",
+            "  onebyte worker --coordinator '\(join)' --model … --train-file …",
+        ]
+        if let places, !places.lines.isEmpty {
+            lines.append("this host's addresses:")
+            lines += places.lines.map { "  \($0)" }
+        }
+        if let warning = places?.nameWarning { lines.append("warning: \(warning); --advertise HOST says what workers are to call") }
+        if let file {
+            do throws(ProcessFailure) {
+                try file.write(join)
+                written.withLock { $0 = join }
+                lines.append("the join string is in \(file.path)")
+            } catch {
+                lines.append("warning: \(error.message)")
+            }
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    /// The coordinator listens no longer.
+    func end() {
+        guard let file, let join = written.withLock({ $0 }) else { return }
+        file.remove(join)
+    }
+}

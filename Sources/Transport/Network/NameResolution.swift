@@ -1,0 +1,34 @@
+import Glibc
+
+/// What a host's name stands for here.
+public enum NameResolution: Hashable, Sendable {
+    /// Numbers, in the order in which they would be tried.
+    case found([String])
+    /// The name service answered that there is no such name.
+    case unknown(String)
+    /// The name service did not answer, or not now.
+    case unavailable(String)
+
+    /// Asks the system, which may take as long as its resolver likes.
+    public static func resolve(_ host: String) -> NameResolution {
+        let name = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
+        var hints = addrinfo()
+        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        var list: UnsafeMutablePointer<addrinfo>?
+        let status = getaddrinfo(name, nil, &hints, &list)
+        guard status == 0 else {
+            let reason = status == EAI_SYSTEM ? String(cString: strerror(errno)) : String(cString: gai_strerror(status))
+            return status == EAI_NONAME || status == EAI_NODATA ? .unknown(reason) : .unavailable(reason)
+        }
+        defer { freeaddrinfo(list) }
+        var numbers: [String] = []
+        var next = list
+        while let entry = next?.pointee {
+            next = entry.ai_next
+            if let address = entry.ai_addr, let number = HostAddress.numeric(address), !numbers.contains(number) { numbers.append(number) }
+        }
+        return .found(numbers)
+    }
+
+    private static let EAI_NODATA: Int32 = -5
+}

@@ -1,0 +1,84 @@
+import Core
+import TestSupport
+
+/// A worker's link, with a rate.
+struct ThinLink {
+    var bytesPerSecond: Double
+    /// From one end to the other, for the first byte.
+    var delaySeconds = 0.02
+    /// TCP and IP headers of a packet, with time stamps.
+    static let packetBytes = 52
+    static let packetPayload = 1448
+    /// ZMTP's frame header and CURVE's envelope.
+    static let frameBytes = 9 + 33
+
+    /// What a frame takes on the link, and what its acknowledgements take in the other direction.
+    static func cost(of frame: Int) -> (bytes: Int, acknowledgements: Int) {
+        let payload = frame + frameBytes
+        let packets = (payload + packetPayload - 1) / packetPayload
+        return (payload + packets * packetBytes, (packets + 1) / 2 * packetBytes)
+    }
+}
+
+/// What a link carries and has carried. Frames go one after the other; a cut takes those that are under way.
+struct LinkLine {
+    var up = Direction()
+    var down = Direction()
+    var epoch = 0
+
+    struct Direction {
+        /// When the last byte that was handed in has gone out.
+        var freeAt: UInt64 = 0
+        var bytes = 0
+
+        mutating func take(_ bytes: Int, rate: Double, at now: UInt64) {
+            self.bytes += bytes
+            freeAt = max(freeAt, now) + UInt64(Double(bytes) / rate * 1e9)
+        }
+    }
+}
+
+extension Simulation {
+    static func thinLinks(seed: UInt64, workers: Int) -> [Int: ThinLink] {
+        var random = SeededRandom(seed: seed ^ 0xB175)
+        return Dictionary(uniqueKeysWithValues: (0..<workers).map { ($0, ThinLink(bytesPerSecond: Double.random(in: 600...20_000, using: &random))) })
+    }
+
+    /// Seconds until a frame arrives over its worker's link; nil where that link has no rate.
+    func arrival(of frame: [UInt8], _ event: Event, worker: Int) -> Double? {
+        guard let link = world.links[worker] else { return nil }
+        var line = lines[worker] ?? LinkLine()
+        defer { lines[worker] = line }
+        let (bytes, acknowledgements) = ThinLink.cost(of: frame.count)
+        let end: UInt64
+        if case .toWorker = event {
+            line.down.take(bytes, rate: link.bytesPerSecond, at: now)
+            line.up.take(acknowledgements, rate: link.bytesPerSecond, at: now)
+            end = line.down.freeAt
+        } else {
+            line.up.take(bytes, rate: link.bytesPerSecond, at: now)
+            line.down.take(acknowledgements, rate: link.bytesPerSecond, at: now)
+            end = line.up.freeAt
+        }
+        return Double(end - now) / 1e9 + link.delaySeconds
+    }
+
+    /// The link is down for so long, and what is under way is lost. An outage that nobody notices leaves both ends believing in their
+    /// connection until it is over.
+    func cutLink(_ worker: Int, seconds: Double, isNoticed: Bool) throws {
+        say("the link of worker \(worker) is down for \(seconds) s")
+        partitioned.insert(worker)
+        var line = lines[worker] ?? LinkLine()
+        line.epoch += 1
+        (line.up.freeAt, line.down.freeAt) = (0, 0)
+        lines[worker] = line
+        schedule(.mendLink(worker), after: seconds)
+        if isNoticed { try tellWorker(worker, .connection(isUp: false)) }
+    }
+
+    func mendLink(_ worker: Int) throws {
+        partitioned.remove(worker)
+        try tellWorker(worker, .connection(isUp: false))
+        try tellWorker(worker, .connection(isUp: true))
+    }
+}
