@@ -336,7 +336,7 @@ import Testing
         #expect(tail.status == 79 && tail.errors.contains("lie behind the last"), "\(tail)")
 
         // A retraction on this host is signed, too.
-        let retracted = try await Binary.run("ledger", "retract", run, "--machine", "1")
+        let retracted = try await Binary.run("ledger", "retract", run, "--machine", "1", "--yes")
         #expect(retracted.status == 0, "\(retracted)")
         let after = try await Binary.run("ledger", "verify", run, "--base", Binary.tinyModel, "--signers", trusted)
         #expect(after.status == 0, "\(after)")

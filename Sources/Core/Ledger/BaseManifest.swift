@@ -26,6 +26,9 @@ public struct BaseManifest: Hashable, Sendable {
     /// `entries` are in order already and no name occurs twice.
     init(sorted entries: [Entry]) { self.entries = entries }
 
+    /// SHA-256 of its bytes in the ledger: names the base model in one word.
+    public var digest: Digest { Digest.sha256(LedgerRecord.baseManifest(self).payload()) }
+
     /// What differs between a worker's base and this one, in the order of the names; empty where they are the same.
     public func differences(from other: BaseManifest) -> [String] {
         // Both are in the order of the names' bytes. Strings that only look the same (é as one character or two) are two
