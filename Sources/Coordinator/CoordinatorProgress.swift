@@ -46,13 +46,15 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let samples: UInt64
         /// Who signs the ledger.
         public let signer: SignerKey?
+        /// SHA-256 of the base manifest, where the base model is known.
+        public let base: Digest?
 
         /// What a worker on this network joins with; `host` stands in for an address like `0.0.0.0`, which nobody can connect to.
         public func joinString(host: String? = nil) throws(TransportError) -> JoinString {
             var endpoint = endpoint
             if let host, let colon = endpoint.lastIndex(of: ":") { endpoint = "tcp://\(host)\(endpoint[colon...])" }
             let key: PublicKey? = if let serverKey { try PublicKey(hex: serverKey) } else { nil }
-            return JoinString(address: try Address(endpoint), serverKey: key, run: run.description)
+            return JoinString(address: try Address(endpoint), serverKey: key, run: run.description, base: base?.description)
         }
     }
 
@@ -290,6 +292,9 @@ extension CoordinatorProgress {
             case .warning: .warning(try message())
             case .finished: .finished(try Finished(from: decoder))
             }
+        guard isPlausible else {
+            throw DecodingError.dataCorrupted(.init(codingPath: decoder.codingPath, debugDescription: "numbers that no coordinator writes"))
+        }
     }
 
     /// One line of `metrics.jsonl`, with its end of line.

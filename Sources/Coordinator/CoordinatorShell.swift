@@ -41,15 +41,18 @@ struct CoordinatorShell {
         let tornTail = ledger.tornTail
         let disk = Disk(answers: mailbox)
         let notary = try configuration.makeNotary?(directory)
+        var generator = SystemRandomNumberGenerator()
+        let nonceSecret = (0..<32).map { _ in UInt8.random(in: 0...255, using: &generator) }
         var shell = CoordinatorShell(
-            machine: CoordinatorStateMachine(ledger: summary, secret: UInt64.random(in: 0...(.max)), notary: notary, at: clock.now), link: link,
+            machine: CoordinatorStateMachine(
+                ledger: summary, secret: UInt64.random(in: 0...(.max)), notary: notary, nonceSecret: nonceSecret, at: clock.now), link: link,
             summary: RunningTotals(samples: summary.samples, rounds: summary.nextRound, digest: summary.lastDigest?.digest), clock: clock,
             disk: disk, directory: directory, report: configuration.onProgress)
         shell.emit(
             .listening(
                 .init(
                     endpoint: link.endpoint, serverKey: link.publicKey?.description, run: summary.specDigest,
-                    round: summary.nextRound, rounds: summary.spec.rounds, samples: summary.samples, signer: shell.machine.signer)))
+                    round: summary.nextRound, rounds: summary.spec.rounds, samples: summary.samples, signer: shell.machine.signer, base: summary.base?.digest)))
         if let tornTail {
             shell.emit(
                 .warning(

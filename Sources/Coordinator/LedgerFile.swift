@@ -51,7 +51,7 @@ public final class LedgerFile {
         // never replaces a ledger that is there.
         let temporary = "\(path).\(getpid()).new"
         unlink(temporary)
-        let descriptor = Glibc.open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
+        let descriptor = Glibc.open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw .system(.create, path: path, errno: errno) }
         defer {
             close(descriptor)
@@ -162,8 +162,11 @@ public final class LedgerFile {
             try Self.write(record, to: descriptor, at: durableBytes, path: path)
             guard fdatasync(descriptor) == 0 else { throw LedgerFileError.system(.sync, path: path, errno: errno) }
         } catch {
-            // If this fails too, the next append writes over the same bytes, and an open cuts them.
-            ftruncate(descriptor, off_t(durableBytes))
+            // Where the file can't be cut, a record of length and kind 0 stands in the way of what may have been written whole: no reader takes it
+            // for a record. The next append writes over the same bytes, and an open cuts them.
+            if ftruncate(descriptor, off_t(durableBytes)) != 0 {
+                try? Self.write([UInt8](repeating: 0, count: min(record.count, LedgerFormat.recordOverheadBytes)), to: descriptor, at: durableBytes, path: path)
+            }
             fdatasync(descriptor)
             throw error
         }

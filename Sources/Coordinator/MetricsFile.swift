@@ -15,7 +15,7 @@ struct MetricsFile: ~Copyable {
 
     /// Appends one line, and returns what a person should know.
     mutating func append(_ line: [UInt8]) -> String? {
-        if descriptor < 0 { descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o644) }
+        if descriptor < 0 { descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600) }
         guard descriptor >= 0 else { return failure(errno) }
         let bytes = isTorn ? [0x0a] + line : line
         var done = 0

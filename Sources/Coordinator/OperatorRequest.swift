@@ -67,9 +67,12 @@ extension RunDirectory {
 
     /// What was left, and the lines that are no requests. The file is gone before any of it is done, so nothing is done twice.
     func takeRequests() -> (requests: [OperatorRequest], unknown: [String]) {
-        let descriptor = open(requests, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+        // O_NONBLOCK: of a pipe by this name nobody may ever write, and the reactor waits for no one.
+        let descriptor = open(requests, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
         guard descriptor >= 0 else { return ([], []) }
         defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return ([], []) }
         var bytes = [UInt8](repeating: 0, count: Self.requestBytesMax)
         let count = read(descriptor, &bytes, bytes.count)
         guard unlink(requests) == 0, count > 0 else { return ([], []) }

@@ -48,7 +48,7 @@ public struct RunDirectory: Hashable, Sendable {
         var number = 1
         while true {
             let directory = RunDirectory(number == 1 ? path : "\(path)-\(number)")
-            if mkdir(directory.path, 0o755) == 0 {
+            if mkdir(directory.path, 0o700) == 0 {
                 directory.syncParent(of: directory.path[...])
                 return (directory, try directory.createAndLock())
             }
@@ -61,17 +61,7 @@ public struct RunDirectory: Hashable, Sendable {
     func openLedger(
         spec: RunSpec?, basis: [UInt8]?, base: BaseManifest?, onReading: (LedgerFile.Reading) -> Void
     ) throws -> LedgerFile {
-        if access(ledger, F_OK) == 0 {
-            let file = try LedgerFile.open(at: ledger, onReading: onReading)
-            if let spec, try spec.digest() != file.summary.specDigest {
-                let digests = file.summary.specDigest.contrasted(with: try spec.digest())
-                throw ProcessFailure(
-                    .configuration,
-                    "\(path) holds another run (\(digests.own), not \(digests.other)); "
-                        + "choose an empty run directory, or start with the settings in \(self.spec)")
-            }
-            return file
-        }
+        if access(ledger, F_OK) == 0 { return try openExisting(spec: spec, base: base, onReading: onReading) }
         guard let spec else {
             throw ProcessFailure(.missingInput, "\(path) holds no ledger to go on with; give the settings of a new run")
         }
@@ -94,12 +84,48 @@ public struct RunDirectory: Hashable, Sendable {
         return try? RunSpec(canonicalBytes: canonical)
     }
 
+    private func openExisting(spec: RunSpec?, base: BaseManifest?, onReading: (LedgerFile.Reading) -> Void) throws -> LedgerFile {
+        do {
+            let file = try LedgerFile.open(at: ledger, onReading: onReading)
+            if let spec, try spec.digest() != file.summary.specDigest {
+                let digests = file.summary.specDigest.contrasted(with: try spec.digest())
+                throw ProcessFailure(
+                    .configuration,
+                    "\(path) holds another run (\(digests.own), not \(digests.other)); "
+                        + "choose an empty run directory, or start with the settings in \(self.spec)")
+            }
+            guard try appendBase(base, to: file) else { return file }
+        }
+        // Read again with the record that it has now; its lock was given up with the first opening.
+        return try LedgerFile.open(at: ledger)
+    }
+
+    /// A base that is given must be the run's; a run that has none yet gets it.
+    ///
+    /// - Returns: whether it was written.
+    private func appendBase(_ base: BaseManifest?, to file: LedgerFile) throws -> Bool {
+        guard let base else { return false }
+        if let known = file.summary.base {
+            guard let first = known.differences(from: base).first else { return false }
+            throw ProcessFailure(.configuration, "\(path) holds a run of another base model: \(first); give the model that it began with, or none")
+        }
+        var summary = file.summary
+        let record: [UInt8]
+        do {
+            record = try summary.append(.baseManifest(base))
+        } catch {
+            throw ProcessFailure(.badData, "\(path): \(error.reason)")
+        }
+        try file.append(record)
+        return true
+    }
+
     private func makeDirectory() throws(ProcessFailure) {
         var end = path.startIndex
         while end < path.endIndex {
             // By bytes: a letter that joins the slash before it is no reason to miss the slash.
             end = path.utf8[path.utf8.index(after: end)...].firstIndex(of: UInt8(ascii: "/")) ?? path.endIndex
-            if mkdir(String(path[..<end]), 0o755) == 0 {
+            if mkdir(String(path[..<end]), 0o700) == 0 {
                 syncParent(of: path[..<end])
                 continue
             }
@@ -128,7 +154,7 @@ public struct RunDirectory: Hashable, Sendable {
     }
 
     private func write(_ bytes: [UInt8], to path: String) throws(ProcessFailure) {
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
             throw ProcessFailure(.inputOutput, "can't write \(path): \(String(cString: strerror(errno)))")
         }

@@ -36,6 +36,9 @@ public struct SigningKey: Notary, CustomStringConvertible, CustomReflectable {
         self.publicKey = publicKey
     }
 
+    /// Another secret, from which nobody can tell the key: that of commitments to data.
+    public var dataSecret: [UInt8] { Digest.sha256(Array("onebyte data 1\n".utf8) + seed).bytes }
+
     var seed: [UInt8] { Array(secret.prefix(Self.seedBytes)) }
 
     public func sign(_ message: [UInt8]) -> Signature {

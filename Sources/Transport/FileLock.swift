@@ -11,7 +11,7 @@ package final class FileLock: Sendable {
     private let descriptor: Int32
 
     package init(_ path: String) throws(Failure) {
-        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw .system(errno: errno) }
         guard lockExclusively(descriptor) else {
             let code = errno

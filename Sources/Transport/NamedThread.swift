@@ -1,15 +1,23 @@
 import CZeroMQ
+import Dispatch
 import Glibc
 
 /// A thread of our own, outside Swift's cooperative pool, which must never wait for a socket, a disk or a long
 /// computation. Whoever starts one joins it.
 package struct NamedThread: ~Copyable {
     private let handle: pthread_t
+    private let hasEnded = DispatchSemaphore(value: 0)
+    private var isJoined = false
 
     /// `name` is what `top -H` and debuggers show; the kernel keeps 15 bytes of it.
     package init(_ name: String, _ body: @escaping @Sendable () -> Void) throws(TransportError) {
         var handle = pthread_t()
-        let box = Unmanaged.passRetained(ThreadBody(name: name, run: body))
+        let hasEnded = hasEnded
+        let box = Unmanaged.passRetained(
+            ThreadBody(name: name) {
+                body()
+                hasEnded.signal()
+            })
         let status = pthread_create(
             &handle, nil,
             { argument in
@@ -28,10 +36,20 @@ package struct NamedThread: ~Copyable {
 
     package consuming func join() {
         pthread_join(handle, nil)
-        discard self
+        isJoined = true
     }
 
-    deinit { pthread_detach(handle) }
+    /// Waits so long at most; a thread that is not done by then is left to itself.
+    ///
+    /// - Returns: whether it has ended.
+    package consuming func join(within seconds: Double) -> Bool {
+        let milliseconds = Int(min(max(seconds, 0), 3600) * 1000)
+        guard hasEnded.wait(timeout: .now() + .milliseconds(milliseconds)) == .success else { return false }
+        join()
+        return true
+    }
+
+    deinit { if !isJoined { pthread_detach(handle) } }
 }
 
 private final class ThreadBody: Sendable {
@@ -51,6 +69,23 @@ package func withThread<Value>(
     let result = Result { try work() }
     thread.join()
     return try result.get()
+}
+
+/// Runs `work` here while `body` runs on a thread of its own, and waits for both, for `body` as long as `patience` says once `work` is done.
+///
+/// - Parameter patience: seconds; nil: until `body` ends.
+/// - Returns: what `work` returns, and whether `body` has ended.
+package func withThread<Value>(
+    named name: String, _ body: @escaping @Sendable () -> Void, during work: () throws -> Value, patience: () -> Double?
+) throws -> (Value, hasEnded: Bool) {
+    let thread = try NamedThread(name, body)
+    let result = Result { try work() }
+    guard let seconds = patience() else {
+        thread.join()
+        return (try result.get(), true)
+    }
+    let hasEnded = thread.join(within: seconds)
+    return (try result.get(), hasEnded)
 }
 
 /// Runs `body` on a thread of its own and waits for it without holding a thread of the pool.

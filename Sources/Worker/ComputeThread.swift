@@ -128,16 +128,17 @@ final class ComputeThread: Sendable {
         case .hashBase: return .baseHashed(try trainer.hashBase(context))
         case .prepare(let spec, let basis):
             try trainer.prepare(spec, basis: basis, context)
-            return .prepared
+            return trainer.dataCommitment.map { .preparedWith($0) } ?? .prepared
         case .apply(let changes, _):
             try trainer.apply(changes)
             return .applied
         case .compute(let order):
             let (bytes, statistics) = try trainer.compute(order, context)
             return .computed(bytes: bytes, statistics: statistics)
-        case .digest:
+        case .digest(_, let nonce):
             let (digest, largest, unchanged) = try trainer.digest()
-            return .digested(digest, largestMagnitude: largest, unchanged: unchanged)
+            let proof = try nonce.map { try trainer.proof($0, digest: digest) }
+            return .digested(digest, largestMagnitude: largest, unchanged: unchanged, proof: proof)
         case .evaluate(let round, _): return .evaluated(try trainer.evaluate(round: round, context))
         case .reset:
             try trainer.reset()

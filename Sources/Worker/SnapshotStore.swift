@@ -55,7 +55,7 @@ struct SnapshotStore: Sendable {
 
     /// Makes the directory if need be, and locks it.
     private static func lock(_ directory: String) throws(ProcessFailure) -> FileLock {
-        guard mkdir(directory, 0o755) == 0 || errno == EEXIST else {
+        guard mkdir(directory, 0o700) == 0 || errno == EEXIST else {
             throw ProcessFailure(.cannotCreate, "can't use the state directory \(directory): \(String(cString: strerror(errno)))")
         }
         do throws(FileLock.Failure) {

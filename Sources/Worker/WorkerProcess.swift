@@ -11,6 +11,8 @@ public final class WorkerProcess: Sendable {
         public var transport: any ClientTransport
         /// The run that it expects there, by its spec's SHA-256; nil: whichever it is.
         public var expectedRun: Digest?
+        /// The base model that it expects, by its manifest's SHA-256; nil: whichever the run has.
+        public var expectedBase: Digest?
         /// What it is called in every display, such as its host's name.
         public var name: String
         public var trains: Bool
@@ -37,7 +39,7 @@ public final class WorkerProcess: Sendable {
         public var onProgress: @Sendable (WorkerProgress) -> Void
 
         public init(
-            transport: any ClientTransport, expectedRun: Digest? = nil, name: String, trains: Bool = true, evaluates: Bool = false,
+            transport: any ClientTransport, expectedRun: Digest? = nil, expectedBase: Digest? = nil, name: String, trains: Bool = true, evaluates: Bool = false,
             patienceSeconds: Double = 600, snapshotPath: String? = nil, stateDirectory: String? = nil,
             snapshotSeconds: Double = 30, bootstrap: String? = nil, notary: (any Notary)? = nil, basis: [UInt8]? = nil,
             onProgress: @escaping @Sendable (WorkerProgress) -> Void = { _ in },
@@ -46,6 +48,7 @@ public final class WorkerProcess: Sendable {
         ) {
             self.transport = transport
             self.expectedRun = expectedRun
+            self.expectedBase = expectedBase
             self.name = name
             self.trains = trains
             self.evaluates = evaluates
@@ -69,6 +72,8 @@ public final class WorkerProcess: Sendable {
         /// For its user: what happened, and the remedy where there is one.
         public let message: String
         public let traffic: Traffic
+        /// A piece of work that nobody wants any more goes on, on a thread of its own; a process that ends need not wait for it.
+        public let isComputing: Bool
     }
 
     /// The version that a worker tells its coordinator.

@@ -20,6 +20,8 @@ struct WorkerShell {
     private static let refusalsMax = 5
     /// …and for so long: behind a relay that accepts for it, a coordinator that is being started again looks the same, too.
     private static let refusalSeconds = 10.0
+    /// That the work in hand may still take when the worker has left.
+    private static let leavingSeconds = 0.5
 
     static func run(
         _ configuration: WorkerProcess.Configuration, _ mailbox: Mailbox<WorkerLetter>
@@ -39,10 +41,11 @@ struct WorkerShell {
                 publicKey: configuration.transport.publicKey?.description,
                 patienceSeconds: configuration.patienceSeconds, snapshots: snapshots.found,
                 snapshotSeconds: configuration.stateDirectory == nil ? nil : configuration.snapshotSeconds,
-                notary: configuration.notary, basis: configuration.basis ?? snapshots.basis))
+                notary: configuration.notary, expectedBase: configuration.expectedBase,
+                basis: configuration.basis ?? snapshots.basis))
         var shell = WorkerShell(machine: machine, link: link, clock: clock, compute: compute, snapshots: snapshots, configuration: configuration)
         let makeTrainer = configuration.makeTrainer
-        try withThread(named: "onebyte-compute") {
+        let (_, hasEnded) = try withThread(named: "onebyte-compute") {
             compute.run(makeTrainer)
         } during: {
             defer {
@@ -55,6 +58,9 @@ struct WorkerShell {
             if try shell.feed(.started) == .continue {
                 try runReactor(link, mailbox: mailbox, clock: clock) { try shell.handle($0) }
             }
+        } patience: {
+            // Nobody wants what is in hand any more, but for what a complete run leaves behind.
+            if case .completed = shell.end?.exit { nil } else { leavingSeconds }
         }
         for letter in mailbox.takeAll() {
             switch letter {
@@ -70,7 +76,8 @@ struct WorkerShell {
             }
         }
         guard let end = shell.end else { throw ProcessFailure(.internalError, "the worker ended without a reason") }
-        return WorkerProcess.Outcome(exit: end.exit, status: end.status, message: end.message, traffic: link.traffic)
+        return WorkerProcess.Outcome(
+            exit: end.exit, status: end.status, message: end.message, traffic: link.traffic, isComputing: !hasEnded)
     }
 
     private init(

@@ -1,6 +1,7 @@
 import ClusterNode
 import Coordinator
 import Core
+import Glibc
 import Testing
 import Transport
 import Worker
@@ -33,6 +34,18 @@ import Worker
             if case .completed(let final) = outcome.exit { digests.append(final) } else { #expect(outcome.status == .refused) }
         }
         #expect(digests == [digest, digest])
+    }
+
+    @Test("A pipe where requests are looked for stops nobody")
+    func pipe() async throws {
+        let directory = try TestDirectory()
+        #expect(mkdir(directory.path, 0o700) == 0 || errno == EEXIST)
+        #expect(mkfifo(RunDirectory(directory.path).requests, 0o600) == 0)
+        let network = InProcessNetwork()
+        let coordinator = RunningCoordinator(directory, spec: ToyTrainer.spec(rounds: 10), over: network)
+        let worker = RunningWorker(network, name: "w", trainer: { ToyTrainer() })
+        #expect(try await coordinator.outcome.finish.outcome == .completed)
+        _ = try await worker.outcome
     }
 
     @Test("Lines that are no requests are said and passed over")

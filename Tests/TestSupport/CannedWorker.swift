@@ -63,7 +63,8 @@ package struct CannedWorker {
         case .compute(let order):
             return .computed(
                 bytes: CannedAnswers.bytes(Int(order.count)), statistics: SampleStatistics(meanLoss: 1, seconds: 1e-6))
-        case .digest: return .digested(CannedAnswers.digest, largestMagnitude: 1)
+        case .digest(_, let nonce):
+            return .digested(CannedAnswers.digest, largestMagnitude: 1, proof: nonce.map { $0.proof(of: CannedAnswers.digest) { _ in } })
         case .evaluate(let round, _):
             return .evaluated(
                 EvaluationReport(

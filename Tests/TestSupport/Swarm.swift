@@ -175,8 +175,8 @@ package struct Swarm {
             ledger.take(opening)
             members[i].heard = opening.round
             try settle(i)
-        case .digestRequest(let position):
-            if let report = ledger.report(position: position) { send(.digestReport(report), from: i) }
+        case .digestRequest(let position, let nonce):
+            if let report = ledger.report(position: position, nonce: nonce) { send(.digestReport(report), from: i) }
         case .pong(let pong): try take(pong, i)
         case .finished(let end):
             send(.goodbye(Goodbye(reason: end.message)), from: i)

@@ -30,10 +30,11 @@ struct SwarmLedger {
     func share(of machine: MachineID) -> Opening.Share? { shares[machine] }
 
     /// A report of the newest parameters, or of those at `position`; nil where they are not known any more.
-    func report(position: UInt64? = nil) -> DigestReport? {
+    func report(position: UInt64? = nil, nonce: ProofNonce? = nil) -> DigestReport? {
         guard let place = position == nil ? positions.last : positions.last(where: { $0.at.records == position }) else { return nil }
         return DigestReport(
-            position: place.at.records, round: place.round, digest: CannedAnswers.digest, chain: place.at.shortChain)
+            position: place.at.records, round: place.round, digest: CannedAnswers.digest, chain: place.at.shortChain,
+            proof: nonce.map { .init(nonce: $0, answer: $0.proof(of: CannedAnswers.digest) { _ in }) })
     }
 
     /// Takes in what of the chunk is new.

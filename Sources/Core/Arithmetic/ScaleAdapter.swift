@@ -42,7 +42,7 @@ public struct ScaleAdapter: Hashable, Codable, Sendable {
     private var bytesSinceChange = 0
     /// The last bytes made with the present exponent: number and Σ|q|.
     private var recentBytes = 0
-    private var recentSum = 0
+    private var recentSum = 0.0
 
     public init(target: Int, exponent: Int8 = ScaleAdapter.initialExponent) {
         self.target = min(max(target, Self.targets.lowerBound), Self.targets.upperBound)
@@ -51,7 +51,8 @@ public struct ScaleAdapter: Hashable, Codable, Sendable {
 
     /// Takes a committed round into account.
     public mutating func observe(_ round: RoundRecord) {
-        observe(round.contributions.lazy.flatMap(\.bytes), scaleExponent: round.scaleExponent)
+        let magnitude = round.magnitude
+        observe(sum: magnitude.sum, count: magnitude.count, scaleExponent: round.scaleExponent)
     }
 
     /// Takes bytes into account that were made with `scaleExponent`, which may be that of an earlier round.
@@ -62,6 +63,10 @@ public struct ScaleAdapter: Hashable, Codable, Sendable {
             sum += abs(Int(q))
             count += 1
         }
+        observe(sum: Double(sum), count: count, scaleExponent: scaleExponent)
+    }
+
+    private mutating func observe(sum: Double, count: Int, scaleExponent: Int8) {
         guard count > 0 else { return }
         let isStartingUp = bytesSeen <= Self.startUpBytes
         remember(sum: sum, count: count, scaleExponent: scaleExponent)
@@ -77,12 +82,12 @@ public struct ScaleAdapter: Hashable, Codable, Sendable {
         change(by: isStartingUp ? Int(log2(ratio).rounded()) : ratio > 1 ? 1 : -1)
     }
 
-    private mutating func remember(sum: Int, count: Int, scaleExponent: Int8) {
+    private mutating func remember(sum: Double, count: Int, scaleExponent: Int8) {
         bytesSeen += count
         bytesSinceChange += count
         // A plain mean at first, which turns into one that forgets.
         let weight = max(Double(count) / Double(bytesSeen), 1 - exp(-Double(count) / Self.memoryBytes))
-        let magnitude = Double(sum) / Double(count) * exp2(Double(scaleExponent))
+        let magnitude = sum / Double(count) * exp2(Double(scaleExponent))
         meanMagnitude += (magnitude - meanMagnitude) * weight
 
         guard scaleExponent == exponent else { return }
@@ -97,7 +102,7 @@ public struct ScaleAdapter: Hashable, Codable, Sendable {
     /// By how much to jump where the last bytes' mean is several octaves from the target.
     private func jumpWhereFarOff() -> Int? {
         guard recentBytes >= Self.bytesToChange else { return nil }
-        let ratio = Double(recentSum) / Double(recentBytes) / Double(target)
+        let ratio = recentSum / Double(recentBytes) / Double(target)
         if ratio * Double(target) > Self.clippedMean { return max(2, Int(log2(ratio).rounded())) }
         if recentSum == 0 { return -5 }
         return ratio < 1.0 / 6 ? Int(log2(ratio).rounded()) : nil

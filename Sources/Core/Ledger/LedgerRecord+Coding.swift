@@ -15,6 +15,7 @@ extension LedgerRecord {
             writer.write(varint: UInt64(admission.publicKey.count))
             writer.write(admission.publicKey)
             if let key = admission.signingKey { writer.write(key.bytes) }
+            if let data = admission.data { writer.write(data) }
         case .departure(let departure):
             writer.write(varint: departure.machine.rawValue)
             writer.write(fixed: departure.unixSeconds)
@@ -196,9 +197,10 @@ extension Admission {
         let keyLength = try reader.count("public key", limit: ProtocolLimits.publicKeyBytes, itemBytes: 1)
         let publicKey = Array(try reader.take(keyLength, "public key"))
         let signingKey = reader.remaining > 0 ? try reader.signerKey("signing key") : nil
+        let data = reader.remaining > 0 ? try reader.dataCommitment("data") : nil
         self.init(
             machine: machine, unixSeconds: when, trains: flags & 1 != 0, evaluates: flags & 2 != 0, name: name,
-            session: session, publicKey: publicKey, signingKey: signingKey)
+            session: session, publicKey: publicKey, signingKey: signingKey, data: data)
     }
 }
 

@@ -75,12 +75,15 @@ public struct Admission: Hashable, Sendable {
     public let publicKey: [UInt8]
     /// With which the machine countersigns its digests; nil where it does not. Since format 2.
     public let signingKey: SignerKey?
+    /// To its training examples; only with a signing key. Since format 2.
+    public let data: DataCommitment?
 
     public init(
         machine: MachineID, unixSeconds: UInt64, trains: Bool, evaluates: Bool, name: String, session: SessionFingerprint,
-        publicKey: [UInt8] = [], signingKey: SignerKey? = nil
+        publicKey: [UInt8] = [], signingKey: SignerKey? = nil, data: DataCommitment? = nil
     ) {
         self.signingKey = signingKey
+        self.data = signingKey == nil ? nil : data
         self.machine = machine
         self.unixSeconds = unixSeconds
         self.trains = trains

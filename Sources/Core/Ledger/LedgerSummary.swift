@@ -4,6 +4,8 @@ public struct LedgerSummary: Sendable {
     /// A machine that was admitted and has not departed.
     public struct Machine: Sendable, Hashable {
         public let admission: Admission
+        /// The next round when it was admitted.
+        public let admittedBefore: RoundNumber
         /// Its samples that are committed.
         var committed = SampleSet()
         /// The first number above all committed samples.
@@ -18,6 +20,8 @@ public struct LedgerSummary: Sendable {
     public private(set) var position: LedgerPosition
     public private(set) var base: BaseManifest?
     public private(set) var basis: Digest?
+    /// Place, p and r of each adapter that the basis has factors for.
+    public private(set) var adapterShapes: [(place: String, rows: Int, columns: Int)] = []
     /// Ascending numbers are given, so this is above every number in the ledger.
     public package(set) var nextMachine = MachineID(1)
     public private(set) var machines: [MachineID: Machine] = [:]
@@ -42,6 +46,9 @@ public struct LedgerSummary: Sendable {
     /// A rewind after which no round follows.
     public private(set) var isFinal = false
     public private(set) var steering: SteeringHistory
+    /// The newest positions whose parameters evaluators are to measure, with the next round there.
+    public private(set) var measured: [(position: UInt64, round: RoundNumber)] = []
+    private static let measuredKept = 4096
 
     /// Rounds that are in force: all but the void ones.
     public var effectiveRounds: Int { Int(nextRound) - voids.reduce(0) { $0 + $1.count } }
@@ -57,6 +64,7 @@ public struct LedgerSummary: Sendable {
         parameters = position
         scale = ScaleAdapter(target: spec.targetMagnitude)
         steering = SteeringHistory(spec)
+        measured = [(position.records, 0)]
     }
 
     /// Begins with the ledger's first record.
@@ -115,11 +123,14 @@ public struct LedgerSummary: Sendable {
                 throw RuleBroken(reason: "a basis that is not the spec's, or a second one")
             }
             basis = digest
+            if spec.trainsAdapters, let decoded = try? RunBasis(decoding: bytes) {
+                adapterShapes = decoded.adapters.map { ($0.place, $0.outputs.count, $0.inputs.count) }
+            }
         case .admission(let admission):
             guard admission.machine >= nextMachine, admission.machine.rawValue < .max else {
                 throw RuleBroken(reason: "\(admission.machine) is given out again")
             }
-            machines[admission.machine] = Machine(admission: admission)
+            machines[admission.machine] = Machine(admission: admission, admittedBefore: nextRound)
             nextMachine = MachineID(admission.machine.rawValue + 1)
         case .departure(let departure):
             guard machines.removeValue(forKey: departure.machine) != nil else {
@@ -155,7 +166,22 @@ public struct LedgerSummary: Sendable {
         case .signature: break
         }
         position = next
-        if record.changesParameters { parameters = next }
+        if record.changesParameters {
+            parameters = next
+            if isMeasured(after: record) { remember(next) }
+        }
+    }
+
+    /// Evaluators measure the base, every `evaluateEvery` rounds, the end of a trial, and the end.
+    private func isMeasured(after record: LedgerRecord) -> Bool {
+        if isTrained || effectiveRounds == spec.steering?.trialRounds { return true }
+        guard case .round = record else { return false }
+        return spec.evaluateEvery > 0 && effectiveRounds % spec.evaluateEvery == 0
+    }
+
+    private mutating func remember(_ position: LedgerPosition) {
+        if measured.count == Self.measuredKept { measured.removeFirst(Self.measuredKept / 2) }
+        measured.append((position.records, nextRound))
     }
 
     /// Beyond it a step is nothing, or nothing but noise.

@@ -69,18 +69,11 @@ public struct SteeringHistory: Sendable {
 
     mutating func fold(_ round: RoundRecord) {
         roundsAtThisRate += 1
-        var (sum, count, draws) = (0, 0, 0)
-        for contribution in round.contributions {
-            let before = count
-            for q in contribution.bytes where q != Contribution.noValue {
-                sum += abs(Int(q))
-                count += 1
-            }
-            draws += (count - before + samplesPerBatch - 1) / samplesPerBatch
-        }
-        guard count > 0, Self.tellingMagnitudes.contains(Double(sum) / Double(count)) else { return }
+        let (sum, count) = round.magnitude
+        let draws = round.contributions.reduce(0) { $0 + ($1.validCount + samplesPerBatch - 1) / samplesPerBatch }
+        guard count > 0, Self.tellingMagnitudes.contains(sum / Double(count)) else { return }
         let found = MeanMagnitude(
-            sum: Double(sum) * Double(sign: .plus, exponent: Int(round.scaleExponent), significand: 1), bytes: count, draws: draws)
+            sum: sum * Double(sign: .plus, exponent: Int(round.scaleExponent), significand: 1), bytes: count, draws: draws)
         // The first bytes after the best parameters were measured, or gone back to, were found near them. Each time that the run goes back
         // there they are known better: a mean that happened to be low does not sound the alarm for ever.
         if !lows.isEmpty, !recent.covers(Self.referenceSize) { lows[lows.count - 1].near += found }

@@ -5,6 +5,8 @@ struct ByteHealth: Sendable {
 
     /// Bytes that are looked at before a judgement; the memory is halved at twice as many.
     static let window = 512
+    /// From here on a byte counts as saturated: nobody stays below 127 by accident for long.
+    static let saturation = 120
     private var seen = 0
     private var useless = 0
     private(set) var isBad = false
@@ -14,7 +16,7 @@ struct ByteHealth: Sendable {
     /// - Returns: what they changed, if anything: half of the bytes useless is bad, under a quarter is good again.
     mutating func take(_ bytes: [Int8]) -> Change? {
         seen += bytes.count
-        useless += bytes.count { $0 == Contribution.noValue || abs(Int($0)) == 127 }
+        useless += bytes.count { $0 == Contribution.noValue || abs(Int($0)) >= Self.saturation }
         while seen >= 2 * Self.window {
             seen /= 2
             useless /= 2

@@ -12,6 +12,8 @@ struct CoordinatorPeer: Sendable {
     var announcedBase: BaseDigest?
     /// Its base is the run's.
     var hasBase = false
+    /// To its training examples, before it has a number.
+    var data: DataCommitment?
     /// Its parameters were the others' when they were last compared.
     var isProven = false
     /// It was told to build its parameters from the base since it last took part: a report of theirs is a replay's. A newcomer's is
@@ -23,6 +25,7 @@ struct CoordinatorPeer: Sendable {
     var isReading = false
     var flow = PeerFlow()
     var lastHeard: Timestamp
+    var lastStatus: Timestamp?
     /// Comparisons in which its parameters differed since they last agreed.
     var strikes = 0
     /// Orders to rebuild that this session was given.
@@ -49,6 +52,7 @@ struct CoordinatorPeer: Sendable {
 struct OpenRound: Sendable {
     let opening: Opening
     let openedAt: Timestamp
+    var lastAnsweredAt: Timestamp
     /// What is still waited for.
     var shares: [MachineID: Opening.Share]
     var answers: [MachineID: Contribution] = [:]
@@ -56,6 +60,7 @@ struct OpenRound: Sendable {
     init(opening: Opening, at now: Timestamp) {
         self.opening = opening
         openedAt = now
+        lastAnsweredAt = now
         shares = Dictionary(uniqueKeysWithValues: opening.shares.map { ($0.machine, $0) })
     }
 
@@ -78,6 +83,11 @@ struct DigestCheck: Sendable {
     /// Who was asked and is still there.
     var waiting: Set<PeerID>
     var reports: [PeerID: Digest] = [:]
+    /// Asked of all where somebody is new; nil: the digest alone was.
+    var nonce: ProofNonce?
+    var proofs: [PeerID: Digest] = [:]
+    /// Since when the parameters are others; nil while they are these.
+    var supersededAt: Timestamp?
     /// What came with the reports, unchecked.
     var signatures: [PeerID: Signature] = [:]
 }

@@ -14,7 +14,7 @@ extension CoordinatorStateMachine {
 
     /// Asks everybody for the digest of the present parameters, once they are on disk and the last comparison is over.
     mutating func startCheckIfWanted(at now: Timestamp) {
-        guard wantsCheck, check == nil, ledger.parameters.records <= durableRecords else { return }
+        guard wantsCheck, check == nil, ledger.parameters.records <= durableRecords, mayCompare(at: now) else { return }
         if case .leaving = phase { return }
         let asked = sortedPeers { $0.isFollowing && $0.hasBase }
         // Newcomers among themselves prove nothing where machines that take part are only out of earshot.
@@ -22,9 +22,11 @@ extension CoordinatorStateMachine {
         wantsCheck = false
         // An evaluator may be busy and a newcomer may replay for long; their reports are judged when they come.
         let trainers = asked.filter { peers[$0]?.isActive == true && peers[$0]?.hello.trains == true }
+        // A digest can be copied from the ledger, so whoever is new answers a question that was never asked before, with the others.
+        let nonce = asked.contains { peers[$0]?.isProven != true } ? nextNonce(at: now) : nil
         check = DigestCheck(
-            position: ledger.parameters, round: ledger.nextRound, startedAt: now, waiting: Set(trainers.isEmpty ? asked : trainers))
-        effects.append(.send(.digestRequest(position: ledger.parameters.records), to: asked))
+            position: ledger.parameters, round: ledger.nextRound, startedAt: now, waiting: Set(trainers.isEmpty ? asked : trainers), nonce: nonce)
+        effects.append(.send(.digestRequest(position: ledger.parameters.records, nonce: nonce), to: asked))
     }
 
     mutating func take(_ report: DigestReport, from peer: CoordinatorPeer, at now: Timestamp) {
@@ -35,6 +37,7 @@ extension CoordinatorStateMachine {
             return
         }
         peers[peer.id]?.rebuilds = report.rebuilds
+        if let data = report.data, peer.machine == nil { peers[peer.id]?.data = data }
         warnIfStepsVanish(report, of: peer)
         if report.position == ledger.parameters.records, report.chain != ledger.parameters.shortChain {
             let refusal = Refusal(
@@ -43,16 +46,24 @@ extension CoordinatorStateMachine {
             return
         }
         if check?.position.records == report.position {
+            // It crossed the question on its way, or answers an earlier one.
+            if let nonce = check?.nonce, report.proof?.nonce != nonce { return }
             check?.reports[peer.id] = report.digest
+            check?.proofs[peer.id] = report.proof?.answer
             check?.signatures[peer.id] = report.signature
             check?.waiting.remove(peer.id)
             return
         }
-        if references.contains(where: { $0.position == report.position }) {
-            judge([peer.id: report.digest], position: report.position, round: report.round, at: now)
+        if let reference = references.first(where: { $0.position == report.position }) {
+            switch standing(of: peer, report, at: reference) {
+            case .mayPass: judge([peer.id: report.digest], position: report.position, round: report.round, at: now)
+            case .isCopy: expelCopier(peer, at: now)
+            case .mustBeAsked: wantsCheck = true
+            case .mustWait: break
+            }
             return
         }
-        guard !peer.isProven else { return }
+        guard !peer.isProven, !mustWait(peer) else { return }
         if !hasProvenPeer, check == nil, report.position == ledger.parameters.records, report.position <= durableRecords {
             // Nobody is there to compare with: the run goes on with this one, and whoever comes is compared with it.
             refer(to: report.digest, position: report.position, supporters: [peer.id])
@@ -70,20 +81,30 @@ extension CoordinatorStateMachine {
         effects.append(.notice(.warning(text)))
     }
 
-    private var hasProvenPeer: Bool { peers.values.contains { $0.isProven } }
+    var hasProvenPeer: Bool { peers.values.contains { $0.isProven } }
 
     mutating func concludeCheckIfComplete(at now: Timestamp) {
         if let check, check.waiting.isEmpty { concludeCheck(at: now) }
         startCheckIfWanted(at: now)
     }
 
+    /// A machine that misses a comparison for a heartbeat timeout is not waited for. But where a newcomer's answer has nobody's to be held
+    /// against, the others are: they may be trying samples, and answer when their round is over.
+    mutating func concludeCheckIfOverdue(at now: Timestamp) {
+        guard let check else { return }
+        if check.position.records != ledger.parameters.records, check.supersededAt == nil { self.check?.supersededAt = now }
+        let isJudged = check.nonce == nil || !hasProvenPeer || check.reports.keys.contains { peers[$0]?.isProven == true }
+        guard let since = isJudged ? check.startedAt : check.supersededAt else { return }
+        if now.seconds(since: since) > spec.heartbeatTimeoutSeconds { concludeCheck(at: now) }
+    }
+
     mutating func concludeCheck(at now: Timestamp) {
         guard let check else { return }
         self.check = nil
-        let reports = check.reports.filter { peers[$0.key] != nil }
+        var reports = check.reports.filter { peers[$0.key] != nil }
         guard !reports.isEmpty else { return }
         // Who took part until now says what is right; a newcomer only where there is nobody else.
-        let proven = reports.filter { peers[$0.key]?.isProven == true }
+        let proven = voters(among: reports)
         let known = references.first { $0.position == check.position.records }?.digest
         guard known != nil || !proven.isEmpty || !hasProvenPeer else {
             // Those who take part are busy: the newcomers who answered wait for them.
@@ -99,11 +120,19 @@ extension CoordinatorStateMachine {
             for id in sorted(reports.keys) { fail(id, position: check.position.records, at: now) }
             return
         }
-        refer(to: right, position: check.position.records, supporters: [])
+        let proof = !proven.isEmpty || !hasProvenPeer ? rightProof(in: check, digest: right, voters: proven) : nil
+        for id in sorted(reports.keys) where reports[id] == right {
+            guard let peer = peers[id], !peer.isProven, peer.machine == nil, check.proofs[id] == nil || check.proofs[id] != proof else { continue }
+            reports[id] = nil
+            // Without an answer, or without anybody's to hold it against, it is asked again.
+            if check.proofs[id] != nil, proof != nil { expelCopier(peer, at: now) } else { wantsCheck = true }
+        }
+        refer(to: right, position: check.position.records, supporters: [], nonce: check.nonce, proof: proof)
         let agreed = judge(reports, position: check.position.records, round: check.round, at: now)
         guard let agreed, !ledger.isEnded else { return }
         let names = machines(agreed.supporters)
         guard !names.isEmpty else { return }
+        establish(names)
         append(
             .digest(DigestRecord(round: check.round, position: check.position.records, digest: agreed.digest, machines: names)),
             notice: .digestsAgree(round: check.round, agreed.digest, machines: names))
@@ -121,7 +150,7 @@ extension CoordinatorStateMachine {
         let order = sorted(reports.keys)
         for id in order {
             guard let digest = reports[id] else { continue }
-            if peers[id]?.hasReplayed == true { reference.replays[digest, default: []].insert(id) }
+            if peers[id]?.hasReplayed == true, mayVote(id) { reference.replays[digest, default: []].insert(id) }
             if digest == reference.digest { reference.supporters.insert(id) }
         }
         var agreeing = order.filter { reports[$0] == reference.digest }
@@ -150,16 +179,19 @@ extension CoordinatorStateMachine {
         return references.first { $0.position == position }
     }
 
-    private func sorted(_ ids: some Sequence<PeerID>) -> [PeerID] {
+    func sorted(_ ids: some Sequence<PeerID>) -> [PeerID] {
         ids.sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
     }
 
-    private mutating func refer(to digest: Digest, position: UInt64, supporters: Set<PeerID>) {
+    private mutating func refer(
+        to digest: Digest, position: UInt64, supporters: Set<PeerID>, nonce: ProofNonce? = nil, proof: Digest? = nil
+    ) {
         if let at = references.firstIndex(where: { $0.position == position }) {
             references[at].supporters.formUnion(supporters)
+            if references[at].digest == digest, let nonce { (references[at].nonce, references[at].proof) = (nonce, proof) }
             return
         }
-        references.append(DigestReference(position: position, digest: digest, supporters: supporters))
+        references.append(DigestReference(position: position, digest: digest, supporters: supporters, nonce: nonce, proof: proof))
         if references.count > Tuning.referencesKept { references.removeFirst() }
     }
 
@@ -222,6 +254,9 @@ struct DigestReference: Sendable {
     let position: UInt64
     var digest: Digest
     var supporters: Set<PeerID>
+    /// What was asked for it besides, and what those who were right have answered.
+    var nonce: ProofNonce?
+    var proof: Digest?
     /// Who reported what here after building its parameters from the base.
     var replays: [Digest: Set<PeerID>] = [:]
 }

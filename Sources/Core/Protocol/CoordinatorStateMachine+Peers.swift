@@ -25,7 +25,11 @@ extension CoordinatorStateMachine {
         case .contribution(let contribution): take(contribution, from: peer, at: now)
         case .digestReport(let report): take(report, from: peer, at: now)
         case .evaluation(let report): take(report, from: peer, at: now)
-        case .status(let status): effects.append(.notice(.status(peer.machine, name: peer.hello.name, status)))
+        case .status(let status):
+            // A worker says it every second; more often nobody wants to know.
+            if let last = peer.lastStatus, now.seconds(since: last) < Tuning.statusSeconds { return }
+            peers[id]?.lastStatus = now
+            effects.append(.notice(.status(peer.machine, name: peer.hello.name, status)))
         case .goodbye(let goodbye):
             switch goodbye.cause {
             case .diverged: takeDivergence(goodbye, of: peer, at: now)
@@ -93,8 +97,12 @@ extension CoordinatorStateMachine {
     private mutating func takeDivergence(_ goodbye: Goodbye, of peer: CoordinatorPeer, at now: Timestamp) {
         effects.append(.notice(.warning("\(name(peer.id)): \(goodbye.reason.prefix(Tuning.quoted))")))
         let tookPart = peer.isProven
+        if tookPart, peer.machine.map({ established.contains($0) }) ?? false { divergedMachines += 1 }
         drop(peer.id, .diverged, at: now)
-        guard tookPart, phase == .running || isClosing, activeTrainers.isEmpty else { return }
+        // One machine may say so for a reason of its own, or to do harm; half of those that took part are the run.
+        let remaining = activeTrainers
+        let isRuined = remaining.isEmpty || divergedMachines > remaining.count
+        guard tookPart, phase == .running || isClosing, isRuined else { return }
         let message = "the run has diverged: the parameters have left their range; begin again with a smaller learning rate, or with validation examples, by which the guard goes back by itself"
         stop(RunFinish(outcome: .failed, message: message), at: now)
     }
@@ -152,7 +160,7 @@ extension CoordinatorStateMachine {
         if let check, check.waiting.contains(peer.id), isCurrent, check.position == ledger.parameters,
             now.seconds(since: check.startedAt) > graceSeconds
         {
-            send(.digestRequest(position: check.position.records), to: peer.id)
+            send(.digestRequest(position: check.position.records, nonce: check.nonce), to: peer.id)
         }
         if isClosing, check == nil, isCurrent, let final = references.last, final.position == ledger.parameters.records,
             !final.supporters.contains(peer.id)
@@ -169,7 +177,7 @@ extension CoordinatorStateMachine {
         guard report.position > peer.lastEvaluation, report.position <= ledger.position.records else { return }
         peers[peer.id]?.lastEvaluation = report.position
         effects.append(.notice(.evaluated(machine, name: peer.hello.name, report)))
-        steer(by: report, at: now)
+        steer(by: report, of: machine, at: now)
     }
 
     /// Gives the proven peers that have none their numbers. The first ones wait for each other and are taken in the order of their names:
@@ -179,13 +187,15 @@ extension CoordinatorStateMachine {
         let newcomers = peers.values.filter { $0.isProven && $0.machine == nil }
         mayHaveNewcomers = !newcomers.isEmpty
         guard mayHaveNewcomers, !isGathering else { return }
-        for peer in newcomers.sorted(by: { ($0.hello.name, $0.id.bytes.hex) < ($1.hello.name, $1.id.bytes.hex) }) { admit(peer, at: now) }
+        for peer in newcomers.sorted(by: { ($0.hello.name, $0.id.bytes.hex) < ($1.hello.name, $1.id.bytes.hex) }) where mayAdmit(at: now) {
+            admit(peer, at: now)
+        }
     }
 
     /// The run's first machines are not all there yet.
     var isGathering: Bool {
         ledger.nextMachine.rawValue == 1 && ledger.nextRound == 0
-            && (provenTrainers < spec.minimumWorkers || peers.values.contains { $0.hello.evaluates && !$0.isProven })
+            && (provenTrainers < spec.minimumWorkers || awaitsEvaluators)
     }
 
     var provenTrainers: Int { peers.values.count { $0.isProven && $0.hello.trains } }
@@ -195,7 +205,7 @@ extension CoordinatorStateMachine {
         let admission = Admission(
             machine: machine, unixSeconds: now.unixSeconds, trains: peer.hello.trains, evaluates: peer.hello.evaluates,
             name: peer.hello.name, session: peer.session.fingerprint, publicKey: Array((peer.hello.publicKey ?? "").utf8),
-            signingKey: notary == nil ? nil : peer.hello.signingKey)
+            signingKey: notary == nil ? nil : peer.hello.signingKey, data: peer.data)
         let notice = CoordinatorNotice.joined(
             machine, name: peer.hello.name, trains: peer.hello.trains, evaluates: peer.hello.evaluates, round: ledger.nextRound)
         if append(.admission(admission), notice: notice) { peers[peer.id]?.machine = machine }
@@ -230,6 +240,11 @@ extension CoordinatorStateMachine {
         round?.shares[machine] = nil
         late.removeAll { $0.contribution.machine == machine }
         cursors[machine] = nil
+        missedShares[machine] = nil
+        established.remove(machine)
+        agreedOnce.remove(machine)
+        disagreeing.remove(machine)
+        agreement?.forget(machine)
         lastAnswer[machine] = nil
         byteHealth[machine] = nil
         for round in missed.keys { missed[round]?[machine] = nil }

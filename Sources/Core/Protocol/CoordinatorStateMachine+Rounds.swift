@@ -11,7 +11,7 @@ extension CoordinatorStateMachine {
         var needed = 1
         if ledger.nextRound == 0 {
             // An evaluator that has called is waited for: else a short run would be over before its held-out data are ready.
-            guard !peers.values.contains(where: { $0.hello.evaluates && !$0.isActive }) else { return false }
+            guard !awaitsEvaluators else { return false }
             needed = spec.minimumWorkers
         } else {
             let back = Set(peers.values.compactMap { $0.isActive ? $0.machine : nil })
@@ -29,8 +29,8 @@ extension CoordinatorStateMachine {
     /// Shares the next round out, where that is possible.
     mutating func openRound(at now: Timestamp) -> Opening? {
         guard mayOpen else { return nil }
-        let trainers = activeTrainers
-        guard mayBegin(with: trainers.count) else { return nil }
+        guard mayBegin(with: activeTrainers.count) else { return nil }
+        let trainers = trainersForRound()
         let number = ledger.nextRound
         let total = spec.samplesPerRound
         var shares: [Opening.Share] = []
@@ -52,7 +52,7 @@ extension CoordinatorStateMachine {
         guard !shares.isEmpty else { return nil }
         let opening = Opening(round: number, scaleExponent: ledger.scale.exponent, shares: shares)
         round = OpenRound(opening: opening, at: now)
-        for (_, early) in (early[number] ?? [:]).sorted(by: { $0.key < $1.key }) { answer(early.sent, seconds: early.seconds) }
+        for (_, early) in (early[number] ?? [:]).sorted(by: { $0.key < $1.key }) { answer(early.sent, seconds: early.seconds, at: now) }
         early = early.filter { $0.key > number }
         return opening
     }
@@ -76,7 +76,7 @@ extension CoordinatorStateMachine {
         guard let machine = peer.machine, machine == sent.contribution.machine, peer.isActive else { return }
         // Nothing here holds on to the round while it changes: a second reference would copy its tables for each of its answers.
         if let openedAt = round?.openedAt, sent.round == round?.opening.round {
-            if answer(sent, seconds: now.seconds(since: openedAt)) { lastAnswer[machine] = now }
+            if answer(sent, seconds: now.seconds(since: openedAt), at: now) { lastAnswer[machine] = now }
             return
         }
         if sent.round >= ledger.nextRound {
@@ -97,11 +97,13 @@ extension CoordinatorStateMachine {
     }
 
     /// Takes what answers a share of the open round.
-    @discardableResult private mutating func answer(_ sent: WireContribution, seconds: Double) -> Bool {
+    @discardableResult private mutating func answer(_ sent: WireContribution, seconds: Double, at now: Timestamp) -> Bool {
         let machine = sent.contribution.machine
         guard let scale = round?.opening.scaleExponent, let share = round?.shares[machine], share.isAnswered(by: sent.contribution)
         else { return false }
         round?.shares[machine] = nil
+        round?.lastAnsweredAt = now
+        missedShares[machine] = nil
         round?.answers[machine] = share.part(of: sent.contribution).requantised(from: sent.scaleExponent, to: scale)
         answerSeconds.append(seconds)
         if answerSeconds.count > Tuning.answersKept { answerSeconds.removeFirst() }
@@ -128,7 +130,7 @@ extension CoordinatorStateMachine {
         if now.seconds(since: open.openedAt) > limit { close(open, at: now) }
     }
 
-    private mutating func close(_ open: OpenRound, at now: Timestamp) {
+    mutating func close(_ open: OpenRound, at now: Timestamp) {
         round = nil
         let scale = open.opening.scaleExponent
         var contributions = Array(open.answers.values)
@@ -144,7 +146,10 @@ extension CoordinatorStateMachine {
         late = []
         contributions.sort(by: Contribution.precedes)
         let sent = contributions
-        if let filter = spec.filter { contributions = filter.filtered(contributions) }
+        if let filter = spec.filter {
+            contributions = filter.filtered(contributions)
+            if filter.kind == .robust { contributions = withoutDisagreement(contributions, sent: sent, scaleExponent: scale) }
+        }
         let valid = contributions.reduce(0) { $0 + $1.validCount }
         let learningRate = spec.learningRate(round: RoundNumber(ledger.effectiveRounds), rateShift: ledger.rateShift)
         let step = spec.step(

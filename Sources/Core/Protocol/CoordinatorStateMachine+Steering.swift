@@ -15,31 +15,17 @@ extension CoordinatorStateMachine {
         effects.append(.notice(.warning(text)))
     }
 
-    /// Takes an evaluator's validation into the ledger; `goBackIfDue` does what it calls for.
-    mutating func steer(by report: EvaluationReport, at now: Timestamp) {
+    /// Takes an evaluator's word into account where validations steer the run.
+    mutating func steer(by report: EvaluationReport, of machine: MachineID, at now: Timestamp) {
         guard spec.steering != nil, !ledger.isEnded, !ledger.isFinal else { return }
-        guard let validation = report.validation else {
-            if isTrialOver {
-                let text = "the learning rate is to be chosen by trials, but the evaluator has no validation examples; start it again with some"
-                stop(RunFinish(outcome: .failed, message: text), at: now)
-            }
-            return
-        }
-        // Parameters that are void by now tell nothing; nor does a second evaluator tell more than the first.
-        guard report.position >= ledger.rewoundAt, report.position > ledger.steering.position, report.round <= ledger.nextRound else { return }
-        let record = Validation(
-            round: report.round, position: report.position, examples: validation.examples, loss: validation.loss,
-            accuracy: validation.accuracy, isTrialOver: isTrialOver && report.round == ledger.nextRound)
-        guard append(.validation(record)) else { return }
-        let trials = ledger.steering.trials
-        if record.isTrialOver { sayTrial(ledger.rateShift, trials, isChosen: !ledger.steering.isSearching) }
+        consider(report, of: machine, at: now)
     }
 
     /// Does what the last validation calls for, also where the coordinator before this one could not do it any more.
     mutating func goBackIfDue() {
         guard let steering = spec.steering, !ledger.isEnded, !ledger.isFinal else { return }
         if steering.guardTolerance != nil, !ledger.steering.isSearching, ledger.steering.isAlarmed, let point = returnPoint,
-            ledger.steering.rewindsSinceBest < Tuning.rewindsInARow
+            mayGoBack
         {
             effects.append(.notice(.warning("the mean |g| is above \(SteeringHistory.alarmingMagnitude) times that near the best parameters")))
             rewind(to: point.round, rateShift: -1)
@@ -55,7 +41,7 @@ extension CoordinatorStateMachine {
         guard !ledger.steering.isSearching, let best = ledger.steering.best, ledger.steering.sinceBest > 0 else { return }
         // The loss of an objective of any scale may be below 0, where a multiple would be an improvement.
         if let tolerance = steering.guardTolerance, latest.loss > (best.loss < 0 ? 1 - tolerance : 1 + tolerance) * best.loss {
-            if ledger.steering.rewindsSinceBest < Tuning.rewindsInARow {
+            if mayGoBack {
                 rewind(to: (returnPoint ?? best).round, rateShift: -1)
             } else if !hasSaidHelpless {
                 hasSaidHelpless = true
@@ -67,10 +53,15 @@ extension CoordinatorStateMachine {
         }
     }
 
+    /// Going back has bounds, whoever reports what: so many times without a new lowest loss in between, and not to a rate of nothing.
+    private var mayGoBack: Bool {
+        ledger.steering.rewindsSinceBest < Tuning.rewindsInARow && ledger.rateShift > Tuning.smallestRateShift
+    }
+
     /// A rate is young for half of the run's rounds.
     private var returnPoint: SteeringHistory.Low? { ledger.steering.returnPoint(from: ledger.nextRound, youth: spec.rounds / 2) }
 
-    private mutating func sayTrial(_ shift: Int, _ trials: [Int: Double], isChosen: Bool) {
+    mutating func sayTrial(_ shift: Int, _ trials: [Int: Double], isChosen: Bool) {
         let rate = spec.learningRate * Double(sign: .plus, exponent: shift, significand: 1)
         effects.append(.notice(.trial(learningRate: rate, loss: trials[shift] ?? .nan, isChosen: isChosen)))
     }

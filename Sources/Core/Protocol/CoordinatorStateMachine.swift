@@ -94,6 +94,30 @@ public struct CoordinatorStateMachine: Sendable {
     var hasSaidHelpless = false
     /// The operator knows that nobody judges the trials.
     var hasSaidUnjudged = false
+    /// Shares that a machine has missed in a row, and the round from which on it is given one again.
+    var missedShares: [MachineID: (count: Int, until: RoundNumber)] = [:]
+    /// Machines whose parameters agreed with the others' after rounds that they gave bytes for, at one comparison and at two.
+    var agreedOnce: Set<MachineID> = []
+    var established: Set<MachineID> = []
+    /// Makes the nonces of newcomers' proofs.
+    let nonceSecret: [UInt8]
+    var noncesMade: UInt64 = 0
+    var lastNewcomerCheck: Timestamp?
+    /// The newest admissions, the last one last.
+    var admissionTimes: [Timestamp] = []
+    /// Evaluators alone hold the first round up since this time; once they have done so for too long it is not waited for them any more.
+    var evaluatorsAwaitedSince: Timestamp?
+    var givesUpEvaluators = false
+    /// Whether machines' bytes point the same way; nil where that can't be told, or nobody asks.
+    var agreement: Agreement?
+    /// Machines of which the operator knows that they disagree with the others.
+    var disagreeing: Set<MachineID> = []
+    /// Machines that left because their parameters were out of range, after they had agreed with the others.
+    var divergedMachines = 0
+    /// What evaluators said of the newest position that they measure, until it is decided.
+    var opinions: Opinions?
+    /// Evaluators whose last report had no validation loss.
+    var judgesWithoutExamples: Set<MachineID> = []
     /// Machines of which the operator knows that they have no sample numbers left.
     var exhausted: Set<MachineID> = []
 
@@ -115,6 +139,26 @@ public struct CoordinatorStateMachine: Sendable {
         /// The last evaluations may take long on a slow machine; one that is gone is noticed by its heartbeats.
         static let closingSeconds = 1800.0
         static let leavingSeconds = 3.0
+        /// Between two status messages of a peer that are heard.
+        static let statusSeconds = 0.2
+        /// Between two comparisons for newcomers, once rounds are under way: each costs the others a hash of their parameters.
+        static let newcomerCheckSeconds = 1.0
+        /// Admissions within a minute, once rounds are under way: each stays in the ledger.
+        static let admissionsAMinute = 64
+        /// A share that is unanswered for so many times as long as the slowest of the others took is not waited for…
+        static let stallFactor = 20.0
+        /// …but never before so many heartbeat timeouts, nor before so long while hardly any answers are known: caches fill in the first rounds.
+        static let stallTimeouts = 3.0
+        static let firstStallSeconds = 300.0
+        /// A machine that missed n shares in a row is left out for 2^n rounds, up to this n.
+        static let longestExclusion = 10
+        /// That evaluators alone may hold the first round up.
+        static let evaluatorSeconds = 300.0
+        /// That a second evaluator's word about the same parameters is waited for, beside four times what the first one's took.
+        static let opinionSeconds = 10.0
+        static let longestOpinionSeconds = 600.0
+        /// The guard does not go below this power of two of the run's rate.
+        static let smallestRateShift = -24
         /// Characters of what a peer has written that are repeated to people: it may be a frame full.
         static let quoted = 300
         /// Parameters that rounds leave as they were, from which on their steps count as vanishing.
@@ -128,9 +172,11 @@ public struct CoordinatorStateMachine: Sendable {
     /// - Parameters:
     ///   - secret: random, so that nobody can say to have received what was never read.
     ///   - notary: signs the ledger at every digest and at its end, and checks what machines countersign.
-    public init(ledger: LedgerSummary, secret: UInt64 = 0, notary: (any Notary)? = nil, at now: Timestamp) {
+    ///   - nonceSecret: random bytes that nobody else has, from which newcomers' questions are made.
+    public init(ledger: LedgerSummary, secret: UInt64 = 0, notary: (any Notary)? = nil, nonceSecret: [UInt8] = [], at now: Timestamp) {
         self.ledger = ledger
         self.secret = secret
+        self.nonceSecret = nonceSecret
         baseDigest = ledger.base?.digest
         // A ledger of an earlier format has no place for signatures.
         self.notary = ledger.format >= 2 ? notary : nil
@@ -139,6 +185,7 @@ public struct CoordinatorStateMachine: Sendable {
         durablePosition = ledger.position
         detachedSince = now
         lastTick = now
+        establish(ledger.lastDigest?.machines ?? [])
         if let last = ledger.lastDigest, last.position == ledger.parameters.records {
             references = [DigestReference(position: last.position, digest: last.digest, supporters: [])]
         }
@@ -232,8 +279,11 @@ public struct CoordinatorStateMachine: Sendable {
         }
         if let retry = retryAppendAt, now >= retry { retryAppendAt = nil }
         closeRoundAtDeadline(at: now)
+        closeRoundWithoutStallers(at: now)
+        noteEvaluators(at: now)
+        decideOverdueOpinions(at: now)
         warnIfUnjudged()
-        if let check, now.seconds(since: check.startedAt) > spec.heartbeatTimeoutSeconds { concludeCheck(at: now) }
+        concludeCheckIfOverdue(at: now)
         if case .leaving(let finish, let since) = phase,
             (peers.isEmpty && pending.isEmpty) || now.seconds(since: since) > Tuning.leavingSeconds
         {

@@ -23,6 +23,8 @@ public enum ProtocolLimits {
     public static let contributionsPerRound = 1 << 16
     public static let manifestEntries = 1 << 16
     public static let nameBytes = 255
+    /// Of a reason or a message that a peer gives for people.
+    public static let reasonBytes = 4096
     public static let publicKeyBytes = 64
     public static let machinesPerDigest = 1 << 16
     /// Of the canonical run spec, and of any control message's JSON.

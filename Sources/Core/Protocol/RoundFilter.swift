@@ -9,6 +9,9 @@ public struct RoundFilter: Codable, Hashable, Sendable {
         /// A machine whose mean |q| is above `factor` times the median of all machines' means gives 'no value' in this round: its
         /// bytes are counted and shown but add nothing. Needs three machines, for the median of two is no judge.
         case drop
+        /// From three machines on: no machine moves a round by more than `factor` times what the median one does (`RoundFilter+Robust`), and
+        /// where all that is trained are adapters a machine gives 'no value' whose bytes have disagreed with the others' (`Agreement`).
+        case robust
     }
 
     public var kind: Kind
@@ -31,6 +34,7 @@ public struct RoundFilter: Codable, Hashable, Sendable {
         case .sign:
             let magnitude = Int8(clamping: max(1, Self.medianMagnitude(contributions)))
             return contributions.map { $0.mapValues { Int8($0.signum()) * magnitude } }
+        case .robust: return bounded(contributions)
         case .drop:
             let outliers = outliers(among: contributions)
             return contributions.map { contribution in
@@ -63,7 +67,7 @@ public struct RoundFilter: Codable, Hashable, Sendable {
 
 extension Contribution {
     /// With every byte that has a value replaced; 'no value' stays.
-    fileprivate func mapValues(_ transform: (Int8) -> Int8) -> Contribution {
+    func mapValues(_ transform: (Int8) -> Int8) -> Contribution {
         Contribution(machine: machine, firstSample: firstSample, bytes: bytes.map { $0 == Self.noValue ? $0 : transform($0) })
     }
 }

@@ -11,7 +11,7 @@ public struct Timestamp: Hashable, Comparable, Sendable {
 
     /// This moment and `seconds` (≥ 0) more; saturates.
     public func advanced(bySeconds seconds: Double) -> Timestamp {
-        let added = nanoseconds.addingReportingOverflow(UInt64(min(max(seconds, 0) * 1e9, 9e18)))
+        let added = nanoseconds.addingReportingOverflow(seconds > 0 ? UInt64(min(seconds * 1e9, 9e18)) : 0)
         return Timestamp(nanoseconds: added.overflow ? .max : added.partialValue)
     }
 

@@ -5,11 +5,15 @@ public protocol Trainer {
     func hashBase(_ task: TaskContext) throws -> BaseManifest
     /// Reads what the spec names, makes the trained parameters from the base, computes what never changes.
     func prepare(_ spec: RunSpec, basis: [UInt8]?, _ task: TaskContext) throws
+    /// To the training examples, once it is prepared; nil where there are none, or it is not to bind itself.
+    var dataCommitment: DataCommitment? { get }
     func apply(_ changes: [HistoryChange]) throws
     /// The bytes of the order's first samples, fewer where the task is abandoned or its time is up.
     func compute(_ order: ComputeOrder, _ task: TaskContext) throws -> (bytes: [Int8], statistics: SampleStatistics)
     /// `unchanged`: see `ParameterProbe`; nil where no round with a step was applied since the digest before.
     func digest() throws -> (Digest, largestMagnitude: UInt32, unchanged: Double?)
+    /// What only a holder of the base model and of the present parameters, whose digest this is, can say.
+    func proof(_ nonce: ProofNonce, digest: Digest) throws -> Digest
     /// Held-out data at the present parameters.
     func evaluate(round: RoundNumber, _ task: TaskContext) throws -> EvaluationReport
     /// The parameters from the base again, as before round 0.
@@ -26,6 +30,11 @@ public protocol Trainer {
 }
 
 extension Trainer {
+    public var dataCommitment: DataCommitment? { nil }
+
+    /// Of a trainer without a base model of its own: of the parameters alone.
+    public func proof(_ nonce: ProofNonce, digest: Digest) throws -> Digest { nonce.proof(of: digest) { _ in } }
+
     public func useIdleTime() throws -> Double? { nil }
 }
 

@@ -48,7 +48,7 @@ public enum WorkerTask: Hashable, Sendable {
     /// Find the bytes of these samples at the present parameters → `.computed`.
     case compute(ComputeOrder)
     /// → `.digested`.
-    case digest(position: UInt64)
+    case digest(position: UInt64, nonce: ProofNonce? = nil)
     /// Held-out data at the present parameters, those after `position` records; `round` is the next round → `.evaluated`.
     case evaluate(round: RoundNumber, position: UInt64)
     /// Make the parameters from the base again, as before round 0 → `.reset`.
@@ -79,13 +79,16 @@ public struct ComputeOrder: Hashable, Sendable {
 public enum WorkerResult: Hashable, Sendable {
     case baseHashed(BaseManifest)
     case prepared
+    /// The same, with the examples that the trainer will read.
+    case preparedWith(DataCommitment)
     case applied
     /// `bytes` of the order's first samples, at most `count`: fewer where it was abandoned.
     case computed(bytes: [Int8], statistics: SampleStatistics)
     /// `largestMagnitude`: of the integers k; above `Parameters.divergedMagnitude` the run has diverged.
     /// `unchanged`: the part of the parameters, 0…1, that the rounds since the digest before have left as they were; nil where it is not
     /// known.
-    case digested(Digest, largestMagnitude: UInt32, unchanged: Double? = nil)
+    /// `proof`: of the task's nonce.
+    case digested(Digest, largestMagnitude: UInt32, unchanged: Double? = nil, proof: Digest? = nil)
     case evaluated(EvaluationReport)
     case reset
     /// A failure is no reason to leave: the ledger has all.

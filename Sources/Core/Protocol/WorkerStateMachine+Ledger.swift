@@ -12,7 +12,7 @@ extension WorkerStateMachine {
             if let opening = commit.opening { take(opening) }
         case .open(let opening): take(opening)
         case .pong(let pong): take(pong, at: now)
-        case .digestRequest(let position): proveIfThere(position)
+        case .digestRequest(let position, let nonce): proveIfThere(position, nonce)
         case .rebuild(let order): rebuild(order)
         case .baseFetch(let fetch): sendBase(fetch)
         case .hello, .base, .fetch, .contribution, .heartbeat, .digestReport, .evaluation, .status, .goodbye, .baseDigest, .basePart:
@@ -189,13 +189,14 @@ extension WorkerStateMachine {
     // MARK: Proof
 
     /// The digest of the present parameters, if `position` is where the known history stands.
-    private mutating func proveIfThere(_ position: UInt64) {
+    private mutating func proveIfThere(_ position: UInt64, _ nonce: ProofNonce?) {
         guard let parameters, parameters.records == position else { return }
-        if let lastDigest, lastDigest.position == position {
+        let step = Step.digest(parameters, round: history.nextRound, nonce: nonce)
+        if let lastDigest, lastDigest.position == position, nonce == nil || nonce == lastNonce {
             send(.digestReport(lastDigest))
-        } else if !steps.contains(.digest(parameters, round: history.nextRound)) {
+        } else if !steps.contains(step) {
             // In its place between the changes: the next commit may come before this one is done.
-            steps.append(.digest(parameters, round: history.nextRound))
+            steps.append(step)
         }
     }
 

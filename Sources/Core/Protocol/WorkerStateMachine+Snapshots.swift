@@ -51,7 +51,7 @@ extension WorkerStateMachine {
         steps.removeAll { step in
             switch step {
             case .change(_, let position): position <= snapshot.records
-            case .digest(let position, _): position.records < snapshot.records
+            case .digest(let position, _, _): position.records < snapshot.records
             case .evaluate(let round, _): round < snapshot.nextRound
             }
         }

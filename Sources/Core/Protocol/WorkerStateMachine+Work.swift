@@ -25,7 +25,7 @@ extension WorkerStateMachine {
         }
         switch steps.first {
         case .change: return applyTask()
-        case .digest(let position, _): return .digest(position: position.records)
+        case .digest(let position, _, let nonce): return .digest(position: position.records, nonce: nonce)
         case .evaluate(let round, let position): return .evaluate(round: round, position: position)
         case nil: break
         }
@@ -106,6 +106,12 @@ extension WorkerStateMachine {
         inHand = nil
         switch (task, result) {
         case (.hashBase, .baseHashed(let manifest)):
+            if let expected = configuration.expectedBase, expected != manifest.digest {
+                let digests = manifest.digest.contrasted(with: expected)
+                let text = "the base model here is \(digests.own), the join string names \(digests.other); give the model that the run is made on"
+                leave(.failed(ProcessFailure(.configuration, text)), saying: "another base model")
+                return
+            }
             base = manifest
             self.manifest = manifest.payload
             manifestDigest = .sha256(self.manifest)
@@ -113,6 +119,9 @@ extension WorkerStateMachine {
             checkBase()
             takeOwnRecords()
         case (.prepare, .prepared): isPrepared = true
+        case (.prepare, .preparedWith(let commitment)):
+            isPrepared = true
+            data = commitment
         case (.reset, .reset):
             mustReset = false
             applied = 0
@@ -122,12 +131,16 @@ extension WorkerStateMachine {
             steps.removeFirst(changes.count)
             applied = max(applied, position)
             reportApplied(at: now)
-        case (.digest(let position), .digested(let digest, let largest, let unchanged)):
-            guard !mustReset, case .digest(let at, let round)? = steps.first, at.records == position else { return }
+        case (.digest(let position, let nonce), .digested(let digest, let largest, let unchanged, let proof)):
+            guard !mustReset, case .digest(let at, let round, let asked)? = steps.first, at.records == position, asked == nonce else { return }
             steps.removeFirst()
+            lastNonce = nonce
             let report = DigestReport(
                 position: position, round: round, digest: digest, chain: at.shortChain, rebuilds: rebuilds,
-                unchangedPercent: unchanged.map { UInt8(min(max($0, 0), 1) * 100) }, signature: countersignature(of: digest, at: at))
+                unchangedPercent: unchanged.map { UInt8(min(max($0, 0), 1) * 100) }, signature: countersignature(of: digest, at: at),
+                proof: nonce.flatMap { nonce in proof.map { DigestReport.Proof(nonce: nonce, answer: $0) } },
+                // Only a newcomer's is written down.
+                data: machine == nil && welcome?.signer != nil ? data : nil)
             finishDigest(report, largest: largest)
             scheduleSnapshot(at, round: round, at: now)
         case (.snapshot, .snapshotTaken(let failure)):

@@ -6,6 +6,8 @@ public struct WorkerConfiguration: Sendable {
     public var evaluates: Bool
     public var software: String
     public var expectedSpec: Digest?
+    /// SHA-256 of the base manifest that its user expects (`BaseManifest.digest`).
+    public var expectedBase: Digest?
     public var publicKey: String?
     /// It gives up when the coordinator was silent for so long.
     public var patienceSeconds: Double
@@ -21,8 +23,9 @@ public struct WorkerConfiguration: Sendable {
     public init(
         session: SessionToken, name: String, trains: Bool, evaluates: Bool, software: String, expectedSpec: Digest? = nil,
         publicKey: String? = nil, patienceSeconds: Double = 600, snapshots: [SnapshotPosition] = [], snapshotSeconds: Double? = nil,
-        notary: (any Notary)? = nil, basis: [UInt8]? = nil
+        notary: (any Notary)? = nil, expectedBase: Digest? = nil, basis: [UInt8]? = nil
     ) {
+        self.expectedBase = expectedBase
         self.notary = notary
         self.basis = basis
         self.session = session
@@ -48,7 +51,7 @@ public struct WorkerStateMachine: Sendable {
     /// A piece of work that depends on all records before it.
     enum Step: Hashable, Sendable {
         case change(HistoryChange, position: UInt64)
-        case digest(LedgerPosition, round: RoundNumber)
+        case digest(LedgerPosition, round: RoundNumber, nonce: ProofNonce? = nil)
         case evaluate(round: RoundNumber, position: UInt64)
     }
 
@@ -141,6 +144,8 @@ public struct WorkerStateMachine: Sendable {
     /// The next heartbeat when the base was last announced.
     var announcedBefore: UInt64 = 0
     var isPrepared = false
+    /// To this worker's training examples.
+    var data: DataCommitment?
     var mustReset = false
     /// The newest order to rebuild.
     var rebuilds: UInt32 = 0
@@ -163,6 +168,8 @@ public struct WorkerStateMachine: Sendable {
     /// The coordinator wants to see the present parameters' digest.
     var mustProve = true
     var lastDigest: DigestReport?
+    /// Of the request that `lastDigest` answers.
+    var lastNonce: ProofNonce?
     var lastEvaluation: EvaluationReport?
     /// Measured before this worker had a number.
     var heldEvaluations: [EvaluationReport] = []
@@ -217,7 +224,7 @@ public struct WorkerStateMachine: Sendable {
 
     mutating func leave(_ exit: WorkerExit, saying reason: String, _ cause: Goodbye.Cause? = nil) {
         guard !isDone else { return }
-        if welcome != nil { send(.goodbye(Goodbye(reason: reason, cause: cause))) }
+        if welcome != nil { send(.goodbye(Goodbye(reason: reason.limited(toBytes: ProtocolLimits.reasonBytes), cause: cause))) }
         finish(exit)
     }
 

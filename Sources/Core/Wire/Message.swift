@@ -26,8 +26,8 @@ public enum Message: Hashable, Sendable {
     case open(Opening)
     case chunk(LedgerChunk)
     case pong(Pong)
-    /// Asks for the digest of the parameters after so many records.
-    case digestRequest(position: UInt64)
+    /// Asks for the digest of the parameters after so many records, and with a nonce for the proof that they and the base are there.
+    case digestRequest(position: UInt64, nonce: ProofNonce? = nil)
     /// Your parameters are wrong: build them again from base and ledger. The session's first such order is 1.
     case rebuild(order: UInt32)
     /// The coordinator ends here; say goodbye.
@@ -324,11 +324,27 @@ public struct DigestReport: Hashable, Sendable {
     public let unchangedPercent: UInt8?
     /// Of `SignedStatement.parameters`; nil where the worker or the coordinator has no key.
     public let signature: Signature?
+    /// The request's nonce and `Trainer.proof` of it; nil where none was asked for.
+    public let proof: Proof?
+
+    public struct Proof: Hashable, Sendable {
+        public let nonce: ProofNonce
+        public let answer: Digest
+        public init(nonce: ProofNonce, answer: Digest) {
+            self.nonce = nonce
+            self.answer = answer
+        }
+    }
+
+    /// To the worker's training examples; nil where it trains on none, or binds itself to none.
+    public let data: DataCommitment?
     public init(
         position: UInt64, round: RoundNumber, digest: Digest, chain: UInt64, rebuilds: UInt32 = 0, unchangedPercent: UInt8? = nil,
-        signature: Signature? = nil
+        signature: Signature? = nil, proof: Proof? = nil, data: DataCommitment? = nil
     ) {
+        self.data = data
         self.signature = signature
+        self.proof = proof
         self.unchangedPercent = unchangedPercent
         self.position = position
         self.round = round
@@ -366,8 +382,8 @@ public struct EvaluationReport: Hashable, Sendable {
         public let accuracy: Double
         public init(examples: UInt32, loss: Double, accuracy: Double) {
             self.examples = examples
-            self.loss = loss
-            self.accuracy = accuracy
+            self.loss = WireNumber.loss(loss)
+            self.accuracy = WireNumber.part(accuracy)
         }
     }
 
@@ -379,11 +395,11 @@ public struct EvaluationReport: Hashable, Sendable {
         self.validation = validation
         self.round = round
         self.examples = examples
-        self.loss = loss
-        self.accuracy = accuracy
-        self.bestThresholdAccuracy = bestThresholdAccuracy
-        self.auc = auc
-        self.seconds = seconds
+        self.loss = WireNumber.loss(loss)
+        self.accuracy = WireNumber.part(accuracy)
+        self.bestThresholdAccuracy = WireNumber.part(bestThresholdAccuracy)
+        self.auc = WireNumber.part(auc)
+        self.seconds = WireNumber.amount(seconds)
     }
 }
 
@@ -404,9 +420,9 @@ public struct WorkerStatus: Hashable, Sendable {
     public let applied: UInt64
     public init(phase: Phase, progress: Double, trainingLoss: Double, samplesPerSecond: Double, applied: UInt64) {
         self.phase = phase
-        self.progress = progress
-        self.trainingLoss = trainingLoss
-        self.samplesPerSecond = samplesPerSecond
+        self.progress = WireNumber.progress(progress)
+        self.trainingLoss = WireNumber.loss(trainingLoss)
+        self.samplesPerSecond = WireNumber.amount(samplesPerSecond)
         self.applied = applied
     }
 }

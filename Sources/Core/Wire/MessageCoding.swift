@@ -3,7 +3,8 @@ import FoundationEssentials
 /// A message as one frame: version, kind, body (docs/reference/protocol.md). What flies every round is packed by hand; what is said
 /// once a connection is JSON.
 public enum MessageCoding {
-    /// Version 2: ledger chunks of any size with tickets, heartbeats that are counted, base manifests by their hash.
+    /// Version 2: ledger chunks of any size with tickets, heartbeats that are counted, base manifests by their hash, and newcomers that prove with a
+    /// fresh nonce that they hold the parameters. Both sides must be of one version.
     public static let version: UInt8 = 2
     /// Version and kind.
     public static let headerBytes = 2
@@ -95,7 +96,13 @@ extension Message {
             writer.write(fixed: body.chain)
             writer.write(varint: body.rebuilds)
             writer.write(body.unchangedPercent ?? .max)
+            writer.write((body.signature == nil ? 0 : 1) | (body.proof == nil ? 0 : 2) | (body.data == nil ? 0 : 4) as UInt8)
             if let signature = body.signature { writer.write(signature.bytes) }
+            if let proof = body.proof {
+                writer.write(proof.nonce.bytes)
+                writer.write(proof.answer.bytes)
+            }
+            if let data = body.data { writer.write(data) }
         case .evaluation(let body):
             writer.write(varint: body.round)
             writer.write(varint: body.examples)
@@ -118,7 +125,9 @@ extension Message {
             writer.write(varint: chunk.total)
             writer.write(fixed: chunk.ticket)
             writer.write(chunk.bytes)
-        case .digestRequest(let position): writer.write(varint: position)
+        case .digestRequest(let position, let nonce):
+            writer.write(varint: position)
+            if let nonce { writer.write(nonce.bytes) }
         case .rebuild(let order): writer.write(varint: order)
         }
         return writer.bytes
@@ -146,9 +155,19 @@ extension Message {
             else { throw .invalid(field: "hello", reason: "a name, version or key that is too long") }
             self = .hello(hello)
         case .welcome: self = .welcome(try reader.json("welcome"))
-        case .refuse: self = .refuse(try reader.json("refusal"))
-        case .goodbye: self = .goodbye(try reader.json("goodbye"))
-        case .finished: self = .finished(try reader.json("finish"))
+        case .refuse:
+            let refusal: Refusal = try reader.json("refusal")
+            guard refusal.details.count <= ProtocolLimits.reportedDifferences else { throw .invalid(field: "refusal", reason: "too many details") }
+            for text in [refusal.reason] + refusal.details { try Self.checkLength(text, "refusal") }
+            self = .refuse(refusal)
+        case .goodbye:
+            let goodbye: Goodbye = try reader.json("goodbye")
+            try Self.checkLength(goodbye.reason, "goodbye")
+            self = .goodbye(goodbye)
+        case .finished:
+            let finish: RunFinish = try reader.json("finish")
+            try Self.checkLength(finish.message, "finish")
+            self = .finished(finish)
         case .base: self = .base(try BaseManifest(from: &reader))
         case .fetch:
             self = .fetch(
@@ -185,41 +204,54 @@ extension Message {
                     standing: standing, records: try reader.varint("records"),
                     awaited: try reader.optionalRound("awaited round"), echo: try reader.varint("echo")))
         case .digestReport:
-            self = .digestReport(
-                DigestReport(
-                    position: try reader.varint("position"), round: try reader.varint32("round"),
-                    digest: try reader.digest("digest"), chain: try reader.fixed("chain"),
-                    rebuilds: try reader.rebuildOrder("rebuilds"), unchangedPercent: try reader.percent("unchanged part"),
-                    signature: reader.remaining > 0 ? try reader.signature("signature") : nil))
+            self = .digestReport(try DigestReport(from: &reader))
         case .evaluation:
             self = .evaluation(
                 EvaluationReport(
                     round: try reader.varint32("round"), examples: try reader.varint32("examples"),
-                    loss: try reader.double("loss"), accuracy: try reader.double("accuracy"),
-                    bestThresholdAccuracy: try reader.double("accuracy at the best threshold"),
-                    auc: try reader.double("AUC"), seconds: try reader.double("seconds"), position: try reader.varint("position"),
+                    loss: try reader.loss("loss"), accuracy: try reader.part("accuracy"),
+                    bestThresholdAccuracy: try reader.part("accuracy at the best threshold"),
+                    auc: try reader.part("AUC"), seconds: try reader.amount("seconds"), position: try reader.varint("position"),
                     validation: try reader.flag("validation")
                         ? .init(
-                            examples: try reader.varint32("validation examples"), loss: try reader.double("validation loss"),
-                            accuracy: try reader.double("validation accuracy")) : nil))
+                            examples: try reader.varint32("validation examples"), loss: try reader.loss("validation loss"),
+                            accuracy: try reader.part("validation accuracy")) : nil))
         case .status:
             guard let phase = WorkerStatus.Phase(rawValue: try reader.byte("phase")) else {
                 throw .invalid(field: "phase", reason: "unknown")
             }
             self = .status(
                 WorkerStatus(
-                    phase: phase, progress: try reader.double("progress"), trainingLoss: try reader.double("training loss"),
-                    samplesPerSecond: try reader.double("samples per second"), applied: try reader.varint("applied records")))
+                    phase: phase, progress: try reader.part("progress"), trainingLoss: try reader.loss("training loss"),
+                    samplesPerSecond: try reader.amount("samples per second"), applied: try reader.varint("applied records")))
         case .commit: self = .commit(try Commit(from: &reader))
         case .open: self = .open(try Opening(from: &reader))
         case .chunk:
             let (offset, total) = (try reader.varint("offset"), try reader.varint("total"))
             let ticket: UInt32 = try reader.fixed("ticket")
             self = .chunk(LedgerChunk(offset: offset, ticket: ticket, total: total, bytes: try reader.restOfChunk()))
-        case .digestRequest: self = .digestRequest(position: try reader.varint("position"))
+        case .digestRequest:
+            let position = try reader.varint("position")
+            self = .digestRequest(position: position, nonce: reader.remaining > 0 ? try ProofNonce(from: &reader) : nil)
         case .rebuild: self = .rebuild(order: try reader.rebuildOrder("order"))
         }
         try reader.end()
+    }
+}
+
+extension Message {
+    private static func checkLength(_ text: String, _ field: String) throws(WireError) {
+        guard text.utf8.count <= ProtocolLimits.reasonBytes else {
+            throw .invalid(field: field, reason: "\(text.utf8.count) bytes of text, the limit is \(ProtocolLimits.reasonBytes)")
+        }
+    }
+}
+
+extension String {
+    /// The text, or as much of its beginning as the bytes hold.
+    func limited(toBytes count: Int) -> String {
+        // A character that is cut in the middle becomes one of three bytes.
+        utf8.count <= count ? self : String(decoding: utf8.prefix(max(0, count - 3)), as: UTF8.self)
     }
 }
 
@@ -263,6 +295,29 @@ extension ByteReader {
     mutating func optionalRound(_ field: String) throws(WireError) -> RoundNumber? {
         let value = try varint(field, limit: UInt64(UInt32.max) + 1)
         return value == 0 ? nil : RoundNumber(value - 1)
+    }
+}
+
+extension DigestReport {
+    fileprivate init(from reader: inout ByteReader) throws(WireError) {
+        let (position, round) = (try reader.varint("position"), try reader.varint32("round"))
+        let (digest, chain) = (try reader.digest("digest"), try reader.fixed("chain", as: UInt64.self))
+        let (rebuilds, unchanged) = (try reader.rebuildOrder("rebuilds"), try reader.percent("unchanged part"))
+        let flags = try reader.byte("flags")
+        guard flags & ~7 == 0 else { throw .invalid(field: "flags", reason: "\(flags) is not known") }
+        let signature = flags & 1 != 0 ? try reader.signature("signature") : nil
+        let proof: Proof? = flags & 2 != 0 ? Proof(nonce: try ProofNonce(from: &reader), answer: try reader.digest("proof")) : nil
+        let data = flags & 4 != 0 ? try reader.dataCommitment("data") : nil
+        self.init(
+            position: position, round: round, digest: digest, chain: chain, rebuilds: rebuilds, unchangedPercent: unchanged,
+            signature: signature, proof: proof, data: data)
+    }
+}
+
+extension ProofNonce {
+    fileprivate init(from reader: inout ByteReader) throws(WireError) {
+        guard let nonce = ProofNonce(bytes: try reader.take(Self.byteCount, "nonce")) else { throw .truncated(field: "nonce") }
+        self = nonce
     }
 }
 

@@ -214,6 +214,8 @@ struct ClusterPlan: Sendable {
         let directory = directory
         let expectedRun = try expectedRun()
         var arguments = ["coordinator", "--config", directory.configuration, "--directory", directory.path, "--listen", listen, "--events"]
+        // Where nobody else can call, the workers that are started here bring their own base, and hashing it once more would only take time.
+        if (try? Address(listen))?.isLocal == true { arguments += ["--base", "none"] }
         if spec.needsBasis, !isResumed { arguments += ["--basis", directory.basis] }
         let cache =
             settings.optionalText(.cacheDirectory).map { ["--cache-directory", $0] }

@@ -13,6 +13,9 @@ func grouped(_ number: some BinaryInteger) -> String {
 
 func fixed(_ number: Double, _ places: Int) -> String { String(format: "%.\(places)f", number) }
 
+/// The nearest whole number; 0 for NaN, ±10¹⁵ for all beyond.
+func whole(_ number: Double) -> Int { number.isNaN ? 0 : Int(min(max(number.rounded(), -1e15), 1e15)) }
+
 /// 0.8251 → 82.5 %
 func percent(_ share: Double) -> String { String(format: "%.1f %%", share * 100) }
 

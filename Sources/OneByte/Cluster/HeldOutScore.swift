@@ -37,7 +37,7 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
         loss = heldOut.loss.flatMap(\.finite)
         accuracy = heldOut.accuracy
         accuracyInterval = heldOut.examples == 0 ? nil : accuracy.map { accuracy in
-            let right = Int((accuracy * Double(heldOut.examples)).rounded())
+            let right = whole(accuracy * Double(heldOut.examples))
             let interval = Evaluation.wilson(successes: right, of: Int(heldOut.examples))
             return [interval.lower, interval.upper]
         }

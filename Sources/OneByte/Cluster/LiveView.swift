@@ -61,7 +61,7 @@ extension LiveView {
         if let loss = progress.trainingLoss { parts.append(progress.isScored ? "training score \(fixed(-loss, 4))" : "training loss \(fixed(loss, 4))") }
         if let latest = progress.latest { parts.append("\(progress.measures.name) at \(latest.round ?? 0): \(latest.brief)") }
         if let bytes = progress.wireBytesPerSample { parts.append("\(fixed(bytes, 2)) B/sample on the wire") }
-        if let rate = progress.samplesPerSecond { parts.append("\(grouped(Int(rate))) samples/s") }
+        if let rate = progress.samplesPerSecond { parts.append("\(grouped(whole(rate))) samples/s") }
         if let left = progress.secondsLeft { parts.append("\(duration(left)) left") }
         if let caches = caches(of: progress) { parts.append("(\(caches))") }
         return parts.joined(separator: ", ")
@@ -77,7 +77,7 @@ extension LiveView {
             lines.append("  \(phases(of: progress))")
         } else {
             let loss = progress.trainingLoss.map { (progress.isScored ? "training score \(fixed(-$0, 4))" : "training loss \(fixed($0, 4))") + "   " } ?? ""
-            let rate = progress.samplesPerSecond.map { "\(grouped(Int($0))) samples/s   " } ?? ""
+            let rate = progress.samplesPerSecond.map { "\(grouped(whole($0))) samples/s   " } ?? ""
             let left = progress.secondsLeft.map { "\(duration($0)) left" } ?? ""
             lines.append("  \(loss)\(rate)\(left)")
             if let caches = caches(of: progress) { lines.append("  \(caches)") }
@@ -115,6 +115,6 @@ extension LiveView {
 
     /// 70 %, 0:12 left
     private static func part(of phase: RunProgress.Phase) -> String {
-        "\(Int(phase.progress * 100)) %" + (phase.secondsLeft.map { ", \(duration($0)) left" } ?? "")
+        "\(whole(phase.progress * 100)) %" + (phase.secondsLeft.map { ", \(duration($0)) left" } ?? "")
     }
 }

@@ -16,7 +16,7 @@ extension RunDirectory {
 
     /// Makes the directory of the logs within it.
     func makeLogs() throws(ProcessFailure) {
-        guard mkdir(logs, 0o755) == 0 || errno == EEXIST else {
+        guard mkdir(logs, 0o700) == 0 || errno == EEXIST else {
             throw ProcessFailure(.cannotCreate, "can't make \(logs): \(String(cString: strerror(errno))); choose a directory that this user may write to")
         }
     }

@@ -103,6 +103,7 @@ package struct RunProgress: Hashable, Sendable {
         switch progress.event {
         case .listening: beginProcess(at: progress.time)
         case .worker(let worker):
+            guard machines[worker.name] != nil || machines.count < Self.machinesShown else { return }
             machines[worker.name] = Phase(worker, at: progress.time, after: machines[worker.name])
             if let loss = worker.trainingLoss { trainingLoss = Self.smooth(trainingLoss, loss) }
         case .left(let left): machines[left.name] = nil
@@ -127,8 +128,8 @@ package struct RunProgress: Hashable, Sendable {
         // A coordinator that goes on with a ledger begins in the middle.
         firstRound = firstRound ?? round.effectiveRounds - 1
         roundsDone = round.effectiveRounds
-        samples += round.samples
-        noValue += round.noValue
+        samples &+= round.samples
+        noValue &+= round.noValue
         traffic = round.traffic
         trainingSince = trainingSince ?? time - round.seconds
         if let previous = lastRoundAt, time > previous {
@@ -136,6 +137,9 @@ package struct RunProgress: Hashable, Sendable {
         }
         lastRoundAt = time
     }
+
+    /// Names that are kept of workers, admitted or not: each of them is chosen by a peer.
+    private static let machinesShown = 4096
 
     private static func smooth(_ old: Double?, _ new: Double) -> Double {
         guard let old else { return new }
@@ -151,8 +155,8 @@ package struct RunProgress: Hashable, Sendable {
     package var earlierSeconds: Double { earlier.total }
     /// Of the present one, from its start to the last that it told.
     package var presentSeconds: Double { max(0, (lastTime ?? 0) - (listeningSince ?? lastTime ?? 0)) }
-    package var wireBytesOfRounds: UInt64 { earlier.wireBytesOfRounds + traffic.sent.rounds.bytes + traffic.received.rounds.bytes }
-    package var wireBytes: UInt64 { earlier.wireBytes + traffic.sent.total.bytes + traffic.received.total.bytes }
+    package var wireBytesOfRounds: UInt64 { earlier.wireBytesOfRounds &+ traffic.sent.rounds.bytes &+ traffic.received.rounds.bytes }
+    package var wireBytes: UInt64 { earlier.wireBytes &+ traffic.sent.total.bytes &+ traffic.received.total.bytes }
     package var wireBytesPerSample: Double? { samples > 0 ? Double(wireBytes) / Double(samples) : nil }
 
     package var secondsLeft: Double? {

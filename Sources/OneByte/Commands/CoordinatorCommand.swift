@@ -2,6 +2,7 @@ import ArgumentParser
 import Coordinator
 import Core
 import Foundation
+import LanguageModel
 import Logging
 import Signing
 import Transport
@@ -44,6 +45,10 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @OptionGroup(title: "Logs") var logs: LogOptions
 
     @Option(help: ArgumentHelp("The basis that the run needs, from `onebyte prepare`.", valueName: "file")) var basis: String?
+    @Option(help: ArgumentHelp(
+        "Pin the run's base model, so that the first worker does not choose it; none: it does. (default: the run file's model, where it is a path that is here)",
+        valueName: "model"))
+    var base: String?
     @Option(help: ArgumentHelp("This coordinator's secret key (onebyte keygen): connections are encrypted.", valueName: "file"))
     var key: String?
     @Option(help: ArgumentHelp("Public keys of the workers that may join.", valueName: "file")) var allow: String?
@@ -102,13 +107,15 @@ struct CoordinatorCommand: AsyncParsableCommand {
         // Connections of workers that come and go overlap.
         let workers = try spec?.minimumWorkers ?? LedgerArchive(directory.ledger).summary.spec.minimumWorkers
         try OpenFiles.reserve(OpenFiles.base + 2 * workers, for: "\(workers) workers")
+        let manifest = try baseManifest(settings)
 
         let (stream, post) = AsyncStream.makeStream(of: CoordinatorProgress.self)
         let server = ZeroMQServer(address: try Address(try settings.text(.listen)), access: try access(), insecure: insecure)
         let process = CoordinatorProcess(
             configuration: .init(
                 transport: server,
-                runDirectory: directory.path, spec: spec, basis: basis, lockHolder: ParentWatch.parent,
+                runDirectory: directory.path, spec: spec, basis: basis, base: manifest,
+                lockHolder: ParentWatch.parent,
                 makeNotary: { [signingKey] in try signingKey.map { try SigningKey(contentsOf: $0) } ?? SigningKey.kept(in: $0.signingKey) },
                 onProgress: { post.yield($0) }))
         let announcer = JoinAnnouncer(advertised: advertise, file: joinFile.map { JoinFile($0) })
@@ -130,6 +137,13 @@ struct CoordinatorCommand: AsyncParsableCommand {
             throw SettingsError.usage("adapters need --basis, which `onebyte prepare --config RUN.toml --output basis` makes where the model is")
         }
         return spec
+    }
+
+    /// Of the model that is to be the run's base, where it is known here.
+    private func baseManifest(_ settings: Settings) throws -> BaseManifest? {
+        let known = settings.optionalText(.model).flatMap { FileManager.default.fileExists(atPath: $0) ? $0 : nil }
+        guard let model = base ?? known, base != "none" else { return nil }
+        return try openModel(model).baseManifest(threads: Processors.count)
     }
 
     private func access() throws -> AccessControl {

@@ -15,7 +15,7 @@ struct LedgerCommand: ParsableCommand {
               onebyte ledger replay runs/reviews --model SmolLM2.gguf
               onebyte ledger retract runs/reviews --machine worker-3
             """,
-        subcommands: [Show.self, LedgerVerify.self, Replay.self, LedgerRetract.self])
+        subcommands: [Show.self, LedgerVerify.self, LedgerAudit.self, Replay.self, LedgerRetract.self])
 
     struct Show: ParsableCommand {
         static let configuration = CommandConfiguration(

@@ -48,8 +48,21 @@ struct LedgerVerify: ParsableCommand {
             "\(archive.path): whole: \(position.records) records, \(position.offset) bytes, \(archive.history.nextRound) rounds, \(end), chain \(position.chain)")
         let standing = Vouching(vouchers, names: names)
         standardOutput.write(standing.text)
-        if let base { try compare(archive, base: base) }
-        if names != nil { try standing.judge(archive) }
+        // Both are said; what is wrong counts for more than what is not known.
+        var failures: [ProcessFailure] = []
+        do {
+            if names != nil { try standing.judge(archive) }
+        } catch let failure as ProcessFailure {
+            failures.append(failure)
+        }
+        do {
+            if let base { try compare(archive, base: base) }
+        } catch let failure as ProcessFailure {
+            failures.append(failure)
+        }
+        guard let worst = failures.first(where: { $0.status != .unproven }) ?? failures.first else { return }
+        for other in failures where other != worst { standardError.write(other.message) }
+        throw worst
     }
 
     /// - Returns: whose signatures the ledger holds.

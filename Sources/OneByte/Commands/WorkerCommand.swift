@@ -1,6 +1,7 @@
 import ArgumentParser
 import Core
 import Foundation
+import Glibc
 import LanguageModel
 import Logging
 import Signing
@@ -117,19 +118,21 @@ struct WorkerCommand: AsyncParsableCommand {
                 }
             }
         }
+        let signing = try notary()
+        logger.info("countersigning digests", metadata: ["key": "\(signing.publicKey)"])
         let configuration = LanguageModelTrainer.Configuration(
             model: model,
             trainingExamples: training.map { maker($0, .training, trainFile) },
             heldOutExamples: heldOut.map { maker($0, .evaluation, evaluate) },
             validationExamples: steering.map { maker($0, .validation, validationFile) },
             threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory, onRemark: { logger.notice("\($0)") },
-            scoring: try settings.scoring(), onScoringLine: { logger.info("objective: \($0)") })
+            scoring: try settings.scoring(), onScoringLine: { logger.info("objective: \($0)") },
+            dataSecret: signing.dataSecret)
         let join = try await joinString(logger)
-        let signing = try notary()
-        logger.info("countersigning digests", metadata: ["key": "\(signing.publicKey)"])
         let process = WorkerProcess(
             configuration: .init(
                 transport: ZeroMQClient(join, keys: try key.map { try KeyPair(contentsOf: $0) }), expectedRun: join.run.flatMap(Digest.init(hex:)),
+                expectedBase: join.base.flatMap(Digest.init(hex:)),
                 name: name ?? ProcessInfo.processInfo.hostName, trains: training != nil, evaluates: heldOut != nil,
                 patienceSeconds: patience, snapshotPath: snapshot, stateDirectory: stateDir, bootstrap: bootstrap, notary: signing,
                 basis: try basis.map(readWhole),
@@ -156,6 +159,13 @@ struct WorkerCommand: AsyncParsableCommand {
         let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }
         if let counter = interface.counter {
             logger.info("\(counter.interface) has carried \(counter.sent) bytes up and \(counter.received) down meanwhile, headers and other programs included")
+        }
+        if outcome.isComputing {
+            // An ordinary exit would take away what the batch in hand still works with, and wait for it.
+            let status = stop == .interrupt && outcome.status == .success ? ExitStatus.interrupted : outcome.status
+            if outcome.status == .success { logger.info("\(outcome.message)") } else { standardError.write("error: \(outcome.message)") }
+            fflush(nil)
+            _exit(status.rawValue)
         }
         if outcome.status != .success { throw ProcessFailure(outcome.status, outcome.message) }
         logger.info("\(outcome.message)")

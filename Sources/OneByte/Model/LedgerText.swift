@@ -82,7 +82,7 @@ struct LedgerRow {
             [
                 ("machine", "\(admission.machine.rawValue)"), ("name", admission.name), ("trains", "\(admission.trains)"),
                 ("evaluates", "\(admission.evaluates)"), ("time", Self.time(admission.unixSeconds)),
-            ]
+            ] + (admission.signingKey.map { [("key", $0.short)] } ?? []) + (admission.data.map { [("examples", "\($0.count)"), ("data", $0.root.short)] } ?? [])
         case .departure(let departure):
             [("machine", "\(departure.machine.rawValue)"), ("reason", "\(departure.reason)"), ("time", Self.time(departure.unixSeconds))]
         case .round(let round):

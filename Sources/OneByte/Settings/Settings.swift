@@ -99,7 +99,16 @@ package struct Settings: Sendable {
     /// The program that scores texts, if there is one.
     package func scoring() throws(SettingsError) -> ScoringProgram.Options? {
         guard let command = optionalText(.objectiveCommand) else { return nil }
+        // A file that its user wrote is as good as a flag. One in a run directory came with the run, and perhaps from somebody else.
+        if case .file(let path, _)? = source(.objectiveCommand), Self.isInRunDirectory(path) {
+            throw SettingsError.usage(
+                "\(path): this run's objective is a command, which stands in the run directory: \(command)\nIf you trust it, give it yourself: \(SettingKey.objectiveCommand.flag) \(shellWord(command))")
+        }
         return ScoringProgram.Options(command: command, timeoutSeconds: try number(.objectiveTimeout))
+    }
+
+    private static func isInRunDirectory(_ path: String) -> Bool {
+        FileManager.default.fileExists(atPath: URL(filePath: path).deletingLastPathComponent().appending(path: "ledger").path)
     }
 
     package func texts(_ key: SettingKey) throws(SettingsError) -> [String] {

@@ -374,14 +374,14 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 "Slow machines hold nobody up and fast ones count fully. The most is shared out evenly, so set it high.")
         case .filter:
             return Setting(
-                .oneOf(["none"] + RoundFilter.Kind.allCases.map(\.rawValue)), .value(.text("none")), valueName: "filter", owner: .run("filter.kind"),
+                .oneOf(["none"] + RoundFilter.Kind.allCases.map(\.rawValue)), .value(.text("robust")), valueName: "filter", owner: .run("filter.kind"),
                 flags: .machines,
-                "What is done to a round's bytes before they are committed: none, clip, sign or drop.",
-                "clip holds every |q| within filter-factor × the round's median |q|. sign keeps only signs, at the median |q|. drop turns the bytes of a machine whose mean |q| is above filter-factor × the machines' median into 'no value' (three machines or more). The ledger holds the filtered bytes.")
+                "What is done to a round's bytes before they are committed: robust, none, clip, sign or drop.",
+                "robust does nothing below three machines; from then on no machine moves a round by more than filter-factor × what the median machine does, a machine whose mean |q| is above that gives 'no value', and so does one whose bytes point against the others' (adapters only). clip holds every |q| within filter-factor × the round's median |q|. sign keeps only signs, at the median |q|. drop turns the bytes of a machine whose mean |q| is above filter-factor × the machines' median into 'no value' (three machines or more). The ledger holds the filtered bytes.")
         case .filterFactor:
             return Setting(
                 .number(Limits.filterFactor), .value(.number(3)), valueName: "factor", owner: .run("filter.factor"), flags: .machines,
-                "Multiple of the median that clip and drop allow.")
+                "Multiple of the median that robust, clip and drop allow.")
         case .onFaulty:
             return Setting(
                 .oneOf(["show", "evict"]), .value(.text("show")), valueName: "what", owner: .run("setsAsideBadMachines"), flags: .machines,

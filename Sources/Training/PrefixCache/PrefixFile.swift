@@ -61,7 +61,7 @@ final class PrefixFile {
         }
         // Where even this fails, opening the file says why.
         if let slash = directory.lastIndex(of: "/"), slash > directory.startIndex { mkdir(String(directory[..<slash]), 0o755) }
-        mkdir(directory, 0o755)
+        mkdir(directory, 0o700)
         let file = try begin(path, key: key, blocks: blocks)
         let found = file.isWhole.count { $0 }
         if let partial = file.partialPath, found > 0 { remark = "\(partial) was not finished; \(found) of its \(blocks.count) blocks of hidden states are whole and used" }

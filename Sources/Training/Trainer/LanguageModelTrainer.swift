@@ -24,6 +24,8 @@ public final class LanguageModelTrainer: Trainer {
         public var headStartSeconds = 2.0
         /// Told what is worth a line in the log.
         public var onRemark: @Sendable (String) -> Void
+        /// From which the salts of a commitment to the training examples are made; nil: it is not bound to them.
+        public var dataSecret: [UInt8]?
         /// Of the order of this worker's examples.
         public var orderSeed: UInt64
         /// The program that scores texts, for runs whose objective that is. Never from the coordinator.
@@ -37,8 +39,9 @@ public final class LanguageModelTrainer: Trainer {
             validationExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil, threads: Int = 1,
             precision: Precision = .float, cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil, orderSeed: UInt64 = 0,
             onRemark: @escaping @Sendable (String) -> Void = { _ in }, scoring: ScoringProgram.Options? = nil,
-            onScoringLine: @escaping @Sendable (String) -> Void = { _ in }
+            onScoringLine: @escaping @Sendable (String) -> Void = { _ in }, dataSecret: [UInt8]? = nil
         ) {
+            self.dataSecret = dataSecret
             self.onRemark = onRemark
             self.scoring = scoring
             self.onScoringLine = onScoringLine
@@ -58,6 +61,7 @@ public final class LanguageModelTrainer: Trainer {
     private let source: ModelSource
     private var baseDigest: Digest?
     private var prepared: PreparedRun?
+    public private(set) var dataCommitment: DataCommitment?
 
     public init(_ configuration: Configuration) throws {
         self.configuration = configuration
@@ -78,6 +82,9 @@ public final class LanguageModelTrainer: Trainer {
         let basis: RunBasis? = if let basis { try RunBasis(decoding: basis) } else { nil }
         var builder = try RunBuilder(spec, basis: basis, source: source, baseDigest: baseDigest, configuration: configuration, task)
         prepared = try builder.build()
+        if let secret = configuration.dataSecret, let examples = configuration.trainingExamples {
+            dataCommitment = DataCommitment(examples: try examples(spec.task, source).map(\.encoded), secret: secret)
+        }
     }
 
     public func apply(_ changes: [HistoryChange]) throws { try withPrepared { $0.apply(changes) } }
@@ -87,6 +94,11 @@ public final class LanguageModelTrainer: Trainer {
     }
 
     public func digest() throws -> (Digest, largestMagnitude: UInt32, unchanged: Double?) { try withPrepared { $0.digest() } }
+
+    public func proof(_ nonce: ProofNonce, digest: Digest) throws -> Digest {
+        let source = source
+        return try nonce.proof(of: digest) { try source.addRows(of: nonce, to: &$0) }
+    }
 
     public func evaluate(round: RoundNumber, _ task: TaskContext) throws -> EvaluationReport {
         try withPrepared { try $0.evaluate(round: round, task) }
@@ -103,7 +115,7 @@ public final class LanguageModelTrainer: Trainer {
     public func writeSnapshot(to path: String, at ledger: LedgerPosition?) throws {
         try withPrepared { prepared in
             let partial = path + ".partial"
-            let descriptor = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+            let descriptor = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
             func failure() -> ProcessFailure {
                 ProcessFailure(.inputOutput, "can't write \(path): \(String(cString: strerror(errno)))")
             }

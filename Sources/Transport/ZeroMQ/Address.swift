@@ -66,14 +66,18 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// All that a worker needs to join a run, in one word that a coordinator prints and a person pastes:
-/// `tcp://HOST:PORT?key=…&run=…`, the server's public key and the run spec's SHA-256, both in hexadecimal digits.
+/// `tcp://HOST:PORT?key=…&run=…&base=…`, the server's public key, the run spec's SHA-256 and that of the base manifest where it is known, all in
+/// hexadecimal digits.
 public struct JoinString: Hashable, Sendable, CustomStringConvertible {
     public var address: Address
     public var serverKey: PublicKey?
     /// SHA-256 of the run spec, 64 hexadecimal digits.
     public var run: String?
+    /// SHA-256 of the base manifest, 64 hexadecimal digits.
+    public var base: String?
 
-    public init(address: Address, serverKey: PublicKey? = nil, run: String? = nil) {
+    public init(address: Address, serverKey: PublicKey? = nil, run: String? = nil, base: String? = nil) {
+        self.base = base
         self.address = address
         self.serverKey = serverKey
         self.run = run
@@ -92,14 +96,20 @@ public struct JoinString: Hashable, Sendable, CustomStringConvertible {
                     throw TransportError(.invalidAddress, "\(text): the run is named by 64 hexadecimal digits; paste the whole join string")
                 }
                 self.run = run
+            } else if pair.hasPrefix("base=") {
+                let base = String(pair.dropFirst(5))
+                guard base.count == 64, bytesOfHex(base) != nil else {
+                    throw TransportError(.invalidAddress, "\(text): the base is named by 64 hexadecimal digits; paste the whole join string")
+                }
+                self.base = base
             } else {
-                throw TransportError(.invalidAddress, "\(text): only key= and run= are known after the question mark, not \(pair)")
+                throw TransportError(.invalidAddress, "\(text): only key=, run= and base= are known after the question mark, not \(pair)")
             }
         }
     }
 
     public var description: String {
-        let options = [serverKey.map { "key=\($0)" }, run.map { "run=\($0)" }].compactMap { $0 }
+        let options = [serverKey.map { "key=\($0)" }, run.map { "run=\($0)" }, base.map { "base=\($0)" }].compactMap { $0 }
         return address.endpoint + (options.isEmpty ? "" : "?" + options.joined(separator: "&"))
     }
 }

@@ -134,6 +134,8 @@ def parse(kind, payload):
         out["publicKey"] = c.take(c.varint()).hex()
         if c.at < len(payload):
             out["signingKey"] = c.take(32).hex()
+        if c.at < len(payload):
+            out["data"] = {"root": c.take(32).hex(), "examples": c.varint()}
     elif name == "departure":
         out = {"machine": c.varint(), "time": c.number("Q"), "reason": c.take(1)[0]}
     elif name == "round":

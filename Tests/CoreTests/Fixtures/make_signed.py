@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes signed.bin, a ledger of format 2 with signatures, and ed25519.json, by PyPI's `cryptography`: another implementation of Ed25519
-than the program's.
+than the program's; and commitments.json, roots of commitments to data, from docs/reference/ledger.md alone.
 
     pip install cryptography
     Tests/CoreTests/Fixtures/make_signed.py Tests/CoreTests/Fixtures
@@ -69,6 +69,26 @@ def signed():
     return data
 
 
+def root(leaves):
+    if len(leaves) < 2:
+        return leaves[0] if leaves else hashlib.sha256(b"").digest()
+    left = 1
+    while 2 * left < len(leaves):
+        left *= 2
+    return hashlib.sha256(b"\1" + root(leaves[:left]) + root(leaves[left:])).digest()
+
+
+def commitments():
+    found = []
+    for count in [0, 1, 2, 3, 4, 5, 7, 8, 9, 33]:
+        secret = hashlib.sha256(f"secret {count}".encode()).digest()
+        examples = [hashlib.shake_128(f"example {i}".encode()).digest(i * 7) for i in range(count)]
+        leaves = [hashlib.sha256(b"\0" + hashlib.sha256(secret + struct.pack("<I", i)).digest()[:16] + example).digest()
+                  for i, example in enumerate(examples)]
+        found.append({"secret": secret.hex(), "examples": [e.hex() for e in examples], "root": root(leaves).hex()})
+    return found
+
+
 def cases():
     found = [dict(zip(("seed", "key", "message", "signature"), case)) for case in RFC]
     for number in range(12):
@@ -92,4 +112,7 @@ if __name__ == "__main__":
         file.write(signed())
     with open(os.path.join(sys.argv[1], "ed25519.json"), "w") as file:
         json.dump(cases(), file, indent=1)
+        file.write("\n")
+    with open(os.path.join(sys.argv[1], "commitments.json"), "w") as file:
+        json.dump(commitments(), file)
         file.write("\n")

@@ -37,6 +37,41 @@ import Testing
         }
     }
 
+    @Test("Commitments to data are those of a second implementation")
+    func commitments() throws {
+        struct Known: Decodable {
+            var secret: String
+            var examples: [String]
+            var root: String
+        }
+        let cases = try JSONDecoder().decode([Known].self, from: Data(Samples.fixture("commitments.json")))
+        #expect(cases.count == 10)
+        for known in cases {
+            let examples = try known.examples.map { try Self.bytes($0) }
+            let found = DataCommitment(examples: examples, secret: try Self.bytes(known.secret))
+            #expect(found.root.description == known.root && Int(found.count) == examples.count, "\(examples.count) examples")
+            #expect(examples.isEmpty || DataCommitment(examples: examples, secret: [0]).root != found.root)
+        }
+    }
+
+    @Test("An admission holds the key and the commitment, and a report brings them")
+    func admission() throws {
+        let data = DataCommitment(examples: [[1], [2, 3]], secret: [9])
+        let key = SigningKey().publicKey
+        let admission = LedgerRecord.admission(
+            Admission(
+                machine: MachineID(3), unixSeconds: 5, trains: true, evaluates: false, name: "a", session: Samples.session(1).fingerprint,
+                publicKey: [], signingKey: key, data: data))
+        #expect(try LedgerRecord(kind: admission.kind.rawValue, payload: admission.payload()) == admission)
+        for cut in 1...33 {
+            // Whole without the commitment, or without both; nothing in between.
+            let payload = Array(admission.payload().dropLast(cut))
+            #expect((try? LedgerRecord(kind: 4, payload: payload)) == nil || cut == 33, "\(cut)")
+        }
+        let report = Message.digestReport(DigestReport(position: 5, round: 2, digest: .sha256([1]), chain: 7, proof: ProofNonce(bytes: [UInt8](repeating: 5, count: 16)).map { .init(nonce: $0, answer: .sha256([2])) }, data: data))
+        #expect(try Message(decoding: report.encoded()) == report)
+    }
+
     @Test("A signing key never prints its secret, and its file is its owner's alone")
     func secrets() throws {
         let path = FileManager.default.temporaryDirectory.appending(path: "onebyte-\(UUID().uuidString).key").path

@@ -58,12 +58,13 @@ import Testing
         harness.tell(.received(harness.report(), from: PeerID([2])))
         for peer: UInt8 in 1...2 { try harness.answer(peer, machine: UInt32(peer)) }
         let wrong = Digest.sha256([13])
-        harness.join(3, digest: wrong)
+        harness.join(3, digest: wrong, answersProof: false)
         harness.tell(.received(harness.report(wrong), from: PeerID([3])))
         harness.wait(12, alive: [1, 2, 3])
         #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(2)])
         harness.tell(.received(harness.report(wrong), from: PeerID([3])))
         for peer: UInt8 in 1...2 { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
+        harness.tell(.received(harness.report(wrong), from: PeerID([3])))
         #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(2)])
         #expect(harness.messages(to: 3).contains(.rebuild(order: 1)))
     }
@@ -253,6 +254,7 @@ import Testing
         third.machine = CoordinatorStateMachine(ledger: try Samples.summary(of: harness.disk), at: harness.now)
         third.join(2)
         third.wait(12, alive: [2])
+        third.tell(.received(third.report(), from: PeerID([2])))
         #expect(third.machine.activeTrainers == [MachineID(2)])
         #expect(try third.records.contains { if case .departure(let gone) = $0 { gone.machine == MachineID(1) } else { false } })
     }

@@ -12,6 +12,8 @@ struct CoordinatorHarness {
     var finished: RunFinish?
     /// Appends wait for `sync()`.
     var holdsAppends = false
+    /// Of each peer that has joined.
+    private var digests: [UInt8: Digest] = [:]
     private var held: (bytes: [UInt8], index: UInt64)?
 
     init(_ spec: RunSpec, _ records: [LedgerRecord] = [], notary: (any Notary)? = nil) throws {
@@ -75,13 +77,40 @@ struct CoordinatorHarness {
 
     /// Takes a peer through hello, base, ledger and proof.
     mutating func join(
-        _ peer: UInt8, trains: Bool = true, evaluates: Bool = false, digest: Digest = digest, key: (any Notary)? = nil
+        _ peer: UInt8, trains: Bool = true, evaluates: Bool = false, digest: Digest = digest, key: (any Notary)? = nil, answersProof: Bool = true
     ) {
         let id = PeerID([peer])
+        digests[peer] = digest
+        // Newcomers are compared once a second; what passes here is a pause of the coordinator's own, so that nobody is lost by it.
+        if answersProof, machine.ledger.nextRound > 0 { pause() }
+        let before = sent.count
         tell(.received(hello(peer, trains: trains, evaluates: evaluates, key: key), from: id))
         tell(.received(.base(Samples.base), from: id))
         tell(.received(.fetch(LedgerFetch(offset: 0)), from: id))
         tell(.received(report(digest), from: id))
+        guard answersProof else { return }
+        // All who are asked for a proof give it.
+        var asked: Set<PeerID> = []
+        for (message, peers) in sent[before...] {
+            if case .digestRequest(_, .some) = message { asked.formUnion(peers) }
+        }
+        for id in asked.sorted(by: { $0.bytes[0] < $1.bytes[0] }) {
+            tell(.received(report(digests[id.bytes[0]] ?? digest), from: id))
+        }
+    }
+
+    /// The coordinator stood still for a while.
+    mutating func pause() {
+        now = now.advanced(bySeconds: 2.5)
+        tell(.tick)
+    }
+
+    /// The newest question about these parameters.
+    var nonce: ProofNonce? {
+        for (message, _) in sent.reversed() {
+            if case .digestRequest(let position, let nonce) = message, position == machine.ledger.parameters.records { return nonce }
+        }
+        return nil
     }
 
     func hello(_ peer: UInt8, trains: Bool = true, evaluates: Bool = false, key: (any Notary)? = nil) -> Message {
@@ -97,13 +126,21 @@ struct CoordinatorHarness {
         return .digestReport(
             DigestReport(
                 position: position.records, round: machine.ledger.nextRound, digest: digest, chain: position.shortChain,
-                rebuilds: rebuilds))
+                rebuilds: rebuilds, proof: nonce.map { .init(nonce: $0, answer: $0.proof(of: digest) { _ in }) }))
     }
 
     var lastOpening: Opening? {
         for (message, _) in sent.reversed() {
             if case .open(let opening) = message { return opening }
             if case .commit(let commit) = message, let opening = commit.opening { return opening }
+        }
+        return nil
+    }
+
+    /// The newest record of this kind that was told to anybody.
+    func lastRecord(_ kind: LedgerRecord.Kind) -> LedgerRecord? {
+        for (message, _) in sent.reversed() {
+            if case .commit(let commit) = message, commit.kind == kind.rawValue { return try? LedgerRecord(kind: commit.kind, payload: commit.payload) }
         }
         return nil
     }

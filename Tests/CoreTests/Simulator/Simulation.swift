@@ -543,7 +543,9 @@ final class Simulation {
             let failure = workers[index].restore(position)
             if failure == nil { statistics.restores += 1 }
             result = .restored(failure: failure)
-        case .digest: result = .digested(workers[index].parameters!.digest(), largestMagnitude: 0)
+        case .digest(_, let nonce):
+            let digest = workers[index].parameters!.digest()
+            result = .digested(digest, largestMagnitude: 0, proof: nonce.map { $0.proof(of: digest) { _ in } })
         case .evaluate(let round, _):
             result = .evaluated(
                 EvaluationReport(

@@ -8,6 +8,7 @@ import Testing
         func text() -> String { String((0..<Int(number(12))).map { _ in "aé𝄞 \"\\/\n".randomElement(using: &random)! }) }
         func digest() -> Digest { random.digest() }
         func real() -> Double { Double(bitPattern: random.next() & ~(1 << 62)) }
+        func part() -> Double { Double.random(in: 0...1, using: &random) }
         let session = SessionToken(bytes: random.bytes(16))!
         switch Message.Kind.allCases.randomElement(using: &random)! {
         case .hello:
@@ -30,18 +31,22 @@ import Testing
                         bytes: random.bytes(1 + Int(number(40))).map { Int8(bitPattern: $0) })))
         case .heartbeat: return .heartbeat(Heartbeat(session: UInt32(number(9)), records: number(1 << 30), share: number(1) == 0 ? nil : .init(round: .max, firstSample: 9), sequence: random.next(), roundTripMilliseconds: UInt32(number(9999))))
         case .digestReport:
-            return .digestReport(DigestReport(position: number(1 << 40), round: 7, digest: digest(), chain: random.next(), rebuilds: 3))
+            return .digestReport(
+                DigestReport(
+                    position: number(1 << 40), round: 7, digest: digest(), chain: random.next(), rebuilds: 3,
+                    signature: number(1) == 0 ? nil : Signature(bytes: random.bytes(64)), proof: number(1) == 0 ? nil : ProofNonce(bytes: random.bytes(16)).map { .init(nonce: $0, answer: digest()) },
+                    data: number(1) == 0 ? nil : DataCommitment(root: digest(), count: UInt32(number(1 << 20)))))
         case .evaluation:
             return .evaluation(
                 EvaluationReport(
-                    round: UInt32(number(9999)), examples: UInt32(number(9999)), loss: real(), accuracy: real(),
-                    bestThresholdAccuracy: real(), auc: real(), seconds: real(), position: number(1 << 40),
-                    validation: number(1) == 0 ? nil : .init(examples: UInt32(number(9999)), loss: real(), accuracy: real())))
+                    round: UInt32(number(9999)), examples: UInt32(number(9999)), loss: real(), accuracy: part(),
+                    bestThresholdAccuracy: part(), auc: part(), seconds: part() * 1e6, position: number(1 << 40),
+                    validation: number(1) == 0 ? nil : .init(examples: UInt32(number(9999)), loss: real(), accuracy: part())))
         case .status:
             return .status(
                 WorkerStatus(
-                    phase: WorkerStatus.Phase.allCases.randomElement(using: &random)!, progress: real(), trainingLoss: real(),
-                    samplesPerSecond: real(), applied: random.next()))
+                    phase: WorkerStatus.Phase.allCases.randomElement(using: &random)!, progress: part(), trainingLoss: real(),
+                    samplesPerSecond: part() * 1e9, applied: random.next()))
         case .goodbye: return .goodbye(Goodbye(reason: text()))
         case .welcome:
             return .welcome(
@@ -66,7 +71,8 @@ import Testing
                 Pong(
                     standing: Pong.Standing.allCases.randomElement(using: &random)!, records: random.next(),
                     awaited: number(1) == 0 ? nil : UInt32(number(1 << 31)), echo: random.next()))
-        case .digestRequest: return .digestRequest(position: random.next())
+        case .digestRequest:
+            return .digestRequest(position: random.next(), nonce: number(1) == 0 ? nil : ProofNonce(bytes: random.bytes(16)))
         case .rebuild: return .rebuild(order: UInt32(number(1 << 16)))
         case .finished: return .finished(RunFinish(outcome: .stopped, message: text()))
         }
@@ -113,6 +119,56 @@ import Testing
                 // A float that is NaN is unlike itself, so frames are compared.
                 #expect(try Message(decoding: message.encoded()).encoded() == message.encoded())
             }
+        }
+    }
+
+    @Test("No double of a message is out of its range, whoever made the frame", arguments: [1e300, -1e16, 1.0001, -0.0001, .infinity, -.infinity])
+    func doubles(value: Double) throws {
+        // The doubles lie one behind the other; each in turn is put there by hand, as a peer may.
+        let report = EvaluationReport(
+            round: 1, examples: 2, loss: 0.5, accuracy: 0.5, bestThresholdAccuracy: 0.5, auc: 0.5, seconds: 0.5, position: 3,
+            validation: .init(examples: 4, loss: 0.5, accuracy: 0.5))
+        let status = WorkerStatus(phase: .training, progress: 0.5, trainingLoss: 0.5, samplesPerSecond: 0.5, applied: 1)
+        let half = withUnsafeBytes(of: (0.5).bitPattern.littleEndian) { Array($0) }
+        for message in [Message.evaluation(report), .status(status)] {
+            let frame = message.encoded()
+            var place = 2
+            while place + 8 <= frame.count {
+                defer { place += 1 }
+                guard Array(frame[place..<place + 8]) == half else { continue }
+                var forged = frame
+                forged.replaceSubrange(place..<place + 8, with: withUnsafeBytes(of: value.bitPattern.littleEndian) { Array($0) })
+                guard let read = try? Message(decoding: forged) else { continue }
+                // What passes is a loss, or seconds or a rate, and is kept as it is.
+                #expect(read.encoded() == forged)
+                #expect(value.isInfinite || value == 1.0001 || value.magnitude <= WireNumber.largestLoss)
+                let parts: [Double] =
+                    switch read {
+                    case .evaluation(let report):
+                        [report.accuracy, report.bestThresholdAccuracy, report.auc, report.validation?.accuracy ?? .nan]
+                    case .status(let status): [status.progress]
+                    default: []
+                    }
+                #expect(parts.allSatisfy { (0...1).contains($0) })
+            }
+        }
+        // What this program itself measures is brought into range before it is sent, and read again.
+        let own = EvaluationReport(
+            round: 1, examples: 2, loss: value, accuracy: value, bestThresholdAccuracy: value, auc: value, seconds: value,
+            validation: .init(examples: 4, loss: value, accuracy: value))
+        #expect(try Message(decoding: Message.evaluation(own).encoded()).encoded() == Message.evaluation(own).encoded())
+        let busy = WorkerStatus(phase: .training, progress: value, trainingLoss: value, samplesPerSecond: value, applied: 1)
+        #expect(try Message(decoding: Message.status(busy).encoded()).encoded() == Message.status(busy).encoded())
+    }
+
+    @Test("A text that a peer gives for people is short", arguments: [4096, 4097])
+    func texts(bytes: Int) throws {
+        let text = String(repeating: "a", count: bytes)
+        for message in [
+            Message.goodbye(Goodbye(reason: text)), .finished(RunFinish(outcome: .failed, message: text)),
+            .refuse(Refusal(code: .invalid, reason: text)), .refuse(Refusal(code: .invalid, reason: "", details: [text])),
+        ] {
+            #expect((try? Message(decoding: message.encoded())) == (bytes == 4096 ? message : nil))
         }
     }
 

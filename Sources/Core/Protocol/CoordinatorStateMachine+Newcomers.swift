@@ -1,0 +1,109 @@
+/// Who is let in, at what price, and whose word counts. Whoever has read the ledger knows old digests and the base manifest; so they prove
+/// nothing of a stranger.
+extension CoordinatorStateMachine {
+    /// What an unasked report of a digest is worth.
+    enum Standing: Hashable {
+        /// It is compared as it is.
+        case mayPass
+        /// A comparison with a fresh nonce must show it.
+        case mustBeAsked
+        /// Nobody is there to compare a stranger with, but machines of the run may come back.
+        case mustWait
+        /// The digest is right, and the answer to the nonce is not.
+        case isCopy
+    }
+
+    func standing(of peer: CoordinatorPeer, _ report: DigestReport, at reference: DigestReference) -> Standing {
+        // Whoever took part, or has the session of a machine in the ledger, is believed: it can't be anybody else.
+        guard !peer.isProven, peer.machine == nil, report.digest == reference.digest else { return .mayPass }
+        if mustWait(peer) { return .mustWait }
+        guard hasProvenPeer else { return .mayPass }
+        guard let right = reference.proof, let proof = report.proof, proof.nonce == reference.nonce else { return .mustBeAsked }
+        return proof.answer == right ? .mayPass : .isCopy
+    }
+
+    /// A stranger, while the run's own machines are only out of earshot.
+    func mustWait(_ peer: CoordinatorPeer) -> Bool {
+        peer.machine == nil && !hasProvenPeer && ledger.nextRound > 0 && !ledger.machines.isEmpty
+    }
+
+    mutating func expelCopier(_ peer: CoordinatorPeer, at now: Timestamp) {
+        let reason = "it names the right digest but can't prove that it holds the model and the parameters; give it the run's base model"
+        expel(peer, Refusal(code: .otherBase, reason: reason), .removed, at: now)
+    }
+
+    mutating func nextNonce(at now: Timestamp) -> ProofNonce {
+        lastNewcomerCheck = now
+        noncesMade += 1
+        return ProofNonce(secret: nonceSecret, number: noncesMade)
+    }
+
+    /// Whether a comparison may begin now: those for newcomers are not to keep the others from their work.
+    func mayCompare(at now: Timestamp) -> Bool {
+        guard ledger.nextRound > 0, let last = lastNewcomerCheck, peers.values.contains(where: { $0.hasBase && $0.isFollowing && !$0.isProven })
+        else { return true }
+        return now.seconds(since: last) >= Tuning.newcomerCheckSeconds
+    }
+
+    /// Whether another admission may be written now.
+    mutating func mayAdmit(at now: Timestamp) -> Bool {
+        guard ledger.nextRound > 0 else { return true }
+        admissionTimes.removeAll { now.seconds(since: $0) > 60 }
+        guard admissionTimes.count < max(Tuning.admissionsAMinute, 2 * spec.minimumWorkers) else { return false }
+        admissionTimes.append(now)
+        return true
+    }
+
+    // MARK: Votes
+
+    /// Machines that gave bytes and then had the same parameters as the others, at two comparisons: one of two that are wrong together is
+    /// no proof against a replay.
+    mutating func establish(_ machines: [MachineID]) {
+        for machine in machines where ledger.machines[machine]?.nextSample ?? 0 > 0 {
+            if !agreedOnce.insert(machine).inserted { established.insert(machine) }
+        }
+    }
+
+    /// Whose reports decide what is right: those who have given rounds that agreed; where none of them is there those who take part.
+    func voters(among reports: [PeerID: Digest]) -> [PeerID: Digest] {
+        let proven = reports.filter { peers[$0.key]?.isProven == true }
+        let known = proven.filter { isEstablished($0.key) }
+        return known.isEmpty ? proven : known
+    }
+
+    /// Whether a peer's replay counts against others'.
+    func mayVote(_ id: PeerID) -> Bool { isEstablished(id) || !peers.keys.contains { isEstablished($0) } }
+
+    private func isEstablished(_ id: PeerID) -> Bool { peers[id]?.machine.map { established.contains($0) } ?? false }
+
+    /// What those who are right have answered to the nonce; of several answers the one that most gave.
+    func rightProof(in check: DigestCheck, digest: Digest, voters: [PeerID: Digest]) -> Digest? {
+        let judges = voters.isEmpty ? check.reports : voters
+        var counts: [Digest: Int] = [:]
+        for (id, reported) in judges where reported == digest {
+            if let proof = check.proofs[id] { counts[proof, default: 0] += 1 }
+        }
+        return counts.max { ($0.value, $0.key.description) < ($1.value, $1.key.description) }?.key
+    }
+
+    // MARK: The first round
+
+    /// An evaluator that has called is waited for: else a short run would be over before its held-out data are ready. Not for ever.
+    var awaitsEvaluators: Bool { !givesUpEvaluators && peers.values.contains { $0.hello.evaluates && !$0.isActive && !isReadyButForNumber($0) } }
+
+    /// A run's first machines get their numbers together.
+    private func isReadyButForNumber(_ peer: CoordinatorPeer) -> Bool { peer.isProven && ledger.nextMachine.rawValue == 1 }
+
+    mutating func noteEvaluators(at now: Timestamp) {
+        guard ledger.nextRound == 0, !hasBegun, !givesUpEvaluators, awaitsEvaluators, provenTrainers >= spec.minimumWorkers else {
+            evaluatorsAwaitedSince = nil
+            return
+        }
+        let since = evaluatorsAwaitedSince ?? now
+        evaluatorsAwaitedSince = since
+        guard now.seconds(since: since) > Tuning.evaluatorSeconds else { return }
+        givesUpEvaluators = true
+        let text = "the run begins without waiting any longer for a machine that wants to evaluate; it is taken in when it is ready"
+        effects.append(.notice(.warning(text)))
+    }
+}

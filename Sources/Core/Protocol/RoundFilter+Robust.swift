@@ -1,0 +1,86 @@
+extension RoundFilter {
+    /// A single byte may be so many times `factor` above the median: at the scale that a run keeps that is no limit, so that an honest
+    /// machine's heavy tail stays; but a round whose scale is far too coarse, as the first one's may be, can't be moved by one machine alone.
+    private static let bytesToFactor = 4.0
+
+    /// What one machine may do to a round, where at least three give bytes:
+    /// - no |q| is above 4·`factor` times the median machine's mean |q|;
+    /// - a machine whose mean |q| is above `factor` times the median machine's gives 'no value';
+    /// - a machine's bytes count in their order only as far as their Σ|q| is within `factor` times the median machine's.
+    ///
+    /// So with n machines one of them moves at most `factor`/(`factor` + n − 1) of a round, in time boxes too, whatever it sends.
+    func bounded(_ contributions: [Contribution]) -> [Contribution] {
+        var machines: [MachineID: MachineBytes] = [:]
+        for contribution in contributions { machines[contribution.machine, default: MachineBytes()].take(contribution.bytes) }
+        let speaking = machines.values.filter { $0.count > 0 }
+        guard speaking.count >= Self.machinesToCompare else { return contributions }
+        let loudest = factor * max(Self.lowerMedian(speaking.map(\.mean)), 1)
+        let limit = min(127, (Self.bytesToFactor * factor * Self.lowerMedian(speaking.map(\.mean))).rounded())
+        let clipped = contributions.map { contribution in
+            contribution.mapValues { q in
+                if machines[contribution.machine]?.mean ?? 0 > loudest { return Contribution.noValue }
+                return Int8(min(max(Double(q), -limit), limit))
+            }
+        }
+        return influenceBounded(clipped)
+    }
+
+    /// Lets each machine's bytes count, in their order, up to `factor` times the median machine's Σ|q|.
+    private func influenceBounded(_ contributions: [Contribution]) -> [Contribution] {
+        var sums: [MachineID: Int] = [:]
+        for contribution in contributions {
+            sums[contribution.machine, default: 0] += contribution.bytes.reduce(0) { $0 + ($1 == Contribution.noValue ? 0 : abs(Int($1))) }
+        }
+        let most = factor * max(Self.lowerMedian(sums.values.map(Double.init)), 1)
+        guard sums.values.contains(where: { Double($0) > most }) else { return contributions }
+        var used: [MachineID: Double] = [:]
+        return contributions.map { contribution in
+            contribution.mapValues { q in
+                let sum = used[contribution.machine, default: 0] + Double(abs(Int(q)))
+                guard sum <= most else { return Contribution.noValue }
+                used[contribution.machine] = sum
+                return q
+            }
+        }
+    }
+
+    private static func lowerMedian(_ values: [Double]) -> Double {
+        values.isEmpty ? 0 : values.sorted()[(values.count - 1) / 2]
+    }
+}
+
+/// How large one machine's bytes of a round are.
+struct MachineBytes: Sendable {
+    private(set) var count = 0
+    private(set) var sum = 0
+    mutating func take(_ bytes: [Int8]) {
+        for q in bytes where q != Contribution.noValue {
+            count += 1
+            sum += abs(Int(q))
+        }
+    }
+
+    var mean: Double { count > 0 ? Double(sum) / Double(count) : 0 }
+}
+
+extension RoundRecord {
+    /// Σ|q| and the number of bytes with a value. From three machines on the sum is the median machine's mean for all of them, so that one
+    /// machine's bytes don't move the run's scale, nor sound its alarm.
+    var magnitude: (sum: Double, count: Int) {
+        var machines: [MachineID: (sum: Int, count: Int)] = [:]
+        for contribution in contributions {
+            var (sum, count) = (0, 0)
+            for q in contribution.bytes where q != Contribution.noValue {
+                sum += abs(Int(q))
+                count += 1
+            }
+            machines[contribution.machine, default: (0, 0)].sum += sum
+            machines[contribution.machine, default: (0, 0)].count += count
+        }
+        let speaking = machines.values.filter { $0.count > 0 }
+        let count = speaking.reduce(0) { $0 + $1.count }
+        guard speaking.count >= RoundFilter.machinesToCompare else { return (Double(speaking.reduce(0) { $0 + $1.sum }), count) }
+        let means = speaking.map { Double($0.sum) / Double($0.count) }.sorted()
+        return (means[(means.count - 1) / 2] * Double(count), count)
+    }
+}

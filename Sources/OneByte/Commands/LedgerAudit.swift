@@ -1,0 +1,187 @@
+import ArgumentParser
+import Core
+import Foundation
+import LanguageModel
+import Signing
+import Training
+
+struct LedgerAudit: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "audit",
+        abstract: "Compute some of a machine's bytes again, from base, ledger and that machine's data.",
+        discussion: """
+            Whoever holds the data of a machine can tell whether its bytes are what these data give: some of its rounds are
+            computed anew, at the parameters that the ledger gives before each, and held against the ledger:
+
+              onebyte ledger audit runs/reviews --machine 2 \\
+                --model SmolLM2.gguf --train-file reviews.jsonl --shard 2/3
+
+            Another processor or another kernel may round a byte one off. Status 65 where fewer than nine in ten are within
+            one; a machine that turned its signs round is found with 50 bytes:
+
+              onebyte ledger audit runs/reviews --machine 2 \\
+                --model SmolLM2.gguf --train-file theirs.jsonl --bytes 50
+            """)
+
+    @Argument(help: ArgumentHelp("A ledger or a run directory.", valueName: "path")) var path: String
+    @Option(help: ArgumentHelp("The machine's number.", valueName: "number")) var machine: UInt32
+    @Option(help: ArgumentHelp("The base model that the run began with.", valueName: "model")) var model: String
+    @Option(help: ArgumentHelp("The machine's training data, in the same order.", valueName: "file")) var trainFile: String
+    @Option(help: ArgumentHelp("Only this part of them, such as 2/3.", valueName: "i/n")) var shard: DataShard?
+    @Option(help: ArgumentHelp("How many bytes to look at, at least.", valueName: "number")) var bytes = 200
+    @Option(help: ArgumentHelp(
+        "The machine's signing key (or that in its --state-dir): hold the data against what it bound itself to, too.", valueName: "file"))
+    var signingKey: String?
+    @OptionGroup var objective: SettingFlags<ObjectiveSettings>
+    @OptionGroup var processes: SettingFlags<ProcessSettings>
+    @OptionGroup var threads: ThreadFlags
+    @Option(help: "text or json.") var format: OutputFormat = .text
+
+    func validate() throws {
+        guard (1...1 << 24).contains(bytes) else { throw ValidationError("--bytes must be within 1…\(1 << 24)") }
+    }
+
+    func run() throws {
+        let settings = try Settings(file: nil, flags: objective.settings + processes.settings)
+        guard let precision = Precision(rawValue: try settings.text(.precision)) else { throw SettingsError.usage("the precision is unknown") }
+        let records = try DataFile.read(trainFile, shard: shard ?? .whole)
+        let archive = try LedgerArchive(path)
+        archive.warnIfTorn()
+        let spec = archive.summary.spec
+        guard spec.staleness == 0 else {
+            throw ProcessFailure(
+                .usage, "\(archive.path): in a run with staleness a byte may be of earlier parameters than its round's, which the ledger does not say")
+        }
+        let cache = try settings.prefixCache()
+        let trainer = try LanguageModelTrainer(
+            LanguageModelTrainer.Configuration(
+                model: model,
+                trainingExamples: { task, source in try TaskEncoder(task: task, model: source).encode(records).examples },
+                threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory,
+                scoring: try settings.scoring(), dataSecret: try signingKey.map { try SigningKey(contentsOf: $0).dataSecret }))
+        let base = try trainer.hashBase(TaskContext())
+        if let manifest = archive.manifest, let first = manifest.differences(from: base).first {
+            throw ProcessFailure(.configuration, "\(model) is not the base model of \(archive.path): \(first); give the model that the run began with")
+        }
+        let audit = try ByteAudit(of: MachineID(machine), in: archive, bytes: bytes, trainer: trainer)
+        standardOutput.write(format == .json ? try json(audit) : audit.text)
+        if signingKey != nil { try checkCommitment(of: trainer, in: archive) }
+        guard audit.isPlausible else {
+            throw ProcessFailure(
+                .badData,
+                "\(archive.path): the bytes of machine \(machine) are not those of these data: \(audit.withinOne) of \(audit.bytes) within one, \(audit.sameSign) of \(audit.signed) with the same sign")
+        }
+    }
+    /// - Throws: `ProcessFailure` where the data are not those that the machine bound itself to before its first byte.
+    private func checkCommitment(of trainer: LanguageModelTrainer, in archive: LedgerArchive) throws {
+        var admission: Admission?
+        for case .admission(let found) in archive.entries.lazy.map(\.record) where found.machine == MachineID(machine) { admission = found }
+        guard let committed = admission?.data else {
+            throw ProcessFailure(.unproven, "\(archive.path): machine \(machine) has bound itself to no data")
+        }
+        guard committed == trainer.dataCommitment else {
+            throw ProcessFailure(
+                .badData,
+                "\(archive.path): machine \(machine) has bound itself to other data: \(committed.count) examples, root \(committed.root.short), not \(trainer.dataCommitment.map { "\($0.count), \($0.root.short)" } ?? "none")")
+        }
+        standardError.write("the data are the \(committed.count) examples that machine \(machine) bound itself to when it was admitted")
+    }
+}
+
+/// What came of computing some of a machine's bytes again.
+struct ByteAudit: Codable, Hashable {
+    let machine: UInt32
+    var rounds = 0
+    var bytes = 0
+    var exact = 0
+    /// Equal, or one off.
+    var withinOne = 0
+    /// Bytes that are 0 in neither place, and those of them with the same sign.
+    var signed = 0
+    var sameSign = 0
+    /// Bytes that the ledger has as 'no value', which a filter may have made of them.
+    var withoutValue = 0
+
+    /// The part of the bytes that must be within one.
+    private static let leastWithinOne = 0.9
+    /// A machine's rounds that are looked at, at least, where it has so many.
+    private static let roundsLeast = 4
+
+    private enum CodingKeys: String, CodingKey {
+        case machine, rounds, bytes, exact
+        case withinOne = "within_one"
+        case signed
+        case sameSign = "same_sign"
+        case withoutValue = "without_value"
+    }
+
+    /// - Throws: `ProcessFailure` where the machine has no bytes in the ledger, or errors of the trainer.
+    init(of machine: MachineID, in archive: LedgerArchive, bytes wanted: Int, trainer: LanguageModelTrainer) throws {
+        self.machine = machine.rawValue
+        // Of records, as they were written: a retraction behind them changes nothing of what the machine has said.
+        var counts: [RoundNumber: Int] = [:]
+        for case .round(let round) in archive.entries.lazy.map(\.record) {
+            let count = round.contributions.filter { $0.machine == machine }.reduce(0) { $0 + $1.validCount }
+            if count > 0 { counts[round.round] = count }
+        }
+        let chosen = Self.choice(of: counts, wanted)
+        guard let last = chosen.max() else {
+            throw ProcessFailure(.usage, "\(archive.path): machine \(machine.rawValue) has no bytes with a value")
+        }
+        var basis: [UInt8]?
+        for case .basis(let bytes) in archive.entries.lazy.map(\.record) { basis = bytes }
+        try trainer.prepare(archive.summary.spec, basis: basis, TaskContext())
+        var history = EffectiveHistory()
+        var changes: [HistoryChange] = []
+        for entry in archive.entries {
+            if case .round(let round) = entry.record, chosen.contains(round.round) {
+                try trainer.apply(changes)
+                changes = []
+                for contribution in round.contributions where contribution.machine == machine { try check(contribution, of: round, trainer) }
+                rounds += 1
+                if round.round == last { break }
+            }
+            changes += try history.fold(entry.record)
+        }
+    }
+
+    /// Rounds, spread evenly, that together have the bytes that are wanted.
+    private static func choice(of counts: [RoundNumber: Int], _ wanted: Int) -> Set<RoundNumber> {
+        let rounds = counts.keys.sorted()
+        var number = min(rounds.count, roundsLeast)
+        while number > 0 {
+            let chosen = Set((0..<number).map { rounds[number == 1 ? 0 : $0 * (rounds.count - 1) / (number - 1)] })
+            if number == rounds.count || chosen.reduce(0, { $0 + (counts[$1] ?? 0) }) >= wanted { return chosen }
+            number = min(rounds.count, number * 2)
+        }
+        return []
+    }
+
+    private mutating func check(_ contribution: Contribution, of round: RoundRecord, _ trainer: LanguageModelTrainer) throws {
+        let order = ComputeOrder(
+            // As in a first round, so that no example is replaced by one whose hidden states happen to be ready.
+            round: 0, machine: contribution.machine, firstSample: contribution.firstSample, count: UInt32(contribution.bytes.count),
+            scaleExponent: round.scaleExponent)
+        let found = try trainer.compute(order, TaskContext()).bytes
+        for (own, told) in zip(found, contribution.bytes) {
+            guard told != Contribution.noValue else {
+                withoutValue += 1
+                continue
+            }
+            bytes += 1
+            if own == told { exact += 1 }
+            if abs(Int(own) - Int(told)) <= 1 { withinOne += 1 }
+            if own != 0, told != 0, own != Contribution.noValue {
+                signed += 1
+                if (own > 0) == (told > 0) { sameSign += 1 }
+            }
+        }
+    }
+
+    var isPlausible: Bool { Double(withinOne) >= Self.leastWithinOne * Double(bytes) }
+
+    var text: String {
+        let none = withoutValue > 0 ? ", \(grouped(withoutValue)) have no value in the ledger" : ""
+        return "machine \(machine): \(grouped(bytes)) bytes of \(rounds) rounds computed again: \(grouped(exact)) exactly, \(grouped(withinOne)) within one, \(grouped(sameSign)) of \(grouped(signed)) with the same sign\(none)"
+    }
+}

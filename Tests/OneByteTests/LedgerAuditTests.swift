@@ -1,0 +1,93 @@
+import Core
+import Foundation
+import TestSupport
+import Testing
+
+@Suite struct LedgerAuditTests {
+    private struct Found: Decodable {
+        var machine: UInt32
+        var bytes: Int
+        var exact: Int
+        var within_one: Int
+        var signed: Int
+        var same_sign: Int
+    }
+
+    @Test("A machine's data are held against what it bound itself to when it was admitted")
+    func commitment() async throws {
+        let scratch = try Scratch()
+        let run = "\(scratch.path)/run"
+        let data = try scratch.reviews(count: 16)
+        let key = "\(scratch.path)/machine.key"
+        try #require(try await Binary.run("keygen", "--signing", key).status == 0)
+        let address = "ipc://\(scratch.path)/socket"
+        let settings = [
+            "--kind", "classification", "--template", "{text} It was", "--label", "0= bad", "--label", "1= good", "--train", "layers.2", "--damped-components", "none",
+            "--rounds", "4", "--samples-per-round", "16", "--learning-rate", "0.01", "--max-length", "64", "--batch-size", "2",
+        ]
+        async let coordinator = Binary.run(["coordinator", "--directory", run, "--listen", address] + settings)
+        let worker = try await Binary.run(
+            "worker", "--coordinator", address, "--model", Binary.tinyModel, "--train-file", data, "--signing-key", key, "--threads", "1")
+        #expect(worker.status == 0, "\(worker)")
+        let ended = try await coordinator
+        #expect(ended.status == 0, "\(ended)")
+        func audit(_ file: String, _ signingKey: String = key) async throws -> Binary.Outcome {
+            try await Binary.run(
+                "ledger", "audit", run, "--machine", "1", "--model", Binary.tinyModel, "--train-file", file, "--signing-key", signingKey, "--threads", "1",
+                "--bytes", "20")
+        }
+        let same = try await audit(data)
+        #expect(same.status == 0 && same.errors.contains("the 16 examples that machine 1 bound itself to"), "\(same)")
+        // One more example than it had: the bytes say so, or the commitment does.
+        let other = try await audit(try scratch.reviews("more.jsonl", count: 17))
+        #expect(other.status == 65, "\(other)")
+        try #require(try await Binary.run("keygen", "--signing", "\(scratch.path)/another.key").status == 0)
+        let foreign = try await audit(data, "\(scratch.path)/another.key")
+        #expect(foreign.status == 65 && foreign.errors.contains("bound itself to other data"), "\(foreign)")
+    }
+
+    @Test("A machine's bytes come out again exactly, those of other data don't, and turned signs are found with 50 bytes")
+    func audit() async throws {
+        let scratch = try Scratch()
+        let run = "\(scratch.path)/run"
+        let data = try scratch.reviews(count: 48)
+        let cluster = try await Binary.run(
+            "cluster", "--model", Binary.tinyModel, "--directory", run, "--workers", "2", "--threads", "1", "--train-file", data,
+            "--template", "{text} It was", "--label", "0= bad", "--label", "1= good", "--train", "layers.2", "--damped-components", "none",
+            "--rounds", "12", "--samples-per-round", "64", "--digest-every", "6", "--learning-rate", "0.01", "--max-length", "64",
+            "--evaluate-every", "0", "--batch-size", "4")
+        #expect(cluster.status == 0, "\(cluster.errors)")
+        func audit(_ machine: Int, _ shard: String, ledger: String? = nil, _ more: String...) async throws -> (Int32, Found) {
+            let found = try await Binary.run(
+                ["ledger", "audit", ledger ?? run, "--machine", "\(machine)", "--model", Binary.tinyModel, "--train-file", data, "--shard", shard,
+                 "--threads", "1", "--format", "json"] + more)
+            return (found.status, try JSONDecoder().decode(Found.self, from: Data(found.output.utf8)))
+        }
+        for machine in 1...2 {
+            let (status, found) = try await audit(machine, "\(machine)/2")
+            #expect(status == 0 && found.bytes >= 200 && found.exact == found.bytes, "\(found)")
+        }
+        let (other, foreign) = try await audit(1, "2/2")
+        #expect(other == 65 && foreign.within_one * 10 < foreign.bytes * 9, "\(foreign)")
+
+        // A machine that sends its bytes with the other sign.
+        var ledger = try ForgedLedger([UInt8](Data(contentsOf: URL(filePath: "\(run)/ledger"))))
+        for number in 0..<12 as Range<UInt32> {
+            ledger.alter(round: number) { round in
+                let turned = round.contributions.map { contribution in
+                    contribution.machine != MachineID(2)
+                        ? contribution
+                        : Contribution(machine: contribution.machine, firstSample: contribution.firstSample, bytes: contribution.bytes.map { $0 == .min ? $0 : -$0 })
+                }
+                return RoundRecord(round: round.round, scaleExponent: round.scaleExponent, step: round.step, contributions: turned)
+            }
+        }
+        let path = "\(scratch.path)/forged"
+        try Data(ledger.bytes).write(to: URL(filePath: path))
+        let (status, liar) = try await audit(2, "2/2", ledger: path, "--bytes", "50")
+        #expect(status == 65 && liar.bytes >= 50 && liar.same_sign * 4 < liar.signed, "\(liar)")
+        let none = try await Binary.run(
+            "ledger", "audit", run, "--machine", "7", "--model", Binary.tinyModel, "--train-file", data)
+        #expect(none.status == 64 && none.errors.contains("machine 7 has no bytes"), "\(none)")
+    }
+}
