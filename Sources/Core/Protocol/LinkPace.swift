@@ -29,11 +29,13 @@ struct LinkPace: Sendable {
     }
 
     mutating func noteChunk(bytes: Int, seconds: Double) {
-        guard bytes > 0 else { return }
-        let rate = Double(bytes) / max(seconds, 1e-4)
-        bytesPerSecond = bytesPerSecond.map { $0 + Tuning.smoothing * (rate - $0) } ?? rate
-        // The last piece of a ledger is short, and says nothing of longer ones.
-        if seconds < Tuning.shortChunkSeconds, bytes * 2 > chunkBytes {
+        // The last piece of a ledger is short: its time is the way's, and says nothing of the rate.
+        let isWhole = bytes * 2 > chunkBytes
+        if isWhole {
+            let rate = Double(bytes) / max(seconds, 1e-4)
+            bytesPerSecond = bytesPerSecond.map { $0 + Tuning.smoothing * (rate - $0) } ?? rate
+        }
+        if seconds < Tuning.shortChunkSeconds, isWhole {
             chunkBytes = min(2 * chunkBytes, ProtocolLimits.chunkBytes)
         } else if seconds > Tuning.longChunkSeconds {
             chunkBytes = max(chunkBytes / 2, ProtocolLimits.smallestChunkBytes)
@@ -48,7 +50,7 @@ struct LinkPace: Sendable {
 
     /// Seconds after which a chunk of so many bytes can't be on its way any more.
     func secondsUntilLost(bytes: Int, heartbeatSeconds: Double) -> Double {
-        let expected = bytesPerSecond.map { Double(bytes) / $0 } ?? Double(bytes) / ProtocolLimits.slowestBytesPerSecond
+        let expected = Double(bytes) / max(bytesPerSecond ?? 0, ProtocolLimits.slowestBytesPerSecond)
         return max(3 * heartbeatSeconds, Tuning.overdue * max(expected, roundTripSeconds ?? 0))
     }
 
