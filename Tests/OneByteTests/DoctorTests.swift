@@ -160,14 +160,6 @@ import Transport
         withExtendedLifetime(listener) {}
     }
 
-    @Test("A worker says that nobody knows its coordinator's name, and waits all the same")
-    func unknownName() async throws {
-        let scratch = try Scratch()
-        let found = try await Binary.run(
-            "worker", "--coordinator", "tcp://no-such-host.invalid:5151", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--patience", "2")
-        #expect(found.status == Core.ExitStatus.unavailable.rawValue && found.errors.contains("nobody knows the name no-such-host.invalid"), "\(found.errors)")
-    }
-
     // MARK: Addresses
 
     @Test("Every address of a host is told apart by who can reach it")

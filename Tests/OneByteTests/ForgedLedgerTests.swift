@@ -257,15 +257,15 @@ import Testing
         let tensors = try source.trainedTensors(matching: spec.train, basis: nil)
         let parameters = try source.makeParameters(tensors)
         let directions = try Directions(spec, tensors: tensors)
-        // A digest names the newest position in front of it, which moves where records before it are left out.
+        // A digest names the position of its round, which moves where records before it are left out; rounds may stand between the two.
         var history = EffectiveHistory()
-        var position: UInt64 = 1
+        var states: [RoundNumber: (position: UInt64, digest: Digest)] = [0: (1, parameters.digest())]
         for (index, record) in ledger.records.enumerated() {
             parameters.apply(try history.fold(record), directions: directions, threads: 1)
-            if record.changesParameters { position = UInt64(index) + 1 }
-            guard case .digest(let old) = record else { continue }
+            if record.changesParameters { states[history.nextRound] = (UInt64(index) + 1, parameters.digest()) }
+            guard case .digest(let old) = record, let state = states[old.round] else { continue }
             ledger.records[index] = .digest(
-                DigestRecord(round: old.round, position: position, digest: parameters.digest(), machines: old.machines))
+                DigestRecord(round: old.round, position: state.position, digest: state.digest, machines: old.machines))
         }
         return ledger
     }

@@ -75,7 +75,7 @@ import Testing
         let scratch = try Scratch()
         let text = try scratch.file("public.txt", "one\n")
         let found = try await Binary.run(
-            cluster(scratch, data: try scratch.reviews(), "--train", "layers.2", "--damped-components", "none", "--adapter-inputs", "8", "--basis-text", text, "--filter-factor", "2"))
+            cluster(scratch, data: try scratch.reviews(), "--train", "layers.2", "--damped-components", "none", "--adapter-inputs", "8", "--basis-text", text, "--filter", "none", "--filter-factor", "2"))
         #expect(found.status == 0, "\(found.errors)")
         for name in ["adapter-inputs", "basis-text", "filter-factor"] { #expect(found.errors.contains("\(name) does nothing here: "), "\(found.errors)") }
         // The run file of that run, which holds every default, is no reason for a word.

@@ -31,16 +31,6 @@ package final class MappedFile: Sendable {
             throw ModelError(.inputOutput, file: path, "cannot be mapped into memory: \(errnoText())")
         }
         base = UnsafeRawPointer(address)
-        guard !isPointer else {
-            throw ModelError(
-                .malformed, file: path, "is a pointer of git-lfs, not the file itself", remedy: "fetch the files: git lfs pull in their directory")
-        }
-    }
-
-    /// Whether the file only says where git-lfs keeps the real one.
-    private var isPointer: Bool {
-        let beginning = Array("version https://git-lfs.github.com/spec/".utf8)
-        return count < 1024 && count > beginning.count && bytes[..<beginning.count].elementsEqual(beginning)
     }
 
     deinit {

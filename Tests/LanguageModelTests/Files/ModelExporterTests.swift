@@ -49,7 +49,7 @@ import Training
         try withTemporaryDirectory { directory in
             try Data("mine".utf8).write(to: URL(filePath: directory + "/precious"))
             let error = #expect(throws: ModelError.self) { try ModelExporter(source: source).write(to: directory) }
-            #expect(error?.description.contains("is there and not empty") == true)
+            #expect(error?.description.contains("is there and holds ") == true)
             #expect(try String(contentsOfFile: directory + "/precious", encoding: .utf8) == "mine")
             var exporter = ModelExporter(source: source)
             exporter.overwrites = true

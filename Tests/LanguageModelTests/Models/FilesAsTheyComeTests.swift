@@ -109,7 +109,7 @@ import Training
             try remove("config.json", in: directory)
             try write(#"{"base_model_name_or_path":"meta-llama/Llama-3.2-1B"}"#, to: "adapter_config.json", in: directory)
         }
-        try expectRefusal("is a pointer of git-lfs, not the file itself") { directory, _ in
+        try expectRefusal("is a pointer of Git LFS, not the file itself") { directory, _ in
             try write("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", to: "model.safetensors", in: directory)
         }
         try expectRefusal("is in the format of its makers") { directory, _ in
