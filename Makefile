@@ -57,10 +57,26 @@ bench: ## How fast everything is, beside PyTorch in the same run: a table and be
 	@$(PYTHON_HERE) Benchmarks/bench.py $(FLAGS)
 
 .PHONY: test
-test: ## All tests, in release (installs the libraries that are missing)
+test: check-format ## All tests, in release (installs the libraries that are missing)
 	@scripts/install-needs
 	swift test -c release
 	@scripts/test-neon
+
+.PHONY: fast
+fast: ## The tests that start no processes: arithmetic, ledger, protocol, simulator, models, tokenizers
+	@scripts/install-needs
+	swift test -c release --filter 'CoreTests|LanguageModelTests'
+
+# What the Swift files look like is .swift-format's business.
+SWIFT_FILES := Sources Tests Benchmarks Package.swift
+
+.PHONY: check-format
+check-format: ## Whether all Swift files are formatted
+	@swift format lint --strict --recursive $(SWIFT_FILES)
+
+.PHONY: format
+format: ## Format all Swift files
+	@swift format format --in-place --recursive $(SWIFT_FILES)
 
 # Further seeds of the chaos test.
 CHAOS_SEEDS := 10

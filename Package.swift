@@ -12,7 +12,7 @@ let strict: [SwiftSetting] = [
 let package = Package(
     name: "onebyte",
     products: [
-        .executable(name: "onebyte", targets: ["OneByte"]),
+        .executable(name: "onebyte", targets: ["OneByte"])
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -68,7 +68,9 @@ let package = Package(
         // `swift run -c release EstimatorBenchmark speed|step|learn --help`
         .executableTarget(
             name: "EstimatorBenchmark",
-            dependencies: ["Core", "GemmMeter", "Kernels", "LanguageModel", "Training", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: [
+                "Core", "GemmMeter", "Kernels", "LanguageModel", "Training", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
             path: "Benchmarks/EstimatorBenchmark", swiftSettings: strict,
             // GemmMeter's products stand before those of Kernels.
             linkerSettings: [.unsafeFlags(["-Xlinker", "--wrap=onebyte_product", "-Xlinker", "--wrap=onebyte_gated_product"])]),
@@ -80,7 +82,8 @@ let package = Package(
             ],
             path: "Benchmarks/ClusterBenchmark", swiftSettings: strict),
 
-        .testTarget(name: "CoreTests", dependencies: ["Core", "Kernels", "Signing", "TestSupport"], resources: [.copy("Fixtures")], swiftSettings: strict),
+        .testTarget(
+            name: "CoreTests", dependencies: ["Core", "Kernels", "Signing", "TestSupport"], resources: [.copy("Fixtures")], swiftSettings: strict),
         .testTarget(
             name: "LanguageModelTests", dependencies: ["LanguageModel", "Training", "Core", "Kernels"], resources: [.copy("Fixtures")],
             swiftSettings: strict),
@@ -101,7 +104,8 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "ClusterTests",
-            dependencies: ["ClusterNode", "TestSupport", "Core", "LanguageModel", "Training", "Coordinator", "Transport", "Worker"], swiftSettings: strict),
+            dependencies: ["ClusterNode", "TestSupport", "Core", "LanguageModel", "Training", "Coordinator", "Transport", "Worker"],
+            swiftSettings: strict),
     ],
     cxxLanguageStandard: .cxx17
 )

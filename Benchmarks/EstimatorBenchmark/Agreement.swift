@@ -6,7 +6,8 @@ import Training
 
 /// What 8-bit products do to projected gradients: the same samples both ways.
 struct Agreement: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "g of 8-bit products against g of floats, as JSON lines: correlation, slope, difference, bias.")
+    static let configuration = CommandConfiguration(
+        abstract: "g of 8-bit products against g of floats, as JSON lines: correlation, slope, difference, bias.")
 
     @OptionGroup var options: RunOptions
     @Option(help: "Numbers of trained layers, from the top.") var layers = "1,2,4"

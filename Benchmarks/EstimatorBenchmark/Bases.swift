@@ -6,7 +6,8 @@ import Training
 
 /// Bases of several kinds from one measurement of the inputs.
 struct Bases: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Writes the bases basis-4 (4 components) and basis-channels-16 and so on into the run directory.")
+    static let configuration = CommandConfiguration(
+        abstract: "Writes the bases basis-4 (4 components) and basis-channels-16 and so on into the run directory.")
 
     @OptionGroup var options: RunOptions
     @Option(help: "Public text.") var basisText = ".cache/movie-reviews/public.jsonl"

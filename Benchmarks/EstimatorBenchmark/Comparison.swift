@@ -26,7 +26,9 @@ struct Comparison {
         for (name, value, unit) in [
             ("correlation", correlation, "1"), ("slope", slope, "1"), ("difference", difference, "rms of g"), ("bias", bias, "rms of g"),
         ] {
-            print("{\"key\": \"\(key)/\(name)\", \"value\": \(String(format: "%.5f", value)), \"unit\": \"\(unit)\", \"samples\": \(samples), \"epsilon\": \(epsilon)}")
+            print(
+                "{\"key\": \"\(key)/\(name)\", \"value\": \(String(format: "%.5f", value)), \"unit\": \"\(unit)\", \"samples\": \(samples), \"epsilon\": \(epsilon)}"
+            )
         }
         fflush(nil)
     }

@@ -61,7 +61,8 @@ struct Learn: ParsableCommand {
             generalizedCrossEntropy: generalizedCrossEntropy ?? spec.task.generalizedCrossEntropy ?? 0, threads: options.threads,
             precision: precision)
         let estimator = try Estimator(
-            model: model, directions: directions, cache: try options.cache(try options.examples(options.trainFile, source), model, source), options: own)
+            model: model, directions: directions, cache: try options.cache(try options.examples(options.trainFile, source), model, source),
+            options: own)
         let evaluator = Evaluator(
             model: model, cache: try options.cache(try options.examples(evalFile, source), model, source), threads: options.threads)
 
@@ -96,7 +97,9 @@ struct Learn: ParsableCommand {
                 let largest = g.reduce(0) { max($0, $1.isFinite ? abs($1) : 0) }
                 let exponent = Int8(clamping: Int(log2(max(largest, 1e-30) / 127).rounded(.up)))
                 let high = g.map { ByteCodec.encode($0, scaleExponent: exponent) }
-                let low = zip(g, high).map { ByteCodec.encode($0 - (ByteCodec.decode($1, scaleExponent: exponent) ?? 0), scaleExponent: exponent - 7) }
+                let low = zip(g, high).map {
+                    ByteCodec.encode($0 - (ByteCodec.decode($1, scaleExponent: exponent) ?? 0), scaleExponent: exponent - 7)
+                }
                 records = [record(high, exponent, rate), record(low, exponent - 7, rate)]
             } else {
                 let bytes = g.map { ByteCodec.encode($0, scaleExponent: adapter.exponent) }

@@ -7,10 +7,12 @@ import Training
 /// Rates of one matrix product on the demo model's shapes: F32 against differences in bytes, whose rows have to be quantised first.
 struct Products: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Rates of a matrix product in F32 and in bytes, as JSON lines.", discussion: "Processor time of one thread; the fastest of several runs.")
+        abstract: "Rates of a matrix product in F32 and in bytes, as JSON lines.",
+        discussion: "Processor time of one thread; the fastest of several runs.")
 
     @Option(help: "Numbers of rows.") var rows = "64,256,1024,4096"
-    @Option(help: "Variants of the byte kernels: amx, avx512vnni, avx2, portable; those that the processor lacks are left out.") var variants = "amx,avx512vnni,avx2,portable"
+    @Option(help: "Variants of the byte kernels: amx, avx512vnni, avx2, portable; those that the processor lacks are left out.") var variants =
+        "amx,avx512vnni,avx2,portable"
     @Option(help: "Seconds for each figure.") var seconds = 0.5
 
     func run() throws {

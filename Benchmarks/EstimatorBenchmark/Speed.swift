@@ -32,7 +32,8 @@ struct Speed: ParsableCommand {
             for draw in numbers(draws) {
                 let estimator = try Estimator(
                     model: model, directions: Directions(seed: RunSeed(spec.seed), family: spec.perturbation), cache: cache,
-                    options: .init(epsilon: spec.epsilon, samplesPerBatch: draw, estimator: self.estimator, threads: options.threads,
+                    options: .init(
+                        epsilon: spec.epsilon, samplesPerBatch: draw, estimator: self.estimator, threads: options.threads,
                         precision: precision))
                 let batch = max(32, min(256, 512 / (count * count)))
                 var done = 0
@@ -45,9 +46,13 @@ struct Speed: ParsableCommand {
                 }
                 let rate = Double(done) / (now(options.threads) - begin)
                 if json {
-                    print("{\"layers\": \(count), \"precision\": \"\(precision.rawValue)\", \"estimator\": \"\(self.estimator.rawValue)\", \"draw\": \(draw), \"threads\": \(options.threads), \"samples_per_second\": \(rate), \"prefix_seconds\": \(prefix)}")
+                    print(
+                        "{\"layers\": \(count), \"precision\": \"\(precision.rawValue)\", \"estimator\": \"\(self.estimator.rawValue)\", \"draw\": \(draw), \"threads\": \(options.threads), \"samples_per_second\": \(rate), \"prefix_seconds\": \(prefix)}"
+                    )
                 } else {
-                    print("\(count) layers, \(draw) samples a draw, \(options.threads) threads: \(String(format: "%.1f", rate)) samples/s, \(String(format: "%.2f", 1000 / rate)) s for 1,000; prefix of \(set.count) examples \(String(format: "%.1f", prefix)) s")
+                    print(
+                        "\(count) layers, \(draw) samples a draw, \(options.threads) threads: \(String(format: "%.1f", rate)) samples/s, \(String(format: "%.2f", 1000 / rate)) s for 1,000; prefix of \(set.count) examples \(String(format: "%.1f", prefix)) s"
+                    )
                 }
                 fflush(nil)
             }

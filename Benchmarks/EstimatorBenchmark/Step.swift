@@ -41,7 +41,11 @@ struct Step: ParsableCommand {
                     machine: MachineID(1), samples: SampleNumber(step * samples)..<SampleNumber((step + 1) * samples))
             }
             try gradients(0)
-            var taken: [Double] = [], shares: [Double] = [], rates: [Double] = [], allocations: [Double] = [], allocated: [Double] = []
+            var taken: [Double] = []
+            var shares: [Double] = []
+            var rates: [Double] = []
+            var allocations: [Double] = []
+            var allocated: [Double] = []
             for step in 1...max(steps, 1) {
                 gemm_meter_reset()
                 let before = (count: allocation_meter_count(), bytes: allocation_meter_bytes())

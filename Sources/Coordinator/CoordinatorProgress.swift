@@ -193,7 +193,8 @@ extension CoordinatorProgress.Event {
                     .init(
                         round: round.round, machines: round.machines, samples: round.samples, noValue: round.noValue,
                         saturated: round.saturated, meanMagnitude: round.meanMagnitude, scaleExponent: round.scaleExponent,
-                        learningRate: round.learningRate, seconds: round.seconds, effectiveRounds: round.effectiveRounds, samplesSoFar: samples, traffic: traffic))
+                        learningRate: round.learningRate, seconds: round.seconds, effectiveRounds: round.effectiveRounds, samplesSoFar: samples,
+                        traffic: traffic))
             case .late(let machine, let round, let samples): .late(.init(machine: machine, round: round, samples: samples))
             case .status(let machine, let name, let status):
                 .worker(
@@ -234,7 +235,8 @@ extension Double {
 
 extension CoordinatorProgress {
     private enum Name: String, Codable {
-        case reading, listening, greeted, refused, joined, left, waiting, round, late, worker, evaluation, trial, digests, connection, warning, finished
+        case reading, listening, greeted, refused, joined, left, waiting, round, late, worker, evaluation, trial, digests, connection, warning,
+            finished
     }
     private enum Key: String, CodingKey { case time, event, message }
 

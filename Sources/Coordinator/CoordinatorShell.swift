@@ -52,7 +52,8 @@ struct CoordinatorShell {
             .listening(
                 .init(
                     endpoint: link.endpoint, serverKey: link.publicKey?.description, run: summary.specDigest,
-                    round: summary.nextRound, rounds: summary.spec.rounds, samples: summary.samples, signer: shell.machine.signer, base: summary.base?.digest)))
+                    round: summary.nextRound, rounds: summary.spec.rounds, samples: summary.samples, signer: shell.machine.signer,
+                    base: summary.base?.digest)))
         if let tornTail {
             shell.emit(
                 .warning(

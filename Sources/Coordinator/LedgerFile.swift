@@ -165,7 +165,8 @@ public final class LedgerFile {
             // Where the file can't be cut, a record of length and kind 0 stands in the way of what may have been written whole: no reader takes it
             // for a record. The next append writes over the same bytes, and an open cuts them.
             if ftruncate(descriptor, off_t(durableBytes)) != 0 {
-                try? Self.write([UInt8](repeating: 0, count: min(record.count, LedgerFormat.recordOverheadBytes)), to: descriptor, at: durableBytes, path: path)
+                try? Self.write(
+                    [UInt8](repeating: 0, count: min(record.count, LedgerFormat.recordOverheadBytes)), to: descriptor, at: durableBytes, path: path)
             }
             fdatasync(descriptor)
             throw error

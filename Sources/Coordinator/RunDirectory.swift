@@ -44,7 +44,9 @@ public struct RunDirectory: Hashable, Sendable {
     ///
     /// - Throws: as `createAndLock`.
     public static func createNew(_ path: String) throws(ProcessFailure) -> (directory: RunDirectory, lock: RunLock) {
-        if let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")), slash > path.startIndex { try RunDirectory(String(path[..<slash])).makeDirectory() }
+        if let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")), slash > path.startIndex {
+            try RunDirectory(String(path[..<slash])).makeDirectory()
+        }
         var number = 1
         while true {
             let directory = RunDirectory(number == 1 ? path : "\(path)-\(number)")
@@ -140,7 +142,8 @@ public struct RunDirectory: Hashable, Sendable {
     }
 
     private static func cannotMake(_ path: String) -> ProcessFailure {
-        ProcessFailure(.cannotCreate, "can't make the run directory \(path): \(String(cString: strerror(errno))); choose one that this user may write to")
+        ProcessFailure(
+            .cannotCreate, "can't make the run directory \(path): \(String(cString: strerror(errno))); choose one that this user may write to")
     }
 
     /// A new directory survives a crash only when the one that names it is on disk. Where that can't be had the run goes on:

@@ -39,7 +39,8 @@ extension ProcessFailure {
         case .held(_, let process):
             self.init(.temporary, "\(directory) is in use by \(LockHolder.text(process)); wait for its end, or choose another run directory")
         case .system(let path, let code):
-            self.init(.cannotCreate, "\(path): can't lock the run directory: \(String(cString: strerror(code))); choose one that this user may write to")
+            self.init(
+                .cannotCreate, "\(path): can't lock the run directory: \(String(cString: strerror(code))); choose one that this user may write to")
         }
     }
 }

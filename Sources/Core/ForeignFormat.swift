@@ -30,7 +30,9 @@ public struct ForeignFormat: Hashable, Sendable {
         }
         if begins([0x04, 0x22, 0x4D, 0x18]) { return unpacking("LZ4", path, "lz4 -dc", ".lz4") }
         if begins("PK", [0x03, 0x04]) {
-            return ("is a ZIP archive, as .zip, .xlsx, .npz and PyTorch's checkpoints are", "unpack it, or save its contents in the format that is wanted")
+            return (
+                "is a ZIP archive, as .zip, .xlsx, .npz and PyTorch's checkpoints are", "unpack it, or save its contents in the format that is wanted"
+            )
         }
         if begins([0x37, 0x7A, 0xBC, 0xAF, 0x27, 0x1C]) { return ("is a 7z archive", "unpack it first: 7z x \(file)") }
         if start.count > 262, start[257..<262].elementsEqual("ustar".utf8) { return ("is a tar archive", "unpack it first: tar xf \(file)") }
@@ -41,15 +43,22 @@ public struct ForeignFormat: Hashable, Sendable {
             )
         }
         if begins("ARROW1", [0]) {
-            return ("is an Arrow file", "write it as JSON lines, in Python: pandas.read_feather('\(name(of: path))').to_json('data.jsonl', orient='records', lines=True)")
+            return (
+                "is an Arrow file",
+                "write it as JSON lines, in Python: pandas.read_feather('\(name(of: path))').to_json('data.jsonl', orient='records', lines=True)"
+            )
         }
         if begins([0x89, 0x48, 0x44, 0x46]) { return ("is an HDF5 file", "save the model as safetensors, with transformers' save_pretrained") }
         if begins([0x93] + Array("NUMPY".utf8)) { return ("is a NumPy array", "save its contents in the format that is wanted") }
         if start.count > 2, start[0] == 0x80, (2...5).contains(start[1]) {
-            return ("is a Python pickle, which can run any program when it is read", "save the model as safetensors, with transformers' save_pretrained")
+            return (
+                "is a Python pickle, which can run any program when it is read", "save the model as safetensors, with transformers' save_pretrained"
+            )
         }
         if begins("GGUF"), start.count > 7, start[4] < 0x20 { return ("is a GGUF file", "give its path as a model") }
-        for old in ["ggml", "ggjt", "lmgg", "tjgg"] where begins(old) { return ("is a GGML file, which GGUF has replaced", "convert it with a current llama.cpp") }
+        for old in ["ggml", "ggjt", "lmgg", "tjgg"] where begins(old) {
+            return ("is a GGML file, which GGUF has replaced", "convert it with a current llama.cpp")
+        }
         if begins("SQLite format 3", [0]) { return ("is an SQLite database", "write the table as JSON lines") }
         if begins("%PDF-") { return ("is a PDF", "save its contents in the format that is wanted") }
         if start.count >= 64, start.allSatisfy({ $0 == 0 }) {

@@ -1,5 +1,5 @@
-import Core
 import ArgumentParser
+import Core
 import Glibc
 
 @main
@@ -28,7 +28,9 @@ enum Program {
     /// Kernels that this machine does not have are not used in silence in place of others.
     private static func noteUnknownKernels() {
         guard let wanted = getenv("ONEBYTE_KERNELS").map({ String(cString: $0) }), !kernelVariants.contains(wanted) else { return }
-        standardError.write("note: ONEBYTE_KERNELS names \(wanted), which is not among those of this machine (\(kernelVariants.joined(separator: ", "))); \(kernelVariant) are used")
+        standardError.write(
+            "note: ONEBYTE_KERNELS names \(wanted), which is not among those of this machine (\(kernelVariants.joined(separator: ", "))); \(kernelVariant) are used"
+        )
     }
 
     /// - Throws: the parser's error, or a better one where the table of settings knows what was meant.

@@ -17,7 +17,9 @@ extension SigningKey {
     public init(contentsOf path: String) throws(SigningKeyError) {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
-            throw SigningKeyError(code: errno == ENOENT ? .missing : .inputOutput, description: "can't read the signing key \(path): \(String(cString: strerror(errno)))")
+            throw SigningKeyError(
+                code: errno == ENOENT ? .missing : .inputOutput,
+                description: "can't read the signing key \(path): \(String(cString: strerror(errno)))")
         }
         defer { close(descriptor) }
         var status = stat()
@@ -50,7 +52,7 @@ extension SigningKey {
     public static func kept(in path: String) throws(SigningKeyError) -> SigningKey {
         do {
             return try SigningKey(contentsOf: path)
-        } catch where error.code == .missing {
+        } catch  where error.code == .missing {
             let key = SigningKey()
             // A public half without its secret is of no use, and would be in the way.
             unlink(path + ".pub")
@@ -65,7 +67,8 @@ extension SigningKey {
             let isThere = errno == EEXIST
             throw SigningKeyError(
                 code: isThere ? .exists : .inputOutput,
-                description: "can't write \(path): \(String(cString: strerror(errno)))\(isThere ? "; delete it first if its key is no longer used" : "")")
+                description:
+                    "can't write \(path): \(String(cString: strerror(errno)))\(isThere ? "; delete it first if its key is no longer used" : "")")
         }
         defer { close(descriptor) }
         let text = SignerKey(bytes: bytes).map { Array("\($0)\n".utf8) } ?? []
@@ -81,7 +84,8 @@ extension SignerKey {
     /// Reads a list of those that are trusted: a public key on each line, then a name; `#` begins a comment.
     public static func names(contentsOf path: String) throws(SigningKeyError) -> [SignerKey: String] {
         guard let file = fopen(path, "re") else {
-            throw SigningKeyError(code: errno == ENOENT ? .missing : .inputOutput, description: "can't read \(path): \(String(cString: strerror(errno)))")
+            throw SigningKeyError(
+                code: errno == ENOENT ? .missing : .inputOutput, description: "can't read \(path): \(String(cString: strerror(errno)))")
         }
         defer { fclose(file) }
         var names: [SignerKey: String] = [:]
@@ -93,7 +97,8 @@ extension SignerKey {
             let words = line.prefix { $0 != "#" }.split(whereSeparator: \.isWhitespace)
             guard let first = words.first else { continue }
             guard let key = SignerKey(hex: String(first)) else {
-                throw SigningKeyError(code: .malformed, description: "\(path):\(number): a public key has 64 hexadecimal digits, not: \(first.prefix(80))")
+                throw SigningKeyError(
+                    code: .malformed, description: "\(path):\(number): a public key has 64 hexadecimal digits, not: \(first.prefix(80))")
             }
             names[key] = words.dropFirst().joined(separator: " ")
         }

@@ -1,5 +1,5 @@
-import Core
 import CSodium
+import Core
 
 /// An Ed25519 key (RFC 8032), by libsodium. It never prints its secret.
 public struct SigningKey: Notary, CustomStringConvertible, CustomReflectable {

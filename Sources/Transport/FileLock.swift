@@ -68,7 +68,9 @@ package enum LockHolder {
     package static func text(_ process: Int32?) -> String {
         guard let process else { return "another process, perhaps in another container or on another host" }
         let words = (contents("/proc/\(process)/cmdline") ?? "").utf8.split(separator: 0).prefix(2).map { String(Substring($0)) }
-        guard let program = words.first?.utf8.split(separator: UInt8(ascii: "/")).last.map({ String(Substring($0)) }) else { return "process \(process)" }
+        guard let program = words.first?.utf8.split(separator: UInt8(ascii: "/")).last.map({ String(Substring($0)) }) else {
+            return "process \(process)"
+        }
         return "process \(process) (\(([program] + words.dropFirst()).joined(separator: " ")))"
     }
 

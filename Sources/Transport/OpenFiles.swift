@@ -22,7 +22,8 @@ public enum OpenFiles {
         guard !isRaised || allowed < rlim_t(count) else { return }
         throw ProcessFailure(
             .inputOutput,
-            "\(purpose): \(count) open files and connections are needed, and this process may have \(limit.rlim_max)\nraise the limit (ulimit -n \(count), or LimitNOFILE= of a service), or ask for less")
+            "\(purpose): \(count) open files and connections are needed, and this process may have \(limit.rlim_max)\nraise the limit (ulimit -n \(count), or LimitNOFILE= of a service), or ask for less"
+        )
     }
 
     /// As many as `count` if they can be had: for what may come but need not.

@@ -39,7 +39,8 @@ public final class WorkerProcess: Sendable {
         public var onProgress: @Sendable (WorkerProgress) -> Void
 
         public init(
-            transport: any ClientTransport, expectedRun: Digest? = nil, expectedBase: Digest? = nil, name: String, trains: Bool = true, evaluates: Bool = false,
+            transport: any ClientTransport, expectedRun: Digest? = nil, expectedBase: Digest? = nil, name: String, trains: Bool = true,
+            evaluates: Bool = false,
             patienceSeconds: Double = 600, snapshotPath: String? = nil, stateDirectory: String? = nil,
             snapshotSeconds: Double = 30, bootstrap: String? = nil, notary: (any Notary)? = nil, basis: [UInt8]? = nil,
             onProgress: @escaping @Sendable (WorkerProgress) -> Void = { _ in },

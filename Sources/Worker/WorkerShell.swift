@@ -203,8 +203,9 @@ struct WorkerShell {
 
     private func message(of exit: WorkerExit) -> String {
         switch exit {
-        case .completed(let digest): "the run is complete" + (digest.map { "; its parameters: \($0)" } ?? "")
-            + (machine.chain.map { "; its ledger's chain: \($0)" } ?? "")
+        case .completed(let digest):
+            "the run is complete" + (digest.map { "; its parameters: \($0)" } ?? "")
+                + (machine.chain.map { "; its ledger's chain: \($0)" } ?? "")
         case .stopped: "stopped"
         case .coordinatorLost(let seconds) where hasWrongKey:
             "\(link.endpoint) has ended every connection for \(Int(seconds)) s before it was made; is the key in the join string that coordinator's?"

@@ -69,7 +69,9 @@ import Worker
             return { exit(ExitStatus.success.rawValue) }
         default:
             throw ProcessFailure(
-                .configuration, "usage: coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT | worker ADDRESS NAME MICROSECONDS [STATE] | swarm ADDRESS COUNT")
+                .configuration,
+                "usage: coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT | worker ADDRESS NAME MICROSECONDS [STATE] | swarm ADDRESS COUNT"
+            )
         }
     }
 

@@ -94,7 +94,9 @@ import Testing
         #expect(equal >= 2)
         #expect(replayed.loss < Self.converged * replayed.lossBefore)
         let told = Fault.allCases.map { "\($0) \(faults[$0] ?? 0)" }.joined(separator: ", ")
-        print("seed \(seed): \(faults.values.reduce(0, +)) faults (\(told)), \(Self.rounds) rounds, \(equal) of \(places.count) workers at the end, digest \(replayed.digest.short), loss \(replayed.lossBefore) -> \(replayed.loss)")
+        print(
+            "seed \(seed): \(faults.values.reduce(0, +)) faults (\(told)), \(Self.rounds) rounds, \(equal) of \(places.count) workers at the end, digest \(replayed.digest.short), loss \(replayed.lossBefore) -> \(replayed.loss)"
+        )
     }
 
     /// The part of the loss that is noise at the end: a run without faults stays below it too.

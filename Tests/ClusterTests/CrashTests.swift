@@ -30,7 +30,9 @@ import Worker
         let replayed = try directory.replay()
         #expect(replayed.rounds.count == 400)
         for worker in [stays, comes] {
-            #expect(try await worker.next { $0.hasPrefix("ended") ? $0 : nil }.hasPrefix("ended the run is complete; its parameters: \(replayed.digest);"))
+            #expect(
+                try await worker.next { $0.hasPrefix("ended") ? $0 : nil }.hasPrefix("ended the run is complete; its parameters: \(replayed.digest);")
+            )
             #expect(await worker.exit == 0)
         }
     }
@@ -67,7 +69,9 @@ import Worker
             }
         }
         for worker in workers {
-            #expect(try await worker.next { $0.hasPrefix("ended") ? $0 : nil }.hasPrefix("ended the run is complete; its parameters: \(replayed.digest);"))
+            #expect(
+                try await worker.next { $0.hasPrefix("ended") ? $0 : nil }.hasPrefix("ended the run is complete; its parameters: \(replayed.digest);")
+            )
         }
         // The same two machines through all of it: their sessions outlive the coordinator.
         let admitted = replayed.records.count { if case .admission = $0 { true } else { false } }
@@ -97,7 +101,9 @@ import Worker
         #expect(await coordinator.exit == 0)
         let replayed = try directory.replay()
         for worker in [stays, second] {
-            #expect(try await worker.next { $0.hasPrefix("ended") ? $0 : nil }.hasPrefix("ended the run is complete; its parameters: \(replayed.digest);"))
+            #expect(
+                try await worker.next { $0.hasPrefix("ended") ? $0 : nil }.hasPrefix("ended the run is complete; its parameters: \(replayed.digest);")
+            )
         }
     }
 
@@ -159,11 +165,15 @@ import Worker
         #expect(await coordinator.exit == 0)
         let replayed = try directory.replay()
         for worker in [stays, stops] {
-            #expect(try await worker.next { $0.hasPrefix("ended") ? $0 : nil }.hasPrefix("ended the run is complete; its parameters: \(replayed.digest);"))
+            #expect(
+                try await worker.next { $0.hasPrefix("ended") ? $0 : nil }.hasPrefix("ended the run is complete; its parameters: \(replayed.digest);")
+            )
         }
     }
 
-    @Test("A disk that is full in earnest makes rounds wait; one that is read-only is said at the start; neither loses anything", .enabled(if: mayMount))
+    @Test(
+        "A disk that is full in earnest makes rounds wait; one that is read-only is said at the start; neither loses anything", .enabled(if: mayMount)
+    )
     func diskOfItsOwn() async throws {
         let directory = try TestDirectory()
         try mountCommand("-t", "tmpfs", "-o", "size=256k", "tmpfs", directory.path)
@@ -199,7 +209,9 @@ import Worker
         let replayed = try directory.replay()
         #expect(replayed.rounds.count == 400)
         for worker in workers {
-            #expect(try await worker.next { $0.hasPrefix("ended") ? $0 : nil }.hasPrefix("ended the run is complete; its parameters: \(replayed.digest);"))
+            #expect(
+                try await worker.next { $0.hasPrefix("ended") ? $0 : nil }.hasPrefix("ended the run is complete; its parameters: \(replayed.digest);")
+            )
         }
     }
 
@@ -226,7 +238,9 @@ import Worker
         let replayed = try directory.replay()
         #expect(replayed.rounds.count == 200)
         for worker in workers {
-            #expect(try await worker.next { $0.hasPrefix("ended") ? $0 : nil }.hasPrefix("ended the run is complete; its parameters: \(replayed.digest);"))
+            #expect(
+                try await worker.next { $0.hasPrefix("ended") ? $0 : nil }.hasPrefix("ended the run is complete; its parameters: \(replayed.digest);")
+            )
         }
     }
 }

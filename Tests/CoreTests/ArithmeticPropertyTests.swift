@@ -13,7 +13,10 @@ struct RandomRun {
     let rounds: [RoundRecord]
 
     /// Which adapters a run has.
-    enum Adapters { case none, besideOthers, orthogonal, withMomentum(DirectionSampling) }
+    enum Adapters {
+        case none, besideOthers, orthogonal
+        case withMomentum(DirectionSampling)
+    }
 
     init(
         seed: UInt64, family: PerturbationFamily, shaped: Bool = false, adapters: Adapters = .none, largest: Int = 70,
@@ -349,7 +352,8 @@ enum RunKind: CaseIterable, Sendable {
                         round: RoundNumber(number), scaleExponent: 0, step: StepSize(multiplier: multiplier, exponent: exponent),
                         contributions: [
                             Contribution(
-                                machine: MachineID(1), firstSample: UInt32(number), bytes: [Int8](repeating: number % 2 == 0 ? 127 : -127, count: count))
+                                machine: MachineID(1), firstSample: UInt32(number),
+                                bytes: [Int8](repeating: number % 2 == 0 ? 127 : -127, count: count))
                         ])
                 }
                 try withEveryVariant("\(count) directions, M = \(multiplier)") {

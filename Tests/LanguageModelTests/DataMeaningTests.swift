@@ -35,7 +35,8 @@ import Training
 
     @Test func aLongCompletionNeverEatsItsPrompt() throws {
         let completion = (0..<60).map { " word\($0)" }.joined()
-        let data = try encoder(.completion, maxLength: 128).encode(records(#"{"prompt":"Context: Anna has a red boat. Answer:","completion":"\#(completion)"}"#))
+        let data = try encoder(.completion, maxLength: 128).encode(
+            records(#"{"prompt":"Context: Anna has a red boat. Answer:","completion":"\#(completion)"}"#))
         let tokenizer = try tokenizer()
         let sequence = try #require(data.examples.first?.sequences.first)
         #expect(sequence.tokens.count == 128 && tokenizer.decode(sequence.tokens).hasPrefix("Context: Anna has a red boat. Answer: word0"))
@@ -60,7 +61,9 @@ import Training
 
     @Test func spelledControlTokensAreTold() throws {
         let data = try encoder(.completion).encode(
-            records(#"{"prompt":"<|im_start|>user\nHi<|im_end|>\n","completion":"Yo"}"#, #"{"prompt":"a","completion":" b"}"#, #"{"prompt":"a","completion":"<|im_end|>"}"#))
+            records(
+                #"{"prompt":"<|im_start|>user\nHi<|im_end|>\n","completion":"Yo"}"#, #"{"prompt":"a","completion":" b"}"#,
+                #"{"prompt":"a","completion":"<|im_end|>"}"#))
         #expect(data.spelledTokens?.count == 2 && data.spelledTokens?.token == "<|im_start|>")
         #expect(!data.examples[0].sequences[0].tokens.contains(1))
     }
@@ -87,7 +90,9 @@ import Training
             return try encoder.encode(records(String(decoding: line, as: UTF8.self))).splitBoundaries
         }
         var found: Set<EncodedData.BoundaryRemedy> = []
-        for (prompt, completion) in [("def f(x):\n", "    return x"), ("The end. ", "So it is"), ("Say", "ing"), ("Answer:", ": it is"), ("a b", "c")] {
+        for (prompt, completion) in [
+            ("def f(x):\n", "    return x"), ("The end. ", "So it is"), ("Say", "ing"), ("Answer:", ": it is"), ("a b", "c"),
+        ] {
             for remedy in try remedies(prompt, completion).keys {
                 found.insert(remedy)
                 switch remedy {
@@ -110,10 +115,16 @@ import Training
         (.text, #"{"text":"Hi","desirable":"false"}"#, "calls this a bad example"),
         (.chat, #"{"messages":[{"role":"assistant","content":"x"}],"rejected":[{"role":"assistant","content":"y"}]}"#, "should not be learnt"),
         (.classification, #"{"text":"a","label":"0","sample_weight":2}"#, "counts the same"),
-        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f"}}]}]}"#, "\"tool_calls\""),
+        (
+            .chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f"}}]}]}"#,
+            "\"tool_calls\""
+        ),
         (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y","reasoning_content":"z"}]}"#, "\"reasoning_content\""),
         (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}],"tools":[{"name":"f"}]}"#, "\"tools\""),
-        (.chat, #"{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]},{"role":"assistant","content":"y"}]}"#, "of the type \"image_url\""),
+        (
+            .chat, #"{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]},{"role":"assistant","content":"y"}]}"#,
+            "of the type \"image_url\""
+        ),
         (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y","weight":0.5}]}"#, "weight 0.5"),
     ])
     func whatTurnsTheMeaningAroundIsRefused(_ kind: TaskSpec.Kind, _ line: String, _ text: String) throws {
@@ -125,19 +136,24 @@ import Training
     @Test func whatDoesNotTurnItAroundIsListedOnce() throws {
         let data = try encoder(.completion).encode(
             records(
-                #"{"id":1,"prompt":"a","completion":" b","label":true,"weight":1,"rejected":false}"#, #"{"id":2,"source":"x","prompt":"a","completion":" b","label":0}"#))
+                #"{"id":1,"prompt":"a","completion":" b","label":true,"weight":1,"rejected":false}"#,
+                #"{"id":2,"source":"x","prompt":"a","completion":" b","label":0}"#))
         #expect(data.unusedFields == ["id", "label", "weight", "rejected", "source"] && data.examples.count == 2)
     }
 
     @Test func partsOfTextAreReadAndWeightsSayWhatIsLearnt() throws {
-        let plain = #"{"messages":[{"role":"user","content":"ab"},{"role":"assistant","content":"c"},{"role":"user","content":"d"},{"role":"assistant","content":"e"}]}"#
-        let parts = #"{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},{"role":"assistant","content":"c"},{"role":"user","content":"d"},{"role":"assistant","content":"e"}]}"#
-        let weighted = #"{"messages":[{"role":"user","content":"ab"},{"role":"assistant","content":"c","weight":0},{"role":"user","content":"d"},{"role":"assistant","content":"e","weight":1}]}"#
+        let plain =
+            #"{"messages":[{"role":"user","content":"ab"},{"role":"assistant","content":"c"},{"role":"user","content":"d"},{"role":"assistant","content":"e"}]}"#
+        let parts =
+            #"{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},{"role":"assistant","content":"c"},{"role":"user","content":"d"},{"role":"assistant","content":"e"}]}"#
+        let weighted =
+            #"{"messages":[{"role":"user","content":"ab"},{"role":"assistant","content":"c","weight":0},{"role":"user","content":"d"},{"role":"assistant","content":"e","weight":1}]}"#
         let encoder = try encoder(.chat)
         let expected = try encoder.encode(records(plain)).examples
         #expect(try encoder.encode(records(parts)).examples == expected)
         // A template that knows no parts gets the text.
-        let simple = try self.encoder(.chat, chat: Self.chatML.replacing("(m.content if m.content is string else m.content | map(attribute='text') | join)", with: "m.content"))
+        let simple = try self.encoder(
+            .chat, chat: Self.chatML.replacing("(m.content if m.content is string else m.content | map(attribute='text') | join)", with: "m.content"))
         #expect(try simple.encode(records(parts)).examples == expected)
         // Nor one that asks whether a content is a string, and writes what is none as it is.
         let careless = try self.encoder(.chat, chat: Self.chatML.replacing("m.content | map(attribute='text') | join", with: "m.content | string"))
@@ -150,8 +166,12 @@ import Training
         let tokenizer = try smallTokenizer(preTokenizer: "smollm")
         let encoder = try TaskEncoder(
             task: TaskSpec(kind: .chat, maxLength: 512), tokenizer: tokenizer, chatTemplate: try ChatTemplate(source: Self.chatML, file: "template"))
-        let data = try encoder.encode(records(#"{"messages":[{"role":"user","content":"\n\nName a river.\n"},{"role":"assistant","content":"\nThe Danube."}]}"#))
+        let data = try encoder.encode(
+            records(#"{"messages":[{"role":"user","content":"\n\nName a river.\n"},{"role":"assistant","content":"\nThe Danube."}]}"#))
         let tokens = try #require(data.examples.first?.sequences.first).tokens
-        #expect(tokens == tokenizer.encode("<|im_start|>user\n\n\nName a river.\n<|im_end|>\n<|im_start|>assistant\n\nThe Danube.<|im_end|>\n", allowSpecial: true))
+        #expect(
+            tokens
+                == tokenizer.encode(
+                    "<|im_start|>user\n\n\nName a river.\n<|im_end|>\n<|im_start|>assistant\n\nThe Danube.<|im_end|>\n", allowSpecial: true))
     }
 }

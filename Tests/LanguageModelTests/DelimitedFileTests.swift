@@ -13,13 +13,20 @@ import Training
         }
     }
 
-    @Test("What RFC 4180 allows, and what programs write", arguments: [
-        ("text,label\nfine,1\n", #"{"text": "fine", "label": "1"}"#), ("text,label\r\nfine,1\r\n", #"{"text": "fine", "label": "1"}"#), ("text,label\nfine,1", #"{"text": "fine", "label": "1"}"#),
-        ("text,label\n\"a, b\",1\n", #"{"text": "a, b", "label": "1"}"#), ("text,label\n\"say \"\"hi\"\"\",1\n", #"{"text": "say \"hi\"", "label": "1"}"#),
-        ("text,label\n\"two\nlines\",1\n", #"{"text": "two\nlines", "label": "1"}"#), ("text,label\n,\n", #"{"text": "", "label": ""}"#), ("text,label\n\"\",1\r\n", #"{"text": "", "label": "1"}"#),
-        ("\u{FEFF}text,label\nfine,1\n", #"{"text": "fine", "label": "1"}"#), ("text;label\na, b;1\n", #"{"text": "a, b", "label": "1"}"#), ("text\none\n", #"{"text": "one"}"#),
-        ("\"text\",\"label\"\n\"é\u{301}\",1\n", "{\"text\": \"é\u{301}\", \"label\": \"1\"}"), ("text,label\n\na,1\n\n", #"{"text": "a", "label": "1"}"#),
-    ])
+    @Test(
+        "What RFC 4180 allows, and what programs write",
+        arguments: [
+            ("text,label\nfine,1\n", #"{"text": "fine", "label": "1"}"#), ("text,label\r\nfine,1\r\n", #"{"text": "fine", "label": "1"}"#),
+            ("text,label\nfine,1", #"{"text": "fine", "label": "1"}"#),
+            ("text,label\n\"a, b\",1\n", #"{"text": "a, b", "label": "1"}"#),
+            ("text,label\n\"say \"\"hi\"\"\",1\n", #"{"text": "say \"hi\"", "label": "1"}"#),
+            ("text,label\n\"two\nlines\",1\n", #"{"text": "two\nlines", "label": "1"}"#), ("text,label\n,\n", #"{"text": "", "label": ""}"#),
+            ("text,label\n\"\",1\r\n", #"{"text": "", "label": "1"}"#),
+            ("\u{FEFF}text,label\nfine,1\n", #"{"text": "fine", "label": "1"}"#), ("text;label\na, b;1\n", #"{"text": "a, b", "label": "1"}"#),
+            ("text\none\n", #"{"text": "one"}"#),
+            ("\"text\",\"label\"\n\"é\u{301}\",1\n", "{\"text\": \"é\u{301}\", \"label\": \"1\"}"),
+            ("text,label\n\na,1\n\n", #"{"text": "a", "label": "1"}"#),
+        ])
     func rows(_ text: String, _ expected: String) throws {
         #expect(try read(text).map { $0.replacing("\":\"", with: "\": \"").replacing("\",\"", with: "\", \"") } == [expected])
     }
@@ -29,11 +36,16 @@ import Training
         #expect(try read("text\tlabel\n\"a\tb\"\t0\n", as: "data.tsv").first?.contains("a\\tb") == true)
     }
 
-    @Test("What the format leaves open is an error with its line", arguments: [
-        ("text,label\na,1\nb\n", ":3: 1 fields, but the first line names 2"), ("text,label\na,b,1\n", ":2: 3 fields"), ("text,label\n\"a\nb,1\nc,1\n", ":2: a quoted field is never closed"),
-        ("text,label\n\"a\"b,1\n", ":2: something follows the quote"), ("text,label\na\"b,1\n", ":2: field \"a\" has a quote"), ("text,text\na,b\n", ":1: two columns are called \"text\""),
-        ("text,\na,b\n", ":1: column 2 has no name"), ("", "the file is empty"), ("text,label\n", "the file is empty"), ("text,label\n\"x\ny\",0\nb\n", ":4: 1 fields"),
-    ])
+    @Test(
+        "What the format leaves open is an error with its line",
+        arguments: [
+            ("text,label\na,1\nb\n", ":3: 1 fields, but the first line names 2"), ("text,label\na,b,1\n", ":2: 3 fields"),
+            ("text,label\n\"a\nb,1\nc,1\n", ":2: a quoted field is never closed"),
+            ("text,label\n\"a\"b,1\n", ":2: something follows the quote"), ("text,label\na\"b,1\n", ":2: field \"a\" has a quote"),
+            ("text,text\na,b\n", ":1: two columns are called \"text\""),
+            ("text,\na,b\n", ":1: column 2 has no name"), ("", "the file is empty"), ("text,label\n", "the file is empty"),
+            ("text,label\n\"x\ny\",0\nb\n", ":4: 1 fields"),
+        ])
     func wrong(_ text: String, _ expected: String) throws {
         let error = #expect(throws: DataError.self) { try read(text) }
         #expect(error?.description.contains(expected) == true, "\(error.map { "\($0)" } ?? "")")

@@ -62,7 +62,8 @@ import Training
         let labels = record["labels"]?.array?.map { LabelWord(label: $0.array?.first?.string ?? "", word: $0.array?.last?.string ?? "") }
         let name = record["template"]?.string
         let task = TaskSpec(kind: kind, template: kind == .chat ? nil : name, labels: labels, maxLength: record["max"]?.integer ?? 0)
-        let chat = try kind == .chat
+        let chat =
+            try kind == .chat
             ? ChatTemplate(source: templates[name ?? ""]?.string ?? "", specialTokens: tokenizer.specialTokenTexts, file: name ?? "") : nil
         let lines = try withTemporaryDirectory { directory in
             let path = directory + "/data.jsonl"

@@ -20,7 +20,9 @@ struct Stories260K {
         let path = try #require(Self.files)
         let data = try Data(contentsOf: URL(filePath: path + "/stories260K.bin"))
         let header = (0..<7).map { i in Int(data.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 4 * i, as: Int32.self) }) }
-        let (dim, hidden, layers, heads, keyHeads, vocabularySize, length) = (header[0], header[1], header[2], header[3], header[4], header[5], header[6])
+        let (dim, hidden, layers, heads, keyHeads, vocabularySize, length) = (
+            header[0], header[1], header[2], header[3], header[4], header[5], header[6]
+        )
         let headDim = dim / heads
         var position = 28
         func take(_ count: Int) -> Data {

@@ -59,7 +59,8 @@ import Training
     }
 
     @Test func aTemplatesLastSpaceGoesToTheWords() throws {
-        let spaced = try encoder(.classification, template: "{text} It was ", labels: [.init(label: "0", word: "bad"), .init(label: "1", word: "good")])
+        let spaced = try encoder(
+            .classification, template: "{text} It was ", labels: [.init(label: "0", word: "bad"), .init(label: "1", word: "good")])
         let plain = try encoder(.classification, template: "{text} It was", labels: Self.sentiment)
         let line = try records(#"{"text":"Fine.","label":"0"}"#)
         #expect(try spaced.encode(line) == plain.encode(line))
@@ -80,7 +81,8 @@ import Training
     }
 
     @Test func aTemplateThatDoesNotFitIsAnErrorWithTheLine() throws {
-        let encoder = try encoder(.classification, template: "{text} a very long template indeed, much too long", labels: Self.sentiment, maxLength: 8)
+        let encoder = try encoder(
+            .classification, template: "{text} a very long template indeed, much too long", labels: Self.sentiment, maxLength: 8)
         #expect { try encoder.encode(records(#"{"text":"a","label":"0"}"#)) } throws: { error in
             "\(error)".contains(":1: the template alone")
         }
@@ -110,13 +112,14 @@ import Training
         }
     }
 
-    @Test(arguments: [
-        (nil, sentiment, "needs a template"), ("{text}", nil, "a word for each"), ("{text", sentiment, "without \"}\""),
-        ("no hole", sentiment, "takes nothing"), ("{}", sentiment, "a field's name"), ("}{text}", sentiment, "without \"{\""),
-        ("{text}", [.init(label: "0", word: " good"), .init(label: "1", word: " good")], "the same word"),
-        ("{text}", [.init(label: "0", word: " good"), .init(label: "0", word: " bad")], "given twice"),
-        ("{text}", [.init(label: "0", word: ""), .init(label: "1", word: " bad")], "is empty"),
-    ] as [(String?, [LabelWord]?, String)])
+    @Test(
+        arguments: [
+            (nil, sentiment, "needs a template"), ("{text}", nil, "a word for each"), ("{text", sentiment, "without \"}\""),
+            ("no hole", sentiment, "takes nothing"), ("{}", sentiment, "a field's name"), ("}{text}", sentiment, "without \"{\""),
+            ("{text}", [.init(label: "0", word: " good"), .init(label: "1", word: " good")], "the same word"),
+            ("{text}", [.init(label: "0", word: " good"), .init(label: "0", word: " bad")], "given twice"),
+            ("{text}", [.init(label: "0", word: ""), .init(label: "1", word: " bad")], "is empty"),
+        ] as [(String?, [LabelWord]?, String)])
     func aTaskThatCannotWorkIsAnError(_ template: String?, _ labels: [LabelWord]?, _ message: String) throws {
         #expect { try encoder(.classification, template: template, labels: labels) } throws: { error in
             (error as? DataError)?.code == .task && "\(error)".contains(message)
@@ -184,7 +187,8 @@ import Training
     }
 
     @Test func theAssistantsTurnsAloneAreLearnt() throws {
-        let source = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+        let source =
+            "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
         let chat = try ChatTemplate(source: source, file: "test")
         let line = #"{"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"yo"}]}"#
         let data = try encoder(.chat, maxLength: 256, chat: chat).encode(records(line))
@@ -199,7 +203,8 @@ import Training
         #"{"messages":[{"role":"user","content":"x"}]}"#,
     ])
     func chatsThatAreNoneAreErrorsWithTheLine(_ line: String) throws {
-        let source = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+        let source =
+            "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
         let chat = try ChatTemplate(source: source, file: "test")
         let encoder = try encoder(.chat, chat: chat)
         #expect { try encoder.encode(records(line)) } throws: { "\($0)".contains(":1: ") }

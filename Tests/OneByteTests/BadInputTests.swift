@@ -5,9 +5,12 @@ import Testing
 @Suite struct BadInputTests {
     private static let words = ["--template", "{text} It was", "--label", "0= bad", "--label", "1= good"]
 
-    private func cluster(_ scratch: borrowing Scratch, model: String = Binary.tinyModel, data: String, _ more: String...) async throws -> Binary.Outcome {
+    private func cluster(_ scratch: borrowing Scratch, model: String = Binary.tinyModel, data: String, _ more: String...) async throws
+        -> Binary.Outcome
+    {
         try await Binary.run(
-            (["cluster", "--model", model, "--train-file", data, "--directory", "\(scratch.path)/run", "--rounds", "2"] + Self.words).overridden(by: more))
+            (["cluster", "--model", model, "--train-file", data, "--directory", "\(scratch.path)/run", "--rounds", "2"] + Self.words).overridden(
+                by: more))
     }
 
     private func oneError(_ found: Binary.Outcome, _ status: Int32, _ parts: String...) {
@@ -29,7 +32,8 @@ import Testing
 
     @Test func aLabelWithoutAWord() async throws {
         let scratch = try Scratch()
-        let data = try scratch.file("data.jsonl", "{\"text\":\"a\",\"label\":0}\n{\"text\":\"b\",\"label\":\"neutral\"}\n{\"text\":\"c\",\"label\":1}\n")
+        let data = try scratch.file(
+            "data.jsonl", "{\"text\":\"a\",\"label\":0}\n{\"text\":\"b\",\"label\":\"neutral\"}\n{\"text\":\"c\",\"label\":1}\n")
         oneError(try await cluster(scratch, data: data), 65, "data.jsonl:2: the label \"neutral\" has no word")
     }
 
@@ -86,7 +90,10 @@ import Testing
         let scratch = try Scratch()
         let listener = try Listener()
         let found = try await Binary.run(
-            ["coordinator", "--directory", "\(scratch.path)/other", "--listen", "tcp://127.0.0.1:\(listener.port)", "--kind", "text", "--train", "all", "--damped-components", "none"])
+            [
+                "coordinator", "--directory", "\(scratch.path)/other", "--listen", "tcp://127.0.0.1:\(listener.port)", "--kind", "text", "--train",
+                "all", "--damped-components", "none",
+            ])
         oneError(found, 75, "127.0.0.1:\(listener.port)")
         #expect(!FileManager.default.fileExists(atPath: "\(scratch.path)/other/ledger"))
         let whole = try await cluster(scratch, data: try scratch.reviews(), "--listen", "tcp://127.0.0.1:\(listener.port)")
@@ -154,7 +161,10 @@ import Testing
     @Test func aRunToGoOnWithThatIsNotThere() async throws {
         let scratch = try Scratch()
         oneError(try await Binary.run("coordinator", "--directory", "\(scratch.path)/typo"), 66, "no run to go on with")
-        oneError(try await Binary.run("coordinator", "--directory", "\(scratch.path)/run", "--kind", "text", "--train", "all", "--key", "\(scratch.path)/none"), 66, "key file")
+        oneError(
+            try await Binary.run(
+                "coordinator", "--directory", "\(scratch.path)/run", "--kind", "text", "--train", "all", "--key", "\(scratch.path)/none"), 66,
+            "key file")
     }
 
     @Test func resultsThatAFullDiskDoesNotTake() async throws {

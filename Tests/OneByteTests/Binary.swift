@@ -33,10 +33,14 @@ enum Binary {
     static func runShell(_ line: String) async throws -> Outcome { try await run(["-c", line], program: "/bin/bash") }
 
     /// - Parameter environment: on top of the tests' own.
-    static func run(_ arguments: [String], program: String = path, in directory: String? = nil, environment: [String: String] = [:]) async throws -> Outcome {
-        let added = Dictionary(uniqueKeysWithValues: environment.compactMap { name, value in Environment.Key(rawValue: name).map { ($0, Optional(value)) } })
+    static func run(_ arguments: [String], program: String = path, in directory: String? = nil, environment: [String: String] = [:]) async throws
+        -> Outcome
+    {
+        let added = Dictionary(
+            uniqueKeysWithValues: environment.compactMap { name, value in Environment.Key(rawValue: name).map { ($0, Optional(value)) } })
         let result = try await Subprocess.run(
-            .path(FilePath(program)), arguments: Arguments(arguments), environment: .inherit.updating(added), workingDirectory: directory.map { FilePath($0) }, input: .none,
+            .path(FilePath(program)), arguments: Arguments(arguments), environment: .inherit.updating(added),
+            workingDirectory: directory.map { FilePath($0) }, input: .none,
             output: .string(limit: outputLimit), error: .string(limit: outputLimit))
         let status: Int32 =
             switch result.terminationStatus {

@@ -10,7 +10,8 @@ import Testing
         return [
             "cluster", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--eval-file", try scratch.reviews("held-out.jsonl"),
             "--basis-text", basis, "--directory", "\(scratch.path)/run", "--template", "{text} It was", "--label", "0= bad", "--label", "1= good",
-            "--train", "all", "--damped-components", "2", "--learning-rate", "1e-5", "--rounds", "6", "--samples-per-round", "8", "--evaluate-every", "3", "--digest-every", "2",
+            "--train", "all", "--damped-components", "2", "--learning-rate", "1e-5", "--rounds", "6", "--samples-per-round", "8", "--evaluate-every",
+            "3", "--digest-every", "2",
         ].overridden(by: more)
     }
 
@@ -18,7 +19,9 @@ import Testing
         try JSONDecoder().decode(RunReport.self, from: Data(contentsOf: URL(filePath: "\(directory)/report.json")))
     }
 
-    @Test("Without --train a run trains an adapter; its ledger, its merged export and its numbers are the same model", arguments: ["public.txt", "shipped", "none"])
+    @Test(
+        "Without --train a run trains an adapter; its ledger, its merged export and its numbers are the same model",
+        arguments: ["public.txt", "shipped", "none"])
     func adapterByDefault(_ publicText: String) async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
@@ -54,7 +57,10 @@ import Testing
         let adapter = "\(scratch.path)/adapter"
         let lora = try await Binary.run("export", "--model", Binary.tinyModel, "--ledger", run, "--format", "peft", "--output", adapter)
         #expect(lora.status == 0, "\(lora.errors)")
-        #expect(try FileManager.default.contentsOfDirectory(atPath: adapter).sorted() == ["README.md", "adapter_config.json", "adapter_model.safetensors"])
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: adapter).sorted() == [
+                "README.md", "adapter_config.json", "adapter_model.safetensors",
+            ])
     }
 
     @Test func aRunFromDataToReportReplayAndExport() async throws {
@@ -161,7 +167,9 @@ import Testing
         #expect(try await digest("again", "--precision", "float") == float)
         #expect(try await digest("int8", "--precision", "int8") != float)
         let dense = try await Binary.run(
-            try arguments(scratch, "--precision", "int8", "--perturbation", "rademacher", "--damped-components", "none", "--directory", "\(scratch.path)/dense"))
+            try arguments(
+                scratch, "--precision", "int8", "--perturbation", "rademacher", "--damped-components", "none", "--directory", "\(scratch.path)/dense")
+        )
         #expect(dense.status == ExitStatus.configuration.rawValue && dense.errors.contains("leave out --precision int8"), "\(dense.errors)")
         #expect(try await Binary.run(try arguments(scratch, "--precision", "int9")).status == 64)
     }
@@ -174,7 +182,8 @@ import Testing
         let after = try #require(try report("\(scratch.path)/run").after)
         let (loss, accuracy) = (try #require(after.loss), try #require(after.accuracy))
         #expect(abs(loss + accuracy - 1) < 1e-6)
-        let evaluated = try await Binary.run("evaluate", "\(scratch.path)/held-out.jsonl", "--model", Binary.tinyModel, "--ledger", "\(scratch.path)/run", "--format", "json")
+        let evaluated = try await Binary.run(
+            "evaluate", "\(scratch.path)/held-out.jsonl", "--model", Binary.tinyModel, "--ledger", "\(scratch.path)/run", "--format", "json")
         #expect(try abs(#require(JSONDecoder().decode(HeldOutScore.self, from: Data(evaluated.output.utf8)).loss) - loss) < 1e-6)
         let wrong = try await Binary.run(try arguments(scratch, "--objective", "exact-match", "--directory", "\(scratch.path)/other"))
         #expect(wrong.status != 0 && wrong.errors.contains("exact-match needs completions"), "\(wrong.errors)")
@@ -193,7 +202,8 @@ import Testing
         let general = try await run("general", ["--generalized-cross-entropy", "0.7"])
         #expect(general.report.before?.loss == plain.report.before?.loss)
         #expect(general.report.digest != plain.report.digest)
-        let evaluated = try await Binary.run("evaluate", "\(scratch.path)/held-out.jsonl", "--model", Binary.tinyModel, "--ledger", general.ledger, "--format", "json")
+        let evaluated = try await Binary.run(
+            "evaluate", "\(scratch.path)/held-out.jsonl", "--model", Binary.tinyModel, "--ledger", general.ledger, "--format", "json")
         let loss = try #require(general.report.after?.loss)
         #expect(try abs(#require(JSONDecoder().decode(HeldOutScore.self, from: Data(evaluated.output.utf8)).loss) - loss) < 1e-6)
         let wrong = try await Binary.run(try arguments(scratch, "--generalized-cross-entropy", "1.5", "--directory", "\(scratch.path)/wrong"))
@@ -208,7 +218,9 @@ import Testing
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
         let prompts = try scratch.file("prompts.jsonl", (0..<12).map { "{\"prompt\": \"film number \($0)\", \"label\": \($0)}\n" }.joined())
-        let program = try scratch.file("score.py", """
+        let program = try scratch.file(
+            "score.py",
+            """
             import json, sys
             print("ready to judge", file=sys.stderr, flush=True)
             for line in sys.stdin:
@@ -219,8 +231,10 @@ import Testing
             """)
         let command = "exec python3 '\(program)'"
         let found = try await Binary.run([
-            "cluster", "--model", Binary.tinyModel, "--train-file", prompts, "--eval-file", prompts, "--validation-file", prompts, "--kind", "completion",
-            "--objective-command", command, "--objective-max-tokens", "5", "--directory", run, "--train", "layers.2", "--damped-components", "none", "--workers", "2",
+            "cluster", "--model", Binary.tinyModel, "--train-file", prompts, "--eval-file", prompts, "--validation-file", prompts, "--kind",
+            "completion",
+            "--objective-command", command, "--objective-max-tokens", "5", "--directory", run, "--train", "layers.2", "--damped-components", "none",
+            "--workers", "2",
             "--epsilon", "0.1", "--learning-rate", "1e-4", "--rounds", "4", "--samples-per-round", "8", "--batch-size", "2",
             "--evaluate-every", "2",
         ])
@@ -258,7 +272,8 @@ import Testing
         coordinator.executableURL = URL(filePath: Binary.path)
         let address = "ipc://\(scratch.path)/socket"
         coordinator.arguments = [
-            "coordinator", "--directory", "\(scratch.path)/remote", "--listen", address, "--kind", "text", "--objective", "command", "--train", "all", "--rounds", "10",
+            "coordinator", "--directory", "\(scratch.path)/remote", "--listen", address, "--kind", "text", "--objective", "command", "--train", "all",
+            "--rounds", "10",
             "--damped-components", "none",
         ]
         coordinator.standardError = FileHandle.nullDevice
@@ -329,7 +344,9 @@ import Testing
         try #require(found.status == 0, "\(found.errors)")
         let data = try Data(contentsOf: URL(filePath: "\(scratch.path)/run/report.json"))
         let object = try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
-        for key in ["before", "after", "contribution_bytes", "wire_bytes", "samples", "seconds", "digest", "rounds", "rounds_rewound", "workers", "seed"] {
+        for key in [
+            "before", "after", "contribution_bytes", "wire_bytes", "samples", "seconds", "digest", "rounds", "rounds_rewound", "workers", "seed",
+        ] {
             #expect(object[key] != nil, "\(key)")
         }
         for side in ["before", "after"] {
@@ -377,7 +394,9 @@ import Testing
         try await waitUntil { try self.processes(naming: run).isEmpty }
     }
 
-    @Test("Processes that somebody stops in order end the cluster: it says so, reports nothing, and can be gone on with", arguments: ["coordinator", "worker"])
+    @Test(
+        "Processes that somebody stops in order end the cluster: it says so, reports nothing, and can be gone on with",
+        arguments: ["coordinator", "worker"])
     func stoppedProcesses(_ role: String) async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
@@ -415,7 +434,8 @@ import Testing
         let address = "ipc://\(scratch.path)/socket"
         coordinator.arguments = [
             "coordinator", "--directory", "\(scratch.path)/run", "--listen", address, "--kind", "classification", "--template", "{text}",
-            "--label", "0= bad", "--label", "1= good", "--minimum-workers", "2", "--rounds", "1000000", "--train", "all", "--damped-components", "none",
+            "--label", "0= bad", "--label", "1= good", "--minimum-workers", "2", "--rounds", "1000000", "--train", "all", "--damped-components",
+            "none",
         ]
         coordinator.standardError = FileHandle.nullDevice
         try coordinator.run()

@@ -12,13 +12,15 @@ import Transport
     ) async throws {
         let config = try scratch.file(
             "run.toml",
-            "[task]\ntemplate = \"{text} It was\"\nlabels = { 0 = \" bad\", 1 = \" good\" }\n[training]\ntrain = \"layers.2\"\nrounds = 4\ndamped-components = \"none\"\n")
+            "[task]\ntemplate = \"{text} It was\"\nlabels = { 0 = \" bad\", 1 = \" good\" }\n[training]\ntrain = \"layers.2\"\nrounds = 4\ndamped-components = \"none\"\n"
+        )
         let (key, file, path) = ("\(scratch.path)/coordinator.key", "\(scratch.path)/join", scratch.path)
         try await Binary.run("keygen", key)
         let process = Process()
         process.executableURL = URL(filePath: Binary.path)
         process.arguments =
-            ["coordinator", "--config", config, "--directory", "\(path)/run", "--listen", "tcp://127.0.0.1:0", "--key", key, "--join-file", file] + more
+            ["coordinator", "--config", config, "--directory", "\(path)/run", "--listen", "tcp://127.0.0.1:0", "--key", key, "--join-file", file]
+            + more
         process.standardError = FileHandle.nullDevice
         try process.run()
         defer {
@@ -63,7 +65,8 @@ import Transport
             let (found, outcome) = try await examine(
                 ["--coordinator", join, "--model", Binary.tinyModel, "--train-file", data, "--state-dir", "\(scratch.path)/state", "--threads", "1"])
             #expect(outcome.status == 0, "\(outcome.output)\n\(outcome.errors)")
-            #expect(found.map(\.step).starts(with: ["join string", "name", "connection", "keys", "run", "link", "clock", "model", "train file", "state"]))
+            #expect(
+                found.map(\.step).starts(with: ["join string", "name", "connection", "keys", "run", "link", "clock", "model", "train file", "state"]))
             #expect(found.dropLast().allSatisfy { $0.verdict == "ok" }, "\(outcome.output)")
         }
     }
@@ -135,7 +138,8 @@ import Transport
                 try #require(worker.isRunning)
                 try await Task.sleep(for: .milliseconds(20))
             }
-            try await expect(["--coordinator", join, "--model", Binary.tinyGGUF, "--threads", "1"], at: "model", "another model than the run's", .configuration)
+            try await expect(
+                ["--coordinator", join, "--model", Binary.tinyGGUF, "--threads", "1"], at: "model", "another model than the run's", .configuration)
         }
     }
 
@@ -168,7 +172,9 @@ import Transport
         #expect([reach("127.0.1.1"), reach("::1")] == [.thisHost, .thisHost])
         #expect([reach("169.254.3.4"), reach("fe80::1")] == [.link, .link])
         #expect([reach("172.17.0.1", "docker0"), reach("10.88.0.1", "cni-podman0")] == [.containers, .containers])
-        #expect([reach("10.1.2.3"), reach("172.31.0.1"), reach("192.168.1.1"), reach("100.64.0.1"), reach("fd12::1")] == .init(repeating: .privateNetwork, count: 5))
+        #expect(
+            [reach("10.1.2.3"), reach("172.31.0.1"), reach("192.168.1.1"), reach("100.64.0.1"), reach("fd12::1")]
+                == .init(repeating: .privateNetwork, count: 5))
         #expect([reach("172.32.0.1"), reach("100.128.0.1"), reach("93.184.216.34"), reach("2001:db8::1")] == .init(repeating: .everywhere, count: 4))
     }
 

@@ -70,7 +70,9 @@ import Testing
             $0.records.append(.retraction(Retraction(machine: MachineID(99), rounds: 0..<30)))
         },
         Forgery("the same retraction twice", says: "a retraction of nothing") { ledger in
-            guard case .round(let round)? = ledger.place(ofRound: 0).map({ ledger.records[$0] }), let first = round.contributions.first else { return }
+            guard case .round(let round)? = ledger.place(ofRound: 0).map({ ledger.records[$0] }), let first = round.contributions.first else {
+                return
+            }
             let retraction = LedgerRecord.retraction(Retraction(machine: first.machine, rounds: 0..<3))
             ledger.records += [retraction, retraction]
         },
@@ -98,7 +100,10 @@ import Testing
         Forgery("a digest that nobody reported", says: "a digest that no machine has reported") { ledger in
             ledger.mapDigests { DigestRecord(round: $0.round, position: $0.position, digest: $0.digest, machines: []) }
         },
-        Forgery("cut off behind a round", alone: (0, "no end record: the run goes on, or the ledger was cut"), based: (79, "nothing could be compared there")) {
+        Forgery(
+            "cut off behind a round", alone: (0, "no end record: the run goes on, or the ledger was cut"),
+            based: (79, "nothing could be compared there")
+        ) {
             ledger in
             if let place = ledger.place(ofRound: 16) { ledger.records.removeSubrange((place + 1)...) }
         },
@@ -165,7 +170,8 @@ import Testing
         let place = try #require(ledger.place(ofRound: 15))
         let found = try await verify(ledger.damaged(record: place, at: 9, mendsChecksum: mendsChecksum))
         #expect(found.status == 65, "\(found)")
-        #expect(found.errors.contains("record \(place) at byte") && found.errors.contains(mendsChecksum ? "hash chain" : "CRC-32C"), "\(found.errors)")
+        #expect(
+            found.errors.contains("record \(place) at byte") && found.errors.contains(mendsChecksum ? "hash chain" : "CRC-32C"), "\(found.errors)")
     }
 
     @Test("A basis that is not the run's is noticed")

@@ -5,7 +5,8 @@ import Testing
 @Suite struct GoldenSpecTests {
     @Test("The golden specs have every kind of task, objective, filter, estimator, schedule and family")
     func covered() throws {
-        let specs = try Golden.all.specs.map { try RunSpec(canonicalBytes: $0.bytes()) } + Golden.all.ledgers.map { try RunSpec(canonicalBytes: $0.spec()) }
+        let specs =
+            try Golden.all.specs.map { try RunSpec(canonicalBytes: $0.bytes()) } + Golden.all.ledgers.map { try RunSpec(canonicalBytes: $0.spec()) }
         #expect(Set(specs.map(\.task.kind)) == Set(TaskSpec.Kind.allCases))
         #expect(Set(specs.compactMap(\.task.objective)) == Set(Objective.allCases))
         #expect(Set(specs.compactMap(\.filter?.kind)) == Set(RoundFilter.Kind.allCases).subtracting([.robust]))

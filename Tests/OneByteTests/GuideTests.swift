@@ -55,7 +55,8 @@ import Testing
         let path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
         // `timeout` ends what the page has left in the background as well.
         let found = try await Binary.run(
-            ["--kill-after=5", "\(Self.limitSeconds)", "/bin/bash", "-euo", "pipefail", "-c", page.script], program: "/usr/bin/timeout", in: scratch.path,
+            ["--kill-after=5", "\(Self.limitSeconds)", "/bin/bash", "-euo", "pipefail", "-c", page.script], program: "/usr/bin/timeout",
+            in: scratch.path,
             environment: ["PATH": "\(programs):\(path)", "MODEL": Binary.tinyGGUF])
         #expect(found.status == 0, "\(page.name):\n\(found.output.suffix(2000))\n\(found.errors.suffix(2000))")
     }

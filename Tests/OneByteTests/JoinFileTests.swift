@@ -21,7 +21,8 @@ import Testing
         let programs = URL(filePath: Binary.path).deletingLastPathComponent().path
         let path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
         return try await Binary.run(
-            ["--kill-after=5", "100", "/bin/bash", "-euo", "pipefail", "-c", Self.start + "\n" + script], program: "/usr/bin/timeout", in: scratch.path,
+            ["--kill-after=5", "100", "/bin/bash", "-euo", "pipefail", "-c", Self.start + "\n" + script], program: "/usr/bin/timeout",
+            in: scratch.path,
             environment: ["PATH": "\(programs):\(path)", "MODEL": Binary.tinyModel])
     }
 

@@ -22,7 +22,8 @@ import Testing
         try #require(try await Binary.run("keygen", "--signing", key).status == 0)
         let address = "ipc://\(scratch.path)/socket"
         let settings = [
-            "--kind", "classification", "--template", "{text} It was", "--label", "0= bad", "--label", "1= good", "--train", "layers.2", "--damped-components", "none",
+            "--kind", "classification", "--template", "{text} It was", "--label", "0= bad", "--label", "1= good", "--train", "layers.2",
+            "--damped-components", "none",
             "--rounds", "4", "--samples-per-round", "16", "--learning-rate", "0.01", "--max-length", "64", "--batch-size", "2",
         ]
         async let coordinator = Binary.run(["coordinator", "--directory", run, "--listen", address] + settings)
@@ -33,7 +34,8 @@ import Testing
         #expect(ended.status == 0, "\(ended)")
         func audit(_ file: String, _ signingKey: String = key) async throws -> Binary.Outcome {
             try await Binary.run(
-                "ledger", "audit", run, "--machine", "1", "--model", Binary.tinyModel, "--train-file", file, "--signing-key", signingKey, "--threads", "1",
+                "ledger", "audit", run, "--machine", "1", "--model", Binary.tinyModel, "--train-file", file, "--signing-key", signingKey, "--threads",
+                "1",
                 "--bytes", "20")
         }
         let same = try await audit(data)
@@ -59,8 +61,10 @@ import Testing
         #expect(cluster.status == 0, "\(cluster.errors)")
         func audit(_ machine: Int, _ shard: String, ledger: String? = nil, _ more: String...) async throws -> (Int32, Found) {
             let found = try await Binary.run(
-                ["ledger", "audit", ledger ?? run, "--machine", "\(machine)", "--model", Binary.tinyModel, "--train-file", data, "--shard", shard,
-                 "--threads", "1", "--format", "json"] + more)
+                [
+                    "ledger", "audit", ledger ?? run, "--machine", "\(machine)", "--model", Binary.tinyModel, "--train-file", data, "--shard", shard,
+                    "--threads", "1", "--format", "json",
+                ] + more)
             return (found.status, try JSONDecoder().decode(Found.self, from: Data(found.output.utf8)))
         }
         for machine in 1...2 {
@@ -77,7 +81,9 @@ import Testing
                 let turned = round.contributions.map { contribution in
                     contribution.machine != MachineID(2)
                         ? contribution
-                        : Contribution(machine: contribution.machine, firstSample: contribution.firstSample, bytes: contribution.bytes.map { $0 == .min ? $0 : -$0 })
+                        : Contribution(
+                            machine: contribution.machine, firstSample: contribution.firstSample,
+                            bytes: contribution.bytes.map { $0 == .min ? $0 : -$0 })
                 }
                 return RoundRecord(round: round.round, scaleExponent: round.scaleExponent, step: round.step, contributions: turned)
             }

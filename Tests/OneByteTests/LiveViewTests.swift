@@ -30,7 +30,8 @@ import Testing
         let traffic = #"{"received":\#(Self.counts),"sent":\#(Self.counts),"connections":1,"dropped":0,"malformed":0}"#
         progress.take(
             try event(
-                #"{"time":5,"event":"round","round":0,"machines":2,"samples":8,"noValue":0,"saturated":0,"meanMagnitude":1,"scaleExponent":0,"learningRate":1,"seconds":1,"effectiveRounds":1,"samplesSoFar":8,"traffic":\#(traffic)}"#))
+                #"{"time":5,"event":"round","round":0,"machines":2,"samples":8,"noValue":0,"saturated":0,"meanMagnitude":1,"scaleExponent":0,"learningRate":1,"seconds":1,"effectiveRounds":1,"samplesSoFar":8,"traffic":\#(traffic)}"#
+            ))
         for i in 1...5 { progress.take(try worker("worker-\(i)", "training", 0.1 * Double(i), at: 5)) }
         progress.take(try worker("worker-6", "training", 1, at: 5))
         let line = LiveView.line(of: progress)

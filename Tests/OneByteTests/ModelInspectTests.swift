@@ -36,7 +36,8 @@ import Testing
 
     @Test func theCostFollowsTheTask() async throws {
         let word = try await Binary.run("model", "inspect", Binary.tinyModel, "--train", "layers.2")
-        let text = try await Binary.run("model", "inspect", Binary.tinyModel, "--train", "layers.2", "--tokens", "50", "--reads", "30", "--all-logits")
+        let text = try await Binary.run(
+            "model", "inspect", Binary.tinyModel, "--train", "layers.2", "--tokens", "50", "--reads", "30", "--all-logits")
         #expect(word.output.contains("(20 tokens, 1 position read)"))
         #expect(text.output.contains("(50 tokens, 30 positions read, all logits)"))
         #expect(!word.output.contains("--train can name"), "it is named already")

@@ -8,27 +8,37 @@ import Testing
     private static let words = ["--template", "{text} It was", "--label", "0= bad", "--label", "1= good"]
 
     private func cluster(_ scratch: borrowing Scratch, data: String, _ more: String...) -> [String] {
-        (["cluster", "--model", Binary.tinyModel, "--train-file", data, "--directory", "\(scratch.path)/run", "--rounds", "2", "--workers", "1", "--samples-per-round", "4"] + Self.words)
-            .overridden(by: more)
+        ([
+            "cluster", "--model", Binary.tinyModel, "--train-file", data, "--directory", "\(scratch.path)/run", "--rounds", "2", "--workers", "1",
+            "--samples-per-round", "4",
+        ] + Self.words)
+        .overridden(by: more)
     }
 
     // MARK: Names and paths
 
-    @Test("An unknown command is guessed, or the commands are listed", arguments: [
-        (["cluste", "--model", "m"], "did you mean `onebyte cluster`?"), (["ledger", "retrct", "x"], "did you mean `onebyte ledger retract`?"), (["evalute"], "did you mean `onebyte evaluate`?"),
-        (["train"], "onebyte has cluster, coordinator"), (["model", "show", "m"], "onebyte model has inspect"),
-    ])
+    @Test(
+        "An unknown command is guessed, or the commands are listed",
+        arguments: [
+            (["cluste", "--model", "m"], "did you mean `onebyte cluster`?"), (["ledger", "retrct", "x"], "did you mean `onebyte ledger retract`?"),
+            (["evalute"], "did you mean `onebyte evaluate`?"),
+            (["train"], "onebyte has cluster, coordinator"), (["model", "show", "m"], "onebyte model has inspect"),
+        ])
     func unknownCommands(_ arguments: [String], _ expected: String) async throws {
         let found = try await Binary.run(arguments)
         #expect(found.status == ExitStatus.usage.rawValue && found.errors.contains(expected), "\(found.errors)")
     }
 
-    @Test("Flags by other programs' names, and flags of other commands, lead to what the command has", arguments: [
-        (["export", "--output-dir", "x", "--model", "m"], "--output?"), (["cluster", "--output_dir", "x"], "--directory?"), (["cluster", "--lr", "1"], "--learning-rate"),
-        (["cluster", "--num-train-epochs", "1"], "--rounds"), (["generate", "x", "--max-new-tokens", "5", "--model", "m"], "--max-tokens?"),
-        (["cluster", "--shard", "1/2"], "`onebyte worker`"), (["worker", "--workers", "3"], "`onebyte cluster` has"), (["cluster", "--model-name-or-path", "m"], "--model"),
-        (["ledger", "retract", "x", "--worker", "a"], "--machine?"), (["cluster", "--per_device_train_batch_size=4"], "--batch-size"),
-    ])
+    @Test(
+        "Flags by other programs' names, and flags of other commands, lead to what the command has",
+        arguments: [
+            (["export", "--output-dir", "x", "--model", "m"], "--output?"), (["cluster", "--output_dir", "x"], "--directory?"),
+            (["cluster", "--lr", "1"], "--learning-rate"),
+            (["cluster", "--num-train-epochs", "1"], "--rounds"), (["generate", "x", "--max-new-tokens", "5", "--model", "m"], "--max-tokens?"),
+            (["cluster", "--shard", "1/2"], "`onebyte worker`"), (["worker", "--workers", "3"], "`onebyte cluster` has"),
+            (["cluster", "--model-name-or-path", "m"], "--model"),
+            (["ledger", "retract", "x", "--worker", "a"], "--machine?"), (["cluster", "--per_device_train_batch_size=4"], "--batch-size"),
+        ])
     func foreignFlags(_ arguments: [String], _ expected: String) async throws {
         let found = try await Binary.run(arguments)
         #expect(found.status == ExitStatus.usage.rawValue && found.errors.contains(expected), "\(arguments): \(found.errors)")
@@ -38,7 +48,8 @@ import Testing
     func unknownHost() async throws {
         let scratch = try Scratch()
         let found = try await Binary.run(
-            "worker", "--coordinator", "tcp://no-such-host.invalid:5151", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--patience", "3")
+            "worker", "--coordinator", "tcp://no-such-host.invalid:5151", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(),
+            "--patience", "3")
         #expect(found.status == ExitStatus.unavailable.rawValue, "\(found.errors)")
         #expect(found.errors.contains("no-such-host.invalid"), "\(found.errors)")
     }
@@ -62,7 +73,9 @@ import Testing
         let run = cluster(scratch, data: try scratch.reviews()).map { "'\($0)'" }.joined(separator: " ")
         let hard = try await Binary.runShell("ulimit -Sn 24; ulimit -Hn 24; '\(Binary.path)' \(run)")
         #expect(hard.status == ExitStatus.inputOutput.rawValue, "\(hard.errors)")
-        #expect(hard.errors.contains("open files and connections are needed, and this process may have 24") && hard.errors.contains("ulimit -n "), "\(hard.errors)")
+        #expect(
+            hard.errors.contains("open files and connections are needed, and this process may have 24") && hard.errors.contains("ulimit -n "),
+            "\(hard.errors)")
         #expect(!FileManager.default.fileExists(atPath: "\(scratch.path)/run"))
         let soft = try await Binary.runShell("ulimit -Sn 24; '\(Binary.path)' \(run)")
         #expect(soft.status == 0, "\(soft.errors)")
@@ -75,11 +88,16 @@ import Testing
         let scratch = try Scratch()
         let text = try scratch.file("public.txt", "one\n")
         let found = try await Binary.run(
-            cluster(scratch, data: try scratch.reviews(), "--train", "layers.2", "--damped-components", "none", "--adapter-inputs", "8", "--basis-text", text, "--filter", "none", "--filter-factor", "2"))
+            cluster(
+                scratch, data: try scratch.reviews(), "--train", "layers.2", "--damped-components", "none", "--adapter-inputs", "8", "--basis-text",
+                text, "--filter", "none", "--filter-factor", "2"))
         #expect(found.status == 0, "\(found.errors)")
-        for name in ["adapter-inputs", "basis-text", "filter-factor"] { #expect(found.errors.contains("\(name) does nothing here: "), "\(found.errors)") }
+        for name in ["adapter-inputs", "basis-text", "filter-factor"] {
+            #expect(found.errors.contains("\(name) does nothing here: "), "\(found.errors)")
+        }
         // The run file of that run, which holds every default, is no reason for a word.
-        let again = try await Binary.run("cluster", "--config", "\(scratch.path)/run/run.toml", "--directory", "\(scratch.path)/again", "--adapter-inputs", "16")
+        let again = try await Binary.run(
+            "cluster", "--config", "\(scratch.path)/run/run.toml", "--directory", "\(scratch.path)/again", "--adapter-inputs", "16")
         #expect(again.errors.components(separatedBy: "does nothing here").count == 4, "\(again.errors)")
         let numbers = try await Binary.run("export", "--model", "m", "--ledger", "l", "--format", "numbers", "--output", "x")
         #expect(numbers.status == ExitStatus.usage.rawValue && numbers.errors.contains("--format numbers"), "\(numbers.errors)")
@@ -92,14 +110,16 @@ import Testing
         let found = try await Binary.run("cluster", "--config", file)
         #expect(found.errors.contains("run.toml:4: rounds"), "\(found.errors)")
         // An accent at the beginning of a word joins the sign before it, to those who read by characters.
-        let accent = try await Binary.run("cluster", "--model", "m", "--train-file", "f", "--template", "{text}", "--label", "0=\u{301}x", "--label", "1= y", "--print-config")
+        let accent = try await Binary.run(
+            "cluster", "--model", "m", "--train-file", "f", "--template", "{text}", "--label", "0=\u{301}x", "--label", "1= y", "--print-config")
         #expect(accent.status == 0 && accent.output.contains("\"0\" = \"\u{301}x\""), "\(accent)")
     }
 
     @Test("Template and labels are asked for together")
     func templateAndLabels() async throws {
         let scratch = try Scratch()
-        let found = try await Binary.run("cluster", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--directory", "\(scratch.path)/run")
+        let found = try await Binary.run(
+            "cluster", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--directory", "\(scratch.path)/run")
         #expect(found.status != 0 && found.errors.contains("a template and a word for each"), "\(found.errors)")
         #expect(found.errors.contains("the labels in \(scratch.path)/reviews.jsonl are 0 (12), 1 (12)"), "\(found.errors)")
         #expect(found.errors.contains("--template '{text} It was' --label '0= …' --label '1= …'"), "\(found.errors)")
@@ -112,7 +132,9 @@ import Testing
         let scratch = try Scratch()
         let long = Array(repeating: "word", count: 3000).joined(separator: " ")
         let data = try scratch.file("long.jsonl", "{\"text\":\"short text\"}\n{\"text\":\"\(long)\"}\n")
-        let found = try await Binary.run("cluster", "--model", Binary.tinyModel, "--train-file", data, "--directory", "\(scratch.path)/run", "--max-length", "8000", "--workers", "1", "--rounds", "1")
+        let found = try await Binary.run(
+            "cluster", "--model", Binary.tinyModel, "--train-file", data, "--directory", "\(scratch.path)/run", "--max-length", "8000", "--workers",
+            "1", "--rounds", "1")
         #expect(found.status == ExitStatus.badData.rawValue && found.errors.contains("long.jsonl:2: the example has "), "\(found.errors)")
         let limit = try #require(found.errors.firstMatch(of: /--max-length (\d+)\)/)?.1)
         let mended = try await Binary.run("data", "preview", data, "--model", Binary.tinyModel, "--max-length", String(limit))
@@ -123,7 +145,9 @@ import Testing
     func compressed() async throws {
         let scratch = try Scratch()
         let data = try scratch.reviews()
-        let found = try await Binary.runShell("cd '\(scratch.path)' && gzip -c reviews.jsonl > packed.jsonl && '\(Binary.path)' data preview packed.jsonl --model '\(Binary.tinyModel)'")
+        let found = try await Binary.runShell(
+            "cd '\(scratch.path)' && gzip -c reviews.jsonl > packed.jsonl && '\(Binary.path)' data preview packed.jsonl --model '\(Binary.tinyModel)'"
+        )
         #expect(found.status == ExitStatus.badData.rawValue && found.errors.contains("packed.jsonl: is compressed with gzip"), "\(found.errors)")
         let remedy = try #require(found.errors.firstMatch(of: /unpack it first: (.*)/)?.1)
         let mended = try await Binary.runShell("cd '\(scratch.path)' && \(remedy) && cmp unpacked-packed.jsonl '\(data)'")
@@ -165,19 +189,26 @@ import Testing
         }
         let lines = try predicted.output.split(separator: "\n").map { try JSONDecoder().decode(Line.self, from: Data($0.utf8)) }
         #expect(lines.map(\.id) == (0..<24).map(String.init))
-        for (index, label) in confusion.labels.enumerated() { #expect(lines.count { $0.predicted == label.label } == confusion.labels[index].predicted) }
+        for (index, label) in confusion.labels.enumerated() {
+            #expect(lines.count { $0.predicted == label.label } == confusion.labels[index].predicted)
+        }
         for line in lines {
             #expect(abs(line.probabilities.values.reduce(0, +) - 1) < 1e-4)
             #expect(line.probabilities.max { $0.value < $1.value }?.key == line.predicted)
         }
-        let texts = try await Binary.run("predict", try scratch.file("prompts.jsonl", "{\"prompt\":\"One\"}\n{\"prompt\":\"Two\"}\n"), "--model", Binary.tinyModel, "--kind", "completion", "--max-tokens", "3")
+        let texts = try await Binary.run(
+            "predict", try scratch.file("prompts.jsonl", "{\"prompt\":\"One\"}\n{\"prompt\":\"Two\"}\n"), "--model", Binary.tinyModel, "--kind",
+            "completion", "--max-tokens", "3")
         #expect(texts.status == 0 && texts.output.split(separator: "\n").count == 2 && texts.errors.contains("cut at 3 tokens"), "\(texts)")
 
         let exported = "\(scratch.path)/exported"
         try FileManager.default.createDirectory(atPath: exported, withIntermediateDirectories: true)
         #expect(try await Binary.run(["export", "--output", "."] + model, in: exported).status == 0)
         let card = try String(contentsOfFile: "\(exported)/README.md", encoding: .utf8)
-        for part in ["template: `{text} It was`", "label `1`: the word ` good`", "also train the run", "AutoModelForCausalLM.from_pretrained(path)", #"classify(**{"text": "…"})"#, #"words = {"0": " bad", "1": " good"}"#] {
+        for part in [
+            "template: `{text} It was`", "label `1`: the word ` good`", "also train the run", "AutoModelForCausalLM.from_pretrained(path)",
+            #"classify(**{"text": "…"})"#, #"words = {"0": " bad", "1": " good"}"#,
+        ] {
             #expect(card.contains(part), "\(part): \(card)")
         }
     }
@@ -191,7 +222,9 @@ import Testing
         #expect(shown.output.contains("worker-1: ") && shown.output.contains(" bytes in 2 rounds; admitted 20"), "\(shown.output)")
         let before = try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel).output
         let unasked = try await Binary.run("ledger", "retract", run, "--machine", "worker-2")
-        #expect(unasked.status == ExitStatus.usage.rawValue && unasked.errors.contains("--yes") && unasked.errors.contains("worker-2, admitted"), "\(unasked.errors)")
+        #expect(
+            unasked.status == ExitStatus.usage.rawValue && unasked.errors.contains("--yes") && unasked.errors.contains("worker-2, admitted"),
+            "\(unasked.errors)")
         #expect(try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel).output == before)
         let unknown = try await Binary.run("ledger", "retract", run, "--machine", "worker-3x", "--yes")
         #expect(unknown.status == ExitStatus.usage.rawValue && unknown.errors.contains("did you mean worker-"), "\(unknown.errors)")
@@ -210,7 +243,9 @@ import Testing
     /// Foundation's own words name domains and numbers; one place turns them into people's.
     @Test func noErrorIsShownInFoundationsWords() throws {
         let sources = Binary.packageRoot.appending(path: "Sources")
-        let files = try #require(FileManager.default.subpaths(atPath: sources.path)).filter { $0.hasSuffix(".swift") && !$0.hasSuffix("SystemReason.swift") }
+        let files = try #require(FileManager.default.subpaths(atPath: sources.path)).filter {
+            $0.hasSuffix(".swift") && !$0.hasSuffix("SystemReason.swift")
+        }
         for file in files {
             let text = try String(contentsOf: sources.appending(path: file), encoding: .utf8)
             #expect(!text.contains("localizedDescription"), "\(file)")

@@ -5,8 +5,10 @@ import Testing
 /// What comes from data, files and peers is shown as text, never done.
 @Suite struct PrintableTests {
     @Test(arguments: [
-        ("\u{1B}]0;owned\u{07}", "\\u001b]0;owned\\u0007"), ("a\u{1B}[2Jb", "a\\u001b[2Jb"), ("\u{9B}31m", "\\u009b31m"), ("a\rb", "a\\rb"), ("a\r\nb", "a\\r\nb"),
-        ("\u{202E}txt.exe", "\\u202etxt.exe"), ("\u{E0041}", "\\u{e0041}"), ("\u{7F}\u{08}", "\\u007f\\u0008"), ("zwei\nZeilen\tTab", "zwei\nZeilen\tTab"),
+        ("\u{1B}]0;owned\u{07}", "\\u001b]0;owned\\u0007"), ("a\u{1B}[2Jb", "a\\u001b[2Jb"), ("\u{9B}31m", "\\u009b31m"), ("a\rb", "a\\rb"),
+        ("a\r\nb", "a\\r\nb"),
+        ("\u{202E}txt.exe", "\\u202etxt.exe"), ("\u{E0041}", "\\u{e0041}"), ("\u{7F}\u{08}", "\\u007f\\u0008"),
+        ("zwei\nZeilen\tTab", "zwei\nZeilen\tTab"),
         ("Ünïcödé 日本 👩‍👩‍👧", "Ünïcödé 日本 👩‍👩‍👧"), ("", ""),
     ])
     func escaped(_ text: String, _ expected: String) {
@@ -24,7 +26,9 @@ import Testing
     }
 
     /// The escape character in what a program writes where it should only show.
-    private func hasEscape(_ found: Binary.Outcome) -> Bool { (found.output + found.errors).unicodeScalars.contains { $0.value == 0x1B || $0.value == 0x07 } }
+    private func hasEscape(_ found: Binary.Outcome) -> Bool {
+        (found.output + found.errors).unicodeScalars.contains { $0.value == 0x1B || $0.value == 0x07 }
+    }
 
     @Test("Escapes in a label, a field's name, a prompt, a setting and a path reach no terminal")
     func inMessages() async throws {
@@ -36,7 +40,8 @@ import Testing
         let run = try scratch.file("run.toml", "[training]\n\"\u{1B}[31mlearning-rate\" = 1\n")
         for arguments in [
             ["data", "preview", label] + words, ["data", "preview", field] + words, ["data", "preview", text] + words,
-            ["cluster", "--config", run], ["evaluate", "\(scratch.path)/\u{1B}[31mnone.jsonl"] + words, ["ledger", "show", "\u{1B}[31m"], ["\u{1B}[31mcluster"],
+            ["cluster", "--config", run], ["evaluate", "\(scratch.path)/\u{1B}[31mnone.jsonl"] + words, ["ledger", "show", "\u{1B}[31m"],
+            ["\u{1B}[31mcluster"],
         ] {
             let found = try await Binary.run(arguments)
             #expect(!hasEscape(found), "\(arguments)")

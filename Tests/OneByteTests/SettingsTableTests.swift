@@ -36,8 +36,11 @@ import Training
     private static func objects() throws -> [[String: Any]] {
         var specs = try ["classification", "command"].map { try Golden.bytes("specs/all-of-a-\($0).json") }
         specs.append(
-            try RunSpec(seed: 1, train: ["adapter:final"], sampling: .orthogonal, momentum: 0.9, learningRate: 1, rounds: 1, samplesPerRound: 1, task: TaskSpec(kind: .text, maxLength: 8))
-                .canonicalBytes())
+            try RunSpec(
+                seed: 1, train: ["adapter:final"], sampling: .orthogonal, momentum: 0.9, learningRate: 1, rounds: 1, samplesPerRound: 1,
+                task: TaskSpec(kind: .text, maxLength: 8)
+            )
+            .canonicalBytes())
         return try specs.map { try #require(JSONSerialization.jsonObject(with: Data($0)) as? [String: Any]) }
     }
 
@@ -107,20 +110,22 @@ import Training
 
     // MARK: Names of before
 
-    @Test("An earlier name is an error that names the new one, with file and line", arguments: [
-        ("[training]\nexamples-per-sample = 8\n", ":2: \"training.examples-per-sample\" is now \"training.batch-size\"; rename it"),
-        ("[training]\nseed = 1\nsamples-per-draw = 8\n", ":3: \"training.samples-per-draw\" is now \"training.samples-per-batch\"; rename it"),
-        ("[training]\nshape = \"none\"\n", ":2: \"training.shape\" is now \"training.damped-components\"; rename it"),
-        ("[cluster]\ncompute = \"int8\"\n", ":2: \"cluster.compute\" is now \"cluster.precision\"; rename it"),
-        (
-            "[cluster]\nbad-machines = \"set-aside\"\n",
-            ":2: \"cluster.bad-machines\" is now \"cluster.on-faulty\", and its word \"set-aside\" is now \"evict\"; rename it"
-        ),
-        ("[training]\ncandidates-per-example = 4\n", ":2: \"training.candidates-per-example\" is gone: every example now counts alike"),
-        ("[training]\nlr = 1\n", ":2: unknown setting \"training.lr\"; did you mean \"training.learning-rate\"?"),
-        ("[training]\nbatch_size = 1\n", ":2: unknown setting \"training.batch_size\"; did you mean \"training.batch-size\"?"),
-        ("[training]\nepochs = 3\n", ":2: unknown setting \"training.epochs\"; did you mean \"training.rounds\"?"),
-    ])
+    @Test(
+        "An earlier name is an error that names the new one, with file and line",
+        arguments: [
+            ("[training]\nexamples-per-sample = 8\n", ":2: \"training.examples-per-sample\" is now \"training.batch-size\"; rename it"),
+            ("[training]\nseed = 1\nsamples-per-draw = 8\n", ":3: \"training.samples-per-draw\" is now \"training.samples-per-batch\"; rename it"),
+            ("[training]\nshape = \"none\"\n", ":2: \"training.shape\" is now \"training.damped-components\"; rename it"),
+            ("[cluster]\ncompute = \"int8\"\n", ":2: \"cluster.compute\" is now \"cluster.precision\"; rename it"),
+            (
+                "[cluster]\nbad-machines = \"set-aside\"\n",
+                ":2: \"cluster.bad-machines\" is now \"cluster.on-faulty\", and its word \"set-aside\" is now \"evict\"; rename it"
+            ),
+            ("[training]\ncandidates-per-example = 4\n", ":2: \"training.candidates-per-example\" is gone: every example now counts alike"),
+            ("[training]\nlr = 1\n", ":2: unknown setting \"training.lr\"; did you mean \"training.learning-rate\"?"),
+            ("[training]\nbatch_size = 1\n", ":2: unknown setting \"training.batch_size\"; did you mean \"training.batch-size\"?"),
+            ("[training]\nepochs = 3\n", ":2: unknown setting \"training.epochs\"; did you mean \"training.rounds\"?"),
+        ])
     func formerKeys(_ toml: String, _ expected: String) throws {
         let scratch = try Scratch()
         let file = try scratch.file("run.toml", toml)
@@ -129,12 +134,14 @@ import Training
         #expect(error?.description.hasPrefix(file + expected) == true, "\(error?.description ?? "")")
     }
 
-    @Test("A flag's earlier name, or another program's, leads to the flag", arguments: [
-        ("--examples-per-sample", "--batch-size"), ("--samples-per-draw", "--samples-per-batch"), ("--shape", "--damped-components"),
-        ("--compute", "--precision"), ("--bad-machines", "--on-faulty"), ("--lr", "--learning-rate"), ("--learning_rate", "--learning-rate"),
-        ("--batch_size", "--batch-size"), ("--bs", "--batch-size"), ("--epochs", "--rounds"), ("--steps", "--rounds"),
-        ("--candidates-per-example", "is gone"), ("--labels", "--label"),
-    ])
+    @Test(
+        "A flag's earlier name, or another program's, leads to the flag",
+        arguments: [
+            ("--examples-per-sample", "--batch-size"), ("--samples-per-draw", "--samples-per-batch"), ("--shape", "--damped-components"),
+            ("--compute", "--precision"), ("--bad-machines", "--on-faulty"), ("--lr", "--learning-rate"), ("--learning_rate", "--learning-rate"),
+            ("--batch_size", "--batch-size"), ("--bs", "--batch-size"), ("--epochs", "--rounds"), ("--steps", "--rounds"),
+            ("--candidates-per-example", "is gone"), ("--labels", "--label"),
+        ])
     func formerFlags(_ flag: String, _ expected: String) throws {
         for arguments in [["cluster", flag, "3"], ["cluster", "\(flag)=3", "--seed", "1"]] {
             let error = try #require(CommandLineCheck.renamedFlag(in: arguments))
@@ -151,21 +158,25 @@ import Training
         #expect(Set(names).isDisjoint(with: flags))
     }
 
-    @Test("The program says what an unknown flag is called, with the status of wrong usage", arguments: [
-        ["cluster", "--shape", "4"], ["worker", "--coordinator", "ipc:///x", "--model", "m", "--train-file", "f", "--compute", "int8"],
-        ["coordinator", "--lr=0.1"],
-    ])
+    @Test(
+        "The program says what an unknown flag is called, with the status of wrong usage",
+        arguments: [
+            ["cluster", "--shape", "4"], ["worker", "--coordinator", "ipc:///x", "--model", "m", "--train-file", "f", "--compute", "int8"],
+            ["coordinator", "--lr=0.1"],
+        ])
     func formerFlagsOfTheProgram(_ arguments: [String]) async throws {
         let found = try await Binary.run(arguments)
         #expect(found.status == ExitStatus.usage.rawValue)
         #expect(found.errors.hasPrefix("error: ") && found.errors.split(separator: "\n").count == 1, "\(found.errors)")
     }
 
-    @Test("A flag that holds one value and is given twice is an error, whatever the command", arguments: [
-        ["cluster", "--seed", "1", "--seed", "2", "--print-config"], ["cluster", "--seed=1", "--rounds", "3", "--seed", "1", "--print-config"],
-        ["generate", "x", "--model", "m", "--temperature", "1", "--temperature=2"], ["export", "--model", "m", "--output", "a", "-o", "b"],
-        ["worker", "--coordinator", "ipc:///x", "--model", "m", "--train-file", "f", "--shard", "1/2", "--shard", "2/2"],
-    ])
+    @Test(
+        "A flag that holds one value and is given twice is an error, whatever the command",
+        arguments: [
+            ["cluster", "--seed", "1", "--seed", "2", "--print-config"], ["cluster", "--seed=1", "--rounds", "3", "--seed", "1", "--print-config"],
+            ["generate", "x", "--model", "m", "--temperature", "1", "--temperature=2"], ["export", "--model", "m", "--output", "a", "-o", "b"],
+            ["worker", "--coordinator", "ipc:///x", "--model", "m", "--train-file", "f", "--shard", "1/2", "--shard", "2/2"],
+        ])
     func flagsGivenTwice(_ arguments: [String]) async throws {
         let found = try await Binary.run(arguments)
         #expect(found.status == ExitStatus.usage.rawValue && found.output.isEmpty)
@@ -175,7 +186,8 @@ import Training
     @Test("Flags that hold lists may be given several times")
     func listsAreGivenSeveralTimes() async throws {
         let found = try await Binary.run(
-            "cluster", "--model", "m", "--train-file", "f", "--template", "{text}", "--label", "0= no", "--label", "1= yes", "--train", "layers.1", "--train", "layers.2",
+            "cluster", "--model", "m", "--train-file", "f", "--template", "{text}", "--label", "0= no", "--label", "1= yes", "--train", "layers.1",
+            "--train", "layers.2",
             "--print-config")
         #expect(found.status == 0, "\(found.errors)")
         #expect(found.output.contains(#"train = ["layers.1", "layers.2"]"#) && found.output.contains(#"labels = { "0" = " no", "1" = " yes" }"#))
@@ -199,10 +211,13 @@ import Training
         #expect(describe(ScoringError(.badAnswer, "no score")) == "no score")
         #expect(ProcessFailure(ScoringError(.tooSlow, "no answer")) == ProcessFailure(.unavailable, "no answer; --objective-timeout gives it longer"))
         let scratch = try Scratch()
-        let open = try await Binary.run("coordinator", "--directory", "\(scratch.path)/run", "--kind", "text", "--train", "all", "--listen", "tcp://0.0.0.0:5151")
+        let open = try await Binary.run(
+            "coordinator", "--directory", "\(scratch.path)/run", "--kind", "text", "--train", "all", "--listen", "tcp://0.0.0.0:5151")
         #expect(open.status == ExitStatus.configuration.rawValue && open.errors.contains("or say --insecure"), "\(open.errors)")
         _ = try scratch.file("config.json", "")
         let found = try await Binary.run("export", "--model", Binary.tinyModel, "--output", scratch.path)
-        #expect(found.status == ExitStatus.usage.rawValue && found.errors.contains("not empty") && found.errors.contains("--overwrite replaces it"), "\(found.errors)")
+        #expect(
+            found.status == ExitStatus.usage.rawValue && found.errors.contains("not empty") && found.errors.contains("--overwrite replaces it"),
+            "\(found.errors)")
     }
 }

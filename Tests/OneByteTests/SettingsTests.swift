@@ -129,7 +129,9 @@ import Training
     @Test func theSpecIsValidAndSaysWhatTheSettingsSay() throws {
         var settings = try Settings(
             file: nil,
-            flags: [.kind: ["text"], .train: ["layers.1,layers.2"], .rounds: ["5"], .dampedComponents: ["none"], .learningRate: ["0.5"], .seed: ["18"]])
+            flags: [
+                .kind: ["text"], .train: ["layers.1,layers.2"], .rounds: ["5"], .dampedComponents: ["none"], .learningRate: ["0.5"], .seed: ["18"],
+            ])
         let spec = try settings.runSpec(task: try settings.resolveTask(), basisDigest: nil)
         try spec.validate()
         #expect(spec.train == ["layers.1", "layers.2"])
@@ -150,7 +152,11 @@ import Training
         let head = "[task]\nkind = \"text\"\n"
         var table = try settings(head + "objective = { command = \"python3 score.py\", max-tokens = 9, stop = \"newline\", timeout = 5 }\n")
         var flags = try Settings(
-            file: nil, flags: [.kind: ["text"], .objectiveCommand: ["python3 score.py"], .objectiveMaxTokens: ["9"], .objectiveStop: ["newline"], .objectiveTimeout: ["5"]])
+            file: nil,
+            flags: [
+                .kind: ["text"], .objectiveCommand: ["python3 score.py"], .objectiveMaxTokens: ["9"], .objectiveStop: ["newline"],
+                .objectiveTimeout: ["5"],
+            ])
         var again = try settings(table.annotated)
         let expected = TaskSpec(
             kind: .text, maxLength: 128, objective: .command, writing: Writing(maxTokens: 9, stopsAtNewline: true))
@@ -171,7 +177,10 @@ import Training
     }
 
     @Test(arguments: [
-        ("[task]\nobjective = { comand = \"x\" }\n", ":2: objective: unknown setting \"comand\" (known: command, max-tokens, stop, timeout); did you mean \"command\"?"),
+        (
+            "[task]\nobjective = { comand = \"x\" }\n",
+            ":2: objective: unknown setting \"comand\" (known: command, max-tokens, stop, timeout); did you mean \"command\"?"
+        ),
         ("[task]\nobjective = { command = 3 }\n", "must be a text in quotes"),
         ("[task]\nobjective = { command = \"x\", max-tokens = 0 }\n", "0 is not within"),
         ("[task]\nobjective = { command = \"x\", stop = \"newlin\" }\n", "did you mean \"newline\"?"),
@@ -183,10 +192,12 @@ import Training
         #expect(found.contains(expected), "\(found)")
     }
 
-    @Test("Directions are orthogonal where only adapters are trained, and random where a setting or another tensor says so", arguments: [
-        ("train = \"adapter:final\"", DirectionSampling.orthogonal), ("train = [\"adapter:final\", \"layers.1\"]", nil), ("", .orthogonal),
-        ("train = \"adapter:final\"\nsampling = \"random\"", nil), ("train = \"adapter:final\"\nsampling = \"orthogonal\"", .orthogonal),
-    ])
+    @Test(
+        "Directions are orthogonal where only adapters are trained, and random where a setting or another tensor says so",
+        arguments: [
+            ("train = \"adapter:final\"", DirectionSampling.orthogonal), ("train = [\"adapter:final\", \"layers.1\"]", nil), ("", .orthogonal),
+            ("train = \"adapter:final\"\nsampling = \"random\"", nil), ("train = \"adapter:final\"\nsampling = \"orthogonal\"", .orthogonal),
+        ])
     func sampling(_ training: String, _ expected: DirectionSampling?) throws {
         var settings = try settings("[task]\nkind = \"text\"\n[training]\n\(training)\n")
         #expect(try settings.runSpec(task: settings.resolveTask(), basisDigest: nil).sampling == expected)

@@ -8,7 +8,8 @@ import Testing
     /// Quick: the tests are about who writes where, not about learning.
     private func cluster(_ scratch: borrowing Scratch, _ more: String...) throws -> [String] {
         [
-            "cluster", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--template", "{text} It was", "--label", "0= bad", "--label", "1= good",
+            "cluster", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--template", "{text} It was", "--label", "0= bad",
+            "--label", "1= good",
             "--train", "all", "--damped-components", "none", "--workers", "1", "--rounds", "2", "--samples-per-round", "4",
         ].overridden(by: more)
     }
@@ -72,7 +73,8 @@ import Testing
         let holder = try LockedFile("\(state)/lock")
         defer { holder.release() }
         let found = try await Binary.run(
-            "worker", "--coordinator", "ipc://\(scratch.path)/nobody", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--state-dir", state)
+            "worker", "--coordinator", "ipc://\(scratch.path)/nobody", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(),
+            "--state-dir", state)
         #expect(found.status == ExitStatus.temporary.rawValue && found.errors.contains("in use by process \(getpid())"), "\(found.errors)")
     }
 
@@ -84,13 +86,19 @@ import Testing
         try FileManager.default.removeItem(atPath: "\(run)/report.json")
         let file = "\(run)/run.toml"
         let text = try String(contentsOfFile: file, encoding: .utf8)
-        try Data(text.replacing("\" bad\"", with: "\" good\"").replacing("1\" = \" good\"", with: "1\" = \" bad\"").replacing("seed = 0 ", with: "seed = 7 ").utf8)
-            .write(to: URL(filePath: file))
+        try Data(
+            text.replacing("\" bad\"", with: "\" good\"").replacing("1\" = \" good\"", with: "1\" = \" bad\"").replacing(
+                "seed = 0 ", with: "seed = 7 "
+            ).utf8
+        )
+        .write(to: URL(filePath: file))
         let found = try await Binary.run("cluster", "--resume", run)
         #expect(found.status == ExitStatus.configuration.rawValue, "\(found.errors)")
         for part in ["task.labels", "training.seed is 7, the ledger's 0"] { #expect(found.errors.contains(part), "\(found.errors)") }
         let coordinator = try await Binary.run("coordinator", "--directory", run, "--config", file)
-        #expect(coordinator.status == ExitStatus.configuration.rawValue && coordinator.errors.contains("training.seed is 7, the ledger's 0"), "\(coordinator.errors)")
+        #expect(
+            coordinator.status == ExitStatus.configuration.rawValue && coordinator.errors.contains("training.seed is 7, the ledger's 0"),
+            "\(coordinator.errors)")
     }
 
     @Test("A run file's setting that stands there twice, by whatever spelling, is an error as a flag's is")
@@ -102,10 +110,12 @@ import Testing
         ] {
             let file = try scratch.file("twice.toml", text)
             let found = try await Binary.run("cluster", "--config", file, "--print-config")
-            #expect(found.status == ExitStatus.badData.rawValue && found.errors.contains("\(name)") && found.errors.contains("twice"), "\(found.errors)")
+            #expect(
+                found.status == ExitStatus.badData.rawValue && found.errors.contains("\(name)") && found.errors.contains("twice"), "\(found.errors)")
         }
         for arguments in [
-            ["cluster", "--train-file", "a", "--train-file=b"], ["worker", "--shard", "1/2", "--shard", "2/2", "--coordinator", "x", "--model", "m", "--train-file", "f"],
+            ["cluster", "--train-file", "a", "--train-file=b"],
+            ["worker", "--shard", "1/2", "--shard", "2/2", "--coordinator", "x", "--model", "m", "--train-file", "f"],
             ["export", "--model", "m", "-o", "a", "--output", "b"], ["generate", "x", "--model", "m", "--seed", "1", "--seed", "2"],
         ] {
             let found = try await Binary.run(arguments)
@@ -124,7 +134,11 @@ import Testing
         case "link": try FileManager.default.createSymbolicLink(atPath: judge, withDestinationPath: train)
         case "copy": try FileManager.default.copyItem(atPath: train, toPath: judge)
         // Two of the texts are known, one of them with another label and a field more.
-        case "part": _ = try scratch.file("judge.jsonl", #"{"text":"film number 1","label":0,"id":9}"# + "\n" + #"{"text":"film number 2","label":0}"# + "\n" + #"{"text":"another","label":1}"# + "\n")
+        case "part":
+            _ = try scratch.file(
+                "judge.jsonl",
+                #"{"text":"film number 1","label":0,"id":9}"# + "\n" + #"{"text":"film number 2","label":0}"# + "\n"
+                    + #"{"text":"another","label":1}"# + "\n")
         case "apart": _ = try scratch.file("judge.jsonl", #"{"text":"another","label":1}"# + "\n")
         default: break
         }

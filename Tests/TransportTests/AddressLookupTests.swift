@@ -9,9 +9,12 @@ import Transport
     private let second = ResolvedAddress(endpoint: "tcp://192.0.2.1:5151", isIPv6: false)
     private let third = ResolvedAddress(endpoint: "tcp://192.0.2.2:5151", isIPv6: false)
 
-    @Test("A number is itself, with no question to anybody; a name has the system's addresses with the port", arguments: [
-        ("tcp://127.0.0.1:5151", false, "tcp://127.0.0.1:5151"), ("tcp://[::1]:7", false, "tcp://[::1]:7"), ("localhost:9", false, "tcp://127.0.0.1:9"),
-    ])
+    @Test(
+        "A number is itself, with no question to anybody; a name has the system's addresses with the port",
+        arguments: [
+            ("tcp://127.0.0.1:5151", false, "tcp://127.0.0.1:5151"), ("tcp://[::1]:7", false, "tcp://[::1]:7"),
+            ("localhost:9", false, "tcp://127.0.0.1:9"),
+        ])
     func numbers(_ text: String, _ isName: Bool, _ endpoint: String) throws {
         let address = try Address(text)
         #expect(address.hasName == isName)

@@ -12,11 +12,13 @@ import Transport
 
         """
 
-    @Test("The kernel's table names the holder of a file's lock, not those who wait for it", arguments: [
-        (0xfe00, 16_223_073, 11268), (0xfe00, 16_220_321, 9420), (0x801, 16_220_321, 77), (0xfe00, 16_223_074, nil), (0xfe00, 5, nil),
-        // Another device, as overlays have it: the number of the file is enough where it stands there once.
-        (0x2b, 16_223_073, 11268), (0x2b, 16_220_321, nil),
-    ] as [(UInt64, UInt64, Int32?)])
+    @Test(
+        "The kernel's table names the holder of a file's lock, not those who wait for it",
+        arguments: [
+            (0xfe00, 16_223_073, 11268), (0xfe00, 16_220_321, 9420), (0x801, 16_220_321, 77), (0xfe00, 16_223_074, nil), (0xfe00, 5, nil),
+            // Another device, as overlays have it: the number of the file is enough where it stands there once.
+            (0x2b, 16_223_073, 11268), (0x2b, 16_220_321, nil),
+        ] as [(UInt64, UInt64, Int32?)])
     func holder(_ device: UInt64, _ inode: UInt64, _ expected: Int32?) {
         #expect(LockHolder.process(in: Self.table, device: device, inode: inode) == expected)
     }

@@ -174,7 +174,8 @@ public struct LedgerDecoder: Sendable {
         }
         guard record.sinceFormat <= format else {
             throw .invalidRecord(
-                offset: position.offset, index: position.records, reason: "\(record.kind) of format \(record.sinceFormat) in a ledger of format \(format)")
+                offset: position.offset, index: position.records,
+                reason: "\(record.kind) of format \(record.sinceFormat) in a ledger of format \(format)")
         }
         return record
     }

@@ -183,7 +183,9 @@ public struct Validation: Hashable, Sendable {
 
     // By bits, so that a NaN equals itself.
     public static func == (a: Validation, b: Validation) -> Bool {
-        (a.round, a.position, a.examples, a.loss.bitPattern, a.accuracy.bitPattern) == (b.round, b.position, b.examples, b.loss.bitPattern, b.accuracy.bitPattern)
+        (a.round, a.position, a.examples, a.loss.bitPattern, a.accuracy.bitPattern) == (
+            b.round, b.position, b.examples, b.loss.bitPattern, b.accuracy.bitPattern
+        )
             && a.isTrialOver == b.isTrialOver
     }
 

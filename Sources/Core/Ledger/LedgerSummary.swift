@@ -111,7 +111,9 @@ public struct LedgerSummary: Sendable {
             default: throw RuleBroken(reason: "a record behind the end of the run that is no retraction and no signature")
             }
         }
-        guard record.sinceFormat <= format else { throw RuleBroken(reason: "\(record.kind) of format \(record.sinceFormat) in a ledger of format \(format)") }
+        guard record.sinceFormat <= format else {
+            throw RuleBroken(reason: "\(record.kind) of format \(record.sinceFormat) in a ledger of format \(format)")
+        }
         switch record {
         case .spec: throw RuleBroken(reason: "a second spec")
         case .baseManifest(let manifest):

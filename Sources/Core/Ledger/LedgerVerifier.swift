@@ -89,7 +89,8 @@ public struct LedgerVerifier: Sendable {
         let isRight = spec.schedule == .cosine ? round.step.isNext(to: step) : round.step == step
         if !isRight {
             faults.append(
-                "the step \(round.step.multiplier)·2^\(round.step.exponent) of round \(round.round), which is \(step.multiplier)·2^\(step.exponent) by the run's rate, S = \(round.scaleExponent) and \(valid) bytes")
+                "the step \(round.step.multiplier)·2^\(round.step.exponent) of round \(round.round), which is \(step.multiplier)·2^\(step.exponent) by the run's rate, S = \(round.scaleExponent) and \(valid) bytes"
+            )
         }
         return faults
     }
@@ -120,7 +121,9 @@ public struct LedgerVerifier: Sendable {
         if summary.spec.steering == nil { faults.append("a validation in a run that is not steered") }
         if !summary.machines.values.contains(where: \.admission.evaluates) { faults.append("a validation, though no machine evaluates") }
         if validation.examples == 0 { faults.append("a validation of no examples") }
-        if !validation.accuracy.isNaN, !(0...1).contains(validation.accuracy) { faults.append("a validation with the accuracy \(validation.accuracy)") }
+        if !validation.accuracy.isNaN, !(0...1).contains(validation.accuracy) {
+            faults.append("a validation with the accuracy \(validation.accuracy)")
+        }
         if validation.isTrialOver, !summary.steering.isSearching { faults.append("a validation that judges a trial, though none is under way") }
         return faults
     }

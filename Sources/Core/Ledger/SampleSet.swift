@@ -38,8 +38,10 @@ package struct SampleSet: Hashable, Sendable {
     package mutating func remove(_ samples: Range<UInt64>) {
         guard overlaps(samples) else { return }
         ranges = ranges.flatMap { range in
-            [range.lowerBound..<min(range.upperBound, max(range.lowerBound, samples.lowerBound)),
-             max(range.lowerBound, min(range.upperBound, samples.upperBound))..<range.upperBound].filter { !$0.isEmpty }
+            [
+                range.lowerBound..<min(range.upperBound, max(range.lowerBound, samples.lowerBound)),
+                max(range.lowerBound, min(range.upperBound, samples.upperBound))..<range.upperBound,
+            ].filter { !$0.isEmpty }
         }
     }
 

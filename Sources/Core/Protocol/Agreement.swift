@@ -148,11 +148,13 @@ extension CoordinatorStateMachine {
         guard let found = agreement?.disagreeing(sent, scaleExponent: scaleExponent) else { return contributions }
         for machine in found.subtracting(disagreeing).sorted() {
             let name = ledger.machines[machine]?.admission.name ?? ""
-            let text = "the bytes of \(name) (\(machine)) point against the other machines' and are left out from now on: look at its data and its labels; `filter` says what is done"
+            let text =
+                "the bytes of \(name) (\(machine)) point against the other machines' and are left out from now on: look at its data and its labels; `filter` says what is done"
             effects.append(.notice(.warning(text)))
         }
         for machine in disagreeing.subtracting(found).intersection(Set(sent.map(\.machine))).sorted() {
-            effects.append(.notice(.warning("the bytes of \(ledger.machines[machine]?.admission.name ?? "") (\(machine)) agree with the others' again")))
+            effects.append(
+                .notice(.warning("the bytes of \(ledger.machines[machine]?.admission.name ?? "") (\(machine)) agree with the others' again")))
         }
         disagreeing = disagreeing.subtracting(sent.map(\.machine)).union(found)
         return contributions.map { found.contains($0.machine) ? $0.mapValues { _ in Contribution.noValue } : $0 }

@@ -77,7 +77,8 @@ extension CoordinatorStateMachine {
     private mutating func warnIfStepsVanish(_ report: DigestReport, of peer: CoordinatorPeer) {
         guard let percent = report.unchangedPercent, percent >= Tuning.vanishingPercent, !hasSaidVanishing else { return }
         hasSaidVanishing = true
-        let text = "the steps vanish: of the parameters of \(name(peer.id)), \(percent) % are at round \(report.round) as they were at the digest before; the learning rate is too small for them, raise it"
+        let text =
+            "the steps vanish: of the parameters of \(name(peer.id)), \(percent) % are at round \(report.round) as they were at the digest before; the learning rate is too small for them, raise it"
         effects.append(.notice(.warning(text)))
     }
 

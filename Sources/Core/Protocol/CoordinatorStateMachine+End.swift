@@ -39,7 +39,10 @@ extension CoordinatorStateMachine {
 
     private mutating func leave(at now: Timestamp) {
         let digest = references.last.map { ", digest \($0.digest.short)" } ?? ""
-        leave(RunFinish(outcome: .completed, message: "\(ledger.isFinal ? "the best round is reached" : "all \(spec.rounds) rounds are done")\(digest)"), at: now)
+        leave(
+            RunFinish(
+                outcome: .completed, message: "\(ledger.isFinal ? "the best round is reached" : "all \(spec.rounds) rounds are done")\(digest)"),
+            at: now)
     }
 
     private mutating func leave(_ finish: RunFinish, at now: Timestamp) {

@@ -26,7 +26,8 @@ extension CoordinatorStateMachine {
             judgesWithoutExamples.insert(machine)
             if isTrialOver, judges.subtracting(judgesWithoutExamples).isEmpty, !hasSaidUnjudged {
                 hasSaidUnjudged = true
-                let text = "a trial of the learning rate waits for its validation loss, but no evaluator has validation examples: start one that has some"
+                let text =
+                    "a trial of the learning rate waits for its validation loss, but no evaluator has validation examples: start one that has some"
                 effects.append(.notice(.warning(text)))
             }
             return

@@ -103,7 +103,8 @@ extension CoordinatorStateMachine {
         let remaining = activeTrainers
         let isRuined = remaining.isEmpty || divergedMachines > remaining.count
         guard tookPart, phase == .running || isClosing, isRuined else { return }
-        let message = "the run has diverged: the parameters have left their range; begin again with a smaller learning rate, or with validation examples, by which the guard goes back by itself"
+        let message =
+            "the run has diverged: the parameters have left their range; begin again with a smaller learning rate, or with validation examples, by which the guard goes back by itself"
         stop(RunFinish(outcome: .failed, message: message), at: now)
     }
 

@@ -204,7 +204,9 @@ extension CoordinatorStateMachine {
 
     mutating func rewind(to target: RoundNumber, rateShift: Int8, isFinal: Bool = false) {
         guard target <= ledger.nextRound, !ledger.isEnded else {
-            effects.append(.notice(.warning("can't rewind to round \(target): the next is \(ledger.nextRound)\(ledger.isEnded ? " and the run has ended" : "")")))
+            effects.append(
+                .notice(.warning("can't rewind to round \(target): the next is \(ledger.nextRound)\(ledger.isEnded ? " and the run has ended" : "")"))
+            )
             return
         }
         // Bytes on their way were found at parameters that are void now; the new shares have new samples, so they fit none,

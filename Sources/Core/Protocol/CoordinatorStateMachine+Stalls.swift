@@ -20,7 +20,8 @@ extension CoordinatorStateMachine {
             let count = min((missedShares[machine]?.count ?? 0) + 1, Tuning.longestExclusion)
             missedShares[machine] = (count, open.opening.round &+ 1 &+ (1 << RoundNumber(count)))
             let name = ledger.machines[machine]?.admission.name ?? ""
-            let text = "\(name) (\(machine)) has not answered its share of round \(open.opening.round) in \(Int(min(waited, 1e9))) s: the round goes on without it, and the next \(1 << count) too"
+            let text =
+                "\(name) (\(machine)) has not answered its share of round \(open.opening.round) in \(Int(min(waited, 1e9))) s: the round goes on without it, and the next \(1 << count) too"
             effects.append(.notice(.warning(text)))
         }
         close(open, at: now)

@@ -11,7 +11,8 @@ extension CoordinatorStateMachine {
         guard phase == .running, isTrialOver, pending.isEmpty, !hasSaidUnjudged, !peers.values.contains(where: { $0.hello.evaluates })
         else { return }
         hasSaidUnjudged = true
-        let text = "a trial of the learning rate has had its rounds and waits for its validation loss, but no machine evaluates: start a worker that measures held-out data and has validation examples"
+        let text =
+            "a trial of the learning rate has had its rounds and waits for its validation loss, but no machine evaluates: start a worker that measures held-out data and has validation examples"
         effects.append(.notice(.warning(text)))
     }
 
@@ -45,7 +46,8 @@ extension CoordinatorStateMachine {
                 rewind(to: (returnPoint ?? best).round, rateShift: -1)
             } else if !hasSaidHelpless {
                 hasSaidHelpless = true
-                let text = "the validation loss is no lower after \(Tuning.rewindsInARow) ever smaller steps from round \(best.round): look at the data; the run goes on"
+                let text =
+                    "the validation loss is no lower after \(Tuning.rewindsInARow) ever smaller steps from round \(best.round): look at the data; the run goes on"
                 effects.append(.notice(.warning(text)))
             }
         } else if let patience = steering.patience, ledger.steering.sinceBest >= patience {

@@ -56,7 +56,7 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
 extension Array where Element == UInt8 {
     /// Two lower-case digits a byte.
     var hex: String {
-        let digits = Array<UInt8>("0123456789abcdef".utf8)
+        let digits = [UInt8]("0123456789abcdef".utf8)
         return String(decoding: flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
     }
 

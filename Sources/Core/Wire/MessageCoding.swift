@@ -151,7 +151,8 @@ extension Message {
                 throw .tooLong(bytes: reader.remaining, limit: ProtocolLimits.helloBytes)
             }
             let hello: Hello = try reader.json("hello")
-            guard hello.name.utf8.count <= ProtocolLimits.nameBytes, hello.software.utf8.count <= ProtocolLimits.nameBytes, (hello.publicKey?.utf8.count ?? 0) <= ProtocolLimits.publicKeyBytes
+            guard hello.name.utf8.count <= ProtocolLimits.nameBytes, hello.software.utf8.count <= ProtocolLimits.nameBytes,
+                (hello.publicKey?.utf8.count ?? 0) <= ProtocolLimits.publicKeyBytes
             else { throw .invalid(field: "hello", reason: "a name, version or key that is too long") }
             self = .hello(hello)
         case .welcome: self = .welcome(try reader.json("welcome"))

@@ -199,7 +199,9 @@ package struct HubCache {
         switch status {
         case "200": return Self.tag(inHeaders: (try? String(contentsOfFile: headers, encoding: .utf8)) ?? "")
         case "404":
-            throw ModelError(.notFound, file: url, "the hub does not have it", remedy: "check the name and the revision; there is no local file or directory \(reference.repository) either")
+            throw ModelError(
+                .notFound, file: url, "the hub does not have it",
+                remedy: "check the name and the revision; there is no local file or directory \(reference.repository) either")
         case "401", "403":
             throw ModelError(
                 .network, file: url, "the hub refuses it (\(status)): it does not exist, or it is private or gated",

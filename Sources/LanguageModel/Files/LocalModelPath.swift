@@ -18,7 +18,8 @@ enum LocalModelPath {
         guard isPath(reference) || isBelow else { return nil }
         if reference.hasPrefix("~") {
             return ModelError(
-                .notFound, file: reference, "there is no such file or directory", remedy: "only a shell knows what ~ is; write the home directory's path")
+                .notFound, file: reference, "there is no such file or directory",
+                remedy: "only a shell knows what ~ is; write the home directory's path")
         }
         guard let missing = MissingPath(reference) else { return nil }
         let hub = isBelow && HubReference(reference) != nil ? "; the hub's repository of that name is \(reference)@main" : ""
@@ -27,12 +28,14 @@ enum LocalModelPath {
 
     /// Shaped like a path, and like nothing else.
     private static func isPath(_ text: String) -> Bool {
-        ["/", "./", "../", "~"].contains { text.hasPrefix($0) } || fileEndings.contains { text.lowercased().hasSuffix($0) } || text == "." || text == ".."
+        ["/", "./", "../", "~"].contains { text.hasPrefix($0) } || fileEndings.contains { text.lowercased().hasSuffix($0) } || text == "."
+            || text == ".."
             || text.utf8.contains(UInt8(ascii: "\\"))
     }
 
     private static func danglingLink(_ path: String) -> ModelError? {
         guard let target = try? FileManager.default.destinationOfSymbolicLink(atPath: path) else { return nil }
-        return ModelError(.notFound, file: path, "is a link to \(target), which is not there", remedy: "restore what it leads to, or give the model's own path")
+        return ModelError(
+            .notFound, file: path, "is a link to \(target), which is not there", remedy: "restore what it leads to, or give the model's own path")
     }
 }

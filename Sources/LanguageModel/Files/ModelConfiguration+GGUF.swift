@@ -7,7 +7,8 @@ extension ModelConfiguration {
             throw ModelError(.malformed, file: file.path, subject: "general.architecture", "is missing")
         }
         if try file.string("general.type") == "adapter" {
-            throw ModelError(.unsupported, file: file.path, subject: "general.type", "is an adapter, not a model", remedy: "give the model that it was made for")
+            throw ModelError(
+                .unsupported, file: file.path, subject: "general.type", "is an adapter, not a model", remedy: "give the model that it was made for")
         }
         if let experts = try file.integer("\(name).expert_count"), experts > 0 {
             throw ModelError(

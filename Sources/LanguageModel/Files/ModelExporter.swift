@@ -51,7 +51,8 @@ public struct ModelExporter {
 
     /// Whether a directory of an exported model may hold a file of this name.
     private static func isOfExport(_ name: String) -> Bool {
-        name.hasSuffix(".safetensors") || passedOn.contains(name) || ["config.json", "README.md", "model.safetensors.index.json", "adapter_config.json"].contains(name)
+        name.hasSuffix(".safetensors") || passedOn.contains(name)
+            || ["config.json", "README.md", "model.safetensors.index.json", "adapter_config.json"].contains(name)
     }
 
     private func writeFiles(_ directory: String, _ replacing: [String: Values], _ progress: (String) -> Bool) throws(ModelError) {
@@ -124,7 +125,8 @@ public struct ModelExporter {
     ]
 
     private func modelCard() -> String {
-        var front = "---\nlibrary_name: \(format == .peft ? "peft" : "transformers")\npipeline_tag: text-generation\ntags:\n- onebyte\n- zeroth-order-optimization\n"
+        var front =
+            "---\nlibrary_name: \(format == .peft ? "peft" : "transformers")\npipeline_tag: text-generation\ntags:\n- onebyte\n- zeroth-order-optimization\n"
         if let license = source.license { front += "license: \(JSON.string(license).text())\n" }
         let base = URL(filePath: source.reference).lastPathComponent
         return front + "---\n\n# Fine-tuned from \(base)\n\n" + card + (card.isEmpty || card.hasSuffix("\n") ? "" : "\n")

@@ -41,7 +41,8 @@ extension ModelSource {
             let base = (try? JSON.read(path + "/adapter_config.json"))?["base_model_name_or_path"]?.string ?? "its base model"
             return ModelError(
                 .unsupported, file: path, "is a PEFT adapter of \(base), not a model",
-                remedy: "merge it first: in Python, AutoPeftModelForCausalLM.from_pretrained(\"\(path)\").merge_and_unload().save_pretrained(\"merged\")")
+                remedy:
+                    "merge it first: in Python, AutoPeftModelForCausalLM.from_pretrained(\"\(path)\").merge_and_unload().save_pretrained(\"merged\")")
         }
         if has("params.json") {
             return ModelError(
@@ -69,14 +70,18 @@ extension ModelSource {
 
     /// Refuses weights that are not plain numbers, and models whose head does not write.
     private static func refuseOtherKinds(_ config: ConfigurationFile, _ names: [String]) throws(ModelError) {
-        let marks = [".qweight", ".qzeros", ".absmax", ".SCB", ".weight_scale", ".weight_scale_inv", ".weight_packed", ".codebooks", ".weight_format"]
+        let marks = [
+            ".qweight", ".qzeros", ".absmax", ".SCB", ".weight_scale", ".weight_scale_inv", ".weight_packed", ".codebooks", ".weight_format",
+        ]
         if let name = names.filter({ name in marks.contains { name.hasSuffix($0) } }).min() {
             let method = config.present("quantization_config")?["quant_method"]?.string ?? "a method that config.json does not name"
             throw ModelError(
                 .unsupported, file: config.path, subject: name, "the checkpoint is quantised by \(method), which is not read",
                 remedy: "take the model's original in BF16, F16 or F32, or a GGUF file of it")
         }
-        if let head = config.present("architectures")?.array?.first?.string, head.hasSuffix("ForSequenceClassification") || head.hasSuffix("ForTokenClassification") {
+        if let head = config.present("architectures")?.array?.first?.string,
+            head.hasSuffix("ForSequenceClassification") || head.hasSuffix("ForTokenClassification")
+        {
             throw ModelError(
                 .unsupported, file: config.path, subject: "architectures", "\(head) has a head that classifies and does not write tokens",
                 remedy: "take the language model that it was made from")
@@ -107,7 +112,8 @@ extension ModelSource {
         for expected in configuration.tensors {
             let place = expected.file
             // Checkpoints of the bare model leave out what all names begin with.
-            let names = configuration.family.namesInFiles(of: place.name) + (place.name.hasPrefix(root) ? [String(place.name.dropFirst(root.count))] : [])
+            let names =
+                configuration.family.namesInFiles(of: place.name) + (place.name.hasPrefix(root) ? [String(place.name.dropFirst(root.count))] : [])
             guard let name = names.first(where: { found[$0] != nil }), let (file, tensor) = found[name] else {
                 throw ModelError(
                     .missingTensor, file: path, subject: place.name, "is in none of the directory's safetensors files",
@@ -116,7 +122,8 @@ extension ModelSource {
             guard tensor.dimensions == place.dimensions else {
                 throw ModelError(
                     .wrongShape, file: file.file.path, subject: name,
-                    "has the shape \(tensor.dimensions.map(String.init).joined(separator: "×")), but config.json asks for \(place.dimensions.map(String.init).joined(separator: "×"))")
+                    "has the shape \(tensor.dimensions.map(String.init).joined(separator: "×")), but config.json asks for \(place.dimensions.map(String.init).joined(separator: "×"))"
+                )
             }
             guard let type = tensor.type else {
                 throw ModelError(

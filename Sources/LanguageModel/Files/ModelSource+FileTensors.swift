@@ -18,7 +18,8 @@ extension ModelSource {
             if parts.count == 1, first.view == TensorView() {
                 return SafetensorsWriter.Tensor(name: place.name, shape: first.shape, copyRows: first.rows)
             }
-            let shape = place.dimensions.count == 1
+            let shape =
+                place.dimensions.count == 1
                 ? TensorShape.vector(place.dimensions[0]) : .matrix(rows: place.dimensions[0], columns: place.dimensions[1])
             let whole = JoinedTensor(parts, shape: shape)
             return SafetensorsWriter.Tensor(name: place.name, shape: shape) { whole.copyRows($0, into: $1) }

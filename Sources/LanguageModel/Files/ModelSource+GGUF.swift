@@ -19,7 +19,8 @@ extension ModelSource {
             guard dimensions == place.dimensions else {
                 throw ModelError(
                     .wrongShape, file: path, subject: place.name,
-                    "has the shape \(dimensions.map(String.init).joined(separator: "×")), but the metadata ask for \(place.dimensions.map(String.init).joined(separator: "×"))")
+                    "has the shape \(dimensions.map(String.init).joined(separator: "×")), but the metadata ask for \(place.dimensions.map(String.init).joined(separator: "×"))"
+                )
             }
             stored[expected.name] = StoredTensor(
                 file: tensor.file, offset: tensor.offset, type: tensor.type, shape: expected.shape, storedColumns: dimensions[dimensions.count - 1],

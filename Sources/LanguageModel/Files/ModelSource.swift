@@ -39,7 +39,8 @@ public final class ModelSource: Sendable {
 
     package init(
         reference: String, path: String, configuration: ModelConfiguration, stored: [String: StoredTensor],
-        tokenizer: Result<Tokenizer, ModelError>, chatTemplateSource: String?, isDirectory: Bool, license: String? = nil, madeConfiguration: JSON? = nil
+        tokenizer: Result<Tokenizer, ModelError>, chatTemplateSource: String?, isDirectory: Bool, license: String? = nil,
+        madeConfiguration: JSON? = nil
     ) {
         self.madeConfiguration = madeConfiguration
         self.reference = reference

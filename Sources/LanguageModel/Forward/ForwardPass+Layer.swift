@@ -44,7 +44,11 @@ extension ForwardPass {
             for sequence in sequences {
                 guard let hidden = sequence.hidden else { continue }
                 let own = normed + sequence.row * h
-                if let vectors { norm(hidden, vectors, into: own, sequence.length, width: h) } else { own.update(from: hidden, count: sequence.length * h) }
+                if let vectors {
+                    norm(hidden, vectors, into: own, sequence.length, width: h)
+                } else {
+                    own.update(from: hidden, count: sequence.length * h)
+                }
             }
         } else if hasNorm {
             try normalise(x.pointer, .inputNorm, of: layer, layout: .segments, rows: rows, into: normed)

@@ -101,7 +101,8 @@ package final class HeadGeometry {
         let limit = Lanes(repeating: threshold)
         let scale = Lanes(repeating: radius)
         for i in stride(from: 0, to: whole, by: step) {
-            let bound = UnsafeRawPointer(logits + i).loadUnaligned(as: Lanes.self)
+            let bound =
+                UnsafeRawPointer(logits + i).loadUnaligned(as: Lanes.self)
                 + scale * UnsafeRawPointer(distances + i).loadUnaligned(as: Lanes.self)
             if any(bound .>= limit) { take(i..<i + step) }
         }

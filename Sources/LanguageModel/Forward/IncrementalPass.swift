@@ -32,7 +32,8 @@ package final class IncrementalPass {
         }
         let own = UnsafeBufferPointer(start: ids, count: rows)
         pass.begin(directions: nil)
-        _ = pass.add(segmentOf: pass.add(ForwardPass.Sequence(length: rows, reads: UnsafeBufferPointer(start: nil, count: 0), tokens: own, hidden: nil)))
+        _ = pass.add(
+            segmentOf: pass.add(ForwardPass.Sequence(length: rows, reads: UnsafeBufferPointer(start: nil, count: 0), tokens: own, hidden: nil)))
         try pass.embed(own)
         return try withoutActuallyEscaping(attend) { attend throws(ModelError) in
             pass.keptAttention = attend

@@ -34,7 +34,9 @@ public struct SampleCost: Hashable, Sendable {
             layer == layers - 1 ? tokens * keyValue + reads * (query + rest) : tokens * (keyValue + query + rest)
         }
         let above = (first..<layers).reduce(0) { $0 + whole($1) }
-        let shares = family == .rank1 && !embedding && first < layers && ![false, true].contains { names.contains(name(LayerTensor(.inputNorm, isBias: $0), first)) }
+        let shares =
+            family == .rank1 && !embedding && first < layers
+            && ![false, true].contains { names.contains(name(LayerTensor(.inputNorm, isBias: $0), first)) }
         let shared = shares ? tokens * keyValue + (first == layers - 1 ? reads : tokens) * query : 0
         perSample = 2 * (above - shared + head)
         perDraw = shared

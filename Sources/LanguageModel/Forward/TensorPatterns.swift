@@ -189,7 +189,8 @@ extension ModelSource {
             guard own.outputs.length == width, own.inputs.length == width else {
                 throw TrainingError(
                     .badTensors,
-                    "the basis of the adapter at \(place.name) is for states of \(own.inputs.length) to \(own.outputs.length) numbers, the model's have \(width); make it again with onebyte prepare")
+                    "the basis of the adapter at \(place.name) is for states of \(own.inputs.length) to \(own.outputs.length) numbers, the model's have \(width); make it again with onebyte prepare"
+                )
             }
             tensors.append(TrainedTensor(adapterAt: place, rows: own.outputs.count, columns: own.inputs.count))
         }
@@ -215,7 +216,8 @@ extension ModelSource {
             if let basis, !basis.hasAdaptersAlone, let input = inputs[name] {
                 guard let found = spaces[input.space] else {
                     throw TrainingError(
-                        .badTensors, "the basis has no \(input.space), which \(name) needs: it was made for other tensors; make it again with onebyte prepare")
+                        .badTensors,
+                        "the basis has no \(input.space), which \(name) needs: it was made for other tensors; make it again with onebyte prepare")
                 }
                 guard found.width == input.width else {
                     throw TrainingError(

@@ -15,7 +15,10 @@ extension ModelFamily {
         model.description.names.isTransposed = true
     } addGGUFSettings: { (json, _) throws(ModelError) in
         // transformers calls them so.
-        for (name, from) in [("n_embd", "hidden_size"), ("n_layer", "num_hidden_layers"), ("n_head", "num_attention_heads"), ("n_positions", "max_position_embeddings"), ("n_inner", "intermediate_size")] {
+        for (name, from) in [
+            ("n_embd", "hidden_size"), ("n_layer", "num_hidden_layers"), ("n_head", "num_attention_heads"),
+            ("n_positions", "max_position_embeddings"), ("n_inner", "intermediate_size"),
+        ] {
             if let value = json[from] { json.set(name, value) }
         }
         json.set("activation_function", "gelu_new")
@@ -75,7 +78,9 @@ extension ModelConfiguration {
         var kinds = file.present("attention_layers")?.array?.map(\.string) ?? []
         if kinds.isEmpty {
             for group in file.present("attention_types")?.array ?? [] {
-                guard let pair = group.array, pair.count == 2, let list = pair[0].array, let times = pair[1].integer, (1...Limits.layersMax).contains(times) else {
+                guard let pair = group.array, pair.count == 2, let list = pair[0].array, let times = pair[1].integer,
+                    (1...Limits.layersMax).contains(times)
+                else {
                     throw ModelError(.malformed, file: file.path, subject: "attention_types", "is no list of layers' kinds and how often they come")
                 }
                 for _ in 0..<times { kinds += list.map(\.string) }
@@ -83,7 +88,8 @@ extension ModelConfiguration {
             }
         }
         guard kinds.count == layerCount, kinds.allSatisfy({ $0 == "global" || $0 == "local" }) else {
-            throw ModelError(.malformed, file: file.path, subject: "attention_types", "does not say of each of \(layerCount) layers whether it is global or local")
+            throw ModelError(
+                .malformed, file: file.path, subject: "attention_types", "does not say of each of \(layerCount) layers whether it is global or local")
         }
         return kinds.map { $0 == "local" }
     }

@@ -23,7 +23,9 @@ extension ModelFamily {
         model.description.head.softcap = try model.softcap("final_logit_softcapping", config, standard: 30)
         let sliding = try model.slidingLayers(config)
         let window = try config.integer("sliding_window") ?? 4096
-        for layer in model.description.layers.indices where sliding?[layer] ?? (layer % 2 == 0) { model.description.layers[layer].window = max(window, 1) }
+        for layer in model.description.layers.indices where sliding?[layer] ?? (layer % 2 == 0) {
+            model.description.layers[layer].window = max(window, 1)
+        }
     } addGGUFSettings: { (json, file) throws(ModelError) in
         json.setGemmaScale(layersOfLargest: 46)
         for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
@@ -107,7 +109,8 @@ extension JSON {
     /// Scores are scaled by a head's width, but in the largest model by width/heads.
     fileprivate mutating func setGemmaScale(layersOfLargest: Int) {
         let isLargest = self["num_hidden_layers"]?.integer == layersOfLargest
-        let width = isLargest ? (self["hidden_size"]?.integer ?? 0) / max(self["num_attention_heads"]?.integer ?? 1, 1) : self["head_dim"]?.integer ?? 256
+        let width =
+            isLargest ? (self["hidden_size"]?.integer ?? 0) / max(self["num_attention_heads"]?.integer ?? 1, 1) : self["head_dim"]?.integer ?? 256
         set("query_pre_attn_scalar", .integer(width))
         set("hidden_activation", "gelu_pytorch_tanh")
         remove("hidden_act")

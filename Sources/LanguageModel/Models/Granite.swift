@@ -29,7 +29,8 @@ extension ModelFamily {
             throw ModelError(.unsupported, file: config.path, subject: "num_local_experts", "is not 0: mixtures of experts are not supported")
         }
         guard let types = config.present("layer_types")?.array, types.allSatisfy({ $0 == "attention" || $0 == "full_attention" }) else {
-            throw ModelError(.unsupported, file: config.path, subject: "layer_types", "names others than attention: state-space layers (Mamba) are not supported")
+            throw ModelError(
+                .unsupported, file: config.path, subject: "layer_types", "names others than attention: state-space layers (Mamba) are not supported")
         }
         try model.readAttentionBias(config)
         if try config.string("position_embedding_type") == "rope" {

@@ -21,7 +21,8 @@ extension ModelConfiguration {
         if let growth = d.attention.queryGrowth { lines.append("queries \(growth.beta) \(growth.length)") }
         for rotation in d.rotations {
             lines.append(
-                "rotation theta=\(rotation.theta) width=\(rotation.width) interleaved=\(rotation.isInterleaved) amplitude=\(rotation.amplitude) \(rotation.scaling.text)")
+                "rotation theta=\(rotation.theta) width=\(rotation.width) interleaved=\(rotation.isInterleaved) amplitude=\(rotation.amplitude) \(rotation.scaling.text)"
+            )
         }
         for (i, layer) in d.layers.enumerated() {
             lines.append("layer \(i) rotation=\(layer.rotation ?? -1) window=\(layer.window ?? 0)")

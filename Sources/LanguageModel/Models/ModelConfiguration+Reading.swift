@@ -74,13 +74,15 @@ extension ModelConfiguration {
     package func rotation(_ settings: RotationSettings) throws(ModelError) -> Rotation {
         let part = settings.part ?? 1
         guard part > 0, part <= 1 else {
-            throw ModelError(.malformed, file: settings.file.path, subject: "partial_rotary_factor", "is \(part); it must be above 0 and no more than 1")
+            throw ModelError(
+                .malformed, file: settings.file.path, subject: "partial_rotary_factor", "is \(part); it must be above 0 and no more than 1")
         }
         let width = Int((Double(headDimension) * part).rounded(.down))
         guard width % 2 == 0, width > 0 else {
             throw ModelError(
                 .malformed, file: settings.file.path, subject: "head dimension",
-                part == 1 ? "is \(headDimension); rotary positions need an even one"
+                part == 1
+                    ? "is \(headDimension); rotary positions need an even one"
                     : "is \(headDimension), of which \(width) are rotated: rotary positions need an even number")
         }
         var rotation = Rotation(theta: settings.theta ?? 10_000, width: width)

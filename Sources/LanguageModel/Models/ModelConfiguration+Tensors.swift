@@ -102,7 +102,11 @@ extension ModelConfiguration {
 
     /// Tensors that some files carry although the model does not need them: tables that follow from the configuration.
     package func isRedundant(_ name: String) -> Bool {
-        let suffixes = [".rotary_emb.inv_freq", ".rotary_emb.position_ids", ".attn.bias", ".attn.masked_bias", ".attn.attention.bias", ".attn.attention.masked_bias", ".attention.bias", ".attention.masked_bias"]
-        return suffixes.contains { name.hasSuffix($0) } || family.partsOfOthers.contains { name.hasPrefix($0) } || (tiedHead && name == description.names.name(.head))
+        let suffixes = [
+            ".rotary_emb.inv_freq", ".rotary_emb.position_ids", ".attn.bias", ".attn.masked_bias", ".attn.attention.bias",
+            ".attn.attention.masked_bias", ".attention.bias", ".attention.masked_bias",
+        ]
+        return suffixes.contains { name.hasSuffix($0) } || family.partsOfOthers.contains { name.hasPrefix($0) }
+            || (tiedHead && name == description.names.name(.head))
     }
 }

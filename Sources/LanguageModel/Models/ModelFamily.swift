@@ -51,8 +51,10 @@ public struct ModelFamily: Sendable {
     }
 
     public static let all: [ModelFamily] = [
-        .llama, .mistral, .ministral3, .qwen2, .qwen3, .gemma, .gemma2, .gemma3Text, .gemma3, .opt, .gpt2, .gptNeo, .gptJ, .gptNeoX, .phi, .phi3, .smolLM3,
-        .granite, .granite4, .olmo, .olmo2, .olmo3, .stableLM, .starCoder2, .cohere, .cohere2, .hunYuan, .exaone4, .arcee, .ernie, .helium, .falcon, .bloom,
+        .llama, .mistral, .ministral3, .qwen2, .qwen3, .gemma, .gemma2, .gemma3Text, .gemma3, .opt, .gpt2, .gptNeo, .gptJ, .gptNeoX, .phi, .phi3,
+        .smolLM3,
+        .granite, .granite4, .olmo, .olmo2, .olmo3, .stableLM, .starCoder2, .cohere, .cohere2, .hunYuan, .exaone4, .arcee, .ernie, .helium, .falcon,
+        .bloom,
     ]
 
     /// By `model_type` of config.json.

@@ -24,7 +24,8 @@ package struct RotationSettings {
             if let own = object?[layerType], own.members != nil { object = own }
         } else if let own = object?.members?.first(where: { $0.value.members != nil }) {
             throw ModelError(
-                .unsupported, file: file.path, subject: "\(key).\(own.key)", "are settings of one type of layer, but all layers of this family rotate alike",
+                .unsupported, file: file.path, subject: "\(key).\(own.key)",
+                "are settings of one type of layer, but all layers of this family rotate alike",
                 remedy: "is config.json that of another model?")
         }
         self.object = object

@@ -14,7 +14,8 @@ extension ModelFamily {
         let each = max(try config.integer("no_rope_layer_interval") ?? 4, 1)
         let rotates = config.present("no_rope_layers")?.array
         guard rotates == nil || rotates?.count == model.layerCount else {
-            throw ModelError(.malformed, file: config.path, subject: "no_rope_layers", "does not have a number for each of \(model.layerCount) layers")
+            throw ModelError(
+                .malformed, file: config.path, subject: "no_rope_layers", "does not have a number for each of \(model.layerCount) layers")
         }
         for layer in model.description.layers.indices {
             let isRotated = rotates.map { $0[layer].integer != 0 } ?? ((layer + 1) % each != 0)

@@ -85,7 +85,8 @@ package struct TensorNames: Hashable, Sendable {
             .key: Place("self_attn.k_proj", gguf: "attn_k", interleaved: true),
             .value: Place("self_attn.v_proj", gguf: "attn_v"), .output: Place("self_attn.o_proj", gguf: "attn_output"),
             .feedForwardNorm: Place("post_attention_layernorm", gguf: "ffn_norm"),
-            .gate: Place("mlp.gate_proj", gguf: "ffn_gate"), .up: Place("mlp.up_proj", gguf: "ffn_up"), .down: Place("mlp.down_proj", gguf: "ffn_down"),
+            .gate: Place("mlp.gate_proj", gguf: "ffn_gate"), .up: Place("mlp.up_proj", gguf: "ffn_up"),
+            .down: Place("mlp.down_proj", gguf: "ffn_down"),
             .queryNorm: Place("self_attn.q_norm", gguf: "attn_q_norm"), .keyNorm: Place("self_attn.k_norm", gguf: "attn_k_norm"),
         ]
         return names

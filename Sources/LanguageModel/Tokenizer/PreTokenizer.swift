@@ -31,7 +31,11 @@ package struct PreTokenizer: Sendable {
     }
 
     package enum SplitBehavior: String, Hashable, Sendable, CaseIterable {
-        case removed = "Removed", isolated = "Isolated", mergedWithPrevious = "MergedWithPrevious", mergedWithNext = "MergedWithNext",
+        case removed = "Removed"
+        case isolated = "Isolated"
+        case mergedWithPrevious = "MergedWithPrevious"
+        case mergedWithNext = "MergedWithNext"
+        case
             contiguous = "Contiguous"
     }
 

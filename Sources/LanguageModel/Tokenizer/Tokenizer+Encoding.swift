@@ -100,8 +100,7 @@ extension Tokenizer {
     /// Bytes of the piece that a token has taken.
     private func matchedLength(_ token: Int32) -> Int {
         let text = vocabulary.tokens[Int(token)]
-        if case .characters = merges.unit, text.count == 6, let byte = TokenDecoder.byte(Array(text)), merges.byteTokens[Int(byte)] == token
-        {
+        if case .characters = merges.unit, text.count == 6, let byte = TokenDecoder.byte(Array(text)), merges.byteTokens[Int(byte)] == token {
             return 1
         }
         return text.count

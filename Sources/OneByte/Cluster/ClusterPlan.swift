@@ -60,7 +60,8 @@ struct ClusterPlan: Sendable {
         }
         let needed = try settings.integer(.minimumWorkers)
         guard needed <= workerCount else {
-            throw SettingsError.usage("the run waits for \(needed) workers (minimum-workers), but there are only \(workerCount); give --workers \(needed)")
+            throw SettingsError.usage(
+                "the run waits for \(needed) workers (minimum-workers), but there are only \(workerCount); give --workers \(needed)")
         }
         isNamedByTime = resuming == nil && !settings.has(.directory)
         if let resuming {
@@ -74,12 +75,16 @@ struct ClusterPlan: Sendable {
         directory = RunDirectory(try settings.text(.directory))
         spec = try settings.runSpec(task: task, basisDigest: nil)
         if spec.dampedComponents > 0, settings.publicText == .none {
-            throw SettingsError(.usage, "--damped-components \(spec.dampedComponents) needs public text to be made from; leave out --basis-text none, or say --damped-components none")
+            throw SettingsError(
+                .usage,
+                "--damped-components \(spec.dampedComponents) needs public text to be made from; leave out --basis-text none, or say --damped-components none"
+            )
         }
         if validationFile != nil, evalFile == nil { throw SettingsError(.usage, "--validation-file needs --eval-file, which judges the result") }
         if spec.steering != nil, validationFile == nil {
             throw SettingsError(
-                .usage, "--rate-trials, --guard and --patience judge by examples that neither train nor test: give --validation-file (and --eval-file)")
+                .usage,
+                "--rate-trials, --guard and --patience judge by examples that neither train nor test: give --validation-file (and --eval-file)")
         }
         self.settings = settings
     }
@@ -92,7 +97,8 @@ struct ClusterPlan: Sendable {
     private static func timeName() -> String {
         Date().formatted(
             Date.VerbatimFormatStyle(
-                format: "\(year: .defaultDigits)-\(month: .twoDigits)-\(day: .twoDigits)-\(hour: .twoDigits(clock: .twentyFourHour, hourCycle: .zeroBased))\(minute: .twoDigits)\(second: .twoDigits)",
+                format:
+                    "\(year: .defaultDigits)-\(month: .twoDigits)-\(day: .twoDigits)-\(hour: .twoDigits(clock: .twentyFourHour, hourCycle: .zeroBased))\(minute: .twoDigits)\(second: .twoDigits)",
                 timeZone: .gmt, calendar: Calendar(identifier: .gregorian)))
     }
 
@@ -128,7 +134,8 @@ struct ClusterPlan: Sendable {
         guard FileManager.default.fileExists(atPath: directory.configuration) else {
             throw ProcessFailure(
                 .missingInput,
-                "\(path): the run is not `onebyte cluster`'s: there is no run.toml in it\ngo on with it by `onebyte coordinator --directory \(shellWord(path))`, and start its workers")
+                "\(path): the run is not `onebyte cluster`'s: there is no run.toml in it\ngo on with it by `onebyte coordinator --directory \(shellWord(path))`, and start its workers"
+            )
         }
         do { return try directory.acquireLock() } catch { throw ProcessFailure(error, directory: path) }
     }
@@ -157,7 +164,8 @@ struct ClusterPlan: Sendable {
         }
         if FileManager.default.fileExists(atPath: directory.ledger), !isResumed {
             throw ProcessFailure(
-                .cannotCreate, "\(directory.path) holds a run already; go on with it by --resume \(shellWord(directory.path)), or choose another --directory")
+                .cannotCreate,
+                "\(directory.path) holds a run already; go on with it by --resume \(shellWord(directory.path)), or choose another --directory")
         }
         if isResumed { try spec(of: try LedgerArchive(directory.ledger).summary) }
         // On going on, too: what was given anew holds until it is given anew.
@@ -231,7 +239,8 @@ struct ClusterPlan: Sendable {
                 (1...workerCount).map { number in
                     let name = "worker-\(number)"
                     return ChildProcess(
-                        name: name, arguments: common(endpoint, name) + [
+                        name: name,
+                        arguments: common(endpoint, name) + [
                             "--threads", "\(threads)", "--precision", precision, "--train-file", trainFile, "--shard", "\(number)/\(workerCount)",
                         ],
                         log: directory.log(of: name))
@@ -242,7 +251,9 @@ struct ClusterPlan: Sendable {
                 // Its data are usually more than a worker's share, and the run waits for it at the beginning and the end.
                 let cores = Processors.count
                 return ChildProcess(
-                    name: "evaluator", arguments: common(endpoint, "evaluator") + ["--threads", "\(cores)", "--evaluate", evalFile] + (validationFile.map { ["--validate", $0] } ?? []),
+                    name: "evaluator",
+                    arguments: common(endpoint, "evaluator") + ["--threads", "\(cores)", "--evaluate", evalFile]
+                        + (validationFile.map { ["--validate", $0] } ?? []),
                     log: directory.log(of: "evaluator"))
             },
             trainers: workerCount, past: past)
@@ -258,7 +269,9 @@ struct ClusterPlan: Sendable {
             if let event = try? JSONDecoder().decode(CoordinatorProgress.self, from: Data(line)) { progress.take(event) } else { unread += 1 }
         }
         if unread > 0 {
-            standardError.write("note: \(unread) lines of \(directory.metrics) can't be read, as after a crash; the bytes and seconds that they told of are missing in the report")
+            standardError.write(
+                "note: \(unread) lines of \(directory.metrics) can't be read, as after a crash; the bytes and seconds that they told of are missing in the report"
+            )
         }
         return progress
     }
@@ -291,7 +304,8 @@ struct ClusterPlan: Sendable {
             wireBytesOfRounds: progress.wireBytesOfRounds,
             samples: samples,
             seconds: .init(
-                preparing: basisSeconds + progress.preparingSeconds, prefixCache: basisSeconds + progress.preparingSeconds, training: progress.trainingSeconds,
+                preparing: basisSeconds + progress.preparingSeconds, prefixCache: basisSeconds + progress.preparingSeconds,
+                training: progress.trainingSeconds,
                 total: progress.earlierSeconds + totalSeconds),
             digest: archive.digest?.digest.description,
             rounds: rounds,

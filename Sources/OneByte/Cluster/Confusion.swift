@@ -24,7 +24,9 @@ package struct Confusion: Codable, Hashable, Sendable {
         var counts = Array(repeating: Array(repeating: 0, count: words.count), count: words.count)
         var isThere = false
         for item in evaluation.items {
-            guard let right = item.correct, let predicted = item.predicted, words.indices.contains(right), words.indices.contains(predicted) else { continue }
+            guard let right = item.correct, let predicted = item.predicted, words.indices.contains(right), words.indices.contains(predicted) else {
+                continue
+            }
             counts[right][predicted] += 1
             isThere = true
         }

@@ -36,11 +36,14 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
         examples = Int(heldOut.examples)
         loss = heldOut.loss.flatMap(\.finite)
         accuracy = heldOut.accuracy
-        accuracyInterval = heldOut.examples == 0 ? nil : accuracy.map { accuracy in
-            let right = whole(accuracy * Double(heldOut.examples))
-            let interval = Evaluation.wilson(successes: right, of: Int(heldOut.examples))
-            return [interval.lower, interval.upper]
-        }
+        accuracyInterval =
+            heldOut.examples == 0
+            ? nil
+            : accuracy.map { accuracy in
+                let right = whole(accuracy * Double(heldOut.examples))
+                let interval = Evaluation.wilson(successes: right, of: Int(heldOut.examples))
+                return [interval.lower, interval.upper]
+            }
         accuracyBestThreshold = heldOut.bestThresholdAccuracy
         auc = heldOut.auc
         score = isScored ? loss.map { -$0 } : nil

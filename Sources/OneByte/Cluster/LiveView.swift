@@ -58,7 +58,9 @@ extension LiveView {
             return "preparing: \(phases(of: progress))\(measured)"
         }
         var parts = ["round \(progress.roundsDone)/\(progress.rounds)"]
-        if let loss = progress.trainingLoss { parts.append(progress.isScored ? "training score \(fixed(-loss, 4))" : "training loss \(fixed(loss, 4))") }
+        if let loss = progress.trainingLoss {
+            parts.append(progress.isScored ? "training score \(fixed(-loss, 4))" : "training loss \(fixed(loss, 4))")
+        }
         if let latest = progress.latest { parts.append("\(progress.measures.name) at \(latest.round ?? 0): \(latest.brief)") }
         if let bytes = progress.wireBytesPerSample { parts.append("\(fixed(bytes, 2)) B/sample on the wire") }
         if let rate = progress.samplesPerSecond { parts.append("\(grouped(whole(rate))) samples/s") }
@@ -76,7 +78,8 @@ extension LiveView {
         if progress.isWaiting {
             lines.append("  \(phases(of: progress))")
         } else {
-            let loss = progress.trainingLoss.map { (progress.isScored ? "training score \(fixed(-$0, 4))" : "training loss \(fixed($0, 4))") + "   " } ?? ""
+            let loss =
+                progress.trainingLoss.map { (progress.isScored ? "training score \(fixed(-$0, 4))" : "training loss \(fixed($0, 4))") + "   " } ?? ""
             let rate = progress.samplesPerSecond.map { "\(grouped(whole($0))) samples/s   " } ?? ""
             let left = progress.secondsLeft.map { "\(duration($0)) left" } ?? ""
             lines.append("  \(loss)\(rate)\(left)")

@@ -1,5 +1,5 @@
-import Core
 import Coordinator
+import Core
 import Foundation
 import Transport
 
@@ -135,18 +135,23 @@ struct LocalCluster: Sendable {
             switch news.event {
             case .listening(let listening) where listening.run != run:
                 throw ProcessFailure(
-                    .configuration, "the run directory's ledger is of the run \(listening.run.short), and \(run.short) was asked for; nothing was trained")
+                    .configuration,
+                    "the run directory's ledger is of the run \(listening.run.short), and \(run.short) was asked for; nothing was trained")
             case .trial(let trial):
                 let loss = trial.loss.map { fixed($0, 4) } ?? "not finite"
                 view.note(
-                    trial.isChosen ? "learning rate \(trial.learningRate) is chosen (validation loss \(loss) at its trial)"
+                    trial.isChosen
+                        ? "learning rate \(trial.learningRate) is chosen (validation loss \(loss) at its trial)"
                         : "trial at learning rate \(trial.learningRate): validation loss \(loss)")
             case .warning(let text): view.note("note: \(text)")
             case .refused(let worker):
-                view.note("warning: \(printable(worker.name, onOneLine: true)) was turned away: \(worker.reason)" + worker.details.map { "\n  \($0)" }.joined())
+                view.note(
+                    "warning: \(printable(worker.name, onOneLine: true)) was turned away: \(worker.reason)"
+                        + worker.details.map { "\n  \($0)" }.joined())
             case .digests(let digests) where digests.digest == nil:
                 view.note("warning: at round \(digests.round) the machines' digests differ: \(digests.groups)")
-            case .left(let left) where left.reason != "left": view.note("warning: \(printable(left.name, onOneLine: true)) left at round \(left.round): \(left.reason)")
+            case .left(let left) where left.reason != "left":
+                view.note("warning: \(printable(left.name, onOneLine: true)) left at round \(left.round): \(left.reason)")
             default: break
             }
         }

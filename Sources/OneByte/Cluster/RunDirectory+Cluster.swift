@@ -1,5 +1,5 @@
-import Core
 import Coordinator
+import Core
 import Foundation
 import Glibc
 
@@ -17,7 +17,8 @@ extension RunDirectory {
     /// Makes the directory of the logs within it.
     func makeLogs() throws(ProcessFailure) {
         guard mkdir(logs, 0o700) == 0 || errno == EEXIST else {
-            throw ProcessFailure(.cannotCreate, "can't make \(logs): \(String(cString: strerror(errno))); choose a directory that this user may write to")
+            throw ProcessFailure(
+                .cannotCreate, "can't make \(logs): \(String(cString: strerror(errno))); choose a directory that this user may write to")
         }
     }
 

@@ -80,7 +80,9 @@ package struct RunReport: Codable, Hashable, Sendable {
 
         /// Nil where there is nothing to say.
         var remark: String? {
-            let parts = [(alsoInTraining, "train the run"), (alsoInValidation, "steer it")].filter { $0.0 > 0 }.map { "\(grouped($0.0)) also \($0.1)" }
+            let parts = [(alsoInTraining, "train the run"), (alsoInValidation, "steer it")].filter { $0.0 > 0 }.map {
+                "\(grouped($0.0)) also \($0.1)"
+            }
             return parts.isEmpty ? nil : "of the examples that judge the run " + parts.joined(separator: ", ")
         }
     }
@@ -146,7 +148,10 @@ package struct RunReport: Codable, Hashable, Sendable {
         row("", "\(grouped(wireBytesOfRounds)) for the rounds (\(fixed(ofRounds, 2)) a sample), the rest for joining, heartbeats and checks")
         if wireBytes > 0 {
             let ratio = Double(floatGradientBytes) / Double(wireBytes)
-            row("float gradients", "would have been \(grouped(floatGradientBytes)) bytes, \(ratio < 10 ? fixed(ratio, 1) : grouped(floatGradientBytes / wireBytes)) times as much")
+            row(
+                "float gradients",
+                "would have been \(grouped(floatGradientBytes)) bytes, \(ratio < 10 ? fixed(ratio, 1) : grouped(floatGradientBytes / wireBytes)) times as much"
+            )
         }
         row("time", "\(duration(seconds.preparing)) preparing, \(duration(seconds.training)) training, \(duration(seconds.total)) in all")
         for effect in sideEffects?.rows ?? [] { row(effect.name, effect.text) }

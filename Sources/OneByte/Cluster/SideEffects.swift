@@ -38,7 +38,8 @@ package struct SideEffects: Codable, Hashable, Sendable {
 
     /// The texts that a run is looked at for what it did beside its task: lines, JSON lines or a table, as public text is.
     static func generalExamples(_ path: String, _ source: ModelSource) throws -> [Example] {
-        let examples = try TaskEncoder(task: TaskSpec(kind: .text, maxLength: tokensOfText), model: source).encodePublicText(try DataFile.readTexts(path))
+        let examples = try TaskEncoder(task: TaskSpec(kind: .text, maxLength: tokensOfText), model: source).encodePublicText(
+            try DataFile.readTexts(path))
         guard !examples.isEmpty else { throw ProcessFailure(.badData, "\(path): no text has two tokens, of which one can predict the other") }
         return examples
     }
@@ -73,7 +74,8 @@ package struct SideEffects: Codable, Hashable, Sendable {
         // An adapter begins at 0, so that there is nothing to compare its change with.
         let change =
             updateRelative == 0 && updateNorm > 0
-            ? "the adapter's numbers, which begin at 0, have a norm of \(fixed(updateNorm, 3))" : "\(percent(updateRelative)) of the trained tensors' norm"
+            ? "the adapter's numbers, which begin at 0, have a norm of \(fixed(updateNorm, 3))"
+            : "\(percent(updateRelative)) of the trained tensors' norm"
         var rows = [("update", "\(change), \(fixed(updateLargest, 5)) at most")]
         if let general = generalText {
             let numbers = [general.perplexityBefore, general.perplexityAfter].map { $0.map { fixed($0, 2) } ?? "not finite" }

@@ -45,20 +45,23 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @OptionGroup(title: "Logs") var logs: LogOptions
 
     @Option(help: ArgumentHelp("The basis that the run needs, from `onebyte prepare`.", valueName: "file")) var basis: String?
-    @Option(help: ArgumentHelp(
-        "Pin the run's base model, so that the first worker does not choose it; none: it does. (default: the run file's model, where it is a path that is here)",
-        valueName: "model"))
+    @Option(
+        help: ArgumentHelp(
+            "Pin the run's base model, so that the first worker does not choose it; none: it does. (default: the run file's model, where it is a path that is here)",
+            valueName: "model"))
     var base: String?
     @Option(help: ArgumentHelp("This coordinator's secret key (onebyte keygen): connections are encrypted.", valueName: "file"))
     var key: String?
     @Option(help: ArgumentHelp("Public keys of the workers that may join.", valueName: "file")) var allow: String?
-    @Option(help: ArgumentHelp(
-        "Sign the ledger with this key (onebyte keygen --signing). (default: signing.key in the run directory, made where it is missing)",
-        valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "Sign the ledger with this key (onebyte keygen --signing). (default: signing.key in the run directory, made where it is missing)",
+            valueName: "file"))
     var signingKey: String?
     @Flag(help: "Listen beyond this host without encryption: anybody there can join and listen in.") var insecure = false
-    @Option(help: ArgumentHelp(
-        "Write the join string here when it listens, and take it away at the end; workers wait for it with the same flag.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "Write the join string here when it listens, and take it away at the end; workers wait for it with the same flag.", valueName: "file"))
     var joinFile: String?
     @Option(help: ArgumentHelp("The name or address of this host that workers are told to call. (default: chosen)", valueName: "host"))
     var advertise: String?
@@ -87,7 +90,8 @@ struct CoordinatorCommand: AsyncParsableCommand {
         if let ledger {
             let known = ledger.basis
             if let basisDigest, basisDigest != known {
-                throw ProcessFailure(.configuration, "\(directory.path) holds a run with another basis; leave out --basis, or choose another --directory")
+                throw ProcessFailure(
+                    .configuration, "\(directory.path) holds a run with another basis; leave out --basis, or choose another --directory")
             }
             basisDigest = known
         }
@@ -100,7 +104,8 @@ struct CoordinatorCommand: AsyncParsableCommand {
         if let spec, let found = decoded?.spaces.map(\.components).max(), found != spec.dampedComponents {
             throw ProcessFailure(
                 .configuration,
-                "the basis has \(found) components and the run wants \(spec.dampedComponents): say --damped-components \(found), or make it again with `onebyte prepare`")
+                "the basis has \(found) components and the run wants \(spec.dampedComponents): say --damped-components \(found), or make it again with `onebyte prepare`"
+            )
         }
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         logs.bootstrap()
@@ -131,7 +136,8 @@ struct CoordinatorCommand: AsyncParsableCommand {
     private static func spec(_ settings: inout Settings, basisDigest: Digest?) throws -> RunSpec {
         let spec = try settings.runSpec(task: try settings.resolveTask(), basisDigest: basisDigest)
         if spec.dampedComponents > 0, basisDigest == nil {
-            throw SettingsError.usage("--damped-components \(spec.dampedComponents) needs --basis, which `onebyte prepare` makes; or say --damped-components none")
+            throw SettingsError.usage(
+                "--damped-components \(spec.dampedComponents) needs --basis, which `onebyte prepare` makes; or say --damped-components none")
         }
         if spec.trainsAdapters, basisDigest == nil {
             throw SettingsError.usage("adapters need --basis, which `onebyte prepare --config RUN.toml --output basis` makes where the model is")

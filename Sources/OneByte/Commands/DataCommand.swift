@@ -49,7 +49,9 @@ struct DataCommand: ParsableCommand {
             }
             let trained = data.examples.reduce(0) { $0 + $1.sequences.reduce(0) { $0 + $1.targets.count } }
             standardOutput.write("──")
-            standardOutput.write("\(grouped(data.examples.count)) examples (\(task.kind.rawValue)), \(grouped(data.tokenCount)) tokens, \(grouped(trained)) of them learnt")
+            standardOutput.write(
+                "\(grouped(data.examples.count)) examples (\(task.kind.rawValue)), \(grouped(data.tokenCount)) tokens, \(grouped(trained)) of them learnt"
+            )
             for line in data.remarks { standardOutput.write(line) }
         }
     }
@@ -107,32 +109,48 @@ extension EncodedData {
     var remarks: [String] {
         var lines: [String] = []
         if truncated > 0 { lines.append("\(counted(truncated, "example is", "examples are")) too long and cut (--max-length): \(losses)") }
-        if skipped > 0 { lines.append("\(counted(skipped, "example has", "examples have")) nothing to learn from and \(skipped == 1 ? "is" : "are") left out") }
+        if skipped > 0 {
+            lines.append("\(counted(skipped, "example has", "examples have")) nothing to learn from and \(skipped == 1 ? "is" : "are") left out")
+        }
         if joinedWords > 0 {
-            lines.append("\(counted(joinedWords, "example", "examples")): a label's word is run into the letters before it; let the word begin with a space, as in --label '1= great'")
+            lines.append(
+                "\(counted(joinedWords, "example", "examples")): a label's word is run into the letters before it; let the word begin with a space, as in --label '1= great'"
+            )
         }
         if let count = splitBoundaries[.leadingSpace] { lines.append("\(boundary(count)); let the answer begin with a space") }
-        if let count = splitBoundaries[.moveSpace] { lines.append("\(boundary(count)); move the white space at the prompt's end to the answer's beginning") }
+        if let count = splitBoundaries[.moveSpace] {
+            lines.append("\(boundary(count)); move the white space at the prompt's end to the answer's beginning")
+        }
         if let count = splitBoundaries[.none] { lines.append("\(boundary(count)); they are read apart, as they are when the model is asked") }
         if let (count, token) = spelledTokens {
             lines.append(
-                "\(counted(count, "example spells", "examples spell")) control tokens such as \(quoted(token)), which are read as plain text; write conversations as \"messages\", and the model's chat template writes these tokens")
+                "\(counted(count, "example spells", "examples spell")) control tokens such as \(quoted(token)), which are read as plain text; write conversations as \"messages\", and the model's chat template writes these tokens"
+            )
         }
         for text in escapedLineBreaks {
             lines.append("\(quoted(text)) holds a backslash and an n, not a line break; in bash and zsh, $'…' makes a line break of them")
         }
-        if !unusedFields.isEmpty { lines.append("not used: \(unusedFields.prefix(20).map { quoted($0) }.joined(separator: ", "))\(unusedFields.count > 20 ? ", …" : "")") }
+        if !unusedFields.isEmpty {
+            lines.append("not used: \(unusedFields.prefix(20).map { quoted($0) }.joined(separator: ", "))\(unusedFields.count > 20 ? ", …" : "")")
+        }
         return lines
     }
 
     private var losses: String {
         var parts: [String] = []
-        if cutAnswers.examples > 0 { parts.append("\(counted(cutAnswers.examples, "answer", "answers")) lost \(counted(cutAnswers.tokens, "token", "tokens"))") }
-        if cutPrompts.examples > 0 { parts.append("\(counted(cutPrompts.examples, "prompt or text", "prompts or texts")) lost \(counted(cutPrompts.tokens, "token", "tokens"))") }
+        if cutAnswers.examples > 0 {
+            parts.append("\(counted(cutAnswers.examples, "answer", "answers")) lost \(counted(cutAnswers.tokens, "token", "tokens"))")
+        }
+        if cutPrompts.examples > 0 {
+            parts.append(
+                "\(counted(cutPrompts.examples, "prompt or text", "prompts or texts")) lost \(counted(cutPrompts.tokens, "token", "tokens"))")
+        }
         return parts.joined(separator: ", ")
     }
 
-    private func boundary(_ count: Int) -> String { "\(counted(count, "example", "examples")): the tokens of prompt and answer written together differ" }
+    private func boundary(_ count: Int) -> String {
+        "\(counted(count, "example", "examples")): the tokens of prompt and answer written together differ"
+    }
 
     private func counted(_ count: Int, _ one: String, _ many: String) -> String { "\(grouped(count)) \(count == 1 ? one : many)" }
 

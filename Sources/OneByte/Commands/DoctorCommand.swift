@@ -46,7 +46,9 @@ struct DoctorCommand: ParsableCommand {
     func run() throws {
         var findings: [Finding] = []
         if listen != nil || directory != nil {
-            findings += CoordinatorChecks(listen: listen ?? "tcp://127.0.0.1:\(Address.defaultPort)", key: key, directory: directory ?? ".", insecure: insecure).run()
+            findings += CoordinatorChecks(
+                listen: listen ?? "tcp://127.0.0.1:\(Address.defaultPort)", key: key, directory: directory ?? ".", insecure: insecure
+            ).run()
         }
         if let join = try joinText() {
             var checks = WorkerChecks(join: join, key: listen == nil ? key : nil, model: model, seconds: wait, threads: threads.count)
@@ -78,7 +80,8 @@ struct DoctorCommand: ParsableCommand {
         do {
             return .ok("model", "\(model) is \(try openModel(model).baseManifest(threads: threads).digest.short)")
         } catch {
-            return .failed("model", describe(error), ExitStatus(error), remedy: "--model is a file or a directory on this host, or a name on the model hub")
+            return .failed(
+                "model", describe(error), ExitStatus(error), remedy: "--model is a file or a directory on this host, or a name on the model hub")
         }
     }
 

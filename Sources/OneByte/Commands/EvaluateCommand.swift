@@ -52,7 +52,8 @@ struct EvaluateCommand: ParsableCommand {
         let records = try DataFile.read(file)
         let state = try ModelState.load(
             model: try settings.text(.model), ledger: ledger.ledger, atRound: ledger.atRound, threads: threads.count)
-        let encoder = try TaskEncoder(task: try TaskChoice(task.settings, hasConfig: config.config != nil).task(&settings, state.ledger), model: state.source)
+        let encoder = try TaskEncoder(
+            task: try TaskChoice(task.settings, hasConfig: config.config != nil).task(&settings, state.ledger), model: state.source)
         let data = try encoder.encode(records)
         for remark in data.remarks { standardError.write("note: \(remark)") }
         if let path = ledger.ledger { noteWhatTrained(RunDirectory(path), encoder, data.examples) }
@@ -71,7 +72,8 @@ struct EvaluateCommand: ParsableCommand {
         ).evaluate()
         var measurement = HeldOutScore(evaluation, of: encoder.task, round: state.ledger.map { Int($0.history.nextRound) })
         measurement.confusion = Confusion(evaluation, encoder.task)
-        standardOutput.write(format == .json ? try json(measurement) : ([measurement.text] + [measurement.confusion?.text].compactMap { $0 }).joined(separator: "\n"))
+        standardOutput.write(
+            format == .json ? try json(measurement) : ([measurement.text] + [measurement.confusion?.text].compactMap { $0 }).joined(separator: "\n"))
     }
 
     /// Training data above this are not read again only to be compared; that the file is the same one shows at any size.
@@ -100,7 +102,8 @@ struct EvaluateCommand: ParsableCommand {
         _ model: TrainableModel, _ examples: [Example], _ task: TaskSpec, _ scoring: ScoringProgram.Options?, round: Int?
     ) throws {
         guard let writing = task.writing else {
-            throw ProcessFailure(.usage, "the task's objective is no command's score; leave out --objective-command and --texts, or say --objective command")
+            throw ProcessFailure(
+                .usage, "the task's objective is no command's score; leave out --objective-command and --texts, or say --objective command")
         }
         guard let scoring else {
             throw ProcessFailure(.usage, "the task's objective is a command's score: give the command with --objective-command '…'")
@@ -135,6 +138,8 @@ struct EvaluateCommand: ParsableCommand {
         /// Absent where the model's numbers broke.
         let score: Double?
 
-        init(_ prompt: String, _ text: String, _ score: Double) { (self.prompt, self.text, self.score) = (prompt, text, score.isFinite ? score : nil) }
+        init(_ prompt: String, _ text: String, _ score: Double) {
+            (self.prompt, self.text, self.score) = (prompt, text, score.isFinite ? score : nil)
+        }
     }
 }

@@ -42,9 +42,10 @@ struct ExportCommand: ParsableCommand {
     var snapshot: String?
     @Option(name: .shortAndLong, help: ArgumentHelp("Where the model goes; not needed for numbers.", valueName: "directory"))
     var output: String?
-    @Option(help: ArgumentHelp(
-        "merged: a model that transformers loads; peft: a LoRA adapter of the head; numbers: the adapter's coordinates on standard output.",
-        valueName: "format"))
+    @Option(
+        help: ArgumentHelp(
+            "merged: a model that transformers loads; peft: a LoRA adapter of the head; numbers: the adapter's coordinates on standard output.",
+            valueName: "format"))
     var format = Format.merged
     @Option(help: "f32 keeps trained values as they are; f16 and bf16 halve the size and round.") var dataType: WeightType = .f32
     @Flag(help: "Replace what is there.") var overwrite = false
@@ -69,7 +70,9 @@ struct ExportCommand: ParsableCommand {
         if format == .numbers, output != nil || overwrite || dataType != .f32 {
             throw ValidationError("--format numbers writes to standard output, as whole numbers: leave out --output, --overwrite and --data-type")
         }
-        if format != .merged, ledger.ledger == nil { throw ValidationError("--format \(format.rawValue) writes what a ledger has trained: give --ledger") }
+        if format != .merged, ledger.ledger == nil {
+            throw ValidationError("--format \(format.rawValue) writes what a ledger has trained: give --ledger")
+        }
         if snapshot != nil, ledger.ledger == nil { throw ValidationError("--snapshot needs --ledger, which says what the parameters are") }
         if snapshot != nil, ledger.atRound != nil { throw ValidationError("a snapshot has its own round; leave out --at-round") }
     }

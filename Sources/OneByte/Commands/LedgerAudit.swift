@@ -29,8 +29,9 @@ struct LedgerAudit: ParsableCommand {
     @Option(help: ArgumentHelp("The machine's training data, in the same order.", valueName: "file")) var trainFile: String
     @Option(help: ArgumentHelp("Only this part of them, such as 2/3.", valueName: "i/n")) var shard: DataShard?
     @Option(help: ArgumentHelp("How many bytes to look at, at least.", valueName: "number")) var bytes = 200
-    @Option(help: ArgumentHelp(
-        "The machine's signing key (or that in its --state-dir): hold the data against what it bound itself to, too.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "The machine's signing key (or that in its --state-dir): hold the data against what it bound itself to, too.", valueName: "file"))
     var signingKey: String?
     @OptionGroup var objective: SettingFlags<ObjectiveSettings>
     @OptionGroup var processes: SettingFlags<ProcessSettings>
@@ -50,7 +51,8 @@ struct LedgerAudit: ParsableCommand {
         let spec = archive.summary.spec
         guard spec.staleness == 0 else {
             throw ProcessFailure(
-                .usage, "\(archive.path): in a run with staleness a byte may be of earlier parameters than its round's, which the ledger does not say")
+                .usage, "\(archive.path): in a run with staleness a byte may be of earlier parameters than its round's, which the ledger does not say"
+            )
         }
         let cache = try settings.prefixCache()
         let trainer = try LanguageModelTrainer(
@@ -61,7 +63,8 @@ struct LedgerAudit: ParsableCommand {
                 scoring: try settings.scoring(), dataSecret: try signingKey.map { try SigningKey(contentsOf: $0).dataSecret }))
         let base = try trainer.hashBase(TaskContext())
         if let manifest = archive.manifest, let first = manifest.differences(from: base).first {
-            throw ProcessFailure(.configuration, "\(model) is not the base model of \(archive.path): \(first); give the model that the run began with")
+            throw ProcessFailure(
+                .configuration, "\(model) is not the base model of \(archive.path): \(first); give the model that the run began with")
         }
         let audit = try ByteAudit(of: MachineID(machine), in: archive, bytes: bytes, trainer: trainer)
         standardOutput.write(format == .json ? try json(audit) : audit.text)
@@ -69,7 +72,8 @@ struct LedgerAudit: ParsableCommand {
         guard audit.isPlausible else {
             throw ProcessFailure(
                 .badData,
-                "\(archive.path): the bytes of machine \(machine) are not those of these data: \(audit.withinOne) of \(audit.bytes) within one, \(audit.sameSign) of \(audit.signed) with the same sign")
+                "\(archive.path): the bytes of machine \(machine) are not those of these data: \(audit.withinOne) of \(audit.bytes) within one, \(audit.sameSign) of \(audit.signed) with the same sign"
+            )
         }
     }
     /// - Throws: `ProcessFailure` where the data are not those that the machine bound itself to before its first byte.
@@ -82,7 +86,8 @@ struct LedgerAudit: ParsableCommand {
         guard committed == trainer.dataCommitment else {
             throw ProcessFailure(
                 .badData,
-                "\(archive.path): machine \(machine) has bound itself to other data: \(committed.count) examples, root \(committed.root.short), not \(trainer.dataCommitment.map { "\($0.count), \($0.root.short)" } ?? "none")")
+                "\(archive.path): machine \(machine) has bound itself to other data: \(committed.count) examples, root \(committed.root.short), not \(trainer.dataCommitment.map { "\($0.count), \($0.root.short)" } ?? "none")"
+            )
         }
         standardError.write("the data are the \(committed.count) examples that machine \(machine) bound itself to when it was admitted")
     }
@@ -182,6 +187,7 @@ struct ByteAudit: Codable, Hashable {
 
     var text: String {
         let none = withoutValue > 0 ? ", \(grouped(withoutValue)) have no value in the ledger" : ""
-        return "machine \(machine): \(grouped(bytes)) bytes of \(rounds) rounds computed again: \(grouped(exact)) exactly, \(grouped(withinOne)) within one, \(grouped(sameSign)) of \(grouped(signed)) with the same sign\(none)"
+        return
+            "machine \(machine): \(grouped(bytes)) bytes of \(rounds) rounds computed again: \(grouped(exact)) exactly, \(grouped(withinOne)) within one, \(grouped(sameSign)) of \(grouped(signed)) with the same sign\(none)"
     }
 }

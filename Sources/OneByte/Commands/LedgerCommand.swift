@@ -96,7 +96,8 @@ extension LedgerArchive {
         guard reported.digest == digest else {
             throw ProcessFailure(
                 .badData,
-                "\(reported.machines.map { "\($0)" }.joined(separator: ", ")) reported \(reported.digest) at round \(reported.round), the replay gives \(digest)")
+                "\(reported.machines.map { "\($0)" }.joined(separator: ", ")) reported \(reported.digest) at round \(reported.round), the replay gives \(digest)"
+            )
         }
         standardError.write("replayed \(what); the same digest as \(reported.machines.count) machines reported at round \(reported.round)")
         return digest

@@ -47,7 +47,8 @@ struct LedgerRetract: AsyncParsableCommand {
         /// "machine 2, worker-2, admitted 2026-11-24T03:15:00Z: 512 bytes in 64 rounds"
         var text: String {
             let admitted = Date(timeIntervalSince1970: Double(machine.admitted)).formatted(.iso8601)
-            return "machine \(machine.machine), \(printable(machine.name, onOneLine: true)), admitted \(admitted): \(grouped(bytes)) bytes in \(grouped(rounds)) rounds"
+            return
+                "machine \(machine.machine), \(printable(machine.name, onOneLine: true)), admitted \(admitted): \(grouped(bytes)) bytes in \(grouped(rounds)) rounds"
         }
     }
 
@@ -57,7 +58,9 @@ struct LedgerRetract: AsyncParsableCommand {
         let rounds = wanted.clamped(to: 0..<archive.history.nextRound)
         let parts = try partsToGo(archive, rounds)
         standardError.write(parts.map(\.text).joined(separator: "\n"))
-        standardError.write("in rounds \(rounds.lowerBound) to \(rounds.upperBound - 1); replay, export and evaluate will go without them, and nothing brings them back")
+        standardError.write(
+            "in rounds \(rounds.lowerBound) to \(rounds.upperBound - 1); replay, export and evaluate will go without them, and nothing brings them back"
+        )
         try confirm()
         let file: LedgerFile
         let lock: RunLock?
@@ -108,10 +111,15 @@ struct LedgerRetract: AsyncParsableCommand {
         let meant = byNumber.map { [$0] } ?? machines.filter { $0.name.utf8.elementsEqual(machine.utf8) }
         guard !meant.isEmpty else {
             let names = Set(machines.map(\.name)).sorted()
-            let hint = nearestWord(to: machine, in: names).map { "did you mean \($0)?" } ?? "it has \(names.isEmpty ? "none" : names.joined(separator: ", "))"
-            throw ProcessFailure(.usage, "\(archive.path): no machine has the number or the name \(machine)\n\(hint) (onebyte ledger show \(shellWord(path)))")
+            let hint =
+                nearestWord(to: machine, in: names).map { "did you mean \($0)?" }
+                ?? "it has \(names.isEmpty ? "none" : names.joined(separator: ", "))"
+            throw ProcessFailure(
+                .usage, "\(archive.path): no machine has the number or the name \(machine)\n\(hint) (onebyte ledger show \(shellWord(path)))")
         }
-        guard !rounds.isEmpty else { throw ProcessFailure(.usage, "\(archive.path): there is no round \(fromRound), but \(archive.history.nextRound) rounds") }
+        guard !rounds.isEmpty else {
+            throw ProcessFailure(.usage, "\(archive.path): there is no round \(fromRound), but \(archive.history.nextRound) rounds")
+        }
         let parts = meant.compactMap { machine -> Part? in
             let counts = archive.history.rounds.filter { rounds.contains($0.round) }.map { round in
                 round.contributions.filter { $0.machine == MachineID(machine.machine) }.reduce(0) { $0 + $1.bytes.count }
@@ -119,7 +127,8 @@ struct LedgerRetract: AsyncParsableCommand {
             return counts.isEmpty ? nil : Part(machine: machine, bytes: counts.reduce(0, +), rounds: counts.count)
         }
         guard !parts.isEmpty else {
-            throw ProcessFailure(.usage, "\(archive.path): machine \(machine) has no bytes in rounds \(rounds.lowerBound) to \(rounds.upperBound - 1)")
+            throw ProcessFailure(
+                .usage, "\(archive.path): machine \(machine) has no bytes in rounds \(rounds.lowerBound) to \(rounds.upperBound - 1)")
         }
         return parts
     }

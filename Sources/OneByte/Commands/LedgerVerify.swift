@@ -40,12 +40,14 @@ struct LedgerVerify: ParsableCommand {
         let vouchers = try checkRules(of: archive)
         if archive.unreadBytes > 0 {
             standardError.write(
-                "warning: \(archive.path): \(archive.unreadBytes) bytes at the end are no whole record (a crash, or a coordinator at work); it will be cut back")
+                "warning: \(archive.path): \(archive.unreadBytes) bytes at the end are no whole record (a crash, or a coordinator at work); it will be cut back"
+            )
         }
         let position = archive.summary.position
         let end = archive.summary.isEnded ? "complete" : "no end record: the run goes on, or the ledger was cut"
         standardOutput.write(
-            "\(archive.path): whole: \(position.records) records, \(position.offset) bytes, \(archive.history.nextRound) rounds, \(end), chain \(position.chain)")
+            "\(archive.path): whole: \(position.records) records, \(position.offset) bytes, \(archive.history.nextRound) rounds, \(end), chain \(position.chain)"
+        )
         let standing = Vouching(vouchers, names: names)
         standardOutput.write(standing.text)
         // Both are said; what is wrong counts for more than what is not known.
@@ -90,7 +92,8 @@ struct LedgerVerify: ParsableCommand {
         let source = try openModel(base)
         let began = clock.now
         let comparison = try archive.compareDigests(on: source, threads: threads.count)
-        let what = "replayed \(archive.history.rounds.count) rounds, \(archive.summary.samples) samples in \(fixed((clock.now - began) / .seconds(1), 2)) s"
+        let what =
+            "replayed \(archive.history.rounds.count) rounds, \(archive.summary.samples) samples in \(fixed((clock.now - began) / .seconds(1), 2)) s"
         guard comparison.differing.isEmpty else {
             let lines = comparison.differing.map { record, replayed in
                 let digests = record.digest.contrasted(with: replayed)
@@ -109,7 +112,8 @@ struct LedgerVerify: ParsableCommand {
         guard comparison.uncovered.isEmpty else {
             throw ProcessFailure(
                 .unproven,
-                "\(same), but \(comparison.uncovered.count) rounds lie behind the last of them: nothing could be compared there; digest \(comparison.last)")
+                "\(same), but \(comparison.uncovered.count) rounds lie behind the last of them: nothing could be compared there; digest \(comparison.last)"
+            )
         }
         standardError.write("\(same), the last \(comparison.last)")
     }

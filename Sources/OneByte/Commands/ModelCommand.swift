@@ -69,7 +69,9 @@ struct ModelCommand: ParsableCommand {
             row("family", "\(configuration.family.name) (\(configuration.family.title))")
             row("parameters", "\(grouped(total)) in \(source.tensorNames.count) tensors")
             row(
-                "layers", "layers.0 … layers.\(configuration.layerCount - 1): hidden \(configuration.hiddenSize), FFN \(configuration.feedForwardSize), \(configuration.headCount) heads of \(configuration.headDimension), \(configuration.keyValueHeadCount) for keys and values")
+                "layers",
+                "layers.0 … layers.\(configuration.layerCount - 1): hidden \(configuration.hiddenSize), FFN \(configuration.feedForwardSize), \(configuration.headCount) heads of \(configuration.headDimension), \(configuration.keyValueHeadCount) for keys and values"
+            )
             row("vocabulary", "\(grouped(configuration.vocabularySize)), head \(configuration.tiedHead ? "tied to the embedding" : "of its own")")
             row("context", "\(grouped(configuration.contextLength)) tokens\(windows(of: configuration))")
             let types = Dictionary(grouping: source.tensorNames) { source.dataType(of: $0).map { "\($0)" } ?? "?" }

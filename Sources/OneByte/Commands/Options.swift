@@ -12,8 +12,9 @@ struct LedgerFlags: ParsableArguments {
     @Option(help: ArgumentHelp("The ledger or run directory whose rounds are applied to the base model.", valueName: "path"))
     var ledger: String?
 
-    @Option(help: ArgumentHelp(
-        "The parameters before this round; best: the one of the lowest validation loss. (default: after the last)", valueName: "round"))
+    @Option(
+        help: ArgumentHelp(
+            "The parameters before this round; best: the one of the lowest validation loss. (default: after the last)", valueName: "round"))
     var atRound: RoundChoice?
 }
 

@@ -63,7 +63,8 @@ struct PredictCommand: ParsableCommand {
         (task.objective, task.writing) = (nil, nil)
         let data = try TaskEncoder(task: task, model: model.source).encode(records.map { $0.labelled(first) })
         for remark in data.remarks { standardError.write("note: \(remark)") }
-        let cache = try PrefixCache(model: model, set: ExampleSet(data.examples, for: model.source.configuration), options: .init(threads: threads.count))
+        let cache = try PrefixCache(
+            model: model, set: ExampleSet(data.examples, for: model.source.configuration), options: .init(threads: threads.count))
         var meter = Meter("predicting")
         try cache.fill { done, total in meter.show(done, of: total) }
         meter.end()
@@ -108,7 +109,11 @@ struct PredictCommand: ParsableCommand {
         meter.end()
         let written = try writer.write()
         let cut = written.count { $0?.isCut == true }
-        if cut > 0 { standardError.write("note: \(grouped(cut)) of \(grouped(written.count)) texts were cut at \(writing.maxTokens) tokens (--max-tokens) or at the model's context") }
+        if cut > 0 {
+            standardError.write(
+                "note: \(grouped(cut)) of \(grouped(written.count)) texts were cut at \(writing.maxTokens) tokens (--max-tokens) or at the model's context"
+            )
+        }
         return zip(records, written).map { record, found in
             record.line(adding: [.init(key: "predicted", value: found.map { .string($0.text) } ?? .null)])
         }

@@ -62,7 +62,8 @@ enum Preparation {
             var meter = Meter("measuring what layers read")
             defer { meter.end() }
             spaces = try BasisMaker.makeBasis(
-                source: source, training: patterns.filter { !$0.hasPrefix(RunSpec.adapterPrefix) }, examples: examples, components: components, threads: threads
+                source: source, training: patterns.filter { !$0.hasPrefix(RunSpec.adapterPrefix) }, examples: examples, components: components,
+                threads: threads
             ) { done, total in meter.show(done, of: total) }.spaces
         }
         return try RunBasis(
@@ -76,10 +77,12 @@ enum Preparation {
         let publicText = settings.publicText
         let texts = try publicText.texts()
         if case .file(let path) = publicText, texts.count < Self.fewTexts {
-            standardError.write("note: \(path): \(texts.count) public texts are few; a hundred say much better what the model's states have in common")
+            standardError.write(
+                "note: \(path): \(texts.count) public texts are few; a hundred say much better what the model's states have in common")
         } else if publicText == .none {
             standardError.write(
-                "note: without public text random tokens stand in for it; leave out --basis-text none, or give a hundred texts that look like the task's")
+                "note: without public text random tokens stand in for it; leave out --basis-text none, or give a hundred texts that look like the task's"
+            )
         }
         // A rank that nobody gave is no reason to refuse a narrow model.
         func rank(_ key: SettingKey, standard: Int) throws -> Int {
@@ -88,11 +91,14 @@ enum Preparation {
             return settings.isGiven(key) ? given : min(given, source.configuration.hiddenSize)
         }
         let options = AdapterBasisMaker.Options(
-            inputs: try rank(.adapterInputs, standard: 128), outputs: try rank(.adapterOutputs, standard: 16), tau: try settings.number(.whiteningFloor),
+            inputs: try rank(.adapterInputs, standard: 128), outputs: try rank(.adapterOutputs, standard: 16),
+            tau: try settings.number(.whiteningFloor),
             outputDirections: settings.optionalText(.outputDirections).flatMap(AdapterBasisMaker.OutputDirections.init(rawValue:)),
             seed: UInt64(try settings.integer(.seed)), threads: threads)
         var meter = Meter("making the basis")
         defer { meter.end() }
-        return try AdapterBasisMaker.makeBasis(source: source, task: task, texts: texts, options: options) { done, total in meter.show(done, of: total) }
+        return try AdapterBasisMaker.makeBasis(source: source, task: task, texts: texts, options: options) { done, total in
+            meter.show(done, of: total)
+        }
     }
 }

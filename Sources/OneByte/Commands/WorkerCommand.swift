@@ -51,25 +51,31 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("JSON lines, CSV or TSV to train on.", valueName: SettingKey.trainFile.setting.valueName)) var trainFile: String?
     @Option(help: ArgumentHelp("Only this part of them, such as 2/3.", valueName: "i/n")) var shard: DataShard?
     @Option(help: ArgumentHelp("Examples to measure, not to train on.", valueName: "file")) var evaluate: String?
-    @Option(name: .customLong("validate"), help: ArgumentHelp(
-        "With --evaluate: examples that steer the run (its rate, its guard, its end) and judge nothing.", valueName: "file"))
+    @Option(
+        name: .customLong("validate"),
+        help: ArgumentHelp(
+            "With --evaluate: examples that steer the run (its rate, its guard, its end) and judge nothing.", valueName: "file"))
     var validationFile: String?
     @OptionGroup var objective: SettingFlags<ObjectiveSettings>
     @Option(help: ArgumentHelp("What displays call this worker. (default: the host's name)", valueName: "name")) var name: String?
     @Option(help: ArgumentHelp("This worker's secret key, where the coordinator has a list.", valueName: "file")) var key: String?
     @Option(help: ArgumentHelp("Give up when the coordinator was silent for so long.", valueName: "seconds")) var patience = 600.0
     @Option(help: ArgumentHelp("Write the parameters here when the run ends, and at SIGUSR1.", valueName: "file")) var snapshot: String?
-    @Option(help: ArgumentHelp(
-        "Keep snapshots of the parameters here, so that a restart replays only what came since.", valueName: "directory"))
+    @Option(
+        help: ArgumentHelp(
+            "Keep snapshots of the parameters here, so that a restart replays only what came since.", valueName: "directory"))
     var stateDir: String?
-    @Option(help: ArgumentHelp(
-        "Begin from this snapshot, which a peer has written (--snapshot, or a file of its --state-dir).", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "Begin from this snapshot, which a peer has written (--snapshot, or a file of its --state-dir).", valueName: "file"))
     var bootstrap: String?
-    @Option(help: ArgumentHelp(
-        "Countersign digests with this key (onebyte keygen --signing). (default: one in --state-dir, else a new one)", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "Countersign digests with this key (onebyte keygen --signing). (default: one in --state-dir, else a new one)", valueName: "file"))
     var signingKey: String?
-    @Option(help: ArgumentHelp(
-        "The run's basis, where this host has it (`onebyte prepare`): on a thin link it need not be downloaded.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "The run's basis, where this host has it (`onebyte prepare`): on a thin link it need not be downloaded.", valueName: "file"))
     var basis: String?
     @OptionGroup var processes: SettingFlags<ProcessSettings>
     @OptionGroup var threads: ThreadFlags
@@ -125,7 +131,8 @@ struct WorkerCommand: AsyncParsableCommand {
             trainingExamples: training.map { maker($0, .training, trainFile) },
             heldOutExamples: heldOut.map { maker($0, .evaluation, evaluate) },
             validationExamples: steering.map { maker($0, .validation, validationFile) },
-            threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory, onRemark: { logger.notice("\($0)") },
+            threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory,
+            onRemark: { logger.notice("\($0)") },
             scoring: try settings.scoring(), onScoringLine: { logger.info("objective: \($0)") },
             dataSecret: signing.dataSecret)
         let join = try await joinString(logger)
@@ -158,7 +165,9 @@ struct WorkerCommand: AsyncParsableCommand {
         let interface = FoundInterface(toward: join.address)
         let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }
         if let counter = interface.counter {
-            logger.info("\(counter.interface) has carried \(counter.sent) bytes up and \(counter.received) down meanwhile, headers and other programs included")
+            logger.info(
+                "\(counter.interface) has carried \(counter.sent) bytes up and \(counter.received) down meanwhile, headers and other programs included"
+            )
         }
         if outcome.isComputing {
             // An ordinary exit would take away what the batch in hand still works with, and wait for it.

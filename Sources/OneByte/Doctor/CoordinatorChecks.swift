@@ -50,10 +50,14 @@ struct CoordinatorChecks {
             NameResolution.resolve($0)
         }
         var findings: [Finding] = []
-        if let warning = places.nameWarning { findings.append(.warning("name", warning, remedy: "give workers an address in digits, or --advertise NAME")) }
+        if let warning = places.nameWarning {
+            findings.append(.warning("name", warning, remedy: "give workers an address in digits, or --advertise NAME"))
+        }
         guard !places.reachable.isEmpty else {
             return findings + [
-                .warning("reach", "no address of this host can be reached from elsewhere", remedy: "connect it to a network; workers on this host can join")
+                .warning(
+                    "reach", "no address of this host can be reached from elsewhere", remedy: "connect it to a network; workers on this host can join"
+                )
             ]
         }
         return findings + [.ok("reach", "others may reach " + places.reachable.map { "\($0.hostText) (\($0.interface))" }.joined(separator: ", "))]
@@ -65,9 +69,11 @@ struct CoordinatorChecks {
         do {
             let archive = try LedgerArchive(path)
             let tail = archive.unreadBytes > 0 ? "; its last \(archive.unreadBytes) bytes are no whole record and will be cut off" : ""
-            return .ok("ledger", "run \(archive.summary.specDigest.short), round \(archive.summary.nextRound) of \(archive.summary.spec.rounds)\(tail)")
+            return .ok(
+                "ledger", "run \(archive.summary.specDigest.short), round \(archive.summary.nextRound) of \(archive.summary.spec.rounds)\(tail)")
         } catch {
-            return .failed("ledger", describe(error), ExitStatus(error), remedy: "take the ledger from another copy; every worker's peers have the same bytes")
+            return .failed(
+                "ledger", describe(error), ExitStatus(error), remedy: "take the ledger from another copy; every worker's peers have the same bytes")
         }
     }
 

@@ -53,7 +53,8 @@ enum HostChecks {
             return .failed(step, text, .inputOutput, remedy: "make room: the ledger and the cache of examples have none")
         }
         return free < bytesWanted
-            ? .warning(step, text, remedy: "the cache of examples may need more; a run goes on where a disk is full, but stands still") : .ok(step, text)
+            ? .warning(step, text, remedy: "the cache of examples may need more; a run goes on where a disk is full, but stands still")
+            : .ok(step, text)
     }
 
     /// Tries it: a root user may do what permissions deny, and a read-only file system denies what they allow.
@@ -68,7 +69,8 @@ enum HostChecks {
 
     static func kernels() -> Finding {
         let rate = MatrixLibrary.measureRate()
-        let text = "\(rate), float kernels \(MatrixLibrary.floatKernels), integer kernels \(kernelVariant), OpenBLAS core \(BLASCore.name), \(Processors.count) processors"
+        let text =
+            "\(rate), float kernels \(MatrixLibrary.floatKernels), integer kernels \(kernelVariant), OpenBLAS core \(BLASCore.name), \(Processors.count) processors"
         return rate.isFarFromPeak
             ? .warning("kernels", text, remedy: "that is far from what the processor can do: are other programs running, or is ONEBYTE_KERNELS set?")
             : .ok("kernels", text)

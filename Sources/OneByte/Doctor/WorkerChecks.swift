@@ -52,7 +52,8 @@ struct WorkerChecks {
             findings.append(.ok("join string", "\(parsed.address)\(run)\(parsed.serverKey == nil ? ", not encrypted" : ", encrypted")"))
             return parsed
         } catch {
-            findings.append(.failed("join string", error.message, error.status, remedy: "paste the whole word that the coordinator prints, in quotes"))
+            findings.append(
+                .failed("join string", error.message, error.status, remedy: "paste the whole word that the coordinator prints, in quotes"))
             return nil
         }
     }
@@ -114,7 +115,8 @@ struct WorkerChecks {
             findings.append(
                 .failed(
                     "connection", "there is no way from here to \(number) (\(reason))", .unavailable,
-                    remedy: "is this host on the network (ip route get \(number)), or is it another of the coordinator's addresses that can be reached?"))
+                    remedy:
+                        "is this host on the network (ip route get \(number)), or is it another of the coordinator's addresses that can be reached?"))
         case .failed(let reason): findings.append(.failed("connection", "\(place): \(reason)", .unavailable, remedy: "look at this host's network"))
         case .connected: break
         }
@@ -129,7 +131,8 @@ struct WorkerChecks {
         case .noConnection:
             failKeys(
                 "the port takes connections, and nobody there speaks as a coordinator does within \(Int(seconds)) s", .unavailable,
-                "is it a coordinator of onebyte that listens there? If it is, it is stopped or overloaded, or the link is very slow: --wait gives it longer")
+                "is it a coordinator of onebyte that listens there? If it is, it is stopped or overloaded, or the link is very slow: --wait gives it longer"
+            )
         case .handshakeFailed(let reason):
             let remedy =
                 join.serverKey == nil
@@ -139,16 +142,20 @@ struct WorkerChecks {
         case .noAnswer:
             findings.append(.ok("keys", "the handshake is done"))
             findings.append(
-                .failed("run", "nobody answers the hello", .unavailable, remedy: "is it a coordinator of onebyte that listens there, and not stopped?"))
+                .failed(
+                    "run", "nobody answers the hello", .unavailable, remedy: "is it a coordinator of onebyte that listens there, and not stopped?"))
             skip(["link"])
         case .notUnderstood(let error):
             findings.append(.ok("keys", "the handshake is done"))
-            findings.append(.failed("run", "\(error)", .configuration, remedy: "give both hosts the same version of onebyte; this is \(Version.number)"))
+            findings.append(
+                .failed("run", "\(error)", .configuration, remedy: "give both hosts the same version of onebyte; this is \(Version.number)"))
             skip(["link"])
         case .refused(let refusal):
             findings.append(.ok("keys", "the handshake is done"))
             findings.append(
-                .failed("run", refusal.reason, refusal.code == .full ? .temporary : .configuration, remedy: "paste the join string that this coordinator prints now"))
+                .failed(
+                    "run", refusal.reason, refusal.code == .full ? .temporary : .configuration,
+                    remedy: "paste the join string that this coordinator prints now"))
             skip(["link"])
         case .finished(let finish):
             findings.append(.ok("keys", "the handshake is done"))
@@ -174,13 +181,20 @@ struct WorkerChecks {
 
     private mutating func checkLink(_ answer: CoordinatorProbe.Answer) {
         let rate = Double(answer.bytes) / max(answer.seconds, 1e-3)
-        let text = "an answer takes \(milliseconds(answer.roundTripSeconds)); about \(Int(rate)) bytes/s, so the ledger takes \(Int((Double(answer.welcome.ledgerBytes) / max(rate, 1)).rounded(.up))) s"
+        let text =
+            "an answer takes \(milliseconds(answer.roundTripSeconds)); about \(Int(rate)) bytes/s, so the ledger takes \(Int((Double(answer.welcome.ledgerBytes) / max(rate, 1)).rounded(.up))) s"
         let isThin = answer.seconds > 1 && rate < ProtocolLimits.slowestBytesPerSecond
         findings.append(
             answer.bytes == 0
-                ? .warning("link", "no byte of the ledger has come in a few seconds", remedy: "the link is very slow or loses packets; --patience gives it longer")
+                ? .warning(
+                    "link", "no byte of the ledger has come in a few seconds",
+                    remedy: "the link is very slow or loses packets; --patience gives it longer")
                 : isThin
-                    ? .warning("link", text, remedy: "below \(Int(ProtocolLimits.slowestBytesPerSecond)) bytes/s machines may be given up; raise the run's --heartbeat-timeout")
+                    ? .warning(
+                        "link", text,
+                        remedy:
+                            "below \(Int(ProtocolLimits.slowestBytesPerSecond)) bytes/s machines may be given up; raise the run's --heartbeat-timeout"
+                    )
                     : .ok("link", text))
     }
 
@@ -198,7 +212,9 @@ struct WorkerChecks {
             }
             findings.append(.ok("model", "\(path) is the run's base, \(digest.short)"))
         } catch {
-            findings.append(.failed("model", describe(error), ExitStatus(error), remedy: "--model is a file or a directory on this host, or a name on the model hub"))
+            findings.append(
+                .failed(
+                    "model", describe(error), ExitStatus(error), remedy: "--model is a file or a directory on this host, or a name on the model hub"))
         }
     }
 

@@ -46,9 +46,14 @@ struct LedgerFacts: Codable {
         func row(_ name: String, _ value: String) {
             lines.append(name + String(repeating: " ", count: max(1, 16 - name.count)) + value)
         }
-        row("ledger", "\(path), \(grouped(bytes)) bytes, \(grouped(records)) records\(unreadBytes > 0 ? ", \(unreadBytes) bytes torn off at the end" : "")")
+        row(
+            "ledger",
+            "\(path), \(grouped(bytes)) bytes, \(grouped(records)) records\(unreadBytes > 0 ? ", \(unreadBytes) bytes torn off at the end" : "")")
         row("run", "\(specDigest), \(isComplete ? "complete" : "not complete")")
-        row("rounds", "\(grouped(roundsInForce)) of \(grouped(spec.rounds))\(roundsInForce < rounds ? ", and \(grouped(rounds - roundsInForce)) that were taken back" : "")")
+        row(
+            "rounds",
+            "\(grouped(roundsInForce)) of \(grouped(spec.rounds))\(roundsInForce < rounds ? ", and \(grouped(rounds - roundsInForce)) that were taken back" : "")"
+        )
         if let bestRound { row("best round", "\(bestRound), by the validation loss") }
         row("samples", "\(grouped(samples)), one byte each")
         for (index, machine) in machineList.enumerated() { row(index == 0 ? "machines" : "", machine.text) }
@@ -82,7 +87,8 @@ struct LedgerRow {
             [
                 ("machine", "\(admission.machine.rawValue)"), ("name", admission.name), ("trains", "\(admission.trains)"),
                 ("evaluates", "\(admission.evaluates)"), ("time", Self.time(admission.unixSeconds)),
-            ] + (admission.signingKey.map { [("key", $0.short)] } ?? []) + (admission.data.map { [("examples", "\($0.count)"), ("data", $0.root.short)] } ?? [])
+            ] + (admission.signingKey.map { [("key", $0.short)] } ?? [])
+                + (admission.data.map { [("examples", "\($0.count)"), ("data", $0.root.short)] } ?? [])
         case .departure(let departure):
             [("machine", "\(departure.machine.rawValue)"), ("reason", "\(departure.reason)"), ("time", Self.time(departure.unixSeconds))]
         case .round(let round):

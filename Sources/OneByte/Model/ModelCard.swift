@@ -62,7 +62,9 @@ struct ModelCard {
         guard let report, let evaluation = report.evaluation, report.before != nil || report.after != nil else { return nil }
         let seen = evaluation.remark.map { "; \($0)" } ?? ""
         return [("before", report.before), ("after", report.after)].compactMap { moment, score in score.map { "- \(moment): \($0.text)" } }
-            + ["- measured on `\(URL(filePath: evaluation.file).lastPathComponent)`, \(evaluation.isHeldOut ? "held out" : "not held out")\(seen); the loss is: \(evaluation.lossMeaning)"]
+            + [
+                "- measured on `\(URL(filePath: evaluation.file).lastPathComponent)`, \(evaluation.isHeldOut ? "held out" : "not held out")\(seen); the loss is: \(evaluation.lossMeaning)"
+            ]
     }
 
     // MARK: Program

@@ -36,11 +36,13 @@ extension LedgerArchive {
     func warnIfTorn() {
         if !retractedLater.isEmpty {
             let machines = retractedLater.map { "\($0)" }.joined(separator: ", ")
-            standardError.write("note: \(path): the parameters before round \(history.nextRound) are without what was retracted later, of \(machines)")
+            standardError.write(
+                "note: \(path): the parameters before round \(history.nextRound) are without what was retracted later, of \(machines)")
         }
         guard unreadBytes > 0 else { return }
         standardError.write(
-            "warning: \(path): \(unreadBytes) bytes at the end are no whole record (a crash, or a coordinator at work); the \(history.nextRound) rounds before them are taken")
+            "warning: \(path): \(unreadBytes) bytes at the end are no whole record (a crash, or a coordinator at work); the \(history.nextRound) rounds before them are taken"
+        )
     }
 
     /// The parameters that base and ledger give.
@@ -61,6 +63,7 @@ extension LedgerArchive {
         let differences = manifest.differences(from: source.baseManifest(threads: threads))
         guard let first = differences.first else { return }
         let more = differences.count > 1 ? " and \(differences.count - 1) more" : ""
-        throw ProcessFailure(.configuration, "\(source.path) is not the base model of \(path): \(first)\(more); give the model that the run began with")
+        throw ProcessFailure(
+            .configuration, "\(source.path) is not the base model of \(path): \(first)\(more); give the model that the run began with")
     }
 }

@@ -15,7 +15,9 @@ struct TrainableParts {
         var lines: [String] = []
         if train.isEmpty {
             lines += ["", "--train can name", Self.row("tensors", "parameters", [])]
-            for kind in kinds { lines.append(Self.row("  " + kind.pattern, grouped(kind.parameters), ["\(kind.tensors) tensor\(kind.tensors == 1 ? "" : "s")"])) }
+            for kind in kinds {
+                lines.append(Self.row("  " + kind.pattern, grouped(kind.parameters), ["\(kind.tensors) tensor\(kind.tensors == 1 ? "" : "s")"]))
+            }
         }
         let positions = "\(reads) position\(reads == 1 ? "" : "s") read\(fullVocabulary ? ", all logits" : "")"
         lines += [

@@ -30,7 +30,8 @@ struct Vouching {
         return order.map { holder, found in
             let who = holder.machine.map { "countersigned by \($0)" } ?? "signed by the coordinator"
             let end = found.voucher.coversEnd ? " and the end" : ""
-            return "\(who), key \(holder.key)\(standing(of: holder.key)): \(found.count) times, the last over \(found.voucher.records) records: all before round \(found.voucher.round)\(end)"
+            return
+                "\(who), key \(holder.key)\(standing(of: holder.key)): \(found.count) times, the last over \(found.voucher.records) records: all before round \(found.voucher.round)\(end)"
         }.joined(separator: "\n")
     }
 
@@ -45,7 +46,9 @@ struct Vouching {
         let trusted = vouchers.filter { names?[$0.signer] != nil }
         guard let furthest = trusted.map(\.records).max() else {
             throw ProcessFailure(
-                .badData, "\(archive.path): none of the \(names?.count ?? 0) trusted keys vouches for any of it\n  \(vouchers.isEmpty ? "it is not signed" : "it is signed by others")")
+                .badData,
+                "\(archive.path): none of the \(names?.count ?? 0) trusted keys vouches for any of it\n  \(vouchers.isEmpty ? "it is not signed" : "it is signed by others")"
+            )
         }
         let behind = archive.entries.filter { $0.record.changesParameters && $0.index >= furthest }.count
         guard behind == 0 else {

@@ -60,7 +60,9 @@ struct JoinFile: Sendable {
             }
             guard ContinuousClock.now < end else {
                 throw ProcessFailure(
-                    .unavailable, "\(path): no coordinator has written a join string there for \(Int(seconds)) s; is it started with --join-file, on the same file system?")
+                    .unavailable,
+                    "\(path): no coordinator has written a join string there for \(Int(seconds)) s; is it started with --join-file, on the same file system?"
+                )
             }
             try await Task.sleep(for: .seconds(Self.secondsBetweenLooks))
         }

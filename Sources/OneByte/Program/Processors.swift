@@ -36,7 +36,9 @@ public enum Processors {
             for mount in mounts where isVersion2 ? mount.type == "cgroup2" : mount.type == "cgroup" && mount.options.contains("cpu") {
                 for directory in mount.directories(of: parts[2]) {
                     let here = root + directory
-                    let quota = isVersion2 ? quota(read("\(here)/cpu.max")) : quota("\(read("\(here)/cpu.cfs_quota_us")) \(read("\(here)/cpu.cfs_period_us"))")
+                    let quota =
+                        isVersion2
+                        ? quota(read("\(here)/cpu.max")) : quota("\(read("\(here)/cpu.cfs_quota_us")) \(read("\(here)/cpu.cfs_period_us"))")
                     if let quota { least = min(least ?? quota, quota) }
                 }
             }

@@ -14,7 +14,9 @@ package struct ByteSize: Hashable, Sendable {
         guard let unit = Self.units.first(where: { lower.hasSuffix($0.name) }) else { return nil }
         let number = lower.dropLast(unit.name.count).split(separator: " ").joined()
         // Digits and one point: no signs, exponents or names of numbers.
-        guard number.allSatisfy({ $0.isASCII && ($0.isNumber || $0 == ".") }), let value = Double(number), value * unit.bytes <= 1e15 else { return nil }
+        guard number.allSatisfy({ $0.isASCII && ($0.isNumber || $0 == ".") }), let value = Double(number), value * unit.bytes <= 1e15 else {
+            return nil
+        }
         bytes = Int(value * unit.bytes)
     }
 }

@@ -42,7 +42,9 @@ package enum CommandLineCheck {
             if let other = others.first(where: own.contains) { return .usage("there is no \(name); did you mean \(other)?") }
             let havers = leaves.filter { flags(of: $0.command).contains(name) }.map { "`\($0.path.joined(separator: " "))`" }
             if !havers.isEmpty {
-                return .usage("`\(path.joined(separator: " "))` has no \(name); \(havers.prefix(3).joined(separator: ", ")) \(havers.count == 1 ? "has" : "have")")
+                return .usage(
+                    "`\(path.joined(separator: " "))` has no \(name); \(havers.prefix(3).joined(separator: ", ")) \(havers.count == 1 ? "has" : "have")"
+                )
             }
             if let near = nearestWord(to: name.lowercased().replacing("_", with: "-"), in: own) {
                 return .usage("there is no \(name); did you mean \(near)?")

@@ -27,7 +27,8 @@ package struct Setting: Sendable {
 
     init(
         _ type: ValueType, _ standard: Standard = .none, unit: String? = nil, valueName: String? = nil, owner: Owner, flags: FlagGroup,
-        flagName: String? = nil, formerly: [String] = [], aliases: [String] = [], formerWords: [String: String] = [:], _ help: String, _ details: String? = nil
+        flagName: String? = nil, formerly: [String] = [], aliases: [String] = [], formerWords: [String: String] = [:], _ help: String,
+        _ details: String? = nil
     ) {
         self.type = type
         self.standard = standard

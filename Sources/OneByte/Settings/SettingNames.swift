@@ -2,9 +2,12 @@
 enum SettingNames {
     /// Flags of commands that are no settings, by the names that other programs have for them.
     static let otherFlags = [
-        "output-dir": ["--output", "--directory"], "out-dir": ["--output", "--directory"], "out": ["--output"], "save-dir": ["--output", "--directory"],
-        "outfile": ["--output"], "max-new-tokens": ["--max-tokens"], "n-predict": ["--max-tokens"], "temp": ["--temperature"], "dtype": ["--data-type", "--precision"],
-        "outtype": ["--data-type"], "force": ["--overwrite"], "resume-from-checkpoint": ["--resume"], "checkpoint": ["--resume", "--ledger"], "adapter": ["--ledger"],
+        "output-dir": ["--output", "--directory"], "out-dir": ["--output", "--directory"], "out": ["--output"],
+        "save-dir": ["--output", "--directory"],
+        "outfile": ["--output"], "max-new-tokens": ["--max-tokens"], "n-predict": ["--max-tokens"], "temp": ["--temperature"],
+        "dtype": ["--data-type", "--precision"],
+        "outtype": ["--data-type"], "force": ["--overwrite"], "resume-from-checkpoint": ["--resume"], "checkpoint": ["--resume", "--ledger"],
+        "adapter": ["--ledger"],
         "lora": ["--ledger"], "run": ["--ledger"], "dry-run": ["--print-config"], "test-file": ["--eval-file", "--evaluate"], "round": ["--at-round"],
         "worker": ["--machine"], "json": ["--format"], "host": ["--listen", "--coordinator"], "address": ["--listen", "--coordinator"],
         "server": ["--coordinator"], "master": ["--coordinator"], "id": ["--name"],

@@ -18,7 +18,9 @@ extension Settings {
         let kind = optionalText(.kind).flatMap(TaskSpec.Kind.init(rawValue:))
         note([.adapterInputs, .adapterOutputs, .outputDirections, .whiteningFloor], "no adapter is trained", if: !hasAdapters)
         note([.adapterOutputs], "a classification's adapter has one output fewer than there are labels", if: hasAdapters && isClassification)
-        note([.basisText], "no adapter is trained and no components are damped, so that nothing is made from public text", if: !hasAdapters && !isDamped)
+        note(
+            [.basisText], "no adapter is trained and no components are damped, so that nothing is made from public text",
+            if: !hasAdapters && !isDamped)
         note([.perturbation], "adapters have directions of their own, and nothing else is trained", if: trainsOnlyAdapters)
         note([.filterFactor], "there is no filter", if: optionalText(.filter).flatMap(RoundFilter.Kind.init(rawValue:)) == nil)
         note([.labels], "only a classification has labels, and this is a \(kind?.rawValue ?? "")", if: kind != nil && kind != .classification)

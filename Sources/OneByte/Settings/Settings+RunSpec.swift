@@ -48,7 +48,8 @@ extension Settings {
             let words = counts.count < 2 ? ["0= terrible", "1= great"] : counts.prefix(Self.labelsShown).map { "\($0.label)= …" }
             examples += words.map { "\(SettingKey.labels.flag) \(shellWord($0))" }
             if let path = optionalText(.trainFile), counts.count > 1 {
-                let shown = counts.prefix(Self.labelsShown).map { "\($0.label) (\(grouped($0.count)))" } + (counts.count > Self.labelsShown ? ["…"] : [])
+                let shown =
+                    counts.prefix(Self.labelsShown).map { "\($0.label) (\(grouped($0.count)))" } + (counts.count > Self.labelsShown ? ["…"] : [])
                 known = "; the labels in \(path) are \(shown.joined(separator: ", "))"
             }
         }

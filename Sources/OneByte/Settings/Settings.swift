@@ -102,7 +102,8 @@ package struct Settings: Sendable {
         // A file that its user wrote is as good as a flag. One in a run directory came with the run, and perhaps from somebody else.
         if case .file(let path, _)? = source(.objectiveCommand), Self.isInRunDirectory(path) {
             throw SettingsError.usage(
-                "\(path): this run's objective is a command, which stands in the run directory: \(command)\nIf you trust it, give it yourself: \(SettingKey.objectiveCommand.flag) \(shellWord(command))")
+                "\(path): this run's objective is a command, which stands in the run directory: \(command)\nIf you trust it, give it yourself: \(SettingKey.objectiveCommand.flag) \(shellWord(command))"
+            )
         }
         return ScoringProgram.Options(command: command, timeoutSeconds: try number(.objectiveTimeout))
     }

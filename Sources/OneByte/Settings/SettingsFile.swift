@@ -63,7 +63,9 @@ enum SettingsFile {
             for name in table.keys {
                 guard let part = SettingKey.partsOfObjective[name], let value = table[name] else {
                     let hint = nearestWord(to: name, in: SettingKey.partsOfObjective.keys.sorted()).map { "; did you mean \"\($0)\"?" } ?? ""
-                    throw .wrong(source, key, "unknown setting \"\(name)\" (known: \(SettingKey.partsOfObjective.keys.sorted().joined(separator: ", ")))\(hint)")
+                    throw .wrong(
+                        source, key,
+                        "unknown setting \"\(name)\" (known: \(SettingKey.partsOfObjective.keys.sorted().joined(separator: ", ")))\(hint)")
                 }
                 try set(part, try read(value, for: part, source), source)
             }

@@ -69,7 +69,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
         switch self {
         case .model:
             return Setting(
-                .text, valueName: "model", owner: .host, flags: .model, aliases: ["model-name-or-path", "model-name", "model-path", "base-model", "pretrained"],
+                .text, valueName: "model", owner: .host, flags: .model,
+                aliases: ["model-name-or-path", "model-name", "model-path", "base-model", "pretrained"],
                 "The base model: a Hugging Face directory, a .gguf file, or org/name from the hub's cache.")
 
         // MARK: Task
@@ -100,10 +101,12 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 },
                 valueName: "objective", owner: .run("task.objective"), flags: .task,
                 "What is minimised: loss; one minus accuracy, f1 or exact-match; or command: minus the score that a program gives.",
-                "Accuracy and f1 need a classification, exact-match a completion, chat or text. In a run file also a table: `{ command = \"…\", max-tokens = 16, stop = \"end\", timeout = 60 }`; its parts are the four keys that begin with `objective-`.")
+                "Accuracy and f1 need a classification, exact-match a completion, chat or text. In a run file also a table: `{ command = \"…\", max-tokens = 16, stop = \"end\", timeout = 60 }`; its parts are the four keys that begin with `objective-`."
+            )
         case .generalizedCrossEntropy:
             return Setting(
-                .number(Limits.generalizedCrossEntropy), .value(.number(0)), valueName: "q", owner: .run("task.generalizedCrossEntropy"), flags: .task,
+                .number(Limits.generalizedCrossEntropy), .value(.number(0)), valueName: "q", owner: .run("task.generalizedCrossEntropy"),
+                flags: .task,
                 "Classifications: minimise (1 − p^q)/q in place of −log p, which down-weights badly misclassified examples; 0: −log p.",
                 "p is the right class's probability. Held-out losses stay −log p; the validation loss, which steers, is the one that is minimised.")
         case .objectiveCommand:
@@ -112,7 +115,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 "A program that scores what the model writes, as JSON lines, for /bin/sh -c.")
         case .objectiveMaxTokens:
             return Setting(
-                .integer(Writing.maxTokensRange), .ofCommand(.integer(Writing.defaultMaxTokens)), unit: "tokens", owner: .run("task.writing.maxTokens"),
+                .integer(Writing.maxTokensRange), .ofCommand(.integer(Writing.defaultMaxTokens)), unit: "tokens",
+                owner: .run("task.writing.maxTokens"),
                 flags: .task,
                 "Most tokens of a text that a command scores.")
         case .objectiveStop:
@@ -121,7 +125,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 "What ends such a text: end (the model's own end of text), or newline (that too).")
         case .objectiveTimeout:
             return Setting(
-                .number(0.1...86400), .ofCommand(.number(ScoringProgram.Options.defaultTimeoutSeconds)), unit: "seconds", owner: .host, flags: .objective,
+                .number(0.1...86400), .ofCommand(.number(ScoringProgram.Options.defaultTimeoutSeconds)), unit: "seconds", owner: .host,
+                flags: .objective,
                 "Time that the program has for the answers to one batch.")
 
         // MARK: Data
@@ -130,7 +135,9 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 .text, valueName: "file", owner: .host, flags: .data, aliases: ["train-data", "training-file", "train-dataset", "dataset", "data"],
                 "JSON lines, CSV or TSV to train on; every worker of a local cluster takes its own share.")
         case .evalFile:
-            return Setting(.text, valueName: "file", owner: .host, flags: .data, aliases: ["eval-data", "eval-dataset", "evaluation-file"], "Examples that are only measured.")
+            return Setting(
+                .text, valueName: "file", owner: .host, flags: .data, aliases: ["eval-data", "eval-dataset", "evaluation-file"],
+                "Examples that are only measured.")
         case .validationFile:
             return Setting(
                 .text, valueName: "file", owner: .host, flags: .data, aliases: ["val-file", "valid-file", "validation-data", "dev-file"],
@@ -152,7 +159,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 .texts,
                 .rule("adapter:final; all for the objectives command and exact-match") {
                     $0.objectiveNeedsTexts
-                        ? (.texts(["all"]), "since the objective is a score of texts") : (.texts(["\(RunSpec.adapterPrefix)\(AdapterPlace.finalName)"]), nil)
+                        ? (.texts(["all"]), "since the objective is a score of texts")
+                        : (.texts(["\(RunSpec.adapterPrefix)\(AdapterPlace.finalName)"]), nil)
                 },
                 valueName: "pattern", owner: .run("train"), flags: .training,
                 "What to train: adapter:final, layers.29, layers.20-29, all, or name patterns with *.",
@@ -235,7 +243,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 .rule("4 for rank1 with public text, else 0") {
                     // They are made from public text, and pay at the top of the model.
                     if $0.trainsOnlyAdapters { return (.integer(0), Settings.sinceOnlyAdapters) }
-                    let isDamped = $0.optionalText(.perturbation) == PerturbationFamily.rank1.rawValue && $0.isGiven(.basisText) && $0.publicText != .none
+                    let isDamped =
+                        $0.optionalText(.perturbation) == PerturbationFamily.rank1.rawValue && $0.isGiven(.basisText) && $0.publicText != .none
                     return (.integer(isDamped ? 4 : 0), isDamped ? "since there is public text" : "without public text")
                 },
                 unit: "components", valueName: "k", owner: .run("shapeComponents"), flags: .training, formerly: ["shape"],
@@ -251,7 +260,9 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .learningRate:
             return Setting(
                 .number(Limits.learningRate),
-                .rule("for adapters by labels, momentum and bytes; 0.04 for rank1 with damped components, 0.016 without, 0.1 for an objective other than loss, 3e-5 for the other families") {
+                .rule(
+                    "for adapters by labels, momentum and bytes; 0.04 for rank1 with damped components, 0.016 without, 0.1 for an objective other than loss, 3e-5 for the other families"
+                ) {
                     if $0.trainsOnlyAdapters { return (.number(AdapterDefaults.learningRate($0)), "for adapters, by labels, momentum and samples") }
                     let isDamped = (try? $0.integer(.dampedComponents)) != 0
                     return switch ($0.optionalText(.perturbation), isDamped) {
@@ -291,7 +302,9 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .samplesPerBatch:
             return Setting(
                 .integer(Limits.samplesPerBatch),
-                .rule("2; 64 for the adapters of texts; 1 for those of a classification, an objective other than loss, or fewer than 64 samples a round") {
+                .rule(
+                    "2; 64 for the adapters of texts; 1 for those of a classification, an objective other than loss, or fewer than 64 samples a round"
+                ) {
                     if $0.trainsOnlyAdapters { return $0.isClassification ? (.integer(1), Settings.sinceOnlyAdapters) : (.integer(64), "for texts") }
                     // Two cost no learning that could be measured, more do; a round still reads 32 examples or more.
                     let samples = (try? $0.integer(.samplesPerRound)) ?? 0
@@ -330,7 +343,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 "Rounds between comparisons of the parameter digests; 0: only at the end.")
         case .rateTrials:
             return Setting(
-                .integer(0...Limits.trialRounds.upperBound), .value(.integer(0)), unit: "rounds", owner: .run("steering.trialRounds"), flags: .training,
+                .integer(0...Limits.trialRounds.upperBound), .value(.integer(0)), unit: "rounds", owner: .run("steering.trialRounds"),
+                flags: .training,
                 "Rounds of each of the trials that choose the learning rate around the given one; 0: it is taken as given.")
         case .guardTolerance:
             return Setting(
@@ -341,10 +355,12 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 },
                 valueName: "part", owner: .run("steering.guardTolerance"), flags: .training,
                 "Go back and halve the step where the validation loss is above (1 + this) times the lowest; 0: never.",
-                "The run goes back to the round of the lowest, or to where a young rate began; also where the bytes' mean magnitude leaves the good range.")
+                "The run goes back to the round of the lowest, or to where a young rate began; also where the bytes' mean magnitude leaves the good range."
+            )
         case .patience:
             return Setting(
-                .integer(0...Limits.patience.upperBound), .value(.integer(0)), unit: "validations", owner: .run("steering.patience"), flags: .training,
+                .integer(0...Limits.patience.upperBound), .value(.integer(0)), unit: "validations", owner: .run("steering.patience"),
+                flags: .training,
                 "End at the best round after so many validations without a better one; 0: go on to the last round.")
 
         // MARK: The machines
@@ -366,7 +382,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
             return Setting(
                 .integer(Limits.staleness), .value(.integer(0)), unit: "rounds", owner: .run("staleness"), flags: .machines,
                 "Rounds that a worker may be ahead, which hides a link's latency, or late; 0: neither.",
-                "A worker begins the next rounds' samples while a commit is on its way, and late bytes are still taken; the ledger then depends on who was fast.")
+                "A worker begins the next rounds' samples while a commit is on its way, and late bytes are still taken; the ledger then depends on who was fast."
+            )
         case .roundSeconds:
             return Setting(
                 .number(Limits.roundSeconds, orZero: true), .value(.number(0)), unit: "seconds", owner: .run("roundSeconds"), flags: .machines,
@@ -374,10 +391,12 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 "Slow machines hold nobody up and fast ones count fully. The most is shared out evenly, so set it high.")
         case .filter:
             return Setting(
-                .oneOf(["none"] + RoundFilter.Kind.allCases.map(\.rawValue)), .value(.text("robust")), valueName: "filter", owner: .run("filter.kind"),
+                .oneOf(["none"] + RoundFilter.Kind.allCases.map(\.rawValue)), .value(.text("robust")), valueName: "filter",
+                owner: .run("filter.kind"),
                 flags: .machines,
                 "What is done to a round's bytes before they are committed: robust, none, clip, sign or drop.",
-                "robust does nothing below three machines; from then on no machine moves a round by more than filter-factor × what the median machine does, a machine whose mean |q| is above that gives 'no value', and so does one whose bytes point against the others' (adapters only). clip holds every |q| within filter-factor × the round's median |q|. sign keeps only signs, at the median |q|. drop turns the bytes of a machine whose mean |q| is above filter-factor × the machines' median into 'no value' (three machines or more). The ledger holds the filtered bytes.")
+                "robust does nothing below three machines; from then on no machine moves a round by more than filter-factor × what the median machine does, a machine whose mean |q| is above that gives 'no value', and so does one whose bytes point against the others' (adapters only). clip holds every |q| within filter-factor × the round's median |q|. sign keeps only signs, at the median |q|. drop turns the bytes of a machine whose mean |q| is above filter-factor × the machines' median into 'no value' (three machines or more). The ledger holds the filtered bytes."
+            )
         case .filterFactor:
             return Setting(
                 .number(Limits.filterFactor), .value(.number(3)), valueName: "factor", owner: .run("filter.factor"), flags: .machines,
@@ -394,21 +413,25 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 "Seconds between heartbeats.")
         case .heartbeatTimeout:
             return Setting(
-                .number(Limits.heartbeatTimeoutSeconds), .value(.number(10)), unit: "seconds", owner: .run("heartbeatTimeoutSeconds"), flags: .machines,
+                .number(Limits.heartbeatTimeoutSeconds), .value(.number(10)), unit: "seconds", owner: .run("heartbeatTimeoutSeconds"),
+                flags: .machines,
                 "Silence after which a machine has left.")
 
         // MARK: This host
         case .workers:
             return Setting(
-                .integer(1...256), .value(.integer(3)), unit: "processes", owner: .host, flags: .workers, aliases: ["num-workers", "nproc", "nproc-per-node", "world-size"],
+                .integer(1...256), .value(.integer(3)), unit: "processes", owner: .host, flags: .workers,
+                aliases: ["num-workers", "nproc", "nproc-per-node", "world-size"],
                 "Worker processes of a local cluster.")
         case .directory:
             return Setting(
-                .text, .elsewhere("runs/<time> for a local cluster"), valueName: "directory", owner: .host, flags: .place, aliases: ["run-dir", "run-directory", "logging-dir"],
+                .text, .elsewhere("runs/<time> for a local cluster"), valueName: "directory", owner: .host, flags: .place,
+                aliases: ["run-dir", "run-directory", "logging-dir"],
                 "The run directory: ledger, logs and report.")
         case .listen:
             return Setting(
-                .text, .rule("tcp://127.0.0.1:5151; for a local cluster any free port") { _ in (.text("tcp://127.0.0.1:5151"), nil) }, valueName: "address",
+                .text, .rule("tcp://127.0.0.1:5151; for a local cluster any free port") { _ in (.text("tcp://127.0.0.1:5151"), nil) },
+                valueName: "address",
                 owner: .host, flags: .place, aliases: ["bind"],
                 "Where the coordinator listens.")
         case .cacheMemory:
@@ -421,7 +444,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 "Keep all hidden states in files here instead, for a restart or later runs on the same model, data and template.")
         case .threads:
             return Setting(
-                .integer(Setting.threads), .elsewhere("the cores, shared out"), owner: .host, flags: .workers, aliases: ["num-threads", "n-threads", "num-proc"],
+                .integer(Setting.threads), .elsewhere("the cores, shared out"), owner: .host, flags: .workers,
+                aliases: ["num-threads", "n-threads", "num-proc"],
                 "Threads of each worker.",
                 "The cores are those that the process may use: an affinity mask, a container's cpuset or quota.")
         case .precision:
@@ -440,7 +464,7 @@ extension Setting {
 
     /// Names of settings that earlier versions had and that have no successor, with what to do.
     static let retired = [
-        "candidates-per-example": "is gone: every example now counts alike, as its default 1 had it; leave it out",
+        "candidates-per-example": "is gone: every example now counts alike, as its default 1 had it; leave it out"
     ]
 }
 

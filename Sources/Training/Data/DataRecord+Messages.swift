@@ -34,7 +34,10 @@ extension DataRecord {
             (["reasoning_content", "thinking", "reasoning"], template.mentions("reasoning_content", "thinking", "reasoning")),
         ] where !isKnown {
             if let field = fields.first(where: { names.contains($0.key) && $0.value != [] && $0.value != "" }) {
-                throw .at(place, "message \(number) has \"\(field.key)\", which the model's chat template does not write; without it the turn would say something else\nwrite such chats as \"prompt\" and \"completion\", or use a model whose template writes it")
+                throw .at(
+                    place,
+                    "message \(number) has \"\(field.key)\", which the model's chat template does not write; without it the turn would say something else\nwrite such chats as \"prompt\" and \"completion\", or use a model whose template writes it"
+                )
             }
         }
         let hasCall = fields.contains { ["tool_calls", "function_call"].contains($0.key) }
@@ -57,7 +60,10 @@ extension DataRecord {
             }
             let type = part["type"]?.string ?? "none"
             guard type == "text", let plain = part["text"]?.string else {
-                throw .at(place, "message \(number) has a content part of the type \"\(type)\"; only parts of the type \"text\" can be read\nleave such examples out, or say in words what the part shows")
+                throw .at(
+                    place,
+                    "message \(number) has a content part of the type \"\(type)\"; only parts of the type \"text\" can be read\nleave such examples out, or say in words what the part shows"
+                )
             }
             text += plain
         }
@@ -66,7 +72,9 @@ extension DataRecord {
 
     /// Whether the assistant's message of this number (from 0) is to be learnt: its own `weight` of 0 says no.
     func isLearnt(_ number: Int) throws(DataError) -> Bool {
-        guard let list = fields["messages"]?.array, list.indices.contains(number), let weight = list[number]["weight"], !weight.isNull else { return true }
+        guard let list = fields["messages"]?.array, list.indices.contains(number), let weight = list[number]["weight"], !weight.isNull else {
+            return true
+        }
         switch weight.double {
         case 0: return false
         case 1: return true

@@ -69,7 +69,9 @@ public struct DataUse: Sendable {
         if first.st_dev == second.st_dev, first.st_ino == second.st_ino { return true }
         guard first.st_size == second.st_size, let one = try? MappedFile(path: a), let other = try? MappedFile(path: b) else { return false }
         return withExtendedLifetime((one, other)) {
-            guard one.count == other.count, let left = one.bytes.baseAddress, let right = other.bytes.baseAddress else { return one.count == other.count }
+            guard one.count == other.count, let left = one.bytes.baseAddress, let right = other.bytes.baseAddress else {
+                return one.count == other.count
+            }
             return memcmp(left, right, one.count) == 0
         }
     }

@@ -22,7 +22,9 @@ enum DelimitedFile {
             throw DataError(.malformed, "\(path): no examples; the file is empty")
         }
         for (index, name) in header.fields.enumerated() {
-            guard !name.isEmpty else { throw .at(header.place, "column \(index + 1) has no name; the first line names the columns, such as text,label") }
+            guard !name.isEmpty else {
+                throw .at(header.place, "column \(index + 1) has no name; the first line names the columns, such as text,label")
+            }
             guard !header.fields[..<index].contains(where: { $0.utf8.elementsEqual(name.utf8) }) else {
                 throw .at(header.place, "two columns are called \"\(name)\"; give each a name of its own")
             }
@@ -95,7 +97,9 @@ enum DelimitedFile {
             while position < bytes.count, bytes[position] != separator, bytes[position] != Self.lineFeed {
                 // A TSV of the usual kind knows no quotes; in it a quote that does not begin a field is a letter.
                 guard bytes[position] != Self.quote || separator == UInt8(ascii: "\t") else {
-                    throw .at(place, "field \(text(bytes[start..<position])) has a quote in it; put the whole field in double quotes, and double those in it")
+                    throw .at(
+                        place,
+                        "field \(text(bytes[start..<position])) has a quote in it; put the whole field in double quotes, and double those in it")
                 }
                 position += 1
             }

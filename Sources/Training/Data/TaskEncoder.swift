@@ -49,8 +49,11 @@ public struct TaskEncoder: Sendable {
                 // Both at once: whoever lacks the one mostly lacks the other.
                 let template = task.template == nil ? ["a template"] : []
                 let words = (task.labels?.count ?? 0) < 2 ? ["a word for each of two or more labels"] : []
-                let examples = (template.isEmpty ? [] : ["--template '{text} It was'"]) + (words.isEmpty ? [] : ["--label '0= terrible' --label '1= great'"])
-                throw DataError(.task, "a classification needs \((template + words).joined(separator: " and "))\nfor instance: \(examples.joined(separator: " "))")
+                let examples =
+                    (template.isEmpty ? [] : ["--template '{text} It was'"]) + (words.isEmpty ? [] : ["--label '0= terrible' --label '1= great'"])
+                throw DataError(
+                    .task, "a classification needs \((template + words).joined(separator: " and "))\nfor instance: \(examples.joined(separator: " "))"
+                )
             }
             let (template, space) = try Template(text).splittingTrailingSpace()
             self.template = template
@@ -101,7 +104,8 @@ public struct TaskEncoder: Sendable {
             if let contextLength, let longest = data.examples.last?.sequences.map(\.tokens.count).max(), longest > contextLength {
                 throw .at(
                     record.place,
-                    "the example has \(longest) tokens, and the model takes \(contextLength)\na maximum length of \(contextLength) cuts such examples (--max-length \(contextLength)); or shorten this one")
+                    "the example has \(longest) tokens, and the model takes \(contextLength)\na maximum length of \(contextLength) cuts such examples (--max-length \(contextLength)); or shorten this one"
+                )
             }
         }
         guard !data.examples.isEmpty else {

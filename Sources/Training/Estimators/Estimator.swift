@@ -97,7 +97,8 @@ public final class Estimator: GradientEstimator {
             throw TrainingError(.badTensors, "the model has no trained tensors")
         }
         guard options.precision == .float || directions.family == .rank1 else {
-            throw TrainingError(.badTensors, "8-bit products are for rank1 directions, not for \(directions.family.rawValue); leave out --precision int8")
+            throw TrainingError(
+                .badTensors, "8-bit products are for rank1 directions, not for \(directions.family.rawValue); leave out --precision int8")
         }
         guard cache.set.hasClasses || options.generalizedCrossEntropy == 0 else {
             throw TrainingError(.badExample, "the generalized cross-entropy needs examples with classes")

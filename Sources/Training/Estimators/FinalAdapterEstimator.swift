@@ -58,7 +58,8 @@ public final class FinalAdapterEstimator: GradientEstimator {
     public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: Estimator.Options) throws {
         try options.check()
         guard Self.canEstimate(model.trained, cache.set, objective: options.objective), let adapter = model.finalAdapter else {
-            throw TrainingError(.badTensors, "the gradient of the adapter at final is for runs that train it alone, by a loss or a choice between single tokens")
+            throw TrainingError(
+                .badTensors, "the gradient of the adapter at final is for runs that train it alone, by a loss or a choice between single tokens")
         }
         guard directions.coordinates.count == adapter.outputCount * adapter.inputCount else {
             throw TrainingError(.badTensors, "the directions are not those of the adapter at final")

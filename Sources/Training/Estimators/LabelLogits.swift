@@ -87,7 +87,8 @@ final class LabelLogits {
             let state = pass.normed.pointer + row * width
             adapter.project(state, into: inputs.pointer + example * adapter.inputCount)
             for (c, token) in tokens.enumerated() {
-                baseLogits.pointer[offsets[example] + c] = model.headRow(token).map { onebyte_dot(state, $0, width) + (model.headBias?[Int(token)] ?? 0) } ?? .nan
+                baseLogits.pointer[offsets[example] + c] =
+                    model.headRow(token).map { onebyte_dot(state, $0, width) + (model.headBias?[Int(token)] ?? 0) } ?? .nan
             }
         }
     }

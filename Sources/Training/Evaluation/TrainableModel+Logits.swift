@@ -1,4 +1,5 @@
 import LanguageModel
+
 extension TrainableModel {
     /// The logits after the last token of each sequence, for the whole vocabulary: all sequences packed into one pass.
     ///

@@ -64,7 +64,9 @@ final class PrefixFile {
         mkdir(directory, 0o700)
         let file = try begin(path, key: key, blocks: blocks)
         let found = file.isWhole.count { $0 }
-        if let partial = file.partialPath, found > 0 { remark = "\(partial) was not finished; \(found) of its \(blocks.count) blocks of hidden states are whole and used" }
+        if let partial = file.partialPath, found > 0 {
+            remark = "\(partial) was not finished; \(found) of its \(blocks.count) blocks of hidden states are whole and used"
+        }
         return (file, remark)
     }
 

@@ -62,7 +62,8 @@ struct RunBuilder {
         guard let options = configuration.scoring else {
             throw ProcessFailure(
                 .configuration,
-                "this run minimises −(the score of a command), and which command that is, every worker is told by its own host: give it with --objective-command '…'")
+                "this run minimises −(the score of a command), and which command that is, every worker is told by its own host: give it with --objective-command '…'"
+            )
         }
         return ScoringProgram(options, log: configuration.onScoringLine)
     }
@@ -81,7 +82,8 @@ struct RunBuilder {
         guard spec.retiredCandidatesPerExample ?? 1 == 1 else {
             throw ProcessFailure(
                 .configuration,
-                "this run chooses examples by importance, which this version no longer does; its ledger can be replayed and evaluated, but not continued")
+                "this run chooses examples by importance, which this version no longer does; its ledger can be replayed and evaluated, but not continued"
+            )
         }
         if let program, let writing = spec.task.writing {
             let scored = try ScoreEstimator(

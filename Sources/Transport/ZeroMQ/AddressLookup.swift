@@ -58,7 +58,9 @@ extension Address {
         while let entry = next {
             next = entry.pointee.ai_next
             var text = [CChar](repeating: 0, count: 128)
-            guard getnameinfo(entry.pointee.ai_addr, entry.pointee.ai_addrlen, &text, socklen_t(text.count), nil, 0, NI_NUMERICHOST) == 0 else { continue }
+            guard getnameinfo(entry.pointee.ai_addr, entry.pointee.ai_addrlen, &text, socklen_t(text.count), nil, 0, NI_NUMERICHOST) == 0 else {
+                continue
+            }
             let number = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
             let isIPv6 = entry.pointee.ai_family == AF_INET6
             let address = ResolvedAddress(endpoint: "tcp://\(isIPv6 ? "[\(number)]" : number)\(portSuffix)", isIPv6: isIPv6)

@@ -96,7 +96,9 @@ enum Samples {
         case 4:
             let lower = UInt32.random(in: 0...100, using: &random)
             return .retraction(Retraction(machine: machine, rounds: lower..<lower + UInt32.random(in: 0...9, using: &random)))
-        case 5: return .rewind(Rewind(round: machine.rawValue, rateShift: Int8.random(in: -128...127, using: &random), isFinal: Bool.random(using: &random)))
+        case 5:
+            return .rewind(
+                Rewind(round: machine.rawValue, rateShift: Int8.random(in: -128...127, using: &random), isFinal: Bool.random(using: &random)))
         case 7:
             return .validation(
                 Validation(

@@ -68,7 +68,10 @@ import Testing
             let payload = Array(admission.payload().dropLast(cut))
             #expect((try? LedgerRecord(kind: 4, payload: payload)) == nil || cut == 33, "\(cut)")
         }
-        let report = Message.digestReport(DigestReport(position: 5, round: 2, digest: .sha256([1]), chain: 7, proof: ProofNonce(bytes: [UInt8](repeating: 5, count: 16)).map { .init(nonce: $0, answer: .sha256([2])) }, data: data))
+        let report = Message.digestReport(
+            DigestReport(
+                position: 5, round: 2, digest: .sha256([1]), chain: 7,
+                proof: ProofNonce(bytes: [UInt8](repeating: 5, count: 16)).map { .init(nonce: $0, answer: .sha256([2])) }, data: data))
         #expect(try Message(decoding: report.encoded()) == report)
     }
 
@@ -112,7 +115,9 @@ import Testing
         // A byte of the first round: every signature is of another history.
         let forged = records.map { record -> LedgerRecord in
             guard case .round(let round) = record, round.round == 0 else { return record }
-            let contributions = round.contributions.map { Contribution(machine: $0.machine, firstSample: $0.firstSample, bytes: $0.bytes.map { $0 == 1 ? 2 : $0 }) }
+            let contributions = round.contributions.map {
+                Contribution(machine: $0.machine, firstSample: $0.firstSample, bytes: $0.bytes.map { $0 == 1 ? 2 : $0 })
+            }
             return .round(RoundRecord(round: 0, scaleExponent: round.scaleExponent, step: round.step, contributions: contributions))
         }
         #expect(signatureFaults(try found(forged)) == 4)

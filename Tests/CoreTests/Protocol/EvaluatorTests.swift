@@ -100,7 +100,8 @@ import Testing
         run.say(2, nil)
         run.harness.wait(5, alive: [1, 2])
         #expect(run.harness.finished == nil)
-        #expect(run.harness.notices.contains { if case .warning(let text) = $0 { text.contains("no evaluator has validation examples") } else { false } })
+        #expect(
+            run.harness.notices.contains { if case .warning(let text) = $0 { text.contains("no evaluator has validation examples") } else { false } })
         // With a second one that has some it goes on.
         run.harness.join(3, trains: false, evaluates: true)
     }

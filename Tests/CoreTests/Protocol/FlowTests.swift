@@ -24,7 +24,9 @@ import Testing
         for _ in 0..<5 { harness.tell(.received(.fetch(LedgerFetch(offset: 0)), from: PeerID([1]))) }
         #expect(chunks(harness, to: 1).map(\.bytes.count) == [ProtocolLimits.firstChunkBytes])
         var offset: UInt64 = 0
-        while let last = chunks(harness, to: 1).last, offset < last.offset + UInt64(last.bytes.count), last.offset + UInt64(last.bytes.count) < last.total {
+        while let last = chunks(harness, to: 1).last, offset < last.offset + UInt64(last.bytes.count),
+            last.offset + UInt64(last.bytes.count) < last.total
+        {
             offset = last.offset + UInt64(last.bytes.count)
             harness.tell(.received(.fetch(LedgerFetch(offset: offset, ticket: last.ticket)), from: PeerID([1])))
         }
@@ -67,7 +69,8 @@ import Testing
             if let last = chunks(harness, to: peer).last, last.offset + UInt64(last.bytes.count) == offset { total += last.bytes.count }
         }
         #expect(total <= ProtocolLimits.strangersBytes && total > ProtocolLimits.strangersBytes / 2)
-        harness.tell(.received(.hello(Hello(session: Samples.session(9), name: "m9", trains: true, evaluates: false, software: "test")), from: PeerID([9])))
+        harness.tell(
+            .received(.hello(Hello(session: Samples.session(9), name: "m9", trains: true, evaluates: false, software: "test")), from: PeerID([9])))
         harness.tell(.received(.fetch(LedgerFetch(offset: 0)), from: PeerID([9])))
         #expect(chunks(harness, to: 9).count == 1)
     }
@@ -183,7 +186,9 @@ import Testing
     }
 
     /// Answers a worker's fetches from `ledger` over a link of so many bytes a second.
-    private func serve(_ worker: inout WorkerStateMachineTests.Harness, _ ledger: [UInt8], bytesPerSecond: Double, chunks: Int = .max) -> [LedgerFetch] {
+    private func serve(_ worker: inout WorkerStateMachineTests.Harness, _ ledger: [UInt8], bytesPerSecond: Double, chunks: Int = .max)
+        -> [LedgerFetch]
+    {
         var served: [LedgerFetch] = []
         while served.count < chunks, let fetch = worker.fetches.last, fetch != served.last {
             served.append(fetch)
@@ -198,7 +203,8 @@ import Testing
         return served
     }
 
-    @Test("A worker asks for as much as its link carries in a few seconds, once, and does not fetch a manifest that it has", arguments: [1200.0, 1e8])
+    @Test(
+        "A worker asks for as much as its link carries in a few seconds, once, and does not fetch a manifest that it has", arguments: [1200.0, 1e8])
     func fetches(bytesPerSecond: Double) throws {
         let spec = Samples.spec(rounds: 5000, samplesPerRound: 1000)
         let rounds = Self.records(bytes: 300_000).dropFirst()
@@ -292,7 +298,9 @@ import Testing
             while worker.now < end {
                 worker.now = worker.now.advanced(bySeconds: 0.05)
                 worker.tell(.tick)
-                if worker.heartbeats > (answers.last?.sequence ?? answered) { answers.append((worker.now.advanced(bySeconds: roundTrip), worker.heartbeats)) }
+                if worker.heartbeats > (answers.last?.sequence ?? answered) {
+                    answers.append((worker.now.advanced(bySeconds: roundTrip), worker.heartbeats))
+                }
                 while let next = answers.first, next.at <= worker.now {
                     answered = next.sequence
                     answers.removeFirst()

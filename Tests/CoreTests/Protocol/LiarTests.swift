@@ -87,7 +87,8 @@ private struct LiarRun {
         }
         let basis = try RunBasis(spaces: [], adapters: [AdapterBasis(place: AdapterPlace.finalName, outputs: side(1), inputs: side(d))]).encoded()
         var spec = RunSpec(
-            seed: seed, train: ["adapter:final"], sampling: .orthogonal, basisDigest: .sha256(basis), learningRate: 1.5 / scale / scale, schedule: .constant,
+            seed: seed, train: ["adapter:final"], sampling: .orthogonal, basisDigest: .sha256(basis), learningRate: 1.5 / scale / scale,
+            schedule: .constant,
             rounds: rounds, samplesPerRound: machines * blocks * d, task: TaskSpec(kind: .text, maxLength: 16), digestEvery: 0,
             minimumWorkers: machines)
         spec.filter = filter
@@ -134,7 +135,8 @@ private struct LiarRun {
     }
 
     /// z of a sample: what one byte of 1 with a step of 1 takes away.
-    private static func direction(_ directions: Directions, _ adapter: TrainedTensor, _ machine: MachineID, _ sample: SampleNumber) throws -> [Double] {
+    private static func direction(_ directions: Directions, _ adapter: TrainedTensor, _ machine: MachineID, _ sample: SampleNumber) throws -> [Double]
+    {
         let parameters = try Parameters(tensors: [adapter]) { _, _ in }
         let step = StepSize(multiplier: 1 << 15, exponent: -39)
         let contribution = Contribution(machine: machine, firstSample: sample, bytes: [1])
@@ -175,7 +177,9 @@ private struct LiarRun {
         #expect(found.accuracy > open.accuracy - 0.005, "\(found.accuracy), without a filter \(open.accuracy)")
     }
 
-    @Test("A first round whose scale is far too coarse is not one liar's: gradients of a twentieth, whose bytes are 0 where S begins", arguments: Lie.allCases)
+    @Test(
+        "A first round whose scale is far too coarse is not one liar's: gradients of a twentieth, whose bytes are 0 where S begins",
+        arguments: Lie.allCases)
     func firstRound(lie: Lie) throws {
         let honest = try LiarRun(machines: 3, liars: [], lie: nil, filter: Self.robust, seed: 7, startsAt: 1.0 / 24)
         let found = try LiarRun(machines: 3, liars: [1], lie: lie, filter: Self.robust, seed: 7, startsAt: 1.0 / 24)
@@ -231,7 +235,9 @@ private struct LiarRun {
                 scale.observe(
                     RoundRecord(
                         round: round, scaleExponent: scale.exponent, step: .zero,
-                        contributions: [Self.contribution(1, quiet), Self.contribution(2, quiet), Self.contribution(3, [Int8](repeating: loud, count: 32))]))
+                        contributions: [
+                            Self.contribution(1, quiet), Self.contribution(2, quiet), Self.contribution(3, [Int8](repeating: loud, count: 32)),
+                        ]))
             }
             return scale.exponent
         }

@@ -4,7 +4,9 @@ import Testing
 
 /// What a stranger may do who has read the ledger, or who has the model and bad intentions.
 @Suite struct NewcomerTests {
-    private static func begun(_ spec: RunSpec = Samples.spec(rounds: 400, samplesPerRound: 6, minimumWorkers: 2, digestEvery: 2)) throws -> CoordinatorHarness {
+    private static func begun(_ spec: RunSpec = Samples.spec(rounds: 400, samplesPerRound: 6, minimumWorkers: 2, digestEvery: 2)) throws
+        -> CoordinatorHarness
+    {
         var harness = try CoordinatorHarness(spec)
         for peer: UInt8 in 1...2 { harness.join(peer) }
         return harness

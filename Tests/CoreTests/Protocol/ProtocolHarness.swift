@@ -140,7 +140,9 @@ struct CoordinatorHarness {
     /// The newest record of this kind that was told to anybody.
     func lastRecord(_ kind: LedgerRecord.Kind) -> LedgerRecord? {
         for (message, _) in sent.reversed() {
-            if case .commit(let commit) = message, commit.kind == kind.rawValue { return try? LedgerRecord(kind: commit.kind, payload: commit.payload) }
+            if case .commit(let commit) = message, commit.kind == kind.rawValue {
+                return try? LedgerRecord(kind: commit.kind, payload: commit.payload)
+            }
         }
         return nil
     }

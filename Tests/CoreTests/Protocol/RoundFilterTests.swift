@@ -30,7 +30,9 @@ import Testing
         #expect(RoundFilter(kind: .drop, factor: 3).filtered([round[0], loud]) == [round[0], loud])
     }
 
-    @Test("Whatever comes in, a filter keeps names, counts and 'no value', and never enlarges a median round's bytes", arguments: RoundFilter.Kind.allCases)
+    @Test(
+        "Whatever comes in, a filter keeps names, counts and 'no value', and never enlarges a median round's bytes",
+        arguments: RoundFilter.Kind.allCases)
     func properties(_ kind: RoundFilter.Kind) {
         var random = SeededRandom(seed: 5)
         for _ in 0..<200 {

@@ -191,7 +191,9 @@ import Testing
         #expect(try run.rewinds.count == 1)
     }
 
-    @Test("Samples that share examples tell less of the mean |g|: that a few steep examples come together is no alarm, twice the mean is", arguments: 0..<3)
+    @Test(
+        "Samples that share examples tell less of the mean |g|: that a few steep examples come together is no alarm, twice the mean is",
+        arguments: 0..<3)
     func magnitudeOfSharedExamples(seed: UInt64) throws {
         var random = SeededRandom(seed: seed)
         // As heavy a tail as that of gradients: most examples are learnt, some are not at all.
@@ -293,7 +295,8 @@ import Testing
                 from: PeerID([2])))
         run.harness.wait(4)
         #expect(run.harness.finished == nil)
-        #expect(run.harness.notices.contains { if case .warning(let text) = $0 { text.contains("no evaluator has validation examples") } else { false } })
+        #expect(
+            run.harness.notices.contains { if case .warning(let text) = $0 { text.contains("no evaluator has validation examples") } else { false } })
     }
 
     @Test("Rounds in force are counted alike by summary and history, whatever is rewound")

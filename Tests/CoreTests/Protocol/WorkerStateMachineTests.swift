@@ -23,7 +23,10 @@ import Testing
         /// That its host has.
         var base = Samples.base
 
-        init(session: UInt8 = 1, base: BaseManifest = Samples.base, evaluates: Bool = false, snapshots: [SnapshotPosition] = [], snapshotSeconds: Double? = nil, basis: [UInt8]? = nil) {
+        init(
+            session: UInt8 = 1, base: BaseManifest = Samples.base, evaluates: Bool = false, snapshots: [SnapshotPosition] = [],
+            snapshotSeconds: Double? = nil, basis: [UInt8]? = nil
+        ) {
             machine = WorkerStateMachine(
                 WorkerConfiguration(
                     session: Samples.session(session), name: "w", trains: !evaluates, evaluates: evaluates, software: "test",
@@ -455,7 +458,8 @@ import Testing
         // Nothing but samples is left undone.
         #expect(worker.abandons == 0)
         worker.holdsEvaluations = false
-        worker.tell(.performed(.evaluated(EvaluationReport(round: 4, examples: 1, loss: 7, accuracy: 1, bestThresholdAccuracy: 1, auc: 1, seconds: 1))))
+        worker.tell(
+            .performed(.evaluated(EvaluationReport(round: 4, examples: 1, loss: 7, accuracy: 1, bestThresholdAccuracy: 1, auc: 1, seconds: 1))))
         #expect(worker.tasks.contains(.reset))
         let after = worker.evaluations.dropFirst(before)
         #expect(after.map(\.position) == [8] && after.allSatisfy { $0.loss == 1 })

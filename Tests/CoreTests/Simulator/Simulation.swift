@@ -222,11 +222,20 @@ final class Simulation {
 
     private func describe() -> String {
         if let coordinator {
-            say("coordinator holds\n    " + inside(coordinator, ["phase", "round", "check", "references", "wantsCheck", "pending", "peers", "hasBegun"]))
+            say(
+                "coordinator holds\n    "
+                    + inside(coordinator, ["phase", "round", "check", "references", "wantsCheck", "pending", "peers", "hasBegun"]))
         }
         for worker in workers {
             guard let machine = worker.machine else { continue }
-            say("worker \(worker.index) holds\n    " + inside(machine, ["welcome", "target", "machine", "inHand", "steps", "opening", "answered", "mustProve", "mustReset", "fetching", "lastDigest"]))
+            say(
+                "worker \(worker.index) holds\n    "
+                    + inside(
+                        machine,
+                        [
+                            "welcome", "target", "machine", "inHand", "steps", "opening", "answered", "mustProve", "mustReset", "fetching",
+                            "lastDigest",
+                        ]))
         }
         let states = workers.map {
             "worker \($0.index): \($0.machine == nil ? "gone" : $0.isPaused ? "paused" : "up") records \($0.machine?.records ?? 0)"

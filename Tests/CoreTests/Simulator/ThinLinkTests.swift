@@ -11,7 +11,9 @@ import Testing
     private static let largeBase = BaseManifest(
         entries: Samples.base.entries
             + (0..<270).map {
-                .init(name: "model.layers.\($0).self_attn.projection.weight", shape: .matrix(rows: 576, columns: 576), digest: .sha256([UInt8($0 % 256), 7]))
+                .init(
+                    name: "model.layers.\($0).self_attn.projection.weight", shape: .matrix(rows: 576, columns: 576),
+                    digest: .sha256([UInt8($0 % 256), 7]))
             })!
 
     private static func world(_ spec: RunSpec, workers: Int, links: [Int: ThinLink], computeSeconds: ClosedRange<Double>) -> Simulation.World {

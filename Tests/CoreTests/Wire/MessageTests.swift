@@ -29,12 +29,17 @@ import Testing
                     contribution: Contribution(
                         machine: MachineID(UInt32(number(400))), firstSample: UInt32(number(1 << 22)),
                         bytes: random.bytes(1 + Int(number(40))).map { Int8(bitPattern: $0) })))
-        case .heartbeat: return .heartbeat(Heartbeat(session: UInt32(number(9)), records: number(1 << 30), share: number(1) == 0 ? nil : .init(round: .max, firstSample: 9), sequence: random.next(), roundTripMilliseconds: UInt32(number(9999))))
+        case .heartbeat:
+            return .heartbeat(
+                Heartbeat(
+                    session: UInt32(number(9)), records: number(1 << 30), share: number(1) == 0 ? nil : .init(round: .max, firstSample: 9),
+                    sequence: random.next(), roundTripMilliseconds: UInt32(number(9999))))
         case .digestReport:
             return .digestReport(
                 DigestReport(
                     position: number(1 << 40), round: 7, digest: digest(), chain: random.next(), rebuilds: 3,
-                    signature: number(1) == 0 ? nil : Signature(bytes: random.bytes(64)), proof: number(1) == 0 ? nil : ProofNonce(bytes: random.bytes(16)).map { .init(nonce: $0, answer: digest()) },
+                    signature: number(1) == 0 ? nil : Signature(bytes: random.bytes(64)),
+                    proof: number(1) == 0 ? nil : ProofNonce(bytes: random.bytes(16)).map { .init(nonce: $0, answer: digest()) },
                     data: number(1) == 0 ? nil : DataCommitment(root: digest(), count: UInt32(number(1 << 20)))))
         case .evaluation:
             return .evaluation(
@@ -65,7 +70,8 @@ import Testing
                     index: number(1 << 30), kind: record.kind.rawValue, payload: record.payload(),
                     opening: number(1) == 0 ? nil : opening(&random)))
         case .open: return .open(opening(&random))
-        case .chunk: return .chunk(LedgerChunk(offset: random.next(), ticket: UInt32(number(9)), total: random.next(), bytes: random.bytes(Int(number(60)))))
+        case .chunk:
+            return .chunk(LedgerChunk(offset: random.next(), ticket: UInt32(number(9)), total: random.next(), bytes: random.bytes(Int(number(60)))))
         case .pong:
             return .pong(
                 Pong(
@@ -104,7 +110,11 @@ import Testing
         for _ in 0..<2000 {
             var frame = random.bytes(Int.random(in: 0...80, using: &random))
             switch Int.random(in: 0..<3, using: &random) {
-            case 0: if frame.count > 2 { frame[0] = MessageCoding.version; frame[1] = Message.Kind.allCases.randomElement(using: &random)!.rawValue }
+            case 0:
+                if frame.count > 2 {
+                    frame[0] = MessageCoding.version
+                    frame[1] = Message.Kind.allCases.randomElement(using: &random)!.rawValue
+                }
             case 1:
                 frame = Self.random(&random).encoded()
                 for _ in 0..<Int.random(in: 1...3, using: &random) {

@@ -30,7 +30,8 @@ struct AdaptedTinyLlama {
             spaces: [],
             adapters: [
                 AdapterBasis(
-                    place: "final", outputs: FixedPointVectors(rounding: vectors(outputs, 2)), inputs: FixedPointVectors(rounding: vectors(inputs, 0.3)))
+                    place: "final", outputs: FixedPointVectors(rounding: vectors(outputs, 2)),
+                    inputs: FixedPointVectors(rounding: vectors(inputs, 0.3)))
             ])
         tensors = try source.trainedTensors(matching: Self.train, basis: basis)
         directions = try Directions(seed: RunSeed(9), family: .rank1, sampling: sampling, tensors: tensors)

@@ -229,7 +229,8 @@ struct FinalAdapterEstimatorTests {
         let one = try bytes(threads: 1)
         #expect(one.count == 40 && Set(one).count > 10)
         #expect(try bytes(threads: 2) == one)
-        let trainer = try LanguageModelTrainer(.init(model: try fixture("tiny-llama").path, trainingExamples: { _, _ in AdaptedTinyLlama.sentences(900) }))
+        let trainer = try LanguageModelTrainer(
+            .init(model: try fixture("tiny-llama").path, trainingExamples: { _, _ in AdaptedTinyLlama.sentences(900) }))
         #expect(throws: Abandoned.self) {
             try trainer.prepare(spec, basis: run.basis.encoded(), TaskContext(isAbandoned: { true }))
         }

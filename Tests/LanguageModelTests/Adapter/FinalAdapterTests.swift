@@ -49,7 +49,8 @@ struct FinalAdapterTests {
         let writer = try BatchWriter(
             model: run.model, prompts: Self.prompts, maxTokens: 6, endings: [], memoryLimit: 1 << 30, threads: 2)
         let lines = try writer.write(
-            samples: samples, prompts: samples.map { _ in [0, 3] }, directions: run.directions, epsilon: epsilon).map(\.node.written)
+            samples: samples, prompts: samples.map { _ in [0, 3] }, directions: run.directions, epsilon: epsilon
+        ).map(\.node.written)
         var expected: [[Int32]] = []
         for sample in samples {
             for sign in [Int8(1), -1] {

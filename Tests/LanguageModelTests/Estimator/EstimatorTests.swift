@@ -107,7 +107,9 @@ struct EstimatorTests {
             #expect(abs(Double(closed.values[0]) - wanted) < tolerance, "\(one.family) \(one.patterns) example \(i): \(closed.values[0]), \(wanted)")
             let oneSided = try found(.oneSided, closedFormHead: false)
             let slope = (plus - expected.clean[i]) / expected.epsilon
-            #expect(abs(Double(oneSided.values[0]) - slope) < 2 * tolerance + 1e-4 * abs(slope), "\(one.family) \(one.patterns) example \(i): \(oneSided.values[0]), \(slope)")
+            #expect(
+                abs(Double(oneSided.values[0]) - slope) < 2 * tolerance + 1e-4 * abs(slope),
+                "\(one.family) \(one.patterns) example \(i): \(oneSided.values[0]), \(slope)")
             #expect(abs(oneSided.meanLoss - expected.clean[i]) < 1e-5 * max(plus, 1))
             // Of the parameters in the middle, so the curvature is missing.
             #expect(abs(closed.meanLoss - (plus + minus) / 2) < 1e-3 * max(plus, 1))

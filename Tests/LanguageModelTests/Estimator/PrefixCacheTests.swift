@@ -164,7 +164,8 @@ struct PrefixCacheTests {
                 model: model, directions: Directions(seed: RunSeed(1), family: .rank1), cache: cache, options: .init(orderSeed: 3))
             return try (0..<12).flatMap { round in
                 try between(cache)
-                return try estimator.projectedGradients(machine: MachineID(5), samples: SampleNumber(round * 16)..<SampleNumber(round * 16 + 16)).values.map(\.bitPattern)
+                return try estimator.projectedGradients(machine: MachineID(5), samples: SampleNumber(round * 16)..<SampleNumber(round * 16 + 16))
+                    .values.map(\.bitPattern)
             }
         }
         let before = try gradients(threads: 1, prepare: { try $0.fill() }, between: { _ in })

@@ -5,11 +5,14 @@ import Training
 
 /// Files that are not what their names say, and paths that lead nowhere.
 @Suite struct ForeignFilesTests {
-    private static let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
+    private static let pointer =
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
 
-    @Test("A pointer of Git LFS in place of weights, of a tokenizer, of a configuration or of a GGUF file is named", arguments: [
-        "model.safetensors", "tokenizer.json", "config.json", "model.gguf",
-    ])
+    @Test(
+        "A pointer of Git LFS in place of weights, of a tokenizer, of a configuration or of a GGUF file is named",
+        arguments: [
+            "model.safetensors", "tokenizer.json", "config.json", "model.gguf",
+        ])
     func gitLFS(_ name: String) throws {
         try withTemporaryDirectory { directory in
             let model = directory + "/model"
@@ -18,7 +21,8 @@ import Training
             try? FileManager.default.removeItem(at: file)
             try Data(Self.pointer.utf8).write(to: file)
             let error = #expect(throws: ModelError.self) { _ = try ModelSource.open(name.hasSuffix(".gguf") ? file.path : model).tokenizer }
-            #expect(error?.problem.contains("Git LFS") == true && error?.remedy?.contains("git lfs pull") == true, "\(error.map { "\($0)" } ?? "none")")
+            #expect(
+                error?.problem.contains("Git LFS") == true && error?.remedy?.contains("git lfs pull") == true, "\(error.map { "\($0)" } ?? "none")")
             #expect(error?.file.hasSuffix(name) == true)
         }
     }
@@ -27,7 +31,9 @@ import Training
     func lengthsThatLookLikeMarks(_ length: Int) throws {
         try withTemporaryDirectory { directory in
             let header = #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#
-            let bytes = withUnsafeBytes(of: UInt64(length).littleEndian) { Array($0) } + Array(header.utf8) + [UInt8](repeating: 0x20, count: length - header.utf8.count) + [0, 0, 0, 0]
+            let bytes =
+                withUnsafeBytes(of: UInt64(length).littleEndian) { Array($0) } + Array(header.utf8)
+                + [UInt8](repeating: 0x20, count: length - header.utf8.count) + [0, 0, 0, 0]
             let path = directory + "/model.safetensors"
             try Data(bytes).write(to: URL(filePath: path))
             #expect(try SafetensorsFile(path: path).tensors.count == 1)
@@ -53,7 +59,10 @@ import Training
 
     /// No server answers there: whoever asks it has taken a path for a repository.
     private func open(_ reference: String) -> ModelError? {
-        let environment = ["HOME": "/nonexistent", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": FileManager.default.temporaryDirectory.path + "/onebyte-no-hub"]
+        let environment = [
+            "HOME": "/nonexistent", "HF_ENDPOINT": "http://127.0.0.1:9",
+            "HF_HUB_CACHE": FileManager.default.temporaryDirectory.path + "/onebyte-no-hub",
+        ]
         do throws(ModelError) { _ = try ModelSource.open(reference, environment: environment) } catch { return error }
         return nil
     }
@@ -67,8 +76,10 @@ import Training
             defer { try? FileManager.default.removeItem(atPath: here) }
             try FileManager.default.createSymbolicLink(atPath: directory + "/link", withDestinationPath: directory + "/gone")
             for (reference, problem, remedy) in [
-                ("\(name)/tiny-lama", "there is no tiny-lama in \(name)", "did you mean \(name)/tiny-llama?"), ("nowhere/model.gguf", "there is no nowhere here", ""),
-                ("\(directory)/model", "there is no model in \(directory)", "it holds link"), ("./x", "there is no", ""), ("~/model", "", "home directory"),
+                ("\(name)/tiny-lama", "there is no tiny-lama in \(name)", "did you mean \(name)/tiny-llama?"),
+                ("nowhere/model.gguf", "there is no nowhere here", ""),
+                ("\(directory)/model", "there is no model in \(directory)", "it holds link"), ("./x", "there is no", ""),
+                ("~/model", "", "home directory"),
                 ("\(directory)/link", "is a link to \(directory)/gone, which is not there", ""), ("C:\\models\\tiny", "there is no", ""),
             ] {
                 let error = try #require(open(reference), "\(reference)")
@@ -77,7 +88,9 @@ import Training
             }
             #expect(open("\(name)/tiny-lama")?.remedy?.contains("\(name)/tiny-lama@main") == true)
             // What no directory of that name contradicts is a repository, and so is what has a revision.
-            for reference in ["nobody-\(UUID().uuidString.prefix(8))/nothing", "\(name)/tiny-lama@main"] { #expect(open(reference)?.code == .network, "\(reference)") }
+            for reference in ["nobody-\(UUID().uuidString.prefix(8))/nothing", "\(name)/tiny-lama@main"] {
+                #expect(open(reference)?.code == .network, "\(reference)")
+            }
         }
     }
 
@@ -91,7 +104,8 @@ import Training
             }
             let line = #"{"text":"a"}"# + "\n"
             for (bytes, word) in [
-                ([0x1F, 0x8B, 8, 0], "gzip -dc"), ([0xFF, 0xFE] + line.utf16.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] }, "iconv"), (Array(Self.pointer.utf8), "git lfs pull"),
+                ([0x1F, 0x8B, 8, 0], "gzip -dc"), ([0xFF, 0xFE] + line.utf16.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] }, "iconv"),
+                (Array(Self.pointer.utf8), "git lfs pull"),
             ] as [([UInt8], String)] {
                 let error = #expect(throws: DataError.self) { try read(bytes) }
                 #expect(error?.description.contains(word) == true, "\(error.map { "\($0)" } ?? "")")

@@ -80,7 +80,8 @@ import Training
 
     @Test func unsupportedTypesAndHugeHeaders() throws {
         let header = #"{"model.embed_tokens.weight":{"dtype":"F8_E4M3","shape":[288,32],"data_offsets":[0,9216]}}"#
-        try expectError(["model.safetensors": safetensors(header, data: 9216)], .unsupported, "dtype F8_E4M3, which is not supported (supported: BF16, F16, F32)")
+        try expectError(
+            ["model.safetensors": safetensors(header, data: 9216)], .unsupported, "dtype F8_E4M3, which is not supported (supported: BF16, F16, F32)")
         let unknown = #"{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,8]}}"#
         try expectError(["model.safetensors": safetensors(unknown, data: 8)], .malformed, "dtype F99, which safetensors does not know")
         for length in [UInt64.max, 1 << 63, 100_000_001] {
@@ -91,8 +92,12 @@ import Training
 
     @Test func missingAndMisshapenTensors() throws {
         try expectError(["model.safetensors": safetensors("{}")], .missingTensor, "model.embed_tokens.weight: is in none of the directory's")
-        try expectError(["config.json": try config(["vocab_size": 289])], .wrongShape, "model.embed_tokens.weight: has the shape 288×32, but config.json asks for 289×32")
-        try expectError(["config.json": try config(["num_hidden_layers": 2])], .unsupported, "model.layers.2.input_layernorm.weight: is a tensor that a llama is not known to have")
+        try expectError(
+            ["config.json": try config(["vocab_size": 289])], .wrongShape,
+            "model.embed_tokens.weight: has the shape 288×32, but config.json asks for 289×32")
+        try expectError(
+            ["config.json": try config(["num_hidden_layers": 2])], .unsupported,
+            "model.layers.2.input_layernorm.weight: is a tensor that a llama is not known to have")
         try expectError(removing: ["model.safetensors"], .notFound, "no model.safetensors.index.json")
         try expectError(removing: ["config.json"], .notFound, "config.json")
     }
@@ -166,7 +171,8 @@ import Training
         try expectGGUFError(Data(), .malformed, "the magic")
         try expectGGUFError(Data("GGML".utf8) + data.dropFirst(4), .malformed, "does not begin with GGUF")
         try expectGGUFError(Data("GGUF".utf8) + [1, 0, 0, 0] + data.dropFirst(8), .unsupported, "GGUF version 1; versions 2 and 3 are supported")
-        try expectGGUFError(data.prefix(8) + Data(repeating: 0xff, count: 8) + data.dropFirst(16), .malformed, "the number of tensors: is 18446744073709551615")
+        try expectGGUFError(
+            data.prefix(8) + Data(repeating: 0xff, count: 8) + data.dropFirst(16), .malformed, "the number of tensors: is 18446744073709551615")
         try expectGGUFError(data.dropLast(100), .malformed, "the file is cut short: obtain it again")
     }
 
@@ -203,7 +209,8 @@ import Training
             for _ in 0..<300 {
                 var bytes = data
                 for _ in 0..<Int.random(in: 1...3, using: &random) {
-                    bytes[Int.random(in: 0..<header, using: &random)] = [0, 1, 0x7f, 0x80, 0xff, UInt8.random(in: 0...255)].randomElement(using: &random) ?? 0
+                    bytes[Int.random(in: 0..<header, using: &random)] =
+                        [0, 1, 0x7f, 0x80, 0xff, UInt8.random(in: 0...255)].randomElement(using: &random) ?? 0
                 }
                 try attempt(bytes)
             }
@@ -218,7 +225,8 @@ import Training
                 for _ in 0..<100 {
                     var bytes = data
                     for _ in 0..<Int.random(in: 1...3, using: &random) {
-                        bytes[Int.random(in: 0..<min(data.count, 3000), using: &random)] = Array("0123456789[]{}\",: -e.u\\\u{ff}".utf8).randomElement(using: &random) ?? 0
+                        bytes[Int.random(in: 0..<min(data.count, 3000), using: &random)] =
+                            Array("0123456789[]{}\",: -e.u\\\u{ff}".utf8).randomElement(using: &random) ?? 0
                     }
                     try bytes.write(to: URL(filePath: "\(model)/\(name)"))
                     if let source = try? ModelSource.open(model) { readAll(source) }

@@ -31,7 +31,8 @@ import Training
             exporter.dataType = .bf16
             exporter.shardBytesMax = 20_000
             exporter.card = "Trained a little."
-            try exporter.write(to: directory + "/out", replacing: [changed: { range, out in for i in range { out[i - range.lowerBound] = Float(i) } }])
+            try exporter.write(
+                to: directory + "/out", replacing: [changed: { range, out in for i in range { out[i - range.lowerBound] = Float(i) } }])
             let files = try FileManager.default.contentsOfDirectory(atPath: directory + "/out")
             #expect(files.contains("model.safetensors.index.json") && files.contains("model-00001-of-00004.safetensors"))
             let copy = try ModelSource.open(directory + "/out")

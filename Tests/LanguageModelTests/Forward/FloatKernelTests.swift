@@ -196,7 +196,8 @@ import Testing
     func activationsAndCaps(_ variant: String) {
         let activations: [(Int32, (Double) -> Double)] = [
             (Int32(OB_SILU), { $0 / (1 + exp(-$0)) }), (Int32(OB_GELU), { $0 * 0.5 * erfc(-$0 / 2.0.squareRoot()) }),
-            (Int32(OB_GELU_TANH), { $0 * 0.5 * (1 + tanh((2 / Double.pi).squareRoot() * ($0 + 0.044715 * $0 * $0 * $0))) }), (Int32(OB_RELU), { max($0, 0) }),
+            (Int32(OB_GELU_TANH), { $0 * 0.5 * (1 + tanh((2 / Double.pi).squareRoot() * ($0 + 0.044715 * $0 * $0 * $0))) }),
+            (Int32(OB_RELU), { max($0, 0) }),
             (Int32(OB_RELU_SQUARED), { max($0, 0) * max($0, 0) }),
         ]
         with(variant) {
@@ -204,7 +205,9 @@ import Testing
             for (kind, function) in activations {
                 var out = x
                 onebyte_activate(&out, out.count, kind)
-                for (got, from) in zip(out, x) { #expect(abs(Double(got) - function(Double(from))) <= 1e-6 * max(abs(Double(from)), 1e-3), "\(kind) of \(from)") }
+                for (got, from) in zip(out, x) {
+                    #expect(abs(Double(got) - function(Double(from))) <= 1e-6 * max(abs(Double(from)), 1e-3), "\(kind) of \(from)")
+                }
                 let up = floats(x.count, seed: 22)
                 var gated = [Float](repeating: 0, count: x.count)
                 onebyte_gated_rank1(kind, x, nil, 0, up, nil, 0, &gated, x.count)
@@ -234,7 +237,9 @@ import Testing
             let kv = floats(count * 2 * kvHeads * size, seed: 31)
             let width = 2 * kvHeads * size
             let slopes = ScratchBuffer<Float>([0.5, 0.25, 0.1, 0.01])
-            for (window, softcap, hasSlopes) in [(0, 0, false), (5, 0, false), (70, 0, false), (1, 0, false), (0, 0.7, false), (0, 0, true), (7, 2, true)] as [(Int, Float, Bool)] {
+            for (window, softcap, hasSlopes) in [
+                (0, 0, false), (5, 0, false), (70, 0, false), (1, 0, false), (0, 0.7, false), (0, 0, true), (7, 2, true),
+            ] as [(Int, Float, Bool)] {
                 var form = onebyte_attention(
                     heads: heads, kv_heads: kvHeads, head_size: size, scale: 0.3, softcap: softcap, window: window,
                     slopes: hasSlopes ? UnsafePointer(slopes.pointer) : nil)
@@ -262,7 +267,9 @@ import Testing
                             let top = raw.max() ?? 0
                             let total = raw.reduce(0) { $0 + exp($1 - top) }
                             let wanted = (0..<size).map { i in
-                                (first...last).reduce(0.0) { $0 + exp(raw[$1 - first] - top) / total * Double(kv[$1 * width + kvHeads * size + g * size + i]) }
+                                (first...last).reduce(0.0) {
+                                    $0 + exp(raw[$1 - first] - top) / total * Double(kv[$1 * width + kvHeads * size + g * size + i])
+                                }
                             }
                             let what: Comment = "row \(r), window \(window), cap \(softcap), slopes \(hasSlopes)"
                             expectClose(Array(one[h * size..<(h + 1) * size]), wanted, tolerance: 4e-6, what)

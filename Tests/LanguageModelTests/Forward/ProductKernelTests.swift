@@ -194,7 +194,8 @@ import Testing
                             let a = gates[o] + (hasTerms ? gateTerms.value(r, o) : 0)
                             let b = ups[o] + (hasTerms ? upTerms.value(r, o) : 0)
                             expectClose(
-                                y[r * (outputs + 1) + o], a / (1 + exp(-a)) * b, terms: inputs, "\(rows) × \(inputs) → \(outputs), row \(r), output \(o)")
+                                y[r * (outputs + 1) + o], a / (1 + exp(-a)) * b, terms: inputs,
+                                "\(rows) × \(inputs) → \(outputs), row \(r), output \(o)")
                         }
                         #expect(y[r * (outputs + 1) + outputs] == 7, "nothing beside y is written")
                     }

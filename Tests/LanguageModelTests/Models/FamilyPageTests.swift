@@ -21,14 +21,16 @@ import Training
     }
 
     private static func table() throws -> String {
-        var text = "| family | models | what differs from llama | GGUF | checked with | losses within | greedy text |\n| --- | --- | --- | --- | --- | --- | --- |\n"
+        var text =
+            "| family | models | what differs from llama | GGUF | checked with | losses within | greedy text |\n| --- | --- | --- | --- | --- | --- | --- |\n"
         for family in ModelFamily.all {
             let fixtures = FamilyFixture.all.values.filter { $0.config["model_type"] as? String == family.name }.sorted { $0.name < $1.name }
             let measured = try fixtures.map(measure)
             let names = fixtures.map(\.name).joined(separator: ", ")
             let loss = measured.map(\.error).max().map { $0 < 1e-5 ? "1e-5" : "\($0)" } ?? "as `gemma3_text`"
             let writes = fixtures.isEmpty ? "" : measured.allSatisfy(\.writes) ? "=" : "differs"
-            text += "| `\(family.name)` | \(family.title) | \(family.form) | \(family.gguf.map { "`\($0)`" } ?? "–") | \(names) | \(loss) | \(writes) |\n"
+            text +=
+                "| `\(family.name)` | \(family.title) | \(family.form) | \(family.gguf.map { "`\($0)`" } ?? "–") | \(names) | \(loss) | \(writes) |\n"
         }
         return text
     }

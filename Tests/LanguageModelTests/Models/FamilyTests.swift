@@ -45,7 +45,8 @@ import Training
             }
             for patterns in [["layers.\(source.configuration.layerCount - 1)"], ["all"]] {
                 let writer = try BatchWriter(
-                    model: EstimatorTests.model(source, patterns), prompts: [prompt], maxTokens: expected.written.count, endings: [], memoryLimit: 1 << 30,
+                    model: EstimatorTests.model(source, patterns), prompts: [prompt], maxTokens: expected.written.count, endings: [],
+                    memoryLimit: 1 << 30,
                     threads: 1)
                 #expect(try writer.write(prompts: [0]).map(\.node.written) == [expected.written])
             }
@@ -67,7 +68,9 @@ import Training
             for (name, tensor) in read.tensors {
                 let other = try #require(written.tensors[name])
                 let count = tensor.dimensions.reduce(4, *)
-                #expect(read.file.bytes[tensor.offset..<tensor.offset + count].elementsEqual(written.file.bytes[other.offset..<other.offset + count]), "\(name)")
+                #expect(
+                    read.file.bytes[tensor.offset..<tensor.offset + count].elementsEqual(written.file.bytes[other.offset..<other.offset + count]),
+                    "\(name)")
             }
             let copy = try ModelSource.open(directory + "/out")
             #expect(copy.configuration == source.configuration)
@@ -123,7 +126,8 @@ import Training
                 func gradients(closed: Bool, _ precision: Precision = .float) throws -> [Float] {
                     try Estimator(
                         model: model, directions: Directions(seed: RunSeed(9), family: .rank1), cache: cache,
-                        options: .init(epsilon: 1e-3, batchSize: 2, samplesPerBatch: 3, orderSeed: 4, usesClosedFormHead: closed, precision: precision)
+                        options: .init(
+                            epsilon: 1e-3, batchSize: 2, samplesPerBatch: 3, orderSeed: 4, usesClosedFormHead: closed, precision: precision)
                     ).projectedGradients(machine: MachineID(2), samples: 0..<24).values
                 }
                 let (plain, closed, bytes) = (try gradients(closed: false), try gradients(closed: true), try gradients(closed: true, .int8))
@@ -149,14 +153,18 @@ import Training
             }
             let basis = try RunBasis(
                 spaces: [],
-                adapters: [AdapterBasis(place: "final", outputs: FixedPointVectors(rounding: vectors(3, 1)), inputs: FixedPointVectors(rounding: vectors(4, 0.3)))])
+                adapters: [
+                    AdapterBasis(
+                        place: "final", outputs: FixedPointVectors(rounding: vectors(3, 1)), inputs: FixedPointVectors(rounding: vectors(4, 0.3)))
+                ])
             let tensors = try source.trainedTensors(matching: ["adapter:final"], basis: basis)
             let directions = try Directions(seed: RunSeed(9), family: .rank1, sampling: .orthogonal, tensors: tensors)
             let set = try ExampleSet(fixture.examples, for: source.configuration)
             func moved(_ bytes: [Int8], _ rate: Double) throws -> (parameters: Parameters, model: TrainableModel) {
                 let parameters = try source.makeParameters(tensors)
                 let record = RoundRecord(
-                    round: 0, scaleExponent: 0, step: .nearest(rate: rate), contributions: [Contribution(machine: MachineID(3), firstSample: 0, bytes: bytes)])
+                    round: 0, scaleExponent: 0, step: .nearest(rate: rate),
+                    contributions: [Contribution(machine: MachineID(3), firstSample: 0, bytes: bytes)])
                 parameters.apply([record], directions: directions, threads: 1)
                 return (parameters, try TrainableModel(source: source, parameters: parameters, basis: basis))
             }
@@ -179,7 +187,8 @@ import Training
                 let copy = try ModelSource.open(directory + "/out")
                 #expect(!copy.configuration.tiedHead)
                 let model = try TrainableModel(source: copy)
-                let merged = try Evaluator(model: model, cache: PrefixCache(model: model, set: ExampleSet(fixture.examples, for: copy.configuration))).evaluate().meanLoss
+                let merged = try Evaluator(model: model, cache: PrefixCache(model: model, set: ExampleSet(fixture.examples, for: copy.configuration)))
+                    .evaluate().meanLoss
                 let own = try loss(trained)
                 #expect(abs(merged - own) < 2e-5 * own, "\(merged), not \(own)")
                 #expect(try abs(own - loss(base)) > 1e-3)

@@ -26,7 +26,9 @@ import Training
     }
 
     private func remove(_ name: String, in directory: String) throws { try FileManager.default.removeItem(atPath: directory + "/" + name) }
-    private func write(_ text: String, to name: String, in directory: String) throws { try Data(text.utf8).write(to: URL(filePath: directory + "/" + name)) }
+    private func write(_ text: String, to name: String, in directory: String) throws {
+        try Data(text.utf8).write(to: URL(filePath: directory + "/" + name))
+    }
 
     /// Older config.json say θ and its scaling otherwise.
     @Test func olderConfigurations() throws {
@@ -62,7 +64,9 @@ import Training
         for prefix in ["language_model.model.", "model.language_model."] {
             try withTemporaryDirectory { directory in
                 try gemma3.write(to: directory) { prefix + $0.dropFirst("model.".count) }
-                let whole: [String: Any] = ["model_type": "gemma3", "text_config": gemma3.config, "vision_config": ["hidden_size": 8], "eos_token_id": [1, 7]]
+                let whole: [String: Any] = [
+                    "model_type": "gemma3", "text_config": gemma3.config, "vision_config": ["hidden_size": 8], "eos_token_id": [1, 7],
+                ]
                 try JSONSerialization.data(withJSONObject: whole).write(to: URL(filePath: directory + "/config.json"))
                 let source = try ModelSource.open(directory)
                 let wanted = gemma3.losses.reduce(0, +) / Double(gemma3.losses.count)
@@ -157,7 +161,8 @@ import Training
         try expectRefusal("layer_types: does not name a type for each of 6 layers", of: "gemma3", settings: ["layer_types": ["full_attention"]])
         try expectRefusal("layer_types: names \"conv\"", of: "gemma3", settings: ["layer_types": Array(repeating: "conv", count: 6)])
         try expectRefusal("no_rope_layers", of: "smollm3", settings: ["no_rope_layers": [1]])
-        try expectRefusal("short_factor: does not hold 4 numbers", of: "phi-3.5", settings: ["rope_parameters": ["rope_type": "longrope", "short_factor": [1.0]]])
+        try expectRefusal(
+            "short_factor: does not hold 4 numbers", of: "phi-3.5", settings: ["rope_parameters": ["rope_type": "longrope", "short_factor": [1.0]]])
         try expectRefusal("query_pre_attn_scalar: is 0.0", of: "gemma2", settings: ["query_pre_attn_scalar": 0.0])
         try expectRefusal("hidden_act: is \"tanh\", which is not supported", of: "pythia", settings: ["hidden_act": "tanh"])
         try expectRefusal("alibi: is true: the form of Falcon-RW is not supported", of: "falcon", settings: ["alibi": true])

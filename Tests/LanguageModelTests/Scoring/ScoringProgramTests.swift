@@ -9,7 +9,9 @@ import Training
 struct ScoringProgramTests {
     /// A Python program as `/bin/sh -c` takes it; `requests` reads the lines as objects.
     private static func python(_ body: String) -> String {
-        let text = "import json, sys, time\nrequests = (json.loads(line) for line in sys.stdin)\ndef answer(r, s): print(json.dumps({'id': r['id'], 'score': s}), flush=True)\n" + body
+        let text =
+            "import json, sys, time\nrequests = (json.loads(line) for line in sys.stdin)\ndef answer(r, s): print(json.dumps({'id': r['id'], 'score': s}), flush=True)\n"
+            + body
         return "exec python3 -c \"$(cat <<'PYTHON'\n\(text)\nPYTHON\n)\""
     }
 
@@ -25,13 +27,16 @@ struct ScoringProgramTests {
     }
 
     @Test func answersMayComeInAnyOrderAndTheProgramStays() throws {
-        let program = ScoringProgram(.init(command: Self.python("""
-            seen = 0
-            while True:
-                batch = [next(requests) for _ in range(4)]
-                seen += 4
-                for r in reversed(batch): answer(r, int(r['text'][1:]) + seen / 1000)
-            """)))
+        let program = ScoringProgram(
+            .init(
+                command: Self.python(
+                    """
+                    seen = 0
+                    while True:
+                        batch = [next(requests) for _ in range(4)]
+                        seen += 4
+                        for r in reversed(batch): answer(r, int(r['text'][1:]) + seen / 1000)
+                    """)))
         #expect(try program.scores(of: texts(4)) == [0.004, 1.004, 2.004, 3.004])
         #expect(try program.scores(of: texts(4)) == [0.008, 1.008, 2.008, 3.008])
         #expect(try program.scores(of: []).isEmpty)
@@ -39,9 +44,12 @@ struct ScoringProgramTests {
 
     @Test("The request has id, prompt and text, and what else the record has")
     func request() throws {
-        let program = ScoringProgram(.init(command: Self.python("""
-            for r in requests: answer(r, 1 if r == {'id': r['id'], 'prompt': 'p "1"', 'text': 'é\\n', 'label': 7} else 0)
-            """)))
+        let program = ScoringProgram(
+            .init(
+                command: Self.python(
+                    """
+                    for r in requests: answer(r, 1 if r == {'id': r['id'], 'prompt': 'p "1"', 'text': 'é\\n', 'label': 7} else 0)
+                    """)))
         let example = try ScoreEstimatorTests.encode(
             TaskSpec(kind: .completion, maxLength: 40, objective: .command, writing: Writing(maxTokens: 4)), #"{"prompt": "p \"1\"", "label": 7}"#)
         guard case .text(let prompt) = example.objective else {
@@ -53,13 +61,16 @@ struct ScoringProgramTests {
 
     /// Megabytes each way, and no answer before all lines are read.
     @Test func aHugeBatchDoesNotBlock() throws {
-        let program = ScoringProgram(.init(command: Self.python("""
-            batch = [next(requests) for _ in range(5000)]
-            sys.stderr.write('e' * 200000 + '\\n')
-            for r in batch: print(json.dumps({'id': r['id'], 'score': 0.5, 'text': r['text']}))
-            sys.stdout.flush()
-            time.sleep(60)
-            """)))
+        let program = ScoringProgram(
+            .init(
+                command: Self.python(
+                    """
+                    batch = [next(requests) for _ in range(5000)]
+                    sys.stderr.write('e' * 200000 + '\\n')
+                    for r in batch: print(json.dumps({'id': r['id'], 'score': 0.5, 'text': r['text']}))
+                    sys.stdout.flush()
+                    time.sleep(60)
+                    """)))
         let scores = try program.scores(of: texts(5000, length: 800))
         #expect(scores.count == 5000 && scores.allSatisfy { $0 == 0.5 })
     }
@@ -73,7 +84,8 @@ struct ScoringProgramTests {
     }
 
     @Test func aSlowAnswerIsATimeOut() {
-        let program = ScoringProgram(.init(command: Self.python("sys.stderr.write('thinking\\n'); sys.stderr.flush(); time.sleep(60)"), timeoutSeconds: 1))
+        let program = ScoringProgram(
+            .init(command: Self.python("sys.stderr.write('thinking\\n'); sys.stderr.flush(); time.sleep(60)"), timeoutSeconds: 1))
         let found = message(program)
         #expect(found.contains("no answer to 3 of 3 texts within 1.0 s") && found.contains("thinking"), "\(found)")
     }

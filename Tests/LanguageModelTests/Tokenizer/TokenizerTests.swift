@@ -63,7 +63,10 @@ extension TokenizerTests {
 
     @Test(arguments: [
         (#""pre_tokenizer":{"type":"BertPreTokenizer"}"#, "pre_tokenizer: \"BertPreTokenizer\" is not supported"),
-        (#""pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a)\\1"},"behavior":"Isolated","invert":false}"#, "has \"\\1\", which is not known here"),
+        (
+            #""pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a)\\1"},"behavior":"Isolated","invert":false}"#,
+            "has \"\\1\", which is not known here"
+        ),
         (#""pre_tokenizer":{"type":"Split","pattern":{"Regex":"a"},"behavior":"Sideways","invert":false}"#, "the behavior \"Sideways\""),
         (#""normalizer":{"type":"Precompiled","precompiled_charsmap":""}"#, "normalizer: \"Precompiled\" is not supported"),
         (#""post_processor":{"type":"Elsewhere"}"#, "post_processor: \"Elsewhere\" is not supported"),
@@ -112,8 +115,12 @@ extension TokenizerTests {
         try withTemporaryDirectory { directory in
             try FileManager.default.copyItem(atPath: fixture("tiny-llama").path, toPath: directory + "/model")
             let config = directory + "/model/tokenizer_config.json"
-            try Data(#"{"bos_token":{"content":"<|pad|>"},"eos_token":null,"added_tokens_decoder":{"300":{"content":"<|pad|>","special":true,"rstrip":true}},"additional_special_tokens":["<|turn|>"]}"#.utf8).write(to: URL(filePath: config))
-            try Data(#"{"eos_token":"<|im_end|>","pad_token":"<|im_end|>"}"#.utf8).write(to: URL(filePath: directory + "/model/special_tokens_map.json"))
+            try Data(
+                #"{"bos_token":{"content":"<|pad|>"},"eos_token":null,"added_tokens_decoder":{"300":{"content":"<|pad|>","special":true,"rstrip":true}},"additional_special_tokens":["<|turn|>"]}"#
+                    .utf8
+            ).write(to: URL(filePath: config))
+            try Data(#"{"eos_token":"<|im_end|>","pad_token":"<|im_end|>"}"#.utf8).write(
+                to: URL(filePath: directory + "/model/special_tokens_map.json"))
             let tokenizer = try Tokenizer(directory: directory + "/model")
             #expect(tokenizer.bosToken == 300 && tokenizer.eosToken == nil && tokenizer.padToken == 2)
             #expect(tokenizer.encode("<|pad|> \n", allowSpecial: true) == [300])
