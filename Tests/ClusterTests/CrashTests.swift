@@ -44,10 +44,10 @@ import Worker
         let directory = try TestDirectory()
         let port = try freePort()
         let address = "tcp://127.0.0.1:\(port)"
-        // Twice what the kills are apart, and more: word of a round may come late where other tests keep the processors busy.
+        // Several times what the kills are apart: word of a round may come late where other tests keep the processors busy.
         let rounds = kills * 120
         var coordinator = try NodeProcess.coordinator(directory, address: address, rounds: rounds, workers: 2, timeout: 60)
-        let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 100) }
+        let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 400) }
         var heard: RoundNumber = 0
         for kill in 1...kills {
             heard = try await coordinator.round(heard + 30).round
@@ -183,7 +183,7 @@ import Worker
             try NodeProcess.coordinator(directory, address: address, rounds: 400, workers: 2, timeout: 60)
         }
         let first = try coordinator()
-        let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 100) }
+        let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 400) }
         _ = try await first.round(20)
         let filler = directory.path + "/filler"
         fill(filler)
@@ -220,7 +220,7 @@ import Worker
         let directory = try TestDirectory()
         let coordinator = try NodeProcess.coordinator(directory, address: "tcp://127.0.0.1:0", rounds: 200, workers: 2, timeout: 60)
         let address = try await coordinator.event { if case .listening(let at) = $0 { at.endpoint } else { nil } }
-        let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 100) }
+        let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 400) }
         _ = try await coordinator.round(20)
         // A file that may not grow is refused like one on a full disk.
         try limitFileSize(of: coordinator.identifier, to: "1024")
