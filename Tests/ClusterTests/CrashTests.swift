@@ -183,7 +183,7 @@ import Worker
             try NodeProcess.coordinator(directory, address: address, rounds: 400, workers: 2, timeout: 60)
         }
         let first = try coordinator()
-        let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 400) }
+        let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 1_000) }
         _ = try await first.round(20)
         let filler = directory.path + "/filler"
         fill(filler)
