@@ -67,8 +67,9 @@ struct RandomRun {
                     machine: MachineID(UInt32(machine + number)), firstSample: .random(in: 0 ... .max, using: &random),
                     bytes: (0..<count).map { _ in .random(in: -128...127, using: &random) })
             }
-            // The first round moves every tensor; the steps of the others may vanish, as they may in a run.
-            let exponents: ClosedRange<Int8> = number == 0 ? -30 ... -15 : -60 ... -15
+            // The first two rounds move every tensor, the second being the first that momentum adds to; the steps of the others may vanish, as they may
+            // in a run.
+            let exponents: ClosedRange<Int8> = number < 2 ? -30 ... -15 : -60 ... -15
             let step = StepSize(
                 multiplier: .random(in: 1 << 15 ... .max, using: &random), exponent: .random(in: exponents, using: &random))
             return RoundRecord(round: RoundNumber(number), scaleExponent: 0, step: step, contributions: contributions)

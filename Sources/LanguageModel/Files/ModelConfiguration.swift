@@ -58,7 +58,7 @@ public struct ModelConfiguration: Hashable, Sendable {
         let dimensions = [
             ("hidden size", hiddenSize), ("feed-forward size", feedForwardSize), ("number of heads", headCount),
             ("number of key/value heads", keyValueHeadCount), ("head dimension", headDimension), ("vocabulary size", vocabularySize),
-            ("context length", contextLength),
+            ("context length", contextLength), ("width of embeddings", description.embedding.projectedWidth ?? hiddenSize),
         ]
         for (what, value) in dimensions where !(1...Limits.dimensionMax).contains(value) {
             throw ModelError(.malformed, file: file, subject: what, "is \(value); possible are 1 to \(Limits.dimensionMax)")

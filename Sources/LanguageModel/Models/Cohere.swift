@@ -16,13 +16,8 @@ extension ModelFamily {
         form: "as Command R, windows, full layers without rotation", gguf: "cohere2", className: "Cohere2ForCausalLM"
     ) { (model, config) throws(ModelError) in
         try model.useCohere(config)
-        let sliding = try model.slidingLayers(config)
         let window = max(try config.integer("sliding_window") ?? 4096, 1)
-        var pattern = try config.integer("sliding_window_pattern")
-        if pattern == nil { pattern = try config.integer("_sliding_window_pattern") }
-        let each = max(pattern ?? 4, 1)
-        for layer in model.description.layers.indices {
-            let isSliding = sliding?[layer] ?? ((layer + 1) % each != 0)
+        for (layer, isSliding) in try model.slidingLayers(config, fullEach: 4).enumerated() {
             model.description.layers[layer] = isSliding ? .init(rotation: 0, window: window) : .init(rotation: nil)
         }
     } addGGUFSettings: { (json, file) throws(ModelError) in

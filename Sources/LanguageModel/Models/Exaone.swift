@@ -11,10 +11,7 @@ extension ModelFamily {
         model.description.names = .plain
         model.useOutputNormsAlone()
         guard let window = try config.integer("sliding_window"), window > 0 else { return }
-        let sliding = try model.slidingLayers(config)
-        let each = max(try config.integer("sliding_window_pattern") ?? 4, 1)
-        for layer in model.description.layers.indices {
-            let isSliding = sliding?[layer] ?? ((layer + 1) % each != 0)
+        for (layer, isSliding) in try model.slidingLayers(config, fullEach: 4).enumerated() {
             model.description.layers[layer] = isSliding ? .init(rotation: 0, window: window) : .init(rotation: nil)
         }
     }

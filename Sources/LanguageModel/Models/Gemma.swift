@@ -21,9 +21,8 @@ extension ModelFamily {
         try model.scaleQueries(config)
         model.description.attention.softcap = try model.softcap("attn_logit_softcapping", config, standard: 50)
         model.description.head.softcap = try model.softcap("final_logit_softcapping", config, standard: 30)
-        let sliding = try model.slidingLayers(config)
         let window = try config.integer("sliding_window") ?? 4096
-        for layer in model.description.layers.indices where sliding?[layer] ?? (layer % 2 == 0) {
+        for (layer, isSliding) in try model.slidingLayers(config, fullEach: 2).enumerated() where isSliding {
             model.description.layers[layer].window = max(window, 1)
         }
     } addGGUFSettings: { (json, file) throws(ModelError) in
@@ -85,11 +84,7 @@ extension ModelConfiguration {
         }
         description.rotations = rotations
         let window = try file.integer("sliding_window") ?? 4096
-        var pattern = try file.integer("sliding_window_pattern")
-        if pattern == nil { pattern = try file.integer("_sliding_window_pattern") }
-        let each = max(pattern ?? 6, 1)
-        let sliding = try slidingLayers(file)
-        for layer in description.layers.indices where sliding?[layer] ?? ((layer + 1) % each != 0) {
+        for (layer, isSliding) in try slidingLayers(file, fullEach: 6).enumerated() where isSliding {
             description.layers[layer] = .init(rotation: 1, window: max(window, 1))
         }
     }

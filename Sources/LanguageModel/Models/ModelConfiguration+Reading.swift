@@ -49,6 +49,15 @@ extension ModelConfiguration {
         for layer in description.layers.indices where sliding?[layer] ?? true { description.layers[layer].window = window }
     }
 
+    /// Which layers have a window: as `layer_types` says, else all but each `sliding_window_pattern`-th.
+    ///
+    /// - Parameter standard: the pattern where the file names none.
+    package func slidingLayers(_ file: ConfigurationFile, fullEach standard: Int) throws(ModelError) -> [Bool] {
+        if let named = try slidingLayers(file) { return named }
+        let each = max(try file.integer("sliding_window_pattern", "_sliding_window_pattern") ?? standard, 1)
+        return description.layers.indices.map { ($0 + 1) % each != 0 }
+    }
+
     /// Which layers `layer_types` calls sliding; nil where it is not there.
     package func slidingLayers(_ file: ConfigurationFile) throws(ModelError) -> [Bool]? {
         guard let types = file.present("layer_types") else { return nil }

@@ -34,9 +34,8 @@ extension ModelFamily {
             sliding = try model.rotation(RotationSettings(config, layerType: "sliding_attention"))
         }
         model.description.rotations = [try model.rotation(full), sliding]
-        let isSliding = try model.slidingLayers(config)
         let window = max(try config.integer("sliding_window") ?? 4096, 1)
-        for layer in model.description.layers.indices where isSliding?[layer] ?? ((layer + 1) % 4 != 0) {
+        for (layer, isSliding) in try model.slidingLayers(config, fullEach: 4).enumerated() where isSliding {
             model.description.layers[layer] = .init(rotation: 1, window: window)
         }
     }

@@ -9,7 +9,7 @@ public enum NameResolution: Hashable, Sendable {
     /// The name service did not answer, or not now.
     case unavailable(String)
 
-    /// Asks the system, which may take as long as its resolver likes.
+    /// Asks the system (getaddrinfo(3), in the order of RFC 6724), which may take as long as its resolver likes.
     public static func resolve(_ host: String) -> NameResolution {
         let name = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
         var hints = addrinfo()
@@ -30,5 +30,6 @@ public enum NameResolution: Hashable, Sendable {
         return .found(numbers)
     }
 
+    /// The headers hide it.
     private static let EAI_NODATA: Int32 = -5
 }

@@ -43,31 +43,17 @@ extension Address {
     /// network's answer.
     package func lookedUp() throws(LookupFailure) -> [ResolvedAddress] {
         guard hasName, let host else { return [ResolvedAddress(endpoint: endpoint, isIPv6: isIPv6)] }
-        var hints = addrinfo()
-        hints.ai_family = AF_UNSPEC
-        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-        var found: UnsafeMutablePointer<addrinfo>?
-        let code = getaddrinfo(host, nil, &hints, &found)
-        guard code == 0 else {
-            let reason = code == EAI_SYSTEM ? String(cString: strerror(errno)) : String(cString: gai_strerror(code))
-            throw LookupFailure(host: host, reason: reason, isTemporary: code != EAI_NONAME && code != Self.noData)
+        let numbers: [String]
+        switch NameResolution.resolve(host) {
+        case .found(let found): numbers = found
+        case .unknown(let reason): throw LookupFailure(host: host, reason: reason, isTemporary: false)
+        case .unavailable(let reason): throw LookupFailure(host: host, reason: reason, isTemporary: true)
         }
-        defer { freeaddrinfo(found) }
-        var addresses: [ResolvedAddress] = []
-        var next = found
-        while let entry = next {
-            next = entry.pointee.ai_next
-            var text = [CChar](repeating: 0, count: 128)
-            guard getnameinfo(entry.pointee.ai_addr, entry.pointee.ai_addrlen, &text, socklen_t(text.count), nil, 0, NI_NUMERICHOST) == 0 else {
-                continue
-            }
-            let number = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-            let isIPv6 = entry.pointee.ai_family == AF_INET6
-            let address = ResolvedAddress(endpoint: "tcp://\(isIPv6 ? "[\(number)]" : number)\(portSuffix)", isIPv6: isIPv6)
-            if !addresses.contains(address) { addresses.append(address) }
+        guard !numbers.isEmpty else { throw LookupFailure(host: host, reason: "it has no IP address", isTemporary: false) }
+        return numbers.map { number in
+            let isIPv6 = number.utf8.contains(UInt8(ascii: ":"))
+            return ResolvedAddress(endpoint: "tcp://\(isIPv6 ? "[\(number)]" : number)\(portSuffix)", isIPv6: isIPv6)
         }
-        guard !addresses.isEmpty else { throw LookupFailure(host: host, reason: "it has no IP address", isTemporary: false) }
-        return addresses
     }
 
     /// Where to listen for a name that is one of this host's own; an interface's name is libzmq's affair.
@@ -85,9 +71,6 @@ extension Address {
         guard let colon = endpoint.utf8.lastIndex(of: UInt8(ascii: ":")) else { return "" }
         return String(endpoint[colon...])
     }
-
-    /// EAI_NODATA, which the headers hide.
-    private static let noData: Int32 = -5
 }
 
 /// Which of a name's addresses is tried. The first that answers is kept for as long as it does; where one does not, its neighbour has its turn.

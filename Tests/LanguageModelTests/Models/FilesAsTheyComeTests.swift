@@ -167,6 +167,7 @@ import Training
         try expectRefusal("hidden_act: is \"tanh\", which is not supported", of: "pythia", settings: ["hidden_act": "tanh"])
         try expectRefusal("alibi: is true: the form of Falcon-RW is not supported", of: "falcon", settings: ["alibi": true])
         try expectRefusal("but config.json asks for 61×20", of: "opt", settings: ["word_embed_proj_dim": 20])
+        try expectRefusal("possible are 1 to", of: "opt", settings: ["word_embed_proj_dim": 0])
         let nested: [String: Any] = ["rope_parameters": ["full_attention": ["rope_theta": 1.0]]]
         try expectRefusal("rope_parameters.full_attention: are settings of one type of layer", settings: nested)
         try expectRefusal("sliding_window: is -3", of: "mistral", settings: ["sliding_window": -3])
