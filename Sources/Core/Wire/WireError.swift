@@ -1,4 +1,4 @@
-/// Why bytes from a peer or a file are not what they should be.
+/// The reason why bytes from a peer or a file can't be decoded.
 public enum WireError: Error, Hashable, Sendable, CustomStringConvertible {
     case empty
     case version(UInt8)
