@@ -10,8 +10,8 @@ import Transport
 /// let outcome = try await coordinator.run()
 /// ```
 ///
-/// Two threads and the transport's own: the reactor owns the link and the state machine, and the disk thread owns the ledger's file, so that a
-/// slow fsync keeps no worker's heartbeat waiting.
+/// Two threads and the transport's own: the reactor owns the link and the state machine, and the disk thread owns the ledger's file, so that a slow
+/// fsync keeps no worker's heartbeat waiting.
 public final class CoordinatorProcess: Sendable {
     /// The settings of this host. What all machines of the run share is in the spec.
     public struct Configuration: Sendable {

@@ -164,8 +164,7 @@ public final class LedgerFile {
             guard fdatasync(descriptor) == 0 else { throw LedgerFileError.system(.sync, path: path, errno: errno) }
         } catch {
             // If the file can't be cut, zeros are written over the beginning of what may be a whole record. A record of length and kind 0 is none for
-            // any
-            // reader. The next append writes over the same bytes, and the next open cuts them.
+            // any reader. The next append writes over the same bytes, and the next open cuts them.
             if ftruncate(descriptor, off_t(durableBytes)) != 0 {
                 try? Self.write(
                     [UInt8](repeating: 0, count: min(record.count, LedgerFormat.recordOverheadBytes)), to: descriptor, at: durableBytes, path: path)
@@ -269,8 +268,7 @@ public struct LedgerReader: ~Copyable {
     deinit { if isOwner { close(descriptor) } }
 
     /// Returns the next record; nil at the end of the file or before a torn tail. A damaged record that whole records follow is an error that names
-    /// its
-    /// offset.
+    /// its offset.
     public mutating func next() throws(LedgerFileError) -> LedgerEntry? {
         if isAtEnd { return nil }
         while true {
@@ -290,8 +288,7 @@ public struct LedgerReader: ~Copyable {
                 }
                 if decoder.unread > 0 {
                     // The record claims to be longer than the file. That may be a torn append, or a damaged length; after a damaged length whole
-                    // records may
-                    // follow.
+                    // records may follow.
                     try endAtDamage(
                         .damagedRecord(offset: position.offset, index: position.records, reason: "length"), at: position.offset)
                 }

@@ -41,8 +41,7 @@ public struct RunDirectory: Hashable, Sendable {
     }
 
     /// Makes a new directory: the first of `path`, `path-2`, `path-3`, … that does not exist. mkdir(2) makes it for one process alone, even if
-    /// several
-    /// ask in the same second.
+    /// several ask in the same second.
     ///
     /// - Throws: the errors of `createAndLock`.
     public static func createNew(_ path: String) throws(ProcessFailure) -> (directory: RunDirectory, lock: RunLock) {

@@ -2,8 +2,8 @@ import Core
 import Glibc
 import Transport
 
-/// The right to write into a run directory. One process has it at a time, as long as this object lives. The processes that it starts write under
-/// its lock.
+/// The right to write into a run directory. One process has it at a time, as long as this object lives. The processes that it starts write under its
+/// lock.
 ///
 /// The lock is a file of its own, since there is no ledger yet when a run begins.
 public final class RunLock: Sendable {

@@ -17,8 +17,8 @@ public struct Digest: Hashable, Sendable, Codable, CustomStringConvertible {
     public var short: String { String(description.prefix(Self.shortDigits)) }
     private static let shortDigits = 12
 
-    /// Returns this digest and another one, shortened so that a person can tell them apart: the first 12 digits, and where these are the same,
-    /// also 12 digits from where the two begin to differ.
+    /// Returns this digest and another one, shortened so that a person can tell them apart: the first 12 digits, and where these are the same, also
+    /// 12 digits from where the two begin to differ.
     public func contrasted(with other: Digest) -> (own: String, other: String) {
         let (mine, theirs) = (Array(description.utf8), Array(other.description.utf8))
         let place = zip(mine, theirs).enumerated().first { $0.element.0 != $0.element.1 }?.offset ?? 0

@@ -1,5 +1,5 @@
-/// Returns the word of `words` with the least edit distance to a mistyped `word`. The distance may be a third of the word's length at most, or
-/// two letters for a short word, so that a wild guess is never offered.
+/// Returns the word of `words` with the least edit distance to a mistyped `word`. The distance may be a third of the word's length at most, or two
+/// letters for a short word, so that a wild guess is never offered.
 package func nearestWord(to word: String, in words: [String]) -> String? {
     let limit = max(2, word.count / 3)
     let distances = words.map { (word: $0, distance: editDistance(Array(word.lowercased()), Array($0.lowercased()))) }

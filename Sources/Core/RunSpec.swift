@@ -39,14 +39,13 @@ public struct RunSpec: Codable, Hashable, Sendable {
     public var evaluateEvery: Int
     /// Rounds begin when this many machines that train have joined.
     public var minimumWorkers: Int
-    /// A round closes at this multiple of the recent rounds' median answer time, once the quorum is there; 0: it waits for all.
-    /// With 0 the ledger does not depend on which machine is slow: if the machines are admitted in the same order, a repeated run gives the same
-    /// ledger.
+    /// A round closes at this multiple of the recent rounds' median answer time, once the quorum is there; 0: it waits for all. With 0 the ledger
+    /// does not depend on which machine is slow: if the machines are admitted in the same order, a repeated run gives the same ledger.
     public var roundDeadlineFactor: Double
     /// Fraction of a round's samples that must be there before a deadline closes it.
     public var quorum: Double
-    /// Number of rounds that workers may begin in advance while a commit is on its way. A contribution that missed its round is still accepted
-    /// within the same number of rounds. 0: neither.
+    /// Number of rounds that workers may begin in advance while a commit is on its way. A contribution that missed its round is still accepted within
+    /// the same number of rounds. 0: neither.
     public var staleness: Int
     /// Length of a time-boxed round in seconds. When it has passed, a machine sends as much of its share as it has finished; `samplesPerRound` is
     /// then the upper bound. Nil: a machine sends its whole share.
@@ -54,8 +53,8 @@ public struct RunSpec: Codable, Hashable, Sendable {
     /// Number of neighbouring samples that read the same examples, each along its own direction. They share the work that does not depend on the
     /// direction. Nil: 1.
     public var samplesPerBatch: Int?
-    /// A setting of earlier versions: each example was chosen from this many. A ledger that has it still replays, because its bytes mean the same.
-    /// No worker trains with it any more.
+    /// A setting of earlier versions: each example was chosen from this many. A ledger that has it still replays, because its bytes mean the same. No
+    /// worker trains with it any more.
     public package(set) var retiredCandidatesPerExample: Int?
     /// The losses whose difference gives a projected gradient; nil: two-sided.
     public var estimator: EstimatorKind?
@@ -197,8 +196,8 @@ public struct TaskSpec: Codable, Hashable, Sendable {
     public var objective: Objective?
     /// How the model writes the texts that the objective `command` scores; nil for all other objectives.
     public var writing: Writing?
-    /// q, above 0 to 1, of the generalized cross-entropy (1 − p^q)/q, with p the right class's probability (Zhang & Sabuncu 2018). It replaces
-    /// −log p in training and in the validation loss, which steers the run. Held-out losses stay −log p. Nil: −log p everywhere.
+    /// q, above 0 to 1, of the generalized cross-entropy (1 − p^q)/q, with p the right class's probability (Zhang & Sabuncu 2018). It replaces −log p
+    /// in training and in the validation loss, which steers the run. Held-out losses stay −log p. Nil: −log p everywhere.
     public var generalizedCrossEntropy: Double?
 
     private enum CodingKeys: String, CodingKey {
@@ -219,8 +218,8 @@ public struct TaskSpec: Codable, Hashable, Sendable {
     }
 }
 
-/// A score that has no derivative, over all examples of a sample at once. Every loss of the run is then 1 − score: that of samples, of
-/// validations and of held-out data. For `command` it is −score, because nobody here knows the scale of the program's scores.
+/// A score that has no derivative, over all examples of a sample at once. Every loss of the run is then 1 − score: that of samples, of validations
+/// and of held-out data. For `command` it is −score, because nobody here knows the scale of the program's scores.
 public enum Objective: String, Codable, Hashable, Sendable, CaseIterable {
     /// Fraction of the examples that are classified right.
     case accuracy

@@ -1,6 +1,5 @@
-/// The values that a run's settings may have. Code that reads settings, and code that reads a spec from a ledger or from a coordinator, check
-/// against the same ranges. A range may grow. It never shrinks below what an earlier version accepted, or that version's ledgers would no longer
-/// replay.
+/// The values that a run's settings may have. Code that reads settings, and code that reads a spec from a ledger or from a coordinator, check against
+/// the same ranges. A range may grow. It never shrinks below what an earlier version accepted, or that version's ledgers would no longer replay.
 public enum RunSpecLimits {
     /// Components of each input space that `rank1` directions leave out; 0: none.
     public static let dampedComponents = 0...255

@@ -11,8 +11,8 @@
 
 // Random bits
 
-/// Makes a tile of each of `count` directions, at most two: one alone would wait for its own products. The 16 blocks are two vectors of eight
-/// 64-bit lanes, blocks 0, 2, … and 1, 3, …. A word is in the low half of a lane. vpmuludq ignores the high halves, so they may hold anything.
+/// Makes a tile of each of `count` directions, at most two: one alone would wait for its own products. The 16 blocks are two vectors of eight 64-bit
+/// lanes, blocks 0, 2, … and 1, 3, …. A word is in the low half of a lane. vpmuludq ignores the high halves, so they may hold anything.
 AVX512 static inline __attribute__((always_inline)) void tile_words(const ob_schedule *schedule, uint32_t stream,
                                                                     const ob_direction *directions, int count, uint32_t tile,
                                                                     uint32_t *words) {

@@ -1,8 +1,8 @@
 // Products of small differences in 8-bit integers (differences.h).
 //
 // Packed weights are panels of 16 outputs. For each four inputs a panel holds four bytes of each output: one register of AVX-512, two of AVX2.
-// Differences are unsigned bytes, because vpmaddubsw and vpdpbusd want one unsigned factor. So `limit` is added to each, and limit·Σw is
-// subtracted from the sum.
+// Differences are unsigned bytes, because vpmaddubsw and vpdpbusd want one unsigned factor. So `limit` is added to each, and limit·Σw is subtracted
+// from the sum.
 #include "kernels.h"
 #include <math.h>
 #include <stdatomic.h>

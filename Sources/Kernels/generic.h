@@ -92,8 +92,7 @@ GENERIC void generic_add_signed(const int32_t *restrict values, const int8_t *re
 }
 
 /// Does steps 1, 2 and 4 of the transform within one vector of eight values. Where bit h of j is 0, element j becomes the sum of elements j and j ^
-/// h,
-/// otherwise their difference.
+/// h, otherwise their difference.
 #define GENERIC_HADAMARD_IN_VECTOR(x)                                              \
     do {                                                                           \
         __typeof__(x) low = __builtin_shufflevector(x, x, 0, 0, 2, 2, 4, 4, 6, 6); \

@@ -229,8 +229,7 @@ static void step_block(const ob_rank1 *rank1, const segment_factors *factors, si
 }
 
 /// Whether the kernel can do the sums and the step of the segment in one pass over a block. It can't for edges that are not whole tiles, for steps
-/// that
-/// are not a shift, and for sums that other segments add to.
+/// that are not a shift, and for sums that other segments add to.
 static int can_step(const ob_rank1 *rank1, const ob_segment *segment, size_t rows, size_t width) {
     return rank1->step && !segment->carried && rows % 4 == 0 && width % OB_PANEL == 0
         && !is_nothing(segment->step) && segment->step.exponent < 0;

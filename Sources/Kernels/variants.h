@@ -46,13 +46,11 @@ typedef struct {
     /// from 0.
     void (*starts)(const char *a, size_t count, int32_t *starts);
     /// sums[r·64 + c] (+)= starts[r] + Σ a·b over `count` quads, for `rows` ≤ 16 rows of a's panel and `panels` ≤ 4 panels of b, which are `b_stride`
-    /// bytes
-    /// apart. It overwrites the sums unless `adds`. All 16 rows may be written.
+    /// bytes apart. It overwrites the sums unless `adds`. All 16 rows may be written.
     void (*sums)(const char *a, const char *b, size_t b_stride, size_t panels, size_t rows, size_t count,
                  const int32_t *starts, int32_t *sums, int adds);
     /// `sums` and step_shift in one, for a multiple of 4 rows, up to all of a block; null if there is no such kernel. The sums never leave the
-    /// registers.
-    /// They add to `sums`, laid out as above, unless that is null. a's and b's next panels are `stride` bytes further, the next starts
+    /// registers. They add to `sums`, laid out as above, unless that is null. a's and b's next panels are `stride` bytes further, the next starts
     /// `panel_starts`.
     void (*step)(const char *a, const char *b, size_t stride, size_t panels, size_t rows, size_t count, const int32_t *starts,
                  size_t panel_starts, const int32_t *sums, int32_t *k, size_t k_stride, const ob_shift *shift);

@@ -2,8 +2,8 @@ import CZeroMQ
 import Dispatch
 import Glibc
 
-/// A thread outside Swift's cooperative pool, whose threads must never wait for a socket, a disk or a long computation. The code that starts a
-/// thread must join it.
+/// A thread outside Swift's cooperative pool, whose threads must never wait for a socket, a disk or a long computation. The code that starts a thread
+/// must join it.
 package struct NamedThread: ~Copyable {
     private let handle: pthread_t
     private let hasEnded = DispatchSemaphore(value: 0)

@@ -12,8 +12,7 @@ package enum ReactorEvent<Letter: Sendable>: Sendable {
 package enum LoopControl: Sendable { case `continue`, finish }
 
 /// Runs the loop of the thread that owns a process's link. The loop waits for a frame, a letter or the next tick. It computes nothing itself and
-/// never
-/// waits for anything else, so a peer is answered however busy the process is.
+/// never waits for anything else, so a peer is answered however busy the process is.
 ///
 /// It returns when `handle` returns `finish`, after the frames that were sent have been handed to the connections, or after
 /// `LinkLimits.lingerMilliseconds`.

@@ -13,8 +13,7 @@ public enum WireFraming {
     }
 
     /// Returns the bytes of a connection's greeting and READY command without encryption. A DEALER sends them with a routing id of `routingID` bytes,
-    /// a
-    /// ROUTER with 0 bytes.
+    /// a ROUTER with 0 bytes.
     public static func handshakeBytes(routingID: Int) -> Int {
         let greeting = 64
         let property = { (name: Int, value: Int) in 1 + name + 4 + value }

@@ -5,10 +5,9 @@ import TestSupport
 import Transport
 import Worker
 
-/// A coordinator or a worker for tests. `ClusterNode coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT`,
-/// `ClusterNode worker ADDRESS NAME MICROSECONDS [STATE]` or `ClusterNode swarm ADDRESS COUNT`. It prints one line of JSON or text for each thing
-/// that
-/// happens. SIGTERM ends it cleanly.
+/// A coordinator or a worker for tests. `ClusterNode coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT`, `ClusterNode worker ADDRESS NAME
+/// MICROSECONDS [STATE]` or `ClusterNode swarm ADDRESS COUNT`. It prints one line of JSON or text for each thing that happens. SIGTERM ends it
+/// cleanly.
 @main enum ClusterNode {
     static func main() {
         // If nobody reads the output any more, the process must go on.

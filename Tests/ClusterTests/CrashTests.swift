@@ -13,8 +13,7 @@ import Worker
         let directory = try TestDirectory()
         let coordinator = try NodeProcess.coordinator(directory, address: "tcp://127.0.0.1:0", rounds: 400, workers: 2)
         // The rounds are so slow that one worker alone needs nine seconds for the rest: a new process may start late while other tests keep the
-        // processors
-        // busy.
+        // processors busy.
         let address = try await coordinator.event { if case .listening(let at) = $0 { at.endpoint } else { nil } }
         let stays = try NodeProcess.worker(address, name: "stays", microseconds: 500)
         let dies = try NodeProcess.worker(address, name: "dies", microseconds: 500)

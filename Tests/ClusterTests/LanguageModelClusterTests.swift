@@ -14,8 +14,7 @@ import Worker
         .appending(path: "LanguageModelTests/Fixtures/tiny-llama").path
 
     /// Losses of equal parameters may differ in the last bit. BLAS threads belong to the process, and the workers of these tests, all in one process,
-    /// set
-    /// them to different numbers.
+    /// set them to different numbers.
     private static let lossTolerance = 1e-5
 
     /// Returns sentences of eight tokens. The last word depends on the first.

@@ -83,8 +83,7 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
     }
 
     /// The seeds are fixed, so this can't fail by chance. The bound is six standard errors. The coordinates of a mean over n samples of a block vary
-    /// by less
-    /// than |G|²/n.
+    /// by less than |G|²/n.
     @Test("A part of a block gives an unbiased estimate of its gradient, no noisier than random signs", arguments: [1, 3, 8, 13])
     func partsAreUnbiased(samples: Int) throws {
         let gradient = [3.0, -1, 0, 0.5, 2, -2, 1, 0, 0, -0.25, 1.5]
@@ -106,8 +105,7 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
         for (a, b) in zip(mean, gradient) { #expect(abs(a - b) < bound, "\(mean)") }
         let (orthogonal, random) = (try #require(errors[.orthogonal]), try #require(errors[.random]))
         // Random samples have the variance (d − 1)·|G|²/n. A single sample is the same in both cases. With 13 of 16 samples only the three missing
-        // ones are
-        // noise.
+        // ones are noise.
         #expect(samples == 1 ? abs(orthogonal / random - 1) < 0.15 : orthogonal < random, "\(orthogonal), \(random)")
         if samples == 13 { #expect(orthogonal < 0.35 * random) }
     }

@@ -68,8 +68,7 @@ struct RandomRun {
                     bytes: (0..<count).map { _ in .random(in: -128...127, using: &random) })
             }
             // The first two rounds move every tensor, and the second is the first that momentum adds to. The steps of the other rounds may vanish, as
-            // they may in
-            // a run.
+            // they may in a run.
             let exponents: ClosedRange<Int8> = number < 2 ? -30 ... -15 : -60 ... -15
             let step = StepSize(
                 multiplier: .random(in: 1 << 15 ... .max, using: &random), exponent: .random(in: exponents, using: &random))
@@ -235,8 +234,7 @@ enum RunKind: CaseIterable, Sendable {
     }
 
     /// A round that is longer than a batch carries its sums over. Its bytes one by one would be rounded differently, so the naive sums are the
-    /// reference. The
-    /// same holds for a dense round that is longer than 32-bit sums allow.
+    /// reference. The same holds for a dense round that is longer than 32-bit sums allow.
     @Test("A round longer than a batch or than 32-bit sums is rounded once") func roundsOfManyDirections() throws {
         let long = RandomRun(seed: 5, family: .rank1, shaped: true, largest: 6, samples: 1500...3000)
         let parameters = try long.parameters()
@@ -316,8 +314,7 @@ enum RunKind: CaseIterable, Sendable {
     }
 
     /// Whole tiles and rounds around one depth block and two. Some variants never store the sums of the last block. Shifts lie on both sides of 32,
-    /// and steps
-    /// have both signs.
+    /// and steps have both signs.
     @Test("All variants agree on whole tiles and around depth blocks", arguments: [false, true]) func wholeTiles(shaped: Bool) throws {
         let (rows, columns) = (80, 256)
         let basis = InputBasis(space: "x", width: columns, values: (0..<columns).map { Int16($0 % 7 * 1500 - 4000) })

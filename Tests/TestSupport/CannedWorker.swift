@@ -2,8 +2,7 @@ import Core
 import Transport
 
 /// A worker with the real state machine on its own connection. Its tasks are done at once, since there is no model, so it costs only what the
-/// protocol
-/// costs.
+/// protocol costs.
 package struct CannedWorker {
     private var machine: WorkerStateMachine
     private let link: any ClientLink

@@ -4,8 +4,7 @@ import Synchronization
 import Transport
 
 /// A TCP proxy that counts what goes through it in each direction. It can delay data as a long line does, and it can cut connections, even on one
-/// side
-/// only.
+/// side only.
 package final class CountingProxy: Sendable {
     private let listener: Int32
     private let target: UInt16

@@ -1,8 +1,7 @@
 import Core
 
 /// A ledger that somebody alters and then makes consistent again, as anybody with the file can: every CRC-32C and the hash chain are recomputed. So
-/// only
-/// the content of the records can give the forgery away.
+/// only the content of the records can give the forgery away.
 public struct ForgedLedger {
     public var records: [LedgerRecord]
     private var format = LedgerFormat.version

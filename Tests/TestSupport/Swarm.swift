@@ -2,8 +2,7 @@ import Core
 import Transport
 
 /// Many workers in one thread, for measuring a coordinator and the traffic. Each has a real connection, real messages, heartbeats and digests, but
-/// canned
-/// bytes, no parameters, and one ledger for all. They cost so little that a thousand of them leave the host's processors to the coordinator.
+/// canned bytes, no parameters, and one ledger for all. They cost so little that a thousand of them leave the host's processors to the coordinator.
 ///
 /// To the coordinator each of them is a worker like any other.
 package struct Swarm {

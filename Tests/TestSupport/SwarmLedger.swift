@@ -2,8 +2,7 @@ import Core
 import Glibc
 
 /// The ledger that a swarm's workers hold. All are sent the same, so one copy is enough for all of them. It keeps only what an answer needs, so its
-/// memory
-/// does not grow with the run.
+/// memory does not grow with the run.
 struct SwarmLedger {
     /// Number of positions that a digest may be asked of, the newest last.
     private static let positionsKept = 8

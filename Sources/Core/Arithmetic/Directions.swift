@@ -23,8 +23,8 @@ public struct Directions: Sendable, Hashable {
     ///   - sampling: the run spec's value; nil: random.
     ///   - tensors: all tensors that the run trains, in any order.
     ///   - momentum: the run spec's value; nil: none.
-    /// - Throws: `DirectionError` if orthogonal samples or momentum are asked for and a tensor is not an adapter, or if the adapters have
-    ///   too many coordinates.
+    /// - Throws: `DirectionError` if orthogonal samples or momentum are asked for and a tensor is not an adapter, or if the adapters have too many
+    ///   coordinates.
     public init(
         seed: RunSeed, family: PerturbationFamily, sampling: DirectionSampling?, tensors: [TrainedTensor], momentum: Double? = nil
     ) throws(DirectionError) {
@@ -42,8 +42,8 @@ public struct Directions: Sendable, Hashable {
     /// - Parameters:
     ///   - spec: the run's spec.
     ///   - tensors: all tensors that the run trains, in any order.
-    /// - Throws: `DirectionError` if orthogonal samples or momentum are asked for and a tensor is not an adapter, or if the adapters have
-    ///   too many coordinates.
+    /// - Throws: `DirectionError` if orthogonal samples or momentum are asked for and a tensor is not an adapter, or if the adapters have too many
+    ///   coordinates.
     public init(_ spec: RunSpec, tensors: [TrainedTensor]) throws(DirectionError) {
         try self.init(seed: RunSeed(spec.seed), family: spec.perturbation, sampling: spec.sampling, tensors: tensors, momentum: spec.momentum)
     }
@@ -99,8 +99,8 @@ public struct Directions: Sendable, Hashable {
         columnFactors(of: tensor, name, into: b)
     }
 
-    /// Writes the factors of many directions, one direction after the other: names.count × rows values into `a` and names.count × columns values
-    /// into `b`.
+    /// Writes the factors of many directions, one direction after the other: names.count × rows values into `a` and names.count × columns values into
+    /// `b`.
     public func rank1Factors(
         of tensor: TrainedTensor, _ names: some Collection<SampleName>, a: UnsafeMutablePointer<Int8>,
         b: UnsafeMutablePointer<Int8>
@@ -154,8 +154,8 @@ public struct Directions: Sendable, Hashable {
     }
 }
 
-/// The variant of the integer kernels that this process runs: `amx`, `avx512vbmi`, `avx512vnni`, `avx512`, `avx2`, `neondot`, `neon` or
-/// `portable`. The environment variable ONEBYTE_KERNELS chooses another variant, if the processor can run it.
+/// The variant of the integer kernels that this process runs: `amx`, `avx512vbmi`, `avx512vnni`, `avx512`, `avx2`, `neondot`, `neon` or `portable`.
+/// The environment variable ONEBYTE_KERNELS chooses another variant, if the processor can run it.
 public var kernelVariant: String { String(cString: ob_kernels_name()) }
 
 /// The variants that this processor can run, best first. All give the same bits.

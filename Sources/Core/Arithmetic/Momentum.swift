@@ -1,6 +1,6 @@
-/// Nesterov's momentum with a rising fraction: μ_t = min(t/(t+3), cap) in the t-th round since the run began or last went back. The rise is that
-/// of Su, Boyd & Candès 2014, "A differential equation for modeling Nesterov's accelerated gradient method". docs/reference/arithmetic.md defines
-/// the step.
+/// Nesterov's momentum with a rising fraction: μ_t = min(t/(t+3), cap) in the t-th round since the run began or last went back. The rise is that of
+/// Su, Boyd & Candès 2014, "A differential equation for modeling Nesterov's accelerated gradient method". docs/reference/arithmetic.md defines the
+/// step.
 public struct Momentum: Hashable, Sendable {
     /// μ is an integer in units of 2^−16.
     static let fractionBits = 16

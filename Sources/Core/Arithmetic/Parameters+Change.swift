@@ -13,8 +13,8 @@ public struct ParameterProbe: Sendable {
         return stride(from: 0, to: integers.count, by: step).map { integers[$0] }
     }
 
-    /// Returns the fraction of the elements, 0…1, that have not changed. Near 1 after rounds with a step it means that the steps vanish: their
-    /// deltas are rounded to nothing (docs/reference/arithmetic.md).
+    /// Returns the fraction of the elements, 0…1, that have not changed. Near 1 after rounds with a step it means that the steps vanish: their deltas
+    /// are rounded to nothing (docs/reference/arithmetic.md).
     public func unchangedPart(in parameters: Parameters) -> Double {
         let now = ParameterProbe(parameters)
         var (same, all) = (0, 0)

@@ -1,8 +1,8 @@
 internal import Kernels
 import Synchronization
 
-/// The part of the parameters' state that momentum needs besides k. Rounds with momentum do not commute, so a round is taken out by a replay of
-/// all others.
+/// The part of the parameters' state that momentum needs besides k. Rounds with momentum do not commute, so a round is taken out by a replay of all
+/// others.
 struct MomentumState: Sendable {
     /// The run's directions, with its momentum; nil as long as no round with momentum has been applied.
     var directions: Directions?

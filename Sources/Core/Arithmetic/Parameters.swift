@@ -4,8 +4,8 @@ import Synchronization
 /// The trained tensors in fixed point: value = k·2^−s, where k is an Int32 and each tensor has one exponent s (docs/reference/arithmetic.md).
 ///
 /// Only one thread at a time may change the parameters, and no thread may read them meanwhile. The work inside is spread over threads. All results
-/// are the same to the bit on any host, for any number of threads and any order of a round's contributions, and without momentum also for any
-/// order of rounds.
+/// are the same to the bit on any host, for any number of threads and any order of a round's contributions, and without momentum also for any order
+/// of rounds.
 public final class Parameters {
     /// Largest number of elements of a tensor: the directions' blocks are counted in 32 bits.
     public static let elementsMax = 1 << 31
@@ -32,8 +32,8 @@ public final class Parameters {
     var isReplayable: Bool
     let scratch = Rank1Update.Scratch()
 
-    /// Converts floats to fixed point: k = w·2^s to nearest, ties to even, with s = 29 − e where max|w| = m·2^e, 0.5 ≤ m < 1. Adapters
-    /// begin with zeros and s = 24.
+    /// Converts floats to fixed point: k = w·2^s to nearest, ties to even, with s = 29 − e where max|w| = m·2^e, 0.5 ≤ m < 1. Adapters begin with
+    /// zeros and s = 24.
     ///
     /// - Parameters:
     ///   - tensors: the trained tensors in any order. They are kept sorted by index.

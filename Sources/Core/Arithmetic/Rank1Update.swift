@@ -1,7 +1,7 @@
 internal import Kernels
 
-/// The update of a matrix by outer products: Σ = A·B with A = q·a (rows × directions) and B = b (directions × columns), computed with
-/// 8-bit dot products.
+/// The update of a matrix by outer products: Σ = A·B with A = q·a (rows × directions) and B = b (directions × columns), computed with 8-bit dot
+/// products.
 ///
 /// Directions are processed in batches of whole quads (groups of four). Within a batch every block of the matrix stays in the cache through all
 /// rounds. A round that is longer than a batch keeps its sums in 64 bits.

@@ -1,5 +1,5 @@
-/// The basis of a run: the damped components of every input space of every trained layer, the frozen factors of every adapter, or
-/// both. It is data of the run: the spec holds its hash, and the ledger keeps it.
+/// The basis of a run: the damped components of every input space of every trained layer, the frozen factors of every adapter, or both. It is data of
+/// the run: the spec holds its hash, and the ledger keeps it.
 ///
 /// Encoded form, little-endian: version (UInt16: 1 without adapters, 2 with), number of spaces (UInt16); for each space its name
 /// (UInt16 byte count, UTF-8), width n (UInt32), components K (UInt16), then K·n Int16 values, vector after vector. Version 2 goes on with
@@ -180,8 +180,7 @@ public enum RunBasisError: Error, Hashable, CustomStringConvertible {
 
 extension InputBasis {
     /// Rounds the vectors v_k to 14 fraction bits, ties to even. Each has `width` values of magnitude below 2, since it is a unit vector times a
-    /// factor
-    /// of at most 1.
+    /// factor of at most 1.
     public init(space: String, width: Int, vectors: [[Double]]) throws(RunBasisError) {
         guard width > 0, vectors.allSatisfy({ $0.count == width }) else {
             throw .malformed("a vector of \(space) does not have \(width) values")

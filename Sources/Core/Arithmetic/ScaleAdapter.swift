@@ -8,9 +8,9 @@ internal import Darwin
 
 /// Chooses the rounds' scale exponent S so that the mean |q| stays near a target.
 ///
-/// It follows a slow mean of |g|. The exponent moves by one when that mean is clearly outside the target's octave. The band is wider than the
-/// step, so that a stationary stream never swings to and fro. The exponent moves by more while hardly any bytes have been seen, and at once if a
-/// few bytes show that it is far off. The ledger records each round's S, so this choice is no part of the parameters' arithmetic.
+/// It follows a slow mean of |g|. The exponent moves by one when that mean is clearly outside the target's octave. The band is wider than the step,
+/// so that a stationary stream never swings to and fro. The exponent moves by more while hardly any bytes have been seen, and at once if a few bytes
+/// show that it is far off. The ledger records each round's S, so this choice is no part of the parameters' arithmetic.
 public struct ScaleAdapter: Hashable, Codable, Sendable {
     /// With ε = 1e-3 and an unshaped direction |g| is 10–35, so the exponent 0 is near the usual target.
     public static let initialExponent: Int8 = 0
@@ -28,8 +28,7 @@ public struct ScaleAdapter: Hashable, Codable, Sendable {
     static let clippedMean = 100.0
 
     /// The targets that can be held. The band's upper end must lie below `clippedMean`; otherwise the exponent would leave the band by a jump and
-    /// swing
-    /// to and fro. 100/(1.2·√2) = 58.9.
+    /// swing to and fro. 100/(1.2·√2) = 58.9.
     public static let targets = 1...Int(clippedMean / band.upperBound)
 
     /// The mean |q| to hold.

@@ -1,8 +1,8 @@
 /// The examples that a machine trains on, to which it commits itself before its first byte. The commitment reveals nothing of them.
 ///
-/// It is the root of a Merkle tree (as in RFC 6962) over the examples in their order. A leaf is SHA-256(0 ‖ salt ‖ example) and a node is
-/// SHA-256(1 ‖ left ‖ right). Of n > 1 leaves the left part has the largest power of two below n. Each leaf has its own salt, made from a secret,
-/// for two reasons: nobody can guess an example and check the guess, and single examples can be opened.
+/// It is the root of a Merkle tree (as in RFC 6962) over the examples in their order. A leaf is SHA-256(0 ‖ salt ‖ example) and a node is SHA-256(1 ‖
+/// left ‖ right). Of n > 1 leaves the left part has the largest power of two below n. Each leaf has its own salt, made from a secret, for two
+/// reasons: nobody can guess an example and check the guess, and single examples can be opened.
 public struct DataCommitment: Hashable, Sendable {
     public static let saltBytes = 16
     public let root: Digest

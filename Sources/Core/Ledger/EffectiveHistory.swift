@@ -1,5 +1,5 @@
-/// The rounds that decide the parameters, after rewinds and retractions, and the changes that each further record makes. To fold a record and
-/// apply its changes to the parameters gives exactly the result of a replay of `rounds` from the base (tests show it).
+/// The rounds that decide the parameters, after rewinds and retractions, and the changes that each further record makes. To fold a record and apply
+/// its changes to the parameters gives exactly the result of a replay of `rounds` from the base (tests show it).
 public struct EffectiveHistory: Sendable {
     private struct Slot: Sendable {
         /// The round without its retracted contributions.

@@ -208,8 +208,7 @@ public struct LedgerSummary: Sendable {
             throw RuleBroken(reason: "\(count) samples in \(round.contributions.count) contributions, more than a round holds")
         }
         // Nothing is changed before everything is checked. Then each machine's samples are changed in place: a copy of them for each contribution
-        // would be
-        // most of the work of reading a long ledger.
+        // would be most of the work of reading a long ledger.
         var places: [Dictionary<MachineID, Machine>.Index] = []
         places.reserveCapacity(round.contributions.count)
         let contributions = round.inOrder

@@ -13,8 +13,7 @@ extension RunSpec {
     }
 
     /// Reads a spec from a ledger or a coordinator. Its spelling must be canonical. So everything that was hashed was also understood: a field that
-    /// this
-    /// version does not know is an error and is never silently dropped.
+    /// this version does not know is an error and is never silently dropped.
     public init(canonicalBytes bytes: [UInt8]) throws(RunSpecError) {
         guard bytes.count <= ProtocolLimits.jsonBytes else { throw .malformed("\(bytes.count) bytes of spec") }
         let spec: RunSpec

@@ -57,8 +57,7 @@ public protocol Notary: SignatureChecker {
 }
 
 /// The bytes that are signed (docs/reference/ledger.md). Each statement begins with words of its own, so that a signature of one kind is not valid
-/// for
-/// another.
+/// for another.
 public enum SignedStatement {
     /// Returns the statement of the ledger's signer: these were its first records, with this hash chain.
     public static func history(_ position: LedgerPosition) -> [UInt8] {

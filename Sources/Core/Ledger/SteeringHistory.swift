@@ -4,12 +4,10 @@ public struct Steering: Codable, Hashable, Sendable {
     /// Number of rounds in each of the trials at the start that choose the learning rate. Each trial is taken back exactly. Nil: no trials.
     public var trialRounds: Int?
     /// Tolerance of the guard. If the validation loss is above (1 + this) times the lowest, the run goes back to the round of the lowest, or to where
-    /// a
-    /// young rate began (`SteeringHistory.returnPoint`), and continues with half the learning rate. Nil: never.
+    /// a young rate began (`SteeringHistory.returnPoint`), and continues with half the learning rate. Nil: never.
     public var guardTolerance: Double?
     /// Number of validations in a row without a new lowest loss after which the run ends, at the round of the lowest loss; nil: it goes on to its
-    /// last
-    /// round.
+    /// last round.
     public var patience: Int?
 
     public init(trialRounds: Int? = nil, guardTolerance: Double? = nil, patience: Int? = nil) {
@@ -78,8 +76,7 @@ public struct SteeringHistory: Sendable {
         let found = MeanMagnitude(
             sum: sum * Double(sign: .plus, exponent: Int(round.scaleExponent), significand: 1), bytes: count, draws: draws)
         // The first bytes after the best parameters were measured, or after the run went back to them, were found near them. Each time that the run
-        // goes
-        // back there, the mean is known better. So a mean that happened to be low does not cause alarms for ever.
+        // goes back there, the mean is known better. So a mean that happened to be low does not cause alarms for ever.
         if !lows.isEmpty, !recent.covers(Self.referenceSize) { lows[lows.count - 1].near += found }
         rounds.append(found)
         while rounds.dropFirst().reduce(into: MeanMagnitude(), { $0 += $1 }).covers(Self.alarmSize) { rounds.removeFirst() }
@@ -93,10 +90,8 @@ public struct SteeringHistory: Sendable {
     private var roundsAtThisRate = 0
 
     /// Returns the point from which the run continues with a smaller step. Parameters that were reached with too large a rate carry its noise, even
-    /// if
-    /// they were the best so far. So if the rate was young there, the run goes back to where the rate began, and nothing of it stays; otherwise to
-    /// the
-    /// best.
+    /// if they were the best so far. So if the rate was young there, the run goes back to where the rate began, and nothing of it stays; otherwise to
+    /// the best.
     ///
     /// - Parameters:
     ///   - nextRound: the ledger's next round.

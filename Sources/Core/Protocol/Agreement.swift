@@ -1,11 +1,11 @@
 /// Finds machines whose bytes do not point the same way as the others'. A machine that sends its bytes with the wrong sign, or bytes that mean
 /// nothing, can't be recognised by their size. But the bytes of all machines are projections of gradients of the same task, so they should agree.
 ///
-/// Each machine has a vector A = Σ q·2^S·z over its recent samples, about a block of them. A is compared with the other machines' by the cosine,
-/// over many rounds: Σ⟨A, A'⟩ / √(Σ|A|²·Σ|A'|²). So rounds with large gradients, early in a run, count more than rounds near an optimum, where
-/// the gradients of honest machines cancel and therefore disagree. The chance similarity of unrelated vectors, about 1/√d, averages out.
-/// With orthogonal samples and a whole block in each round, A is the machine's gradient itself. With fewer samples, or random ones, more noise
-/// remains, and there is no judgement until most machines agree clearly. Only adapters have so few coordinates that this costs little.
+/// Each machine has a vector A = Σ q·2^S·z over its recent samples, about a block of them. A is compared with the other machines' by the cosine, over
+/// many rounds: Σ⟨A, A'⟩ / √(Σ|A|²·Σ|A'|²). So rounds with large gradients, early in a run, count more than rounds near an optimum, where the
+/// gradients of honest machines cancel and therefore disagree. The chance similarity of unrelated vectors, about 1/√d, averages out. With orthogonal
+/// samples and a whole block in each round, A is the machine's gradient itself. With fewer samples, or random ones, more noise remains, and there is
+/// no judgement until most machines agree clearly. Only adapters have so few coordinates that this costs little.
 struct Agreement: Sendable {
     /// Upper bound of the number of coordinates. More of them would cost a small coordinator too much.
     static let coordinatesMax = 1 << 16
@@ -17,8 +17,8 @@ struct Agreement: Sendable {
     static let roundsNeeded = 2
     /// The median machine's support must be above this for any judgement.
     static let clearSupport = 0.2
-    /// A round is compared if the median machine's |A|² is at least this fraction of the largest so far. Near an optimum honest gradients cancel
-    /// and therefore disagree, so the earlier judgement stays. A machine that leads away from the optimum makes the others' gradients grow again.
+    /// A round is compared if the median machine's |A|² is at least this fraction of the largest so far. Near an optimum honest gradients cancel and
+    /// therefore disagree, so the earlier judgement stays. A machine that leads away from the optimum makes the others' gradients grow again.
     static let tellingPart = 0.05
     /// A machine disagrees if its support is below this fraction of the median machine's.
     static let part = 0.25

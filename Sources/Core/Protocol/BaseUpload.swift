@@ -1,5 +1,5 @@
-/// A base manifest on its way from a worker. It comes in pieces as large as the link carries in a few seconds, one at a time. Only one peer
-/// uploads at a time, so that strangers can't fill the coordinator's memory.
+/// A base manifest on its way from a worker. It comes in pieces as large as the link carries in a few seconds, one at a time. Only one peer uploads
+/// at a time, so that strangers can't fill the coordinator's memory.
 struct BaseUpload: Sendable {
     let peer: PeerID
     let announced: BaseDigest

@@ -1,5 +1,5 @@
-/// Judges whether a machine's recent bytes are useful. A byte that is 'no value' or saturated says little. A machine that sends mostly such bytes
-/// has broken data, a wrong precision, or bad intentions.
+/// Judges whether a machine's recent bytes are useful. A byte that is 'no value' or saturated says little. A machine that sends mostly such bytes has
+/// broken data, a wrong precision, or bad intentions.
 struct ByteHealth: Sendable {
     enum Change: Hashable { case worsened, recovered }
 

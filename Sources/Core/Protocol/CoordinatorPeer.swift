@@ -16,8 +16,8 @@ struct CoordinatorPeer: Sendable {
     var data: DataCommitment?
     /// Whether its parameters equalled the others' at the last comparison.
     var isProven = false
-    /// Whether it was told to build its parameters from the base since it last took part, so that its report of a digest is that of a replay.
-    /// A newcomer's report is not, because the newcomer may have begun with a snapshot.
+    /// Whether it was told to build its parameters from the base since it last took part, so that its report of a digest is that of a replay. A
+    /// newcomer's report is not, because the newcomer may have begun with a snapshot.
     var hasReplayed = false
     /// Whether it has the whole ledger. It is then told of each new record.
     var isFollowing = false

@@ -1,5 +1,5 @@
-/// How machines' parameters are compared. A digest names a ledger position, so reports may come in any order and at any time. The coordinator
-/// holds no model. It can see that machines differ, but not which is right: each machine's own replay of the ledger from the base decides that.
+/// How machines' parameters are compared. A digest names a ledger position, so reports may come in any order and at any time. The coordinator holds
+/// no model. It can see that machines differ, but not which is right: each machine's own replay of the ledger from the base decides that.
 extension CoordinatorStateMachine {
     /// Asks for a comparison after a committed round, at the set interval and after the last round.
     mutating func startScheduledCheck(at now: Timestamp) {
@@ -88,8 +88,8 @@ extension CoordinatorStateMachine {
         startCheckIfWanted(at: now)
     }
 
-    /// Ends a comparison that takes too long. A machine that has not answered after a heartbeat timeout is not waited for. There is one exception:
-    /// if a newcomer has answered and there is no other answer to compare it with, the others are waited for. They may be trying samples, and answer
+    /// Ends a comparison that takes too long. A machine that has not answered after a heartbeat timeout is not waited for. There is one exception: if
+    /// a newcomer has answered and there is no other answer to compare it with, the others are waited for. They may be trying samples, and answer
     /// when their round is over.
     mutating func concludeCheckIfOverdue(at now: Timestamp) {
         guard let check else { return }

@@ -9,8 +9,7 @@ extension CoordinatorStateMachine {
             return true
         } catch {
             // The summary judges every record before it is written, also those of this state machine itself: no record is better than one that no
-            // worker
-            // can fold.
+            // worker can fold.
             effects.append(.notice(.warning("a record was not written: \(error.reason)")))
             return false
         }

@@ -181,8 +181,8 @@ extension CoordinatorStateMachine {
         steer(by: report, of: machine, at: now)
     }
 
-    /// Gives numbers to the proven peers that have none. The first ones wait for each other and are numbered in the order of their names. So it
-    /// does not matter who happened to be ready first, and the same run with the same workers gives the same ledger.
+    /// Gives numbers to the proven peers that have none. The first ones wait for each other and are numbered in the order of their names. So it does
+    /// not matter who happened to be ready first, and the same run with the same workers gives the same ledger.
     mutating func admitProven(at now: Timestamp) {
         guard mayHaveNewcomers, phase == .running || isClosing, !ledger.isEnded else { return }
         let newcomers = peers.values.filter { $0.isProven && $0.machine == nil }
@@ -229,8 +229,7 @@ extension CoordinatorStateMachine {
     }
 
     /// Lets machines depart after their goodbye. A machine whose bytes are in the open round departs after that round is written: after its
-    /// departure,
-    /// its bytes would be those of a stranger.
+    /// departure, its bytes would be those of a stranger.
     mutating func departLeavers(at now: Timestamp) {
         for machine in leavers.sorted() where round?.answers[machine] == nil {
             leavers.remove(machine)

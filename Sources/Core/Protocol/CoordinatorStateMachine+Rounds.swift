@@ -35,8 +35,7 @@ extension CoordinatorStateMachine {
         let total = spec.samplesPerRound
         var shares: [Opening.Share] = []
         // Samples that do not divide evenly go to other machines in each round. So with fewer samples than machines all get their turn. But if
-        // machines
-        // work ahead, the shares must not move, because each machine must know what comes next.
+        // machines work ahead, the shares must not move, because each machine must know what comes next.
         let turn = spec.staleness > 0 && total >= trainers.count ? 0 : Int(number) % trainers.count
         for (place, machine) in trainers.enumerated() {
             let rotated = (place + trainers.count - turn) % trainers.count
@@ -231,8 +230,7 @@ extension CoordinatorStateMachine {
 
 extension Opening.Share {
     /// Whether `contribution` answers this share: it begins with the share's first sample. It may have fewer bytes, if the worker stopped in the
-    /// middle,
-    /// or more, if the worker was asked for more before the coordinator restarted.
+    /// middle, or more, if the worker was asked for more before the coordinator restarted.
     func isAnswered(by contribution: Contribution) -> Bool {
         contribution.machine == machine && contribution.firstSample == firstSample && !contribution.bytes.isEmpty
     }

@@ -7,8 +7,7 @@ extension CoordinatorStateMachine {
     }
 
     /// Appends the countersignatures of a comparison after its digest record. A wrong countersignature is left out. It says nothing against the
-    /// digest,
-    /// which was compared.
+    /// digest, which was compared.
     mutating func appendWitnesses(of check: DigestCheck, digest: Digest, machines: [MachineID]) {
         guard let notary else { return }
         let statement = SignedStatement.parameters(digest, at: check.position)

@@ -56,8 +56,7 @@ extension CoordinatorStateMachine {
     }
 
     /// Whether the run may go back once more. Going back is bounded, whoever reports what: only so many times without a new lowest loss in between,
-    /// and
-    /// not below the smallest rate.
+    /// and not below the smallest rate.
     private var mayGoBack: Bool {
         ledger.steering.rewindsSinceBest < Tuning.rewindsInARow && ledger.rateShift > Tuning.smallestRateShift
     }

@@ -263,8 +263,7 @@ public struct CoordinatorStateMachine: Sendable {
 
     private mutating func tick(at now: Timestamp) {
         // If this process itself stood still (stopped, swapped out, a slow disk), the peers' heartbeats wait unread. Then the silence is our fault,
-        // not
-        // theirs.
+        // not theirs.
         let pause = now.seconds(since: lastTick)
         lastTick = now
         if pause > max(2 * spec.heartbeatSeconds, 10 * ProtocolLimits.tickSeconds) {

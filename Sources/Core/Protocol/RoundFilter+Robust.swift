@@ -1,7 +1,6 @@
 extension RoundFilter {
     /// A single byte may be this many times `factor` above the median. At the scale that a run keeps this is no limit, so an honest machine's heavy
-    /// tail
-    /// stays. But a round whose scale is far too coarse, as the first one's may be, can't be moved by one machine alone.
+    /// tail stays. But a round whose scale is far too coarse, as the first one's may be, can't be moved by one machine alone.
     private static let bytesToFactor = 4.0
 
     /// Bounds what one machine may do to a round to which at least three contribute:

@@ -1,5 +1,5 @@
-/// How the coordinator filters a round's bytes before it commits them, so that a few bad machines can't steer the run. The filter is part of the
-/// run spec and so of the ledger. The round records hold the filtered bytes, so a replay needs no filter.
+/// How the coordinator filters a round's bytes before it commits them, so that a few bad machines can't steer the run. The filter is part of the run
+/// spec and so of the ledger. The round records hold the filtered bytes, so a replay needs no filter.
 public struct RoundFilter: Codable, Hashable, Sendable {
     public enum Kind: String, Codable, Hashable, Sendable, CaseIterable {
         /// Clips every |q| to `factor` times the round's median |q|.
@@ -7,12 +7,10 @@ public struct RoundFilter: Codable, Hashable, Sendable {
         /// Replaces every q other than 0 by ± the round's median |q|. Only its sign counts, and the scale still adapts.
         case sign
         /// Drops a machine's bytes in a round if its mean |q| is above `factor` times the median of all machines' means. They become 'no value': they
-        /// are
-        /// counted and shown but add nothing. Needs three machines, because the median of two is no judge.
+        /// are counted and shown but add nothing. Needs three machines, because the median of two is no judge.
         case drop
         /// From three machines on, bounds every machine's effect on a round to `factor` times that of the median machine (`RoundFilter+Robust`). If
-        /// all
-        /// trained tensors are adapters, it also replaces the bytes of a machine that disagree with the others' by 'no value' (`Agreement`).
+        /// all trained tensors are adapters, it also replaces the bytes of a machine that disagree with the others' by 'no value' (`Agreement`).
         case robust
     }
 

@@ -1,5 +1,5 @@
-/// One life of a worker process: 16 random bytes that it draws when it starts. A process that holds them can take up its machine number again after
-/// a lost connection or a coordinator restart, so they are never written to the ledger.
+/// One life of a worker process: 16 random bytes that it draws when it starts. A process that holds them can take up its machine number again after a
+/// lost connection or a coordinator restart, so they are never written to the ledger.
 public struct SessionToken: Hashable, Sendable, Codable {
     public static let byteCount = 16
     public let bytes: [UInt8]

@@ -40,8 +40,8 @@ public enum WorkerEffect: Sendable {
 public enum WorkerTask: Hashable, Sendable {
     /// Hash all tensors of the base model → `.baseHashed`.
     case hashBase
-    /// Read the model, the data and the task, make the trained parameters from the base, and begin the prefix cache → `.prepared`.
-    /// `basis` is the payload of the ledger's basis record.
+    /// Read the model, the data and the task, make the trained parameters from the base, and begin the prefix cache → `.prepared`. `basis` is the
+    /// payload of the ledger's basis record.
     case prepare(RunSpec, basis: [UInt8]?)
     /// Bring the parameters to `position` → `.applied`. Changes in sequence go through the kernels together.
     case apply([HistoryChange], position: UInt64)

@@ -128,8 +128,7 @@ extension WorkerStateMachine {
         case .departure(let departure):
             if departure.machine == machine {
                 // The coordinator has given this machine up, because its heartbeats were lost, for instance. Its next pong says `unknown`, and the
-                // same process
-                // joins again with a new number.
+                // same process joins again with a new number.
                 machine = nil
                 opening = nil
                 answers = []

@@ -2,8 +2,7 @@
 /// statuses go as often as the link allows. Nothing is sent again that may still be on its way.
 extension WorkerStateMachine {
     /// Notes a connection that was made or lost. What was on its way is lost with its connection. What is sent while there is none would only be
-    /// stale
-    /// when it arrives.
+    /// stale when it arrives.
     mutating func noteConnection(isUp: Bool, at now: Timestamp) {
         let wasConnected = isConnected
         isConnected = isUp

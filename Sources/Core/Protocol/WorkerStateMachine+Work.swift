@@ -56,9 +56,8 @@ extension WorkerStateMachine {
     }
 
     /// The samples to try now, if any: the share of the open round, or, within the run's staleness, that of a round which is not open yet, so that
-    /// commits
-    /// and openings travel while the worker computes. The worker assumes that its shares follow one another. If the opening then says otherwise, its
-    /// share is tried again.
+    /// commits and openings travel while the worker computes. The worker assumes that its shares follow one another. If the opening then says
+    /// otherwise, its share is tried again.
     private var order: ComputeOrder? {
         guard let opening, let spec, let share = openShare else { return nil }
         for ahead in 0...UInt64(spec.staleness) {

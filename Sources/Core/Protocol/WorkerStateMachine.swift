@@ -44,8 +44,8 @@ public struct WorkerConfiguration: Sendable {
 /// The worker's decisions (docs/reference/protocol.md): finds the run, proves its base, follows the ledger, tries the samples that it is given. It
 /// has no socket, no clock and no model.
 ///
-/// It folds ledger records as soon as they come. The compute thread follows behind with one task at a time and always gets the most useful next
-/// one. Work that is no longer wanted is never begun, and many rounds to catch up with go through the kernels together.
+/// It folds ledger records as soon as they come. The compute thread follows behind with one task at a time and always gets the most useful next one.
+/// Work that is no longer wanted is never begun, and many rounds to catch up with go through the kernels together.
 public struct WorkerStateMachine: Sendable {
     /// A piece of work that depends on all records before it.
     enum Step: Hashable, Sendable {

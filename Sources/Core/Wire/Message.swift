@@ -135,8 +135,7 @@ public struct Refusal: Hashable, Sendable, Codable {
 }
 
 /// A machine's bytes for one round. It names its round, machine, samples and scale. So a late or repeated contribution can be judged by itself, even
-/// by
-/// a coordinator that was restarted in between.
+/// by a coordinator that was restarted in between.
 public struct WireContribution: Hashable, Sendable {
     public let round: RoundNumber
     /// S, the scale exponent of the bytes.
@@ -255,8 +254,7 @@ public struct Heartbeat: Hashable, Sendable {
     /// Number of ledger records held.
     public let records: UInt64
     /// The share of the open round that the worker knows of, if any, whether it works on it or has answered it. A round that was opened again has
-    /// other
-    /// shares, so the round's number alone would not tell which opening the worker knows.
+    /// other shares, so the round's number alone would not tell which opening the worker knows.
     public let share: Share?
     /// The number of this heartbeat in its session. The pong repeats it.
     public let sequence: UInt64

@@ -1,7 +1,7 @@
 import FoundationEssentials
 
-/// A message as one frame: version, kind, body (docs/reference/protocol.md). Messages of every round are packed by hand. Messages that come once
-/// for each connection are JSON.
+/// A message as one frame: version, kind, body (docs/reference/protocol.md). Messages of every round are packed by hand. Messages that come once for
+/// each connection are JSON.
 public enum MessageCoding {
     /// Version 2 has ledger chunks of any size with tickets, numbered heartbeats, base manifests named by their hash, and newcomers that prove with a
     /// fresh nonce that they hold the parameters. Both sides must have the same version.
@@ -14,8 +14,7 @@ public enum MessageCoding {
         /// The shares are spelt out.
         case explicit
         /// The committed round's machines continue with the same number of samples each, from where they were. Nearly every commit needs no more, and
-        /// it
-        /// takes one byte instead of five for each machine.
+        /// it takes one byte instead of five for each machine.
         case continued
     }
 }
@@ -370,8 +369,7 @@ extension Opening {
     }
 
     /// Returns the opening that follows a commit of `record` if every machine continues with the same number of samples. Returns nil if a machine is
-    /// in
-    /// the record twice (it sent late bytes too) or has no numbers left.
+    /// in the record twice (it sent late bytes too) or has no numbers left.
     static func continuing(_ record: RoundRecord, scaleExponent: Int8) -> Opening? {
         guard record.round < .max else { return nil }
         var shares: [Share] = []

@@ -18,8 +18,8 @@ size_t ob_block_elements(int type);
 // Returns the number of bytes of a block; 0 for a type that is not in the list above.
 size_t ob_block_bytes(int type);
 
-// Converts `count` elements, a multiple of the block's, from `source` (any alignment) to `out`. It works on little-endian hosts only. For a type
-// that is not in the list it writes nothing.
+// Converts `count` elements, a multiple of the block's, from `source` (any alignment) to `out`. It works on little-endian hosts only. For a type that
+// is not in the list it writes nothing.
 void ob_dequantise(int type, const void *source, float *out, size_t count);
 // The same on the plain C path that every processor has, for tests that compare the paths.
 void ob_dequantise_portable(int type, const void *source, float *out, size_t count);

@@ -11,8 +11,7 @@ enum { OB_DIFFERENCE_PANEL = 16 };
 size_t ob_difference_bytes(size_t inputs);
 
 /// Returns the largest magnitudes of a quantised weight and of a quantised difference. They are 127 if the processor sums bytes in 32 bits (AMX,
-/// VNNI,
-/// portable), and 31 if it sums them in 16 bits (AVX2): eight pairs of 62·31 fit there, but not even one pair of 254·127.
+/// VNNI, portable), and 31 if it sums them in 16 bits (AVX2): eight pairs of 62·31 fit there, but not even one pair of 254·127.
 void ob_difference_limits(int *weight, int *difference);
 
 /// Packs w (outputs × inputs, row-major) as round(w·limit/max|w|) with a maximum for each output.
@@ -34,7 +33,7 @@ void ob_difference_product(const uint8_t *quantised, const float *row_scales, si
 /// Returns the name of the variant in use: "amx", "avx512vnni", "avx2" or "portable". It is the best that the processor has, unless ONEBYTE_KERNELS
 /// names another.
 const char *ob_difference_variant(void);
-/// Makes the calling thread, and no other, use the named variant, or with null the process's again. Returns 0 if this machine does not have it.
-/// For tests and benchmarks.
+/// Makes the calling thread, and no other, use the named variant, or with null the process's again. Returns 0 if this machine does not have it. For
+/// tests and benchmarks.
 int ob_difference_select(const char *name);
 #endif

@@ -14,8 +14,8 @@ void onebyte_rms_norm(const float *x, const float *weight, float *y, size_t rows
 void onebyte_layer_norm(const float *x, const float *weight, const float *bias, float *y, size_t rows, size_t n, float epsilon);
 
 /// Rotates the first `width` numbers of each of `heads` heads in `rows` rows, in place: (x₁, x₂) → (x₁c − x₂s, x₂c + x₁s). The two numbers are
-/// width/2
-/// apart (Hugging Face's order), or neighbours if `pairs` is set. Row r is at positions[r]. cosine and sine hold width/2 values for each position.
+/// width/2 apart (Hugging Face's order), or neighbours if `pairs` is set. Row r is at positions[r]. cosine and sine hold width/2 values for each
+/// position.
 void onebyte_rope(float *x, size_t stride, const int32_t *positions, size_t rows, size_t heads, size_t head_size, size_t width, int pairs,
                   const float *cosine, const float *sine);
 
@@ -77,14 +77,13 @@ void onebyte_sum_scaled_i8(const float *x, const int8_t *a, float scale, float *
 void onebyte_log_sum_exp_parts(const float *x, size_t n, float *largest, float *sum);
 
 /// Does nothing but multiply-adds in registers, at the highest rate of this processor. Returns the number of floating-point operations. `sink` is
-/// read
-/// and written, so that none of them is optimised away.
+/// read and written, so that none of them is optimised away.
 size_t onebyte_multiply_adds(size_t steps, float *sink);
 
 /// Returns the name of the instruction set that the kernels above use: "avx512", "avx2", "neon" or "portable". It is the best that the processor has,
 /// unless ONEBYTE_KERNELS names another.
 const char *onebyte_float_variant(void);
-/// Makes the calling thread, and no other, use the named variant, or with null the process's again. Returns 0 if this machine does not have it.
-/// For tests.
+/// Makes the calling thread, and no other, use the named variant, or with null the process's again. Returns 0 if this machine does not have it. For
+/// tests.
 int onebyte_select_float_variant(const char *name);
 #endif

@@ -38,8 +38,7 @@ void ob_block_projections(const ob_blocks *blocks, uint32_t machine, uint32_t sa
 double ob_signed_sum(const int8_t *signs, const double *values, size_t count);
 
 /// The fast Walsh-Hadamard transform in place: values[i] ← Σ_j (−1)^popcount(i AND j)·values[j] over 2^log_size values. In integers it is exact as
-/// long
-/// as Σ|values[j]| < 2^31.
+/// long as Σ|values[j]| < 2^31.
 void ob_hadamard(int32_t *values, uint32_t log_size);
 
 /// The same in floating point. Every variant adds in the same order.

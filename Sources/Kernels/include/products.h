@@ -1,7 +1,7 @@
 // Matrix products of the forward pass, y = x·wᵀ in F32. They read their weights in the form in which they are kept: floats, or fixed-point
-// parameters, with or without a direction of a dense family. Panels of weights are made just before they are used and stay in the core's cache, so
-// no matrix is ever written to memory. A layer's work on a product's result is done on each tile as soon as it is computed. As in floats.h, matrices
-// are row-major, strides are in floats, and the last bits may differ from one instruction set to another.
+// parameters, with or without a direction of a dense family. Panels of weights are made just before they are used and stay in the core's cache, so no
+// matrix is ever written to memory. A layer's work on a product's result is done on each tile as soon as it is computed. As in floats.h, matrices are
+// row-major, strides are in floats, and the last bits may differ from one instruction set to another.
 #ifndef ONEBYTE_PRODUCTS_H
 #define ONEBYTE_PRODUCTS_H
 #include <stddef.h>
@@ -23,8 +23,8 @@ typedef struct {
     float direction_scale;
 } onebyte_matrix;
 
-/// Rank-one terms of a product's rows: scales[r]·a[r] is added to row r of y. a[r] has as many elements as there are outputs; null: no term. For
-/// θ ± εabᵀ, scales[r] is ±ε(x[r]·b).
+/// Rank-one terms of a product's rows: scales[r]·a[r] is added to row r of y. a[r] has as many elements as there are outputs; null: no term. For θ ±
+/// εabᵀ, scales[r] is ±ε(x[r]·b).
 typedef struct {
     const int8_t *const *a;
     const float *scales;
@@ -39,8 +39,7 @@ void onebyte_product(const float *x, size_t x_stride, size_t rows, size_t plus, 
                      size_t y_stride, int accumulate, float *scratch);
 
 /// y = activation(x·gateᵀ + gate_terms)·(x·upᵀ + up_terms), with rows as above. Both matrices are outputs × inputs, and y has `outputs` columns. Each
-/// of
-/// the terms may be null. y must not overlap x.
+/// of the terms may be null. y must not overlap x.
 void onebyte_gated_product(int kind, const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *gate, const onebyte_matrix *up,
                            const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
                            float *scratch);

@@ -6,8 +6,7 @@
 #include "philox.h"
 
 /// Returns the name of the kernels' variant in use: "portable", "avx2", "avx512", "avx512vnni", "avx512vbmi", "amx", "neon" or "neondot". It is the
-/// best
-/// that the processor has, unless the environment variable ONEBYTE_KERNELS names another one that the processor has too.
+/// best that the processor has, unless the environment variable ONEBYTE_KERNELS names another one that the processor has too.
 const char *ob_kernels_name(void);
 
 /// Returns the name of a variant that this processor can run, the best first; null after the last.
@@ -58,8 +57,7 @@ enum { OB_QUAD = 4, OB_PANEL = 16, OB_BLOCK_ROWS = 64, OB_BLOCK_COLUMNS = 64, OB
 size_t ob_packed_bytes(size_t quads, size_t width, int long_rounds);
 
 /// Packs four vectors as quad `quad` of `quads`. Vector i is at vectors + i·stride; the stride is a multiple of 64, ≥ width, and all of it is
-/// readable.
-/// With `q` the vectors are a's, and each is scaled by q[i] (0 for a missing vector). Without `q` they are b's.
+/// readable. With `q` the vectors are a's, and each is scaled by q[i] (0 for a missing vector). Without `q` they are b's.
 void ob_pack_quad(const int8_t *vectors, size_t stride, size_t width, const int8_t *q, size_t quad, size_t quads,
                   int long_rounds, void *packed);
 
@@ -88,10 +86,8 @@ void ob_make_starts(const void *a, size_t quads, const ob_segment *segments, siz
 
 /// Applies the segments in order to a block of the matrix. `row` and `column` are the block's first row and column (multiples of OB_PANEL); it has at
 /// most OB_BLOCK_ROWS × OB_BLOCK_COLUMNS elements. `a` (with its `starts`) and `b` are packed over `quads` quads and are indexed by row and by
-/// column.
-/// `k` and `carry` point at element (0, 0) of the matrix, which has `columns` columns. Only carried segments touch `carry`, which holds zeros outside
-/// a
-/// carried round.
+/// column. `k` and `carry` point at element (0, 0) of the matrix, which has `columns` columns. Only carried segments touch `carry`, which holds zeros
+/// outside a carried round.
 void ob_update_rank1(const void *a, const int32_t *starts, const void *b, size_t quads, const ob_segment *segments,
                      size_t segment_count, size_t row, size_t rows, size_t column, size_t width, size_t columns, int long_rounds,
                      int32_t *k, int64_t *carry);

@@ -10,8 +10,8 @@ import Synchronization
 /// ```
 ///
 /// It behaves like a real network. Workers may come before the coordinator. Connections have bounded queues. A frame beyond
-/// `ProtocolLimits.frameBytes` ends its connection, and a connection that ends loses the frames that are on their way. A worker reconnects at once
-/// if possible. `dropConnections`, `cut` and `mend` make the network fail and work again.
+/// `ProtocolLimits.frameBytes` ends its connection, and a connection that ends loses the frames that are on their way. A worker reconnects at once if
+/// possible. `dropConnections`, `cut` and `mend` make the network fail and work again.
 public final class InProcessNetwork: Sendable, ServerTransport, ClientTransport {
     /// The state that threads share. The lock is held for a few steps at a time, and no thread is woken under it.
     private let state: Mutex<State>

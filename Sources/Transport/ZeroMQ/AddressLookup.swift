@@ -7,8 +7,7 @@ import Synchronization
 ///
 /// Names are looked up here and not by libzmq. With IPv6 on, libzmq uses only a name's IPv6 addresses, and with IPv6 off only its IPv4 addresses
 /// (https://github.com/zeromq/libzmq/issues/4313). It also reports no error for a name that it can't find. The order of the addresses is the
-/// system's,
-/// which every other program uses too.
+/// system's, which every other program uses too.
 package struct ResolvedAddress: Hashable, Sendable {
     package let endpoint: String
     package let isIPv6: Bool

@@ -37,8 +37,7 @@ public struct KeyPair: Sendable, CustomStringConvertible, CustomReflectable {
             throw TransportError(errno == ENOENT ? .missing : .key, "can't read the key file \(path): \(String(cString: strerror(errno)))")
         }
         // systemd may hand a credential to its service as group-readable, if the service has its own user. The credential's directory keeps everybody
-        // else
-        // out.
+        // else out.
         let isCredential = getenv("CREDENTIALS_DIRECTORY").map { path.hasPrefix(String(cString: $0) + "/") } ?? false
         guard status.st_mode & (isCredential ? 0o007 : 0o077) == 0 else {
             throw TransportError(.key, "the key file \(path) can be read by others; run: chmod 600 \(path)")

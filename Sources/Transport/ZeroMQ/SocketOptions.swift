@@ -9,21 +9,18 @@ enum SocketOptions {
     /// Number of ZeroMQ's own threads at a coordinator. With a thousand workers they have the most to do, and with keys even more.
     static let serverThreads = Int32(min(max(sysconf(Int32(_SC_NPROCESSORS_ONLN)), 1), 4))
     /// Size of the kernel's buffer for what a connection has not acknowledged: a chunk of the ledger, which is the longest message that is sent
-    /// often.
-    /// Memory is taken only as needed.
+    /// often. Memory is taken only as needed.
     static let sendBufferBytes = Int32(ProtocolLimits.chunkBytes)
     /// Number of connections that may wait to be accepted. The kernel may allow fewer.
     static let backlog: Int32 = 4096
     static let reconnectMilliseconds: Int32 = 100
     /// Upper bound of the doubling time between two tries. It is well within the heartbeats' timeout, so a worker is back before a restarted
-    /// coordinator
-    /// gives it up.
+    /// coordinator gives it up.
     static let reconnectMillisecondsMax: Int32 = 3_000
     /// Time for a handshake. On a line of 2,400 bit/s a handshake with keys takes about three seconds.
     static let handshakeMilliseconds: Int32 = 20_000
     /// Time after which a connection that was not made is tried again. The kernel's own tries are soon half a minute apart, and a link that is back
-    /// would
-    /// go unnoticed for that long.
+    /// would go unnoticed for that long.
     static let connectMilliseconds: Int32 = 6_000
     /// Data that is not acknowledged for this time has met a dead connection. Bytes that are acknowledged one by one, as on a thin link, count as
     /// life.

@@ -64,8 +64,7 @@ final class ZeroMQClientLink: ClientLink {
         try socket.set(ZMQ_IMMEDIATE, 1)
         var generator = SystemRandomNumberGenerator()
         // The coordinator's name for this connection. It stays the same for the life of the link, also after a reconnection. Ids that begin with 0
-        // are
-        // libzmq's own.
+        // are libzmq's own.
         var id: [UInt8] = [UInt8.random(in: 1...255, using: &generator)]
         for _ in 1..<16 { id.append(UInt8.random(in: 0...255, using: &generator)) }
         try socket.set(ZMQ_ROUTING_ID, id)

@@ -50,8 +50,7 @@ final class ZeroMQServerLink: ServerLink {
         let own = try server.address.ownAddress()
         try socket.prepareForNetwork(heartbeat: server.heartbeat, ipv6: own.isIPv6, frameLimit: frameLimit)
         // Without MANDATORY a ROUTER silently drops what it can't deliver. With HANDOVER a worker that comes back with its routing id takes over its
-        // old
-        // connection instead of being ignored.
+        // old connection instead of being ignored.
         try socket.set(ZMQ_ROUTER_MANDATORY, 1)
         try socket.set(ZMQ_ROUTER_HANDOVER, 1)
         // Workers may all come at once, as after a restart of this coordinator. With a shorter queue they would have to wait for the kernel's next

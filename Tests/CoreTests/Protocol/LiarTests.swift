@@ -4,8 +4,7 @@ import TestSupport
 import Testing
 
 /// A task whose accuracy can be measured at once: on which side of a plane do points lie? An adapter of 16 numbers learns it from orthogonal samples.
-/// Each
-/// machine has its own points.
+/// Each machine has its own points.
 private struct PlaneTask {
     static let dimensions = 16
     private let seed: UInt64

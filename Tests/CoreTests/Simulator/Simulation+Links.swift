@@ -64,8 +64,7 @@ extension Simulation {
     }
 
     /// Takes the link down for this long and loses what is on its way. In an outage that nobody notices both ends believe in their connection until
-    /// it is
-    /// over.
+    /// it is over.
     func cutLink(_ worker: Int, seconds: Double, isNoticed: Bool) throws {
         say("the link of worker \(worker) is down for \(seconds) s")
         partitioned.insert(worker)

@@ -2,8 +2,7 @@ import Core
 import TestSupport
 
 /// A whole cluster in one process: the product's own state machines over a network, a disk, clocks and crashes that a seed decides. The same seed
-/// gives
-/// the same run, event by event.
+/// gives the same run, event by event.
 final class Simulation {
     /// The conditions that a seed chooses.
     struct World {

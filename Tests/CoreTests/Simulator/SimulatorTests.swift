@@ -2,8 +2,7 @@ import Foundation
 import Testing
 
 /// The state machines under everything that can go wrong, chosen by a seed. `ONEBYTE_SIM_SEEDS=10000` runs more seeds, and `ONEBYTE_SEED=n` runs one
-/// of
-/// them with its trace.
+/// of them with its trace.
 @Suite struct SimulatorTests {
     private static func number(_ name: String) -> UInt64? { ProcessInfo.processInfo.environment[name].flatMap { UInt64($0) } }
 
