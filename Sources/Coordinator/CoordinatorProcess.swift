@@ -55,6 +55,7 @@ public final class CoordinatorProcess: Sendable {
         public let traffic: Traffic
         /// Number of bytes committed in the whole run: one for each sample.
         public let samples: UInt64
+        /// Number of rounds in the ledger, void ones included.
         public let rounds: RoundNumber
         /// The digest that the workers last agreed on.
         public let digest: Digest?

@@ -5,6 +5,7 @@ import Transport
 /// Something that happened at a coordinator. Displays, logs and `metrics.jsonl` are made from it. In JSON it is one flat object: `time` (Unix
 /// seconds), `event`, and the fields of that event.
 public struct CoordinatorProgress: Hashable, Sendable, Codable {
+    /// Seconds since 1970.
     public let time: Double
     public let event: Event
 
@@ -13,29 +14,45 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         self.event = event
     }
 
+    /// The kind of event with its fields.
     public enum Event: Hashable, Sendable {
         /// A long ledger is being read, before anything else happens.
         case reading(LedgerFile.Reading)
+        /// The coordinator listens and can be joined.
         case listening(Listening)
         /// A worker came; it is not admitted yet.
         case greeted(Greeting)
+        /// A worker was refused.
         case refused(RefusedWorker)
+        /// A machine was admitted.
         case joined(Joined)
+        /// A machine departed.
         case left(Left)
+        /// The run waits for machines.
         case waiting(Waiting)
+        /// A round was committed.
         case round(Round)
+        /// A contribution came after its round and is committed with a later one.
         case late(Late)
+        /// A worker reported what it does.
         case worker(Worker)
+        /// An evaluator reported its measurement.
         case evaluation(HeldOut)
         case trial(Trial)
+        /// The machines' parameters were compared.
         case digests(Digests)
+        /// A connection changed.
         case connection(String)
+        /// Something that a person should know. The run goes on.
         case warning(String)
+        /// The coordinator has ended.
         case finished(Finished)
     }
 
     public struct Listening: Hashable, Sendable, Codable {
+        /// The address at which it listens.
         public let endpoint: String
+        /// The coordinator's public key, 64 hexadecimal digits; nil if nothing is encrypted.
         public let serverKey: String?
         /// SHA-256 of the run spec.
         public let run: Digest
@@ -68,6 +85,7 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let name: String
         public let code: Refusal.Code
         public let reason: String
+        /// Details, such as the tensors that differ.
         public let details: [String]
     }
 
@@ -76,6 +94,7 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let name: String
         public let trains: Bool
         public let evaluates: Bool
+        /// The next round at the admission.
         public let round: RoundNumber
     }
 
@@ -84,14 +103,17 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let name: String
         /// Name of the `Departure.Reason`: left, lost, replaced, diverged, removed.
         public let reason: String
+        /// The next round at the departure.
         public let round: RoundNumber
     }
 
+    /// Number of machines that train and are there, `of` the number that the run waits for.
     public struct Waiting: Hashable, Sendable, Codable {
         public let machines: Int
         public let of: Int
     }
 
+    /// A committed round. `RoundSummary` explains the fields.
     public struct Round: Hashable, Sendable, Codable {
         public let round: RoundNumber
         public let machines: Int
@@ -116,6 +138,7 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let samples: Int
     }
 
+    /// A worker's status. `WorkerStatus` explains the fields; nil stands for NaN.
     public struct Worker: Hashable, Sendable, Codable {
         public let machine: MachineID?
         public let name: String
@@ -126,6 +149,7 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let applied: UInt64
     }
 
+    /// An evaluator's measurement. `EvaluationReport` explains the fields; nil stands for NaN and infinities.
     public struct HeldOut: Hashable, Sendable, Codable {
         public let machine: MachineID
         public let name: String
@@ -140,8 +164,10 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let validation: Validated?
     }
 
+    /// The scores of the validation examples. Nil stands for NaN and infinities.
     public struct Validated: Hashable, Sendable, Codable {
         public let examples: UInt32
+        /// The validation loss at the trial's end; nil if it is not finite.
         public let loss: Double?
         public let accuracy: Double?
     }

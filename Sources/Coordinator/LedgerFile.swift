@@ -15,9 +15,11 @@ public final class LedgerFile {
     public let path: String
     /// Summary of the file when it was opened or created. A state machine continues from it.
     public let summary: LedgerSummary
+    /// The torn tail that was cut off when the file was opened; nil if there was none.
     public let tornTail: TornTail?
     /// Number of bytes that are on disk. The next record begins here.
     public private(set) var durableBytes: UInt64
+    /// Number of records that are on disk.
     public private(set) var durableRecords: UInt64
     private let descriptor: Int32
 
@@ -312,17 +314,23 @@ public struct LedgerReader: ~Copyable {
 public enum LedgerFileError: Error, Hashable, Sendable, CustomStringConvertible {
     public enum Action: String, Sendable { case create, open, lock, read, write, sync, cut }
 
+    /// There is no ledger at the path.
     case missing(path: String)
+    /// A new ledger would replace an existing one.
     case exists(path: String)
     /// Another process is writing the ledger; `by` is its process number, if it can be found out.
     case locked(path: String, by: Int32?)
+    /// The ledger holds no run spec.
     case noSpec(path: String)
+    /// The bytes are not a ledger, or a record is damaged or breaks a rule of the run.
     case damaged(path: String, LedgerError)
+    /// A new run's spec is invalid.
     case spec(RunSpecError)
     /// A new run's spec, basis and base do not make a ledger.
     case unusable(path: String, reason: String)
     /// Bytes were asked for that are not there.
     case range(path: String, offset: UInt64, count: Int, durable: UInt64)
+    /// A system call failed.
     case system(Action, path: String, errno: Int32)
 
     public var description: String {

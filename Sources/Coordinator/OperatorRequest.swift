@@ -23,6 +23,7 @@ public enum OperatorRequest: Hashable, Sendable {
         }
     }
 
+    /// Reads a line of the request file, such as `retract 3 0 20` or `evict 3`. Returns nil if it is not a request.
     package init?(line: String) {
         let words = line.split(separator: " ")
         let numbers = words.dropFirst().compactMap { UInt32($0) }

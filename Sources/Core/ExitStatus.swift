@@ -34,6 +34,7 @@ public enum ExitStatus: Int32, Sendable, Codable, CaseIterable {
 /// Why a process can't go on, told to its user. The message says what is wrong and what helps.
 public struct ProcessFailure: Error, Hashable, Sendable, CustomStringConvertible {
     public let status: ExitStatus
+    /// What is wrong and what helps, for the user.
     public let message: String
     public var description: String { message }
 

@@ -19,7 +19,9 @@ public struct RunSeed: RawRepresentable, Hashable, Codable, Sendable {
     public let rawValue: UInt64
     public init(rawValue: UInt64) { self.rawValue = rawValue }
     public init(_ rawValue: UInt64) { self.rawValue = rawValue }
+    /// The low word of the Philox key.
     public var low: UInt32 { UInt32(truncatingIfNeeded: rawValue) }
+    /// The high word of the Philox key.
     public var high: UInt32 { UInt32(truncatingIfNeeded: rawValue >> 32) }
 }
 

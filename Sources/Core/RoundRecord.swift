@@ -40,6 +40,7 @@ public struct RoundRecord: Hashable, Sendable {
 public struct StepSize: Hashable, Sendable {
     public let multiplier: UInt16
     public let exponent: Int8
+    /// The step of a round that changes nothing.
     public static let zero = StepSize(multiplier: 0, exponent: 0)
 
     public init(multiplier: UInt16, exponent: Int8) {

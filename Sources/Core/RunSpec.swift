@@ -8,6 +8,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
     public var seed: UInt64
     /// Tensor name patterns: `layers.29`, `layers.20-29`, `all`, or a Hugging Face name with `*`.
     public var train: [String]
+    /// How the directions of tensors that are not adapters are made.
     public var perturbation: PerturbationFamily
     /// How the directions of a machine's samples relate to each other; nil: random.
     public var sampling: DirectionSampling?
@@ -22,9 +23,11 @@ public struct RunSpec: Codable, Hashable, Sendable {
     public var epsilon: Double
     /// Learning rate: the factor of the mean over a round's samples.
     public var learningRate: Double
+    /// How the learning rate changes after the warm-up.
     public var schedule: LearningRateSchedule
     /// Rounds in which the learning rate rises to its full value.
     public var warmupRounds: Int
+    /// Number of rounds in force after which the run is complete.
     public var rounds: Int
     /// Samples of one round. They are shared out among the machines that take part.
     public var samplesPerRound: Int
@@ -160,6 +163,8 @@ extension RunSpec {
     public var needsBasis: Bool { dampedComponents > 0 || trainsAdapters }
 }
 
+/// How the learning rate changes from the warm-up to the last round: not at all, or to 0 along a line or half a cosine
+/// (`RunSpec.learningRate(round:rateShift:)`).
 public enum LearningRateSchedule: String, Codable, Hashable, Sendable, CaseIterable {
     case constant, linear, cosine
 }

@@ -28,6 +28,7 @@ public enum TensorShape: Hashable, Sendable, CustomStringConvertible {
     case vector(Int)
     case matrix(rows: Int, columns: Int)
 
+    /// Number of elements.
     public var count: Int {
         switch self {
         case .vector(let n): n
@@ -35,6 +36,7 @@ public enum TensorShape: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// The dimensions: rows, then columns for a matrix.
     public var dimensions: [Int] {
         switch self {
         case .vector(let n): [n]
@@ -47,6 +49,7 @@ public enum TensorShape: Hashable, Sendable, CustomStringConvertible {
 
 /// K vectors over a layer's inputs, as Int16 with 14 fraction bits: the damped leading components of `rank1`.
 public struct InputBasis: Hashable, Sendable {
+    /// Fraction bits of the values.
     public static let fractionBits = 14
     /// The input space that the vectors belong to, such as `model.layers.29.mlp.down_proj:in`. Matrices with the same input share one.
     public let space: String

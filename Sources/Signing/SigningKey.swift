@@ -41,6 +41,7 @@ public struct SigningKey: Notary, CustomStringConvertible, CustomReflectable {
 
     var seed: [UInt8] { Array(secret.prefix(Self.seedBytes)) }
 
+    /// Signs the message. The same message always gives the same signature.
     public func sign(_ message: [UInt8]) -> Signature {
         var bytes = [UInt8](repeating: 0, count: Signature.byteCount)
         crypto_sign_detached(&bytes, nil, message, UInt64(message.count), secret)

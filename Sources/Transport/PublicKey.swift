@@ -6,6 +6,7 @@ public struct PublicKey: Hashable, Sendable, CustomStringConvertible {
     public static let byteCount = 32
     public let bytes: [UInt8]
 
+    /// - Throws: `TransportError` `.key` unless `hex` is 64 hexadecimal digits.
     public init(hex: String) throws(TransportError) {
         guard let bytes = bytesOfHex(hex), bytes.count == Self.byteCount else {
             throw TransportError(.key, "a public key has 64 hexadecimal digits, this has \(hex.count) characters: \(hex)")

@@ -3,6 +3,7 @@
 /// (`WireFraming.handshakeBytes`), ZMTP's own heartbeats (16 bytes in each direction for each interval and connection), and the headers of TCP and
 /// IP.
 public struct Traffic: Hashable, Sendable, Codable {
+    /// Number of messages and their bytes.
     public struct Tally: Hashable, Sendable, Codable {
         public var messages: UInt64 = 0
         public var bytes: UInt64 = 0
@@ -17,6 +18,7 @@ public struct Traffic: Hashable, Sendable, Codable {
         }
     }
 
+    /// The traffic in one direction.
     public struct Direction: Hashable, Sendable, Codable {
         /// Contributions and commits, which training itself needs.
         public var rounds = Tally()

@@ -22,6 +22,7 @@ public struct AdapterBasis: Hashable, Sendable {
 
 /// Vectors of Int16 with 14 fraction bits and one exponent for each vector: element j of vector i is values[i·length + j]·2^(exponents[i] − 14).
 public struct FixedPointVectors: Hashable, Sendable {
+    /// Fraction bits of an element before its vector's exponent is applied.
     public static let fractionBits = 14
     /// With these exponents every element is far inside the range of F32, and so is every sum of products that a forward pass makes of it.
     public static let exponentRange = -64...64

@@ -1,5 +1,6 @@
 /// The code of a projected gradient g in one byte: q = clamp(round(g·2^−S), −127, 127), ties to even. −128 says 'no value'.
 public enum ByteCodec {
+    /// The largest |q|.
     public static let largest = 127
 
     /// Returns the byte of g at scale exponent S, or `Contribution.noValue` if g is not finite.

@@ -6,6 +6,7 @@ public struct Directions: Sendable, Hashable {
     public let seed: RunSeed
     /// The family of all tensors that are not adapters. An adapter's directions are signs in every family.
     public let family: PerturbationFamily
+    /// How the directions of a machine's samples relate to each other.
     public let sampling: DirectionSampling
     /// The adapters' coordinates; empty where the run has no adapter.
     public let coordinates: AdapterCoordinates

@@ -4,6 +4,7 @@ public struct ParameterProbe: Sendable {
     private static let elementsOfTensor = 4096
     private let values: [[Int32]]
 
+    /// Samples the parameters as they are now.
     public init(_ parameters: Parameters) {
         values = parameters.tensors.indices.map { Self.values(parameters.integers(at: $0)) }
     }

@@ -166,10 +166,15 @@ public final class Parameters {
     }
 }
 
+/// The reason why a tensor can't be trained.
 public enum ParameterError: Error, Hashable, CustomStringConvertible {
+    /// The element is NaN or infinite.
     case notFinite(tensor: String, element: Int)
+    /// The tensor has more than `Parameters.elementsMax` elements.
     case tooLarge(tensor: String, shape: String)
+    /// Two tensors have the same index.
     case sameIndex(String, String, index: UInt32)
+    /// The tensor's basis has vectors of another width than the tensor has inputs.
     case otherBasis(tensor: String, shape: String, width: Int)
 
     public var description: String {

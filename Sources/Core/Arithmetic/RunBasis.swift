@@ -23,6 +23,9 @@ public struct RunBasis: Hashable, Sendable {
     /// Sorted by the UTF-8 bytes of their places.
     public let adapters: [AdapterBasis]
 
+    /// Sorts the parts by their names.
+    ///
+    /// - Throws: `RunBasisError` if a name occurs twice, or if there are too many parts or one is too large.
     public init(spaces: [InputBasis], adapters: [AdapterBasis] = []) throws(RunBasisError) {
         self.spaces = try Self.sorted(spaces, by: \.space, limit: Self.spacesMax, what: "input spaces")
         self.adapters = try Self.sorted(adapters, by: \.place, limit: Self.adaptersMax, what: "adapters")
@@ -46,6 +49,7 @@ public struct RunBasis: Hashable, Sendable {
         return sorted
     }
 
+    /// Returns the encoded form.
     public func encoded() -> [UInt8] {
         var writer = LittleEndianWriter()
         writer.append(adapters.isEmpty ? Version.componentsAlone : Version.withAdapters)
@@ -73,6 +77,9 @@ public struct RunBasis: Hashable, Sendable {
         return writer.bytes
     }
 
+    /// Decodes the encoded form.
+    ///
+    /// - Throws: `RunBasisError` if the bytes end too early, are malformed, or are not in the only order that is allowed.
     public init(decoding bytes: [UInt8]) throws(RunBasisError) {
         typealias Parts = (spaces: [InputBasis], adapters: [AdapterBasis])
         let result: Result<Parts, RunBasisError> = bytes.withUnsafeBytes { raw in
@@ -154,12 +161,14 @@ public struct RunBasis: Hashable, Sendable {
     /// SHA-256 of the encoded form, which the run spec fixes.
     public var digest: Digest { .sha256(encoded()) }
 
+    /// The components of the input space with this name.
     public subscript(space: String) -> InputBasis? { spaces.first { $0.space == space } }
 
     /// Returns the factors of the adapter at the place with this name.
     public func adapter(at place: String) -> AdapterBasis? { adapters.first { $0.place == place } }
 }
 
+/// The reason why a basis can't be made or decoded.
 public enum RunBasisError: Error, Hashable, CustomStringConvertible {
     case truncated
     case malformed(String)

@@ -17,6 +17,7 @@ public struct SHA256: Sendable {
 
     public init() {}
 
+    /// Takes the next bytes of the message.
     public mutating func update(_ bytes: UnsafeRawBufferPointer) {
         byteCount &+= UInt64(bytes.count)
         var rest = bytes

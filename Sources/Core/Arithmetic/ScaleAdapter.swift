@@ -43,6 +43,9 @@ public struct ScaleAdapter: Hashable, Codable, Sendable {
     private var recentBytes = 0
     private var recentSum = 0.0
 
+    /// - Parameters:
+    ///   - target: the mean |q| to hold; it is limited to `targets`.
+    ///   - exponent: S of the first round.
     public init(target: Int, exponent: Int8 = ScaleAdapter.initialExponent) {
         self.target = min(max(target, Self.targets.lowerBound), Self.targets.upperBound)
         self.exponent = exponent

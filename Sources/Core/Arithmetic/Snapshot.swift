@@ -9,6 +9,7 @@ public struct SnapshotPosition: Hashable, Sendable {
     /// The ledger's hash chain after those records. If a ledger's chain does not pass through it, the snapshot belongs to another ledger.
     public let chain: Digest
 
+    /// - Parameter ledger: the position of the parameters in the ledger; nil if it is unknown.
     public init(run: Digest, nextRound: RoundNumber, ledger: LedgerPosition?) {
         self.run = run
         self.nextRound = nextRound
@@ -24,6 +25,7 @@ public struct SnapshotPosition: Hashable, Sendable {
     }
 }
 
+/// The reason why a snapshot can't be used.
 public enum SnapshotError: Error, Hashable, CustomStringConvertible {
     case truncated
     case damaged

@@ -1,5 +1,6 @@
 /// The list of a base model's tensors. Equal manifests prove that two workers hold the same weights.
 public struct BaseManifest: Hashable, Sendable {
+    /// A tensor of the base model.
     public struct Entry: Hashable, Sendable {
         /// Hugging Face name of the tensor.
         public let name: String

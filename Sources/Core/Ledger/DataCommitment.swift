@@ -1,11 +1,13 @@
 /// The examples that a machine trains on, to which it commits itself before its first byte. The commitment reveals nothing of them.
 ///
-/// It is the root of a Merkle tree (as in RFC 6962) over the examples in their order. A leaf is SHA-256(0 ‖ salt ‖ example) and a node is SHA-256(1 ‖
-/// left ‖ right). Of n > 1 leaves the left part has the largest power of two below n. Each leaf has its own salt, made from a secret, for two
-/// reasons: nobody can guess an example and check the guess, and single examples can be opened.
+/// It is the root of a Merkle tree (as in RFC 6962) over the examples in their order. A leaf is SHA-256(0 ‖ salt ‖ example) and a node is
+/// SHA-256(1 ‖ left ‖ right). Of n > 1 leaves the left part has the largest power of two below n. Each leaf has its own salt, made from a secret,
+/// for two reasons: nobody can guess an example and check the guess, and single examples can be opened.
 public struct DataCommitment: Hashable, Sendable {
     public static let saltBytes = 16
+    /// The root of the Merkle tree.
     public let root: Digest
+    /// Number of examples.
     public let count: UInt32
 
     public init(root: Digest, count: UInt32) {
@@ -26,6 +28,7 @@ public struct DataCommitment: Hashable, Sendable {
         Array(Digest.sha256(secret + withUnsafeBytes(of: number.littleEndian) { Array($0) }).bytes.prefix(saltBytes))
     }
 
+    /// Returns the leaf of an example: SHA-256(0 ‖ salt ‖ example).
     public static func leaf(_ example: [UInt8], salt: [UInt8]) -> Digest { Digest.sha256([0] + salt + example) }
 
     /// Returns the root of these leaves; SHA-256 of nothing if there are none.

@@ -55,8 +55,11 @@ public struct EffectiveHistory: Sendable {
     }
 }
 
+/// The reason why a record can't follow the history so far.
 public enum HistoryError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The round is not the next one.
     case round(RoundNumber, expected: RoundNumber)
+    /// A retraction or a rewind names rounds that do not exist yet.
     case range(Range<RoundNumber>, rounds: RoundNumber)
 
     public var description: String {

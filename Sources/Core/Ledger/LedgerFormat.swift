@@ -3,6 +3,7 @@ public enum LedgerFormat {
     public static let magic: [UInt8] = Array("ONEBYTE\n".utf8)
     /// Format of new ledgers. Format 2 added signatures. A ledger of format 1 is read, and resumed in its own format.
     public static let version: UInt32 = 2
+    /// The oldest format that this version reads.
     public static let oldestVersion: UInt32 = 1
     /// Magic, version, the spec's SHA-256, CRC-32C.
     public static let headerBytes = 8 + 4 + Digest.byteCount + 4
@@ -84,8 +85,11 @@ extension LedgerPosition {
 
 /// The reason why bytes are not a ledger, and where.
 public enum LedgerError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The bytes do not begin with the magic.
     case notALedger
+    /// The format is one that this version does not know.
     case version(UInt32)
+    /// The header's CRC-32C is wrong.
     case damagedHeader
     /// The record at `offset` fails a check: its length, CRC-32C or hash chain.
     case damagedRecord(offset: UInt64, index: UInt64, reason: String)
@@ -110,6 +114,7 @@ public struct LedgerEntry: Hashable, Sendable {
     public let record: LedgerRecord
     public let kind: UInt8
     public let payload: [UInt8]
+    /// The record's index; the first is 0.
     public let index: UInt64
     /// Format of the ledger.
     public let format: UInt32
@@ -136,6 +141,7 @@ public struct LedgerDecoder: Sendable {
     /// Number of bytes that are not a whole record yet.
     public var unread: Int { buffer.count - head }
 
+    /// Takes in the next bytes. `next` then returns their records.
     public mutating func push(_ bytes: some Collection<UInt8>) {
         if head > 0 {
             buffer.removeFirst(head)

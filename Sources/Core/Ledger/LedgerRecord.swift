@@ -138,6 +138,7 @@ public struct DigestRecord: Hashable, Sendable {
 /// One machine's contributions to the rounds `rounds` that are in the ledger so far are taken out, exactly.
 public struct Retraction: Hashable, Sendable {
     public let machine: MachineID
+    /// The rounds from which the contributions are taken out.
     public let rounds: Range<RoundNumber>
     public init(machine: MachineID, rounds: Range<RoundNumber>) {
         self.machine = machine
@@ -147,6 +148,7 @@ public struct Retraction: Hashable, Sendable {
 
 /// All rounds from `round` on that are in the ledger so far are void. Their numbers are not used again.
 public struct Rewind: Hashable, Sendable {
+    /// The first round that becomes void.
     public let round: RoundNumber
     /// From here on the learning rate is multiplied by 2^rateShift. Only the coordinator uses it: each round records its own step.
     public let rateShift: Int8
@@ -165,6 +167,7 @@ public struct Validation: Hashable, Sendable {
     public let round: RoundNumber
     /// Number of ledger records that had been folded in.
     public let position: UInt64
+    /// Number of validation examples.
     public let examples: UInt32
     /// Mean over the examples; may be infinite or NaN.
     public let loss: Double

@@ -18,13 +18,17 @@ public struct LedgerSummary: Sendable {
     public let format: UInt32
     /// The position after the last record.
     public private(set) var position: LedgerPosition
+    /// The base manifest; nil before its record.
     public private(set) var base: BaseManifest?
+    /// SHA-256 of the basis record; nil before that record.
     public private(set) var basis: Digest?
     /// Place, p and r of each adapter that the basis has factors for.
     public private(set) var adapterShapes: [(place: String, rows: Int, columns: Int)] = []
     /// The next number to give. Numbers are given in ascending order, so it is above every number in the ledger.
     public package(set) var nextMachine = MachineID(1)
+    /// The machines that were admitted and have not departed.
     public private(set) var machines: [MachineID: Machine] = [:]
+    /// The number of the next round.
     public private(set) var nextRound: RoundNumber = 0
     /// For each machine that ever was there, the rounds that hold its bytes: void rounds too, but no retracted bytes.
     private var roundsWithBytes: [MachineID: SampleSet] = [:]
@@ -38,6 +42,7 @@ public struct LedgerSummary: Sendable {
     public private(set) var lastDigest: DigestRecord?
     /// Number of all bytes committed: one for each sample.
     public private(set) var samples: UInt64 = 0
+    /// Whether the ledger has its end record.
     public private(set) var isEnded = false
     /// Rounds that rewinds have made void, as ascending ranges.
     private var voids: [Range<RoundNumber>] = []
@@ -45,6 +50,7 @@ public struct LedgerSummary: Sendable {
     public private(set) var rewoundAt: UInt64 = 0
     /// Whether there was a rewind after which no round follows.
     public private(set) var isFinal = false
+    /// The state of the run's steering.
     public private(set) var steering: SteeringHistory
     /// The newest positions whose parameters evaluators must measure, with the next round at each.
     public private(set) var measured: [(position: UInt64, round: RoundNumber)] = []

@@ -26,8 +26,10 @@ public struct LedgerVerifier: Sendable {
 
     /// The findings in the order of the records.
     public private(set) var findings: [Finding] = []
+    /// The valid signatures, in the order of the records.
     public private(set) var vouchers: [Voucher] = []
     private let checker: any SignatureChecker
+    /// The summary of the records so far.
     public private(set) var summary: LedgerSummary
     /// The positions of all parameters that there were: after the spec, and after each record that changes them.
     private var places: [UInt64: (round: RoundNumber, position: LedgerPosition)]

@@ -106,10 +106,15 @@ extension RunSpec {
     }
 }
 
+/// The reason why a run spec can't be used.
 public enum RunSpecError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// A number is NaN or infinite.
     case notFinite
+    /// The bytes are not a canonical spec; the value says why.
     case malformed(String)
+    /// The spec has a version that this program does not know.
     case version(Int)
+    /// A field breaks a rule.
     case field(String, rule: String)
 
     public var description: String {

@@ -19,6 +19,7 @@ public struct Steering: Codable, Hashable, Sendable {
 
 /// The state of a run's steering, folded from its ledger's records, so that a restarted coordinator steers as the one before would have.
 public struct SteeringHistory: Sendable {
+    /// A validation loss that was lower than all before it.
     public struct Low: Hashable, Sendable {
         /// The loss is of the parameters before this round.
         public let round: RoundNumber

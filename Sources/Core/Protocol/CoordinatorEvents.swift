@@ -61,7 +61,9 @@ public enum CoordinatorNotice: Hashable, Sendable {
     case rewound(to: RoundNumber, rateShift: Int8, isFinal: Bool)
     /// A trial's validation loss. `isChosen`: the run continues at this rate.
     case trial(learningRate: Double, loss: Double, isChosen: Bool)
+    /// A record could not be written; the value is the reason. Rounds wait.
     case ledgerStalled(String)
+    /// The ledger can be written again.
     case ledgerRecovered
     /// Something that a person should know. The run goes on.
     case warning(String)
@@ -74,7 +76,9 @@ public struct RoundSummary: Hashable, Sendable {
     /// lr_t, the round's learning rate.
     public let learningRate: Double
     public let step: StepSize
+    /// Number of machines that contributed.
     public let machines: Int
+    /// Number of bytes, those without a value included.
     public let samples: Int
     /// Number of bytes −128: the loss was not finite.
     public let noValue: Int

@@ -78,6 +78,7 @@ public struct LedgerRead: Hashable, Sendable {
     public let offset: UInt64
     /// Largest number of bytes.
     public let count: Int
+    /// The ticket of the chunk (`LedgerChunk.ticket`).
     public let ticket: UInt32
     public let peer: PeerID
     public init(offset: UInt64, count: Int, ticket: UInt32, peer: PeerID) {

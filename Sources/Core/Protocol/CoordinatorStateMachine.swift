@@ -36,7 +36,9 @@ public struct CoordinatorStateMachine: Sendable {
     var retryAppendAt: Timestamp?
     /// Whether the disk did not take the last append.
     public internal(set) var isStalled = false
+    /// Number of records that are on disk.
     public internal(set) var durableRecords: UInt64
+    /// Number of the ledger's bytes that are on disk.
     public internal(set) var durableBytes: UInt64
     /// The position after the last record that is on disk.
     public internal(set) var durablePosition: LedgerPosition

@@ -20,12 +20,17 @@ public enum ProtocolLimits {
     public static let helloBytes = 4 << 10
     /// Samples of all contributions of one round together.
     public static let samplesPerRound = 1 << 24
+    /// Number of contributions of one round.
     public static let contributionsPerRound = 1 << 16
+    /// Number of tensors in a base manifest.
     public static let manifestEntries = 1 << 16
+    /// Bytes of UTF-8 of a machine's, a tensor's or a program's name.
     public static let nameBytes = 255
     /// Length of a reason or a message that a peer gives for people.
     public static let reasonBytes = 4096
+    /// Length of a public key in hexadecimal digits.
     public static let publicKeyBytes = 64
+    /// Number of machines in a digest record.
     public static let machinesPerDigest = 1 << 16
     /// Size of the canonical run spec, and of any control message's JSON.
     public static let jsonBytes = 1 << 20

@@ -1,6 +1,7 @@
 /// A moment as a shell hands it to a state machine: nanoseconds since the Unix epoch. They are read from a monotonic clock that was set by the wall
 /// clock once, when the process started. So time never runs backwards, and it is still the time of day.
 public struct Timestamp: Hashable, Comparable, Sendable {
+    /// Nanoseconds since the Unix epoch.
     public let nanoseconds: UInt64
     public init(nanoseconds: UInt64) { self.nanoseconds = nanoseconds }
 

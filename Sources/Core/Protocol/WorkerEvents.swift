@@ -76,6 +76,7 @@ public struct ComputeOrder: Hashable, Sendable {
     }
 }
 
+/// The result of a `WorkerTask`.
 public enum WorkerResult: Hashable, Sendable {
     case baseHashed(BaseManifest)
     case prepared
@@ -96,9 +97,11 @@ public enum WorkerResult: Hashable, Sendable {
     case restored(failure: String?)
 }
 
+/// Statistics of the samples of one order, for displays.
 public struct SampleStatistics: Hashable, Sendable {
     /// Mean of the samples' two-sided losses (L₊ + L₋)/2; NaN if there were none.
     public let meanLoss: Double
+    /// Seconds that the samples took.
     public let seconds: Double
     public init(meanLoss: Double, seconds: Double) {
         self.meanLoss = meanLoss

@@ -5,9 +5,11 @@ public struct WorkerConfiguration: Sendable {
     public var trains: Bool
     public var evaluates: Bool
     public var software: String
+    /// SHA-256 of the run spec that the user expects; nil: any run will do.
     public var expectedSpec: Digest?
     /// SHA-256 of the base manifest that the user expects (`BaseManifest.digest`).
     public var expectedBase: Digest?
+    /// The worker's CURVE public key, 64 hexadecimal digits; nil if it has none.
     public var publicKey: String?
     /// The worker gives up when the coordinator has been silent for this long.
     public var patienceSeconds: Double

@@ -150,6 +150,7 @@ public struct WireContribution: Hashable, Sendable {
 
 /// The distribution of a round's samples: who tries which samples, in units of 2^S.
 public struct Opening: Hashable, Sendable {
+    /// The samples that one machine is to try: `count` samples from `firstSample` on.
     public struct Share: Hashable, Sendable {
         public let machine: MachineID
         public let firstSample: SampleNumber
@@ -187,6 +188,7 @@ public struct Commit: Hashable, Sendable {
     }
 }
 
+/// A request for bytes of the ledger from `offset` on.
 public struct LedgerFetch: Hashable, Sendable {
     public let offset: UInt64
     /// The largest number of bytes that is wanted: as many as the link carries in a few seconds.
@@ -228,6 +230,7 @@ public struct BaseDigest: Hashable, Sendable {
     }
 }
 
+/// A request for `count` bytes of a base manifest's payload from `offset` on.
 public struct BaseFetch: Hashable, Sendable {
     public let offset: Int
     public let count: Int
@@ -261,6 +264,7 @@ public struct Heartbeat: Hashable, Sendable {
     /// The time that a heartbeat and its pong take at present; 0: unknown.
     public let roundTripMilliseconds: UInt32
 
+    /// The name of a share: its round and its first sample.
     public struct Share: Hashable, Sendable {
         public let round: RoundNumber
         public let firstSample: SampleNumber
@@ -326,6 +330,7 @@ public struct DigestReport: Hashable, Sendable {
     /// The request's nonce and the answer to it (`Trainer.proof`); nil if none was asked for.
     public let proof: Proof?
 
+    /// A nonce and the answer to it.
     public struct Proof: Hashable, Sendable {
         public let nonce: ProofNonce
         public let answer: Digest
@@ -357,6 +362,7 @@ public struct DigestReport: Hashable, Sendable {
 public struct EvaluationReport: Hashable, Sendable {
     /// The measurement is of the parameters before this round is applied.
     public let round: RoundNumber
+    /// Number of held-out examples.
     public let examples: UInt32
     /// Mean over the examples.
     public let loss: Double
@@ -373,6 +379,7 @@ public struct EvaluationReport: Hashable, Sendable {
     /// The scores of the examples that steer the run. They are not those that judge it.
     public let validation: ValidationScore?
 
+    /// The scores of the examples that steer the run.
     public struct ValidationScore: Hashable, Sendable {
         public let examples: UInt32
         /// Mean over the examples.

@@ -2,6 +2,7 @@ import Glibc
 
 /// An address of this host, and the hosts that can reach it.
 public struct HostAddress: Hashable, Sendable {
+    /// The hosts from which an address can be reached.
     public enum Reach: Hashable, Sendable {
         case thisHost
         /// Reachable only with the interface's name, and only on its own network.
@@ -15,6 +16,7 @@ public struct HostAddress: Hashable, Sendable {
 
     /// The address in digits, without brackets.
     public let number: String
+    /// The name of the interface, such as `eth0`.
     public let interface: String
     public let reach: Reach
 

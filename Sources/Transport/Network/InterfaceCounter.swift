@@ -18,7 +18,9 @@ public struct InterfaceCounter: Sendable {
         receivedBefore = received
     }
 
+    /// Bytes sent since the counter was made.
     public var sent: UInt64 { difference("tx_bytes", sentBefore) }
+    /// Bytes received since the counter was made.
     public var received: UInt64 { difference("rx_bytes", receivedBefore) }
 
     /// Returns the bytes since the beginning. An interface that was removed and came back counts from 0.

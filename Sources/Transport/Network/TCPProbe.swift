@@ -12,6 +12,7 @@ public enum TCPProbe: Hashable, Sendable {
     case noRoute(String)
     case failed(String)
 
+    /// Tries to connect to an address in digits, for at most `seconds`.
     public static func connect(to number: String, port: Int, seconds: Double) -> TCPProbe {
         var hints = addrinfo()
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)

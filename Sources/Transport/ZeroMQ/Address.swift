@@ -8,6 +8,9 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
     /// The host's name or number; nil for ipc.
     public let host: String?
 
+    /// Reads an address as people write it.
+    ///
+    /// - Throws: `TransportError` `.invalidAddress`, with the form that is expected.
     public init(_ text: String) throws(TransportError) {
         if text.hasPrefix("ipc://") && text.utf8.count > 6 {
             endpoint = text
@@ -69,6 +72,7 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
 /// has the server's public key, the run spec's SHA-256 and, if known, that of the base manifest, all in hexadecimal digits.
 public struct JoinString: Hashable, Sendable, CustomStringConvertible {
     public var address: Address
+    /// The coordinator's public key; nil: nothing is encrypted.
     public var serverKey: PublicKey?
     /// SHA-256 of the run spec, 64 hexadecimal digits.
     public var run: String?
@@ -82,6 +86,9 @@ public struct JoinString: Hashable, Sendable, CustomStringConvertible {
         self.run = run
     }
 
+    /// Reads a join string, or an address alone.
+    ///
+    /// - Throws: `TransportError` `.invalidAddress` or `.key` if a part is malformed or unknown.
     public init(_ text: String) throws(TransportError) {
         let parts = text.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
         address = try Address(String(parts[0]))

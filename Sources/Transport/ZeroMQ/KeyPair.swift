@@ -9,6 +9,9 @@ public struct KeyPair: Sendable, CustomStringConvertible, CustomReflectable {
     public var description: String { "key pair with the public key \(publicKey)" }
     public var customMirror: Mirror { Mirror(self, children: ["publicKey": publicKey]) }
 
+    /// Makes a new key pair.
+    ///
+    /// - Throws: `TransportError` `.key` if libzmq was built without CURVE.
     public static func generate() throws(TransportError) -> KeyPair {
         var publicText = [CChar](repeating: 0, count: 41)
         var secretText = [CChar](repeating: 0, count: 41)
