@@ -65,7 +65,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
     public var steering: Steering?
     /// How a round's bytes are filtered before they are committed; nil: not at all.
     public var filter: RoundFilter?
-    /// True: a machine that sends mostly 'no value' or saturated bytes for long is removed. Otherwise it is only shown.
+    /// True: a machine that sends mostly 'no value' or saturated bytes for a long time is removed. Otherwise it is only shown.
     public var evictsFaultyMachines: Bool?
     /// Seconds between two heartbeats, in both directions.
     public var heartbeatSeconds: Double

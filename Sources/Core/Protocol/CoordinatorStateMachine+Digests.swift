@@ -19,7 +19,7 @@ extension CoordinatorStateMachine {
         // If machines that take part are only out of reach, a comparison among newcomers proves nothing.
         guard asked.contains(where: { peers[$0]?.isProven == true }) || (!asked.isEmpty && !hasProvenPeer) else { return }
         wantsCheck = false
-        // An evaluator may be busy, and a newcomer may replay for long. Their reports are judged when they come.
+        // An evaluator may be busy, and a newcomer may replay for a long time. Their reports are judged when they come.
         let trainers = asked.filter { peers[$0]?.isActive == true && peers[$0]?.hello.trains == true }
         // A digest can be copied from the ledger. So if somebody is new, all are asked a question that was never asked before.
         let nonce = asked.contains { peers[$0]?.isProven != true } ? nextNonce(at: now) : nil

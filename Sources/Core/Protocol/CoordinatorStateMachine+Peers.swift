@@ -99,7 +99,7 @@ extension CoordinatorStateMachine {
         let tookPart = peer.isProven
         if tookPart, peer.machine.map({ established.contains($0) }) ?? false { divergedMachines += 1 }
         drop(peer.id, .diverged, at: now)
-        // One machine may say so for a reason of its own, or to do harm. Half of the machines that took part are taken for the run.
+        // A single machine may be defective or malicious. The run has diverged when more machines have left in this way than remain.
         let remaining = activeTrainers
         let isRuined = remaining.isEmpty || divergedMachines > remaining.count
         guard tookPart, phase == .running || isClosing, isRuined else { return }

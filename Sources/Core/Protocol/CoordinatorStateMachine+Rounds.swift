@@ -172,7 +172,7 @@ extension CoordinatorStateMachine {
         judge(sent, at: now)
     }
 
-    /// Reports machines whose bytes have been useless for long, and evicts them if the run spec says so.
+    /// Reports machines whose bytes have been useless for a long time, and evicts them if the run spec says so.
     private mutating func judge(_ contributions: [Contribution], at now: Timestamp) {
         for contribution in contributions {
             let machine = contribution.machine

@@ -1,7 +1,7 @@
 /// How a machine that is alive, as its heartbeats show, but does not answer is kept from holding up all others.
 extension CoordinatorStateMachine {
-    /// Returns the machines that get a share of the next round: all that take part, without those that have just missed a share. If all have missed
-    /// one, all get a share.
+    /// Returns the machines that get a share of the next round: all that take part, except those that are left out because they missed shares. If all
+    /// are left out, all get a share.
     func trainersForRound() -> [MachineID] {
         let all = activeTrainers
         let ready = all.filter { missedShares[$0].map { $0.until <= ledger.nextRound } ?? true }

@@ -62,7 +62,7 @@ public struct CoordinatorStateMachine: Sendable {
     var phase: Phase = .running
     /// Whether rounds have begun since this process started.
     var hasBegun = false
-    /// The time since which machines of the ledger may be without a connection.
+    /// The time since which the ledger's machines without a connection are waited for. After the heartbeat timeout they depart.
     var detachedSince: Timestamp
     var lastTick: Timestamp
 

@@ -30,7 +30,7 @@ struct LinkPace: Sendable {
     }
 
     mutating func noteChunk(bytes: Int, seconds: Double) {
-        // The last piece of a ledger is short. Its time is that of the way and says nothing of the rate.
+        // The last piece of a ledger is short. Its time is mostly the delay of the link and says nothing about the rate.
         let isWhole = bytes * 2 > chunkBytes
         if isWhole {
             let rate = Double(bytes) / max(seconds, 1e-4)

@@ -18,7 +18,7 @@ extension WorkerStateMachine {
     }
 
     /// Makes a new connection if this one is silent. A relay or an address translator may still acknowledge what is sent over a dead connection, and
-    /// nothing else notices that. A round's bytes may be on their way for long.
+    /// nothing else notices that. A round's bytes may be on their way for a long time.
     mutating func reconnectIfSilent(at now: Timestamp, silence: Double, timeout: Double) {
         guard isConnected, welcome != nil else { return }
         let longest = 2 * timeout + Double(spec?.samplesPerRound ?? 0) / ProtocolLimits.slowestBytesPerSecond

@@ -207,7 +207,7 @@ extension WorkerStateMachine {
             machine == order.machine && !used.isEmpty && !mustReset
             && UInt64(order.round) + UInt64(spec?.staleness ?? 0) >= UInt64(history.nextRound)
         guard isWanted else { return }
-        // If an order was abandoned because the share was given out anew, its bytes do not answer the new share.
+        // If an order was abandoned because the share was given out again, its bytes do not answer the new share.
         let contribution = WireContribution(
             round: order.round, scaleExponent: order.scaleExponent,
             contribution: Contribution(machine: order.machine, firstSample: order.firstSample, bytes: Array(used)))

@@ -18,7 +18,7 @@ typedef struct {
     /// The weights in fixed point: their values are k·fixed_scale (2^−s, see `Parameters`).
     const int32_t *fixed;
     float fixed_scale;
-    /// Null, or the direction z by which the weights are perturbed: θ ± direction_scale·z, where direction_scale is ε.
+    /// Null, or the direction z of θ ± εz: the weights are perturbed by ± direction_scale·direction.
     const int8_t *direction;
     float direction_scale;
 } onebyte_matrix;

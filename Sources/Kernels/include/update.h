@@ -77,7 +77,7 @@ typedef struct {
     int32_t ends;
 } ob_segment;
 
-/// Returns the number of values from which the sums of one panel of a's start; 0 if sums start from 0. They are aligned to 64 bytes.
+/// Returns how many starting values the sums of one panel of a's have; 0 if the sums start from 0. The values are aligned to 64 bytes.
 size_t ob_starts_of_panel(const ob_segment *segments, size_t segment_count, int long_rounds);
 
 /// Writes the starting values of panel `panel` of the packed a's to their place in `starts`, which holds those of all panels.

@@ -100,7 +100,7 @@ import Testing
             run.validate(loss)
         }
         #expect(try run.rewinds == [Rewind(round: 0, rateShift: -1)])
-        // Half the rate is good for long, so its best stays.
+        // Half the rate is good for a long time, so its best stays.
         for loss in [0.7, 0.6, 0.5, 0.4, 0.35, 0.34, 0.33, 0.5] {
             for _ in 0..<3 { try run.round() }
             run.validate(loss)
