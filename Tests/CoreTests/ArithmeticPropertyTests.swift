@@ -8,7 +8,7 @@ struct RandomRun {
     let seed: UInt64
     let directions: Directions
     let tensors: [TrainedTensor]
-    /// As in a run spec.
+    /// The run spec's momentum.
     let momentum: Double?
     let rounds: [RoundRecord]
 

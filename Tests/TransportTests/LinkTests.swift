@@ -272,7 +272,7 @@ import Transport
     }
 }
 
-/// A frame that carries its number.
+/// Returns a frame that carries its number.
 func numbered(_ number: Int, padding: Int = 0) -> [UInt8] {
     [UInt8(number & 255), UInt8(number >> 8)] + [UInt8](repeating: 0, count: padding)
 }

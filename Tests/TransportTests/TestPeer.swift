@@ -166,7 +166,7 @@ final class TestPeer: Sendable {
     struct Failure: Error { let reason: String }
 }
 
-/// Frames that begin with 1 count as training's.
+/// Counts frames that begin with 1 as training's.
 @Sendable func classify(_ frame: [UInt8]) -> TrafficClass { frame.first == 1 ? .rounds : .control }
 
 extension ConnectionHeartbeat {

@@ -8,7 +8,7 @@ public struct Directions: Sendable, Hashable {
     public let family: PerturbationFamily
     /// How the directions of a machine's samples relate to each other.
     public let sampling: DirectionSampling
-    /// The adapters' coordinates; empty where the run has no adapter.
+    /// The adapters' coordinates; empty if the run has no adapter.
     public let coordinates: AdapterCoordinates
     /// The momentum of the run's steps; nil: each round changes the parameters by its own delta alone.
     public let momentum: Momentum?

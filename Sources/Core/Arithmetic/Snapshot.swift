@@ -45,9 +45,8 @@ public enum SnapshotError: Error, Hashable, CustomStringConvertible {
     }
 }
 
-/// A snapshot: magic, run digest (32 bytes), next round (UInt32), ledger records (UInt64), hash chain
-/// (32 bytes), number of tensors (UInt32); for each tensor its description
-/// as in the digest, followed by k; at the end SHA-256 of all that. Little-endian.
+/// The format of a snapshot, little-endian: magic, run digest (32 bytes), next round (UInt32), ledger records (UInt64), hash chain (32 bytes), number
+/// of tensors (UInt32). Each tensor follows with its description, as in the digest, and its k. The end is the SHA-256 of all bytes before.
 extension Parameters {
     static let snapshotMagic = Array("1BSNAP02".utf8)
 

@@ -65,7 +65,7 @@ public struct ComputeOrder: Hashable, Sendable {
     public let machine: MachineID
     public let firstSample: SampleNumber
     public let count: UInt32
-    /// S.
+    /// S, the scale exponent of the bytes.
     public let scaleExponent: Int8
     public init(round: RoundNumber, machine: MachineID, firstSample: SampleNumber, count: UInt32, scaleExponent: Int8) {
         self.round = round

@@ -67,7 +67,7 @@ int32_t ob_largest_byte(const int8_t *values, size_t count);
 /// Consecutive quads that belong to one round: at most OB_SEGMENT_DIRECTIONS_MAX directions.
 typedef struct {
     size_t first_quad;
-    /// At least one.
+    /// Number of quads, at least one.
     size_t quads;
     ob_step step;
     /// Upper bound of the round's |Σ|: Σ |q|·max|b|.

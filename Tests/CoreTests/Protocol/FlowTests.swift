@@ -136,7 +136,7 @@ import Testing
         #expect(parts(harness, of: 3).isEmpty)
     }
 
-    @Test("Another base is asked for, so that its tensors can be named")
+    @Test("The manifest of a base that is not the run's is fetched, so that the refusal can name tensors")
     func otherBase() throws {
         var harness = try CoordinatorHarness(Samples.spec(), [.baseManifest(Samples.base)])
         harness.tell(.received(harness.hello(1), from: PeerID([1])))

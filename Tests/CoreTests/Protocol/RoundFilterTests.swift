@@ -7,7 +7,7 @@ import Testing
         Contribution(machine: MachineID(machine), firstSample: 0, bytes: bytes)
     }
 
-    @Test("Clip holds every byte within a multiple of the median magnitude")
+    @Test("Clip limits every byte to a multiple of the median magnitude")
     func clip() {
         let round = [Self.contribution(1, [10, -12, 127]), Self.contribution(2, [-127, 8, .min])]
         // The magnitudes are 8 10 12 127 127; the median is 12.

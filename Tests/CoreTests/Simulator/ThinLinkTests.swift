@@ -4,7 +4,7 @@ import Testing
 
 /// The state machines over links with a limited rate, which all bytes share.
 @Suite struct ThinLinkTests {
-    /// 9,600 bit/s.
+    /// A link of 9,600 bit/s.
     private static let thin = ThinLink(bytesPerSecond: 1200)
 
     /// A manifest as long as that of a model with 30 layers.

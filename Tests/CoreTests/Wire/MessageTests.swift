@@ -132,7 +132,7 @@ import Testing
         }
     }
 
-    @Test("No double of a message is out of its range, whoever made the frame", arguments: [1e300, -1e16, 1.0001, -0.0001, .infinity, -.infinity])
+    @Test("Every number of a decoded message is in its range", arguments: [1e300, -1e16, 1.0001, -0.0001, .infinity, -.infinity])
     func doubles(value: Double) throws {
         // The doubles follow one another. The test sets each in turn by hand, as a peer may.
         let report = EvaluationReport(
