@@ -12,11 +12,11 @@ extension CoordinatorProgress {
             return (0...ProtocolLimits.samplesPerRound).contains(round.samples) && (0...round.samples).contains(round.noValue)
                 && (0...Int(Int32.max)).contains(round.effectiveRounds) && round.samplesSoFar < Self.most && round.traffic.isPlausible(Self.most)
                 && round.seconds.isFinite && (0..<Self.latestTime).contains(round.seconds)
-        case .worker(let worker): return Self.areParts([worker.progress])
+        case .worker(let worker): return Self.areParts([worker.progress]) && worker.bytes ?? 0 < Self.most
         case .evaluation(let heldOut):
             return Self.areParts([heldOut.accuracy, heldOut.bestThresholdAccuracy, heldOut.auc, heldOut.validation?.accuracy])
         case .finished(let finished): return finished.traffic.isPlausible(Self.most)
-        case .reading, .greeted, .refused, .joined, .left, .waiting, .late, .trial, .digests, .connection, .warning: return true
+        case .reading, .greeted, .refused, .joined, .left, .waiting, .late, .hold, .trial, .digests, .connection, .warning: return true
         }
     }
 

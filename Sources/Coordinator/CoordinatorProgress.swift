@@ -36,6 +36,8 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         case late(Late)
         /// A worker reported what it does.
         case worker(Worker)
+        /// What the run waits for has changed.
+        case hold(Held)
         /// An evaluator reported its measurement.
         case evaluation(HeldOut)
         case trial(Trial)
@@ -79,6 +81,8 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let name: String
         public let trains: Bool
         public let evaluates: Bool
+        /// Tells workers of one name apart; absent from events of earlier versions, as in those that follow.
+        public let session: UInt32?
     }
 
     public struct RefusedWorker: Hashable, Sendable, Codable {
@@ -96,6 +100,7 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let evaluates: Bool
         /// The next round at the admission.
         public let round: RoundNumber
+        public let session: UInt32?
     }
 
     public struct Left: Hashable, Sendable, Codable {
@@ -138,15 +143,45 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let samples: Int
     }
 
-    /// A worker's status. `WorkerStatus` explains the fields; nil stands for NaN.
+    /// What a worker says of itself, about once a second; in `metrics.jsonl` less often (`WorkerThinning`).
     public struct Worker: Hashable, Sendable, Codable {
         public let machine: MachineID?
         public let name: String
+        /// `WorkerStatus.Phase` by name: loading, hashing, caching, catchingUp, training, evaluating, waiting, fetching.
         public let phase: String
+        /// 0…1 within the phase; training or waiting, the part of the prefix cache that is there.
         public let progress: Double?
-        public let trainingLoss: Double?
+        /// Mean over the samples since the word before.
+        public var trainingLoss: Double?
         public let samplesPerSecond: Double?
+        /// Ledger records in its parameters.
         public let applied: UInt64
+        public let session: UInt32?
+        public let trains: Bool?
+        public let evaluates: Bool?
+        /// Of its bytes those that the ledger holds, one a sample.
+        public let bytes: UInt64?
+        /// Its bytes point against the other machines', and a robust filter leaves them out.
+        public let disagrees: Bool?
+    }
+
+    /// What the run waits for, as `Hold` says it, or that it goes on.
+    public struct Held: Hashable, Sendable, Codable {
+        public enum Reason: String, Hashable, Sendable, Codable, CaseIterable {
+            /// Nothing: the run goes on.
+            case none
+            case workers, evaluators, returning, shares, ledger, closing
+        }
+        public let reason: Reason
+        /// Those that are waited for, by name.
+        public let workers: [String]
+        /// Of `shares`.
+        public let round: RoundNumber?
+        /// Of `shares`: the workers take rounds out again first.
+        public let undoing: Hold.Undoing?
+        /// Of `workers`: how many there are, and how many are needed.
+        public let machines: Int?
+        public let of: Int?
     }
 
     /// An evaluator's measurement. `EvaluationReport` explains the fields; nil stands for NaN and infinities.
@@ -162,6 +197,15 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let seconds: Double?
         /// The scores of the examples that steer the run.
         public let validation: Validated?
+
+        public init(
+            machine: MachineID, name: String, round: RoundNumber, examples: UInt32, loss: Double?, accuracy: Double?,
+            bestThresholdAccuracy: Double?, auc: Double?, seconds: Double?, validation: Validated?
+        ) {
+            (self.machine, self.name, self.round, self.examples) = (machine, name, round, examples)
+            (self.loss, self.accuracy, self.bestThresholdAccuracy, self.auc) = (loss, accuracy, bestThresholdAccuracy, auc)
+            (self.seconds, self.validation) = (seconds, validation)
+        }
     }
 
     /// The scores of the validation examples. Nil stands for NaN and infinities.
@@ -203,14 +247,14 @@ extension CoordinatorProgress.Event {
     init(_ notice: CoordinatorNotice, traffic: Traffic, samples: UInt64) {
         self =
             switch notice {
-            case .greeted(let name, let trains, let evaluates):
-                .greeted(.init(name: name, trains: trains, evaluates: evaluates))
+            case .greeted(let name, let session, let trains, let evaluates):
+                .greeted(.init(name: name, trains: trains, evaluates: evaluates, session: session))
             case .baseAdopted(let tensors, let from):
                 .warning("the base model of \(from) (\(tensors) tensors) is the run's from now on")
             case .refused(let name, let refusal):
                 .refused(.init(name: name, code: refusal.code, reason: refusal.reason, details: refusal.details))
-            case .joined(let machine, let name, let trains, let evaluates, let round):
-                .joined(.init(machine: machine, name: name, trains: trains, evaluates: evaluates, round: round))
+            case .joined(let machine, let name, let session, let trains, let evaluates, let round):
+                .joined(.init(machine: machine, name: name, trains: trains, evaluates: evaluates, round: round, session: session))
             case .left(let machine, let name, let reason, let round):
                 .left(.init(machine: machine, name: name, reason: "\(reason)", round: round))
             case .waiting(let machines, let of): .waiting(.init(machines: machines, of: of))
@@ -222,12 +266,8 @@ extension CoordinatorProgress.Event {
                         learningRate: round.learningRate, seconds: round.seconds, effectiveRounds: round.effectiveRounds, samplesSoFar: samples,
                         traffic: traffic))
             case .late(let machine, let round, let samples): .late(.init(machine: machine, round: round, samples: samples))
-            case .status(let machine, let name, let status):
-                .worker(
-                    .init(
-                        machine: machine, name: name, phase: "\(status.phase)", progress: status.progress.known,
-                        trainingLoss: status.trainingLoss.known, samplesPerSecond: status.samplesPerSecond.known,
-                        applied: status.applied))
+            case .status(let report): .worker(.init(report))
+            case .hold(let hold): .hold(.init(hold))
             case .evaluated(let machine, let name, let report):
                 .evaluation(
                     .init(
@@ -254,6 +294,39 @@ extension CoordinatorProgress.Event {
     }
 }
 
+extension CoordinatorProgress.Worker {
+    init(_ report: WorkerReport) {
+        let status = report.status
+        self.init(
+            machine: report.machine, name: report.name, phase: "\(status.phase)", progress: status.progress.known,
+            trainingLoss: status.trainingLoss.known, samplesPerSecond: status.samplesPerSecond.known, applied: status.applied,
+            session: report.session, trains: report.trains, evaluates: report.evaluates, bytes: report.bytes,
+            disagrees: report.disagrees ? true : nil)
+    }
+}
+
+extension CoordinatorProgress.Held {
+    init(_ hold: Hold?) {
+        self =
+            switch hold {
+            case nil: Self(because: .none)
+            case .workers(let there, let needed): Self(because: .workers, machines: there, of: needed)
+            case .evaluators(let names): Self(because: .evaluators, names)
+            case .returning(let names): Self(because: .returning, names)
+            case .shares(let round, let names, let undoing): Self(because: .shares, names, round: round, undoing: undoing)
+            case .ledger: Self(because: .ledger)
+            case .closing(let names): Self(because: .closing, names)
+            }
+    }
+
+    private init(
+        because reason: Reason, _ workers: [String] = [], round: RoundNumber? = nil, undoing: Hold.Undoing? = nil, machines: Int? = nil,
+        of: Int? = nil
+    ) {
+        self.init(reason: reason, workers: workers, round: round, undoing: undoing, machines: machines, of: of)
+    }
+}
+
 extension Double {
     /// Nil for NaN and infinities, which JSON does not have.
     fileprivate var known: Double? { isFinite ? self : nil }
@@ -261,7 +334,7 @@ extension Double {
 
 extension CoordinatorProgress {
     private enum Name: String, Codable {
-        case reading, listening, greeted, refused, joined, left, waiting, round, late, worker, evaluation, trial, digests, connection, warning,
+        case reading, listening, greeted, refused, joined, left, waiting, round, late, worker, hold, evaluation, trial, digests, connection, warning,
             finished
     }
     private enum Key: String, CodingKey { case time, event, message }
@@ -288,6 +361,7 @@ extension CoordinatorProgress {
         case .round(let fields): try put(.round, fields)
         case .late(let fields): try put(.late, fields)
         case .worker(let fields): try put(.worker, fields)
+        case .hold(let fields): try put(.hold, fields)
         case .evaluation(let fields): try put(.evaluation, fields)
         case .trial(let fields): try put(.trial, fields)
         case .digests(let fields): try put(.digests, fields)
@@ -313,6 +387,7 @@ extension CoordinatorProgress {
             case .round: .round(try Round(from: decoder))
             case .late: .late(try Late(from: decoder))
             case .worker: .worker(try Worker(from: decoder))
+            case .hold: .hold(try Held(from: decoder))
             case .evaluation: .evaluation(try HeldOut(from: decoder))
             case .trial: .trial(try Trial(from: decoder))
             case .digests: .digests(try Digests(from: decoder))

@@ -12,6 +12,7 @@ struct CoordinatorShell {
     private let directory: RunDirectory
     private let report: @Sendable (CoordinatorProgress) -> Void
     private var complaints: RateLimit
+    private var thinning = WorkerThinning()
     private static let complaintsPerSecond = 20
     private var finish = RunFinish(outcome: .failed, message: "the coordinator ended without a reason")
 
@@ -66,6 +67,7 @@ struct CoordinatorShell {
         } during: {
             defer { disk.stop() }
             try runReactor(link, mailbox: mailbox, clock: clock) { try shell.handle($0) }
+            for worker in shell.thinning.flush() { disk.note(CoordinatorProgress(time: Double(clock.now.nanoseconds) / 1e9, event: .worker(worker))) }
             shell.emit(
                 .finished(
                     .init(
@@ -164,11 +166,10 @@ struct CoordinatorShell {
         }
     }
 
-    private func write(_ event: CoordinatorProgress.Event) {
+    private mutating func write(_ event: CoordinatorProgress.Event) {
         let progress = CoordinatorProgress(time: Double(clock.now.nanoseconds) / 1e9, event: event)
         report(progress)
-        // Workers report what they do every second. These events would make the file grow and tell nothing more.
-        if case .worker = event { return }
-        disk.note(progress)
+        guard case .worker(let worker) = event else { return disk.note(progress) }
+        if let kept = thinning.admit(worker, at: progress.time) { disk.note(CoordinatorProgress(time: progress.time, event: .worker(kept))) }
     }
 }

@@ -8,6 +8,8 @@ public struct LedgerSummary: Sendable {
         public let admittedBefore: RoundNumber
         /// The machine's samples that are committed.
         var committed = SampleSet()
+        /// Its bytes that are in the ledger, one a sample, void ones too.
+        public var committedSamples: UInt64 { committed.count }
         /// The first number above all committed samples.
         public var nextSample: UInt64 { committed.end }
     }

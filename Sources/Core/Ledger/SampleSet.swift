@@ -8,6 +8,9 @@ package struct SampleSet: Hashable, Sendable {
     /// The end of the last range.
     package var end: UInt64 { ranges.last?.upperBound ?? 0 }
 
+    /// How many samples are there.
+    package var count: UInt64 { ranges.reduce(0) { $0 + UInt64($1.count) } }
+
     /// Whether the set contains any of `samples`.
     package func overlaps(_ samples: Range<UInt64>) -> Bool {
         guard !samples.isEmpty, samples.lowerBound < end else { return false }

@@ -41,17 +41,20 @@ public enum CoordinatorEffect: Sendable {
 
 /// Something that happened at a coordinator, for logs, displays and metrics.
 public enum CoordinatorNotice: Hashable, Sendable {
-    case greeted(name: String, trains: Bool, evaluates: Bool)
+    /// `session` tells workers of one name apart.
+    case greeted(name: String, session: UInt32, trains: Bool, evaluates: Bool)
     /// The first worker's base model became the run's.
     case baseAdopted(tensors: Int, from: String)
     case refused(name: String, Refusal)
-    case joined(MachineID, name: String, trains: Bool, evaluates: Bool, round: RoundNumber)
+    case joined(MachineID, name: String, session: UInt32, trains: Bool, evaluates: Bool, round: RoundNumber)
     case left(MachineID, name: String, Departure.Reason, round: RoundNumber)
     /// Number of machines that train and are there, and the number that the run waits for.
     case waiting(machines: Int, of: Int)
     case roundCommitted(RoundSummary)
     case late(MachineID, round: RoundNumber, samples: Int)
-    case status(MachineID?, name: String, WorkerStatus)
+    case status(WorkerReport)
+    /// What the run waits for; nil: it goes on.
+    case hold(Hold?)
     case evaluated(MachineID, name: String, EvaluationReport)
     case digestsAgree(round: RoundNumber, Digest, machines: [MachineID])
     /// Machines with equal digests form a group. The groups come in descending order of size.
@@ -67,6 +70,22 @@ public enum CoordinatorNotice: Hashable, Sendable {
     case ledgerRecovered
     /// Something that a person should know. The run goes on.
     case warning(String)
+}
+
+/// What a worker says of itself, with what the coordinator knows of it.
+public struct WorkerReport: Hashable, Sendable {
+    /// Nil before its admission.
+    public let machine: MachineID?
+    public let name: String
+    /// Tells workers of one name apart.
+    public let session: UInt32
+    public let trains: Bool
+    public let evaluates: Bool
+    /// Its bytes in the ledger, one a sample, those of rounds that are void now too.
+    public let bytes: UInt64
+    /// Its bytes point against the other machines' (`Agreement`).
+    public let disagrees: Bool
+    public let status: WorkerStatus
 }
 
 /// A committed round, summed up for people.

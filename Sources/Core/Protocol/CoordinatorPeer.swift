@@ -25,7 +25,7 @@ struct CoordinatorPeer: Sendable {
     var isReading = false
     var flow = PeerFlow()
     var lastHeard: Timestamp
-    var lastStatus: Timestamp?
+    var statuses = StatusAllowance()
     /// Number of comparisons in which its parameters differed since they last agreed.
     var strikes = 0
     /// Number of orders to rebuild that this session was given.
@@ -38,6 +38,22 @@ struct CoordinatorPeer: Sendable {
         self.hello = hello
         self.lastHeard = lastHeard
         tag = hello.session.fingerprint.tag
+    }
+
+    /// How many of a peer's words about itself are heard: a few at once, and then so many a second.
+    struct StatusAllowance: Sendable {
+        static let atOnce = 8.0
+        static let perSecond = 5.0
+        private var left = atOnce
+        private var last: Timestamp?
+
+        mutating func admit(at now: Timestamp) -> Bool {
+            left = min(Self.atOnce, left + Self.perSecond * (last.map { now.seconds(since: $0) } ?? 0))
+            last = now
+            guard left >= 1 else { return false }
+            left -= 1
+            return true
+        }
     }
 
     var isActive: Bool { isAdmitted && isProven }

@@ -41,6 +41,12 @@ extension CoordinatorStateMachine {
             isStalled = false
             effects.append(.notice(.ledgerRecovered))
         }
+        switch record.record {
+        case .round: lastUndoing = nil
+        case .retraction: lastUndoing = .retraction
+        case .rewind: lastUndoing = .rewind
+        default: break
+        }
         if let notice = record.notice { effects.append(.notice(notice)) }
         if case .admission(let admission) = record.record {
             for id in peers.keys where peers[id]?.machine == admission.machine {

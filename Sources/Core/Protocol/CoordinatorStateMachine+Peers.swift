@@ -26,10 +26,9 @@ extension CoordinatorStateMachine {
         case .digestReport(let report): take(report, from: peer, at: now)
         case .evaluation(let report): take(report, from: peer, at: now)
         case .status(let status):
-            // A worker sends one every second. More often is of no use.
-            if let last = peer.lastStatus, now.seconds(since: last) < Tuning.statusSeconds { return }
-            peers[id]?.lastStatus = now
-            effects.append(.notice(.status(peer.machine, name: peer.hello.name, status)))
+            // A worker says it every second, and more often in its first rounds; beyond that nobody wants to know.
+            guard peers[id]?.statuses.admit(at: now) == true else { return }
+            effects.append(.notice(.status(self.report(of: peer, status))))
         case .goodbye(let goodbye):
             switch goodbye.cause {
             case .diverged: takeDivergence(goodbye, of: peer, at: now)
@@ -38,6 +37,13 @@ extension CoordinatorStateMachine {
         case .hello, .welcome, .refuse, .commit, .open, .chunk, .pong, .digestRequest, .rebuild, .finished, .baseFetch:
             effects.append(.notice(.warning("\(name(id)) sent a \(message.kind), which only a coordinator sends")))
         }
+    }
+
+    private func report(of peer: CoordinatorPeer, _ status: WorkerStatus) -> WorkerReport {
+        WorkerReport(
+            machine: peer.machine, name: peer.hello.name, session: peer.tag, trains: peer.hello.trains, evaluates: peer.hello.evaluates,
+            bytes: peer.machine.flatMap { ledger.machines[$0]?.committedSamples } ?? 0,
+            disagrees: peer.machine.map { disagreeing.contains($0) } ?? false, status: status)
     }
 
     private mutating func greet(_ hello: Hello, from id: PeerID, at now: Timestamp) {
@@ -81,7 +87,8 @@ extension CoordinatorStateMachine {
             }
             peers[id] = peer
             sessions[hello.session] = id
-            effects.append(.notice(.greeted(name: hello.name, trains: hello.trains, evaluates: hello.evaluates)))
+            effects.append(
+                .notice(.greeted(name: hello.name, session: hello.session.fingerprint.tag, trains: hello.trains, evaluates: hello.evaluates)))
         }
         send(
             .welcome(
@@ -208,7 +215,8 @@ extension CoordinatorStateMachine {
             name: peer.hello.name, session: peer.session.fingerprint, publicKey: Array((peer.hello.publicKey ?? "").utf8),
             signingKey: notary == nil ? nil : peer.hello.signingKey, data: peer.data)
         let notice = CoordinatorNotice.joined(
-            machine, name: peer.hello.name, trains: peer.hello.trains, evaluates: peer.hello.evaluates, round: ledger.nextRound)
+            machine, name: peer.hello.name, session: peer.tag, trains: peer.hello.trains, evaluates: peer.hello.evaluates,
+            round: ledger.nextRound)
         if append(.admission(admission), notice: notice) { peers[peer.id]?.machine = machine }
     }
 

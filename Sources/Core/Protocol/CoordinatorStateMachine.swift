@@ -123,6 +123,11 @@ public struct CoordinatorStateMachine: Sendable {
     /// Machines of which the operator was told that they have no sample numbers left.
     var exhausted: Set<MachineID> = []
 
+    /// What the operator was last told that the run waits for.
+    var lastHold: Hold?
+    /// Since the last round took place rounds have been taken out, which machines do first.
+    var lastUndoing: Hold.Undoing?
+
     var effects: [CoordinatorEffect] = []
 
     /// Constants of the coordinator's behaviour that are not in the spec.
@@ -142,8 +147,6 @@ public struct CoordinatorStateMachine: Sendable {
         /// Seconds to wait at the end. The last evaluations may take long on a slow machine; a machine that is gone is noticed by its heartbeats.
         static let closingSeconds = 1800.0
         static let leavingSeconds = 3.0
-        /// Least number of seconds between two status messages of a peer. Earlier ones are ignored.
-        static let statusSeconds = 0.2
         /// Seconds between two comparisons for newcomers, once rounds are under way: each costs the others a hash of their parameters.
         static let newcomerCheckSeconds = 1.0
         /// Admissions within a minute, once rounds are under way: each stays in the ledger.
@@ -165,6 +168,9 @@ public struct CoordinatorStateMachine: Sendable {
         static let smallestRateShift = -24
         /// Number of characters of a peer's text that are repeated to people. The text may be as long as a frame.
         static let quoted = 300
+        /// Seconds that the run stands still before displays say what it waits for, and times the usual time that an unanswered share may take.
+        static let holdSeconds = 2.0
+        static let holdFactor = 4.0
         /// Per cent of the parameters that rounds leave unchanged from which on their steps count as vanishing.
         static let vanishingPercent: UInt8 = 99
         /// Number of rewinds without a new lowest validation loss in between.
@@ -291,6 +297,7 @@ public struct CoordinatorStateMachine: Sendable {
         decideOverdueOpinions(at: now)
         warnIfUnjudged()
         concludeCheckIfOverdue(at: now)
+        noteHold(at: now)
         if case .leaving(let finish, let since) = phase,
             (peers.isEmpty && pending.isEmpty) || now.seconds(since: since) > Tuning.leavingSeconds
         {

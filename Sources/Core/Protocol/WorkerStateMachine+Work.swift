@@ -219,6 +219,9 @@ extension WorkerStateMachine {
         answers.removeAll { UInt64($0.sent.round) + UInt64(spec?.staleness ?? 0) + 1 < UInt64(history.nextRound) }
         answers.append(Answer(sent: contribution, heartbeat: heartbeats + 1))
         send(.contribution(contribution))
+        roundsAnswered += 1
+        // Rounds may take hundredths of a second. A worker whose data are wrong is to be seen in its first rounds all the same.
+        if Tuning.statusRounds.contains(roundsAnswered) { sendStatus() }
         effects.append(
             .notice(.contributed(round: order.round, samples: used.count, meanLoss: statistics.meanLoss)))
     }

@@ -71,9 +71,13 @@ public struct WorkerStateMachine: Sendable {
         static let heartbeatTimeoutSeconds = 10.0
         /// Number of rounds in one `apply`, so that a long catch-up shows its progress.
         static let changesPerApply = 256
+        /// A worker that is further behind than so many records is catching up.
+        static let recordsBehind: UInt64 = 8
         /// Number of damaged ledger chunks in a row before the worker gives up.
         static let damagedChunks = 5
         static let statusSeconds = 1.0
+        /// After its answers to so many rounds a worker reports its loss at once.
+        static let statusRounds: Set<Int> = [4, 8, 16, 24]
         /// Seconds between two reports on a download.
         static let downloadSeconds = 5.0
         /// A base manifest that takes longer than this to come is not fetched before it is known whether this host has the same.
@@ -101,6 +105,8 @@ public struct WorkerStateMachine: Sendable {
     var helloAttempts = 0
     var nextHeartbeat: Timestamp?
     var nextStatus: Timestamp?
+    /// Shares that this session has answered.
+    var roundsAnswered = 0
     var saidSilent = false
     var isConnected = true
     var reconnectedAt: Timestamp?
@@ -153,6 +159,8 @@ public struct WorkerStateMachine: Sendable {
     var rebuilds: UInt32 = 0
     var inHand: WorkerTask?
     var steps: [Step] = []
+    /// Largest number of steps since there were none, for the progress that is reported.
+    private var mostSteps = 0
     /// Number of records that the parameters contain.
     var applied: UInt64 = 0
     /// Snapshots of this host that were not tried yet, the newest first.
@@ -311,18 +319,22 @@ public struct WorkerStateMachine: Sendable {
         }
     }
 
-    private mutating func sendStatus() {
+    mutating func sendStatus() {
         let phase: WorkerStatus.Phase =
             switch inHand {
             case .hashBase: .hashing
             case .prepare: .caching
-            case .apply, .reset, .digest, .restore, .snapshot: applied + 8 < records ? .catchingUp : .training
+            // A retraction is one record and may be many steps.
+            case .apply, .reset, .digest, .restore, .snapshot:
+                applied + Tuning.recordsBehind < records || steps.count > Int(Tuning.recordsBehind) ? .catchingUp : .training
             case .compute: .training
             case .evaluate: .evaluating
             case nil: isPrepared ? .waiting : isDownloading ? .fetching : .loading
             }
+        mostSteps = steps.isEmpty ? 0 : max(mostSteps, steps.count)
         let part =
             switch phase {
+            case .catchingUp where applied + Tuning.recordsBehind >= records && mostSteps > 0: 1 - Double(steps.count) / Double(mostSteps)
             case .catchingUp where target > 0: Double(applied) / Double(target)
             case .fetching where ledgerBytes > 0: Double(decoder.received) / Double(ledgerBytes)
             case .training, .waiting: cached

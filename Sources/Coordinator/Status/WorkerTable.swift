@@ -1,0 +1,194 @@
+import Core
+import Foundation
+
+/// What is known of each worker while a run goes on, from the coordinator's events alone. Displays, `status`, the page and the metrics are
+/// all made of it.
+public struct WorkerTable: Hashable, Sendable {
+    /// One worker, admitted or not.
+    public struct Row: Hashable, Sendable {
+        public let name: String
+        /// Nil before its admission.
+        public fileprivate(set) var machine: MachineID?
+        public fileprivate(set) var trains: Bool
+        public fileprivate(set) var evaluates: Bool
+        /// `WorkerStatus.Phase` by name; "greeted" before its first word.
+        public fileprivate(set) var phase = "greeted"
+        /// 0…1 within the phase, where the phase has one.
+        public fileprivate(set) var progress: Double?
+        /// When `progress` was first heard of in this phase, and how far it was.
+        fileprivate var progressSince: (time: Double, progress: Double)?
+        /// The part of the prefix cache that is there; nil before it is known.
+        public fileprivate(set) var cache: Double?
+        fileprivate var cacheSince: (time: Double, progress: Double)?
+        /// Samples for each second that it computes, smoothed.
+        public fileprivate(set) var samplesPerSecond: Double?
+        /// Its own training loss, smoothed, and whether that is out of line with the others'.
+        public fileprivate(set) var losses: LossOutliers.Track?
+        fileprivate var lossAt = 0.0
+        /// Its bytes that the ledger holds, one a sample.
+        public fileprivate(set) var bytes: UInt64 = 0
+        /// Unix seconds.
+        public fileprivate(set) var heard: Double
+        /// Between two of its words, smoothed: on a thin link they come seldom.
+        public fileprivate(set) var interval = 1.0
+        /// Its bytes point against the others', as the coordinator found, and the run's filter leaves them out.
+        public fileprivate(set) var disagrees = false
+        /// How it left (`Departure.Reason` by name); nil: it is there.
+        public fileprivate(set) var departure: String?
+        fileprivate let session: UInt32?
+
+        public var loss: Double? { losses?.loss }
+
+        /// How long `progress` will take at the speed so far, once that is known.
+        public var secondsLeft: Double? { Self.secondsLeft(progress, since: progressSince, at: heard) }
+        /// The same of the prefix cache.
+        public var cacheSecondsLeft: Double? { Self.secondsLeft(cache, since: cacheSince, at: heard) }
+
+        private static func secondsLeft(_ part: Double?, since: (time: Double, progress: Double)?, at now: Double) -> Double? {
+            guard let part, let since, part > 0, part < 1, now - since.time >= 1, part - since.progress > 0.005 else { return nil }
+            return (1 - part) * (now - since.time) / (part - since.progress)
+        }
+
+        public static func == (a: Self, b: Self) -> Bool {
+            (a.name, a.machine, a.phase, a.progress, a.heard) == (b.name, b.machine, b.phase, b.progress, b.heard)
+                && (a.cache, a.samplesPerSecond, a.losses, a.bytes, a.departure) == (b.cache, b.samplesPerSecond, b.losses, b.bytes, b.departure)
+        }
+        public func hash(into hasher: inout Hasher) {
+            hasher.combine(name)
+            hasher.combine(machine)
+            hasher.combine(heard)
+        }
+    }
+
+    /// Rows that are kept: each is of a peer's making.
+    private static let rowsMax = 4096
+    /// A stranger that says nothing more for so long has gone; nobody says so of whom nobody had admitted.
+    private static let strangerSeconds = 30.0
+    /// Losses that are older than so many intervals of their worker tell nothing of now.
+    private static let staleIntervals = 4.0
+    private static let staleSeconds = 10.0
+    /// Weight of a new rate.
+    fileprivate static let rateWeight = 0.3
+
+    private var rows: [String: Row] = [:]
+    /// Keys in the order in which the workers came.
+    private var order: [String] = []
+    private var rounds = 0
+    /// What the losses have in common; with many workers not worked out anew for each word.
+    private var field: LossOutliers.Field?
+    private var fieldAt = -Double.infinity
+    private static let rowsForEachWord = 64
+    private static let fieldSeconds = 0.5
+
+    public init() {}
+
+    /// All that are there, and those that have left, by machine number; strangers last.
+    public var all: [Row] {
+        order.compactMap { rows[$0] }.enumerated().sorted { a, b in
+            (a.element.machine?.rawValue ?? .max, a.offset) < (b.element.machine?.rawValue ?? .max, b.offset)
+        }.map(\.element)
+    }
+
+    /// Those that are there.
+    public var present: [Row] { all.filter { $0.departure == nil } }
+
+    /// Those of them that train, in no order.
+    public var trainers: [Row] { rows.values.filter { $0.trains && $0.departure == nil } }
+
+    public mutating func take(_ progress: CoordinatorProgress) {
+        let time = progress.time
+        switch progress.event {
+        case .listening: self = WorkerTable()
+        case .greeted(let greeting):
+            let key = key(greeting.session, greeting.name)
+            guard rows[key] == nil || rows[key]?.departure != nil else { return }
+            insert(
+                Row(
+                    name: greeting.name, trains: greeting.trains, evaluates: greeting.evaluates, heard: time, session: greeting.session), at: key)
+        case .joined(let joined):
+            let key = key(joined.session, joined.name)
+            if rows[key] == nil {
+                insert(Row(name: joined.name, trains: joined.trains, evaluates: joined.evaluates, heard: time, session: joined.session), at: key)
+            }
+            rows[key]?.machine = joined.machine
+            rows[key]?.departure = nil
+        case .left(let left):
+            guard let key = rows.first(where: { $0.value.machine == left.machine })?.key else { return }
+            rows[key]?.departure = left.reason
+        case .worker(let worker): take(worker, at: time)
+        case .round(let round): rounds = round.effectiveRounds
+        default: break
+        }
+    }
+
+    private func key(_ session: UInt32?, _ name: String) -> String { session.map { "\($0)" } ?? name }
+
+    private mutating func insert(_ row: Row, at key: String) {
+        for (other, stranger) in rows where stranger.machine == nil && row.heard - stranger.heard > Self.strangerSeconds {
+            rows[other] = nil
+            order.removeAll { $0 == other }
+        }
+        guard rows.count < Self.rowsMax else { return }
+        if rows.updateValue(row, forKey: key) == nil { order.append(key) }
+    }
+
+    private mutating func take(_ worker: CoordinatorProgress.Worker, at time: Double) {
+        let key = key(worker.session, worker.name)
+        if rows[key] == nil {
+            insert(
+                Row(
+                    name: worker.name, trains: worker.trains ?? true, evaluates: worker.evaluates ?? false, heard: time,
+                    session: worker.session), at: key)
+        }
+        guard var row = rows[key] else { return }
+        row.note(worker, at: time)
+        if let loss = worker.trainingLoss, loss.isFinite {
+            if row.losses == nil { row.losses = .init(loss) } else { row.losses?.take(loss) }
+            row.lossAt = time
+            rows[key] = row
+            if row.trains, var losses = row.losses {
+                LossOutliers.judge(&losses, in: lossField(at: time), round: rounds)
+                row.losses = losses
+            }
+        }
+        rows[key] = row
+    }
+
+    private mutating func lossField(at time: Double) -> LossOutliers.Field? {
+        if rows.count > Self.rowsForEachWord, time - fieldAt < Self.fieldSeconds { return field }
+        fieldAt = time
+        field = LossOutliers.Field(
+            trainers.compactMap { time - $0.lossAt <= Self.staleIntervals * $0.interval + Self.staleSeconds ? $0.loss : nil })
+        return field
+    }
+}
+
+extension WorkerTable.Row {
+    fileprivate mutating func note(_ worker: CoordinatorProgress.Worker, at time: Double) {
+        machine = worker.machine ?? machine
+        if worker.machine != nil { departure = nil }
+        trains = worker.trains ?? trains
+        evaluates = worker.evaluates ?? evaluates
+        disagrees = worker.disagrees ?? false
+        bytes = worker.bytes ?? bytes
+        if phase != "greeted", time > heard { interval += 0.2 * (min(time - heard, 120) - interval) }
+        heard = max(heard, time)
+        let part = worker.progress ?? 0
+        switch worker.phase {
+        case "training", "waiting":
+            if cacheSince == nil || part < cache ?? 0 { cacheSince = (time, part) }
+            cache = part
+            (progress, progressSince) = (nil, nil)
+        case "loading": (progress, progressSince) = (nil, nil)
+        default:
+            if phase != worker.phase || part < progress ?? 0 { progressSince = (time, part) }
+            progress = part
+            // The head start of the cache is a phase of its own.
+            if worker.phase == "caching", part < cacheSince?.progress ?? .infinity { cacheSince = (time, part) }
+        }
+        phase = worker.phase
+        if let rate = worker.samplesPerSecond, rate > 0 {
+            samplesPerSecond = samplesPerSecond.map { $0 + WorkerTable.rateWeight * (rate - $0) } ?? rate
+        }
+    }
+}

@@ -1,0 +1,80 @@
+/// What a run waits for while nothing else happens, so that displays can say it. Names are those of workers.
+public enum Hold: Hashable, Sendable {
+    /// Too few machines that train have come for the first round, or all have gone since.
+    case workers(there: Int, needed: Int)
+    /// Held-out data are measured before the first round, or validation examples at the end of a trial of the learning rate.
+    case evaluators([String])
+    /// A restarted coordinator waits for the machines that it had, until their heartbeat timeout.
+    case returning([String])
+    /// Shares of the open round that are unanswered for longer than usual. `undoing`: the machines first take rounds out again.
+    case shares(round: RoundNumber, [String], undoing: Undoing?)
+    /// The disk does not take the ledger.
+    case ledger
+    /// All rounds are done: the last digests and evaluations of these are missing.
+    case closing([String])
+
+    public enum Undoing: String, Hashable, Sendable, Codable {
+        case retraction, rewind
+    }
+}
+
+extension CoordinatorStateMachine {
+    /// Says what the run waits for where that has changed since the last tick.
+    mutating func noteHold(at now: Timestamp) {
+        let hold = currentHold(at: now)
+        guard hold != lastHold else { return }
+        lastHold = hold
+        effects.append(.notice(.hold(hold)))
+    }
+
+    /// Nil while rounds go on.
+    private func currentHold(at now: Timestamp) -> Hold? {
+        if isStalled { return .ledger }
+        switch phase {
+        case .leaving, .done: return nil
+        case .closing(let since):
+            let missing = unsettledNames
+            return missing.isEmpty || now.seconds(since: since) < Tuning.holdSeconds ? nil : .closing(missing)
+        case .running: return round.map { holdOfOpenRound($0, at: now) } ?? holdBetweenRounds
+        }
+    }
+
+    private func holdOfOpenRound(_ open: OpenRound, at now: Timestamp) -> Hold? {
+        let usual = answerSeconds.isEmpty ? 0 : answerSeconds.sorted()[answerSeconds.count / 2]
+        // Where bytes wait for parameters that are built anew, that they take long is no surprise and yet to be explained.
+        let limit = lastUndoing == nil ? max(Tuning.holdSeconds, Tuning.holdFactor * usual, 2 * (spec.roundSeconds ?? 0)) : Tuning.holdSeconds
+        guard now.seconds(since: open.openedAt) > limit, !open.shares.isEmpty else { return nil }
+        return .shares(round: open.opening.round, open.shares.keys.sorted().map(displayName), undoing: lastUndoing)
+    }
+
+    private var holdBetweenRounds: Hold? {
+        guard !ledger.isTrained, !ledger.isEnded, pending.isEmpty else { return nil }
+        if isTrialOver {
+            return .evaluators(names { $0.hello.evaluates })
+        }
+        guard hasBegun || ledger.nextRound > 0 else {
+            if provenTrainers < spec.minimumWorkers { return .workers(there: provenTrainers, needed: spec.minimumWorkers) }
+            return awaitsEvaluators ? .evaluators(names { $0.hello.evaluates && !$0.isProven }) : nil
+        }
+        guard !hasBegun else { return activeTrainers.isEmpty ? .workers(there: 0, needed: 1) : nil }
+        let back = Set(peers.values.compactMap { $0.isActive ? $0.machine : nil })
+        let missing = ledger.machines.values.filter { $0.admission.trains && !back.contains($0.admission.machine) }
+        return missing.isEmpty ? nil : .returning(missing.map(\.admission.name).sorted())
+    }
+
+    /// Who has not proved the final parameters, or not measured them.
+    private var unsettledNames: [String] {
+        let final = references.last.flatMap { $0.position == ledger.parameters.records ? $0 : nil }
+        let missing = names { peer in
+            guard peer.machine != nil else { return false }
+            let hasProved = final?.supporters.contains(peer.id) ?? false
+            return !hasProved || (peer.hello.evaluates && peer.lastEvaluation < (final?.position ?? .max))
+        }
+        let attached = Set(peers.values.compactMap(\.machine))
+        return missing + ledger.machines.values.filter { !attached.contains($0.admission.machine) }.map(\.admission.name).sorted()
+    }
+
+    private func names(where holds: (CoordinatorPeer) -> Bool) -> [String] { peers.values.filter(holds).map(\.hello.name).sorted() }
+
+    private func displayName(_ machine: MachineID) -> String { ledger.machines[machine]?.admission.name ?? "\(machine)" }
+}
