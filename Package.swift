@@ -22,6 +22,8 @@ let package = Package(
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         // Subprocess speaks in its file descriptors and paths.
         .package(url: "https://github.com/apple/swift-system", from: "1.6.1"),
+        // The dashboard's HTTP server; it depends on nothing else.
+        .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.1"),
     ],
     targets: [
         // The integer kernels decide the parameters, so nothing may fuse or reorder behind our back;
@@ -53,12 +55,14 @@ let package = Package(
             dependencies: [
                 "Core", "LanguageModel", "Signing", "Training", "Transport", "Coordinator", "Worker",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "FlyingFox", package: "FlyingFox"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "TOMLKit", package: "TOMLKit"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
+            resources: [.embedInCode("Dashboard/page.html")],
             swiftSettings: strict),
 
         // `swift run -c release KernelBenchmark`

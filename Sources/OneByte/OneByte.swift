@@ -92,7 +92,8 @@ package struct OneByte: AsyncParsableCommand {
             """,
         version: Version.description,
         subcommands: [
-            ClusterCommand.self, CoordinatorCommand.self, WorkerCommand.self, EvaluateCommand.self, PredictCommand.self, GenerateCommand.self,
+            ClusterCommand.self, CoordinatorCommand.self, WorkerCommand.self, StatusCommand.self, TopCommand.self, ReportCommand.self,
+            EvaluateCommand.self, PredictCommand.self, GenerateCommand.self,
             ExportCommand.self, PrepareCommand.self, LedgerCommand.self, ModelCommand.self, DataCommand.self, KeygenCommand.self,
             SettingsCommand.self, DoctorCommand.self,
         ])

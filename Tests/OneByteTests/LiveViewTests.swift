@@ -18,11 +18,11 @@ import Testing
         var progress = RunProgress(rounds: 10)
         progress.take(try worker("evaluator", "caching", 0.5, at: 100))
         progress.take(try worker("worker-1", "hashing", 0.5, at: 100))
-        #expect(LiveView.line(of: progress) == "preparing: evaluator caching 50 %; worker-1 hashing 50 %", "no speed yet, no time")
+        #expect(LiveView.line(of: progress, at: 110) == "preparing: evaluator caching 50 %; worker-1 hashing 50 %", "no speed yet, no time")
         progress.take(try worker("evaluator", "caching", 0.7, at: 108))
         progress.take(try worker("worker-1", "caching", 0.1, at: 101))
         progress.take(try worker("worker-1", "waiting", 0.3, at: 103))
-        #expect(LiveView.line(of: progress) == "preparing: evaluator caching 70 %, 0:12 left; worker-1 waiting, cache 30 %, 0:07 left")
+        #expect(LiveView.line(of: progress, at: 110) == "preparing: evaluator caching 70 %, 0:12 left; worker-1 waiting, cache 30 %, 0:07 left")
     }
 
     @Test func theRunGoesOnWhileACacheIsFilled() throws {
@@ -34,12 +34,14 @@ import Testing
             ))
         for i in 1...5 { progress.take(try worker("worker-\(i)", "training", 0.1 * Double(i), at: 5)) }
         progress.take(try worker("worker-6", "training", 1, at: 5))
-        let line = LiveView.line(of: progress)
+        let line = LiveView.line(of: progress, at: 110)
         #expect(line.hasPrefix("round 1/10, "))
         #expect(line.hasSuffix("(worker-1 cache 10 %; worker-2 cache 20 %; worker-3 cache 30 %; 2 more)"), "\(line)")
-        #expect(LiveView.picture(of: progress, columns: 120, colour: false).contains { $0.contains("worker-1 cache 10 %") })
+        #expect(
+            LiveView.picture(of: RunStatus(progress, at: 5), columns: 120, colour: false).contains { $0.contains("worker-1 ") && $0.contains("10 %") }
+        )
         for i in 1...5 { progress.take(try worker("worker-\(i)", "training", 1, at: 9)) }
-        #expect(!LiveView.line(of: progress).contains("cache"))
+        #expect(!LiveView.line(of: progress, at: 110).contains("cache"))
     }
 
     private static let counts = #"{"rounds":{"messages":0,"bytes":0},"control":{"messages":0,"bytes":0}}"#

@@ -261,19 +261,15 @@ struct ClusterPlan: Sendable {
 
     /// What `metrics.jsonl` tells of the run so far: nothing for a new one.
     var past: RunProgress {
-        var progress = RunProgress(rounds: spec.rounds, isScored: scoring != nil, measures: MeasuredData(dataUse))
-        guard isResumed, let data = FileManager.default.contents(atPath: directory.metrics) else { return progress }
-        var unread = 0
-        for line in data.split(separator: UInt8(ascii: "\n")) {
-            // A line that a crash cut short is none.
-            if let event = try? JSONDecoder().decode(CoordinatorProgress.self, from: Data(line)) { progress.take(event) } else { unread += 1 }
-        }
-        if unread > 0 {
+        var record = RunRecord(RunProgress(rounds: spec.rounds, isScored: scoring != nil, measures: MeasuredData(dataUse)))
+        guard isResumed else { return record.progress }
+        record.read(directory)
+        if record.unread > 0 {
             standardError.write(
-                "note: \(unread) lines of \(directory.metrics) can't be read, as after a crash; the bytes and seconds that they told of are missing in the report"
+                "note: \(record.unread) lines of \(directory.metrics) can't be read, as after a crash; the bytes and seconds that they told of are missing in the report"
             )
         }
-        return progress
+        return record.progress
     }
 
     /// Whether there is nothing left to do, all rounds being in the ledger.

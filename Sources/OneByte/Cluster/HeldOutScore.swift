@@ -49,6 +49,15 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
         score = isScored ? loss.map { -$0 } : nil
     }
 
+    /// What an evaluator measured, in its own words.
+    init(_ report: EvaluationReport) {
+        self.init(
+            CoordinatorProgress.HeldOut(
+                machine: MachineID(0), name: "", round: report.round, examples: report.examples, loss: report.loss.finite,
+                accuracy: report.accuracy.finite, bestThresholdAccuracy: report.bestThresholdAccuracy.finite, auc: report.auc.finite,
+                seconds: report.seconds.finite, validation: nil))
+    }
+
     package init(_ evaluation: Evaluation, of task: TaskSpec, round: Int? = nil) {
         self.round = round
         lossMeaning = task.lossMeaning

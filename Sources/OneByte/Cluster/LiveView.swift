@@ -1,34 +1,50 @@
+import Coordinator
 import Core
 
-/// How a run shows itself: a few lines that stay in place on a terminal, a plain line now and then elsewhere.
+/// How a run shows itself: a picture that stays in place on a terminal, a plain line now and then elsewhere.
 package struct LiveView {
     private let stream: LineStream
     private let live: Bool
     private var drawnLines = 0
     private var lastPlain: (seconds: Double, measurement: HeldOutScore?, line: String)?
+    private var saidNotes: Set<String> = []
     /// Without a terminal, a line this often is enough for a log.
     private static let secondsBetweenPlainLines = 5.0
+    /// Sentences that are remembered as said: names in them are peers'.
+    private static let notesMax = 4096
 
     init(_ stream: LineStream) {
         self.stream = stream
         live = stream.isLive
     }
 
-    mutating func show(_ progress: RunProgress, seconds: Double) {
+    /// - Parameters:
+    ///   - seconds: since the view's beginning.
+    ///   - now: Unix seconds.
+    mutating func show(_ progress: RunProgress, seconds: Double, at now: Double) {
+        let status = RunStatus(progress, at: now)
         if live {
-            redraw(progress)
+            redraw(status)
         } else {
+            sayNotes(of: status)
             let news = lastPlain.map { progress.latest != $0.measurement || seconds - $0.seconds >= Self.secondsBetweenPlainLines }
-            let line = Self.line(of: progress)
+            let line = Self.line(of: progress, at: now)
             guard news ?? true, line != lastPlain?.line else { return }
             lastPlain = (seconds, progress.latest, line)
             stream.write(line)
         }
     }
 
+    /// What is wrong with a worker is said once where there is no picture to say it.
+    private mutating func sayNotes(of status: RunStatus) {
+        for note in status.markNotes where note.mark != .silent && saidNotes.count < Self.notesMax && saidNotes.insert(note.key).inserted {
+            stream.write("note: \(note.text)")
+        }
+    }
+
     /// Leaves the last picture where it is and goes on below.
-    mutating func end(_ progress: RunProgress) {
-        if live { redraw(progress) } else { stream.write(Self.line(of: progress)) }
+    mutating func end(_ progress: RunProgress, at now: Double) {
+        if live { redraw(RunStatus(progress, at: now)) } else { stream.write(Self.line(of: progress, at: now)) }
         drawnLines = 0
     }
 
@@ -42,8 +58,9 @@ package struct LiveView {
         stream.write(text)
     }
 
-    private mutating func redraw(_ progress: RunProgress) {
-        let lines = Self.picture(of: progress, columns: stream.columns, colour: stream.hasColour)
+    /// Draws a status in place of the one before.
+    mutating func redraw(_ status: RunStatus) {
+        let lines = Self.picture(of: status, columns: stream.columns, rows: stream.rows, colour: stream.hasColour)
         let up = drawnLines > 0 ? "\u{1B}[\(drawnLines)A\r\u{1B}[J" : ""
         stream.writeRaw(up + lines.map { $0 + "\n" }.joined())
         drawnLines = lines.count
@@ -52,7 +69,7 @@ package struct LiveView {
 
 extension LiveView {
     /// One dense line.
-    package static func line(of progress: RunProgress) -> String {
+    package static func line(of progress: RunProgress, at now: Double) -> String {
         guard !progress.isWaiting else {
             let measured = progress.latest.map { "; \(progress.measures.name): \($0.brief)" } ?? ""
             return "preparing: \(phases(of: progress))\(measured)"
@@ -63,61 +80,47 @@ extension LiveView {
         }
         if let latest = progress.latest { parts.append("\(progress.measures.name) at \(latest.round ?? 0): \(latest.brief)") }
         if let bytes = progress.wireBytesPerSample { parts.append("\(fixed(bytes, 2)) B/sample on the wire") }
-        if let rate = progress.samplesPerSecond { parts.append("\(grouped(whole(rate))) samples/s") }
+        if let rate = progress.samplesPerSecond { parts.append("\(RunStatus.rate(rate)) samples/s") }
         if let left = progress.secondsLeft { parts.append("\(duration(left)) left") }
         if let caches = caches(of: progress) { parts.append("(\(caches))") }
+        if let waiting = RunStatus(progress, at: now).waitingFor { parts.append(waiting) }
         return parts.joined(separator: ", ")
     }
 
-    /// The lines on a terminal; each fits the width.
-    package static func picture(of progress: RunProgress, columns: Int, colour: Bool) -> [String] {
-        let width = max(10, min(columns - 26, 50))
-        let full = progress.rounds > 0 ? width * progress.roundsDone / progress.rounds : 0
-        let bar = String(repeating: "━", count: min(full, width)) + String(repeating: "─", count: max(0, width - full))
-        var lines = ["  \(bar) round \(progress.roundsDone)/\(progress.rounds)"]
-        if progress.isWaiting {
-            lines.append("  \(phases(of: progress))")
-        } else {
-            let loss =
-                progress.trainingLoss.map { (progress.isScored ? "training score \(fixed(-$0, 4))" : "training loss \(fixed($0, 4))") + "   " } ?? ""
-            let rate = progress.samplesPerSecond.map { "\(grouped(whole($0))) samples/s   " } ?? ""
-            let left = progress.secondsLeft.map { "\(duration($0)) left" } ?? ""
-            lines.append("  \(loss)\(rate)\(left)")
-            if let caches = caches(of: progress) { lines.append("  \(caches)") }
+    /// The lines on a terminal; each fits the width, and all of them the height as far as workers can be left out.
+    package static func picture(of status: RunStatus, columns: Int, rows: Int = .max, colour: Bool) -> [String] {
+        // The last column stays free: some terminals wrap at it.
+        let width = max(20, columns - 1)
+        let header = StatusText.header(status, width: width)
+        let notes = StatusText.notes(status, width: width)
+        // A heading, the count of those that are left out, and the cursor's line.
+        let room = max(3, rows == .max ? .max : rows - header.count - notes.count - 3)
+        let table = StatusText.table(status, width: width, rowsMax: room)
+        let lines = (header + table + notes).map { printable($0, onOneLine: true) }
+        guard colour else { return lines }
+        return lines.enumerated().map { index, line in
+            if index == 0 { return "\u{1B}[1m\(line)\u{1B}[0m" }
+            if index == header.count, !table.isEmpty { return "\u{1B}[2m\(line)\u{1B}[0m" }
+            return line.hasPrefix("  ! ") ? "\u{1B}[33m\(line)\u{1B}[0m" : line
         }
-        if let latest = progress.latest {
-            let before = progress.first.flatMap { $0.round != latest.round ? "   (before: \($0.brief))" : nil } ?? ""
-            lines.append("  \(progress.measures.name): \(latest.brief)\(before)")
-        }
-        if let bytes = progress.wireBytesPerSample {
-            lines.append("  on the wire: 1 byte a sample, \(fixed(bytes, 2)) with all that is around it")
-        }
-        if let digest = progress.digest, let round = progress.digestRound {
-            lines.append("  all machines share \(digest.short) at round \(round)")
-        }
-        let cut = lines.map { String(printable($0, onOneLine: true).prefix(max(20, columns - 1))) }
-        return colour ? ["\u{1B}[1m\(cut[0])\u{1B}[0m"] + cut.dropFirst() : cut
     }
 
     private static func phases(of progress: RunProgress) -> String {
-        let phases = progress.machines.sorted { $0.key < $1.key }.map { key, phase in
-            let name = printable(key, onOneLine: true)
-            if phase.fillsCache { return "\(name) \(phase.name), cache \(part(of: phase))" }
-            return phase.isUnderWay ? "\(name) \(phase.name) \(part(of: phase))" : "\(name) \(phase.name)"
+        let phases = progress.workers.present.filter { $0.phase != "greeted" }.map { row in
+            let name = printable(row.name, onOneLine: true)
+            if let cache = row.cache, cache > 0, cache < 1 { return "\(name) \(row.phase), cache \(StatusText.part(cache, row.cacheSecondsLeft))" }
+            guard let part = row.progress, part > 0, part < 1 else { return "\(name) \(row.phase)" }
+            return "\(name) \(row.phase) \(StatusText.part(part, row.secondsLeft))"
         }
         return phases.isEmpty ? "waiting for the workers" : phases.joined(separator: "; ")
     }
 
     /// What is still missing of prefix caches while the run goes on; nil where all are full.
     private static func caches(of progress: RunProgress) -> String? {
-        let filling = progress.machines.filter { $0.value.fillsCache }.sorted { ($0.value.progress, $0.key) < ($1.value.progress, $1.key) }
+        let filling = progress.workers.present.compactMap { row in row.cache.flatMap { $0 > 0 && $0 < 1 ? (row: row, part: $0) : nil } }
+            .sorted { ($0.part, $0.row.name) < ($1.part, $1.row.name) }
         guard !filling.isEmpty else { return nil }
-        let named = filling.prefix(3).map { "\(printable($0.key, onOneLine: true)) cache \(part(of: $0.value))" }
+        let named = filling.prefix(3).map { "\(printable($0.row.name, onOneLine: true)) cache \(StatusText.part($0.part, $0.row.cacheSecondsLeft))" }
         return (named + (filling.count > 3 ? ["\(filling.count - 3) more"] : [])).joined(separator: "; ")
-    }
-
-    /// 70 %, 0:12 left
-    private static func part(of phase: RunProgress.Phase) -> String {
-        "\(whole(phase.progress * 100)) %" + (phase.secondsLeft.map { ", \(duration($0)) left" } ?? "")
     }
 }

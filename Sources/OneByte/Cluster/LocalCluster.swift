@@ -84,7 +84,7 @@ struct LocalCluster: Sendable {
                 }
             }
             try Task.checkCancellation()
-            state.view.end(state.progress)
+            state.view.end(state.progress, at: Date().timeIntervalSince1970)
             return state.progress
         }
     }
@@ -158,7 +158,7 @@ struct LocalCluster: Sendable {
 
         mutating func draw() {
             guard coordinatorEnd == nil else { return }
-            view.show(progress, seconds: began.duration(to: .now) / .seconds(1))
+            view.show(progress, seconds: began.duration(to: .now) / .seconds(1), at: Date().timeIntervalSince1970)
         }
 
         mutating func noticeWhoLeft() throws {

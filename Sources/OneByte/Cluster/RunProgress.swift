@@ -3,7 +3,7 @@ import Core
 import Transport
 
 /// What is known of a run while it goes on, from its events alone; the live view and the report are made of it.
-package struct RunProgress: Hashable, Sendable {
+package struct RunProgress: Sendable {
     package let rounds: Int
     /// The losses are minus a program's scores.
     package let isScored: Bool
@@ -12,7 +12,7 @@ package struct RunProgress: Hashable, Sendable {
     package private(set) var samples = 0
     package private(set) var noValue = 0
     /// Through the socket of the coordinator's present process.
-    private var traffic = Traffic()
+    package private(set) var traffic = Traffic()
     /// What the coordinator's earlier processes came to, each from its start to the last that it told.
     private var earlier = Past()
     package private(set) var trainingLoss: Double?
@@ -21,54 +21,23 @@ package struct RunProgress: Hashable, Sendable {
     package private(set) var digest: Digest?
     package private(set) var digestRound: Int?
     package private(set) var digestChecks = 0
-    /// What each machine is doing, by its name.
-    package private(set) var machines: [String: Phase] = [:]
+    package private(set) var digestDisagreements = 0
+    package private(set) var workers = WorkerTable()
+    /// Of the coordinator's present process.
+    package private(set) var listening: CoordinatorProgress.Listening?
+    /// The last one that was committed.
+    package private(set) var lastRound: CoordinatorProgress.Round?
+    /// What the run waits for, and since when (Unix seconds); nil while it goes on.
+    package private(set) var hold: (what: CoordinatorProgress.Held, since: Double)?
     package private(set) var finish: RunFinish?
     /// Smoothed.
     package private(set) var samplesPerSecond: Double?
     /// Unix seconds.
-    private var listeningSince: Double?
+    package private(set) var listeningSince: Double?
     private var trainingSince: Double?
     private var lastRoundAt: Double?
     private var firstRound: Int?
-    private var lastTime: Double?
-
-    package struct Phase: Hashable, Sendable {
-        package let name: String
-        package let progress: Double
-        /// Of what `progress` is a part.
-        private let work: String
-        private let at: Double
-        /// When it was first heard of, and how far it was.
-        private let since: (time: Double, progress: Double)
-
-        init(_ worker: CoordinatorProgress.Worker, at time: Double, after last: Phase?) {
-            let part = worker.progress ?? 0
-            let work = ["caching", "training", "waiting"].contains(worker.phase) ? "cache" : worker.phase
-            name = worker.phase
-            progress = part
-            self.work = work
-            at = time
-            if let last, last.work == work, last.progress <= part { since = last.since } else { since = (time, part) }
-        }
-
-        package var isUnderWay: Bool { progress > 0 && progress < 1 }
-        /// It trains, or could, while its prefix cache is being filled.
-        package var fillsCache: Bool { work == "cache" && name != "caching" && isUnderWay }
-
-        /// At the speed so far, once that is known.
-        package var secondsLeft: Double? {
-            guard isUnderWay, at - since.time >= 1, progress - since.progress > 0.005 else { return nil }
-            return (1 - progress) * (at - since.time) / (progress - since.progress)
-        }
-
-        package static func == (a: Self, b: Self) -> Bool { (a.name, a.progress, a.at) == (b.name, b.progress, b.at) }
-        package func hash(into hasher: inout Hasher) {
-            hasher.combine(name)
-            hasher.combine(progress)
-            hasher.combine(at)
-        }
-    }
+    package private(set) var lastTime: Double?
 
     private struct Past: Hashable, Sendable {
         var wireBytes: UInt64 = 0
@@ -93,34 +62,41 @@ package struct RunProgress: Hashable, Sendable {
             wireBytes: wireBytes, wireBytesOfRounds: wireBytesOfRounds, preparing: preparingSeconds, training: trainingSeconds,
             total: earlierSeconds + presentSeconds)
         traffic = Traffic()
-        machines = [:]
         finish = nil
+        hold = nil
         (listeningSince, trainingSince, lastRoundAt, firstRound, samplesPerSecond) = (time, nil, nil, nil, nil)
     }
 
     package mutating func take(_ progress: CoordinatorProgress) {
         defer { lastTime = progress.time }
+        workers.take(progress)
         switch progress.event {
-        case .listening: beginProcess(at: progress.time)
+        case .listening(let listening):
+            beginProcess(at: progress.time)
+            self.listening = listening
         case .worker(let worker):
-            guard machines[worker.name] != nil || machines.count < Self.machinesShown else { return }
-            machines[worker.name] = Phase(worker, at: progress.time, after: machines[worker.name])
             if let loss = worker.trainingLoss { trainingLoss = Self.smooth(trainingLoss, loss) }
-        case .left(let left): machines[left.name] = nil
+        case .hold(let held):
+            hold = held.reason == .none ? nil : (held, hold?.what.reason == held.reason ? hold?.since ?? progress.time : progress.time)
         case .round(let round): take(round, at: progress.time)
         case .evaluation(let heldOut):
             let measurement = HeldOutScore(heldOut, isScored: isScored)
-            first = first ?? measurement
+            // "Before" is before round 0, also where a coordinator was started again.
+            if heldOut.round == 0 { first = measurement }
             latest = measurement
         case .digests(let digests):
-            guard let agreed = digests.digest else { return }
+            guard let agreed = digests.digest else {
+                digestDisagreements += 1
+                return
+            }
             digest = agreed
             digestRound = Int(digests.round)
             digestChecks += 1
         case .finished(let finished):
             finish = finished.finish
+            hold = nil
             traffic = finished.traffic
-        case .reading, .trial, .greeted, .refused, .joined, .waiting, .late, .connection, .warning: break
+        case .reading, .trial, .greeted, .refused, .joined, .left, .waiting, .late, .connection, .warning: break
         }
     }
 
@@ -128,6 +104,8 @@ package struct RunProgress: Hashable, Sendable {
         // A coordinator that goes on with a ledger begins in the middle.
         firstRound = firstRound ?? round.effectiveRounds - 1
         roundsDone = round.effectiveRounds
+        lastRound = round
+        hold = nil
         samples &+= round.samples
         noValue &+= round.noValue
         traffic = round.traffic
@@ -137,9 +115,6 @@ package struct RunProgress: Hashable, Sendable {
         }
         lastRoundAt = time
     }
-
-    /// Names that are kept of workers, admitted or not: each of them is chosen by a peer.
-    private static let machinesShown = 4096
 
     private static func smooth(_ old: Double?, _ new: Double) -> Double {
         guard let old else { return new }

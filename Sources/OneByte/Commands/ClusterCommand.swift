@@ -73,12 +73,18 @@ struct ClusterCommand: AsyncParsableCommand {
             return standardOutput.write("The run in \(preparation.directory.path) is complete; its report is \(preparation.directory.report)")
         }
         for text in settings.idle() { standardError.write("note: \(text)") }
+        let page = try settings.optionalText(.dashboard).map { try DashboardAddress.parse($0) }
         try preparation.check()
         let lock = try preparation.makeDirectory(&settings, held: held)
         defer { withExtendedLifetime(lock) {} }
         let plan = preparation
         let directory = plan.directory
         standardError.write("run directory: \(directory.path)")
+        if let page {
+            // A port that the system chooses is known to the coordinator alone, whose log names it.
+            standardError.write("dashboard: \(page.port == 0 ? "its address is in \(directory.log(of: "coordinator"))" : page.url(port: page.port))")
+            if let warning = Dashboard.warning(page) { standardError.write("warning: \(warning)") }
+        }
         if isComplete {
             // Nobody has anything left to do: what is missing is the report.
             let past = plan.past

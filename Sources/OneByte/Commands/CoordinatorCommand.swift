@@ -114,7 +114,10 @@ struct CoordinatorCommand: AsyncParsableCommand {
         try OpenFiles.reserve(OpenFiles.base + 2 * workers, for: "\(workers) workers")
         let manifest = try baseManifest(settings)
 
-        let (stream, post) = AsyncStream.makeStream(of: CoordinatorProgress.self)
+        let monitor = RunMonitor(try Self.past(of: directory, spec: spec, isNew: isNew))
+        let dashboard = try await startDashboard(settings, monitor)
+        defer { dashboard?.stop() }
+        let (stream, post) = AsyncStream.makeStream(of: CoordinatorDisplay.News.self)
         let server = ZeroMQServer(address: try Address(try settings.text(.listen)), access: try access(), insecure: insecure)
         let process = CoordinatorProcess(
             configuration: .init(
@@ -122,10 +125,22 @@ struct CoordinatorCommand: AsyncParsableCommand {
                 runDirectory: directory.path, spec: spec, basis: basis, base: manifest,
                 lockHolder: ParentWatch.parent,
                 makeNotary: { [signingKey] in try signingKey.map { try SigningKey(contentsOf: $0) } ?? SigningKey.kept(in: $0.signingKey) },
-                onProgress: { post.yield($0) }))
+                onProgress: {
+                    monitor.take($0)
+                    post.yield(.progress($0))
+                }))
         let announcer = JoinAnnouncer(advertised: advertise, file: joinFile.map { JoinFile($0) })
         defer { announcer.end() }
-        let display = Task { [events] in await CoordinatorDisplay(writesEvents: events, announcer: announcer).show(stream) }
+        let display = Task { [events] in
+            await CoordinatorDisplay(writesEvents: events, announcer: announcer, monitor: monitor, directory: directory).show(stream)
+        }
+        let ticks = Task {
+            while !Task.isCancelled {
+                try? await Task.sleep(for: CoordinatorDisplay.drawInterval)
+                post.yield(.tick)
+            }
+        }
+        defer { ticks.cancel() }
         let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }
         post.finish()
         await display.value
@@ -145,6 +160,26 @@ struct CoordinatorCommand: AsyncParsableCommand {
         return spec
     }
 
+    /// What is known of the run from before.
+    private static func past(of directory: RunDirectory, spec: RunSpec?, isNew: Bool) throws -> RunRecord {
+        let spec = try spec ?? LedgerArchive(directory.ledger).summary.spec
+        var record = RunRecord(RunProgress(rounds: spec.rounds, isScored: spec.task.objective == .command))
+        if !isNew { record.read(directory) }
+        return record
+    }
+
+    private func startDashboard(_ settings: Settings, _ monitor: RunMonitor) async throws -> Dashboard? {
+        guard let text = settings.optionalText(.dashboard) else { return nil }
+        let source = DashboardSource(
+            status: { monitor.status }, history: { monitor.history },
+            unreadiness: {
+                let progress = monitor.progress
+                guard progress.listening != nil else { return "the coordinator does not listen yet" }
+                return progress.hold?.what.reason == .ledger ? "the disk does not take the ledger" : nil
+            })
+        return try await Dashboard.start(at: text, source, Logger(label: "coordinator"))
+    }
+
     /// Of the model that is to be the run's base, where it is known here.
     private func baseManifest(_ settings: Settings) throws -> BaseManifest? {
         let known = settings.optionalText(.model).flatMap { FileManager.default.fileExists(atPath: $0) ? $0 : nil }
@@ -157,88 +192,5 @@ struct CoordinatorCommand: AsyncParsableCommand {
         let keys = try KeyPair(contentsOf: key)
         guard let allow else { return .encrypted(keys) }
         return .listed(keys, try PublicKey.list(contentsOf: allow))
-    }
-}
-
-/// What a coordinator shows of itself: events for programs, the live view on a terminal, else log lines.
-private struct CoordinatorDisplay: Sendable {
-    let writesEvents: Bool
-    let announcer: JoinAnnouncer
-    private static let drawInterval = Duration.milliseconds(250)
-
-    init(writesEvents: Bool, announcer: JoinAnnouncer) {
-        self.writesEvents = writesEvents
-        self.announcer = announcer
-    }
-
-    func show(_ stream: AsyncStream<CoordinatorProgress>) async {
-        let logger = Logger(label: "coordinator")
-        var progress: RunProgress?
-        var view = LiveView(standardError)
-        var lastDrawn = ContinuousClock.now
-        for await news in stream {
-            if writesEvents, let line = news.jsonLine { standardOutput.writeContents(String(decoding: line, as: UTF8.self)) }
-            if case .listening(let listening) = news.event { progress = RunProgress(rounds: listening.rounds) }
-            progress?.take(news)
-            if standardError.isLive {
-                if let text = text(news.event) { view.note(text) }
-            } else {
-                log(news.event, to: logger)
-            }
-            if let progress, standardError.isLive, lastDrawn.duration(to: .now) > Self.drawInterval {
-                view.show(progress, seconds: 0)
-                lastDrawn = .now
-            }
-        }
-        if let progress, standardError.isLive { view.end(progress) }
-    }
-
-    /// A peer's own words are not to look like a line of ours.
-    private static func named(_ name: String) -> String { printable(name, onOneLine: true) }
-
-    /// What deserves a line of its own above the live view.
-    private func text(_ event: CoordinatorProgress.Event) -> String? {
-        switch event {
-        case .reading(let reading): "reading the ledger: \(reading.bytes * 100 / max(reading.of, 1)) %"
-        case .listening(let listening): announcer.announce(listening)
-        case .joined(let joined): "\(Self.named(joined.name)) joined as \(joined.machine) at round \(joined.round)"
-        case .left(let left): "\(Self.named(left.name)) left at round \(left.round): \(left.reason)"
-        case .refused(let worker): "\(Self.named(worker.name)) was turned away: \(worker.reason)" + worker.details.map { "\n  \($0)" }.joined()
-        case .digests(let digests) where digests.digest == nil: "at round \(digests.round) the digests differ: \(digests.groups)"
-        case .connection(let text), .warning(let text): text
-        case .finished(let finished):
-            "\(finished.finish.outcome.rawValue): \(finished.finish.message)" + (finished.chain.map { "\n  ledger's chain \($0)" } ?? "")
-                + (finished.signer.map { ", signed by \($0)" } ?? "")
-        default: nil
-        }
-    }
-
-    private func log(_ event: CoordinatorProgress.Event, to logger: Logger) {
-        switch event {
-        case .round(let round):
-            logger.info(
-                "round committed",
-                metadata: [
-                    "round": "\(round.round)", "machines": "\(round.machines)", "samples": "\(round.samples)",
-                    "magnitude": "\(fixed(round.meanMagnitude, 1))", "S": "\(round.scaleExponent)", "lr": "\(round.learningRate)",
-                    "seconds": "\(fixed(round.seconds, 3))",
-                ])
-        case .evaluation(let heldOut):
-            logger.info("evaluation data measured", metadata: ["round": "\(heldOut.round)", "result": "\(HeldOutScore(heldOut).brief)"])
-        case .trial(let trial):
-            logger.info(
-                trial.isChosen ? "learning rate chosen" : "learning rate tried",
-                metadata: ["lr": "\(trial.learningRate)", "validation-loss": "\(trial.loss.map { fixed($0, 4) } ?? "not finite")"])
-        case .digests(let digests) where digests.digest != nil:
-            logger.info("digests agree", metadata: ["round": "\(digests.round)", "digest": "\(digests.digest?.short ?? "")"])
-        case .worker(let worker):
-            logger.debug("worker", metadata: ["name": "\(worker.name)", "phase": "\(worker.phase)", "progress": "\(worker.progress ?? 0)"])
-        case .waiting(let waiting):
-            logger.info("waiting for machines", metadata: ["there": "\(waiting.machines)", "needed": "\(waiting.of)"])
-        case .greeted(let greeting): logger.debug("worker called", metadata: ["name": "\(greeting.name)"])
-        case .late(let late): logger.debug("late bytes", metadata: ["machine": "\(late.machine.rawValue)", "samples": "\(late.samples)"])
-        case .warning, .refused, .digests, .connection: logger.warning("\(text(event) ?? "")")
-        case .reading, .listening, .joined, .left, .finished: logger.info("\(text(event) ?? "")")
-        }
     }
 }

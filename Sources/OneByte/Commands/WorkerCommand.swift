@@ -77,6 +77,7 @@ struct WorkerCommand: AsyncParsableCommand {
         help: ArgumentHelp(
             "The run's basis, where this host has it (`onebyte prepare`): on a thin link it need not be downloaded.", valueName: "file"))
     var basis: String?
+    @Option(help: .of(.dashboard)) var dashboard: String?
     @OptionGroup var processes: SettingFlags<ProcessSettings>
     @OptionGroup var threads: ThreadFlags
     @OptionGroup(title: "Logs") var logs: LogOptions
@@ -135,15 +136,25 @@ struct WorkerCommand: AsyncParsableCommand {
             onRemark: { logger.notice("\($0)") },
             scoring: try settings.scoring(), onScoringLine: { logger.info("objective: \($0)") },
             dataSecret: signing.dataSecret)
+        let called = name ?? ProcessInfo.processInfo.hostName
+        let monitor = WorkerMonitor(name: called, trains: training != nil, evaluates: heldOut != nil)
+        let source = DashboardSource(
+            status: { monitor.status }, history: { monitor.history }, unreadiness: { monitor.unreadiness })
+        var page: Dashboard?
+        if let dashboard { page = try await Dashboard.start(at: dashboard, source, logger) }
+        defer { page?.stop() }
         let join = try await joinString(logger)
         let process = WorkerProcess(
             configuration: .init(
                 transport: ZeroMQClient(join, keys: try key.map { try KeyPair(contentsOf: $0) }), expectedRun: join.run.flatMap(Digest.init(hex:)),
                 expectedBase: join.base.flatMap(Digest.init(hex:)),
-                name: name ?? ProcessInfo.processInfo.hostName, trains: training != nil, evaluates: heldOut != nil,
+                name: called, trains: training != nil, evaluates: heldOut != nil,
                 patienceSeconds: patience, snapshotPath: snapshot, stateDirectory: stateDir, bootstrap: bootstrap, notary: signing,
                 basis: try basis.map(readWhole),
-                onProgress: { Self.log($0, to: logger) }, failure: { ProcessFailure($0) },
+                onProgress: {
+                    monitor.take($0)
+                    Self.log($0, to: logger)
+                }, failure: { ProcessFailure($0) },
                 makeTrainer: { try LanguageModelTrainer(configuration) }))
         // Also without --snapshot, where the worker says so: by itself the signal would end it.
         let snapshots = Task { [snapshot] in

@@ -37,9 +37,12 @@ struct LineStream: Sendable {
     var isLive: Bool { isatty(descriptor) == 1 && environmentValue("TERM") != "dumb" }
     var hasColour: Bool { isLive && environmentValue("NO_COLOR").isEmpty }
 
-    var columns: Int {
+    var columns: Int { size.ws_col > 0 ? Int(size.ws_col) : 80 }
+    var rows: Int { size.ws_row > 0 ? Int(size.ws_row) : 24 }
+
+    private var size: winsize {
         var size = winsize()
-        return ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0 ? Int(size.ws_col) : 80
+        return ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0 ? size : winsize()
     }
 }
 

@@ -59,6 +59,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case workers = "cluster.workers"
     case directory = "cluster.directory"
     case listen = "cluster.listen"
+    case dashboard = "cluster.dashboard"
     case cacheMemory = "cluster.cache-memory"
     case cacheDirectory = "cluster.cache-directory"
     case threads = "cluster.threads"
@@ -434,6 +435,12 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 valueName: "address",
                 owner: .host, flags: .place, aliases: ["bind"],
                 "Where the coordinator listens.")
+        case .dashboard:
+            return Setting(
+                .text, valueName: "address", owner: .host, flags: .place, aliases: ["http", "web", "ui", "metrics-address"],
+                "Show the run over HTTP at this port of this host: a page, and figures for Prometheus.",
+                "A port alone is one of 127.0.0.1, and so seen by this host alone. With an address (`0.0.0.0:8080`) whoever reaches it sees the run; there is no password."
+            )
         case .cacheMemory:
             return Setting(
                 .size, .value(.text("2GiB")), owner: .host, flags: .processes,

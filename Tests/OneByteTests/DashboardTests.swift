@@ -1,0 +1,182 @@
+import Foundation
+import OneByte
+import Testing
+
+/// The dashboard by real requests to real processes.
+@Suite struct DashboardTests {
+    @Test(
+        "A port alone is this host's; whoever wants more names the address",
+        arguments: [
+            ("8080", "http://127.0.0.1:8080/", true), ("localhost:1", "http://127.0.0.1:1/", true), ("[::1]:8080", "http://[::1]:8080/", true),
+            ("0.0.0.0:8080", "http://0.0.0.0:8080/", false), ("[::]:80", "http://[::]:80/", false), ("10.1.2.3:80", "http://10.1.2.3:80/", false),
+        ])
+    func addresses(_ text: String, _ url: String, _ isLoopback: Bool) throws {
+        let address = try #require(DashboardAddress(text))
+        #expect(address.url(port: address.port) == url && address.isLoopback == isLoopback)
+    }
+
+    @Test("What is no address is refused", arguments: ["", "x", "70000", "-1", "host:80", "1.2.3:80", "::1:80", "127.0.0.1:", "[::1]"])
+    func noAddress(_ text: String) { #expect(DashboardAddress(text) == nil) }
+
+    @Test("Requests are told apart; nothing can be changed, and a foreign name leads nowhere")
+    func routes() {
+        func route(_ method: String, _ path: String, _ host: String? = "localhost:80", _ isLoopback: Bool = true) -> DashboardRoute {
+            DashboardRoute(method: method, path: path, host: host, isLoopback: isLoopback)
+        }
+        #expect(route("GET", "/") == .page && route("HEAD", "/metrics") == .metrics && route("GET", "/api/status") == .status)
+        #expect(route("GET", "/healthz") == .health && route("GET", "/readyz") == .readiness && route("GET", "/events") == .events)
+        #expect(route("GET", "/../etc/passwd") == .unknown && route("POST", "/") == .wrongMethod && route("DELETE", "/x") == .wrongMethod)
+        for host in ["evil.example", "127.0.0.1.evil.example:80", "localhost.evil", "[::2]:80", "1127.0.0.1"] {
+            #expect(route("GET", "/", host) == .wrongHost, "\(host)")
+        }
+        for host in ["127.0.0.1", "127.0.0.1:8080", "[::1]:8080", "[::1]", "localhost"] { #expect(route("GET", "/", host) == .page, "\(host)") }
+        #expect(route("GET", "/", "gpu-7:80", false) == .page)
+    }
+
+    private static let script = """
+        cat > run.toml <<END
+        [task]
+        template = "{text} It was"
+        labels = { 0 = " bad", 1 = " good" }
+        [training]
+        train = "layers.2"
+        rounds = 40
+        damped-components = "none"
+        END
+        for n in $(seq 24); do echo "{\\"text\\": \\"film $n\\", \\"label\\": \\"$((n % 2))\\"}"; done > train.jsonl
+        port() { sed -n 's/.*dashboard at http:..127.0.0.1:\\([0-9]*\\).*/\\1/p' "$1"; }
+        ask() { # port, path, further header
+            exec 3<> "/dev/tcp/127.0.0.1/$1"
+            printf '%s %s HTTP/1.1\\r\\nHost: %s\\r\\nConnection: close\\r\\n\\r\\n' "${4:-GET}" "$2" "${3:-localhost}" >&3
+            timeout 3 cat <&3 || true
+            exec 3>&-
+        }
+        onebyte coordinator --config run.toml --directory run --listen 'tcp://127.0.0.1:*' --join-file shared --minimum-workers 3 \\
+          --dashboard 127.0.0.1:0 --heartbeat 0.2 2> coordinator.log & coordinator=$!
+        until [ -s shared ] && [ -n "$(port coordinator.log)" ]; do sleep 0.05; done
+        C=$(port coordinator.log)
+        """
+
+    private func run(_ script: String, in scratch: borrowing Scratch) async throws -> Binary.Outcome {
+        let programs = URL(filePath: Binary.path).deletingLastPathComponent().path
+        let path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
+        return try await Binary.run(
+            ["--kill-after=5", "110", "/bin/bash", "-euo", "pipefail", "-c", Self.script + "\n" + script], program: "/usr/bin/timeout",
+            in: scratch.path, environment: ["PATH": "\(programs):\(path)", "MODEL": Binary.tinyModel])
+    }
+
+    @Test("Page, status, metrics, health and events of both roles; a run is watched from its directory and from its address")
+    func bothRoles() async throws {
+        let scratch = try Scratch()
+        let found = try await run(
+            """
+            ask $C /healthz; ask $C /readyz; echo; ask $C / evil.example; ask $C / localhost POST; ask $C /nothing; echo "=== waiting"
+            onebyte status 127.0.0.1:$C
+            echo "=== status"
+            for n in 1 2 3; do
+              onebyte worker --join-file shared --model "$MODEL" --train-file train.jsonl --shard $n/3 --threads 1 --name "worker-$n" \\
+                --dashboard 127.0.0.1:0 2> worker-$n.log & done
+            until grep -q '"event":"round"' run/metrics.jsonl; do sleep 0.05; done
+            W=$(port worker-1.log)
+            onebyte status run || true
+            echo "=== metrics"
+            ask $C /metrics || true
+            echo "=== worker"
+            (ask $W /metrics; ask $W /readyz; ask $W /api/status) || true
+            wait $coordinator
+            echo "=== end"
+            onebyte status run
+            onebyte status run --json > status.json
+            onebyte top run
+            onebyte report run --html page.html --format csv --output curves.csv
+            onebyte report run --format json --output run.json
+            onebyte report run --format tensorboard --output board
+            ls board; head -c 15 page.html; head -n 1 curves.csv; onebyte ledger show run --format json > ledger.json
+            """, in: scratch)
+        #expect(found.status == 0, "\(found.errors)\n\(found.output)")
+        let parts = found.output.components(separatedBy: "=== ")
+        guard parts.count == 6 else {
+            Issue.record("\(found.output)")
+            return
+        }
+        #expect(parts[0].contains("HTTP/1.1 200 OK") && parts[0].contains("\r\n\r\nok\n") && parts[0].contains("\r\n\r\nready\n"), "\(parts[0])")
+        #expect(parts[0].contains("403") && parts[0].contains("405") && parts[0].contains("404"), "\(parts[0])")
+        #expect(
+            parts[1].contains("run ") && parts[1].contains("preparing") && parts[1].contains("waiting for workers: 0 of 3 are ready"), "\(parts[1])")
+        #expect(parts[3].contains("onebyte_rounds_planned 40"), "\(parts[3])")
+        #expect(parts[5].contains("completed") && parts[5].contains("worker-2") && parts[5].contains("<!doctype html>"), "\(parts[5])")
+        #expect(parts[5].contains("curve,worker,machine,round") && parts[5].contains("events.out.tfevents."), "\(parts[5])")
+        try compare(scratch.path)
+    }
+
+    /// What the page and the status hold is what the ledger holds.
+    private func compare(_ directory: String) throws {
+        func object(_ file: String) throws -> [String: Any] {
+            let data = try Data(contentsOf: URL(filePath: "\(directory)/\(file)"))
+            return try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
+        }
+        let (status, ledger, run) = (try object("status.json"), try object("ledger.json"), try object("run.json"))
+        #expect(status["round"] as? Int == 40 && ledger["roundsInForce"] as? Int == 40)
+        #expect(status["samples"] as? Int == ledger["samples"] as? Int)
+        let machines = try #require(ledger["machineList"] as? [[String: Any]])
+        let workers = try #require(status["workers"] as? [[String: Any]])
+        #expect(machines.count == 3)
+        for machine in machines {
+            let worker = try #require(workers.first { $0["machine"] as? Int == machine["machine"] as? Int })
+            #expect(worker["name"] as? String == machine["name"] as? String && worker["bytes"] as? Int == machine["bytes"] as? Int)
+            #expect((worker["training_loss"] as? Double ?? -1) > 0, "each worker's own loss is in metrics.jsonl: \(worker)")
+        }
+        let points = try #require(run["points"] as? [[String: Any]])
+        #expect(points.filter { $0["kind"] as? String == "round" }.count == 40)
+        let page = try String(contentsOfFile: "\(directory)/page.html", encoding: .utf8)
+        #expect(!page.contains("/*DATA*/null") && page.contains(#""run":"#) && !page.contains("http://") || page.contains("www.w3.org"))
+    }
+
+    @Test("The page asks nobody but its own server, and text of peers can't end its data")
+    func page() throws {
+        var story = try StatusTests.story()
+        try story.worker("</script><img src=x onerror=alert(1)>", machine: 9, loss: 0.5, at: 1032)
+        let page = RunPage.whole(story.status(at: 1033), story.history)
+        #expect(page.contains(#"\u003c/script>"#) && !page.contains("</script><img"))
+        #expect(page.components(separatedBy: "</script>").count == 3)
+        for match in page.matches(of: /https?:\/\/[^"'\s)]+/) { #expect(match.0 == "http://www.w3.org/2000/svg", "\(match.0)") }
+    }
+
+    @Test("Beyond this host it listens only where it is told to, and says who can read it; a port that is taken is named")
+    func beyondThisHost() async throws {
+        let scratch = try Scratch()
+        let found = try await run(
+            """
+            onebyte coordinator --config run.toml --directory other --listen 'tcp://127.0.0.1:*' --dashboard $C 2>&1 || echo "status $?"
+            onebyte coordinator --config run.toml --directory other --listen 'tcp://127.0.0.1:*' --dashboard nowhere 2>&1 || echo "status $?"
+            onebyte coordinator --config run.toml --directory third --listen 'tcp://127.0.0.1:*' --dashboard 0.0.0.0:0 2> third.log & third=$!
+            until grep -q 'dashboard at' third.log; do sleep 0.05; done
+            sleep 0.2; kill $third; wait $third || true
+            cat third.log
+            kill $coordinator; wait $coordinator || true
+            """, in: scratch)
+        #expect(found.output.contains("another process listens there") && found.output.contains("status 69"), "\(found.output)")
+        #expect(found.output.contains("\"nowhere\" is no port and no address") && found.output.contains("status 64"), "\(found.output)")
+        #expect(found.output.contains("whoever reaches 0.0.0.0 can read the dashboard"), "\(found.output)")
+    }
+
+    @Test("The page of metrics names each of them, from the code")
+    func metricsPage() throws {
+        let path = Binary.packageRoot.appending(path: "docs/reference/metrics.md")
+        let page = try String(contentsOf: path, encoding: .utf8)
+        let begin = "<!-- metrics: made from the code -->\n"
+        let end = "<!-- end of metrics -->\n"
+        let rows = Metric.allCases.map { metric in
+            "| `\(metric.name)` | \(metric.isCounter ? "counter" : "gauge") | \(metric.labels.map { "`\($0)`" }.joined(separator: ", ")) | \(metric.help) |\n"
+        }
+        let table = "| metric | type | labels | what it is |\n| --- | --- | --- | --- |\n" + rows.joined()
+        let parts = page.components(separatedBy: begin)
+        let rest = try #require(parts.last).components(separatedBy: end)
+        try #require(parts.count == 2 && rest.count == 2)
+        if ProcessInfo.processInfo.environment["ONEBYTE_WRITE_PAGES"] != nil {
+            try (parts[0] + begin + table + end + rest[1]).write(to: path, atomically: true, encoding: .utf8)
+        } else {
+            #expect(rest[0] == table, "docs/reference/metrics.md is not of this code; ONEBYTE_WRITE_PAGES=1 writes it")
+        }
+    }
+}
