@@ -73,7 +73,7 @@ let package = Package(
             ],
             path: "Benchmarks/EstimatorBenchmark", swiftSettings: strict,
             // GemmMeter's products stand before those of Kernels.
-            linkerSettings: [.unsafeFlags(["-Xlinker", "--wrap=onebyte_product", "-Xlinker", "--wrap=onebyte_gated_product"])]),
+            linkerSettings: [.unsafeFlags(["-Xlinker", "--wrap=ob_product", "-Xlinker", "--wrap=ob_gated_product"])]),
         // `swift run -c release ClusterBenchmark rounds|memory|ledger|catch-up --help`
         .executableTarget(
             name: "ClusterBenchmark",

@@ -215,10 +215,10 @@ import Kernels
         let steps = 1 << 20
         let threads = threads
         var sink: Float = 0
-        measure("multiply_adds", "multiply-adds in registers", onebyte_multiply_adds(1, &sink) * steps * threads, "GFLOP/s") {
+        measure("multiply_adds", "multiply-adds in registers", ob_multiply_adds(1, &sink) * steps * threads, "GFLOP/s") {
             DispatchQueue.concurrentPerform(iterations: threads) { _ in
                 var sink: Float = 0
-                _ = onebyte_multiply_adds(steps, &sink)
+                _ = ob_multiply_adds(steps, &sink)
             }
         }
     }

@@ -96,7 +96,7 @@ import Worker
         let second = try NodeProcess.worker(address, name: "second", microseconds: 100, state: state)
         let warning = try await second.next { $0.contains("passed over") ? $0 : nil }
         #expect(warning.contains("parameters-999999"))
-        let restored = try await second.next { $0.hasPrefix("going on from the snapshot before round ") ? $0 : nil }
+        let restored = try await second.next { $0.hasPrefix("resuming from the snapshot before round ") ? $0 : nil }
         #expect(try #require(restored.split(separator: " ").last.flatMap { Int($0) }) >= 50)
         #expect(await coordinator.exit == 0)
         let replayed = try directory.replay()

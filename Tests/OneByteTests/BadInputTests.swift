@@ -160,7 +160,7 @@ import Testing
 
     @Test func aRunToGoOnWithThatIsNotThere() async throws {
         let scratch = try Scratch()
-        oneError(try await Binary.run("coordinator", "--directory", "\(scratch.path)/typo"), 66, "no run to go on with")
+        oneError(try await Binary.run("coordinator", "--directory", "\(scratch.path)/typo"), 66, "no run to resume")
         oneError(
             try await Binary.run(
                 "coordinator", "--directory", "\(scratch.path)/run", "--kind", "text", "--train", "all", "--key", "\(scratch.path)/none"), 66,

@@ -142,7 +142,7 @@ public struct Directions: Sendable, Hashable {
         var vector = vector(.columns, of: tensor, name)
         ob_signs(&vector, 0, columns, output)
         if let basis = tensor.basis {
-            basis.values.withUnsafeBufferPointer { ob_shape(output, $0.baseAddress, basis.components, columns, output) }
+            basis.values.withUnsafeBufferPointer { ob_damp(output, $0.baseAddress, basis.components, columns, output) }
         }
     }
 

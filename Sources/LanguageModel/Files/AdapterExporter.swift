@@ -48,7 +48,7 @@ public struct FinalHeadChange {
             let weights = out + row * width
             // All coefficients first: each one reads the row as it was.
             for (i, y) in coefficients(of: weights).enumerated() {
-                inputs.withUnsafeBufferPointer { if let base = $0.baseAddress { onebyte_add_scaled(weights, base + i * width, y, width) } }
+                inputs.withUnsafeBufferPointer { if let base = $0.baseAddress { ob_add_scaled(weights, base + i * width, y, width) } }
             }
         }
     }
@@ -70,7 +70,7 @@ public struct FinalHeadChange {
     private func coefficients(of weights: UnsafePointer<Float>) -> [Float] {
         outputs.withUnsafeBufferPointer { u in
             guard let base = u.baseAddress else { return [] }
-            return (0..<rank).map { onebyte_dot(weights, base + $0 * width, width) }
+            return (0..<rank).map { ob_dot(weights, base + $0 * width, width) }
         }
     }
 

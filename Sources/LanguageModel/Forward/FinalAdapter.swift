@@ -30,7 +30,7 @@ package final class FinalAdapter: @unchecked Sendable {  // C is written while n
 
     /// Vᵀ·n of a state, r numbers. They do not depend on what else is computed at the same time.
     package func project(_ state: UnsafePointer<Float>, into x: UnsafeMutablePointer<Float>) {
-        for j in 0..<inputCount { x[j] = onebyte_dot(state, inputs.pointer + j * width, width) }
+        for j in 0..<inputCount { x[j] = ob_dot(state, inputs.pointer + j * width, width) }
     }
 
     /// Adds U·(C + scale·Z)·x to a state; Z, p×r, counts as zeros where it is nil.
@@ -38,9 +38,9 @@ package final class FinalAdapter: @unchecked Sendable {  // C is written while n
         _ state: UnsafeMutablePointer<Float>, projection x: UnsafePointer<Float>, direction: UnsafePointer<Int8>? = nil, scale: Float = 0
     ) {
         for i in 0..<outputCount {
-            var y = onebyte_dot(coordinates.pointer + i * inputCount, x, inputCount)
-            if let direction { y += scale * onebyte_dot_i8(x, direction + i * inputCount, inputCount) }
-            onebyte_add_scaled(state, outputs.pointer + i * width, y, width)
+            var y = ob_dot(coordinates.pointer + i * inputCount, x, inputCount)
+            if let direction { y += scale * ob_dot_i8(x, direction + i * inputCount, inputCount) }
+            ob_add_scaled(state, outputs.pointer + i * width, y, width)
         }
     }
 }

@@ -26,7 +26,7 @@ extension ForwardPass {
                 let target = Int(targets[start + r])
                 var largest: Float = 0
                 var sum: Float = 0
-                onebyte_log_sum_exp_parts(row, vocabulary, &largest, &sum)
+                ob_log_sum_exp_parts(row, vocabulary, &largest, &sum)
                 logProbabilities[start + r] = Double(row[target]) - Double(largest) - log(Double(sum))
                 becomeGradient(row, target: target)
             }

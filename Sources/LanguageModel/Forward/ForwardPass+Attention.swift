@@ -18,11 +18,11 @@ extension ForwardPass {
         /// The model's query width apart.
         package let output: UnsafeMutablePointer<Float>
         private let sizes: LayerSizes
-        private let form: onebyte_attention
+        private let form: ob_attention
 
         fileprivate init(
             layer: Int, queries: UnsafePointer<Float>, keyValues: UnsafePointer<Float>, stride: Int, output: UnsafeMutablePointer<Float>,
-            sizes: LayerSizes, form: onebyte_attention
+            sizes: LayerSizes, form: ob_attention
         ) {
             self.layer = layer
             self.queries = queries
@@ -39,7 +39,7 @@ extension ForwardPass {
         package func attend(row: Int, in kept: UnsafePointer<Float>, count: Int, scores: UnsafeMutablePointer<Float>) {
             let width = sizes.keyValue
             var form = form
-            onebyte_attend(
+            ob_attend(
                 queries + row * stride, kept, 2 * width, kept + width, 2 * width, count, &form, scores, output + row * sizes.query)
         }
     }
@@ -126,7 +126,7 @@ extension ForwardPass {
     private func rotate(_ x: UnsafeMutablePointer<Float>, _ stride: Int, of layer: Int, at positions: UnsafePointer<Int32>, rows: Int, heads: Int) {
         guard let number = description.layers[layer].rotation, description.rotations.indices.contains(number) else { return }
         let (rotation, table) = (description.rotations[number], model.rotary[number])
-        onebyte_rope(
+        ob_rope(
             x, stride, positions, rows, heads, sizes.headDimension, rotation.width, rotation.isInterleaved ? 1 : 0, table.cosine, table.sine)
     }
 
@@ -189,21 +189,21 @@ extension ForwardPass {
 
     /// Of one segment: rows that follow each other in one block, others one by one.
     private func attend(
-        _ form: onebyte_attention, _ queries: UnsafePointer<Float>, _ queryStride: Int, at positions: UnsafePointer<Int32>, _ count: Int,
+        _ form: ob_attention, _ queries: UnsafePointer<Float>, _ queryStride: Int, at positions: UnsafePointer<Int32>, _ count: Int,
         _ keys: UnsafePointer<Float>, _ keyStride: Int, into out: UnsafeMutablePointer<Float>
     ) {
         var form = form
         let values = keys + sizes.keyValue
         let first = Int(positions[0])
         if count >= Self.blockedAttentionRows, Int(positions[count - 1]) - first == count - 1 {
-            onebyte_attend_rows(
+            ob_attend_rows(
                 queries, queryStride, count, keys, values, keyStride, first, &form,
-                panels.reserve(onebyte_attention_scratch(count, first, sizes.headDimension)), out, sizes.query)
+                panels.reserve(ob_attention_scratch(count, first, sizes.headDimension)), out, sizes.query)
             return
         }
         let scores = scores.reserve(Int(positions[count - 1]) + 1)
         for i in 0..<count {
-            onebyte_attend(
+            ob_attend(
                 queries + i * queryStride, keys, keyStride, values, keyStride, Int(positions[i]) + 1, &form, scores, out + i * sizes.query)
         }
     }
@@ -260,9 +260,9 @@ extension ForwardPass {
                 let epsilon = segment.sign * directions.scales[slot]
                 for r in 0..<rows {
                     let dot = areKnown ? dots?[r] : nil
-                    let s = dot ?? onebyte_dot_i8(input + r * h, b, h)
+                    let s = dot ?? ob_dot_i8(input + r * h, b, h)
                     dots?[r] = s
-                    onebyte_sum_scaled_i8(from + r * fromStride, a, epsilon * s, to + r * toStride, width)
+                    ob_sum_scaled_i8(from + r * fromStride, a, epsilon * s, to + r * toStride, width)
                 }
             } else {
                 for r in 0..<rows { (to + r * toStride).update(from: from + r * fromStride, count: width) }

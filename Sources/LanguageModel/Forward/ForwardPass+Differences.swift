@@ -23,11 +23,11 @@ extension ForwardPass {
         let cleanProduct = cleanProduct.reserve(clean.count * outputs)
         multiply(
             x + count * xStride, xStride: xStride, rows: clean.count, by: w, outputs: outputs, inputs: inputs, into: cleanProduct,
-            yStride: outputs, panels: panels.reserve(onebyte_product_scratch(inputs)))
+            yStride: outputs, panels: panels.reserve(ob_product_scratch(inputs)))
         for row in 0..<clean.count {
             let own = y + (count + row) * yStride
             if accumulate {
-                onebyte_add_scaled(own, cleanProduct + row * outputs, 1, outputs)
+                ob_add_scaled(own, cleanProduct + row * outputs, 1, outputs)
             } else {
                 own.update(from: cleanProduct + row * outputs, count: outputs)
             }

@@ -45,10 +45,10 @@ extension ForwardPass {
         let scale = segment.sign * directions.scales[slot]
         if directions.isRank1 {
             let a = Float(directions.a(slot, segment.direction)[row])
-            onebyte_add_scaled_i8(out, directions.b(slot, segment.direction), scale * a, width)
+            ob_add_scaled_i8(out, directions.b(slot, segment.direction), scale * a, width)
         } else {
             let range = row * width..<(row + 1) * width
-            onebyte_add_scaled_i8(out, directions.elements(slot, segment.direction, range, into: denseElements), scale, width)
+            ob_add_scaled_i8(out, directions.elements(slot, segment.direction, range, into: denseElements), scale, width)
         }
     }
 
@@ -72,7 +72,7 @@ extension ForwardPass {
         let h = sizes.hidden
         let offset = description.embedding.positionOffset
         for row in 0..<rows {
-            onebyte_add_scaled(x.pointer + row * h, table + (Int(rowPositions.pointer[row]) + offset) * h, 1, h)
+            ob_add_scaled(x.pointer + row * h, table + (Int(rowPositions.pointer[row]) + offset) * h, 1, h)
         }
         let slot = model.slot(.positions)
         guard layout != .sequences, slot >= 0 else { return }
@@ -89,7 +89,7 @@ extension ForwardPass {
     ) {
         guard let floats = model.floats(tensor) else { return }
         product(
-            onebyte_matrix(floats, outputs: outputs, inputs: inputs), slot: model.slot(tensor), x, inputs, rows, into: y, outputs, layout: layout)
+            ob_matrix(floats, outputs: outputs, inputs: inputs), slot: model.slot(tensor), x, inputs, rows, into: y, outputs, layout: layout)
     }
 
     func scale(_ x: UnsafeMutablePointer<Float>, by factor: Float, _ count: Int) {

@@ -36,7 +36,7 @@ extension ForwardPass {
         let state = normed.pointer + segment.readRow * h
         let slot = model.headSlot
         for (i, token) in tokens.enumerated() {
-            guard var logit = model.headRow(token).map({ onebyte_dot(state, $0, h) }) else {
+            guard var logit = model.headRow(token).map({ ob_dot(state, $0, h) }) else {
                 out[i] = .nan
                 continue
             }
@@ -44,10 +44,10 @@ extension ForwardPass {
                 let scale = segment.sign * directions.scales[slot]
                 if directions.isRank1 {
                     let a = Float(directions.a(slot, segment.direction)[Int(token)])
-                    logit += scale * onebyte_dot_i8(state, directions.b(slot, segment.direction), h) * a
+                    logit += scale * ob_dot_i8(state, directions.b(slot, segment.direction), h) * a
                 } else {
                     let range = Int(token) * h..<(Int(token) + 1) * h
-                    logit += scale * onebyte_dot_i8(state, directions.elements(slot, segment.direction, range, into: denseElements), h)
+                    logit += scale * ob_dot_i8(state, directions.elements(slot, segment.direction, range, into: denseElements), h)
                 }
             }
             out[i] = Double(model.logit(logit + headBias(of: token, segment)))
@@ -85,7 +85,7 @@ extension ForwardPass {
                 let own = logits + r * count
                 var largest: Float = 0
                 var sum: Float = 0
-                onebyte_log_sum_exp_parts(own, count, &largest, &sum)
+                ob_log_sum_exp_parts(own, count, &largest, &sum)
                 let before = sums[2 * r]
                 let now = Double(largest)
                 if now > before {
@@ -172,7 +172,7 @@ extension ForwardPass {
         if let directions, biasSlot >= 0 {
             for segment in segments where segment.direction >= 0 {
                 for row in rows(of: segment, .reads) {
-                    onebyte_add_scaled_i8(
+                    ob_add_scaled_i8(
                         logits + row * tokens.count, directions.vector(biasSlot, segment.direction) + tokens.lowerBound,
                         segment.sign * directions.scales[biasSlot], tokens.count)
                 }
@@ -184,9 +184,9 @@ extension ForwardPass {
     /// What becomes of products of states with the head's rows of some tokens: bias and softcap of the head as it is.
     package func finishLogits(_ logits: UnsafeMutablePointer<Float>, rows: Int, tokens: Range<Int>) {
         if let bias = model.headBias {
-            for row in 0..<rows { onebyte_add_scaled(logits + row * tokens.count, bias + tokens.lowerBound, 1, tokens.count) }
+            for row in 0..<rows { ob_add_scaled(logits + row * tokens.count, bias + tokens.lowerBound, 1, tokens.count) }
         }
-        if description.head.softcap > 0 { onebyte_softcap(logits, rows * tokens.count, description.head.softcap) }
+        if description.head.softcap > 0 { ob_softcap(logits, rows * tokens.count, description.head.softcap) }
     }
 
     private func fillPerturbed(_ logits: UnsafeMutablePointer<Float>, head own: UnsafePointer<Float>, slot: Int, tokens: Range<Int>) {
@@ -200,17 +200,17 @@ extension ForwardPass {
                 let a = directions.a(slot, segment.direction) + tokens.lowerBound
                 let b = directions.b(slot, segment.direction)
                 for row in rows(of: segment, .reads) {
-                    let s = segment.sign * directions.scales[slot] * onebyte_dot_i8(states + row * h, b, h)
-                    onebyte_add_scaled_i8(logits + row * count, a, s, count)
+                    let s = segment.sign * directions.scales[slot] * ob_dot_i8(states + row * h, b, h)
+                    ob_add_scaled_i8(logits + row * count, a, s, count)
                 }
             }
             return
         }
-        var w = onebyte_matrix(own, outputs: count, inputs: h)
+        var w = ob_matrix(own, outputs: count, inputs: h)
         w.direction_scale = directions.scales[slot]
-        let panels = panels.reserve(onebyte_product_scratch(h))
+        let panels = panels.reserve(ob_product_scratch(h))
         func part(_ rows: Range<Int>, plus: Int) {
-            onebyte_product(states + rows.lowerBound * h, h, rows.count, plus, &w, nil, logits + rows.lowerBound * count, count, 0, panels)
+            ob_product(states + rows.lowerBound * h, h, rows.count, plus, &w, nil, logits + rows.lowerBound * count, count, 0, panels)
         }
         for group in groups {
             w.direction = directions.elements(
@@ -226,7 +226,7 @@ extension ForwardPass {
     package func product(
         _ x: UnsafePointer<Float>, rows: Int, by w: UnsafePointer<Float>, outputs: Int, into y: UnsafeMutablePointer<Float>
     ) {
-        plainProduct(onebyte_matrix(w, outputs: outputs, inputs: sizes.embedding), x, sizes.embedding, rows, into: y, outputs)
+        plainProduct(ob_matrix(w, outputs: outputs, inputs: sizes.embedding), x, sizes.embedding, rows, into: y, outputs)
     }
 
     /// The logits of rows of final states for the whole vocabulary, by the head as it is.
@@ -241,14 +241,14 @@ extension ForwardPass {
         let vocabulary = model.configuration.vocabularySize
         let cap = description.head.softcap
         guard cap > 0 else {
-            onebyte_softmax(row, vocabulary)
+            ob_softmax(row, vocabulary)
             row[target] -= 1
             return
         }
         // d/dy cap·tanh(y/cap) = 1 − (logit/cap)².
         let slopes = capSlopes.reserve(vocabulary)
         for i in 0..<vocabulary { slopes[i] = 1 - (row[i] / cap) * (row[i] / cap) }
-        onebyte_softmax(row, vocabulary)
+        ob_softmax(row, vocabulary)
         row[target] -= 1
         for i in 0..<vocabulary { row[i] *= slopes[i] }
     }

@@ -41,7 +41,7 @@ extension ForwardPass {
                         let target = Int(own[start + r])
                         var largest: Float = 0
                         var sum: Float = 0
-                        onebyte_log_sum_exp_parts(row, vocabulary, &largest, &sum)
+                        ob_log_sum_exp_parts(row, vocabulary, &largest, &sum)
                         loss += Double(largest) + log(Double(sum)) - Double(row[target])
                         becomeGradient(row, target: target)
                     }
@@ -70,8 +70,8 @@ extension ForwardPass {
                 for (a, b) in zip(up, down) {
                     // First the difference: the states are a thousand times as large.
                     own.update(from: normed.pointer + a * h, count: h)
-                    onebyte_add_scaled(own, normed.pointer + b * h, -1, h)
-                    sum += Double(onebyte_dot(g + row * h, own, h))
+                    ob_add_scaled(own, normed.pointer + b * h, -1, h)
+                    sum += Double(ob_dot(g + row * h, own, h))
                     row += 1
                 }
                 offset += 1

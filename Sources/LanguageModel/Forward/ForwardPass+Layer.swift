@@ -93,7 +93,7 @@ extension ForwardPass {
             let branch = branch.reserve(rows * h)
             try project([module], of: layer, input, inputStride, rows, into: branch, h, layout: layout)
             if isNormed { try normalise(branch, outputNorm, of: layer, layout: layout, rows: rows, into: branch) }
-            onebyte_add_scaled(x, branch, description.residualScale, rows * h)
+            ob_add_scaled(x, branch, description.residualScale, rows * h)
         } else {
             try project([module], of: layer, input, inputStride, rows, into: x, h, accumulate: true, layout: layout)
         }

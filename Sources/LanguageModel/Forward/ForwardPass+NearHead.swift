@@ -29,7 +29,7 @@ extension ForwardPass {
         for first in stride(from: clean.count, to: segmentReads, by: Self.cleanRowsAtOnce) {
             let rows = min(Self.cleanRowsAtOnce, segmentReads - first)
             product(states + first * h, rows: rows, by: head, outputs: vocabulary, into: logits)
-            if let bias { for row in 0..<rows { onebyte_add_scaled(logits + row * vocabulary, bias, 1, vocabulary) } }
+            if let bias { for row in 0..<rows { ob_add_scaled(logits + row * vocabulary, bias, 1, vocabulary) } }
             let tops = (0..<rows).map { Self.largest(logits + $0 * vocabulary, vocabulary) }
             while next < order.count, clean[order[next]] < first + rows {
                 let row = order[next]
@@ -37,21 +37,21 @@ extension ForwardPass {
                 let own = clean[row] - first
                 let state = states + row * h
                 d.update(from: state, count: h)
-                onebyte_add_scaled(d, states + clean[row] * h, -1, h)
-                let radius = onebyte_dot(d, d, h).squareRoot()
+                ob_add_scaled(d, states + clean[row] * h, -1, h)
+                let radius = ob_dot(d, d, h).squareRoot()
                 let top = tops[own]
                 guard top.value.isFinite, radius.isFinite else {
                     out[row] = -1
                     continue
                 }
                 // What the clean winner has here is the least that the winner has.
-                let least = onebyte_dot(state, head + top.index * h, h) + (bias?[top.index] ?? 0)
-                let threshold = least - onebyte_dot(d, geometry.mean, h) - Self.slack * (1 + abs(least))
+                let least = ob_dot(state, head + top.index * h, h) + (bias?[top.index] ?? 0)
+                let threshold = least - ob_dot(d, geometry.mean, h) - Self.slack * (1 + abs(least))
                 let count = geometry.candidates(logits + own * vocabulary, radius: radius, threshold: threshold, into: candidates)
                 var best: (token: Int32, value: Float) = (Int32(top.index), least)
                 for i in 0..<count {
                     let token = candidates[i]
-                    let value = onebyte_dot(state, head + Int(token) * h, h) + (bias?[Int(token)] ?? 0)
+                    let value = ob_dot(state, head + Int(token) * h, h) + (bias?[Int(token)] ?? 0)
                     if value > best.value || (value == best.value && token < best.token) { best = (token, value) }
                 }
                 out[row] = best.value.isFinite ? best.token : -1
@@ -74,12 +74,12 @@ package final class HeadGeometry {
         distances = ScratchBuffer(capacity: count)
         mean = UnsafePointer(meanRow.pointer)
         meanRow.pointer.update(repeating: 0, count: width)
-        for i in 0..<count { onebyte_add_scaled(meanRow.pointer, head + i * width, 1 / Float(count), width) }
+        for i in 0..<count { ob_add_scaled(meanRow.pointer, head + i * width, 1 / Float(count), width) }
         let difference = ScratchBuffer<Float>(capacity: width)
         for i in 0..<count {
             difference.pointer.update(from: head + i * width, count: width)
-            onebyte_add_scaled(difference.pointer, mean, -1, width)
-            distances.pointer[i] = onebyte_dot(difference.pointer, difference.pointer, width).squareRoot()
+            ob_add_scaled(difference.pointer, mean, -1, width)
+            distances.pointer[i] = ob_dot(difference.pointer, difference.pointer, width).squareRoot()
         }
     }
 

@@ -81,7 +81,7 @@ extension ForwardPass {
             guard slot >= 0, let from = vector else { return }
             let out = buffer.reserve(width)
             let z = directions.vector(slot, segment.direction)
-            onebyte_sum_scaled_i8(from, z, segment.sign * directions.scales[slot], out, width)
+            ob_sum_scaled_i8(from, z, segment.sign * directions.scales[slot], out, width)
             vector = UnsafePointer(out)
         }
         add(vectors.weightSlot, &own.weight, in: perturbedNorm)
@@ -93,8 +93,8 @@ extension ForwardPass {
     func norm(_ x: UnsafePointer<Float>, _ vectors: NormVectors, into y: UnsafeMutablePointer<Float>, _ rows: Int, width: Int) {
         let epsilon = Float(description.norm.epsilon)
         switch description.norm.kind {
-        case .rms: if let weight = vectors.weight { onebyte_rms_norm(x, weight, y, rows, width, epsilon) }
-        case .layer: onebyte_layer_norm(x, vectors.weight, vectors.bias, y, rows, width, epsilon)
+        case .rms: if let weight = vectors.weight { ob_rms_norm(x, weight, y, rows, width, epsilon) }
+        case .layer: ob_layer_norm(x, vectors.weight, vectors.bias, y, rows, width, epsilon)
         }
     }
 
@@ -112,7 +112,7 @@ extension ForwardPass {
             try model.copyFloats(tensor, of: layer, into: made)
             bias = UnsafePointer(made)
         }
-        for row in 0..<rows { onebyte_add_scaled(y + row * yStride, bias, 1, width) }
+        for row in 0..<rows { ob_add_scaled(y + row * yStride, bias, 1, width) }
         guard layout != .sequences else { return }
         for segment in segments {
             for row in self.rows(of: segment, layout) {
@@ -124,6 +124,6 @@ extension ForwardPass {
     /// Adds ±εz of a vector, where it is trained.
     func addDirection(of segment: Segment, slot: Int, width: Int, to y: UnsafeMutablePointer<Float>) {
         guard let directions, segment.direction >= 0, slot >= 0 else { return }
-        onebyte_add_scaled_i8(y, directions.vector(slot, segment.direction), segment.sign * directions.scales[slot], width)
+        ob_add_scaled_i8(y, directions.vector(slot, segment.direction), segment.sign * directions.scales[slot], width)
     }
 }

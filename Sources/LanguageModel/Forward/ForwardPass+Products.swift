@@ -10,14 +10,14 @@ extension ForwardPass {
 
     /// A matrix as a product is to read it: floats or integers that are kept, or, of a frozen layer that is not, floats made in `made`, which
     /// stay until another matrix is asked for there.
-    private func matrix(_ module: LayerModule, of layer: Int, made: ScratchBuffer<Float>) throws(ModelError) -> onebyte_matrix {
+    private func matrix(_ module: LayerModule, of layer: Int, made: ScratchBuffer<Float>) throws(ModelError) -> ob_matrix {
         let (outputs, inputs) = sizes.shape(module)
-        if let kept = model.residentLayer(layer) { return onebyte_matrix(kept[module], outputs: outputs, inputs: inputs) }
+        if let kept = model.residentLayer(layer) { return ob_matrix(kept[module], outputs: outputs, inputs: inputs) }
         let slot = slot(layer, module)
-        if slot >= 0, let parameters = model.parameters { return onebyte_matrix(parameters, at: slot, outputs: outputs, inputs: inputs) }
+        if slot >= 0, let parameters = model.parameters { return ob_matrix(parameters, at: slot, outputs: outputs, inputs: inputs) }
         let out = made.reserve(outputs * inputs)
         try model.copyFloats(LayerTensor(module), of: layer, into: out)
-        return onebyte_matrix(out, outputs: outputs, inputs: inputs)
+        return ob_matrix(out, outputs: outputs, inputs: inputs)
     }
 
     /// The layer's matrices in bytes where a pass computes with them: one without directions, or with dense ones, has no differences from
@@ -47,7 +47,7 @@ extension ForwardPass {
         } else if !isPerturbed, let kept = model.residentLayer(layer) {
             let outputs = modules.reduce(0) { $0 + sizes.shape($1).outputs }
             plainProduct(
-                onebyte_matrix(kept[modules[0]], outputs: outputs, inputs: sizes.shape(modules[0]).inputs), x, xStride, rows, into: y, yStride,
+                ob_matrix(kept[modules[0]], outputs: outputs, inputs: sizes.shape(modules[0]).inputs), x, xStride, rows, into: y, yStride,
                 accumulate: accumulate)
         } else {
             var done = 0
@@ -69,19 +69,19 @@ extension ForwardPass {
 
     /// y = accumulate·y + x·wᵀ of one matrix with the perturbations of every segment.
     func product(
-        _ matrix: onebyte_matrix, slot: Int, _ x: UnsafePointer<Float>, _ xStride: Int, _ rows: Int, into y: UnsafeMutablePointer<Float>,
+        _ matrix: ob_matrix, slot: Int, _ x: UnsafePointer<Float>, _ xStride: Int, _ rows: Int, into y: UnsafeMutablePointer<Float>,
         _ yStride: Int, accumulate: Bool = false, layout: Layout
     ) {
         var w = matrix
-        let panels = panels.reserve(onebyte_product_scratch(w.inputs))
+        let panels = panels.reserve(ob_product_scratch(w.inputs))
         func part(_ range: Range<Int>, plus: Int = 0) {
-            onebyte_product(
+            ob_product(
                 x + range.lowerBound * xStride, xStride, range.count, plus, &w, nil, y + range.lowerBound * yStride, yStride,
                 accumulate ? 1 : 0, panels)
         }
         if layout != .sequences, setTerms(rowTerms, slot: slot, x, xStride, inputs: w.inputs, layout: layout, rows: rows) {
             var terms = rowTerms.terms
-            onebyte_product(x, xStride, rows, rows, &w, &terms, y, yStride, accumulate ? 1 : 0, panels)
+            ob_product(x, xStride, rows, rows, &w, &terms, y, yStride, accumulate ? 1 : 0, panels)
         } else if let directions, !directions.isRank1, slot >= 0, layout != .sequences {
             w.direction_scale = directions.scales[slot]
             for group in groups {
@@ -98,22 +98,22 @@ extension ForwardPass {
 
     /// y = accumulate·y + x·wᵀ of floats, on all of the pass's threads.
     package func plainProduct(
-        _ w: onebyte_matrix, _ x: UnsafePointer<Float>, _ xStride: Int, _ rows: Int, into y: UnsafeMutablePointer<Float>, _ yStride: Int,
+        _ w: ob_matrix, _ x: UnsafePointer<Float>, _ xStride: Int, _ rows: Int, into y: UnsafeMutablePointer<Float>, _ yStride: Int,
         accumulate: Bool = false
     ) {
         nonisolated(unsafe) let (x, w, y) = (x, w, y)
         forEachPart(of: w.outputs, inputs: w.inputs) { range, panels in
             var part = w.rows(range)
-            onebyte_product(x, xStride, rows, rows, &part, nil, y + range.lowerBound, yStride, accumulate ? 1 : 0, panels)
+            ob_product(x, xStride, rows, rows, &part, nil, y + range.lowerBound, yStride, accumulate ? 1 : 0, panels)
         }
     }
 
     /// Parts of a product's outputs, one for each thread, with scratch for it.
     private func forEachPart(of outputs: Int, inputs: Int, _ body: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) -> Void) {
-        guard threads > 1 else { return body(0..<outputs, panels.reserve(onebyte_product_scratch(inputs))) }
+        guard threads > 1 else { return body(0..<outputs, panels.reserve(ob_product_scratch(inputs))) }
         let share = (outputs + threads - 1) / threads
         let size = (share + 31) / 32 * 32  // whole panels
-        let scratch = (onebyte_product_scratch(inputs) + 15) / 16 * 16  // on a cache line each
+        let scratch = (ob_product_scratch(inputs) + 15) / 16 * 16  // on a cache line each
         nonisolated(unsafe) let panels = panels.reserve(threads * scratch)
         forEachChunk(of: outputs, size: size, threads: threads) { range in body(range, panels + range.lowerBound / size * scratch) }
     }
@@ -130,7 +130,7 @@ extension ForwardPass {
             let stride = f + Self.rowPadding
             let inner = inner.reserve(rows * stride)
             try project([.up], of: layer, x, sizes.hidden, rows, into: inner, stride, layout: layout)
-            for row in 0..<rows { onebyte_activate(inner + row * stride, f, kind) }
+            for row in 0..<rows { ob_activate(inner + row * stride, f, kind) }
             return (UnsafePointer(inner), stride)
         }
         if byteWeights(layer) == nil, !sizes.hasBias(.gate), !sizes.hasBias(.up) {
@@ -159,15 +159,15 @@ extension ForwardPass {
             nonisolated(unsafe) let (x, y, gate, up) = (x, y, gate, up)
             return forEachPart(of: gate.outputs, inputs: h) { range, panels in
                 var (gate, up) = (gate.rows(range), up.rows(range))
-                onebyte_gated_product(kind, x, h, rows, rows, &gate, &up, nil, nil, y + range.lowerBound, yStride, panels)
+                ob_gated_product(kind, x, h, rows, rows, &gate, &up, nil, nil, y + range.lowerBound, yStride, panels)
             }
         }
-        let panels = panels.reserve(onebyte_product_scratch(h))
+        let panels = panels.reserve(ob_product_scratch(h))
         func product(
-            _ range: Range<Int>, plus: Int = 0, _ gateTerms: UnsafePointer<onebyte_rank1_terms>? = nil,
-            _ upTerms: UnsafePointer<onebyte_rank1_terms>? = nil
+            _ range: Range<Int>, plus: Int = 0, _ gateTerms: UnsafePointer<ob_rank1_terms>? = nil,
+            _ upTerms: UnsafePointer<ob_rank1_terms>? = nil
         ) {
-            onebyte_gated_product(
+            ob_gated_product(
                 kind, x + range.lowerBound * h, h, range.count, plus, &gate, &up, gateTerms, upTerms, y + range.lowerBound * yStride, yStride, panels)
         }
         if directions.isRank1 {
@@ -214,7 +214,7 @@ extension ForwardPass {
         guard setTerms(rowTerms, slot: slot(layer, module), x, xStride, inputs: inputs, layout: layout, rows: rows) else { return }
         let terms = rowTerms.terms
         for row in 0..<rows {
-            if let a = terms.a[row] { onebyte_add_scaled_i8(y + row * yStride, a, terms.scales[row], outputs) }
+            if let a = terms.a[row] { ob_add_scaled_i8(y + row * yStride, a, terms.scales[row], outputs) }
         }
     }
 
@@ -229,14 +229,14 @@ extension ForwardPass {
         let kind = description.activation.kernel
         for row in 0..<rows {
             let gate = inner + row * 2 * f
-            onebyte_gated_rank1(kind, gate, gateTerms.a[row], gateTerms.scales[row], gate + f, upTerms.a[row], upTerms.scales[row], gate, f)
+            ob_gated_rank1(kind, gate, gateTerms.a[row], gateTerms.scales[row], gate + f, upTerms.a[row], upTerms.scales[row], gate, f)
         }
     }
 }
 
-extension onebyte_matrix {
+extension ob_matrix {
     /// Some of its outputs.
-    fileprivate func rows(_ range: Range<Int>) -> onebyte_matrix {
+    fileprivate func rows(_ range: Range<Int>) -> ob_matrix {
         var part = self
         part.outputs = range.count
         let offset = range.lowerBound * (stride > 0 ? stride : inputs)

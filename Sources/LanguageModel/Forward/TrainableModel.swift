@@ -217,8 +217,8 @@ public final class TrainableModel: @unchecked Sendable {
     }
 
     /// What a layer's attention computes from queries and keys.
-    package func attention(_ layer: Int) -> onebyte_attention {
-        onebyte_attention(
+    package func attention(_ layer: Int) -> ob_attention {
+        ob_attention(
             heads: sizes.heads, kv_heads: sizes.keyValueHeads, head_size: sizes.headDimension, scale: description.attention.scale,
             softcap: description.attention.softcap, window: description.layers[layer].window ?? 0, slopes: slopes.map { UnsafePointer($0.pointer) })
     }

@@ -129,12 +129,12 @@ struct ClusterPlan: Sendable {
     static func lock(resuming path: String) throws -> RunLock {
         let directory = RunDirectory(path)
         guard FileManager.default.fileExists(atPath: directory.ledger) else {
-            throw ProcessFailure(.missingInput, "\(path): no run to go on with: there is no ledger in it")
+            throw ProcessFailure(.missingInput, "\(path): no run to resume: there is no ledger in it")
         }
         guard FileManager.default.fileExists(atPath: directory.configuration) else {
             throw ProcessFailure(
                 .missingInput,
-                "\(path): the run is not `onebyte cluster`'s: there is no run.toml in it\ngo on with it by `onebyte coordinator --directory \(shellWord(path))`, and start its workers"
+                "\(path): the run is not `onebyte cluster`'s: there is no run.toml in it\nresume it with `onebyte coordinator --directory \(shellWord(path))`, and start its workers"
             )
         }
         do { return try directory.acquireLock() } catch { throw ProcessFailure(error, directory: path) }
@@ -165,7 +165,7 @@ struct ClusterPlan: Sendable {
         if FileManager.default.fileExists(atPath: directory.ledger), !isResumed {
             throw ProcessFailure(
                 .cannotCreate,
-                "\(directory.path) holds a run already; go on with it by --resume \(shellWord(directory.path)), or choose another --directory")
+                "\(directory.path) holds a run already; resume it with --resume \(shellWord(directory.path)), or choose another --directory")
         }
         if isResumed { try spec(of: try LedgerArchive(directory.ledger).summary) }
         // On going on, too: what was given anew holds until it is given anew.

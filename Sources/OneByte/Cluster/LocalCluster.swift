@@ -165,7 +165,7 @@ struct LocalCluster: Sendable {
             guard coordinatorEnd == nil, progress.finish == nil else { return }
             while let first = left.first, first.at.duration(to: .now) > .seconds(secondsForGoodbyes) {
                 left.removeFirst()
-                guard trainersLeft > 0 else { throw ProcessFailure(.failure, "\(first.story); no worker is left, go on with --resume") }
+                guard trainersLeft > 0 else { throw ProcessFailure(.failure, "\(first.story); no worker is left; resume the run with --resume") }
                 view.note("warning: \(first.story); the run goes on without it")
             }
         }

@@ -94,7 +94,7 @@ struct ClusterCommand: AsyncParsableCommand {
             if run.progress.finish?.outcome == .stopped { throw StopSignal.terminate }
         } catch let stop as StopSignal {
             if FileManager.default.fileExists(atPath: directory.ledger) {
-                standardError.write("the ledger is \(directory.ledger); go on with: onebyte cluster --resume \(shellWord(directory.path))")
+                standardError.write("the ledger is \(directory.ledger); resume it with: onebyte cluster --resume \(shellWord(directory.path))")
             }
             throw stop
         }

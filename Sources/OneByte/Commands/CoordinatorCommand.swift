@@ -83,7 +83,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         let isSpecified = config.config != nil || !(task.settings + training.settings + machines.settings).isEmpty
         guard !isNew || isSpecified else {
             throw ProcessFailure(
-                .missingInput, "\(directory.path): there is no run to go on with; to begin one give its settings: --config RUN.toml, or flags")
+                .missingInput, "\(directory.path): there is no run to resume; to start one, give its settings: --config RUN.toml, or flags")
         }
         var basisDigest = basis.map { Digest.sha256($0) }
         let ledger = try isNew || !(isSpecified || basis != nil) ? nil : LedgerArchive(directory.ledger).summary
@@ -99,7 +99,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         if let spec, let ledger {
             try spec.check(
                 isThatOf: ledger, at: directory.path,
-                remedy: "to go on with the run in it leave out the settings: onebyte coordinator --directory \(shellWord(directory.path))")
+                remedy: "to resume the run in it, leave out the settings: onebyte coordinator --directory \(shellWord(directory.path))")
         }
         if let spec, let found = decoded?.spaces.map(\.components).max(), found != spec.dampedComponents {
             throw ProcessFailure(

@@ -31,7 +31,7 @@ struct LedgerAudit: ParsableCommand {
     @Option(help: ArgumentHelp("How many bytes to look at, at least.", valueName: "number")) var bytes = 200
     @Option(
         help: ArgumentHelp(
-            "The machine's signing key (or that in its --state-dir): hold the data against what it bound itself to, too.", valueName: "file"))
+            "The machine's signing key (or that in its --state-dir): compare the data with what it committed to, too.", valueName: "file"))
     var signingKey: String?
     @OptionGroup var objective: SettingFlags<ObjectiveSettings>
     @OptionGroup var processes: SettingFlags<ProcessSettings>
@@ -76,20 +76,20 @@ struct LedgerAudit: ParsableCommand {
             )
         }
     }
-    /// - Throws: `ProcessFailure` where the data are not those that the machine bound itself to before its first byte.
+    /// - Throws: `ProcessFailure` where the data are not those that the machine committed to before its first byte.
     private func checkCommitment(of trainer: LanguageModelTrainer, in archive: LedgerArchive) throws {
         var admission: Admission?
         for case .admission(let found) in archive.entries.lazy.map(\.record) where found.machine == MachineID(machine) { admission = found }
         guard let committed = admission?.data else {
-            throw ProcessFailure(.unproven, "\(archive.path): machine \(machine) has bound itself to no data")
+            throw ProcessFailure(.unproven, "\(archive.path): machine \(machine) has committed to no data")
         }
         guard committed == trainer.dataCommitment else {
             throw ProcessFailure(
                 .badData,
-                "\(archive.path): machine \(machine) has bound itself to other data: \(committed.count) examples, root \(committed.root.short), not \(trainer.dataCommitment.map { "\($0.count), \($0.root.short)" } ?? "none")"
+                "\(archive.path): machine \(machine) has committed to other data: \(committed.count) examples, root \(committed.root.short), not \(trainer.dataCommitment.map { "\($0.count), \($0.root.short)" } ?? "none")"
             )
         }
-        standardError.write("the data are the \(committed.count) examples that machine \(machine) bound itself to when it was admitted")
+        standardError.write("the data are the \(committed.count) examples that machine \(machine) committed to when it was admitted")
     }
 }
 

@@ -89,7 +89,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
         for token in 0..<vocabulary {
             for i in 0..<adapter.outputCount {
                 outputs.pointer[token * adapter.outputCount + i] =
-                    onebyte_dot(head + token * width, adapter.outputs.pointer + i * width, width)
+                    ob_dot(head + token * width, adapter.outputs.pointer + i * width, width)
             }
         }
         return outputs
@@ -368,7 +368,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
 
     /// C·x.
     private func outputs(of x: UnsafePointer<Float>) -> [Float] {
-        (0..<adapter.outputCount).map { onebyte_dot(adapter.coordinates.pointer + $0 * adapter.inputCount, x, adapter.inputCount) }
+        (0..<adapter.outputCount).map { ob_dot(adapter.coordinates.pointer + $0 * adapter.inputCount, x, adapter.inputCount) }
     }
 
     // MARK: By differences
@@ -410,7 +410,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
         let change = signs.withUnsafeBufferPointer { signs in
             batch.map { example in
                 (0..<p).map { i in
-                    signs.baseAddress.map { Float(options.epsilon) * onebyte_dot_i8(labels.input(of: example), $0 + i * r, r) } ?? .nan
+                    signs.baseAddress.map { Float(options.epsilon) * ob_dot_i8(labels.input(of: example), $0 + i * r, r) } ?? .nan
                 }
             }
         }

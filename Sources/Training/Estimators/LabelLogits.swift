@@ -45,7 +45,7 @@ final class LabelLogits {
         for (token, number) in numbers {
             for i in 0..<adapter.outputCount {
                 tokenOutputs.pointer[number * adapter.outputCount + i] =
-                    model.headRow(token).map { onebyte_dot($0, adapter.outputs.pointer + i * width, width) } ?? .nan
+                    model.headRow(token).map { ob_dot($0, adapter.outputs.pointer + i * width, width) } ?? .nan
             }
         }
         self.numbers = numbers
@@ -88,7 +88,7 @@ final class LabelLogits {
             adapter.project(state, into: inputs.pointer + example * adapter.inputCount)
             for (c, token) in tokens.enumerated() {
                 baseLogits.pointer[offsets[example] + c] =
-                    model.headRow(token).map { onebyte_dot(state, $0, width) + (model.headBias?[Int(token)] ?? 0) } ?? .nan
+                    model.headRow(token).map { ob_dot(state, $0, width) + (model.headBias?[Int(token)] ?? 0) } ?? .nan
             }
         }
     }

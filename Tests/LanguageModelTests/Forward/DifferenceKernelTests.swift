@@ -61,8 +61,8 @@ import Testing
 
     @Test(arguments: variants, shapes)
     func product_isThatOfTheRoundedNumbers(variant: String, shape: Shape) {
-        guard ob_difference_select(variant) != 0 else { return }
-        defer { ob_difference_select(nil) }
+        guard ob_kernels_select(variant) != 0 else { return }
+        defer { ob_kernels_select(nil) }
         var weightLimit: Int32 = 0
         var differenceLimit: Int32 = 0
         ob_difference_limits(&weightLimit, &differenceLimit)
@@ -94,8 +94,8 @@ import Testing
     /// The largest sums that 16 bits have to hold.
     @Test(arguments: variants)
     func product_doesNotOverflow(variant: String) {
-        guard ob_difference_select(variant) != 0 else { return }
-        defer { ob_difference_select(nil) }
+        guard ob_kernels_select(variant) != 0 else { return }
+        defer { ob_kernels_select(nil) }
         let shape = Shape(rows: 1, inputs: 1536, outputs: 16)
         for sign in [Float(1), -1] {
             let packed = Packed([Float](repeating: sign, count: 1536 * 16), outputs: 16, inputs: 1536)
@@ -109,8 +109,8 @@ import Testing
 
     @Test(arguments: variants, [Float.nan, .infinity])
     func product_ofWhatIsNotFinite_isNotFinite(variant: String, bad: Float) {
-        guard ob_difference_select(variant) != 0 else { return }
-        defer { ob_difference_select(nil) }
+        guard ob_kernels_select(variant) != 0 else { return }
+        defer { ob_kernels_select(nil) }
         let shape = Shape(rows: 1, inputs: 64, outputs: 16)
         let ones = [Float](repeating: 1, count: 64)
         let zeros = [Float](repeating: 0, count: 64)
@@ -131,8 +131,8 @@ import Testing
     /// Where nothing differs, nothing is added.
     @Test(arguments: variants)
     func product_ofEqualRows_isTheCleanOne(variant: String) {
-        guard ob_difference_select(variant) != 0 else { return }
-        defer { ob_difference_select(nil) }
+        guard ob_kernels_select(variant) != 0 else { return }
+        defer { ob_kernels_select(nil) }
         var random = SystemRandomNumberGenerator()
         let shape = Shape(rows: 1, inputs: 64, outputs: 16)
         let x = values(64, &random)

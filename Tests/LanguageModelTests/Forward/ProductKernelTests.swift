@@ -43,10 +43,10 @@ import Testing
             direction.deallocate()
         }
 
-        var matrix: onebyte_matrix {
+        var matrix: ob_matrix {
             let isFixed = form == .fixed || form == .perturbedFixed
             let isPerturbed = form == .perturbedFloats || form == .perturbedFixed
-            return onebyte_matrix(
+            return ob_matrix(
                 outputs: outputs, inputs: inputs, stride: 0, floats: isFixed ? nil : UnsafePointer(floats.baseAddress),
                 fixed: isFixed ? UnsafePointer(fixed.baseAddress) : nil, fixed_scale: 0x1p-24,
                 direction: isPerturbed ? UnsafePointer(direction.baseAddress) : nil, direction_scale: 0.01)
@@ -91,8 +91,8 @@ import Testing
             factors.deallocate()
         }
 
-        var terms: onebyte_rank1_terms {
-            onebyte_rank1_terms(a: UnsafePointer(pointers.baseAddress), scales: UnsafePointer(factors.baseAddress))
+        var terms: ob_rank1_terms {
+            ob_rank1_terms(a: UnsafePointer(pointers.baseAddress), scales: UnsafePointer(factors.baseAddress))
         }
 
         func value(_ row: Int, _ output: Int) -> Double { Double(scales[row]) * Double(vectors[row * outputs + output]) }
@@ -111,8 +111,8 @@ import Testing
     }
 
     func with(_ variant: String, _ body: () throws -> Void) rethrows {
-        guard onebyte_select_float_variant(variant) != 0 else { return }
-        defer { onebyte_select_float_variant(nil) }
+        guard ob_kernels_select(variant) != 0 else { return }
+        defer { ob_kernels_select(nil) }
         try body()
     }
 
@@ -144,11 +144,11 @@ import Testing
                     var y = before
                     var matrix = w.matrix
                     var own = terms.terms
-                    withScratch(onebyte_product_scratch(inputs)) { scratch in
+                    withScratch(ob_product_scratch(inputs)) { scratch in
                         if hasTerms {
-                            onebyte_product(x, inputs + 3, rows, plus, &matrix, &own, &y, outputs + 2, accumulate ? 1 : 0, scratch)
+                            ob_product(x, inputs + 3, rows, plus, &matrix, &own, &y, outputs + 2, accumulate ? 1 : 0, scratch)
                         } else {
-                            onebyte_product(x, inputs + 3, rows, plus, &matrix, nil, &y, outputs + 2, accumulate ? 1 : 0, scratch)
+                            ob_product(x, inputs + 3, rows, plus, &matrix, nil, &y, outputs + 2, accumulate ? 1 : 0, scratch)
                         }
                     }
                     for r in 0..<rows {
@@ -181,11 +181,11 @@ import Testing
                     var y = [Float](repeating: 7, count: rows * (outputs + 1))
                     var (g, u) = (gate.matrix, up.matrix)
                     var (gTerms, uTerms) = (gateTerms.terms, upTerms.terms)
-                    withScratch(onebyte_product_scratch(inputs)) { scratch in
+                    withScratch(ob_product_scratch(inputs)) { scratch in
                         if hasTerms {
-                            onebyte_gated_product(Int32(OB_SILU), x, inputs, rows, plus, &g, &u, &gTerms, &uTerms, &y, outputs + 1, scratch)
+                            ob_gated_product(Int32(OB_SILU), x, inputs, rows, plus, &g, &u, &gTerms, &uTerms, &y, outputs + 1, scratch)
                         } else {
-                            onebyte_gated_product(Int32(OB_SILU), x, inputs, rows, plus, &g, &u, nil, nil, &y, outputs + 1, scratch)
+                            ob_gated_product(Int32(OB_SILU), x, inputs, rows, plus, &g, &u, nil, nil, &y, outputs + 1, scratch)
                         }
                     }
                     for r in 0..<rows {
@@ -215,23 +215,23 @@ import Testing
                 let q = random.floats(rows * width)
                 let kv = random.floats(count * 2 * kvWidth)
                 let scale = 1 / Float(size).squareRoot()
-                var form = onebyte_attention(heads: heads, kv_heads: kvHeads, head_size: size, scale: scale, softcap: 0, window: 0, slopes: nil)
+                var form = ob_attention(heads: heads, kv_heads: kvHeads, head_size: size, scale: scale, softcap: 0, window: 0, slopes: nil)
                 var out = [Float](repeating: 7, count: rows * width)
                 var wanted = out
                 var scores = [Float](repeating: 0, count: count)
                 kv.withUnsafeBufferPointer { kv in
                     guard let k = kv.baseAddress else { return }
-                    withScratch(onebyte_attention_scratch(rows, before, size)) { scratch in
+                    withScratch(ob_attention_scratch(rows, before, size)) { scratch in
                         // What is there before must not matter.
-                        for i in 0..<onebyte_attention_scratch(rows, before, size) { scratch[i] = .nan }
-                        onebyte_attend_rows(
+                        for i in 0..<ob_attention_scratch(rows, before, size) { scratch[i] = .nan }
+                        ob_attend_rows(
                             q, width, rows, k, k + kvWidth, 2 * kvWidth, before, &form, scratch, &out, width)
                     }
                     for r in 0..<rows {
                         q.withUnsafeBufferPointer { q in
                             wanted.withUnsafeMutableBufferPointer { wanted in
                                 guard let from = q.baseAddress, let to = wanted.baseAddress else { return }
-                                onebyte_attend(
+                                ob_attend(
                                     from + r * width, k, 2 * kvWidth, k + kvWidth, 2 * kvWidth, before + r + 1, &form,
                                     &scores, to + r * width)
                             }
@@ -251,7 +251,7 @@ import Testing
                 let x = random.floats(rows * (n + 1))
                 let b = (0..<n).map { _ in Int8(truncatingIfNeeded: random.next()) }
                 var out = [Float](repeating: 0, count: rows)
-                onebyte_dots_i8(x, n + 1, rows, b, n, -0.25, &out)
+                ob_dots_i8(x, n + 1, rows, b, n, -0.25, &out)
                 for r in 0..<rows {
                     let wanted = (0..<n).reduce(0.0) { $0 + Double(x[r * (n + 1) + $1]) * Double(b[$1]) }
                     #expect(abs(Double(out[r]) + 0.25 * wanted) < 1e-4 * Double(n))

@@ -4,16 +4,16 @@ import Kernels
 /// y = accumulate·y + x·wᵀ, in F32: `rows` rows of x (inputs wide, `xStride` apart) times w (outputs × inputs, as
 /// Hugging Face stores a linear layer).
 ///
-/// - Parameter panels: `onebyte_product_scratch(inputs)` floats.
+/// - Parameter panels: `ob_product_scratch(inputs)` floats.
 package func multiply(
     _ x: UnsafePointer<Float>, xStride: Int, rows: Int, by w: UnsafePointer<Float>, outputs: Int, inputs: Int,
     into y: UnsafeMutablePointer<Float>, yStride: Int, accumulate: Bool = false, panels: UnsafeMutablePointer<Float>
 ) {
-    var matrix = onebyte_matrix(w, outputs: outputs, inputs: inputs)
-    onebyte_product(x, xStride, rows, rows, &matrix, nil, y, yStride, accumulate ? 1 : 0, panels)
+    var matrix = ob_matrix(w, outputs: outputs, inputs: inputs)
+    ob_product(x, xStride, rows, rows, &matrix, nil, y, yStride, accumulate ? 1 : 0, panels)
 }
 
-extension onebyte_matrix {
+extension ob_matrix {
     /// outputs × inputs floats, row-major.
     package init(_ floats: UnsafePointer<Float>, outputs: Int, inputs: Int) {
         self.init(
@@ -44,10 +44,10 @@ package final class RowTerms {
     package func set(
         _ rows: Range<Int>, _ x: UnsafePointer<Float>, stride: Int, inputs: Int, a: UnsafePointer<Int8>, b: UnsafePointer<Int8>, scale: Float
     ) {
-        onebyte_dots_i8(x + rows.lowerBound * stride, stride, rows.count, b, inputs, scale, scales.pointer + rows.lowerBound)
+        ob_dots_i8(x + rows.lowerBound * stride, stride, rows.count, b, inputs, scale, scales.pointer + rows.lowerBound)
         for row in rows { vectors.pointer[row] = a }
     }
 
     /// Valid until the next `reserve`.
-    package var terms: onebyte_rank1_terms { onebyte_rank1_terms(a: UnsafePointer(vectors.pointer), scales: UnsafePointer(scales.pointer)) }
+    package var terms: ob_rank1_terms { ob_rank1_terms(a: UnsafePointer(vectors.pointer), scales: UnsafePointer(scales.pointer)) }
 }

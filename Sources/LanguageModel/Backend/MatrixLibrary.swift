@@ -8,7 +8,7 @@ public enum MatrixLibrary {
     public static var coreName: String { String(cString: openblas_get_corename()) }
     public static var configuration: String { String(cString: openblas_get_config()) }
     /// The instruction set of the float kernels between the products.
-    public static var floatKernels: String { String(cString: onebyte_float_variant()) }
+    public static var floatKernels: String { String(cString: ob_float_variant()) }
     /// The variant of the products of `Precision.int8`.
     public static var byteKernels: String { String(cString: ob_difference_variant()) }
 
@@ -38,7 +38,7 @@ public enum MatrixLibrary {
         let x = [Float](repeating: 0.5, count: rows * inputs)
         let w = [Float](repeating: 0.25, count: outputs * inputs)
         var y = [Float](repeating: 0, count: rows * outputs)
-        let panels = ScratchBuffer<Float>(capacity: onebyte_product_scratch(inputs))
+        let panels = ScratchBuffer<Float>(capacity: ob_product_scratch(inputs))
         let products = fastest {
             y.withUnsafeMutableBufferPointer { y in
                 guard let y = y.baseAddress else { return }
@@ -47,7 +47,7 @@ public enum MatrixLibrary {
             return 2 * rows * inputs * outputs
         }
         var sink: Float = 1
-        let peak = fastest { onebyte_multiply_adds(1 << 16, &sink) }
+        let peak = fastest { ob_multiply_adds(1 << 16, &sink) }
         return Rate(products: products * 1e-9, peak: peak * 1e-9)
     }
 
