@@ -1,37 +1,37 @@
 import Core
 import LanguageModel
 
-/// Finds out how much the loss rises or falls along the directions of samples (SPSA, Spall 1992). All signs of many samples go
-/// through the trained part of the model in one batch; with `rank1` the weights are read once for all of them and nothing is perturbed:
+/// Measures how much the loss rises or falls along the samples' directions (SPSA, Spall 1992). Both signs of many samples go through the
+/// trained part of the model in one batch. With `rank1` directions the weights are read once for all of them, and no weight is perturbed:
 /// y± = xWᵀ ± ε(x·b)aᵀ.
 ///
-/// One thread at a time; it uses `threads` inside. After the first round of its size it allocates next to nothing.
+/// Call it from one thread at a time; it uses `threads` threads inside. After the first round of a given size it allocates next to nothing.
 public final class Estimator: GradientEstimator {
     public struct Options: Sendable {
         /// ε of θ ± εz.
         public var epsilon: Double
-        /// Examples of a sample; 0: all.
+        /// Examples per sample; 0 means all examples.
         public var batchSize: Int
-        /// `batchSize` of so many examples.
+        /// Examples per sample where there are `exampleCount` examples.
         func batchSize(of exampleCount: Int) -> Int { batchSize == 0 ? exampleCount : batchSize }
 
-        /// How many neighbouring samples read the same examples, each along its own direction. What is the same for all directions on
-        /// an example is then computed once for so many samples. A worker's own choice: the ledger does not know it. In
-        /// the last layer the keys and values of all positions are half of an example's cost, and sharing saves them.
+        /// Number of neighbouring samples that read the same examples, each along its own direction. What all directions on an example have
+        /// in common is then computed once for all of these samples. In the last layer, for instance, the keys and values of all positions
+        /// are half of an example's cost. This is the worker's own choice and does not appear in the ledger.
         public var samplesPerBatch: Int
         public var estimator: EstimatorKind
-        /// Of the order of the examples; private to the worker.
+        /// Seed of the order of the examples; private to the worker.
         public var orderSeed: UInt64
         public var threads: Int
-        /// Mean token losses: (L₊ − L₋) from the last hidden states by `ForwardPass.headGradient`, so that a direction needs no logits.
-        /// Off, both signs go through the head; for tests and comparisons.
+        /// Whether L₊ − L₋ of mean token losses is computed from the last hidden states by `ForwardPass.headGradient`, so that a direction
+        /// needs no logits. If false, both signs go through the head; that is for tests and comparisons.
         public var usesClosedFormHead: Bool
-        /// q of `GeneralizedCrossEntropy`; 0: cross-entropy. Needs classes.
+        /// q of `GeneralizedCrossEntropy`; 0 means cross-entropy. Other values need examples with classes.
         public var generalizedCrossEntropy: Double
-        /// A score in place of the task's own loss; its samples want several examples and a larger ε, for it has steps.
+        /// Score that replaces the task's own loss. A score changes in steps, so its samples want several examples and a larger ε.
         public var objective: Objective?
-        /// Of the matrix products: a worker's own choice, since only its bytes reach the ledger. `int8` is for `rank1`; two-sided it costs a clean
-        /// pass for each example on top.
+        /// Precision of the matrix products. This is the worker's own choice, since only its bytes reach the ledger. `int8` needs `rank1`
+        /// directions; with a two-sided estimator it adds a clean pass for each example.
         public var precision: Precision
 
         public init(
@@ -67,11 +67,12 @@ public final class Estimator: GradientEstimator {
         }
     }
 
-    /// Rows of a batch's products: enough for the matrix library's best rate, few enough that activations stay near the core.
+    /// Rows in a batch's products: enough for the matrix library's best rate, and few enough that activations stay in the core's cache.
     private static let batchRows = 512
-    /// Through more than the last layer: a layer that is made anew for each batch is to cost little beside its products.
+    /// The same for a pass through more than the last layer. Such layers are built anew for each batch, which must cost little beside the
+    /// products.
     private static let deepBatchRows = 1024
-    /// With bytes the clean rows, a part of all, are what the matrix library multiplies.
+    /// The same for `int8`, where only the clean rows, a part of the batch, go through the matrix library.
     private static let int8BatchRows = 1536
 
     public let model: TrainableModel
@@ -84,10 +85,10 @@ public final class Estimator: GradientEstimator {
     private let crossEntropy: GeneralizedCrossEntropy
     /// The examples of the samples at hand, `batchSize` for each sample.
     private var examples: [Int] = []
-    /// Of each sample: at θ + εz, and at what that is compared with.
+    /// For each sample the loss at θ + εz, then the loss that it is compared with.
     private var losses: [Double] = []
 
-    /// - Throws: `TrainingError` for options that can't be; errors of the model's files.
+    /// - Throws: `TrainingError` for invalid options or a mismatch between options, data and model; errors from the model's files.
     public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: Options) throws {
         try options.check()
         guard options.objective != .command else {
@@ -119,11 +120,11 @@ public final class Estimator: GradientEstimator {
             samplesPerBatch: options.samplesPerBatch, seed: options.orderSeed)
     }
 
-    /// The examples that these samples read are put through the frozen part first where the cache does not have them yet.
+    /// Returns the projected gradients of samples. Examples that the cache does not have yet go through the frozen part first.
     ///
     /// - Parameters:
-    ///   - machine: whose directions they are.
-    ///   - samples: their numbers; they need not have been handed out in order.
+    ///   - machine: the machine whose directions are tried.
+    ///   - samples: numbers of the samples; they may come in any order from call to call.
     public func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients {
         let count = samples.count
         try readExamples(machine, samples)
@@ -152,8 +153,8 @@ public final class Estimator: GradientEstimator {
         try cache.fillOrReplaceMissing(&examples)
     }
 
-    /// Samples of a batch: so many that its products have about `batchRows` rows, evenly shared out among the threads, and in whole
-    /// groups of `samplesPerBatch`, since samples share work only within one pass.
+    /// Samples per batch. The products of a batch have about `batchRows` rows, and the threads get even shares. A batch holds whole groups
+    /// of `samplesPerBatch`, since samples share work only within one pass.
     private func batchSamples(_ count: Int) -> Int {
         let set = cache.set
         let isDeep = if case .layer(let layer) = model.entry { layer < model.configuration.layerCount - 1 } else { true }
@@ -162,7 +163,7 @@ public final class Estimator: GradientEstimator {
         let rows = options.precision == .int8 ? Self.int8BatchRows : isDeep ? Self.deepBatchRows : Self.batchRows
         let most = max(rows / (signs * rowsPerExample * batchSize), 1)
         let share = (count + options.threads - 1) / max(options.threads, 1)
-        // As few batches for a thread as `most` allows, of about the same size.
+        // Each thread gets the fewest batches that `most` allows, all of about the same size.
         let batches = (share + most - 1) / most
         let samples = (share + batches - 1) / max(batches, 1)
         let group = options.samplesPerBatch
@@ -188,7 +189,7 @@ public final class Estimator: GradientEstimator {
         pass.precision = options.precision
         workspace.instances.removeAll(keepingCapacity: true)
         workspace.placed.removeAll(keepingCapacity: true)
-        // The head itself must not be perturbed; a dense family has no rows for a clean pass.
+        // The closed form needs an unperturbed head, and is used with `rank1` directions alone.
         let isClosedForm = options.usesClosedFormHead && options.objective == nil && cache.set.hasTokenLosses && !model.trainsHead && batch.isRank1
         let isOneSided = options.estimator == .oneSided
         for (d, sample) in chunk.enumerated() {
@@ -216,22 +217,23 @@ public final class Estimator: GradientEstimator {
         }
     }
 
-    /// Every sequence of the batch once through the parameters as they are; the segments by the set's numbers of their sequences.
-    /// Those of an example follow each other.
+    /// Adds a clean segment (at θ) for every sequence of the batch. The segments of an example stand together.
+    ///
+    /// - Returns: the clean segment of each sequence, by the sequence's number in the set.
     private func addCleanSegments(_ workspace: PassPool.Workspace) -> [Int: Int] {
         var clean: [Int: Int] = [:]
         for (index, number) in workspace.placed.sorted(by: { $0.value < $1.value }) { clean[index] = workspace.pass.add(segmentOf: number) }
         return clean
     }
 
-    /// The losses as the head gives them.
+    /// Computes the losses by putting every segment through the head.
     private func differences(
         _ chunk: Range<Int>, _ workspace: PassPool.Workspace, between clean: [Int: Int], into losses: UnsafeMutableBufferPointer<Double>
     ) {
         let set = cache.set
         let each = batchSize
         let isOneSided = options.estimator == .oneSided
-        // Of a one-sided estimator each example of the batch once more, behind all others.
+        // A one-sided estimator also needs each example once at θ; those instances follow all others.
         let perturbed = workspace.instances.count
         var cleanInstance: [Int: Int] = [:]
         if isOneSided {
@@ -246,7 +248,7 @@ public final class Estimator: GradientEstimator {
         workspace.pass.losses(of: workspace.instances, in: set) { _, loss, _, outcome in found.append((loss, outcome)) }
         func mean(_ instances: some Sequence<Int>) -> Double {
             let loss = instances.reduce(0) { $0 + crossEntropy.loss(found[$1].loss) } / Double(each)
-            // A loss that is not finite is no answer at all.
+            // A score of outputs that are not finite would hide the failure.
             guard let objective = options.objective, loss.isFinite else { return loss }
             return objective.loss(of: instances.map { found[$0].outcome })
         }
@@ -261,8 +263,9 @@ public final class Estimator: GradientEstimator {
         }
     }
 
-    /// Losses around that of the clean pass: L₊ − L₋ = ⟨∂L/∂h, h₊ − h₋⟩ with the last hidden states h: the head is linear and its
-    /// softmax smooth, so what is left out is of third order in ε. One-sided, h₋ is that of the clean pass, and what is left out of second.
+    /// Computes the losses from the clean pass: L₊ − L₋ = ⟨∂L/∂h, h₊ − h₋⟩, where h are the last hidden states. The head is linear and its
+    /// softmax smooth, so the error is of third order in ε. One-sided, h of the clean pass takes the place of h₋, and the error is of
+    /// second order.
     private func differences(
         _ chunk: Range<Int>, _ workspace: PassPool.Workspace, _ clean: [Int: Int], into losses: UnsafeMutableBufferPointer<Double>
     ) {
@@ -293,7 +296,7 @@ public final class Estimator: GradientEstimator {
         }
     }
 
-    /// The batch's number of a sequence; one that several samples read is there once.
+    /// Returns the batch's number of a sequence. A sequence that several samples read is in the batch once.
     private func place(_ index: Int, _ workspace: PassPool.Workspace) -> Int {
         if let number = workspace.placed[index] { return number }
         let number = workspace.pass.add(cache.sequence(index))
