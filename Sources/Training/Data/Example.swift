@@ -1,8 +1,8 @@
 import LanguageModel
 
-/// An example as the forward pass takes it: token sequences, and what its loss reads from them.
+/// An example in the form that the forward pass takes: token sequences, and what its loss reads from them.
 public struct Example: Hashable, Sendable {
-    /// One sequence, except for `.options`, which has one for each class.
+    /// One sequence; for `.options`, one per class.
     public let sequences: [TokenSequence]
     public let objective: ExampleObjective
 
@@ -35,15 +35,14 @@ public struct TokenSequence: Hashable, Sendable {
 }
 
 public enum ExampleObjective: Hashable, Sendable {
-    /// Every label word is one token: a softmax over these tokens at the sequence's one target position
-    /// (its `token` is the right one). Loss: −log p(right).
+    /// A softmax over single-token label words at the sequence's only target position, whose `token` is the right one. Loss: −log p(right).
     case candidates([Int32], correct: Int)
-    /// Label words of several tokens: class c's score is the sum of the full-vocabulary log-probabilities of the targets of
-    /// `sequences[c]`. Loss: −log softmax(scores)[correct].
+    /// Label words of several tokens. Class c's score is the sum of the full-vocabulary log-probabilities of the targets of `sequences[c]`.
+    /// Loss: −log softmax(scores)[correct].
     case options(correct: Int)
-    /// Mean over the targets of −log p(token), full vocabulary.
+    /// The mean over the targets of −log p(token) under the full vocabulary.
     case tokens
-    /// The one sequence is a prompt, after which the model writes; a program outside scores the text.
+    /// A prompt after which the model writes; an external program scores the text.
     case text(WritingPrompt)
 }
 
@@ -56,7 +55,7 @@ public struct WritingPrompt: Hashable, Sendable {
     /// The further fields as one JSON object.
     package var fieldsText: String { JSON.object(fields).text(indent: 0) }
 
-    /// A prompt without further fields.
+    /// Creates a prompt without further fields.
     public init(_ prompt: String) { self.init(prompt, fields: []) }
 
     init(_ prompt: String, fields: [JSON.Member]) {
