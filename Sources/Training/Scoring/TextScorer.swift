@@ -8,9 +8,9 @@ package struct WrittenText: Hashable {
     package init(prompt: WritingPrompt, text: String) { (self.prompt, self.text) = (prompt, text) }
 }
 
-/// Gives each text a score; more is better, on any scale.
+/// Scores texts. Higher is better, on any scale.
 package protocol TextScorer: AnyObject {
-    /// - Returns: as many finite numbers as there are texts.
+    /// - Returns: one finite number per text.
     /// - Throws: `ScoringError`.
     func scores(of texts: [WrittenText]) throws -> [Double]
 }
