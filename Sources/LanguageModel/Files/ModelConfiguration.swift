@@ -5,17 +5,21 @@ public struct ModelConfiguration: Hashable, Sendable {
     public var hiddenSize: Int
     /// Width of the feed-forward layer's inner states.
     public var feedForwardSize: Int
+    /// Number of layers.
     public var layerCount: Int
     /// Number of query heads.
     public var headCount: Int
     /// Number of key and value heads; divides `headCount` (grouped-query attention).
     public var keyValueHeadCount: Int
+    /// Width of a head of queries, keys or values.
     public var headDimension: Int
+    /// Number of tokens, which is the number of rows of the embedding matrix.
     public var vocabularySize: Int
     /// Number of positions that the model was made for.
     public var contextLength: Int
     /// Whether the embedding matrix serves as head, so that the model has no head of its own.
     public var tiedHead: Bool
+    /// Token that begins a text; nil if the files name none.
     public var bosToken: Int32?
     /// Tokens that end a text.
     public var eosTokens: [Int32]

@@ -29,7 +29,9 @@ public struct ModelError: Error, Hashable, Sendable, CustomStringConvertible {
     public let file: String
     /// The tensor, key or other part of the file; nil if the error concerns the whole file.
     public let subject: String?
+    /// What is wrong with the file or its part.
     public let problem: String
+    /// What to do about it; nil if the text has no remedy.
     public let remedy: String?
 
     public init(_ code: Code, file: String, subject: String? = nil, _ problem: String, remedy: String? = nil) {

@@ -18,6 +18,7 @@ public struct ModelExporter {
     /// Form of the export.
     public var format = Format.merged
 
+    /// Forms in which a fine-tuned model is written.
     public enum Format: String, CaseIterable, Sendable {
         /// A model that transformers loads, with all changes in its weights.
         case merged

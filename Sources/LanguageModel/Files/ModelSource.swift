@@ -7,6 +7,7 @@ public final class ModelSource: Sendable {
     public let reference: String
     /// The .gguf file or the directory that the reference led to.
     public let path: String
+    /// The model's sizes and its computation.
     public let configuration: ModelConfiguration
     /// Hugging Face names of all the model's tensors, sorted by UTF-8 bytes; a tensor's position here is its τ
     /// (docs/reference/arithmetic.md). The list does not depend on the files' format.

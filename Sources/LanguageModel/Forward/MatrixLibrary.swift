@@ -7,6 +7,7 @@ import Kernels
 public enum MatrixLibrary {
     /// The processor that OpenBLAS takes this one for. It picks its kernels by this name, and misjudges some processors.
     public static var coreName: String { String(cString: openblas_get_corename()) }
+    /// OpenBLAS's build options and present core.
     public static var configuration: String { String(cString: openblas_get_config()) }
     /// Instruction set of the float kernels other than matrix products.
     public static var floatKernels: String { String(cString: onebyte_float_variant()) }
@@ -24,6 +25,7 @@ public enum MatrixLibrary {
         /// Speed of multiply-adds in registers: no product can be faster.
         public let peak: Double
 
+        /// Part of the peak that products reach, 0…1.
         public var share: Double { products / peak }
         /// Whether products run below half of the peak. On a core of their own they reach 90 % and more.
         public var isFarFromPeak: Bool { share < 0.5 }

@@ -22,6 +22,7 @@ public final class TrainableModel: @unchecked Sendable {
     public let configuration: ModelConfiguration
     /// Nil for a model that is only evaluated or that only writes.
     public let parameters: Parameters?
+    /// Where passes over examples begin.
     public let entry: Entry
 
     package let sizes: LayerSizes

@@ -1,5 +1,6 @@
 /// Why a run's tensors, examples or caches can't be used. The text names the cause and the remedy.
 public struct TrainingError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// Kind of the error, for tests and exit statuses.
     public enum Code: Hashable, Sendable {
         /// A tensor pattern matches nothing, or a basis does not fit.
         case badTensors

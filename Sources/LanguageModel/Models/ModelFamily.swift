@@ -50,6 +50,7 @@ public struct ModelFamily: Sendable {
         return [name, "language_model." + name, "model.language_model." + name.dropFirst("model.".count)]
     }
 
+    /// All families that this program reads.
     public static let all: [ModelFamily] = [
         .llama, .mistral, .ministral3, .qwen2, .qwen3, .gemma, .gemma2, .gemma3Text, .gemma3, .opt, .gpt2, .gptNeo, .gptJ, .gptNeoX, .phi, .phi3,
         .smolLM3,

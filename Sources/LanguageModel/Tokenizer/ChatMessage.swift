@@ -7,6 +7,7 @@ public struct ChatMessage: Hashable, Sendable {
     /// The record's fields without those that are null, which transformers drops too.
     package let fields: [JSON.Member]
 
+    /// Creates a message with a role and a text, and no further fields.
     public init(role: String, content: String) {
         self.init(
             role: role, content: content,

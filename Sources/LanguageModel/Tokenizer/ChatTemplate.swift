@@ -104,6 +104,7 @@ public struct ChatTemplate: Hashable, Sendable {
 
 /// Why a conversation can't be rendered.
 public struct ChatError: Error, Hashable, Sendable {
+    /// Kind of the error.
     public enum Code: Hashable, Sendable {
         /// The template refused the conversation in its own words.
         case refused
@@ -114,6 +115,7 @@ public struct ChatError: Error, Hashable, Sendable {
     }
 
     public let code: Code
+    /// What is wrong, as a sentence without place or remedy.
     public let problem: String
 
     package init(notRendered problem: String) { self.init(.notRendered, problem) }

@@ -17,7 +17,9 @@ public struct Tokenizer: Sendable {
     public let leadingTokens: [Int32]
     /// Tokens that the model expects after every text; empty for nearly all models.
     public let trailingTokens: [Int32]
+    /// Token that begins a text; nil if the files name none.
     public let bosToken: Int32?
+    /// Token that ends a text; nil if the files name none.
     public let eosToken: Int32?
     package let padToken: Int32?
     /// Texts of the tokens that the files call `bos_token`, `unk_token` and so on.

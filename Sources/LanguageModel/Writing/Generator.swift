@@ -6,13 +6,16 @@ import Kernels
 ///
 /// It holds every layer and the head in F32, since each token reads all of them. Use it from one thread at a time.
 public final class Generator {
+    /// How tokens are chosen, and where a text ends.
     public struct Options: Sendable {
+        /// Largest number of tokens to write.
         public var maxTokens: Int
         /// 0 always takes the likeliest token.
         public var temperature: Double
         /// The token is drawn from the likeliest ones that together have this probability (nucleus sampling, Holtzman et al., arXiv
         /// 1904.09751); 1 draws from all.
         public var topP: Double
+        /// Seed of the draws; has no effect at temperature 0.
         public var seed: UInt64
         /// Tokens that end the text; they are not part of it.
         public var stopTokens: [Int32]

@@ -30,6 +30,7 @@ public enum AdapterBasisMaker {
         }
     }
 
+    /// Ranks and sources of the factors.
     public struct Options: Sendable {
         /// r, the number of vectors in V; at most the model's width.
         public var inputs: Int

@@ -4,6 +4,7 @@
 /// what they have in common is English prose and no subject. Text that resembles the task's makes a better basis; languages other than
 /// English need their own text.
 public enum PublicText {
+    /// The sentences, one text each.
     public static let sentences: [String] = text.split(separator: "\n").map(String.init)
 
     private static let text = """

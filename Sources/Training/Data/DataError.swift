@@ -2,6 +2,7 @@ import LanguageModel
 
 /// What is wrong with a user's data or with the task that reads them. The text names the place and the remedy.
 public struct DataError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// Kind of the error, for exit statuses.
     public enum Code: Hashable, Sendable {
         /// The file does not exist or can't be opened.
         case missing

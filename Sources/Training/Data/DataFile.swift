@@ -3,6 +3,7 @@ import LanguageModel
 
 /// One record of a data file: a line of JSON or a row of a table.
 public struct DataRecord: Hashable, Sendable {
+    /// File and line of the record.
     public let place: DataPlace
     let fields: JSON
 
@@ -47,7 +48,9 @@ extension JSON {
 public struct DataShard: Hashable, Sendable, CustomStringConvertible {
     /// Number of the part, 1 … count.
     public let number: Int
+    /// Number of parts.
     public let count: Int
+    /// The whole file as one part.
     public static let whole = DataShard(uncheckedNumber: 1, count: 1)
 
     private init(uncheckedNumber number: Int, count: Int) {

@@ -4,22 +4,28 @@ import LanguageModel
 
 /// What a run's files are used for, and which examples two uses share. Data are held out only if they neither train nor steer.
 public struct DataUse: Sendable {
+    /// Uses of a file in a run: it trains the run, steers it, or judges it.
     public enum Use: String, Hashable, Sendable, CaseIterable {
         case training, validation, evaluation
     }
 
     /// Examples of one use that another use also has.
     public struct Overlap: Hashable, Sendable {
+        /// The use whose data overlap.
         public let use: Use
+        /// The other use.
         public let with: Use
         /// Number of examples of `use`; `shared` of them are also examples of `with`.
         public let examples: Int
         public let shared: Int
+        /// File of `use`.
         public let path: String
+        /// File of `with`.
         public let otherPath: String
         /// Whether both uses read the same file, possibly under two names.
         public let isSameFile: Bool
 
+        /// Whether every example is shared.
         public var isWhole: Bool { shared == examples }
     }
 

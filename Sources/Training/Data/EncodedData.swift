@@ -2,6 +2,7 @@ import LanguageModel
 
 /// The examples made from a file, and what happened to them.
 public struct EncodedData: Hashable, Sendable {
+    /// The examples, in the order of their records.
     public internal(set) var examples: [Example] = []
     /// Number of examples that were longer than the maximum length; each counts once.
     public internal(set) var truncated = 0
@@ -30,6 +31,7 @@ public struct EncodedData: Hashable, Sendable {
     /// Texts of the task (its template and label words) that hold a backslash and an n where a line break may be meant.
     public internal(set) var escapedLineBreaks: [String] = []
 
+    /// A count of shortened examples and of the tokens that they lost.
     public struct Cut: Hashable, Sendable {
         public internal(set) var examples = 0
         public internal(set) var tokens = 0

@@ -4,6 +4,7 @@ import LanguageModel
 public struct Example: Hashable, Sendable {
     /// One sequence; for `.options`, one per class.
     public let sequences: [TokenSequence]
+    /// What the example's loss is.
     public let objective: ExampleObjective
 
     public init(sequences: [TokenSequence], objective: ExampleObjective) {
@@ -11,14 +12,17 @@ public struct Example: Hashable, Sendable {
         self.objective = objective
     }
 
+    /// Number of tokens of all sequences.
     public var tokenCount: Int { sequences.reduce(0) { $0 + $1.tokens.count } }
 }
 
+/// Tokens, and the targets that a loss reads from them.
 public struct TokenSequence: Hashable, Sendable {
     public let tokens: [Int32]
     /// The hidden states that the loss reads, in rising order: the state at `position` predicts `token`.
     public let targets: [Target]
 
+    /// A token to predict, and the position whose state predicts it.
     public struct Target: Hashable, Sendable {
         public let position: Int
         public let token: Int32
@@ -34,6 +38,7 @@ public struct TokenSequence: Hashable, Sendable {
     }
 }
 
+/// The loss of an example.
 public enum ExampleObjective: Hashable, Sendable {
     /// A softmax over single-token label words at the sequence's only target position, whose `token` is the right one. Loss: −log p(right).
     case candidates([Int32], correct: Int)

@@ -18,6 +18,7 @@ public final class ExampleSet: @unchecked Sendable {  // written in init only
     private let reads: ScratchBuffer<Int32>
     private let targets: ScratchBuffer<Int32>
 
+    /// Number of examples.
     public var count: Int { examples.count }
     /// Number of positions that a pass goes through, over all examples.
     public let positionCount: Int

@@ -7,6 +7,7 @@ import LanguageModel
 ///
 /// Call it from one thread at a time; it uses `threads` threads inside. After the first round of a given size it allocates next to nothing.
 public final class Estimator: GradientEstimator {
+    /// Settings of an estimator.
     public struct Options: Sendable {
         /// ε of θ ± εz.
         public var epsilon: Double
@@ -19,9 +20,11 @@ public final class Estimator: GradientEstimator {
         /// in common is then computed once for all of these samples. In the last layer, for instance, the keys and values of all positions
         /// are half of an example's cost. This is the worker's own choice and does not appear in the ledger.
         public var samplesPerBatch: Int
+        /// Whether the loss at θ + εz is compared with that at θ − εz (two-sided) or at θ (one-sided).
         public var estimator: EstimatorKind
         /// Seed of the order of the examples; private to the worker.
         public var orderSeed: UInt64
+        /// Number of threads that a call uses.
         public var threads: Int
         /// Whether L₊ − L₋ of mean token losses is computed from the last hidden states by `ForwardPass.headGradient`, so that a direction
         /// needs no logits. If false, both signs go through the head; that is for tests and comparisons.

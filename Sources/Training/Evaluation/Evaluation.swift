@@ -4,7 +4,9 @@ import LanguageModel
 
 /// The results of a model on a set of held-out examples.
 public struct Evaluation: Sendable {
+    /// The result of one example.
     public struct Item: Sendable {
+        /// Loss of the example.
         public let loss: Double
         /// For a choice between classes: a score per class (its log-probability up to a constant), and the right class.
         public let scores: [Double]
@@ -30,11 +32,13 @@ public struct Evaluation: Sendable {
         }
     }
 
+    /// A confidence interval with its two ends.
     public struct Interval: Hashable, Sendable, Codable {
         public let lower: Double
         public let upper: Double
     }
 
+    /// Results in the order of the examples.
     public let items: [Item]
     /// Mean of the examples' losses, in which a long example counts as much as a short one. If the run has an objective: 1 − its score over
     /// all examples.

@@ -13,6 +13,7 @@ import LanguageModel
 ///
 /// Use it from one thread at a time.
 public final class PrefixCache {
+    /// Where states are kept, and who computes them.
     public struct Options: Sendable {
         /// Bytes of states above which they go to a file.
         public var memoryLimit: Int
@@ -20,6 +21,7 @@ public final class PrefixCache {
         public var directory: String?
         /// Digest of the base model's manifest, a part of the file's name and key.
         public var baseDigest: Digest?
+        /// Number of threads that compute missing states.
         public var threads: Int
 
         public init(memoryLimit: Int = 2 << 30, directory: String? = nil, baseDigest: Digest? = nil, threads: Int = 1) {
@@ -30,6 +32,7 @@ public final class PrefixCache {
         }
     }
 
+    /// The examples whose states are cached.
     public let set: ExampleSet
     /// Bytes of storage.
     public let byteCount: Int

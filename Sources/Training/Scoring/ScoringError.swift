@@ -2,6 +2,7 @@ import LanguageModel
 
 /// Why the external program could not score a text. The description names the command, what it did, and the last lines of its stderr.
 public struct ScoringError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// Kind of the error, for exit statuses.
     public enum Code: Hashable, Sendable {
         /// The program could not be started, or it ended.
         case unavailable

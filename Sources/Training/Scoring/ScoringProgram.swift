@@ -8,6 +8,7 @@ import Synchronization
 ///
 /// `scores` blocks until all answers have arrived. Call it from one thread at a time.
 public final class ScoringProgram {
+    /// The command and its time limit.
     public struct Options: Sendable {
         /// Command line for `/bin/sh -c`.
         public var command: String
@@ -54,6 +55,7 @@ public final class ScoringProgram {
         var saysNoMore = false  // its stderr is closed
     }
 
+    /// - Parameter log: receives each line of the program's stderr.
     public init(_ options: Options, log: @escaping @Sendable (String) -> Void = { _ in }) {
         self.options = options
         self.log = log

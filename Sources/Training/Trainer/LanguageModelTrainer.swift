@@ -4,6 +4,7 @@ import LanguageModel
 
 /// Trains and evaluates a language model, with the base from its files and the examples from this host.
 public final class LanguageModelTrainer: Trainer {
+    /// The model, the data and the resources of this host.
     public struct Configuration: Sendable {
         /// A .gguf file, a Hugging Face directory, or org/name.
         public var model: String
@@ -13,6 +14,7 @@ public final class LanguageModelTrainer: Trainer {
         public var heldOutExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])?
         /// Returns examples that steer the run and judge nothing; nil for none. Needs `heldOutExamples`.
         public var validationExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])?
+        /// Number of threads for all computations.
         public var threads: Int
         /// Precision of matrix products in training. Held-out data are measured in `float`.
         public var precision: Precision
@@ -61,6 +63,7 @@ public final class LanguageModelTrainer: Trainer {
     private let source: ModelSource
     private var baseDigest: Digest?
     private var prepared: PreparedRun?
+    /// Commitment to the training examples; nil without a `dataSecret`, and before a run is prepared.
     public private(set) var dataCommitment: DataCommitment?
 
     public init(_ configuration: Configuration) throws {
