@@ -33,6 +33,8 @@ enum Program {
         )
     }
 
+    /// Parses the command line.
+    ///
     /// - Throws: the parser's error, or a better one if the table of settings knows what was meant.
     private static func parsed(_ arguments: [String]) throws -> any ParsableCommand {
         let command: any ParsableCommand

@@ -47,6 +47,8 @@ extension MappedFile {
         withExtendedLifetime(self) { ForeignFormat(start: Array(bytes.prefix(ForeignFormat.bytesNeeded)), path: path, mayBeMarkup: mayBeMarkup) }
     }
 
+    /// Refuses a file whose format is recognised as one that does not belong here.
+    ///
     /// - Throws: `ModelError` `.malformed` with the file's format, if that is recognised.
     package func refuseForeignFormat() throws(ModelError) {
         guard let foreign = foreignFormat() else { return }

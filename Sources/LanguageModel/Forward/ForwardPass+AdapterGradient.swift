@@ -4,8 +4,8 @@ import Kernels
 
 /// The gradient of the adapter at `final` for losses over the whole vocabulary.
 extension ForwardPass {
-    /// Computes, for each row of the layout `reads` whose final state is in `normed`, log p(target) and the gradient Uᵀ·∂(−log
-    /// p(target))/∂n = (EU)ᵀ·(p − onehot).
+    /// Computes log p(target) and the gradient Uᵀ·∂(−log p(target))/∂n = (EU)ᵀ·(p − onehot) for each row of the layout `reads`. The final
+    /// states must be in `normed`.
     ///
     /// - Parameters:
     ///   - targets: one token per row.

@@ -4,8 +4,8 @@ import Kernels
 ///
 /// A direction changes an activation by less than rounding to 8 bits does, and rounding errors at θ + εz and at θ − εz do not cancel: they
 /// would drown g. But both rows lie near the same clean row x₀. The product of x₀ is computed once, in F32, for all directions on an
-/// example. The rest, x − x₀, is rounded at a scale of its own, so that the error is a hundredth of the *difference*: xWᵀ ≈ x₀Wᵀ + Q(x −
-/// x₀)·Q(W)ᵀ.
+/// example. The rest, x − x₀, is rounded at a scale of its own, so that the error is a hundredth of the *difference*:
+/// xWᵀ ≈ x₀Wᵀ + Q(x − x₀)·Q(W)ᵀ.
 extension ForwardPass {
     /// Computes y = (accumulate·y) + x·wᵀ for all rows of a layout in which the sequence of every segment also has a clean segment.
     ///

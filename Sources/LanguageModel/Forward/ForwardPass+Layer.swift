@@ -1,7 +1,7 @@
 import Core
 import Kernels
 
-/// One layer over a packed batch, as the model's description has it. This file says what follows what; other files compute it.
+/// One layer over a packed batch, as the model's description has it. This file holds the order of the parts; other files compute them.
 extension ForwardPass {
     /// Carries the batch through a layer. Only the positions that are read leave the last layer, so `x` is then in the layout `reads`.
     ///

@@ -16,6 +16,8 @@ package final class IncrementalPass {
         pass.threads = max(threads, 1)
     }
 
+    /// Carries tokens from the embeddings through the first layers.
+    ///
     /// - Parameters:
     ///   - tokens: tokens with their positions in their texts.
     ///   - layers: number of layers to run, from the first.

@@ -15,6 +15,8 @@ package struct JinjaTemplate: Sendable {
         program = try JinjaParser.parse(source)
     }
 
+    /// Runs the template with these variables.
+    ///
     /// - Parameter now: returns the time for `strftime_now`.
     package func render(_ variables: [String: JinjaValue], now: @escaping () -> JinjaDate = { .now }) throws(JinjaError) -> JinjaRendering {
         try JinjaInterpreter(variables, now: now).render(program)

@@ -32,6 +32,8 @@ struct LocalCluster: Sendable {
         case tick
     }
 
+    /// Starts the processes, shows their progress, and waits for the end of the run.
+    ///
     /// - Returns: the progress from the coordinator's events, once it has ended the run.
     /// - Throws: `ProcessFailure` with a process's own last words if the run can't continue; `CancellationError` after a stop.
     func run() async throws -> RunProgress {
@@ -129,6 +131,8 @@ struct LocalCluster: Sendable {
             }
         }
 
+        /// Takes an event into the progress and shows it.
+        ///
         /// - Throws: `ProcessFailure` `.configuration` if the coordinator leads another run than the requested one; nobody has trained
         ///   then.
         mutating func take(_ news: CoordinatorProgress) throws {

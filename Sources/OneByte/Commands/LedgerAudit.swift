@@ -76,6 +76,8 @@ struct LedgerAudit: ParsableCommand {
             )
         }
     }
+    /// Compares the data with the machine's commitment.
+    ///
     /// - Throws: `ProcessFailure` if the data are not those to which the machine committed before its first byte.
     private func checkCommitment(of trainer: LanguageModelTrainer, in archive: LedgerArchive) throws {
         var admission: Admission?

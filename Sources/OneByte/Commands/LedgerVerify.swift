@@ -67,6 +67,8 @@ struct LedgerVerify: ParsableCommand {
         throw worst
     }
 
+    /// Checks that each record follows from those before it by the run's rules.
+    ///
     /// - Returns: the keys whose signatures the ledger holds.
     private func checkRules(of archive: LedgerArchive) throws -> [LedgerVerifier.Voucher] {
         guard let first = archive.entries.first else { return [] }

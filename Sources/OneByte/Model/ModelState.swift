@@ -14,6 +14,8 @@ struct ModelState {
     let parameters: Parameters?
     let ledger: LedgerArchive?
 
+    /// Opens a model and applies a ledger's rounds to it.
+    ///
     /// - Parameters:
     ///   - ledger: a ledger or run directory whose rounds are applied; nil leaves the model as its files have it.
     ///   - round: gives the parameters before this round; nil gives those after the last.
@@ -57,6 +59,8 @@ extension LedgerArchive {
         return parameters
     }
 
+    /// Checks that a model is the run's base.
+    ///
     /// - Throws: `ProcessFailure` `.configuration` with the names of the tensors if `source` is not the run's base.
     func checkBase(_ source: ModelSource, threads: Int) throws {
         guard let manifest else { return }

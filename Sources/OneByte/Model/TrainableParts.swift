@@ -8,6 +8,8 @@ struct TrainableParts {
 
     init(_ source: ModelSource) { self.source = source }
 
+    /// Lists parts of the model with their sizes and the cost of a sample.
+    ///
     /// - Parameters:
     ///   - train: parts that the user named; if empty, the top of the model at some depths is listed.
     ///   - tokens: length of an example.

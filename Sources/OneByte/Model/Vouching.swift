@@ -41,6 +41,8 @@ struct Vouching {
         return name.isEmpty ? " (trusted)" : " (trusted: \(name))"
     }
 
+    /// Checks that a trusted key vouches for the parameters.
+    ///
     /// - Throws: `ProcessFailure` if no trusted key vouches for everything that determines the parameters.
     func judge(_ archive: LedgerArchive) throws {
         let trusted = vouchers.filter { names?[$0.signer] != nil }

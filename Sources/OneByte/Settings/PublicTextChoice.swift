@@ -20,6 +20,8 @@ package enum PublicTextChoice: Hashable, Sendable {
             }
     }
 
+    /// Returns the texts; empty for `none`.
+    ///
     /// - Throws: `DataError` for a file that can't be read.
     func texts() throws -> [String] {
         switch self {

@@ -22,6 +22,8 @@ enum SettingNames {
         case retired(String)
     }
 
+    /// Returns what a name that is no setting's stands for; nil if it is unknown.
+    ///
     /// - Parameter name: the name without section and dashes.
     static func meaning(of name: String) -> Meaning? {
         let name = name.lowercased().replacing("_", with: "-")

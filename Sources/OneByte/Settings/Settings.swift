@@ -88,6 +88,8 @@ package struct Settings: Sendable {
         if case .text(let text)? = values[key]?.value { text } else { nil }
     }
 
+    /// Returns the text of a setting that must have a value.
+    ///
     /// - Throws: `SettingsError` `.usage` with the flag and the key if there is no value.
     package func text(_ key: SettingKey) throws(SettingsError) -> String {
         guard let text = self[text: key] else { throw Self.needed(key) }

@@ -8,6 +8,8 @@ enum SettingsFile {
     /// Largest size of a run file, which is written by hand.
     static let maximumBytes = 1 << 20
 
+    /// Returns the values in a run file, each with its line as source.
+    ///
     /// - Throws: `SettingsError` `.missing` if the file can't be read; `.file` with `path:line` for any error in it.
     static func read(_ path: String) throws(SettingsError) -> [SettingKey: (SettingValue, SettingSource)] {
         guard let data = FileManager.default.contents(atPath: path) else {

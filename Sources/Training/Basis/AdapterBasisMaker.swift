@@ -61,6 +61,8 @@ public enum AdapterBasisMaker {
     /// Largest p of `labels`.
     public static let labelOutputsMax = 32
 
+    /// Makes the basis of an adapter at `final`.
+    ///
     /// - Parameters:
     ///   - source: the base model.
     ///   - task: the run's task; its template and label words are used.

@@ -4,9 +4,11 @@ import LanguageModel
 /// Finds what the inputs of the trained layers have in common, so that `rank1` directions can avoid it.
 ///
 /// For each input space it computes S = Σ x·xᵀ = U·diag(w)·Uᵀ over the positions that matter. For attention these are all positions; for
-/// the other spaces they are the positions that leave the layer, which in the last layer are those that a loss reads. For the K largest
-/// components v_k = u_k·√(1 − √(w_{K+1}/w_k)). When these are taken out of b, the top K components vary no more than the next one.
+/// the other spaces they are the positions that leave the layer, which in the last layer are those that a loss reads. The K largest
+/// components give v_k = u_k·√(1 − √(w_{K+1}/w_k)). When the v_k are taken out of b, the top K components vary no more than the next one.
 public enum BasisMaker {
+    /// Makes a basis with the K damped components of each input space.
+    ///
     /// - Parameters:
     ///   - source: the base model.
     ///   - patterns: the run's trained tensors. A space is measured if one of its matrices is trained.

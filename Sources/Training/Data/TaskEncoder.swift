@@ -84,6 +84,8 @@ public struct TaskEncoder: Sendable {
         throw DataError(.task, "the template gives the answer away: it writes {\(answer)} into the prompt\ntake {\(answer)} out of it")
     }
 
+    /// Encodes records in order.
+    ///
     /// - Throws: `DataError` `.malformed` with `file:line` of the first bad record; `.task` if no record gives an example.
     public func encode(_ records: [DataRecord]) throws(DataError) -> EncodedData {
         var data = EncodedData()

@@ -10,6 +10,8 @@ package struct WrittenText: Hashable {
 
 /// Scores texts. Higher is better, on any scale.
 package protocol TextScorer: AnyObject {
+    /// Scores texts, in their order.
+    ///
     /// - Returns: one finite number per text.
     /// - Throws: `ScoringError`.
     func scores(of texts: [WrittenText]) throws -> [Double]

@@ -100,6 +100,8 @@ struct RunBuilder {
         return (try Estimator(model: model, directions: directions, cache: cache, options: estimatorOptions), cache)
     }
 
+    /// Makes an evaluator of held-out or validation examples.
+    ///
     /// - Parameter asTrained: whether to measure by the loss that the run minimises, if that differs from the loss by which runs are
     ///   compared.
     private mutating func makeEvaluator(
@@ -119,6 +121,8 @@ struct RunBuilder {
         return evaluator
     }
 
+    /// Makes a prefix cache, with what remains of the memory limit.
+    ///
     /// - Parameter asRead: whether to order the cache as samples read the examples.
     private mutating func makeCache(_ examples: (TaskSpec, ModelSource) throws -> [Example], asRead: Bool) throws -> PrefixCache {
         let set = try ExampleSet(try examples(spec.task, source), for: source.configuration)
