@@ -55,7 +55,7 @@ struct Learn: ParsableCommand {
         let parameters = try source.makeParameters(tensors)
         let model = try TrainableModel(source: source, parameters: parameters)
         let directions = Directions(seed: RunSeed(spec.seed), family: spec.perturbation)
-        let own = Estimator.Options(
+        let own = EstimatorOptions(
             epsilon: epsilon ?? spec.epsilon, batchSize: batchSize ?? spec.batchSize, samplesPerBatch: samplesPerBatch,
             estimator: self.estimator,
             generalizedCrossEntropy: generalizedCrossEntropy ?? spec.task.generalizedCrossEntropy ?? 0, threads: options.threads,

@@ -1,4 +1,4 @@
-// Which variant of the kernels runs.
+// Chooses the variant of the kernels at run time.
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,7 @@ static const ob_kernels *available(size_t index) {
 #if defined(__linux__)
     if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) found[count++] = &ob_neondot;
 #else
-    found[count++] = &ob_neondot;  // every Apple processor that runs Swift on AArch64
+    found[count++] = &ob_neondot;  // every Apple processor on which Swift runs
 #endif
     found[count++] = &ob_neon;
 #endif

@@ -29,15 +29,15 @@ struct float_kernels {
     void (*dots_i8)(const float *, size_t, size_t, const int8_t *, size_t, float, float *);
 };
 
-// How much of a product is worked on at a time.
+// The sizes of the parts in which a product is computed.
 struct product_blocks {
     size_t depth, outputs, rows;  // outputs: a multiple of PRODUCT_OUTPUTS; rows: no less than a tile's
 };
-// Floats from one row of scores to the next.
+// Number of floats from one row of scores to the next.
 #define ATTENTION_STRIDE(keys) (((keys) + 31) / 16 * 16)
 enum { PRODUCT_DEPTH_MAX = 2048, PRODUCT_OUTPUTS = 32, PRODUCT_ROWS = 14, ATTENTION_BLOCK = 64 };
 
-// Rows that see the same weights, in tiles as equal as can be: one of few rows would wait for its own sums.
+// Rows that see the same weights, in tiles of sizes as equal as possible: a tile of few rows would wait for its own sums.
 struct product_side {
     float sign;
     size_t first, rows, tiles;
@@ -48,7 +48,7 @@ static inline struct product_side product_side(int side, size_t rows, size_t plu
     return (struct product_side){side ? -1 : 1, side ? plus : 0, own, (own + tile_rows - 1) / tile_rows};
 }
 
-// Where tile t begins, or the last one ends.
+// Returns the row at which tile t begins, or, for t = tiles, the row after the last tile.
 static inline size_t product_row(struct product_side side, size_t t) { return side.first + t * side.rows / side.tiles; }
 
 static size_t second_level_cache(void) {
@@ -56,14 +56,14 @@ static size_t second_level_cache(void) {
     size_t bytes = atomic_load_explicit(&known, memory_order_relaxed);
     if (!bytes) {
         long told = sysconf(_SC_LEVEL2_CACHE_SIZE);
-        // Nothing is told on some machines, and some share a large one.
+        // Some machines report nothing, and some share a large cache.
         bytes = told <= 0 ? 512 << 10 : told > 2 << 20 ? 2 << 20 : (size_t)told;
         atomic_store_explicit(&known, bytes, memory_order_relaxed);
     }
     return bytes;
 }
 
-// A bit more than a quarter of the second-level cache for panels of weights and a quarter for the rows that go through them.
+// Gives a little more than a quarter of the second-level cache to panels of weights, and a quarter to the rows that are multiplied by them.
 static struct product_blocks product_blocks(size_t inputs, size_t depth_max) {
     const size_t parts = inputs > depth_max ? (inputs + depth_max - 1) / depth_max : 1;
     struct product_blocks blocks = {.depth = (inputs + parts - 1) / parts};
@@ -228,6 +228,6 @@ void onebyte_log_sum_exp_parts(const float *x, size_t n, float *largest, float *
     kernels()->log_sum_exp_parts(x, n, largest, sum);
 }
 size_t onebyte_multiply_adds(size_t steps, float *sink) {
-    // The processor's, whatever variant was asked for.
+    // The processor's best variant, whichever was asked for.
     return find(NULL)->multiply_adds(steps, sink);
 }

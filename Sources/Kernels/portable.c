@@ -80,7 +80,7 @@ static void rank1_sums(const char *a, const char *b, size_t b_stride, size_t pan
             for (size_t g = 0; g < count; g++, left += 64, right += 64)
                 for (size_t i = 0; i < OB_QUAD; i += 2) {
                     int16_t first = left[OB_PANEL * i], second = left[OB_PANEL * (i + 1)];
-                    for (size_t c = 0; c < OB_PANEL; c++)  // two products of at most 127·127 fit 16 bits
+                    for (size_t c = 0; c < OB_PANEL; c++)  // two products of at most 127·127 each fit 16 bits
                         total[c] += (int16_t)(first * right[OB_PANEL * i + c] + second * right[OB_PANEL * (i + 1) + c]);
                 }
             int32_t *output = sums + r * OB_BLOCK_COLUMNS + p * OB_PANEL;

@@ -1,9 +1,9 @@
-// The bodies of products.h, a part of floats_body.h for each instruction set: LOW and HIGH interleave the lower and the upper halves of two
-// vectors, and TILE_ROWS rows by two vectors of sums, with what they are made of, are what its registers hold.
+// The bodies of products.h. They are a part of floats_body.h for each instruction set. LOW and HIGH interleave the lower and the upper halves of two
+// vectors. TILE_ROWS is chosen so that the registers hold the sums of TILE_ROWS rows by two vectors, and what these are made of.
 
 #define PANEL (2 * LANES)
 
-// log₂ LANES times all vectors interleaved with those half of them further on: rows become columns.
+// Transposes LANES vectors: log₂ LANES times, each vector of the first half is interleaved with its counterpart in the second half.
 INLINE void NAME(transpose)(VF v[LANES]) {
     VF t[LANES];
 #pragma clang loop unroll(full)
@@ -53,8 +53,8 @@ INLINE void NAME(pack_weights)(const onebyte_matrix *w, float scale, size_t outp
     }
 }
 
-// Half a panel: LANES outputs from `output` on, for each of `depth` inputs from `input` on, perturbed with this sign; zeros for outputs that
-// there are not.
+// Packs half a panel: LANES outputs from `output` on, for each of `depth` inputs from `input` on, perturbed with this sign. Missing outputs are
+// zeros.
 TARGET static void NAME(pack)(const onebyte_matrix *w, float sign, size_t output, size_t input, size_t depth, float *panel) {
     const float scale = sign * w->direction_scale;
     if (w->floats) {
@@ -67,11 +67,11 @@ TARGET static void NAME(pack)(const onebyte_matrix *w, float sign, size_t output
     }
 }
 
-// y = adds·y + x·panel for `rows` rows, the whole panel wide; the panel's rows are `step` apart. All sums stay in registers.
+// y = adds·y + x·panel for `rows` rows, over the whole width of the panel. The panel's rows are `step` apart. All sums stay in registers.
 INLINE void NAME(tile)(const float *x, size_t stride, const float *panel, size_t step, size_t depth, float *y, size_t y_stride, int adds,
                        const int rows) {
     VF left[TILE_ROWS], right[TILE_ROWS];
-    // Four rows a pointer: an index for each would not fit the registers.
+    // One pointer for each four rows: an index for each row would not fit the registers.
     const float *part[4] = {x, x + 4 * stride, x + 8 * stride, x + 12 * stride};
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++) left[r] = right[r] = SPLAT(0);
@@ -118,13 +118,13 @@ INLINE VF NAME(with_term)(VF v, const onebyte_rank1_terms *terms, size_t row, si
     return FMA(LOAD8(terms->a[row] + output), SPLAT(terms->scales[row]), v);
 }
 
-// Lines of y that stores would otherwise wait for, and with them loads whose addresses look like theirs.
+// Fetches lines of y. Otherwise stores would wait for them, and loads whose addresses look like theirs would wait too.
 INLINE void NAME(fetch)(const float *y, size_t stride, size_t rows, size_t outputs) {
     for (size_t r = 0; r < rows; r++)
         for (size_t o = 0; o < outputs; o += 16) __builtin_prefetch(y + r * stride + o, 1);
 }
 
-// A row or two, as when a text is written: the weights come from memory, and are best read one after the other.
+// Whether to read the weights one after the other, straight from memory. That is best for one or two rows, as when a text is written.
 INLINE int NAME(is_streamed)(const onebyte_matrix *w, size_t rows, const onebyte_rank1_terms *terms) {
     return rows <= 2 && w->floats && !w->direction && !w->stride && !terms;
 }
@@ -197,7 +197,7 @@ TARGET static void NAME(product)(const float *x, size_t x_stride, size_t rows, s
     }
 }
 
-// What a tile of gates and ups becomes, of which `outputs` there are, no more than LANES.
+// Activates a tile of gates and ups. It has `outputs` outputs, at most LANES.
 INLINE void NAME(activate)(int kind, float *part, const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, size_t row, size_t rows,
                            size_t output, size_t outputs, float *y, size_t y_stride) {
     if (outputs == LANES) {
@@ -223,7 +223,7 @@ TARGET static void NAME(gated_product)(int kind, const float *x, size_t x_stride
         NAME(stream_gated)(kind, x, x_stride, rows, gate, up, y, y_stride);
         return;
     }
-    // The whole depth at once: sums leave the tile activated.
+    // The whole depth is done at once, so that the sums can be activated as they leave the tile.
     const size_t depth = gate->inputs;
     const struct product_blocks blocks = product_blocks(depth, depth);
     const size_t step = blocks.outputs / 2, band = blocks.rows / TILE_ROWS;
@@ -251,7 +251,7 @@ TARGET static void NAME(gated_product)(int kind, const float *x, size_t x_stride
     }
 }
 
-// As if only these queries and the keys that they see were there; `first` is the number of the first of these keys.
+// Computes attention as if only these queries and the keys that they see existed. `first` is the number of the first of these keys.
 TARGET static void NAME(attend_block)(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before,
                                       size_t first, const onebyte_attention *form, float *scratch, float *out, size_t out_stride) {
     const size_t heads = form->heads, kv_heads = form->kv_heads, head_size = form->head_size;
@@ -265,7 +265,7 @@ TARGET static void NAME(attend_block)(const float *q, size_t q_stride, size_t ro
             const size_t visible = before + r + 1, hidden = form->window && visible > form->window ? visible - form->window : 0;
             NAME(probabilities)(scores + r * stride + hidden, first + hidden, visible - hidden, h, form);
             for (size_t i = 0; i < hidden; i++) scores[r * stride + i] = 0;
-            // Its tile reads as far as its last row sees.
+            // The row's tile reads as many keys as the tile's last row sees.
             for (size_t i = visible; i < count && i < visible + TILE_ROWS; i++) scores[r * stride + i] = 0;
         }
         for (size_t t = 0; t < tiles; t++) {
@@ -289,7 +289,7 @@ TARGET static void NAME(attend_rows)(const float *q, size_t q_stride, size_t row
         NAME(attend_block)(q, q_stride, rows, k, v, kv_stride, before, 0, form, scratch, out, out_stride);
         return;
     }
-    // As many queries at a time as a window is wide: half of the scores are then of use.
+    // A step has as many queries as the window is wide, so that half of the scores are useful.
     const size_t step = form->window < ATTENTION_BLOCK ? ATTENTION_BLOCK : form->window;
     for (size_t row = 0; row < rows; row += step) {
         const size_t own = rows - row < step ? rows - row : step, visible = before + row + 1;

@@ -25,7 +25,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
 
     public let model: TrainableModel
     public let cache: PrefixCache
-    public let options: Estimator.Options
+    public let options: EstimatorOptions
     private let directions: Directions
     private let tensor: TrainedTensor
     private let adapter: FinalAdapter
@@ -54,10 +54,9 @@ public final class FinalAdapterEstimator: GradientEstimator {
 
     /// - Parameters:
     ///   - directions: the run's directions, which include the adapter's coordinates.
-    ///   - options: `usesClosedFormHead` and `precision` have no effect here. Without an objective, `epsilon` and `estimator` have none
-    ///     either.
+    ///   - options: `precision` has no effect here. Without an objective, `epsilon` and `estimator` have none either.
     /// - Throws: `TrainingError` for invalid options or where `canEstimate` is false; errors from the model's files.
-    public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: Estimator.Options) throws {
+    public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: EstimatorOptions) throws {
         try options.check()
         guard Self.canEstimate(model.trained, cache.set, objective: options.objective), let adapter = model.finalAdapter else {
             throw TrainingError(
@@ -378,7 +377,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
     private func byDifferences(
         _ machine: MachineID, _ samples: Range<SampleNumber>, _ groups: [Group], _ examples: [Int]
     ) -> ProjectedGradients {
-        var losses = [(plus: Double, other: Double)](repeating: (.nan, .nan), count: samples.count)
+        var losses = [LossPair](repeating: LossPair(plus: .nan, other: .nan), count: samples.count)
         losses.withUnsafeMutableBufferPointer { losses in
             nonisolated(unsafe) let out = losses
             nonisolated(unsafe) let own = self
@@ -402,7 +401,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
     /// Returns the losses of a batch at θ + εz, and at θ − εz (two-sided) or θ (one-sided).
     private func losses(
         along sample: SampleName, _ batch: [Int], clean: [[Float]], cleanLoss: Double
-    ) -> (plus: Double, other: Double) {
+    ) -> LossPair {
         let (p, r) = (adapter.outputCount, adapter.inputCount)
         let signs = [Int8](unsafeUninitializedCapacity: p * r) { signs, count in
             if let start = signs.baseAddress { directions.dense(of: tensor, sample, elements: 0..<p * r, into: start) }
@@ -417,7 +416,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
             }
         }
         func moved(_ sign: Float) -> [[Float]] { zip(clean, change).map { zip($0, $1).map { $0 + sign * $1 } } }
-        return (loss(of: batch, moved(1)), options.estimator == .oneSided ? cleanLoss : loss(of: batch, moved(-1)))
+        return LossPair(plus: loss(of: batch, moved(1)), other: options.estimator == .oneSided ? cleanLoss : loss(of: batch, moved(-1)))
     }
 
     /// Returns 1 − score of examples, given (C ± εZ)·x of each.

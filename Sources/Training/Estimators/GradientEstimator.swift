@@ -9,13 +9,14 @@ public struct ProjectedGradients: Sendable {
 }
 
 extension ProjectedGradients {
-    /// - Parameter losses: for each sample the loss at θ + εz, and the loss at θ − εz (two-sided) or θ (one-sided).
-    init(losses: some Collection<(plus: Double, other: Double)>, epsilon: Double, estimator: EstimatorKind = .twoSided) {
+    /// - Parameter losses: the two losses of each sample.
+    init(losses: some Collection<LossPair>, epsilon: Double, estimator: EstimatorKind = .twoSided) {
         self.init(values: [], meanLoss: .nan)
         values.reserveCapacity(losses.count)
         var sum = 0.0
         var finite = 0
-        for (plus, other) in losses {
+        for pair in losses {
+            let (plus, other) = (pair.plus, pair.other)
             let g = (plus - other) / (estimator == .oneSided ? epsilon : 2 * epsilon)
             values.append(g.isFinite ? Float(g) : .nan)
             if (plus + other).isFinite {

@@ -8,7 +8,7 @@ import LanguageModel
 /// Call it from one thread at a time; it uses `threads` threads inside.
 public final class ScoreEstimator: GradientEstimator {
     private let texts: TextWriter
-    private let options: Estimator.Options
+    private let options: EstimatorOptions
     private let batchSize: Int
     private let directions: Directions
     private var order: ExampleOrder
@@ -16,11 +16,11 @@ public final class ScoreEstimator: GradientEstimator {
     /// - Parameters:
     ///   - examples: prompts, as `TaskEncoder` makes them for the objective `command`.
     ///   - memoryLimit: bytes of hidden states that are kept of written texts.
-    ///   - options: `objective` and `usesClosedFormHead` have no effect here.
+    ///   - options: `objective` has no effect here.
     /// - Throws: `TrainingError` for invalid options or examples; errors from the model's files.
     public convenience init(
         model: TrainableModel, directions: Directions, examples: [Example], writing: Writing, tokenizer: Tokenizer, program: ScoringProgram,
-        memoryLimit: Int = 2 << 30, options: Estimator.Options
+        memoryLimit: Int = 2 << 30, options: EstimatorOptions
     ) throws {
         try self.init(
             model: model, directions: directions, examples: examples, writing: writing, tokenizer: tokenizer, scorer: program,
@@ -29,7 +29,7 @@ public final class ScoreEstimator: GradientEstimator {
 
     package init(
         model: TrainableModel, directions: Directions, examples: [Example], writing: Writing, tokenizer: Tokenizer, scorer: any TextScorer,
-        memoryLimit: Int = 2 << 30, options: Estimator.Options
+        memoryLimit: Int = 2 << 30, options: EstimatorOptions
     ) throws {
         try options.check()
         guard model.parameters != nil, !model.trained.isEmpty else {
@@ -62,10 +62,11 @@ public final class ScoreEstimator: GradientEstimator {
             samples: samples.map { SampleName(machine: machine, sample: $0) }, prompts: prompts, directions: directions,
             epsilon: options.epsilon)
         let scores = try texts.scores(of: lines)
-        var losses: [(plus: Double, other: Double)] = []
+        var losses: [LossPair] = []
         for sample in 0..<samples.count {
             let own = scores[2 * each * sample..<2 * each * (sample + 1)]
-            losses.append((-own.prefix(each).reduce(0, +) / Double(each), -own.suffix(each).reduce(0, +) / Double(each)))
+            losses.append(
+                LossPair(plus: -own.prefix(each).reduce(0, +) / Double(each), other: -own.suffix(each).reduce(0, +) / Double(each)))
         }
         return ProjectedGradients(losses: losses, epsilon: options.epsilon)
     }

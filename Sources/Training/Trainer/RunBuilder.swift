@@ -69,8 +69,8 @@ struct RunBuilder {
         return ScoringProgram(options, log: configuration.onScoringLine)
     }
 
-    private var estimatorOptions: Estimator.Options {
-        Estimator.Options(
+    private var estimatorOptions: EstimatorOptions {
+        EstimatorOptions(
             epsilon: spec.epsilon, batchSize: spec.batchSize, samplesPerBatch: spec.samplesPerBatch ?? 1,
             estimator: spec.estimator ?? .twoSided, generalizedCrossEntropy: spec.task.generalizedCrossEntropy ?? 0,
             orderSeed: configuration.orderSeed, threads: configuration.threads, objective: spec.task.objective,

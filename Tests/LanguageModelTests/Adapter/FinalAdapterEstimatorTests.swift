@@ -7,7 +7,7 @@ import Training
 
 struct FinalAdapterEstimatorTests {
     private func gradients(
-        _ run: AdaptedTinyLlama, _ cache: PrefixCache, _ options: Estimator.Options, samples: Range<SampleNumber> = 0..<24
+        _ run: AdaptedTinyLlama, _ cache: PrefixCache, _ options: EstimatorOptions, samples: Range<SampleNumber> = 0..<24
     ) throws -> ProjectedGradients {
         try FinalAdapterEstimator(model: run.model, directions: run.directions, cache: cache, options: options)
             .projectedGradients(machine: AdaptedTinyLlama.machine, samples: samples)
@@ -81,7 +81,7 @@ struct FinalAdapterEstimatorTests {
     func limitedBatchesAreThoseOfDifferences(_ kind: String, _ batch: (size: Int, samples: Int)) throws {
         let run = try AdaptedTinyLlama()
         let examples = try AdaptedTinyLlama.examples(kind)
-        let options = Estimator.Options(epsilon: 5e-3, batchSize: batch.size, samplesPerBatch: batch.samples, orderSeed: 4)
+        let options = EstimatorOptions(epsilon: 5e-3, batchSize: batch.size, samplesPerBatch: batch.samples, orderSeed: 4)
         let found = try gradients(run, run.cache(examples), options, samples: 3..<25)
         let wanted = try Estimator(model: run.model, directions: run.directions, cache: run.cache(examples), options: options)
             .projectedGradients(machine: AdaptedTinyLlama.machine, samples: 3..<25)
@@ -113,7 +113,7 @@ struct FinalAdapterEstimatorTests {
         let run = try AdaptedTinyLlama()
         let examples = AdaptedTinyLlama.sentences(60)
         for batchSize in [0, 20] {
-            let options = Estimator.Options(
+            let options = EstimatorOptions(
                 epsilon: 0.5, batchSize: batchSize, samplesPerBatch: 8, estimator: kind, orderSeed: 4, threads: 2, objective: objective)
             let found = try gradients(run, run.cache(examples), options)
             let wanted = try Estimator(model: run.model, directions: run.directions, cache: run.cache(examples), options: options)

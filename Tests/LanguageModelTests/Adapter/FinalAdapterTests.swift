@@ -79,7 +79,7 @@ struct FinalAdapterTests {
         let directions = try Directions(seed: RunSeed(2), family: .rank1, sampling: nil, tensors: tensors)
         func gradients(_ closed: Bool) throws -> [Float] {
             try Estimator(
-                model: model, directions: directions, cache: cache, options: .init(epsilon: 5e-3, batchSize: 3, usesClosedFormHead: closed)
+                model: model, directions: directions, cache: cache, options: .init(epsilon: 5e-3, batchSize: 3), throughHead: !closed
             ).projectedGradients(machine: MachineID(1), samples: 0..<12).values
         }
         let (plain, closed) = (try gradients(false), try gradients(true))

@@ -91,13 +91,13 @@ struct EstimatorTests {
         for (i, example) in expected.trainingExamples().enumerated() {
             let cache = try PrefixCache(model: model, set: ExampleSet([example], for: source.configuration))
             let sample = SampleNumber(i)
-            func found(_ estimator: EstimatorKind = .twoSided, closedFormHead: Bool) throws -> ProjectedGradients {
+            func found(_ estimator: EstimatorKind = .twoSided, throughHead: Bool) throws -> ProjectedGradients {
                 try Estimator(
                     model: model, directions: directions, cache: cache,
-                    options: .init(epsilon: expected.epsilon, estimator: estimator, usesClosedFormHead: closedFormHead)
+                    options: .init(epsilon: expected.epsilon, estimator: estimator), throughHead: throughHead
                 ).projectedGradients(machine: MachineID(expected.machine), samples: sample..<sample + 1)
             }
-            let (result, closed) = (try found(closedFormHead: false), try found(closedFormHead: true))
+            let (result, closed) = (try found(throughHead: true), try found(throughHead: false))
             let (plus, minus) = (one.losses[i][0], one.losses[i][1])
             let wanted = (plus - minus) / (2 * expected.epsilon)
             // The F32 noise of a loss is some 1e-6 of it; the difference is divided by 2ε.
@@ -105,7 +105,7 @@ struct EstimatorTests {
             #expect(abs(Double(result.values[0]) - wanted) < tolerance, "\(one.family) \(one.patterns) example \(i): \(result.values[0]), \(wanted)")
             #expect(abs(result.meanLoss - (plus + minus) / 2) < 1e-5 * max(plus, 1))
             #expect(abs(Double(closed.values[0]) - wanted) < tolerance, "\(one.family) \(one.patterns) example \(i): \(closed.values[0]), \(wanted)")
-            let oneSided = try found(.oneSided, closedFormHead: false)
+            let oneSided = try found(.oneSided, throughHead: true)
             let slope = (plus - expected.clean[i]) / expected.epsilon
             #expect(
                 abs(Double(oneSided.values[0]) - slope) < 2 * tolerance + 1e-4 * abs(slope),
@@ -220,7 +220,7 @@ struct EstimatorTests {
 
     /// The head's gradient gives the same result as both signs through the head, also for samples with several, shared examples.
     @Test(arguments: ["layers.2", "layers.1-2", "model.norm.weight"])
-    func closedFormHead(_ pattern: String) throws {
+    func headGradient(_ pattern: String) throws {
         let expected = try EstimatorFixture.shared.get()
         let source = try Self.tiny()
         let model = try Self.model(source, [pattern])
@@ -230,7 +230,7 @@ struct EstimatorTests {
         func gradients(_ closed: Bool, _ kind: EstimatorKind = .twoSided) throws -> ProjectedGradients {
             try Estimator(
                 model: model, directions: Directions(seed: RunSeed(9), family: .rank1), cache: cache,
-                options: .init(batchSize: 2, samplesPerBatch: 3, estimator: kind, orderSeed: 4, usesClosedFormHead: closed)
+                options: .init(batchSize: 2, samplesPerBatch: 3, estimator: kind, orderSeed: 4), throughHead: !closed
             ).projectedGradients(machine: MachineID(2), samples: 0..<24)
         }
         let (plain, closed) = (try gradients(false), try gradients(true))

@@ -31,7 +31,7 @@ struct GeneralizedCrossEntropyTests {
             cache = try PrefixCache(model: model, set: ExampleSet(examples, for: source.configuration))
         }
 
-        func gradients(_ options: Estimator.Options, samples: Range<SampleNumber> = 0..<24) throws -> ProjectedGradients {
+        func gradients(_ options: EstimatorOptions, samples: Range<SampleNumber> = 0..<24) throws -> ProjectedGradients {
             try Estimator(model: model, directions: Directions(seed: RunSeed(9), family: .rank1), cache: cache, options: options)
                 .projectedGradients(machine: MachineID(2), samples: samples)
         }
@@ -64,13 +64,13 @@ struct GeneralizedCrossEntropyTests {
         let fixture = try Fixture()
         let tokens = try PrefixCache(
             model: fixture.model, set: ExampleSet(EstimatorFixture.shared.get().trainingExamples(), for: source.configuration))
-        for options in [Estimator.Options(generalizedCrossEntropy: 0.7)] {
+        for options in [EstimatorOptions(generalizedCrossEntropy: 0.7)] {
             #expect(throws: TrainingError.self) {
                 try Estimator(model: fixture.model, directions: Directions(seed: RunSeed(9), family: .rank1), cache: tokens, options: options)
             }
         }
         for options in [
-            Estimator.Options(generalizedCrossEntropy: 1.1), .init(generalizedCrossEntropy: .nan),
+            EstimatorOptions(generalizedCrossEntropy: 1.1), .init(generalizedCrossEntropy: .nan),
             .init(generalizedCrossEntropy: 0.7, objective: .accuracy),
         ] {
             #expect(throws: TrainingError.self) { try fixture.gradients(options) }

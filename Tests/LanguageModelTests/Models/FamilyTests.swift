@@ -92,7 +92,7 @@ import Training
                 let set = try ExampleSet(fixture.examples, for: source.configuration)
                 let found = try Estimator(
                     model: model, directions: directions, cache: PrefixCache(model: model, set: set),
-                    options: .init(epsilon: epsilon, batchSize: set.count, samplesPerBatch: 2, usesClosedFormHead: false)
+                    options: .init(epsilon: epsilon, batchSize: set.count, samplesPerBatch: 2), throughHead: true
                 ).projectedGradients(machine: MachineID(3), samples: 0..<2)
                 for sample in [0, 1] as [SampleNumber] {
                     func loss(_ sign: Int8) throws -> Double {
@@ -126,8 +126,7 @@ import Training
                 func gradients(closed: Bool, _ precision: Precision = .float) throws -> [Float] {
                     try Estimator(
                         model: model, directions: Directions(seed: RunSeed(9), family: .rank1), cache: cache,
-                        options: .init(
-                            epsilon: 1e-3, batchSize: 2, samplesPerBatch: 3, orderSeed: 4, usesClosedFormHead: closed, precision: precision)
+                        options: .init(epsilon: 1e-3, batchSize: 2, samplesPerBatch: 3, orderSeed: 4, precision: precision), throughHead: !closed
                     ).projectedGradients(machine: MachineID(2), samples: 0..<24).values
                 }
                 let (plain, closed, bytes) = (try gradients(closed: false), try gradients(closed: true), try gradients(closed: true, .int8))
