@@ -65,36 +65,9 @@ def rate():
     save(figure, "rate")
 
 
-def long():
-    """Plots loss against samples, with the results of AdamW and the probe on the same examples."""
-    table, rivals = read("long")["tasks"], read("rivals-reviews")
-    figure, axis = plt.subplots(figsize=(6, 3.2))
-    for (task, rows), mark in zip(((task, rows) for task, rows in table.items() if task != "trec"), "os"):
-        axis.errorbar([row["samples"] for row in rows], [100 * row["accuracy"] for row in rows],
-                      yerr=[100 * (row["accuracy_interval"] or 0) for row in rows], marker=mark, capsize=2, label=f"one byte, {'weak' if task == 'reviews' else task} prompt")
-    hours = read("hour")["rows"] if (HERE / "hour.json").exists() else []
-    for number, seed in enumerate(sorted({row["seed"] for row in hours})):
-        curve = [point for row in hours if row["seed"] == seed for point in row["curve"] if point["samples"]]
-        axis.plot([point["samples"] for point in curve], [100 * point["accuracy"] for point in curve], "-", color="#e45756", label="_" if number else "an hour: last layer, attention of layers 12 to 18, last layer again")
-    for name, label in [("probe", "linear probe"), ("last-layer", "AdamW, last layer"), ("all-layers", "AdamW, all layers")]:
-        if name in rivals:
-            value = 100 * rivals[name]["0"]["accuracy"]
-            axis.axhline(value, linestyle=":", color="#888888")
-            axis.annotate(label, (0.01, value), xycoords=("axes fraction", "data"), va="bottom", fontsize=7)
-    axis.set_xscale("log")
-    axis.set_xlabel("bytes of contributions = samples")
-    axis.set_ylabel("held-out accuracy, %")
-    axis.legend(loc="lower right")
-    save(figure, "long")
-
-
 def main():
-    for name, title in [("estimators", "estimators"), ("value", "what is sent"), ("shapes", "the shape"), ("depth", "equal seconds")]:
-        if (HERE / f"{name}.json").exists():
-            tasks(name, title)
+    tasks("depth", "equal seconds")
     rate()
-    if (HERE / "long.json").exists():
-        long()
 
 
 if __name__ == "__main__":
