@@ -34,11 +34,11 @@ PROGRAMS = {
     "cluster": [
         [BUILD / "ClusterBenchmark", "rounds", "--workers", "1,16,256,1024"], [BUILD / "ClusterBenchmark", "rounds", "--workers", "16,256,1024", "--curve"],
         [BUILD / "ClusterBenchmark", "sockets"], [BUILD / "ClusterBenchmark", "catch-up"], [BUILD / "ClusterBenchmark", "ledger"],
-        # A million syncs of a real disk take hours; what is looked for is memory.
+        # A million syncs of a real disk would take hours, and only memory is measured.
         [BUILD / "ClusterBenchmark", "memory", "--directory", "/dev/shm"],
     ],
 }
-# The slow ones once: they last long enough to be their own mean.
+# The slow programs run once: they last long enough to average themselves.
 ONCE = {"model", "cluster"}
 
 
@@ -48,7 +48,7 @@ def best_variant(found):
 
 
 def ratios(variant):
-    """Key: (name, figure, what it is divided by or None, goal as text). A figure in seconds that is compared is the other's over it."""
+    """Returns rows (key, figure, divisor or None, goal as text). For seconds the rival's are the figure, and this program's the divisor."""
     kernels, model = f"kernels.{variant}.1", f"kernels.{variant}.1.model"
     goal = {"amx": "≥ 25 G/s", "avx512vbmi": "≥ 25 G/s", "avx512vnni": "≥ 25 G/s", "avx512": "≥ 25 G/s", "avx2": "≥ 10 G/s"}.get(variant)
     return [
@@ -65,8 +65,8 @@ def ratios(variant):
         ("update.16_peers_rank1_like_for_like", "mezo.1.best_rank1.update.16", f"{model}.rank1_update:seconds", None),
         ("step.gemm_share", "step.1.rank1.gemm_share", None, "≥ 0.9"),
         ("step.gemm_of_peak", "step.1.rank1.gemm_of_peak", None, "≥ 0.75"),
-        # A step of ours ends with the floats of the new integers, which PyTorch does not need.
-        # rank1 tries a direction a sequence, so its update is by 16 times as many bytes as MeZO's.
+        # A step of this program ends with the F32 copies of the new integers, which PyTorch does not need. rank1 tries one direction per
+        # sequence, so its update has 16 times as many bytes as MeZO's.
         ("step.against_mezo_alone", "mezo.1.forward + mezo.1.update.1", "step.1.rank1.forward + step.1.rank1.update.1 + step.1.rank1.floats", "≥ 3×"),
         ("step.against_mezo_16_peers", "mezo.1.forward + mezo.1.update.16", "step.1.rank1.forward + step.1.rank1.update.16 + step.1.rank1.floats", "≥ 10×"),
         ("step.dense_against_mezo_alone", "mezo.1.forward + mezo.1.update.1", "step.1.rademacher.forward + step.1.rademacher.update.1 + step.1.rademacher.floats", "≥ 3×"),
@@ -84,7 +84,7 @@ def ratios(variant):
 
 
 def run(command):
-    """Its JSON lines, and for a row with seconds KEY:seconds."""
+    """Runs a program and returns the figures of its JSON lines by key, and KEY:seconds for rows with seconds."""
     result = subprocess.run([str(word) for word in command], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
     if result.returncode != 0:
         sys.exit(f"bench.py: {' '.join(map(str, command))} ended with status {result.returncode}")
@@ -98,7 +98,7 @@ def run(command):
 
 
 def evaluate(expression, figures):
-    """A sum of figures of one turn; None where one is missing."""
+    """Returns the sum of figures of one turn; None if one is missing."""
     values = [figures.get(key) for key in expression.split(" + ")]
     return None if None in values else (sum(value for value, _ in values), values[0][1])
 
@@ -126,7 +126,7 @@ def main():
                 figures |= run(command)
         turns.append(figures)
 
-    # What was measured once stands beside every turn.
+    # Figures that were measured once count for every turn.
     for figures in turns[1:]:
         for key, value in turns[0].items():
             figures.setdefault(key, value)

@@ -1,11 +1,12 @@
-// What matrix products of a step's shapes reach on one core: each library that is named, and our own, with weights as floats, as integers, as
-// integers with a direction (both signs), and as gates and ups that leave activated.
+// Measures matrix products with a step's sizes on one core: each library that is named, and this project's own kernels. Their weights are
+// floats, integers, integers with a direction (both signs), or pairs of gate and up with the activation.
 //
 //     clang -O3 -ffp-contract=off -ISources/Kernels/include Benchmarks/gemm_ceiling.c Sources/Kernels/floats.c -o gemm_ceiling -ldl -lm
 //     OPENBLAS_NUM_THREADS=1 taskset -c 1 ./gemm_ceiling libopenblas.so.0
 //
-// Prints GFLOP/s, the best of six turns of processor time, by turns, after the most that multiply-adds in registers make; and the largest
-// difference of our own from the first library. ONEBYTE_KERNELS chooses our instruction set, OPENBLAS_CORETYPE OpenBLAS's kernels.
+// Prints GFLOP/s, the best of six turns of processor time. The turns alternate between the implementations. First comes the rate of
+// multiply-adds in registers, and last the largest difference of the own kernels from the first library. ONEBYTE_KERNELS chooses the own
+// kernels' instruction set, OPENBLAS_CORETYPE OpenBLAS's kernels.
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
@@ -51,7 +52,7 @@ int main(int count, char **names) {
     printf("multiply-adds in registers %.0f, our own products %s\n", peak, ob_float_variant());
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         const size_t rows = shapes[s][0], inputs = shapes[s][1], outputs = shapes[s][2], weights = outputs * inputs;
-        // A layer's rows of 1,536 are not 1,536 apart.
+        // Rows of a layer's 1,536 inner states are padded.
         const size_t stride = inputs == 1536 ? inputs + 16 : inputs, y_stride = outputs + 16;
         float *x = allocate(4 * rows * stride), *w = allocate(4 * weights), *y = allocate(4 * rows * y_stride), *own = allocate(4 * rows * y_stride);
         float *scratch = allocate(4 * ob_product_scratch(inputs));

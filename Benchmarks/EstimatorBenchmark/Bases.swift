@@ -4,7 +4,7 @@ import Foundation
 import LanguageModel
 import Training
 
-/// Bases of several kinds from one measurement of the inputs.
+/// Makes bases of several kinds from one measurement of the inputs.
 struct Bases: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Writes the bases basis-4 (4 components) and basis-channels-16 and so on into the run directory.")

@@ -4,7 +4,7 @@ import Kernels
 import LanguageModel
 import Training
 
-/// Rates of one matrix product on the demo model's shapes: F32 against differences in bytes, whose rows have to be quantised first.
+/// Measures one matrix product with the demo model's sizes: F32 against 8-bit differences, whose rows must first be quantised.
 struct Products: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Rates of a matrix product in F32 and in bytes, as JSON lines.",

@@ -4,7 +4,7 @@ import Foundation
 import LanguageModel
 import Training
 
-/// Samples a second of the estimator, by what is trained.
+/// Measures the estimator's samples per second by what is trained.
 struct Speed: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Samples a second, for so many trained layers.",

@@ -1,5 +1,5 @@
-// Benchmarks are linked with `--wrap`, so that these stand before the products of Kernels: every matrix product is measured without a hook in
-// the program.
+// Benchmarks are linked with `--wrap`, so that calls of Kernels' products go through these functions. Every matrix product is measured
+// without a hook in the program.
 #define _GNU_SOURCE
 #include <kernels.h>
 #include <stdatomic.h>

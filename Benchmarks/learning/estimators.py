@@ -64,7 +64,7 @@ TABLES = {
     "rates": {"reviews": [
         (f"rate {rate}", ["--estimator", "one-sided", "--samples-per-batch", "2", "--learning-rate", rate])
         for rate in ("0.005", "0.01", "0.02", "0.04", "0.08", "0.16", "0.32")]},
-    # Measured on the validation examples: hidden states of 2,000 at five depths would take longer than the table.
+    # This table uses the validation examples, because the hidden states of 2,000 examples at five depths would take longer than the table.
     "depth": {"reviews": [
         (name, ["--train", layers, "--basis", basis, "--learning-rate", rate, "--seconds", "60", "--eval-file", ".cache/movie-reviews/validation.jsonl", *more])
         for name, layers, basis, rate, more in [
@@ -86,7 +86,7 @@ TABLES = {
 
 
 def prepare(task):
-    """The run directory of a task: its spec, and bases; and the flags that name its data."""
+    """Returns the run directory of a task, which holds its spec and bases, and the flags that name its data."""
     directory = ROOT / ".cache/study" / f"run-{task}"
     directory.mkdir(parents=True, exist_ok=True)
     run = tomllib.loads((ROOT / FILES[task]).read_text())
@@ -114,7 +114,7 @@ def learn(directory, flags, seed):
 
 
 def table(task, rows, pool, path, arguments):
-    """One line a row, over the seeds; each row is written as soon as it is there."""
+    """Prints one line per row over the seeds; writes each row as soon as it is complete."""
     print(f"{arguments.what}, {task} ({machine()}; one core; seeds {arguments.seeds}):")
     directory, data, evaluation = prepare(task)
     before = json.loads(path.read_text())["tasks"].get(task, []) if path.exists() and not arguments.again else []
@@ -139,7 +139,7 @@ def table(task, rows, pool, path, arguments):
         print(f"  {name:40s} loss {row['loss']:.4f}{spread}  accuracy {100 * row['accuracy']:.2f} %  "
               f"{row['samples']:,.0f} samples in {row['seconds']:.1f} s", flush=True)
         done.append(row)
-        # Another call may be at another task.
+        # Another process may be writing another task.
         tasks = json.loads(path.read_text())["tasks"] if path.exists() else {}
         tasks = {name: tasks[name] for name in TABLES[arguments.what] if name in tasks} | {task: done}
         path.write_text(json.dumps({"title": arguments.what, "machine": machine(), "tasks": tasks}, indent=1) + "\n")

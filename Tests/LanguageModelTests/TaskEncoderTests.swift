@@ -4,7 +4,7 @@ import LanguageModel
 import Testing
 import Training
 
-/// With the byte-level tokenizer of the tiny model: what is tested is where prompts, words and cuts go.
+/// Tests, with the tiny model's byte-level tokenizer, of where prompts, words and cuts go.
 @Suite struct TaskEncoderTests {
     private static let sentiment = [LabelWord(label: "0", word: " bad"), LabelWord(label: "1", word: " good")]
 
@@ -24,7 +24,7 @@ import Training
         return try DataFile.read(url.path)
     }
 
-    /// Labels whose words are one token, whatever this tokenizer knows.
+    /// Returns labels whose words are single tokens of this tokenizer.
     private func oneTokenWords() throws -> [LabelWord] {
         let tokenizer = try tokenizer()
         let words = ["a", "b", "c", "d", "e"].filter { tokenizer.encode($0).count == 1 }

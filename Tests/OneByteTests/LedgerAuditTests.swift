@@ -13,7 +13,7 @@ import Testing
         var same_sign: Int
     }
 
-    @Test("A machine's data are held against what it committed to when it was admitted")
+    @Test("A machine's data are compared with the commitment that it made when it was admitted")
     func commitment() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
@@ -40,7 +40,7 @@ import Testing
         }
         let same = try await audit(data)
         #expect(same.status == 0 && same.errors.contains("the 16 examples that machine 1 committed to"), "\(same)")
-        // One more example than it had: the bytes say so, or the commitment does.
+        // With one more example than the machine had, either the bytes or the commitment show it.
         let other = try await audit(try scratch.reviews("more.jsonl", count: 17))
         #expect(other.status == 65, "\(other)")
         try #require(try await Binary.run("keygen", "--signing", "\(scratch.path)/another.key").status == 0)
@@ -48,7 +48,7 @@ import Testing
         #expect(foreign.status == 65 && foreign.errors.contains("committed to other data"), "\(foreign)")
     }
 
-    @Test("A machine's bytes come out again exactly, those of other data don't, and turned signs are found with 50 bytes")
+    @Test("A machine's bytes are reproduced exactly, those of other data are not, and reversed signs are found with 50 bytes")
     func audit() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
@@ -74,7 +74,7 @@ import Testing
         let (other, foreign) = try await audit(1, "2/2")
         #expect(other == 65 && foreign.within_one * 10 < foreign.bytes * 9, "\(foreign)")
 
-        // A machine that sends its bytes with the other sign.
+        // The machine sends its bytes with the opposite sign.
         var ledger = try ForgedLedger([UInt8](Data(contentsOf: URL(filePath: "\(run)/ledger"))))
         for number in 0..<12 as Range<UInt32> {
             ledger.alter(round: number) { round in

@@ -2,7 +2,7 @@ import LanguageModel
 import Training
 import Transport
 
-/// An error's own words, and what to do about it on the command line. Libraries know no flags: they say what is wrong, by a code.
+/// Returns an error's text followed by the remedy on the command line. Libraries know no flags: they report the cause with a code.
 package func describe(_ error: any Error) -> String {
     guard let remedy = commandLineRemedy(for: error) else { return systemReason(of: error) }
     return "\(error); \(remedy)"

@@ -2,7 +2,7 @@ import Core
 import LanguageModel
 import Training
 
-/// Every setting by its place in a run file. The last part of the place is the flag that overrides it: `training.learning-rate` is
+/// Every setting by its place in a run file. The last component is the flag that overrides it: `training.learning-rate` is
 /// `--learning-rate`. `--print-config` and the reference page keep this order.
 package enum SettingKey: String, CaseIterable, Sendable {
     case model
@@ -241,7 +241,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
             return Setting(
                 .integer(Limits.dampedComponents, words: ["none": 0]),
                 .rule("4 for rank1 with public text, else 0") {
-                    // They are made from public text, and pay at the top of the model.
+                    // Bases are made from public text, and pay off at the top of the model.
                     if $0.trainsOnlyAdapters { return (.integer(0), Settings.sinceOnlyAdapters) }
                     let isDamped =
                         $0.optionalText(.perturbation) == PerturbationFamily.rank1.rawValue && $0.isGiven(.basisText) && $0.publicText != .none
@@ -290,7 +290,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 .integer(Limits.batchSize, words: ["all": Limits.allExamples]),
                 .rule("all for the adapters of a classification, 32 for those of texts; else 1, or 32 for an objective other than loss") {
                     if $0.trainsOnlyAdapters {
-                        // A text has a loss at each of its tokens, each of which costs a product with the whole head.
+                        // A text has a loss at each token, and each costs a product with the whole head.
                         return $0.isClassification ? (.integer(Limits.allExamples), Settings.sinceOnlyAdapters) : (.integer(32), "for texts")
                     }
                     return $0.objectiveHasSteps ? (.integer(32), Settings.sinceObjectiveHasSteps) : (.integer(1), nil)
@@ -306,7 +306,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
                     "2; 64 for the adapters of texts; 1 for those of a classification, an objective other than loss, or fewer than 64 samples a round"
                 ) {
                     if $0.trainsOnlyAdapters { return $0.isClassification ? (.integer(1), Settings.sinceOnlyAdapters) : (.integer(64), "for texts") }
-                    // Two cost no learning that could be measured, more do; a round still reads 32 examples or more.
+                    // Sharing between two samples has no measurable effect on learning, between more it has. A round still reads at least
+                    // 32 examples.
                     let samples = (try? $0.integer(.samplesPerRound)) ?? 0
                     return (.integer(!$0.objectiveHasSteps && samples >= 64 ? 2 : 1), "by the samples of a round")
                 },
@@ -328,7 +329,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 .integer(Limits.targetMagnitude), .value(.integer(32)), owner: .run("targetMagnitude"), flags: .training,
                 "Mean |byte| that the scale is steered to.")
         case .seed:
-            // The run file's integers have 63 bits and a sign.
+            // Integers in a run file have 63 bits and a sign.
             return Setting(
                 .integer(0...Int.max), .value(.integer(0)), owner: .run("seed"), flags: .training, aliases: ["random-seed", "rng-seed"],
                 "Random seed: it names all directions of the run.")
@@ -459,17 +460,17 @@ package enum SettingKey: String, CaseIterable, Sendable {
 }
 
 extension Setting {
-    /// Threads that a process may be given.
+    /// Range of a process's threads.
     static let threads = 1...1024
 
-    /// Names of settings that earlier versions had and that have no successor, with what to do.
+    /// Settings of earlier versions that have no successor, with what to do.
     static let retired = [
         "candidates-per-example": "is gone: every example now counts alike, as its default 1 had it; leave it out"
     ]
 }
 
 extension Setting.Standard {
-    /// Holds only where a program scores what the model writes.
+    /// A default that applies only if a program scores the model's texts.
     fileprivate static func ofCommand(_ value: SettingValue) -> Self {
         .rule(value.bare) { $0.optionalText(.objective) == Objective.command.rawValue ? (value, nil) : nil }
     }
@@ -477,6 +478,6 @@ extension Setting.Standard {
 
 extension Settings {
     fileprivate static let sinceObjectiveHasSteps = "since the objective has steps"
-    /// Every objective but the loss is flat with steps: its differences are 0 where ε is small.
+    /// Whether the objective is flat with steps, as all are except the loss: its differences are 0 if ε is small.
     fileprivate var objectiveHasSteps: Bool { optionalText(.objective) != "loss" }
 }

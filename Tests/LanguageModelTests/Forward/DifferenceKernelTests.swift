@@ -1,7 +1,7 @@
 import Kernels
 import Testing
 
-/// Products of differences in bytes against what differences.h says, number by number.
+/// Products of differences in 8-bit integers equal what differences.h specifies, number by number.
 @Suite struct DifferenceKernelTests {
     static let variants = ["amx", "avx512vnni", "avx2", "portable"]
 
@@ -10,7 +10,7 @@ import Testing
         var testDescription: String { "\(rows) × \(inputs) → \(outputs)" }
     }
 
-    /// Whole and broken blocks of rows, panels of outputs and steps of inputs.
+    /// Complete and partial blocks of rows, panels of outputs and steps of inputs.
     static let shapes = [
         Shape(rows: 1, inputs: 1, outputs: 1), Shape(rows: 9, inputs: 64, outputs: 48), Shape(rows: 7, inputs: 172, outputs: 37),
         Shape(rows: 230, inputs: 576, outputs: 17),
@@ -34,7 +34,7 @@ import Testing
         }
     }
 
-    /// round(v·limit/max|v|), and what 1 stands for.
+    /// Returns round(v·limit/max|v|), and the value of one unit.
     private func rounded(_ v: ArraySlice<Float>, limit: Int32) -> (integers: [Int32], scale: Float) {
         let largest = v.reduce(0) { max($0, abs($1)) }
         guard largest > 0 else { return (v.map { _ in 0 }, 0) }
@@ -91,7 +91,7 @@ import Testing
         }
     }
 
-    /// The largest sums that 16 bits have to hold.
+    /// The largest sums fit into 16 bits.
     @Test(arguments: variants)
     func product_doesNotOverflow(variant: String) {
         guard ob_kernels_select(variant) != 0 else { return }
@@ -128,7 +128,7 @@ import Testing
         #expect(y[1].isFinite)
     }
 
-    /// Where nothing differs, nothing is added.
+    /// If the rows do not differ, nothing is added.
     @Test(arguments: variants)
     func product_ofEqualRows_isTheCleanOne(variant: String) {
         guard ob_kernels_select(variant) != 0 else { return }

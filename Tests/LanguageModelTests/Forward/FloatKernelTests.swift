@@ -3,11 +3,11 @@ import Kernels
 import LanguageModel
 import Testing
 
-/// Every variant of the float kernels that this machine has, against plain Double arithmetic; odd lengths, so that tails run too.
+/// Every variant of the float kernels that this machine has equals plain Double arithmetic. Odd lengths also test the tails.
 @Suite struct FloatKernelTests {
     static let variants = ["avx512", "avx2", "neon", "portable"]
 
-    /// Runs the body with the variant on this thread, if the machine has it.
+    /// Runs the body with a variant on this thread, if the machine has it.
     func with(_ variant: String, _ body: () throws -> Void) rethrows {
         guard ob_kernels_select(variant) != 0 else { return }
         defer { ob_kernels_select(nil) }
@@ -227,7 +227,7 @@ import Testing
         }
     }
 
-    /// A window, a softcap and slopes, for one query and for many.
+    /// Attention with a window, a softcap and slopes, for one query and for many.
     @Test(arguments: variants)
     func otherForms(_ variant: String) {
         with(variant) {
@@ -281,7 +281,7 @@ import Testing
         }
     }
 
-    /// A part of each head, its halves or its neighbours.
+    /// Rotation of a part of each head, by halves and interleaved.
     @Test(arguments: variants)
     func rotationOfAPart(_ variant: String) {
         with(variant) {

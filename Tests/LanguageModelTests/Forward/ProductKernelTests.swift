@@ -2,15 +2,15 @@ import Foundation
 import Kernels
 import Testing
 
-/// Every variant of the matrix products that this machine has, against plain Double arithmetic: sizes that fit no tile, no panel and no block.
+/// Every variant of the matrix products that this machine has equals plain Double arithmetic. The sizes fit no tile, no panel and no block.
 @Suite struct ProductKernelTests {
-    /// Weights in each form that a product reads.
+    /// The forms of weights that a product reads.
     enum Form: CaseIterable { case floats, fixed, perturbedFloats, perturbedFixed }
 
-    /// A matrix with its storage, and what it stands for.
+    /// A matrix with its storage, and its values as Doubles.
     final class Weights {
         let outputs, inputs: Int
-        /// With the direction added, and subtracted.
+        /// Values with the direction added, then with it subtracted.
         private var plus: [Double] = []
         private var minus: [Double] = []
         private let floats: UnsafeMutableBufferPointer<Float>
@@ -52,7 +52,7 @@ import Testing
                 direction: isPerturbed ? UnsafePointer(direction.baseAddress) : nil, direction_scale: 0.01)
         }
 
-        /// Row `row` of x·wᵀ, where the first `plus` see the direction added.
+        /// Returns row `row` of x·wᵀ; the first `plus` rows see the direction added.
         func product(_ x: [Float], _ stride: Int, row: Int, plus count: Int) -> [Double] {
             let values = row < count ? plus : minus
             return (0..<outputs).map { o in
@@ -77,7 +77,7 @@ import Testing
             factors = .allocate(capacity: rows)
             var scales: [Float] = []
             for r in 0..<rows {
-                // Every third row has none.
+                // Every third row has no term.
                 pointers[r] = r % 3 == 2 ? nil : vectors.baseAddress.map { UnsafePointer($0 + r * outputs) }
                 factors[r] = Float(r % 5) * 0.01 - 0.02
                 scales.append(r % 3 == 2 ? 0 : factors[r])
@@ -116,13 +116,13 @@ import Testing
         try body()
     }
 
-    /// - Parameter terms: in the sum: rounding grows with them.
+    /// - Parameter terms: number of terms in the sum; rounding errors grow with it.
     func expectClose(_ got: Float, _ wanted: Double, terms: Int = 1, _ what: @autoclosure () -> String) {
         let tolerance = 2e-5 * max(1, abs(wanted)) + 2e-7 * Double(terms)
         if !(abs(Double(got) - wanted) <= tolerance) { Issue.record("\(what()): \(got) should be \(wanted)") }
     }
 
-    /// Floats on a cache line boundary for the kernels, freed afterwards.
+    /// Provides floats on a cache line boundary for the kernels, freed afterwards.
     func withScratch(_ count: Int, _ body: (UnsafeMutablePointer<Float>) -> Void) {
         let raw = UnsafeMutableRawPointer.allocate(byteCount: max(count, 1) * 4, alignment: 64)
         defer { raw.deallocate() }
@@ -133,7 +133,7 @@ import Testing
     func products(_ variant: String, _ form: Form) {
         var random = SplitMix(state: 1)
         with(variant) {
-            // The last reads its weights in more than one part.
+            // The last size reads its weights in more than one part.
             for (rows, inputs, outputs) in [(1, 1, 1), (3, 16, 32), (15, 37, 45), (29, 130, 71), (2, 64, 300), (61, 48, 16), (5, 2100, 35)] {
                 let x = random.floats(rows * (inputs + 3))
                 let w = Weights(outputs: outputs, inputs: inputs, form: form, random: &random)
@@ -204,7 +204,7 @@ import Testing
         }
     }
 
-    /// Many queries at once see what each of them sees alone.
+    /// Many queries at once give the same result as each query alone.
     @Test(arguments: FloatKernelTests.variants)
     func attentionOfManyQueries(_ variant: String) {
         var random = SplitMix(state: 3)
@@ -222,7 +222,7 @@ import Testing
                 kv.withUnsafeBufferPointer { kv in
                     guard let k = kv.baseAddress else { return }
                     withScratch(ob_attention_scratch(rows, before, size)) { scratch in
-                        // What is there before must not matter.
+                        // The previous contents must not matter.
                         for i in 0..<ob_attention_scratch(rows, before, size) { scratch[i] = .nan }
                         ob_attend_rows(
                             q, width, rows, k, k + kvWidth, 2 * kvWidth, before, &form, scratch, &out, width)

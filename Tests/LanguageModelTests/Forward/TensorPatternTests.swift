@@ -46,7 +46,7 @@ struct TensorPatternTests {
 }
 
 struct SampleCostTests {
-    /// hidden 32, feed-forward 64, 4 heads of 8, 2 key/value heads, 3 layers, vocabulary 288.
+    /// The tiny model has hidden 32, feed-forward 64, 4 heads of 8, 2 key/value heads, 3 layers, vocabulary 288.
     @Test func countsMultiplyAdds() throws {
         let source = try EstimatorTests.tiny()
         func cost(_ pattern: String, _ family: PerturbationFamily = .rank1, full: Bool = false) throws -> SampleCost {
