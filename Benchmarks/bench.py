@@ -7,7 +7,10 @@ Prints a table and writes bench.json: for each row its key, ratio (where it is c
 that what disturbs the machine disturbs all of them; a ratio is that of two figures of the same turn. Rows of one thread are in processor time, so that other
 work on the machine counts little, all others in time of the clock.
 
-    Benchmarks/bench.py --only kernels,step --turns 1        kernels, model, step, mezo, cluster
+    Benchmarks/bench.py --only kernels,step --turns 1        kernels, model, step, mezo, cluster, sharing, wire
+
+--check compares the rows that thresholds.json names with their bounds, and ends with 1 where one is outside. These are ratios and counts
+that hardly depend on the machine (make bench-check).
 """
 
 import argparse
@@ -22,7 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "Benchmarks/learning"))
 from learning import machine
 
-BUILD = ROOT / ".build/release"
+PROGRAM = ROOT / ".build/release/onebyte"
+BUILD = ROOT / ".build/benchmarks/release"
+THRESHOLDS = ROOT / "Benchmarks/thresholds.json"
 HF_MODEL = ROOT / ".cache/SmolLM2-135M-Instruct"
 RUN = ROOT / ".cache/study/run-reviews"
 
@@ -30,7 +35,9 @@ PROGRAMS = {
     "kernels": [[BUILD / "KernelBenchmark", "1", "--json"], [BUILD / "KernelBenchmark", "2", "--json"]],
     "model": [[BUILD / "KernelBenchmark", "1", "--model", "--json"]],
     "step": [[BUILD / "EstimatorBenchmark", "step", "--run", RUN]],
+    "sharing": [[BUILD / "EstimatorBenchmark", "speed", "--run", RUN, "--layers", "1,2", "--draws", "1,8", "--examples", "64", "--seconds", "2", "--json"]],
     "mezo": [[sys.executable, ROOT / "Benchmarks/mezo.py"]],
+    "wire": [[BUILD / "ClusterBenchmark", "rounds", "--workers", "16,64"]],
     "cluster": [
         [BUILD / "ClusterBenchmark", "rounds", "--workers", "1,16,256,1024"], [BUILD / "ClusterBenchmark", "rounds", "--workers", "16,256,1024", "--curve"],
         [BUILD / "ClusterBenchmark", "sockets"], [BUILD / "ClusterBenchmark", "catch-up"], [BUILD / "ClusterBenchmark", "ledger"],
@@ -39,7 +46,8 @@ PROGRAMS = {
     ],
 }
 # The slow programs run once: they last long enough to average themselves.
-ONCE = {"model", "cluster"}
+ONCE = {"model", "cluster", "wire"}
+USUAL = ["kernels", "model", "step", "mezo", "cluster"]
 
 
 def best_variant(found):
@@ -55,6 +63,8 @@ def ratios(variant):
         ("update.rademacher.64", f"{kernels}.rademacher_update.64", None, goal),
         ("update.rademacher.two_cores", f"kernels.{variant}.2.rademacher_update.256", f"{kernels}.rademacher_update.256", "≥ 1.9×"),
         ("machine.two_cores", f"kernels.{variant}.2.multiply_adds", f"kernels.{variant}.1.multiply_adds", None),
+        ("update.rademacher.64_against_1", f"{kernels}.rademacher_update.64", f"{kernels}.rademacher_update.1", None),
+        ("update.rank1.against_portable", f"{kernels}.rank1_update.256", "kernels.portable.1.rank1_update.256", None),
         ("update.rank1.256", f"{kernels}.rank1_update.256", None, "≥ 200 G/s (VNNI)"),
         ("update.rank1.1024_against_256", f"{kernels}.rank1_update.1024", f"{kernels}.rank1_update.256", "no fall-off"),
         ("update.rank1.4096_against_256", f"{kernels}.rank1_update.4096", f"{kernels}.rank1_update.256", "no fall-off"),
@@ -74,6 +84,8 @@ def ratios(variant):
         ("step.forward_against_pytorch", "mezo.1.forward_twice", "step.1.rank1.forward", None),
         ("step.allocations", "step.1.rank1.allocations", None, None),
         ("step.memory_over_parameters", "step.1.peak_memory", "step.1.parameters", None),
+        ("sharing.last_layer", "speed.1.8.float", "speed.1.1.float", None),
+        ("sharing.two_layers", "speed.2.8.float", "speed.2.1.float", None),
         ("coordinator.1024.rounds", "coordinator.1024.rounds_per_second", None, "≥ 25"),
         ("coordinator.1024.cpu_against_bare_sockets", "coordinator.1024.cpu_ms_per_round", "sockets.1024.cpu_ms_per_round", None),
         ("coordinator.1024.memory", "coordinator.1024.peak_rss_mb", None, "≤ 200 MB"),
@@ -103,17 +115,35 @@ def evaluate(expression, figures):
     return None if None in values else (sum(value for value, _ in values), values[0][1])
 
 
+def check(rows):
+    """Whether every row is within its bounds. A row that was not measured on this machine is named."""
+    print()
+    is_good = True
+    for bound in json.loads(THRESHOLDS.read_text()):
+        row = rows.get(bound["row"])
+        if row is None:
+            print(f"  not measured  {bound['row']}")
+            continue
+        value = row.get("ratio", row.get("median"))
+        is_within = bound.get("min", value) <= value <= bound.get("max", value)
+        limits = " and ".join(f"{word} {bound[key]:g}" for key, word in (("min", "at least"), ("max", "at most")) if key in bound)
+        print(f"  {'ok' if is_within else 'OUTSIDE':12s}  {bound['row']:38s} {value:10.4g}   {limits}: {bound['why']}")
+        is_good = is_good and is_within
+    return is_good
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(PROGRAMS))
+    parser.add_argument("--only", type=lambda text: text.split(","), default=USUAL)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--check", action="store_true", help="hold the rows against thresholds.json")
     parser.add_argument("--output", type=Path, default=ROOT / "bench.json")
     arguments = parser.parse_args()
-    if "step" in arguments.only and not (RUN / "run.json").exists():
+    if {"step", "sharing"} & set(arguments.only) and not (RUN / "run.json").exists():
         from estimators import prepare
         prepare("reviews")
     if "mezo" in arguments.only and not HF_MODEL.exists():
-        subprocess.run([BUILD / "onebyte", "export", "--model", f"{HF_MODEL}.Q4_1.gguf", "--output", HF_MODEL], cwd=ROOT, check=True)
+        subprocess.run([PROGRAM, "export", "--model", f"{HF_MODEL}.Q4_1.gguf", "--output", HF_MODEL], cwd=ROOT, check=True)
 
     turns = []
     for turn in range(arguments.turns):
@@ -147,6 +177,8 @@ def main():
         if not key.endswith(":seconds"):
             print(f"  {key:60s} {statistics.median(values):12.5g} {turns[0][key][1]}")
     arguments.output.write_text(json.dumps({"machine": machine(), "turns": len(turns), "rows": rows}, indent=1, ensure_ascii=False) + "\n")
+    if arguments.check and not check(rows):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -145,6 +145,6 @@ struct Learn: ParsableCommand {
     }
 }
 
-extension EstimatorKind: ExpressibleByArgument {}
-extension PerturbationFamily: ExpressibleByArgument {}
-extension Precision: ExpressibleByArgument {}
+extension EstimatorKind: @retroactive ExpressibleByArgument {}
+extension PerturbationFamily: @retroactive ExpressibleByArgument {}
+extension Precision: @retroactive ExpressibleByArgument {}

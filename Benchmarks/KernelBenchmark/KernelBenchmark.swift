@@ -3,7 +3,7 @@ import Dispatch
 import Foundation
 import Kernels
 
-/// Measures the integer kernels: `swift run -c release KernelBenchmark [threads] [--json] [--model] [--only KEY]`.
+/// Measures the integer kernels: `KernelBenchmark [threads] [--json] [--model] [--only KEY]`.
 ///
 /// Without ONEBYTE_KERNELS in the environment it runs itself once for each variant and shows each one's rate. `--json` prints one JSON
 /// object per row instead of a table. `--model` instead measures the parameters of all of SmolLM2-135M with the best variant: an update of

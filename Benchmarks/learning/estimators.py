@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """What an estimator, a shape, a depth is worth: runs of one machine in one process, without a cluster around them, on one core.
 
-    swift build -c release --product EstimatorBenchmark       (after `make demo`, which obtains model and data)
+    swift build -c release --package-path Benchmarks --scratch-path .build/benchmarks     (after `make demo`, which obtains model and data)
 
     Benchmarks/learning/estimators.py estimators   two-sided and one-sided, shared examples, mean off, momentum, a step by the bytes' spread
     Benchmarks/learning/estimators.py sharing      samples that share an example, on questions of six kinds
     Benchmarks/learning/estimators.py value        one byte against 15 bits and against a sign
-    Benchmarks/learning/estimators.py shapes       K damped components, K damped channels, on three tasks (tasks.py makes the data of two)
+    Benchmarks/learning/estimators.py shapes       K damped components on three tasks (tasks.py makes the data of two)
     Benchmarks/learning/estimators.py rates        a grid of seven learning rates
     Benchmarks/learning/estimators.py depth        how many layers, which family: equal seconds on one core
     Benchmarks/learning/estimators.py long         further samples from the weak and the strong prompt, and on questions of six kinds
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from learning import ROOT, interval, machine
 
-BINARY = Path(os.environ.get("BENCHMARK", ROOT / ".build/release/EstimatorBenchmark"))
+BINARY = Path(os.environ.get("BENCHMARK", ROOT / ".build/benchmarks/release/EstimatorBenchmark"))
 FILES = {"reviews": "Benchmarks/learning/tasks/reviews.toml", "strong": "Benchmarks/learning/tasks/reviews.toml"} | {
     name: f"Benchmarks/learning/tasks/{name}.toml" for name in ("trec", "cola")}
 STRONG = {"template": "Review: {text}\nSentiment:", "labels": {"0": " negative", "1": " positive"}}
@@ -36,7 +36,7 @@ FAST = ["--estimator", "one-sided", "--samples-per-batch", "16"]
 def shapes(plain, shaped, components=(1, 4, 16)):
     rows = [("plain", [*ONE, "--basis", "none", "--learning-rate", str(plain)])]
     rows += [(f"K = {k}", [*ONE, "--basis", f"basis-{k}", "--learning-rate", str(shaped)]) for k in components]
-    return rows + [(f"{k} channels", [*ONE, "--basis", f"basis-channels-{k}", "--learning-rate", str(shaped)]) for k in (16,)]
+    return rows
 
 
 TABLES = {

@@ -108,11 +108,11 @@ import Training
     }
 
     @Test(arguments: [
-        (TaskSpec.Kind.completion, #"{"prompt":"Say hi","completion":" go away","label":false}"#, "calls this a bad example"),
+        (TaskSpec.Kind.completion, #"{"prompt":"Say hi","completion":" go away","label":false}"#, "marks a bad example"),
         (.completion, #"{"prompt":"Hi","chosen":" yes","rejected":" no","completion":" yes"}"#, "preference"),
         (.completion, #"{"prompt":"Hi","completion":" yes","weight":0.5}"#, "counts the same"),
-        (.text, #"{"text":"Hi","train":false}"#, "calls this a bad example"),
-        (.text, #"{"text":"Hi","desirable":"false"}"#, "calls this a bad example"),
+        (.text, #"{"text":"Hi","train":false}"#, "marks a bad example"),
+        (.text, #"{"text":"Hi","desirable":"false"}"#, "marks a bad example"),
         (.chat, #"{"messages":[{"role":"assistant","content":"x"}],"rejected":[{"role":"assistant","content":"y"}]}"#, "should not be learnt"),
         (.classification, #"{"text":"a","label":"0","sample_weight":2}"#, "counts the same"),
         (

@@ -93,7 +93,7 @@ import Training
         let lines = try records(#"{"text":"a","label":"0"}"#, #"{"text":"b","label":"neutral"}"#)
         #expect { try encoder.encode(lines) } throws: { error in
             let text = "\(error)"
-            return text.contains(":2: the label \"neutral\" has no word") && text.contains("--label 'neutral=")
+            return text.contains(":2: the label \"neutral\" has no word") && text.contains("neutral = ")
         }
     }
 
@@ -115,7 +115,7 @@ import Training
     @Test(
         arguments: [
             (nil, sentiment, "needs a template"), ("{text}", nil, "a word for each"), ("{text", sentiment, "without \"}\""),
-            ("no hole", sentiment, "takes nothing"), ("{}", sentiment, "a field's name"), ("}{text}", sentiment, "without \"{\""),
+            ("no hole", sentiment, "uses no field"), ("{}", sentiment, "a field needs a name"), ("}{text}", sentiment, "without \"{\""),
             ("{text}", [.init(label: "0", word: " good"), .init(label: "1", word: " good")], "the same word"),
             ("{text}", [.init(label: "0", word: " good"), .init(label: "0", word: " bad")], "given twice"),
             ("{text}", [.init(label: "0", word: ""), .init(label: "1", word: " bad")], "is empty"),

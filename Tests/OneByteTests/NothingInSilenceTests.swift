@@ -136,7 +136,7 @@ import Testing
             "cluster", "--model", Binary.tinyModel, "--train-file", data, "--directory", "\(scratch.path)/run", "--max-length", "8000", "--workers",
             "1", "--rounds", "1")
         #expect(found.status == ExitStatus.badData.rawValue && found.errors.contains("long.jsonl:2: the example has "), "\(found.errors)")
-        let limit = try #require(found.errors.firstMatch(of: /--max-length (\d+)\)/)?.1)
+        let limit = try #require(found.errors.firstMatch(of: /max-length (\d+)\)/)?.1)
         let mended = try await Binary.run("data", "preview", data, "--model", Binary.tinyModel, "--max-length", String(limit))
         #expect(mended.status == 0, "\(mended.errors)")
     }

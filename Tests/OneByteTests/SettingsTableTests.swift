@@ -121,7 +121,7 @@ import Training
                 "[cluster]\nbad-machines = \"set-aside\"\n",
                 ":2: \"cluster.bad-machines\" is now \"cluster.on-faulty\", and its word \"set-aside\" is now \"evict\"; rename it"
             ),
-            ("[training]\ncandidates-per-example = 4\n", ":2: \"training.candidates-per-example\" is gone: every example now counts alike"),
+            ("[training]\ncandidates-per-example = 4\n", ":2: \"training.candidates-per-example\" was removed: every example now counts alike"),
             ("[training]\nlr = 1\n", ":2: unknown setting \"training.lr\"; did you mean \"training.learning-rate\"?"),
             ("[training]\nbatch_size = 1\n", ":2: unknown setting \"training.batch_size\"; did you mean \"training.batch-size\"?"),
             ("[training]\nepochs = 3\n", ":2: unknown setting \"training.epochs\"; did you mean \"training.rounds\"?"),
@@ -140,7 +140,7 @@ import Training
             ("--examples-per-sample", "--batch-size"), ("--samples-per-draw", "--samples-per-batch"), ("--shape", "--damped-components"),
             ("--compute", "--precision"), ("--bad-machines", "--on-faulty"), ("--lr", "--learning-rate"), ("--learning_rate", "--learning-rate"),
             ("--batch_size", "--batch-size"), ("--bs", "--batch-size"), ("--epochs", "--rounds"), ("--steps", "--rounds"),
-            ("--candidates-per-example", "is gone"), ("--labels", "--label"),
+            ("--candidates-per-example", "was removed"), ("--labels", "--label"),
         ])
     func formerFlags(_ flag: String, _ expected: String) throws {
         for arguments in [["cluster", flag, "3"], ["cluster", "\(flag)=3", "--seed", "1"]] {

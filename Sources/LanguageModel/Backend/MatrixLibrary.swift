@@ -12,7 +12,7 @@ public enum MatrixLibrary {
     /// Instruction set of the float kernels other than matrix products.
     public static var floatKernels: String { String(cString: ob_float_variant()) }
     /// Variant of the products of `Precision.int8`.
-    public static var byteKernels: String { String(cString: ob_difference_variant()) }
+    public static var int8Kernels: String { String(cString: ob_difference_variant()) }
 
     /// Sets the number of the library's threads in a single product. The program runs many products side by side instead, so every caller
     /// passes 1.

@@ -39,11 +39,13 @@ struct ExportPlace {
         let contents = try Self.contents(of: path).filter { $0 != "lost+found" && !$0.hasPrefix(Self.partialPrefix) }
         if let own = contents.filter({ !isOfExport($0) }).min() {
             throw overwrites
-                ? ModelError(.badRequest, file: path, "holds \(own), which no export writes, and is not replaced", remedy: "choose another directory")
-                : ModelError(.badRequest, file: path, "is there and holds \(own)", remedy: "choose another directory")
+                ? ModelError(
+                    .badRequest, file: path, "contains \(own), which is not part of an export, and is not replaced",
+                    remedy: "choose another directory")
+                : ModelError(.badRequest, file: path, "already exists and contains \(own)", remedy: "choose another directory")
         }
         guard contents.isEmpty || overwrites else {
-            throw ModelError(.occupied, file: path, "is there and not empty", remedy: "choose another directory")
+            throw ModelError(.occupied, file: path, "already exists and is not empty", remedy: "choose another directory")
         }
         guard Self.resolved(path) != Self.resolved(source) else {
             throw ModelError(.badRequest, file: path, "is the model itself, which its ledgers need", remedy: "choose another directory")

@@ -90,7 +90,7 @@ public struct ModelExporter {
         var files: [(String, [UInt8])] = []
         var config: JSON
         if source.isDirectory {
-            if let made = source.madeConfiguration { config = made } else { config = try JSON.read(source.path + "/config.json") }
+            if let made = source.generatedConfiguration { config = made } else { config = try JSON.read(source.path + "/config.json") }
             // The exported weights are not quantised.
             config.remove("quantization_config")
             for name in Self.passedOn {
@@ -98,7 +98,7 @@ public struct ModelExporter {
                 if FileManager.default.fileExists(atPath: path) { files.append((name, try readSmallFile(path, limit: 256 << 20))) }
             }
         } else {
-            config = source.madeConfiguration ?? [:]
+            config = source.generatedConfiguration ?? [:]
             let tokenizer = try source.tokenizer
             files.append(("tokenizer.json", Array((tokenizer.file().text() + "\n").utf8)))
             files.append(("tokenizer_config.json", Array((tokenizer.configurationFile(chatTemplate: source.chatTemplateSource).text() + "\n").utf8)))

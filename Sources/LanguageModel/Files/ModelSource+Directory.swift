@@ -11,7 +11,7 @@ extension ModelSource {
             throw ModelError(.malformed, file: configFile, subject: "model_type", "is missing")
         }
         let family = try ModelFamily.named(name, file: configFile)
-        let (settings, madeConfiguration) = family.textPart(of: config)
+        let (settings, generatedConfiguration) = family.textPart(of: config)
         var configuration = try ModelConfiguration(settings, family: family).validated(file: configFile)
         try addStopTokens(path, to: &configuration)
 
@@ -31,7 +31,7 @@ extension ModelSource {
         return ModelSource(
             reference: reference, path: path, configuration: configuration, stored: stored,
             tokenizer: Result { () throws(ModelError) in try Tokenizer(directory: path) },
-            chatTemplateSource: try chatTemplateSource(path), isDirectory: true, madeConfiguration: madeConfiguration)
+            chatTemplateSource: try chatTemplateSource(path), isDirectory: true, generatedConfiguration: generatedConfiguration)
     }
 
     /// Explains why a directory without config.json is not a model.

@@ -35,15 +35,15 @@ public final class ModelSource: Sendable {
     package let chatTemplateSource: String?
     package let stored: [String: StoredTensor]
     /// A config.json for a model that came without one.
-    package let madeConfiguration: JSON?
+    package let generatedConfiguration: JSON?
     private let tokenizerResult: Result<Tokenizer, ModelError>
 
     package init(
         reference: String, path: String, configuration: ModelConfiguration, stored: [String: StoredTensor],
         tokenizer: Result<Tokenizer, ModelError>, chatTemplateSource: String?, isDirectory: Bool, license: String? = nil,
-        madeConfiguration: JSON? = nil
+        generatedConfiguration: JSON? = nil
     ) {
-        self.madeConfiguration = madeConfiguration
+        self.generatedConfiguration = generatedConfiguration
         self.reference = reference
         self.path = path
         self.configuration = configuration

@@ -29,7 +29,7 @@ extension ForwardPass {
                 var sum: Float = 0
                 ob_log_sum_exp_parts(row, vocabulary, &largest, &sum)
                 logProbabilities[start + r] = Double(row[target]) - Double(largest) - log(Double(sum))
-                becomeGradient(row, target: target)
+                replaceLogitsByGradient(row, target: target)
             }
             cblas_sgemm(
                 CblasRowMajor, CblasNoTrans, CblasNoTrans, blasint(rows), blasint(count), blasint(vocabulary), 1, p, blasint(vocabulary),

@@ -239,7 +239,7 @@ extension ForwardPass {
 
     /// Replaces a row of logits by the gradient of −log p(target) with respect to the products from which the softcap, if any, made the
     /// logits.
-    func becomeGradient(_ row: UnsafeMutablePointer<Float>, target: Int) {
+    func replaceLogitsByGradient(_ row: UnsafeMutablePointer<Float>, target: Int) {
         let vocabulary = model.configuration.vocabularySize
         let cap = description.head.softcap
         guard cap > 0 else {

@@ -43,7 +43,7 @@ extension ForwardPass {
                         var sum: Float = 0
                         ob_log_sum_exp_parts(row, vocabulary, &largest, &sum)
                         loss += Double(largest) + log(Double(sum)) - Double(row[target])
-                        becomeGradient(row, target: target)
+                        replaceLogitsByGradient(row, target: target)
                     }
                     cblas_sgemm(
                         CblasRowMajor, CblasNoTrans, CblasNoTrans, blasint(rows), blasint(h), blasint(vocabulary), 1 / Float(count), p,

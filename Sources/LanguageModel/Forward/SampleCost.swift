@@ -6,7 +6,7 @@ public struct SampleCost: Hashable, Sendable {
     /// Cost of both signs of one direction on one example.
     public let perSample: Int
     /// Cost per example and batch that all `rank1` directions on the example share; 0 if nothing can be shared.
-    public let perDraw: Int
+    public let perBatch: Int
     /// Cost per example of a whole run: the part below the first trained layer.
     public let prefix: Int
 
@@ -41,7 +41,7 @@ public struct SampleCost: Hashable, Sendable {
             && ![false, true].contains { names.contains(name(LayerTensor(.inputNorm, isBias: $0), first)) }
         let shared = shares ? tokens * keyValue + (first == layers - 1 ? reads : tokens) * query : 0
         perSample = 2 * (above - shared + head)
-        perDraw = shared
+        perBatch = shared
         prefix = embedding ? 0 : (0..<first).reduce(0) { $0 + whole($1) }
     }
 }

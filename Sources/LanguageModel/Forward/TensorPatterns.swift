@@ -137,7 +137,7 @@ extension ModelSource {
     /// - Throws: `TrainingError` as `checkPatterns` does, and for a basis that lacks an input space or an adapter or that has other widths
     ///   than the model.
     public func trainedTensors(matching patterns: [String], basis: RunBasis?) throws(TrainingError) -> [TrainedTensor] {
-        let (chosen, places) = try whatIsNamed(patterns)
+        let (chosen, places) = try resolve(patterns)
         return try modelTensors(chosen, basis: basis) + adapterTensors(places, basis: basis)
     }
 
@@ -145,10 +145,10 @@ extension ModelSource {
     ///
     /// - Throws: `TrainingError` for a malformed pattern, for one that matches nothing (listing what can be named), for an adapter at an
     ///   impossible place, and for an empty list of patterns.
-    public func checkPatterns(_ patterns: [String]) throws(TrainingError) { _ = try whatIsNamed(patterns) }
+    public func checkPatterns(_ patterns: [String]) throws(TrainingError) { _ = try resolve(patterns) }
 
     /// Returns the positions of the named tensors in `tensorNames`, rising, and the places of the named adapters.
-    private func whatIsNamed(_ patterns: [String]) throws(TrainingError) -> (tensors: [Int], adapters: [AdapterPlace]) {
+    private func resolve(_ patterns: [String]) throws(TrainingError) -> (tensors: [Int], adapters: [AdapterPlace]) {
         guard !patterns.isEmpty else {
             throw TrainingError(.badTensors, "no tensors to train are named (try layers.\(configuration.layerCount - 1))")
         }

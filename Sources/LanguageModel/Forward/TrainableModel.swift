@@ -47,7 +47,7 @@ public final class TrainableModel: @unchecked Sendable {
     /// Layers that are kept in F32; nil for those below the entry and those that passes make for themselves.
     private var resident: [LayerWeights?]
     /// Layers in 8-bit integers; empty until `prepareInt8Weights`.
-    private var byteLayers: [Int8Weights?] = []
+    private var int8Layers: [Int8Weights?] = []
     private var fullHead: ScratchBuffer<Float>?
     private var headRows: [Int32: ScratchBuffer<Float>] = [:]
 
@@ -166,12 +166,12 @@ public final class TrainableModel: @unchecked Sendable {
         if headSlot >= 0 {
             for (token, row) in headRows { parameters.copyFloats(at: headSlot, elements: elements(of: token), into: row.pointer) }
         }
-        let packed = byteLayers.indices.flatMap { layer in
-            LayerModule.matrices.filter { byteLayers[layer] != nil && layerSlots[layer][$0.rawValue] >= 0 }.map { (layer, $0) }
+        let packed = int8Layers.indices.flatMap { layer in
+            LayerModule.matrices.filter { int8Layers[layer] != nil && layerSlots[layer][$0.rawValue] >= 0 }.map { (layer, $0) }
         }
         forEachChunk(of: packed.count, size: 1, threads: threads) { range in
             for (layer, module) in packed[range] {
-                if let weights = resident[layer] { byteLayers[layer]?.pack(module, of: weights) }
+                if let weights = resident[layer] { int8Layers[layer]?.pack(module, of: weights) }
             }
         }
     }
@@ -194,14 +194,14 @@ public final class TrainableModel: @unchecked Sendable {
     package func residentLayer(_ layer: Int) -> LayerWeights? { resident[layer] }
 
     /// A layer in 8-bit integers; nil if `prepareInt8Weights` has not made it.
-    package func byteLayer(_ layer: Int) -> Int8Weights? { byteLayers.isEmpty ? nil : byteLayers[layer] }
+    package func byteLayer(_ layer: Int) -> Int8Weights? { int8Layers.isEmpty ? nil : int8Layers[layer] }
 
     /// Keeps the layers from the entry up in 8-bit integers from now on, for passes with `Precision.int8`. All of them are also kept in
     /// F32, which their clean rows need.
     package func prepareInt8Weights() throws(ModelError) {
-        guard byteLayers.isEmpty else { return }
+        guard int8Layers.isEmpty else { return }
         try keep(layersFromEntry)
-        byteLayers = resident.map { $0.map(Int8Weights.init) }
+        int8Layers = resident.map { $0.map(Int8Weights.init) }
     }
 
     /// Keeps every layer in F32 from now on, for writing texts, which go through all layers token by token.

@@ -46,7 +46,7 @@ extension ModelFamily {
     /// Gemma 3 with a vision part, which is left out.
     static let gemma3 = ModelFamily(
         "gemma3", title: "Gemma 3 4B to 27B, without their part for pictures", form: "as `gemma3_text`", className: "Gemma3ForCausalLM",
-        partsOfOthers: ["vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."]
+        ignoredPrefixes: ["vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."]
     ) { (model, config) throws(ModelError) in
         try model.useGemma3(config)
     }

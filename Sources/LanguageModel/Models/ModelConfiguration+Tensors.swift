@@ -107,7 +107,7 @@ extension ModelConfiguration {
             ".rotary_emb.inv_freq", ".rotary_emb.position_ids", ".attn.bias", ".attn.masked_bias", ".attn.attention.bias",
             ".attn.attention.masked_bias", ".attention.bias", ".attention.masked_bias",
         ]
-        return suffixes.contains { name.hasSuffix($0) } || family.partsOfOthers.contains { name.hasPrefix($0) }
+        return suffixes.contains { name.hasSuffix($0) } || family.ignoredPrefixes.contains { name.hasPrefix($0) }
             || (tiedHead && name == description.names.name(.head))
     }
 }

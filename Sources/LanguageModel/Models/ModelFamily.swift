@@ -16,10 +16,10 @@ public struct ModelFamily: Sendable {
     package let addGGUFSettings: @Sendable (inout JSON, GGUFFile) throws(ModelError) -> Void
 
     /// Prefixes of tensor names that belong to other parts of the model, which are left out.
-    package let partsOfOthers: [String]
+    package let ignoredPrefixes: [String]
 
     package init(
-        _ name: String, title: String, form: String, gguf: String? = nil, className: String, partsOfOthers: [String] = [],
+        _ name: String, title: String, form: String, gguf: String? = nil, className: String, ignoredPrefixes: [String] = [],
         describe: @escaping @Sendable (inout ModelConfiguration, ConfigurationFile) throws(ModelError) -> Void,
         addGGUFSettings: @escaping @Sendable (inout JSON, GGUFFile) throws(ModelError) -> Void = { (_, _) throws(ModelError) in }
     ) {
@@ -28,7 +28,7 @@ public struct ModelFamily: Sendable {
         self.form = form
         self.gguf = gguf
         self.className = className
-        self.partsOfOthers = partsOfOthers
+        self.ignoredPrefixes = ignoredPrefixes
         self.describe = describe
         self.addGGUFSettings = addGGUFSettings
     }
@@ -46,7 +46,7 @@ public struct ModelFamily: Sendable {
 
     /// Returns the names that files may use for a tensor. Models with a vision part have one more name in front.
     func namesInFiles(of name: String) -> [String] {
-        guard name.hasPrefix("model."), partsOfOthers != [] else { return [name] }
+        guard name.hasPrefix("model."), ignoredPrefixes != [] else { return [name] }
         return [name, "language_model." + name, "model.language_model." + name.dropFirst("model.".count)]
     }
 

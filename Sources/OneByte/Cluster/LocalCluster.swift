@@ -19,7 +19,7 @@ struct LocalCluster: Sendable {
     let past: RunProgress
 
     /// Time that workers have to end by themselves after the coordinator has ended.
-    private static let secondsForGoodbyes = 15.0
+    private static let shutdownSeconds = 15.0
     private static let drawInterval = Duration.milliseconds(250)
 
     private enum News: Sendable {
@@ -79,9 +79,9 @@ struct LocalCluster: Sendable {
                 case .other(let line): state.view.note("coordinator: \(line)")
                 case .tick:
                     state.draw()
-                    try state.noticeWhoLeft()
+                    try state.reportDepartures()
                 }
-                if let end = state.coordinatorEnd, state.running.isEmpty || end.duration(to: .now) > .seconds(Self.secondsForGoodbyes) {
+                if let end = state.coordinatorEnd, state.running.isEmpty || end.duration(to: .now) > .seconds(Self.shutdownSeconds) {
                     break
                 }
             }
@@ -166,9 +166,9 @@ struct LocalCluster: Sendable {
             view.show(progress, seconds: began.duration(to: .now) / .seconds(1))
         }
 
-        mutating func noticeWhoLeft() throws {
+        mutating func reportDepartures() throws {
             guard coordinatorEnd == nil, progress.finish == nil else { return }
-            while let first = left.first, first.at.duration(to: .now) > .seconds(secondsForGoodbyes) {
+            while let first = left.first, first.at.duration(to: .now) > .seconds(shutdownSeconds) {
                 left.removeFirst()
                 guard trainersLeft > 0 else { throw ProcessFailure(.failure, "\(first.story); no worker is left; resume the run with --resume") }
                 view.note("warning: \(first.story); the run goes on without it")

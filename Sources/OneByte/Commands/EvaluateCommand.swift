@@ -56,7 +56,7 @@ struct EvaluateCommand: ParsableCommand {
             task: try TaskChoice(task.settings, hasConfig: config.config != nil).task(&settings, state.ledger), model: state.source)
         let data = try encoder.encode(records)
         for remark in data.remarks { standardError.write("note: \(remark)") }
-        if let path = ledger.ledger { noteWhatTrained(RunDirectory(path), encoder, data.examples) }
+        if let path = ledger.ledger { noteOverlaps(RunDirectory(path), encoder, data.examples) }
 
         let trainable = try TrainableModel(source: state.source, parameters: state.parameters, basis: state.ledger?.basis)
         if encoder.task.objective == .command || !objective.settings.isEmpty || texts != nil {
@@ -80,7 +80,7 @@ struct EvaluateCommand: ParsableCommand {
     private static let comparedBytesMax = 64 << 20
 
     /// Notes if the run was trained or steered by the measured data, as far as its directory tells.
-    private func noteWhatTrained(_ directory: RunDirectory, _ encoder: TaskEncoder, _ examples: [Example]) {
+    private func noteOverlaps(_ directory: RunDirectory, _ encoder: TaskEncoder, _ examples: [Example]) {
         guard let run = try? SettingsFile.read(directory.configuration) else { return }
         var use = DataUse()
         use.note(.evaluation, path: file, examples)

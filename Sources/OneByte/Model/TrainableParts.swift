@@ -34,7 +34,7 @@ struct TrainableParts {
             lines.append(
                 Self.row(
                     "  " + names.joined(separator: ","), grouped(trained.reduce(0) { $0 + $1.shape.count }),
-                    [cost.perSample, cost.perDraw, cost.prefix].map(Self.rounded)))
+                    [cost.perSample, cost.perBatch, cost.prefix].map(Self.rounded)))
         }
         lines += [
             "  a sample: both signs of one direction on an example; a draw: once for the --samples-per-batch that share",

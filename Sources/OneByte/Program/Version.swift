@@ -14,7 +14,7 @@ enum Version {
             onebyte \(number)
             integer kernels: \(kernelVariant) (here: \(kernelVariants.joined(separator: ", ")); ONEBYTE_KERNELS chooses)
             float kernels: \(MatrixLibrary.floatKernels)
-            byte products (--precision int8): \(MatrixLibrary.byteKernels)
+            byte products (--precision int8): \(MatrixLibrary.int8Kernels)
             matrix library: \(MatrixLibrary.configuration)
             OpenBLAS core: \(BLASCore.name) (\(BLASCore.variable) chooses)
             matrix products: \(MatrixLibrary.measureRate())

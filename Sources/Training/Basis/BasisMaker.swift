@@ -21,54 +21,16 @@ public enum BasisMaker {
         source: ModelSource, training patterns: [String], examples: [Example], components: Int, threads: Int = 1,
         progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }
     ) throws -> RunBasis {
-        let bases = try makeBases(
-            source: source, training: patterns, examples: examples, kinds: [.components(components)], threads: threads, progress: progress)
-        return bases[0]
-    }
-
-    /// What is damped in each input space.
-    package enum Kind: Sendable {
-        /// The K largest principal components, as in a run with `damped-components`.
-        case components(Int)
-        /// The K channels with the largest root mean square, damped to that of the next one; for comparison.
-        case channels(Int)
-    }
-
-    /// Makes several bases from one measurement.
-    package static func makeBases(
-        source: ModelSource, training patterns: [String], examples: [Example], kinds: [Kind], threads: Int = 1,
-        progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }
-    ) throws -> [RunBasis] {
         let tensors = try source.trainedTensors(matching: patterns, basis: nil)
         let model = try TrainableModel(source: source, parameters: source.makeParameters(tensors))
         let moments = try measure(model: model, examples: examples, threads: threads, progress: progress)
         guard !moments.isEmpty else {
-            throw TrainingError(.badTensors, "none of the trained tensors is a layer's matrix, so there is no shape to find (shape = none)")
+            throw TrainingError(.badTensors, "none of the trained tensors is a layer's matrix, so no components can be damped")
         }
-        return try kinds.map { kind in
-            var spaces: [InputBasis] = []
-            for moment in moments {
-                let vectors =
-                    switch kind {
-                    case .components(let count): try damped(moment, components: count)
-                    case .channels(let count): dampedChannels(moment.moment, count)
-                    }
-                spaces.append(try InputBasis(space: moment.name, width: moment.moment.width, vectors: vectors))
-            }
-            return try RunBasis(spaces: spaces)
-        }
-    }
-
-    private static func dampedChannels(_ moment: SecondMoment, _ count: Int) -> [[Double]] {
-        let n = moment.width
-        let power = moment.diagonal
-        let order = power.indices.sorted { (power[$0], $1) > (power[$1], $0) }
-        let next = power[order[min(count, n - 1)]]
-        return order.prefix(min(count, n - 1)).map { channel in
-            var vector = [Double](repeating: 0, count: n)
-            vector[channel] = power[channel] > 0 ? (1 - (next / power[channel]).squareRoot()).squareRoot() : 0
-            return vector
-        }
+        return try RunBasis(
+            spaces: moments.map { moment in
+                try InputBasis(space: moment.name, width: moment.moment.width, vectors: damped(moment, components: components))
+            })
     }
 
     /// Σ x·xᵀ of an input space.

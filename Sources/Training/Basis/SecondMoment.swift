@@ -19,9 +19,6 @@ final class SecondMoment {
         rowSum.pointer.update(repeating: 0, count: width)
     }
 
-    /// Σ x² of each element.
-    var diagonal: [Double] { (0..<width).map { sum.pointer[$0 * width + $0] } }
-
     func add(_ x: UnsafePointer<Float>, stride: Int, rows count: Int) {
         guard count > 0 else { return }
         self.count += count

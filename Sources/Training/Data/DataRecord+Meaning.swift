@@ -36,19 +36,19 @@ extension DataRecord {
             if Meaning.opposites.contains(name), !Self.isNo(value, name) {
                 throw .at(
                     place,
-                    "\"\(name)\" marks what should not be learnt, and nothing here learns from preferences\nkeep the wanted texts alone, and drop the field"
+                    "\"\(name)\" marks a text that should not be learnt, and learning from preferences is not supported\nkeep the wanted texts alone, and drop the field"
                 )
             }
             if Meaning.verdicts.contains(name) {
                 if Self.isNo(value, name) {
                     throw .at(
                         place,
-                        "\"\(name)\" is \(shown), which calls this a bad example, and it would be learnt as a good one\nleave the line out")
+                        "\"\(name)\" is \(shown), which marks a bad example, and it would be learnt as a good one\nleave the line out")
                 }
                 if name == "chosen", value.bool == nil, value.double == nil {
                     throw .at(
                         place,
-                        "\"chosen\" belongs to a preference pair, and nothing here learns from preferences\nrename it to what the task reads, such as \"completion\""
+                        "\"chosen\" belongs to a preference pair, and learning from preferences is not supported\nrename it to what the task reads, such as \"completion\""
                     )
                 }
             }

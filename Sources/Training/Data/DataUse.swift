@@ -87,19 +87,19 @@ public struct DataUse: Sendable {
 extension DataUse.Overlap: CustomStringConvertible {
     /// The overlap as one sentence for the user.
     public var description: String {
-        let role = use == .evaluation ? "what judges the run" : "what steers the run"
-        let other = with == .training ? "trains it" : "steers it"
+        let role = use == .evaluation ? "the evaluation data" : "the validation data"
+        let other = with == .training ? "the training data" : "the validation data"
         if isSameFile {
             let names = path == otherPath ? path : "\(path) and \(otherPath) are the same file: it"
-            return "\(names) is both \(role) and what \(other); \(Self.consequence(use))"
+            return "\(names) is both \(role) and \(other); \(Self.consequence(use))"
         }
-        if isWhole { return "every example of \(path), \(role), is also in \(otherPath), which \(other); \(Self.consequence(use))" }
-        return "\(shared) of the \(examples) examples of \(path), \(role), are also in \(otherPath), which \(other)"
+        if isWhole { return "every example of \(path), \(role), is also in \(otherPath), \(other); \(Self.consequence(use))" }
+        return "\(shared) of the \(examples) examples of \(path), \(role), are also in \(otherPath), \(other)"
     }
 
     private static func consequence(_ use: DataUse.Use) -> String {
         use == .evaluation
-            ? "nothing here is held out, so that the result does not tell how the model does on new data"
-            : "what the model has seen can't say when it learns no more that carries over"
+            ? "no example is held out, so the result says nothing about new data"
+            : "the model has seen these examples, so they can't show when it stops to generalise"
     }
 }

@@ -33,7 +33,7 @@ public struct TaskEncoder: Sendable {
         if let writing = task.writing, writing.maxTokens + shortest > task.maxLength + 1 {
             throw DataError(
                 .task,
-                "\(writing.maxTokens) new tokens leave no room for a prompt within a maximum length of \(task.maxLength); lower --objective-max-tokens, or raise --max-length"
+                "\(writing.maxTokens) new tokens leave no room for a prompt within a maximum length of \(task.maxLength); lower objective-max-tokens, or raise max-length"
             )
         }
         guard task.maxLength >= shortest else {
@@ -49,11 +49,7 @@ public struct TaskEncoder: Sendable {
                 // Report both at once: a task that lacks one mostly lacks the other.
                 let template = task.template == nil ? ["a template"] : []
                 let words = (task.labels?.count ?? 0) < 2 ? ["a word for each of two or more labels"] : []
-                let examples =
-                    (template.isEmpty ? [] : ["--template '{text} It was'"]) + (words.isEmpty ? [] : ["--label '0= terrible' --label '1= great'"])
-                throw DataError(
-                    .task, "a classification needs \((template + words).joined(separator: " and "))\nfor instance: \(examples.joined(separator: " "))"
-                )
+                throw DataError(.task, "a classification needs \((template + words).joined(separator: " and "))")
             }
             let (template, space) = try Template(text).splittingTrailingSpace()
             self.template = template
@@ -106,7 +102,7 @@ public struct TaskEncoder: Sendable {
             if let contextLength, let longest = data.examples.last?.sequences.map(\.tokens.count).max(), longest > contextLength {
                 throw .at(
                     record.place,
-                    "the example has \(longest) tokens, and the model takes \(contextLength)\na maximum length of \(contextLength) cuts such examples (--max-length \(contextLength)); or shorten this one"
+                    "the example has \(longest) tokens, and the model takes \(contextLength)\na maximum length of \(contextLength) cuts such examples (max-length \(contextLength)); or shorten this one"
                 )
             }
         }
@@ -114,9 +110,9 @@ public struct TaskEncoder: Sendable {
             if task.writing != nil {
                 throw DataError(
                     .task,
-                    "no prompt leaves room to write within \(task.maxLength) tokens; raise --max-length, or lower --objective-max-tokens")
+                    "no prompt leaves room to write within \(task.maxLength) tokens; raise max-length, or lower objective-max-tokens")
             }
-            throw DataError(.task, "no example has a token to learn from within \(task.maxLength) tokens; raise --max-length")
+            throw DataError(.task, "no example has a token to learn from within \(task.maxLength) tokens; raise max-length")
         }
         return data
     }
@@ -173,7 +169,7 @@ public struct TaskEncoder: Sendable {
             let known = labels.map { "\"\($0.label)\"" }.joined(separator: ", ")
             throw .at(
                 record.place,
-                "the label \"\(label)\" has no word (known: \(known)); add it to the task's labels, for instance --label '\(label)= word'")
+                "the label \"\(label)\" has no word (known: \(known)); add it to the task's labels, for instance \(label) = \" word\"")
         }
         let values = try values(template, record)
         let text = template.filled(with: values)
@@ -193,7 +189,7 @@ public struct TaskEncoder: Sendable {
         var answer = completionTokens(of: completion, after: text, into: &data)
         let room = task.maxLength - tokenizer.leadingTokens.count
         guard room > max(1, templateTokens) else {
-            throw .at(record.place, "the template alone needs \(templateTokens) of \(task.maxLength) tokens; raise --max-length")
+            throw .at(record.place, "the template alone needs \(templateTokens) of \(task.maxLength) tokens; raise max-length")
         }
         // If prompt and completion don't both fit, each keeps at least half of the room, so that a long completion never displaces its
         // prompt. The template's own words stay, and so does at least one token to predict the completion's first token.
@@ -388,7 +384,7 @@ public struct TaskEncoder: Sendable {
                 return leading + tokens
             }
         }
-        throw .at(place, "the template alone needs more than \(task.maxLength) tokens with what follows it; raise --max-length")
+        throw .at(place, "the template alone needs more than \(task.maxLength) tokens with what follows it; raise max-length")
     }
 }
 

@@ -28,7 +28,7 @@ public struct Template: Hashable, Sendable {
                 }
                 let name = String(rest[..<end])
                 guard !name.isEmpty, !name.unicodeScalars.contains("{") else {
-                    throw DataError(.task, "template \"\(text)\": a hole needs a field's name, such as {text}")
+                    throw DataError(.task, "template \"\(text)\": a field needs a name, such as {text}")
                 }
                 rest = rest[rest.index(after: end)...]
                 if !literal.isEmpty { parts.append(.literal(literal)) }
@@ -44,7 +44,7 @@ public struct Template: Hashable, Sendable {
         var fields: [String] = []
         for case .field(let name) in parts where !fields.contains(name) { fields.append(name) }
         guard !fields.isEmpty else {
-            throw DataError(.task, "template \"\(text)\" takes nothing from the example; put {text} where its text goes")
+            throw DataError(.task, "template \"\(text)\" uses no field of the example; put {text} where its text goes")
         }
         self.parts = parts
         self.fields = fields

@@ -45,13 +45,13 @@ public final class Estimator: GradientEstimator {
         }
         guard options.precision == .float || directions.family == .rank1 else {
             throw TrainingError(
-                .badTensors, "8-bit products are for rank1 directions, not for \(directions.family.rawValue); leave out --precision int8")
+                .badTensors, "8-bit products are for rank1 directions, not for \(directions.family.rawValue); use float precision")
         }
         guard cache.set.hasClasses || options.generalizedCrossEntropy == 0 else {
             throw TrainingError(.badExample, "the generalized cross-entropy needs examples with classes")
         }
         guard options.batchSize > 0 || model.entry == .layer(model.configuration.layerCount) else {
-            throw TrainingError(.badExample, "samples of all examples are for runs that train adapter:final alone; give --batch-size a number")
+            throw TrainingError(.badExample, "samples of all examples are for runs that train adapter:final alone; give batch-size a number")
         }
         if options.precision == .int8 { try model.prepareInt8Weights() }
         self.model = model
@@ -89,7 +89,7 @@ public final class Estimator: GradientEstimator {
         losses.withUnsafeMutableBufferPointer { losses in
             nonisolated(unsafe) let out = losses
             nonisolated(unsafe) let own = self
-            forEachChunk(of: count, size: batchSamples(count), threads: options.threads) { chunk in
+            forEachChunk(of: count, size: samplesPerPass(count), threads: options.threads) { chunk in
                 failure.capture {
                     let found = try own.pool.with { try own.losses(machine, samples, chunk, $0) }
                     for (sample, pair) in zip(chunk, found) { out[sample] = pair }
@@ -111,7 +111,7 @@ public final class Estimator: GradientEstimator {
 
     /// Samples per batch. The products of a batch have about `batchRows` rows, and the threads get even shares. A batch holds whole groups
     /// of `samplesPerBatch`, since samples share work only within one pass.
-    private func batchSamples(_ count: Int) -> Int {
+    private func samplesPerPass(_ count: Int) -> Int {
         let set = cache.set
         let isDeep = if case .layer(let layer) = model.entry { layer < model.configuration.layerCount - 1 } else { true }
         let rowsPerExample = max((isDeep ? set.positionCount : set.readCount) / set.count, 1)

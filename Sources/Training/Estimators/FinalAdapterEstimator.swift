@@ -164,7 +164,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
         found.values.reserveCapacity(samples.count)
         var (sum, count) = (0.0, 0)
         for start in stride(from: 0, to: groups.count, by: Self.piecesAtOnce) {
-            try askWhetherToGoOn(isFirst: start == 0)
+            try throwIfCancelled(isFirst: start == 0)
             let some = Array(groups[start..<min(start + Self.piecesAtOnce, groups.count)])
             for (group, batch) in zip(some, try batches(some, examples)) {
                 let first = SampleName(machine: machine, sample: samples.lowerBound &+ SampleNumber(group.samples.lowerBound))
@@ -180,7 +180,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
     }
 
     /// - Throws: `TrainingError.cancelled` if the cache's `onProgress` returns false.
-    private func askWhetherToGoOn(isFirst: Bool) throws {
+    private func throwIfCancelled(isFirst: Bool) throws {
         guard !isFirst, let onProgress = cache.onProgress, !onProgress(cache.filledPart) else { return }
         throw TrainingError(.cancelled, "stopped while samples were computed")
     }
@@ -209,7 +209,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
         var mean = zeros
         nonisolated(unsafe) let own = self
         for start in stride(from: 0, to: pieces.count, by: Self.piecesAtOnce) {
-            try askWhetherToGoOn(isFirst: start == 0)
+            try throwIfCancelled(isFirst: start == 0)
             let some = Array(pieces[start..<min(start + Self.piecesAtOnce, pieces.count)])
             let parts = try results(of: some.count) { place in
                 try own.pool.with { try own.sum(over: examples[some[place]], $0.pass) }

@@ -9,7 +9,7 @@ import Synchronization
 package final class BatchWriter {
     /// The effect of a token on a text.
     package enum Ending: UInt8, Sendable {
-        case goesOn
+        case continues
         /// Ends the text and is not part of it.
         case endOfText
         /// Ends the text, but may begin with some of it: what stands before a line break.
@@ -31,7 +31,7 @@ package final class BatchWriter {
     /// Rows in a batch's products: enough for the matrix library's best rate.
     private static let batchRows = 512
     /// Number of lines per position of a batch from which one clean pass is cheaper than the whole head for each line.
-    private static let linesOfClean = 2
+    private static let cleanPassLinesMax = 2
 
     let model: TrainableModel
     let tree: PathTree
@@ -157,10 +157,10 @@ package final class BatchWriter {
             (line.isFinished, line.isBroken) = (true, true)
             return
         }
-        let ending = endings.indices.contains(Int(token)) ? endings[Int(token)] : .goesOn
+        let ending = endings.indices.contains(Int(token)) ? endings[Int(token)] : .continues
         if ending != .endOfText { line.node = tree.child(of: line.node, token) }
-        line.isCut = ending == .goesOn && (isLast || line.node.length >= model.configuration.contextLength)
-        line.isFinished = ending != .goesOn || line.isCut
+        line.isCut = ending == .continues && (isLast || line.node.length >= model.configuration.contextLength)
+        line.isFinished = ending != .continues || line.isCut
     }
 
     /// Units per batch. The products of a batch have about `batchRows` rows, and the threads get even shares.
@@ -202,7 +202,7 @@ package final class BatchWriter {
         guard !segments.isEmpty else { return }
         let tokens = workspace.likeliest.reserve(segments.count)
         // This pays off if several lines stand at the same position.
-        if let geometry, directions?.isRank1 == true, segments.count >= Self.linesOfClean * nodes.count {
+        if let geometry, directions?.isRank1 == true, segments.count >= Self.cleanPassLinesMax * nodes.count {
             let clean = pass.segments.map { segments.count + $0.sequence }
             for sequence in nodes.indices { _ = pass.add(segmentOf: sequence) }
             try pass.runToFinalNorm()

@@ -36,7 +36,7 @@ public final class ScoreEstimator: GradientEstimator {
             throw TrainingError(.badTensors, "the model has no trained tensors")
         }
         guard options.precision == .float else {
-            throw TrainingError(.badTensors, "8-bit products are not for texts that a program scores; leave out --precision int8")
+            throw TrainingError(.badTensors, "8-bit products are not for texts that a program scores; use float precision")
         }
         self.options = options
         batchSize = options.batchSize(of: examples.count)

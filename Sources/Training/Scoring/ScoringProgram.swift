@@ -32,9 +32,9 @@ public final class ScoringProgram {
     /// Number of reads between two checks of the clock.
     private static let readsAtOnce = 16
     /// Time between two checks whether the answers are still wanted.
-    private static let lookMilliseconds: Int32 = 100
+    private static let pollMilliseconds: Int32 = 100
     /// Time that the program has to end after its input was closed and it got SIGTERM.
-    private static let microsecondsToEnd: UInt32 = 500_000
+    private static let shutdownMicroseconds: UInt32 = 500_000
 
     public let options: Options
     /// Checked while a batch is being scored; true ends it with `ScoringError.cancelled`.
@@ -52,7 +52,7 @@ public final class ScoringProgram {
         let errors: Int32
         var answers: [UInt8] = []
         var words: [UInt8] = []
-        var saysNoMore = false  // its stderr is closed
+        var stderrIsClosed = false  // its stderr is closed
     }
 
     /// - Parameter log: receives each line of the program's stderr.
@@ -72,7 +72,7 @@ public final class ScoringProgram {
         for descriptor in [child.input, child.output, child.errors] { close(descriptor) }
         kill(-child.process, SIGTERM)
         let step: UInt32 = 10_000
-        for _ in 0..<Self.microsecondsToEnd / step {
+        for _ in 0..<Self.shutdownMicroseconds / step {
             if waitpid(child.process, nil, WNOHANG) == child.process {
                 // The shell has ended, but its children may still run.
                 kill(-child.process, SIGKILL)
@@ -95,7 +95,7 @@ public final class ScoringProgram {
         do {
             return try exchange(texts)
         } catch let ended as Ended {
-            throw failure(.unavailable, "\(ended.how) before it had answered; it was started again and did so once more")
+            throw failure(.unavailable, "\(ended.how) before it answered, and again after a restart")
         }
     }
 
@@ -140,9 +140,9 @@ public final class ScoringProgram {
             var polls = [
                 pollfd(fd: written < request.count ? child.input : -1, events: Int16(POLLOUT), revents: 0),
                 pollfd(fd: child.output, events: Int16(POLLIN), revents: 0),
-                pollfd(fd: child.saysNoMore ? -1 : child.errors, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: child.stderrIsClosed ? -1 : child.errors, events: Int16(POLLIN), revents: 0),
             ]
-            guard poll(&polls, nfds_t(polls.count), Self.lookMilliseconds) > 0 else { continue }
+            guard poll(&polls, nfds_t(polls.count), Self.pollMilliseconds) > 0 else { continue }
             if polls[2].revents != 0 { listen() }
             if polls[1].revents != 0 {
                 let isOpen = read(child.output) { self.child?.answers += $0 }
@@ -184,7 +184,7 @@ public final class ScoringProgram {
     /// Makes an error of one line, since a cluster shows the last line of a process's log when the process ends.
     private func failure(_ code: ScoringError.Code, _ what: String) -> ScoringError {
         listen()
-        let said = lastLines.isEmpty ? "it said nothing on stderr" : "its last words on stderr: " + lastLines.joined(separator: " | ")
+        let said = lastLines.isEmpty ? "its stderr is empty" : "last lines of its stderr: " + lastLines.joined(separator: " | ")
         return ScoringError(code, "the objective's command \"\(options.command)\": \(what); \(said)")
     }
 
@@ -221,10 +221,10 @@ public final class ScoringProgram {
 
     /// Passes on the program's stderr.
     private func listen() {
-        guard let errors = child?.errors, child?.saysNoMore == false else { return }
+        guard let errors = child?.errors, child?.stderrIsClosed == false else { return }
         let isOpen = read(errors) { child?.words += $0 }
         if !isOpen {
-            child?.saysNoMore = true
+            child?.stderrIsClosed = true
             child?.words.append(UInt8(ascii: "\n"))
         }
         for line in takeLines(\.words, limit: Self.readBytes) where !line.isEmpty {
@@ -241,7 +241,7 @@ public final class ScoringProgram {
         // With its output closed, the program has ended or is about to.
         let step: UInt32 = 10_000
         var isGone = false
-        for _ in 0..<Self.microsecondsToEnd / step where !isGone {
+        for _ in 0..<Self.shutdownMicroseconds / step where !isGone {
             isGone = waitpid(child.process, &status, WNOHANG) == child.process
             if !isGone { usleep(step) }
         }

@@ -31,7 +31,7 @@ final class TextWriter {
     }
 
     private static func endings(_ writing: Writing, _ tokenizer: Tokenizer, _ model: ModelConfiguration) -> [BatchWriter.Ending] {
-        var endings = [BatchWriter.Ending](repeating: .goesOn, count: model.vocabularySize)
+        var endings = [BatchWriter.Ending](repeating: .continues, count: model.vocabularySize)
         if writing.stopsAtNewline == true {
             for token in endings.indices where tokenizer.bytes(of: Int32(token)).contains(UInt8(ascii: "\n")) { endings[token] = .lineBreak }
         }

@@ -129,7 +129,7 @@ struct PreparedRun {
                 return !isOver()
             }
             let first = order.firstSample + SampleNumber(bytes.count)
-            let count = min(samplesPerLook, Int(order.count) - bytes.count)
+            let count = min(samplesPerCheck, Int(order.count) - bytes.count)
             let found: ProjectedGradients
             do {
                 found = try estimator.projectedGradients(machine: order.machine, samples: first..<first + SampleNumber(count))
@@ -152,7 +152,7 @@ struct PreparedRun {
 
     /// Number of samples after which a worker checks whether they are still wanted: fewer if a sample costs a pass through many layers. It
     /// depends on the run's settings and never on the clock, so that the same run gives the same bytes again.
-    private var samplesPerLook: Int {
+    private var samplesPerCheck: Int {
         // Each sample writes many texts.
         if program != nil { return isTimeBoxed ? 8 : 64 }
         guard !isTimeBoxed, case .layer(let first) = model.entry else { return 32 }

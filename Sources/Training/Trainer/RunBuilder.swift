@@ -55,16 +55,13 @@ struct RunBuilder {
 
     // MARK: Parts
 
-    /// - Throws: `ProcessFailure` if the run needs a program and this host was given none; the spec never names one.
+    /// - Throws: `ScoringError` if the run needs a program and this host was given none; the spec never names one.
     private static func scoringProgram(
         for task: TaskSpec, _ configuration: LanguageModelTrainer.Configuration
     ) throws -> ScoringProgram? {
         guard task.objective == .command else { return nil }
         guard let options = configuration.scoring else {
-            throw ProcessFailure(
-                .configuration,
-                "this run minimises −(the score of a command), and which command that is, every worker is told by its own host: give it with --objective-command '…'"
-            )
+            throw ScoringError(.missing, "the run's objective is a command's score, and this host was given no command")
         }
         return ScoringProgram(options, log: configuration.onScoringLine)
     }

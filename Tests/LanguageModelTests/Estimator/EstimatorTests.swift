@@ -127,20 +127,20 @@ struct EstimatorTests {
         let source = try Self.tiny()
         let model = try Self.model(source, [pattern])
         let directions = Directions(seed: RunSeed(9), family: family)
-        func estimator(threads: Int, perDraw: Int) throws -> Estimator {
+        func estimator(threads: Int, perBatch: Int) throws -> Estimator {
             let cache = try PrefixCache(model: model, set: ExampleSet(expected.trainingExamples(), for: source.configuration))
             return try Estimator(
                 model: model, directions: directions, cache: cache,
                 options: .init(
-                    epsilon: 1e-2, batchSize: 2, samplesPerBatch: perDraw, estimator: kind, orderSeed: 4, threads: threads))
+                    epsilon: 1e-2, batchSize: 2, samplesPerBatch: perBatch, estimator: kind, orderSeed: 4, threads: threads))
         }
-        for perDraw in [1, 3] {
-            let alone = try estimator(threads: 1, perDraw: perDraw)
+        for perBatch in [1, 3] {
+            let alone = try estimator(threads: 1, perBatch: perBatch)
             let single = try (10..<31).map {
                 try alone.projectedGradients(machine: MachineID(2), samples: SampleNumber($0)..<SampleNumber($0) + 1).values[0]
             }
             for threads in [1, 2] {
-                let together = try estimator(threads: threads, perDraw: perDraw).projectedGradients(machine: MachineID(2), samples: 10..<31)
+                let together = try estimator(threads: threads, perBatch: perBatch).projectedGradients(machine: MachineID(2), samples: 10..<31)
                 for (a, b) in zip(single, together.values) { #expect(abs(a - b) < 2e-3 + 1e-3 * abs(a)) }
             }
         }

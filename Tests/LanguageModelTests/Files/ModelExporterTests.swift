@@ -50,7 +50,7 @@ import Training
         try withTemporaryDirectory { directory in
             try Data("mine".utf8).write(to: URL(filePath: directory + "/precious"))
             let error = #expect(throws: ModelError.self) { try ModelExporter(source: source).write(to: directory) }
-            #expect(error?.description.contains("is there and holds ") == true)
+            #expect(error?.description.contains("already exists and contains ") == true)
             #expect(try String(contentsOfFile: directory + "/precious", encoding: .utf8) == "mine")
             var exporter = ModelExporter(source: source)
             exporter.overwrites = true
@@ -59,7 +59,7 @@ import Training
             #expect(try FileManager.default.contentsOfDirectory(atPath: directory).sorted() == ["out", "precious"])
             // Only an export is replaced: never a directory with other files, and never the model that is being read.
             let others = #expect(throws: ModelError.self) { try exporter.write(to: directory) }
-            #expect(others?.description.contains("precious") == true || others?.description.contains("holds out") == true)
+            #expect(others?.description.contains("precious") == true || others?.description.contains("contains out") == true)
             #expect(try String(contentsOfFile: directory + "/precious", encoding: .utf8) == "mine")
             var itself = ModelExporter(source: try ModelSource.open(directory + "/out"))
             itself.overwrites = true

@@ -103,7 +103,7 @@ struct BatchWriterTests {
         let model = try EstimatorTests.model(source, ["layers.1"])
         let free = try alone(model)
         let end = try #require(free[0].dropFirst(2).first { !free[0].prefix(2).contains($0) })
-        var endings = [BatchWriter.Ending](repeating: .goesOn, count: source.configuration.vocabularySize)
+        var endings = [BatchWriter.Ending](repeating: .continues, count: source.configuration.vocabularySize)
         for (ending, isKept) in [(BatchWriter.Ending.endOfText, false), (.lineBreak, true)] {
             endings[Int(end)] = ending
             let writer = try BatchWriter(

@@ -114,7 +114,7 @@ struct ScoringProgramTests {
         #expect(lines.withLock { $0.contains { $0.contains("starting it again") } })
         let never = ScoringProgram(.init(command: "echo alas >&2; exit 3"))
         let found = message(never)
-        #expect(found.contains("it ended with status 3") && found.contains("alas") && found.contains("started again"), "\(found)")
+        #expect(found.contains("it ended with status 3") && found.contains("alas") && found.contains("after a restart"), "\(found)")
         #expect(message(ScoringProgram(.init(command: "no-such-program-at-all"))).contains("status 127"))
         #expect(message(ScoringProgram(.init(command: "kill -9 $$"))).contains("signal 9"))
         #expect(message(ScoringProgram(.init(command: "exec >&-; sleep 60"))).contains("closed its output"))

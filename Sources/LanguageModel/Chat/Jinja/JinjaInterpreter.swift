@@ -18,7 +18,7 @@ final class JinjaInterpreter {
         static let range = 100_000
     }
 
-    enum Flow { case goesOn, breaks, continues }
+    enum Flow { case proceeds, breaks, continues }
 
     let root: JinjaScope
     var scope: JinjaScope
@@ -98,12 +98,12 @@ final class JinjaInterpreter {
             do throws(JinjaError) {
                 try step()
                 let flow = try deeper { () throws(JinjaError) in try run(statement) }
-                if flow != .goesOn { return flow }
+                if flow != .proceeds { return flow }
             } catch {
                 throw error.at(statement.line)
             }
         }
-        return .goesOn
+        return .proceeds
     }
 
     private func run(_ statement: JinjaStatement) throws(JinjaError) -> Flow {
@@ -147,7 +147,7 @@ final class JinjaInterpreter {
         case .breakLoop: return .breaks
         case .continueLoop: return .continues
         }
-        return .goesOn
+        return .proceeds
     }
 
     func inScope<T>(_ parent: JinjaScope? = nil, _ body: () throws(JinjaError) -> T) throws(JinjaError) -> T {
