@@ -72,8 +72,9 @@ bench-check: ## Whether ratios that do not depend on the machine are within Benc
 docs: ## The reference of Core's public API, for a browser: .build/docs/Core.doccarchive
 	@scripts/install-needs
 	@swift build --target Core --scratch-path .build/symbol-graphs -Xswiftc -emit-symbol-graph -Xswiftc -emit-symbol-graph-dir -Xswiftc .build/symbol-graphs/graphs
+	@mkdir -p .build/docs
 	@docc convert Sources/Core/Core.docc --additional-symbol-graph-dir .build/symbol-graphs/graphs --fallback-display-name Core \
-		--fallback-bundle-identifier org.onebyte.Core --transform-for-static-hosting --hosting-base-path / --output-path .build/docs/Core.doccarchive
+		--fallback-bundle-identifier org.onebyte.Core --transform-for-static-hosting --warnings-as-errors --output-dir .build/docs/Core.doccarchive
 	@echo "look at it with: python3 -m http.server --directory .build/docs/Core.doccarchive 8080    (http://localhost:8080/documentation/core)"
 
 .PHONY: test

@@ -121,7 +121,7 @@ import Training
                 "[cluster]\nbad-machines = \"set-aside\"\n",
                 ":2: \"cluster.bad-machines\" is now \"cluster.on-faulty\", and its word \"set-aside\" is now \"evict\"; rename it"
             ),
-            ("[training]\ncandidates-per-example = 4\n", ":2: \"training.candidates-per-example\" was removed: every example now counts alike"),
+            ("[training]\ncandidates-per-example = 4\n", ":2: \"training.candidates-per-example\" was removed: every example counts alike"),
             ("[training]\nlr = 1\n", ":2: unknown setting \"training.lr\"; did you mean \"training.learning-rate\"?"),
             ("[training]\nbatch_size = 1\n", ":2: unknown setting \"training.batch_size\"; did you mean \"training.batch-size\"?"),
             ("[training]\nepochs = 3\n", ":2: unknown setting \"training.epochs\"; did you mean \"training.rounds\"?"),

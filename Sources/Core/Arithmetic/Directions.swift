@@ -88,6 +88,7 @@ public struct Directions: Sendable, Hashable {
     ///
     /// - Parameters:
     ///   - tensor: a tensor for which `isRank1` holds.
+    ///   - name: the sample.
     ///   - a: receives `rows` values ±1.
     ///   - b: receives `columns` values: ±1, or b̃ in −127…127 if the tensor has a basis.
     public func rank1Factors(
