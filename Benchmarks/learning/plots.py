@@ -23,13 +23,13 @@ def read(name):
 
 def save(figure, name):
     OUTPUT.mkdir(exist_ok=True)
-    # Without the date, so that the same tables give the same file.
+    # The date is left out, so that the same tables give the same file.
     figure.savefig(OUTPUT / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
 
 
 def bars(axis, rows, key="loss"):
-    """A bar for each row that has a value, with its interval."""
+    """Draws a bar with its interval for each row that has a value."""
     rows = [row for row in rows if row.get(key) is not None]
     names = [row["name"] for row in rows]
     axis.barh(names, [row[key] for row in rows], xerr=[row.get(f"{key}_interval") or 0 for row in rows], color="#4c78a8", ecolor="#333333", capsize=2)
@@ -51,7 +51,7 @@ def tasks(name, title):
 
 
 def rate():
-    # A run that diverged has a loss of any size.
+    # Runs that diverged have arbitrary losses and are left out.
     grid = [(float(row["name"].split()[1]), row["loss"], row["loss_interval"] or 0) for row in read("rates")["tasks"]["reviews"] if row["loss"] < 1.2]
     figure, axis = plt.subplots(figsize=(6, 3))
     rates, losses, intervals = zip(*grid)

@@ -58,7 +58,7 @@ struct CoordinatorShell {
         if let tornTail {
             shell.emit(
                 .warning(
-                    "the ledger ended within a record, as after a crash; its last \(tornTail.bytes) bytes, which nobody had heard of, are cut off"))
+                    "the ledger ended within a record, as after a crash; its last \(tornTail.bytes) bytes, which were never announced, are cut off"))
         }
         // The ledger's file goes to the disk thread for good: nothing here touches it again.
         nonisolated(unsafe) let owned = ledger

@@ -336,7 +336,7 @@ public enum LedgerFileError: Error, Hashable, Sendable, CustomStringConvertible 
     public var description: String {
         switch self {
         case .missing(let path): "\(path): there is no ledger; start the coordinator with a run file to make one"
-        case .exists(let path): "\(path): there is a ledger already; go on with it, or choose another run directory"
+        case .exists(let path): "\(path): there is a ledger already; resume it, or choose another run directory"
         case .locked(let path, let process): "\(path): is in use by \(LockHolder.text(process)); stop it, or choose another run directory"
         case .noSpec(let path): "\(path): the ledger holds no run spec; take it from another copy"
         case .damaged(let path, let error): "\(path): \(error)"

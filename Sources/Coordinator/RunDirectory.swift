@@ -35,7 +35,7 @@ public struct RunDirectory: Hashable, Sendable {
     /// Takes the coordinator's lock. For a new run the directory is made; for one that is resumed it must exist.
     func lock(beginning: Bool, under holder: Int32?) throws(ProcessFailure) -> RunLock {
         guard beginning || access(ledger, F_OK) == 0 else {
-            throw ProcessFailure(.missingInput, "\(path) holds no ledger to go on with; give the settings of a new run")
+            throw ProcessFailure(.missingInput, "\(path) holds no ledger to resume; give the settings of a new run")
         }
         return try createAndLock(under: holder)
     }
@@ -66,7 +66,7 @@ public struct RunDirectory: Hashable, Sendable {
     ) throws -> LedgerFile {
         if access(ledger, F_OK) == 0 { return try openExisting(spec: spec, base: base, onReading: onReading) }
         guard let spec else {
-            throw ProcessFailure(.missingInput, "\(path) holds no ledger to go on with; give the settings of a new run")
+            throw ProcessFailure(.missingInput, "\(path) holds no ledger to resume; give the settings of a new run")
         }
         let file = try LedgerFile.create(at: ledger, spec: spec, basis: basis, base: base)
         try write(try spec.canonicalBytes() + [0x0a], to: self.spec)

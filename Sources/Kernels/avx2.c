@@ -88,8 +88,8 @@ AVX2 static void look_up(const uint8_t *bytes, size_t count, int8_t *output) {
         _mm256_storeu_si256((__m256i *)(output + i), look_up_32(_mm256_loadu_si256((const __m256i *)(bytes + i))));
 }
 
-AVX2 static void shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
-    generic_shape(signs, basis, components, width, output);
+AVX2 static void damp(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    generic_damp(signs, basis, components, width, output);
 }
 
 /// Σ q·z by signs in 8-bit lanes. vpmaddubsw takes directions in pairs, as (z, z')·(q, q') with |z| = 1 and q signed by z. The sums of four words
@@ -371,7 +371,7 @@ const ob_kernels ob_avx2 = {
     .fused_words = fused_words,
     .expand = expand,
     .look_up = look_up,
-    .shape = shape,
+    .damp = damp,
     .sum_signs = sum_signs,
     .step_signs = step_signs,
     .sum_gaussians = sum_gaussians,

@@ -122,11 +122,11 @@ AVX512 static inline __m512i pair_of(int32_t low, int32_t high) {
 }
 
 /// Components come in pairs, as vpmaddwd takes them, and each c in two words: c = high·2^12 + low with −2^11 ≤ low < 2^11.
-enum { SHAPE_PAIRS_MAX = 8, SHAPE_LOW_BITS = 12 };
+enum { DAMP_PAIRS_MAX = 8, DAMP_LOW_BITS = 12 };
 
 /// Returns 64 elements of b̃. `low` and `high` hold −c of two components in each lane. The four parts of a sum are halves of the 128-bit lanes of the
 /// first 32 and of the last 32 elements, in the order that packing undoes.
-AVX512 static inline __attribute__((always_inline)) __m512i shape_64(__m512i b, const int16_t *basis, size_t width, size_t pairs,
+AVX512 static inline __attribute__((always_inline)) __m512i damp_64(__m512i b, const int16_t *basis, size_t width, size_t pairs,
                                                                      const __m512i *low, const __m512i *high) {
     const __m512i zero = _mm512_setzero_si512(), half = _mm512_set1_epi32(1 << 22);
     const __m512i words[2] = {_mm512_cvtepi8_epi16(_mm512_castsi512_si256(b)), _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(b, 1))};
@@ -151,21 +151,21 @@ AVX512 static inline __attribute__((always_inline)) __m512i shape_64(__m512i b, 
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)
-        rest[i] = _mm512_srai_epi32(_mm512_add_epi32(rest[i], _mm512_slli_epi32(upper[i], SHAPE_LOW_BITS)), 23);
+        rest[i] = _mm512_srai_epi32(_mm512_add_epi32(rest[i], _mm512_slli_epi32(upper[i], DAMP_LOW_BITS)), 23);
     __m512i packed = _mm512_packs_epi16(_mm512_packs_epi32(rest[0], rest[1]), _mm512_packs_epi32(rest[2], rest[3]));
     packed = _mm512_permutexvar_epi64(_mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0), packed);
     return _mm512_max_epi8(packed, _mm512_set1_epi8(-127));
 }
 
-AVX512 static inline __attribute__((always_inline)) void shape_by_words(const int8_t *signs, const int16_t *basis, size_t components,
+AVX512 static inline __attribute__((always_inline)) void damp_by_words(const int8_t *signs, const int16_t *basis, size_t components,
                                                                         size_t width, int8_t *output) {
     const size_t pairs = components / 2, whole = width / 64 * 64;
     // The general way is for an odd number of components, for many of them, and for what is too short for vectors.
-    if (components % 2 || pairs > SHAPE_PAIRS_MAX || !whole) {
-        generic_shape(signs, basis, components, width, output);
+    if (components % 2 || pairs > DAMP_PAIRS_MAX || !whole) {
+        generic_damp(signs, basis, components, width, output);
         return;
     }
-    int64_t c[2 * SHAPE_PAIRS_MAX], bound = (1 << 28) + (1 << 22);
+    int64_t c[2 * DAMP_PAIRS_MAX], bound = (1 << 28) + (1 << 22);
     int fits = 1;
     for (size_t k = 0; k < components; k++) {
         const int16_t *v = basis + k * width;
@@ -191,32 +191,32 @@ AVX512 static inline __attribute__((always_inline)) void shape_by_words(const in
         fits &= magnitude < 1 << 26;
     }
     if (!fits || bound > INT32_MAX) {  // 32 bits are used only if a bound on all sums shows that they fit
-        generic_shape(signs, basis, components, width, output);
+        generic_damp(signs, basis, components, width, output);
         return;
     }
-    __m512i low[SHAPE_PAIRS_MAX], high[SHAPE_PAIRS_MAX];
+    __m512i low[DAMP_PAIRS_MAX], high[DAMP_PAIRS_MAX];
     for (size_t pair = 0; pair < pairs; pair++) {
         int32_t words[2][2];
         for (int i = 0; i < 2; i++) {
             const int32_t negative = (int32_t)-c[2 * pair + (size_t)i];
-            words[1][i] = (negative + (1 << (SHAPE_LOW_BITS - 1))) >> SHAPE_LOW_BITS;
-            words[0][i] = negative - words[1][i] * (1 << SHAPE_LOW_BITS);
+            words[1][i] = (negative + (1 << (DAMP_LOW_BITS - 1))) >> DAMP_LOW_BITS;
+            words[0][i] = negative - words[1][i] * (1 << DAMP_LOW_BITS);
         }
         low[pair] = pair_of(words[0][0], words[0][1]);
         high[pair] = pair_of(words[1][0], words[1][1]);
     }
     for (size_t j = 0; j < whole; j += 64)
-        _mm512_storeu_si512(output + j, shape_64(_mm512_loadu_si512(signs + j), basis + j, width, pairs, low, high));
-    if (whole < width) generic_shape_wide(signs + whole, basis + whole, width, c, components, width - whole, output + whole);
+        _mm512_storeu_si512(output + j, damp_64(_mm512_loadu_si512(signs + j), basis + j, width, pairs, low, high));
+    if (whole < width) generic_damp_wide(signs + whole, basis + whole, width, c, components, width - whole, output + whole);
 }
 
-AVX512 static void shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
-    shape_by_words(signs, basis, components, width, output);
+AVX512 static void damp(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    damp_by_words(signs, basis, components, width, output);
 }
 
 /// As above, with product and sum in one instruction.
-VNNI static void shape_vnni(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
-    shape_by_words(signs, basis, components, width, output);
+VNNI static void damp_vnni(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    damp_by_words(signs, basis, components, width, output);
 }
 
 // Dense sums
@@ -765,7 +765,7 @@ const ob_kernels ob_avx512 = {
     .fused_words = fused_words,
     .expand = expand,
     .look_up = look_up,
-    .shape = shape,
+    .damp = damp,
     .sum_signs = sum_signs,
     .step_signs = step_signs,
     .sum_gaussians = sum_gaussians,
@@ -783,7 +783,7 @@ const ob_kernels ob_avx512vnni = {
     .fused_words = fused_words,
     .expand = expand,
     .look_up = look_up,
-    .shape = shape_vnni,
+    .damp = damp_vnni,
     .sum_signs = sum_signs,
     .step_signs = step_signs_vnni,
     .sum_gaussians = sum_gaussians,
@@ -801,7 +801,7 @@ const ob_kernels ob_avx512vbmi = {
     .fused_words = fused_words,
     .expand = expand,
     .look_up = look_up_vbmi,
-    .shape = shape_vnni,
+    .damp = damp_vnni,
     .sum_signs = sum_signs,
     .step_signs = step_signs_vnni,
     .sum_gaussians = sum_gaussians_vbmi,
@@ -819,7 +819,7 @@ const ob_kernels ob_amx = {
     .fused_words = fused_words,
     .expand = expand,
     .look_up = look_up_vbmi,
-    .shape = shape_vnni,
+    .damp = damp_vnni,
     .sum_signs = sum_signs,
     .step_signs = step_signs_vnni,
     .sum_gaussians = sum_gaussians_vbmi,

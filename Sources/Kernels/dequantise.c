@@ -1,4 +1,4 @@
-#include "kernels.h"
+#include "variants.h"
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -291,7 +291,7 @@ AVX2 static void q8_0_avx2(const uint8_t *s, float *o, size_t n) {
     }
 }
 
-AVX512 static void dequantise_avx512(int type, const void *s, float *o, size_t n) {
+AVX512 void ob_dequantise_avx512(int type, const void *s, float *o, size_t n) {
     switch (type) {
     case OB_Q4_0: nibbles_avx512(s, o, n, 18, 2, 8, 0); break;
     case OB_Q4_1: nibbles_avx512(s, o, n, 20, 4, 0, 1); break;
@@ -300,7 +300,7 @@ AVX512 static void dequantise_avx512(int type, const void *s, float *o, size_t n
     }
 }
 
-AVX2 static void dequantise_avx2(int type, const void *s, float *o, size_t n) {
+AVX2 void ob_dequantise_avx2(int type, const void *s, float *o, size_t n) {
     switch (type) {
     case OB_Q4_0: nibbles_avx2(s, o, n, 18, 2, 8, 0); break;
     case OB_Q4_1: nibbles_avx2(s, o, n, 20, 4, 0, 1); break;
@@ -309,17 +309,8 @@ AVX2 static void dequantise_avx2(int type, const void *s, float *o, size_t n) {
     }
 }
 
-void ob_dequantise(int type, const void *source, float *out, size_t count) {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
-        && __builtin_cpu_supports("avx512dq"))
-        dequantise_avx512(type, source, out, count);
-    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c"))
-        dequantise_avx2(type, source, out, count);
-    else
-        dequantise_body(type, source, out, count);
-}
-#else
-void ob_dequantise(int type, const void *source, float *out, size_t count) {
-    dequantise_body(type, source, out, count);  // NEON is the base instruction set of aarch64
-}
 #endif
+
+void ob_dequantise(int type, const void *source, float *out, size_t count) {
+    ob_current_variant()->dequantise(type, source, out, count);
+}

@@ -3,10 +3,8 @@
 // Packed weights are panels of 16 outputs. For each four inputs a panel holds four bytes of each output: one register of AVX-512, two of AVX2.
 // Differences are unsigned bytes, because vpmaddubsw and vpdpbusd want one unsigned factor. So `limit` is added to each, and limit·Σw is subtracted
 // from the sum.
-#include "kernels.h"
+#include "variants.h"
 #include <math.h>
-#include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -22,7 +20,7 @@ enum { PANEL_BYTES = 1 << 17 };
 /// Multiplies `rows` rows by `panels` panels: sums[16·(panels·r + p) + o] = Σ q·w over `bytes` bytes.
 typedef void (*block_function)(const uint8_t *q, size_t rows, const int8_t *panel, size_t panels, size_t bytes, int32_t *sums);
 
-struct difference_kernels {
+struct ob_difference_kernels {
     const char *name;
     int weight_limit;
     int difference_limit;
@@ -89,7 +87,7 @@ static void portable_finish(const int32_t *sums, size_t rows, size_t panels, con
         finish_tail(sums + PANEL * panels * r, offsets, row_scales[r], scales, from[r] + at, y + r * y_stride, count, adds);
 }
 
-static const struct difference_kernels portable = {
+const ob_difference_kernels ob_portable_differences = {
     .name = "portable",
     .weight_limit = 127,
     .difference_limit = 127,
@@ -214,7 +212,7 @@ AVX2 static void avx2_block(const uint8_t *q, size_t rows, const int8_t *panel, 
     }
 }
 
-static const struct difference_kernels avx2 = {
+const ob_difference_kernels ob_avx2_differences = {
     .name = "avx2",
     .weight_limit = 31,
     .difference_limit = 31,
@@ -338,7 +336,7 @@ VNNI static void vnni_finish(const int32_t *sums, size_t rows, size_t panels, co
     }
 }
 
-static const struct difference_kernels avx512vnni = {
+const ob_difference_kernels ob_avx512vnni_differences = {
     .name = "avx512vnni",
     .weight_limit = 127,
     .difference_limit = 127,
@@ -406,7 +404,7 @@ AMX static void amx_block(const uint8_t *q, size_t rows, const int8_t *panel, si
     }
 }
 
-static const struct difference_kernels amx = {
+const ob_difference_kernels ob_amx_differences = {
     .name = "amx",
     .weight_limit = 127,
     .difference_limit = 127,
@@ -421,41 +419,9 @@ static const struct difference_kernels amx = {
 };
 #endif
 
-static const struct difference_kernels *find(const char *name) {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    int has_avx2 = __builtin_cpu_supports("avx2");
-    if ((!name || !strcmp(name, "amx")) && ob_amx_is_available()) return &amx;
-    if (has_avx2 && (!name || !strcmp(name, "avx512vnni") || !strcmp(name, "avx512vbmi")) && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
-        && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
-        return &avx512vnni;
-    // Without VNNI, AVX-512 has no sum of bytes that would make a variant of its own worthwhile.
-    if (has_avx2 && (!name || !strcmp(name, "avx2") || !strcmp(name, "avx512"))) return &avx2;
-#endif
-    return !name || !strcmp(name, "portable") ? &portable : NULL;
-}
-
-static _Atomic(const struct difference_kernels *) chosen;
-static _Thread_local const struct difference_kernels *of_thread;
-
-static const struct difference_kernels *kernels(void) {
-    if (of_thread) return of_thread;
-    const struct difference_kernels *found = atomic_load_explicit(&chosen, memory_order_acquire);
-    if (!found) {
-        const char *wanted = getenv("ONEBYTE_KERNELS");
-        found = wanted ? find(wanted) : NULL;
-        if (!found) found = find(NULL);
-        atomic_store_explicit(&chosen, found, memory_order_release);
-    }
-    return found;
-}
+static const ob_difference_kernels *kernels(void) { return ob_current_variant()->differences; }
 
 const char *ob_difference_variant(void) { return kernels()->name; }
-
-int ob_difference_select(const char *name) {
-    of_thread = name ? find(name) : NULL;
-    return !name || of_thread;
-}
 
 size_t ob_difference_bytes(size_t inputs) { return (inputs + STEP - 1) / STEP * STEP; }
 
@@ -465,7 +431,7 @@ void ob_difference_limits(int *weight, int *difference) {
 }
 
 void ob_difference_pack(const float *w, size_t outputs, size_t inputs, int8_t *packed, float *scales, int32_t *offsets) {
-    const struct difference_kernels *k = kernels();
+    const ob_difference_kernels *k = kernels();
     const size_t bytes = ob_difference_bytes(inputs), panels = (outputs + PANEL - 1) / PANEL;
     const float limit = (float)k->weight_limit;
     for (size_t o = 0; o < panels * PANEL; o++) {
@@ -492,7 +458,7 @@ void ob_difference_pack(const float *w, size_t outputs, size_t inputs, int8_t *p
 }
 
 float ob_difference_quantise(const float *x, const float *from, size_t inputs, uint8_t *quantised) {
-    const struct difference_kernels *k = kernels();
+    const ob_difference_kernels *k = kernels();
     const float largest = k->largest(x, from, inputs), limit = (float)k->difference_limit;
     const int is_usable = largest > 0 && isfinite(limit / largest);
     if (is_usable) k->round_bytes(x, from, inputs, limit / largest, k->difference_limit, quantised);
@@ -504,7 +470,7 @@ float ob_difference_quantise(const float *x, const float *from, size_t inputs, u
 void ob_difference_product(const uint8_t *quantised, const float *row_scales, size_t rows, const int8_t *packed, const float *scales,
                            const int32_t *offsets, size_t outputs, size_t inputs, const float *const *from, float *y, size_t y_stride,
                            int adds) {
-    const struct difference_kernels *k = kernels();
+    const ob_difference_kernels *k = kernels();
     const size_t bytes = ob_difference_bytes(inputs);
     // A turn is ROWS_MAX rows by as many panels as stay in L2, so that y is written along its rows. A block's panels serve all those rows from L1.
     const size_t group = PANEL_BYTES / (PANEL * bytes) > k->panels ? PANEL_BYTES / (PANEL * bytes) / k->panels * k->panels : k->panels;

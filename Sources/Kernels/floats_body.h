@@ -267,7 +267,7 @@ INLINE void NAME(softmax_inline)(float *x, size_t n, float scale) {
 }
 
 // Turns the scores q·k of one head's keys into probabilities. `first` is the number of the first of these keys.
-INLINE void NAME(probabilities)(float *scores, size_t first, size_t count, size_t head, const onebyte_attention *form) {
+INLINE void NAME(probabilities)(float *scores, size_t first, size_t count, size_t head, const ob_attention *form) {
     float scale = form->scale;
     if (form->softcap > 0) {
         for (size_t t = 0; t < count; t++) scores[t] *= scale;
@@ -282,7 +282,7 @@ INLINE void NAME(probabilities)(float *scores, size_t first, size_t count, size_
 }
 
 TARGET static void NAME(attend)(const float *q, const float *k, size_t k_stride, const float *v, size_t v_stride,
-                                size_t visible, const onebyte_attention *form, float *scores, float *out) {
+                                size_t visible, const ob_attention *form, float *scores, float *out) {
     const size_t heads = form->heads, head_size = form->head_size, shared = heads / form->kv_heads;
     const size_t first = form->window && visible > form->window ? visible - form->window : 0, count = visible - first;
     k += first * k_stride;
@@ -359,8 +359,8 @@ TARGET static size_t NAME(multiply_adds)(size_t steps, float *sink) {
 
 #include "products_body.h"
 
-static const struct float_kernels NAME(kernels) = {
-    NAME(rms_norm), NAME(layer_norm), NAME(rope), NAME(rope_pairs), NAME(attend), NAME(softmax), NAME(activate_row), NAME(softcap),
+const ob_float_kernels TABLE = {
+    TABLE_NAME, NAME(rms_norm), NAME(layer_norm), NAME(rope), NAME(rope_pairs), NAME(attend), NAME(softmax), NAME(activate_row), NAME(softcap),
     NAME(gated_rank1), NAME(dot_i8), NAME(dot), NAME(add_scaled_i8), NAME(add_scaled), NAME(sum_scaled_i8), NAME(log_sum_exp_parts),
     NAME(multiply_adds), NAME(product), NAME(gated_product), NAME(attend_rows), NAME(dots_i8),
 };

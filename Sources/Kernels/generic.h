@@ -21,31 +21,31 @@ GENERIC void generic_philox(uint32_t c[4], uint32_t k0, uint32_t k1) {
 enum { GENERIC_SHAPE_CHUNK = 64 };
 
 /// (32·rest + 2^27) >> 28 in 32 bits, with both sides divided by 32. It is for n ≤ GENERIC_SHAPE_CHUNK elements whose rest fits 32 bits.
-GENERIC void generic_shape_narrow(const int8_t *b, const int16_t *v, size_t width, const int64_t *c, size_t components,
+GENERIC void generic_damp_narrow(const int8_t *b, const int16_t *v, size_t width, const int64_t *c, size_t components,
                                   size_t n, int8_t *output) {
     int32_t rest[GENERIC_SHAPE_CHUNK];
     for (size_t j = 0; j < n; j++) rest[j] = b[j] * (1 << 28);
     for (size_t k = 0; k < components; k++)
         for (size_t j = 0; j < n; j++) rest[j] -= v[k * width + j] * (int32_t)c[k];
     for (size_t j = 0; j < n; j++) {
-        int32_t shaped = (rest[j] + (1 << 22)) >> 23;
-        output[j] = (int8_t)(shaped > 127 ? 127 : shaped < -127 ? -127 : shaped);
+        int32_t damped = (rest[j] + (1 << 22)) >> 23;
+        output[j] = (int8_t)(damped > 127 ? 127 : damped < -127 ? -127 : damped);
     }
 }
 
 /// The same in 64 bits.
-GENERIC void generic_shape_wide(const int8_t *b, const int16_t *v, size_t width, const int64_t *c, size_t components,
+GENERIC void generic_damp_wide(const int8_t *b, const int16_t *v, size_t width, const int64_t *c, size_t components,
                                 size_t n, int8_t *output) {
     for (size_t j = 0; j < n; j++) {
         int64_t rest = (int64_t)b[j] * (1 << 28);
         for (size_t k = 0; k < components; k++) rest -= v[k * width + j] * c[k];
-        int64_t shaped = (rest + (1 << 22)) >> 23;
-        output[j] = (int8_t)(shaped > 127 ? 127 : shaped < -127 ? -127 : shaped);
+        int64_t damped = (rest + (1 << 22)) >> 23;
+        output[j] = (int8_t)(damped > 127 ? 127 : damped < -127 ? -127 : damped);
     }
 }
 
 /// Makes b̃. The vectors of a basis are short, so nearly always all sums fit 32 bits. A bound on the sums shows whether they do.
-GENERIC void generic_shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+GENERIC void generic_damp(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
     enum { DOT_CHUNK = 256 };  // number of elements whose dot product fits 32 bits
     int64_t c[1024], bound = (1 << 28) + (1 << 22);
     for (size_t k = 0; k < components; k++) {
@@ -66,8 +66,8 @@ GENERIC void generic_shape(const int8_t *signs, const int16_t *basis, size_t com
     }
     size_t whole = bound <= INT32_MAX ? width / GENERIC_SHAPE_CHUNK * GENERIC_SHAPE_CHUNK : 0;
     for (size_t j = 0; j < whole; j += GENERIC_SHAPE_CHUNK)
-        generic_shape_narrow(signs + j, basis + j, width, c, components, GENERIC_SHAPE_CHUNK, output + j);
-    generic_shape_wide(signs + whole, basis + whole, width, c, components, width - whole, output + whole);
+        generic_damp_narrow(signs + j, basis + j, width, c, components, GENERIC_SHAPE_CHUNK, output + j);
+    generic_damp_wide(signs + whole, basis + whole, width, c, components, width - whole, output + whole);
 }
 
 /// One row of a variant's step_shift.

@@ -91,8 +91,8 @@ static void look_up(const uint8_t *bytes, size_t count, int8_t *output) {
     for (size_t i = 0; i < count; i += 16) vst1q_s8(output + i, look_up_16(&table, vld1q_u8(bytes + i)));
 }
 
-static void shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
-    generic_shape(signs, basis, components, width, output);
+static void damp(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    generic_damp(signs, basis, components, width, output);
 }
 
 // Dense sums
@@ -247,7 +247,7 @@ static const ob_rank1 rank1 = {.quad_bytes = 64, .a_quad_bytes = 64, .pack = pac
 static const ob_rank1 rank1_dot = {.quad_bytes = 64, .a_quad_bytes = 64, .pack = pack, .sums = rank1_sums_dot};
 
 #define SHARED                                                                                                 \
-    .words = words, .fused_words = fused_words, .expand = expand, .look_up = look_up, .shape = shape,          \
+    .words = words, .fused_words = fused_words, .expand = expand, .look_up = look_up, .damp = damp,          \
     .sum_signs = sum_signs, .sum_gaussians = sum_gaussians, .step_shift = step_shift, .to_floats = to_floats, \
     .add_signed = add_signed, .hadamard = hadamard, .hadamard_doubles = hadamard_doubles
 

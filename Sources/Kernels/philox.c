@@ -47,8 +47,8 @@ void ob_gaussians(const ob_vector *vector, uint64_t first, size_t count, int8_t 
 #error "the kernels take the words of a tile as little-endian bytes"
 #endif
 
-void ob_shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
-    (width < 1 << 16 ? ob_current() : &ob_portable)->shape(signs, basis, components, width, output);
+void ob_damp(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    (width < 1 << 16 ? ob_current() : &ob_portable)->damp(signs, basis, components, width, output);
 }
 
 const int8_t ob_gaussian_table[256] = {

@@ -27,8 +27,8 @@ static void look_up(const uint8_t *bytes, size_t count, int8_t *output) {
     for (size_t i = 0; i < count; i++) output[i] = ob_gaussian_table[bytes[i]];
 }
 
-static void shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
-    generic_shape(signs, basis, components, width, output);
+static void damp(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    generic_damp(signs, basis, components, width, output);
 }
 
 static void sum_signs(const uint32_t *words, const int32_t *q, size_t count, int32_t *sums) {
@@ -108,7 +108,7 @@ const ob_kernels ob_portable = {
     .fused_words = fused_words,
     .expand = expand,
     .look_up = look_up,
-    .shape = shape,
+    .damp = damp,
     .sum_signs = sum_signs,
     .sum_gaussians = sum_gaussians,
     .step_shift = step_shift,

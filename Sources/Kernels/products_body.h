@@ -18,17 +18,17 @@ INLINE void NAME(transpose)(VF v[LANES]) {
     }
 }
 
-INLINE VF NAME(weights)(const onebyte_matrix *w, size_t at, float scale, int fixed, int perturbed) {
+INLINE VF NAME(weights)(const ob_matrix *w, size_t at, float scale, int fixed, int perturbed) {
     VF v = fixed ? __builtin_convertvector(*(const VI *)(w->fixed + at), VF) * SPLAT(w->fixed_scale) : LOAD(w->floats + at);
     return perturbed ? FMA(LOAD8(w->direction + at), SPLAT(scale), v) : v;
 }
 
-INLINE float NAME(weight)(const onebyte_matrix *w, size_t at, float scale) {
+INLINE float NAME(weight)(const ob_matrix *w, size_t at, float scale) {
     float v = w->floats ? w->floats[at] : (float)w->fixed[at] * w->fixed_scale;
     return w->direction ? v + scale * (float)w->direction[at] : v;
 }
 
-INLINE void NAME(pack_weights)(const onebyte_matrix *w, float scale, size_t output, size_t input, size_t depth, float *panel, int fixed,
+INLINE void NAME(pack_weights)(const ob_matrix *w, float scale, size_t output, size_t input, size_t depth, float *panel, int fixed,
                                int perturbed) {
     const size_t stride = w->stride ? w->stride : w->inputs;
     for (size_t i = 0; i < depth; i += LANES) {
@@ -55,7 +55,7 @@ INLINE void NAME(pack_weights)(const onebyte_matrix *w, float scale, size_t outp
 
 // Packs half a panel: LANES outputs from `output` on, for each of `depth` inputs from `input` on, perturbed with this sign. Missing outputs are
 // zeros.
-TARGET static void NAME(pack)(const onebyte_matrix *w, float sign, size_t output, size_t input, size_t depth, float *panel) {
+TARGET static void NAME(pack)(const ob_matrix *w, float sign, size_t output, size_t input, size_t depth, float *panel) {
     const float scale = sign * w->direction_scale;
     if (w->floats) {
         if (w->direction) NAME(pack_weights)(w, scale, output, input, depth, panel, 0, 1);
@@ -108,12 +108,12 @@ TARGET __attribute__((noinline)) static void NAME(tile_of)(size_t rows, const fl
     }
 }
 
-INLINE void NAME(add_terms)(const onebyte_rank1_terms *terms, size_t row, size_t rows, size_t output, size_t outputs, float *y, size_t y_stride) {
+INLINE void NAME(add_terms)(const ob_rank1_terms *terms, size_t row, size_t rows, size_t output, size_t outputs, float *y, size_t y_stride) {
     for (size_t r = 0; r < rows; r++)
         if (terms->a[row + r]) NAME(add_scaled_i8)(y + r * y_stride, terms->a[row + r] + output, terms->scales[row + r], outputs);
 }
 
-INLINE VF NAME(with_term)(VF v, const onebyte_rank1_terms *terms, size_t row, size_t output) {
+INLINE VF NAME(with_term)(VF v, const ob_rank1_terms *terms, size_t row, size_t output) {
     if (!terms || !terms->a[row]) return v;
     return FMA(LOAD8(terms->a[row] + output), SPLAT(terms->scales[row]), v);
 }
@@ -125,11 +125,11 @@ INLINE void NAME(fetch)(const float *y, size_t stride, size_t rows, size_t outpu
 }
 
 // Whether to read the weights one after the other, straight from memory. That is best for one or two rows, as when a text is written.
-INLINE int NAME(is_streamed)(const onebyte_matrix *w, size_t rows, const onebyte_rank1_terms *terms) {
+INLINE int NAME(is_streamed)(const ob_matrix *w, size_t rows, const ob_rank1_terms *terms) {
     return rows <= 2 && w->floats && !w->direction && !w->stride && !terms;
 }
 
-TARGET static void NAME(stream)(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *w, float *y, size_t y_stride, int accumulate) {
+TARGET static void NAME(stream)(const float *x, size_t x_stride, size_t rows, const ob_matrix *w, float *y, size_t y_stride, int accumulate) {
     for (size_t o = 0; o < w->outputs; o++)
         for (size_t r = 0; r < rows; r++) {
             const float sum = NAME(dot_inline)(x + r * x_stride, w->floats + o * w->inputs, w->inputs);
@@ -137,7 +137,7 @@ TARGET static void NAME(stream)(const float *x, size_t x_stride, size_t rows, co
         }
 }
 
-TARGET static void NAME(stream_gated)(int kind, const float *x, size_t x_stride, size_t rows, const onebyte_matrix *gate, const onebyte_matrix *up, float *y,
+TARGET static void NAME(stream_gated)(int kind, const float *x, size_t x_stride, size_t rows, const ob_matrix *gate, const ob_matrix *up, float *y,
                                        size_t y_stride) {
     for (size_t from = 0; from < gate->outputs; from += LANES) {
         const size_t count = gate->outputs - from < LANES ? gate->outputs - from : LANES;
@@ -153,7 +153,7 @@ TARGET static void NAME(stream_gated)(int kind, const float *x, size_t x_stride,
     }
 }
 
-TARGET static void NAME(product)(const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *w, const onebyte_rank1_terms *terms,
+TARGET static void NAME(product)(const float *x, size_t x_stride, size_t rows, size_t plus, const ob_matrix *w, const ob_rank1_terms *terms,
                                  float *y, size_t y_stride, int accumulate, float *panels) {
     if (NAME(is_streamed)(w, rows, terms)) {
         NAME(stream)(x, x_stride, rows, w, y, y_stride, accumulate);
@@ -198,7 +198,7 @@ TARGET static void NAME(product)(const float *x, size_t x_stride, size_t rows, s
 }
 
 // Activates a tile of gates and ups. It has `outputs` outputs, at most LANES.
-INLINE void NAME(activate)(int kind, float *part, const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, size_t row, size_t rows,
+INLINE void NAME(activate)(int kind, float *part, const ob_rank1_terms *gate_terms, const ob_rank1_terms *up_terms, size_t row, size_t rows,
                            size_t output, size_t outputs, float *y, size_t y_stride) {
     if (outputs == LANES) {
         for (size_t r = 0; r < rows; r++) {
@@ -216,8 +216,8 @@ INLINE void NAME(activate)(int kind, float *part, const onebyte_rank1_terms *gat
     }
 }
 
-TARGET static void NAME(gated_product)(int kind, const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *gate, const onebyte_matrix *up,
-                                        const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
+TARGET static void NAME(gated_product)(int kind, const float *x, size_t x_stride, size_t rows, size_t plus, const ob_matrix *gate, const ob_matrix *up,
+                                        const ob_rank1_terms *gate_terms, const ob_rank1_terms *up_terms, float *y, size_t y_stride,
                                         float *panels) {
     if (NAME(is_streamed)(gate, rows, gate_terms) && NAME(is_streamed)(up, rows, up_terms)) {
         NAME(stream_gated)(kind, x, x_stride, rows, gate, up, y, y_stride);
@@ -253,13 +253,13 @@ TARGET static void NAME(gated_product)(int kind, const float *x, size_t x_stride
 
 // Computes attention as if only these queries and the keys that they see existed. `first` is the number of the first of these keys.
 TARGET static void NAME(attend_block)(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before,
-                                      size_t first, const onebyte_attention *form, float *scratch, float *out, size_t out_stride) {
+                                      size_t first, const ob_attention *form, float *scratch, float *out, size_t out_stride) {
     const size_t heads = form->heads, kv_heads = form->kv_heads, head_size = form->head_size;
     const size_t count = before + rows, stride = ATTENTION_STRIDE(count), tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
-    float *scores = scratch + onebyte_product_scratch(head_size);
+    float *scores = scratch + ob_product_scratch(head_size);
     for (size_t h = 0; h < heads; h++) {
         const float *kh = k + h / (heads / kv_heads) * head_size, *vh = v + h / (heads / kv_heads) * head_size;
-        const onebyte_matrix keys = {.outputs = count, .inputs = head_size, .stride = kv_stride, .floats = kh};
+        const ob_matrix keys = {.outputs = count, .inputs = head_size, .stride = kv_stride, .floats = kh};
         NAME(product)(q + h * head_size, q_stride, rows, rows, &keys, NULL, scores, stride, 0, scratch);
         for (size_t r = 0; r < rows; r++) {
             const size_t visible = before + r + 1, hidden = form->window && visible > form->window ? visible - form->window : 0;
@@ -284,7 +284,7 @@ TARGET static void NAME(attend_block)(const float *q, size_t q_stride, size_t ro
 }
 
 TARGET static void NAME(attend_rows)(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before,
-                                     const onebyte_attention *form, float *scratch, float *out, size_t out_stride) {
+                                     const ob_attention *form, float *scratch, float *out, size_t out_stride) {
     if (!form->window || before + rows <= form->window) {
         NAME(attend_block)(q, q_stride, rows, k, v, kv_stride, before, 0, form, scratch, out, out_stride);
         return;

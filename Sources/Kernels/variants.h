@@ -68,8 +68,8 @@ typedef struct {
     void (*expand)(const uint32_t *words, size_t count, int8_t *signs);
     /// Maps bytes through ob_gaussian_table. Input and output may be the same memory. count is a multiple of 64.
     void (*look_up)(const uint8_t *bytes, size_t count, int8_t *output);
-    /// ob_shape for width < 2^16, for which c_k fits Int32.
-    void (*shape)(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output);
+    /// ob_damp for width < 2^16, for which c_k fits Int32.
+    void (*damp)(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output);
     /// sums[0..<2048] += Σ q·z of up to OB_FUSED_MAX directions; direction i's words are words[64·i ..].
     void (*sum_signs)(const uint32_t *words, const int32_t *q, size_t count, int32_t *sums);
     /// `sum_signs` and `step_shift` in one for a whole tile and a narrow shift. The sums never leave the registers. Null if there is no such kernel.
@@ -91,17 +91,45 @@ typedef struct {
     void (*hadamard_doubles)(double *values, uint32_t log_size);
 } ob_kernels;
 
+typedef struct ob_float_kernels ob_float_kernels;
+typedef struct ob_difference_kernels ob_difference_kernels;
+
+/// What one instruction set runs: the kernels that are fastest on it.
+typedef struct {
+    const char *name;
+    /// The integers that decide the parameters.
+    const ob_kernels *integers;
+    /// The floats of the forward pass (floats.c).
+    const ob_float_kernels *floats;
+    /// Products of small differences in 8 bits (differences.c).
+    const ob_difference_kernels *differences;
+    void (*dequantise)(int type, const void *source, float *out, size_t count);
+} ob_variant;
+
 extern const ob_kernels ob_portable;
+extern const ob_float_kernels ob_portable_floats;
+extern const ob_difference_kernels ob_portable_differences;
 #if defined(__x86_64__)
 extern const ob_kernels ob_avx2, ob_avx512, ob_avx512vnni, ob_avx512vbmi, ob_amx;
+extern const ob_float_kernels ob_avx2_floats, ob_avx512_floats;
+extern const ob_difference_kernels ob_avx2_differences, ob_avx512vnni_differences, ob_amx_differences;
+void ob_dequantise_avx2(int type, const void *source, float *out, size_t count);
+void ob_dequantise_avx512(int type, const void *source, float *out, size_t count);
 #elif defined(__aarch64__)
 extern const ob_kernels ob_neon, ob_neondot;
 #endif
 
+
 /// Applies a round's step to its sums over elements ±1, whose |Σ| is at most Σ|q|.
 void ob_apply_narrow_step(int32_t *k, const int32_t *sums, size_t count, const ob_round *round);
 
-/// The variant in use.
-const ob_kernels *ob_current(void);
+/// The variant in use on this thread.
+const ob_variant *ob_current_variant(void);
+
+/// The best variant that this processor has, whichever is in use.
+const ob_variant *ob_best_variant(void);
+
+/// The integer kernels in use on this thread.
+static inline const ob_kernels *ob_current(void) { return ob_current_variant()->integers; }
 
 #endif

@@ -38,7 +38,7 @@ struct SnapshotStore: Sendable {
                 do {
                     paths[try Self.position(of: path)] = path
                 } catch {
-                    warnings.append("\(path) is passed over: \(error)")
+                    warnings.append("\(path) is skipped: \(error)")
                 }
             }
         }

@@ -150,7 +150,7 @@ public enum WorkerProgress: Sendable, CustomStringConvertible {
             "downloading the ledger: \(bytes) of \(total) bytes" + (seconds.map { ", about \(Int($0.rounded(.up))) s left" } ?? "")
         case .catchingUp(let rounds, let seconds):
             "catching up: \(rounds) rounds behind" + (seconds.map { ", about \(Int($0.rounded(.up))) s left" } ?? "")
-        case .restored(let round): "going on from the snapshot before round \(round)"
+        case .restored(let round): "resuming from the snapshot before round \(round)"
         case .joined(let machine): "joined as \(machine)"
         case .applied(let round): "round \(round) applied"
         case .contributed(let round, let samples, let loss): "round \(round): \(samples) samples, loss \(rounded(loss))"

@@ -94,9 +94,9 @@ import Worker
         let kept = try FileManager.default.contentsOfDirectory(atPath: state).filter { $0.hasSuffix(".snapshot") }
         #expect(kept.count >= 2)
         let second = try NodeProcess.worker(address, name: "second", microseconds: 100, state: state)
-        let warning = try await second.next { $0.contains("passed over") ? $0 : nil }
+        let warning = try await second.next { $0.contains("is skipped") ? $0 : nil }
         #expect(warning.contains("parameters-999999"))
-        let restored = try await second.next { $0.hasPrefix("going on from the snapshot before round ") ? $0 : nil }
+        let restored = try await second.next { $0.hasPrefix("resuming from the snapshot before round ") ? $0 : nil }
         #expect(try #require(restored.split(separator: " ").last.flatMap { Int($0) }) >= 50)
         #expect(await coordinator.exit == 0)
         let replayed = try directory.replay()

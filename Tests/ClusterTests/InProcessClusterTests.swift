@@ -152,7 +152,7 @@ import Worker
         #expect(replayed.records.count { if case .admission = $0 { true } else { false } } == 2)
     }
 
-    @Test("A restarted coordinator finds its workers waiting, and the same machines go on with the run")
+    @Test("A restarted coordinator finds its workers waiting, and the same machines resume the run")
     func coordinatorComesBack() async throws {
         let directory = try TestDirectory()
         let network = InProcessNetwork()

@@ -447,7 +447,7 @@ enum RunKind: CaseIterable, Sendable {
             withEveryVariant("shape, seed \(seed)") {
                 var b = [Int8](repeating: 0, count: count)
                 ob_signs(&vector, 0, count, &b)
-                ob_shape(b, basis, components, count, &b)
+                ob_damp(b, basis, components, count, &b)
                 return b
             }
             let integers = (0..<count).map { _ in Int32.random(in: .min ... .max, using: &random) }

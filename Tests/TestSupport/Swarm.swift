@@ -5,20 +5,20 @@ import Transport
 /// canned bytes, no parameters, and one ledger for all. They cost so little that a thousand of them leave the host's processors to the coordinator.
 ///
 /// To the coordinator each of them is a worker like any other.
-package struct Swarm {
-    package struct Configuration: Sendable {
-        package var join: JoinString
-        package var count: Int
+public struct Swarm {
+    public struct Configuration: Sendable {
+        public var join: JoinString
+        public var count: Int
         /// Seconds that a worker takes for its share; 0: none.
-        package var shareSeconds: Double
+        public var shareSeconds: Double
 
-        package init(join: JoinString, count: Int, shareSeconds: Double = 0) {
+        public init(join: JoinString, count: Int, shareSeconds: Double = 0) {
             self.join = join
             self.count = count
             self.shareSeconds = shareSeconds
         }
 
-        package init(address: Address, count: Int) { self.init(join: JoinString(address: address), count: count) }
+        public init(address: Address, count: Int) { self.init(join: JoinString(address: address), count: count) }
     }
 
     /// One worker.
@@ -65,7 +65,7 @@ package struct Swarm {
     ///
     /// - Throws: `ProcessFailure` if a worker is refused, given up or told to rebuild, or if two are told different things; `TransportError` if they
     ///   can't connect.
-    package static func run(_ configuration: Configuration) throws {
+    public static func run(_ configuration: Configuration) throws {
         raiseFileLimit()
         var swarm = try Swarm(configuration)
         let sessions = swarm.members.map(\.session.bytes)

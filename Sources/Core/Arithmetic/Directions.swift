@@ -88,6 +88,7 @@ public struct Directions: Sendable, Hashable {
     ///
     /// - Parameters:
     ///   - tensor: a tensor for which `isRank1` holds.
+    ///   - name: the sample.
     ///   - a: receives `rows` values ±1.
     ///   - b: receives `columns` values: ±1, or b̃ in −127…127 if the tensor has a basis.
     public func rank1Factors(
@@ -142,7 +143,7 @@ public struct Directions: Sendable, Hashable {
         var vector = vector(.columns, of: tensor, name)
         ob_signs(&vector, 0, columns, output)
         if let basis = tensor.basis {
-            basis.values.withUnsafeBufferPointer { ob_shape(output, $0.baseAddress, basis.components, columns, output) }
+            basis.values.withUnsafeBufferPointer { ob_damp(output, $0.baseAddress, basis.components, columns, output) }
         }
     }
 

@@ -102,7 +102,7 @@ struct Rank1Update {
         make: @Sendable (SampleName, UnsafeMutablePointer<Int8>) -> Void
     ) -> [Int32] {
         let stride = (width + 63) / 64 * 64
-        let isShaped = !scaled && tensor.basis != nil
+        let isDamped = !scaled && tensor.basis != nil
         nonisolated(unsafe) let bytes = packed
         let names = batch.names
         let quads = batch.quads
@@ -126,7 +126,7 @@ struct Rank1Update {
                 }
                 ob_pack_quad(vectors, stride, width, scaled ? q : nil, quad, quads, longRounds, bytes)
                 // The sums of long rounds are too large for narrow steps anyway.
-                out[quad] = !isShaped ? 1 : longRounds != 0 ? 127 : ob_largest_byte(vectors, Self.quad * stride)
+                out[quad] = !isDamped ? 1 : longRounds != 0 ? 127 : ob_largest_byte(vectors, Self.quad * stride)
             }
         }
         return Array(peaks)

@@ -9,7 +9,10 @@ public struct SnapshotPosition: Hashable, Sendable {
     /// The ledger's hash chain after those records. If a ledger's chain does not pass through it, the snapshot belongs to another ledger.
     public let chain: Digest
 
-    /// - Parameter ledger: the position of the parameters in the ledger; nil if it is unknown.
+    /// - Parameters:
+    ///   - run: the digest of the run's spec.
+    ///   - nextRound: the number of the first round that the parameters do not have.
+    ///   - ledger: the position of the parameters in the ledger; nil if it is unknown.
     public init(run: Digest, nextRound: RoundNumber, ledger: LedgerPosition?) {
         self.run = run
         self.nextRound = nextRound

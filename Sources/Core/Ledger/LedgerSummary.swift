@@ -116,7 +116,7 @@ public struct LedgerSummary: Sendable {
             // After the end of a run, contributions can still be retracted, and the ledger can be signed.
             switch record {
             case .retraction, .signature: break
-            default: throw RuleBroken(reason: "a record behind the end of the run that is no retraction and no signature")
+            default: throw RuleBroken(reason: "only retractions and signatures may follow the end of the run")
             }
         }
         guard record.sinceFormat <= format else {

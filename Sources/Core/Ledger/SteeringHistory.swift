@@ -55,7 +55,7 @@ public struct SteeringHistory: Sendable {
     private static let referenceSize = (bytes: 256, draws: 64)
     /// A round's mean |q| must lie in this range for its bytes to tell the mean |g|. If the scale is too coarse, they are nearly all 0 (as in a first
     /// round with small gradients); if it is too fine, they are saturated.
-    private static let tellingMagnitudes = 2.0...110
+    private static let usableMagnitudes = 2.0...110
     private let samplesPerBatch: Int
     /// Magnitudes of the rounds since the last rewind, the newest last: as many as an alarm needs.
     private var rounds: [MeanMagnitude] = []
@@ -73,7 +73,7 @@ public struct SteeringHistory: Sendable {
         roundsAtThisRate += 1
         let (sum, count) = round.magnitude
         let draws = round.contributions.reduce(0) { $0 + ($1.validCount + samplesPerBatch - 1) / samplesPerBatch }
-        guard count > 0, Self.tellingMagnitudes.contains(sum / Double(count)) else { return }
+        guard count > 0, Self.usableMagnitudes.contains(sum / Double(count)) else { return }
         let found = MeanMagnitude(
             sum: sum * Double(sign: .plus, exponent: Int(round.scaleExponent), significand: 1), bytes: count, draws: draws)
         // The first bytes after the best parameters were measured, or after the run went back to them, were found near them. Each time that the run

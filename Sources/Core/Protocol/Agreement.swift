@@ -19,7 +19,7 @@ struct Agreement: Sendable {
     static let clearSupport = 0.2
     /// A round is compared if the median machine's |A|² is at least this fraction of the largest so far. Near an optimum honest gradients cancel and
     /// therefore disagree, so the earlier judgement stays. A machine that leads away from the optimum makes the others' gradients grow again.
-    static let tellingPart = 0.05
+    static let comparableFraction = 0.05
     /// A machine disagrees if its support is below this fraction of the median machine's.
     static let part = 0.25
 
@@ -96,7 +96,7 @@ struct Agreement: Sendable {
         guard !squares.isEmpty else { return false }
         let median = squares.sorted()[(squares.count - 1) / 2]
         largest = max(largest, median)
-        guard median >= Self.tellingPart * largest else { return false }
+        guard median >= Self.comparableFraction * largest else { return false }
         for a in present.indices {
             for b in present.indices where b > a {
                 let pair = Pair(present[a], present[b])
@@ -151,7 +151,7 @@ extension CoordinatorStateMachine {
         for machine in found.subtracting(disagreeing).sorted() {
             let name = ledger.machines[machine]?.admission.name ?? ""
             let text =
-                "the bytes of \(name) (\(machine)) point against the other machines' and are left out from now on: look at its data and its labels; `filter` says what is done"
+                "the bytes of \(name) (\(machine)) disagree with the other machines' and are left out from now on: check its data and its labels (filter = \"robust\")"
             effects.append(.notice(.warning(text)))
         }
         for machine in disagreeing.subtracting(found).intersection(Set(sent.map(\.machine))).sorted() {

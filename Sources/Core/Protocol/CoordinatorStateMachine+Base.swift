@@ -23,7 +23,7 @@ extension CoordinatorStateMachine {
         }
         upload = nil
         guard Digest.sha256(current.bytes) == current.announced.digest, let manifest = BaseManifest(payload: current.bytes) else {
-            let refusal = Refusal(code: .invalid, reason: "its base manifest is not what it announced; start the worker anew")
+            let refusal = Refusal(code: .invalid, reason: "its base manifest is not what it announced; start the worker again")
             expel(peer, refusal, .removed, at: now)
             return
         }

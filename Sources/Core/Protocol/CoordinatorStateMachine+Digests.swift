@@ -40,7 +40,7 @@ extension CoordinatorStateMachine {
         warnIfStepsVanish(report, of: peer)
         if report.position == ledger.parameters.records, report.chain != ledger.parameters.shortChain {
             let refusal = Refusal(
-                code: .otherRun, reason: "the worker's ledger is another one from some record on; start the worker anew")
+                code: .otherRun, reason: "the worker's ledger differs from this one; start the worker again")
             expel(peer, refusal, .diverged, at: now)
             return
         }
@@ -74,10 +74,10 @@ extension CoordinatorStateMachine {
 
     /// Warns once: vanishing steps are the same for all machines and do not go away by themselves.
     private mutating func warnIfStepsVanish(_ report: DigestReport, of peer: CoordinatorPeer) {
-        guard let percent = report.unchangedPercent, percent >= Tuning.vanishingPercent, !hasSaidVanishing else { return }
-        hasSaidVanishing = true
+        guard let percent = report.unchangedPercent, percent >= Tuning.vanishingPercent, !hasReportedVanishing else { return }
+        hasReportedVanishing = true
         let text =
-            "the steps vanish: of the parameters of \(name(peer.id)), \(percent) % are at round \(report.round) as they were at the digest before; the learning rate is too small for them, raise it"
+            "the steps vanish: \(percent) % of the parameters of \(name(peer.id)) have not changed since the digest before round \(report.round); raise the learning rate"
         effects.append(.notice(.warning(text)))
     }
 

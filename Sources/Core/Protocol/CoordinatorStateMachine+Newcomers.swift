@@ -49,7 +49,7 @@ extension CoordinatorStateMachine {
     mutating func mayAdmit(at now: Timestamp) -> Bool {
         guard ledger.nextRound > 0 else { return true }
         admissionTimes.removeAll { now.seconds(since: $0) > 60 }
-        guard admissionTimes.count < max(Tuning.admissionsAMinute, 2 * spec.minimumWorkers) else { return false }
+        guard admissionTimes.count < max(Tuning.admissionsPerMinute, 2 * spec.minimumWorkers) else { return false }
         admissionTimes.append(now)
         return true
     }

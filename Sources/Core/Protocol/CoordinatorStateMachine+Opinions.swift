@@ -24,8 +24,8 @@ extension CoordinatorStateMachine {
         guard judges.contains(machine) else { return }
         guard let score = report.validation else {
             judgesWithoutExamples.insert(machine)
-            if isTrialOver, judges.subtracting(judgesWithoutExamples).isEmpty, !hasSaidUnjudged {
-                hasSaidUnjudged = true
+            if isTrialOver, judges.subtracting(judgesWithoutExamples).isEmpty, !hasReportedUnjudged {
+                hasReportedUnjudged = true
                 let text =
                     "a trial of the learning rate waits for its validation loss, but no evaluator has validation examples: start one that has some"
                 effects.append(.notice(.warning(text)))
@@ -63,7 +63,7 @@ extension CoordinatorStateMachine {
             round: open.round, position: open.position, examples: order.map(\.examples).max() ?? 0, loss: loss,
             accuracy: Self.median(order.map(\.accuracy)), isTrialOver: isTrialOver && open.round == ledger.nextRound)
         guard record.examples > 0, append(.validation(record)) else { return }
-        if record.isTrialOver { sayTrial(ledger.rateShift, ledger.steering.trials, isChosen: !ledger.steering.isSearching) }
+        if record.isTrialOver { reportTrial(ledger.rateShift, ledger.steering.trials, isChosen: !ledger.steering.isSearching) }
     }
 
     /// Returns the median. For an even number of values it is the mean of the two in the middle; NaN if one of the values is NaN, or if there are

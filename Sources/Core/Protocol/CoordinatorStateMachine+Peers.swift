@@ -108,10 +108,10 @@ extension CoordinatorStateMachine {
         drop(peer.id, .diverged, at: now)
         // A single machine may be defective or malicious. The run has diverged when more machines have left in this way than remain.
         let remaining = activeTrainers
-        let isRuined = remaining.isEmpty || divergedMachines > remaining.count
-        guard tookPart, phase == .running || isClosing, isRuined else { return }
+        let hasDiverged = remaining.isEmpty || divergedMachines > remaining.count
+        guard tookPart, phase == .running || isClosing, hasDiverged else { return }
         let message =
-            "the run has diverged: the parameters have left their range; begin again with a smaller learning rate, or with validation examples, by which the guard goes back by itself"
+            "the run has diverged: the parameters have left their range; begin again with a smaller learning rate, or with validation examples, so that the guard can go back by itself"
         stop(RunFinish(outcome: .failed, message: message), at: now)
     }
 
@@ -127,7 +127,7 @@ extension CoordinatorStateMachine {
             return Refusal(
                 code: .otherRun,
                 reason: "the worker holds \(hello.records) ledger records and the coordinator \(durableRecords): its ledger was "
-                    + "put back to an older copy, or is another run's; start the worker anew")
+                    + "put back to an older copy, or is another run's; start the worker again")
         }
         if peers.count >= ProtocolLimits.peers, peers[id] == nil {
             return Refusal(code: .full, reason: "there are \(peers.count) peers, which is the limit")

@@ -43,7 +43,7 @@ extension CoordinatorStateMachine {
             let first = nextSample(of: machine)
             guard count > 0 else { continue }
             guard first + UInt64(count) <= UInt64(UInt32.max) else {
-                sayExhausted(machine)
+                reportExhausted(machine)
                 continue
             }
             cursors[machine] = first + UInt64(count)
@@ -61,7 +61,7 @@ extension CoordinatorStateMachine {
     private func nextSample(of machine: MachineID) -> UInt64 { max(cursors[machine] ?? 0, ledger.machines[machine]?.nextSample ?? 0) }
 
     /// Warns once for each machine, not at every event.
-    private mutating func sayExhausted(_ machine: MachineID) {
+    private mutating func reportExhausted(_ machine: MachineID) {
         guard exhausted.insert(machine).inserted, let peer = peer(of: machine) else { return }
         effects.append(.notice(.warning("\(name(peer.id)) has no sample numbers left; start its worker anew, it gets a new machine number")))
     }

@@ -18,7 +18,7 @@ extension CoordinatorStateMachine {
         let waited = now.seconds(since: open.openedAt)
         guard waited > limit else { return }
         for machine in open.shares.keys.sorted() {
-            let count = min((missedShares[machine]?.count ?? 0) + 1, Tuning.longestExclusion)
+            let count = min((missedShares[machine]?.count ?? 0) + 1, Tuning.exclusionExponentMax)
             missedShares[machine] = (count, open.opening.round &+ 1 &+ (1 << RoundNumber(count)))
             let name = ledger.machines[machine]?.admission.name ?? ""
             let text =

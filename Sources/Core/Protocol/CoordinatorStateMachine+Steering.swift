@@ -8,9 +8,9 @@ extension CoordinatorStateMachine {
 
     /// Warns if the run stands still at the end of a trial and no machine is there that could judge it.
     mutating func warnIfUnjudged() {
-        guard phase == .running, isTrialOver, pending.isEmpty, !hasSaidUnjudged, !peers.values.contains(where: { $0.hello.evaluates })
+        guard phase == .running, isTrialOver, pending.isEmpty, !hasReportedUnjudged, !peers.values.contains(where: { $0.hello.evaluates })
         else { return }
-        hasSaidUnjudged = true
+        hasReportedUnjudged = true
         let text =
             "a trial of the learning rate has had its rounds and waits for its validation loss, but no machine evaluates: start a worker that measures held-out data and has validation examples"
         effects.append(.notice(.warning(text)))
@@ -36,7 +36,7 @@ extension CoordinatorStateMachine {
             let trials = ledger.steering.trials
             guard ledger.steering.isSearching, let shift = RateSearch.next(after: trials) ?? RateSearch.best(of: trials) else { return }
             rewind(to: 0, rateShift: Int8(clamping: shift - ledger.rateShift))
-            if !ledger.steering.isSearching { sayTrial(shift, trials, isChosen: true) }
+            if !ledger.steering.isSearching { reportTrial(shift, trials, isChosen: true) }
             return
         }
         guard !ledger.steering.isSearching, let best = ledger.steering.best, ledger.steering.sinceBest > 0 else { return }
@@ -44,10 +44,10 @@ extension CoordinatorStateMachine {
         if let tolerance = steering.guardTolerance, latest.loss > (best.loss < 0 ? 1 - tolerance : 1 + tolerance) * best.loss {
             if mayGoBack {
                 rewind(to: (returnPoint ?? best).round, rateShift: -1)
-            } else if !hasSaidHelpless {
-                hasSaidHelpless = true
+            } else if !hasReportedHelpless {
+                hasReportedHelpless = true
                 let text =
-                    "the validation loss is no lower after \(Tuning.rewindsInARow) ever smaller steps from round \(best.round): look at the data; the run goes on"
+                    "\(Tuning.rewindsInARow) smaller and smaller steps from round \(best.round) have not lowered the validation loss: check the data; the run goes on"
                 effects.append(.notice(.warning(text)))
             }
         } else if let patience = steering.patience, ledger.steering.sinceBest >= patience {
@@ -64,7 +64,7 @@ extension CoordinatorStateMachine {
     /// The point to go back to. A rate counts as young for half of the run's rounds.
     private var returnPoint: SteeringHistory.Low? { ledger.steering.returnPoint(from: ledger.nextRound, youth: spec.rounds / 2) }
 
-    mutating func sayTrial(_ shift: Int, _ trials: [Int: Double], isChosen: Bool) {
+    mutating func reportTrial(_ shift: Int, _ trials: [Int: Double], isChosen: Bool) {
         let rate = spec.learningRate * Double(sign: .plus, exponent: shift, significand: 1)
         effects.append(.notice(.trial(learningRate: rate, loss: trials[shift] ?? .nan, isChosen: isChosen)))
     }

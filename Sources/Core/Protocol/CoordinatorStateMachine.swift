@@ -91,11 +91,11 @@ public struct CoordinatorStateMachine: Sendable {
     var wantsCheck = false
     var lastWaiting: Int?
     /// Whether the operator was told that the steps vanish.
-    var hasSaidVanishing = false
+    var hasReportedVanishing = false
     /// Whether the operator was told that going back does not help.
-    var hasSaidHelpless = false
+    var hasReportedHelpless = false
     /// Whether the operator was told that nobody judges the trials.
-    var hasSaidUnjudged = false
+    var hasReportedUnjudged = false
     /// Number of shares that a machine has missed in a row, and the round from which on it is given a share again.
     var missedShares: [MachineID: (count: Int, until: RoundNumber)] = [:]
     /// Machines that contributed bytes and whose parameters then agreed with the others': at one comparison (`agreedOnce`), at two (`established`).
@@ -150,7 +150,7 @@ public struct CoordinatorStateMachine: Sendable {
         /// Seconds between two comparisons for newcomers, once rounds are under way: each costs the others a hash of their parameters.
         static let newcomerCheckSeconds = 1.0
         /// Admissions within a minute, once rounds are under way: each stays in the ledger.
-        static let admissionsAMinute = 64
+        static let admissionsPerMinute = 64
         /// A share is given up when it takes this many times as long as the slowest of the others took…
         static let stallFactor = 20.0
         /// …but not before this many heartbeat timeouts, and while hardly any answers are known not before `firstStallSeconds`: caches fill in the
@@ -158,7 +158,7 @@ public struct CoordinatorStateMachine: Sendable {
         static let stallTimeouts = 3.0
         static let firstStallSeconds = 300.0
         /// A machine that missed n shares in a row is left out for 2^n rounds. This is the largest n.
-        static let longestExclusion = 10
+        static let exclusionExponentMax = 10
         /// Seconds for which evaluators alone may hold up the first round.
         static let evaluatorSeconds = 300.0
         /// Seconds for which a second evaluator's report of the same parameters is waited for, added to four times what the first evaluation took.

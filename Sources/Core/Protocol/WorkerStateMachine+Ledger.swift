@@ -24,7 +24,7 @@ extension WorkerStateMachine {
         guard welcome.session == configuration.session else { return }
         if let known = decoder.specDigest ?? self.welcome?.specDigest, known != welcome.specDigest {
             let digests = welcome.specDigest.contrasted(with: known)
-            let text = "the coordinator has another run now (\(digests.own), not \(digests.other)); start the worker anew"
+            let text = "the coordinator has another run now (\(digests.own), not \(digests.other)); start the worker again"
             leave(.failed(ProcessFailure(.configuration, text)), saying: "another run")
             return
         }

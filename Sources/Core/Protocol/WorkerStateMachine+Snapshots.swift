@@ -106,7 +106,7 @@ extension WorkerStateMachine {
                 .notice(
                     .warning(
                         "rounds come faster than this worker replays them: give it more threads, or a snapshot to begin with "
-                            + "(--state-dir, --bootstrap), or make rounds fewer and larger")))
+                            + "(state-dir, bootstrap), or make rounds fewer and larger")))
         }
     }
 }

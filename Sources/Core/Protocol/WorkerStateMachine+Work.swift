@@ -187,11 +187,11 @@ extension WorkerStateMachine {
         let steering = spec?.steering
         if steering?.guardTolerance != nil || steering?.trialRounds != nil {
             // Sums wrap and so lose nothing. Going back is exact from here, too.
-            effects.append(.notice(.warning("the parameters have left their range at round \(report.round); the run's guard is to take them back")))
+            effects.append(.notice(.warning("the parameters have left their range at round \(report.round); the run's guard should go back")))
         } else {
             let reason =
                 "the parameters have grown beyond their range at round \(report.round): the run has diverged; "
-                + "begin again with a smaller learning rate, or with validation examples, by which the guard goes back by itself"
+                + "begin again with a smaller learning rate, or with validation examples, so that the guard can go back by itself"
             leave(.failed(ProcessFailure(.failure, reason)), saying: reason, .diverged)
         }
     }

@@ -27,7 +27,7 @@ extension ByteReader {
 
     mutating func part(_ field: String) throws(WireError) -> Double {
         let value = try double(field)
-        guard value.isNaN || (0...1).contains(value) else { throw .invalid(field: field, reason: "\(value) is no part of a whole") }
+        guard value.isNaN || (0...1).contains(value) else { throw .invalid(field: field, reason: "\(value) is not between 0 and 1") }
         return value
     }
 

@@ -7,16 +7,16 @@
 #include <stdint.h>
 
 /// y = x · weight / sqrt(mean(x²) + epsilon) for each of `rows` rows of n. x and y may be the same.
-void onebyte_rms_norm(const float *x, const float *weight, float *y, size_t rows, size_t n, float epsilon);
+void ob_rms_norm(const float *x, const float *weight, float *y, size_t rows, size_t n, float epsilon);
 
 /// y = (x − mean(x)) · weight / sqrt(variance(x) + epsilon) + bias for each of `rows` rows of n. weight and bias may be null. x and y may be the
 /// same.
-void onebyte_layer_norm(const float *x, const float *weight, const float *bias, float *y, size_t rows, size_t n, float epsilon);
+void ob_layer_norm(const float *x, const float *weight, const float *bias, float *y, size_t rows, size_t n, float epsilon);
 
 /// Rotates the first `width` numbers of each of `heads` heads in `rows` rows, in place: (x₁, x₂) → (x₁c − x₂s, x₂c + x₁s). The two numbers are
 /// width/2 apart (Hugging Face's order), or neighbours if `pairs` is set. Row r is at positions[r]. cosine and sine hold width/2 values for each
 /// position.
-void onebyte_rope(float *x, size_t stride, const int32_t *positions, size_t rows, size_t heads, size_t head_size, size_t width, int pairs,
+void ob_rope(float *x, size_t stride, const int32_t *positions, size_t rows, size_t heads, size_t head_size, size_t width, int pairs,
                   const float *cosine, const float *sine);
 
 /// The form of an attention: its sizes and how scores become probabilities.
@@ -31,11 +31,11 @@ typedef struct {
     size_t window;
     /// Null, or ALiBi's slope of each head: slope·position is added to a key's score.
     const float *slopes;
-} onebyte_attention;
+} ob_attention;
 
 /// Computes one query's attention over `count` keys and values, for all heads: out = softmax(q·k·scale)·v. scores: scratch of `count` floats.
-void onebyte_attend(const float *q, const float *k, size_t k_stride, const float *v, size_t v_stride, size_t count,
-                    const onebyte_attention *form, float *scores, float *out);
+void ob_attend(const float *q, const float *k, size_t k_stride, const float *v, size_t v_stride, size_t count,
+                    const ob_attention *form, float *scores, float *out);
 
 /// Activations of a feed-forward layer.
 enum {
@@ -49,41 +49,38 @@ enum {
 };
 
 /// Replaces x by its activation.
-void onebyte_activate(float *x, size_t n, int kind);
+void ob_activate(float *x, size_t n, int kind);
 
 /// Replaces x by cap·tanh(x/cap).
-void onebyte_softcap(float *x, size_t n, float cap);
+void ob_softcap(float *x, size_t n, float cap);
 
 /// Replaces x by its softmax. All of it becomes NaN if any element is NaN.
-void onebyte_softmax(float *x, size_t n);
+void ob_softmax(float *x, size_t n);
 
 /// out = activation(gate)·up for a row whose gate and up have rank-one terms: gate + gate_scale·a_gate, up + up_scale·a_up. Each of the two vectors
 /// may be null.
-void onebyte_gated_rank1(int kind, const float *gate, const int8_t *a_gate, float gate_scale, const float *up, const int8_t *a_up,
+void ob_gated_rank1(int kind, const float *gate, const int8_t *a_gate, float gate_scale, const float *up, const int8_t *a_up,
                          float up_scale, float *out, size_t n);
 
 /// Return Σ xᵢ·bᵢ.
-float onebyte_dot_i8(const float *x, const int8_t *b, size_t n);
-float onebyte_dot(const float *x, const float *y, size_t n);
+float ob_dot_i8(const float *x, const int8_t *b, size_t n);
+float ob_dot(const float *x, const float *y, size_t n);
 
 /// y += scale·a.
-void onebyte_add_scaled_i8(float *y, const int8_t *a, float scale, size_t n);
-void onebyte_add_scaled(float *y, const float *x, float scale, size_t n);
+void ob_add_scaled_i8(float *y, const int8_t *a, float scale, size_t n);
+void ob_add_scaled(float *y, const float *x, float scale, size_t n);
 
 /// y = x + scale·a.
-void onebyte_sum_scaled_i8(const float *x, const int8_t *a, float scale, float *y, size_t n);
+void ob_sum_scaled_i8(const float *x, const int8_t *a, float scale, float *y, size_t n);
 
 /// Returns the largest of x and Σ exp(xᵢ − largest); NaN if x has a NaN.
-void onebyte_log_sum_exp_parts(const float *x, size_t n, float *largest, float *sum);
+void ob_log_sum_exp_parts(const float *x, size_t n, float *largest, float *sum);
 
 /// Does nothing but multiply-adds in registers, at the highest rate of this processor. Returns the number of floating-point operations. `sink` is
 /// read and written, so that none of them is optimised away.
-size_t onebyte_multiply_adds(size_t steps, float *sink);
+size_t ob_multiply_adds(size_t steps, float *sink);
 
 /// Returns the name of the instruction set that the kernels above use: "avx512", "avx2", "neon" or "portable". It is the best that the processor has,
 /// unless ONEBYTE_KERNELS names another.
-const char *onebyte_float_variant(void);
-/// Makes the calling thread, and no other, use the named variant, or with null the process's again. Returns 0 if this machine does not have it. For
-/// tests.
-int onebyte_select_float_variant(const char *name);
+const char *ob_float_variant(void);
 #endif

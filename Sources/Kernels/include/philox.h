@@ -29,5 +29,5 @@ extern const int8_t ob_gaussian_table[256];
 
 /// Writes b̃, made from the signs b and `components` basis vectors of 14 fraction bits, vector after vector. b and b̃ are `width` long and may be the
 /// same memory. With `width` ≤ 2^20 and `components` ≤ 1024 all sums stay in Int64.
-void ob_shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output);
+void ob_damp(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output);
 #endif

@@ -1,16 +1,16 @@
 import Coordinator
 import Core
 
-/// How a run shows itself: a picture that stays in place on a terminal, a plain line now and then elsewhere.
+/// The display of a run: a picture that stays in place on a terminal, or a plain line now and then elsewhere.
 package struct LiveView {
     private let stream: LineStream
     private let live: Bool
     private var drawnLines = 0
     private var lastPlain: (seconds: Double, measurement: HeldOutScore?, line: String)?
     private var saidNotes: Set<String> = []
-    /// Without a terminal, a line this often is enough for a log.
+    /// Interval of lines without a terminal: often enough for a log.
     private static let secondsBetweenPlainLines = 5.0
-    /// Sentences that are remembered as said: names in them are peers'.
+    /// Largest number of sentences that are remembered as written, because peers choose the names in them.
     private static let notesMax = 4096
 
     init(_ stream: LineStream) {
@@ -35,23 +35,23 @@ package struct LiveView {
         }
     }
 
-    /// What is wrong with a worker is said once where there is no picture to say it.
+    /// Writes once what is wrong with a worker, where there is no picture to show it.
     private mutating func sayNotes(of status: RunStatus) {
         for note in status.markNotes where note.mark != .silent && saidNotes.count < Self.notesMax && saidNotes.insert(note.key).inserted {
             stream.write("note: \(note.text)")
         }
     }
 
-    /// Leaves the last picture where it is and goes on below.
+    /// Leaves the last picture on the screen and continues below it.
     mutating func end(_ progress: RunProgress, at now: Double) {
         if live { redraw(RunStatus(progress, at: now)) } else { stream.write(Self.line(of: progress, at: now)) }
         drawnLines = 0
     }
 
-    /// A line above the picture.
+    /// Prints a line above the picture.
     mutating func note(_ text: String) {
         if drawnLines > 0 {
-            // Up, and clear to the end of the screen.
+            // Moves the cursor up and clears to the end of the screen.
             stream.writeRaw("\u{1B}[\(drawnLines)A\r\u{1B}[J")
             drawnLines = 0
         }
@@ -68,7 +68,7 @@ package struct LiveView {
 }
 
 extension LiveView {
-    /// One dense line.
+    /// Returns the progress as one dense line.
     package static func line(of progress: RunProgress, at now: Double) -> String {
         guard !progress.isWaiting else {
             let measured = progress.latest.map { "; \(progress.measures.name): \($0.brief)" } ?? ""
@@ -87,7 +87,7 @@ extension LiveView {
         return parts.joined(separator: ", ")
     }
 
-    /// The lines on a terminal; each fits the width, and all of them the height as far as workers can be left out.
+    /// Returns the lines for a terminal; each fits the width, and all of them fit the height as far as workers can be left out.
     package static func picture(of status: RunStatus, columns: Int, rows: Int = .max, colour: Bool) -> [String] {
         // The last column stays free: some terminals wrap at it.
         let width = max(20, columns - 1)
@@ -115,7 +115,7 @@ extension LiveView {
         return phases.isEmpty ? "waiting for the workers" : phases.joined(separator: "; ")
     }
 
-    /// What is still missing of prefix caches while the run goes on; nil where all are full.
+    /// Returns what prefix caches still lack while the run trains; nil if all are full.
     private static func caches(of progress: RunProgress) -> String? {
         let filling = progress.workers.present.compactMap { row in row.cache.flatMap { $0 > 0 && $0 < 1 ? (row: row, part: $0) : nil } }
             .sorted { ($0.part, $0.row.name) < ($1.part, $1.row.name) }

@@ -2,18 +2,18 @@ import Coordinator
 import Core
 import Transport
 
-/// What is known of a run while it goes on, from its events alone; the live view and the report are made of it.
+/// The progress of a run, built from its events alone. Displays and the report are made from it.
 package struct RunProgress: Sendable {
     package let rounds: Int
-    /// The losses are minus a program's scores.
+    /// Whether losses are minus a program's scores.
     package let isScored: Bool
     package let measures: MeasuredData
     package private(set) var roundsDone = 0
     package private(set) var samples = 0
     package private(set) var noValue = 0
-    /// Through the socket of the coordinator's present process.
+    /// Traffic through the socket of the coordinator's present process.
     package private(set) var traffic = Traffic()
-    /// What the coordinator's earlier processes came to, each from its start to the last that it told.
+    /// Totals of the coordinator's earlier processes, each from its start to its last event.
     private var earlier = Past()
     package private(set) var trainingLoss: Double?
     package private(set) var first: HeldOutScore?
@@ -23,16 +23,16 @@ package struct RunProgress: Sendable {
     package private(set) var digestChecks = 0
     package private(set) var digestDisagreements = 0
     package private(set) var workers = WorkerTable()
-    /// Of the coordinator's present process.
+    /// The present process's own announcement.
     package private(set) var listening: CoordinatorProgress.Listening?
-    /// The last one that was committed.
+    /// The last committed round.
     package private(set) var lastRound: CoordinatorProgress.Round?
     /// What the run waits for, and since when (Unix seconds); nil while it goes on.
     package private(set) var hold: (what: CoordinatorProgress.Held, since: Double)?
     package private(set) var finish: RunFinish?
-    /// Smoothed.
+    /// Smoothed speed.
     package private(set) var samplesPerSecond: Double?
-    /// Unix seconds.
+    /// Unix time in seconds.
     package private(set) var listeningSince: Double?
     private var trainingSince: Double?
     private var lastRoundAt: Double?
@@ -53,10 +53,10 @@ package struct RunProgress: Sendable {
         self.measures = measures
     }
 
-    /// Before the first round of the coordinator's present process.
+    /// Whether the coordinator's present process has not opened a round yet.
     package var isWaiting: Bool { firstRound == nil }
 
-    /// A coordinator that goes on with a ledger counts from zero again.
+    /// Begins a new process of the coordinator. A coordinator that resumes a ledger counts from zero again.
     private mutating func beginProcess(at time: Double) {
         earlier = Past(
             wireBytes: wireBytes, wireBytesOfRounds: wireBytesOfRounds, preparing: preparingSeconds, training: trainingSeconds,
@@ -101,7 +101,7 @@ package struct RunProgress: Sendable {
     }
 
     private mutating func take(_ round: CoordinatorProgress.Round, at time: Double) {
-        // A coordinator that goes on with a ledger begins in the middle.
+        // A coordinator that resumes a ledger begins in the middle.
         firstRound = firstRound ?? round.effectiveRounds - 1
         roundsDone = round.effectiveRounds
         lastRound = round
@@ -121,14 +121,14 @@ package struct RunProgress: Sendable {
         return old + 0.1 * (new - old)
     }
 
-    /// Until the first round opened: the workers read, hash and cache.
+    /// Seconds until the first round opened, while workers read, hash and fill caches.
     package var preparingSeconds: Double { earlier.preparing + max(0, (trainingSince ?? listeningSince ?? 0) - (listeningSince ?? 0)) }
-    /// From the first round's opening to the last commit.
+    /// Seconds from the first round's opening to the last commit.
     package var trainingSeconds: Double { earlier.training + presentTrainingSeconds }
     private var presentTrainingSeconds: Double { max(0, (lastRoundAt ?? 0) - (trainingSince ?? lastRoundAt ?? 0)) }
-    /// Of the coordinator's processes before the present one.
+    /// Seconds of the coordinator's earlier processes.
     package var earlierSeconds: Double { earlier.total }
-    /// Of the present one, from its start to the last that it told.
+    /// Seconds of the present process, from its start to its last event.
     package var presentSeconds: Double { max(0, (lastTime ?? 0) - (listeningSince ?? lastTime ?? 0)) }
     package var wireBytesOfRounds: UInt64 { earlier.wireBytesOfRounds &+ traffic.sent.rounds.bytes &+ traffic.received.rounds.bytes }
     package var wireBytes: UInt64 { earlier.wireBytes &+ traffic.sent.total.bytes &+ traffic.received.total.bytes }

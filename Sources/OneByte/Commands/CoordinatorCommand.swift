@@ -78,12 +78,12 @@ struct CoordinatorCommand: AsyncParsableCommand {
         let directory = RunDirectory(try settings.text(.directory))
         let basis = try basis.map(readWhole)
         let decoded = try basis.map { try RunBasis(decoding: $0) }
-        // A directory with a ledger needs no settings; where they are given all the same, they must be the same.
+        // A directory with a ledger needs no settings. If settings are given too, they must be the same.
         let isNew = !FileManager.default.fileExists(atPath: directory.ledger)
         let isSpecified = config.config != nil || !(task.settings + training.settings + machines.settings).isEmpty
         guard !isNew || isSpecified else {
             throw ProcessFailure(
-                .missingInput, "\(directory.path): there is no run to go on with; to begin one give its settings: --config RUN.toml, or flags")
+                .missingInput, "\(directory.path): there is no run to resume; to start one, give its settings: --config RUN.toml, or flags")
         }
         var basisDigest = basis.map { Digest.sha256($0) }
         let ledger = try isNew || !(isSpecified || basis != nil) ? nil : LedgerArchive(directory.ledger).summary
@@ -99,7 +99,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         if let spec, let ledger {
             try spec.check(
                 isThatOf: ledger, at: directory.path,
-                remedy: "to go on with the run in it leave out the settings: onebyte coordinator --directory \(shellWord(directory.path))")
+                remedy: "to resume the run in it, leave out the settings: onebyte coordinator --directory \(shellWord(directory.path))")
         }
         if let spec, let found = decoded?.spaces.map(\.components).max(), found != spec.dampedComponents {
             throw ProcessFailure(
@@ -109,7 +109,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         }
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         logs.bootstrap()
-        // Connections of workers that come and go overlap.
+        // Connections of leaving and joining workers overlap.
         let workers = try spec?.minimumWorkers ?? LedgerArchive(directory.ledger).summary.spec.minimumWorkers
         try OpenFiles.reserve(OpenFiles.base + 2 * workers, for: "\(workers) workers")
         let manifest = try baseManifest(settings)
@@ -160,7 +160,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         return spec
     }
 
-    /// What is known of the run from before.
+    /// Returns what the run directory tells of the run so far.
     private static func past(of directory: RunDirectory, spec: RunSpec?, isNew: Bool) throws -> RunRecord {
         let spec = try spec ?? LedgerArchive(directory.ledger).summary.spec
         var record = RunRecord(RunProgress(rounds: spec.rounds, isScored: spec.task.objective == .command))
@@ -180,7 +180,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         return try await Dashboard.start(at: text, source, Logger(label: "coordinator"))
     }
 
-    /// Of the model that is to be the run's base, where it is known here.
+    /// Returns the manifest of the model that is to be the run's base, if the model is here.
     private func baseManifest(_ settings: Settings) throws -> BaseManifest? {
         let known = settings.optionalText(.model).flatMap { FileManager.default.fileExists(atPath: $0) ? $0 : nil }
         guard let model = base ?? known, base != "none" else { return nil }

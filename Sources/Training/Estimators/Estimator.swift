@@ -1,17 +1,18 @@
 import Core
 import LanguageModel
 
-/// Finds out how much the loss rises or falls along the directions of samples (SPSA, Spall 1992). All signs of many samples go
-/// through the trained part of the model in one batch; with `rank1` the weights are read once for all of them and nothing is perturbed:
+/// Measures how much the loss rises or falls along the samples' directions (SPSA, Spall 1992). Both signs of many samples go through the
+/// trained part of the model in one batch. With `rank1` directions the weights are read once for all of them, and no weight is perturbed:
 /// y± = xWᵀ ± ε(x·b)aᵀ.
 ///
-/// One thread at a time; it uses `threads` inside. After the first round of its size it allocates next to nothing.
+/// Call it from one thread at a time; it uses `threads` threads inside. After the first round of a given size it allocates next to nothing.
 public final class Estimator: GradientEstimator {
-    /// Rows of a batch's products: enough for the matrix library's best rate, few enough that activations stay near the core.
+    /// Rows in a batch's products: enough for the matrix library's best rate, and few enough that activations stay in the core's cache.
     private static let batchRows = 512
-    /// Through more than the last layer: a layer that is made anew for each batch is to cost little beside its products.
+    /// The same for a pass through more than the last layer. Such layers are built anew for each batch, which must cost little beside the
+    /// products.
     private static let deepBatchRows = 1024
-    /// With bytes the clean rows, a part of all, are what the matrix library multiplies.
+    /// The same for `int8`, where only the clean rows, a part of the batch, go through the matrix library.
     private static let int8BatchRows = 1536
 
     public let model: TrainableModel
@@ -25,14 +26,15 @@ public final class Estimator: GradientEstimator {
     private let score: SampleLoss
     /// The examples of the samples at hand, `batchSize` for each sample.
     private var examples: [Int] = []
+    /// The losses of each sample.
     private var losses: [LossPair] = []
 
-    /// - Throws: `TrainingError` for options that no run can have; errors of the model's files.
+    /// - Throws: `TrainingError` for invalid options or a mismatch between options, data and model; errors from the model's files.
     public convenience init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: EstimatorOptions) throws {
         try self.init(model: model, directions: directions, cache: cache, options: options, throughHead: false)
     }
 
-    /// - Parameter throughHead: both sides of a difference go through the head also where its gradient would do; for tests.
+    /// - Parameter throughHead: whether both sides of a difference go through the head even if its gradient would do; for tests.
     package init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: EstimatorOptions, throughHead: Bool) throws {
         try options.check()
         guard options.objective != .command else {
@@ -43,17 +45,17 @@ public final class Estimator: GradientEstimator {
         }
         guard options.precision == .float || directions.family == .rank1 else {
             throw TrainingError(
-                .badTensors, "8-bit products are for rank1 directions, not for \(directions.family.rawValue); leave out --precision int8")
+                .badTensors, "8-bit products are for rank1 directions, not for \(directions.family.rawValue); use float precision")
         }
         guard cache.set.hasClasses || options.generalizedCrossEntropy == 0 else {
             throw TrainingError(.badExample, "the generalized cross-entropy needs examples with classes")
         }
         guard options.batchSize > 0 || model.entry == .layer(model.configuration.layerCount) else {
-            throw TrainingError(.badExample, "samples of all examples are for runs that train adapter:final alone; give --batch-size a number")
+            throw TrainingError(.badExample, "samples of all examples are for runs that train adapter:final alone; give batch-size a number")
         }
         if options.precision == .int8 { try model.prepareInt8Weights() }
         self.model = model
-        // The gradient at the head needs a clean pass, which a dense family has no rows for, and a head that no direction moves.
+        // The gradient at the head needs a clean pass and an unperturbed head, and is used with `rank1` directions alone.
         let hasHeadGradient =
             options.objective == nil && cache.set.hasTokenLosses && !model.trainsHead && directions.family == .rank1
         let isOneSided = options.estimator == .oneSided
@@ -74,11 +76,11 @@ public final class Estimator: GradientEstimator {
             samplesPerBatch: options.samplesPerBatch, seed: options.orderSeed)
     }
 
-    /// The examples that these samples read are put through the frozen part first where the cache does not have them yet.
+    /// Returns the projected gradients of samples. Examples that the cache does not have yet go through the frozen part first.
     ///
     /// - Parameters:
-    ///   - machine: whose directions they are.
-    ///   - samples: their numbers; they need not have been handed out in order.
+    ///   - machine: the machine whose directions are tried.
+    ///   - samples: numbers of the samples; they may come in any order from call to call.
     public func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients {
         let count = samples.count
         try readExamples(machine, samples)
@@ -87,7 +89,7 @@ public final class Estimator: GradientEstimator {
         losses.withUnsafeMutableBufferPointer { losses in
             nonisolated(unsafe) let out = losses
             nonisolated(unsafe) let own = self
-            forEachChunk(of: count, size: batchSamples(count), threads: options.threads) { chunk in
+            forEachChunk(of: count, size: samplesPerPass(count), threads: options.threads) { chunk in
                 failure.capture {
                     let found = try own.pool.with { try own.losses(machine, samples, chunk, $0) }
                     for (sample, pair) in zip(chunk, found) { out[sample] = pair }
@@ -107,23 +109,23 @@ public final class Estimator: GradientEstimator {
         try cache.fillOrReplaceMissing(&examples)
     }
 
-    /// Samples of a batch: so many that its products have about `batchRows` rows, evenly shared out among the threads, and in whole
-    /// groups of `samplesPerBatch`, since samples share work only within one pass.
-    private func batchSamples(_ count: Int) -> Int {
+    /// Samples per batch. The products of a batch have about `batchRows` rows, and the threads get even shares. A batch holds whole groups
+    /// of `samplesPerBatch`, since samples share work only within one pass.
+    private func samplesPerPass(_ count: Int) -> Int {
         let set = cache.set
         let isDeep = if case .layer(let layer) = model.entry { layer < model.configuration.layerCount - 1 } else { true }
         let rowsPerExample = max((isDeep ? set.positionCount : set.readCount) / set.count, 1)
         let rows = options.precision == .int8 ? Self.int8BatchRows : isDeep ? Self.deepBatchRows : Self.batchRows
         let most = max(rows / (difference.signs.count * rowsPerExample * batchSize), 1)
         let share = (count + options.threads - 1) / max(options.threads, 1)
-        // As few batches for a thread as `most` allows, of about the same size.
+        // Each thread gets the fewest batches that `most` allows, all of about the same size.
         let batches = (share + most - 1) / most
         let samples = (share + batches - 1) / max(batches, 1)
         let group = options.samplesPerBatch
         return max((samples + group - 1) / group * group, 1)
     }
 
-    /// Sends the samples of a chunk through the model, and compares their losses.
+    /// Returns the losses of the samples in a chunk.
     private func losses(
         _ machine: MachineID, _ samples: Range<SampleNumber>, _ chunk: Range<Int>, _ workspace: PassPool.Workspace
     ) throws(ModelError) -> [LossPair] {
@@ -148,7 +150,7 @@ public final class Estimator: GradientEstimator {
                 }
             }
         }
-        // Bytes are made of what an example's directions add to its clean pass.
+        // 8-bit products compute the differences of directions from an example's clean pass.
         let clean = difference.needsCleanPass || options.precision == .int8 ? addCleanSegments(workspace) : [:]
         try pass.runToFinalNorm()
         return difference.losses(
@@ -157,16 +159,16 @@ public final class Estimator: GradientEstimator {
             score: score)
     }
 
-    /// Adds every sequence of the batch once more, through the parameters as they are.
+    /// Adds a clean segment (at θ) for every sequence of the batch. The segments of an example stand together.
     ///
-    /// - Returns: their segments by the sequences' numbers in the set. Those of an example follow each other.
+    /// - Returns: the clean segment of each sequence, by the sequence's number in the set.
     private func addCleanSegments(_ workspace: PassPool.Workspace) -> [Int: Int] {
         var clean: [Int: Int] = [:]
         for (index, number) in workspace.placed.sorted(by: { $0.value < $1.value }) { clean[index] = workspace.pass.add(segmentOf: number) }
         return clean
     }
 
-    /// The batch's number of a sequence; one that several samples read is there once.
+    /// Returns the batch's number of a sequence. A sequence that several samples read is in the batch once.
     private func place(_ index: Int, _ workspace: PassPool.Workspace) -> Int {
         if let number = workspace.placed[index] { return number }
         let number = workspace.pass.add(cache.sequence(index))

@@ -1,26 +1,28 @@
 import Core
 import LanguageModel
 
-/// How an estimator tries its samples.
+/// Settings of an estimator.
 public struct EstimatorOptions: Sendable {
     /// ε of θ ± εz.
     public var epsilon: Double
-    /// Examples of a sample; 0: all.
+    /// Examples per sample; 0 means all examples.
     public var batchSize: Int
     /// Number of neighbouring samples that read the same examples, each along its own direction. What all directions on an example
     /// have in common is computed once for all of them: in the last layer, the keys and values of all positions are half of an
     /// example's cost.
     public var samplesPerBatch: Int
+    /// Whether the loss at θ + εz is compared with that at θ − εz (two-sided) or at θ (one-sided).
     public var estimator: EstimatorKind
-    /// q of `GeneralizedCrossEntropy`; 0: cross-entropy. Needs examples with classes.
+    /// q of `GeneralizedCrossEntropy`; 0 means cross-entropy. Other values need examples with classes.
     public var generalizedCrossEntropy: Double
-    /// Seed of the order of the examples. It is private to the worker.
+    /// Seed of the order of the examples; private to the worker.
     public var orderSeed: UInt64
+    /// Number of threads that a call uses.
     public var threads: Int
-    /// A score in place of the task's own loss. It has steps, so its samples want several examples and a larger ε.
+    /// Score that replaces the task's own loss. A score changes in steps, so its samples want several examples and a larger ε.
     public var objective: Objective?
-    /// Number format of the matrix products. Each worker may choose its own, since only its bytes reach the ledger. `int8` is for
-    /// `rank1`, and needs a clean pass of each example.
+    /// Number format of the matrix products. Each worker may choose its own, since only its bytes reach the ledger. `int8` needs `rank1`
+    /// directions and a clean pass of each example.
     public var precision: Precision
 
     public init(
@@ -39,10 +41,10 @@ public struct EstimatorOptions: Sendable {
         self.precision = precision
     }
 
-    /// Examples of a sample, of `exampleCount` that there are.
+    /// Examples per sample where there are `exampleCount` examples.
     func batchSize(of exampleCount: Int) -> Int { batchSize == 0 ? exampleCount : batchSize }
 
-    /// - Throws: `TrainingError` for the first option that no estimator can follow.
+    /// - Throws: `TrainingError` for the first invalid option.
     func check() throws(TrainingError) {
         guard epsilon > 0, epsilon.isFinite else {
             throw TrainingError(.numerical, "ε is \(epsilon); it must be above 0 (1e-3 is usual)")

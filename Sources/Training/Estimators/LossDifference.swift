@@ -5,51 +5,51 @@ import LanguageModel
 struct LossPair {
     /// The loss at θ + εz.
     var plus: Double
-    /// The loss at θ − εz, or at θ where the estimator is one-sided.
+    /// The loss at θ − εz (two-sided) or θ (one-sided).
     var other: Double
 }
 
-/// A batch of samples that has been through the model up to the final norm's input.
+/// A batch of samples that went through the model up to the final norm's input.
 ///
-/// `instances` are, sample by sample and sign by sign, the sample's examples. `clean` has the first segment of each sequence's pass
-/// through the parameters as they are, by the sequence's number in the set; it is empty where nothing asked for it.
+/// `instances` holds the examples, sample by sample and sign by sign. `clean` holds the clean segment (at θ) of each sequence, by the
+/// sequence's number in the set; it is empty if no clean pass was needed.
 struct PerturbedBatch {
     let pass: ForwardPass
     let set: ExampleSet
     let instances: [ForwardPass.Instance]
     let clean: [Int: Int]
     let sampleCount: Int
-    /// Examples of a sample.
+    /// Examples per sample.
     let batchSize: Int
 
-    /// Instances of one sign of a sample.
+    /// Returns the positions of one sign's instances of a sample.
     func instances(of sample: Int, sign: Int, of signs: Int) -> Range<Int> {
         let first = (sample * signs + sign) * batchSize
         return first..<first + batchSize
     }
 }
 
-/// A way to find what the loss changes along the directions of a batch: `TwoSidedDifference`, `OneSidedDifference`, or, where the
-/// objective has a derivative at the head, `HeadGradientDifference`.
+/// A way to compute the change of the loss along the directions of a batch: `TwoSidedDifference`, `OneSidedDifference`, or
+/// `HeadGradientDifference` if the objective has a derivative at the head.
 protocol LossDifference: Sendable {
     /// The signs of εz that each sample sends through the model.
     var signs: [Float] { get }
-    /// Whether the batch also needs every sequence through the parameters as they are.
+    /// Whether the batch also needs a clean pass (at θ) of every sequence.
     var needsCleanPass: Bool { get }
 
-    /// - Parameter score: the loss of a sample from what became of its examples.
+    /// - Parameter score: computes the loss of a sample from the results of its examples.
     /// - Returns: the losses of each sample of the batch, in order.
     func losses(of batch: PerturbedBatch, score: SampleLoss) -> [LossPair]
 }
 
-/// The loss of a sample's examples together: the mean of their losses, or what an objective without a derivative makes of them.
+/// The loss of a sample: the mean of its examples' losses, or 1 − their score under an objective without a derivative.
 struct SampleLoss: Sendable {
     let crossEntropy: GeneralizedCrossEntropy
     let objective: Objective?
 
     func loss(of found: some Collection<(loss: Double, outcome: Outcome)>) -> Double {
         let mean = found.reduce(0) { $0 + crossEntropy.loss($1.loss) } / Double(found.count)
-        // A loss that is not finite is no answer at all.
+        // A score of outputs that are not finite would hide the failure.
         guard let objective, mean.isFinite else { return mean }
         return objective.loss(of: found.map(\.outcome))
     }
@@ -76,7 +76,7 @@ struct OneSidedDifference: LossDifference {
     var needsCleanPass: Bool { true }
 
     func losses(of batch: PerturbedBatch, score: SampleLoss) -> [LossPair] {
-        // Each example of the batch once more as it is, behind all others.
+        // Each example is also needed once at θ; those instances follow all others.
         var instances = batch.instances
         var place: [Int: Int] = [:]
         for instance in batch.instances where place[instance.example] == nil {
@@ -93,9 +93,9 @@ struct OneSidedDifference: LossDifference {
     }
 }
 
-/// Mean token losses by the gradient at the head: L₊ − L₋ = ⟨∂L/∂h, h₊ − h₋⟩ with the last hidden states h, so that a direction needs
-/// no logits. The head is linear and its softmax smooth: what is left out is of third order in ε. One-sided, h₋ is the clean pass's h,
-/// and what is left out is of second order.
+/// Mean token losses by the gradient at the head: L₊ − L₋ = ⟨∂L/∂h, h₊ − h₋⟩, where h are the last hidden states. A direction then needs
+/// no logits. The head is linear and its softmax smooth, so the error is of third order in ε. One-sided, h of the clean pass takes the
+/// place of h₋, and the error is of second order.
 struct HeadGradientDifference: LossDifference {
     let isOneSided: Bool
 
@@ -135,7 +135,7 @@ struct HeadGradientDifference: LossDifference {
 }
 
 extension PerturbedBatch {
-    /// Loss and outcome of each instance, in order.
+    /// Returns loss and outcome of each instance, in order.
     fileprivate func results(of instances: [ForwardPass.Instance]) -> [(loss: Double, outcome: Outcome)] {
         var found: [(loss: Double, outcome: Outcome)] = []
         found.reserveCapacity(instances.count)

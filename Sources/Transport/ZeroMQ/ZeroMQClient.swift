@@ -97,7 +97,7 @@ final class ZeroMQClientLink: ClientLink {
     /// The socket stays, and with it this worker's routing id. So the coordinator recognises it.
     func reconnect(to join: JoinString) throws(TransportError) {
         guard (join.serverKey != nil) == isEncrypted else {
-            throw TransportError(.key, "the coordinator \(isEncrypted ? "has no key any more" : "has a key now"); start the worker anew")
+            throw TransportError(.key, "the coordinator \(isEncrypted ? "has no key any more" : "has a key now"); start the worker again")
         }
         if let current = rotation.current { socket.disconnect(from: current) }
         if let serverKey = join.serverKey, let keys { try socket.encrypt(to: serverKey, with: keys) }

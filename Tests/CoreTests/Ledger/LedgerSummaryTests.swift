@@ -43,7 +43,7 @@ import Testing
         #expect(try reason([.basis([1])]).contains("not the spec's"))
         #expect(try reason([.retraction(Retraction(machine: MachineID(1), rounds: 0..<1))]).contains("rounds to come"))
         #expect(try reason([.rewind(Rewind(round: 1, rateShift: 0))]).contains("round to come"))
-        #expect(try reason([.end(RunEnd(unixSeconds: 1)), Samples.admission(3)]).contains("behind the end"))
+        #expect(try reason([.end(RunEnd(unixSeconds: 1)), Samples.admission(3)]).contains("may follow the end"))
         #expect(try reason([Samples.round(0, [(1, 0, [1, 2])]), Samples.round(1, [(1, 2, [1])])]) == "accepted")
     }
 

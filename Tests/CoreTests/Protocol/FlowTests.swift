@@ -249,7 +249,7 @@ import Testing
     }
 
     @Test("A download resumes after a cut where it was, and nothing is sent while there is no connection")
-    func goesOn() throws {
+    func continues() throws {
         let spec = Samples.spec(rounds: 5000, samplesPerRound: 1000)
         let ledger = try Samples.ledger(spec, Self.records(bytes: 100_000))
         var worker = WorkerStateMachineTests.Harness()

@@ -237,7 +237,7 @@ import Testing
             validations += 1
         }
         #expect(try run.rewinds.count == 12)
-        #expect(run.harness.notices.contains { if case .warning(let text) = $0 { text.contains("ever smaller steps") } else { false } })
+        #expect(run.harness.notices.contains { if case .warning(let text) = $0 { text.contains("smaller and smaller steps") } else { false } })
     }
 
     @Test("After enough validations without a new best the run ends at its best round, and a restart knows that it has ended")

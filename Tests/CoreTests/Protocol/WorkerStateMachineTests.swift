@@ -358,7 +358,7 @@ import Testing
             worker.now = worker.now.advanced(bySeconds: 3)
             worker.tell(.performed(.applied))
         }
-        let warnings = worker.notices.compactMap { if case .warning(let text) = $0, text.contains("--bootstrap") { text } else { nil } }
+        let warnings = worker.notices.compactMap { if case .warning(let text) = $0, text.contains("bootstrap") { text } else { nil } }
         #expect(warnings.count == 1)
     }
 

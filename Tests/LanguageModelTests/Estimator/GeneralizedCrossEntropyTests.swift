@@ -6,7 +6,7 @@ import Training
 
 /// The generalized cross-entropy, which down-weights badly misclassified examples.
 struct GeneralizedCrossEntropyTests {
-    /// q = 0 is cross-entropy, q = 1 the probability of an error.
+    /// q = 0 gives cross-entropy, and q = 1 the probability of an error.
     @Test(arguments: [0, 0.3, 0.7, 1])
     func generalizedCrossEntropy(_ q: Double) {
         let loss = GeneralizedCrossEntropy(q: q)
@@ -37,7 +37,7 @@ struct GeneralizedCrossEntropyTests {
         }
     }
 
-    /// g = p^q · g of cross-entropy, an example at a time.
+    /// g equals p^q · g of cross-entropy, one example at a time.
     @Test(arguments: EstimatorKind.allCases)
     func gradientOfTheGeneralizedLoss(_ kind: EstimatorKind) throws {
         let source = try EstimatorTests.tiny()
