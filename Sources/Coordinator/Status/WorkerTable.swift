@@ -95,6 +95,12 @@ public struct WorkerTable: Hashable, Sendable {
     /// Those of them that train, in no order.
     public var trainers: [Row] { rows.values.filter { $0.trains && $0.departure == nil } }
 
+    /// Mean of the smoothed losses of those that train; nil before the first report.
+    public var meanLoss: Double? {
+        let losses = trainers.compactMap(\.loss)
+        return losses.isEmpty ? nil : losses.reduce(0, +) / Double(losses.count)
+    }
+
     public mutating func take(_ progress: CoordinatorProgress) {
         let time = progress.time
         switch progress.event {

@@ -44,7 +44,7 @@ extension CoordinatorStateMachine {
         // Where bytes wait for parameters that are built anew, that they take long is no surprise and yet to be explained.
         let limit = lastUndoing == nil ? max(Tuning.holdSeconds, Tuning.holdFactor * usual, 2 * (spec.roundSeconds ?? 0)) : Tuning.holdSeconds
         guard now.seconds(since: open.openedAt) > limit, !open.shares.isEmpty else { return nil }
-        return .shares(round: open.opening.round, open.shares.keys.sorted().map(displayName), undoing: lastUndoing)
+        return .shares(round: open.opening.round, open.shares.keys.sorted().map(displayName), undoing: lastUndoing?.what)
     }
 
     private var holdBetweenRounds: Hold? {

@@ -42,9 +42,9 @@ extension CoordinatorStateMachine {
             effects.append(.notice(.ledgerRecovered))
         }
         switch record.record {
-        case .round: lastUndoing = nil
-        case .retraction: lastUndoing = .retraction
-        case .rewind: lastUndoing = .rewind
+        case .round(let round) where round.round > lastUndoing?.round ?? .max: lastUndoing = nil
+        case .retraction: lastUndoing = (.retraction, ledger.nextRound)
+        case .rewind: lastUndoing = (.rewind, ledger.nextRound)
         default: break
         }
         if let notice = record.notice { effects.append(.notice(notice)) }

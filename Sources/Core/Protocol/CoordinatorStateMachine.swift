@@ -125,8 +125,8 @@ public struct CoordinatorStateMachine: Sendable {
 
     /// What the operator was last told that the run waits for.
     var lastHold: Hold?
-    /// Since the last round took place rounds have been taken out, which machines do first.
-    var lastUndoing: Hold.Undoing?
+    /// Why rounds were taken out, and the next round at that time; nil once a later round is committed. Machines take them out before they go on.
+    var lastUndoing: (what: Hold.Undoing, round: RoundNumber)?
 
     var effects: [CoordinatorEffect] = []
 

@@ -75,7 +75,8 @@ package struct RunProgress: Sendable {
             beginProcess(at: progress.time)
             self.listening = listening
         case .worker(let worker):
-            if let loss = worker.trainingLoss { trainingLoss = Self.smooth(trainingLoss, loss) }
+            // Each round works it out anew; before the first one there is nothing else to do so.
+            if worker.trainingLoss != nil, isWaiting || trainingLoss == nil { trainingLoss = workers.meanLoss }
         case .hold(let held):
             hold = held.reason == .none ? nil : (held, hold?.what.reason == held.reason ? hold?.since ?? progress.time : progress.time)
         case .round(let round): take(round, at: progress.time)
@@ -104,6 +105,7 @@ package struct RunProgress: Sendable {
         // A coordinator that resumes a ledger begins in the middle.
         firstRound = firstRound ?? round.effectiveRounds - 1
         roundsDone = round.effectiveRounds
+        trainingLoss = workers.meanLoss ?? trainingLoss
         lastRound = round
         hold = nil
         samples &+= round.samples
