@@ -38,6 +38,11 @@ extension Settings {
     /// Whether all that is trained are adapters.
     var trainsOnlyAdapters: Bool { ((try? texts(.train)) ?? []).allSatisfy { $0.hasPrefix(RunSpec.adapterPrefix) } }
 
+    /// Whether adapters sit on matrices of layers, and not at `final` alone.
+    var adaptsLayers: Bool {
+        ((try? texts(.train)) ?? []).contains { $0.hasPrefix(RunSpec.adapterPrefix) && $0 != RunSpec.adapterPrefix + AdapterPlace.finalName }
+    }
+
     /// Whether the task has labels. Its kind may still have to be found out, but only a classification has label words.
     var isClassification: Bool { has(.labels) }
 

@@ -35,6 +35,13 @@ final class SecondMoment {
             blasint(width))
     }
 
+    /// Adds another's rows.
+    func add(_ other: SecondMoment) {
+        count += other.count
+        for i in 0..<width * width { sum.pointer[i] += other.sum.pointer[i] }
+        for i in 0..<width { rowSum.pointer[i] += other.rowSum.pointer[i] }
+    }
+
     /// The mean of x·xᵀ instead of the sum.
     func mean() -> SymmetricMatrix {
         let matrix = SymmetricMatrix(size: width)

@@ -11,7 +11,7 @@ final class LabelLogits {
 
     private let model: TrainableModel
     private let cache: PrefixCache
-    private let adapter: FinalAdapter
+    private let adapter: Adapter
     private let pool: PassPool
     private let threads: Int
     /// For each token that is a class somewhere, its number.
@@ -25,7 +25,7 @@ final class LabelLogits {
     private let offsets: [Int]
     private var isKnown: [Bool]
 
-    init(model: TrainableModel, cache: PrefixCache, adapter: FinalAdapter, pool: PassPool, threads: Int) {
+    init(model: TrainableModel, cache: PrefixCache, adapter: Adapter, pool: PassPool, threads: Int) {
         self.model = model
         self.cache = cache
         self.adapter = adapter
