@@ -350,8 +350,9 @@ def places(arguments):
     """The first sentences of the demo's. Rates are chosen by the validation loss of the first seed."""
     directory = ROOT / ".cache/study/places"
     directory.mkdir(parents=True, exist_ok=True)
-    for split, count in (("train", 480), ("validation", 240), ("test", 600)):
+    for split, count in (("train", 300), ("validation", 150), ("test", 400)):
         (directory / f"{split}.jsonl").write_text("".join((DATA / f"{split}.jsonl").read_text().splitlines(keepends=True)[:count]))
+    (directory / "public.jsonl").write_text("".join((DATA / "public.jsonl").read_text().splitlines(keepends=True)[::4]))
     path = Path(__file__).parent / "places.json"
     made = {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
     for name, patterns, flags, rates in PLACES:
