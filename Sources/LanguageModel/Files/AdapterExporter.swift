@@ -76,7 +76,7 @@ public struct AdapterChange {
             let weights = out + i * columns
             // All coefficients first: each one reads the row as it was.
             for (k, y) in coefficients(of: row, weights).enumerated() {
-                inputs.withUnsafeBufferPointer { if let base = $0.baseAddress { onebyte_add_scaled(weights, base + k * columns, y, columns) } }
+                inputs.withUnsafeBufferPointer { if let base = $0.baseAddress { ob_add_scaled(weights, base + k * columns, y, columns) } }
             }
         }
     }
@@ -100,7 +100,7 @@ public struct AdapterChange {
         guard isHead else { return (0..<rank).map { outputValues[$0 * outputs.length + row] } }
         return outputValues.withUnsafeBufferPointer { u in
             guard let base = u.baseAddress else { return [] }
-            return (0..<rank).map { onebyte_dot(weights, base + $0 * columns, columns) }
+            return (0..<rank).map { ob_dot(weights, base + $0 * columns, columns) }
         }
     }
 
@@ -114,7 +114,8 @@ public struct AdapterChange {
         let whole = Set(names.modules.values.filter { $0.part == nil }.map(\.name))
         if let part = changes.first(where: { change in !change.isHead && !whole.contains { change.module.hasSuffix("." + $0) } }) {
             throw ModelError(
-                .unsupported, file: source.path, subject: part.name, "is a part of a larger matrix in transformers, where a LoRA adapter can't be of a part",
+                .unsupported, file: source.path, subject: part.name,
+                "is a part of a larger matrix in transformers, where a LoRA adapter can't be of a part",
                 remedy: "write the merged model")
         }
         let ranks = JSON.object(changes.map { JSON.Member(key: $0.module, value: .integer($0.rank)) })

@@ -32,28 +32,28 @@ package final class Adapter: @unchecked Sendable {  // C is written while nobody
 
     /// Vᵀ·x of one row, r numbers. They do not depend on what else is computed at the same time.
     package func project(_ row: UnsafePointer<Float>, into x: UnsafeMutablePointer<Float>) {
-        for j in 0..<inputCount { x[j] = onebyte_dot(row, inputs.pointer + j * inputWidth, inputWidth) }
+        for j in 0..<inputCount { x[j] = ob_dot(row, inputs.pointer + j * inputWidth, inputWidth) }
     }
 
     /// V as the map that gives Vᵀ·x.
-    var projection: onebyte_matrix { onebyte_matrix(inputs.pointer, outputs: inputCount, inputs: inputWidth) }
+    var projection: ob_matrix { ob_matrix(inputs.pointer, outputs: inputCount, inputs: inputWidth) }
 
     /// Adds U·(C + scale·Z)·x to a row; Z, p×r, counts as zeros where it is nil.
     package func adapt(
         _ row: UnsafeMutablePointer<Float>, projection x: UnsafePointer<Float>, direction: UnsafePointer<Int8>? = nil, scale: Float = 0
     ) {
         for i in 0..<outputCount {
-            var y = onebyte_dot(coordinates.pointer + i * inputCount, x, inputCount)
-            if let direction { y += scale * onebyte_dot_i8(x, direction + i * inputCount, inputCount) }
-            onebyte_add_scaled(row, outputs.pointer + i * outputWidth, y, outputWidth)
+            var y = ob_dot(coordinates.pointer + i * inputCount, x, inputCount)
+            if let direction { y += scale * ob_dot_i8(x, direction + i * inputCount, inputCount) }
+            ob_add_scaled(row, outputs.pointer + i * outputWidth, y, outputWidth)
         }
     }
 
     /// Adds scale·U·Z·x to a row.
     func perturb(_ row: UnsafeMutablePointer<Float>, projection x: UnsafePointer<Float>, direction: UnsafePointer<Int8>, scale: Float) {
         for i in 0..<outputCount {
-            let y = scale * onebyte_dot_i8(x, direction + i * inputCount, inputCount)
-            onebyte_add_scaled(row, outputs.pointer + i * outputWidth, y, outputWidth)
+            let y = scale * ob_dot_i8(x, direction + i * inputCount, inputCount)
+            ob_add_scaled(row, outputs.pointer + i * outputWidth, y, outputWidth)
         }
     }
 }

@@ -10,7 +10,8 @@ package final class GradientPass {
     /// Whether layers of this kind can be differentiated here.
     package static func supports(_ d: ModelDescription) -> Bool {
         let attention = d.attention
-        return d.norm.kind == .rms && d.norm.hasWeights && d.norms == [.inputNorm, .feedForwardNorm] && !d.isParallel && !d.sharesInputNorm && d.biased.isEmpty && d.isGated
+        return d.norm.kind == .rms && d.norm.hasWeights && d.norms == [.inputNorm, .feedForwardNorm] && !d.isParallel && !d.sharesInputNorm
+            && d.biased.isEmpty && d.isGated
             && d.activation == .silu && d.residualScale == 1 && d.head.hasNorm && d.embedding.projectedWidth == nil
             && attention.queryKeyNorm == .none && attention.softcap == 0 && !attention.hasLinearBiases && attention.queryGrowth == nil
     }
@@ -146,7 +147,7 @@ package final class GradientPass {
         if isLast {
             let dRead = buffer(.dRead, rows * h)
             back(.query, layer, x: state.queryInput, dy: dQueries, rows, into: dRead, isFirst: true, &gradients)
-            forEachRead { row, read in onebyte_add_scaled(d + row * h, dRead + read * h, 1, h) }
+            forEachRead { row, read in ob_add_scaled(d + row * h, dRead + read * h, 1, h) }
         } else {
             back(.query, layer, x: state.attentionInput, dy: dQueries, rows, into: d, isFirst: false, &gradients)
         }
@@ -191,7 +192,7 @@ package final class GradientPass {
         let epsilon = Float(model.description.norm.epsilon)
 
         let input = buffer(.attentionInput, all * h)
-        onebyte_rms_norm(x, attentionNorm, input, all, h, epsilon)
+        ob_rms_norm(x, attentionNorm, input, all, h, epsilon)
         let (keys, values) = (buffer(.keys, all * sizes.keyValue), buffer(.values, all * sizes.keyValue))
         try map(.key, layer, input, all, into: keys)
         try map(.value, layer, input, all, into: values)
@@ -214,7 +215,7 @@ package final class GradientPass {
         try map(.output, layer, attended, rows, into: middle, adds: true)
 
         let feedForwardInput = buffer(.feedForwardInput, rows * h)
-        onebyte_rms_norm(middle, feedForwardNorm, feedForwardInput, rows, h, epsilon)
+        ob_rms_norm(middle, feedForwardNorm, feedForwardInput, rows, h, epsilon)
         let (gate, up, inner) = (buffer(.gate, rows * f), buffer(.up, rows * f), buffer(.inner, rows * f))
         try map(.gate, layer, feedForwardInput, rows, into: gate)
         try map(.up, layer, feedForwardInput, rows, into: up)
@@ -318,16 +319,18 @@ package final class GradientPass {
         let scaled = product.reserve(h)
         for row in 0..<rows {
             let (own, gradient, out) = (x + row * h, dy + row * h, dx + row * h)
-            let factor = 1 / (onebyte_dot(own, own, h) / Float(h) + Float(model.description.norm.epsilon)).squareRoot()
+            let factor = 1 / (ob_dot(own, own, h) / Float(h) + Float(model.description.norm.epsilon)).squareRoot()
             for i in 0..<h { scaled[i] = w[i] * gradient[i] }
-            onebyte_add_scaled(out, own, -factor * factor * factor * onebyte_dot(scaled, own, h) / Float(h), h)
-            onebyte_add_scaled(out, scaled, factor, h)
+            ob_add_scaled(out, own, -factor * factor * factor * ob_dot(scaled, own, h) / Float(h), h)
+            ob_add_scaled(out, scaled, factor, h)
         }
     }
 
     // MARK: Attention
 
-    private func rotate(_ x: UnsafeMutablePointer<Float>, _ stride: Int, _ layer: Int, at positions: UnsafePointer<Int32>, rows: Int, heads: Int, back: Bool) {
+    private func rotate(
+        _ x: UnsafeMutablePointer<Float>, _ stride: Int, _ layer: Int, at positions: UnsafePointer<Int32>, rows: Int, heads: Int, back: Bool
+    ) {
         let d = model.description
         guard let number = d.layers[layer].rotation, d.rotations.indices.contains(number) else { return }
         let (rotation, table) = (d.rotations[number], model.rotary[number])
@@ -339,7 +342,7 @@ package final class GradientPass {
             for i in 0..<count { other[i] = -table.sine[i] }
             sine = UnsafePointer(other)
         }
-        onebyte_rope(x, stride, positions, rows, heads, sizes.headDimension, rotation.width, rotation.isInterleaved ? 1 : 0, table.cosine, sine)
+        ob_rope(x, stride, positions, rows, heads, sizes.headDimension, rotation.width, rotation.isInterleaved ? 1 : 0, table.cosine, sine)
     }
 
     private func rotateAll(
@@ -353,7 +356,8 @@ package final class GradientPass {
             rotate(keys + segment.row * sizes.keyValue, sizes.keyValue, layer, at: all, rows: length, heads: sizes.keyValueHeads, back: back)
             let out = rowsOut(layer, of: segment)
             rotate(
-                queries + out.range.lowerBound * sizes.query, sizes.query, layer, at: out.positions, rows: out.range.count, heads: sizes.heads, back: back)
+                queries + out.range.lowerBound * sizes.query, sizes.query, layer, at: out.positions, rows: out.range.count, heads: sizes.heads,
+                back: back)
         }
     }
 
@@ -362,8 +366,8 @@ package final class GradientPass {
         _ query: UnsafePointer<Float>, _ keys: UnsafePointer<Float>, count: Int, from first: Int, into p: UnsafeMutablePointer<Float>
     ) {
         let scale = model.description.attention.scale
-        for j in first..<count { p[j - first] = scale * onebyte_dot(query, keys + j * sizes.keyValue, sizes.headDimension) }
-        onebyte_softmax(p, count - first)
+        for j in first..<count { p[j - first] = scale * ob_dot(query, keys + j * sizes.keyValue, sizes.headDimension) }
+        ob_softmax(p, count - first)
     }
 
     /// For each query and head: the keys that it sees.
@@ -395,12 +399,13 @@ package final class GradientPass {
             probabilities(queries + row * query + head * size, keys + at, count: count, from: first, into: p)
             let own = out + row * query + head * size
             own.update(repeating: 0, count: size)
-            for j in first..<count { onebyte_add_scaled(own, values + at + j * keyValue, p[j - first], size) }
+            for j in first..<count { ob_add_scaled(own, values + at + j * keyValue, p[j - first], size) }
         }
     }
 
     private func backAttention(
-        _ layer: Int, _ state: LayerState, _ dAttended: UnsafePointer<Float>, _ dQueries: UnsafeMutablePointer<Float>, _ dKeys: UnsafeMutablePointer<Float>,
+        _ layer: Int, _ state: LayerState, _ dAttended: UnsafePointer<Float>, _ dQueries: UnsafeMutablePointer<Float>,
+        _ dKeys: UnsafeMutablePointer<Float>,
         _ dValues: UnsafeMutablePointer<Float>
     ) {
         let (size, query, keyValue) = (sizes.headDimension, sizes.query, sizes.keyValue)
@@ -419,14 +424,14 @@ package final class GradientPass {
             let gradient = dAttended + row * query + head * size
             var mean: Float = 0
             for j in first..<count {
-                dp[j - first] = onebyte_dot(gradient, state.values + at + j * keyValue, size)
+                dp[j - first] = ob_dot(gradient, state.values + at + j * keyValue, size)
                 mean += p[j - first] * dp[j - first]
-                onebyte_add_scaled(dValues + at + j * keyValue, gradient, p[j - first], size)
+                ob_add_scaled(dValues + at + j * keyValue, gradient, p[j - first], size)
             }
             for j in first..<count {
                 let ds = scale * p[j - first] * (dp[j - first] - mean)
-                onebyte_add_scaled(dQueries + row * query + head * size, state.keys + at + j * keyValue, ds, size)
-                onebyte_add_scaled(dKeys + at + j * keyValue, own, ds, size)
+                ob_add_scaled(dQueries + row * query + head * size, state.keys + at + j * keyValue, ds, size)
+                ob_add_scaled(dKeys + at + j * keyValue, own, ds, size)
             }
         }
         rotateAll(layer, dQueries, dKeys, back: true)

@@ -116,7 +116,9 @@ struct ExportCommand: ParsableCommand {
         }
         meter.end()
         let moment = round.map { ", as at round \($0)" } ?? ""
-        let changed = exporter.changes.count == 1 && exporter.changes[0].isHead ? "the head" : "\(exporter.changes.count) matri\(exporter.changes.count == 1 ? "x" : "ces")"
+        let changed =
+            exporter.changes.count == 1 && exporter.changes[0].isHead
+            ? "the head" : "\(exporter.changes.count) matri\(exporter.changes.count == 1 ? "x" : "ces")"
         if format == .peft {
             let rank = exporter.changes.map(\.rank).max() ?? 0
             standardOutput.write("\(output): a LoRA adapter of \(changed), rank \(rank)\(moment)")
@@ -126,7 +128,7 @@ struct ExportCommand: ParsableCommand {
         }
     }
 
-    /// Each adapter's C, a line for each of its outputs: with the base model and the ledger's basis these numbers are the model.
+    /// Prints each adapter's C, one line per output. Together with the base model and the ledger's basis these numbers are the model.
     private func printNumbers(_ parameters: Parameters?) {
         guard let parameters else { return }
         for (index, tensor) in parameters.tensors.enumerated() where tensor.isAdapter {

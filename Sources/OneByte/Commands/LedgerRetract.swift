@@ -38,13 +38,13 @@ struct LedgerRetract: AsyncParsableCommand {
         if let toRound, toRound < fromRound { throw ValidationError("--to-round is before --from-round") }
     }
 
-    /// What is to go: a machine's bytes in these rounds.
+    /// A part to retract: a machine's bytes in these rounds.
     private struct Part {
         let machine: LedgerMachine
         let bytes: Int
         let rounds: Int
 
-        /// "machine 2, worker-2, admitted 2026-11-24T03:15:00Z: 512 bytes in 64 rounds"
+        /// Text such as "machine 2, worker-2, admitted 2026-11-24T03:15:00Z: 512 bytes in 64 rounds".
         var text: String {
             let admitted = Date(timeIntervalSince1970: Double(machine.admitted)).formatted(.iso8601)
             return
@@ -87,7 +87,7 @@ struct LedgerRetract: AsyncParsableCommand {
             for part in parts {
                 try file.append(try summary.append(.retraction(Retraction(machine: MachineID(part.machine.machine), rounds: rounds))))
             }
-            // Who may write to the run directory holds its key, too; without one the retraction is vouched for by nobody.
+            // Whoever may write to the run directory also holds its key. Without a key the retraction is unsigned.
             if summary.format >= 2, FileManager.default.fileExists(atPath: RunDirectory(path).signingKey) {
                 let key = try SigningKey(contentsOf: RunDirectory(path).signingKey)
                 let signature = key.sign(SignedStatement.history(summary.position))
@@ -104,7 +104,7 @@ struct LedgerRetract: AsyncParsableCommand {
         standardOutput.write("retracted \(bytes) bytes of \(named(parts)); replay, export and evaluate go without them")
     }
 
-    /// The machines that are meant, and what they have left to take out.
+    /// Returns the machines that are meant, with the rounds that are still to be retracted.
     private func partsToGo(_ archive: LedgerArchive, _ rounds: Range<RoundNumber>) throws -> [Part] {
         let machines = archive.machines
         let byNumber = UInt32(machine).flatMap { number in machines.first { $0.machine == number } }
@@ -146,7 +146,7 @@ struct LedgerRetract: AsyncParsableCommand {
         parts.map { "machine \($0.machine.machine) (\(printable($0.machine.name, onOneLine: true)))" }.joined(separator: " and ")
     }
 
-    /// The coordinator has the ledger: it writes the records, and all workers apply them.
+    /// Asks the coordinator, which holds the ledger, to write the records. All workers apply them.
     private func askCoordinator(_ parts: [Part], _ rounds: Range<RoundNumber>, after records: UInt64) async throws {
         let directory = RunDirectory(path)
         let machines = parts.map { MachineID($0.machine.machine) }

@@ -1,4 +1,4 @@
-/// Progress of something that takes a while, on a terminal only.
+/// Progress of a long operation, shown only on a terminal.
 struct Meter {
     private let title: String
     private let clock = ContinuousClock()
@@ -10,7 +10,7 @@ struct Meter {
         began = clock.now
     }
 
-    /// - Returns: true, so that it can be the last word of a progress closure: go on.
+    /// - Returns: true, so that a progress closure can end with this call and continue the work.
     @discardableResult
     mutating func show(_ done: Int, of total: Int) -> Bool {
         let now = clock.now

@@ -54,11 +54,11 @@ struct PredictCommand: ParsableCommand {
         if let output { try writeWhole(Data(all.utf8), to: output) } else { standardOutput.writeContents(all) }
     }
 
-    /// The likeliest label of each record, and the probabilities of all.
+    /// Returns the likeliest label of each record, and the probabilities of all labels.
     private func labels(_ records: [DataRecord], _ task: TaskSpec, _ model: TrainableModel) throws -> [String] {
         let labels = task.labels ?? []
         let first = labels.first?.label ?? ""
-        // Losses are of no label here, and accuracy of nobody: only what each label's word is worth is asked for.
+        // Neither loss nor accuracy is wanted here, only the scores of the labels' words.
         var task = task
         (task.objective, task.writing) = (nil, nil)
         let data = try TaskEncoder(task: task, model: model.source).encode(records.map { $0.labelled(first) })
@@ -86,7 +86,7 @@ struct PredictCommand: ParsableCommand {
         }
     }
 
-    /// What the model writes after each record's prompt.
+    /// Returns what the model writes after each record's prompt.
     private func texts(_ records: [DataRecord], _ task: TaskSpec, _ model: TrainableModel) throws -> [String] {
         var task = task
         let known = task.writing
@@ -96,7 +96,7 @@ struct PredictCommand: ParsableCommand {
         let data = try encoder.encode(records)
         for remark in data.remarks { standardError.write("note: \(remark)") }
         guard data.examples.count == records.count else {
-            // A prompt that leaves no room to write is told by its line, not left out.
+            // A prompt that leaves no room for writing is reported by its line number, not left out.
             for record in records {
                 do { _ = try encoder.encode([record]) } catch { throw ProcessFailure(ExitStatus(error), "\(record.place): \(error)") }
             }
@@ -120,11 +120,11 @@ struct PredictCommand: ParsableCommand {
     }
 }
 
-/// Which task a model is looked at with.
+/// The task with which a model is inspected.
 struct TaskChoice {
     private let isWhole: Bool
 
-    /// A task that is given whole is another task; anything less is the ledger's with that in place of its own.
+    /// A complete task replaces the ledger's; single settings replace those of the ledger's task.
     init(_ flags: [SettingKey: [String]], hasConfig: Bool) {
         let given = Set(flags.keys)
         isWhole = hasConfig || !given.isSubset(of: [.template, .labels, .maxLength]) || given.isSuperset(of: [.template, .labels])

@@ -44,7 +44,7 @@ struct PrepareCommand: ParsableCommand {
 }
 
 enum Preparation {
-    /// The basis that the settings ask for.
+    /// Makes the basis that the settings ask for.
     static func makeBasis(_ settings: Settings, task: TaskSpec, threads: Int) throws -> RunBasis {
         let components = try settings.integer(.dampedComponents)
         let patterns = try settings.texts(.train)
@@ -70,7 +70,7 @@ enum Preparation {
             spaces: spaces, adapters: adapters.isEmpty ? [] : try makeAdapters(settings, adapters, task: task, source: source, threads: threads))
     }
 
-    /// Texts with which whitening is as good as with many.
+    /// Number of texts with which whitening is as good as with many.
     private static let fewTexts = 30
 
     private static func makeAdapters(

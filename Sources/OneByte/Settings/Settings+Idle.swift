@@ -2,8 +2,8 @@ import Core
 import Training
 
 extension Settings {
-    /// Settings that were given and do nothing in this run, each with the reason: what is asked for and not done is said. A value that is the
-    /// default anyway, as in a run file that a run has written, is nothing that anybody asked for.
+    /// Returns settings that were given but have no effect in this run, each with the reason, so that the user is told. A value equal to
+    /// the default, as in a run file written by a run, was not asked for and is left out.
     package func idle() -> [String] {
         var found: [String] = []
         func note(_ keys: [SettingKey], _ reason: String, if isIdle: Bool) {
@@ -17,7 +17,9 @@ extension Settings {
         let isDamped = (try? integer(.dampedComponents)) ?? 0 > 0
         let kind = optionalText(.kind).flatMap(TaskSpec.Kind.init(rawValue:))
         note([.adapterInputs, .adapterOutputs, .outputDirections, .whiteningFloor], "no adapter is trained", if: !hasAdapters)
-        note([.adapterOutputs], "a classification's adapter has one output fewer than there are labels", if: hasAdapters && isClassification && !adaptsLayers)
+        note(
+            [.adapterOutputs], "a classification's adapter has one output fewer than there are labels",
+            if: hasAdapters && isClassification && !adaptsLayers)
         note(
             [.basisText], "no adapter is trained and no components are damped, so that nothing is made from public text",
             if: !hasAdapters && !isDamped)

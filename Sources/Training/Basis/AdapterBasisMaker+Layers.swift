@@ -260,7 +260,8 @@ private final class LayerBasisMaker {
         let w = try weights(of: map)
         var product = [Double](repeating: 0, count: m * n)
         cblas_dsymm(
-            CblasRowMajor, CblasRight, CblasUpper, blasint(m), blasint(n), 1, moment.upper.pointer, blasint(n), w, blasint(n), 0, &product, blasint(n))
+            CblasRowMajor, CblasRight, CblasUpper, blasint(m), blasint(n), 1, moment.upper.pointer, blasint(n), w, blasint(n), 0, &product, blasint(n)
+        )
         return max(dot(product, w), 0).squareRoot()
     }
 
@@ -315,7 +316,8 @@ private struct HeadDirections {
         let d = parts.source.configuration.description
         wanted = parts.options.outputDirections
         isStreamPlain =
-            d.embedding.projectedWidth == nil && d.norms.isDisjoint(with: [.attentionOutputNorm, .attentionSumNorm, .feedForwardOutputNorm, .feedForwardSumNorm])
+            d.embedding.projectedWidth == nil
+            && d.norms.isDisjoint(with: [.attentionOutputNorm, .attentionSumNorm, .feedForwardOutputNorm, .feedForwardSumNorm])
         let isClassification = parts.task.kind == .classification
         if wanted == .labels, !isClassification {
             throw TrainingError(.badTensors, "outputs by labels are for classifications; take loss, seed or singular")
@@ -336,7 +338,8 @@ private struct HeadDirections {
             return
         }
         let states = try PublicStates(
-            source: parts.source, examples: try parts.encoder.encodePublicText(parts.texts), threads: parts.options.threads, progress: { _, _ in true })
+            source: parts.source, examples: try parts.encoder.encodePublicText(parts.texts), threads: parts.options.threads,
+            progress: { _, _ in true })
         let moment = try states.gradientMoment()
         for i in 0..<moment.size {
             for j in i..<moment.size { moment[i, j] *= Double(weights[i]) * Double(weights[j]) / (size * size) }
@@ -356,7 +359,8 @@ private struct HeadDirections {
         if wanted == .labels || wanted == .loss, !isWriter || !isStreamPlain {
             throw TrainingError(
                 .badTensors,
-                "\(map.place) does not add to what the head reads, so that its outputs can't point along \(wanted?.rawValue ?? ""); take seed or singular")
+                "\(map.place) does not add to what the head reads, so that its outputs can't point along \(wanted?.rawValue ?? ""); take seed or singular"
+            )
         }
         return isWriter ? kindOfWriters : wanted ?? .singular
     }

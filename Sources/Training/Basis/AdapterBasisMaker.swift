@@ -1,18 +1,18 @@
 import Core
 import LanguageModel
 
-/// Makes the frozen factors of the adapter at `final`: V, which says what the adapter sees of a state, and U, which says what it can do to
-/// the logits.
+/// Makes the frozen factors of the adapter at `final`. V determines what the adapter sees of a state, and U what it can change in the
+/// logits.
 ///
-/// V whitens: with S = Σ n·nᵀ/positions = Q·diag(λ)·Qᵀ over the states n that a loss reads in public text, V is the first r columns of
-/// Q·(diag(λ) + τλ₂)^(−½). λ₁ belongs to what all states have in common, so λ₂ says what a usual size is.
+/// V whitens. With S = Σ n·nᵀ/positions = Q·diag(λ)·Qᵀ over the states n that a loss reads in public text, V is the first r columns of
+/// Q·(diag(λ) + τλ₂)^(−½). λ₁ belongs to what all states have in common, so λ₂ stands for the usual size.
 ///
-/// U decides how large a step may be. Of labels, a unit of a coordinate moves the class scores by an orthonormal contrast. For token losses U
-/// whitens what the loss asks of the states, as V whitens the states: the second moment of ∂L/∂n is about the curvature of the loss (the
-/// Fisher information), so the curvature in the coordinates is about 1, whatever the model. By seed, a unit moves all logits by about one
+/// U determines how large a step may be. For `labels`, one unit of a coordinate moves the class scores by an orthonormal contrast. For
+/// `loss`, U whitens the gradients of the loss as V whitens the states: the second moment of ∂L/∂n is about the curvature of the loss (the
+/// Fisher information), so the curvature in the coordinates is about 1 for any model. For `seed`, one unit moves all logits by about one
 /// standard deviation.
 public enum AdapterBasisMaker {
-    /// Where U comes from.
+    /// Source of U.
     public enum OutputDirections: String, CaseIterable, Sendable {
         /// Classifications: the differences of the label words' head rows, by that change of the state which moves the rest of the
         /// vocabulary least. Of a matrix that adds to the residual stream: the same, seen through the final norm.
@@ -34,17 +34,19 @@ public enum AdapterBasisMaker {
         }
     }
 
+    /// Ranks and sources of the factors.
     public struct Options: Sendable {
-        /// r: the vectors of V; at most the model's width.
+        /// r, the number of vectors in V; at most the model's width.
         public var inputs: Int
-        /// p where U is `loss` or `seed`: the vectors of U. `labels` has one fewer than there are classes that can be told apart, or
-        /// `labelOutputsMax` of many.
+        /// p, the number of vectors in U, for `loss` and `seed`. `labels` has one vector fewer than there are distinguishable classes, and
+        /// at most `labelOutputsMax`.
         public var outputs: Int
-        /// τ, above 0: what is small in public text is not blown up beyond this part of a usual size, in V and in the U of a loss.
+        /// τ, above 0. Components that are small in public text are not amplified beyond this part of the usual size, in V and in the U of
+        /// `loss`.
         public var tau: Double
-        /// Nil: what suits the task.
+        /// Source of U; nil chooses the one that suits the task.
         public var outputDirections: OutputDirections?
-        /// Of everything that is random.
+        /// Seed of everything random.
         public var seed: UInt64
         public var threads: Int
 
@@ -60,17 +62,19 @@ public enum AdapterBasisMaker {
         }
     }
 
-    /// p of `labels`, at most.
+    /// Largest p of `labels`.
     public static let labelOutputsMax = 32
 
+    /// Makes the basis of an adapter at `final`.
+    ///
     /// - Parameters:
     ///   - source: the base model.
-    ///   - task: the run's, whose template and label words count.
-    ///   - texts: public text, put through the template; a hundred are enough, never private ones. None: texts of random tokens take their
-    ///     place, which the template and the label words outlive, but nothing of what real texts differ in.
-    ///   - progress: positions put through the model, and all of them; false stops.
-    /// - Throws: `TrainingError` for options that can't be, label words that can't be told apart, or from the numerical routines;
-    ///   `TrainingError.cancelled` after a stop; `DataError` for a task that can't work; errors of the model's files.
+    ///   - task: the run's task; its template and label words are used.
+    ///   - texts: public texts, which go through the template. A hundred are enough; never use private ones. If there are none, texts of
+    ///     random tokens take their place. The template and the label words then still count, but nothing of how real texts differ.
+    ///   - progress: receives the positions put through the model and their total; returning false stops.
+    /// - Throws: `TrainingError` for invalid options, for label words that can't be told apart, or from the numerical routines;
+    ///   `TrainingError.cancelled` after a stop; `DataError` for an impossible task; errors from the model's files.
     public static func makeBasis(
         source: ModelSource, task: TaskSpec, texts: [String], options: Options = Options(),
         progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }
@@ -110,14 +114,14 @@ public enum AdapterBasisMaker {
             place: AdapterPlace.finalName, outputs: try FixedPointVectors(rounding: outputs), inputs: try FixedPointVectors(rounding: inputs))
     }
 
-    /// The first columns of Q·(diag(λ) + τλ₂)^(−½).
+    /// Returns the first columns of Q·(diag(λ) + τλ₂)^(−½).
     ///
-    /// - Parameter what: the vectors whose second moment it is, for errors.
+    /// - Parameter what: name of the vectors whose second moment is given, for errors.
     static func whitening(
         _ moment: SymmetricMatrix, count: Int, tau: Double, what: String
     ) throws(TrainingError) -> [[Double]] {
         let eigen = try moment.eigen(what)
-        // With a single state there is no second component.
+        // A single state has no second component.
         let usual = eigen.values.dropFirst().first { $0 > 1e-9 * eigen.values[0] } ?? eigen.values[0]
         guard usual > 0 else { throw TrainingError(.numerical, "\(what) are all zeros") }
         return (0..<count).map { k in
@@ -148,7 +152,7 @@ struct RandomTexts {
 final class PublicStates {
     /// Positions that are read, at most: enough for any width, and a bound for memory and time.
     private static let readsMax = 1 << 14
-    /// Positions whose logits are computed, at most.
+    /// Largest number of positions whose logits are computed.
     private static let gradientsMax = 1 << 12
     private static let batchExamples = 32
 
@@ -178,7 +182,7 @@ final class PublicStates {
         return moment.mean()
     }
 
-    /// The second moment of ∂(−log p(target))/∂n.
+    /// Returns the second moment of ∂(−log p(target))/∂n.
     func gradientMoment() throws -> SymmetricMatrix {
         let h = model.sizes.embedding
         let moment = SecondMoment(width: h)
@@ -190,7 +194,7 @@ final class PublicStates {
                 let gradient = pass.headGradient(
                     of: Array(segment..<segment + sequences.count), targets: sequences.map { set.targets(of: $0) })
                 segment += sequences.count
-                // The gradient is that of the mean over the example's targets.
+                // The gradient is that of the mean over the example's targets; undo the division.
                 let count = gradient.rows.count / h
                 let rows = gradient.rows.map { $0 * Float(count) }
                 rows.withUnsafeBufferPointer { rows in
@@ -201,7 +205,7 @@ final class PublicStates {
         return moment.mean()
     }
 
-    /// Final states of neighbouring examples in `pass.normed`, in the layout `reads`.
+    /// Computes the final states of neighbouring examples, batch by batch, into `pass.normed` in the layout `reads`.
     private func forEachBatch(_ body: (_ pass: ForwardPass, _ examples: Range<Int>) throws -> Void) throws {
         let pass = ForwardPass(model: model)
         for start in stride(from: 0, to: set.count, by: Self.batchExamples) {

@@ -1,9 +1,8 @@
-import COpenBLAS
 import LanguageModel
 
-/// F: the covariance of all of the head's rows, and 0.1 of its mean eigenvalue times the identity. uᵀFu says how much a change u of a state
-/// moves the logits of the whole vocabulary. With the weights w of the final norm, the rows count as w ⊙ row: u is then a change of the residual
-/// stream, as far as the norm's own scale goes along with it.
+/// F, the covariance of all of the head's rows plus 0.1 of its mean eigenvalue times the identity. uᵀFu measures how much a change u of a
+/// state moves the logits of the whole vocabulary. With the weights w of the final norm, the rows count as w ⊙ row: u is then a change of the
+/// residual stream.
 struct HeadMetric {
     private static let ridge = 0.1
     private static let rowsAtOnce = 4096
@@ -34,14 +33,15 @@ struct HeadMetric {
         factor = try CholeskyFactor(matrix, what: "the covariance of the head's rows")
     }
 
+    /// Multiplies each element of some rows by its weight.
     private static func scale(_ rows: UnsafeMutablePointer<Float>, _ count: Int, by weights: [Float]) {
         for row in 0..<count { for (j, weight) in weights.enumerated() { rows[row * weights.count + j] *= weight } }
     }
 
-    /// U = F⁻¹E_cᵀ(E_c F⁻¹E_cᵀ)⁺B, with E_c the classes' head rows minus their mean and B orthonormal contrasts between classes: E_c·U = B, so
-    /// that class scores move by B·C·x for any model, and of all such U that with the smallest uᵀFu.
+    /// Returns U = F⁻¹E_cᵀ(E_c F⁻¹E_cᵀ)⁺B, where E_c are the classes' head rows minus their mean and B orthonormal contrasts between
+    /// classes. Then E_c·U = B, so class scores move by B·C·x for any model. Of all such U this one has the smallest uᵀFu.
     ///
-    /// - Parameter tokens: one for each class.
+    /// - Parameter tokens: one token per class.
     func labelOutputs(_ tokens: [Int32]) throws -> [[Double]] {
         let classes = tokens.count
         let floats = ScratchBuffer<Float>(capacity: classes * width)
@@ -78,8 +78,8 @@ struct HeadMetric {
         }
     }
 
-    /// Orthonormal contrasts: class 1 against class 0, class 2 against the mean of both, and so on, as far as they lie in the span of
-    /// orthonormal vectors.
+    /// Returns orthonormal contrasts: class 1 against class 0, class 2 against the mean of both, and so on, as far as they lie in the span
+    /// of the given orthonormal vectors.
     private static func contrasts(between classes: Int, within span: [[Double]]) -> [[Double]] {
         var found: [[Double]] = []
         for k in 1..<classes where found.count < span.count {
@@ -95,20 +95,20 @@ struct HeadMetric {
                 for c in 0..<classes { contrast[c] -= share * other[c] }
             }
             let left = dot(contrast, contrast).squareRoot()
-            // What is left of a contrast between classes with the same row is rounding.
+            // For classes with the same row, the rest of a contrast is rounding.
             guard left > 1e-6 * max(length, 1) else { continue }
             found.append(contrast.map { $0 / left })
         }
         return found
     }
 
-    /// Random signs, made orthonormal in F.
+    /// Returns vectors of random signs, made orthonormal in F.
     func randomOutputs(count: Int, seed: UInt64) -> [[Double]] {
         var random = SplitMix64(state: seed)
         var found: [[Double]] = []
         while found.count < count {
             var vector = (0..<width).map { _ in Bool.random(using: &random) ? 1.0 : -1 }
-            // Twice is enough for rounding.
+            // Orthogonalising twice removes the rounding errors of the first time.
             for _ in 0..<2 {
                 for other in found {
                     let share = dot(times(other), vector)
@@ -116,7 +116,7 @@ struct HeadMetric {
                 }
             }
             let length = dot(times(vector), vector).squareRoot()
-            // Signs that the others span already are drawn again.
+            // A vector already in the span of the others is drawn again.
             if length > 1e-6 * matrix.trace.squareRoot() { found.append(vector.map { $0 / length }) }
         }
         return found
@@ -125,4 +125,5 @@ struct HeadMetric {
     private func times(_ x: [Double]) -> [Double] { (0..<width).map { i in (0..<width).reduce(0) { $0 + matrix[i, $1] * x[$1] } } }
 }
 
+/// Returns the inner product of two vectors of the same length.
 func dot(_ x: [Double], _ y: [Double]) -> Double { zip(x, y).reduce(0) { $0 + $1.0 * $1.1 } }

@@ -14,7 +14,7 @@ public final class AdapterGradientEstimator: GradientEstimator {
 
     public let model: TrainableModel
     public let cache: PrefixCache
-    public let options: Estimator.Options
+    public let options: EstimatorOptions
     private let directions: Directions
     private let crossEntropy: GeneralizedCrossEntropy
     private var order: ExampleOrder
@@ -28,12 +28,13 @@ public final class AdapterGradientEstimator: GradientEstimator {
 
     /// - Parameters:
     ///   - directions: of the run's tensors, so that it knows the adapters' coordinates.
-    ///   - options: `epsilon`, `estimator`, `usesClosedFormHead` and `precision` mean nothing here.
+    ///   - options: `epsilon`, `estimator` and `precision` mean nothing here.
     /// - Throws: `TrainingError` for options that can't be, or where `canEstimate` is false.
-    public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: Estimator.Options) throws {
+    public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: EstimatorOptions) throws {
         try options.check()
         guard Self.canEstimate(model.trained, model.source, objective: options.objective) else {
-            throw TrainingError(.badTensors, "the gradient of adapters is for runs that train them alone, by a loss, in layers that can be differentiated")
+            throw TrainingError(
+                .badTensors, "the gradient of adapters is for runs that train them alone, by a loss, in layers that can be differentiated")
         }
         guard cache.set.hasClasses || options.generalizedCrossEntropy == 0 else {
             throw TrainingError(.badExample, "the generalized cross-entropy needs examples with classes")
@@ -168,12 +169,12 @@ public final class AdapterGradientEstimator: GradientEstimator {
             let row = pass.segments[segments[0]].readRow
             let state = pass.normed.pointer + row * width
             let scores = tokens.map { token in
-                Double(model.headRow(token).map { model.logit(onebyte_dot(state, $0, width) + (model.headBias?[Int(token)] ?? 0)) } ?? .nan)
+                Double(model.headRow(token).map { model.logit(ob_dot(state, $0, width) + (model.headBias?[Int(token)] ?? 0)) } ?? .nan)
             }
             let (loss, weights) = crossEntropy.choice(scores, correct)
             for (c, token) in tokens.enumerated() {
                 guard let head = model.headRow(token) else { continue }
-                onebyte_add_scaled(states + row * width, head, Float(weights[c] * model.logitSlope(scores[c])), width)
+                ob_add_scaled(states + row * width, head, Float(weights[c] * model.logitSlope(scores[c])), width)
             }
             return loss
         case .options(let correct):
@@ -200,7 +201,7 @@ public final class AdapterGradientEstimator: GradientEstimator {
     private func add(_ rows: [Float], times factor: Float, _ segment: Int, _ pass: ForwardPass, into states: UnsafeMutablePointer<Float>) {
         rows.withUnsafeBufferPointer { rows in
             guard let from = rows.baseAddress else { return }
-            onebyte_add_scaled(states + pass.segments[segment].readRow * model.sizes.embedding, from, factor, rows.count)
+            ob_add_scaled(states + pass.segments[segment].readRow * model.sizes.embedding, from, factor, rows.count)
         }
     }
 }

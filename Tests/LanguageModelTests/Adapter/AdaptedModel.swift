@@ -86,7 +86,8 @@ struct AdaptedModel {
                 let found = try Estimator(
                     model: model, directions: directions, cache: cache,
                     options: .init(
-                        epsilon: epsilon, batchSize: examples.count, samplesPerBatch: share, estimator: kind, threads: 2, usesClosedFormHead: share > 1)
+                        epsilon: epsilon, batchSize: examples.count, samplesPerBatch: share, estimator: kind, threads: 2),
+                    throughHead: share == 1
                 ).projectedGradients(machine: Self.machine, samples: samples).values
                 for (g, sides) in zip(found, wanted) {
                     let g0 = kind == .twoSided ? (sides.plus - sides.minus) / (2 * epsilon) : (sides.plus - clean) / epsilon

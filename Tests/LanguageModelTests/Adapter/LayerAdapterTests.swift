@@ -7,8 +7,10 @@ import Training
 /// A model with adapters on matrices of its layers is the model with these matrices changed.
 struct LayerAdapterTests {
     static let patterns: [[String]] = [
-        ["adapter:layers.2.mlp.down_proj"], ["adapter:layers.2.self_attn.o_proj"], ["adapter:layers.2.self_attn.q_proj", "adapter:layers.2.self_attn.v_proj"],
-        ["adapter:layers.1.mlp.down_proj"], ["adapter:layers.1.mlp"], ["adapter:layers.1-2.self_attn.*"], ["adapter:layers.2.self_attn.o_proj", "adapter:layers.2.mlp"],
+        ["adapter:layers.2.mlp.down_proj"], ["adapter:layers.2.self_attn.o_proj"],
+        ["adapter:layers.2.self_attn.q_proj", "adapter:layers.2.self_attn.v_proj"],
+        ["adapter:layers.1.mlp.down_proj"], ["adapter:layers.1.mlp"], ["adapter:layers.1-2.self_attn.*"],
+        ["adapter:layers.2.self_attn.o_proj", "adapter:layers.2.mlp"],
         ["adapter:all", "adapter:final"],
     ]
     private static let prompts: [[Int32]] = (0..<4).map { (i: Int) -> [Int32] in
@@ -21,7 +23,8 @@ struct LayerAdapterTests {
         let (parameters, model) = try run.moved([60, -90, 127, 20], scale: 0x1p-10)
         let examples = try AdaptedTinyLlama.examples("all")
         func losses(_ model: TrainableModel) throws -> [Double] {
-            try Evaluator(model: model, cache: PrefixCache(model: model, set: ExampleSet(examples, for: model.configuration))).evaluate().items.map(\.loss)
+            try Evaluator(model: model, cache: PrefixCache(model: model, set: ExampleSet(examples, for: model.configuration))).evaluate().items.map(
+                \.loss)
         }
         let own = try losses(model)
         let generator = try Generator(model: model)
@@ -101,7 +104,8 @@ struct LayerAdapterTests {
         #expect(try names(["adapter:all", "adapter:layers.1"]).count == 21, "each once, and no embedding")
         #expect(try names(["adapter:*.v_proj.*", "adapter:final"]).last == "final")
         for (pattern, words) in [
-            ("adapter:model.embed_tokens.weight", "names no matrix of a layer"), ("adapter:layers.7", "beyond the model's last layer"), ("adapter:", "no tensor"),
+            ("adapter:model.embed_tokens.weight", "names no matrix of a layer"), ("adapter:layers.7", "beyond the model's last layer"),
+            ("adapter:", "no tensor"),
             ("adapter:layers.0.input_layernorm", "names no matrix of a layer"), ("adapter:layers.2-1", "no tensor"),
         ] {
             let problem = try #require(throws: TrainingError.self) { try source.checkPatterns([pattern]) }.description
