@@ -28,7 +28,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODEL = ROOT / ".cache/SmolLM2-135M-Instruct"
 RUNS = {"reviews": ROOT / "Benchmarks/learning/tasks/reviews.toml"} | {
-    name: ROOT / f"Benchmarks/learning/tasks/{name}.toml" for name in ("trec", "cola", "e2e")}
+    name: ROOT / f"Benchmarks/learning/tasks/{name}.toml" for name in ("trec", "cola", "e2e")} | {
+    name: ROOT / f"Benchmarks/learning/tasks/defaults/{name}.toml" for name in ("agnews", "rte")}
 BATCH = 16
 
 
@@ -43,7 +44,9 @@ class Task:
         if self.labels:
             self.words = torch.tensor([self.tokenizer(word, add_special_tokens=False).input_ids[0] for word in self.labels.values()])
         keys = {"train": "train-file", "validation": "validation-file", "test": "eval-file"}
-        self.splits = {split: [self.encode(json.loads(line), task) for line in open(ROOT / self.run["data"][key])]
+        data = self.run["data"]
+        data.setdefault("validation-file", data["train-file"].replace("train", "validation"))
+        self.splits = {split: [self.encode(json.loads(line), task) for line in open(ROOT / data[key])]
                        for split, key in keys.items()}
 
     def encode(self, record, task):

@@ -46,8 +46,8 @@ struct Agreement: Sendable {
     init?(_ ledger: LedgerSummary) {
         guard ledger.spec.trainsOnlyAdapters, let base = ledger.base, !ledger.adapterShapes.isEmpty else { return nil }
         var tensors: [TrainedTensor] = []
-        let named = Set(ledger.spec.train.map { $0.dropFirst(RunSpec.adapterPrefix.count) })
-        for shape in ledger.adapterShapes where named.contains(Substring(shape.place)) || named.contains(where: { $0.contains("*") }) {
+        // A run trains all adapters of its basis.
+        for shape in ledger.adapterShapes {
             let index = base.entries.firstIndex { $0.name == shape.place }
             let place: AdapterPlace? = shape.place == AdapterPlace.finalName ? .final : index.map { .tensor(name: shape.place, index: UInt32($0)) }
             guard let place else { return nil }

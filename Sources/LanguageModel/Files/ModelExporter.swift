@@ -13,16 +13,16 @@ public struct ModelExporter {
     public var shardBytesMax = 5_000_000_000
     /// Markdown below the model card's title: what was trained, on what, and how well.
     public var card = ""
-    /// The adapter at `final`, which changes the head. Once merged, the head is a tensor of its own, because the embedding does not change.
-    public var headChange: FinalHeadChange?
-    /// Form of the export.
+    /// What adapters change. Where that is the head, it becomes a tensor of its own in a merged model, for the embedding stays as it is.
+    public var changes: [AdapterChange] = []
+    /// What is written.
     public var format = Format.merged
 
     /// Forms in which a fine-tuned model is written.
     public enum Format: String, CaseIterable, Sendable {
         /// A model that transformers loads, with all changes in its weights.
         case merged
-        /// Only the adapter at `final`, as a LoRA adapter of the head that `peft` loads onto the base model.
+        /// Only the adapters, as a LoRA adapter that `peft` loads onto the base model.
         case peft
     }
 
@@ -59,27 +59,28 @@ public struct ModelExporter {
 
     private func writeFiles(_ directory: String, _ replacing: [String: Values], _ progress: (String) -> Bool) throws(ModelError) {
         if format == .peft {
-            guard let headChange, replacing.isEmpty else {
+            guard !changes.isEmpty, replacing.isEmpty else {
                 throw ModelError(
                     .badRequest, file: directory, "can't be a LoRA adapter: the run trains more than adapters", remedy: "write the merged model")
             }
             let card = try OutputFile(path: directory + "/README.md")
             try card.write(Array(modelCard().utf8))
             try card.sync()
-            return try headChange.writeLoRA(baseModel: source.reference, to: directory, dataType: dataType)
+            return try AdapterChange.writeLoRA(changes, of: source, to: directory, dataType: dataType)
         }
         for (name, bytes) in try smallFiles() {
             let file = try OutputFile(path: directory + "/" + name)
             try file.write(bytes)
             try file.sync()
         }
+        let changed = Dictionary(changes.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
         var tensors = source.fileTensors { name, stored in
-            if name == untiedHead, let headChange { return headChange.copyMergedRows }
+            if let change = changed[name] { return change.copyMergedRows }
             guard let values = replacing[name] else { return stored.copyFloats }
             return { rows, out in values(rows.lowerBound * stored.columns..<rows.upperBound * stored.columns, out) }
         }
         if let headChange, source.configuration.tiedHead {
-            let shape = TensorShape.matrix(rows: source.configuration.vocabularySize, columns: headChange.width)
+            let shape = TensorShape.matrix(rows: headChange.rows, columns: headChange.columns)
             tensors.append(SafetensorsWriter.Tensor(name: untiedHead, shape: shape) { headChange.copyMergedRows($0, into: $1) })
         }
         try SafetensorsWriter(dataType: dataType, shardBytesMax: shardBytesMax).write(tensors, to: directory, progress: progress)
@@ -118,6 +119,8 @@ public struct ModelExporter {
         files.append(("README.md", Array(modelCard().utf8)))
         return files
     }
+
+    private var headChange: AdapterChange? { changes.first(where: \.isHead) }
 
     private var untiedHead: String { source.configuration.description.names.name(.head) }
 

@@ -168,7 +168,7 @@ extension ForwardPass {
             var keys = own.keyValues + row * own.keyValueStride
             var keyStride = own.keyValueStride
             if shared {
-                keys = copies.keyValues(keys, keyStride, of: segment, input: own.input + row * sizes.hidden, rows: sequence.length)
+                keys = copies.keyValues(keys, keyStride, of: segment, input: own.input, firstRow: row, rows: sequence.length)
                 keyStride = 2 * sizes.keyValue
             }
             try finish(keys, keyStride, .keyNorm, of: layer, segment, at: all, rows: sequence.length)
@@ -179,7 +179,7 @@ extension ForwardPass {
             var queries = own.queries + queryRow * own.queryStride
             var queryStride = own.queryStride
             if shared {
-                queries = copies.queries(queries, queryStride, of: segment, input: own.queryInput + queryRow * sizes.hidden, rows: count)
+                queries = copies.queries(queries, queryStride, of: segment, input: own.queryInput, firstRow: queryRow, rows: count)
                 queryStride = sizes.query
             }
             try finish(queries, queryStride, .queryNorm, of: layer, segment, at: at, rows: count)
@@ -231,28 +231,31 @@ extension ForwardPass {
         }
 
         mutating func keyValues(
-            _ from: UnsafePointer<Float>, _ stride: Int, of segment: Segment, input: UnsafePointer<Float>, rows: Int
+            _ from: UnsafePointer<Float>, _ stride: Int, of segment: Segment, input: UnsafePointer<Float>, firstRow: Int, rows: Int
         ) -> UnsafeMutablePointer<Float> {
             let width = pass.sizes.keyValue
             let areKnown = dotsOf == (segment.direction, segment.sequence)
             dotsOf = (segment.direction, segment.sequence)
-            copy(from, stride, .key, of: segment, input: input, rows: rows, into: keyValues, 2 * width, dots: dots, areKnown: areKnown)
             copy(
-                from + width, stride, .value, of: segment, input: input, rows: rows, into: keyValues + width, 2 * width, dots: dots + longest,
+                from, stride, .key, of: segment, input: input, firstRow: firstRow, rows: rows, into: keyValues, 2 * width, dots: dots,
                 areKnown: areKnown)
+            copy(
+                from + width, stride, .value, of: segment, input: input, firstRow: firstRow, rows: rows, into: keyValues + width, 2 * width,
+                dots: dots + longest, areKnown: areKnown)
             return keyValues
         }
 
         func queries(
-            _ from: UnsafePointer<Float>, _ stride: Int, of segment: Segment, input: UnsafePointer<Float>, rows: Int
+            _ from: UnsafePointer<Float>, _ stride: Int, of segment: Segment, input: UnsafePointer<Float>, firstRow: Int, rows: Int
         ) -> UnsafeMutablePointer<Float> {
-            copy(from, stride, .query, of: segment, input: input, rows: rows, into: queries, pass.sizes.query)
+            copy(from, stride, .query, of: segment, input: input, firstRow: firstRow, rows: rows, into: queries, pass.sizes.query)
             return queries
         }
 
         private func copy(
-            _ from: UnsafePointer<Float>, _ fromStride: Int, _ module: LayerModule, of segment: Segment, input: UnsafePointer<Float>, rows: Int,
-            into to: UnsafeMutablePointer<Float>, _ toStride: Int, dots: UnsafeMutablePointer<Float>? = nil, areKnown: Bool = false
+            _ from: UnsafePointer<Float>, _ fromStride: Int, _ module: LayerModule, of segment: Segment, input: UnsafePointer<Float>,
+            firstRow: Int, rows: Int, into to: UnsafeMutablePointer<Float>, _ toStride: Int, dots: UnsafeMutablePointer<Float>? = nil,
+            areKnown: Bool = false
         ) {
             let (width, h) = pass.sizes.shape(module)
             let slot = pass.slot(layer, module)
@@ -262,13 +265,14 @@ extension ForwardPass {
                 let epsilon = segment.sign * directions.scales[slot]
                 for r in 0..<rows {
                     let dot = areKnown ? dots?[r] : nil
-                    let s = dot ?? ob_dot_i8(input + r * h, b, h)
+                    let s = dot ?? ob_dot_i8(input + (firstRow + r) * h, b, h)
                     dots?[r] = s
                     ob_sum_scaled_i8(from + r * fromStride, a, epsilon * s, to + r * toStride, width)
                 }
             } else {
                 for r in 0..<rows { (to + r * toStride).update(from: from + r * fromStride, count: width) }
             }
+            pass.perturbCopy(module, of: layer, segment, firstRow: firstRow, rows: rows, to: to, toStride)
             let biasSlot = pass.slot(layer, module, isBias: true)
             if biasSlot >= 0 {
                 for r in 0..<rows { pass.addDirection(of: segment, slot: biasSlot, width: width, to: to + r * toStride) }

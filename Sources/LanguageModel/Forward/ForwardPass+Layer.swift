@@ -28,7 +28,48 @@ extension ForwardPass {
         }
     }
 
-    /// Whether only the positions that are read leave the layer.
+    /// The module up to which a layer is the same for all directions, where it is one that adds to the residual stream; nil where directions
+    /// differ before that, or have more than an adapter there.
+    func lastWriter(_ layer: Int) -> LayerModule? {
+        guard directions != nil, !description.isParallel, model.layerSlots[layer].allSatisfy({ $0 < 0 }) else { return nil }
+        guard description.norms.isDisjoint(with: [.attentionOutputNorm, .attentionSumNorm, .feedForwardOutputNorm, .feedForwardSumNorm])
+        else { return nil }
+        let adapted = LayerModule.matrices.filter { model.adapter(layer, $0) != nil }
+        if adapted == [.down] { return .down }
+        return !adapted.isEmpty && Set(adapted).isSubset(of: [.output, .gate, .up, .down]) && adapted.contains(.output) ? .output : nil
+    }
+
+    /// The same where only adapters from `module` on tell directions apart: what stands before it is computed once per sequence, and so are its
+    /// product and what its adapter reads. Each segment adds ±ε·U·Z·Vᵀ·x.
+    func run(_ layer: Int, sharingUpTo module: LayerModule) throws(ModelError) {
+        let last = isLast(layer)
+        let layout: Layout = last ? .reads : .segments
+        let h = sizes.hidden
+        let cleanRows = try withCleanSegments { () throws(ModelError) -> Int in
+            let rows = last ? segmentReads : segmentRows
+            expand()
+            let attended = try attention(layer, try attentionInput(layer, shared: false), shared: false)
+            continueStream(shared: false, last: last)
+            try add(.output, of: layer, attended, sizes.query, rows, layout: layout)
+            if module == .down { try feedForward(layer, try feedForwardInput(layer, layout: layout, rows: rows), rows, layout: layout) }
+            return rows
+        }
+        let clean = branch.reserve(cleanRows * h)
+        clean.update(from: self.x.pointer, count: cleanRows * h)
+        let rows = last ? segmentReads : segmentRows
+        let x = x.reserve(rows * h)
+        for segment in segments {
+            let sequence = sequences[segment.sequence]
+            let from = last ? sequence.readRow : sequence.row
+            let own = self.rows(of: segment, layout)
+            (x + own.lowerBound * h).update(from: clean + from * h, count: own.count * h)
+            perturbCopy(
+                module, of: layer, segment, firstRow: from, rows: own.count, to: x + own.lowerBound * h, h, scaledBy: description.residualScale)
+        }
+        if module == .output { try feedForward(layer, try feedForwardInput(layer, layout: layout, rows: rows), rows, layout: layout) }
+    }
+
+    /// Whether only positions that are read leave the layer.
     func isLast(_ layer: Int) -> Bool { layer == model.configuration.layerCount - 1 && keptAttention == nil }
 
     // MARK: Parts of a layer

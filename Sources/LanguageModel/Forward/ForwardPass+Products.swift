@@ -61,6 +61,7 @@ extension ForwardPass {
                 done += sizes.shape(module).outputs
             }
         }
+        if model.hasAdapters(layer) { addAdapters(modules, of: layer, x, xStride, rows, to: y, yStride, layout: layout) }
         var done = 0
         for module in modules {
             if sizes.hasBias(module) { try addBias(module, of: layer, to: y + done, yStride, rows: rows, layout: layout) }
@@ -136,7 +137,8 @@ extension ForwardPass {
             for row in 0..<rows { ob_activate(inner + row * stride, f, kind) }
             return (UnsafePointer(inner), stride)
         }
-        if byteWeights(layer) == nil, !sizes.hasBias(.gate), !sizes.hasBias(.up) {
+        let isAdapted = model.adapter(layer, .gate) != nil || model.adapter(layer, .up) != nil
+        if byteWeights(layer) == nil, !sizes.hasBias(.gate), !sizes.hasBias(.up), !isAdapted {
             let stride = f + Self.rowPadding
             let inner = inner.reserve(rows * stride)
             try gatedProduct(layer, x, rows, into: inner, stride, layout: layout)

@@ -121,6 +121,8 @@ package final class ForwardPass {
     package let upTerms = RowTerms()
     package let madeVectors = ScratchBuffer<Float>()
     package let adapterInputs = ScratchBuffer<Float>()
+    /// By module: Vᵀ·x of its rows.
+    let projectedInputs = LayerModule.allCases.map { _ in ScratchBuffer<Float>(capacity: 0) }
     package let capSlopes = ScratchBuffer<Float>()
 
     package init(model: TrainableModel) {
@@ -132,14 +134,10 @@ package final class ForwardPass {
     // MARK: The batch
 
     package func begin(directions: DirectionBatch?) {
-        self.directions = directions
         sequences.removeAll(keepingCapacity: true)
-        segments.removeAll(keepingCapacity: true)
-        groups.removeAll(keepingCapacity: true)
         sequenceRows = 0
         sequenceReads = 0
-        segmentRows = 0
-        segmentReads = 0
+        begin(segmentsOf: directions)
     }
 
     /// Adds a sequence and returns its number in this batch.
@@ -183,6 +181,23 @@ package final class ForwardPass {
         return segments.count - 1
     }
 
+    /// Does something with one clean segment of each sequence in place of the batch's own.
+    func withCleanSegments<R>(_ body: () throws(ModelError) -> R) throws(ModelError) -> R {
+        let own = (segments, groups, segmentRows, segmentReads, directions)
+        defer { (segments, groups, segmentRows, segmentReads, directions) = own }
+        begin(segmentsOf: nil)
+        for sequence in sequences.indices { _ = add(segmentOf: sequence) }
+        return try body()
+    }
+
+    private func begin(segmentsOf directions: DirectionBatch?) {
+        self.directions = directions
+        segments.removeAll(keepingCapacity: true)
+        groups.removeAll(keepingCapacity: true)
+        segmentRows = 0
+        segmentReads = 0
+    }
+
     // MARK: From the entry to the final norm's input
 
     /// Carries the batch through the model's trained part. Afterwards `x` holds the final norm's input in the layout `reads`.
@@ -198,7 +213,11 @@ package final class ForwardPass {
             let perturbsNorm = directions != nil && (slot(first, .inputNorm) >= 0 || slot(first, .inputNorm, isBias: true) >= 0)
             let shared = !perturbsNorm && (directions == nil || directions?.isRank1 == true)
             if !shared { expand() }
-            try run(first, shared: shared)
+            if shared, let module = lastWriter(first) {
+                try run(first, sharingUpTo: module)
+            } else {
+                try run(first, shared: shared)
+            }
             for layer in (first + 1)..<max(layerCount, first + 1) { try run(layer, shared: false) }
         }
     }
@@ -216,8 +235,8 @@ package final class ForwardPass {
 
     // MARK: Entering
 
-    /// Copies the entry's rows into `x`, once for each segment.
-    private func expand() {
+    /// x: the entry's rows once for each segment.
+    func expand() {
         let h = sizes.hidden
         let x = x.reserve(segmentRows * h)
         for segment in segments {

@@ -21,7 +21,9 @@ public struct SampleCost: Hashable, Sendable {
     ) {
         let s = LayerSizes(configuration)
         let layers = configuration.layerCount
-        let names = Set(tensors.map(\.name))
+        let names = Set(tensors.map { $0.place?.name ?? $0.name })
+        let adapters = Dictionary(
+            tensors.filter(\.isAdapter).map { ($0.place?.name ?? "", $0.shape.dimensions) }, uniquingKeysWith: { first, _ in first })
         let keyValue = s.cost(.key, .value)
         let query = s.cost(.query)
         let rest = s.cost(.output, .gate, .up, .down)
@@ -35,11 +37,25 @@ public struct SampleCost: Hashable, Sendable {
         func whole(_ layer: Int) -> Int {
             layer == layers - 1 ? tokens * keyValue + reads * (query + rest) : tokens * (keyValue + query + rest)
         }
-        let above = (first..<layers).reduce(0) { $0 + whole($1) }
+        /// Vᵀx and U·(…) of a layer's adapters.
+        func adapted(_ layer: Int) -> Int {
+            LayerModule.matrices.reduce(0) { sum, module in
+                guard let ranks = adapters[name(LayerTensor(module), layer)], ranks.count == 2 else { return sum }
+                let rows = layer == layers - 1 && module != .key && module != .value ? reads : tokens
+                return sum + rows * (ranks[0] * s.shape(module).outputs + ranks[1] * s.shape(module).inputs)
+            }
+        }
+        let above = (first..<layers).reduce(0) { $0 + whole($1) + adapted($1) }
         let shares =
             family == .rank1 && !embedding && first < layers
             && ![false, true].contains { names.contains(name(LayerTensor(.inputNorm, isBias: $0), first)) }
-        let shared = shares ? tokens * keyValue + (first == layers - 1 ? reads : tokens) * query : 0
+        let rows = first == layers - 1 ? reads : tokens
+        var shared = shares ? tokens * keyValue + rows * query : 0
+        if shares, s.tensors.filter({ names.contains(name($0, first)) }).allSatisfy({ adapters[name($0, first)] != nil }) {
+            // What stands before the first adapter of the layer, where that adds to the residual stream.
+            let modules = LayerModule.matrices.filter { adapters[name(LayerTensor($0), first)] != nil }
+            if modules == [.down] { shared = whole(first) } else if modules.first == .output { shared += rows * s.cost(.output) }
+        }
         perSample = 2 * (above - shared + head)
         perBatch = shared
         prefix = embedding ? 0 : (0..<first).reduce(0) { $0 + whole($1) }

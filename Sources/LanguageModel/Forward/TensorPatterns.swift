@@ -147,48 +147,79 @@ extension ModelSource {
     ///   impossible place, and for an empty list of patterns.
     public func checkPatterns(_ patterns: [String]) throws(TrainingError) { _ = try resolve(patterns) }
 
-    /// Returns the positions of the named tensors in `tensorNames`, rising, and the places of the named adapters.
+    /// The places of the adapters that the patterns name, in rising τ.
+    ///
+    /// - Throws: as `checkPatterns`.
+    public func adapterPlaces(matching patterns: [String]) throws(TrainingError) -> [AdapterPlace] { try resolve(patterns).adapters }
+
+    /// The places of the named tensors in `tensorNames` and of adapters, both in rising τ.
     private func resolve(_ patterns: [String]) throws(TrainingError) -> (tensors: [Int], adapters: [AdapterPlace]) {
         guard !patterns.isEmpty else {
             throw TrainingError(.badTensors, "no tensors to train are named (try layers.\(configuration.layerCount - 1))")
         }
         var chosen = Set<Int>()
-        var places: [AdapterPlace] = []
+        var places = Set<AdapterPlace>()
         for text in patterns {
-            if text.hasPrefix(RunSpec.adapterPrefix) {
-                guard text.dropFirst(RunSpec.adapterPrefix.count) == AdapterPlace.finalName else {
-                    throw TrainingError(.badTensors, "'\(text)' can't be trained: adapters can be placed at final (adapter:final)")
-                }
-                if places.isEmpty { places.append(.final) }
+            guard text.hasPrefix(RunSpec.adapterPrefix) else {
+                chosen.formUnion(try tensors(matching: text, named: text))
                 continue
             }
-            guard let pattern = TensorPattern(text, layers: configuration.description.names.layers) else {
-                throw TrainingError(.badTensors, "'\(text)' is no tensor name pattern. \(whatCanBeNamed)")
+            let place = String(text.dropFirst(RunSpec.adapterPrefix.count))
+            if place == AdapterPlace.finalName {
+                places.insert(.final)
+                continue
             }
-            if let last = pattern.lastLayer, last >= configuration.layerCount {
-                throw TrainingError(.badTensors, "'\(text)' goes beyond the model's last layer, \(configuration.layerCount - 1). \(whatCanBeNamed)")
-            }
-            let found = tensorNames.indices.filter { pattern.matches(tensorNames[$0], shape(of: tensorNames[$0])) }
+            let maps = linearMaps
+            let found = try tensors(matching: place, named: text).filter { maps.contains(tensorNames[$0]) }
             guard !found.isEmpty else {
-                throw TrainingError(.badTensors, "no tensor of the model matches '\(text)'. \(whatCanBeNamed)")
+                throw TrainingError(.badTensors, "'\(text)' names no matrix of a layer, where an adapter could be. \(whatCanBeNamed)")
             }
-            chosen.formUnion(found)
+            for index in found { places.insert(.tensor(name: tensorNames[index], index: UInt32(index))) }
         }
-        return (chosen.sorted(), places)
+        return (chosen.sorted(), places.sorted { $0.adapterIndex < $1.adapterIndex })
+    }
+
+    /// Places in `tensorNames`.
+    ///
+    /// - Parameter text: the pattern as the user gave it, for errors.
+    private func tensors(matching name: String, named text: String) throws(TrainingError) -> [Int] {
+        guard let pattern = TensorPattern(name, layers: configuration.description.names.layers) else {
+            throw TrainingError(.badTensors, "'\(text)' is no tensor name pattern. \(whatCanBeNamed)")
+        }
+        if let last = pattern.lastLayer, last >= configuration.layerCount {
+            throw TrainingError(.badTensors, "'\(text)' goes beyond the model's last layer, \(configuration.layerCount - 1). \(whatCanBeNamed)")
+        }
+        let found = tensorNames.indices.filter { pattern.matches(tensorNames[$0], shape(of: tensorNames[$0])) }
+        guard !found.isEmpty else { throw TrainingError(.badTensors, "no tensor of the model matches '\(text)'. \(whatCanBeNamed)") }
+        return found
+    }
+
+    /// The names of the layers' matrices.
+    private var linearMaps: Set<String> {
+        let sizes = LayerSizes(configuration)
+        let names = configuration.description.names
+        return Set(
+            (0..<configuration.layerCount).flatMap { layer in
+                LayerModule.matrices.filter(sizes.has).map { names.name(LayerTensor($0), layer: layer) }
+            })
     }
 
     private func adapterTensors(_ places: [AdapterPlace], basis: RunBasis?) throws(TrainingError) -> [TrainedTensor] {
         var tensors: [TrainedTensor] = []
+        let named = Set(places.map(\.name))
+        if !places.isEmpty, let other = basis?.adapters.first(where: { !named.contains($0.place) }) {
+            throw TrainingError(
+                .badTensors, "the basis has an adapter at \(other.place), which is not named: make one for these places with onebyte prepare")
+        }
         for place in places {
-            guard let own = basis?.adapters.first(where: { $0.place == place.name }) else {
+            guard let own = basis?.adapter(at: place.name), let widths = widths(of: place) else {
                 throw TrainingError(
                     .badTensors, "\(RunSpec.adapterPrefix)\(place.name) needs a basis that has this adapter; make it with onebyte prepare")
             }
-            let width = LayerSizes(configuration).embedding
-            guard own.outputs.length == width, own.inputs.length == width else {
+            guard own.outputs.length == widths.outputs, own.inputs.length == widths.inputs else {
                 throw TrainingError(
                     .badTensors,
-                    "the basis of the adapter at \(place.name) is for states of \(own.inputs.length) to \(own.outputs.length) numbers, the model's have \(width); make it again with onebyte prepare"
+                    "the basis of the adapter at \(place.name) is from \(own.inputs.length) to \(own.outputs.length) numbers, the model's map there from \(widths.inputs) to \(widths.outputs); make it again with onebyte prepare"
                 )
             }
             tensors.append(TrainedTensor(adapterAt: place, rows: own.outputs.count, columns: own.inputs.count))
@@ -240,7 +271,7 @@ extension ModelSource {
             + "layers.\(last).\(names.modules[.down]?.name ?? ""); full names, with * for any characters, such as *.\(names.modules[.down]?.name ?? "").*; "
             + names.name(.embedding) + (configuration.tiedHead ? " (which is the head too)" : "; " + names.name(.head))
             + (configuration.has(.finalNorm) ? "; " + names.name(.finalNorm) : "")
-            + "; adapter:final (an adapter of the states that the head reads)"
+            + "; adapter:final (an adapter of the states that the head reads); adapter: and any of these that name matrices of layers, such as adapter:layers.\(last).\(names.modules[.down]?.name ?? "")"
     }
 }
 

@@ -34,12 +34,15 @@ public final class TrainableModel: @unchecked Sendable {
     private let modelSlots: [Int]
     package let embeddingSlot: Int
     package let headSlot: Int
-    package let finalAdapter: FinalAdapter?
-    /// Number of calls of `parametersChanged`. Results computed from the parameters hold as long as it stays the same.
+    package let finalAdapter: Adapter?
+    /// For each layer by `LayerModule`; empty for one without.
+    private let layerAdapters: [[Adapter?]]
+    private let allAdapters: [Adapter]
+    /// Counts the calls of `parametersChanged`: what was computed from the parameters holds as long as this stays.
     package private(set) var revision = 0
-    /// Tables for rotating queries and keys, one for each rotation of the description.
-    private(set) var rotary: [RotaryTable]
-    /// ALiBi's slopes, if the description asks for them.
+    /// One for each rotation of the description.
+    package private(set) var rotary: [RotaryTable]
+    /// ALiBi's, where the description asks for them.
     private let slopes: ScratchBuffer<Float>?
     /// Tensors outside the layers in F32, except the embedding and the head.
     private var residentTensors: [ModelTensor: ScratchBuffer<Float>] = [:]
@@ -73,6 +76,13 @@ public final class TrainableModel: @unchecked Sendable {
             for tensor in layerTensors { own[tensor.index] = slots[names.name(tensor, layer: layer)] ?? -1 }
             return own
         }
+        let adapters = try source.adapters(of: trained, basis: basis)
+        allAdapters = Array(adapters.values)
+        finalAdapter = adapters[AdapterPlace.finalName]
+        layerAdapters = (0..<layerCount).map { layer in
+            let own = LayerModule.allCases.map { adapters[names.name(LayerTensor($0), layer: layer)] }
+            return own.contains { $0 != nil } ? own : []
+        }
         let present = ModelTensor.allCases.map(configuration.has)
         modelSlots = ModelTensor.allCases.map { present[$0.rawValue] ? slots[names.name($0)] ?? -1 : -1 }
         embeddingSlot = modelSlots[ModelTensor.embedding.rawValue]
@@ -81,12 +91,11 @@ public final class TrainableModel: @unchecked Sendable {
         if ModelTensor.entry.contains(where: { ownSlots[$0.rawValue] >= 0 }) {
             entry = .tokens
         } else {
-            entry = .layer(layerSlots.firstIndex { $0.contains { $0 >= 0 } } ?? layerCount)
+            let (ownLayers, ownAdapters) = (layerSlots, layerAdapters)
+            entry = .layer((0..<layerCount).first { ownLayers[$0].contains { $0 >= 0 } || !ownAdapters[$0].isEmpty } ?? layerCount)
         }
-        finalAdapter = try source.finalAdapter(of: trained, basis: basis)
-        if let finalAdapter {
-            parameters?.copyFloats(
-                at: finalAdapter.slot, elements: 0..<trained[finalAdapter.slot].shape.count, into: finalAdapter.coordinates.pointer)
+        for adapter in allAdapters {
+            parameters?.copyFloats(at: adapter.slot, elements: 0..<trained[adapter.slot].shape.count, into: adapter.coordinates.pointer)
         }
         rotary = configuration.description.rotations.map { RotaryTable($0, positions: 0) }
         slopes = configuration.description.attention.hasLinearBiases ? ScratchBuffer(Self.linearBiases(heads: configuration.headCount)) : nil
@@ -95,9 +104,23 @@ public final class TrainableModel: @unchecked Sendable {
         for tensor in ModelTensor.allCases where tensor != .embedding && tensor != .head && configuration.has(tensor) {
             residentTensors[tensor] = try makeTensor(tensor)
         }
-        // The last layer is kept. Most of its rows need only keys and values, so making the layer would cost as much as computing with it.
-        for layer in layersFromEntry where layer == layerCount - 1 || !isTrained(layer) { resident[layer] = try makeLayer(layer) }
+        // Of the last layer most rows are needed for their keys and values only: making it would cost as much as computing with it.
+        for layer in layersFromEntry where layer == layerCount - 1 || !(isTrained(layer) || areAdaptersDeep) {
+            resident[layer] = try makeLayer(layer)
+        }
     }
+
+    /// Whether adapters below the last layer are all that is trained of layers: the base then stays in its files' formats.
+    private var areAdaptersDeep: Bool {
+        layerSlots.allSatisfy { $0.allSatisfy { $0 < 0 } } && layerAdapters.dropLast().contains { !$0.isEmpty }
+    }
+
+    /// Of a layer's matrix; nil for one without.
+    package func adapter(_ layer: Int, _ module: LayerModule) -> Adapter? {
+        layerAdapters[layer].isEmpty ? nil : layerAdapters[layer][module.rawValue]
+    }
+
+    package func hasAdapters(_ layer: Int) -> Bool { !layerAdapters[layer].isEmpty }
 
     private var layersFromEntry: Range<Int> {
         let first = if case .layer(let layer) = entry { layer } else { 0 }
@@ -179,7 +202,7 @@ public final class TrainableModel: @unchecked Sendable {
     /// The F32 copy of a trained tensor, if there is one, and whether it is a norm's weights.
     private func trainedCopy(_ slot: Int) -> (UnsafeMutablePointer<Float>, isNormWeight: Bool)? {
         if slot == headSlot { return fullHead.map { ($0.pointer, false) } }
-        if let finalAdapter, slot == finalAdapter.slot { return (finalAdapter.coordinates.pointer, false) }
+        if let adapter = allAdapters.first(where: { $0.slot == slot }) { return (adapter.coordinates.pointer, false) }
         if let tensor = ModelTensor.allCases.first(where: { modelSlots[$0.rawValue] == slot }) {
             return floats(tensor).map { ($0, tensor.isNorm && !tensor.isBias) }
         }

@@ -44,7 +44,7 @@ struct ExportCommand: ParsableCommand {
     var output: String?
     @Option(
         help: ArgumentHelp(
-            "merged: a model that transformers loads; peft: a LoRA adapter of the head; numbers: the adapter's coordinates on standard output.",
+            "merged: a model that transformers loads; peft: a LoRA adapter; numbers: the adapters' coordinates on standard output.",
             valueName: "format"))
     var format = Format.merged
     @Option(help: "f32 keeps trained values as they are; f16 and bf16 halve the size and round.") var dataType: WeightType = .f32
@@ -99,7 +99,7 @@ struct ExportCommand: ParsableCommand {
             let card = ModelCard(
                 archive, base: model, round: round, digest: parameters.digest(threads: threads.count), isAdapter: format == .peft, ledger: path)
             exporter.card = card.markdown
-            exporter.headChange = FinalHeadChange(source: source, parameters: parameters, basis: basis)
+            exporter.changes = try AdapterChange.all(source: source, parameters: parameters, basis: basis)
             exporter.format = format == .peft ? .peft : .merged
             for (index, tensor) in parameters.tensors.enumerated() where !tensor.isAdapter {
                 replacing[tensor.name] = { range, out in parameters.copyFloats(at: index, elements: range, into: out) }
@@ -116,10 +116,14 @@ struct ExportCommand: ParsableCommand {
         }
         meter.end()
         let moment = round.map { ", as at round \($0)" } ?? ""
-        if format == .peft, let change = exporter.headChange {
-            standardOutput.write("\(output): a LoRA adapter of the head, rank \(change.rank)\(moment)")
+        let changed =
+            exporter.changes.count == 1 && exporter.changes[0].isHead
+            ? "the head" : "\(exporter.changes.count) matri\(exporter.changes.count == 1 ? "x" : "ces")"
+        if format == .peft {
+            let rank = exporter.changes.map(\.rank).max() ?? 0
+            standardOutput.write("\(output): a LoRA adapter of \(changed), rank \(rank)\(moment)")
         } else {
-            let adapted = exporter.headChange == nil ? "" : ", the head with its adapter"
+            let adapted = exporter.changes.isEmpty ? "" : ", \(changed) with \(exporter.changes.count == 1 ? "its adapter" : "their adapters")"
             standardOutput.write("\(output): \(count) tensors, \(replacing.count) of them trained\(adapted)\(moment)")
         }
     }

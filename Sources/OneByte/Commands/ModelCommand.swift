@@ -37,7 +37,13 @@ struct ModelCommand: ParsableCommand {
         @Flag(help: "For the cost: the loss needs all tokens' logits, as of a text, completion or chat, not those of label words.")
         var allLogits = false
 
+        @Option(help: ArgumentHelp("For the cost: r of adapters on matrices of layers.", valueName: "number")) var adapterInputs = 16
+        @Option(help: ArgumentHelp("For the cost: p of adapters on matrices of layers.", valueName: "number")) var adapterOutputs = 4
+
         func validate() throws {
+            guard (1...AdapterBasis.rankMax).contains(adapterInputs), (1...AdapterBasis.rankMax).contains(adapterOutputs) else {
+                throw ValidationError("--adapter-inputs and --adapter-outputs must be within 1 … \(AdapterBasis.rankMax)")
+            }
             guard (1...1 << 20).contains(tokens), (1...tokens).contains(reads) else {
                 throw ValidationError("--tokens must be within 1 … \(1 << 20), --reads within 1 … --tokens")
             }
@@ -80,7 +86,8 @@ struct ModelCommand: ParsableCommand {
                 let count = trained.reduce(0) { $0 + $1.shape.count }
                 row("trained", "\(grouped(count)) parameters in \(trained.count) tensors (\(percent(Double(count) / Double(max(total, 1)))))")
             }
-            lines += try TrainableParts(source).text(train: train, tokens: tokens, reads: reads, fullVocabulary: allLogits)
+            lines += try TrainableParts(source).text(
+                train: train, tokens: tokens, reads: reads, fullVocabulary: allLogits, ranks: (adapterOutputs, adapterInputs))
             standardOutput.write(lines.joined(separator: "\n"))
             if tensors { listTensors(source, trained) }
             if readiness.obstacle != nil { throw ExitCode(ExitStatus.badData.rawValue) }

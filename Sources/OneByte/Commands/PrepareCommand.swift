@@ -67,13 +67,16 @@ enum Preparation {
             ) { done, total in meter.show(done, of: total) }.spaces
         }
         return try RunBasis(
-            spaces: spaces, adapters: adapters.isEmpty ? [] : [try adapterAtFinal(settings, task: task, source: source, threads: threads)])
+            spaces: spaces, adapters: adapters.isEmpty ? [] : try makeAdapters(settings, adapters, task: task, source: source, threads: threads))
     }
 
     /// Number of texts with which whitening is as good as with many.
     private static let fewTexts = 30
 
-    private static func adapterAtFinal(_ settings: Settings, task: TaskSpec, source: ModelSource, threads: Int) throws -> AdapterBasis {
+    private static func makeAdapters(
+        _ settings: Settings, _ patterns: [String], task: TaskSpec, source: ModelSource, threads: Int
+    ) throws -> [AdapterBasis] {
+        let places = try source.adapterPlaces(matching: patterns)
         let publicText = settings.publicText
         let texts = try publicText.texts()
         if case .file(let path) = publicText, texts.count < Self.fewTexts {
@@ -84,20 +87,23 @@ enum Preparation {
                 "note: without public text random tokens stand in for it; leave out --basis-text none, or give a hundred texts that look like the task's"
             )
         }
-        // The default rank is lowered for a narrow model; only a rank that the user gave is refused.
-        func rank(_ key: SettingKey, standard: Int) throws -> Int {
-            guard settings.has(key) else { return min(standard, source.configuration.hiddenSize) }
+        // A rank that nobody gave is no reason to refuse a narrow model.
+        func rank(_ key: SettingKey, standard: Int, width: Int) throws -> Int {
+            guard settings.has(key) else { return min(standard, width) }
             let given = try settings.integer(key)
-            return settings.isGiven(key) ? given : min(given, source.configuration.hiddenSize)
+            return settings.isGiven(key) ? given : min(given, width)
         }
+        let widths = places.compactMap(source.widths)
+        let (narrowest, shortest) = (widths.map(\.inputs).min() ?? 1, widths.map(\.outputs).min() ?? 1)
         let options = AdapterBasisMaker.Options(
-            inputs: try rank(.adapterInputs, standard: 128), outputs: try rank(.adapterOutputs, standard: 16),
+            inputs: try rank(.adapterInputs, standard: 128, width: narrowest),
+            outputs: try rank(.adapterOutputs, standard: 16, width: shortest),
             tau: try settings.number(.whiteningFloor),
             outputDirections: settings.optionalText(.outputDirections).flatMap(AdapterBasisMaker.OutputDirections.init(rawValue:)),
             seed: UInt64(try settings.integer(.seed)), threads: threads)
         var meter = Meter("making the basis")
         defer { meter.end() }
-        return try AdapterBasisMaker.makeBasis(source: source, task: task, texts: texts, options: options) { done, total in
+        return try AdapterBasisMaker.makeBases(source: source, task: task, texts: texts, places: places, options: options) { done, total in
             meter.show(done, of: total)
         }
     }

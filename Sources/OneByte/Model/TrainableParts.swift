@@ -11,10 +11,10 @@ struct TrainableParts {
     /// Lists parts of the model with their sizes and the cost of a sample.
     ///
     /// - Parameters:
-    ///   - train: parts that the user named; if empty, the top of the model at some depths is listed.
-    ///   - tokens: length of an example.
-    ///   - reads: number of its positions that the loss reads.
-    func text(train: [String], tokens: Int, reads: Int, fullVocabulary: Bool) throws -> [String] {
+    ///   - train: what the user names; nothing: the top of the model at some depths.
+    ///   - tokens: of an example, of which the loss reads so many positions.
+    ///   - ranks: p and r of adapters on matrices of layers.
+    func text(train: [String], tokens: Int, reads: Int, fullVocabulary: Bool, ranks: (outputs: Int, inputs: Int)) throws -> [String] {
         var lines: [String] = []
         if train.isEmpty {
             lines += ["", "--train can name", Self.row("tensors", "parameters", [])]
@@ -24,11 +24,11 @@ struct TrainableParts {
         }
         let positions = "\(reads) position\(reads == 1 ? "" : "s") read\(fullVocabulary ? ", all logits" : "")"
         lines += [
-            "", "what it costs with rank1, in multiply-adds (\(tokens) tokens, \(positions))",
+            "", "what it costs with rank1 or adapters, in multiply-adds (\(tokens) tokens, \(positions))",
             Self.row("trained", "parameters", ["a sample", "a draw", "prefix"]),
         ]
-        for names in train.isEmpty ? depths.map({ [$0] }) : [train.filter { !$0.hasPrefix(RunSpec.adapterPrefix) }] where !names.isEmpty {
-            let trained = try source.trainedTensors(matching: names, basis: nil)
+        for names in train.isEmpty ? depths.map({ [$0] }) : [train] {
+            let trained = try tensors(names, ranks)
             let cost = SampleCost(
                 source.configuration, training: trained, family: .rank1, tokens: tokens, reads: reads, fullVocabulary: fullVocabulary)
             lines.append(
@@ -40,7 +40,9 @@ struct TrainableParts {
             "  a sample: both signs of one direction on an example; a draw: once for the --samples-per-batch that share",
             "  an example; prefix: once for each example of a run, into the prefix cache",
         ]
-        if train.isEmpty || train.contains(where: { $0.hasPrefix(RunSpec.adapterPrefix) }) {
+        let places = try train.isEmpty ? [] : source.adapterPlaces(matching: train)
+        if let memory = memory(places) { lines += ["", memory] }
+        if train.isEmpty || places.contains(.final) {
             lines += [
                 "", "adapter:final trains a small matrix in front of the head: for a classification (classes − 1) × r numbers, for texts p × r",
                 "  (--adapter-inputs r, --adapter-outputs p). Every example goes through all layers once; a round then costs a pass of the head.",
@@ -49,7 +51,26 @@ struct TrainableParts {
         return lines
     }
 
-    /// Patterns for the top of the model at increasing depth.
+    /// Those of the model, and adapters of these ranks; at final of as many as a classification of two has.
+    private func tensors(_ names: [String], _ ranks: (outputs: Int, inputs: Int)) throws -> [TrainedTensor] {
+        let plain = names.filter { !$0.hasPrefix(RunSpec.adapterPrefix) }
+        let adapters = try source.adapterPlaces(matching: names).map { place in
+            let widths = source.widths(of: place) ?? (1, 1)
+            return TrainedTensor(
+                adapterAt: place, rows: place == .final ? 1 : min(ranks.outputs, widths.outputs), columns: min(ranks.inputs, widths.inputs))
+        }
+        return (plain.isEmpty ? [] : try source.trainedTensors(matching: plain, basis: nil)) + adapters
+    }
+
+    /// What a worker holds of the base where adapters are on matrices of layers.
+    private func memory(_ places: [AdapterPlace]) -> String? {
+        let count = places.count { $0 != .final }
+        guard count > 0 else { return nil }
+        return
+            "\(count) matri\(count == 1 ? "x" : "ces") with an adapter W + U·C·Vᵀ: the base stays mapped as its file has it, \(grouped(source.mappedBytes)) bytes"
+    }
+
+    /// The top of the model, deeper and deeper.
     private var depths: [String] {
         let layers = source.configuration.layerCount
         let tops = [1, 2, 4, 8].filter { $0 < layers }.map { $0 == 1 ? "layers.\(layers - 1)" : "layers.\(layers - $0)-\(layers - 1)" }

@@ -17,7 +17,9 @@ extension Settings {
         let isDamped = (try? integer(.dampedComponents)) ?? 0 > 0
         let kind = optionalText(.kind).flatMap(TaskSpec.Kind.init(rawValue:))
         note([.adapterInputs, .adapterOutputs, .outputDirections, .whiteningFloor], "no adapter is trained", if: !hasAdapters)
-        note([.adapterOutputs], "a classification's adapter has one output fewer than there are labels", if: hasAdapters && isClassification)
+        note(
+            [.adapterOutputs], "a classification's adapter has one output fewer than there are labels",
+            if: hasAdapters && isClassification && !adaptsLayers)
         note(
             [.basisText], "no adapter is trained and no components are damped, so that nothing is made from public text",
             if: !hasAdapters && !isDamped)

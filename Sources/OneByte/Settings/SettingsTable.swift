@@ -165,7 +165,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 },
                 valueName: "pattern", owner: .run("train"), flags: .training,
                 "What to train: adapter:final, layers.29, layers.20-29, all, or name patterns with *.",
-                "adapter:final is a small matrix in front of the head: it learns most from few bytes and leaves other text nearly as it was.")
+                "adapter:final is a small matrix in front of the head: it learns most from few bytes and leaves other text nearly as it was. adapter: before any other pattern, such as adapter:layers.29.mlp.down_proj, means adapters on these matrices."
+            )
         case .rounds:
             return Setting(
                 .integer(Limits.rounds),
@@ -184,7 +185,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .adapterInputs:
             return Setting(
                 .integer(1...AdapterBasis.rankMax),
-                .rule("2√bytes as a power of two, 16…256 (512 from 65,536 bytes on); 16 for texts") {
+                .rule("2√bytes as a power of two, 16…256 (512 from 65,536 bytes on); 16 for texts, and where matrices of layers are adapted") {
+                    if $0.adaptsLayers { return (.integer(16), "since matrices of layers are adapted") }
                     guard $0.trainsOnlyAdapters else { return nil }
                     guard $0.isClassification else { return (.integer(16), "for texts") }
                     return (.integer(AdapterDefaults.inputs(bytes: $0.plannedBytes)), "by the bytes of the run")
@@ -195,17 +197,21 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .adapterOutputs:
             return Setting(
                 .integer(1...AdapterBasis.rankMax),
-                .rule("256 for texts; of a classification always one fewer than its labels") {
-                    $0.trainsOnlyAdapters && !$0.isClassification ? (.integer(256), "for texts") : nil
+                .rule("256 for texts, 4 where matrices of layers are adapted; where labels point, one fewer than there are, whatever is given") {
+                    if $0.adaptsLayers { return (.integer(4), "since matrices of layers are adapted") }
+                    return $0.trainsOnlyAdapters && !$0.isClassification ? (.integer(256), "for texts") : nil
                 },
                 unit: "vectors", owner: .run("basisDigest"), flags: .training,
                 "p: number of directions in which an adapter moves what the head reads, unless they are the labels' own.")
         case .outputDirections:
             return Setting(
                 .oneOf(AdapterBasisMaker.OutputDirections.allCases.map(\.rawValue)),
-                .elsewhere("labels for classifications; for texts loss with public text, else seed"), valueName: "what", owner: .run("basisDigest"),
+                .elsewhere(
+                    "labels for classifications; for texts loss with public text, else seed; on matrices that do not add to the residual stream singular"
+                ), valueName: "what", owner: .run("basisDigest"),
                 flags: .training,
-                "Where an adapter's outputs point: along the label words' differences, along what a token loss asks for, or along random signs.")
+                "Where an adapter's outputs point: along the label words' differences, along what a token loss asks for, along random signs, or along a matrix's singular vectors."
+            )
         case .whiteningFloor:
             return Setting(
                 .number(1e-6...1e3), .value(.number(0.05)), valueName: "part", owner: .run("basisDigest"), flags: .training,
@@ -289,7 +295,10 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .batchSize:
             return Setting(
                 .integer(Limits.batchSize, words: ["all": Limits.allExamples]),
-                .rule("all for the adapters of a classification, 32 for those of texts; else 1, or 32 for an objective other than loss") {
+                .rule(
+                    "all for the adapter at final of a classification, 32 for that of texts and adapters of layers; else 1, or 32 for an objective other than loss"
+                ) {
+                    if $0.adaptsLayers { return (.integer(32), "since matrices of layers are adapted") }
                     if $0.trainsOnlyAdapters {
                         // A text has a loss at each token, and each costs a product with the whole head.
                         return $0.isClassification ? (.integer(Limits.allExamples), Settings.sinceOnlyAdapters) : (.integer(32), "for texts")
@@ -304,8 +313,9 @@ package enum SettingKey: String, CaseIterable, Sendable {
             return Setting(
                 .integer(Limits.samplesPerBatch),
                 .rule(
-                    "2; 64 for the adapters of texts; 1 for those of a classification, an objective other than loss, or fewer than 64 samples a round"
+                    "2; 64 for the adapters of texts and of layers; 1 for that of a classification at final, an objective other than loss, or fewer than 64 samples a round"
                 ) {
+                    if $0.adaptsLayers { return (.integer(64), "since matrices of layers are adapted") }
                     if $0.trainsOnlyAdapters { return $0.isClassification ? (.integer(1), Settings.sinceOnlyAdapters) : (.integer(64), "for texts") }
                     // Sharing between two samples has no measurable effect on learning, between more it has. A round still reads at least
                     // 32 examples.

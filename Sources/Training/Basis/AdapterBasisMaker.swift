@@ -14,15 +14,19 @@ import LanguageModel
 public enum AdapterBasisMaker {
     /// Source of U.
     public enum OutputDirections: String, CaseIterable, Sendable {
-        /// For classifications: the differences of the label words' head rows, produced by the change of the state that moves the rest of
-        /// the vocabulary least.
+        /// Classifications: the differences of the label words' head rows, by that change of the state which moves the rest of the
+        /// vocabulary least. Of a matrix that adds to the residual stream: the same, seen through the final norm.
         case labels
-        /// For token losses: the leading components of the gradients on public text, ∂L/∂n = (softmax − onehot)·E, whitened.
+        /// Token losses: the leading components of what public text asks of the states, ∂L/∂n = (softmax − onehot)·E, whitened. Of a matrix
+        /// that adds to the residual stream: the same, seen through the final norm.
         case loss
         /// Random signs, made orthonormal.
         case seed
 
-        /// Returns the source that suits a task.
+        /// Of a matrix, not at final: its leading left singular vectors.
+        case singular
+
+        /// What suits a task at final.
         ///
         /// - Parameter hasText: whether there is public text.
         public static func standard(for kind: TaskSpec.Kind, hasText: Bool) -> OutputDirections {
@@ -94,6 +98,7 @@ public enum AdapterBasisMaker {
             throw TrainingError(.badTensors, "outputs by loss are for token losses, for public text has no labels; take labels or seed")
         }
         if kind == .loss, texts.isEmpty { throw TrainingError(.badTensors, "outputs by loss need public text; without any take seed") }
+        if kind == .singular { throw TrainingError(.badTensors, "at final there is no matrix that has singular vectors; take labels, loss or seed") }
 
         let publicTexts = texts.isEmpty ? try RandomTexts(source: source, seed: options.seed).texts : texts
         let states = try PublicStates(
@@ -103,7 +108,7 @@ public enum AdapterBasisMaker {
             switch kind {
             case .labels: try HeadMetric(source: source).labelOutputs(encoder.distinguishingTokens)
             case .loss: try whitening(try states.gradientMoment(), count: options.outputs, tau: options.tau, what: "the loss's gradients")
-            case .seed: try HeadMetric(source: source).randomOutputs(count: options.outputs, seed: options.seed)
+            case .seed, .singular: try HeadMetric(source: source).randomOutputs(count: options.outputs, seed: options.seed)
             }
         return AdapterBasis(
             place: AdapterPlace.finalName, outputs: try FixedPointVectors(rounding: outputs), inputs: try FixedPointVectors(rounding: inputs))
@@ -127,7 +132,7 @@ public enum AdapterBasisMaker {
 }
 
 /// Texts of random tokens, for a run without public text.
-private struct RandomTexts {
+struct RandomTexts {
     private static let count = 256
     private static let tokens = 24
 
@@ -144,8 +149,8 @@ private struct RandomTexts {
 }
 
 /// The final states of public text.
-private final class PublicStates {
-    /// Largest number of positions that are read: enough for any width, and a bound on memory and time.
+final class PublicStates {
+    /// Positions that are read, at most: enough for any width, and a bound for memory and time.
     private static let readsMax = 1 << 14
     /// Largest number of positions whose logits are computed.
     private static let gradientsMax = 1 << 12
@@ -215,119 +220,3 @@ private final class PublicStates {
         }
     }
 }
-
-/// F, the covariance of all of the head's rows plus 0.1 of its mean eigenvalue times the identity. uᵀFu measures how much a change u of a
-/// state moves the logits of the whole vocabulary.
-private struct HeadMetric {
-    private static let ridge = 0.1
-    private static let rowsAtOnce = 4096
-
-    private let source: ModelSource
-    private let width: Int
-    private let matrix: SymmetricMatrix
-    private let factor: CholeskyFactor
-
-    init(source: ModelSource) throws {
-        self.source = source
-        width = LayerSizes(source.configuration).embedding
-        let moment = SecondMoment(width: width)
-        let rows = ScratchBuffer<Float>(capacity: Self.rowsAtOnce * width)
-        let vocabulary = source.configuration.vocabularySize
-        for first in stride(from: 0, to: vocabulary, by: Self.rowsAtOnce) {
-            let range = first..<min(first + Self.rowsAtOnce, vocabulary)
-            try source.copyFloats(source.headName, rows: range, into: rows.pointer)
-            moment.add(rows.pointer, stride: width, rows: range.count)
-        }
-        matrix = moment.covariance()
-        let ridge = Self.ridge * matrix.trace / Double(width)
-        for i in 0..<width { matrix[i, i] += ridge }
-        factor = try CholeskyFactor(matrix, what: "the covariance of the head's rows")
-    }
-
-    /// Returns U = F⁻¹E_cᵀ(E_c F⁻¹E_cᵀ)⁺B, where E_c are the classes' head rows minus their mean and B orthonormal contrasts between
-    /// classes. Then E_c·U = B, so class scores move by B·C·x for any model. Of all such U this one has the smallest uᵀFu.
-    ///
-    /// - Parameter tokens: one token per class.
-    func labelOutputs(_ tokens: [Int32]) throws -> [[Double]] {
-        let classes = tokens.count
-        let floats = ScratchBuffer<Float>(capacity: classes * width)
-        try source.gatherFloats(source.headName, rows: tokens, into: floats.pointer)
-        var centred = (0..<classes).map { c in (0..<width).map { Double(floats.pointer[c * width + $0]) } }
-        for j in 0..<width {
-            let mean = centred.reduce(0) { $0 + $1[j] } / Double(classes)
-            for c in 0..<classes { centred[c][j] -= mean }
-        }
-        let whitened = centred.map { factor.solveLower($0) }
-        let gram = SymmetricMatrix(size: classes)
-        for a in 0..<classes { for b in a..<classes { gram[a, b] = dot(whitened[a], whitened[b]) } }
-        let eigen = try gram.eigen("the label words' head rows")
-        // Classes with the same row cannot be told apart.
-        let rank = eigen.values.count { $0 > 1e-9 * eigen.values[0] && $0 > 0 }
-        guard rank > 0 else {
-            throw TrainingError(.badTensors, "the label words all begin alike, so that the adapter can't tell them apart; choose other words")
-        }
-        let vectors = (0..<rank).map { eigen.vector($0) }
-        let contrasts =
-            rank > AdapterBasisMaker.labelOutputsMax
-            ? Array(vectors.prefix(AdapterBasisMaker.labelOutputsMax)) : Self.contrasts(between: classes, within: vectors)
-        return contrasts.map { contrast in
-            // (E_c F⁻¹E_cᵀ)⁺·b.
-            var weights = [Double](repeating: 0, count: classes)
-            for (vector, value) in zip(vectors, eigen.values) {
-                let share = dot(vector, contrast) / value
-                for c in 0..<classes { weights[c] += share * vector[c] }
-            }
-            var sum = [Double](repeating: 0, count: width)
-            for (weight, row) in zip(weights, whitened) { for j in 0..<width { sum[j] += weight * row[j] } }
-            return factor.solveUpper(sum)
-        }
-    }
-
-    /// Returns orthonormal contrasts: class 1 against class 0, class 2 against the mean of both, and so on, as far as they lie in the span
-    /// of the given orthonormal vectors.
-    private static func contrasts(between classes: Int, within span: [[Double]]) -> [[Double]] {
-        var found: [[Double]] = []
-        for k in 1..<classes where found.count < span.count {
-            let raw = (0..<classes).map { $0 < k ? -1 : $0 == k ? Double(k) : 0 }
-            var contrast = [Double](repeating: 0, count: classes)
-            for vector in span {
-                let share = dot(vector, raw)
-                for c in 0..<classes { contrast[c] += share * vector[c] }
-            }
-            let length = dot(contrast, contrast).squareRoot()
-            for other in found {
-                let share = dot(other, contrast)
-                for c in 0..<classes { contrast[c] -= share * other[c] }
-            }
-            let left = dot(contrast, contrast).squareRoot()
-            // For classes with the same row, the rest of a contrast is rounding.
-            guard left > 1e-6 * max(length, 1) else { continue }
-            found.append(contrast.map { $0 / left })
-        }
-        return found
-    }
-
-    /// Returns vectors of random signs, made orthonormal in F.
-    func randomOutputs(count: Int, seed: UInt64) -> [[Double]] {
-        var random = SplitMix64(state: seed)
-        var found: [[Double]] = []
-        while found.count < count {
-            var vector = (0..<width).map { _ in Bool.random(using: &random) ? 1.0 : -1 }
-            // Orthogonalising twice removes the rounding errors of the first time.
-            for _ in 0..<2 {
-                for other in found {
-                    let share = dot(times(other), vector)
-                    for j in 0..<width { vector[j] -= share * other[j] }
-                }
-            }
-            let length = dot(times(vector), vector).squareRoot()
-            // A vector already in the span of the others is drawn again.
-            if length > 1e-6 * matrix.trace.squareRoot() { found.append(vector.map { $0 / length }) }
-        }
-        return found
-    }
-
-    private func times(_ x: [Double]) -> [Double] { (0..<width).map { i in (0..<width).reduce(0) { $0 + matrix[i, $1] * x[$1] } } }
-}
-
-private func dot(_ x: [Double], _ y: [Double]) -> Double { zip(x, y).reduce(0) { $0 + $1.0 * $1.1 } }

@@ -51,7 +51,7 @@ public final class Estimator: GradientEstimator {
             throw TrainingError(.badExample, "the generalized cross-entropy needs examples with classes")
         }
         guard options.batchSize > 0 || model.entry == .layer(model.configuration.layerCount) else {
-            throw TrainingError(.badExample, "samples of all examples are for runs that train adapter:final alone; give batch-size a number")
+            throw TrainingError(.badExample, "samples of all examples are for runs that train adapters alone, by a loss; give --batch-size a number")
         }
         if options.precision == .int8 { try model.prepareInt8Weights() }
         self.model = model

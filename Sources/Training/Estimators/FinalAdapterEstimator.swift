@@ -28,7 +28,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
     public let options: EstimatorOptions
     private let directions: Directions
     private let tensor: TrainedTensor
-    private let adapter: FinalAdapter
+    private let adapter: Adapter
     private let crossEntropy: GeneralizedCrossEntropy
     private let pool: PassPool
     private let labels: LabelLogits
@@ -83,7 +83,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
             seed: options.orderSeed)
     }
 
-    private static func headOutputs(of model: TrainableModel, _ adapter: FinalAdapter) -> ScratchBuffer<Float>? {
+    private static func headOutputs(of model: TrainableModel, _ adapter: Adapter) -> ScratchBuffer<Float>? {
         guard let head = model.fullHeadPointer else { return nil }
         let (width, vocabulary) = (model.sizes.embedding, model.configuration.vocabularySize)
         let outputs = ScratchBuffer<Float>(capacity: vocabulary * adapter.outputCount)
@@ -270,7 +270,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
     private func add(_ example: Int, _ tokens: [Int32], _ correct: Int, to batch: inout BatchGradient) {
         let x = labels.input(of: example)
         let scores = labels.scores(of: example, tokens: tokens, outputs: outputs(of: x))
-        let (loss, weights) = choice(scores, correct)
+        let (loss, weights) = crossEntropy.choice(scores, correct)
         batch.loss += loss
         var delta = [Double](repeating: 0, count: adapter.outputCount)
         for (c, token) in tokens.enumerated() {
@@ -279,17 +279,6 @@ public final class FinalAdapterEstimator: GradientEstimator {
             for i in delta.indices { delta[i] += weight * Double(own[i]) }
         }
         add(delta, x, to: &batch)
-    }
-
-    /// Returns the loss of a choice between scores, and its derivative with respect to each score.
-    private func choice(_ scores: [Double], _ correct: Int) -> (loss: Double, weights: [Double]) {
-        let total = scores.withUnsafeBufferPointer { ForwardPass.logSumExp($0) }
-        let loss = total - scores[correct]
-        let slope = crossEntropy.slope(loss)
-        return (
-            crossEntropy.loss(loss),
-            scores.indices.map { slope * (exp(scores[$0] - total) - ($0 == correct ? 1 : 0)) }
-        )
     }
 
     /// Adds the losses and gradients of examples whose losses need the logits of the whole vocabulary.
@@ -351,7 +340,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
             return (row..<row + count).reduce(0.0) { $0 + logProbabilities[$1] }
         }
         if case .options(let correct) = objective {
-            let (loss, weights) = choice(sums, correct)
+            let (loss, weights) = crossEntropy.choice(sums, correct)
             return (loss, weights.map { -$0 })
         }
         return (-sums.reduce(0, +) / Double(row), counts.map { _ in 1 / Double(row) })

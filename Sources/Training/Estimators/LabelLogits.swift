@@ -12,7 +12,7 @@ final class LabelLogits {
 
     private let model: TrainableModel
     private let cache: PrefixCache
-    private let adapter: FinalAdapter
+    private let adapter: Adapter
     private let pool: PassPool
     private let threads: Int
     /// Number of each token that is a class of some example.
@@ -26,7 +26,7 @@ final class LabelLogits {
     private let offsets: [Int]
     private var isKnown: [Bool]
 
-    init(model: TrainableModel, cache: PrefixCache, adapter: FinalAdapter, pool: PassPool, threads: Int) {
+    init(model: TrainableModel, cache: PrefixCache, adapter: Adapter, pool: PassPool, threads: Int) {
         self.model = model
         self.cache = cache
         self.adapter = adapter

@@ -94,6 +94,9 @@ struct RunBuilder {
         if FinalAdapterEstimator.canEstimate(tensors, cache.set, objective: spec.task.objective) {
             return (try FinalAdapterEstimator(model: model, directions: directions, cache: cache, options: estimatorOptions), cache)
         }
+        if AdapterGradientEstimator.canEstimate(tensors, source, objective: spec.task.objective) {
+            return (try AdapterGradientEstimator(model: model, directions: directions, cache: cache, options: estimatorOptions), cache)
+        }
         return (try Estimator(model: model, directions: directions, cache: cache, options: estimatorOptions), cache)
     }
 

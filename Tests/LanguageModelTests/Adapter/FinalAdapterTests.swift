@@ -100,8 +100,9 @@ struct FinalAdapterTests {
         }
         #expect(try problem(["adapter:final"], nil).contains("onebyte prepare"))
         #expect(try problem(["adapter:final"], RunBasis(spaces: [])).contains("onebyte prepare"))
-        #expect(try problem(["adapter:layers.2"], run.basis).contains("adapters can be placed at final"))
-        #expect(throws: TrainingError.self) { try run.source.checkPatterns(["adapter:layers.2"]) }
+        #expect(try problem(["adapter:layers.2"], run.basis).contains("has an adapter at final, which is not named"))
+        #expect(try problem(["adapter:model.norm.weight"], run.basis).contains("no matrix of a layer"))
+        #expect(throws: TrainingError.self) { try run.source.checkPatterns(["adapter:layers.3"]) }
         let wide = AdapterBasis(
             place: "final", outputs: try FixedPointVectors(rounding: [Array(repeating: 1, count: 31)]),
             inputs: try FixedPointVectors(rounding: [Array(repeating: 1, count: 31)]))

@@ -181,7 +181,7 @@ import Training
             let (parameters, trained) = try moved([60, -90], 0x1p-9)
             try withTemporaryDirectory { directory in
                 var exporter = ModelExporter(source: source)
-                exporter.headChange = FinalHeadChange(source: source, parameters: parameters, basis: basis)
+                exporter.changes = try AdapterChange.all(source: source, parameters: parameters, basis: basis)
                 try exporter.write(to: directory + "/out")
                 let copy = try ModelSource.open(directory + "/out")
                 #expect(!copy.configuration.tiedHead)
@@ -195,7 +195,37 @@ import Training
         }
     }
 
-    /// Bases are made from the inputs of every space of a layer.
+    /// Adapters on all matrices of all layers and at `final`: samples are differences of losses, on every side of the base's own products, and the
+    /// export is the same model.
+    @Test(arguments: FamilyFixture.names)
+    func adaptersOnMatrices(_ name: String) throws {
+        let fixture = try FamilyFixture.named(name)
+        try fixture.with { source in
+            let patterns = ["adapter:layers.0-\(source.configuration.layerCount - 1)", "adapter:final"]
+            let run = try AdaptedModel(source, patterns, outputs: 2, inputs: 3)
+            let matrices = LayerModule.matrices.count { LayerSizes(source.configuration).has($0) }
+            #expect(run.tensors.count == matrices * source.configuration.layerCount + 1)
+            let set = try ExampleSet(fixture.examples, for: source.configuration)
+            let moved = try run.moved([60, -90, 30], scale: 0x1p-11)
+            let own = try Evaluator(model: moved.model, cache: PrefixCache(model: moved.model, set: set)).evaluate().meanLoss
+            try withTemporaryDirectory { directory in
+                var exporter = ModelExporter(source: source)
+                exporter.changes = try AdapterChange.all(source: source, parameters: moved.parameters, basis: run.basis)
+                try exporter.write(to: directory + "/out")
+                let copy = try ModelSource.open(directory + "/out")
+                let model = try TrainableModel(source: copy)
+                let merged = try Evaluator(model: model, cache: PrefixCache(model: model, set: ExampleSet(fixture.examples, for: copy.configuration)))
+                    .evaluate().meanLoss
+                #expect(abs(merged - own) < 5e-5 * own, "\(merged), not \(own)")
+                let base = try run.moved([0], scale: 1).model
+                let before = try Evaluator(model: base, cache: PrefixCache(model: base, set: set)).evaluate().meanLoss
+                #expect(abs(before - own) > 1e-4)
+            }
+            try run.expectDifferences(fixture.examples, epsilon: 0x1p-9, within: 2e-2)
+        }
+    }
+
+    /// Inputs that a run damps are measured, in every space of a layer.
     @Test(arguments: FamilyFixture.names)
     func basesAreMade(_ name: String) throws {
         let fixture = try FamilyFixture.named(name)

@@ -1,0 +1,207 @@
+import Core
+import Kernels
+import LanguageModel
+
+/// The projected gradients of a run that trains adapters alone, on matrices of layers and perhaps at `final`, from the gradient of their
+/// coordinates: G = ∂L/∂C by reverse-mode differentiation, and ⟨Z, G⟩ for each sample, which is what a difference quotient with ε → 0 would give. One G
+/// serves all samples on the same examples, so that a round of a thousand coordinates costs about three passes over a batch. Its bytes mean the same
+/// as those of differences.
+///
+/// One thread at a time; it uses `threads` inside, and any number of them gives the same bits.
+public final class AdapterGradientEstimator: GradientEstimator {
+    /// Positions that go through the model at once.
+    private static let pieceRows = 768
+
+    public let model: TrainableModel
+    public let cache: PrefixCache
+    public let options: EstimatorOptions
+    private let directions: Directions
+    private let crossEntropy: GeneralizedCrossEntropy
+    private var order: ExampleOrder
+    private let passes: [GradientPass]
+    private var known: (revision: Int, gradient: Gradient)?
+
+    /// Whether samples can be computed here: a loss with a derivative, and layers that can be differentiated.
+    public static func canEstimate(_ tensors: [TrainedTensor], _ source: ModelSource, objective: Objective?) -> Bool {
+        objective == nil && !tensors.isEmpty && tensors.allSatisfy(\.isAdapter) && source.canDifferentiate
+    }
+
+    /// - Parameters:
+    ///   - directions: of the run's tensors, so that it knows the adapters' coordinates.
+    ///   - options: `epsilon`, `estimator` and `precision` mean nothing here.
+    /// - Throws: `TrainingError` for options that can't be, or where `canEstimate` is false.
+    public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: EstimatorOptions) throws {
+        try options.check()
+        guard Self.canEstimate(model.trained, model.source, objective: options.objective) else {
+            throw TrainingError(
+                .badTensors, "the gradient of adapters is for runs that train them alone, by a loss, in layers that can be differentiated")
+        }
+        guard cache.set.hasClasses || options.generalizedCrossEntropy == 0 else {
+            throw TrainingError(.badExample, "the generalized cross-entropy needs examples with classes")
+        }
+        self.model = model
+        self.cache = cache
+        self.options = options
+        self.directions = directions
+        crossEntropy = GeneralizedCrossEntropy(q: options.generalizedCrossEntropy)
+        passes = (0..<max(options.threads, 1)).map { _ in GradientPass(model: model) }
+        order = ExampleOrder(
+            exampleCount: cache.set.count, batchSize: options.batchSize(of: cache.set.count), samplesPerBatch: options.samplesPerBatch,
+            seed: options.orderSeed)
+    }
+
+    /// Of a mean over examples.
+    private struct Gradient {
+        /// By slot.
+        var tensors: [[Double]]
+        var loss = 0.0
+
+        init(_ model: TrainableModel) { tensors = model.trained.map { Array(repeating: 0, count: $0.shape.count) } }
+
+        mutating func add(_ other: Gradient) {
+            for slot in tensors.indices { for i in tensors[slot].indices { tensors[slot][i] += other.tensors[slot][i] } }
+            loss += other.loss
+        }
+
+        mutating func divide(by count: Int) {
+            for slot in tensors.indices { for i in tensors[slot].indices { tensors[slot][i] /= Double(count) } }
+            loss /= Double(count)
+        }
+    }
+
+    public func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients {
+        var found = ProjectedGradients(values: [], meanLoss: .nan)
+        var (sum, count) = (0.0, 0)
+        var start = samples.lowerBound
+        while start < samples.upperBound {
+            // Neighbours that read the same examples.
+            let share = SampleNumber(clamping: options.batchSize == 0 ? Int(samples.upperBound - start) : options.samplesPerBatch)
+            let next = options.batchSize == 0 ? samples.upperBound : min(samples.upperBound, start - start % share + share)
+            let gradient = try gradient(machine, start)
+            let coordinates = directions.coordinates.adapters.flatMap { adapter in
+                model.trained.firstIndex(of: adapter).map { gradient.tensors[$0] } ?? []
+            }
+            let own = directions.projections(of: coordinates, from: SampleName(machine: machine, sample: start), count: Int(next - start))
+            for g in own { found.values.append(g.isFinite && gradient.loss.isFinite ? Float(g) : .nan) }
+            if gradient.loss.isFinite {
+                sum += gradient.loss * Double(next - start)
+                count += Int(next - start)
+            }
+            start = next
+        }
+        if count > 0 { found.meanLoss = sum / Double(count) }
+        return found
+    }
+
+    /// Over the examples that a sample reads.
+    private func gradient(_ machine: MachineID, _ sample: SampleNumber) throws -> Gradient {
+        let isAll = options.batchSize == 0
+        if isAll, let known, known.revision == model.revision { return known.gradient }
+        var examples = isAll ? Array(0..<cache.set.count) : (0..<options.batchSize).map { order.example(machine: machine, sample: sample, $0) }
+        try cache.fillOrReplaceMissing(&examples)
+        let pieces = pieces(of: examples)
+        var total = Gradient(model)
+        let failure = FirstError()
+        for first in stride(from: 0, to: pieces.count, by: passes.count) {
+            if first > 0, let onProgress = cache.onProgress, !onProgress(cache.filledPart) {
+                throw TrainingError(.cancelled, "stopped while samples were computed")
+            }
+            let some = Array(pieces[first..<min(first + passes.count, pieces.count)])
+            var parts = [Gradient?](repeating: nil, count: some.count)
+            parts.withUnsafeMutableBufferPointer { parts in
+                nonisolated(unsafe) let out = parts
+                nonisolated(unsafe) let own = self
+                let chosen = examples
+                forEachChunk(of: some.count, size: 1, threads: options.threads) { chunk in
+                    for i in chunk { failure.capture { out[i] = try own.sum(over: chosen[some[i]], own.passes[i]) } }
+                }
+            }
+            try failure.rethrow()
+            // In the order of the examples, whoever computed them.
+            for case let part? in parts { total.add(part) }
+        }
+        total.divide(by: examples.count)
+        if isAll { known = (model.revision, total) }
+        return total
+    }
+
+    /// Neighbouring examples with about `pieceRows` positions.
+    private func pieces(of examples: [Int]) -> [Range<Int>] {
+        let set = cache.set
+        var pieces: [Range<Int>] = []
+        var (start, rows) = (0, 0)
+        for place in examples.indices {
+            rows += set.ranges[examples[place]].reduce(0) { $0 + set.sequences[$1].length }
+            if rows >= Self.pieceRows || place == examples.count - 1 {
+                pieces.append(start..<place + 1)
+                (start, rows) = (place + 1, 0)
+            }
+        }
+        return pieces
+    }
+
+    // MARK: One piece
+
+    private func sum(over examples: ArraySlice<Int>, _ gradientPass: GradientPass) throws(ModelError) -> Gradient {
+        let set = cache.set
+        try gradientPass.forward(examples.flatMap { set.ranges[$0].map { cache.sequence($0) } })
+        let pass = gradientPass.pass
+        let width = model.sizes.embedding
+        let states = ScratchBuffer<Float>(capacity: max(pass.segmentReads * width, 1))
+        states.pointer.update(repeating: 0, count: pass.segmentReads * width)
+        var total = Gradient(model)
+        var segment = 0
+        for example in examples {
+            let own = segment..<segment + set.ranges[example].count
+            total.loss += add(example, Array(own), pass, into: states.pointer)
+            segment = own.upperBound
+        }
+        try gradientPass.backward(from: states.pointer, into: &total.tensors)
+        return total
+    }
+
+    /// ∂loss/∂n of an example's rows; returns its loss.
+    private func add(_ example: Int, _ segments: [Int], _ pass: ForwardPass, into states: UnsafeMutablePointer<Float>) -> Double {
+        let set = cache.set
+        let width = model.sizes.embedding
+        switch set.examples[example].objective {
+        case .candidates(let tokens, let correct):
+            let row = pass.segments[segments[0]].readRow
+            let state = pass.normed.pointer + row * width
+            let scores = tokens.map { token in
+                Double(model.headRow(token).map { model.logit(ob_dot(state, $0, width) + (model.headBias?[Int(token)] ?? 0)) } ?? .nan)
+            }
+            let (loss, weights) = crossEntropy.choice(scores, correct)
+            for (c, token) in tokens.enumerated() {
+                guard let head = model.headRow(token) else { continue }
+                ob_add_scaled(states + row * width, head, Float(weights[c] * model.logitSlope(scores[c])), width)
+            }
+            return loss
+        case .options(let correct):
+            let parts = segments.map { segment in
+                pass.headGradient(of: [segment], targets: [set.targets(of: set.sequences[set.ranges[example].lowerBound + segment - segments[0]])])
+            }
+            let counts = parts.map { $0.rows.count / width }
+            let scores = zip(parts, counts).map { -$0.loss * Double($1) }
+            let (loss, weights) = crossEntropy.choice(scores, correct)
+            for (i, segment) in segments.enumerated() {
+                add(parts[i].rows, times: Float(-weights[i] * Double(counts[i])), segment, pass, into: states)
+            }
+            return loss
+        case .tokens:
+            let targets = set.ranges[example].map { set.targets(of: set.sequences[$0]) }
+            let gradient = pass.headGradient(of: segments, targets: targets)
+            add(gradient.rows, times: 1, segments[0], pass, into: states)
+            return gradient.loss
+        case .text: return .nan
+        }
+    }
+
+    /// Rows from a segment's first on.
+    private func add(_ rows: [Float], times factor: Float, _ segment: Int, _ pass: ForwardPass, into states: UnsafeMutablePointer<Float>) {
+        rows.withUnsafeBufferPointer { rows in
+            guard let from = rows.baseAddress else { return }
+            ob_add_scaled(states + pass.segments[segment].readRow * model.sizes.embedding, from, factor, rows.count)
+        }
+    }
+}
