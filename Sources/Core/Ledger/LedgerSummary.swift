@@ -28,6 +28,8 @@ public struct LedgerSummary: Sendable {
     public private(set) var nextRound: RoundNumber = 0
     /// The rounds that hold bytes of each machine that ever was there, void ones too; without what was retracted.
     private var roundsWithBytes: [MachineID: SampleSet] = [:]
+    /// Those of which the bytes were retracted.
+    private var retractedRounds: [MachineID: SampleSet] = [:]
     /// After the last record that changed the parameters: names the present parameters.
     public private(set) var parameters: LedgerPosition
     /// The learning rate is multiplied by 2^rateShift.
@@ -63,7 +65,7 @@ public struct LedgerSummary: Sendable {
         self.position = position
         parameters = position
         scale = ScaleAdapter(target: spec.targetMagnitude)
-        steering = SteeringHistory(spec)
+        steering = SteeringHistory(spec, format: format)
         measured = [(position.records, 0)]
     }
 
@@ -101,14 +103,20 @@ public struct LedgerSummary: Sendable {
         roundsWithBytes[machine]?.overlaps(UInt64(rounds.lowerBound)..<UInt64(rounds.upperBound)) ?? false
     }
 
+    /// Whether a restoration of the machine's bytes of these rounds would put anything back.
+    public func holdsRetracted(of machine: MachineID, in rounds: Range<RoundNumber>) -> Bool {
+        retractedRounds[machine]?.overlaps(UInt64(rounds.lowerBound)..<UInt64(rounds.upperBound)) ?? false
+    }
+
     package struct RuleBroken: Error { package let reason: String }
 
     private mutating func fold(_ record: LedgerRecord, position next: LedgerPosition) throws(RuleBroken) {
         if isEnded {
-            // A run that is over can still be made to forget a machine, and be signed.
+            // A run that is over can still be made to forget a machine, and be signed; since format 3 also taken back.
             switch record {
-            case .retraction, .signature: break
-            default: throw RuleBroken(reason: "a record behind the end of the run that is no retraction and no signature")
+            case .retraction, .restoration, .signature: break
+            case .rewind(let rewind) where format >= 3 && !rewind.isFinal: break
+            default: throw RuleBroken(reason: "a record behind the end of the run that is none of those which may follow it")
             }
         }
         guard record.sinceFormat <= format else {
@@ -146,7 +154,10 @@ public struct LedgerSummary: Sendable {
             lastDigest = digest
         case .retraction(let retraction):
             guard retraction.rounds.upperBound <= nextRound else { throw RuleBroken(reason: "a retraction of rounds to come") }
-            roundsWithBytes[retraction.machine]?.remove(UInt64(retraction.rounds.lowerBound)..<UInt64(retraction.rounds.upperBound))
+            move(retraction.rounds, of: retraction.machine, from: \.roundsWithBytes, to: \.retractedRounds)
+        case .restoration(let restoration):
+            guard restoration.rounds.upperBound <= nextRound else { throw RuleBroken(reason: "a restoration of rounds to come") }
+            move(restoration.rounds, of: restoration.machine, from: \.retractedRounds, to: \.roundsWithBytes)
         case .rewind(let rewind):
             guard rewind.round <= nextRound else { throw RuleBroken(reason: "a rewind to a round to come") }
             guard rateShift.magnitude + UInt(rewind.rateShift.magnitude) <= Self.rateShiftLimit else {
@@ -155,7 +166,8 @@ public struct LedgerSummary: Sendable {
             rateShift += Int(rewind.rateShift)
             makeVoid(from: rewind.round)
             rewoundAt = next.records
-            isFinal = isFinal || rewind.isFinal
+            isFinal = (isFinal && !isEnded) || rewind.isFinal
+            isEnded = false
             steering.fold(rewind)
         case .validation(let validation):
             guard validation.round <= nextRound, validation.position <= position.records else {
@@ -172,6 +184,17 @@ public struct LedgerSummary: Sendable {
             parameters = next
             if isMeasured(after: record) { remember(next) }
         }
+    }
+
+    /// Takes those of a machine's rounds that are in the range from one set to another.
+    private mutating func move(
+        _ rounds: Range<RoundNumber>, of machine: MachineID, from: WritableKeyPath<Self, [MachineID: SampleSet]>,
+        to: WritableKeyPath<Self, [MachineID: SampleSet]>
+    ) {
+        let wanted = UInt64(rounds.lowerBound)..<UInt64(rounds.upperBound)
+        let moved = (self[keyPath: from][machine]?.ranges ?? []).map { $0.clamped(to: wanted) }.filter { !$0.isEmpty }
+        self[keyPath: from][machine]?.remove(wanted)
+        for range in moved { self[keyPath: to][machine, default: SampleSet()].insert(range) }
     }
 
     /// Evaluators measure the base, every `evaluateEvery` rounds, the end of a trial, and the end.

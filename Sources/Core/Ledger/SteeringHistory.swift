@@ -22,6 +22,9 @@ public struct SteeringHistory: Sendable {
         /// The parameters before this round.
         public let round: RoundNumber
         public let loss: Double
+        /// How far the parameters had moved from the base, and how well the loss's change is known; NaN where nobody said.
+        var moved = Double.nan
+        var noise = Double.nan
         /// The bytes found near its parameters.
         var near = MeanMagnitude()
     }
@@ -111,13 +114,54 @@ public struct SteeringHistory: Sendable {
     /// Trials are under way: the rate is not chosen yet.
     public private(set) var isSearching: Bool
 
-    /// The last validation, if the run has not gone back since; whether it judged a trial.
-    public private(set) var latest: (loss: Double, isTrial: Bool)?
+    /// The last validation, if the run has not gone back since; whether it judged a trial; how far the parameters had moved.
+    public private(set) var latest: (loss: Double, isTrial: Bool, moved: Double)?
+
+    /// Ledgers since format 3 are steered by rules that know noise and movement; earlier ones as they began.
+    private let isCareful: Bool
+    private let trialRounds: Int?
+    private let roundsOfRun: Int
+    private let isConstant: Bool
+    /// Of each trial's loss.
+    private var trialNoise: [Int: Double] = [:]
+
+    /// A tensor that has moved by more than this part of its norm is another one: what else the model could do is gone.
+    public static let largestMovement = 0.5
+
+    /// The trial that is best, the smaller rate within its noise; nil before the first.
+    public var chosenRate: Int? {
+        guard let lowest = RateSearch.best(of: trials) else { return nil }
+        let noise = trialNoise[lowest] ?? .nan
+        return RateSearch.best(of: trials, within: isCareful && noise.isFinite ? noise : 0)
+    }
+
+    /// Whether the lowest loss is below the base's by more than its noise explains: what `patience` may end for.
+    public var hasLearned: Bool {
+        guard isCareful, let base = lows.first, base.round == 0, let best else { return true }
+        return best.round > 0 && base.loss - best.loss > 2 * (best.noise.isFinite ? best.noise : 0)
+    }
+
+    /// The parameters at the last validation have moved too far.
+    public var hasMovedTooFar: Bool { isCareful && (latest?.moved ?? 0) > Self.largestMovement }
+
+    /// Where a run that has moved too far goes back to: the newest low that is not half as far, for half the step from there on.
+    public var nearPoint: Low? { lows.last { !($0.moved > Self.largestMovement / 2) } ?? lows.first }
+
+    /// How far a trial's parameters would have moved after a run of its rate, whose steps go in all directions: their sum grows as the root of
+    /// their number, and where the rate falls to 0 to the root of a third of it.
+    private func projected(_ moved: Double) -> Double {
+        guard let trialRounds, trialRounds > 0 else { return moved }
+        return moved * max(1, (Double(roundsOfRun) / Double(trialRounds) / (isConstant ? 1 : 3)).squareRoot())
+    }
 
     /// The one of the lowest validation loss.
     public var best: Low? { lows.last }
 
-    init(_ spec: RunSpec) {
+    init(_ spec: RunSpec, format: UInt32) {
+        isCareful = format >= 3
+        trialRounds = spec.steering?.trialRounds
+        roundsOfRun = spec.rounds
+        isConstant = spec.schedule == .constant
         isSearching = spec.steering?.trialRounds != nil
         samplesPerBatch = spec.samplesPerBatch ?? 1
     }
@@ -128,14 +172,15 @@ public struct SteeringHistory: Sendable {
         // A loss that is not finite is worse than any other.
         let loss = validation.loss.isFinite ? validation.loss : .infinity
         let isTrial = isSearching && validation.isTrialOver
-        latest = (loss, isTrial)
+        latest = (loss, isTrial, validation.moved)
         if isTrial {
-            trials[rateShift] = loss
+            trials[rateShift] = isCareful && projected(validation.moved) > Self.largestMovement ? .infinity : loss
+            trialNoise[rateShift] = validation.noise
             // The last trial was the best: its rounds stand.
-            if RateSearch.next(after: trials) == nil, RateSearch.best(of: trials) == rateShift { isSearching = false }
+            if RateSearch.next(after: trials) == nil, chosenRate == rateShift { isSearching = false }
         }
         if loss < (best?.loss ?? .infinity) {
-            lows.append(Low(round: validation.round, loss: loss, near: recent))
+            lows.append(Low(round: validation.round, loss: loss, moved: validation.moved, noise: validation.noise, near: recent))
             (sinceBest, rewindsSinceBest) = (0, 0)
         } else {
             sinceBest += 1
@@ -179,8 +224,10 @@ public enum RateSearch {
         return nil
     }
 
-    /// The one of the lowest loss, the smaller of equals.
-    public static func best(of losses: [Int: Double]) -> Int? {
-        losses.min { ($0.value, $0.key) < ($1.value, $1.key) }?.key
+    /// The one of the lowest loss, the smaller of equals; with `noise` the smallest whose loss is no more than that above the lowest.
+    public static func best(of losses: [Int: Double], within noise: Double = 0) -> Int? {
+        guard let lowest = losses.min(by: { ($0.value, $0.key) < ($1.value, $1.key) }) else { return nil }
+        guard noise > 0, lowest.value.isFinite else { return lowest.key }
+        return losses.filter { $0.value <= lowest.value + noise }.keys.min()
     }
 }

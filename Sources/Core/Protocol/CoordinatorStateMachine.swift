@@ -90,6 +90,8 @@ public struct CoordinatorStateMachine: Sendable {
     var lastWaiting: Int?
     /// The operator knows that the steps vanish.
     var hasSaidVanishing = false
+    /// That a tensor has moved by more than half of its norm was said.
+    var hasSaidMoved = false
     /// The operator knows that going back does not help.
     var hasSaidHelpless = false
     /// The operator knows that nobody judges the trials.
@@ -215,6 +217,7 @@ public struct CoordinatorStateMachine: Sendable {
         case .ledgerRead(let id): peers[id]?.isReading = false
         case .stopRequested: stop(RunFinish(outcome: .stopped, message: "stopped by its operator"), at: now)
         case .retract(let machine, let rounds): retract(machine, rounds: rounds)
+        case .restore(let machine, let rounds): restore(machine, rounds: rounds)
         case .rewind(let round, let rateShift): rewind(to: round, rateShift: rateShift)
         case .remove(let machine): remove(machine, at: now)
         }

@@ -373,6 +373,8 @@ public struct EvaluationReport: Hashable, Sendable {
     public var position: UInt64
     /// Of the examples that steer the run, which are others than those that judge it.
     public let validation: ValidationScore?
+    /// How far the tensor that has moved most has moved from the base, as a part of its norm; NaN where it is not known.
+    public let moved: Double
 
     public struct ValidationScore: Hashable, Sendable {
         public let examples: UInt32
@@ -380,7 +382,10 @@ public struct EvaluationReport: Hashable, Sendable {
         public let loss: Double
         /// NaN for tasks without labels.
         public let accuracy: Double
-        public init(examples: UInt32, loss: Double, accuracy: Double) {
+        /// Standard error of the mean change of the examples' losses since the base; NaN where it is not known.
+        public let noise: Double
+        public init(examples: UInt32, loss: Double, accuracy: Double, noise: Double = .nan) {
+            self.noise = WireNumber.amount(noise)
             self.examples = examples
             self.loss = WireNumber.loss(loss)
             self.accuracy = WireNumber.part(accuracy)
@@ -389,8 +394,9 @@ public struct EvaluationReport: Hashable, Sendable {
 
     public init(
         round: RoundNumber, examples: UInt32, loss: Double, accuracy: Double, bestThresholdAccuracy: Double, auc: Double,
-        seconds: Double, position: UInt64 = 0, validation: ValidationScore? = nil
+        seconds: Double, position: UInt64 = 0, validation: ValidationScore? = nil, moved: Double = .nan
     ) {
+        self.moved = WireNumber.amount(moved)
         self.position = position
         self.validation = validation
         self.round = round

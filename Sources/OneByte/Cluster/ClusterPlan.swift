@@ -14,6 +14,13 @@ struct ClusterPlan: Sendable {
     private let isNamedByTime: Bool
     /// What the files' examples have in common, once `check` has read them.
     private(set) var dataUse = DataUse()
+    /// How much data there is, once `check` has read it.
+    private var shares: [DataUse.Use: RunForecast.Share] = [:]
+    /// Training examples that were longer than the maximum length.
+    private var cutExamples = 0
+    /// Some of the training examples, to measure this machine's speed on.
+    private var someExamples: [Example] = []
+    private static let examplesToMeasure = 512
     private let model: String
     private let trainFile: String
     private let evalFile: String?
@@ -36,6 +43,7 @@ struct ClusterPlan: Sendable {
         generalFile = settings.optionalText(.generalFile)
         scoring = try settings.scoring()
         workerCount = try settings.integer(.workers)
+        if resuming == nil { try settings.deriveFromModelAndData() }
         let task = try settings.resolveTask()
         if task.objective == .command, scoring == nil {
             throw SettingsError.usage("the objective is a command's score: give the command with --objective-command '…'")
@@ -119,10 +127,40 @@ struct ClusterPlan: Sendable {
             let data = try encoder.encode(records)
             if seen.insert(file).inserted { for remark in data.remarks { standardError.write("note: \(file): \(remark)") } }
             dataUse.note(use, path: file, data.examples)
+            shares[use] = RunForecast.Share(data.examples)
+            if use == .training {
+                cutExamples = data.truncated
+                let stride = Swift.stride(from: 0, to: data.examples.count, by: data.examples.count / Self.examplesToMeasure + 1)
+                someExamples = stride.map { data.examples[$0] }
+            }
         }
         for overlap in dataUse.overlaps { standardError.write("note: \(overlap)") }
         // Read after the run only, when an error would cost its report.
         if let generalFile { _ = try SideEffects.generalExamples(generalFile, source) }
+    }
+
+    /// What the run will take, measured on this machine for about two seconds; after `check`.
+    ///
+    /// - Throws: errors of the model's files.
+    func forecast() throws -> ForecastTable {
+        let source = try openModel(model)
+        let patterns = spec.train.filter { !$0.hasPrefix(RunSpec.adapterPrefix) }
+        let isMeasured = scoring == nil && !someExamples.isEmpty
+        let probe = try isMeasured
+            ? SpeedProbe(
+                spec, source: source, examples: someExamples, precision: Precision(rawValue: precision) ?? .float, threads: threads * workerCount)
+            : nil
+        let outputs = spec.task.kind == .classification ? (spec.task.labels?.count ?? 2) - 1 : (try? settings.integer(.adapterOutputs)) ?? 0
+        let isChoice = someExamples.allSatisfy { if case .candidates = $0.objective { true } else { false } }
+        let forecast = RunForecast(
+            spec: spec, workers: workerCount, training: shares[.training] ?? .init(), validation: shares[.validation] ?? .init(),
+            evaluation: shares[.evaluation] ?? .init(), needsFullVocabulary: !isChoice, speed: probe.map(RunForecast.Speed.init))
+        return ForecastTable(
+            forecast: forecast, model: source.configuration, modelName: model,
+            trained: patterns.isEmpty ? [] : try source.trainedTensors(matching: patterns, basis: nil),
+            adapterNumbers: spec.trainsAdapters ? outputs * ((try? settings.integer(.adapterInputs)) ?? 0) : 0, longest: spec.task.maxLength,
+            cut: cutExamples, cacheLimit: settings.optionalText(.cacheMemory).flatMap { ByteSize($0)?.bytes } ?? .max,
+            memoryAvailable: availableMemory())
     }
 
     /// The lock of a run that is to be resumed, before anything of it is read.
@@ -218,6 +256,9 @@ struct ClusterPlan: Sendable {
         return began.duration(to: .now) / .seconds(1)
     }
 
+    /// What the forecast says of a round, for the estimate of the time left.
+    var secondsOfCachedRound: Double?
+
     func cluster() throws -> LocalCluster {
         let directory = directory
         let expectedRun = try expectedRun()
@@ -261,7 +302,11 @@ struct ClusterPlan: Sendable {
 
     /// What `metrics.jsonl` tells of the run so far: nothing for a new one.
     var past: RunProgress {
-        var progress = RunProgress(rounds: spec.rounds, isScored: scoring != nil, measures: MeasuredData(dataUse))
+        var progress = RunProgress(
+            rounds: spec.rounds, isScored: scoring != nil, measures: MeasuredData(dataUse),
+            plan: TimeLeft.Plan(
+                rounds: spec.rounds, trialRounds: spec.steering?.trialRounds, learningRate: spec.learningRate,
+                secondsOfCachedRound: secondsOfCachedRound))
         guard isResumed, let data = FileManager.default.contents(atPath: directory.metrics) else { return progress }
         var unread = 0
         for line in data.split(separator: UInt8(ascii: "\n")) {

@@ -32,6 +32,7 @@ package struct RunProgress: Hashable, Sendable {
     private var lastRoundAt: Double?
     private var firstRound: Int?
     private var lastTime: Double?
+    private var timeLeft: TimeLeft
 
     package struct Phase: Hashable, Sendable {
         package let name: String
@@ -56,6 +57,9 @@ package struct RunProgress: Hashable, Sendable {
         /// It trains, or could, while its prefix cache is being filled.
         package var fillsCache: Bool { work == "cache" && name != "caching" && isUnderWay }
 
+        /// What `progress` is a part of is a prefix cache, whether full or not.
+        var isOfCache: Bool { work == "cache" }
+
         /// At the speed so far, once that is known.
         package var secondsLeft: Double? {
             guard isUnderWay, at - since.time >= 1, progress - since.progress > 0.005 else { return nil }
@@ -78,7 +82,8 @@ package struct RunProgress: Hashable, Sendable {
         var total = 0.0
     }
 
-    package init(rounds: Int, isScored: Bool = false, measures: MeasuredData = .unknown) {
+    package init(rounds: Int, isScored: Bool = false, measures: MeasuredData = .unknown, plan: TimeLeft.Plan? = nil) {
+        timeLeft = TimeLeft(plan ?? TimeLeft.Plan(rounds: rounds))
         self.rounds = rounds
         self.isScored = isScored
         self.measures = measures
@@ -95,6 +100,7 @@ package struct RunProgress: Hashable, Sendable {
         traffic = Traffic()
         machines = [:]
         finish = nil
+        timeLeft.beginProcess()
         (listeningSince, trainingSince, lastRoundAt, firstRound, samplesPerSecond) = (time, nil, nil, nil, nil)
     }
 
@@ -105,6 +111,14 @@ package struct RunProgress: Hashable, Sendable {
         case .worker(let worker):
             guard machines[worker.name] != nil || machines.count < Self.machinesShown else { return }
             machines[worker.name] = Phase(worker, at: progress.time, after: machines[worker.name])
+            let caches = machines.values.filter(\.fillsCache)
+            if !caches.isEmpty {
+                // A full cache is not among those that are being filled.
+                let count = Double(max(machines.values.count { $0.isOfCache }, 1))
+                timeLeft.takeCache((count - caches.reduce(0) { $0 + 1 - $1.progress }) / count, at: progress.time)
+            } else if !isWaiting {
+                timeLeft.takeCache(1, at: progress.time)
+            }
             if let loss = worker.trainingLoss { trainingLoss = Self.smooth(trainingLoss, loss) }
         case .left(let left): machines[left.name] = nil
         case .round(let round): take(round, at: progress.time)
@@ -120,7 +134,8 @@ package struct RunProgress: Hashable, Sendable {
         case .finished(let finished):
             finish = finished.finish
             traffic = finished.traffic
-        case .reading, .trial, .greeted, .refused, .joined, .waiting, .late, .connection, .warning: break
+        case .trial(let trial): timeLeft.takeTrial(learningRate: trial.learningRate, loss: trial.loss, isChosen: trial.isChosen)
+        case .reading, .greeted, .refused, .joined, .waiting, .late, .connection, .warning: break
         }
     }
 
@@ -136,6 +151,7 @@ package struct RunProgress: Hashable, Sendable {
             samplesPerSecond = Self.smooth(samplesPerSecond, Double(round.samples) / (time - previous))
         }
         lastRoundAt = time
+        timeLeft.takeRound(at: time, seconds: round.seconds, roundsInForce: round.effectiveRounds)
     }
 
     /// Names that are kept of workers, admitted or not: each of them is chosen by a peer.
@@ -159,8 +175,5 @@ package struct RunProgress: Hashable, Sendable {
     package var wireBytes: UInt64 { earlier.wireBytes &+ traffic.sent.total.bytes &+ traffic.received.total.bytes }
     package var wireBytesPerSample: Double? { samples > 0 ? Double(wireBytes) / Double(samples) : nil }
 
-    package var secondsLeft: Double? {
-        guard let firstRound, roundsDone - firstRound > 1, presentTrainingSeconds > 0 else { return nil }
-        return Double(rounds - roundsDone) * presentTrainingSeconds / Double(roundsDone - firstRound)
-    }
+    package var secondsLeft: Double? { timeLeft.seconds }
 }

@@ -26,8 +26,9 @@ struct ClusterCommand: AsyncParsableCommand {
 
               onebyte cluster --config run.toml --objective-command 'python3 score.py'
 
-            What would be done, and where each setting comes from:
+            What would be trained, how long it will take, and where each setting comes from:
 
+              onebyte cluster --config run.toml --dry-run
               onebyte cluster --config run.toml --print-config
 
             Go on with a run that was stopped:
@@ -38,6 +39,7 @@ struct ClusterCommand: AsyncParsableCommand {
             """)
 
     @OptionGroup var config: ConfigFlags
+    @OptionGroup var preset: SettingFlags<PresetSettings>
     @OptionGroup var model: SettingFlags<ModelSettings>
     @OptionGroup(title: "Task") var task: SettingFlags<TaskSettings>
     @OptionGroup(title: "Task") var objective: SettingFlags<ObjectiveSettings>
@@ -52,6 +54,8 @@ struct ClusterCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Go on with the run in this directory, with its settings.", valueName: "directory"))
     var resume: String?
 
+    @Flag(help: "Say what the run will take (time, bytes, memory; measured for two seconds), and end.") var dryRun = false
+
     func validate() throws {
         if resume != nil, config.config != nil || place.settings[.directory] != nil {
             throw ValidationError("--resume takes the settings of the run in its directory; leave out --config and --directory")
@@ -64,7 +68,7 @@ struct ClusterCommand: AsyncParsableCommand {
         let held = try config.printConfig ? nil : resume.map { try ClusterPlan.lock(resuming: $0) }
         var settings = try Settings(
             file: resume.map { RunDirectory($0).configuration } ?? config.config,
-            flags: model.settings + task.settings + objective.settings + data.settings + publicText.settings + training.settings
+            flags: preset.settings + model.settings + task.settings + objective.settings + data.settings + publicText.settings + training.settings
                 + machines.settings + place.settings + workers.settings + processes.settings)
         var preparation = try ClusterPlan(&settings, resuming: resume)
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
@@ -74,6 +78,12 @@ struct ClusterCommand: AsyncParsableCommand {
         }
         for text in settings.idle() { standardError.write("note: \(text)") }
         try preparation.check()
+        if resume == nil {
+            let table = try preparation.forecast()
+            if dryRun { return standardOutput.write(table.text) }
+            standardError.write(table.text)
+            preparation.secondsOfCachedRound = table.forecast.roundSeconds
+        }
         let lock = try preparation.makeDirectory(&settings, held: held)
         defer { withExtendedLifetime(lock) {} }
         let plan = preparation

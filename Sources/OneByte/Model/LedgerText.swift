@@ -105,11 +105,14 @@ struct LedgerRow {
             ]
         case .retraction(let retraction):
             [("machine", "\(retraction.machine.rawValue)"), ("rounds", "\(retraction.rounds.lowerBound)–\(retraction.rounds.upperBound)")]
+        case .restoration(let restoration):
+            [("machine", "\(restoration.machine.rawValue)"), ("rounds", "\(restoration.rounds.lowerBound)–\(restoration.rounds.upperBound)")]
         case .rewind(let rewind): [("round", "\(rewind.round)"), ("rateShift", "\(rewind.rateShift)"), ("final", "\(rewind.isFinal)")]
         case .validation(let validation):
             [
                 ("round", "\(validation.round)"), ("examples", "\(validation.examples)"), ("loss", "\(validation.loss)"),
-                ("accuracy", "\(validation.accuracy)"), ("trial", "\(validation.isTrialOver)"),
+                ("accuracy", "\(validation.accuracy)"), ("trial", "\(validation.isTrialOver)"), ("noise", "\(validation.noise)"),
+                ("moved", "\(validation.moved)"),
             ]
         case .end(let end): [("time", Self.time(end.unixSeconds))]
         case .signature(let signature): [("signer", "\(signature.signer)")]

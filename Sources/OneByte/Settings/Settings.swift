@@ -18,6 +18,9 @@ package struct Settings: Sendable {
         for (key, texts) in flags {
             values[key] = (try Self.value(of: texts, for: key), .flag(key.flag))
         }
+        if case .text(let name)? = values[.preset]?.value, let preset = Preset(rawValue: name) {
+            for (key, value) in preset.values where values[key] == nil { values[key] = (value, .derived("of the preset \(name)")) }
+        }
         for key in SettingKey.allCases where values[key] == nil {
             guard let standard = key.setting.standard.value(self) else { continue }
             values[key] = (standard.value, standard.reason.map(SettingSource.derived) ?? .standard)

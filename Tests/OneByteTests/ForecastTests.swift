@@ -1,0 +1,129 @@
+import Core
+import Foundation
+import Testing
+
+@testable import OneByte
+
+@Suite struct ForecastTests {
+    private func forecast(
+        train: [String] = ["adapter:final"], rounds: Int = 64, samples: Int = 64, steering: Steering? = nil, training: RunForecast.Share,
+        speed: RunForecast.Speed?, fullVocabulary: Bool = false
+    ) -> RunForecast {
+        var spec = RunSpec(
+            seed: 0, train: train, learningRate: 1, rounds: rounds, samplesPerRound: samples, task: TaskSpec(kind: .text, maxLength: 64))
+        spec.steering = steering
+        return RunForecast(spec: spec, workers: 2, training: training, needsFullVocabulary: fullVocabulary, speed: speed)
+    }
+
+    @Test func timeIsTheSumOfWhatTheRunDoes() throws {
+        let speed = RunForecast.Speed(perPosition: 0.001, perSample: 0.01, perRead: 0, measured: 2)
+        let run = forecast(train: ["layers.1"], rounds: 100, samples: 8, training: .init(examples: 10, positions: 500, reads: 10), speed: speed)
+        #expect(abs(try #require(run.fillingSeconds) - 0.5) < 1e-9)
+        #expect(abs(try #require(run.totalSeconds) - (0.5 + 100 * (0.08 + 0.004))) < 1e-6)
+        #expect(run.contributionBytes == 800)
+        #expect(run.remedy() == nil)
+    }
+
+    @Test func trialsCostRoundsOfTheirOwn() {
+        let speed = RunForecast.Speed(perPosition: 0, perSample: 0, perRead: 0, measured: 2)
+        let run = forecast(
+            rounds: 100, steering: Steering(trialRounds: 10), training: .init(examples: 1, positions: 1, reads: 1), speed: speed)
+        // A quarter, once and four times, then the neighbours of the best.
+        #expect(run.rounds == 150)
+    }
+
+    @Test func aLongRunSaysWhatToChange() throws {
+        let share = RunForecast.Share(examples: 1000, positions: 100_000, reads: 1000)
+        let slowFilling = forecast(training: share, speed: .init(perPosition: 0.01, perSample: 0, perRead: 0, measured: 2))
+        #expect(try #require(slowFilling.remedy()).contains("--max-length"))
+        let slowSamples = forecast(
+            train: ["all"], rounds: 400, samples: 256, training: share, speed: .init(perPosition: 0, perSample: 0.5, perRead: 0, measured: 2))
+        #expect(try #require(slowSamples.remedy()).contains("--train adapter:final"))
+        // What it advises takes what it says.
+        #expect(try #require(slowSamples.remedy()).contains("(4) would take about 10:00"))
+    }
+
+    @Test func withoutAMeasurementNothingIsSaidOfTime() {
+        let run = forecast(training: .init(examples: 1, positions: 1, reads: 1), speed: nil)
+        #expect(run.totalSeconds == nil && run.remedy() == nil)
+        #expect(run.timeText.contains("not known"))
+    }
+
+    @Test func theMaximumLengthIsWhatNearlyAllExamplesNeed() {
+        #expect(MaximumLength.forLengths([]) == 128)
+        #expect(MaximumLength.forLengths(Array(repeating: 60, count: 100)) == 128)
+        #expect(MaximumLength.forLengths((1...100).map { $0 * 3 }) == 285)
+        #expect(MaximumLength.forLengths(Array(repeating: 5000, count: 10)) == 1024)
+    }
+
+    @Test func aPresetStandsInForDefaultsOnly() throws {
+        let plain = try Settings(file: nil, flags: [.preset: ["generate"]])
+        #expect(try plain.integer(.samplesPerRound) == 256 && plain.integer(.batchSize) == 32)
+        let given = try Settings(file: nil, flags: [.preset: ["generate"], .batchSize: ["4"]])
+        #expect(try given.integer(.batchSize) == 4)
+        #expect(plain.annotated.contains("# of the preset generate"))
+        #expect(throws: SettingsError.self) { try Settings(file: nil, flags: [.preset: ["clasify"]]) }
+    }
+}
+
+@Suite struct TimeLeftTests {
+    /// Rounds of these lengths, with what is said after each.
+    private func told(_ plan: TimeLeft.Plan, _ paces: [Double], inForce: ((Int) -> Int)? = nil) -> [Double?] {
+        var left = TimeLeft(plan)
+        var time = 0.0
+        return paces.enumerated().map { index, pace in
+            time += pace
+            left.takeRound(at: time, seconds: pace, roundsInForce: inForce?(index) ?? index + 1)
+            return left.seconds
+        }
+    }
+
+    @Test func evenRoundsAreToldExactly() throws {
+        let told = told(.init(rounds: 100), Array(repeating: 0.5, count: 100))
+        #expect(told[0] == nil)
+        #expect(abs(try #require(told[9]) - 45) < 1e-9)
+        #expect(try #require(told[99]) == 0)
+    }
+
+    @Test func oneStandstillIsNoPace() throws {
+        var paces = Array(repeating: 0.1, count: 60)
+        paces[20] = 25
+        let told = told(.init(rounds: 100), paces)
+        #expect(abs(try #require(told[30]) - 6.9) < 0.1)
+    }
+
+    @Test func evaluationsThatComeAgainAreOne() throws {
+        // Every tenth round waits for an evaluation.
+        let paces = (1...100).map { $0 % 10 == 0 ? 2.0 : 0.1 }
+        let told = told(.init(rounds: 200), paces)
+        let actual = 10 * 2 + 90 * 0.1
+        #expect(abs(try #require(told[99]) / actual - 1) < 0.1)
+    }
+
+    @Test func trialsThatAreTakenBackCountAsRounds() throws {
+        var left = TimeLeft(.init(rounds: 100, trialRounds: 10, learningRate: 0.04))
+        for round in 1...10 { left.takeRound(at: Double(round), seconds: 1, roundsInForce: round) }
+        // Four more trials, then the run.
+        #expect(left.roundsLeft == 140)
+        left.takeTrial(learningRate: 0.04, loss: 1, isChosen: false)
+        for round in 1...5 { left.takeRound(at: Double(10 + round), seconds: 1, roundsInForce: round) }
+        #expect(left.roundsLeft == 135)
+        left.takeTrial(learningRate: 0.01, loss: 2, isChosen: false)
+        left.takeTrial(learningRate: 0.16, loss: 2, isChosen: false)
+        left.takeTrial(learningRate: 0.02, loss: 2, isChosen: false)
+        left.takeTrial(learningRate: 0.08, loss: 2, isChosen: true)
+        left.takeRound(at: 60, seconds: 1, roundsInForce: 1)
+        #expect(left.roundsLeft == 99)
+    }
+
+    @Test func roundsThatFillTheCacheAreSlowerThanThoseToCome() throws {
+        var left = TimeLeft(.init(rounds: 400, secondsOfCachedRound: 0.1))
+        left.takeCache(0.1, at: 0)
+        for round in 1...10 {
+            left.takeRound(at: Double(round) * 2, seconds: 2, roundsInForce: round)
+            left.takeCache(0.1 + 0.03 * Double(round), at: Double(round) * 2)
+        }
+        // 20 more rounds fill the cache at 2 seconds, 370 take a tenth.
+        #expect(abs(try #require(left.seconds) / (20 * 2 + 370 * 0.1) - 1) < 0.15)
+    }
+}
