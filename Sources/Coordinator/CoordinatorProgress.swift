@@ -140,6 +140,9 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let validation: Validated?
         /// How far the tensor that has moved most has moved, as a part of its norm.
         public let moved: Double?
+        /// What the examples have gained on average since the base, and the standard error of that.
+        public let gain: Double?
+        public let gainError: Double?
     }
 
     public struct Validated: Hashable, Sendable, Codable {
@@ -214,7 +217,7 @@ extension CoordinatorProgress.Event {
                         auc: report.auc.known, seconds: report.seconds.known,
                         validation: report.validation.map {
                             .init(examples: $0.examples, loss: $0.loss.known, accuracy: $0.accuracy.known, noise: $0.noise.known)
-                        }, moved: report.moved.known))
+                        }, moved: report.moved.known, gain: report.gain.known, gainError: report.gainError.known))
             case .trial(let rate, let loss, let isChosen): .trial(.init(learningRate: rate, loss: loss.known, isChosen: isChosen))
             case .digestsAgree(let round, let digest, let machines):
                 .digests(.init(round: round, digest: digest, groups: [machines]))

@@ -1,3 +1,4 @@
+import Coordinator
 import Core
 import Foundation
 import Testing
@@ -125,5 +126,43 @@ import Testing
         }
         // 20 more rounds fill the cache at 2 seconds, 370 take a tenth.
         #expect(abs(try #require(left.seconds) / (20 * 2 + 370 * 0.1) - 1) < 0.15)
+    }
+}
+
+@Suite struct TextScoresTests {
+    @Test func rougeIsTheLongestCommonSubsequenceOfWords() {
+        #expect(TextScores.rougeL("the cat sat", "The cat sat.") == 1)
+        #expect(TextScores.rougeL("a b c d", "a c") == 2 * 2 / 6.0)
+        // Order counts, and every word only once.
+        #expect(TextScores.rougeL("b a", "a b") == 0.5)
+        #expect(TextScores.rougeL("a a a", "a") == 0.5)
+        #expect(TextScores.rougeL("", "a") == 0 && TextScores.rougeL("", "") == 1)
+        let scores = TextScores([(" yes ", "yes"), ("no", "yes")])
+        #expect(scores.exactMatch == 0.5 && scores.rougeL == 0.5 && scores.texts == 2)
+    }
+
+    @Test func percentilesAndSplits() {
+        let lengths = LengthSummary(Array(1...200))
+        #expect(lengths.percentile(50) == 100 && lengths.percentile(95) == 190 && lengths.percentile(100) == 200)
+        #expect(LengthSummary([]).percentile(95) == 0 && LengthSummary([7]).percentile(50) == 7)
+        let parts = SplitParts(argument: "80/10/10")
+        #expect([0, 0.79, 0.81, 0.89, 0.91, 0.9999].map { parts?.part(of: $0) } == [0, 0, 1, 1, 2, 2])
+        for wrong in ["80", "80/0", "a/b", "80/", "1/2/3/4", "-1/2"] { #expect(SplitParts(argument: wrong) == nil, "\(wrong)") }
+    }
+}
+
+@Suite struct GainTests {
+    private func score(gain: Double?, error: Double?, threshold: String = "0.6") throws -> HeldOutScore {
+        let known = gain.map { ",\"gain\":\($0),\"gainError\":\(error ?? 0)" } ?? ""
+        let json = "{\"machine\":1,\"name\":\"e\",\"round\":3,\"examples\":100,\"loss\":0.5,\"accuracy\":0.6,\"bestThresholdAccuracy\":\(threshold)\(known)}"
+        return HeldOutScore(try JSONDecoder().decode(CoordinatorProgress.HeldOut.self, from: Data(json.utf8)))
+    }
+
+    @Test func aReportSaysWhereNothingWasLearntBeyondNoise() throws {
+        #expect(try score(gain: nil, error: nil).learnt == nil)
+        #expect(try #require(try score(gain: 0.02, error: 0.02).learnt).hasPrefix("nothing beyond noise: accuracy at the best threshold +2.0 points"))
+        #expect(try #require(try score(gain: 0.1, error: 0.02).learnt).hasPrefix("yes"))
+        #expect(try #require(try score(gain: -0.1, error: 0.02).learnt).hasPrefix("the opposite"))
+        #expect(try #require(try score(gain: 0.1, error: 0.02, threshold: "null").learnt).contains("minus the loss +0.1000"))
     }
 }

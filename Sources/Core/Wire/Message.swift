@@ -375,6 +375,10 @@ public struct EvaluationReport: Hashable, Sendable {
     public let validation: ValidationScore?
     /// How far the tensor that has moved most has moved from the base, as a part of its norm; NaN where it is not known.
     public let moved: Double
+    /// Mean over the examples of what each has gained since the base, and its standard error: the part that is classified right at the best
+    /// threshold, else minus the loss. NaN where it is not known.
+    public let gain: Double
+    public let gainError: Double
 
     public struct ValidationScore: Hashable, Sendable {
         public let examples: UInt32
@@ -394,8 +398,11 @@ public struct EvaluationReport: Hashable, Sendable {
 
     public init(
         round: RoundNumber, examples: UInt32, loss: Double, accuracy: Double, bestThresholdAccuracy: Double, auc: Double,
-        seconds: Double, position: UInt64 = 0, validation: ValidationScore? = nil, moved: Double = .nan
+        seconds: Double, position: UInt64 = 0, validation: ValidationScore? = nil, moved: Double = .nan,
+        gain: Double = .nan, gainError: Double = .nan
     ) {
+        self.gain = WireNumber.loss(gain)
+        self.gainError = WireNumber.amount(gainError)
         self.moved = WireNumber.amount(moved)
         self.position = position
         self.validation = validation

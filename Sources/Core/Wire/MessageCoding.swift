@@ -116,7 +116,7 @@ extension Message {
                 writer.write(validation.accuracy)
                 writer.write(validation.noise)
             }
-            writer.write(body.moved)
+            for value in [body.moved, body.gain, body.gainError] { writer.write(value) }
         case .status(let body):
             writer.write(body.phase.rawValue)
             for value in [body.progress, body.trainingLoss, body.samplesPerSecond] { writer.write(value) }
@@ -220,7 +220,7 @@ extension Message {
                         ? .init(
                             examples: try reader.varint32("validation examples"), loss: try reader.loss("validation loss"),
                             accuracy: try reader.part("validation accuracy"), noise: try reader.amount("noise")) : nil,
-                    moved: try reader.amount("moved")))
+                    moved: try reader.amount("moved"), gain: try reader.loss("gain"), gainError: try reader.amount("error of the gain")))
         case .status:
             guard let phase = WorkerStatus.Phase(rawValue: try reader.byte("phase")) else {
                 throw .invalid(field: "phase", reason: "unknown")

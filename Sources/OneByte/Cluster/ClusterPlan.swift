@@ -172,7 +172,7 @@ struct ClusterPlan: Sendable {
         guard FileManager.default.fileExists(atPath: directory.configuration) else {
             throw ProcessFailure(
                 .missingInput,
-                "\(path): the run is not `onebyte cluster`'s: there is no run.toml in it\ngo on with it by `onebyte coordinator --directory \(shellWord(path))`, and start its workers"
+                "\(path): there is no run.toml in it, as in coordinators' directories of earlier versions\ngo on with it by `onebyte coordinator --directory \(shellWord(path))`, and start its workers"
             )
         }
         do { return try directory.acquireLock() } catch { throw ProcessFailure(error, directory: path) }
@@ -307,12 +307,8 @@ struct ClusterPlan: Sendable {
             plan: TimeLeft.Plan(
                 rounds: spec.rounds, trialRounds: spec.steering?.trialRounds, learningRate: spec.learningRate,
                 secondsOfCachedRound: secondsOfCachedRound))
-        guard isResumed, let data = FileManager.default.contents(atPath: directory.metrics) else { return progress }
-        var unread = 0
-        for line in data.split(separator: UInt8(ascii: "\n")) {
-            // A line that a crash cut short is none.
-            if let event = try? JSONDecoder().decode(CoordinatorProgress.self, from: Data(line)) { progress.take(event) } else { unread += 1 }
-        }
+        guard isResumed else { return progress }
+        let unread = progress.takeAll(of: directory)
         if unread > 0 {
             standardError.write(
                 "note: \(unread) lines of \(directory.metrics) can't be read, as after a crash; the bytes and seconds that they told of are missing in the report"
@@ -330,45 +326,12 @@ struct ClusterPlan: Sendable {
         let spec = try spec(of: archive.summary)
         let source = try openModel(model)
         let trained = try source.trainedTensors(matching: spec.train, basis: archive.basis).reduce(0) { $0 + $1.shape.count }
-        let rounds = Int(archive.history.nextRound)
-        let samples = Int(archive.summary.samples)
-        // Up as a gradient and down as the mean, 4 bytes a parameter, for each machine that gave bytes, in each round.
-        let contributions = archive.contributions
-        let floatBytes = UInt64(contributions.count) * 2 * 4 * UInt64(trained)
         if generalFile != nil { standardError.write("measuring what training did to the model on general text …") }
         let sideEffects = try SideEffects(
             of: archive, on: source, texts: generalFile, threads: Processors.count)
         return RunReport(
-            before: progress.first.flatMap { $0.round == 0 ? $0 : nil },
-            after: progress.latest.flatMap { $0.round == rounds ? $0 : nil },
-            bestRound: archive.summary.steering.best.map { Int($0.round) },
-            learningRate: spec.learningRate * exp2(Double(archive.summary.rateShift)),
-            evaluation: evalFile.map { RunReport.EvaluationData(file: $0, dataUse, task: spec.task) },
-            contributionBytes: samples,
-            wireBytes: progress.wireBytes,
-            wireBytesOfRounds: progress.wireBytesOfRounds,
-            samples: samples,
-            seconds: .init(
-                preparing: basisSeconds + progress.preparingSeconds, prefixCache: basisSeconds + progress.preparingSeconds,
-                training: progress.trainingSeconds,
-                total: progress.earlierSeconds + totalSeconds),
-            digest: archive.digest?.digest.description,
-            rounds: rounds,
-            roundsRewound: rounds - archive.history.rounds.count,
-            workers: contributions.workers,
-            seed: Int(spec.seed),
-            payloadBytesPerSample: samples > 0 ? 1 : 0,
-            wireBytesPerSample: samples > 0 ? Double(progress.wireBytes) / Double(samples) : 0,
-            samplesWithoutValue: progress.noValue,
-            digestChecks: progress.digestChecks,
-            trainedParameters: trained,
-            sideEffects: sideEffects,
-            floatGradientBytes: floatBytes,
-            chain: archive.summary.position.chain.description,
-            signer: archive.signer?.description,
-            ledger: archive.path,
-            ledgerBytes: archive.summary.position.offset,
-            model: model,
-            outcome: progress.finish?.outcome.rawValue ?? "ended")
+            archive, progress, model: model, trainedParameters: trained, sideEffects: sideEffects,
+            evaluation: evalFile.map { RunReport.EvaluationData(file: $0, dataUse, task: spec.task) }, basisSeconds: basisSeconds,
+            totalSeconds: totalSeconds)
     }
 }

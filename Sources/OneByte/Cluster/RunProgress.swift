@@ -124,7 +124,8 @@ package struct RunProgress: Hashable, Sendable {
         case .round(let round): take(round, at: progress.time)
         case .evaluation(let heldOut):
             let measurement = HeldOutScore(heldOut, isScored: isScored)
-            first = first ?? measurement
+            // "Before" is before round 0 and no other: not where a coordinator began again.
+            if measurement.round == 0 { first = first ?? measurement }
             latest = measurement
         case .digests(let digests):
             guard let agreed = digests.digest else { return }

@@ -10,13 +10,13 @@ struct ClusterCommand: AsyncParsableCommand {
         commandName: "cluster",
         abstract: "Fine-tune on this machine: one coordinator and several workers, each with its own part of the data.",
         discussion: """
-            Sentiment, three workers, the last layer, shaped by public text:
+            Five settings are enough: the model, the data to train on and to judge by, and for a classification a template
+            and a word for each label. All else has a default, which --print-config shows:
 
               onebyte cluster --model SmolLM2.gguf \\
                 --train-file reviews.jsonl --eval-file held-out.jsonl \\
                 --template '{text} It was' \\
-                --label '0= terrible' --label '1= great' \\
-                --train layers.29 --basis-text headlines.txt
+                --label '0= terrible' --label '1= great'
 
             The same from a run file, with another seed and fewer rounds:
 
@@ -38,9 +38,9 @@ struct ClusterCommand: AsyncParsableCommand {
             Ctrl-C stops all processes in order; nothing that is in the ledger is lost.
             """)
 
+    @OptionGroup(title: "Model") var model: SettingFlags<ModelSettings>
+    @OptionGroup(title: "Model") var preset: SettingFlags<PresetSettings>
     @OptionGroup var config: ConfigFlags
-    @OptionGroup var preset: SettingFlags<PresetSettings>
-    @OptionGroup var model: SettingFlags<ModelSettings>
     @OptionGroup(title: "Task") var task: SettingFlags<TaskSettings>
     @OptionGroup(title: "Task") var objective: SettingFlags<ObjectiveSettings>
     @OptionGroup(title: "Data") var data: SettingFlags<DataSettings>
@@ -112,8 +112,7 @@ struct ClusterCommand: AsyncParsableCommand {
     }
 
     private func write(_ report: RunReport, to directory: RunDirectory) throws {
-        try directory.write(json(report) + "\n", to: directory.report)
-        try directory.write(printable(report.text) + "\n", to: directory.reportText)
+        try report.write(to: directory)
         standardOutput.write(report.text)
         standardOutput.write("  report            \(directory.report)")
     }

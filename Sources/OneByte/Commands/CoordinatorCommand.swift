@@ -75,6 +75,10 @@ struct CoordinatorCommand: AsyncParsableCommand {
         var settings = try Settings(
             file: config.config,
             flags: task.settings + training.settings + machines.settings + place.settings)
+        if config.printConfig, !settings.has(.directory) {
+            _ = try Self.spec(&settings, basisDigest: Digest.sha256([]))
+            return standardOutput.writeContents(settings.annotated)
+        }
         let directory = RunDirectory(try settings.text(.directory))
         let basis = try basis.map(readWhole)
         let decoded = try basis.map { try RunBasis(decoding: $0) }
@@ -125,10 +129,24 @@ struct CoordinatorCommand: AsyncParsableCommand {
                 onProgress: { post.yield($0) }))
         let announcer = JoinAnnouncer(advertised: advertise, file: joinFile.map { JoinFile($0) })
         defer { announcer.end() }
-        let display = Task { [events] in await CoordinatorDisplay(writesEvents: events, announcer: announcer).show(stream) }
+        let annotated = spec == nil ? nil : settings.annotated(without: [.directory, .listen])
+        let past = Self.past(of: directory)
+        let display = Task { [events] in
+            await CoordinatorDisplay(writesEvents: events, announcer: announcer, past: past, directory: directory, settings: annotated).show(stream)
+        }
         let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }
         post.finish()
         await display.value
+        // A local cluster has a report of its own, with what its model and data tell.
+        if ParentWatch.parent == nil, FileManager.default.fileExists(atPath: directory.ledger) {
+            do {
+                let report = try RunReport(ofCoordinator: directory)
+                try report.write(to: directory)
+                if !events { standardOutput.write(report.text) }
+            } catch {
+                standardError.write("note: the report could not be written: \(describe(error))")
+            }
+        }
         if outcome.status != .success { throw ProcessFailure(outcome.status, outcome.finish.message) }
         if stop == .interrupt { throw StopSignal.interrupt }
     }
@@ -143,6 +161,14 @@ struct CoordinatorCommand: AsyncParsableCommand {
             throw SettingsError.usage("adapters need --basis, which `onebyte prepare --config RUN.toml --output basis` makes where the model is")
         }
         return spec
+    }
+
+    /// What is known of a run that is gone on with; nil for a new one.
+    private static func past(of directory: RunDirectory) -> RunProgress? {
+        guard let summary = try? LedgerArchive(directory.ledger).summary else { return nil }
+        var progress = RunProgress(rounds: summary.spec.rounds)
+        _ = progress.takeAll(of: directory)
+        return progress
     }
 
     /// Of the model that is to be the run's base, where it is known here.
@@ -164,12 +190,12 @@ struct CoordinatorCommand: AsyncParsableCommand {
 private struct CoordinatorDisplay: Sendable {
     let writesEvents: Bool
     let announcer: JoinAnnouncer
+    /// What is known of the run from before, so that "before" is before its first round.
+    let past: RunProgress?
+    let directory: RunDirectory
+    /// The effective settings; nil where the run is gone on with by its ledger alone, or belongs to a local cluster.
+    let settings: String?
     private static let drawInterval = Duration.milliseconds(250)
-
-    init(writesEvents: Bool, announcer: JoinAnnouncer) {
-        self.writesEvents = writesEvents
-        self.announcer = announcer
-    }
 
     func show(_ stream: AsyncStream<CoordinatorProgress>) async {
         let logger = Logger(label: "coordinator")
@@ -178,7 +204,11 @@ private struct CoordinatorDisplay: Sendable {
         var lastDrawn = ContinuousClock.now
         for await news in stream {
             if writesEvents, let line = news.jsonLine { standardOutput.writeContents(String(decoding: line, as: UTF8.self)) }
-            if case .listening(let listening) = news.event { progress = RunProgress(rounds: listening.rounds) }
+            if case .listening(let listening) = news.event {
+                progress = progress ?? past ?? RunProgress(rounds: listening.rounds)
+                // The directory is there, and ours, from here on; a local cluster has written its own.
+                if let settings, ParentWatch.parent == nil { try? directory.write(settings, to: directory.configuration) }
+            }
             progress?.take(news)
             if standardError.isLive {
                 if let text = text(news.event) { view.note(text) }

@@ -75,7 +75,13 @@ struct LedgerFacts: Codable {
 struct LedgerRow {
     private let entry: LedgerEntry
 
-    init(_ entry: LedgerEntry) { self.entry = entry }
+    /// The run's own from this record on, before its schedule.
+    private let learningRate: Double
+
+    init(_ entry: LedgerEntry, learningRate: Double) {
+        self.entry = entry
+        self.learningRate = learningRate
+    }
 
     /// In the order in which they are to be read.
     private var facts: [(name: String, value: String)] {
@@ -107,7 +113,7 @@ struct LedgerRow {
             [("machine", "\(retraction.machine.rawValue)"), ("rounds", "\(retraction.rounds.lowerBound)–\(retraction.rounds.upperBound)")]
         case .restoration(let restoration):
             [("machine", "\(restoration.machine.rawValue)"), ("rounds", "\(restoration.rounds.lowerBound)–\(restoration.rounds.upperBound)")]
-        case .rewind(let rewind): [("round", "\(rewind.round)"), ("rateShift", "\(rewind.rateShift)"), ("final", "\(rewind.isFinal)")]
+        case .rewind(let rewind): [("round", "\(rewind.round)"), ("learningRate", "\(learningRate)"), ("final", "\(rewind.isFinal)")]
         case .validation(let validation):
             [
                 ("round", "\(validation.round)"), ("examples", "\(validation.examples)"), ("loss", "\(validation.loss)"),

@@ -140,10 +140,13 @@ package struct Settings: Sendable {
     }
 
     /// The effective configuration as a run file that gives the same run again, each line with its source.
-    package var annotated: String {
+    package var annotated: String { annotated(without: []) }
+
+    /// - Parameter left: settings that are left out.
+    package func annotated(without left: Set<SettingKey>) -> String {
         var lines: [String] = []
         var section = ""
-        for key in SettingKey.allCases {
+        for key in SettingKey.allCases where !left.contains(key) {
             guard let entry = values[key] else { continue }
             if key.section != section {
                 section = key.section

@@ -54,12 +54,25 @@ public struct Movement {
 }
 
 extension Evaluation {
-    /// Standard error of the mean change of the examples' losses since the base; NaN where it is not known.
-    func noise(since base: [Double]?) -> Double {
-        guard let base, base.count == items.count, items.count > 1 else { return .nan }
-        let changes = zip(items, base).map { $0.loss - $1 }
+    /// What training is to make larger, example by example: 1 where the class is right at the best threshold, which is blind to a bias for one
+    /// label's word; elsewhere minus the loss.
+    var merits: [Double] { isRightAtBestThreshold.isEmpty ? items.map { -$0.loss } : isRightAtBestThreshold.map { $0 ? 1 : 0 } }
+}
+
+/// Mean and standard error of the change of some numbers, each beside itself as it was; NaN where that is not known.
+struct PairedChange {
+    let mean: Double
+    let error: Double
+
+    init(_ now: [Double], since base: [Double]?) {
+        guard let base, base.count == now.count, now.count > 1 else {
+            (mean, error) = (.nan, .nan)
+            return
+        }
+        let changes = zip(now, base).map { $0 - $1 }
         let mean = changes.reduce(0, +) / Double(changes.count)
         let variance = changes.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(changes.count - 1)
-        return (variance / Double(changes.count)).squareRoot()
+        self.mean = mean
+        error = (variance / Double(changes.count)).squareRoot()
     }
 }

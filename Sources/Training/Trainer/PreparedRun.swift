@@ -29,8 +29,9 @@ struct PreparedRun {
     private var isStale = false
     /// From the base; nil where nothing is evaluated.
     private let movement: Movement?
-    /// The validation examples' losses of the base, once they are known.
+    /// The validation examples' losses of the base, and the merits of what judges the run, once they are known.
     private var baseLosses: [Double]?
+    private var baseMerits: [Double]?
 
     init(
         spec: RunSpec, directions: Directions, tensors: [TrainedTensor], parameters: Parameters, model: TrainableModel,
@@ -178,7 +179,8 @@ struct PreparedRun {
         } catch let error as ScoringError where error.code == .cancelled {
             throw Abandoned()
         }
-        if round == 0 { baseLosses = validation?.items.map(\.loss) }
+        if round == 0 { (baseLosses, baseMerits) = (validation?.items.map(\.loss), found.merits) }
+        let gain = PairedChange(found.merits, since: round == 0 ? nil : baseMerits)
         return EvaluationReport(
             round: round, examples: UInt32(found.items.count), loss: found.meanLoss, accuracy: found.accuracy ?? .nan,
             bestThresholdAccuracy: found.accuracyAtBestThreshold ?? .nan, auc: found.areaUnderCurve ?? .nan,
@@ -186,7 +188,7 @@ struct PreparedRun {
             validation: validation.map {
                 .init(
                     examples: UInt32($0.items.count), loss: $0.meanLoss, accuracy: $0.accuracy ?? .nan,
-                    noise: round == 0 ? .nan : $0.noise(since: baseLosses))
-            }, moved: movement?.largest(in: parameters)?.part ?? .nan)
+                    noise: PairedChange($0.items.map(\.loss), since: round == 0 ? nil : baseLosses).error)
+            }, moved: movement?.largest(in: parameters)?.part ?? .nan, gain: gain.mean, gainError: gain.error)
     }
 }

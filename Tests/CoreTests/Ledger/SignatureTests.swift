@@ -100,9 +100,9 @@ import Testing
         #expect(entries.allSatisfy { $0.format == 2 })
         let records = entries.dropFirst().map(\.record)
         guard case .spec(let spec)? = entries.first?.record else { return }
-        #expect(try Samples.ledger(RunSpec(canonicalBytes: spec), Array(records)) == bytes)
+        #expect(try Samples.ledger(RunSpec(canonicalBytes: spec), Array(records), format: 2) == bytes)
         func found(_ records: [LedgerRecord]) throws -> LedgerVerifier {
-            let entries = try Samples.entries(of: Samples.ledger(RunSpec(canonicalBytes: spec), records))
+            let entries = try Samples.entries(of: Samples.ledger(RunSpec(canonicalBytes: spec), records, format: 2))
             var verifier = try LedgerVerifier(first: entries[0], checker: Ed25519())
             for entry in entries.dropFirst() { try verifier.fold(entry) }
             return verifier
