@@ -109,7 +109,8 @@ extension LedgerRecord {
             guard lower <= upper else { throw .invalid(field: "rounds", reason: "\(lower) ..< \(upper)") }
             self =
                 kind == .retraction
-                ? .retraction(Retraction(machine: machine, rounds: lower..<upper)) : .restoration(Restoration(machine: machine, rounds: lower..<upper))
+                ? .retraction(Retraction(machine: machine, rounds: lower..<upper))
+                : .restoration(Restoration(machine: machine, rounds: lower..<upper))
         case .rewind:
             self = .rewind(
                 Rewind(

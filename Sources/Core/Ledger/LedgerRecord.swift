@@ -22,7 +22,8 @@ public enum LedgerRecord: Hashable, Sendable {
 
     /// The kind byte of each record.
     public enum Kind: UInt8, Sendable, CaseIterable {
-        case spec = 1, baseManifest, basis, admission, departure, round, digest, retraction, rewind, end, validation, signature, witnesses, restoration
+        case spec = 1, baseManifest, basis, admission, departure, round, digest, retraction, rewind, end, validation, signature, witnesses,
+            restoration
     }
 
     public var kind: Kind {

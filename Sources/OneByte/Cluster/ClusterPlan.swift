@@ -146,7 +146,8 @@ struct ClusterPlan: Sendable {
         let source = try openModel(model)
         let patterns = spec.train.filter { !$0.hasPrefix(RunSpec.adapterPrefix) }
         let isMeasured = scoring == nil && !someExamples.isEmpty
-        let probe = try isMeasured
+        let probe =
+            try isMeasured
             ? SpeedProbe(
                 spec, source: source, examples: someExamples, precision: Precision(rawValue: precision) ?? .float, threads: threads * workerCount)
             : nil
@@ -249,7 +250,12 @@ struct ClusterPlan: Sendable {
                 "--threads", "\(Processors.count)",
             ], log: directory.log(of: "prepare"))
         standardError.write("making the basis from \(settings.publicText)")
-        let ending = try await child.run(eachLine: nil)
+        let isLive = standardError.isLive
+        let ending = try await child.run { line in
+            // The last line is what came of it.
+            if isLive, line.contains(" left") { standardError.writeRaw("\r\u{1B}[K\(printable(line, onOneLine: true))") }
+        }
+        if isLive { standardError.writeRaw("\r\u{1B}[K") }
         guard ending.isSuccess else {
             throw ProcessFailure(ending.status, "the basis could not be made: \(child.lastWords()) (log: \(child.log))")
         }

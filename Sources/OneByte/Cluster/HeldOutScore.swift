@@ -91,7 +91,8 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
         let verdict = isNoise ? "nothing beyond noise" : gain > 0 ? "yes" : "the opposite"
         func signed(_ value: Double, _ places: Int) -> String { (value < 0 ? "−" : "+") + fixed(abs(value), places) }
         guard accuracyBestThreshold != nil else {
-            return "\(verdict): \(score == nil ? "minus the loss" : "the score") \(signed(gain, 4)) on average, 95 % interval \(signed(interval[0], 4)) to \(signed(interval[1], 4))"
+            return
+                "\(verdict): \(score == nil ? "minus the loss" : "the score") \(signed(gain, 4)) on average, 95 % interval \(signed(interval[0], 4)) to \(signed(interval[1], 4))"
         }
         let points = [gain, interval[0], interval[1]].map { signed($0 * 100, 1) }
         return "\(verdict): accuracy at the best threshold \(points[0]) points, 95 % interval \(points[1]) to \(points[2])"

@@ -95,8 +95,12 @@ package struct SideEffects: Codable, Hashable, Sendable {
         var rows = [("update", "\(change), \(fixed(updateLargest, 5)) at most")]
         if let moved = mostMoved {
             let isAdapter = moved.tensor.hasPrefix(RunSpec.adapterPrefix)
-            let what = isAdapter ? "it adds \(percent(moved.part)) of a state's norm to it" : "\(moved.tensor) has moved most, by \(percent(moved.part)) of its norm"
-            let warning = moved.part > SteeringHistory.largestMovement ? ": too far, what else the model could do has suffered; take a smaller learning rate" : ""
+            let what =
+                isAdapter
+                ? "it adds \(percent(moved.part)) of a state's norm to it" : "\(moved.tensor) has moved most, by \(percent(moved.part)) of its norm"
+            let warning =
+                moved.part > SteeringHistory.largestMovement
+                ? ": too far, what else the model could do has suffered; take a smaller learning rate" : ""
             rows.append(("", what + warning))
         }
         if let general = generalText {

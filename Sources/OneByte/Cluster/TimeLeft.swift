@@ -40,6 +40,9 @@ package struct TimeLeft: Hashable, Sendable {
         let part: Double
     }
 
+    /// The fastest round while hidden states were still missing; nil where none ever were.
+    private var fastestOfFilling: Double?
+
     /// Rounds that tell the pace: enough that a few evaluations are among them.
     private static let window = 60
     /// Rounds that were seen, before anything is said.
@@ -66,6 +69,7 @@ package struct TimeLeft: Hashable, Sendable {
         lastRoundAt = nil
         paces = []
         cache = nil
+        fastestOfFilling = nil
     }
 
     /// A round was committed.
@@ -84,6 +88,11 @@ package struct TimeLeft: Hashable, Sendable {
     /// - Parameter part: of the hidden states of all training examples on all workers, 0…1.
     package mutating func takeCache(_ part: Double, at time: Double) {
         let known = Known(time: time, part: part)
+        if part >= 1, let cache, cache.last.part < 1 {
+            // The rounds that waited for hidden states say nothing of those to come.
+            fastestOfFilling = paces.min()
+            paces = []
+        }
         // What was filled before the first round has no part in the rounds' pace.
         guard lastRoundAt != nil, let cache, part >= cache.last.part else {
             cache = (known, known)
@@ -117,8 +126,12 @@ package struct TimeLeft: Hashable, Sendable {
 
     /// Nil while too little is known.
     package var seconds: Double? {
-        guard paces.count >= Self.fewest else { return nil }
         let left = Double(roundsLeft)
+        guard paces.count >= Self.fewest else {
+            // Soon after the last hidden state is there, a round takes as long as the fastest before, or as those since.
+            guard let fastest = fastestOfFilling else { return nil }
+            return left * (paces.min() ?? min(fastest, plan.secondsOfCachedRound ?? fastest))
+        }
         guard let cache, cache.last.part < 1 else { return left * pace(of: paces) }
         let filled = cache.last.part - cache.first.part
         let time = cache.last.time - cache.first.time

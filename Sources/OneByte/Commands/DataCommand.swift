@@ -95,7 +95,9 @@ struct LabelCounts {
             text = nil
             return
         }
-        let parts = zip(labels, counts).map { "\(printable($0, onOneLine: true)) \(grouped($1)) (\(percent(Double($1) / Double(max(examples.count, 1)))))" }
+        let parts = zip(labels, counts).map {
+            "\(printable($0, onOneLine: true)) \(grouped($1)) (\(percent(Double($1) / Double(max(examples.count, 1)))))"
+        }
         text = "labels: " + parts.joined(separator: ", ")
     }
 }

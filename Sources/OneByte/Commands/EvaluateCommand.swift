@@ -47,7 +47,9 @@ struct EvaluateCommand: ParsableCommand {
     @OptionGroup var objective: SettingFlags<ObjectiveSettings>
     @Option(help: ArgumentHelp("Write what the command scored here: JSON lines of prompt, text and score.", valueName: "file"))
     var texts: String?
-    @Option(help: ArgumentHelp("Write each example with its loss, and of a classification the label taken and whether it is right, as JSON lines.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "Write each example with its loss, and of a classification the label taken and whether it is right, as JSON lines.", valueName: "file"))
     var examples: String?
     @OptionGroup var threads: ThreadFlags
     @Option(help: "text or json.") var format: OutputFormat = .text
@@ -88,13 +90,18 @@ struct EvaluateCommand: ParsableCommand {
     private func write(_ evaluation: Evaluation, of records: [DataRecord], _ task: TaskSpec, to path: String) throws {
         guard evaluation.items.count == records.count else {
             throw ProcessFailure(
-                .badData, "\(file): \(records.count - evaluation.items.count) examples have nothing to judge, so that lines and results don't match; take them out")
+                .badData,
+                "\(file): \(records.count - evaluation.items.count) examples have nothing to judge, so that lines and results don't match; take them out"
+            )
         }
         let labels = (task.labels ?? []).map(\.label)
         let judged = zip(records, evaluation.items).map { record, item in
             let predicted = item.predicted.flatMap { labels.indices.contains($0) ? labels[$0] : nil }
             let isRight = item.correct == nil ? item.isRight : item.predicted == item.correct
-            var members = [JSON.Member(key: "loss", value: item.loss.isFinite ? .number(fixed(item.loss, 6)) : .null), .init(key: "right", value: .bool(isRight))]
+            var members = [
+                JSON.Member(key: "loss", value: item.loss.isFinite ? .number(fixed(item.loss, 6)) : .null),
+                .init(key: "right", value: .bool(isRight)),
+            ]
             if !labels.isEmpty { members.append(.init(key: "predicted", value: predicted.map { .string($0) } ?? .null)) }
             return (isRight: isRight, loss: item.loss.isNaN ? .infinity : item.loss, line: record.line(adding: members))
         }

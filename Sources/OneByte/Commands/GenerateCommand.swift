@@ -1,5 +1,6 @@
 import ArgumentParser
 import Core
+import Foundation
 import LanguageModel
 import Training
 
@@ -30,7 +31,9 @@ struct GenerateCommand: ParsableCommand {
             """)
 
     @Argument(help: ArgumentHelp("What the model goes on from.", valueName: "text")) var prompt: String?
-    @Option(help: ArgumentHelp("Go on from each prompt of this file: JSON lines, CSV or TSV of prompt and completion, or of messages.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("Go on from each prompt of this file: JSON lines, CSV or TSV of prompt and completion, or of messages.", valueName: "file")
+    )
     var file: String?
     @Option(name: .shortAndLong, help: ArgumentHelp("Where the texts of --file go, as JSON lines. (default: standard output)", valueName: "file"))
     var output: String?
@@ -47,7 +50,9 @@ struct GenerateCommand: ParsableCommand {
         guard maxTokens > 0 else { throw ValidationError("--max-tokens must be at least 1") }
         guard temperature >= 0, temperature.isFinite else { throw ValidationError("--temperature must be 0 or more") }
         guard (prompt == nil) != (file == nil) else { throw ValidationError("give either a text to go on from, or --file") }
-        guard file == nil || (!chat && temperature == 0) else { throw ValidationError("--file takes the likeliest token each time, and the task's own form; leave out --chat and --temperature") }
+        guard file == nil || (!chat && temperature == 0) else {
+            throw ValidationError("--file takes the likeliest token each time, and the task's own form; leave out --chat and --temperature")
+        }
         guard output == nil || file != nil else { throw ValidationError("--output is where the texts of --file go") }
         guard topP > 0, topP <= 1 else { throw ValidationError("--top-p must be above 0 and at most 1") }
     }
@@ -99,7 +104,8 @@ struct GenerateCommand: ParsableCommand {
         var settings = try Settings(file: nil, flags: [.trainFile: [file]])
         let task = try state.ledger?.summary.spec.task ?? settings.resolveTask()
         guard task.kind == .completion || task.kind == .chat else {
-            throw ProcessFailure(.usage, "\(file): a \(task.kind.rawValue) has no prompts to go on from; `onebyte predict` says what the model makes of it")
+            throw ProcessFailure(
+                .usage, "\(file): a \(task.kind.rawValue) has no prompts to go on from; `onebyte predict` says what the model makes of it")
         }
         func write(_ model: TrainableModel) throws -> [String?] {
             try WrittenTexts.write(records, task, model, maxTokens: maxTokens, threads: threads.count)

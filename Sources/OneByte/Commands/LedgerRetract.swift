@@ -107,7 +107,8 @@ struct LedgerRestore: AsyncParsableCommand {
         let summary = edit.archive.summary
         guard summary.format >= 3 else {
             throw ProcessFailure(
-                .usage, "\(edit.archive.path) is of format \(summary.format), which has no record that takes a retraction back\nits bytes are gone for good")
+                .usage,
+                "\(edit.archive.path) is of format \(summary.format), which has no record that takes a retraction back\nits bytes are gone for good")
         }
         let rounds = try edit.rounds(from: fromRound, to: toRound)
         let ids = try edit.machines(machine).map { MachineID($0.machine) }.filter { summary.holdsRetracted(of: $0, in: rounds) }
@@ -116,7 +117,8 @@ struct LedgerRestore: AsyncParsableCommand {
                 .usage, "\(edit.archive.path): nothing of \(machine) was retracted from rounds \(rounds.lowerBound) to \(rounds.upperBound - 1)")
         }
         let names = ids.map { "\($0)" }.joined(separator: " and ")
-        standardError.write("the contributions of \(names) to rounds \(rounds.lowerBound) to \(rounds.upperBound - 1) come back, as far as they were retracted")
+        standardError.write(
+            "the contributions of \(names) to rounds \(rounds.lowerBound) to \(rounds.upperBound - 1) come back, as far as they were retracted")
         try LedgerEdit.confirm("put them back?", yes: yes, nothing: "nothing is put back")
         let isRunning = try await edit.apply(
             ids.map { .restoration(Restoration(machine: $0, rounds: rounds)) },
@@ -168,11 +170,15 @@ struct LedgerRewind: AsyncParsableCommand {
                 .usage, "\(archive.path) is of format \(archive.summary.format), and complete: its end can't be taken back\nbegin another run")
         }
         let void = archive.history.rounds.filter { $0.round >= target }
-        guard !void.isEmpty else { throw ProcessFailure(.usage, "\(archive.path): no round from \(target) on counts; there is nothing to go back over") }
+        guard !void.isEmpty else {
+            throw ProcessFailure(.usage, "\(archive.path): no round from \(target) on counts; there is nothing to go back over")
+        }
         let bytes = void.reduce(0) { $0 + $1.contributions.reduce(0) { $0 + $1.bytes.count } }
-        let names = Set(archive.machines.filter { machine in
-            void.contains { $0.contributions.contains { $0.machine.rawValue == machine.machine } }
-        }.map { printable($0.name, onOneLine: true) }).sorted()
+        let names = Set(
+            archive.machines.filter { machine in
+                void.contains { $0.contributions.contains { $0.machine.rawValue == machine.machine } }
+            }.map { printable($0.name, onOneLine: true) }
+        ).sorted()
         standardError.write(
             "back to the parameters before round \(target): \(grouped(void.count)) rounds with \(grouped(bytes)) bytes of \(names.joined(separator: ", ")) no longer count, and nothing brings them back"
         )

@@ -28,7 +28,9 @@ public struct SpeedProbe: Sendable {
         let began = monotonicSeconds()
         defer { seconds = monotonicSeconds() - began }
         MatrixLibrary.setThreads(1)
-        let some = examples.count <= Self.examplesMost ? examples : stride(from: 0, to: examples.count, by: examples.count / Self.examplesMost + 1).map { examples[$0] }
+        let some =
+            examples.count <= Self.examplesMost
+            ? examples : stride(from: 0, to: examples.count, by: examples.count / Self.examplesMost + 1).map { examples[$0] }
         let set = try ExampleSet(some, for: source.configuration)
         if spec.trainsAdapters {
             let cache = try PrefixCache(
