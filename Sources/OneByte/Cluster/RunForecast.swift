@@ -148,7 +148,7 @@ package struct RunForecast: Hashable, Sendable {
             return "most of it goes into hidden states, once: fewer examples or a smaller --max-length; --cache-directory keeps them for the next run"
         }
         if (evaluationSeconds ?? 0) > total / 2 { return "most of it goes into evaluations: fewer held-out examples, or a larger --evaluate-every" }
-        let rounds = "fewer --rounds (\(max(1, whole(Double(spec.rounds) * seconds / total))) would take about \(duration(seconds)))"
+        let rounds = "fewer --rounds (\(max(1, whole((Double(spec.rounds) * seconds / total).rounded(.down)))) would take about \(duration(seconds)))"
         if spec.trainsAdapters {
             return "most of it goes into rounds of \(fixed(round, 1)) s: \(rounds), or a smaller --batch-size"
         }

@@ -130,7 +130,7 @@ import Testing
         #expect(try Samples.entries(of: Samples.ledger(Samples.spec(), [signature], format: 2)).count == 2)
         let old = try Samples.summary(of: Samples.ledger(Samples.spec(), [], format: 1))
         #expect(CoordinatorStateMachine(ledger: old, notary: SigningKey(), at: Timestamp(nanoseconds: 1)).signer == nil)
-        #expect(throws: LedgerError.version(3)) { try Samples.entries(of: Samples.ledger(Samples.spec(), [], format: 3)) }
+        #expect(throws: LedgerError.version(4)) { try Samples.entries(of: Samples.ledger(Samples.spec(), [], format: 4)) }
     }
 
     @Test("The coordinator signs at each digest and at the end, machines countersign, and what is not theirs is left out")
