@@ -62,26 +62,47 @@ friendlier: ## Train for the score of a program without a gradient: friendlier t
 # What pip may not install for the whole system goes beside the other downloads.
 PYTHON_HERE := PYTHONPATH="$(CURDIR)/.cache/python$${PYTHONPATH:+:$$PYTHONPATH}"
 
+# Benchmarks are a package of their own; its build folder lies in this one's.
+BUILD_BENCHMARKS := swift build -c release --package-path Benchmarks --scratch-path .build/benchmarks
+
 .PHONY: bench
 bench: ## How fast everything is, beside PyTorch in the same run: a table and bench.json (a quarter of an hour; FLAGS='--only kernels --turns 1' for a part)
 	@scripts/install-needs demo
-	@for product in onebyte KernelBenchmark EstimatorBenchmark ClusterBenchmark; do swift build -c release --product $$product; done
+	@swift build -c release --product onebyte
+	@$(BUILD_BENCHMARKS)
 	@scripts/demo-data
 	@$(PYTHON_HERE) python3 -c 'import torch, transformers' 2> /dev/null || python3 -m pip install -q --target .cache/python torch transformers
 	@$(PYTHON_HERE) Benchmarks/bench.py $(FLAGS)
 
+.PHONY: bench-check
+bench-check: ## Whether ratios that do not depend on the machine are within Benchmarks/thresholds.json (five minutes)
+	@scripts/install-needs demo
+	@swift build -c release --product onebyte
+	@$(BUILD_BENCHMARKS)
+	@scripts/demo-data
+	@Benchmarks/bench.py --only kernels,step,sharing,wire --turns 1 --check --output .build/bench-check.json
+
+.PHONY: docs
+docs: ## The reference of Core's public API, for a browser: .build/docs/Core.doccarchive
+	@scripts/install-needs
+	@swift build --target Core --scratch-path .build/symbol-graphs -Xswiftc -emit-symbol-graph -Xswiftc -emit-symbol-graph-dir -Xswiftc .build/symbol-graphs/graphs
+	@mkdir -p .build/docs
+	@docc convert Sources/Core/Core.docc --additional-symbol-graph-dir .build/symbol-graphs/graphs --fallback-display-name Core \
+		--fallback-bundle-identifier org.onebyte.Core --transform-for-static-hosting --warnings-as-errors --output-dir .build/docs/Core.doccarchive
+	@echo "look at it with: python3 -m http.server --directory .build/docs/Core.doccarchive 8080    (http://localhost:8080/documentation/core)"
+
 .PHONY: test
 test: check-format ## All tests, in release (installs the libraries that are missing)
 	@scripts/install-needs
-	swift test -c release --skip ClusterTests
+	swift test -c release --explicit-target-dependency-import-check error --skip ClusterTests
 # Processes that are killed and stopped in the midst of runs have the machine to themselves: who reads what they say must keep up.
-	swift test -c release --filter ClusterTests
+	swift test -c release --explicit-target-dependency-import-check error --filter ClusterTests
 	@scripts/test-neon
 
 .PHONY: fast
 fast: ## The tests that start no processes: arithmetic, ledger, protocol, simulator, models, tokenizers
 	@scripts/install-needs
-	swift test -c release --filter 'CoreTests|LanguageModelTests'
+	swift test -c release --explicit-target-dependency-import-check error --filter 'CoreTests|LanguageModelTests'
 
 # What the Swift files look like is .swift-format's business.
 SWIFT_FILES := Sources Tests Benchmarks Package.swift

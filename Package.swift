@@ -12,7 +12,15 @@ let strict: [SwiftSetting] = [
 let package = Package(
     name: "onebyte",
     products: [
-        .executable(name: "onebyte", targets: ["OneByte"])
+        .executable(name: "onebyte", targets: ["OneByte"]),
+        // For those who replay ledgers in programs of their own; the others for the package in Benchmarks.
+        .library(name: "Core", targets: ["Core"]),
+        .library(name: "Kernels", targets: ["Kernels"]),
+        .library(name: "LanguageModel", targets: ["LanguageModel"]),
+        .library(name: "Training", targets: ["Training"]),
+        .library(name: "Transport", targets: ["Transport"]),
+        .library(name: "Coordinator", targets: ["Coordinator"]),
+        .library(name: "TestSupport", targets: ["TestSupport"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -60,27 +68,6 @@ let package = Package(
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             swiftSettings: strict),
-
-        // `swift run -c release KernelBenchmark`
-        .executableTarget(name: "KernelBenchmark", dependencies: ["Core", "Kernels"], path: "Benchmarks/KernelBenchmark", swiftSettings: strict),
-        // What the matrix products cost.
-        .target(name: "GemmMeter", dependencies: ["Kernels"], path: "Benchmarks/GemmMeter"),
-        // `swift run -c release EstimatorBenchmark speed|step|learn --help`
-        .executableTarget(
-            name: "EstimatorBenchmark",
-            dependencies: [
-                "Core", "GemmMeter", "Kernels", "LanguageModel", "Training", .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ],
-            path: "Benchmarks/EstimatorBenchmark", swiftSettings: strict,
-            // GemmMeter's products stand before those of Kernels.
-            linkerSettings: [.unsafeFlags(["-Xlinker", "--wrap=onebyte_product", "-Xlinker", "--wrap=onebyte_gated_product"])]),
-        // `swift run -c release ClusterBenchmark rounds|memory|ledger|catch-up --help`
-        .executableTarget(
-            name: "ClusterBenchmark",
-            dependencies: [
-                "Core", "Coordinator", "Transport", "TestSupport", .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ],
-            path: "Benchmarks/ClusterBenchmark", swiftSettings: strict),
 
         .testTarget(
             name: "CoreTests", dependencies: ["Core", "Kernels", "Signing", "TestSupport"], resources: [.copy("Fixtures")], swiftSettings: strict),

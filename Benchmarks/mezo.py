@@ -25,7 +25,7 @@ from rivals import MODEL, Task
 
 
 def median_seconds(steps, body):
-    """Of processor time with one thread, so that other work on the machine counts little; of the clock with more."""
+    """Returns the median seconds of steps. With one thread they are processor time, so that other work on the machine counts little."""
     now = time.process_time if torch.get_num_threads() == 1 else time.monotonic
     times = []
     for step in range(steps):
@@ -40,7 +40,7 @@ class MeZO:
         self.network = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
         self.parameters = list(self.network.parameters())
         task = Task("reviews")
-        # Stable, as the other side's: both read the same sentences but for ties.
+        # A stable sort, as on the other side, so that both read the same sentences except for ties.
         self.batch = sorted(task.splits["train"], key=lambda example: abs(len(example[0]) - tokens))[:sequences]
         self.words, self.width = task.words, max(len(example[0]) for example in self.batch)
         self.ids = torch.tensor([example[0] + [0] * (self.width - len(example[0])) for example in self.batch])
@@ -57,7 +57,7 @@ class MeZO:
             parameter.data.add_(torch.normal(0, 1, parameter.shape), alpha=scale)
 
     def forward(self, seed, epsilon=1e-3):
-        """θ + εz, θ − εz and back again."""
+        """Returns the projected gradient from the losses at θ + εz and θ − εz, and restores θ."""
         self.move(seed, epsilon)
         plus = self.loss()
         self.move(seed, -2 * epsilon)

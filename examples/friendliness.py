@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How friendly a text is: the objective of examples/friendlier.toml, and what belongs to it.
+"""Scores how friendly a text is: the objective of examples/friendlier.toml.
 
-    examples/friendliness.py                     scores texts, as onebyte asks for them: JSON lines in, JSON lines out
-    examples/friendliness.py --prepare           obtains VADER and makes the prompts, into .cache/ (scripts/demo-data first)
-    examples/friendliness.py --compare A B       the scores of two files of `onebyte evaluate --texts`, prompt by prompt
+    examples/friendliness.py                     scores texts for onebyte: JSON lines in, JSON lines out
+    examples/friendliness.py --prepare           downloads VADER and makes the prompts, into .cache/ (run scripts/demo-data first)
+    examples/friendliness.py --compare A B       compares the scores of two files of `onebyte evaluate --texts`, prompt by prompt
 
-The score is the compound score of VADER (Hutto & Gilbert 2014): a lexicon of words with ratings, and rules for negations and the
-like, from -1 (hostile) to 1 (friendly). It is looked up and counted, so it has no gradient.
+The score is the compound score of VADER (Hutto & Gilbert 2014), from -1 (hostile) to 1 (friendly). VADER is a lexicon of rated words with
+rules for negations and the like. It looks words up and counts, so the score has no gradient.
 """
 
 import argparse
@@ -22,7 +22,7 @@ VADER = CACHE / "vader"
 PACKAGE = "vaderSentiment==3.3.2 --hash=sha256:3bf1d243b98b1afad575b9f22bc2cb1e212b94ff89ca74f8a23a588d024ea311"
 REVIEWS = CACHE / "movie-reviews"
 PROMPTS = CACHE / "friendlier"
-# The first words of a review, and no more: the model is to say how it goes on.
+# The prompt is the first words of a review; the model continues it.
 WORDS = 6
 PROMPT_COUNTS = {"train": 600, "test": 400}
 
@@ -41,13 +41,13 @@ def score():
     for line in sys.stdin:
         request = json.loads(line)
         answer = {"id": request["id"], "score": vader.polarity_scores(request["text"])["compound"]}
-        # onebyte waits for the answers: they must not stay in a buffer.
+        # onebyte waits for the answer, so it must not stay in a buffer.
         print(json.dumps(answer), flush=True)
 
 
 def prepare():
     if not (VADER / "vaderSentiment").is_dir():
-        # Into a directory of its own: nothing is installed for anybody else.
+        # Its own directory: nothing is installed for the whole system.
         VADER.mkdir(parents=True, exist_ok=True)
         requirements = VADER / "requirements.txt"
         requirements.write_text(PACKAGE + "\n")

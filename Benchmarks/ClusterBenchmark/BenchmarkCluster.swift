@@ -2,16 +2,16 @@ import ArgumentParser
 import Core
 import Foundation
 
-/// A coordinator and a swarm, each a process of its own.
+/// A coordinator and a swarm of workers, each in a process of its own.
 final class BenchmarkCluster {
     let join: String
     private let coordinator: Child
     private let swarm: Child
 
     /// - Parameters:
-    ///   - rounds: of a new run; 0: goes on with the directory's ledger.
-    ///   - reports: the rounds at whose commits the coordinator says what it has used.
-    ///   - shareSeconds: that each worker takes for its share.
+    ///   - rounds: number of rounds of a new run; 0 resumes the directory's ledger.
+    ///   - reports: rounds at whose commits the coordinator reports what it has used.
+    ///   - shareSeconds: time that each worker takes for its share.
     init(
         directory: String, rounds: Int, workers: Int, samples: Int, curve: Bool = false, reports: [Int], shareSeconds: Double = 0
     ) throws {
@@ -28,10 +28,10 @@ final class BenchmarkCluster {
         return report
     }
 
-    /// Of the workers' process.
+    /// Processor time of the workers' process.
     var swarmSeconds: Double { swarm.cpuSeconds }
 
-    /// Waits for the run's end.
+    /// Waits for the end of the run.
     func wait() throws {
         try coordinator.wait()
         try swarm.wait()

@@ -4,7 +4,7 @@ import Foundation
 import TestSupport
 import Transport
 
-/// How long a worker that joins a run late takes until its first contribution.
+/// Measures the time from a worker's late join to its first contribution.
 struct CatchUp: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "catch-up",

@@ -1,8 +1,8 @@
 import ArgumentParser
 import Foundation
 
-/// Another process of this program, so that what it uses is its own. It ends when its standard input does, so it never outlives
-/// this one.
+/// Another process of this program, so that its resource use can be measured separately. It ends when its standard input does, so it never
+/// outlives this process.
 final class Child {
     private let process = Process()
     private let input = Pipe()
@@ -18,7 +18,7 @@ final class Child {
         try output.fileHandleForWriting.close()
     }
 
-    /// The next line of its standard output as JSON; nil at its end.
+    /// Returns the next line of its standard output as JSON; nil at the end.
     func next<Value: Decodable>(_ type: Value.Type) throws -> Value? {
         while true {
             if let end = pending.firstIndex(of: 0x0a) {
@@ -32,16 +32,16 @@ final class Child {
         }
     }
 
-    /// Processor time that it has used so far.
+    /// Processor time that it has used so far, in seconds.
     var cpuSeconds: Double {
         let text = (try? String(contentsOfFile: "/proc/\(process.processIdentifier)/stat", encoding: .utf8)) ?? ""
-        // Behind the name in parentheses: state is field 3, utime 14, stime 15.
+        // After the name in parentheses: state is field 3, utime 14, stime 15.
         let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
         guard fields.count > 13, let user = Double(fields[12]), let system = Double(fields[13]) else { return 0 }
         return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
     }
 
-    /// Asks it to end and waits for that.
+    /// Asks it to end and waits until it has.
     func stop() {
         try? input.fileHandleForWriting.close()
         process.waitUntilExit()
@@ -49,7 +49,7 @@ final class Child {
 
     /// Waits until it has ended by itself.
     ///
-    /// - Throws: where it failed.
+    /// - Throws: an error if it failed.
     func wait() throws {
         process.waitUntilExit()
         guard process.terminationStatus == 0 else {

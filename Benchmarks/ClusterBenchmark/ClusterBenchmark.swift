@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// What a coordinator costs, with workers that answer at once.
+/// Measures the cost of a coordinator, with workers that answer at once.
 @main
 struct ClusterBenchmark: AsyncParsableCommand {
     static let configuration = CommandConfiguration(

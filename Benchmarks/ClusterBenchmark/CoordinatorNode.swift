@@ -5,7 +5,7 @@ import Foundation
 import Synchronization
 import Transport
 
-/// A run of canned workers.
+/// A run of workers with prepared answers.
 struct BenchmarkRun {
     static let heartbeatTimeoutSeconds = 30.0
 
@@ -16,11 +16,11 @@ struct BenchmarkRun {
     }
 }
 
-/// What the coordinator's process says on its standard output.
+/// Reports of the coordinator's process on its standard output.
 struct CoordinatorReport: Codable {
-    /// What workers join with, once.
+    /// The join string for workers, reported once.
     var join: String?
-    /// At the commit of a round that is to be reported.
+    /// Round at whose commit the report was made.
     var round: RoundNumber?
     var time = 0.0
     var samples: UInt64 = 0
@@ -28,17 +28,17 @@ struct CoordinatorReport: Codable {
     var use: ProcessUse?
 }
 
-/// The coordinator, as a process of its own.
+/// The coordinator as a separate process.
 struct CoordinatorNode: AsyncParsableCommand {
     static let configuration = CommandConfiguration(commandName: "coordinator", shouldDisplay: false)
 
     @Option var directory: String
-    /// Of a new run; 0: goes on with the directory's.
+    /// Number of rounds of a new run; 0 resumes the directory's.
     @Option var rounds = 0
     @Option var workers = 1
     @Option var samples = 16
     @Flag var curve = false
-    /// Rounds that are reported.
+    /// Rounds to report.
     @Option(parsing: .upToNextOption) var reports: [UInt32] = []
 
     func run() async throws {

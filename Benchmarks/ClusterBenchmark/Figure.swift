@@ -1,6 +1,6 @@
 import Foundation
 
-/// One result: a line of JSON on stdout.
+/// One result, printed as a line of JSON on stdout.
 struct Figure: Codable {
     let key: String
     let value: Double
@@ -11,12 +11,12 @@ struct Figure: Codable {
     }
 }
 
-/// One JSON object on a line of stdout, at once.
+/// Writes one JSON object as a line on stdout, without buffering.
 func writeLine(_ value: some Encodable) throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     try FileHandle.standardOutput.write(contentsOf: try encoder.encode(value) + [0x0a])
 }
 
-/// For people, on stderr.
+/// Writes a message for people to stderr.
 func say(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }

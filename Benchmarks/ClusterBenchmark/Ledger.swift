@@ -2,7 +2,7 @@ import ArgumentParser
 import Coordinator
 import Foundation
 
-/// How long a coordinator that is started again takes to read its ledger.
+/// Measures how long a restarted coordinator takes to read its ledger.
 struct Ledger: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Opening a ledger of very many rounds: seconds and memory.")
 
@@ -36,7 +36,7 @@ struct OpenedLedger: Codable {
     let use: ProcessUse
 }
 
-/// Opens a ledger as a coordinator does, as a process of its own.
+/// Opens a ledger as a coordinator does, in a separate process.
 struct OpenLedgerNode: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "open-ledger", shouldDisplay: false)
 

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
 
-/// Whether a coordinator's memory grows with its rounds.
+/// Measures whether a coordinator's memory grows with its rounds.
 struct Memory: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "A coordinator's memory over very many rounds.",

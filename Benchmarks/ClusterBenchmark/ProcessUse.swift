@@ -1,13 +1,13 @@
 import Foundation
 import Glibc
 
-/// What this process has used so far.
+/// Resources that this process has used so far.
 struct ProcessUse: Codable {
-    /// Of all threads, user and system.
+    /// User and system time of all threads.
     let cpuSeconds: Double
-    /// Resident memory at this moment.
+    /// Memory that is resident at this moment.
     let residentMegabytes: Double
-    /// The most that was ever resident.
+    /// Largest resident memory so far.
     let peakMegabytes: Double
 
     static var now: ProcessUse {
@@ -19,7 +19,7 @@ struct ProcessUse: Codable {
             peakMegabytes: status("VmHWM:"))
     }
 
-    /// A line of /proc/self/status, in MB of 10⁶ bytes; its kB are 1,024 bytes.
+    /// Returns a line of /proc/self/status in MB of 10⁶ bytes; its kB are 1,024 bytes.
     private static func status(_ name: String) -> Double {
         let text = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
         let line = text.split(separator: "\n").first { $0.hasPrefix(name) } ?? ""

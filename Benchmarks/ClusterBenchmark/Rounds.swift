@@ -2,7 +2,7 @@ import ArgumentParser
 import Foundation
 import Transport
 
-/// Rounds a second, processor time, memory and bytes, by the number of workers.
+/// Measures rounds per second, processor time, memory and bytes by the number of workers.
 struct Rounds: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Rounds a second, processor time, memory and bytes of a coordinator with so many workers.",
@@ -56,12 +56,12 @@ struct Rounds: ParsableCommand {
         let (seconds, samples) = (last.time - first.time, Double(last.samples - first.samples))
         try Figure.print("\(key).rounds_per_second", rounds / seconds, "rounds/s")
         try Figure.print("\(key).cpu_ms_per_round", (use.cpuSeconds - used.cpuSeconds) * 1000 / rounds, "ms")
-        // The workers of one process are no figure of the coordinator, but they have the same processors.
+        // This is not the coordinator's time, but the workers use the same processors.
         try Figure.print("\(key).swarm_cpu_ms_per_round", swarmMilliseconds, "ms")
         try Figure.print("\(key).peak_rss_mb", use.peakMegabytes, "MB")
         try Figure.print("\(key).bytes_up_per_sample", Double(after.received.rounds.bytes - before.received.rounds.bytes) / samples, "bytes")
         if workers > 1 {
-            // Each worker is sent the bytes of all; those of its peers are what it did not know.
+            // Each worker receives the bytes of all; only those of its peers are new to it.
             let peers = Double(workers - 1)
             try Figure.print(
                 "\(key).bytes_down_per_peer_sample", Double(after.sent.rounds.bytes - before.sent.rounds.bytes) / (samples * peers), "bytes")

@@ -4,7 +4,7 @@ import Glibc
 import Synchronization
 import Transport
 
-/// What the kernel's TCP alone costs for the bytes of a round: the floor under a coordinator's rounds.
+/// Measures the cost of the kernel's TCP alone for the bytes of a round: the lower limit for a coordinator's rounds.
 struct Sockets: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Rounds a second of bare sockets that carry a round's bytes, without ZeroMQ, ledger or decisions.",
@@ -34,7 +34,7 @@ struct Sockets: ParsableCommand {
         Thread.detachNewThread {
             let result = Result { try Self.work(port: listener.port, workers: workers, rounds: rounds, up: up, down: down) }
             swarm.result.withLock { $0 = result }
-            // Nobody is to be waited for who did not come.
+            // After a failure, do not wait for workers that will not connect.
             if case .failure = result { shutdown(listener.socket, Int32(SHUT_RDWR)) }
             finished.signal()
         }
@@ -55,7 +55,7 @@ struct Sockets: ParsableCommand {
         try Figure.print("sockets.\(workers).swarm_cpu_ms_per_round", swarmMilliseconds, "ms")
     }
 
-    /// What the workers' thread came to, once it has signalled.
+    /// Result of the workers' thread, once it has signalled.
     private final class Swarm: Sendable { let result = Mutex<Result<Double, any Error>>(.success(0)) }
 
     private static func listen(backlog: Int) throws -> (socket: Int32, port: in_port_t) {
@@ -72,7 +72,7 @@ struct Sockets: ParsableCommand {
         return (listener, in_port_t(bigEndian: address.sin_port))
     }
 
-    /// The coordinator's side.
+    /// Runs the coordinator's side.
     private static func serve(_ sockets: [Int32], rounds: Int, up: Int, down: Int) throws {
         try sendAtOnce(sockets)
         let commit = [UInt8](repeating: 1, count: down)
@@ -86,9 +86,9 @@ struct Sockets: ParsableCommand {
         }
     }
 
-    /// The workers' side: a contribution each, and another for every commit but the last.
+    /// Runs the workers' side: one contribution each, and another after every commit but the last.
     ///
-    /// - Returns: milliseconds of processor time a round.
+    /// - Returns: milliseconds of processor time per round.
     private static func work(port: in_port_t, workers: Int, rounds: Int, up: Int, down: Int) throws -> Double {
         var sockets: [Int32] = []
         defer { sockets.forEach { close($0) } }
@@ -111,7 +111,7 @@ struct Sockets: ParsableCommand {
         try receive(sockets) { socket, count in
             missing -= count
             received[socket, default: 0] += count
-            // A commit follows a contribution, so no bytes of a second one are among these.
+            // A commit follows a contribution, so these bytes contain none of a second commit.
             if received[socket] == down {
                 received[socket] = 0
                 commits += 1
@@ -122,7 +122,7 @@ struct Sockets: ParsableCommand {
         return (clock(CLOCK_THREAD_CPUTIME_ID) - used) * 1000 / Double(rounds)
     }
 
-    /// A contribution must not wait for more of its kind.
+    /// Turns off delayed sending, so that a contribution does not wait for more data.
     private static func sendAtOnce(_ sockets: [Int32]) throws {
         for socket in sockets {
             var on: Int32 = 1
@@ -130,7 +130,7 @@ struct Sockets: ParsableCommand {
         }
     }
 
-    /// Reads what arrives until `more` says that it was enough.
+    /// Reads what arrives until `more` returns false.
     private static func receive(_ sockets: [Int32], _ more: (Int32, Int) throws -> Bool) throws {
         var waiting = sockets.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         var buffer = [UInt8](repeating: 0, count: 1 << 16)

@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Transport
 
-/// The workers, as a process of their own.
+/// The workers as a separate process.
 struct SwarmNode: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "swarm", shouldDisplay: false)
 

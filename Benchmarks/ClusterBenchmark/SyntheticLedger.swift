@@ -3,16 +3,16 @@ import Core
 import Foundation
 import TestSupport
 
-/// A ledger of very many rounds, written without a run.
+/// A ledger with very many rounds, written without a run.
 enum SyntheticLedger {
     private static let blockBytes = 1 << 20
 
-    /// Writes a ledger of a run that has as many rounds to come again, whose machines have departed.
+    /// Writes the ledger of a run that has as many rounds still to come, and whose machines have departed.
     ///
     /// - Returns: its length in bytes.
     static func write(to path: String, rounds: Int, machines: Int, samples: Int) throws -> UInt64 {
         let spec = BenchmarkRun.spec(rounds: 2 * rounds + 1_000_000, workers: machines, samples: samples)
-        // The lock goes with the file.
+        // The lock is released with the ledger file.
         var position = try LedgerFile.create(at: path, spec: spec, base: CannedAnswers.base).summary.position
         guard let file = FileHandle(forWritingAtPath: path) else { throw CocoaError(.fileNoSuchFile) }
         try file.seekToEnd()

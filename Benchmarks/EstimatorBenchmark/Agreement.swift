@@ -4,7 +4,7 @@ import Foundation
 import LanguageModel
 import Training
 
-/// What 8-bit products do to projected gradients: the same samples both ways.
+/// Measures the effect of 8-bit products on projected gradients by computing the same samples both ways.
 struct Agreement: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "g of 8-bit products against g of floats, as JSON lines: correlation, slope, difference, bias.")

@@ -1,9 +1,9 @@
 import Foundation
 
-/// How near projected gradients of the same samples are to each other.
+/// The agreement of two computations of the same samples' projected gradients.
 struct Comparison {
     let correlation, slope: Double
-    /// Root mean square of the differences and their mean, in root mean squares of the reference.
+    /// Root mean square of the differences, and their mean, both divided by the root mean square of the reference.
     let difference, bias: Double
     let samples: Int
 
@@ -21,7 +21,7 @@ struct Comparison {
         samples = reference.count
     }
 
-    /// Four JSON lines.
+    /// Prints four JSON lines.
     func show(_ key: String, epsilon: Double) {
         for (name, value, unit) in [
             ("correlation", correlation, "1"), ("slope", slope, "1"), ("difference", difference, "rms of g"), ("bias", bias, "rms of g"),

@@ -4,7 +4,8 @@ import Foundation
 import LanguageModel
 import Training
 
-/// What a one-sided difference adds to g: ε·zᵀHz/2, which grows with ε and with what is trained, and what rounding adds where ε is small.
+/// Measures the error of a one-sided difference: the curvature term ε·zᵀHz/2, which grows with ε and with what is trained, and rounding,
+/// which matters if ε is small.
 struct Curvature: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "One-sided g at several ε against two-sided g in floats, as JSON lines: correlation, slope, difference, bias.")

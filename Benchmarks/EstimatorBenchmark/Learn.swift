@@ -4,15 +4,15 @@ import Foundation
 import LanguageModel
 import Training
 
-/// One machine's run without a cluster around it: the same arithmetic and schedule, and what a cluster does not offer because it
-/// did not earn its place, or because no byte can hold it.
+/// Runs one machine without a cluster. Arithmetic and schedule are those of a cluster. Some options exist only here: they did not prove
+/// useful enough for a cluster, or no byte can hold their values.
 struct Learn: ParsableCommand {
     enum Value: String, CaseIterable, ExpressibleByArgument {
-        /// One byte.
+        /// One byte per value.
         case byte
-        /// 15 bits at the round's own scale: as good as a float. Two bytes, whose contributions are added.
+        /// 15 bits at the round's own scale, as good as a float. The value is two bytes whose contributions are added.
         case float
-        /// Its sign, at the round's mean |g|.
+        /// The sign alone, scaled by the round's mean |g|.
         case sign
     }
 
@@ -55,7 +55,7 @@ struct Learn: ParsableCommand {
         let parameters = try source.makeParameters(tensors)
         let model = try TrainableModel(source: source, parameters: parameters)
         let directions = Directions(seed: RunSeed(spec.seed), family: spec.perturbation)
-        let own = Estimator.Options(
+        let own = EstimatorOptions(
             epsilon: epsilon ?? spec.epsilon, batchSize: batchSize ?? spec.batchSize, samplesPerBatch: samplesPerBatch,
             estimator: self.estimator,
             generalizedCrossEntropy: generalizedCrossEntropy ?? spec.task.generalizedCrossEntropy ?? 0, threads: options.threads,
@@ -70,7 +70,7 @@ struct Learn: ParsableCommand {
         var adapter = ScaleAdapter(target: spec.targetMagnitude)
         var past: [RoundRecord] = []
         var meanMagnitude = 0.0
-        // Others on the machine then cost no samples.
+        // Processor time does not count other work on the machine.
         let now = { clockSeconds(options.threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC) }
         let start = now()
         var done = 0
@@ -83,7 +83,7 @@ struct Learn: ParsableCommand {
             meanMagnitude += (magnitude - meanMagnitude) * max(0.1, 1 / Double(done + 1))
             if value == .sign { g = g.map { $0 > 0 ? magnitude : -magnitude } }
 
-            // A budget in seconds has its schedule in seconds, too.
+            // A budget in seconds also has its schedule in seconds.
             let t = seconds > 0 ? Int((now() - start) / seconds * Double(spec.rounds)) : done
             var rate = spec.learningRate(round: RoundNumber(t)) / Double(g.count)
             if spread > 0, meanMagnitude > 0 { rate *= spread / meanMagnitude }
@@ -145,6 +145,6 @@ struct Learn: ParsableCommand {
     }
 }
 
-extension EstimatorKind: ExpressibleByArgument {}
-extension PerturbationFamily: ExpressibleByArgument {}
-extension Precision: ExpressibleByArgument {}
+extension EstimatorKind: @retroactive ExpressibleByArgument {}
+extension PerturbationFamily: @retroactive ExpressibleByArgument {}
+extension Precision: @retroactive ExpressibleByArgument {}

@@ -4,7 +4,7 @@ import Kernels
 import LanguageModel
 import Training
 
-/// Rates of one matrix product on the demo model's shapes: F32 against differences in bytes, whose rows have to be quantised first.
+/// Measures one matrix product with the demo model's sizes: F32 against 8-bit differences, whose rows must first be quantised.
 struct Products: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Rates of a matrix product in F32 and in bytes, as JSON lines.",
@@ -30,7 +30,7 @@ struct Products: ParsableCommand {
         let w = uniform(outputs * inputs)
         let zero = [Float](repeating: 0, count: outputs)
         var y = [Float](repeating: 0, count: rows * outputs)
-        var panels = [Float](repeating: 0, count: onebyte_product_scratch(inputs))
+        var panels = [Float](repeating: 0, count: ob_product_scratch(inputs))
         let operations = 2 * Double(rows) * Double(inputs) * Double(outputs)
         let key = "product/\(rows) x \(inputs) -> \(outputs)"
 
@@ -38,7 +38,7 @@ struct Products: ParsableCommand {
             multiply(x, xStride: inputs, rows: rows, by: w, outputs: outputs, inputs: inputs, into: &y, yStride: outputs, panels: &panels)
         }
         show("\(key)/float", operations / float * 1e-9, "GFLOP/s")
-        for variant in variants.split(separator: ",").map(String.init) where ob_difference_select(variant) != 0 {
+        for variant in variants.split(separator: ",").map(String.init) where ob_kernels_select(variant) != 0 {
             let bytes = ob_difference_bytes(inputs)
             let padded = (outputs + 15) / 16 * 16
             var packed = [Int8](repeating: 0, count: padded * bytes)

@@ -4,7 +4,7 @@ import Foundation
 import LanguageModel
 import Training
 
-/// What both benchmarks read: a model, and the spec, basis and examples of a run that was made before.
+/// Options that all these benchmarks read: a model, and the spec, basis and examples of an earlier run.
 struct RunOptions: ParsableArguments {
     @Option(help: "The base model.") var model = ".cache/SmolLM2-135M-Instruct.Q4_1.gguf"
     @Option(help: ArgumentHelp("A run directory: its run.json and basis are read.", valueName: "directory")) var run: String
@@ -24,7 +24,8 @@ struct RunOptions: ParsableArguments {
         return try RunBasis(decoding: [UInt8](data))
     }
 
-    /// The matrices of the top `count` layers: those that the run trains with its shape, the others plain, for its basis is of no others.
+    /// Returns the matrices of the top `count` layers. Those that the run trains have its damped components; the others have none, because
+    /// the run's basis does not cover them.
     func topLayers(_ count: Int, of source: ModelSource) throws -> [TrainedTensor] {
         let end = source.configuration.layerCount
         let shaped = try source.trainedTensors(matching: spec().train, basis: basis())
@@ -44,7 +45,7 @@ struct RunOptions: ParsableArguments {
         return try ExampleSet(encoded.examples, for: source.configuration)
     }
 
-    /// Hidden states of these examples, from a file where there is one.
+    /// Returns the hidden states of these examples, from a file if there is one.
     func cache(_ set: ExampleSet, _ model: TrainableModel, _ source: ModelSource) throws -> PrefixCache {
         try FileManager.default.createDirectory(atPath: cacheDirectory, withIntermediateDirectories: true)
         var hash = SHA256()

@@ -4,7 +4,7 @@ import Foundation
 import LanguageModel
 import Training
 
-/// Samples a second of the estimator, by what is trained.
+/// Measures the estimator's samples per second by what is trained.
 struct Speed: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Samples a second, for so many trained layers.",
@@ -47,7 +47,7 @@ struct Speed: ParsableCommand {
                 let rate = Double(done) / (now(options.threads) - begin)
                 if json {
                     print(
-                        "{\"layers\": \(count), \"precision\": \"\(precision.rawValue)\", \"estimator\": \"\(self.estimator.rawValue)\", \"draw\": \(draw), \"threads\": \(options.threads), \"samples_per_second\": \(rate), \"prefix_seconds\": \(prefix)}"
+                        "{\"key\": \"speed.\(count).\(draw).\(precision.rawValue)\", \"value\": \(rate), \"unit\": \"samples/s\", \"layers\": \(count), \"precision\": \"\(precision.rawValue)\", \"estimator\": \"\(self.estimator.rawValue)\", \"draw\": \(draw), \"threads\": \(options.threads), \"samples_per_second\": \(rate), \"prefix_seconds\": \(prefix)}"
                     )
                 } else {
                     print(

@@ -5,7 +5,7 @@ import GemmMeter
 import LanguageModel
 import Training
 
-/// One worker's whole step with all layers trained: both signs of 16 sequences, and the update by its own and its peers' bytes.
+/// Measures one worker's whole step with all layers trained: both signs of 16 sequences, and the update by its own and its peers' bytes.
 struct Step: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "A two-sided step of 16 sequences of about 32 tokens, all layers trained; JSON lines.",
@@ -54,7 +54,7 @@ struct Step: ParsableCommand {
                 taken.append(now() - start)
                 allocations.append(allocation_meter_count() - before.count)
                 allocated.append(allocation_meter_bytes() - before.bytes)
-                // The products of all threads are added up.
+                // The meter sums the products of all threads.
                 shares.append(gemm_meter_seconds() / (taken.last ?? 0) / Double(options.threads))
                 rates.append(gemm_meter_operations() * 1e-9 / gemm_meter_seconds())
             }
@@ -66,7 +66,7 @@ struct Step: ParsableCommand {
             row("\(family).gemm_of_peak", median(rates) / peak, "of the peak")
 
             for peers in [1, 16] {
-                // A worker contributes as many bytes as it tried directions; the step is that of a rate of 0.01 with |g| of about 10.
+                // A worker contributes one byte per direction. The step is that of a rate of 0.01 with |g| of about 10.
                 let bytes = (0..<peers * samples).map { Int8(truncatingIfNeeded: $0 % 127 + 1) }
                 var taken: [Double] = []
                 for step in 0..<max(steps, 1) {
@@ -87,7 +87,7 @@ struct Step: ParsableCommand {
         row("parameters", Double(bytesOfParameters) * 1e-6, "MB")
     }
 
-    /// Processor time of one thread, so that other work on the machine counts little; of several, the clock.
+    /// Processor time if there is one thread, so that other work on the machine counts little; otherwise wall-clock time.
     private func now() -> Double { clockSeconds(options.threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC) }
 
     private func row(_ key: String, _ value: Double, _ unit: String) {
@@ -99,7 +99,7 @@ struct Step: ParsableCommand {
 
     private func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
 
-    /// The most that this process ever held, in 10⁶ bytes.
+    /// Largest memory of this process so far, in 10⁶ bytes.
     private func peakMemory() throws -> Double {
         let status = try String(contentsOfFile: "/proc/self/status", encoding: .utf8)
         let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }

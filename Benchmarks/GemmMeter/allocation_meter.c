@@ -1,4 +1,5 @@
-// An executable's own malloc comes before the library's: every allocation of the process is counted, those of the Swift runtime too.
+// An executable's own malloc takes precedence over the library's. So every allocation of the process is counted, including those of the
+// Swift runtime.
 #include <errno.h>
 #include <stdatomic.h>
 #include <stddef.h>

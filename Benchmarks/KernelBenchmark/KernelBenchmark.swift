@@ -3,11 +3,12 @@ import Dispatch
 import Foundation
 import Kernels
 
-/// Rates of the integer kernels: `swift run -c release KernelBenchmark [threads] [--json] [--model] [--only KEY]`.
+/// Measures the integer kernels: `KernelBenchmark [threads] [--json] [--model] [--only KEY]`.
 ///
-/// Without ONEBYTE_KERNELS in the environment it runs itself once for each variant, so that each one's rate is shown. `--json` prints a JSON
-/// object a row instead of a table. `--model` measures the parameters of all of SmolLM2-135M instead, with the best variant: an update of 16 peers, and
-/// a replay of 16 workers × 1,000 rounds, of which the dense one is a tenth as long. `--only rank1_update.4096` makes that row alone.
+/// Without ONEBYTE_KERNELS in the environment it runs itself once for each variant and shows each one's rate. `--json` prints one JSON
+/// object per row instead of a table. `--model` instead measures the parameters of all of SmolLM2-135M with the best variant: an update of
+/// 16 peers, and a replay of 16 workers × 1,000 rounds (a tenth as many for the dense family). `--only rank1_update.4096` runs that row
+/// alone.
 @main struct KernelBenchmark {
     static let variants = ["portable", "avx2", "avx512", "avx512vnni", "avx512vbmi", "amx", "neon", "neondot"]
     static let threads = CommandLine.arguments.dropFirst().lazy.compactMap { Int($0) }.first ?? 1
@@ -46,14 +47,14 @@ import Kernels
         multiplyAdds()
     }
 
-    /// With one thread its own time, so that other work on the machine counts little; else the clock on the wall.
+    /// Processor time if there is one thread, so that other work on the machine counts little; otherwise wall-clock time.
     static func now() -> Double {
         var time = timespec()
         clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time)
         return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
     }
 
-    /// Seconds of the fastest of several runs.
+    /// Returns the seconds of the fastest of several runs.
     static func fastest(_ body: () -> Void) -> Double {
         var best = Double.infinity
         let begin = now()
@@ -76,7 +77,7 @@ import Kernels
         print("  \(name.padding(toLength: 44, withPad: " ", startingAt: 0))\(value) \(unit)  \(time)")
     }
 
-    /// The row of a body that handles `count` of what is counted.
+    /// Measures and prints the row of a body that handles `count` units.
     static func measure(_ key: String, _ name: String, _ count: Int, _ unit: String, _ body: () -> Void) {
         guard only == nil || only == key else { return }
         let seconds = fastest(body)
@@ -111,7 +112,7 @@ import Kernels
         }
     }
 
-    /// The matrices of a SmolLM2-135M layer, shaped with K = 4.
+    /// The matrices of a SmolLM2-135M layer with K = 4 damped components.
     static func layer() -> [TrainedTensor] {
         let shapes = [(576, 576), (192, 576), (192, 576), (576, 576), (1536, 576), (1536, 576), (576, 1536)]
         return shapes.enumerated().map { index, shape in
@@ -151,8 +152,8 @@ import Kernels
         }
     }
 
-    /// What a machine that joins late replays: 10⁶ bytes of orthogonal samples in rounds of 96, for several numbers of coordinates, without and with
-    /// momentum.
+    /// Measures the replay of a machine that joins late: 10⁶ bytes of orthogonal samples in rounds of 96, for several numbers of
+    /// coordinates, with and without momentum.
     static func adapters() throws {
         let samples = 96
         for coordinates in [64, 256, 4096, 16384] {
@@ -176,7 +177,7 @@ import Kernels
         }
     }
 
-    /// All tensors of SmolLM2-135M: 30 layers, the embeddings, the norms.
+    /// Measures all tensors of SmolLM2-135M: 30 layers, the embeddings, the norms.
     static func wholeModel(_ family: PerturbationFamily, rounds: Int) throws {
         let matrices = (0..<30).flatMap { _ in layer().map(\.shape) } + [.matrix(rows: 49152, columns: 576)]
         let shapes = matrices + Array(repeating: .vector(576), count: 61)
@@ -199,7 +200,7 @@ import Kernels
             "G parameter·direction/s", seconds)
     }
 
-    /// Reading and writing as many integers as SmolLM2-135M has parameters, one after the other: what memory allows an update at best.
+    /// Reads and writes as many integers as SmolLM2-135M has parameters, in order: the best that memory allows an update.
     static func readAndWrite() {
         let count = 134_515_008
         let integers = UnsafeMutableBufferPointer<Int32>.allocate(capacity: count)
@@ -210,15 +211,15 @@ import Kernels
         }
     }
 
-    /// Nothing but registers on every thread: with more than one, what the machine's cores are worth together at best.
+    /// Measures multiply-adds in registers on every thread: with more than one thread, the best that the machine's cores reach together.
     static func multiplyAdds() {
         let steps = 1 << 20
         let threads = threads
         var sink: Float = 0
-        measure("multiply_adds", "multiply-adds in registers", onebyte_multiply_adds(1, &sink) * steps * threads, "GFLOP/s") {
+        measure("multiply_adds", "multiply-adds in registers", ob_multiply_adds(1, &sink) * steps * threads, "GFLOP/s") {
             DispatchQueue.concurrentPerform(iterations: threads) { _ in
                 var sink: Float = 0
-                _ = onebyte_multiply_adds(steps, &sink)
+                _ = ob_multiply_adds(steps, &sink)
             }
         }
     }

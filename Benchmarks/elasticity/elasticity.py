@@ -31,7 +31,7 @@ CONFIG = ROOT / "Benchmarks/learning/tasks/reviews.toml"
 MODEL = ROOT / ".cache/SmolLM2-135M-Instruct.Q4_1.gguf"
 TRAIN = ROOT / ".cache/movie-reviews/train.jsonl"
 TEST = ROOT / ".cache/movie-reviews/test.jsonl"
-# The basis of the run, made once by `onebyte prepare`.
+# The run's basis, made once by `onebyte prepare`.
 BASIS = ROOT / ".cache/elasticity.basis"
 PROCESSES = []
 OWN = dict(cwd=ROOT, stdin=subprocess.DEVNULL)
@@ -44,7 +44,7 @@ def free_port():
 
 
 class Line:
-    """A TCP line that takes `delay` seconds in each direction and counts the bytes."""
+    """A TCP proxy that delays data by `delay` seconds in each direction and counts the bytes."""
 
     def __init__(self, target, delay=0.0):
         self.target, self.delay, self.port = target, delay, free_port()
@@ -80,14 +80,14 @@ class Line:
             except OSError:
                 data = b""
             setattr(self, direction, getattr(self, direction) + len(data))
-            # In order: the loop runs what is due at different times by time.
+            # Data stay in order: the loop runs calls with different times by time.
             self.loop.call_later(self.delay, deliver, data)
             if not data:
                 return
 
 
 class Run:
-    """A coordinator and its workers; the coordinator's events as they come."""
+    """A coordinator and its workers, with the coordinator's events as they arrive."""
 
     def __init__(self, flags, delay=0.0, slow=None):
         self.directory = Path(tempfile.mkdtemp(prefix="onebyte-elasticity-"))
@@ -113,7 +113,7 @@ class Run:
         return process
 
     def throttle(self, part):
-        """The first worker runs `part` of the time, once it trains."""
+        """Lets the first worker run only `part` of the time, once it trains."""
         self.throttled.wait()
         while self.throttled.is_set():
             try:
@@ -145,7 +145,7 @@ class Run:
                 process.kill()
 
     def loss(self, round_number):
-        """Held-out loss and accuracy of the parameters before this round, of the first 1,000 sentences."""
+        """Returns held-out loss and accuracy of the parameters before this round, on the first 1,000 sentences."""
         held_out = self.directory / "held-out.jsonl"
         held_out.write_text("".join(open(TEST).readlines()[:1000]))
         result = subprocess.run(
@@ -172,7 +172,7 @@ def machine():
 
 
 def join(arguments):
-    """One worker trains; at round 500 another one joins, through a line that counts."""
+    """One worker trains; at round 500 another one joins through a proxy that counts bytes."""
     run = Run(["--rounds", "100000", "--schedule", "constant", "--learning-rate", "0.02", "--samples-per-round", "256"])
     run.worker("trains", run.line, "--shard", "1/2")
     line = Line(run.line.target)
@@ -215,7 +215,7 @@ def join(arguments):
 
 
 def measure(name, flags, arguments, delay=0.0, slow=None):
-    """Two workers until `samples` samples: seconds, and what was learned."""
+    """Runs two workers for `samples` samples; measures seconds and what was learned."""
     run = Run(["--rounds", "100000", "--schedule", "constant", "--learning-rate", "0.02", "--minimum-workers", "2", *flags], delay, slow)
     for number in (1, 2):
         run.worker(f"w{number}", run.line, "--shard", f"{number}/2")
@@ -229,7 +229,7 @@ def measure(name, flags, arguments, delay=0.0, slow=None):
         if kind != "round":
             continue
         rounds += 1
-        # The first rounds fill buffers and pipelines.
+        # The first rounds still fill buffers and pipelines, so they are not measured.
         if rounds == 10:
             first = (event["time"], event["samplesSoFar"])
             if slow is not None:

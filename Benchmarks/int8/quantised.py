@@ -34,8 +34,8 @@ DATA = ROOT / ".cache/movie-reviews"
 BASIS = ROOT / ".cache/study/run-reviews/basis"
 STATES = ROOT / ".build/int8-states"
 TEMPLATE, WORDS, MAX_LENGTH = "{} It was", (" terrible", " great"), 96
-DRAW = 8  # directions on an example
-BITS = [(7, 8), (7, 7), (7, 6), (6, 6), (5, 5), (4, 4)]  # of weights and of differences
+DRAW = 8  # directions per example
+BITS = [(7, 8), (7, 7), (7, 6), (6, 6), (5, 5), (4, 4)]  # bits of weights, bits of differences
 NAMES = {"q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj",
          "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}
 SPACES = {"q": "self_attn:in", "k": "self_attn:in", "v": "self_attn:in", "o": "self_attn.o_proj:in",
@@ -47,7 +47,7 @@ def show(key, value, unit, **more):
 
 
 def quantise(x, bits, group=None):
-    """The nearest multiples of a scale for each row (or for each `group` of a row), symmetric, of `bits` bits with sign."""
+    """Rounds to multiples of a scale per row (or per `group` of a row): symmetric, `bits` bits including the sign."""
     shape = x.shape
     if group:
         x = x.reshape(*shape[:-1], shape[-1] // group, group)
@@ -56,19 +56,19 @@ def quantise(x, bits, group=None):
 
 
 class Scheme:
-    """How a linear map is computed; its name in the tables says so.
+    """A way to compute a linear map, described by its name in the tables.
 
     weights, inputs: bits, None for float. group: inputs that share a scale; None: all of a row.
     clean: None, or bits (0: float) of the clean rows in a differential pass: there the product of the clean rows is computed once, and what a
     direction's rows differ by is quantised at its own scale, its product added to the clean one.
-    only: the linear maps that are quantised; None: all."""
+    only: the linear maps that are quantised; None means all."""
 
     def __init__(self, weights=None, inputs=None, group=None, clean=None, only=None):
         self.weights, self.inputs, self.group, self.clean, self.only = weights, inputs, group, clean, only
         self.known = {}
 
     def forget(self):
-        """The weights have changed."""
+        """Forgets the quantised weights, because the weights have changed."""
         self.known = {}
 
     def weight(self, w, bits):
@@ -80,7 +80,7 @@ class Scheme:
         return self.known[key]
 
     def product(self, name, x, w):
-        """x: segments x tokens x inputs, the clean segment first (or it alone where all segments share it)."""
+        """x: segments x tokens x inputs, with the clean segment first, or alone if all segments share it."""
         if self.only and name not in self.only:
             return x @ w.T
         if self.clean is None:
@@ -109,7 +109,7 @@ def schemes():
 
 
 class Basis:
-    """The damped components of a run's input spaces (RunBasis.swift says the format)."""
+    """Reads the damped components of a run's input spaces (RunBasis.swift describes the format)."""
 
     def __init__(self, path):
         data = path.read_bytes()
@@ -157,7 +157,7 @@ class Model:
         return [Layer(self.network.model.layers[i], i) for i in range(self.count - top, self.count)]
 
     def examples(self, split, top, limit=None):
-        """(hidden states at the entry of the `top` last layers, label) of each example; kept in a file."""
+        """Returns (hidden states at the entry of the `top` last layers, label) of each example; kept in a file."""
         STATES.mkdir(parents=True, exist_ok=True)
         file = STATES / f"{split}-{top}-{limit}.pt"
         if file.exists():
@@ -176,13 +176,13 @@ class Model:
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * w
 
     def directions(self, layers, count, generator):
-        """a: count x outputs, b: count x inputs, for each matrix."""
+        """Returns a (count x outputs) and b (count x inputs) for each matrix."""
         signs = lambda n: torch.randint(0, 2, (count, n), generator=generator, dtype=torch.int8).float() * 2 - 1
         return [{part: (signs(w.shape[0]), self.basis.shape(layer.number, part, signs(w.shape[1]))) for part, w in layer.w.items()}
                 for layer in layers]
 
     def losses(self, hidden, label, layers, directions, steps, scheme):
-        """The loss at theta + step[s] z[s] for segment 1 + s, and at theta for segment 0."""
+        """Returns the loss at theta for segment 0, and at theta + step[s] z[s] for segment 1 + s."""
         x = hidden[None]
         tokens = hidden.shape[0]
         mask = torch.full((tokens, tokens), -math.inf, dtype=x.dtype).triu(1)
@@ -226,7 +226,7 @@ class Model:
         return torch.nn.functional.cross_entropy(logits, torch.full((logits.shape[0],), label), reduction="none").double(), logits[0]
 
     def gradients(self, hidden, label, layers, directions, epsilon, scheme, sides="two-sided"):
-        """g of each direction; two-sided passes give both."""
+        """Returns g of each direction; two-sided passes give both kinds."""
         count = directions[0]["q"][0].shape[0]
         steps = torch.full((count,), epsilon)
         if sides == "two-sided":
@@ -241,7 +241,7 @@ class Model:
 
 
 def agreement(key, reference, found, **more):
-    """Correlation with the reference, the slope of found on reference, rms of the difference and its mean, both in rms of the reference."""
+    """Returns the correlation, the slope of found on reference, and rms and mean of the difference, both divided by the reference's rms."""
     r, f = torch.cat(reference).numpy(), torch.cat(found).numpy()
     rms = math.sqrt((r ** 2).mean())
     show(f"{key}/correlation", round(float(numpy.corrcoef(r, f)[0, 1]), 5), "1", **more)
@@ -251,7 +251,7 @@ def agreement(key, reference, found, **more):
 
 
 def compare(model, top, samples, epsilons, chosen, title=None):
-    """The schemes' g against float's g at 1e-3 along the same directions, on the first examples."""
+    """Compares the schemes' g with that of floats at 1e-3 along the same directions, on the first examples."""
     layers, examples = model.layers(top), model.examples("train", top, samples // DRAW)
     generator = torch.Generator().manual_seed(1)
     reference, found = [], {(name, epsilon): [] for name in chosen for epsilon in epsilons}
@@ -267,7 +267,7 @@ def compare(model, top, samples, epsilons, chosen, title=None):
 
 
 def learn(model, scheme, sides, seed, train, test, rounds, samples, rate):
-    """The demo's run of one machine: a byte a sample, rates that fall linearly; returns held-out loss and accuracy."""
+    """Runs the demo on one machine: one byte per sample, linearly falling rates. Returns held-out loss and accuracy."""
     layers = model.layers(1)
     layer = layers[0]
     generator = torch.Generator().manual_seed(1000 + seed)
@@ -283,7 +283,7 @@ def learn(model, scheme, sides, seed, train, test, rounds, samples, rate):
             values.append(model.gradients(*train[order[at]], layers, own, 1e-3, scheme, sides)[sides])
             at += 1
         g = torch.cat(values)
-        # The scale follows a slow mean of |g| so that the mean byte is near 32.
+        # The scale follows a slow mean of |g|, so that the mean byte is near 32.
         size = g.abs().mean() if size is None else size + (g.abs().mean() - size) * max(samples / 2048, 1 / (done + 1))
         exponent = round(math.log2(size / 32))
         q = (g * 2.0 ** -exponent).round().clamp(-127, 127).float()
@@ -294,7 +294,7 @@ def learn(model, scheme, sides, seed, train, test, rounds, samples, rate):
 
 
 def evaluate(model, layers, test):
-    """In float: what is learnt is F32 parameters."""
+    """Evaluates in floats, because the learnt parameters are F32."""
     loss, right = 0.0, 0
     for hidden, truth in test:
         own, logits = model.losses(hidden, truth, layers, None, torch.empty(0), Scheme())

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """What an estimator, a shape, a depth is worth: runs of one machine in one process, without a cluster around them, on one core.
 
-    swift build -c release --product EstimatorBenchmark       (after `make demo`, which obtains model and data)
+    swift build -c release --package-path Benchmarks --scratch-path .build/benchmarks     (after `make demo`, which obtains model and data)
 
     Benchmarks/learning/estimators.py estimators   two-sided and one-sided, shared examples, mean off, momentum, a step by the bytes' spread
     Benchmarks/learning/estimators.py sharing      samples that share an example, on questions of six kinds
     Benchmarks/learning/estimators.py value        one byte against 15 bits and against a sign
-    Benchmarks/learning/estimators.py shapes       K damped components, K damped channels, on three tasks (tasks.py makes the data of two)
+    Benchmarks/learning/estimators.py shapes       K damped components on three tasks (tasks.py makes the data of two)
     Benchmarks/learning/estimators.py rates        a grid of seven learning rates
     Benchmarks/learning/estimators.py depth        how many layers, which family: equal seconds on one core
     Benchmarks/learning/estimators.py long         further samples from the weak and the strong prompt, and on questions of six kinds
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from learning import ROOT, interval, machine
 
-BINARY = Path(os.environ.get("BENCHMARK", ROOT / ".build/release/EstimatorBenchmark"))
+BINARY = Path(os.environ.get("BENCHMARK", ROOT / ".build/benchmarks/release/EstimatorBenchmark"))
 FILES = {"reviews": "Benchmarks/learning/tasks/reviews.toml", "strong": "Benchmarks/learning/tasks/reviews.toml"} | {
     name: f"Benchmarks/learning/tasks/{name}.toml" for name in ("trec", "cola")}
 STRONG = {"template": "Review: {text}\nSentiment:", "labels": {"0": " negative", "1": " positive"}}
@@ -36,7 +36,7 @@ FAST = ["--estimator", "one-sided", "--samples-per-batch", "16"]
 def shapes(plain, shaped, components=(1, 4, 16)):
     rows = [("plain", [*ONE, "--basis", "none", "--learning-rate", str(plain)])]
     rows += [(f"K = {k}", [*ONE, "--basis", f"basis-{k}", "--learning-rate", str(shaped)]) for k in components]
-    return rows + [(f"{k} channels", [*ONE, "--basis", f"basis-channels-{k}", "--learning-rate", str(shaped)]) for k in (16,)]
+    return rows
 
 
 TABLES = {
@@ -64,7 +64,7 @@ TABLES = {
     "rates": {"reviews": [
         (f"rate {rate}", ["--estimator", "one-sided", "--samples-per-batch", "2", "--learning-rate", rate])
         for rate in ("0.005", "0.01", "0.02", "0.04", "0.08", "0.16", "0.32")]},
-    # Measured on the validation examples: hidden states of 2,000 at five depths would take longer than the table.
+    # This table uses the validation examples, because the hidden states of 2,000 examples at five depths would take longer than the table.
     "depth": {"reviews": [
         (name, ["--train", layers, "--basis", basis, "--learning-rate", rate, "--seconds", "60", "--eval-file", ".cache/movie-reviews/validation.jsonl", *more])
         for name, layers, basis, rate, more in [
@@ -86,7 +86,7 @@ TABLES = {
 
 
 def prepare(task):
-    """The run directory of a task: its spec, and bases; and the flags that name its data."""
+    """Returns the run directory of a task, which holds its spec and bases, and the flags that name its data."""
     directory = ROOT / ".cache/study" / f"run-{task}"
     directory.mkdir(parents=True, exist_ok=True)
     run = tomllib.loads((ROOT / FILES[task]).read_text())
@@ -114,7 +114,7 @@ def learn(directory, flags, seed):
 
 
 def table(task, rows, pool, path, arguments):
-    """One line a row, over the seeds; each row is written as soon as it is there."""
+    """Prints one line per row over the seeds; writes each row as soon as it is complete."""
     print(f"{arguments.what}, {task} ({machine()}; one core; seeds {arguments.seeds}):")
     directory, data, evaluation = prepare(task)
     before = json.loads(path.read_text())["tasks"].get(task, []) if path.exists() and not arguments.again else []
@@ -139,7 +139,7 @@ def table(task, rows, pool, path, arguments):
         print(f"  {name:40s} loss {row['loss']:.4f}{spread}  accuracy {100 * row['accuracy']:.2f} %  "
               f"{row['samples']:,.0f} samples in {row['seconds']:.1f} s", flush=True)
         done.append(row)
-        # Another call may be at another task.
+        # Another process may be writing another task.
         tasks = json.loads(path.read_text())["tasks"] if path.exists() else {}
         tasks = {name: tasks[name] for name in TABLES[arguments.what] if name in tasks} | {task: done}
         path.write_text(json.dumps({"title": arguments.what, "machine": machine(), "tasks": tasks}, indent=1) + "\n")

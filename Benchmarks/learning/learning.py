@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 ONEBYTE = Path(os.environ.get("ONEBYTE", ROOT / ".build/release/onebyte"))
 CONFIG = ROOT / "Benchmarks/learning/tasks/reviews.toml"
 DATA = ROOT / ".cache/movie-reviews"
-# Two-sided 95 % of Student's t with 1, 2, 3 … degrees of freedom.
+# Two-sided 95 % quantiles of Student's t with 1, 2, 3 … degrees of freedom.
 STUDENT = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]
 
 
@@ -50,7 +50,7 @@ def machine():
 
 
 def once(words):
-    """The same flags, each at most once: the last, which is the table's row's. The program refuses a flag that is given twice."""
+    """Returns the flags without repetitions. The last of each counts, which is the row's: the program refuses a flag that is given twice."""
     words = [str(word) for word in words]
     kept, dropping = [], False
     for index, word in enumerate(words):
@@ -62,19 +62,19 @@ def once(words):
 
 
 def train(flags, seed):
-    """One run; its report."""
+    """Runs the program once and returns its report."""
     directory = Path(tempfile.mkdtemp(prefix="onebyte-learning-")) / "run"
     command = [ONEBYTE, "cluster", *([] if "--config" in flags else ["--config", CONFIG]), "--directory", directory, "--seed", str(seed), "--cache-directory",
                ROOT / ".cache/hidden-states", *flags]
     result = subprocess.run(once(command), cwd=ROOT, capture_output=True, text=True)
     if not (directory / "report.json").exists():
-        (directory.parent / "stderr.txt").write_text(result.stderr)  # a crash says more than its last line
+        (directory.parent / "stderr.txt").write_text(result.stderr)  # a crash has more to tell than its last line
         return {"failed": without_log(result.stderr.strip().splitlines()[-1]) if result.stderr.strip() else f"status {result.returncode}"}
     return json.loads((directory / "report.json").read_text()) | {"curve": held_out(directory)}
 
 
 def held_out(run, samples=0):
-    """What was measured while a run went on; `samples`: those before it."""
+    """Returns the measurements during a run; `samples` is the number of samples before it."""
     curve = []
     for event in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()):
         samples += event["samples"] if event["event"] == "round" else 0
@@ -85,7 +85,7 @@ def held_out(run, samples=0):
 
 
 def without_log(line):
-    """An error without the place of a log that is gone tomorrow."""
+    """Returns an error without the path of a temporary log."""
     return line.split(" (log: ")[0]
 
 
@@ -107,18 +107,18 @@ KEYS = {
     "accuracy_best_threshold": lambda r: r["after"].get("accuracy_best_threshold"), "before": lambda r: r["before"],
     "curve": lambda r: r["curve"],
 }
-# No numbers that have a mean.
+# These have no mean.
 LISTS = {"before", "curve"}
 
 
 def run_file(flags):
-    """What a row's flags do not say: the digest of the run file whose settings they override."""
+    """Returns the digest of the run file whose settings a row's flags override."""
     path = ROOT / flags[flags.index("--config") + 1] if "--config" in flags else CONFIG
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def summary(name, flags, found, failed):
-    """A row of the JSON. `found`: what each seed came to."""
+    """Returns a row of the JSON. `found`: the result of each seed."""
     row = {"name": name, "machine": machine(), "flags": flags, "run_file": run_file(flags), "seeds": list(found)}
     if failed:
         row["failed"] = failed
@@ -143,12 +143,12 @@ def show(row):
 
 
 def table(title, rows, arguments):
-    """rows: (name, flags). One line each, over the seeds. Seeds that the JSON has with the same run file and flags are not run again;
-    each is written as soon as it, and those before it, are there."""
+    """Runs rows of (name, flags) over the seeds. Seeds that the JSON has with the same run file and flags are not run again;
+    each row is written as soon as it and all rows before it are complete."""
     print(f"{title} ({machine()}; seeds {arguments.seeds}):")
     path = Path(__file__).parent / f"{arguments.what}.json"
     kept = json.loads(path.read_text()) if path.exists() else {"rows": []}
-    # Files written before rows had a machine each have one for all.
+    # Older files have one machine for all rows.
     earlier = {row["name"]: {"machine": kept.get("machine")} | row for row in kept["rows"]}
     made = {name: earlier.get(name) for name, _ in rows}
     rows = [(name, [str(flag) for flag in flags]) for name, flags in rows if not arguments.rows or arguments.rows in name]
@@ -173,9 +173,9 @@ def table(title, rows, arguments):
             show(made[name])
 
 
-# Held-out data are measured before and after only, which nothing in between depends on.
+# Held-out data are measured only before and after, since nothing in between depends on them.
 UNWATCHED = ["--guard", "0", "--evaluate-every", "0"]
-# What the grid of `estimators.py rates` has, where the run file has four.
+# The grid of `estimators.py rates` uses two samples per batch, the run file four.
 TWO = ["--samples-per-batch", "2"]
 
 
@@ -198,7 +198,7 @@ def draws(arguments):
 
 
 def examples(arguments):
-    """But for the first row and the third about as many sentences are read in all; the rate rises with what a byte says."""
+    """All rows but the first and third read about the same number of sentences. The rate rises with the information in a byte."""
     def row(each, rate, rounds, samples):
         return (f"{each} {'sentence' if each == 1 else 'sentences'}, {rounds * samples:,} bytes",
                 ["--batch-size", each, "--samples-per-batch", "8", "--learning-rate", rate, "--rounds", rounds, "--samples-per-round", samples, *UNWATCHED])
@@ -208,14 +208,14 @@ def examples(arguments):
 
 
 def machines(arguments):
-    # Every second line of a class: what `--shard i/n` gives a worker is then one class only, for an even n.
+    # Classes alternate line by line, so for an even n `--shard i/n` gives a worker one class only.
     lines = [json.loads(line) for line in open(DATA / "train.jsonl")]
     classes = [[line for line in lines if line["label"] == label] for label in ("0", "1")]
-    # Relative to the root, where every run is started.
+    # Paths are relative to the root, where every run is started.
     skewed, uniform = ".cache/movie-reviews/train-skewed.jsonl", ".cache/movie-reviews/train-balanced.jsonl"
     pairs = list(zip(*classes))
     (ROOT / skewed).write_text("".join(json.dumps(line) + "\n" for pair in pairs for line in pair))
-    # The same sentences, pair after pair turned round, so that each worker sees both classes.
+    # The same sentences with every other pair reversed, so that each worker sees both classes.
     (ROOT / uniform).write_text("".join(json.dumps(line) + "\n" for i, pair in enumerate(pairs) for line in (pair if i % 2 else pair[::-1])))
     rows = [(f"{count} workers", ["--workers", count, "--threads", "1", *TWO, *UNWATCHED]) for count in (1, 2, 4, 8, 16)]
     rows += [("4 workers, each with both classes", ["--workers", "4", "--threads", "1", "--train-file", uniform, *TWO, *UNWATCHED]),
@@ -243,7 +243,7 @@ def strong(arguments):
 def objective(arguments):
     # Few directions, each tried on 32 examples: 3,840 bytes in all.
     few = ["--rounds", "60", "--samples-per-round", "64", "--batch-size", "32", "--guard", "0", "--samples-per-batch", "1", "--estimator", "two-sided"]
-    # The run file has those of a loss.
+    # The run file's values are for a loss.
     steps = ["--epsilon", "0.03", "--learning-rate", "0.1"]
     table("accuracy itself", [("the loss", few), ("the loss, rate 0.1", [*few, "--learning-rate", "0.1"]),
                               ("accuracy", [*few, *steps, "--objective", "accuracy"]), ("f1", [*few, *steps, "--objective", "f1"])],
@@ -251,12 +251,12 @@ def objective(arguments):
 
 
 def attention(parts, first=12, last=18):
-    """Flags that train these matrices of the layers' attention."""
+    """Returns flags that train these matrices of the layers' attention."""
     return [word for layer in range(first, last + 1) for part in parts for word in ("--train", f"layers.{layer}.self_attn.{part}_proj.weight")]
 
 
 def hour(arguments):
-    """Three runs, each on the model of the one before. Their directories are kept, and what is complete there is not run again."""
+    """Makes three runs, each on the model of the one before. Their directories are kept, and complete runs are not repeated."""
     unsure = ["--generalized-cross-entropy", "0.7"]
     stages = [
         ("last layer", ["--samples-per-batch", "16", "--rounds", "1600", "--samples-per-round", "512", "--learning-rate", "0.03", "--evaluate-every", "100"]),
@@ -293,7 +293,7 @@ def hour(arguments):
 
 
 def deeper(arguments):
-    """Needs what `hour --seeds 0` keeps."""
+    """Needs the directories that `hour --seeds 0` keeps."""
     flags = ["--model", ".cache/study/hour-0/model-1", "--precision", "int8", "--samples-per-batch", "16", "--samples-per-round", "1024", "--evaluate-every", "100"]
     table("several layers, on the model of a trained last layer",
           [("top 2", [*flags, "--train", "layers.28-29", "--rounds", "400", "--learning-rate", "0.02"]),

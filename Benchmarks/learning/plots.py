@@ -23,13 +23,13 @@ def read(name):
 
 def save(figure, name):
     OUTPUT.mkdir(exist_ok=True)
-    # Without the date, so that the same tables give the same file.
+    # The date is left out, so that the same tables give the same file.
     figure.savefig(OUTPUT / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
 
 
 def bars(axis, rows, key="loss"):
-    """A bar for each row that has a value, with its interval."""
+    """Draws a bar with its interval for each row that has a value."""
     rows = [row for row in rows if row.get(key) is not None]
     names = [row["name"] for row in rows]
     axis.barh(names, [row[key] for row in rows], xerr=[row.get(f"{key}_interval") or 0 for row in rows], color="#4c78a8", ecolor="#333333", capsize=2)
@@ -51,7 +51,7 @@ def tasks(name, title):
 
 
 def rate():
-    # A run that diverged has a loss of any size.
+    # Runs that diverged have arbitrary losses and are left out.
     grid = [(float(row["name"].split()[1]), row["loss"], row["loss_interval"] or 0) for row in read("rates")["tasks"]["reviews"] if row["loss"] < 1.2]
     figure, axis = plt.subplots(figsize=(6, 3))
     rates, losses, intervals = zip(*grid)
@@ -65,36 +65,9 @@ def rate():
     save(figure, "rate")
 
 
-def long():
-    """Loss against samples, with what AdamW and the probe reach on the same examples."""
-    table, rivals = read("long")["tasks"], read("rivals-reviews")
-    figure, axis = plt.subplots(figsize=(6, 3.2))
-    for (task, rows), mark in zip(((task, rows) for task, rows in table.items() if task != "trec"), "os"):
-        axis.errorbar([row["samples"] for row in rows], [100 * row["accuracy"] for row in rows],
-                      yerr=[100 * (row["accuracy_interval"] or 0) for row in rows], marker=mark, capsize=2, label=f"one byte, {'weak' if task == 'reviews' else task} prompt")
-    hours = read("hour")["rows"] if (HERE / "hour.json").exists() else []
-    for number, seed in enumerate(sorted({row["seed"] for row in hours})):
-        curve = [point for row in hours if row["seed"] == seed for point in row["curve"] if point["samples"]]
-        axis.plot([point["samples"] for point in curve], [100 * point["accuracy"] for point in curve], "-", color="#e45756", label="_" if number else "an hour: last layer, attention of layers 12 to 18, last layer again")
-    for name, label in [("probe", "linear probe"), ("last-layer", "AdamW, last layer"), ("all-layers", "AdamW, all layers")]:
-        if name in rivals:
-            value = 100 * rivals[name]["0"]["accuracy"]
-            axis.axhline(value, linestyle=":", color="#888888")
-            axis.annotate(label, (0.01, value), xycoords=("axes fraction", "data"), va="bottom", fontsize=7)
-    axis.set_xscale("log")
-    axis.set_xlabel("bytes of contributions = samples")
-    axis.set_ylabel("held-out accuracy, %")
-    axis.legend(loc="lower right")
-    save(figure, "long")
-
-
 def main():
-    for name, title in [("estimators", "estimators"), ("value", "what is sent"), ("shapes", "the shape"), ("depth", "equal seconds")]:
-        if (HERE / f"{name}.json").exists():
-            tasks(name, title)
+    tasks("depth", "equal seconds")
     rate()
-    if (HERE / "long.json").exists():
-        long()
 
 
 if __name__ == "__main__":

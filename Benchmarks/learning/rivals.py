@@ -33,7 +33,7 @@ BATCH = 16
 
 
 class Task:
-    """Examples as (tokens, first position that the loss reads, right class or None)."""
+    """Returns examples as (tokens, first position that the loss reads, right class or None)."""
 
     def __init__(self, name):
         self.run = tomllib.loads(RUNS[name].read_text())
@@ -77,7 +77,7 @@ class Model:
         return [parameter.requires_grad_(True) for parameter in chosen]
 
     def below(self, batch, network):
-        """Hidden states that enter the last layer; computed once for an example."""
+        """Returns the hidden states that enter the last layer, computed once per example."""
         missing = [example for example in batch if id(example) not in self.cache]
         if missing:
             kept = []
@@ -91,7 +91,7 @@ class Model:
         return torch.nn.utils.rnn.pad_sequence([self.cache[id(example)] for example in batch], batch_first=True)
 
     def states(self, batch, part):
-        """Last hidden states, after the final norm."""
+        """Returns the last hidden states, after the final norm."""
         network = self.network.model
         if part == "last-layer":
             states = self.below(batch, network)
@@ -105,7 +105,7 @@ class Model:
         return network(torch.tensor([example[0] + [0] * (width - len(example[0])) for example in batch])).last_hidden_state
 
     def losses(self, batch, part):
-        """Each example's loss, and whether it is right (None for completions). Right padding: what is behind is never seen."""
+        """Returns each example's loss, and whether it is right (None for completions). Padding is on the right, where it is never seen."""
         states = self.states(batch, part)
         head = self.network.lm_head.weight
         if self.task.labels:
@@ -130,7 +130,7 @@ class Model:
 
 
 def descend(model, part, parameters, rates, epochs, seed):
-    """AdamW, the best rate and epoch by validation loss; its test scores, the seconds of that run alone, and its steps."""
+    """Trains with AdamW and the best rate and epoch by validation loss. Returns its test scores, and seconds and steps of that run alone."""
     first = [parameter.detach().clone() for parameter in parameters]
     best = (float("inf"),)
     if part == "last-layer":
@@ -147,7 +147,7 @@ def descend(model, part, parameters, rates, epochs, seed):
             started = time.monotonic()
             examples = model.task.splits["train"]
             order = shuffle.sample(range(len(examples)), len(examples))
-            # Neighbours in length share a batch, batches come in any order: little padding.
+            # Examples of similar length share a batch, and batches come in random order: little padding.
             chunks = [sorted(order[i:i + 16 * BATCH], key=lambda j: len(examples[j][0])) for i in range(0, len(order), 16 * BATCH)]
             groups = [chunk[i:i + BATCH] for chunk in chunks for i in range(0, len(chunk), BATCH)]
             shuffle.shuffle(groups)
@@ -178,7 +178,7 @@ def zero_shot(model, seed):
 
 
 def probe(model, seed):
-    """Logistic regression on the last hidden state at the prompt's end."""
+    """Fits logistic regression on the last hidden state at the prompt's end."""
     from sklearn.linear_model import LogisticRegression
     features, labels = {}, {}
     started = time.monotonic()
@@ -206,7 +206,7 @@ def all_layers(model, seed):
 
 
 def last_and_attention(parts, first, last):
-    """The last layer and, at the same time, these matrices of the attention of layers `first` to `last`."""
+    """Trains the last layer together with these attention matrices of layers `first` to `last`."""
     def row(model, seed):
         layers = model.network.model.layers[first:last + 1]
         chosen = [*model.parameters("last-layer"), *(layer.self_attn.get_submodule(f"{part}_proj").weight for layer in layers for part in parts)]
@@ -217,7 +217,7 @@ def last_and_attention(parts, first, last):
 
 
 class LowRank(torch.nn.Module):
-    """y = Wx + 2 B A x (Hu et al., arXiv 2106.09685), B = 0 at first."""
+    """LoRA: y = Wx + 2 B A x (Hu et al., arXiv 2106.09685), with B = 0 at first."""
 
     def __init__(self, linear, rank=8):
         super().__init__()
@@ -230,7 +230,7 @@ class LowRank(torch.nn.Module):
 
 
 def top(layers):
-    """The top layers by AdamW: what is in them for those who may propagate back."""
+    """Trains the top layers with AdamW: what they can learn with back-propagation."""
     def run(model, seed):
         model.parameters("last-layer")
         chosen = [parameter.requires_grad_(True) for layer in model.network.model.layers[-layers:] for parameter in layer.parameters()]
@@ -254,7 +254,7 @@ def lora(model, seed):
 
 
 def mezo(model, seed, seconds=60, rate=1e-6, epsilon=1e-3):
-    """Malladi et al., arXiv 2305.17333: all parameters, Gaussian z from a seed, perturbed three times a step, updated once."""
+    """MeZO (Malladi et al., arXiv 2305.17333): all parameters, Gaussian z from a seed, perturbed three times and updated once per step."""
     parameters = model.parameters("all-layers")
     first = [parameter.detach().clone() for parameter in parameters]
     examples, choose = model.task.splits["train"], random.Random(seed)
@@ -282,7 +282,7 @@ def mezo(model, seed, seconds=60, rate=1e-6, epsilon=1e-3):
 
 
 ROWS = {"zero-shot": zero_shot, "probe": probe, "last-layer": last_layer, "mezo": mezo,
-        # What `learning.py hour` trains in two runs, and what rows of `deeper` add to its first.
+        # The attention that `learning.py hour` trains in two runs, and that rows of `deeper` add to its first run.
         "attention": last_and_attention("qkvo", 12, 18), "layer-17": last_and_attention("qk", 17, 17), "middle": last_and_attention("qk", 12, 18),
         **{f"top-{layers}": top(layers) for layers in (2, 4, 8)}, "lora": lora, "all-layers": all_layers}
 
@@ -305,7 +305,7 @@ def main():
                 row["device"] = torch.cuda.get_device_name()
             accuracy = f"{100 * row['accuracy']:.2f} %" if row["accuracy"] is not None else "-"
             print(f"  {name:12s} seed {seed}: loss {row['loss']:.4f}  accuracy {accuracy}  {row['seconds']:.0f} s  {row['bytes']:,} bytes", flush=True)
-            # Another call may be at other rows.
+            # Another process may be writing other rows.
             results = json.loads(path.read_text()) if path.exists() else {}
             results.setdefault(name, {})[str(seed)] = row
             path.write_text(json.dumps(results, indent=1) + "\n")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Samples a second on one core, by the number of trained layers: this program beside PyTorch doing the same.
 
-    swift build -c release --product EstimatorBenchmark     (after `make demo`, which obtains model and data)
+    swift build -c release --package-path Benchmarks --scratch-path .build/benchmarks     (after `make demo`, which obtains model and data)
     .build/release/onebyte export --model .cache/SmolLM2-135M-Instruct.Q4_1.gguf --output .cache/SmolLM2-135M-Instruct
     Benchmarks/learning/speed.py
 
@@ -49,14 +49,14 @@ class PyTorch:
         self.task = Task("reviews")
         lines = (ROOT / self.task.run["data"]["train-file"]).read_text().splitlines()
         chosen = [(line, example) for line, example in zip(lines, self.task.splits["train"], strict=True) if len(example[0]) <= longest][:examples]
-        # What both sides read.
+        # The examples that both sides read.
         self.file = ROOT / ".cache/study/speed.jsonl"
         self.file.write_text("".join(line + "\n" for line, _ in chosen))
         self.examples = sorted((example for _, example in chosen), key=lambda example: len(example[0]))
         self.config = self.network.config
 
     def hidden(self, first):
-        """Of every example, at the input of layer `first`."""
+        """Returns the hidden states of every example at the input of layer `first`."""
         kept = []
         hook = self.network.layers[first].register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0][0].clone()))
         for tokens, _, _ in self.examples:
@@ -93,7 +93,7 @@ class PyTorch:
         return x + linear(inner, layer.mlp.down_proj, "down")
 
     def samples(self, layers, hidden, first_sample, batch, epsilon=1e-3):
-        """Projected gradients of `batch` samples."""
+        """Computes the projected gradients of `batch` samples."""
         chosen = [(first_sample + i) % len(self.examples) for i in range(batch)]
         states = torch.nn.utils.rnn.pad_sequence([hidden[i] for i in chosen], batch_first=True)
         x = torch.cat((states, states))
@@ -123,7 +123,8 @@ class PyTorch:
     def rate(self, layers, hidden, seconds):
         batch = {1: 64, 2: 16}.get(len(layers), 8)
         self.samples(layers, hidden, 0, batch)
-        # Neighbours in length share a batch; batches come in any order, so that a short measurement is not one of short sentences.
+        # Examples of similar length share a batch. Batches come in random order, so that a short measurement does not consist of short
+        # sentences.
         firsts = random.Random(0).sample(range(0, len(self.examples), batch), -(-len(self.examples) // batch))
         done, start = 0, time.process_time()
         while time.process_time() - start < seconds:

@@ -26,7 +26,8 @@ import rivals
 MODEL = rivals.ROOT / ".cache/study/hour-0/model-1"
 DRAWS = 16
 SAMPLES = 1024
-# Name: matrices, layers, learning rate, rounds, and at how many times the mean |g| a byte is clipped. Equal cost: the rounds fall with the layers passed.
+# Name: matrices, layers, learning rate, rounds, and the multiple of the mean |g| at which a byte is clipped. Rows have equal cost, so
+# deeper ones have fewer rounds.
 ROWS = {
     "queries and keys of layers 12 to 18": ("qk", 12, 18, 0.006, 200, 4),
     "queries and keys of layers 12 to 18, twice the rate": ("qk", 12, 18, 0.012, 244, 4),
@@ -49,7 +50,7 @@ MODULES = {"q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_p
 
 
 class Top:
-    """The layers from `first` on, on states that enter them, which are computed once."""
+    """The layers from `first` on, applied to the states that enter them, which are computed once."""
 
     def __init__(self, model, first):
         self.model, self.network, self.first = model, model.network.model, first
@@ -81,7 +82,7 @@ class Top:
         return at @ self.model.network.lm_head.weight[self.model.task.words].T
 
     def measure(self, split):
-        """Loss, accuracy, accuracy at the best threshold, AUC."""
+        """Returns loss, accuracy, accuracy at the best threshold, AUC."""
         examples = self.model.task.splits[split]
         with torch.no_grad():
             pairs = [(self.logits(batch), [example[2] for example in batch]) for batch in rivals.batches(examples, 100)]

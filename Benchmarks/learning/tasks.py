@@ -27,7 +27,7 @@ OUTPUT = ROOT / ".cache/study"
 
 
 def shuffled(rows):
-    """An order that depends on nothing but the rows."""
+    """Returns the rows in a shuffled order that depends only on the rows themselves."""
     return sorted(rows, key=lambda row: hashlib.sha256(json.dumps(row, sort_keys=True).encode()).digest())
 
 
@@ -39,7 +39,7 @@ def write(name, **splits):
 
 
 def trec(data):
-    """What kind of thing a question asks for: six classes."""
+    """TREC: what kind of thing a question asks for; six classes."""
     def read(file):
         for line in open(data / "trec" / file, encoding="latin-1"):
             label, text = line.strip().split(" ", 1)
@@ -49,7 +49,7 @@ def trec(data):
 
 
 def cola(data):
-    """Whether a sentence is good English."""
+    """CoLA: whether a sentence is good English."""
     def read(file):
         for line in open(data / "cola" / file):
             _, label, _, text = line.rstrip("\n").split("\t")
@@ -59,7 +59,7 @@ def cola(data):
 
 
 def e2e(data):
-    """A sentence about a restaurant from a list of facts. No list of facts is in two splits."""
+    """E2E: a sentence about a restaurant from a list of facts. No list of facts is in two splits."""
     def read(file):
         seen = set()
         for row in csv.DictReader(open(data / "e2e" / file, newline="")):
@@ -72,17 +72,17 @@ def e2e(data):
 
 
 def agnews(data):
-    """Four kinds of news."""
+    """AG's news: four kinds of news."""
     with open(data / "agnews/test.csv", newline="") as file:
         known = shuffled({"text": f"{title}. {text}".replace("\\", " "), "label": label} for label, title, text in csv.reader(file))
     write("agnews", train=known[:600], validation=known[600:800], test=known[800:1800])
 
 
 def rte(data):
-    """Whether one sentence follows from another."""
+    """RTE: whether one sentence follows from another."""
     def read(file):
         for row in csv.DictReader(open(data / "rte" / file, newline=""), ["index", "sentence1", "sentence2", "label"], delimiter="\t", quoting=csv.QUOTE_NONE):
-            if row["label"] == "label":  # the line of names, which val.tsv lacks
+            if row["label"] == "label":  # the header, which val.tsv lacks
                 continue
             yield {"premise": row["sentence1"], "hypothesis": row["sentence2"], "label": row["label"]}
     known = shuffled([*read("train.tsv"), *read("val.tsv")])

@@ -10,26 +10,26 @@ import Transport
 /// let outcome = try await coordinator.run()
 /// ```
 ///
-/// Two threads and the transport's own: the reactor owns the link and the state machine; the disk owns the ledger's file, so that a slow
+/// Two threads and the transport's own: the reactor owns the link and the state machine, and the disk thread owns the ledger's file, so that a slow
 /// fsync keeps no worker's heartbeat waiting.
 public final class CoordinatorProcess: Sendable {
-    /// What is this host's own affair; what the run's machines share is in the spec.
+    /// The settings of this host. What all machines of the run share is in the spec.
     public struct Configuration: Sendable {
-        /// How and where it listens.
+        /// The way and the address at which the coordinator listens.
         public var transport: any ServerTransport
-        /// Holds the ledger, `run.json` (the spec) and `metrics.jsonl`. An existing ledger is resumed.
+        /// The directory that holds the ledger, `run.json` (the spec) and `metrics.jsonl`. An existing ledger is resumed.
         public var runDirectory: String
-        /// A new run's spec; nil: resume the run directory's. For a directory that has a ledger it must be the same spec.
+        /// A new run's spec; nil: the run directory's ledger is resumed. If the directory has a ledger, the spec must be the ledger's.
         public var spec: RunSpec?
-        /// The encoded basis, for a new run with a shape.
+        /// The encoded basis, for a new run that needs one.
         public var basis: [UInt8]?
-        /// Pins a new run's base model; nil: the first worker's becomes the run's.
+        /// Fixes a new run's base model; nil: the first worker's becomes the run's.
         public var base: BaseManifest?
-        /// The process that started this one and has the run directory's lock for both; nil: this one takes it.
+        /// The process that started this one and holds the run directory's lock for both; nil: this process takes the lock.
         public var lockHolder: Int32?
-        /// Signs the ledger, given the run directory, which is there by then; nil: nobody does.
+        /// Makes the signer of the ledger from the run directory, which exists by then; nil: nobody signs.
         public var makeNotary: (@Sendable (RunDirectory) throws -> any Notary)?
-        /// Called on the reactor's thread: it must return at once.
+        /// Receives progress on the reactor's thread. It must return at once.
         public var onProgress: @Sendable (CoordinatorProgress) -> Void
 
         public init(
@@ -48,19 +48,20 @@ public final class CoordinatorProcess: Sendable {
         }
     }
 
-    /// How a coordinator ended.
+    /// The result of a coordinator.
     public struct Outcome: Hashable, Sendable {
         public let finish: RunFinish
         public let status: ExitStatus
         public let traffic: Traffic
-        /// Bytes committed in the whole run, one a sample.
+        /// Number of bytes committed in the whole run: one for each sample.
         public let samples: UInt64
+        /// Number of rounds in the ledger, void ones included.
         public let rounds: RoundNumber
-        /// That the workers last agreed on.
+        /// The digest that the workers last agreed on.
         public let digest: Digest?
         /// The ledger's hash chain after its last record.
         public let chain: Digest
-        /// Who signed it, where somebody did.
+        /// The key that signed the ledger; nil if nobody signed it.
         public let signer: SignerKey?
     }
 
@@ -72,9 +73,9 @@ public final class CoordinatorProcess: Sendable {
         mailbox = Mailbox()
     }
 
-    /// Runs until the run is complete, stopped, or can't go on. At most once.
+    /// Runs until the run is complete, is stopped, or can't go on. It may be called once.
     ///
-    /// - Throws: `TransportError` where it can't listen; `ProcessFailure` where it can't begin otherwise: a run directory that is locked,
+    /// - Throws: `TransportError` if it can't listen; `ProcessFailure` if it can't begin for another reason, such as a run directory that is locked,
     ///   damaged or of another run.
     public func run() async throws -> Outcome {
         let configuration = configuration
@@ -88,7 +89,7 @@ public final class CoordinatorProcess: Sendable {
         }
     }
 
-    /// Ends the run here, as after Ctrl-C: workers are told, the ledger is whole, and the same run directory goes on with it.
+    /// Stops the run here, as Ctrl-C does. Workers are told, the ledger is whole, and the same run directory can be resumed.
     public func requestStop() { mailbox.post(.event(.stopRequested)) }
 
     /// Takes a machine's contributions to these rounds out, exactly, on all workers.
@@ -97,11 +98,11 @@ public final class CoordinatorProcess: Sendable {
     /// Goes back to the parameters before `round` and multiplies the learning rate by 2^rateShift.
     public func rewind(to round: RoundNumber, rateShift: Int8) { mailbox.post(.event(.rewind(to: round, rateShift: rateShift))) }
 
-    /// Sets a machine aside.
+    /// Evicts a machine.
     public func remove(_ machine: MachineID) { mailbox.post(.event(.remove(machine))) }
 }
 
-/// What other threads tell the coordinator's reactor.
+/// A message from another thread to the coordinator's reactor.
 enum CoordinatorLetter: Sendable {
     case event(CoordinatorEvent)
     /// Ledger bytes that were read for a peer.

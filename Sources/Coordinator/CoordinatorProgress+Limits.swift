@@ -2,8 +2,8 @@ import Core
 import Transport
 
 extension CoordinatorProgress {
-    /// Whether every number is one that a coordinator could have written: a file of events may have been altered, and whoever reads it counts
-    /// on from there.
+    /// Whether every number is one that a coordinator could have written. A file of events may have been altered, and its reader continues counting
+    /// from these numbers.
     var isPlausible: Bool {
         guard time.isFinite, abs(time) < Self.latestTime else { return false }
         switch event {
@@ -20,9 +20,9 @@ extension CoordinatorProgress {
         }
     }
 
-    /// Seconds since 1970, in the year 5138.
+    /// Seconds since 1970. This is in the year 5138.
     private static let latestTime = 1e11
-    /// Bytes or samples of one process: sums of some thousand stay within 64 bits.
+    /// Largest number of bytes or samples of one process. A sum of some thousand of these stays within 64 bits.
     private static let most: UInt64 = 1 << 50
 
     private static func areParts(_ values: [Double?]) -> Bool { values.allSatisfy { $0.map { (0...1).contains($0) } ?? true } }

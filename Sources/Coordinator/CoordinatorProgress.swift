@@ -2,9 +2,10 @@ import Core
 import Foundation
 import Transport
 
-/// Something that happened at a coordinator: what displays, logs and `metrics.jsonl` are made of. In JSON one flat object:
-/// `time` (Unix seconds), `event`, and the fields of that event.
+/// Something that happened at a coordinator. Displays, logs and `metrics.jsonl` are made from it. In JSON it is one flat object: `time` (Unix
+/// seconds), `event`, and the fields of that event.
 public struct CoordinatorProgress: Hashable, Sendable, Codable {
+    /// Seconds since 1970.
     public let time: Double
     public let event: Event
 
@@ -13,43 +14,59 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         self.event = event
     }
 
+    /// The kind of event with its fields.
     public enum Event: Hashable, Sendable {
-        /// A long ledger is being read, before anything else.
+        /// A long ledger is being read, before anything else happens.
         case reading(LedgerFile.Reading)
+        /// The coordinator listens and can be joined.
         case listening(Listening)
         /// A worker came; it is not admitted yet.
         case greeted(Greeting)
+        /// A worker was refused.
         case refused(RefusedWorker)
+        /// A machine was admitted.
         case joined(Joined)
+        /// A machine departed.
         case left(Left)
+        /// The run waits for machines.
         case waiting(Waiting)
+        /// A round was committed.
         case round(Round)
+        /// A contribution came after its round and is committed with a later one.
         case late(Late)
+        /// A worker reported what it does.
         case worker(Worker)
+        /// An evaluator reported its measurement.
         case evaluation(HeldOut)
         case trial(Trial)
+        /// The machines' parameters were compared.
         case digests(Digests)
+        /// A connection changed.
         case connection(String)
+        /// Something that a person should know. The run goes on.
         case warning(String)
+        /// The coordinator has ended.
         case finished(Finished)
     }
 
     public struct Listening: Hashable, Sendable, Codable {
+        /// The address at which it listens.
         public let endpoint: String
+        /// The coordinator's public key, 64 hexadecimal digits; nil if nothing is encrypted.
         public let serverKey: String?
         /// SHA-256 of the run spec.
         public let run: Digest
-        /// The next round, and how many there will be.
+        /// The next round, and the number of rounds that the run will have.
         public let round: RoundNumber
         public let rounds: Int
-        /// Committed before.
+        /// Number of samples committed before.
         public let samples: UInt64
-        /// Who signs the ledger.
+        /// The key that signs the ledger.
         public let signer: SignerKey?
-        /// SHA-256 of the base manifest, where the base model is known.
+        /// SHA-256 of the base manifest, if the base model is known.
         public let base: Digest?
 
-        /// What a worker on this network joins with; `host` stands in for an address like `0.0.0.0`, which nobody can connect to.
+        /// Returns what a worker on this network joins with. `host` replaces an address like `0.0.0.0`, to which nobody can connect.
         public func joinString(host: String? = nil) throws(TransportError) -> JoinString {
             var endpoint = endpoint
             if let host, let colon = endpoint.lastIndex(of: ":") { endpoint = "tcp://\(host)\(endpoint[colon...])" }
@@ -68,6 +85,7 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let name: String
         public let code: Refusal.Code
         public let reason: String
+        /// Details, such as the tensors that differ.
         public let details: [String]
     }
 
@@ -76,22 +94,26 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let name: String
         public let trains: Bool
         public let evaluates: Bool
+        /// The next round at the admission.
         public let round: RoundNumber
     }
 
     public struct Left: Hashable, Sendable, Codable {
         public let machine: MachineID
         public let name: String
-        /// `Departure.Reason` by name: left, lost, replaced, diverged, removed.
+        /// Name of the `Departure.Reason`: left, lost, replaced, diverged, removed.
         public let reason: String
+        /// The next round at the departure.
         public let round: RoundNumber
     }
 
+    /// Number of machines that train and are there, `of` the number that the run waits for.
     public struct Waiting: Hashable, Sendable, Codable {
         public let machines: Int
         public let of: Int
     }
 
+    /// A committed round. `RoundSummary` explains the fields.
     public struct Round: Hashable, Sendable, Codable {
         public let round: RoundNumber
         public let machines: Int
@@ -102,11 +124,11 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let scaleExponent: Int8
         public let learningRate: Double
         public let seconds: Double
-        /// Rounds in force, this one included.
+        /// Number of rounds in force, this one included.
         public let effectiveRounds: Int
-        /// Of the whole run.
+        /// Number of samples of the whole run.
         public let samplesSoFar: UInt64
-        /// Of this process's life, at the coordinator's socket.
+        /// Traffic of this process since it started, at the coordinator's socket.
         public let traffic: Traffic
     }
 
@@ -116,6 +138,7 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let samples: Int
     }
 
+    /// A worker's status. `WorkerStatus` explains the fields; nil stands for NaN.
     public struct Worker: Hashable, Sendable, Codable {
         public let machine: MachineID?
         public let name: String
@@ -126,6 +149,7 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let applied: UInt64
     }
 
+    /// An evaluator's measurement. `EvaluationReport` explains the fields; nil stands for NaN and infinities.
     public struct HeldOut: Hashable, Sendable, Codable {
         public let machine: MachineID
         public let name: String
@@ -136,7 +160,7 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let bestThresholdAccuracy: Double?
         public let auc: Double?
         public let seconds: Double?
-        /// Of the examples that steer the run.
+        /// The scores of the examples that steer the run.
         public let validation: Validated?
         /// How far the tensor that has moved most has moved, as a part of its norm.
         public let moved: Double?
@@ -145,27 +169,29 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let gainError: Double?
     }
 
+    /// The scores of the validation examples. Nil stands for NaN and infinities.
     public struct Validated: Hashable, Sendable, Codable {
         public let examples: UInt32
+        /// The validation loss at the trial's end; nil if it is not finite.
         public let loss: Double?
         public let accuracy: Double?
         /// Standard error of the mean change since the base.
         public let noise: Double?
     }
 
-    /// A learning rate was tried.
+    /// A learning rate that was tried.
     public struct Trial: Hashable, Sendable, Codable {
         public let learningRate: Double
         public let loss: Double?
-        /// The run goes on at this rate.
+        /// Whether the run continues at this rate.
         public let isChosen: Bool
     }
 
     public struct Digests: Hashable, Sendable, Codable {
         public let round: RoundNumber
-        /// The one that all machines have; nil where they differ.
+        /// The digest that all machines have; nil if they differ.
         public let digest: Digest?
-        /// Those with the same digest together, the largest group first.
+        /// The machines in groups of equal digests, the largest group first.
         public let groups: [[MachineID]]
     }
 
@@ -174,7 +200,7 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let traffic: Traffic
         public let samples: UInt64
         public let digest: Digest?
-        /// The ledger's hash chain after its last record, and who signed it; absent from events of earlier versions.
+        /// The ledger's hash chain after its last record, and the key that signed it. Both are absent from events of earlier versions.
         public let chain: Digest?
         public let signer: SignerKey?
     }
@@ -308,7 +334,7 @@ extension CoordinatorProgress {
         }
     }
 
-    /// One line of `metrics.jsonl`, with its end of line.
+    /// The event as one line of `metrics.jsonl`, including the line break; nil if it can't be encoded.
     public var jsonLine: [UInt8]? {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]

@@ -15,7 +15,7 @@ struct CoordinatorShell {
     private static let complaintsPerSecond = 20
     private var finish = RunFinish(outcome: .failed, message: "the coordinator ended without a reason")
 
-    /// What the shell itself remembers of the run, for its outcome.
+    /// Totals of the run that the shell keeps for its outcome.
     private struct RunningTotals {
         var samples: UInt64
         var rounds: RoundNumber
@@ -26,10 +26,10 @@ struct CoordinatorShell {
         _ configuration: CoordinatorProcess.Configuration, _ mailbox: Mailbox<CoordinatorLetter>
     ) throws -> CoordinatorProcess.Outcome {
         let directory = RunDirectory(configuration.runDirectory)
-        // Nobody sends a coordinator more at once than a round's bytes or a piece of a manifest: who tries has no memory to take.
+        // Nobody sends a coordinator more at once than a round's bytes or a piece of a manifest. A peer that tries to must not get memory for it.
         let samples = (configuration.spec ?? directory.ledgerSpec)?.samplesPerRound ?? ProtocolLimits.samplesPerRound
         let frameLimit = max(ProtocolLimits.chunkBytes, samples) + ProtocolLimits.frameMarginBytes
-        // The address first: a start that fails for it leaves no ledger behind.
+        // The address comes first: if a start fails because of it, no ledger is left behind.
         let link = try configuration.transport.listen(classify: trafficClass(ofFrame:), frameLimit: frameLimit)
         let clock = ProcessClock()
         let lock = try directory.lock(beginning: configuration.spec != nil, under: configuration.lockHolder)
@@ -57,9 +57,9 @@ struct CoordinatorShell {
         if let tornTail {
             shell.emit(
                 .warning(
-                    "the ledger ended within a record, as after a crash; its last \(tornTail.bytes) bytes, which nobody had heard of, are cut off"))
+                    "the ledger ended within a record, as after a crash; its last \(tornTail.bytes) bytes, which were never announced, are cut off"))
         }
-        // The ledger's file goes to the disk's thread whole: nobody here touches it again.
+        // The ledger's file goes to the disk thread for good: nothing here touches it again.
         nonisolated(unsafe) let owned = ledger
         try withThread(named: "onebyte-disk") {
             disk.run(owned, metricsPath: directory.metrics)
@@ -119,7 +119,7 @@ struct CoordinatorShell {
         do throws(WireError) {
             let message = try Message(decoding: frame)
             guard case .hello(var hello) = message else { return .received(message, from: peer) }
-            // Only a key that the connection proved is a key.
+            // A key counts only if the connection has proved it.
             hello.publicKey = key?.description
             return .received(.hello(hello), from: peer)
         } catch {
@@ -167,7 +167,7 @@ struct CoordinatorShell {
     private func write(_ event: CoordinatorProgress.Event) {
         let progress = CoordinatorProgress(time: Double(clock.now.nanoseconds) / 1e9, event: event)
         report(progress)
-        // What every worker is doing every second would make the file grow without telling more.
+        // Workers report what they do every second. These events would make the file grow and tell nothing more.
         if case .worker = event { return }
         disk.note(progress)
     }

@@ -2,7 +2,7 @@ import Core
 import Glibc
 import Transport
 
-/// The thread that owns the ledger and the metrics. It may wait for the disk; the reactor may not.
+/// The thread that owns the ledger and the metrics. It may wait for the disk; the reactor must not.
 final class Disk: Sendable {
     private enum Order: Sendable {
         case append([UInt8], records: UInt64)
@@ -19,11 +19,11 @@ final class Disk: Sendable {
         self.answers = answers
     }
 
-    /// Appends a record, syncs, and says `ledgerDurable` or `ledgerFailed`.
+    /// Appends a record, syncs, and reports `ledgerDurable` or `ledgerFailed`.
     func append(_ record: [UInt8], records: UInt64) { orders.post(.append(record, records: records)) }
     /// Reads durable bytes for a peer.
     func read(_ read: LedgerRead) { orders.post(.read(read)) }
-    /// Writes it to `metrics.jsonl`. The text is made here too: at some thousand rounds a second it would hold up the commits.
+    /// Writes the event to `metrics.jsonl`. Its text is made on this thread too: at some thousand rounds a second it would delay the commits.
     func note(_ progress: CoordinatorProgress) { orders.post(.metrics(progress)) }
     func stop() { orders.post(.stop) }
 
@@ -48,7 +48,7 @@ final class Disk: Sendable {
                     } catch {
                         answers.post(.warning("a worker's copy of the ledger waits: \(error)"))
                     }
-                    // Behind the chunk in the same mailbox: the chunk is sent by then.
+                    // It follows the chunk in the same mailbox, so the chunk is sent by then.
                     answers.post(.event(.ledgerRead(for: read.peer)))
                 case .metrics(let progress):
                     if let line = progress.jsonLine, let warning = metrics.append(line) { answers.post(.warning(warning)) }

@@ -2,26 +2,28 @@ import Core
 import Glibc
 import Transport
 
-/// The ledger on disk: one writer, and every append is on disk before it returns.
+/// The ledger on disk. It has one writer, and every append is on disk before it returns.
 public final class LedgerFile {
-    /// What was cut off a file's end when it was opened: a record that a crash left half-written.
+    /// The bytes that were cut off a file's end when it was opened: a record that a crash left half-written.
     public struct TornTail: Hashable, Sendable {
-        /// Where the file ends now.
+        /// The offset at which the file ends now.
         public let offset: UInt64
-        /// How many bytes were cut.
+        /// Number of bytes that were cut.
         public let bytes: UInt64
     }
 
     public let path: String
-    /// What the file held when it was opened or created; a state machine goes on from it.
+    /// Summary of the file when it was opened or created. A state machine continues from it.
     public let summary: LedgerSummary
+    /// The torn tail that was cut off when the file was opened; nil if there was none.
     public let tornTail: TornTail?
-    /// Bytes that are on disk: where the next record begins.
+    /// Number of bytes that are on disk. The next record begins here.
     public private(set) var durableBytes: UInt64
+    /// Number of records that are on disk.
     public private(set) var durableRecords: UInt64
     private let descriptor: Int32
 
-    /// Creates a ledger that holds the spec (and what else is known from the start), synced with its directory.
+    /// Creates a ledger that holds the spec and what else is known from the start, and syncs it and its directory.
     public static func create(
         at path: String, spec: RunSpec, basis: [UInt8]? = nil, base: BaseManifest? = nil
     ) throws(LedgerFileError) -> LedgerFile {
@@ -47,8 +49,8 @@ public final class LedgerFile {
             position = next
         }
         try judge(bytes, spec: spec, path: path)
-        // Whole or not at all: a crash here leaves no half of a first record behind. The name is taken with link(), which
-        // never replaces a ledger that is there.
+        // The ledger is created whole or not at all, so a crash here leaves no half of a first record. link() gives it its name, because link() never
+        // replaces an existing ledger.
         let temporary = "\(path).\(getpid()).new"
         unlink(temporary)
         let descriptor = Glibc.open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
@@ -66,7 +68,7 @@ public final class LedgerFile {
         return try open(at: path)
     }
 
-    /// What nobody could go on with is not given the ledger's name: it would stay in the way.
+    /// Refuses a ledger that nobody could resume. Under the ledger's name it would be in the way.
     private static func judge(_ bytes: [UInt8], spec: RunSpec, path: String) throws(LedgerFileError) {
         guard spec.needsBasis == (spec.basisDigest != nil) else {
             throw .unusable(path: path, reason: "a run has a basis exactly where it damps components or trains adapters")
@@ -96,11 +98,12 @@ public final class LedgerFile {
         }
     }
 
-    /// Opens a ledger to go on with it: locks it, reads all of it, cuts a torn tail back.
+    /// Opens a ledger to resume it: locks it, reads all of it, and cuts off a torn tail.
     ///
     /// - Parameters:
-    ///   - readingSeconds: between two calls of `onReading`, and before the first.
-    ///   - onReading: is told how far a ledger is read that takes so long.
+    ///   - path: the ledger's file.
+    ///   - readingSeconds: seconds between two calls of `onReading`, and before the first.
+    ///   - onReading: receives how far a ledger is read that takes this long.
     public static func open(
         at path: String, readingSeconds: Double = 2, onReading: (Reading) -> Void = { _ in }
     ) throws(LedgerFileError) -> LedgerFile {
@@ -132,8 +135,8 @@ public final class LedgerFile {
             if torn != nil {
                 guard ftruncate(descriptor, off_t(end)) == 0 else { throw LedgerFileError.system(.cut, path: path, errno: errno) }
             }
-            // What is read here may only be in the page cache: a process that was killed had written but not synced it, and
-            // from now on it is announced.
+            // What is read here may only be in the page cache: a process that was killed may have written it without a sync, and from now on it is
+            // announced.
             guard fsync(descriptor) == 0 else { throw LedgerFileError.system(.sync, path: path, errno: errno) }
             return LedgerFile(path: path, descriptor: descriptor, summary: summary, tornTail: torn)
         } catch {
@@ -142,7 +145,7 @@ public final class LedgerFile {
         }
     }
 
-    /// Records that are read between two looks at the clock.
+    /// Number of records that are read between two looks at the clock.
     private static let recordsBetweenLooks: UInt64 = 1024
 
     private init(path: String, descriptor: Int32, summary: LedgerSummary, tornTail: TornTail?) {
@@ -156,14 +159,14 @@ public final class LedgerFile {
 
     deinit { close(descriptor) }
 
-    /// Appends one whole record and syncs. On an error the file is as it was before, as far as the disk allows.
+    /// Appends one whole record and syncs. After an error the file is as it was before, as far as the disk allows.
     public func append(_ record: [UInt8]) throws(LedgerFileError) {
         do throws(LedgerFileError) {
             try Self.write(record, to: descriptor, at: durableBytes, path: path)
             guard fdatasync(descriptor) == 0 else { throw LedgerFileError.system(.sync, path: path, errno: errno) }
         } catch {
-            // Where the file can't be cut, a record of length and kind 0 stands in the way of what may have been written whole: no reader takes it
-            // for a record. The next append writes over the same bytes, and an open cuts them.
+            // If the file can't be cut, zeros are written over the beginning of what may be a whole record. A record of length and kind 0 is none for
+            // any reader. The next append writes over the same bytes, and the next open cuts them.
             if ftruncate(descriptor, off_t(durableBytes)) != 0 {
                 try? Self.write(
                     [UInt8](repeating: 0, count: min(record.count, LedgerFormat.recordOverheadBytes)), to: descriptor, at: durableBytes, path: path)
@@ -175,7 +178,7 @@ public final class LedgerFile {
         durableRecords += 1
     }
 
-    /// Bytes that are on disk, for a worker that joins.
+    /// Reads bytes that are on disk, for a worker that joins.
     public func read(offset: UInt64, count: Int) throws(LedgerFileError) -> [UInt8] {
         guard count >= 0, offset <= durableBytes, UInt64(count) <= durableBytes - offset else {
             throw .range(path: path, offset: offset, count: count, durable: durableBytes)
@@ -197,7 +200,7 @@ public final class LedgerFile {
         }
     }
 
-    /// A new name is only on disk when its directory is.
+    /// Syncs the directory of `path`: a new name is on disk only when its directory is.
     private static func syncDirectory(of path: String) throws(LedgerFileError) {
         let directory = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
         let descriptor = Glibc.open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
@@ -242,13 +245,13 @@ public struct LedgerReader: ~Copyable {
     private var decoder = LedgerDecoder()
     private var offset: UInt64 = 0
     private var isAtEnd = false
-    /// Behind the last whole record, once `next` has given nil: the bytes of an append that was cut short, or nothing.
+    /// The bytes after the last whole record, once `next` has returned nil: an append that was cut short, or nothing.
     public private(set) var tail: [UInt8] = []
 
-    /// After the last record read; nil before the first.
+    /// The position after the last record read; nil before the first.
     public var position: LedgerPosition? { decoder.position }
 
-    /// Opens a ledger for reading only; another process may be writing it.
+    /// Opens a ledger for reading only. Another process may be writing it.
     public init(path: String) throws(LedgerFileError) {
         let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw errno == ENOENT ? .missing(path: path) : .system(.open, path: path, errno: errno) }
@@ -257,7 +260,7 @@ public struct LedgerReader: ~Copyable {
         isOwner = true
     }
 
-    /// Over a file that someone else closes.
+    /// Reads a file that its caller closes.
     fileprivate init(descriptor: Int32, path: String) throws(LedgerFileError) {
         self.descriptor = descriptor
         self.path = path
@@ -266,8 +269,8 @@ public struct LedgerReader: ~Copyable {
 
     deinit { if isOwner { close(descriptor) } }
 
-    /// The next record; nil at the end of the file or before a torn tail. A record that is damaged while whole records
-    /// follow is an error that names its offset.
+    /// Returns the next record; nil at the end of the file or before a torn tail. A damaged record that whole records follow is an error that names
+    /// its offset.
     public mutating func next() throws(LedgerFileError) -> LedgerEntry? {
         if isAtEnd { return nil }
         while true {
@@ -286,8 +289,8 @@ public struct LedgerReader: ~Copyable {
                     throw .damaged(path: path, decoder.unread == 0 ? .notALedger : .damagedHeader)
                 }
                 if decoder.unread > 0 {
-                    // The record claims to be longer than the file. A torn append does; a damaged length does too, and then
-                    // whole records may follow.
+                    // The record claims to be longer than the file. That may be a torn append, or a damaged length; after a damaged length whole
+                    // records may follow.
                     try endAtDamage(
                         .damagedRecord(offset: position.offset, index: position.records, reason: "length"), at: position.offset)
                 }
@@ -297,7 +300,7 @@ public struct LedgerReader: ~Copyable {
         }
     }
 
-    /// A torn append ends the file; anything else is damage.
+    /// Ends the reading at a torn append. Anything else is damage.
     private mutating func endAtDamage(_ error: LedgerError, at: UInt64) throws(LedgerFileError) {
         isAtEnd = true
         let limit = ProtocolLimits.recordPayloadBytes + LedgerFormat.recordOverheadBytes
@@ -307,27 +310,33 @@ public struct LedgerReader: ~Copyable {
     }
 }
 
-/// Why a ledger file can't be used. Each says what to do.
+/// An error with a ledger file. Its description says what to do.
 public enum LedgerFileError: Error, Hashable, Sendable, CustomStringConvertible {
     public enum Action: String, Sendable { case create, open, lock, read, write, sync, cut }
 
+    /// There is no ledger at the path.
     case missing(path: String)
+    /// A new ledger would replace an existing one.
     case exists(path: String)
-    /// Another process writes it, which is named where that can be told.
+    /// Another process is writing the ledger; `by` is its process number, if it can be found out.
     case locked(path: String, by: Int32?)
+    /// The ledger holds no run spec.
     case noSpec(path: String)
+    /// The bytes are not a ledger, or a record is damaged or breaks a rule of the run.
     case damaged(path: String, LedgerError)
+    /// A new run's spec is invalid.
     case spec(RunSpecError)
-    /// A new run's spec, basis and base don't make a ledger.
+    /// A new run's spec, basis and base do not make a ledger.
     case unusable(path: String, reason: String)
-    /// Bytes that are not there were asked for.
+    /// Bytes were asked for that are not there.
     case range(path: String, offset: UInt64, count: Int, durable: UInt64)
+    /// A system call failed.
     case system(Action, path: String, errno: Int32)
 
     public var description: String {
         switch self {
         case .missing(let path): "\(path): there is no ledger; start the coordinator with a run file to make one"
-        case .exists(let path): "\(path): there is a ledger already; go on with it, or choose another run directory"
+        case .exists(let path): "\(path): there is a ledger already; resume it, or choose another run directory"
         case .locked(let path, let process): "\(path): is in use by \(LockHolder.text(process)); stop it, or choose another run directory"
         case .noSpec(let path): "\(path): the ledger holds no run spec; take it from another copy"
         case .damaged(let path, let error): "\(path): \(error)"

@@ -1,19 +1,19 @@
 import Glibc
 
-/// `metrics.jsonl`. Observability never holds training up: what can't be written is lost, which is said once, and later lines are tried
-/// again, from opening the file on.
+/// The file `metrics.jsonl`. It never holds up training: a line that can't be written is lost, which is reported once, and later lines are tried
+/// again, beginning with opening the file.
 struct MetricsFile: ~Copyable {
     private let path: String
     private var descriptor: Int32 = -1
     private var isFailing = false
-    /// A line was cut short, so the next one begins with an end of line.
+    /// Whether a line was cut short. The next one then begins with a line break.
     private var isTorn = false
 
     init(path: String) { self.path = path }
 
     deinit { if descriptor >= 0 { close(descriptor) } }
 
-    /// Appends one line, and returns what a person should know.
+    /// Appends one line. Returns a message for a person, if there is one.
     mutating func append(_ line: [UInt8]) -> String? {
         if descriptor < 0 { descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600) }
         guard descriptor >= 0 else { return failure(errno) }

@@ -1,8 +1,8 @@
 import Core
 import Glibc
 
-/// What an operator asks of a running coordinator. It is a file in the run directory: who may write there may ask, nobody else, and
-/// no further door is open to the network.
+/// A request of an operator to a running coordinator. It is a file in the run directory: whoever may write there may ask, and nobody else. There is
+/// no further door to the network.
 public enum OperatorRequest: Hashable, Sendable {
     /// Takes the machine's contributions out of these rounds.
     case retract(MachineID, rounds: Range<RoundNumber>)
@@ -31,6 +31,7 @@ public enum OperatorRequest: Hashable, Sendable {
         }
     }
 
+    /// Reads a line of the request file, such as `retract 3 0 20` or `evict 3`. Returns nil if it is not a request.
     package init?(line: String) {
         let words = line.split(separator: " ")
         let numbers = words.dropFirst().compactMap { UInt32($0) }
@@ -46,13 +47,13 @@ public enum OperatorRequest: Hashable, Sendable {
 }
 
 extension RunDirectory {
-    /// Of a running coordinator, which takes the file away when it has read it.
+    /// The file of requests to a running coordinator. The coordinator deletes it when it has read it.
     public var requests: String { path + "/requests" }
     private static let requestBytesMax = 4096
 
-    /// Leaves requests for the coordinator, whole or not at all.
+    /// Writes requests for the coordinator, whole or not at all.
     ///
-    /// - Throws: `.temporary` while earlier requests wait, `.inputOutput` where the directory can't be written.
+    /// - Throws: `ProcessFailure` `.temporary` while earlier requests wait, `.inputOutput` if the directory can't be written.
     public func leave(_ wanted: [OperatorRequest]) throws(ProcessFailure) {
         let temporary = "\(requests).\(getpid())"
         let text = Array(wanted.map { $0.line + "\n" }.joined().utf8)
@@ -64,7 +65,7 @@ extension RunDirectory {
         let wrote = Glibc.write(descriptor, text, text.count)
         close(descriptor)
         guard wrote == text.count else { throw ProcessFailure(.inputOutput, "can't write \(temporary); is the disk full?") }
-        // link() never replaces what is there.
+        // link() never replaces an existing file.
         guard link(temporary, requests) == 0 else {
             throw errno == EEXIST
                 ? ProcessFailure(.temporary, "\(requests): earlier requests still wait; is the coordinator running?")
@@ -72,12 +73,13 @@ extension RunDirectory {
         }
     }
 
-    /// Takes a request back that nobody has read.
+    /// Withdraws a request that nobody has read.
     public func withdrawRequests() { unlink(requests) }
 
-    /// What was left, and the lines that are no requests. The file is gone before any of it is done, so nothing is done twice.
+    /// Returns the requests that were left, and the lines that are not requests. The file is deleted before any of them is carried out, so none is
+    /// carried out twice.
     func takeRequests() -> (requests: [OperatorRequest], unknown: [String]) {
-        // O_NONBLOCK: of a pipe by this name nobody may ever write, and the reactor waits for no one.
+        // O_NONBLOCK: the name may be that of a pipe to which nobody ever writes, and the reactor must not wait.
         let descriptor = open(requests, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
         guard descriptor >= 0 else { return ([], []) }
         defer { close(descriptor) }

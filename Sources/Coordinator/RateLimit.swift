@@ -1,6 +1,6 @@
 import Core
 
-/// Lets so many events a second through and counts the rest: a peer that sends nonsense must not fill a disk with our complaints.
+/// Lets a number of events through each second and counts the rest: a peer that sends nonsense must not fill a disk with our complaints.
 struct RateLimit {
     private let perSecond: Int
     private var window: Timestamp
@@ -12,7 +12,7 @@ struct RateLimit {
         window = now
     }
 
-    /// Whether this one passes, and how many were held back in the window that it ended.
+    /// Returns whether this event passes, and how many were held back in the second that has just ended.
     mutating func admit(at now: Timestamp) -> (passes: Bool, heldBack: Int) {
         var ended = 0
         if now.seconds(since: window) >= 1 {

@@ -1,48 +1,49 @@
 import Core
 import Glibc
 
-/// What a coordinator keeps on disk.
+/// The files that a coordinator keeps on disk.
 public struct RunDirectory: Hashable, Sendable {
     public let path: String
     public init(_ path: String) { self.path = path }
 
     /// The run itself: base model + this file = fine-tuned model.
     public var ledger: String { path + "/ledger" }
-    /// The canonical spec, for people and scripts; the ledger holds it too, and that one counts.
+    /// The canonical spec, for people and scripts. The ledger holds it too, and the ledger's counts.
     public var spec: String { path + "/run.json" }
-    /// The secret with which the coordinator signs the ledger; `.pub` beside it is the public half.
+    /// The secret key with which the coordinator signs the ledger. The file with the suffix `.pub` has the public half.
     public var signingKey: String { path + "/signing.key" }
-    /// One JSON object a line: everything that happened.
+    /// Everything that happened, one JSON object on each line.
     public var metrics: String { path + "/metrics.jsonl" }
 
-    /// Held by whoever writes here.
+    /// The lock of the process that writes here.
     public var lock: String { path + "/lock" }
 
-    /// Takes the lock of a run directory that is there.
+    /// Takes the lock of an existing run directory.
     ///
-    /// - Throws: `RunLockError` `.held` while another process has it.
+    /// - Throws: `RunLockError.held` while another process has it.
     public func acquireLock() throws(RunLockError) -> RunLock { try RunLock(lock) }
 
-    /// Makes the directory if need be, with those above it, and takes its lock.
+    /// Makes the directory and those above it if they do not exist, and takes its lock.
     ///
-    /// - Throws: `ProcessFailure`: `.temporary` while another process has the lock, `.cannotCreate` where there can be no such directory.
+    /// - Parameter holder: the process that started this one and has the lock for both; nil: this process takes it.
+    /// - Throws: `ProcessFailure` `.temporary` while another process has the lock, `.cannotCreate` if there can be no such directory.
     public func createAndLock(under holder: Int32? = nil) throws(ProcessFailure) -> RunLock {
         try makeDirectory()
         do { return try RunLock(lock, under: holder) } catch { throw ProcessFailure(error, directory: path) }
     }
 
-    /// The coordinator's: of a new run, or of one to go on with, for which no directory is made.
+    /// Takes the coordinator's lock. For a new run the directory is made; for one that is resumed it must exist.
     func lock(beginning: Bool, under holder: Int32?) throws(ProcessFailure) -> RunLock {
         guard beginning || access(ledger, F_OK) == 0 else {
-            throw ProcessFailure(.missingInput, "\(path) holds no ledger to go on with; give the settings of a new run")
+            throw ProcessFailure(.missingInput, "\(path) holds no ledger to resume; give the settings of a new run")
         }
         return try createAndLock(under: holder)
     }
 
-    /// A new directory: the first of `path`, `path-2`, `path-3`, … that is not there. mkdir(2) makes it for one process alone, also where
+    /// Makes a new directory: the first of `path`, `path-2`, `path-3`, … that does not exist. mkdir(2) makes it for one process alone, even if
     /// several ask in the same second.
     ///
-    /// - Throws: as `createAndLock`.
+    /// - Throws: the errors of `createAndLock`.
     public static func createNew(_ path: String) throws(ProcessFailure) -> (directory: RunDirectory, lock: RunLock) {
         if let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")), slash > path.startIndex {
             try RunDirectory(String(path[..<slash])).makeDirectory()
@@ -59,20 +60,20 @@ public struct RunDirectory: Hashable, Sendable {
         }
     }
 
-    /// Goes on with the ledger that is there, or begins one, under the directory's lock. `onReading` hears now and then how far a long one is read.
+    /// Resumes the existing ledger, or begins one, under the directory's lock. `onReading` receives from time to time how far a long ledger is read.
     func openLedger(
         spec: RunSpec?, basis: [UInt8]?, base: BaseManifest?, onReading: (LedgerFile.Reading) -> Void
     ) throws -> LedgerFile {
         if access(ledger, F_OK) == 0 { return try openExisting(spec: spec, base: base, onReading: onReading) }
         guard let spec else {
-            throw ProcessFailure(.missingInput, "\(path) holds no ledger to go on with; give the settings of a new run")
+            throw ProcessFailure(.missingInput, "\(path) holds no ledger to resume; give the settings of a new run")
         }
         let file = try LedgerFile.create(at: ledger, spec: spec, basis: basis, base: base)
         try write(try spec.canonicalBytes() + [0x0a], to: self.spec)
         return file
     }
 
-    /// The spec of the ledger that is there, by its first record; nil where there is none, or it can't be read so easily.
+    /// The spec of the existing ledger, from its first record; nil if there is no ledger or the record can't be read.
     var ledgerSpec: RunSpec? {
         let descriptor = open(ledger, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
@@ -98,13 +99,13 @@ public struct RunDirectory: Hashable, Sendable {
             }
             guard try appendBase(base, to: file) else { return file }
         }
-        // Read again with the record that it has now; its lock was given up with the first opening.
+        // The file is read again with the record that it has now. Its lock was given up with the first opening.
         return try LedgerFile.open(at: ledger)
     }
 
-    /// A base that is given must be the run's; a run that has none yet gets it.
+    /// Checks that a given base is the run's. A run that has no base yet gets it.
     ///
-    /// - Returns: whether it was written.
+    /// - Returns: whether the base was written.
     private func appendBase(_ base: BaseManifest?, to file: LedgerFile) throws -> Bool {
         guard let base else { return false }
         if let known = file.summary.base {
@@ -125,7 +126,7 @@ public struct RunDirectory: Hashable, Sendable {
     private func makeDirectory() throws(ProcessFailure) {
         var end = path.startIndex
         while end < path.endIndex {
-            // By bytes: a letter that joins the slash before it is no reason to miss the slash.
+            // By bytes: a combining letter after a slash would hide the slash from a comparison by characters.
             end = path.utf8[path.utf8.index(after: end)...].firstIndex(of: UInt8(ascii: "/")) ?? path.endIndex
             if mkdir(String(path[..<end]), 0o700) == 0 {
                 syncParent(of: path[..<end])
@@ -133,7 +134,7 @@ public struct RunDirectory: Hashable, Sendable {
             }
             guard errno == EEXIST || errno == EISDIR else { throw Self.cannotMake(path) }
         }
-        // What is there already may be a file.
+        // An existing entry may be a file.
         var status = stat()
         guard stat(path, &status) == 0 else { throw Self.cannotMake(path) }
         guard status.st_mode & S_IFMT == S_IFDIR else {
@@ -146,8 +147,8 @@ public struct RunDirectory: Hashable, Sendable {
             .cannotCreate, "can't make the run directory \(path): \(String(cString: strerror(errno))); choose one that this user may write to")
     }
 
-    /// A new directory survives a crash only when the one that names it is on disk. Where that can't be had the run goes on:
-    /// the ledger's own syncs are what is promised.
+    /// Syncs the directory above: a new directory survives a crash only if its name is on disk too. If that fails, the run goes on, because only the
+    /// ledger's own syncs are promised.
     private func syncParent(of directory: Substring) {
         let parent = directory.lastIndex(of: "/").map { $0 == directory.startIndex ? "/" : String(directory[..<$0]) } ?? "."
         let descriptor = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
@@ -169,7 +170,7 @@ public struct RunDirectory: Hashable, Sendable {
 }
 
 extension LedgerFileError {
-    /// How a process ends that can't read, open or make a ledger.
+    /// The exit status of a process that can't read, open or make a ledger.
     public var status: ExitStatus {
         switch self {
         case .missing: .missingInput

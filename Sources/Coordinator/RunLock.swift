@@ -2,16 +2,18 @@ import Core
 import Glibc
 import Transport
 
-/// The right to write into a run directory. One process has it at a time, for as long as this object lives; the processes that it starts
-/// write under its lock.
+/// The right to write into a run directory. One process has it at a time, as long as this object lives. The processes that it starts write under its
+/// lock.
 ///
-/// The lock is on a file of its own, since a ledger is not there yet when a run begins.
+/// The lock is a file of its own, since there is no ledger yet when a run begins.
 public final class RunLock: Sendable {
-    /// Nil: it is another process's lock that we work under.
+    /// Nil: this process works under another process's lock.
     private let lock: FileLock?
 
-    /// - Parameter holder: the process that started this one and has the lock for both, if there is one.
-    /// - Throws: `RunLockError` `.held` while another process has it.
+    /// - Parameters:
+    ///   - path: the lock's file.
+    ///   - holder: the process that started this one and has the lock for both, if there is one.
+    /// - Throws: `RunLockError.held` while another process has it.
     init(_ path: String, under holder: Int32? = nil) throws(RunLockError) {
         do throws(FileLock.Failure) {
             lock = try FileLock(path)
@@ -26,14 +28,14 @@ public final class RunLock: Sendable {
     }
 }
 
-/// Why a run directory can't be written into now.
+/// The reason why nothing can be written into a run directory now.
 public enum RunLockError: Error, Hashable, Sendable {
     case held(path: String, by: Int32?)
     case system(path: String, errno: Int32)
 }
 
 extension ProcessFailure {
-    /// - Parameter directory: as the user named it.
+    /// - Parameter directory: the directory as the user named it.
     public init(_ error: RunLockError, directory: String) {
         switch error {
         case .held(_, let process):

@@ -4,7 +4,7 @@ public struct Digest: Hashable, Sendable, Codable, CustomStringConvertible {
     /// Exactly 32 bytes.
     public let bytes: [UInt8]
 
-    /// Nil unless there are exactly 32 bytes.
+    /// Returns nil unless there are exactly 32 bytes.
     public init?(bytes: some Collection<UInt8>) {
         guard bytes.count == Self.byteCount else { return nil }
         self.bytes = Array(bytes)
@@ -13,12 +13,12 @@ public struct Digest: Hashable, Sendable, Codable, CustomStringConvertible {
     /// 64 hexadecimal digits.
     public var description: String { bytes.map { hexByte($0) }.joined() }
 
-    /// The first 12 digits, for people to compare by eye.
+    /// The first 12 digits, short enough to compare by eye.
     public var short: String { String(description.prefix(Self.shortDigits)) }
     private static let shortDigits = 12
 
-    /// This digest and another one as a person tells them apart: their first 12 digits, or where those are the same also 12 from where they
-    /// begin to differ.
+    /// Returns this digest and another one, shortened so that a person can tell them apart: the first 12 digits, and where these are the same, also
+    /// 12 digits from where the two begin to differ.
     public func contrasted(with other: Digest) -> (own: String, other: String) {
         let (mine, theirs) = (Array(description.utf8), Array(other.description.utf8))
         let place = zip(mine, theirs).enumerated().first { $0.element.0 != $0.element.1 }?.offset ?? 0
@@ -30,6 +30,7 @@ public struct Digest: Hashable, Sendable, Codable, CustomStringConvertible {
         return (text(mine), text(theirs))
     }
 
+    /// Returns nil unless `hex` is 64 hexadecimal digits.
     public init?(hex: String) {
         let digits = Array(hex.utf8)
         guard digits.count == 2 * Self.byteCount else { return nil }

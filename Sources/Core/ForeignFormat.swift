@@ -1,18 +1,19 @@
-/// What a file is that is not what it should be, told by its bytes: the name that people know it by, and what makes the right file of it.
+/// A well-known format that a file has by mistake, recognised by its first bytes: what it is, and how to make the right file of it.
 public struct ForeignFormat: Hashable, Sendable {
-    /// "is compressed with gzip"
+    /// What the file is, such as "is compressed with gzip".
     public let problem: String
+    /// How to make the right file of it.
     public let remedy: String
 
-    /// Bytes of a file's beginning that are enough to tell.
+    /// Number of bytes at a file's beginning that are enough to recognise the format.
     public static let bytesNeeded = 512
 
-    /// Nil where nothing is known of it.
+    /// Returns nil if the format is not recognised.
     ///
     /// - Parameters:
-    ///   - start: the first bytes of a file, `bytesNeeded` where it has so many.
-    ///   - path: for the remedy.
-    ///   - mayBeMarkup: a corpus of plain lines may well begin as a web page does.
+    ///   - start: the first `bytesNeeded` bytes of a file, or all of a shorter one.
+    ///   - path: the file's path, which the remedy repeats.
+    ///   - mayBeMarkup: true for a corpus of plain lines, which may well begin as a web page does.
     public init?(start: [UInt8], path: String, mayBeMarkup: Bool = false) {
         guard let found = Self.binary(start, path) ?? Self.text(start, path, mayBeMarkup) else { return nil }
         (problem, remedy) = found
@@ -67,7 +68,7 @@ public struct ForeignFormat: Hashable, Sendable {
         return nil
     }
 
-    /// A command that works whatever the file is called: most unpackers want their own ending.
+    /// Returns the problem and a command that unpacks the file whatever it is called: most unpackers insist on their own file ending.
     private static func unpacking(_ format: String, _ path: String, _ command: String, _ ending: String) -> (String, String) {
         let file = name(of: path)
         let plain = file.hasSuffix(ending) ? String(file.dropLast(ending.count)) : "unpacked-\(file)"
@@ -76,7 +77,7 @@ public struct ForeignFormat: Hashable, Sendable {
 
     private static func name(of path: String) -> String { path.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) } ?? path }
 
-    /// As a shell takes it for one word.
+    /// Returns `text` quoted where a shell would not take it for one word.
     private static func quoted(_ text: String) -> String {
         let isPlain = text.utf8.allSatisfy { byte in
             (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte) || "._-+:=@%,".utf8.contains(byte)
@@ -95,7 +96,7 @@ public struct ForeignFormat: Hashable, Sendable {
         if start.starts(with: [0xFF, 0xFE, 0x00, 0x00]) || start.starts(with: [0x00, 0x00, 0xFE, 0xFF]) { return convert("UTF-32") }
         if start.starts(with: [0xFF, 0xFE]) || start.starts(with: [0xFE, 0xFF]) { return convert("UTF-16") }
         if start.count >= 4 {
-            // Without a mark: letters of ASCII with a zero at each one's side.
+            // UTF-16 without a byte-order mark: ASCII letters, each with a zero byte at its side.
             let (even, odd) = (start[0] == 0 && start[2] == 0, start[1] == 0 && start[3] == 0)
             if odd, !even, start[0] < 0x80, start[2] < 0x80, start[2] != 0 { return convert("UTF-16LE") }
             if even, !odd, start[1] < 0x80, start[3] < 0x80, start[1] != 0 { return convert("UTF-16BE") }

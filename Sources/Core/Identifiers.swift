@@ -1,5 +1,5 @@
-/// One admission of a worker to the run. A number is given once and never again, also after a coordinator restart,
-/// because it names directions: a second holder would try directions that are already spent.
+/// The number of one admission of a worker to the run. A number is never given twice, not even after the coordinator restarts, because it names
+/// directions: a second holder would try directions that were already tried.
 public struct MachineID: RawRepresentable, Hashable, Comparable, Codable, Sendable, CustomStringConvertible {
     public let rawValue: UInt32
     public init(rawValue: UInt32) { self.rawValue = rawValue }
@@ -8,22 +8,24 @@ public struct MachineID: RawRepresentable, Hashable, Comparable, Codable, Sendab
     public var description: String { "machine \(rawValue)" }
 }
 
-/// A round of the run; the first is 0. "The parameters at round t" are those before round t is applied.
+/// A round of the run; the first is 0. "The parameters at round t" are the parameters before round t is applied.
 public typealias RoundNumber = UInt32
 
-/// A machine's samples are numbered from 0 and the coordinator hands the numbers out.
+/// A sample's number within its machine, from 0. The coordinator hands the numbers out.
 public typealias SampleNumber = UInt32
 
-/// The run's seed: the Philox key of every direction, as (low, high) words.
+/// The run's seed: the Philox key of every direction, as two words (low, high).
 public struct RunSeed: RawRepresentable, Hashable, Codable, Sendable {
     public let rawValue: UInt64
     public init(rawValue: UInt64) { self.rawValue = rawValue }
     public init(_ rawValue: UInt64) { self.rawValue = rawValue }
+    /// The low word of the Philox key.
     public var low: UInt32 { UInt32(truncatingIfNeeded: rawValue) }
+    /// The high word of the Philox key.
     public var high: UInt32 { UInt32(truncatingIfNeeded: rawValue >> 32) }
 }
 
-/// The name of a direction: with the run's seed it says the vector z completely.
+/// The name of a direction. Together with the run's seed it determines the vector z completely.
 public struct SampleName: Hashable, Sendable {
     public let machine: MachineID
     public let sample: SampleNumber

@@ -1,5 +1,5 @@
-/// The word of `words` that a mistyped one most likely meant: the least edit distance, if it is no more than a third of the
-/// word's length (two letters at least), so that a wild guess is never offered.
+/// Returns the word of `words` with the least edit distance to a mistyped `word`. The distance may be a third of the word's length at most, or two
+/// letters for a short word, so that a wild guess is never offered.
 package func nearestWord(to word: String, in words: [String]) -> String? {
     let limit = max(2, word.count / 3)
     let distances = words.map { (word: $0, distance: editDistance(Array(word.lowercased()), Array($0.lowercased()))) }
@@ -7,7 +7,8 @@ package func nearestWord(to word: String, in words: [String]) -> String? {
     return best.word
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours (the restricted Damerau–Levenshtein distance).
+/// Returns the number of insertions, deletions, replacements and swaps of neighbours that turn `a` into `b` (the restricted Damerau–Levenshtein
+/// distance).
 private func editDistance(_ a: [Character], _ b: [Character]) -> Int {
     var table = Array(repeating: Array(repeating: 0, count: b.count + 1), count: a.count + 1)
     for i in 0...a.count { table[i][0] = i }

@@ -1,8 +1,8 @@
 import Dispatch
 import Synchronization
 
-/// Runs `body` once for each chunk of `0 ..< count`, on up to `threads` threads that take the next chunk when they
-/// have done one. Chunks, never static halves: these machines' cores differ in speed from one moment to the next.
+/// Runs `body` once for each chunk of `0 ..< count`, on up to `threads` threads. A thread that has finished a chunk takes the next one. A fixed share
+/// for each thread would be slower, because the speed of a machine's cores differs from one moment to the next.
 package func forEachChunk(of count: Int, size: Int, threads: Int, _ body: @Sendable (Range<Int>) -> Void) {
     precondition(size > 0)
     let chunks = (count + size - 1) / size

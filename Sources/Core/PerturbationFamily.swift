@@ -4,6 +4,6 @@ public enum PerturbationFamily: String, Codable, Hashable, Sendable, CaseIterabl
     case rank1
     /// Random signs over all elements: SPSA as Spall (1992) wrote it.
     case rademacher
-    /// An 8-bit table of the normal distribution: MeZO's distribution, to 5 fraction bits.
+    /// Values from an 8-bit table of the normal distribution: MeZO's distribution, to 5 fraction bits.
     case gaussian
 }

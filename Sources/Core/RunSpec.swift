@@ -1,32 +1,37 @@
-/// What all machines of a run must agree on. The coordinator writes its canonical form into the ledger, whose header holds
-/// the SHA-256 of it; a worker that joins checks that hash. Paths, ports and thread counts are a host's own affair and
-/// are not here.
+/// The settings that all machines of a run must agree on. The coordinator writes their canonical form into the ledger, whose header holds its
+/// SHA-256. A worker that joins checks that hash. Paths, ports and thread counts are each host's own business and are not here.
 public struct RunSpec: Codable, Hashable, Sendable {
-    /// Of this structure; a worker refuses one that it does not know.
+    /// Version of this structure. A worker refuses a version that it does not know.
     public static let currentVersion = 1
     public var version = RunSpec.currentVersion
+    /// The key of every direction (`RunSeed`).
     public var seed: UInt64
     /// Tensor name patterns: `layers.29`, `layers.20-29`, `all`, or a Hugging Face name with `*`.
     public var train: [String]
+    /// How the directions of tensors that are not adapters are made.
     public var perturbation: PerturbationFamily
-    /// How the directions of a machine's samples relate; nil: random.
+    /// How the directions of a machine's samples relate to each other; nil: random.
     public var sampling: DirectionSampling?
-    /// The largest fraction μ, above 0 to 1, of its velocity that a coordinate keeps from a round to the next (`Momentum`); nil: no momentum.
-    /// Needs that only adapters are trained: a velocity is a number more a coordinate, and a retraction is then a replay.
+    /// μ, above 0 to 1: the largest fraction of its velocity that a coordinate keeps from one round to the next (`Momentum`); nil: no momentum.
+    /// Momentum requires that only adapters are trained: each coordinate then has a second number, its velocity, and a retraction is a replay.
     public var momentum: Double?
-    /// K damped components of each input space of each trained layer; 0: none. Needs `rank1`.
+    /// K, the number of damped components of each input space of each trained layer; 0: none. Needs `rank1`.
     public var dampedComponents: Int
-    /// SHA-256 of the basis record where `dampedComponents` > 0.
+    /// SHA-256 of the basis record. Nil where the run needs no basis (`needsBasis`).
     public var basisDigest: Digest?
-    /// ε of the two-sided difference.
+    /// ε of the difference quotient.
     public var epsilon: Double
-    /// Of the mean over a round's samples.
+    /// Learning rate: the factor of the mean over a round's samples.
     public var learningRate: Double
+    /// How the learning rate changes after the warm-up.
     public var schedule: LearningRateSchedule
+    /// Rounds in which the learning rate rises to its full value.
     public var warmupRounds: Int
+    /// Number of rounds in force after which the run is complete.
     public var rounds: Int
-    /// Shared out among the machines that take part in a round.
+    /// Samples of one round. They are shared out among the machines that take part.
     public var samplesPerRound: Int
+    /// Examples that a direction is tried on; `RunSpecLimits.allExamples`: all that the worker has.
     public var batchSize: Int
     /// The mean |q| that the round's scale is steered to, 1…58 (`ScaleAdapter.targets`).
     public var targetMagnitude: Int
@@ -37,37 +42,37 @@ public struct RunSpec: Codable, Hashable, Sendable {
     public var evaluateEvery: Int
     /// Rounds begin when this many machines that train have joined.
     public var minimumWorkers: Int
-    /// A round is closed at this multiple of the recent rounds' median answer time, given a quorum; 0: it waits for all.
-    /// With 0 the ledger does not depend on who is slow: given the order in which the machines were admitted, the same run twice is the
-    /// same ledger.
+    /// A round closes at this multiple of the recent rounds' median answer time, once the quorum is there; 0: it waits for all. With 0 the ledger
+    /// does not depend on which machine is slow: if the machines are admitted in the same order, a repeated run gives the same ledger.
     public var roundDeadlineFactor: Double
-    /// The part of a round's samples that must be there before a deadline closes it.
+    /// Fraction of a round's samples that must be there before a deadline closes it.
     public var quorum: Double
-    /// Workers begin the samples of so many rounds ahead while a commit is on its way, and a contribution that missed its round is
-    /// still taken within so many rounds; 0: neither.
+    /// Number of rounds that workers may begin in advance while a commit is on its way. A contribution that missed its round is still accepted within
+    /// the same number of rounds. 0: neither.
     public var staleness: Int
-    /// Time-boxed rounds: after so many seconds a machine gives what it has of its share, of which `samplesPerRound` is then the most;
-    /// nil: all of it.
+    /// Length of a time-boxed round in seconds. When it has passed, a machine sends as much of its share as it has finished; `samplesPerRound` is
+    /// then the upper bound. Nil: a machine sends its whole share.
     public var roundSeconds: Double?
-    /// Neighbouring samples that read the same examples, each along its own direction, which saves what they share; nil: 1.
+    /// Number of neighbouring samples that read the same examples, each along its own direction. They share the work that does not depend on the
+    /// direction. Nil: 1.
     public var samplesPerBatch: Int?
-    /// A setting that earlier versions had: each example was chosen from so many. Such a ledger still replays, for the bytes mean the same;
-    /// no worker trains with it any more.
+    /// A setting of earlier versions: each example was chosen from this many. A ledger that has it still replays, because its bytes mean the same. No
+    /// worker trains with it any more.
     public package(set) var retiredCandidatesPerExample: Int?
-    /// Which losses a projected gradient is the difference of; nil: two-sided.
+    /// The losses whose difference gives a projected gradient; nil: two-sided.
     public var estimator: EstimatorKind?
-    /// Trials, guard and early end; nil: none.
+    /// Trials of the learning rate, guard and early end; nil: none.
     public var steering: Steering?
-    /// What is done to a round's bytes before they are committed; nil: nothing.
+    /// How a round's bytes are filtered before they are committed; nil: not at all.
     public var filter: RoundFilter?
-    /// A machine that sends mostly 'no value' or saturated bytes for long is removed; nil: it is only shown.
+    /// True: a machine that sends mostly 'no value' or saturated bytes for a long time is removed. Otherwise it is only shown.
     public var evictsFaultyMachines: Bool?
-    /// Between two heartbeats, in both directions.
+    /// Seconds between two heartbeats, in both directions.
     public var heartbeatSeconds: Double
-    /// A peer that was silent for so long has left.
+    /// Seconds of silence after which a peer counts as gone.
     public var heartbeatTimeoutSeconds: Double
 
-    /// The names in the canonical form, which is hashed: they never change, whatever the properties are called.
+    /// The names in the canonical form. The form is hashed, so they never change, whatever the properties are called.
     private enum CodingKeys: String, CodingKey {
         case version, seed, train, perturbation, sampling, momentum
         case dampedComponents = "shapeComponents"
@@ -147,115 +152,27 @@ public struct RunSpec: Codable, Hashable, Sendable {
 }
 
 extension RunSpec {
-    /// Begins a pattern of `train` that names places of adapters, such as `adapter:final`.
+    /// Prefix of a pattern of `train` that names places of adapters, such as `adapter:final`.
     public static let adapterPrefix = "adapter:"
 
-    /// Whether any trained tensor is an adapter, and whether all are.
+    /// Whether at least one pattern of `train` names adapters.
     public var trainsAdapters: Bool { train.contains { $0.hasPrefix(Self.adapterPrefix) } }
+    /// Whether all patterns of `train` name adapters.
     public var trainsOnlyAdapters: Bool { train.allSatisfy { $0.hasPrefix(Self.adapterPrefix) } }
-    /// Whether the run's directions or adapters are made from a basis record, which is then part of the run.
+    /// Whether the run's directions or adapters are made from a basis record. The record is then part of the run.
     public var needsBasis: Bool { dampedComponents > 0 || trainsAdapters }
 }
 
+/// How the learning rate changes from the warm-up to the last round: not at all, or to 0 along a line or half a cosine
+/// (`RunSpec.learningRate(round:rateShift:)`).
 public enum LearningRateSchedule: String, Codable, Hashable, Sendable, CaseIterable {
     case constant, linear, cosine
 }
 
-/// How a worker finds a sample's projected gradient. Its bytes mean the same to everybody else.
+/// How a worker estimates a sample's projected gradient. The bytes mean the same to all other machines whichever way it is.
 public enum EstimatorKind: String, Codable, Hashable, Sendable, CaseIterable {
     /// (L(θ+εz) − L(θ−εz)) / 2ε: exact to second order in ε.
     case twoSided = "two-sided"
-    /// (L(θ+εz) − L(θ)) / ε: half the work, since all directions on an example share L(θ); off by ε·zᵀHz/2, H being the Hessian.
+    /// (L(θ+εz) − L(θ)) / ε: half the work, since all directions on an example share L(θ). The error is ε·zᵀHz/2, with H the Hessian.
     case oneSided = "one-sided"
-}
-
-/// How an example becomes tokens and a loss.
-public struct TaskSpec: Codable, Hashable, Sendable {
-    public enum Kind: String, Codable, Hashable, Sendable, CaseIterable {
-        /// `text` + `label`: the template with its label word; the loss is over the label words.
-        case classification
-        /// `prompt` + `completion`: mean token loss on the completion.
-        case completion
-        /// `messages`: the model's chat template; mean token loss on the assistant's turns.
-        case chat
-        /// `text`: mean token loss on all of it.
-        case text
-    }
-
-    public var kind: Kind
-    /// For `classification`: the prompt with `{text}` (or any other field of the example in braces) where it goes.
-    public var template: String?
-    /// For `classification`: label → word, in the order of the classes.
-    public var labels: [LabelWord]?
-    /// Longest sequence in tokens; a longer text is cut so that the template and the label word stay whole.
-    public var maxLength: Int
-    /// What is minimised in place of the kind's own loss; nil: that loss.
-    public var objective: Objective?
-    /// How the texts come about that the objective `command` scores; nil for all others.
-    public var writing: Writing?
-    /// q, above 0 to 1, of the generalized cross-entropy (1 − p^q)/q that is minimised in place of −log p, p being the right class's
-    /// probability (Zhang & Sabuncu 2018); nil: −log p. Held-out losses stay −log p, the validation loss, which steers, does not.
-    public var generalizedCrossEntropy: Double?
-
-    private enum CodingKeys: String, CodingKey {
-        case kind, template, labels, maxLength, objective, writing, generalizedCrossEntropy
-    }
-
-    public init(
-        kind: Kind, template: String? = nil, labels: [LabelWord]? = nil, maxLength: Int, objective: Objective? = nil, writing: Writing? = nil,
-        generalizedCrossEntropy: Double? = nil
-    ) {
-        self.writing = writing
-        self.generalizedCrossEntropy = generalizedCrossEntropy
-        self.kind = kind
-        self.template = template
-        self.labels = labels
-        self.maxLength = maxLength
-        self.objective = objective
-    }
-}
-
-/// A score that has no derivative, over all examples of a sample at once. The run's losses are then 1 − score (−score for `command`,
-/// whose scale nobody here knows): those of samples, of validations and of held-out data.
-public enum Objective: String, Codable, Hashable, Sendable, CaseIterable {
-    /// The part that is classified right.
-    case accuracy
-    /// The mean of the classes' F1 scores (macro F1), over the classes that occur or are predicted.
-    case f1
-    /// The part of the completions that greedy decoding gives token for token.
-    case exactMatch = "exact-match"
-    /// The mean of the scores that a program outside gives to what the model writes after each prompt. Which program that is, is every
-    /// host's own affair and not in the spec: a coordinator must not be able to make a worker run anything.
-    case command
-}
-
-/// How a model writes the texts that a program outside scores: always the likeliest token.
-public struct Writing: Codable, Hashable, Sendable {
-    public static let maxTokensRange = 1...4096
-    public static let defaultMaxTokens = 16
-
-    /// New tokens at most.
-    public var maxTokens: Int
-    /// A line break ends the text too, beside the model's own end of text; nil: only that.
-    public var stopsAtNewline: Bool?
-
-    private enum CodingKeys: String, CodingKey { case maxTokens, stopsAtNewline }
-
-    public init(maxTokens: Int = Writing.defaultMaxTokens, stopsAtNewline: Bool? = nil) {
-        self.maxTokens = maxTokens
-        self.stopsAtNewline = stopsAtNewline
-    }
-}
-
-/// A verbaliser: what the model is to say for a label, such as label `1`, word ` great`.
-public struct LabelWord: Codable, Hashable, Sendable {
-    public var label: String
-    public var word: String
-
-    private enum CodingKeys: String, CodingKey { case label, word }
-
-    public init(label: String, word: String) {
-        self.label = label
-        self.word = word
-    }
 }

@@ -1,4 +1,4 @@
-// Whether this process may use AMX.
+// Finds out whether this process may use AMX.
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <stdatomic.h>
@@ -26,7 +26,7 @@ static int is_there(void) {
 }
 
 int ob_amx_is_available(void) {
-    static _Atomic int known;  // 0, or the answer and 1
+    static _Atomic int known;  // 0: not known yet; otherwise the answer plus 1
     int answer = atomic_load_explicit(&known, memory_order_relaxed);
     if (!answer) {
         answer = 1 + is_there();

@@ -9,7 +9,7 @@
 
 enum { OB_TILE_ROWS = 16, OB_TILE_COLUMN_BYTES = 64 };
 
-/// The shapes of the eight tiles, as LDTILECFG takes them (palette 1). A tile without rows may not be used.
+/// The shapes of the eight tiles in the form of LDTILECFG (palette 1). A tile without rows must not be used.
 typedef struct {
     uint8_t palette, start_row, reserved[14];
     uint16_t column_bytes[16];

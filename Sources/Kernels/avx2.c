@@ -5,7 +5,7 @@
 
 #define AVX2 __attribute__((target("avx2")))
 
-/// One tile, in four groups of four 64-bit lanes; a word is in the low half of a lane (see avx512.c).
+/// Makes one tile, in four groups of four 64-bit lanes. A word is in the low half of a lane (see avx512.c).
 AVX2 static inline void tile_words(const ob_schedule *schedule, uint32_t stream, uint32_t sample, uint32_t machine,
                                    uint32_t tile, uint32_t *words) {
     const __m256i m0 = _mm256_set1_epi64x(0xD2511F53), m1 = _mm256_set1_epi64x(0xCD9E8D57);
@@ -52,7 +52,7 @@ AVX2 static void fused_words(const uint32_t key[2], uint32_t stream, const ob_di
     }
 }
 
-/// 32 bits as bytes: −1 where a bit is 1, else 0.
+/// 32 bits as bytes: −1 for a bit that is 1, else 0.
 AVX2 static inline __m256i bytes_of_bits(uint32_t bits) {
     const __m256i spread = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
     const __m256i select = _mm256_set1_epi64x((int64_t)0x8040201008040201);
@@ -68,15 +68,15 @@ AVX2 static void expand(const uint32_t *input, size_t count, int8_t *signs) {
     }
 }
 
-/// T[255 − i] = −T[i]; the upper half of the table by eight shuffles.
+/// Looks 32 bytes up in the table. The table is antisymmetric, T[255 − i] = −T[i], so eight shuffles of its upper half are enough.
 AVX2 static inline __m256i look_up_32(__m256i bytes) {
-    __m256i lower = _mm256_cmpgt_epi8(bytes, _mm256_set1_epi8(-1));  // 0…127: they are mirrored
+    __m256i lower = _mm256_cmpgt_epi8(bytes, _mm256_set1_epi8(-1));  // 0…127: these are mirrored
     __m256i index = _mm256_xor_si256(bytes, lower);
     __m256i result = _mm256_setzero_si256();
 #pragma unroll
     for (int j = 0; j < 8; j++) {
         __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(ob_gaussian_table + 128 + 16 * j)));
-        // Bit 7 stays clear only where the entry is in this table; a shuffle gives 0 elsewhere.
+        // Bit 7 stays clear only if the entry is in this table. Otherwise a shuffle gives 0.
         __m256i local = _mm256_adds_epu8(_mm256_sub_epi8(index, _mm256_set1_epi8((char)(128 + 16 * j))), _mm256_set1_epi8(0x70));
         result = _mm256_or_si256(result, _mm256_shuffle_epi8(table, local));
     }
@@ -88,13 +88,12 @@ AVX2 static void look_up(const uint8_t *bytes, size_t count, int8_t *output) {
         _mm256_storeu_si256((__m256i *)(output + i), look_up_32(_mm256_loadu_si256((const __m256i *)(bytes + i))));
 }
 
-AVX2 static void shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
-    generic_shape(signs, basis, components, width, output);
+AVX2 static void damp(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    generic_damp(signs, basis, components, width, output);
 }
 
-/// Σ q·z by signs in 8-bit lanes: pairs of directions, as (z, z')·(q, q') in vpmaddubsw with |z| = 1 and q signed by z.
-/// Sums of four words in 16 bits, |Σ| ≤ 64·127. Of word w, lane l of sum[2·w] has elements 16·l … + 7, of the one behind it the
-/// eight that follow.
+/// Σ q·z by signs in 8-bit lanes. vpmaddubsw takes directions in pairs, as (z, z')·(q, q') with |z| = 1 and q signed by z. The sums of four words
+/// have 16 bits, |Σ| ≤ 64·127. For word w, lane l of sum[2·w] has elements 16·l … + 7, and lane l of sum[2·w + 1] has the eight that follow.
 AVX2 static inline __attribute__((always_inline)) void sum_four_words(const uint32_t *input, const int32_t *q, size_t count,
                                                                       __m256i sum[8], ob_ahead *ahead) {
     const __m256i ones = _mm256_set1_epi8(1);
@@ -106,7 +105,7 @@ AVX2 static inline __attribute__((always_inline)) void sum_four_words(const uint
         if (ahead) ob_fetch(ahead, 1);
 #pragma unroll
         for (int w = 0; w < 4; w++) {
-            // sign(q, −1 or 0 | 1): q where the bit is 0 would be −q, so take −q where it is set and turn the total.
+            // sign(q, −1 or 0 | 1) takes −q where the bit is 1 and q where it is 0, which is the wrong way round. So the total changes its sign.
             __m256i a = _mm256_sign_epi8(first, _mm256_or_si256(bytes_of_bits(input[OB_TILE_WORDS * d + w]), ones));
             __m256i b = _mm256_sign_epi8(second, _mm256_or_si256(bytes_of_bits(input[OB_TILE_WORDS * other + w]), ones));
             __m256i low = _mm256_maddubs_epi16(ones, _mm256_unpacklo_epi8(a, b));
@@ -164,7 +163,7 @@ AVX2 static void sum_gaussians(const uint32_t *input, const int32_t *q, size_t c
 
 // Steps
 
-/// What a step takes from its M, t and sign, in lanes of 64 bits.
+/// The factors of a step, from its M, t and sign, in lanes of 64 bits.
 typedef struct {
     __m256i multiplier, half, flip, rest;
     __m128i even, odd;
@@ -172,8 +171,8 @@ typedef struct {
 
 AVX2 static inline step_factors make_step(const ob_shift *shift) {
     const int32_t t = shift->t, sign = shift->sign;
-    // There is no 64-bit arithmetic shift: with 2^62 on top the sum is positive, and the low 32 bits of what a logical shift
-    // adds are taken off again, together with the 1 of −x = ~x + 1.
+    // There is no 64-bit arithmetic shift. With 2^62 added the sum is positive. The low 32 bits of what a logical shift adds are subtracted again,
+    // together with the 1 of −x = ~x + 1.
     int32_t excess = (int32_t)(((int64_t)1 << 62) >> t);
     return (step_factors){
         .multiplier = _mm256_set1_epi64x(shift->multiplier),
@@ -185,34 +184,34 @@ AVX2 static inline step_factors make_step(const ob_shift *shift) {
     };
 }
 
-/// Eight elements after their step; `is_long`: t ≥ 32.
+/// Returns eight elements after their step. `is_long`: t ≥ 32.
 AVX2 static inline __m256i stepped(__m256i old, __m256i sum, const step_factors *f, int is_long) {
     __m256i even = _mm256_add_epi64(_mm256_mul_epi32(sum, f->multiplier), f->half);
     __m256i odd = _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(sum, 32), f->multiplier), f->half);
-    // The 32 bits from t on: into the low half of an even lane, and into the high half of an odd one.
+    // Takes the 32 bits from t on: into the low half of an even lane, and into the high half of an odd one.
     even = _mm256_srl_epi64(even, f->even);
     odd = is_long ? _mm256_srl_epi64(odd, f->odd) : _mm256_sll_epi64(odd, f->odd);
     __m256i delta = _mm256_xor_si256(_mm256_blend_epi32(even, odd, 0xAA), f->flip);
     return _mm256_sub_epi32(_mm256_add_epi32(old, f->rest), delta);
 }
 
-/// The same in lanes of 32 bits.
+/// The factors of a step in lanes of 32 bits.
 typedef struct {
     __m256i multipliers, half, t, low_twice;
 } narrow_factors;
 
 AVX2 static inline narrow_factors make_narrow(const ob_shift *shift) {
     __m256i low_twice = _mm256_set_epi64x(0x0D0C0D0C09080908, 0x0504050401000100, 0x0D0C0D0C09080908, 0x0504050401000100);
-    __asm__("" : "+x"(low_twice));  // a compiler that knows it makes two shuffles of one
+    __asm__("" : "+x"(low_twice));  // hides the value from the compiler, which would make two shuffles of one
     return (narrow_factors){
         .multipliers = _mm256_set1_epi32(ob_halves(shift->multiplier)),
         .half = _mm256_set1_epi32((int32_t)((int64_t)1 << (shift->t - 1))),
-        .t = _mm256_set1_epi32(shift->t),  // a shift by one register for all lanes would be two instructions
+        .t = _mm256_set1_epi32(shift->t),  // a vector, because a shift by one register for all lanes would be two instructions
         .low_twice = low_twice,
     };
 }
 
-/// `pairs`: the low word of each sum twice, by two words that make M.
+/// Returns elements after their step. `pairs` has the low word of each sum twice; it is multiplied by two words whose sum is M.
 AVX2 static inline __m256i stepped_pairs(__m256i old, __m256i pairs, const narrow_factors *f) {
     __m256i product = _mm256_madd_epi16(pairs, f->multipliers);
     __m256i delta = _mm256_srav_epi32(_mm256_add_epi32(product, f->half), f->t);
@@ -229,7 +228,7 @@ AVX2 static void step_signs(const uint32_t *input, const int32_t *q, size_t coun
         __m256i sum[8];
         sum_four_words(input + i, q, count, sum, ahead);
 #pragma unroll
-        for (int j = 0; j < 8; j++) {  // elements 0 … 7 and 16 … 23 of a word, then those between and behind them
+        for (int j = 0; j < 8; j++) {  // elements 0 … 7 and 16 … 23 of a word, then those between and after them
             __m256i low = _mm256_unpacklo_epi16(sum[j], sum[j]), high = _mm256_unpackhi_epi16(sum[j], sum[j]);
             __m256i *first = (__m256i *)(k + 32 * (i + j / 2) + 8 * (j % 2)), *second = first + 2;
             _mm256_storeu_si256(first, stepped_pairs(_mm256_loadu_si256(first), _mm256_permute2x128_si256(low, high, 0x20), &narrow));
@@ -275,7 +274,7 @@ AVX2 void ob_avx2_pack(const int8_t *vectors, size_t stride, size_t width, const
     }
 }
 
-/// sum += Σ a·b of four rows and a panel, a pair of directions at a time.
+/// sum += Σ a·b of four rows and a panel, one pair of directions at a time.
 AVX2 static inline __attribute__((always_inline)) void add_pairs(const char *left, const char *right, size_t count, __m256i sum[4][2]) {
     for (size_t g = 0; g < 2 * count; g++, left += 64, right += 64) {
         __m256i low = _mm256_loadu_si256((const __m256i *)right);
@@ -372,7 +371,7 @@ const ob_kernels ob_avx2 = {
     .fused_words = fused_words,
     .expand = expand,
     .look_up = look_up,
-    .shape = shape,
+    .damp = damp,
     .sum_signs = sum_signs,
     .step_signs = step_signs,
     .sum_gaussians = sum_gaussians,

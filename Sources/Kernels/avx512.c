@@ -1,4 +1,4 @@
-// AVX-512 (F, BW, DQ, VL), with VNNI on top, with VBMI on top of that, and with AMX on top of them all.
+// AVX-512 (F, BW, DQ, VL), with variants that add VNNI, then VBMI, then AMX.
 #if defined(__x86_64__)
 #include <string.h>
 #include "amx.h"
@@ -11,9 +11,8 @@
 
 // Random bits
 
-/// A tile of `count` directions each, at most two: one alone would wait for its own products. The 16 blocks are held as two vectors
-/// of eight 64-bit lanes, blocks 0, 2, … and 1, 3, …, with a word in the low half of a lane: vpmuludq looks at nothing else, so the
-/// high halves may hold anything.
+/// Makes a tile of each of `count` directions, at most two: one alone would wait for its own products. The 16 blocks are two vectors of eight 64-bit
+/// lanes, blocks 0, 2, … and 1, 3, …. A word is in the low half of a lane. vpmuludq ignores the high halves, so they may hold anything.
 AVX512 static inline __attribute__((always_inline)) void tile_words(const ob_schedule *schedule, uint32_t stream,
                                                                     const ob_direction *directions, int count, uint32_t tile,
                                                                     uint32_t *words) {
@@ -80,9 +79,9 @@ AVX512 static void expand(const uint32_t *input, size_t count, int8_t *signs) {
                             _mm256_mask_blend_epi8(input[i], _mm256_set1_epi8(-1), _mm256_set1_epi8(1)));
 }
 
-// The table of the normal distribution: T[255 − i] = −T[i], so 128 entries do.
+// The table of the normal distribution is antisymmetric, T[255 − i] = −T[i], so 128 entries are enough.
 
-/// By eight shuffles of 16 entries.
+/// Looks 64 bytes up by eight shuffles of 16 entries.
 AVX512 static inline __m512i look_up_64(__m512i bytes) {
     __mmask64 upper = _mm512_movepi8_mask(bytes);
     __m512i index = _mm512_xor_si512(bytes, _mm512_maskz_set1_epi8(~upper, -1));  // 128…255
@@ -90,7 +89,7 @@ AVX512 static inline __m512i look_up_64(__m512i bytes) {
 #pragma unroll
     for (int j = 0; j < 8; j++) {
         __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(ob_gaussian_table + 128 + 16 * j)));
-        // Bit 7 stays clear only where the entry is in this table; a shuffle gives 0 elsewhere.
+        // Bit 7 stays clear only if the entry is in this table. Otherwise a shuffle gives 0.
         __m512i local = _mm512_adds_epu8(_mm512_sub_epi8(index, _mm512_set1_epi8((char)(128 + 16 * j))), _mm512_set1_epi8(0x70));
         result = _mm512_or_si512(result, _mm512_shuffle_epi8(table, local));
     }
@@ -102,7 +101,7 @@ AVX512 static void look_up(const uint8_t *bytes, size_t count, int8_t *output) {
         _mm512_storeu_si512(output + i, look_up_64(_mm512_loadu_si512(bytes + i)));
 }
 
-/// By two byte permutations; the table as it comes, 256 entries in four registers.
+/// Looks 64 bytes up by two byte permutations, with all 256 entries of the table in four registers.
 VBMI static inline __m512i permute_64(const __m512i table[4], __m512i bytes) {
     __m512i low = _mm512_permutex2var_epi8(table[0], bytes, table[1]);
     __m512i high = _mm512_permutex2var_epi8(table[2], bytes, table[3]);
@@ -122,12 +121,12 @@ AVX512 static inline __m512i pair_of(int32_t low, int32_t high) {
     return _mm512_set1_epi32((int32_t)((uint32_t)(low & 0xFFFF) | (uint32_t)high << 16));
 }
 
-/// Components in pairs, as vpmaddwd takes them, and c in words: c = high·2^12 + low with −2^11 ≤ low < 2^11.
-enum { SHAPE_PAIRS_MAX = 8, SHAPE_LOW_BITS = 12 };
+/// Components come in pairs, as vpmaddwd takes them, and each c in two words: c = high·2^12 + low with −2^11 ≤ low < 2^11.
+enum { DAMP_PAIRS_MAX = 8, DAMP_LOW_BITS = 12 };
 
-/// 64 elements of b̃; `low` and `high`: −c of two components in each lane. The four parts of a sum are halves of the 128-bit lanes
-/// of the first and of the last 32 elements, in the order that packing undoes.
-AVX512 static inline __attribute__((always_inline)) __m512i shape_64(__m512i b, const int16_t *basis, size_t width, size_t pairs,
+/// Returns 64 elements of b̃. `low` and `high` hold −c of two components in each lane. The four parts of a sum are halves of the 128-bit lanes of the
+/// first 32 and of the last 32 elements, in the order that packing undoes.
+AVX512 static inline __attribute__((always_inline)) __m512i damp_64(__m512i b, const int16_t *basis, size_t width, size_t pairs,
                                                                      const __m512i *low, const __m512i *high) {
     const __m512i zero = _mm512_setzero_si512(), half = _mm512_set1_epi32(1 << 22);
     const __m512i words[2] = {_mm512_cvtepi8_epi16(_mm512_castsi512_si256(b)), _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(b, 1))};
@@ -152,21 +151,21 @@ AVX512 static inline __attribute__((always_inline)) __m512i shape_64(__m512i b, 
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)
-        rest[i] = _mm512_srai_epi32(_mm512_add_epi32(rest[i], _mm512_slli_epi32(upper[i], SHAPE_LOW_BITS)), 23);
+        rest[i] = _mm512_srai_epi32(_mm512_add_epi32(rest[i], _mm512_slli_epi32(upper[i], DAMP_LOW_BITS)), 23);
     __m512i packed = _mm512_packs_epi16(_mm512_packs_epi32(rest[0], rest[1]), _mm512_packs_epi32(rest[2], rest[3]));
     packed = _mm512_permutexvar_epi64(_mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0), packed);
     return _mm512_max_epi8(packed, _mm512_set1_epi8(-127));
 }
 
-AVX512 static inline __attribute__((always_inline)) void shape_by_words(const int8_t *signs, const int16_t *basis, size_t components,
+AVX512 static inline __attribute__((always_inline)) void damp_by_words(const int8_t *signs, const int16_t *basis, size_t components,
                                                                         size_t width, int8_t *output) {
     const size_t pairs = components / 2, whole = width / 64 * 64;
-    // An odd component or many of them, and what is too short for vectors: as elsewhere.
-    if (components % 2 || pairs > SHAPE_PAIRS_MAX || !whole) {
-        generic_shape(signs, basis, components, width, output);
+    // The general way is for an odd number of components, for many of them, and for what is too short for vectors.
+    if (components % 2 || pairs > DAMP_PAIRS_MAX || !whole) {
+        generic_damp(signs, basis, components, width, output);
         return;
     }
-    int64_t c[2 * SHAPE_PAIRS_MAX], bound = (1 << 28) + (1 << 22);
+    int64_t c[2 * DAMP_PAIRS_MAX], bound = (1 << 28) + (1 << 22);
     int fits = 1;
     for (size_t k = 0; k < components; k++) {
         const int16_t *v = basis + k * width;
@@ -191,38 +190,38 @@ AVX512 static inline __attribute__((always_inline)) void shape_by_words(const in
         bound += largest * magnitude;
         fits &= magnitude < 1 << 26;
     }
-    if (!fits || bound > INT32_MAX) {  // in 32 bits only where a bound on all sums shows that they fit
-        generic_shape(signs, basis, components, width, output);
+    if (!fits || bound > INT32_MAX) {  // 32 bits are used only if a bound on all sums shows that they fit
+        generic_damp(signs, basis, components, width, output);
         return;
     }
-    __m512i low[SHAPE_PAIRS_MAX], high[SHAPE_PAIRS_MAX];
+    __m512i low[DAMP_PAIRS_MAX], high[DAMP_PAIRS_MAX];
     for (size_t pair = 0; pair < pairs; pair++) {
         int32_t words[2][2];
         for (int i = 0; i < 2; i++) {
             const int32_t negative = (int32_t)-c[2 * pair + (size_t)i];
-            words[1][i] = (negative + (1 << (SHAPE_LOW_BITS - 1))) >> SHAPE_LOW_BITS;
-            words[0][i] = negative - words[1][i] * (1 << SHAPE_LOW_BITS);
+            words[1][i] = (negative + (1 << (DAMP_LOW_BITS - 1))) >> DAMP_LOW_BITS;
+            words[0][i] = negative - words[1][i] * (1 << DAMP_LOW_BITS);
         }
         low[pair] = pair_of(words[0][0], words[0][1]);
         high[pair] = pair_of(words[1][0], words[1][1]);
     }
     for (size_t j = 0; j < whole; j += 64)
-        _mm512_storeu_si512(output + j, shape_64(_mm512_loadu_si512(signs + j), basis + j, width, pairs, low, high));
-    if (whole < width) generic_shape_wide(signs + whole, basis + whole, width, c, components, width - whole, output + whole);
+        _mm512_storeu_si512(output + j, damp_64(_mm512_loadu_si512(signs + j), basis + j, width, pairs, low, high));
+    if (whole < width) generic_damp_wide(signs + whole, basis + whole, width, c, components, width - whole, output + whole);
 }
 
-AVX512 static void shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
-    shape_by_words(signs, basis, components, width, output);
+AVX512 static void damp(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    damp_by_words(signs, basis, components, width, output);
 }
 
-/// A product and its sum in one instruction.
-VNNI static void shape_vnni(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
-    shape_by_words(signs, basis, components, width, output);
+/// As above, with product and sum in one instruction.
+VNNI static void damp_vnni(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    damp_by_words(signs, basis, components, width, output);
 }
 
 // Dense sums
 
-/// Σ_{bit = 1} q of 16 words in 16 bits, at most 64·127: the words themselves are the masks of additions.
+/// Σ_{bit = 1} q of 16 words in 16 bits, at most 64·127. The words themselves are the masks of the additions.
 AVX512 static inline __attribute__((always_inline)) void sum_bits(const uint32_t *input, const int32_t *q, size_t count, __m512i sum[16],
                                                                   ob_ahead *ahead) {
 #pragma unroll
@@ -265,7 +264,7 @@ AVX512 static inline void add_lanes(int32_t *output, __m512i sum) {
     _mm512_storeu_si512(output, _mm512_add_epi32(_mm512_loadu_si512(output), sum));
 }
 
-/// The 128-bit lanes of four vectors, transposed: lane l of input j becomes lane j of output l.
+/// Transposes the 128-bit lanes of four vectors: lane l of input j becomes lane j of output l.
 AVX512 static inline void transpose_lanes(__m512i v[4]) {
     __m512i a = _mm512_shuffle_i32x4(v[0], v[1], 0x44), b = _mm512_shuffle_i32x4(v[2], v[3], 0x44);
     __m512i c = _mm512_shuffle_i32x4(v[0], v[1], 0xEE), d = _mm512_shuffle_i32x4(v[2], v[3], 0xEE);
@@ -275,7 +274,7 @@ AVX512 static inline void transpose_lanes(__m512i v[4]) {
     v[3] = _mm512_shuffle_i32x4(c, d, 0xDD);
 }
 
-/// Bytes of four vectors, interleaved: lane l of output j holds elements 16·l + 4·j … + 3, four bytes each.
+/// Interleaves the bytes of four vectors: lane l of output j holds elements 16·l + 4·j … + 3, four bytes each.
 AVX512 static inline void interleave(const __m512i in[4], __m512i out[4]) {
     __m512i low01 = _mm512_unpacklo_epi8(in[0], in[1]), high01 = _mm512_unpackhi_epi8(in[0], in[1]);
     __m512i low23 = _mm512_unpacklo_epi8(in[2], in[3]), high23 = _mm512_unpackhi_epi8(in[2], in[3]);
@@ -287,14 +286,14 @@ AVX512 static inline void interleave(const __m512i in[4], __m512i out[4]) {
 
 AVX512 static void sum_gaussians(const uint32_t *input, const int32_t *q, size_t count, int32_t *sums) {
     for (int t = 0; t < 4; t++) {
-        __m512i sum[4];  // of the even and odd groups of eight elements of each half
+        __m512i sum[4];  // for the even and odd groups of eight elements of each half
         for (int j = 0; j < 4; j++) sum[j] = _mm512_setzero_si512();
         for (size_t i = 0; i < count; i += 2) {
             int pair = i + 1 < count;
             const __m512i factors = pair_of(q[i], pair ? q[i + 1] : 0);
             __m512i first = look_up_64(_mm512_loadu_si512(input + OB_TILE_WORDS * i + 16 * t));
             __m512i second = look_up_64(_mm512_loadu_si512(input + OB_TILE_WORDS * (i + pair) + 16 * t));
-            // The bytes of both directions go to the high halves of 16-bit lanes: T·256, shifted back with their sign.
+            // The bytes of both directions go to the high halves of 16-bit lanes, which makes them T·256. They are shifted back with their sign.
             __m512i low = _mm512_unpacklo_epi8(first, second), high = _mm512_unpackhi_epi8(first, second);
             __m512i parts[4] = {
                 _mm512_unpacklo_epi8(_mm512_setzero_si512(), low), _mm512_unpackhi_epi8(_mm512_setzero_si512(), low),
@@ -309,7 +308,7 @@ AVX512 static void sum_gaussians(const uint32_t *input, const int32_t *q, size_t
     }
 }
 
-/// A quad of directions at a time: (T + 128)·q by vpdpbusd, less 128·Σq.
+/// Takes one quad of directions at a time: (T + 128)·q by vpdpbusd, minus 128·Σq.
 VBMI static void sum_gaussians_vbmi(const uint32_t *input, const int32_t *q, size_t count, int32_t *sums) {
     __m512i table[4];
     for (int j = 0; j < 4; j++)
@@ -339,12 +338,12 @@ VBMI static void sum_gaussians_vbmi(const uint32_t *input, const int32_t *q, siz
 
 // Steps
 
-/// What a step takes from its M, t and sign, in lanes of 64 bits.
+/// The factors of a step, from its M, t and sign, in lanes of 64 bits.
 typedef struct {
     __m512i multiplier, half, shift, rest;
 } step_factors;
 
-/// k + round(x) = k − floor(−x + 1/2 − 2^−t) where x is a multiple of 2^−t: a step that adds has −M and a half that is one less.
+/// Uses k + round(x) = k − floor(−x + 1/2 − 2^−t), where x is a multiple of 2^−t: a step that adds has −M and a half that is smaller by one.
 AVX512 static inline step_factors make_step(const ob_shift *shift) {
     const int32_t t = shift->t;
     const int64_t multiplier = shift->multiplier;
@@ -356,33 +355,34 @@ AVX512 static inline step_factors make_step(const ob_shift *shift) {
     };
 }
 
-/// 16 elements after their step; `is_long`: t ≥ 32.
+/// Returns 16 elements after their step. `is_long`: t ≥ 32.
 AVX512 static inline __m512i stepped(__m512i old, __m512i sum, const step_factors *f, int is_long) {
     __m512i even = _mm512_add_epi64(_mm512_mul_epi32(sum, f->multiplier), f->half);
     __m512i odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(sum, 32), f->multiplier), f->half);
-    // The 32 bits from t on: into the low half of an even lane, and into the high half of an odd one.
+    // Takes the 32 bits from t on: into the low half of an even lane, and into the high half of an odd one.
     even = _mm512_srav_epi64(even, f->shift);
     odd = is_long ? _mm512_srav_epi64(odd, f->rest) : _mm512_sllv_epi64(odd, f->rest);
     return _mm512_sub_epi32(old, _mm512_mask_blend_epi32(0xAAAA, even, odd));
 }
 
-/// The same in lanes of 32 bits.
+/// The factors of a step in lanes of 32 bits.
 typedef struct {
     __m512i multipliers, half, t, low_twice;
 } narrow_factors;
 
 AVX512 static inline narrow_factors make_narrow(const ob_shift *shift) {
     __m512i low_twice = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0D0C0D0C09080908, 0x0504050401000100));
-    __asm__("" : "+v"(low_twice));  // a compiler that knows it makes two shuffles of one
+    __asm__("" : "+v"(low_twice));  // hides the value from the compiler, which would make two shuffles of one
     return (narrow_factors){
         .multipliers = _mm512_set1_epi32(ob_halves(shift->multiplier)),
         .half = _mm512_set1_epi32((int32_t)((int64_t)1 << (shift->t - 1))),
-        .t = _mm512_set1_epi32(shift->t),  // a shift by one register for all lanes would be two instructions
+        .t = _mm512_set1_epi32(shift->t),  // a vector, because a shift by one register for all lanes would be two instructions
         .low_twice = low_twice,
     };
 }
 
-/// `pairs`: the low word of each sum twice, by two words that make M; with VNNI product and sum are one instruction.
+/// Returns elements after their step. `pairs` has the low word of each sum twice; it is multiplied by two words whose sum is M. VNNI does product and
+/// sum in one instruction.
 AVX512 static inline __m512i stepped_pairs(__m512i old, __m512i pairs, const narrow_factors *f) {
     __m512i product = _mm512_madd_epi16(pairs, f->multipliers);
     return _mm512_sub_epi32(old, _mm512_srav_epi32(_mm512_add_epi32(f->half, product), f->t));
@@ -396,7 +396,7 @@ AVX512 static inline __attribute__((always_inline)) void step_bits(const uint32_
                                                                    const ob_shift *shift, ob_ahead *ahead) {
     const narrow_factors narrow = make_narrow(shift);
     const __m512i all = _mm512_set1_epi16((short)total_of(q, count));
-    const __m512i order = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);  // so that what interleaves lanes ends in order
+    const __m512i order = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);  // so that the elements are in order after the lanes are interleaved
     for (int t = 0; t < 4; t++) {
         __m512i sum[16];
         sum_bits(input + 16 * t, q, count, sum, ahead);
@@ -445,7 +445,7 @@ AVX512 static void step_shift(int32_t *k, size_t k_stride, const int32_t *sums, 
 
 // Rank-1
 
-/// Four bytes, one of each vector, of 64 elements from `start` on: a's, which are ±1, times q; b's plus `offset`, modulo 256.
+/// Gathers four bytes, one of each vector, of 64 elements from `start` on: a's, which are ±1, times q, or b's plus `offset`, modulo 256.
 VNNI static inline void quads_of_64(const int8_t *vectors, size_t stride, size_t start, const int8_t *q, char offset, __m512i out[4]) {
     __m512i in[4];
     for (size_t i = 0; i < 4; i++) {
@@ -458,7 +458,7 @@ VNNI static inline void quads_of_64(const int8_t *vectors, size_t stride, size_t
     transpose_lanes(out);
 }
 
-/// vpdpbusd takes one factor without a sign, so b's get 128 more.
+/// vpdpbusd takes one factor without a sign, so 128 is added to the b's.
 VNNI static void pack_bytes(const int8_t *vectors, size_t stride, size_t width, const int8_t *q, size_t quad, size_t quads,
                             void *packed) {
     char *output = (char *)packed + 64 * quad;
@@ -470,7 +470,7 @@ VNNI static void pack_bytes(const int8_t *vectors, size_t stride, size_t width, 
     }
 }
 
-/// sum += Σ (b + 128)·a of four rows and `panels` panels; it wraps modulo 2^32 and ends in range.
+/// sum += Σ (b + 128)·a of four rows and `panels` panels. It wraps modulo 2^32 and ends in range.
 #define ROWS 4
 VNNI static inline __attribute__((always_inline)) void add_quads(const char *a, const char *b, size_t b_stride, size_t panels,
                                                                  size_t count, __m512i sum[ROWS][4]) {
@@ -507,7 +507,7 @@ VNNI static inline __attribute__((always_inline)) void block_vnni(const char *a,
         for (size_t p = 0; p < panels; p++) _mm512_storeu_si512(sums + OB_BLOCK_COLUMNS * r + 16 * p, sum[r][p]);
 }
 
-/// The sums of so many quads take long enough for k to come from memory meanwhile.
+/// The sums of this many quads take long enough for k to come from memory meanwhile.
 enum { AHEAD_QUADS = 32 };
 
 VNNI static inline __attribute__((always_inline)) void step_block_vnni(const char *a, const char *b, size_t b_stride,
@@ -594,7 +594,7 @@ VNNI static void rank1_step_vnni(const char *a, const char *b, size_t stride, si
     else step_rows_vnni(a, b, stride, panels, rows, count, starts, panel_starts, sums, k, k_stride, &factors, 1, 0);
 }
 
-/// The same by vpmaddwd, a pair of directions at a time.
+/// The same sums by vpmaddwd, one pair of directions at a time.
 AVX512 static inline __attribute__((always_inline)) void block_pairs(const char *a, const char *b, size_t b_stride,
                                                                      size_t panels, size_t count, int32_t *sums, int adds) {
     __m512i sum[ROWS][4];
@@ -638,8 +638,8 @@ AVX512 static void rank1_sums(const char *a, const char *b, size_t b_stride, siz
 
 // Rank-1 with AMX
 
-/// A tile's rows are elements on the left and quads on the right: a panel of a's is 16 rows of `quads` quads, one of b's the other way
-/// round, as elsewhere.
+/// Packs tiles. A tile's rows are elements on the left side and quads on the right side. So a panel of a's is 16 rows of `quads` quads, and a panel
+/// of b's is `quads` rows, as in the other variants.
 AMX static void pack_tiles(const int8_t *vectors, size_t stride, size_t width, const int8_t *q, size_t quad, size_t quads,
                            void *packed) {
     const __m512i rows = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
@@ -655,7 +655,7 @@ AMX static void pack_tiles(const int8_t *vectors, size_t stride, size_t width, c
     }
 }
 
-/// Sums in tiles 0 to 3, whole tiles of quads in 4 (a) and 5 (b), the quads that are left in 6 and 7.
+/// Configures the tiles: 0 to 3 for sums, 4 (a) and 5 (b) for whole tiles of quads, 6 and 7 for the remaining quads.
 AMX static void rank1_begin_amx(size_t quads) {
     ob_tile_shapes shapes = {0};
     for (int tile = 0; tile < 6; tile++) ob_shape_tile(&shapes, tile, OB_TILE_ROWS, OB_TILE_COLUMN_BYTES);
@@ -723,7 +723,7 @@ AMX static void rank1_sums_amx(const char *a, const char *b, size_t b_stride, si
 AVX512 static void to_floats(const int32_t *k, size_t count, float scale, float *values) {
     for (size_t i = 0; i < count; i += 16) {
         __mmask16 here = count - i < 16 ? (__mmask16)((1u << (count - i)) - 1) : 0xFFFF;
-        // A page ahead, which the processor's own prefetching does not cross: between products k comes from memory.
+        // Fetches one page ahead, which the processor's own prefetcher does not cross: between products k comes from memory.
         _mm_prefetch((const char *)(k + i) + 4096, _MM_HINT_T0);
         __m512 value = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(here, k + i));
         _mm512_mask_storeu_ps(values + i, here, _mm512_mul_ps(value, _mm512_set1_ps(scale)));
@@ -765,7 +765,7 @@ const ob_kernels ob_avx512 = {
     .fused_words = fused_words,
     .expand = expand,
     .look_up = look_up,
-    .shape = shape,
+    .damp = damp,
     .sum_signs = sum_signs,
     .step_signs = step_signs,
     .sum_gaussians = sum_gaussians,
@@ -783,7 +783,7 @@ const ob_kernels ob_avx512vnni = {
     .fused_words = fused_words,
     .expand = expand,
     .look_up = look_up,
-    .shape = shape_vnni,
+    .damp = damp_vnni,
     .sum_signs = sum_signs,
     .step_signs = step_signs_vnni,
     .sum_gaussians = sum_gaussians,
@@ -801,7 +801,7 @@ const ob_kernels ob_avx512vbmi = {
     .fused_words = fused_words,
     .expand = expand,
     .look_up = look_up_vbmi,
-    .shape = shape_vnni,
+    .damp = damp_vnni,
     .sum_signs = sum_signs,
     .step_signs = step_signs_vnni,
     .sum_gaussians = sum_gaussians_vbmi,
@@ -819,7 +819,7 @@ const ob_kernels ob_amx = {
     .fused_words = fused_words,
     .expand = expand,
     .look_up = look_up_vbmi,
-    .shape = shape_vnni,
+    .damp = damp_vnni,
     .sum_signs = sum_signs,
     .step_signs = step_signs_vnni,
     .sum_gaussians = sum_gaussians_vbmi,

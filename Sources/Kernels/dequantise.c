@@ -1,11 +1,11 @@
-#include "kernels.h"
+#include "variants.h"
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
-// One body, compiled once for each instruction set: the compiler vectorises these fixed-length loops well, and the
-// wrappers at the end choose at run time. Everything is always_inline, or a body would keep the base instruction set.
+// There is one body, compiled once for each instruction set. The compiler vectorises these fixed-length loops well, and the wrappers at the end
+// choose at run time. Everything is always_inline; otherwise a body would keep the base instruction set.
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE uint16_t load16(const uint8_t *p) {
@@ -32,8 +32,8 @@ INLINE uint32_t to_bits(float f) {
     return u;
 }
 
-// IEEE binary16 to binary32 without branches, so that loops of it vectorise. The exponent is moved up by a multiplication
-// with 2^112, which also normalises subnormals; infinities and NaNs get their exponent set by hand.
+// Converts IEEE binary16 to binary32 without branches, so that loops of it vectorise. A multiplication with 2^112 moves the exponent up and also
+// normalises subnormals. Infinities and NaNs get their exponent by hand.
 INLINE float half(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16;
     uint32_t rest = (uint32_t)(h & 0x7fff) << 13;
@@ -76,7 +76,7 @@ INLINE void q4_1_body(const uint8_t *s, float *o, size_t n) {
     }
 }
 
-// Q4_0 with a fifth bit for each weight in 4 bytes before the nibbles. x = (q − 16)·d
+// As Q4_0, with a fifth bit for each weight in 4 bytes before the nibbles. x = (q − 16)·d
 INLINE void q5_0_body(const uint8_t *s, float *o, size_t n) {
     for (size_t b = 0; b < n / 32; b++, s += 22, o += 32) {
         float d = half(load16(s));
@@ -86,7 +86,7 @@ INLINE void q5_0_body(const uint8_t *s, float *o, size_t n) {
     }
 }
 
-// Q4_1 with a fifth bit. x = q·d + m
+// As Q4_1, with a fifth bit. x = q·d + m
 INLINE void q5_1_body(const uint8_t *s, float *o, size_t n) {
     for (size_t b = 0; b < n / 32; b++, s += 24, o += 32) {
         float d = half(load16(s)), m = half(load16(s + 2));
@@ -96,7 +96,7 @@ INLINE void q5_1_body(const uint8_t *s, float *o, size_t n) {
     }
 }
 
-// The eight 6-bit (scale, minimum) pairs that Q4_K and Q5_K pack into 12 bytes.
+// Reads one of the eight 6-bit (scale, minimum) pairs that Q4_K and Q5_K pack into 12 bytes.
 INLINE void k_scale(const uint8_t *p, int j, int *scale, int *minimum) {
     if (j < 4) {
         *scale = p[j] & 63;
@@ -124,7 +124,7 @@ INLINE void q4_k_body(const uint8_t *s, float *o, size_t n) {
     }
 }
 
-// Q4_K with a fifth bit: byte i of the 32 after the scales holds bit g of weight i of group g.
+// As Q4_K, with a fifth bit: byte i of the 32 after the scales holds bit g of weight i of group g.
 INLINE void q5_k_body(const uint8_t *s, float *o, size_t n) {
     for (size_t b = 0; b < n / 256; b++, s += 176, o += 256) {
         float d = half(load16(s)), dmin = half(load16(s + 2));
@@ -238,8 +238,8 @@ void ob_floats_to_f16(const float *source, uint16_t *out, size_t count) {
 #define AVX2 __attribute__((target("avx2,f16c")))
 #define AVX512 __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq"), min_vector_width(512)))
 
-// The 32-weight formats by hand: left to itself the compiler picks the bytes out of a block one by one.
-// x = (q − bias)·d + m, the nibbles starting at byte `at` of a block of `size` bytes.
+// The 32-weight formats by hand: the compiler alone would pick the bytes out of a block one by one. x = (q − bias)·d + m, with the nibbles from byte
+// `at` on in a block of `size` bytes.
 AVX512 static inline __attribute__((always_inline)) void nibbles_avx512(
     const uint8_t *s, float *o, size_t n, size_t size, size_t at, int bias, int has_minimum) {
     for (size_t b = 0; b < n / 32; b++, s += size, o += 32) {
@@ -291,7 +291,7 @@ AVX2 static void q8_0_avx2(const uint8_t *s, float *o, size_t n) {
     }
 }
 
-AVX512 static void dequantise_avx512(int type, const void *s, float *o, size_t n) {
+AVX512 void ob_dequantise_avx512(int type, const void *s, float *o, size_t n) {
     switch (type) {
     case OB_Q4_0: nibbles_avx512(s, o, n, 18, 2, 8, 0); break;
     case OB_Q4_1: nibbles_avx512(s, o, n, 20, 4, 0, 1); break;
@@ -300,7 +300,7 @@ AVX512 static void dequantise_avx512(int type, const void *s, float *o, size_t n
     }
 }
 
-AVX2 static void dequantise_avx2(int type, const void *s, float *o, size_t n) {
+AVX2 void ob_dequantise_avx2(int type, const void *s, float *o, size_t n) {
     switch (type) {
     case OB_Q4_0: nibbles_avx2(s, o, n, 18, 2, 8, 0); break;
     case OB_Q4_1: nibbles_avx2(s, o, n, 20, 4, 0, 1); break;
@@ -309,17 +309,8 @@ AVX2 static void dequantise_avx2(int type, const void *s, float *o, size_t n) {
     }
 }
 
-void ob_dequantise(int type, const void *source, float *out, size_t count) {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
-        && __builtin_cpu_supports("avx512dq"))
-        dequantise_avx512(type, source, out, count);
-    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c"))
-        dequantise_avx2(type, source, out, count);
-    else
-        dequantise_body(type, source, out, count);
-}
-#else
-void ob_dequantise(int type, const void *source, float *out, size_t count) {
-    dequantise_body(type, source, out, count);  // NEON is the base instruction set of aarch64
-}
 #endif
+
+void ob_dequantise(int type, const void *source, float *out, size_t count) {
+    ob_current_variant()->dequantise(type, source, out, count);
+}

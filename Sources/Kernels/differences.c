@@ -1,45 +1,43 @@
 // Products of small differences in 8-bit integers (differences.h).
 //
-// Packed weights are panels of 16 outputs; a panel holds, for each four inputs, four bytes of each output: one register of AVX-512, two of
-// AVX2. Differences are unsigned bytes, as vpmaddubsw and vpdpbusd want one factor, so `limit` is added to each and
-// limit·Σw taken off the sum.
-#include "kernels.h"
+// Packed weights are panels of 16 outputs. For each four inputs a panel holds four bytes of each output: one register of AVX-512, two of AVX2.
+// Differences are unsigned bytes, because vpmaddubsw and vpdpbusd want one unsigned factor. So `limit` is added to each, and limit·Σw is subtracted
+// from the sum.
+#include "variants.h"
 #include <math.h>
-#include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #include "amx.h"
 #endif
 
-/// Bytes of a row are a multiple of STEP, a row of an AMX tile.
+/// The bytes of a row are a multiple of STEP, which is a row of an AMX tile.
 enum { PANEL = OB_DIFFERENCE_PANEL, STEP = 64, ROWS_MAX = 32, PANELS_MAX = 2 };
 
-/// Bytes of packed weights that all rows are multiplied by before the next ones: they stay in L2.
+/// Bytes of packed weights by which all rows are multiplied before the next weights. They stay in L2.
 enum { PANEL_BYTES = 1 << 17 };
 
-/// `rows` rows by `panels` panels: sums[16·(panels·r + p) + o] = Σ q·w over `bytes` bytes.
+/// Multiplies `rows` rows by `panels` panels: sums[16·(panels·r + p) + o] = Σ q·w over `bytes` bytes.
 typedef void (*block_function)(const uint8_t *q, size_t rows, const int8_t *panel, size_t panels, size_t bytes, int32_t *sums);
 
-struct difference_kernels {
+struct ob_difference_kernels {
     const char *name;
     int weight_limit;
     int difference_limit;
-    /// Rows and panels of the largest block.
+    /// The number of rows, and of panels, of the largest block.
     size_t rows;
     size_t panels;
     block_function block;
-    /// Called on the thread before products of so many rows (at most ROWS_MAX), and after the last; null where that needs nothing. A variant
-    /// that has them takes ROWS_MAX rows in a block.
+    /// `begin` is called on the thread before products of this many rows (at most ROWS_MAX), and `end` after the last. Both are null if the variant
+    /// needs no preparation. A variant that has them takes ROWS_MAX rows in a block.
     void (*begin)(size_t rows);
     void (*end)(void);
-    /// The largest magnitude of x − from (x itself where `from` is null); NaN where one is not finite.
+    /// Returns the largest magnitude of x − from (of x itself if `from` is null); NaN if a value is not finite.
     float (*largest)(const float *x, const float *from, size_t count);
-    /// round((x − from)·factor) + offset of `count` values.
+    /// output = round((x − from)·factor) + offset for `count` values.
     void (*round_bytes)(const float *x, const float *from, size_t count, float factor, int offset, uint8_t *output);
-    /// Row r of y = (adds ? y : 0) + from[r] + row_scales[r]·scales·(sums + offsets), for a block of `count` outputs whose first is the
-    /// `at`-th of from's rows.
+    /// Row r of y = (adds ? y : 0) + from[r] + row_scales[r]·scales·(sums + offsets), for a block of `count` outputs that begins at output `at` of
+    /// from's rows.
     void (*finish)(const int32_t *sums, size_t rows, size_t panels, const int32_t *offsets, const float *row_scales, const float *scales,
                    const float *const *from, size_t at, float *y, size_t y_stride, size_t count, int adds);
 };
@@ -89,7 +87,7 @@ static void portable_finish(const int32_t *sums, size_t rows, size_t panels, con
         finish_tail(sums + PANEL * panels * r, offsets, row_scales[r], scales, from[r] + at, y + r * y_stride, count, adds);
 }
 
-static const struct difference_kernels portable = {
+const ob_difference_kernels ob_portable_differences = {
     .name = "portable",
     .weight_limit = 127,
     .difference_limit = 127,
@@ -140,7 +138,7 @@ AVX2 static void avx2_round(const float *x, const float *from, size_t count, flo
 #pragma unroll
         for (size_t j = 0; j < 4; j++) v[j] = _mm256_cvtps_epi32(_mm256_mul_ps(factors, difference_8(x, from, i + 8 * j)));
         __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
-        bytes = _mm256_add_epi8(_mm256_permutevar8x32_epi32(bytes, order), offsets);  // a pack works in halves
+        bytes = _mm256_add_epi8(_mm256_permutevar8x32_epi32(bytes, order), offsets);  // a pack instruction works within each half
         _mm256_storeu_si256((__m256i *)(output + i), bytes);
     }
     round_tail(x, from, i, count, factor, offset, output);
@@ -169,8 +167,8 @@ AVX2 static void avx2_finish(const int32_t *sums, size_t rows, size_t panels, co
         avx2_finish_panel(sums + PANEL * r, offsets, row_scales[r], scales, from[r] + at, y + r * y_stride, count, adds);
 }
 
-/// Eight products of two pairs are summed in 16 bits, which hold 8·2·62·31 = 30,752, before they are widened: what makes 6 bits
-/// twice as fast here as 8, of which every single pair has to be widened.
+/// Eight products, in two pairs, are summed in 16 bits before they are widened: 8·2·62·31 = 30,752 fits. With 8 bits instead of 6 every single pair
+/// would have to be widened, which would take twice as long here.
 AVX2 static inline __attribute__((always_inline)) void avx2_rows(const uint8_t *q, const int8_t *panel, size_t bytes, int32_t *sums,
                                                                  size_t rows) {
     const __m256i ones = _mm256_set1_epi16(1);
@@ -214,7 +212,7 @@ AVX2 static void avx2_block(const uint8_t *q, size_t rows, const int8_t *panel, 
     }
 }
 
-static const struct difference_kernels avx2 = {
+const ob_difference_kernels ob_avx2_differences = {
     .name = "avx2",
     .weight_limit = 31,
     .difference_limit = 31,
@@ -232,8 +230,8 @@ VNNI static inline __attribute__((always_inline)) __m512i vnni_broadcast(const u
     return _mm512_set1_epi32(value);
 }
 
-/// Sixteen sums hide the latency of vpdpbusd: eight rows of two panels, which share each broadcast of a row's bytes, or of one panel
-/// with even and odd steps apart.
+/// Sixteen sums hide the latency of vpdpbusd. They are eight rows of two panels, which share each broadcast of a row's bytes, or eight rows of one
+/// panel with even and odd steps apart.
 VNNI static inline __attribute__((always_inline)) void vnni_rows(const uint8_t *q, const int8_t *panel, size_t panels, size_t bytes,
                                                                  int32_t *sums, size_t rows) {
     __m512i total[8][2];
@@ -291,7 +289,7 @@ VNNI static inline __m512 difference_16(const float *x, const float *from, size_
     return from ? _mm512_sub_ps(value, _mm512_loadu_ps(from + i)) : value;
 }
 
-/// Magnitudes compare as their bits do, and what is not finite has the largest.
+/// Magnitudes compare like their bits, and values that are not finite have the largest bits.
 VNNI static float vnni_largest(const float *x, const float *from, size_t count) {
     const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
     __m512i top[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
@@ -316,7 +314,7 @@ VNNI static void vnni_round(const float *x, const float *from, size_t count, flo
 #pragma unroll
         for (size_t j = 0; j < 4; j++) v[j] = _mm512_cvtps_epi32(_mm512_mul_ps(factors, difference_16(x, from, i + 16 * j)));
         __m512i bytes = _mm512_packs_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3]));
-        bytes = _mm512_add_epi8(_mm512_permutexvar_epi32(order, bytes), offsets);  // a pack works in quarters
+        bytes = _mm512_add_epi8(_mm512_permutexvar_epi32(order, bytes), offsets);  // a pack instruction works within each quarter
         _mm512_storeu_si512(output + i, bytes);
     }
     avx2_round(x + i, from ? from + i : NULL, count - i, factor, offset, output + i);
@@ -338,7 +336,7 @@ VNNI static void vnni_finish(const int32_t *sums, size_t rows, size_t panels, co
     }
 }
 
-static const struct difference_kernels avx512vnni = {
+const ob_difference_kernels ob_avx512vnni_differences = {
     .name = "avx512vnni",
     .weight_limit = 127,
     .difference_limit = 127,
@@ -350,7 +348,7 @@ static const struct difference_kernels avx512vnni = {
     .finish = vnni_finish,
 };
 
-/// Sums in tiles 0 to 3 (two of rows by two panels), rows in 4 and 5, panels in 6 and 7.
+/// Configures the tiles: 0 to 3 for sums (two of rows by two of panels), 4 and 5 for rows, 6 and 7 for panels.
 AMX static void amx_begin(size_t rows) {
     ob_tile_shapes shapes = {0};
     const size_t upper = rows < OB_TILE_ROWS ? rows : OB_TILE_ROWS, lower = rows - upper;
@@ -406,7 +404,7 @@ AMX static void amx_block(const uint8_t *q, size_t rows, const int8_t *panel, si
     }
 }
 
-static const struct difference_kernels amx = {
+const ob_difference_kernels ob_amx_differences = {
     .name = "amx",
     .weight_limit = 127,
     .difference_limit = 127,
@@ -421,41 +419,9 @@ static const struct difference_kernels amx = {
 };
 #endif
 
-static const struct difference_kernels *find(const char *name) {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    int has_avx2 = __builtin_cpu_supports("avx2");
-    if ((!name || !strcmp(name, "amx")) && ob_amx_is_available()) return &amx;
-    if (has_avx2 && (!name || !strcmp(name, "avx512vnni") || !strcmp(name, "avx512vbmi")) && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
-        && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
-        return &avx512vnni;
-    // Without VNNI AVX-512 has no sum of bytes that is worth a variant of its own.
-    if (has_avx2 && (!name || !strcmp(name, "avx2") || !strcmp(name, "avx512"))) return &avx2;
-#endif
-    return !name || !strcmp(name, "portable") ? &portable : NULL;
-}
-
-static _Atomic(const struct difference_kernels *) chosen;
-static _Thread_local const struct difference_kernels *of_thread;
-
-static const struct difference_kernels *kernels(void) {
-    if (of_thread) return of_thread;
-    const struct difference_kernels *found = atomic_load_explicit(&chosen, memory_order_acquire);
-    if (!found) {
-        const char *wanted = getenv("ONEBYTE_KERNELS");
-        found = wanted ? find(wanted) : NULL;
-        if (!found) found = find(NULL);
-        atomic_store_explicit(&chosen, found, memory_order_release);
-    }
-    return found;
-}
+static const ob_difference_kernels *kernels(void) { return ob_current_variant()->differences; }
 
 const char *ob_difference_variant(void) { return kernels()->name; }
-
-int ob_difference_select(const char *name) {
-    of_thread = name ? find(name) : NULL;
-    return !name || of_thread;
-}
 
 size_t ob_difference_bytes(size_t inputs) { return (inputs + STEP - 1) / STEP * STEP; }
 
@@ -465,14 +431,14 @@ void ob_difference_limits(int *weight, int *difference) {
 }
 
 void ob_difference_pack(const float *w, size_t outputs, size_t inputs, int8_t *packed, float *scales, int32_t *offsets) {
-    const struct difference_kernels *k = kernels();
+    const ob_difference_kernels *k = kernels();
     const size_t bytes = ob_difference_bytes(inputs), panels = (outputs + PANEL - 1) / PANEL;
     const float limit = (float)k->weight_limit;
     for (size_t o = 0; o < panels * PANEL; o++) {
         int8_t *output = packed + o / PANEL * PANEL * bytes + o % PANEL * 4;
         const float *row = w + o * inputs;
         const float largest = o < outputs ? k->largest(row, NULL, inputs) : 0;
-        // A weight that is not finite makes every product of its output so.
+        // A weight that is not finite makes every product of its output not finite.
         scales[o] = largest / limit;
         const float factor = largest > 0 ? limit / largest : 0;
         int32_t sum = 0;
@@ -492,7 +458,7 @@ void ob_difference_pack(const float *w, size_t outputs, size_t inputs, int8_t *p
 }
 
 float ob_difference_quantise(const float *x, const float *from, size_t inputs, uint8_t *quantised) {
-    const struct difference_kernels *k = kernels();
+    const ob_difference_kernels *k = kernels();
     const float largest = k->largest(x, from, inputs), limit = (float)k->difference_limit;
     const int is_usable = largest > 0 && isfinite(limit / largest);
     if (is_usable) k->round_bytes(x, from, inputs, limit / largest, k->difference_limit, quantised);
@@ -504,9 +470,9 @@ float ob_difference_quantise(const float *x, const float *from, size_t inputs, u
 void ob_difference_product(const uint8_t *quantised, const float *row_scales, size_t rows, const int8_t *packed, const float *scales,
                            const int32_t *offsets, size_t outputs, size_t inputs, const float *const *from, float *y, size_t y_stride,
                            int adds) {
-    const struct difference_kernels *k = kernels();
+    const ob_difference_kernels *k = kernels();
     const size_t bytes = ob_difference_bytes(inputs);
-    // ROWS_MAX rows by as many panels as stay in L2, so that y is written along its rows; a block's panels serve all those rows from L1.
+    // A turn is ROWS_MAX rows by as many panels as stay in L2, so that y is written along its rows. A block's panels serve all those rows from L1.
     const size_t group = PANEL_BYTES / (PANEL * bytes) > k->panels ? PANEL_BYTES / (PANEL * bytes) / k->panels * k->panels : k->panels;
     for (size_t first = 0; first < outputs; first += group * PANEL) {
         const size_t end = first + group * PANEL < outputs ? first + group * PANEL : outputs;

@@ -1,16 +1,15 @@
 // Run-time dispatch of the float kernels: one set of bodies (floats_body.h), compiled for each instruction set.
-#include "kernels.h"
+#include "variants.h"
 #include <stdatomic.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-struct float_kernels {
+struct ob_float_kernels {
+    const char *name;
     void (*rms_norm)(const float *, const float *, float *, size_t, size_t, float);
     void (*layer_norm)(const float *, const float *, const float *, float *, size_t, size_t, float);
     void (*rope)(float *, size_t, const int32_t *, size_t, size_t, size_t, size_t, const float *, const float *);
     void (*rope_pairs)(float *, size_t, const int32_t *, size_t, size_t, size_t, size_t, const float *, const float *);
-    void (*attend)(const float *, const float *, size_t, const float *, size_t, size_t, const onebyte_attention *, float *, float *);
+    void (*attend)(const float *, const float *, size_t, const float *, size_t, size_t, const ob_attention *, float *, float *);
     void (*softmax)(float *, size_t);
     void (*activate)(float *, size_t, int);
     void (*softcap)(float *, size_t, float);
@@ -22,22 +21,22 @@ struct float_kernels {
     void (*sum_scaled_i8)(const float *, const int8_t *, float, float *, size_t);
     void (*log_sum_exp_parts)(const float *, size_t, float *, float *);
     size_t (*multiply_adds)(size_t, float *);
-    void (*product)(const float *, size_t, size_t, size_t, const onebyte_matrix *, const onebyte_rank1_terms *, float *, size_t, int, float *);
-    void (*gated_product)(int, const float *, size_t, size_t, size_t, const onebyte_matrix *, const onebyte_matrix *, const onebyte_rank1_terms *,
-                           const onebyte_rank1_terms *, float *, size_t, float *);
-    void (*attend_rows)(const float *, size_t, size_t, const float *, const float *, size_t, size_t, const onebyte_attention *, float *, float *, size_t);
+    void (*product)(const float *, size_t, size_t, size_t, const ob_matrix *, const ob_rank1_terms *, float *, size_t, int, float *);
+    void (*gated_product)(int, const float *, size_t, size_t, size_t, const ob_matrix *, const ob_matrix *, const ob_rank1_terms *,
+                           const ob_rank1_terms *, float *, size_t, float *);
+    void (*attend_rows)(const float *, size_t, size_t, const float *, const float *, size_t, size_t, const ob_attention *, float *, float *, size_t);
     void (*dots_i8)(const float *, size_t, size_t, const int8_t *, size_t, float, float *);
 };
 
-// How much of a product is worked on at a time.
+// The sizes of the parts in which a product is computed.
 struct product_blocks {
     size_t depth, outputs, rows;  // outputs: a multiple of PRODUCT_OUTPUTS; rows: no less than a tile's
 };
-// Floats from one row of scores to the next.
+// Number of floats from one row of scores to the next.
 #define ATTENTION_STRIDE(keys) (((keys) + 31) / 16 * 16)
 enum { PRODUCT_DEPTH_MAX = 2048, PRODUCT_OUTPUTS = 32, PRODUCT_ROWS = 14, ATTENTION_BLOCK = 64 };
 
-// Rows that see the same weights, in tiles as equal as can be: one of few rows would wait for its own sums.
+// Rows that see the same weights, in tiles of sizes as equal as possible: a tile of few rows would wait for its own sums.
 struct product_side {
     float sign;
     size_t first, rows, tiles;
@@ -48,7 +47,7 @@ static inline struct product_side product_side(int side, size_t rows, size_t plu
     return (struct product_side){side ? -1 : 1, side ? plus : 0, own, (own + tile_rows - 1) / tile_rows};
 }
 
-// Where tile t begins, or the last one ends.
+// Returns the row at which tile t begins, or, for t = tiles, the row after the last tile.
 static inline size_t product_row(struct product_side side, size_t t) { return side.first + t * side.rows / side.tiles; }
 
 static size_t second_level_cache(void) {
@@ -56,14 +55,14 @@ static size_t second_level_cache(void) {
     size_t bytes = atomic_load_explicit(&known, memory_order_relaxed);
     if (!bytes) {
         long told = sysconf(_SC_LEVEL2_CACHE_SIZE);
-        // Nothing is told on some machines, and some share a large one.
+        // Some machines report nothing, and some share a large cache.
         bytes = told <= 0 ? 512 << 10 : told > 2 << 20 ? 2 << 20 : (size_t)told;
         atomic_store_explicit(&known, bytes, memory_order_relaxed);
     }
     return bytes;
 }
 
-// A bit more than a quarter of the second-level cache for panels of weights and a quarter for the rows that go through them.
+// Gives a little more than a quarter of the second-level cache to panels of weights, and a quarter to the rows that are multiplied by them.
 static struct product_blocks product_blocks(size_t inputs, size_t depth_max) {
     const size_t parts = inputs > depth_max ? (inputs + depth_max - 1) / depth_max : 1;
     struct product_blocks blocks = {.depth = (inputs + parts - 1) / parts};
@@ -79,6 +78,8 @@ static struct product_blocks product_blocks(size_t inputs, size_t depth_max) {
 #if defined(__x86_64__)
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"), min_vector_width(512)))
 #define NAME(x) avx512_##x
+#define TABLE ob_avx512_floats
+#define TABLE_NAME "avx512"
 #define LANES 16
 #define TILE_ROWS 14
 #define LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
@@ -87,6 +88,8 @@ static struct product_blocks product_blocks(size_t inputs, size_t depth_max) {
 #include "floats_body.h"
 #undef TARGET
 #undef NAME
+#undef TABLE
+#undef TABLE_NAME
 #undef LANES
 #undef TILE_ROWS
 #undef LOW
@@ -95,6 +98,8 @@ static struct product_blocks product_blocks(size_t inputs, size_t depth_max) {
 
 #define TARGET __attribute__((target("avx2,fma")))
 #define NAME(x) avx2_##x
+#define TABLE ob_avx2_floats
+#define TABLE_NAME "avx2"
 #define LANES 8
 #define TILE_ROWS 6
 #define LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
@@ -103,6 +108,8 @@ static struct product_blocks product_blocks(size_t inputs, size_t depth_max) {
 #include "floats_body.h"
 #undef TARGET
 #undef NAME
+#undef TABLE
+#undef TABLE_NAME
 #undef LANES
 #undef TILE_ROWS
 #undef LOW
@@ -112,122 +119,81 @@ static struct product_blocks product_blocks(size_t inputs, size_t depth_max) {
 
 #define TARGET
 #define NAME(x) portable_##x
+#define TABLE ob_portable_floats
 #define LANES 4
 #define LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
 #define HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
 #if defined(__aarch64__)
+#define TABLE_NAME "neon"
 #define TILE_ROWS 12
 #define FMA(a, b, c) __builtin_elementwise_fma(a, b, c)
 #else
+#define TABLE_NAME "portable"
 #define TILE_ROWS 6
 #define FMA(a, b, c) ((a) * (b) + (c))  // SSE2 has no fused multiply-add; libm's would be a call for each lane
 #endif
 #include "floats_body.h"
 
-#if defined(__aarch64__)
-#define PORTABLE_NAME "neon"
-#else
-#define PORTABLE_NAME "portable"
-#endif
+static const ob_float_kernels *kernels(void) { return ob_current_variant()->floats; }
 
-static const struct float_kernels *find(const char *name) {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if ((!name || !strcmp(name, "avx512")) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return &avx512_kernels;
-    if ((!name || !strcmp(name, "avx2")) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return &avx2_kernels;
-#endif
-    if (!name || !strcmp(name, PORTABLE_NAME) || !strcmp(name, "portable")) return &portable_kernels;
-    return NULL;
-}
+const char *ob_float_variant(void) { return kernels()->name; }
 
-static _Atomic(const struct float_kernels *) chosen;
-static _Thread_local const struct float_kernels *of_thread;
-
-static const struct float_kernels *kernels(void) {
-    if (__builtin_expect(of_thread != NULL, 0)) return of_thread;
-    const struct float_kernels *k = atomic_load_explicit(&chosen, memory_order_acquire);
-    if (__builtin_expect(!k, 0)) {
-        const char *wanted = getenv("ONEBYTE_KERNELS");
-        k = wanted ? find(!strncmp(wanted, "avx512", 6) || !strcmp(wanted, "amx") ? "avx512" : wanted) : NULL;
-        if (!k) k = find(NULL);
-        atomic_store_explicit(&chosen, k, memory_order_release);
-    }
-    return k;
-}
-
-int onebyte_select_float_variant(const char *name) {
-    of_thread = name ? find(name) : NULL;
-    return !name || of_thread;
-}
-
-const char *onebyte_float_variant(void) {
-    const struct float_kernels *k = kernels();
-#if defined(__x86_64__)
-    if (k == &avx512_kernels) return "avx512";
-    if (k == &avx2_kernels) return "avx2";
-#endif
-    return k == &portable_kernels ? PORTABLE_NAME : "";
-}
-
-void onebyte_rms_norm(const float *x, const float *weight, float *y, size_t rows, size_t n, float epsilon) {
+void ob_rms_norm(const float *x, const float *weight, float *y, size_t rows, size_t n, float epsilon) {
     kernels()->rms_norm(x, weight, y, rows, n, epsilon);
 }
-void onebyte_layer_norm(const float *x, const float *weight, const float *bias, float *y, size_t rows, size_t n, float epsilon) {
+void ob_layer_norm(const float *x, const float *weight, const float *bias, float *y, size_t rows, size_t n, float epsilon) {
     kernels()->layer_norm(x, weight, bias, y, rows, n, epsilon);
 }
-void onebyte_rope(float *x, size_t stride, const int32_t *positions, size_t rows, size_t heads, size_t head_size, size_t width, int pairs,
+void ob_rope(float *x, size_t stride, const int32_t *positions, size_t rows, size_t heads, size_t head_size, size_t width, int pairs,
                   const float *cosine, const float *sine) {
     (pairs ? kernels()->rope_pairs : kernels()->rope)(x, stride, positions, rows, heads, head_size, width, cosine, sine);
 }
-void onebyte_attend(const float *q, const float *k, size_t k_stride, const float *v, size_t v_stride, size_t count,
-                    const onebyte_attention *form, float *scores, float *out) {
+void ob_attend(const float *q, const float *k, size_t k_stride, const float *v, size_t v_stride, size_t count,
+                    const ob_attention *form, float *scores, float *out) {
     kernels()->attend(q, k, k_stride, v, v_stride, count, form, scores, out);
 }
-void onebyte_softmax(float *x, size_t n) { kernels()->softmax(x, n); }
-void onebyte_activate(float *x, size_t n, int kind) { kernels()->activate(x, n, kind); }
-void onebyte_softcap(float *x, size_t n, float cap) { kernels()->softcap(x, n, cap); }
-void onebyte_gated_rank1(int kind, const float *gate, const int8_t *a_gate, float gate_scale, const float *up, const int8_t *a_up,
+void ob_softmax(float *x, size_t n) { kernels()->softmax(x, n); }
+void ob_activate(float *x, size_t n, int kind) { kernels()->activate(x, n, kind); }
+void ob_softcap(float *x, size_t n, float cap) { kernels()->softcap(x, n, cap); }
+void ob_gated_rank1(int kind, const float *gate, const int8_t *a_gate, float gate_scale, const float *up, const int8_t *a_up,
                          float up_scale, float *out, size_t n) {
     kernels()->gated_rank1(kind, gate, a_gate, gate_scale, up, a_up, up_scale, out, n);
 }
-float onebyte_dot_i8(const float *x, const int8_t *b, size_t n) { return kernels()->dot_i8(x, b, n); }
-float onebyte_dot(const float *x, const float *y, size_t n) { return kernels()->dot(x, y, n); }
-void onebyte_add_scaled_i8(float *y, const int8_t *a, float scale, size_t n) { kernels()->add_scaled_i8(y, a, scale, n); }
-void onebyte_add_scaled(float *y, const float *x, float scale, size_t n) { kernels()->add_scaled(y, x, scale, n); }
-void onebyte_sum_scaled_i8(const float *x, const int8_t *a, float scale, float *y, size_t n) {
+float ob_dot_i8(const float *x, const int8_t *b, size_t n) { return kernels()->dot_i8(x, b, n); }
+float ob_dot(const float *x, const float *y, size_t n) { return kernels()->dot(x, y, n); }
+void ob_add_scaled_i8(float *y, const int8_t *a, float scale, size_t n) { kernels()->add_scaled_i8(y, a, scale, n); }
+void ob_add_scaled(float *y, const float *x, float scale, size_t n) { kernels()->add_scaled(y, x, scale, n); }
+void ob_sum_scaled_i8(const float *x, const int8_t *a, float scale, float *y, size_t n) {
     kernels()->sum_scaled_i8(x, a, scale, y, n);
 }
-size_t onebyte_product_scratch(size_t inputs) {
+size_t ob_product_scratch(size_t inputs) {
     const struct product_blocks plain = product_blocks(inputs, PRODUCT_DEPTH_MAX), gated = product_blocks(inputs, inputs);
     const size_t a = plain.outputs * plain.depth, b = gated.outputs * gated.depth;
     return a > b ? a : b;
 }
-void onebyte_product(const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *w, const onebyte_rank1_terms *terms, float *y,
+void ob_product(const float *x, size_t x_stride, size_t rows, size_t plus, const ob_matrix *w, const ob_rank1_terms *terms, float *y,
                      size_t y_stride, int accumulate, float *scratch) {
     kernels()->product(x, x_stride, rows, plus, w, terms, y, y_stride, accumulate, scratch);
 }
-void onebyte_gated_product(int kind, const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *gate, const onebyte_matrix *up,
-                           const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
+void ob_gated_product(int kind, const float *x, size_t x_stride, size_t rows, size_t plus, const ob_matrix *gate, const ob_matrix *up,
+                           const ob_rank1_terms *gate_terms, const ob_rank1_terms *up_terms, float *y, size_t y_stride,
                            float *scratch) {
     kernels()->gated_product(kind, x, x_stride, rows, plus, gate, up, gate_terms, up_terms, y, y_stride, scratch);
 }
-size_t onebyte_attention_scratch(size_t rows, size_t before, size_t head_size) {
-    return onebyte_product_scratch(head_size) + rows * ATTENTION_STRIDE(before + rows);
+size_t ob_attention_scratch(size_t rows, size_t before, size_t head_size) {
+    return ob_product_scratch(head_size) + rows * ATTENTION_STRIDE(before + rows);
 }
-void onebyte_attend_rows(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before,
-                         const onebyte_attention *form, float *scratch, float *out, size_t out_stride) {
+void ob_attend_rows(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before,
+                         const ob_attention *form, float *scratch, float *out, size_t out_stride) {
     kernels()->attend_rows(q, q_stride, rows, k, v, kv_stride, before, form, scratch, out, out_stride);
 }
-void onebyte_dots_i8(const float *x, size_t stride, size_t rows, const int8_t *b, size_t n, float scale, float *out) {
+void ob_dots_i8(const float *x, size_t stride, size_t rows, const int8_t *b, size_t n, float scale, float *out) {
     kernels()->dots_i8(x, stride, rows, b, n, scale, out);
 }
-void onebyte_log_sum_exp_parts(const float *x, size_t n, float *largest, float *sum) {
+void ob_log_sum_exp_parts(const float *x, size_t n, float *largest, float *sum) {
     kernels()->log_sum_exp_parts(x, n, largest, sum);
 }
-size_t onebyte_multiply_adds(size_t steps, float *sink) {
-    // The processor's, whatever variant was asked for.
-    return find(NULL)->multiply_adds(steps, sink);
+size_t ob_multiply_adds(size_t steps, float *sink) {
+    // The processor's best variant, whichever was asked for.
+    return ob_best_variant()->floats->multiply_adds(steps, sink);
 }

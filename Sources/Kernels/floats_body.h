@@ -1,5 +1,5 @@
-// The bodies of floats.c, included once for each instruction set with TARGET, NAME, LANES, FMA and what products_body.h asks for defined.
-// Generic vectors: the compiler maps them onto whatever registers the set has.
+// The bodies of floats.c. They are included once for each instruction set, with TARGET, NAME, LANES, FMA and the macros of products_body.h defined.
+// They use generic vectors, which the compiler maps to the registers of the instruction set.
 
 typedef float NAME(vf) __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t NAME(vi) __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -11,7 +11,7 @@ typedef int8_t NAME(vb) __attribute__((vector_size(LANES), aligned(1)));
 #define LOAD(p) (*(const VF *)(p))
 #define STORE(p, v) (*(VF *)(p) = (v))
 #define LOAD8(p) __builtin_convertvector(*(const VB *)(p), VF)
-// s − 0 is s whatever it is, so that nothing but the broadcast is left; s + 0 is not, for −0.
+// s − 0 equals s for every s, so only the broadcast is left. s + 0 would not: −0 + 0 is 0.
 #define SPLAT(s) ((float)(s) - (VF){0})
 
 INLINE float NAME(total)(VF v) {
@@ -24,8 +24,8 @@ INLINE float NAME(total)(VF v) {
 
 INLINE VF NAME(select)(VI mask, VF yes, VF no) { return (VF)((mask & (VI)yes) | (~mask & (VI)no)); }
 
-// exp(x): x = k·ln 2 + r with |r| ≤ ln 2/2, then a polynomial of degree 6 (Cephes' expf) and k into the exponent.
-// Relative error below 2e-7; 0 below −87.3; x above 88 is taken as 88; NaN stays NaN.
+// exp(x): x = k·ln 2 + r with |r| ≤ ln 2/2, then a polynomial of degree 6 (Cephes' expf), with k added to the exponent. The relative error is below
+// 2e-7. The result is 0 below −87.3. x above 88 is taken as 88. NaN stays NaN.
 INLINE VF NAME(exp)(VF x) {
     VI small = x < SPLAT(-87.3f);
     VF c = NAME(select)(x > SPLAT(88.0f), SPLAT(88.0f), x);
@@ -53,7 +53,7 @@ INLINE VF NAME(silu)(VF g) { return g / (SPLAT(1.0f) + NAME(exp)(-g)); }
 
 INLINE VF NAME(magnitude)(VF x) { return (VF)((VI)x & 0x7fffffff); }
 
-// tanh(x): Cephes' polynomial near 0, where 1 − 2/(e²ˣ + 1) would cancel.
+// tanh(x), with Cephes' polynomial near 0, where 1 − 2/(e²ˣ + 1) would cancel.
 INLINE VF NAME(tanh)(VF x) {
     VF a = NAME(magnitude)(x), square = x * x;
     VF p = FMA(SPLAT(-5.70498872745e-3f), square, SPLAT(2.06390887954e-2f));
@@ -66,7 +66,7 @@ INLINE VF NAME(tanh)(VF x) {
     return NAME(select)(a < SPLAT(0.625f), near, far);
 }
 
-// Φ(x)·x of the standard normal distribution, by erfc(z) = t·exp(−z² + P(t)), t = 1/(1 + z/2), of Numerical Recipes: relative error 1.2e-7.
+// Φ(x)·x of the standard normal distribution, with erfc(z) = t·exp(−z² + P(t)), t = 1/(1 + z/2), from Numerical Recipes. Relative error 1.2e-7.
 INLINE VF NAME(gelu)(VF x) {
     VF z = NAME(magnitude)(x) * SPLAT(0.70710678118654752f), t = SPLAT(1.0f) / FMA(SPLAT(0.5f), z, SPLAT(1.0f));
     VF p = FMA(SPLAT(0.17087277f), t, SPLAT(-0.82215223f));
@@ -170,7 +170,7 @@ TARGET static void NAME(rms_norm)(const float *x, const float *weight, float *y,
     }
 }
 
-// (x − mean)/√(variance + ε)·weight + bias; the mean first, so that nothing cancels.
+// (x − mean)/√(variance + ε)·weight + bias. The mean is subtracted first, so that nothing cancels.
 TARGET static void NAME(layer_norm)(const float *x, const float *weight, const float *bias, float *y, size_t rows, size_t n, float epsilon) {
     for (size_t r = 0; r < rows; r++, x += n, y += n) {
         VF s = {0};
@@ -197,7 +197,7 @@ TARGET static void NAME(layer_norm)(const float *x, const float *weight, const f
     }
 }
 
-// Pairs of neighbours, (x[2i], x[2i + 1]).
+// Rotates pairs of neighbours, (x[2i], x[2i + 1]).
 TARGET static void NAME(rope_pairs)(float *x, size_t stride, const int32_t *positions, size_t rows, size_t heads, size_t head_size, size_t width,
                                     const float *cosine, const float *sine) {
     size_t half = width / 2;
@@ -236,7 +236,7 @@ TARGET static void NAME(rope)(float *x, size_t stride, const int32_t *positions,
     }
 }
 
-// x[0..<n] becomes the softmax of scale·x, scale > 0. A NaN anywhere makes all of it NaN, so a broken loss is seen and not averaged away.
+// Replaces x[0..<n] by the softmax of scale·x, scale > 0. A NaN anywhere makes all of it NaN, so that a broken loss is seen and not averaged away.
 INLINE void NAME(softmax_inline)(float *x, size_t n, float scale) {
     float largest = x[0];
     size_t i = 0;
@@ -266,8 +266,8 @@ INLINE void NAME(softmax_inline)(float *x, size_t n, float scale) {
     for (; i < n; i++) x[i] *= f;
 }
 
-// Scores q·k of a head's keys, of which the first is `first`, become probabilities.
-INLINE void NAME(probabilities)(float *scores, size_t first, size_t count, size_t head, const onebyte_attention *form) {
+// Turns the scores q·k of one head's keys into probabilities. `first` is the number of the first of these keys.
+INLINE void NAME(probabilities)(float *scores, size_t first, size_t count, size_t head, const ob_attention *form) {
     float scale = form->scale;
     if (form->softcap > 0) {
         for (size_t t = 0; t < count; t++) scores[t] *= scale;
@@ -282,7 +282,7 @@ INLINE void NAME(probabilities)(float *scores, size_t first, size_t count, size_
 }
 
 TARGET static void NAME(attend)(const float *q, const float *k, size_t k_stride, const float *v, size_t v_stride,
-                                size_t visible, const onebyte_attention *form, float *scores, float *out) {
+                                size_t visible, const ob_attention *form, float *scores, float *out) {
     const size_t heads = form->heads, head_size = form->head_size, shared = heads / form->kv_heads;
     const size_t first = form->window && visible > form->window ? visible - form->window : 0, count = visible - first;
     k += first * k_stride;
@@ -345,7 +345,7 @@ TARGET static void NAME(log_sum_exp_parts)(const float *x, size_t n, float *larg
     *sum = t;
 }
 
-// Twelve sums: more than the latency of a multiply-add hides, and as many as there are registers for in every set.
+// Twelve sums are more than the latency of a multiply-add can use up, and every instruction set has registers for them.
 TARGET static size_t NAME(multiply_adds)(size_t steps, float *sink) {
     VF sums[12] = {0}, factor = SPLAT(0.5f), addend = SPLAT(*sink);
     for (size_t i = 0; i < steps; i++)
@@ -359,8 +359,8 @@ TARGET static size_t NAME(multiply_adds)(size_t steps, float *sink) {
 
 #include "products_body.h"
 
-static const struct float_kernels NAME(kernels) = {
-    NAME(rms_norm), NAME(layer_norm), NAME(rope), NAME(rope_pairs), NAME(attend), NAME(softmax), NAME(activate_row), NAME(softcap),
+const ob_float_kernels TABLE = {
+    TABLE_NAME, NAME(rms_norm), NAME(layer_norm), NAME(rope), NAME(rope_pairs), NAME(attend), NAME(softmax), NAME(activate_row), NAME(softcap),
     NAME(gated_rank1), NAME(dot_i8), NAME(dot), NAME(add_scaled_i8), NAME(add_scaled), NAME(sum_scaled_i8), NAME(log_sum_exp_parts),
     NAME(multiply_adds), NAME(product), NAME(gated_product), NAME(attend_rows), NAME(dots_i8),
 };

@@ -1,4 +1,4 @@
-// Plain loops that a compiler turns into vectors: the portable variant, and others for what they have no better way of.
+// Plain loops that a compiler turns into vectors. They are the portable variant, and the functions for which other variants have nothing better.
 #ifndef ONEBYTE_GENERIC_H
 #define ONEBYTE_GENERIC_H
 #include "variants.h"
@@ -20,33 +20,33 @@ GENERIC void generic_philox(uint32_t c[4], uint32_t k0, uint32_t k1) {
 
 enum { GENERIC_SHAPE_CHUNK = 64 };
 
-/// (32·rest + 2^27) >> 28, by five bits less, for n ≤ GENERIC_SHAPE_CHUNK elements whose rest fits 32 bits.
-GENERIC void generic_shape_narrow(const int8_t *b, const int16_t *v, size_t width, const int64_t *c, size_t components,
+/// (32·rest + 2^27) >> 28 in 32 bits, with both sides divided by 32. It is for n ≤ GENERIC_SHAPE_CHUNK elements whose rest fits 32 bits.
+GENERIC void generic_damp_narrow(const int8_t *b, const int16_t *v, size_t width, const int64_t *c, size_t components,
                                   size_t n, int8_t *output) {
     int32_t rest[GENERIC_SHAPE_CHUNK];
     for (size_t j = 0; j < n; j++) rest[j] = b[j] * (1 << 28);
     for (size_t k = 0; k < components; k++)
         for (size_t j = 0; j < n; j++) rest[j] -= v[k * width + j] * (int32_t)c[k];
     for (size_t j = 0; j < n; j++) {
-        int32_t shaped = (rest[j] + (1 << 22)) >> 23;
-        output[j] = (int8_t)(shaped > 127 ? 127 : shaped < -127 ? -127 : shaped);
+        int32_t damped = (rest[j] + (1 << 22)) >> 23;
+        output[j] = (int8_t)(damped > 127 ? 127 : damped < -127 ? -127 : damped);
     }
 }
 
 /// The same in 64 bits.
-GENERIC void generic_shape_wide(const int8_t *b, const int16_t *v, size_t width, const int64_t *c, size_t components,
+GENERIC void generic_damp_wide(const int8_t *b, const int16_t *v, size_t width, const int64_t *c, size_t components,
                                 size_t n, int8_t *output) {
     for (size_t j = 0; j < n; j++) {
         int64_t rest = (int64_t)b[j] * (1 << 28);
         for (size_t k = 0; k < components; k++) rest -= v[k * width + j] * c[k];
-        int64_t shaped = (rest + (1 << 22)) >> 23;
-        output[j] = (int8_t)(shaped > 127 ? 127 : shaped < -127 ? -127 : shaped);
+        int64_t damped = (rest + (1 << 22)) >> 23;
+        output[j] = (int8_t)(damped > 127 ? 127 : damped < -127 ? -127 : damped);
     }
 }
 
-/// b̃. The vectors of a basis are short, so nearly always all sums fit 32 bits, which a bound on them shows.
-GENERIC void generic_shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
-    enum { DOT_CHUNK = 256 };  // elements whose dot product fits 32 bits
+/// Makes b̃. The vectors of a basis are short, so nearly always all sums fit 32 bits. A bound on the sums shows whether they do.
+GENERIC void generic_damp(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    enum { DOT_CHUNK = 256 };  // number of elements whose dot product fits 32 bits
     int64_t c[1024], bound = (1 << 28) + (1 << 22);
     for (size_t k = 0; k < components; k++) {
         const int16_t *v = basis + k * width;
@@ -66,8 +66,8 @@ GENERIC void generic_shape(const int8_t *signs, const int16_t *basis, size_t com
     }
     size_t whole = bound <= INT32_MAX ? width / GENERIC_SHAPE_CHUNK * GENERIC_SHAPE_CHUNK : 0;
     for (size_t j = 0; j < whole; j += GENERIC_SHAPE_CHUNK)
-        generic_shape_narrow(signs + j, basis + j, width, c, components, GENERIC_SHAPE_CHUNK, output + j);
-    generic_shape_wide(signs + whole, basis + whole, width, c, components, width - whole, output + whole);
+        generic_damp_narrow(signs + j, basis + j, width, c, components, GENERIC_SHAPE_CHUNK, output + j);
+    generic_damp_wide(signs + whole, basis + whole, width, c, components, width - whole, output + whole);
 }
 
 /// One row of a variant's step_shift.
@@ -91,8 +91,8 @@ GENERIC void generic_add_signed(const int32_t *restrict values, const int8_t *re
     }
 }
 
-/// Steps 1, 2 and 4 of the transform within one vector of eight values: element j becomes the sum of elements j and j ^ h where j's
-/// bit h is 0, else their difference.
+/// Does steps 1, 2 and 4 of the transform within one vector of eight values. Where bit h of j is 0, element j becomes the sum of elements j and j ^
+/// h, otherwise their difference.
 #define GENERIC_HADAMARD_IN_VECTOR(x)                                              \
     do {                                                                           \
         __typeof__(x) low = __builtin_shufflevector(x, x, 0, 0, 2, 2, 4, 4, 6, 6); \
@@ -106,7 +106,7 @@ GENERIC void generic_add_signed(const int32_t *restrict values, const int8_t *re
         x = __builtin_shufflevector(low + high, low - high, 0, 1, 2, 3, 12, 13, 14, 15); \
     } while (0)
 
-/// The fast Walsh-Hadamard transform: first within vectors, then over strides, two of them in one pass where two are left.
+/// The fast Walsh-Hadamard transform: first within vectors, then over strides. One pass does two strides if two are left.
 #define GENERIC_HADAMARD(name, type)                                                                   \
     GENERIC void name(type *values, uint32_t log_size) {                                               \
         typedef type vector __attribute__((vector_size(8 * sizeof(type))));                            \

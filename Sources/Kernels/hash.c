@@ -45,7 +45,7 @@ void ob_sha256_blocks_portable(uint32_t state[8], const uint8_t *data, size_t bl
 
 static uint32_t crc_table[8][256];
 
-// Filled before main, so that no thread ever sees it half made.
+// The table is filled before main, so that no thread ever sees it half made.
 __attribute__((constructor)) static void fill_crc_table(void) {
     for (uint32_t i = 0; i < 256; i++) {
         uint32_t crc = i;
@@ -72,7 +72,7 @@ uint32_t ob_crc32c_portable(uint32_t crc, const uint8_t *data, size_t count) {
 #if defined(__x86_64__)
 __attribute__((target("sha,sse4.1"))) static void sha256_blocks_ni(uint32_t state[8], const uint8_t *data, size_t blocks) {
     const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
-    // The instructions want the state as ABEF and CDGH.
+    // The instructions take the state as ABEF and CDGH.
     __m128i dcba = _mm_loadu_si128((const __m128i *)state), hgfe = _mm_loadu_si128((const __m128i *)(state + 4));
     __m128i badc = _mm_shuffle_epi32(dcba, 0xB1), efgh = _mm_shuffle_epi32(hgfe, 0x1B);
     __m128i abef = _mm_alignr_epi8(badc, efgh, 8), cdgh = _mm_blend_epi16(efgh, badc, 0xF0);

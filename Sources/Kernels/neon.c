@@ -1,4 +1,4 @@
-// AArch64: NEON, which every such processor has, and with the dot products of Armv8.2 on top.
+// AArch64: NEON, which every such processor has, and a variant that adds the dot products of Armv8.2.
 #if defined(__aarch64__)
 #include <arm_neon.h>
 #include <string.h>
@@ -48,7 +48,7 @@ static void fused_words(const uint32_t key[2], uint32_t stream, const ob_directi
         tile_words(key, stream, directions[i].sample, directions[i].machine, tile, output + OB_TILE_WORDS * i);
 }
 
-/// 16 bits as bytes: 255 where a bit is 1, else 0.
+/// 16 bits as bytes: 255 for a bit that is 1, else 0.
 static inline uint8x16_t bytes_of_bits(uint32_t bits) {
     const uint8_t each[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     uint8x16_t copies = vcombine_u8(vdup_n_u8((uint8_t)bits), vdup_n_u8((uint8_t)(bits >> 8)));
@@ -63,7 +63,7 @@ static void expand(const uint32_t *input, size_t count, int8_t *signs) {
     }
 }
 
-/// The table in four parts of 64 entries; an index outside a part leaves the result as it is.
+/// The table in four parts of 64 entries. An index outside a part leaves the result unchanged.
 typedef struct {
     uint8x16x4_t parts[4];
 } table_256;
@@ -91,8 +91,8 @@ static void look_up(const uint8_t *bytes, size_t count, int8_t *output) {
     for (size_t i = 0; i < count; i += 16) vst1q_s8(output + i, look_up_16(&table, vld1q_u8(bytes + i)));
 }
 
-static void shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
-    generic_shape(signs, basis, components, width, output);
+static void damp(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    generic_damp(signs, basis, components, width, output);
 }
 
 // Dense sums
@@ -139,7 +139,7 @@ static void sum_gaussians(const uint32_t *input, const int32_t *q, size_t count,
 
 static void step_shift(int32_t *k, size_t k_stride, const int32_t *sums, size_t sums_stride, size_t rows, size_t count,
                        const ob_shift *shift) {
-    // The multiplier is below 2^16 and the sums are signed; vrshl by −t adds the half and rounds upwards, exactly.
+    // The multiplier is below 2^16 and the sums are signed. vrshl by −t adds the half and rounds upwards, exactly.
     const int32x2_t m = vdup_n_s32((int32_t)shift->multiplier);
     const int64x2_t by = vdupq_n_s64(-(int64_t)shift->t);
     const int32x4_t flip = vdupq_n_s32(shift->sign);
@@ -172,7 +172,7 @@ static void pack(const int8_t *vectors, size_t stride, size_t width, const int8_
     }
 }
 
-/// Sums that `adds` or not, over four rows and one panel.
+/// Starts the sums over four rows and one panel: from `sums` if `adds`, otherwise from 0.
 #define LOAD_SUMS                                                                                              \
     for (size_t i = 0; i < 4; i++)                                                                             \
         for (size_t j = 0; j < 4; j++)                                                                         \
@@ -210,7 +210,7 @@ static void rank1_sums(const char *a, const char *b, size_t b_stride, size_t pan
     for (size_t r = 0; r < rows; r++)
         for (size_t p = 0; p < panels; p++) {
             int32_t *output = sums + r * OB_BLOCK_COLUMNS + p * OB_PANEL;
-            int32x4_t pairs[8];  // the two halves of each column's quad, added at the end
+            int32x4_t pairs[8];  // the two halves of each column's quad, which are added at the end
             for (size_t j = 0; j < 8; j++) pairs[j] = vdupq_n_s32(0);
             const int8_t *left = (const int8_t *)a + 4 * r, *right = (const int8_t *)b + p * b_stride;
             for (size_t g = 0; g < count; g++, left += 64, right += 64) {
@@ -247,7 +247,7 @@ static const ob_rank1 rank1 = {.quad_bytes = 64, .a_quad_bytes = 64, .pack = pac
 static const ob_rank1 rank1_dot = {.quad_bytes = 64, .a_quad_bytes = 64, .pack = pack, .sums = rank1_sums_dot};
 
 #define SHARED                                                                                                 \
-    .words = words, .fused_words = fused_words, .expand = expand, .look_up = look_up, .shape = shape,          \
+    .words = words, .fused_words = fused_words, .expand = expand, .look_up = look_up, .damp = damp,          \
     .sum_signs = sum_signs, .sum_gaussians = sum_gaussians, .step_shift = step_shift, .to_floats = to_floats, \
     .add_signed = add_signed, .hadamard = hadamard, .hadamard_doubles = hadamard_doubles
 

@@ -30,7 +30,7 @@ uint32_t ob_block_row(const ob_blocks *blocks, uint32_t machine, uint32_t sample
 }
 
 void ob_block_direction(const ob_blocks *blocks, uint32_t machine, uint32_t sample, uint64_t first, size_t count, int8_t *output) {
-    enum { GROUP = 64 };  // columns whose low bits run through all their values
+    enum { GROUP = 64 };  // columns whose low bits take all their values
     const uint32_t row = ob_block_row(blocks, machine, sample);
     const ob_vector vector = signs_of(blocks, machine, sample >> blocks->log_size);
     ob_signs(&vector, first, count, output);
@@ -45,7 +45,7 @@ void ob_block_direction(const ob_blocks *blocks, uint32_t machine, uint32_t samp
     }
 }
 
-/// sums += Σ q·z of the first directions that belong to one block; gives how many those are.
+/// Adds Σ q·z of the leading directions that belong to one block. Returns how many these are.
 static size_t add_block(const ob_blocks *blocks, const ob_direction *directions, size_t count, int32_t *block, int32_t *sums) {
     const ob_kernels *kernels = ob_current();
     const size_t size = (size_t)1 << blocks->log_size;

@@ -7,7 +7,7 @@ void ob_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t output
     memcpy(output, c, sizeof c);
 }
 
-/// Elements of whole tiles go straight to the output, the ends of the range through a buffer.
+/// Writes elements of whole tiles directly to the output, and the ends of the range through a buffer.
 static void tiles_of_range(const ob_vector *vector, uint64_t first, size_t count, size_t tile_size, int8_t *output,
                            void (*make)(const ob_kernels *, const uint32_t *, int8_t *)) {
     const ob_kernels *kernels = ob_current();
@@ -31,7 +31,7 @@ static void signs_of_tile(const ob_kernels *kernels, const uint32_t *words, int8
 }
 
 static void gaussians_of_tile(const ob_kernels *kernels, const uint32_t *words, int8_t *output) {
-    // The bytes of a word count from the low one, so on a little-endian host the words are the bytes.
+    // The bytes of a word count from the low one, so on a little-endian host the words' memory is the bytes.
     kernels->look_up((const uint8_t *)words, OB_TILE_GAUSSIANS, output);
 }
 
@@ -47,8 +47,8 @@ void ob_gaussians(const ob_vector *vector, uint64_t first, size_t count, int8_t 
 #error "the kernels take the words of a tile as little-endian bytes"
 #endif
 
-void ob_shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
-    (width < 1 << 16 ? ob_current() : &ob_portable)->shape(signs, basis, components, width, output);
+void ob_damp(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    (width < 1 << 16 ? ob_current() : &ob_portable)->damp(signs, basis, components, width, output);
 }
 
 const int8_t ob_gaussian_table[256] = {

@@ -27,8 +27,8 @@ static void look_up(const uint8_t *bytes, size_t count, int8_t *output) {
     for (size_t i = 0; i < count; i++) output[i] = ob_gaussian_table[bytes[i]];
 }
 
-static void shape(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
-    generic_shape(signs, basis, components, width, output);
+static void damp(const int8_t *signs, const int16_t *basis, size_t components, size_t width, int8_t *output) {
+    generic_damp(signs, basis, components, width, output);
 }
 
 static void sum_signs(const uint32_t *words, const int32_t *q, size_t count, int32_t *sums) {
@@ -80,7 +80,7 @@ static void rank1_sums(const char *a, const char *b, size_t b_stride, size_t pan
             for (size_t g = 0; g < count; g++, left += 64, right += 64)
                 for (size_t i = 0; i < OB_QUAD; i += 2) {
                     int16_t first = left[OB_PANEL * i], second = left[OB_PANEL * (i + 1)];
-                    for (size_t c = 0; c < OB_PANEL; c++)  // two products of at most 127·127 fit 16 bits
+                    for (size_t c = 0; c < OB_PANEL; c++)  // two products of at most 127·127 each fit 16 bits
                         total[c] += (int16_t)(first * right[OB_PANEL * i + c] + second * right[OB_PANEL * (i + 1) + c]);
                 }
             int32_t *output = sums + r * OB_BLOCK_COLUMNS + p * OB_PANEL;
@@ -108,7 +108,7 @@ const ob_kernels ob_portable = {
     .fused_words = fused_words,
     .expand = expand,
     .look_up = look_up,
-    .shape = shape,
+    .damp = damp,
     .sum_signs = sum_signs,
     .sum_gaussians = sum_gaussians,
     .step_shift = step_shift,

@@ -1,9 +1,9 @@
-// The bodies of products.h, a part of floats_body.h for each instruction set: LOW and HIGH interleave the lower and the upper halves of two
-// vectors, and TILE_ROWS rows by two vectors of sums, with what they are made of, are what its registers hold.
+// The bodies of products.h. They are a part of floats_body.h for each instruction set. LOW and HIGH interleave the lower and the upper halves of two
+// vectors. TILE_ROWS is chosen so that the registers hold the sums of TILE_ROWS rows by two vectors, and what these are made of.
 
 #define PANEL (2 * LANES)
 
-// log₂ LANES times all vectors interleaved with those half of them further on: rows become columns.
+// Transposes LANES vectors: log₂ LANES times, each vector of the first half is interleaved with its counterpart in the second half.
 INLINE void NAME(transpose)(VF v[LANES]) {
     VF t[LANES];
 #pragma clang loop unroll(full)
@@ -18,17 +18,17 @@ INLINE void NAME(transpose)(VF v[LANES]) {
     }
 }
 
-INLINE VF NAME(weights)(const onebyte_matrix *w, size_t at, float scale, int fixed, int perturbed) {
+INLINE VF NAME(weights)(const ob_matrix *w, size_t at, float scale, int fixed, int perturbed) {
     VF v = fixed ? __builtin_convertvector(*(const VI *)(w->fixed + at), VF) * SPLAT(w->fixed_scale) : LOAD(w->floats + at);
     return perturbed ? FMA(LOAD8(w->direction + at), SPLAT(scale), v) : v;
 }
 
-INLINE float NAME(weight)(const onebyte_matrix *w, size_t at, float scale) {
+INLINE float NAME(weight)(const ob_matrix *w, size_t at, float scale) {
     float v = w->floats ? w->floats[at] : (float)w->fixed[at] * w->fixed_scale;
     return w->direction ? v + scale * (float)w->direction[at] : v;
 }
 
-INLINE void NAME(pack_weights)(const onebyte_matrix *w, float scale, size_t output, size_t input, size_t depth, float *panel, int fixed,
+INLINE void NAME(pack_weights)(const ob_matrix *w, float scale, size_t output, size_t input, size_t depth, float *panel, int fixed,
                                int perturbed) {
     const size_t stride = w->stride ? w->stride : w->inputs;
     for (size_t i = 0; i < depth; i += LANES) {
@@ -53,9 +53,9 @@ INLINE void NAME(pack_weights)(const onebyte_matrix *w, float scale, size_t outp
     }
 }
 
-// Half a panel: LANES outputs from `output` on, for each of `depth` inputs from `input` on, perturbed with this sign; zeros for outputs that
-// there are not.
-TARGET static void NAME(pack)(const onebyte_matrix *w, float sign, size_t output, size_t input, size_t depth, float *panel) {
+// Packs half a panel: LANES outputs from `output` on, for each of `depth` inputs from `input` on, perturbed with this sign. Missing outputs are
+// zeros.
+TARGET static void NAME(pack)(const ob_matrix *w, float sign, size_t output, size_t input, size_t depth, float *panel) {
     const float scale = sign * w->direction_scale;
     if (w->floats) {
         if (w->direction) NAME(pack_weights)(w, scale, output, input, depth, panel, 0, 1);
@@ -67,11 +67,11 @@ TARGET static void NAME(pack)(const onebyte_matrix *w, float sign, size_t output
     }
 }
 
-// y = adds·y + x·panel for `rows` rows, the whole panel wide; the panel's rows are `step` apart. All sums stay in registers.
+// y = adds·y + x·panel for `rows` rows, over the whole width of the panel. The panel's rows are `step` apart. All sums stay in registers.
 INLINE void NAME(tile)(const float *x, size_t stride, const float *panel, size_t step, size_t depth, float *y, size_t y_stride, int adds,
                        const int rows) {
     VF left[TILE_ROWS], right[TILE_ROWS];
-    // Four rows a pointer: an index for each would not fit the registers.
+    // One pointer for each four rows: an index for each row would not fit the registers.
     const float *part[4] = {x, x + 4 * stride, x + 8 * stride, x + 12 * stride};
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++) left[r] = right[r] = SPLAT(0);
@@ -108,28 +108,28 @@ TARGET __attribute__((noinline)) static void NAME(tile_of)(size_t rows, const fl
     }
 }
 
-INLINE void NAME(add_terms)(const onebyte_rank1_terms *terms, size_t row, size_t rows, size_t output, size_t outputs, float *y, size_t y_stride) {
+INLINE void NAME(add_terms)(const ob_rank1_terms *terms, size_t row, size_t rows, size_t output, size_t outputs, float *y, size_t y_stride) {
     for (size_t r = 0; r < rows; r++)
         if (terms->a[row + r]) NAME(add_scaled_i8)(y + r * y_stride, terms->a[row + r] + output, terms->scales[row + r], outputs);
 }
 
-INLINE VF NAME(with_term)(VF v, const onebyte_rank1_terms *terms, size_t row, size_t output) {
+INLINE VF NAME(with_term)(VF v, const ob_rank1_terms *terms, size_t row, size_t output) {
     if (!terms || !terms->a[row]) return v;
     return FMA(LOAD8(terms->a[row] + output), SPLAT(terms->scales[row]), v);
 }
 
-// Lines of y that stores would otherwise wait for, and with them loads whose addresses look like theirs.
+// Fetches lines of y. Otherwise stores would wait for them, and loads whose addresses look like theirs would wait too.
 INLINE void NAME(fetch)(const float *y, size_t stride, size_t rows, size_t outputs) {
     for (size_t r = 0; r < rows; r++)
         for (size_t o = 0; o < outputs; o += 16) __builtin_prefetch(y + r * stride + o, 1);
 }
 
-// A row or two, as when a text is written: the weights come from memory, and are best read one after the other.
-INLINE int NAME(is_streamed)(const onebyte_matrix *w, size_t rows, const onebyte_rank1_terms *terms) {
+// Whether to read the weights one after the other, straight from memory. That is best for one or two rows, as when a text is written.
+INLINE int NAME(is_streamed)(const ob_matrix *w, size_t rows, const ob_rank1_terms *terms) {
     return rows <= 2 && w->floats && !w->direction && !w->stride && !terms;
 }
 
-TARGET static void NAME(stream)(const float *x, size_t x_stride, size_t rows, const onebyte_matrix *w, float *y, size_t y_stride, int accumulate) {
+TARGET static void NAME(stream)(const float *x, size_t x_stride, size_t rows, const ob_matrix *w, float *y, size_t y_stride, int accumulate) {
     for (size_t o = 0; o < w->outputs; o++)
         for (size_t r = 0; r < rows; r++) {
             const float sum = NAME(dot_inline)(x + r * x_stride, w->floats + o * w->inputs, w->inputs);
@@ -137,7 +137,7 @@ TARGET static void NAME(stream)(const float *x, size_t x_stride, size_t rows, co
         }
 }
 
-TARGET static void NAME(stream_gated)(int kind, const float *x, size_t x_stride, size_t rows, const onebyte_matrix *gate, const onebyte_matrix *up, float *y,
+TARGET static void NAME(stream_gated)(int kind, const float *x, size_t x_stride, size_t rows, const ob_matrix *gate, const ob_matrix *up, float *y,
                                        size_t y_stride) {
     for (size_t from = 0; from < gate->outputs; from += LANES) {
         const size_t count = gate->outputs - from < LANES ? gate->outputs - from : LANES;
@@ -153,7 +153,7 @@ TARGET static void NAME(stream_gated)(int kind, const float *x, size_t x_stride,
     }
 }
 
-TARGET static void NAME(product)(const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *w, const onebyte_rank1_terms *terms,
+TARGET static void NAME(product)(const float *x, size_t x_stride, size_t rows, size_t plus, const ob_matrix *w, const ob_rank1_terms *terms,
                                  float *y, size_t y_stride, int accumulate, float *panels) {
     if (NAME(is_streamed)(w, rows, terms)) {
         NAME(stream)(x, x_stride, rows, w, y, y_stride, accumulate);
@@ -197,8 +197,8 @@ TARGET static void NAME(product)(const float *x, size_t x_stride, size_t rows, s
     }
 }
 
-// What a tile of gates and ups becomes, of which `outputs` there are, no more than LANES.
-INLINE void NAME(activate)(int kind, float *part, const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, size_t row, size_t rows,
+// Activates a tile of gates and ups. It has `outputs` outputs, at most LANES.
+INLINE void NAME(activate)(int kind, float *part, const ob_rank1_terms *gate_terms, const ob_rank1_terms *up_terms, size_t row, size_t rows,
                            size_t output, size_t outputs, float *y, size_t y_stride) {
     if (outputs == LANES) {
         for (size_t r = 0; r < rows; r++) {
@@ -216,14 +216,14 @@ INLINE void NAME(activate)(int kind, float *part, const onebyte_rank1_terms *gat
     }
 }
 
-TARGET static void NAME(gated_product)(int kind, const float *x, size_t x_stride, size_t rows, size_t plus, const onebyte_matrix *gate, const onebyte_matrix *up,
-                                        const onebyte_rank1_terms *gate_terms, const onebyte_rank1_terms *up_terms, float *y, size_t y_stride,
+TARGET static void NAME(gated_product)(int kind, const float *x, size_t x_stride, size_t rows, size_t plus, const ob_matrix *gate, const ob_matrix *up,
+                                        const ob_rank1_terms *gate_terms, const ob_rank1_terms *up_terms, float *y, size_t y_stride,
                                         float *panels) {
     if (NAME(is_streamed)(gate, rows, gate_terms) && NAME(is_streamed)(up, rows, up_terms)) {
         NAME(stream_gated)(kind, x, x_stride, rows, gate, up, y, y_stride);
         return;
     }
-    // The whole depth at once: sums leave the tile activated.
+    // The whole depth is done at once, so that the sums can be activated as they leave the tile.
     const size_t depth = gate->inputs;
     const struct product_blocks blocks = product_blocks(depth, depth);
     const size_t step = blocks.outputs / 2, band = blocks.rows / TILE_ROWS;
@@ -251,21 +251,21 @@ TARGET static void NAME(gated_product)(int kind, const float *x, size_t x_stride
     }
 }
 
-// As if only these queries and the keys that they see were there; `first` is the number of the first of these keys.
+// Computes attention as if only these queries and the keys that they see existed. `first` is the number of the first of these keys.
 TARGET static void NAME(attend_block)(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before,
-                                      size_t first, const onebyte_attention *form, float *scratch, float *out, size_t out_stride) {
+                                      size_t first, const ob_attention *form, float *scratch, float *out, size_t out_stride) {
     const size_t heads = form->heads, kv_heads = form->kv_heads, head_size = form->head_size;
     const size_t count = before + rows, stride = ATTENTION_STRIDE(count), tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
-    float *scores = scratch + onebyte_product_scratch(head_size);
+    float *scores = scratch + ob_product_scratch(head_size);
     for (size_t h = 0; h < heads; h++) {
         const float *kh = k + h / (heads / kv_heads) * head_size, *vh = v + h / (heads / kv_heads) * head_size;
-        const onebyte_matrix keys = {.outputs = count, .inputs = head_size, .stride = kv_stride, .floats = kh};
+        const ob_matrix keys = {.outputs = count, .inputs = head_size, .stride = kv_stride, .floats = kh};
         NAME(product)(q + h * head_size, q_stride, rows, rows, &keys, NULL, scores, stride, 0, scratch);
         for (size_t r = 0; r < rows; r++) {
             const size_t visible = before + r + 1, hidden = form->window && visible > form->window ? visible - form->window : 0;
             NAME(probabilities)(scores + r * stride + hidden, first + hidden, visible - hidden, h, form);
             for (size_t i = 0; i < hidden; i++) scores[r * stride + i] = 0;
-            // Its tile reads as far as its last row sees.
+            // The row's tile reads as many keys as the tile's last row sees.
             for (size_t i = visible; i < count && i < visible + TILE_ROWS; i++) scores[r * stride + i] = 0;
         }
         for (size_t t = 0; t < tiles; t++) {
@@ -284,12 +284,12 @@ TARGET static void NAME(attend_block)(const float *q, size_t q_stride, size_t ro
 }
 
 TARGET static void NAME(attend_rows)(const float *q, size_t q_stride, size_t rows, const float *k, const float *v, size_t kv_stride, size_t before,
-                                     const onebyte_attention *form, float *scratch, float *out, size_t out_stride) {
+                                     const ob_attention *form, float *scratch, float *out, size_t out_stride) {
     if (!form->window || before + rows <= form->window) {
         NAME(attend_block)(q, q_stride, rows, k, v, kv_stride, before, 0, form, scratch, out, out_stride);
         return;
     }
-    // As many queries at a time as a window is wide: half of the scores are then of use.
+    // A step has as many queries as the window is wide, so that half of the scores are useful.
     const size_t step = form->window < ATTENTION_BLOCK ? ATTENTION_BLOCK : form->window;
     for (size_t row = 0; row < rows; row += step) {
         const size_t own = rows - row < step ? rows - row : step, visible = before + row + 1;

@@ -2,25 +2,25 @@
 #include <string.h>
 #include "variants.h"
 
-/// The step changes nothing: |M·Σ| < 2^62, so h ≤ −63 rounds it to 0; M·Σ·2^32 is 0 modulo 2^32.
+/// Whether the step changes nothing. |M·Σ| < 2^62, so h ≤ −63 rounds it to 0; and M·Σ·2^32 is 0 modulo 2^32.
 static int is_nothing(ob_step step) { return !step.multiplier || step.exponent <= -63 || step.exponent >= 32; }
 
-/// For h ≥ 0: M·2^h modulo 2^32, negated where the step adds.
+/// Returns M·2^h modulo 2^32 for h ≥ 0, negated if the step adds.
 static uint32_t wrap_factor(ob_step step) {
     uint32_t factor = step.multiplier << step.exponent;
     return step.adds ? 0u - factor : factor;
 }
 
-/// For h < 0 and |Σ| ≤ bound.
+/// Returns the shift for h < 0 and |Σ| ≤ bound.
 static ob_shift shift_of(ob_step step, uint64_t bound) {
     const int32_t t = -step.exponent;
-    // 65,535 has no halves that fit signed words.
+    // 65,535 can't be split into two signed words.
     const int is_narrow = !step.adds && t < 32 && bound < 1 << 15 && step.multiplier < 65535
         && step.multiplier * bound + ((uint64_t)1 << (t - 1)) <= INT32_MAX;
     return (ob_shift){.multiplier = step.multiplier, .t = t, .sign = step.adds ? -1 : 0, .is_narrow = is_narrow};
 }
 
-/// The step for rows of `count` elements, whose |Σ| ≤ bound.
+/// Applies the step to rows of `count` elements, whose |Σ| ≤ bound.
 static void apply_step(const ob_kernels *kernels, int32_t *k, size_t k_stride, const int32_t *sums, size_t sums_stride,
                        size_t rows, size_t count, ob_step step, uint64_t bound) {
     if (is_nothing(step)) return;
@@ -51,7 +51,7 @@ void ob_apply_step(int32_t *k, const int64_t *sums, size_t count, ob_step step) 
 
 // Dense directions.
 
-/// |Σ| of this many directions stays below 2^31: 131072·127·127 < 2^31.
+/// With this many directions |Σ| stays below 2^31: 131072·127·127 < 2^31.
 enum { NARROW_DIRECTIONS_MAX = 131072 };
 
 /// Σ |q|.
@@ -80,7 +80,7 @@ static void sum_tile(const ob_kernels *kernels, fused_sums fused, const uint32_t
     }
 }
 
-/// Sums and step of a round of signs in one pass over a whole tile; 0, and nothing done, where the kernel can't.
+/// Makes the sums and the step of a round of signs in one pass over a whole tile. Returns 0, with nothing done, if the kernel can't.
 static int step_tile(const ob_kernels *kernels, fused_step step, const uint32_t key[2], uint32_t stream, const ob_round *round,
                      uint32_t tile, int32_t *k, ob_ahead *ahead) {
     if (round->count > OB_FUSED_MAX || is_nothing(round->step) || round->step.exponent >= 0) return 0;
@@ -94,7 +94,7 @@ static int step_tile(const ob_kernels *kernels, fused_step step, const uint32_t 
     return 1;
 }
 
-/// `step`: null where there is no such kernel; `peak`: the largest |z|.
+/// `step` is null if there is no such kernel. `peak` is the largest |z|.
 static void update_dense(const ob_kernels *kernels, fused_sums fused, fused_step step, size_t tile_size, uint64_t peak,
                          const uint32_t key[2], uint32_t stream, const ob_round *rounds, size_t round_count, uint64_t first,
                          size_t count, int32_t *k) {
@@ -162,7 +162,7 @@ int32_t ob_largest_byte(const int8_t *values, size_t count) {
     return high > -low ? high : -low;
 }
 
-/// Of a panel in a depth block: b's four for 64 columns, 32 KiB, stay near while a's rows pass by.
+/// Bytes of one panel in a depth block. b's four panels for 64 columns take 32 KiB and stay in the cache while a's rows pass by.
 enum { DEPTH_BYTES = 8192 };
 
 /// The factors that a block of the matrix needs of one segment.
@@ -170,7 +170,7 @@ typedef struct {
     const char *a;
     const char *b;
     size_t panel_bytes;
-    /// Of the first panel of rows; the next panel's come `panel_starts` later, those of the next depth block OB_PANEL later.
+    /// The starting values of the first panel of rows. The next panel's are `panel_starts` further, those of the next depth block OB_PANEL further.
     const int32_t *starts;
     size_t panel_starts;
     size_t quads;
@@ -205,7 +205,7 @@ void ob_make_starts(const void *a, size_t quads, const ob_segment *segments, siz
                           depth_of_block(rank1, segments[s].quads, first), starts);
 }
 
-/// Σ a·b of the segment's first `quads` for the block.
+/// Computes Σ a·b of the segment's first `quads` quads for the block.
 static void sum_block(const ob_rank1 *rank1, const segment_factors *factors, size_t quads, size_t panels, int32_t *sums) {
     for (size_t first = 0; first < quads; first += depth_quads(rank1)) {
         for (size_t r = 0; r < factors->rows; r += OB_PANEL) {
@@ -218,7 +218,7 @@ static void sum_block(const ob_rank1 *rank1, const segment_factors *factors, siz
     }
 }
 
-/// Sums of all depth blocks but the last, whose sums and the step come in one pass.
+/// Computes the sums of all depth blocks but the last. The last one's sums and the step are done in one pass.
 static void step_block(const ob_rank1 *rank1, const segment_factors *factors, size_t panels, int32_t *sums, int32_t *k,
                        size_t k_stride, const ob_shift *shift) {
     const size_t block = depth_blocks(rank1, factors->quads) - 1, last = block * depth_quads(rank1);
@@ -228,8 +228,8 @@ static void step_block(const ob_rank1 *rank1, const segment_factors *factors, si
                 last ? sums : 0, k, k_stride, shift);
 }
 
-/// Whether the kernel makes sums and step of the segment in one pass over a block: not with edges that are no whole tiles, steps that
-/// are no shift, or sums that other segments add to.
+/// Whether the kernel can do the sums and the step of the segment in one pass over a block. It can't for edges that are not whole tiles, for steps
+/// that are not a shift, and for sums that other segments add to.
 static int can_step(const ob_rank1 *rank1, const ob_segment *segment, size_t rows, size_t width) {
     return rank1->step && !segment->carried && rows % 4 == 0 && width % OB_PANEL == 0
         && !is_nothing(segment->step) && segment->step.exponent < 0;
@@ -252,7 +252,7 @@ void ob_update_rank1(const void *a, const int32_t *starts, const void *b, size_t
     };
     starts += row / OB_PANEL * factors.panel_starts;
 
-    // The block's rows are far apart in k, often by a multiple of what L1 tells apart: several rounds work on a copy without gaps.
+    // The block's rows are far apart in k, often at addresses that share one set of L1. So several rounds work on a copy without gaps.
     int32_t copy[OB_BLOCK_ROWS * OB_BLOCK_COLUMNS] __attribute__((aligned(64)));
     const int copies = segment_count > 1;
     int32_t *const origin = k + row * columns + column;
@@ -260,7 +260,7 @@ void ob_update_rank1(const void *a, const int32_t *starts, const void *b, size_t
     const size_t stride = copies ? OB_BLOCK_COLUMNS : columns;
     if (copies) copy_rows(copy, OB_BLOCK_COLUMNS, origin, columns, rows, width);
     else if (!rank1->ahead_quads || segments[0].quads < rank1->ahead_quads || !can_step(rank1, segments, rows, width))
-        // The processor does not see them coming.
+        // The processor's own prefetcher does not foresee these addresses.
         for (size_t r = 0; r < rows; r++)
             for (size_t i = 0; i < width; i += 16) __builtin_prefetch(origin + r * columns + i, 1, 2);
 
@@ -273,7 +273,7 @@ void ob_update_rank1(const void *a, const int32_t *starts, const void *b, size_t
         factors.b = (const char *)b + column / OB_PANEL * factors.panel_bytes + segment->first_quad * rank1->quad_bytes;
         if (rank1->begin && (s == 0 || segment->quads != segment[-1].quads)) rank1->begin(segment->quads);
 
-        // Few sums are made before k has come from memory, so the step of a single short segment comes after all of them.
+        // A single short segment has so few sums that k has not come from memory when they are done. So its step comes after all of them.
         const int waits = !copies && segment->quads <= OB_SHORT_QUADS;
         if (!waits && can_step(rank1, segment, rows, width)) {
             const ob_shift shift = shift_of(segment->step, segment->bound);
@@ -321,7 +321,7 @@ void ob_floats_to_fixed(const float *values, size_t count, int32_t s, int32_t *k
 }
 
 void ob_fixed_to_floats(const int32_t *k, size_t count, int32_t s, float *values) {
-    if (s >= -96 && s <= 126) {  // 2^−s and all products are normal: the conversion is the only rounding
+    if (s >= -96 && s <= 126) {  // 2^−s and all products are normal, so the conversion is the only rounding
         ob_current()->to_floats(k, count, (float)ldexp(1, -s), values);
         return;
     }

@@ -1,4 +1,4 @@
-// What the variants for x86-64 share.
+// Definitions that the variants for x86-64 share.
 #ifndef ONEBYTE_X86_H
 #define ONEBYTE_X86_H
 #if defined(__x86_64__)
@@ -19,12 +19,12 @@ static inline ob_schedule ob_make_schedule(const uint32_t key[2]) {
     return schedule;
 }
 
-/// Two signed words whose sum is M ≤ 65,534: what vpmaddwd multiplies a pair of the same word by.
+/// Returns two signed words whose sum is M ≤ 65,534. vpmaddwd multiplies a pair of equal words by them.
 static inline int32_t ob_halves(uint32_t multiplier) {
     return (int32_t)(multiplier >> 1 | (multiplier - (multiplier >> 1)) << 16);
 }
 
-/// Rank-1 factors for vpmaddwd: a panel's quad is two pairs of directions, each 16 × two Int16.
+/// Packs rank-1 factors for vpmaddwd: a panel's quad is two pairs of directions, each 16 × two Int16.
 void ob_avx2_pack(const int8_t *vectors, size_t stride, size_t width, const int8_t *q, size_t quad, size_t quads,
                   void *packed);
 #endif

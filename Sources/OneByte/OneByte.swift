@@ -5,7 +5,7 @@ import Glibc
 @main
 enum Program {
     static func main() async {
-        // A reader of our output that goes away is an error of write(2), not the end of the process.
+        // When a reader of our output goes away, write(2) then returns an error instead of ending the process.
         signal(SIGPIPE, SIG_IGN)
         BLASCore.restartWithBetterCore()
         ParentWatch.beginIfAsked()
@@ -25,7 +25,7 @@ enum Program {
         }
     }
 
-    /// Kernels that this machine does not have are not used in silence in place of others.
+    /// Reports requested kernels that this machine does not have, instead of silently using others.
     private static func noteUnknownKernels() {
         guard let wanted = getenv("ONEBYTE_KERNELS").map({ String(cString: $0) }), !kernelVariants.contains(wanted) else { return }
         standardError.write(
@@ -33,7 +33,9 @@ enum Program {
         )
     }
 
-    /// - Throws: the parser's error, or a better one where the table of settings knows what was meant.
+    /// Parses the command line.
+    ///
+    /// - Throws: the parser's error, or a better one if the table of settings knows what was meant.
     private static func parsed(_ arguments: [String]) throws -> any ParsableCommand {
         let command: any ParsableCommand
         do {
@@ -47,10 +49,10 @@ enum Program {
         return command
     }
 
-    /// One clear error on standard error, last; the status for the shell.
+    /// Writes one clear error as the last line on standard error, and returns the exit status.
     private static func report(_ error: any Error) -> Int32 {
         if let stop = error as? StopSignal { return ExitStatus(stop).rawValue }
-        // Help, --version, wrong flags and `ExitCode` are the argument parser's own business.
+        // The argument parser itself handles help, --version, wrong flags and `ExitCode`.
         if isParsers(error) {
             let message = OneByte.fullMessage(for: error)
             let status = OneByte.exitCode(for: error)
@@ -63,7 +65,7 @@ enum Program {
 
     private static func isParsers(_ error: any Error) -> Bool {
         if error is ValidationError || error is CleanExit || error is ExitCode { return true }
-        // Its wrapper around these is not public; all errors of ours are.
+        // The parser's wrapper around these is not public; all of this program's own errors are.
         return String(reflecting: type(of: error)).hasPrefix("ArgumentParser.")
     }
 }

@@ -1,7 +1,7 @@
 import Core
 import Glibc
 
-/// Why a key file can't be used.
+/// The reason why a key file can't be used.
 public struct SigningKeyError: Error, Hashable, Sendable, CustomStringConvertible {
     public enum Code: Hashable, Sendable { case missing, exists, unsafe, malformed, inputOutput }
     public let code: Code
@@ -13,7 +13,7 @@ extension SigningKey {
 
     /// Reads a secret key file: 64 hexadecimal digits on its first line.
     ///
-    /// - Throws: `SigningKeyError`, also where anybody but its owner may read the file.
+    /// - Throws: `SigningKeyError`, also if anybody but the owner may read the file.
     public init(contentsOf path: String) throws(SigningKeyError) {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
@@ -23,7 +23,7 @@ extension SigningKey {
         }
         defer { close(descriptor) }
         var status = stat()
-        // A credential that systemd hands to its service may be group-readable; its directory keeps everybody else out.
+        // systemd may hand a credential to its service as group-readable. The credential's directory keeps everybody else out.
         let isCredential = getenv("CREDENTIALS_DIRECTORY").map { path.hasPrefix(String(cString: $0) + "/") } ?? false
         guard fstat(descriptor, &status) == 0, status.st_mode & (isCredential ? 0o007 : 0o077) == 0 else {
             throw SigningKeyError(code: .unsafe, description: "the signing key \(path) can be read by others; run: chmod 600 \(path)")
@@ -48,13 +48,13 @@ extension SigningKey {
         }
     }
 
-    /// The key in `path`, which is made where there is none.
+    /// Returns the key in `path`. If there is none, it makes one.
     public static func kept(in path: String) throws(SigningKeyError) -> SigningKey {
         do {
             return try SigningKey(contentsOf: path)
         } catch  where error.code == .missing {
             let key = SigningKey()
-            // A public half without its secret is of no use, and would be in the way.
+            // A public half without its secret is useless and would be in the way.
             unlink(path + ".pub")
             try key.write(to: path)
             return key
@@ -81,7 +81,7 @@ extension SigningKey {
 }
 
 extension SignerKey {
-    /// Reads a list of those that are trusted: a public key on each line, then a name; `#` begins a comment.
+    /// Reads a list of trusted keys: each line has a public key, then a name. `#` begins a comment.
     public static func names(contentsOf path: String) throws(SigningKeyError) -> [SignerKey: String] {
         guard let file = fopen(path, "re") else {
             throw SigningKeyError(

@@ -1,18 +1,18 @@
 import CSodium
 import Core
 
-/// An Ed25519 key (RFC 8032), by libsodium. It never prints its secret.
+/// An Ed25519 key (RFC 8032), made by libsodium. It never prints its secret.
 public struct SigningKey: Notary, CustomStringConvertible, CustomReflectable {
-    /// Of the secret seed from which the key follows.
+    /// Number of bytes of the secret seed. The key follows from the seed.
     public static let seedBytes = 32
     public let publicKey: SignerKey
-    /// Seed and public key, as libsodium wants them.
+    /// Seed and public key, in libsodium's form.
     private let secret: [UInt8]
 
     public var description: String { "signing key with the public key \(publicKey)" }
     public var customMirror: Mirror { Mirror(self, children: ["publicKey": publicKey]) }
 
-    /// A new key, from the operating system's random bytes.
+    /// Creates a new key from the operating system's random bytes.
     public init() {
         Sodium.start()
         var seed = [UInt8](repeating: 0, count: Self.seedBytes)
@@ -20,7 +20,7 @@ public struct SigningKey: Notary, CustomStringConvertible, CustomReflectable {
         self.init(checked: seed)
     }
 
-    /// The key of a secret seed; nil unless that has 32 bytes.
+    /// Creates the key of a secret seed. Returns nil unless the seed has 32 bytes.
     public init?(seed: [UInt8]) {
         guard seed.count == Self.seedBytes else { return nil }
         Sodium.start()
@@ -36,11 +36,12 @@ public struct SigningKey: Notary, CustomStringConvertible, CustomReflectable {
         self.publicKey = publicKey
     }
 
-    /// Another secret, from which nobody can tell the key: that of commitments to data.
+    /// A second secret, for commitments to data. The key can't be derived from it.
     public var dataSecret: [UInt8] { Digest.sha256(Array("onebyte data 1\n".utf8) + seed).bytes }
 
     var seed: [UInt8] { Array(secret.prefix(Self.seedBytes)) }
 
+    /// Signs the message. The same message always gives the same signature.
     public func sign(_ message: [UInt8]) -> Signature {
         var bytes = [UInt8](repeating: 0, count: Signature.byteCount)
         crypto_sign_detached(&bytes, nil, message, UInt64(message.count), secret)
@@ -63,7 +64,7 @@ public struct Ed25519: SignatureChecker {
 }
 
 private enum Sodium {
-    /// Once for the process; later calls cost nothing.
+    /// Started once for the process. Later calls cost nothing.
     private static let isStarted: Bool = sodium_init() >= 0
     static func start() { precondition(isStarted, "libsodium does not start") }
 }

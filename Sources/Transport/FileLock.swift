@@ -1,7 +1,7 @@
 import Glibc
 
-/// A file that only one process at a time may have locked, for as long as this object lives. The kernel gives the lock back when its holder
-/// dies, however it dies; the file stays, because whoever deleted it could delete another's.
+/// A lock on a file that one process at a time may hold, for as long as this object lives. The kernel releases the lock when its holder dies, in
+/// whatever way. The file stays: a process that deleted it might delete another process's lock.
 package final class FileLock: Sendable {
     package enum Failure: Error, Hashable, Sendable {
         case held(by: Int32?)
@@ -25,7 +25,8 @@ package final class FileLock: Sendable {
     deinit { close(descriptor) }
 }
 
-/// A process that was just killed, or a child of ours between fork and exec, holds the lock for a moment longer.
+/// Locks a file. It tries for a moment, because a process that was just killed, or a child of ours between fork and exec, still holds the lock
+/// briefly.
 package func lockExclusively(_ descriptor: Int32) -> Bool {
     let tries = 20
     let pauseMicroseconds: UInt32 = 25_000
@@ -37,23 +38,23 @@ package func lockExclusively(_ descriptor: Int32) -> Bool {
     return flock(descriptor, LOCK_EX | LOCK_NB) == 0
 }
 
-/// Who holds a lock, as the kernel's own table tells (proc_locks(5)).
+/// Finds the holder of a lock in the kernel's own table (proc_locks(5)).
 package enum LockHolder {
-    /// Nil where that can't be told: the holder is on another host, or in another container.
+    /// Returns the holder's process number; nil if it can't be found: the holder is on another host, or in another container.
     package static func process(of descriptor: Int32) -> Int32? {
         var status = stat()
         guard fstat(descriptor, &status) == 0, let table = contents("/proc/locks") else { return nil }
         return process(in: table, device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
     }
 
-    /// Some file systems have a device number in the table that is not the one that stat(2) tells, so a file number that stands there only
-    /// once is enough.
+    /// Returns the process that holds the lock of a file. In the table some file systems have another device number than stat(2) gives, so a file
+    /// number that appears only once in the table is enough.
     package static func process(in table: String, device: UInt64, inode: UInt64) -> Int32? {
         let (major, minor) = ((device >> 8) & 0xfff | (device >> 32) & ~0xfff, device & 0xff | (device >> 12) & 0xffff_ff00)
         var sameDevice: Int32?
         var sameInode: [Int32] = []
         for line in table.utf8.split(separator: UInt8(ascii: "\n")) {
-            // "3: FLOCK  ADVISORY  WRITE 9420 fe:00:16220321 0 EOF"; those who wait have an arrow after the number.
+            // "3: FLOCK  ADVISORY  WRITE 9420 fe:00:16220321 0 EOF". A waiting process has an arrow after the number.
             let words = line.split(separator: UInt8(ascii: " ")).map { String(Substring($0)) }
             guard words.count >= 6, words[1] == "FLOCK", let process = Int32(words[4]) else { continue }
             let place = words[5].utf8.split(separator: UInt8(ascii: ":")).map { String(Substring($0)) }
@@ -64,7 +65,7 @@ package enum LockHolder {
         return sameDevice ?? (sameInode.count == 1 ? sameInode[0] : nil)
     }
 
-    /// "process 4711 (onebyte cluster)"
+    /// Returns a text such as "process 4711 (onebyte cluster)".
     package static func text(_ process: Int32?) -> String {
         guard let process else { return "another process, perhaps in another container or on another host" }
         let words = (contents("/proc/\(process)/cmdline") ?? "").utf8.split(separator: 0).prefix(2).map { String(Substring($0)) }

@@ -5,9 +5,9 @@ public protocol ServerTransport: Sendable {
     /// Begins to listen, on the thread that will own the link.
     ///
     /// - Parameters:
-    ///   - classify: to which tally of `Traffic` a frame belongs.
-    ///   - frameLimit: bytes of a frame beyond which its sender is cut off before it is read.
-    /// - Throws: where nobody can listen there, with the remedy.
+    ///   - classify: returns the tally of `Traffic` to which a frame belongs.
+    ///   - frameLimit: largest size of a frame in bytes. The sender of a larger one is cut off before the frame is read.
+    /// - Throws: `TransportError`, with the remedy, if nobody can listen there.
     func listen(classify: @escaping FrameClassifier, frameLimit: Int) throws(TransportError) -> any ServerLink
 }
 
@@ -19,27 +19,27 @@ extension ServerTransport {
 
 /// Makes a worker's end of a transport.
 public protocol ClientTransport: Sendable {
-    /// The key by which the coordinator knows this worker; nil where it has none of its own.
+    /// The key by which the coordinator knows this worker; nil if the worker has no key of its own.
     var publicKey: PublicKey? { get }
 
-    /// Begins to connect, on the thread that will own the link. A coordinator need not be there yet.
+    /// Begins to connect, on the thread that will own the link. The coordinator need not be there yet.
     ///
-    /// - Parameter classify: to which tally of `Traffic` a frame belongs.
-    /// - Throws: where there can be no such connection, with the remedy.
+    /// - Parameter classify: returns the tally of `Traffic` to which a frame belongs.
+    /// - Throws: `TransportError`, with the remedy, if there can be no such connection.
     func connect(classify: @escaping FrameClassifier) throws(TransportError) -> any ClientLink
 }
 
-/// To which tally a frame belongs.
+/// Returns the tally to which a frame belongs.
 public typealias FrameClassifier = @Sendable ([UInt8]) -> TrafficClass
 
-/// One end of the star of a coordinator and its workers. It carries frames, whole and in order for each peer; it may lose some where a
+/// One end of the connections between a coordinator and its workers. It carries frames, whole and in order for each peer. It may lose some when a
 /// connection ends or a queue is full, and the protocol repairs that.
 ///
-/// A link belongs to the thread that made it, its reactor's, and is closed when that thread lets go of it. Only `wait` waits.
+/// A link belongs to the thread that made it, its reactor's, and is closed when that thread releases it. Only `wait` waits.
 public protocol Link: AnyObject {
-    /// Where the coordinator listens, for logs and messages.
+    /// The address at which the coordinator listens, for logs and messages.
     var endpoint: String { get }
-    /// What has gone through this link.
+    /// The traffic that has gone through this link.
     var traffic: Traffic { get }
     /// Whether every frame that was sent has been handed to its connection, or dropped.
     var isFlushed: Bool { get }
@@ -47,30 +47,30 @@ public protocol Link: AnyObject {
     var waker: any Waker { get }
     /// Waits until `service` has something to do, the waker was used, or `seconds` have passed. It may return early for no reason.
     func wait(seconds: Double) throws(TransportError)
-    /// Sends what waits and takes in what has come: at most `LinkLimits.framesPerTurn` frames and about `LinkLimits.bytesPerTurn` bytes.
+    /// Sends waiting frames and takes in events: at most `LinkLimits.framesPerTurn` frames and about `LinkLimits.bytesPerTurn` bytes.
     func service() throws(TransportError) -> [LinkEvent]
 }
 
-/// The coordinator's end: it hears all workers, and speaks to each that has connected.
+/// The coordinator's end. It hears all workers and speaks to each that has connected.
 public protocol ServerLink: Link {
-    /// The key that workers must know; nil where nothing is encrypted.
+    /// The key that workers must know; nil if nothing is encrypted.
     var publicKey: PublicKey? { get }
-    /// Hands a frame to each peer, or queues it for a slow one. A peer that is not there is passed over.
+    /// Hands a frame to each peer, or queues it for a slow one. A peer that is not there is skipped.
     func send(_ frame: [UInt8], to peers: [PeerID]) throws(TransportError)
-    /// Drops what waits for a peer.
+    /// Drops the frames that wait for a peer.
     func forget(_ peer: PeerID)
 }
 
-/// A worker's end, which connects and reconnects by itself for as long as it lives.
+/// A worker's end. It connects and reconnects by itself as long as it lives.
 public protocol ClientLink: Link {
     /// Whether the coordinator must prove a key.
     var isEncrypted: Bool { get }
-    /// Ends the connection and makes it anew.
+    /// Ends the connection and makes a new one.
     func reconnect() throws(TransportError)
-    /// Leaves the coordinator's address for another one, where its next life listens.
+    /// Leaves the coordinator's address for another one, at which the restarted coordinator listens.
     func reconnect(to join: JoinString) throws(TransportError)
-    /// Hands a frame to the connection, or keeps it until there is one. Where too much waits, the oldest goes: a younger heartbeat or
-    /// answer says more.
+    /// Hands a frame to the connection, or keeps it until there is one. If too much waits, the oldest frames are dropped: a younger heartbeat or
+    /// answer is worth more.
     func send(_ frame: [UInt8]) throws(TransportError)
 }
 
@@ -81,20 +81,20 @@ public protocol Waker: Sendable {
 
 /// What a link reports to its reactor.
 public enum LinkEvent: Sendable {
-    /// A message of one frame. At a worker `from` is empty; `key` is the sender's proven key.
+    /// A message of one frame. At a worker `from` is empty. `key` is the key that the sender has proved.
     case frame([UInt8], from: PeerID, key: PublicKey?)
-    /// A message that nobody of ours sends: not one frame.
+    /// A message that none of our peers sends: it has not exactly one frame.
     case malformed(parts: Int, from: PeerID)
     case connection(ConnectionNotice)
 }
 
-/// What happens to the connections below the frames, for logs. Reconnecting is the transport's own affair.
+/// A change of a connection, for logs. The transport reconnects by itself.
 public enum ConnectionNotice: Hashable, Sendable, CustomStringConvertible {
     case connected(String)
-    /// Nobody answers there yet; the transport tries again by itself.
+    /// Nobody answers there yet. The transport tries again by itself.
     case retrying(String)
     case lost(String)
-    /// One side does not let the other in. Where that is final, the transport does not try again.
+    /// One side refuses the other. If that is final, the transport does not try again.
     case refused(String, reason: String, isFinal: Bool)
 
     public var description: String {
@@ -107,7 +107,7 @@ public enum ConnectionNotice: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// What became of a frame that was offered to a connection.
+/// The result of offering a frame to a connection.
 package enum SendResult: Sendable {
     case sent
     /// The connection's queue is full, or nobody is connected yet.
@@ -118,18 +118,18 @@ package enum SendResult: Sendable {
 
 /// The limits of every transport's queues.
 package enum LinkLimits {
-    /// Frames taken in before timers and letters get their turn.
+    /// Number of frames taken in before timers and letters get their turn.
     static let framesPerTurn = 256
-    /// A turn also ends here, at the latest one frame later: many large frames at once are no reason to hold gigabytes.
+    /// A turn also ends after this number of bytes and at most one frame more, so that many large frames at once do not fill gigabytes of memory.
     static let bytesPerTurn = 32 << 20
-    /// Frames in a connection's own queue in one direction.
+    /// Number of frames in a connection's own queue in one direction.
     package static let connectionFrames = 256
-    /// Frames that wait for one slow peer beyond that.
+    /// Number of frames that wait for one slow peer beyond that.
     package static let waitingFrames = 1024
     /// Bytes that wait for one slow peer.
     package static let waitingBytes = 64 << 20
     /// Bytes that wait for all slow peers together.
     static let allWaitingBytes = 512 << 20
-    /// How long a closed link may still send what it holds.
+    /// Time that a closed link has to send what it still holds.
     static let lingerMilliseconds: Int32 = 300
 }

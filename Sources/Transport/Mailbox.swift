@@ -1,9 +1,9 @@
 import Synchronization
 
-/// How other threads reach the thread that reads it: a queue, and a waker for when it is no longer empty.
+/// A queue through which other threads reach the thread that reads it, with a waker that tells it when the queue is no longer empty.
 ///
-/// The queue has no limit of its own: its senders are threads of this process that wait for answers (one task in hand, one
-/// append in hand) and a person's commands.
+/// The queue has no limit of its own. Its senders are threads of this process that wait for answers (one task in hand, one append in hand), and a
+/// person's commands.
 package final class Mailbox<Letter: Sendable>: Sendable {
     private struct State {
         var letters: [Letter] = []
@@ -19,7 +19,7 @@ package final class Mailbox<Letter: Sendable>: Sendable {
         state = Mutex(State(waker: signal))
     }
 
-    /// Letters wake the reader in this way from now on, at once where some wait; it does not use `waitAndTakeAll` then.
+    /// Sets the waker that letters use from now on. It is used at once if letters wait. The reader does not use `waitAndTakeAll` then.
     package func wake(by waker: any Waker) {
         let isEmpty = state.withLock { state in
             state.waker = waker
@@ -29,7 +29,7 @@ package final class Mailbox<Letter: Sendable>: Sendable {
     }
 
     package func post(_ letter: Letter) {
-        // Only the first of several: whoever was woken takes them all.
+        // Only the first of several letters wakes the reader, because the reader takes them all.
         let waker: (any Waker)? = state.withLock { state in
             state.letters.append(letter)
             return state.letters.count == 1 ? state.waker : nil
@@ -37,7 +37,7 @@ package final class Mailbox<Letter: Sendable>: Sendable {
         waker?.wake()
     }
 
-    /// All letters so far, in order.
+    /// Returns all letters so far, in order.
     package func takeAll() -> [Letter] {
         state.withLock { state in
             let taken = state.letters
@@ -46,10 +46,10 @@ package final class Mailbox<Letter: Sendable>: Sendable {
         }
     }
 
-    /// Whether nothing is in it at this moment.
+    /// Whether the mailbox is empty at this moment.
     package var isEmpty: Bool { state.withLock { $0.letters.isEmpty } }
 
-    /// Waits until there is something in it; for a thread that waits for nothing else.
+    /// Waits until there is a letter. It is for a thread that waits for nothing else.
     package func waitAndTakeAll() -> [Letter] {
         while true {
             let letters = takeAll()

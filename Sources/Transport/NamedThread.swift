@@ -2,14 +2,14 @@ import CZeroMQ
 import Dispatch
 import Glibc
 
-/// A thread of our own, outside Swift's cooperative pool, which must never wait for a socket, a disk or a long
-/// computation. Whoever starts one joins it.
+/// A thread outside Swift's cooperative pool, whose threads must never wait for a socket, a disk or a long computation. The code that starts a thread
+/// must join it.
 package struct NamedThread: ~Copyable {
     private let handle: pthread_t
     private let hasEnded = DispatchSemaphore(value: 0)
     private var isJoined = false
 
-    /// `name` is what `top -H` and debuggers show; the kernel keeps 15 bytes of it.
+    /// - Parameter name: shown by `top -H` and debuggers; the kernel keeps 15 bytes of it.
     package init(_ name: String, _ body: @escaping @Sendable () -> Void) throws(TransportError) {
         var handle = pthread_t()
         let hasEnded = hasEnded
@@ -39,7 +39,7 @@ package struct NamedThread: ~Copyable {
         isJoined = true
     }
 
-    /// Waits so long at most; a thread that is not done by then is left to itself.
+    /// Waits for the thread for at most `seconds`. A thread that has not ended by then is left alone.
     ///
     /// - Returns: whether it has ended.
     package consuming func join(within seconds: Double) -> Bool {
@@ -61,7 +61,7 @@ private final class ThreadBody: Sendable {
     }
 }
 
-/// Runs `work` here while `body` runs on a thread of its own, and waits for both. `work` must see to it that `body` ends.
+/// Runs `work` here while `body` runs on its own thread, and waits for both. `work` must make sure that `body` ends.
 package func withThread<Value>(
     named name: String, _ body: @escaping @Sendable () -> Void, during work: () throws -> Value
 ) throws -> Value {
@@ -71,10 +71,10 @@ package func withThread<Value>(
     return try result.get()
 }
 
-/// Runs `work` here while `body` runs on a thread of its own, and waits for both, for `body` as long as `patience` says once `work` is done.
+/// Runs `work` here while `body` runs on its own thread. Waits for `work`, and then for `body` as long as `patience` allows.
 ///
-/// - Parameter patience: seconds; nil: until `body` ends.
-/// - Returns: what `work` returns, and whether `body` has ended.
+/// - Parameter patience: returns seconds; nil: until `body` ends.
+/// - Returns: the result of `work`, and whether `body` has ended.
 package func withThread<Value>(
     named name: String, _ body: @escaping @Sendable () -> Void, during work: () throws -> Value, patience: () -> Double?
 ) throws -> (Value, hasEnded: Bool) {
@@ -88,7 +88,7 @@ package func withThread<Value>(
     return (try result.get(), hasEnded)
 }
 
-/// Runs `body` on a thread of its own and waits for it without holding a thread of the pool.
+/// Runs `body` on its own thread and waits for it without holding a thread of the pool.
 package func onThread<Value: Sendable>(
     named name: String, _ body: @escaping @Sendable () throws -> Value
 ) async throws -> Value {

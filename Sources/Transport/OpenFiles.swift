@@ -1,18 +1,18 @@
 import Core
 import Glibc
 
-/// Files and connections that this process may have open. Every connection is one, libzmq needs a few for each socket, and a library that gets
-/// none ends the process.
+/// The number of files and connections that this process may have open. Every connection is one, libzmq needs a few for each socket, and a library
+/// that gets none ends the process.
 public enum OpenFiles {
-    /// What a process needs besides its connections: standard streams, logs, the model's and the run's files, libzmq's own.
+    /// Number of open files that a process needs besides its connections: standard streams, logs, files of the model and the run, libzmq's own.
     public static let base = 64
 
-    /// Sees to it that so many can be open: raises the soft limit as far as the hard one allows.
+    /// Makes sure that `count` files can be open: it raises the soft limit, as far as the hard limit allows.
     ///
     /// - Parameters:
-    ///   - count: of all that will be open at a time.
-    ///   - purpose: what they are for, to be said where they are too many: "90 workers".
-    /// - Throws: `ProcessFailure` `.inputOutput` where the hard limit is lower.
+    ///   - count: number of all files that will be open at one time.
+    ///   - purpose: what they are for, such as "90 workers", for the message if they are too many.
+    /// - Throws: `ProcessFailure` `.inputOutput` if the hard limit is lower.
     public static func reserve(_ count: Int, for purpose: String) throws(ProcessFailure) {
         var limit = rlimit()
         guard getrlimit(resource, &limit) == 0, limit.rlim_cur < rlim_t(count) else { return }
@@ -26,7 +26,7 @@ public enum OpenFiles {
         )
     }
 
-    /// As many as `count` if they can be had: for what may come but need not.
+    /// Raises the soft limit to `count` if possible, for files that may be needed.
     static func hope(for count: Int) {
         var limit = rlimit()
         guard getrlimit(resource, &limit) == 0 else { return }
@@ -37,5 +37,5 @@ public enum OpenFiles {
     private static var resource: __rlimit_resource_t { __rlimit_resource_t(RLIMIT_NOFILE.rawValue) }
 }
 
-/// A coordinator may have as many workers as the protocol allows.
-package func raiseFileLimit() { OpenFiles.hope(for: ProtocolLimits.peers * 2) }
+/// Raises the limit for a coordinator, which may have as many workers as the protocol allows.
+public func raiseFileLimit() { OpenFiles.hope(for: ProtocolLimits.peers * 2) }

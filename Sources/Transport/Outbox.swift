@@ -1,7 +1,7 @@
 import Core
 
-/// What a coordinator's link sends: frames that a peer's connection does not take yet wait here, each peer's apart from the others', so
-/// that a slow peer keeps nobody waiting. Beyond the limits new frames are dropped.
+/// The frames that a coordinator's link sends. Frames that a peer's connection does not take yet wait here, separately for each peer, so that a slow
+/// peer delays no other. Beyond the limits new frames are dropped.
 struct ServerOutbox {
     private let isEncrypted: Bool
     private let classify: FrameClassifier
@@ -10,7 +10,7 @@ struct ServerOutbox {
     private(set) var sent = Traffic.Direction()
     private(set) var dropped: UInt64 = 0
 
-    /// What waits for one slow peer.
+    /// The frames that wait for one slow peer.
     private struct Queue {
         var frames: [[UInt8]] = []
         var next = 0
@@ -24,7 +24,7 @@ struct ServerOutbox {
 
     var isEmpty: Bool { queues.isEmpty }
 
-    /// Offers a frame to the connections of all these peers; it waits for those that don't take it.
+    /// Offers a frame to the connections of all these peers. It waits for those that do not take it.
     mutating func send(
         _ frame: [UInt8], to peers: [PeerID], _ transmit: (PeerID) throws(TransportError) -> SendResult
     ) throws(TransportError) {
@@ -42,7 +42,7 @@ struct ServerOutbox {
         }
     }
 
-    /// Offers once more what waits.
+    /// Offers the waiting frames again.
     mutating func flush(_ transmit: ([UInt8], PeerID) throws(TransportError) -> SendResult) throws(TransportError) {
         for peer in queues.keys {
             guard var queue = queues.removeValue(forKey: peer) else { continue }
@@ -68,7 +68,7 @@ struct ServerOutbox {
         }
     }
 
-    /// Drops what waits for a peer.
+    /// Drops the frames that wait for a peer.
     mutating func forget(_ peer: PeerID) {
         if let queue = queues.removeValue(forKey: peer) { drop(queue) }
     }
@@ -93,7 +93,7 @@ struct ServerOutbox {
     }
 }
 
-/// What a worker's link sends: frames wait here until the connection takes them. Beyond the limits the oldest are dropped.
+/// The frames that a worker's link sends. They wait here until the connection takes them. Beyond the limits the oldest are dropped.
 struct ClientOutbox {
     private let isEncrypted: Bool
     private let classify: FrameClassifier
@@ -109,14 +109,14 @@ struct ClientOutbox {
 
     var isEmpty: Bool { frames.isEmpty }
 
-    /// Drops what waits.
+    /// Drops all waiting frames.
     mutating func removeAll() {
         dropped += UInt64(frames.count)
         frames = []
         bytes = 0
     }
 
-    /// Offers a frame to the connection, behind all that waits.
+    /// Offers a frame to the connection, after all frames that wait.
     mutating func send(_ frame: [UInt8], _ transmit: ([UInt8]) throws(TransportError) -> SendResult) throws(TransportError) {
         frames.append(frame)
         bytes += frame.count
@@ -127,7 +127,7 @@ struct ClientOutbox {
         try flush(transmit)
     }
 
-    /// Offers once more what waits.
+    /// Offers the waiting frames again.
     mutating func flush(_ transmit: ([UInt8]) throws(TransportError) -> SendResult) throws(TransportError) {
         var taken = 0
         defer { frames.removeFirst(taken) }

@@ -1,11 +1,12 @@
 import Glibc
 
-/// The public key by which a peer proves who it is (CURVE): 32 bytes, written as 64 hexadecimal digits. They are not written as Z85,
-/// ZeroMQ's own way, since shells and addresses take its `&`, `?`, `$` and `#` for something else.
+/// The public key by which a peer proves its identity (CURVE): 32 bytes, written as 64 hexadecimal digits. ZeroMQ's own spelling, Z85, is not used,
+/// because shells and addresses give another meaning to its `&`, `?`, `$` and `#`.
 public struct PublicKey: Hashable, Sendable, CustomStringConvertible {
     public static let byteCount = 32
     public let bytes: [UInt8]
 
+    /// - Throws: `TransportError` `.key` unless `hex` is 64 hexadecimal digits.
     public init(hex: String) throws(TransportError) {
         guard let bytes = bytesOfHex(hex), bytes.count == Self.byteCount else {
             throw TransportError(.key, "a public key has 64 hexadecimal digits, this has \(hex.count) characters: \(hex)")
@@ -22,7 +23,7 @@ public struct PublicKey: Hashable, Sendable, CustomStringConvertible {
 }
 
 extension PublicKey {
-    /// Reads an allow list: a public key on each line, then anything (a name, say); `#` begins a comment.
+    /// Reads an allow list. Each line has a public key and then anything, such as a name. `#` begins a comment.
     public static func list(contentsOf path: String) throws(TransportError) -> Set<PublicKey> {
         var keys: Set<PublicKey> = []
         for (index, line) in try readSmallFile(path).enumerated() {
@@ -50,7 +51,7 @@ func bytesOfHex(_ text: String) -> [UInt8]? {
 
 private let keyFileBytesMax = 1 << 20
 
-/// The lines of a key file or an allow list.
+/// Reads the lines of a key file or an allow list.
 func readSmallFile(_ path: String) throws(TransportError) -> [String] {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw TransportError(.key, "can't read \(path): \(String(cString: strerror(errno)))") }
@@ -66,7 +67,7 @@ func readSmallFile(_ path: String) throws(TransportError) -> [String] {
         guard bytes.count <= keyFileBytesMax else { throw TransportError(.key, "\(path) is no key file: it is longer than 1 MB") }
     }
     if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { bytes.removeFirst(3) }
-    // By bytes: Swift takes the two characters of a Windows line end for one, which is not a line feed.
+    // Split by bytes: Swift takes the two characters of a Windows line break for one character, which is not a line feed.
     return bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map { line in
         String(decoding: line.last == UInt8(ascii: "\r") ? line.dropLast() : line, as: UTF8.self)
     }

@@ -1,9 +1,9 @@
 import Core
 
-/// What a reactor's owner gets to see, one at a time, on the reactor's thread.
+/// An event for a reactor's owner. The owner gets them one at a time, on the reactor's thread.
 package enum ReactorEvent<Letter: Sendable>: Sendable {
     case link(LinkEvent)
-    /// From another thread of this process.
+    /// A message from another thread of this process.
     case letter(Letter)
     case tick
 }
@@ -11,11 +11,11 @@ package enum ReactorEvent<Letter: Sendable>: Sendable {
 /// Whether the reactor's loop goes on.
 package enum LoopControl: Sendable { case `continue`, finish }
 
-/// The loop of the one thread that owns a process's link. It waits until a frame, a letter or the next tick; it computes nothing itself
-/// and never waits for anything else, so a peer is answered however busy the process is.
+/// Runs the loop of the thread that owns a process's link. The loop waits for a frame, a letter or the next tick. It computes nothing itself and
+/// never waits for anything else, so a peer is answered however busy the process is.
 ///
-/// Returns when `handle` says `finish`, after what it sent has been handed to the connections (or `LinkLimits.lingerMilliseconds` have
-/// passed).
+/// It returns when `handle` returns `finish`, after the frames that were sent have been handed to the connections, or after
+/// `LinkLimits.lingerMilliseconds`.
 package func runReactor<Letter: Sendable>(
     _ link: any Link, mailbox: Mailbox<Letter>, clock: ProcessClock, tickSeconds: Double = ProtocolLimits.tickSeconds,
     _ handle: (ReactorEvent<Letter>) throws -> LoopControl

@@ -1,8 +1,9 @@
-/// What went through a link, counted where frames are handed to and taken from their connection: payload and ZMTP framing
-/// (and CURVE's envelope). In-process frames count as on a connection without keys, so that figures compare. Not in it: the handshake of
-/// each connection (`WireFraming.handshakeBytes`), ZMTP's own heartbeats (16 bytes each way per interval and connection), TCP and IP
-/// headers.
+/// The traffic of a link, counted where frames are handed to and taken from their connection: payload and ZMTP framing (and CURVE's envelope).
+/// In-process frames count as on a connection without keys, so that figures can be compared. Not counted are the handshake of each connection
+/// (`WireFraming.handshakeBytes`), ZMTP's own heartbeats (16 bytes in each direction for each interval and connection), and the headers of TCP and
+/// IP.
 public struct Traffic: Hashable, Sendable, Codable {
+    /// Number of messages and their bytes.
     public struct Tally: Hashable, Sendable, Codable {
         public var messages: UInt64 = 0
         public var bytes: UInt64 = 0
@@ -17,10 +18,11 @@ public struct Traffic: Hashable, Sendable, Codable {
         }
     }
 
+    /// The traffic in one direction.
     public struct Direction: Hashable, Sendable, Codable {
-        /// Contributions and commits: what training itself costs.
+        /// Contributions and commits, which training itself needs.
         public var rounds = Tally()
-        /// All else: joining, the ledger for joiners, heartbeats, digests, evaluations, status.
+        /// Everything else: joining, the ledger for joiners, heartbeats, digests, evaluations, status.
         public var control = Tally()
         public var total: Tally { rounds + control }
         public init() {}
@@ -28,16 +30,16 @@ public struct Traffic: Hashable, Sendable, Codable {
 
     public var sent = Direction()
     public var received = Direction()
-    /// Connections whose handshake succeeded.
+    /// Number of connections whose handshake succeeded.
     public var connections: UInt64 = 0
-    /// Frames thrown away because a peer's queue was full or its connection gone. The protocol repairs that.
+    /// Number of frames that were dropped because a peer's queue was full or its connection was gone. The protocol repairs that.
     public var dropped: UInt64 = 0
-    /// Messages that are not one frame.
+    /// Number of messages that have not exactly one frame.
     public var malformed: UInt64 = 0
 
     public init() {}
 
-    /// What a link has taken in, together with what its outbox has sent and dropped.
+    /// Returns the traffic that a link has taken in, together with what its outbox has sent and dropped.
     func with(sent: Direction, dropped: UInt64) -> Traffic {
         var traffic = self
         traffic.sent = sent
@@ -46,7 +48,7 @@ public struct Traffic: Hashable, Sendable, Codable {
     }
 }
 
-/// To which tally a frame belongs.
+/// The tally to which a frame belongs.
 public enum TrafficClass: Sendable { case rounds, control }
 
 extension Traffic.Direction {

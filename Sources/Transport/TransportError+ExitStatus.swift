@@ -1,7 +1,7 @@
 import Core
 
 extension TransportError {
-    /// How a process ends for which this is the end.
+    /// The exit status of a process that this error ends.
     public var status: ExitStatus {
         switch code {
         case .addressInUse: .temporary

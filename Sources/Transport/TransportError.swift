@@ -1,19 +1,19 @@
-/// Why a connection, a key or an address can't be used, with the remedy in the message.
+/// The reason why a connection, a key or an address can't be used. The message contains the remedy.
 public struct TransportError: Error, Hashable, Sendable, CustomStringConvertible {
     public enum Code: Hashable, Sendable {
-        /// Another process listens there.
+        /// Another process listens at the address.
         case addressInUse
-        /// Not an address of this host, or not one that may be bound.
+        /// The address is not one of this host, or not one that a socket can be bound to.
         case addressUnavailable
-        /// The text is no address.
+        /// The text is not an address.
         case invalidAddress
-        /// A name that has no address.
+        /// The name has no address.
         case unknownHost
-        /// A network address without encryption, and nobody said that this is meant.
+        /// The address is on the network, there is no encryption, and nobody has said that this is intended.
         case insecure
-        /// A key, a key file or an allow list.
+        /// Something is wrong with a key, a key file or an allow list.
         case key
-        /// A key file that is not there.
+        /// A key file does not exist.
         case missing
         /// The system or the transport's library refused something that should work.
         case system

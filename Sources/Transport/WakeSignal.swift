@@ -1,8 +1,8 @@
 import Glibc
 
-/// A waker for a thread that waits for nothing but wakers: a condition variable and a flag that remembers a wake which came early.
+/// A waker for a thread that waits for nothing but wakers: a condition variable, and a flag that remembers a wake that came early.
 package final class WakeSignal: Waker {
-    // Both are made for being used by several threads at once; they are allocated because they may not move.
+    // Both are made for use by several threads at once. They are allocated because they must not move.
     nonisolated(unsafe) private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     nonisolated(unsafe) private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     /// Guarded by the mutex.
@@ -12,7 +12,7 @@ package final class WakeSignal: Waker {
         pthread_mutex_init(mutex, nil)
         var attributes = pthread_condattr_t()
         pthread_condattr_init(&attributes)
-        // A step of the wall clock makes no wait longer.
+        // With the monotonic clock a change of the wall clock makes no wait longer.
         pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
         pthread_cond_init(condition, &attributes)
         pthread_condattr_destroy(&attributes)
@@ -32,7 +32,7 @@ package final class WakeSignal: Waker {
         pthread_cond_signal(condition)
     }
 
-    /// Waits for the next `wake`, or takes one that has come since the last wait; at most `seconds`, nil: for as long as it takes.
+    /// Waits for the next `wake`, for at most `seconds`; nil: without a limit. A wake that has come since the last wait counts.
     package func wait(seconds: Double? = nil) {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
@@ -49,6 +49,6 @@ package final class WakeSignal: Waker {
         isAwake = false
     }
 
-    /// A longer wait is cut short here, which is allowed and keeps the arithmetic in range.
+    /// A longer wait ends after this time. That is allowed and keeps the arithmetic in range.
     private static let secondsMax = 3600.0
 }

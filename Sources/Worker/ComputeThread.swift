@@ -2,7 +2,7 @@ import Core
 import Synchronization
 import Transport
 
-/// The thread that owns the model and the parameters. It does what it is told strictly in order and says what came of it.
+/// The thread that owns the model and the parameters. It carries out its orders strictly in sequence and reports the results.
 final class ComputeThread: Sendable {
     private enum Order: Sendable {
         case perform(WorkerTask)
@@ -15,12 +15,12 @@ final class ComputeThread: Sendable {
     private let abandoned = Atomic<Bool>(false)
     private let isTimeUp = Atomic<Bool>(false)
     private let clock = ProcessClock()
-    /// The last word about the work in hand.
+    /// The last report on the work in hand.
     private let reported: Mutex<(time: Timestamp, done: Double)>
     private let snapshots: SnapshotStore
-    /// What a trainer's error means to this worker's user.
+    /// Turns a trainer's error into a message for this worker's user.
     private let failure: @Sendable (any Error) -> ProcessFailure
-    /// Between two reports of how a task gets on.
+    /// Seconds between two reports of a task's progress.
     private static let progressSeconds = 0.2
 
     init(answers: Mailbox<WorkerLetter>, snapshots: SnapshotStore, failure: @escaping @Sendable (any Error) -> ProcessFailure) {
@@ -38,10 +38,10 @@ final class ComputeThread: Sendable {
         orders.post(.perform(task))
     }
 
-    /// The task in hand is not wanted any more.
+    /// Tells the thread that the task in hand is no longer wanted.
     func abandon() { abandoned.store(true, ordering: .sequentiallyConsistent) }
 
-    /// The samples in hand have had their time.
+    /// Tells the thread that the time of the samples in hand is over.
     func endTimeBox() { isTimeUp.store(true, ordering: .sequentiallyConsistent) }
 
     func writeSnapshot(to path: String, at position: LedgerPosition?) { orders.post(.snapshot(path, position)) }
@@ -65,7 +65,7 @@ final class ComputeThread: Sendable {
                     do {
                         answers.post(.event(.performed(try perform(task, trainer))))
                     } catch is Abandoned {
-                        // Nobody waits for the answer: the worker is leaving.
+                        // Nobody waits for the answer, because the worker is leaving.
                     } catch {
                         answers.post(.failed(failure(error)))
                     }
@@ -85,7 +85,7 @@ final class ComputeThread: Sendable {
         }
     }
 
-    /// - Returns: whether there is more of it.
+    /// - Returns: whether more idle work is left.
     private func useIdleTime(of trainer: any Trainer) -> Bool {
         do {
             let done = try trainer.useIdleTime()
@@ -97,10 +97,10 @@ final class ComputeThread: Sendable {
         }
     }
 
-    /// Says how far the work in hand is, now and then.
+    /// Reports the progress of the work in hand, from time to time.
     private func report(_ done: Double) {
         let isDue = reported.withLock { last in
-            // The end of it is always worth a word, once.
+            // The end is always reported, once.
             let isEnd = done >= 1 && last.done < 1
             guard isEnd || (done < 1 && clock.now.seconds(since: last.time) >= Self.progressSeconds) else { return false }
             last = (clock.now, done)

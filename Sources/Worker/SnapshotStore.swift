@@ -2,8 +2,8 @@ import Core
 import Glibc
 import Transport
 
-/// A worker's snapshots on disk. Nothing here is trusted: the state machine asks the ledger whether a snapshot is of its history, and
-/// the snapshot's own checksum is checked before any of it is used.
+/// A worker's snapshots on disk. They are not trusted: the state machine checks with the ledger whether a snapshot belongs to its history, and the
+/// snapshot's own checksum is checked before any of it is used.
 struct SnapshotStore: Sendable {
     private static let suffix = ".snapshot"
     private static let kept = 2
@@ -12,16 +12,16 @@ struct SnapshotStore: Sendable {
     /// Two workers in one directory would delete each other's snapshots.
     private let lock: FileLock?
     private var paths: [SnapshotPosition: String] = [:]
-    /// Files that are there but of no use, with the reason.
+    /// Reasons why files that are there can't be used.
     private(set) var warnings: [String] = []
 
-    /// Positions of all snapshots that can be read, without a look at their parameters.
+    /// Positions of all readable snapshots. Their parameters are not looked at.
     var found: [SnapshotPosition] { Array(paths.keys) }
 
     /// - Parameters:
-    ///   - directory: is made where it is missing.
-    ///   - bootstrap: a snapshot from elsewhere, which must be there.
-    /// - Throws: `ProcessFailure` where the directory can't be made or the bootstrap file can't be read.
+    ///   - directory: the worker's directory. It is made if it does not exist.
+    ///   - bootstrap: a snapshot from elsewhere, which must exist.
+    /// - Throws: `ProcessFailure` if the directory can't be made or the bootstrap file can't be read.
     init(directory: String?, bootstrap: String?) throws(ProcessFailure) {
         self.directory = directory
         if let directory { lock = try Self.lock(directory) } else { lock = nil }
@@ -29,7 +29,7 @@ struct SnapshotStore: Sendable {
             guard let names = Self.names(in: directory) else {
                 throw ProcessFailure(.cannotCreate, "can't use the state directory \(directory): \(String(cString: strerror(errno)))")
             }
-            // Of a process that was killed while it wrote one.
+            // Left by a process that was killed while it wrote one.
             for name in Self.names(in: directory, suffix: Self.suffix + ".partial") ?? [] where name.hasPrefix(Self.prefix) {
                 unlink("\(directory)/\(name)")
             }
@@ -38,7 +38,7 @@ struct SnapshotStore: Sendable {
                 do {
                     paths[try Self.position(of: path)] = path
                 } catch {
-                    warnings.append("\(path) is passed over: \(error)")
+                    warnings.append("\(path) is skipped: \(error)")
                 }
             }
         }
@@ -53,7 +53,7 @@ struct SnapshotStore: Sendable {
         }
     }
 
-    /// Makes the directory if need be, and locks it.
+    /// Makes the directory if it does not exist, and locks it.
     private static func lock(_ directory: String) throws(ProcessFailure) -> FileLock {
         guard mkdir(directory, 0o700) == 0 || errno == EEXIST else {
             throw ProcessFailure(.cannotCreate, "can't use the state directory \(directory): \(String(cString: strerror(errno)))")
@@ -71,7 +71,7 @@ struct SnapshotStore: Sendable {
         }
     }
 
-    /// The basis that a run before has left here.
+    /// The basis that an earlier run has left here.
     var basis: [UInt8]? { directory.flatMap { try? withMappedBasis("\($0)/\(Self.basisName)") } }
 
     private static let basisName = "basis"
@@ -82,7 +82,7 @@ struct SnapshotStore: Sendable {
         return bytes
     }
 
-    /// Keeps the run's basis for the next start, which need not download it again. That it can't is no reason to stop.
+    /// Keeps the run's basis for the next start, which then need not download it again. A failure is no reason to stop.
     func keep(basis: [UInt8]) {
         guard let directory, self.basis != basis else { return }
         let (path, partial) = ("\(directory)/\(Self.basisName)", "\(directory)/\(Self.basisName).partial")
@@ -110,14 +110,14 @@ struct SnapshotStore: Sendable {
     func keep(_ records: UInt64, _ write: (String) throws -> Void) throws {
         guard let directory else { return }
         try write("\(directory)/\(Self.name(records))")
-        // Only what was written here; a file that somebody has put here is theirs.
+        // Only files that were written here. A file that somebody has put here stays.
         let names = (Self.names(in: directory) ?? []).filter { $0.hasPrefix(Self.prefix) }
-        // This one, and of the others the newest: those of another run may have higher numbers.
+        // The new one, and the newest of the others: those of another run may have higher numbers.
         let others = names.filter { $0 != Self.name(records) }.sorted { ($0.count, $0) < ($1.count, $1) }
         for name in others.dropLast(Self.kept - 1) { unlink("\(directory)/\(name)") }
     }
 
-    /// Of all snapshots in a directory; nil where it can't be read.
+    /// Returns the names of all snapshots in a directory; nil if it can't be read.
     private static func names(in directory: String, suffix: String = suffix) -> [String]? {
         guard let stream = opendir(directory) else { return nil }
         defer { closedir(stream) }

@@ -1,41 +1,41 @@
 import Core
 import Transport
 
-/// A worker: holds the model and its own private data, tries directions and sends bytes; or evaluates held-out data; or both.
+/// A worker. It holds the model and its own private data, tries directions and sends bytes; or it evaluates held-out data; or both.
 ///
-/// Threads: the reactor owns the link and the state machine, and so answers whatever the model is doing; one compute thread owns the model
-/// and the parameters and does one task at a time, in order; the transport may have its own.
+/// The reactor thread owns the link and the state machine, so it answers whatever the model is doing. One compute thread owns the model and the
+/// parameters and does one task at a time, in order. The transport may have threads of its own.
 public final class WorkerProcess: Sendable {
     public struct Configuration: Sendable {
-        /// How and where it finds the coordinator.
+        /// The way and the address at which the worker finds the coordinator.
         public var transport: any ClientTransport
-        /// The run that it expects there, by its spec's SHA-256; nil: whichever it is.
+        /// The run that the worker expects there, by its spec's SHA-256; nil: any run.
         public var expectedRun: Digest?
-        /// The base model that it expects, by its manifest's SHA-256; nil: whichever the run has.
+        /// The base model that the worker expects, by its manifest's SHA-256; nil: whatever the run has.
         public var expectedBase: Digest?
-        /// What it is called in every display, such as its host's name.
+        /// The worker's name in every display, such as its host's name.
         public var name: String
         public var trains: Bool
         public var evaluates: Bool
-        /// It gives up when the coordinator was silent for so long.
+        /// The worker gives up when the coordinator has been silent for this long.
         public var patienceSeconds: Double
-        /// Where the parameters are written when the run ends, and when `requestSnapshot` asks for it; nil: nowhere.
+        /// The file to which the parameters are written when the run ends, and when `requestSnapshot` asks for it; nil: none.
         public var snapshotPath: String?
-        /// Where this worker keeps its last snapshots, to go on from when it is started again; nil: nowhere.
+        /// The directory in which this worker keeps its last snapshots, to resume from when it is started again; nil: none.
         public var stateDirectory: String?
-        /// Between two of them.
+        /// Seconds between two snapshots.
         public var snapshotSeconds: Double
-        /// A snapshot that a peer has written.
+        /// A snapshot that another worker has written.
         public var bootstrap: String?
-        /// Countersigns this worker's digests; nil: they are not signed.
+        /// Countersigns this worker's digests; nil: they are not countersigned.
         public var notary: (any Notary)?
-        /// A basis that this host has: where it is the run's, it is not downloaded.
+        /// A basis that this host has. If it is the run's, it is not downloaded.
         public var basis: [UInt8]?
-        /// Makes the trainer, on the compute thread, before the coordinator is called.
+        /// Makes the trainer, on the compute thread, before the worker connects to the coordinator.
         public var makeTrainer: @Sendable () throws -> any Trainer
-        /// Turns a trainer's error into an exit status and a message; this module knows no trainer's errors.
+        /// Turns a trainer's error into an exit status and a message. This module knows no trainer's errors.
         public var failure: @Sendable (any Error) -> ProcessFailure
-        /// Called on the reactor's thread: it must return at once.
+        /// Receives progress on the reactor's thread. It must return at once.
         public var onProgress: @Sendable (WorkerProgress) -> Void
 
         public init(
@@ -66,14 +66,14 @@ public final class WorkerProcess: Sendable {
         }
     }
 
-    /// How a worker ended.
+    /// The result of a worker.
     public struct Outcome: Hashable, Sendable {
         public let exit: WorkerExit
         public let status: ExitStatus
-        /// For its user: what happened, and the remedy where there is one.
+        /// The message for the user: what happened, and the remedy if there is one.
         public let message: String
         public let traffic: Traffic
-        /// A piece of work that nobody wants any more goes on, on a thread of its own; a process that ends need not wait for it.
+        /// Whether work that nobody wants any more still goes on, on its own thread. A process that ends need not wait for it.
         public let isComputing: Bool
     }
 
@@ -88,9 +88,9 @@ public final class WorkerProcess: Sendable {
         mailbox = Mailbox()
     }
 
-    /// Runs until the run is complete, the worker is stopped or turned away, or it can't go on. At most once.
+    /// Runs until the run is complete, the worker is stopped or turned away, or it can't go on. It may be called once.
     ///
-    /// - Throws: `ProcessFailure` where it can't begin.
+    /// - Throws: `ProcessFailure` if it can't begin.
     public func run() async throws -> Outcome {
         let configuration = configuration
         let mailbox = mailbox
@@ -103,17 +103,17 @@ public final class WorkerProcess: Sendable {
         }
     }
 
-    /// Says goodbye and ends, as after Ctrl-C.
+    /// Says goodbye and ends, as Ctrl-C does.
     public func requestStop() { mailbox.post(.event(.stopRequested)) }
 
-    /// Leaves the coordinator's old address for this one, and stays the same machine.
+    /// Leaves the coordinator's old address for this one and stays the same machine.
     public func reconnect(to join: JoinString) { mailbox.post(.reconnect(join)) }
 
     /// Writes the present parameters to `snapshotPath` as soon as the task in hand is done.
     public func requestSnapshot() { mailbox.post(.snapshot) }
 }
 
-/// What other threads tell the worker's reactor.
+/// A message from another thread to the worker's reactor.
 enum WorkerLetter: Sendable {
     case event(WorkerEvent)
     /// The compute thread can't go on.
@@ -150,7 +150,7 @@ public enum WorkerProgress: Sendable, CustomStringConvertible {
             "downloading the ledger: \(bytes) of \(total) bytes" + (seconds.map { ", about \(Int($0.rounded(.up))) s left" } ?? "")
         case .catchingUp(let rounds, let seconds):
             "catching up: \(rounds) rounds behind" + (seconds.map { ", about \(Int($0.rounded(.up))) s left" } ?? "")
-        case .restored(let round): "going on from the snapshot before round \(round)"
+        case .restored(let round): "resuming from the snapshot before round \(round)"
         case .joined(let machine): "joined as \(machine)"
         case .applied(let round): "round \(round) applied"
         case .contributed(let round, let samples, let loss): "round \(round): \(samples) samples, loss \(rounded(loss))"
@@ -164,7 +164,7 @@ public enum WorkerProgress: Sendable, CustomStringConvertible {
         }
     }
 
-    /// Four decimals, without Foundation.
+    /// Rounds to four decimals without Foundation.
     private static func rounded(_ value: Double) -> String {
         value.isFinite ? "\((value * 10_000).rounded() / 10_000)" : "\(value)"
     }

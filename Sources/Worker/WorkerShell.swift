@@ -13,14 +13,14 @@ struct WorkerShell {
     private var refusals = 0
     private var firstRefusal: Timestamp?
     private var hasConnected = false
-    /// A connection was ended before its handshake was.
+    /// Whether a connection was ended before its handshake was over.
     private var wasCutOff = false
-    /// Handshakes that fail one after the other before it is no accident: a coordinator that dies within a handshake looks the
-    /// same as a wrong key.
+    /// Number of handshakes that fail in a row before it counts as no accident. A coordinator that dies within a handshake looks the same as a wrong
+    /// key.
     private static let refusalsMax = 5
-    /// …and for so long: behind a relay that accepts for it, a coordinator that is being started again looks the same, too.
+    /// …and the least time that they take. Behind a relay that accepts connections for it, a coordinator that is being restarted looks the same too.
     private static let refusalSeconds = 10.0
-    /// That the work in hand may still take when the worker has left.
+    /// Seconds that the work in hand may still take when the worker has left.
     private static let leavingSeconds = 0.5
 
     static func run(
@@ -59,7 +59,7 @@ struct WorkerShell {
                 try runReactor(link, mailbox: mailbox, clock: clock) { try shell.handle($0) }
             }
         } patience: {
-            // Nobody wants what is in hand any more, but for what a complete run leaves behind.
+            // The work in hand is no longer wanted, unless the run is complete and its results are still being written.
             if case .completed = shell.end?.exit { nil } else { leavingSeconds }
         }
         for letter in mailbox.takeAll() {
@@ -67,7 +67,7 @@ struct WorkerShell {
             case .snapshotWritten(let path): configuration.onProgress(.snapshot(path: path))
             case .snapshotFailed(let failure):
                 configuration.onProgress(.warning(Self.snapshotWarning(failure)))
-                // Who asked for a result and has none is not to read a success.
+                // A user who asked for a result and has none must not read a success.
                 if case .completed(let digest)? = shell.end?.exit {
                     shell.end = (.completed(digest), failure.status, "the run is complete, but \(Self.snapshotWarning(failure))")
                 }
@@ -161,7 +161,7 @@ struct WorkerShell {
         return .continue
     }
 
-    /// A coordinator that never lets us in is not worth waiting for.
+    /// Handles a notice of the connection. A coordinator that never lets this worker in is not worth waiting for.
     private mutating func note(_ notice: ConnectionNotice) -> LoopControl {
         switch notice {
         case .connected:
@@ -173,7 +173,7 @@ struct WorkerShell {
             let first = firstRefusal ?? clock.now
             firstRefusal = first
             let isLasting = refusals >= Self.refusalsMax && clock.now >= first.advanced(bySeconds: Self.refusalSeconds)
-            // Whoever was in before has the right key: it is the link that breaks, and links come back.
+            // A worker that was in before has the right key. Its link breaks, and links come back.
             guard isFinal || (!hasConnected && isLasting) else { break }
             let text = "\(endpoint): \(reason); check the join string and this worker's key"
             end = (.failed(ProcessFailure(.refused, text)), .refused, text)
@@ -184,7 +184,7 @@ struct WorkerShell {
         return .continue
     }
 
-    /// Something answers there and never lets us in: nobody says so of a wrong key.
+    /// Whether something answers there and never lets the worker in. There is no other sign of a wrong key.
     private var hasWrongKey: Bool { wasCutOff && !hasConnected && link.isEncrypted }
 
     private func status(of exit: WorkerExit) -> ExitStatus {

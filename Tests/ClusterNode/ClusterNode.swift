@@ -5,15 +5,16 @@ import TestSupport
 import Transport
 import Worker
 
-/// `ClusterNode coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT`, `ClusterNode worker ADDRESS NAME MICROSECONDS [STATE]` or
-/// `ClusterNode swarm ADDRESS COUNT`: one line of JSON or text on stdout for each thing that happens. SIGTERM ends it cleanly.
+/// A coordinator or a worker for tests. `ClusterNode coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT`, `ClusterNode worker ADDRESS NAME
+/// MICROSECONDS [STATE]` or `ClusterNode swarm ADDRESS COUNT`. It prints one line of JSON or text for each thing that happens. SIGTERM ends it
+/// cleanly.
 @main enum ClusterNode {
     static func main() {
-        // A reader that is gone is no reason to die.
+        // If nobody reads the output any more, the process must go on.
         signal(SIGPIPE, SIG_IGN)
-        // Nor is a file that may not grow: that is an error like any other.
+        // A file that may not grow must be an error like any other and not end the process.
         signal(SIGXFSZ, SIG_IGN)
-        // Blocked here, before there is another thread, so that only this thread takes them.
+        // The signals are blocked here, before there is another thread, so that only this thread takes them.
         var signals = sigset_t()
         sigemptyset(&signals)
         sigaddset(&signals, SIGTERM)
@@ -28,7 +29,7 @@ import Worker
         }
     }
 
-    /// Starts the node, which ends the process when it is done; the result asks it to stop.
+    /// Starts the node. It ends the process when it is done; the returned function asks it to stop.
     private static func start(_ arguments: [String]) throws -> @Sendable () -> Void {
         switch arguments.dropFirst().first {
         case "coordinator" where arguments.count == 8:
@@ -45,7 +46,7 @@ import Worker
             return { process.requestStop() }
         case "worker" where arguments.count == 5 || arguments.count == 6:
             let microseconds = UInt32(arguments[4]) ?? 0
-            // Worker `w2` has the data of number 2, whatever its machine's number.
+            // Worker `w2` has the data of number 2, whatever its machine number is.
             let part = arguments[3].last?.wholeNumberValue
             let join = try JoinString(arguments[2])
             let process = WorkerProcess(

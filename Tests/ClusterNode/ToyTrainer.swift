@@ -4,8 +4,8 @@ import Synchronization
 import Transport
 import Worker
 
-/// A task without a model, on the real parameters, directions and bytes: half the squared distance to a hidden target, from which each
-/// machine sees only its own coordinates, as if they were its private data.
+/// A task without a model, but with the real parameters, directions and bytes. The loss is half the squared distance to a hidden target. Each machine
+/// sees only its own coordinates of the target, as if they were its private data.
 package final class ToyTrainer: Trainer {
     package static let tensors = [
         TrainedTensor(name: "toy.bias", index: 0, shape: .vector(24)),
@@ -14,7 +14,7 @@ package final class ToyTrainer: Trainer {
 
     package static let epsilon = 1e-3
 
-    /// A spec that this task learns with.
+    /// Returns a spec with which this task is learnt.
     package static func spec(
         seed: UInt64 = 7, rounds: Int = 60, samplesPerRound: Int = 48, minimumWorkers: Int = 1, digestEvery: Int = 10,
         evaluateEvery: Int = 0, heartbeatSeconds: Double = 0.2, heartbeatTimeoutSeconds: Double = 3
@@ -37,9 +37,9 @@ package final class ToyTrainer: Trainer {
 
     /// - Parameters:
     ///   - base: another number is another base model.
-    ///   - microsecondsPerSample: that a sample takes at least.
-    ///   - part: which third of the coordinates it sees; nil: by the machine's number.
-    ///   - gate: where it waits.
+    ///   - microsecondsPerSample: least time that a sample takes.
+    ///   - part: the third of the coordinates that it sees; nil: it follows from the machine's number.
+    ///   - gate: the gate at which it waits.
     package init(base: UInt64 = 1, microsecondsPerSample: UInt32 = 0, part: Int? = nil, gate: Gate? = nil) {
         self.gate = gate
         self.part = part
@@ -97,7 +97,7 @@ package final class ToyTrainer: Trainer {
         }
     }
 
-    /// Distances to the target, tensor after tensor.
+    /// Returns the distances to the target, tensor after tensor.
     private func distances() throws -> [[Float]] {
         let (parameters, _) = try state()
         return Self.tensors.indices.map { index in
@@ -124,7 +124,7 @@ package final class ToyTrainer: Trainer {
             var g = 0.0
             for (tensor, distance) in zip(Self.tensors, distances) {
                 let z = direction(of: tensor, name, directions)
-                // A machine's data: every third coordinate, from its own number on.
+                // A machine's data are every third coordinate, from its own number on.
                 for j in stride(from: (part ?? Int(order.machine.rawValue)) % 3, to: z.count, by: 3) { g += Double(distance[j] * z[j]) }
             }
             bytes.append(ByteCodec.encode(g, scaleExponent: order.scaleExponent))
@@ -172,7 +172,7 @@ package final class ToyTrainer: Trainer {
     }
 }
 
-/// Holds trainers before a round until a test has seen what it waits for, so that the run can't be over before.
+/// Holds trainers before a round until a test has seen what it waits for. Otherwise the run could be over before.
 package final class Gate: Sendable {
     private let round: RoundNumber
     private let isOpen = Atomic<Bool>(false)
@@ -188,7 +188,7 @@ package final class Gate: Sendable {
     fileprivate func pass(_ round: RoundNumber) {
         guard round >= self.round, !isOpen.load(ordering: .sequentiallyConsistent) else { return }
         while !isOpen.load(ordering: .sequentiallyConsistent) { signal.wait() }
-        // A signal wakes one: the next who waits.
+        // A signal wakes one thread, so this one wakes the next.
         signal.wake()
     }
 }

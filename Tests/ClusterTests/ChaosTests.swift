@@ -5,7 +5,7 @@ import Glibc
 import TestSupport
 import Testing
 
-/// Real processes under faults at moments that a seed decides. `ONEBYTE_CHAOS_SEEDS=10` runs more of them (`make chaos`).
+/// Real processes under faults, at moments that a seed decides. `ONEBYTE_CHAOS_SEEDS=10` runs more seeds (`make chaos`).
 @Suite(.serialized, .timeLimit(.minutes(5))) struct ChaosTests {
     private static let seeds = ProcessInfo.processInfo.environment["ONEBYTE_CHAOS_SEEDS"].flatMap { UInt64($0) } ?? 1
     private static let rounds = 1500
@@ -13,7 +13,7 @@ import Testing
 
     enum Fault: CaseIterable { case killWorker, killCoordinator, stopWorker, cutLink, newcomer }
 
-    /// A worker's place: its link, its disk, and the process that runs there now.
+    /// A worker's place: its link, its disk, and the process that runs there at the moment.
     private final class Place {
         let name: String
         let proxy: CountingProxy
@@ -64,7 +64,7 @@ import Testing
                 coordinator = try startCoordinator()
             case .stopWorker:
                 place.process.signal(SIGSTOP)
-                // Some for longer than a silence may last.
+                // Some pauses are longer than the allowed silence.
                 try await pause(0.1...(random.next() % 4 == 0 ? 4 : 1))
                 place.process.signal(SIGCONT)
             case .cutLink:
@@ -80,7 +80,7 @@ import Testing
         #expect(replayed.rounds.map(\.round) == (0..<RoundNumber(Self.rounds)).map { $0 })
         var equal = 0
         for place in places {
-            // One that was away at the very end finds no coordinator any more.
+            // A worker that was away at the very end finds no coordinator any more.
             let process = place.process
             let giveUp = Task {
                 try await Task.sleep(for: .seconds(20))
@@ -99,10 +99,10 @@ import Testing
         )
     }
 
-    /// The part of the loss that is noise at the end: a run without faults stays below it too.
+    /// The fraction of the first loss that is noise at the end. A run without faults ends below it too.
     private static let converged = 1e-4
 
-    @Test("A run without faults ends no better than what chaos is held against")
+    @Test("A run without faults ends below the bound that runs with faults must reach")
     func withoutFaults() async throws {
         let directory = try TestDirectory()
         let coordinator = try NodeProcess.coordinator(directory, address: "tcp://127.0.0.1:0", rounds: Self.rounds, workers: 3)

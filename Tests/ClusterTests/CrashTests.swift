@@ -8,12 +8,12 @@ import Worker
 
 /// Real processes, real sockets, real SIGKILL.
 @Suite(.timeLimit(.minutes(2))) struct CrashTests {
-    @Test("A worker that is killed is missed after its heartbeats, and the run goes on; one that comes instead is a new machine")
+    @Test("A killed worker departs when its heartbeats stop, and the run goes on; its replacement is a new machine")
     func workerKilled() async throws {
         let directory = try TestDirectory()
         let coordinator = try NodeProcess.coordinator(directory, address: "tcp://127.0.0.1:0", rounds: 400, workers: 2)
-        // Slow enough that one worker alone needs nine seconds for what is left: a newcomer's process may start late where other tests keep
-        // the processors busy.
+        // The rounds are so slow that one worker alone needs nine seconds for the rest: a new process may start late while other tests keep the
+        // processors busy.
         let address = try await coordinator.event { if case .listening(let at) = $0 { at.endpoint } else { nil } }
         let stays = try NodeProcess.worker(address, name: "stays", microseconds: 500)
         let dies = try NodeProcess.worker(address, name: "dies", microseconds: 500)
@@ -37,14 +37,14 @@ import Worker
         }
     }
 
-    @Test("A coordinator that is killed again and again goes on from its ledger; its workers come back by themselves and nothing is lost")
+    @Test("A coordinator that is killed again and again resumes from its ledger; its workers reconnect and nothing is lost")
     func coordinatorKilled() async throws {
-        // `make chaos` asks for more.
+        // `make chaos` sets more kills.
         let kills = ProcessInfo.processInfo.environment["ONEBYTE_KILLS"].flatMap { Int($0) } ?? 5
         let directory = try TestDirectory()
         let port = try freePort()
         let address = "tcp://127.0.0.1:\(port)"
-        // Several times what the kills are apart: word of a round may come late where other tests keep the processors busy.
+        // Several times the rounds between two kills: the news of a round may come late while other tests keep the processors busy.
         let rounds = kills * 120
         var coordinator = try NodeProcess.coordinator(directory, address: address, rounds: rounds, workers: 2, timeout: 60)
         let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 400) }
@@ -55,7 +55,7 @@ import Worker
             #expect(await coordinator.exit == -SIGKILL)
             coordinator = try NodeProcess.coordinator(directory, address: address, rounds: rounds, workers: 2, timeout: 60)
             let begun = try await coordinator.event { if case .listening(let at) = $0 { at.round } else { nil } }
-            // What it told of is on disk.
+            // A round that it has announced is on disk.
             #expect(begun > heard, "kill \(kill)")
         }
         #expect(await coordinator.exit == 0)
@@ -73,12 +73,12 @@ import Worker
                 try await worker.next { $0.hasPrefix("ended") ? $0 : nil }.hasPrefix("ended the run is complete; its parameters: \(replayed.digest);")
             )
         }
-        // The same two machines through all of it: their sessions outlive the coordinator.
+        // The same two machines take part all the time: their sessions outlive the coordinator.
         let admitted = replayed.records.count { if case .admission = $0 { true } else { false } }
         #expect(admitted == 2)
     }
 
-    @Test("A worker that is killed and started again goes on from its snapshot, and passes over one that is damaged")
+    @Test("A worker that is killed and started again resumes from its snapshot and skips a damaged one")
     func goesOnFromSnapshot() async throws {
         let directory = try TestDirectory()
         let state = directory.path + "/state"
@@ -89,14 +89,14 @@ import Worker
         _ = try await coordinator.round(100)
         first.signal(SIGKILL)
         #expect(await first.exit == -SIGKILL)
-        // What a crash of the host may leave.
+        // A crash of the host may leave such a file.
         try Data("1BSNAP02 and then nothing".utf8).write(to: URL(filePath: state + "/parameters-999999.snapshot"))
         let kept = try FileManager.default.contentsOfDirectory(atPath: state).filter { $0.hasSuffix(".snapshot") }
         #expect(kept.count >= 2)
         let second = try NodeProcess.worker(address, name: "second", microseconds: 100, state: state)
-        let warning = try await second.next { $0.contains("passed over") ? $0 : nil }
+        let warning = try await second.next { $0.contains("is skipped") ? $0 : nil }
         #expect(warning.contains("parameters-999999"))
-        let restored = try await second.next { $0.hasPrefix("going on from the snapshot before round ") ? $0 : nil }
+        let restored = try await second.next { $0.hasPrefix("resuming from the snapshot before round ") ? $0 : nil }
         #expect(try #require(restored.split(separator: " ").last.flatMap { Int($0) }) >= 50)
         #expect(await coordinator.exit == 0)
         let replayed = try directory.replay()
@@ -107,7 +107,7 @@ import Worker
         }
     }
 
-    @Test("A worker on another host begins from a peer's snapshot file; one that is no snapshot stops it before it calls")
+    @Test("A worker on another host starts from another worker's snapshot file; a file that is no snapshot stops it before it connects")
     func bootstrap() async throws {
         let directory = try TestDirectory()
         let state = directory.path + "/state"
@@ -137,7 +137,7 @@ import Worker
         #expect(try await peer.next { $0.hasPrefix("ended") ? $0 : nil }.hasPrefix("ended the run is complete; its parameters: \(replayed.digest);"))
     }
 
-    @Test("SIGTERM at a coordinator ends all of its processes with status 0 and leaves a ledger that goes on")
+    @Test("SIGTERM at a coordinator ends all of its processes with status 0 and leaves a ledger that can be resumed")
     func terminated() async throws {
         let directory = try TestDirectory()
         let coordinator = try NodeProcess.coordinator(directory, address: "tcp://127.0.0.1:0", rounds: 100_000, workers: 2)
@@ -150,7 +150,7 @@ import Worker
         #expect(try directory.replay().rounds.count > Int(heard))
     }
 
-    @Test("A worker that stands still for a while (SIGSTOP) is no loss: it goes on, or comes back as a new machine")
+    @Test("A worker that stands still for a while (SIGSTOP) does no harm: it goes on, or comes back as a new machine")
     func workerStopped() async throws {
         let directory = try TestDirectory()
         let coordinator = try NodeProcess.coordinator(directory, address: "tcp://127.0.0.1:0", rounds: 600, workers: 2)
@@ -172,7 +172,7 @@ import Worker
     }
 
     @Test(
-        "A disk that is full in earnest makes rounds wait; one that is read-only is said at the start; neither loses anything", .enabled(if: mayMount)
+        "A full disk makes rounds wait; a read-only one is an error at the start; nothing is lost on either", .enabled(if: mayMount)
     )
     func diskOfItsOwn() async throws {
         let directory = try TestDirectory()
@@ -215,14 +215,14 @@ import Worker
         }
     }
 
-    @Test("On a full disk rounds wait and nothing is torn; when there is room again the run goes on by itself", .enabled(if: hasPrlimit))
+    @Test("On a full disk rounds wait and nothing is torn; when there is room again, the run goes on by itself", .enabled(if: hasPrlimit))
     func diskFull() async throws {
         let directory = try TestDirectory()
         let coordinator = try NodeProcess.coordinator(directory, address: "tcp://127.0.0.1:0", rounds: 200, workers: 2, timeout: 60)
         let address = try await coordinator.event { if case .listening(let at) = $0 { at.endpoint } else { nil } }
         let workers = try ["a", "b"].map { try NodeProcess.worker(address, name: $0, microseconds: 400) }
         _ = try await coordinator.round(20)
-        // A file that may not grow is refused like one on a full disk.
+        // The kernel refuses to extend this file, as it does on a full disk.
         try limitFileSize(of: coordinator.identifier, to: "1024")
         let stalled = try await coordinator.event {
             if case .warning(let text) = $0, text.hasPrefix("rounds wait for the ledger") { text } else { nil }
@@ -245,7 +245,7 @@ import Worker
     }
 }
 
-/// Root, where the kernel lets it.
+/// Whether this process is root and the kernel lets it mount.
 private let mayMount: Bool = {
     guard getuid() == 0, let directory = try? TestDirectory() else { return false }
     guard (try? mountCommand("-t", "tmpfs", "-o", "size=64k", "tmpfs", directory.path)) != nil else { return false }
@@ -257,7 +257,7 @@ private func mountCommand(_ arguments: String...) throws {
     try run("/usr/bin/mount", arguments)
 }
 
-/// Takes all the room of its disk.
+/// Fills the disk.
 private func fill(_ path: String) {
     let descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
     defer { close(descriptor) }
@@ -281,7 +281,7 @@ private func run(_ path: String, _ arguments: [String]) throws {
     guard tool.terminationStatus == 0 else { throw Failure("\(path) ended with \(tool.terminationStatus)") }
 }
 
-/// A port that nobody listens on at the moment.
+/// Returns a port on which nobody listens at the moment.
 func freePort() throws -> UInt16 {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     defer { close(descriptor) }

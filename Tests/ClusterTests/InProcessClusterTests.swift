@@ -7,7 +7,7 @@ import Testing
 import Transport
 import Worker
 
-/// What a coordinator and its workers do together, through an in-process network and with no pause but those of the protocol.
+/// Coordinators and workers together on an in-process network. The only pauses are those of the protocol.
 @Suite(.timeLimit(.minutes(5))) struct InProcessClusterTests {
     @Test("Three workers learn together, and all end with the parameters that a replay of the ledger gives")
     func threeWorkers() async throws {
@@ -39,7 +39,7 @@ import Worker
         #expect(restored == replayed.digest)
     }
 
-    @Test("In time-boxed rounds a slow machine gives less than a fast one, and holds nobody up")
+    @Test("In time-boxed rounds a slow machine contributes less than a fast one and delays nobody")
     func timeBoxes() async throws {
         let directory = try TestDirectory()
         var spec = ToyTrainer.spec(rounds: 8, samplesPerRound: 400, minimumWorkers: 2)
@@ -61,11 +61,11 @@ import Worker
             samples[names[contribution.machine] ?? "?", default: 0] += contribution.bytes.count
         }
         let (fast, slow) = (try #require(samples["fast"]), try #require(samples["slow"]))
-        // All of its share, 200 samples, would take the slow one 2 s.
+        // All of its share, 200 samples, would take the slow machine 2 s.
         #expect(slow < 8 * 60 && fast > 2 * slow, "\(samples)")
     }
 
-    @Test("A worker that comes late catches up while a round is open, proves itself when it is over, and takes part from then on")
+    @Test("A late worker catches up while a round is open, proves itself when the round is over, and then takes part")
     func lateJoiner() async throws {
         let directory = try TestDirectory()
         let network = InProcessNetwork()
@@ -77,7 +77,7 @@ import Worker
         _ = try await late.next { progress -> Digest? in
             if case .notice(.digest(_, let digest)) = progress { digest } else { nil }
         }
-        // Its proof is held against that of the first one, which gives it when its share of the open round is done.
+        // Its proof is compared with that of the first machine, which answers when its share of the open round is done.
         gate.open()
         let joined = try await coordinator.next { if case .joined(let joined) = $0, joined.name == "late" { joined } else { nil } }
         #expect(joined.round >= 100)
@@ -88,7 +88,7 @@ import Worker
         for round in replayed.rounds.dropFirst(Int(joined.round) + 1) { #expect(round.contributions.contains { $0.machine == joined.machine }) }
     }
 
-    @Test("Stopped, everybody says goodbye; started again with the same run directory, the run resumes and ends the same for all")
+    @Test("After a stop everybody says goodbye; started again with the same run directory, the run resumes and ends the same for all")
     func stopAndResume() async throws {
         let directory = try TestDirectory()
         let network = InProcessNetwork()
@@ -152,7 +152,7 @@ import Worker
         #expect(replayed.records.count { if case .admission = $0 { true } else { false } } == 2)
     }
 
-    @Test("A coordinator that is started again finds its workers waiting: the same machines go on with the run")
+    @Test("A restarted coordinator finds its workers waiting, and the same machines resume the run")
     func coordinatorComesBack() async throws {
         let directory = try TestDirectory()
         let network = InProcessNetwork()
@@ -162,7 +162,7 @@ import Worker
             let first = RunningCoordinator(directory, spec: ToyTrainer.spec(rounds: 60), over: network)
             worker = RunningWorker(network, trainer: { ToyTrainer(gate: gate) })
             try await first.round(19)
-            // Nobody hears its goodbye, and asked twice it waits for no answer.
+            // Nobody hears its goodbye. After the second request it waits for no answer.
             network.cut()
             first.process.requestStop()
             first.process.requestStop()
@@ -178,7 +178,7 @@ import Worker
         #expect(replayed.records.count { if case .admission = $0 { true } else { false } } == 1)
     }
 
-    @Test("A worker with another base model is refused and told which tensors differ; one of another run is refused too")
+    @Test("A worker with another base model is refused and told which tensors differ; one that expects another run is refused too")
     func refusals() async throws {
         let directory = try TestDirectory()
         let network = InProcessNetwork()
@@ -210,7 +210,7 @@ import Worker
         #expect(try await worker.finalDigest == directory.replay().digest)
     }
 
-    @Test("An order waits for one slice of idle work at most, and so does the end")
+    @Test("An order waits for at most one slice of idle work, and so does the end")
     func idleWorkGivesWay() async throws {
         let directory = try TestDirectory()
         let network = InProcessNetwork()
@@ -220,7 +220,7 @@ import Worker
         #expect(try await worker.outcome.status == .success)
     }
 
-    @Test("A run directory with another run, one in use, and none to resume, are errors that say what to do")
+    @Test("A run directory with another run, one in use, and one with nothing to resume are errors that say what to do")
     func runDirectories() async throws {
         let directory = try TestDirectory()
         func failure(_ spec: RunSpec?, _ path: String? = nil) async throws -> ProcessFailure? {
@@ -245,7 +245,7 @@ import Worker
         #expect(try await failure(ToyTrainer.spec(), "/proc/onebyte")?.status == .cannotCreate)
     }
 
-    @Test("What happened is in metrics.jsonl, one object a line, and reads back")
+    @Test("metrics.jsonl has one JSON object a line for everything that happened, and it can be read back")
     func metrics() async throws {
         let directory = try TestDirectory()
         let network = InProcessNetwork()
@@ -268,7 +268,7 @@ import Worker
     }
 }
 
-/// A toy whose idle work never ends.
+/// A toy trainer whose idle work never ends.
 private final class EndlesslyIdle: Trainer {
     private let toy = ToyTrainer()
     func hashBase(_ task: TaskContext) throws -> BaseManifest { try toy.hashBase(task) }

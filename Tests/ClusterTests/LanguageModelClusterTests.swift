@@ -8,16 +8,16 @@ import Training
 import Transport
 import Worker
 
-/// The whole path with a real (if tiny) language model: files, prefix cache, forward passes, bytes, ledger.
+/// The whole path with a real, if tiny, language model: files, prefix cache, forward passes, bytes, ledger.
 @Suite(.timeLimit(.minutes(2))) struct LanguageModelClusterTests {
     private static let model = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .appending(path: "LanguageModelTests/Fixtures/tiny-llama").path
 
-    /// Losses of equal parameters need not be equal to the last bit: BLAS threads are the process's, and the workers of
-    /// these tests, all in one process, set them to different numbers.
+    /// Losses of equal parameters may differ in the last bit. BLAS threads belong to the process, and the workers of these tests, all in one process,
+    /// set them to different numbers.
     private static let lossTolerance = 1e-5
 
-    /// Sentences of eight tokens whose last word depends on the first.
+    /// Returns sentences of eight tokens. The last word depends on the first.
     private static func examples(_ part: Int, count: Int) -> [Example] {
         (0..<count).map { i in
             let first = Int32(10 + (i * 7 + part * 3) % 40)
@@ -43,7 +43,7 @@ import Worker
     }
 
     @Test(
-        "Three workers and an evaluator train a language model, end equal, and a replay of the ledger alone ends there too",
+        "Three workers and an evaluator train a language model and end equal, and a replay of the ledger alone gives the same",
         arguments: [["layers.1"], ["all"]])
     func trains(train: [String]) async throws {
         let directory = try TestDirectory()
@@ -84,7 +84,7 @@ import Worker
         #expect(abs(try #require(losses[40]) - replay.evaluate(round: 40, TaskContext()).loss) < Self.lossTolerance)
         #expect(try #require(losses[40]) < #require(losses[0]))
 
-        // And back: made from the base again, and round by round.
+        // The other way: the parameters are made from the base again and followed round by round.
         try replay.reset()
         for round in history.rounds { try replay.apply([.apply(round)]) }
         #expect(try replay.digest().0 == digest)
@@ -94,7 +94,7 @@ import Worker
         #expect(try replay.digest().0 == empty.digest().0)
     }
 
-    /// A worker that begins with a run: what it answers is the same however much of its prefix cache was there, on any number of threads.
+    /// A worker that was there from a run's beginning gives the same bytes however much of its prefix cache was filled, on any number of threads.
     @Test("Bytes do not depend on when the prefix cache was filled")
     func bytesAreThoseOfTheSampleNumber() throws {
         MatrixLibrary.setThreads(1)
@@ -118,7 +118,7 @@ import Worker
         #expect(try bytes(threads: 2) { $0 % 3 } == all)
     }
 
-    @Test("A worker that joins late answers from what is there; abandoned, it gives what it has")
+    @Test("A worker that joins late answers from the examples that are cached; when its work is abandoned, it gives what it has")
     func lateAndAbandoned() throws {
         func prepared() throws -> LanguageModelTrainer {
             var configuration = Self.trainer(1)
@@ -147,7 +147,7 @@ import Worker
         #expect(try first.useIdleTime() == nil)
         #expect(try first.compute(order(0), TaskContext()).bytes.count == 3000)
 
-        // However short a time box is, the first of its samples are made: else the same share would begin again for ever.
+        // However short a time box is, the first of its samples are finished. Otherwise the same share would begin again for ever.
         let hurried = try prepared().compute(order(5), TaskContext(isTimeUp: { true })).bytes
         #expect(!hurried.isEmpty && hurried.count < 3000)
 
@@ -159,7 +159,7 @@ import Worker
         #expect(try FileManager.default.contentsOfDirectory(atPath: directory) == ["taken"])
     }
 
-    @Test("A model that is not there, and tensors that it does not have, end a worker with a message that names them")
+    @Test("A missing model, or tensors that the model does not have, end a worker with a message that names them")
     func badInput() async throws {
         let directory = try TestDirectory()
         let network = InProcessNetwork()

@@ -37,7 +37,7 @@ import Testing
         try data.write(to: URL(filePath: path))
     }
 
-    @Test("A ledger that was appended to opens again with the same records, and is never overwritten")
+    @Test("A ledger opens again with the records that were appended, and is never overwritten")
     func createAppendReopen() throws {
         try withDirectory { path in
             do {
@@ -57,7 +57,7 @@ import Testing
         }
     }
 
-    @Test("A second coordinator is told that the first has the ledger")
+    @Test("A second coordinator is told that another process has the ledger")
     func lock() throws {
         try withDirectory { path in
             let first = try LedgerFile.create(at: path, spec: spec)
@@ -87,7 +87,7 @@ import Testing
         }
     }
 
-    @Test("Zeros and garbage behind the last record are a torn tail too")
+    @Test("Zeros and garbage after the last record are a torn tail too")
     func tailGarbage() throws {
         for garbage in [Data(count: 4096), Data([6, 0, 0, 0, 6, 1, 2]), Data(repeating: 0xFF, count: 100)] {
             try withDirectory { path in
@@ -123,7 +123,7 @@ import Testing
         }
     }
 
-    @Test("A run that nobody could go on with leaves no ledger behind")
+    @Test("A run that nobody could resume leaves no ledger behind")
     func unusable() throws {
         try withDirectory { path in
             var shaped = spec
@@ -143,7 +143,7 @@ import Testing
         }
     }
 
-    @Test("A long ledger is read in a stream")
+    @Test("A long ledger is read record by record")
     func longLedger() throws {
         try withDirectory { path in
             let rounds = 40_000
@@ -172,7 +172,7 @@ import Testing
         }
     }
 
-    @Test("How far a ledger is read is told as often as was asked for, and reads back from JSON")
+    @Test("Reading a ledger reports its progress as often as was asked for, and the report reads back from JSON")
     func reading() throws {
         try withDirectory { path in
             do {
@@ -200,7 +200,7 @@ import Testing
         }
     }
 
-    @Test("A ledger that is missing, is no ledger, or can't be made is an error that says so")
+    @Test("A ledger that is missing, is no ledger, or can't be created is an error that says so")
     func errorsSayWhatToDo() throws {
         try withDirectory { path in
             #expect(throws: LedgerFileError.missing(path: path)) { try LedgerFile.open(at: path) }
@@ -217,9 +217,9 @@ import Testing
         }
     }
 
-    @Test("What does not fit on the disk is not there afterwards, and appending goes on when there is room")
+    @Test("A record that does not fit on the disk leaves nothing behind, and appending goes on when there is room")
     func failedAppend() async {
-        // In a process of its own, since a limit on the size of files, which stands for a full disk here, is the process's.
+        // This needs a process of its own: the limit on the size of files, which stands for a full disk, is the process's.
         await #expect(processExitsWith: .success) {
             let tests = LedgerFileTests()
             try tests.withDirectory { path in
@@ -227,7 +227,7 @@ import Testing
                 var limit = rlimit()
                 getrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)
                 signal(SIGXFSZ, SIG_IGN)
-                // Room for a part of the record, so that the write fails in its middle.
+                // There is room for a part of the record, so that the write fails in the middle.
                 let most = limit.rlim_max
                 limit.rlim_cur = rlim_t(file.durableBytes + 20)
                 setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)

@@ -7,7 +7,7 @@ import Testing
 import Transport
 import Worker
 
-/// A coordinator of this test's own process, and all that it reports.
+/// A coordinator in this test's own process, and everything that it reports.
 final class RunningCoordinator: Sendable {
     let process: CoordinatorProcess
     let progress: AsyncStream<CoordinatorProgress.Event>
@@ -31,7 +31,7 @@ final class RunningCoordinator: Sendable {
         }
     }
 
-    /// Over TCP.
+    /// Creates a coordinator over TCP.
     convenience init(_ directory: TestDirectory, spec: RunSpec?, access: AccessControl = .open) throws {
         self.init(directory, spec: spec, over: ZeroMQServer(address: try Address("tcp://127.0.0.1:0"), access: access))
     }
@@ -40,15 +40,15 @@ final class RunningCoordinator: Sendable {
         get async throws { try await outcomeTask.value }
     }
 
-    /// Between the commits of two rounds by the coordinator's own clock, whenever a test that waits for processors hears of them.
+    /// Returns the seconds between the commits of two rounds by the coordinator's own clock, however late a test on a busy host hears of them.
     func seconds(from first: RoundNumber, to last: RoundNumber) -> Double? { times.seconds(from: first, to: last) }
 
-    /// The next thing that `match` makes something of; earlier ones are lost.
+    /// Returns the first result that `match` gives for a coming event. Events before it are lost.
     func next<Value>(_ match: (CoordinatorProgress.Event) -> Value?) async throws -> Value {
         for await event in progress {
             if let value = match(event) { return value }
         }
-        // A test whose time is up is not to wait for an outcome that may never come.
+        // A test whose time is up must not wait for an outcome that may never come.
         try Task.checkCancellation()
         throw Failure("the coordinator ended before what was waited for: \(try await outcome)")
     }
@@ -76,7 +76,7 @@ private final class RoundTimes: Sendable {
     }
 }
 
-/// A worker of this test's own process, and all that it reports.
+/// A worker in this test's own process, and everything that it reports.
 final class RunningWorker: Sendable {
     let process: WorkerProcess
     let notices: AsyncStream<WorkerProgress>
@@ -101,7 +101,7 @@ final class RunningWorker: Sendable {
         }
     }
 
-    /// Over TCP.
+    /// Creates a worker over TCP.
     convenience init(
         _ join: JoinString, name: String = "toy", keys: KeyPair? = nil, patienceSeconds: Double = 30, bootstrap: String? = nil
     ) {
@@ -118,12 +118,12 @@ final class RunningWorker: Sendable {
         for await event in notices {
             if let value = match(event) { return value }
         }
-        // A test whose time is up is not to wait for an outcome that may never come.
+        // A test whose time is up must not wait for an outcome that may never come.
         try Task.checkCancellation()
         throw Failure("the worker ended before what was waited for: \(try await outcome)")
     }
 
-    /// The digest with which it completed the run.
+    /// The digest of the completed run.
     var finalDigest: Digest? {
         get async throws {
             let outcome = try await outcome
@@ -138,7 +138,7 @@ struct Failure: Error, CustomStringConvertible {
     init(_ description: String) { self.description = description }
 }
 
-/// A directory for one test, gone with it.
+/// A directory for one test. It is removed with this object.
 final class TestDirectory: Sendable {
     let path: String
     init() throws {
@@ -152,13 +152,13 @@ final class TestDirectory: Sendable {
     struct Replay {
         let digest: Digest
         let loss: Double
-        /// Of the base model.
+        /// Loss of the base model.
         let lossBefore: Double
         let rounds: [RoundRecord]
         let records: [LedgerRecord]
     }
 
-    /// What a replay of the ledger alone gives, and the rounds in it.
+    /// Returns the result of a replay of the ledger alone, and the rounds in it.
     func replay(base: UInt64 = 1) throws -> Replay {
         var reader = try LedgerReader(path: ledger)
         var history = EffectiveHistory()

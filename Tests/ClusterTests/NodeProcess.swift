@@ -6,13 +6,13 @@ import Synchronization
 import Testing
 import Transport
 
-/// A coordinator or a worker as a process of its own, and the lines that it prints.
+/// A coordinator or a worker as its own process, and the lines that it prints.
 final class NodeProcess: Sendable {
     let lines: AsyncStream<String>
     let identifier: pid_t
     private let ended: AsyncStream<Int32>
 
-    /// Beside the test program, where SwiftPM builds all of a package's programs.
+    /// The program lies beside the test program, where SwiftPM builds all programs of a package.
     private static let program = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
         .appending(path: "ClusterNode").path
 
@@ -91,7 +91,7 @@ final class NodeProcess: Sendable {
         throw Failure("the process ended before what was waited for")
     }
 
-    /// The next event of a coordinator that `match` makes something of.
+    /// Returns the first result that `match` gives for a coming event of a coordinator.
     func event<Value>(_ match: (CoordinatorProgress.Event) -> Value?) async throws -> Value {
         try await next { line in
             (try? JSONDecoder().decode(CoordinatorProgress.self, from: Data(line.utf8))).flatMap { match($0.event) }

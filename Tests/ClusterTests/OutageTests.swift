@@ -5,13 +5,13 @@ import TestSupport
 import Testing
 import Transport
 
-/// Real processes whose links break in every way that links break: all come back by themselves, and end with the ledger's parameters.
+/// Real processes whose links break in every way that links break. All of them come back by themselves and end with the ledger's parameters.
 @Suite(.serialized, .timeLimit(.minutes(3))) struct OutageTests {
     enum Outage: CaseIterable { case seconds, halfOpen, joinerCut, coordinatorRestart }
 
     private static let rounds = 600
 
-    @Test("After an outage all go on by themselves, with equal digests", arguments: Outage.allCases)
+    @Test("After an outage all machines go on by themselves and end with equal digests", arguments: Outage.allCases)
     func outage(_ outage: Outage) async throws {
         let directory = try TestDirectory()
         let address = "tcp://127.0.0.1:\(try freePort())"
@@ -19,7 +19,7 @@ import Transport
             try NodeProcess.coordinator(directory, address: address, rounds: Self.rounds, workers: 2, timeout: 2)
         }
         var coordinator = try start()
-        // The second one's line carries 20,000 bytes a second.
+        // The second worker's line carries 20,000 bytes a second.
         let proxies = [try CountingProxy(to: address), try CountingProxy(to: address, bytesPerSecond: 20_000)]
         var workers = try proxies.enumerated().map { try NodeProcess.worker($1.endpoint, name: "w\($0)", microseconds: 400) }
         _ = try await coordinator.round(30)
@@ -29,7 +29,7 @@ import Transport
             try await Task.sleep(for: .seconds(3))
             proxies[1].mend()
         case .halfOpen:
-            // Longer than twice the timeout, so that the worker makes its connection anew; nobody tells it to.
+            // The freeze lasts longer than twice the timeout, so the worker makes a new connection without being told to.
             proxies[1].freeze()
             try await Task.sleep(for: .seconds(1))
             proxies[1].thaw()

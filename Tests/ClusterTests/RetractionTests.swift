@@ -7,7 +7,7 @@ import Transport
 import Worker
 
 @Suite(.timeLimit(.minutes(2))) struct RetractionTests {
-    @Test("A machine is taken out of a running run by a request in its directory, and all copies end as the ledger says")
+    @Test("A request in the run directory takes a machine out of a running run, and all copies end as the ledger says")
     func running() async throws {
         let directory = try TestDirectory()
         let network = InProcessNetwork()
@@ -24,7 +24,7 @@ import Worker
         let (digest, rounds) = (replayed.digest, replayed.rounds)
         #expect(rounds.count == 80)
         #expect(!rounds.flatMap(\.contributions).contains { $0.machine == MachineID(2) })
-        // Exactly what a history without these bytes gives.
+        // The result is exactly that of a history without these bytes.
         var without = EffectiveHistory()
         for case .round(let round) in replayed.records { _ = try without.fold(.round(round.removing(MachineID(2)))) }
         #expect(without.rounds == rounds)
@@ -36,7 +36,7 @@ import Worker
         #expect(digests == [digest, digest])
     }
 
-    @Test("A pipe where requests are looked for stops nobody")
+    @Test("A pipe in place of the request file stops nobody")
     func pipe() async throws {
         let directory = try TestDirectory()
         #expect(mkdir(directory.path, 0o700) == 0 || errno == EEXIST)
@@ -48,7 +48,7 @@ import Worker
         _ = try await worker.outcome
     }
 
-    @Test("Lines that are no requests are said and passed over")
+    @Test("Lines that are not requests are reported and skipped")
     func garbage() {
         #expect(OperatorRequest(line: "retract 3 0 10") == .retract(MachineID(3), rounds: 0..<10))
         for line in ["", "retract 3", "retract 3 5 4", "retract x 0 1", "evict", "drop table"] {

@@ -6,18 +6,18 @@ import Testing
 import Transport
 import Worker
 
-/// Coordinators and workers of this process over real sockets, where sockets, keys or a slow line are the subject.
+/// Coordinators and workers of this process over real sockets. Here sockets, keys or a slow line are the subject.
 @Suite(.timeLimit(.minutes(5))) struct SocketClusterTests {
-    @Test("Workers that are ahead of a slow link end with what the ledger gives, and take fewer seconds than those that wait")
+    @Test("On a slow link workers that work ahead end with the ledger's parameters, and in less time than workers that wait")
     func ahead() async throws {
-        // 20 rounds wait 0.2 s each for the link, or a third of them.
+        // 20 rounds wait for the link for 0.2 s each, or for a third of that.
         let waiting = try await secondsOverSlowLink(staleness: 0)
         let ahead = try await secondsOverSlowLink(staleness: 2)
         #expect(waiting >= 3.7)
         #expect(ahead < 0.7 * waiting)
     }
 
-    /// From the first round's commit to the last's, where every byte takes 0.1 s.
+    /// Returns the seconds from the first round's commit to the last one's. Every byte takes 0.1 s on the link.
     private func secondsOverSlowLink(staleness: Int) async throws -> Double {
         let directory = try TestDirectory()
         let coordinator = try RunningCoordinator(directory, spec: Self.spec(staleness: staleness))
@@ -39,7 +39,7 @@ import Worker
         return spec
     }
 
-    @Test("With keys everything is encrypted and admissions carry the proven key; who is not listed ends with status 77")
+    @Test("With keys everything is encrypted and admissions carry the proven key; a worker that is not listed ends with status 77")
     func keys() async throws {
         let directory = try TestDirectory()
         let (server, member, stranger) = (try KeyPair.generate(), try KeyPair.generate(), try KeyPair.generate())
@@ -62,14 +62,14 @@ import Worker
         #expect(keys == [Array(member.publicKey.description.utf8)])
     }
 
-    @Test("Where nobody answers, a worker gives up with status 69 and says where it called")
+    @Test("If nobody answers, a worker gives up with status 69 and names the address that it called")
     func nobodyThere() async throws {
         let outcome = try await RunningWorker(try JoinString("tcp://127.0.0.1:1"), patienceSeconds: 0.3).outcome
         #expect(outcome.status == .unavailable)
         #expect(outcome.message.contains("tcp://127.0.0.1:1"))
     }
 
-    @Test("Sixty-four workers at one coordinator, with and without keys: each round has the bytes of all", arguments: [false, true])
+    @Test("With sixty-four workers at one coordinator, with and without keys, each round has the bytes of all", arguments: [false, true])
     func manyWorkers(isEncrypted: Bool) async throws {
         let directory = try TestDirectory()
         let coordinator = try RunningCoordinator(
@@ -89,7 +89,7 @@ import Worker
         }
     }
 
-    @Test("A worker that joins a swarm's run late takes part while the rounds go on")
+    @Test("A worker that joins a run of a swarm late takes part while the rounds go on")
     func lateAmongMany() async throws {
         let directory = try TestDirectory()
         let coordinator = try RunningCoordinator(directory, spec: ToyTrainer.spec(rounds: 100_000, minimumWorkers: 4))
@@ -104,7 +104,7 @@ import Worker
         #expect(try await coordinator.outcome.finish.outcome == .stopped)
     }
 
-    @Test("Every byte at the coordinator's end is a byte at a worker's, over sockets and in-process", arguments: [false, true])
+    @Test("The coordinator's and the workers' counts of bytes agree, over sockets and in-process", arguments: [false, true])
     func traffic(isInProcess: Bool) async throws {
         let directory = try TestDirectory()
         let spec = ToyTrainer.spec(rounds: 30, samplesPerRound: 16, minimumWorkers: 2)
@@ -127,9 +127,9 @@ import Worker
             #expect(traffic.dropped == 0)
         }
         #expect(outcome.traffic.received.rounds == sent.rounds)
-        // One for each round and worker, and what a heartbeat that crossed an answer made a worker repeat.
+        // One message for each round and worker, and repetitions when a heartbeat crossed an answer.
         #expect((60...70).contains(outcome.traffic.received.rounds.messages))
-        // Two workers with 8 samples each: 8 bytes of payload proper, the rest is overhead.
+        // Two workers have 8 samples each. The payload itself has 8 bytes; the rest is overhead.
         let perSample = Double(outcome.traffic.received.rounds.bytes) / Double(outcome.samples)
         #expect(perSample < 5)
     }

@@ -19,7 +19,7 @@ private struct AdaptedRun {
         try Parameters(tensors: adapters) { _, _ in Issue.record("an adapter has nothing to load") }
     }
 
-    /// z of all coordinates.
+    /// Returns z over all coordinates.
     func direction(_ machine: UInt32, _ sample: UInt32) -> [Double] {
         directions.coordinates.adapters.flatMap { adapter in
             var z = [Int8](repeating: 0, count: adapter.shape.count)
@@ -28,7 +28,7 @@ private struct AdaptedRun {
         }
     }
 
-    /// (1/n)·Σ g_s·z_s of n samples of a machine.
+    /// Returns (1/n)·Σ g_s·z_s over n samples of a machine.
     func estimate(of gradient: [Double], _ machine: UInt32, first: UInt32, count: Int) -> [Double] {
         let g = directions.projections(of: gradient, from: SampleName(machine: MachineID(machine), sample: first), count: count)
         var sums = [Double](repeating: 0, count: gradient.count)
@@ -44,7 +44,7 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
 @Suite struct OrthogonalSampleTests {
     private static let sizes: [[(rows: Int, columns: Int)]] = [[(1, 1)], [(1, 2)], [(1, 3)], [(2, 8)], [(1, 5), (3, 4), (2, 2)], [(5, 13)]]
 
-    @Test("The directions of a whole block are orthogonal, Σ z·zᵀ = N·I, and those of other blocks and machines are others")
+    @Test("The directions of a whole block are orthogonal, Σ z·zᵀ = N·I, and other blocks and machines have other directions")
     func blocksAreOrthogonal() throws {
         for sizes in Self.sizes {
             let run = try AdaptedRun(seed: 5, sizes: sizes)
@@ -62,7 +62,7 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
         }
     }
 
-    @Test("The bytes of a whole block say the gradient exactly")
+    @Test("The bytes of a whole block give the gradient exactly")
     func wholeBlockIsTheGradient() throws {
         for sizes in Self.sizes {
             let run = try AdaptedRun(seed: 6, sizes: sizes)
@@ -70,7 +70,7 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
             let gradient = (0..<coordinates.count).map { Double($0 * 7 % 5 - 2) / (coordinates.count > 40 ? 2 : 1) }.map { $0.rounded() }
             let g = run.directions.projections(
                 of: gradient, from: SampleName(machine: MachineID(3), sample: UInt32(2 * coordinates.blockSize)), count: coordinates.blockSize)
-            // Each is a whole number that a byte holds, and M·2^(E + 24) is 1: k becomes −N·G.
+            // Each is a whole number that fits a byte, and M·2^(E + 24) is 1, so k becomes −N·G.
             let bytes = try g.map { try #require(Int8(exactly: $0)) }
             let round = RoundRecord(
                 round: 0, scaleExponent: 0, step: StepSize(multiplier: 1 << 15, exponent: -39),
@@ -82,9 +82,9 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
         }
     }
 
-    /// The seeds are fixed, so this can't fail by chance. The bound is six standard errors: coordinates of a mean over n samples of a block vary by
-    /// less than |G|²/n.
-    @Test("A part of a block is an unbiased part of its gradient, and no noisier than random signs", arguments: [1, 3, 8, 13])
+    /// The seeds are fixed, so this can't fail by chance. The bound is six standard errors. The coordinates of a mean over n samples of a block vary
+    /// by less than |G|²/n.
+    @Test("A part of a block gives an unbiased estimate of its gradient, no noisier than random signs", arguments: [1, 3, 8, 13])
     func partsAreUnbiased(samples: Int) throws {
         let gradient = [3.0, -1, 0, 0.5, 2, -2, 1, 0, 0, -0.25, 1.5]
         let size = gradient.reduce(0) { $0 + $1 * $1 }
@@ -94,7 +94,7 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
         for sampling in DirectionSampling.allCases {
             let run = try AdaptedRun(seed: 77, sizes: [(1, 5), (2, 3)], sampling: sampling)
             for block in 0..<blocks {
-                // Late, missing and retracted samples leave any part of a block.
+                // Late, missing and retracted samples can leave any part of a block.
                 let first = UInt32(16 * block + block % (17 - samples))
                 let estimate = run.estimate(of: gradient, 1, first: first, count: samples)
                 errors[sampling, default: 0] += squaredDistance(estimate, gradient) / Double(blocks)
@@ -104,12 +104,13 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
         let bound = 6 * (size / Double(samples * blocks)).squareRoot()
         for (a, b) in zip(mean, gradient) { #expect(abs(a - b) < bound, "\(mean)") }
         let (orthogonal, random) = (try #require(errors[.orthogonal]), try #require(errors[.random]))
-        // Random: (d − 1)·|G|²/n. A sample alone is the same in both; of 13 of 16 nothing but the three missing ones is noise.
+        // Random samples have the variance (d − 1)·|G|²/n. A single sample is the same in both cases. With 13 of 16 samples only the three missing
+        // ones are noise.
         #expect(samples == 1 ? abs(orthogonal / random - 1) < 0.15 : orthogonal < random, "\(orthogonal), \(random)")
         if samples == 13 { #expect(orthogonal < 0.35 * random) }
     }
 
-    @Test("Projections are the dot products with the directions, across blocks and the end of the numbers", arguments: DirectionSampling.allCases)
+    @Test("Projections equal dot products with the directions, across blocks and where sample numbers wrap", arguments: DirectionSampling.allCases)
     func projections(sampling: DirectionSampling) throws {
         for sizes in Self.sizes {
             let run = try AdaptedRun(seed: 9, sizes: sizes, sampling: sampling)
@@ -127,10 +128,10 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
         }
     }
 
-    @Test("A block whose bytes are all at their ends adds up exactly")
+    @Test("A block whose bytes all have the largest magnitude adds up exactly")
     func extremes() throws {
         let run = try AdaptedRun(seed: 2, sizes: [(1, 1 << 12)])
-        // All bytes are ±127 along the signs of one column, which adds up to 127·N there and to nothing elsewhere.
+        // All bytes are ±127 along the signs of one column. The sum is 127·N there and 0 elsewhere.
         let column = 77
         let bytes = (0..<1 << 12).map { Int8(127 * run.direction(1, UInt32($0))[column]) }
         let round = RoundRecord(
@@ -144,7 +145,7 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
         #expect(parameters.largestMagnitude() == 127 << 12)
     }
 
-    @Test func badRunsAreRefused() {
+    @Test("Orthogonal samples or momentum with a tensor that is no adapter, and too many coordinates, are refused") func badRunsAreRefused() {
         func refuses(_ sampling: DirectionSampling?, _ tensors: [TrainedTensor], momentum: Double? = nil) -> DirectionError? {
             #expect(throws: DirectionError.self) {
                 _ = try Directions(seed: RunSeed(1), family: .rank1, sampling: sampling, tensors: tensors, momentum: momentum)
@@ -162,13 +163,13 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
 }
 
 @Suite struct AdapterTests {
-    @Test func namesAndIndices() throws {
+    @Test("The names and indices of adapters follow from their places") func namesAndIndices() throws {
         let down = AdapterPlace.tensor(name: "model.layers.29.mlp.down_proj.weight", index: 268)
         #expect(down.adapterName == "model.layers.29.mlp.down_proj.weight.adapter")
         #expect(down.adapterIndex == 1 << 29 + 268)
         #expect(AdapterPlace.final.adapterName == "final.adapter")
         #expect(AdapterPlace.final.adapterIndex == 1 << 29 + 1 << 28)
-        // All streams 4τ + role have 32 bits, and no two places share an index.
+        // All streams 4τ + role fit 32 bits, and no two places share an index.
         let last = AdapterPlace.tensor(name: "x", index: AdapterPlace.indexMax)
         #expect(last.adapterIndex < AdapterPlace.final.adapterIndex && AdapterPlace.final.adapterIndex < 1 << 30 - 1)
     }
@@ -189,7 +190,8 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
         }
     }
 
-    @Test(arguments: [RandomRun.Adapters.besideOthers, .orthogonal]) func snapshotsComeBack(adapters: RandomRun.Adapters) throws {
+    @Test("A snapshot of a run with adapters reads back, and its rounds can be taken out", arguments: [RandomRun.Adapters.besideOthers, .orthogonal])
+    func snapshotsComeBack(adapters: RandomRun.Adapters) throws {
         let run = RandomRun(seed: 21, family: .rank1, adapters: adapters)
         let parameters = try run.parameters()
         let base = parameters.digest()
@@ -198,14 +200,14 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
         parameters.writeSnapshot(SnapshotPosition(run: .sha256([1]), nextRound: 5, ledger: nil)) { bytes += $0 }
         let copy = try bytes.withUnsafeBytes { try Parameters(tensors: run.tensors, snapshot: $0) }
         #expect(copy.digest() == parameters.digest())
-        // Rewound round by round to the base.
+        // Every round is taken out, down to the base.
         for round in run.rounds.reversed() { copy.revert(round, directions: run.directions, threads: 1) }
         #expect(copy.digest() == base)
         #expect(parameters.assign(copy))
         #expect(parameters.digest() == base)
     }
 
-    @Test func snapshotsWithAnotherExponentAreRefused() throws {
+    @Test("A snapshot with another exponent is refused") func snapshotsWithAnotherExponentAreRefused() throws {
         let adapter = TrainedTensor(adapterAt: .final, rows: 1, columns: 4)
         let plain = TrainedTensor(name: adapter.name, index: adapter.index, shape: adapter.shape)
         var bytes: [UInt8] = []
@@ -213,7 +215,7 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
         #expect(throws: SnapshotError.self) { _ = try bytes.withUnsafeBytes { try Parameters(tensors: [adapter], snapshot: $0) } }
     }
 
-    @Test("A spec without the field is spelt as before; with it, it comes back")
+    @Test("A spec without `sampling` is spelt as before; with it, it reads back")
     func specs() throws {
         var spec = Samples.spec()
         spec.train = ["adapter:final"]
@@ -245,8 +247,8 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
             ])
     }
 
-    @Test func rounding() throws {
-        // Halves go to even; 0.5 ≤ m < 1, so a power of two has 2^13; what rounds up to 1 has 2^14.
+    @Test("Vectors are rounded to 14 fraction bits with the right exponent") func rounding() throws {
+        // Halves go to even. 0.5 ≤ m < 1, so a power of two becomes 2^13, and a value that rounds up to 1 becomes 2^14.
         let rounded = try FixedPointVectors(rounding: [[1, -0.5 / 8192, 1.5 / 8192], [0.999999, 0, 0.25], [0, 0, 0], [0x1p-200, 0, 0]])
         #expect(rounded.exponents == [1, 0, 0, -64])
         #expect(rounded.values == [8192, 0, 2, 16384, 0, 4096, 0, 0, 0, 0, 0, 0])
@@ -266,13 +268,13 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
         #expect(basis.encoded() == bytes)
         #expect(try RunBasis(decoding: bytes) == basis)
         #expect(try RunBasis(decoding: bytes).adapters.isEmpty)
-        // The same as version 2 would be a second spelling.
+        // The same basis as version 2 would be a second spelling.
         var other = bytes + [0, 0]
         other[0] = 2
         #expect(throws: RunBasisError.self) { try RunBasis(decoding: other) }
     }
 
-    @Test func versionTwo() throws {
+    @Test("A record with adapters is version 2 and reads back") func versionTwo() throws {
         let basis = try basis()
         #expect(basis.adapters.map(\.place) == ["final", "model.layers.1.weight"])
         #expect(basis.adapter(at: "final")?.shape == .matrix(rows: 1, columns: 2))
@@ -281,7 +283,7 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
         #expect(throws: RunBasisError.self) { _ = try RunBasis(spaces: [], adapters: [basis.adapters[0], basis.adapters[0]]) }
     }
 
-    @Test("Cut, changed, unsorted and oversized records are refused or have one spelling, and take no memory that they do not hold")
+    @Test("Records that are cut, changed, unsorted or too large are refused or have one spelling, and take no more memory than they hold")
     func hostileRecords() throws {
         let basis = try basis()
         let bytes = basis.encoded()

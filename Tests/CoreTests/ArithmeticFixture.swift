@@ -1,7 +1,7 @@
 import Core
 import Foundation
 
-/// What Fixtures/arithmetic.py computed with NumPy from the description alone.
+/// The results that Fixtures/arithmetic.py computed with NumPy from the description alone.
 struct ArithmeticFixture: Decodable, Sendable {
     struct Philox: Decodable, Sendable { let key, counter, words: [UInt32] }
     struct Vector: Decodable, Sendable {
@@ -54,7 +54,7 @@ struct ArithmeticFixture: Decodable, Sendable {
             let index: UInt32
             let shape: [Int]
             let basis: String
-            /// Of adapters alone; without an index it is `final`.
+            /// The place, for adapters only. Without an index it is `final`.
             let place: String?
             let placeIndex: UInt32?
         }
@@ -78,7 +78,7 @@ struct ArithmeticFixture: Decodable, Sendable {
         let after: [String]
         let integers: [[Int32]]
         let without: [String: String]
-        /// The numbers of the rounds that a rewind makes void, before the rest comes, and what is left in the end.
+        /// The numbers of the rounds that a rewind makes void before the rest comes. `rewound` is the digest of what remains in the end.
         let void: [Int]
         let rewound: String
     }
@@ -90,7 +90,7 @@ struct ArithmeticFixture: Decodable, Sendable {
         let first, sha256: String
     }
     struct Rounded: Decodable, Sendable {
-        /// Doubles, as 16 hexadecimal digits each.
+        /// Doubles, each as 16 hexadecimal digits.
         let values: [String]
         let exponent: Int8
         let integers: [Int16]
@@ -99,7 +99,7 @@ struct ArithmeticFixture: Decodable, Sendable {
         struct Adapter: Decodable, Sendable {
             let place: String
             let shape: [Int]
-            /// Those of U, then those of V.
+            /// The exponents of U, then those of V.
             let exponents: [Int8]
             let integers: [Int16]
         }
@@ -129,13 +129,13 @@ struct ArithmeticFixture: Decodable, Sendable {
     }
 }
 
-/// Two hexadecimal digits a byte, two's complement.
+/// Reads bytes from two hexadecimal digits each, in two's complement.
 func bytes(hex: String) -> [Int8] {
     let digits = Array(hex.utf8).map { Int($0) <= 57 ? Int($0) - 48 : Int($0) - 87 }
     return stride(from: 0, to: digits.count, by: 2).map { Int8(truncatingIfNeeded: digits[$0] << 4 | digits[$0 + 1]) }
 }
 
-/// Int16 values, low byte first.
+/// Reads Int16 values, low byte first.
 func words(hex: String) -> [Int16] {
     let raw = bytes(hex: hex).map { Int16(UInt8(bitPattern: $0)) }
     return stride(from: 0, to: raw.count, by: 2).map { raw[$0] | raw[$0 + 1] << 8 }
@@ -172,7 +172,7 @@ extension ArithmeticFixture.Run {
         }
     }
 
-    /// The run's base: 24-bit integers times a power of two, mixed from the elements' numbers.
+    /// Returns the run's base: 24-bit integers, mixed from the elements' numbers, times a power of two.
     func parameters() throws -> Parameters {
         try syntheticParameters(trainedTensors, magnitude: magnitude)
     }

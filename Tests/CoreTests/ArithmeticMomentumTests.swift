@@ -13,7 +13,7 @@ import Testing
             directions = try Directions(seed: RunSeed(1), family: .rank1, sampling: .orthogonal, tensors: [adapter], momentum: momentum)
         }
 
-        /// Rounds that subtract these deltas.
+        /// Returns rounds that subtract these deltas.
         func rounds(_ deltas: [Int8]) -> [RoundRecord] {
             deltas.enumerated().map { number, delta in
                 let name = SampleName(machine: MachineID(1), sample: UInt32(number))
@@ -34,7 +34,7 @@ import Testing
         }
     }
 
-    @Test("Numbers worked out by hand")
+    @Test("Momentum gives the numbers that were worked out by hand")
     func byHand() throws {
         let without = try One(momentum: nil)
         #expect(try without.integers(without.rounds([100, 0, -50])) == [-100, -100, -50])
@@ -42,7 +42,7 @@ import Testing
         // t = 0, μ = 0: v = −100, k = −100. t = 1, μ = ¼: v = 0·(−100) − 40, k = −100 − 40 − 10.
         // t = 2, μ = 26214/65536: v = −10 − 0, k = −150 − 4. t = 3, μ = ½: v = −4 + 60, k = −154 + 60 + 28.
         #expect(try one.integers(one.rounds([100, 40, 0, -60])) == [-100, -150, -154, -66])
-        // Where a rewind makes the first two void, the third begins as the first of all does.
+        // If a rewind makes the first two void, the third begins as the run's first round does.
         #expect(try one.integers(Array(one.rounds([100, 40, 20, -60])[2...])) == [-20, 55])
         #expect(try one.integers([0, 2, 3].map { one.rounds([100, 40, 20, -60])[$0] }) == [-100, -120, -45])
         // The cap holds from the start: μ = ⅛ from t = 1 on. v = −80; −10 − 0; −1.25 → −1.
@@ -50,7 +50,7 @@ import Testing
         #expect(try capped.integers(capped.rounds([0, 80, 0, 0])) == [0, -90, -91, -91])
     }
 
-    @Test("A history with retractions and rewinds is the replay of what is left, whenever somebody reads")
+    @Test("A history with retractions and rewinds equals a replay of what is left, whenever it is read")
     func histories() throws {
         for kind in [RunKind.momentum, .momentumAtRandom] {
             let seed = UInt64.random(in: 0 ... .max)
@@ -88,7 +88,7 @@ import Testing
         }
     }
 
-    @Test("Whoever reads first after a change, on whichever thread, all see the new parameters")
+    @Test("Whichever thread reads first after a change, all threads see the new parameters")
     func readers() throws {
         let run = RunKind.momentum.run(seed: 4, largest: 60)
         let expected = try run.parameters()
@@ -109,7 +109,7 @@ import Testing
         }
     }
 
-    @Test("Parameters that are made anew in place begin at zero velocity and round 0")
+    @Test("Parameters that are rebuilt in place begin at zero velocity and round 0")
     func assigning() throws {
         let run = RunKind.momentum.run(seed: 5)
         let parameters = try run.parameters()
@@ -118,7 +118,7 @@ import Testing
         #expect(try parameters.digest() == run.parameters().digest())
         parameters.apply(run.rounds, directions: run.directions, threads: 1)
         #expect(try parameters.digest() == run.digest(run.rounds))
-        // Rounds that were not read yet come along.
+        // Rounds that were applied but not read yet are copied too.
         let copy = try run.parameters()
         parameters.revert(run.rounds[1], directions: run.directions, threads: 1)
         #expect(copy.assign(parameters))
@@ -126,7 +126,7 @@ import Testing
         #expect(try copy.digest() == run.digest([run.rounds[0], run.rounds[3], run.rounds[4]]))
     }
 
-    @Test("A snapshot can be read")
+    @Test("A snapshot of a run with momentum can be read")
     func snapshots() throws {
         let run = RunKind.momentum.run(seed: 6)
         let parameters = try run.parameters()
@@ -140,7 +140,7 @@ import Testing
         #expect(try copy.digest() == run.digest(rest))
     }
 
-    @Test("Rounds whose steps are rounded to nothing leave all as it was, and a probe says so")
+    @Test("Rounds whose steps are rounded to nothing change nothing, and a probe reports that")
     func vanishingSteps() throws {
         let run = RunKind.momentum.run(seed: 7)
         let parameters = try run.parameters()
@@ -154,7 +154,7 @@ import Testing
         #expect(probe.unchangedPart(in: parameters) < 1)
     }
 
-    @Test("A spec without momentum is spelt as before; with it, it comes back, and it needs adapters alone")
+    @Test("A spec without momentum is spelt as before; with it, it reads back, and it requires that only adapters are trained")
     func specs() throws {
         var spec = Samples.spec()
         #expect(!String(decoding: try spec.canonicalBytes(), as: UTF8.self).contains("momentum"))

@@ -2,12 +2,12 @@ import Core
 import Kernels
 import Testing
 
-/// Bit by bit against NumPy (Fixtures/arithmetic.py).
+/// The arithmetic compared bit by bit with NumPy (Fixtures/arithmetic.py).
 @Suite struct ArithmeticOracleTests {
     let fixture: ArithmeticFixture
     init() throws { fixture = try .load() }
 
-    @Test func philox() {
+    @Test("Random words are those of the second implementation") func philox() {
         for entry in fixture.philox {
             var output = [UInt32](repeating: 0, count: 4)
             ob_philox(entry.counter, entry.key, &output)
@@ -15,7 +15,7 @@ import Testing
         }
     }
 
-    @Test func denseVectors() {
+    @Test("Signs and Gaussians are those of the second implementation") func denseVectors() {
         for (entries, family) in [(fixture.signs, PerturbationFamily.rademacher), (fixture.gaussians, .gaussian)] {
             for entry in entries {
                 let tensor = TrainedTensor(name: "v", index: entry.index, shape: .vector(entry.count))
@@ -36,7 +36,7 @@ import Testing
         #expect(withUnsafeBytes(of: ob_gaussian_table) { $0.map { Int8(bitPattern: $0) } } == fixture.table)
     }
 
-    @Test func rank1Factors() {
+    @Test("The factors of rank-1 directions are those of the second implementation") func rank1Factors() {
         for entry in fixture.factors {
             let basis = words(hex: entry.basis)
             let tensor = TrainedTensor(
@@ -54,7 +54,7 @@ import Testing
         }
     }
 
-    @Test func fixedPoint() throws {
+    @Test("Fixed-point parameters are those of the second implementation") func fixedPoint() throws {
         for entry in fixture.fixed {
             let tensor = TrainedTensor(name: "w", index: 0, shape: .vector(entry.floats.count))
             let parameters = try Parameters(tensors: [tensor]) { _, floats in
@@ -69,7 +69,7 @@ import Testing
         }
     }
 
-    @Test func byteCodec() {
+    @Test("Bytes of projected gradients are those of the second implementation") func byteCodec() {
         for entry in fixture.codec {
             #expect(ByteCodec.encode(entry.g, scaleExponent: entry.scaleExponent) == entry.q, "\(entry)")
         }
@@ -80,13 +80,13 @@ import Testing
         #expect(ByteCodec.decode(5, scaleExponent: -1) == 2.5)
     }
 
-    @Test func stepSizes() {
+    @Test("Step sizes are those of the second implementation") func stepSizes() {
         for entry in fixture.rates { #expect(StepSize.nearest(rate: entry.rate) == entry.step, "\(entry.rate)") }
         #expect(StepSize.nearest(rate: .nan) == .zero)
         #expect(StepSize.nearest(rate: .infinity).multiplier == 65535)
     }
 
-    @Test func steps() {
+    @Test("Steps on integers are those of the second implementation, and undoing them goes back") func steps() {
         for entry in fixture.steps {
             let step = ob_step(multiplier: entry.multiplier, exponent: entry.exponent, adds: 0)
             let undo = ob_step(multiplier: entry.multiplier, exponent: entry.exponent, adds: 1)
@@ -98,7 +98,7 @@ import Testing
         }
     }
 
-    @Test func orthogonalDirections() throws {
+    @Test("Orthogonal directions are those of the second implementation") func orthogonalDirections() throws {
         for entry in fixture.orthogonal {
             let adapter = TrainedTensor(adapterAt: .final, rows: 1, columns: entry.count)
             let directions = try Directions(seed: RunSeed(entry.seed), family: .rank1, sampling: .orthogonal, tensors: [adapter])
@@ -121,7 +121,7 @@ import Testing
         }
     }
 
-    @Test func roundedVectors() throws {
+    @Test("Rounded vectors are those of the second implementation") func roundedVectors() throws {
         for entry in fixture.vectors {
             let values = try entry.values.map { Double(bitPattern: try #require(UInt64($0, radix: 16))) }
             let rounded = try FixedPointVectors(rounding: [values, values])
@@ -132,7 +132,7 @@ import Testing
         }
     }
 
-    @Test func basisRecords() throws {
+    @Test("Basis records are those of the second implementation") func basisRecords() throws {
         for entry in fixture.basisRecords {
             let record = bytes(hex: entry.bytes).map { UInt8(bitPattern: $0) }
             let basis = try RunBasis(decoding: record)
@@ -148,8 +148,8 @@ import Testing
         }
     }
 
-    /// Whole runs: the digest after each round, what is left when one machine is taken out again, and when rounds are void.
-    @Test func runs() throws {
+    /// Whole runs: the digest after each round, after one machine is taken out, and after a rewind.
+    @Test("Whole runs end with the digests of the second implementation") func runs() throws {
         for run in fixture.runs {
             let parameters = try run.parameters()
             let directions = try run.directions()

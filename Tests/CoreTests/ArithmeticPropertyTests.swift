@@ -8,11 +8,11 @@ struct RandomRun {
     let seed: UInt64
     let directions: Directions
     let tensors: [TrainedTensor]
-    /// As in a run spec.
+    /// The run spec's momentum.
     let momentum: Double?
     let rounds: [RoundRecord]
 
-    /// Which adapters a run has.
+    /// The adapters of a run.
     enum Adapters {
         case none, besideOthers, orthogonal
         case withMomentum(DirectionSampling)
@@ -40,7 +40,7 @@ struct RandomRun {
             TrainedTensor(
                 adapterAt: place, rows: .random(in: 1...largest, using: &random), columns: .random(in: 1...largest, using: &random))
         }
-        // Some of these caps are reached, as μ is 4/7 in the fifth round.
+        // Some of these caps are reached, because μ is 4/7 in the fifth round.
         momentum = if case .withMomentum = adapters { .random(in: 0.1...1, using: &random) } else { nil }
         switch adapters {
         case .none: (tensors, directions) = (others, Directions(seed: runSeed, family: family))
@@ -67,8 +67,8 @@ struct RandomRun {
                     machine: MachineID(UInt32(machine + number)), firstSample: .random(in: 0 ... .max, using: &random),
                     bytes: (0..<count).map { _ in .random(in: -128...127, using: &random) })
             }
-            // The first two rounds move every tensor, the second being the first that momentum adds to; the steps of the others may vanish, as they may
-            // in a run.
+            // The first two rounds move every tensor, and the second is the first that momentum adds to. The steps of the other rounds may vanish, as
+            // they may in a run.
             let exponents: ClosedRange<Int8> = number < 2 ? -30 ... -15 : -60 ... -15
             let step = StepSize(
                 multiplier: .random(in: 1 << 15 ... .max, using: &random), exponent: .random(in: exponents, using: &random))
@@ -84,7 +84,7 @@ struct RandomRun {
         return parameters.digest()
     }
 
-    /// k −= round(M·Σ·2^h), or with momentum what docs/reference/arithmetic.md says, element by element from the vectors themselves.
+    /// Computes k −= round(M·Σ·2^h), or with momentum what docs/reference/arithmetic.md says, element by element from the vectors themselves.
     func naiveIntegers() throws -> [[Int32]] {
         let parameters = try parameters()
         return parameters.tensors.indices.map { position in
@@ -158,7 +158,8 @@ enum RunKind: CaseIterable, Sendable {
         for _ in 0..<Self.trials { try body(kind.run(seed: .random(in: 0 ... .max), largest: largest)) }
     }
 
-    @Test(arguments: RunKind.allCases) func updatesAreTheSumsTheySayTheyAre(kind: RunKind) throws {
+    @Test("An update equals the sums computed one element at a time", arguments: RunKind.allCases)
+    func updatesAreTheSumsTheySayTheyAre(kind: RunKind) throws {
         try forRandomRuns(kind, largest: 40) { run in
             let parameters = try run.parameters()
             parameters.apply(run.rounds, directions: run.directions, threads: 1)
@@ -168,7 +169,7 @@ enum RunKind: CaseIterable, Sendable {
         }
     }
 
-    @Test("The order of a round's bytes does not matter; that of rounds matters with momentum alone", arguments: RunKind.allCases)
+    @Test("The order of a round's bytes does not matter, and the order of rounds matters only with momentum", arguments: RunKind.allCases)
     func orderDoesNotMatter(kind: RunKind) throws {
         try forRandomRuns(kind) { run in
             let expected = try run.digest(run.rounds)
@@ -177,7 +178,7 @@ enum RunKind: CaseIterable, Sendable {
             #expect((try run.digest(run.rounds.reversed()) == expected) == !hasMomentum, "seed \(run.seed)")
             let rounds = hasMomentum ? run.rounds : run.rounds.shuffled(using: &random)
             let shuffled = rounds.map { round in
-                // One contribution a byte, in any order.
+                // One contribution for each byte, in any order.
                 let parts = round.contributions.flatMap { contribution in
                     contribution.bytes.enumerated().map { i, q in
                         Contribution(machine: contribution.machine, firstSample: contribution.firstSample &+ UInt32(i), bytes: [q])
@@ -191,7 +192,8 @@ enum RunKind: CaseIterable, Sendable {
         }
     }
 
-    @Test(arguments: RunKind.allCases) func threadsAndBatchesDoNotMatter(kind: RunKind) throws {
+    @Test("The number of threads and the batches do not matter", arguments: RunKind.allCases)
+    func threadsAndBatchesDoNotMatter(kind: RunKind) throws {
         try forRandomRuns(kind) { run in
             let expected = try run.digest(run.rounds)
             for threads in 1...4 {
@@ -203,7 +205,8 @@ enum RunKind: CaseIterable, Sendable {
         }
     }
 
-    @Test(arguments: RunKind.allCases) func revertGoesBack(kind: RunKind) throws {
+    @Test("Taking out all rounds in any order gives the parameters from before", arguments: RunKind.allCases)
+    func revertGoesBack(kind: RunKind) throws {
         try forRandomRuns(kind) { run in
             let parameters = try run.parameters()
             let before = parameters.digest()
@@ -217,7 +220,8 @@ enum RunKind: CaseIterable, Sendable {
         }
     }
 
-    @Test(arguments: RunKind.allCases) func replacingIsReplayingWithout(kind: RunKind) throws {
+    @Test("Replacing rounds gives what a replay of the replacements gives", arguments: RunKind.allCases)
+    func replacingIsReplayingWithout(kind: RunKind) throws {
         try forRandomRuns(kind) { run in
             let machine = MachineID(3)
             let parameters = try run.parameters()
@@ -229,9 +233,9 @@ enum RunKind: CaseIterable, Sendable {
         }
     }
 
-    /// A round that is longer than a batch carries its sums; one by one its bytes would round differently, so the naive sums
-    /// are the judge. The same for a dense round beyond what 32-bit sums hold.
-    @Test func roundsOfManyDirections() throws {
+    /// A round that is longer than a batch carries its sums over. Its bytes one by one would be rounded differently, so the naive sums are the
+    /// reference. The same holds for a dense round that is longer than 32-bit sums allow.
+    @Test("A round longer than a batch or than 32-bit sums is rounded once") func roundsOfManyDirections() throws {
         let long = RandomRun(seed: 5, family: .rank1, shaped: true, largest: 6, samples: 1500...3000)
         let parameters = try long.parameters()
         parameters.apply(long.rounds, directions: long.directions, threads: 2)
@@ -262,7 +266,7 @@ enum RunKind: CaseIterable, Sendable {
         #expect(Array(wide.integers(at: 0)) == after)
     }
 
-    @Test func roundsThatChangeNothing() throws {
+    @Test("Rounds without a step or without values change nothing") func roundsThatChangeNothing() throws {
         let run = RandomRun(seed: 3, family: .rank1)
         let nothing = run.rounds.flatMap { round in
             [
@@ -282,7 +286,7 @@ enum RunKind: CaseIterable, Sendable {
 
 /// Every variant of the kernels that this processor has gives the same bits.
 @Suite struct ArithmeticVariantTests {
-    /// Runs `body` with each variant on this thread.
+    /// Runs `body` with each variant on this thread, and expects equal results.
     private func withEveryVariant<T: Equatable>(_ what: String, _ body: () throws -> T) rethrows {
         ob_kernels_select("portable")
         defer { ob_kernels_select(nil) }
@@ -294,13 +298,13 @@ enum RunKind: CaseIterable, Sendable {
         }
     }
 
-    @Test func unknownVariantIsRefused() {
+    @Test("The portable variant is always there, and an unknown one is refused") func unknownVariantIsRefused() {
         #expect(kernelVariants.last == "portable")
         #expect(ob_kernels_select("abacus") == 0)
         ob_kernels_select(nil)
     }
 
-    @Test(arguments: RunKind.allCases) func runs(kind: RunKind) throws {
+    @Test("All variants end a run with the same digest", arguments: RunKind.allCases) func runs(kind: RunKind) throws {
         for _ in 0..<4 {
             let run = kind.run(seed: .random(in: 0 ... .max), largest: 110)
             try withEveryVariant("seed \(run.seed)") { try run.digest(run.rounds) }
@@ -309,9 +313,9 @@ enum RunKind: CaseIterable, Sendable {
         try withEveryVariant("long rounds, seed \(long.seed)") { try long.digest(long.rounds) }
     }
 
-    /// Whole tiles and rounds around one depth block and two, whose last sums some variants never store: shifts on both sides of 32, both
-    /// signs of a step.
-    @Test(arguments: [false, true]) func wholeTiles(shaped: Bool) throws {
+    /// Whole tiles and rounds around one depth block and two. Some variants never store the sums of the last block. Shifts lie on both sides of 32,
+    /// and steps have both signs.
+    @Test("All variants agree on whole tiles and around depth blocks", arguments: [false, true]) func wholeTiles(shaped: Bool) throws {
         let (rows, columns) = (80, 256)
         let basis = InputBasis(space: "x", width: columns, values: (0..<columns).map { Int16($0 % 7 * 1500 - 4000) })
         let tensor = TrainedTensor(name: "m", index: 1, shape: .matrix(rows: rows, columns: columns), basis: shaped ? basis : nil)
@@ -340,8 +344,10 @@ enum RunKind: CaseIterable, Sendable {
         }
     }
 
-    /// Sums and products on either side of what lanes of 16 and 32 bits hold: some variants have a step of their own for what fits.
-    @Test(arguments: [(PerturbationFamily.rank1, true), (.rank1, false), (.rademacher, false), (.gaussian, false)])
+    /// Sums and products on both sides of what lanes of 16 and 32 bits hold. Some variants have a faster step for sums that fit.
+    @Test(
+        "All variants agree at the limits of narrow lanes",
+        arguments: [(PerturbationFamily.rank1, true), (.rank1, false), (.rademacher, false), (.gaussian, false)])
     func edgesOfNarrowSteps(family: PerturbationFamily, shaped: Bool) throws {
         let (rows, columns) = (48, 64)
         let basis = InputBasis(space: "x", width: columns, values: [Int16](repeating: -32768, count: columns))
@@ -368,11 +374,11 @@ enum RunKind: CaseIterable, Sendable {
         }
     }
 
-    /// All bytes and factors at their ends, where a narrow lane would overflow first.
-    @Test func extremes() throws {
+    /// All bytes and factors have the largest magnitude, where a narrow lane would overflow first.
+    @Test("All variants agree on the largest bytes and factors") func extremes() throws {
         for (family, shaped) in [(PerturbationFamily.rank1, true), (.rank1, false), (.rademacher, false), (.gaussian, false)] {
             let columns = 70
-            // One basis vector along everything: the factors of most directions end at ±127.
+            // One basis vector along everything, so the factors of most directions end at ±127.
             let basis = InputBasis(space: "x", width: columns, values: [Int16](repeating: -32768, count: columns))
             let tensor = TrainedTensor(
                 name: "m", index: 1, shape: .matrix(rows: 37, columns: columns), basis: shaped ? basis : nil)
@@ -391,8 +397,9 @@ enum RunKind: CaseIterable, Sendable {
         }
     }
 
-    /// Of integers it is exact, so it is compared with sums by its definition; of floating-point numbers the bits are the same.
-    @Test func hadamard() {
+    /// In integers the transform is exact, so it is compared with the sums of its definition. In floating point the bits must be the same in all
+    /// variants.
+    @Test("All variants agree on the Hadamard transform") func hadamard() {
         let seed = UInt64.random(in: 0 ... .max)
         var random = SeededRandom(seed: seed)
         for bits in UInt32(0)...11 {
@@ -417,7 +424,7 @@ enum RunKind: CaseIterable, Sendable {
         }
     }
 
-    @Test func vectors() {
+    @Test("All variants agree on signs, Gaussians and shaped vectors") func vectors() {
         let seed = UInt64.random(in: 0 ... .max)
         var random = SeededRandom(seed: seed)
         for _ in 0..<20 {
@@ -434,13 +441,13 @@ enum RunKind: CaseIterable, Sendable {
                 return [signs, gaussians]
             }
             let components = Int.random(in: 0...9, using: &random)
-            // Small values take the 32-bit way, large ones the 64-bit way.
+            // Small values take the 32-bit path, large ones the 64-bit path.
             let largest: Int16 = [30, 900, 20_000, .max].randomElement(using: &random) ?? .max
             let basis = (0..<components * count).map { _ in Int16.random(in: -largest - 1...largest, using: &random) }
             withEveryVariant("shape, seed \(seed)") {
                 var b = [Int8](repeating: 0, count: count)
                 ob_signs(&vector, 0, count, &b)
-                ob_shape(b, basis, components, count, &b)
+                ob_damp(b, basis, components, count, &b)
                 return b
             }
             let integers = (0..<count).map { _ in Int32.random(in: .min ... .max, using: &random) }

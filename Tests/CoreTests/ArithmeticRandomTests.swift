@@ -5,6 +5,7 @@ import Testing
 @Suite struct ArithmeticRandomTests {
     /// Random123's known-answer vectors of philox4x32-10 (kat_vectors).
     @Test(
+        "Philox gives the known answers",
         arguments: [
             ([0, 0, 0, 0], [0, 0], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
             (
@@ -22,12 +23,12 @@ import Testing
         #expect(output == answer)
     }
 
-    @Test func hashKnownAnswers() {
+    @Test("SHA-256 and CRC-32C give the known answers") func hashKnownAnswers() {
         #expect(Digest.sha256([]).description == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
         #expect(
             Digest.sha256(Array("abc".utf8)).description
                 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
-        // Of 56 bytes, so that the length needs a block of its own.
+        // 56 bytes, so that the length needs a block of its own.
         #expect(
             Digest.sha256(Array("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq".utf8)).description
                 == "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1")
@@ -39,8 +40,7 @@ import Testing
         #expect(CRC32C.checksum([UInt8](repeating: 0xff, count: 32)) == 0x62a8_ab43)
     }
 
-    /// Any cut into pieces gives the same hash; so do the portable functions.
-    @Test func hashesInPieces() {
+    @Test("Data cut into any pieces give the same hash, and so do the portable functions") func hashesInPieces() {
         var random = SystemRandomNumberGenerator()
         let bytes = (0..<1000).map { _ in UInt8.random(in: 0...255, using: &random) }
         for cut in 0...200 {

@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Projected gradients of a heavy-tailed kind: Student's t with 3 degrees of freedom.
+/// Heavy-tailed projected gradients: Student's t with 3 degrees of freedom.
 private struct HeavyTail {
     var random: SeededRandom
 
@@ -42,8 +42,8 @@ private struct HeavyTail {
         var changes: Int { zip(exponents, exponents.dropFirst()).count { $0 != $1 } }
     }
 
-    /// Whatever the scale, and for one byte a round as for 256: on target soon, and then it stays.
-    @Test(arguments: [1, 16, 256]) func stationaryStreamDoesNotSwing(samples: Int) {
+    @Test("The scale reaches its target soon and stays there, for any magnitude and any number of bytes in a round", arguments: [1, 16, 256])
+    func stationaryStreamDoesNotSwing(samples: Int) {
         for scale in [1e-9, 0.004, 0.3, 1, 7, 11, 15, 20, 30, 1e6] {
             let seed = scale.bitPattern
             var stream = Stream(seed: seed)
@@ -57,8 +57,7 @@ private struct HeavyTail {
         }
     }
 
-    /// The first round already says nearly all.
-    @Test func startsFast() {
+    @Test("Ten rounds bring any magnitude near the target") func startsFast() {
         for scale in [1e-6, 1e-3, 10, 1e5] {
             let seed = scale.bitPattern
             var stream = Stream(seed: seed)
@@ -67,11 +66,11 @@ private struct HeavyTail {
         }
     }
 
-    @Test func followsADrift() {
+    @Test("The scale follows a slow drift") func followsADrift() {
         for up in [true, false] {
             let seed: UInt64 = up ? 1 : 2
             var stream = Stream(seed: seed)
-            // A hundredfold over 800 rounds.
+            // A hundredfold change over 800 rounds.
             for round in 0..<1000 {
                 let progress = min(Double(round) / 800, 1)
                 stream.round(samples: 256, scale: pow(100, up ? progress : -progress))
@@ -82,7 +81,7 @@ private struct HeavyTail {
         }
     }
 
-    @Test func followsAJump() {
+    @Test("The scale follows a jump") func followsAJump() {
         let seed: UInt64 = 3
         var stream = Stream(seed: seed)
         for round in 0..<100 { stream.round(samples: 64, scale: round < 50 ? 10 : 1000) }
@@ -90,8 +89,7 @@ private struct HeavyTail {
         #expect(stream.changes <= 8, "seed \(seed): \(stream.exponents)")
     }
 
-    /// Rounds without a valid byte say nothing; late bytes count at the scale they were made with.
-    @Test func oddRounds() throws {
+    @Test("Rounds without a value are ignored, and late bytes count at the scale with which they were made") func oddRounds() throws {
         var adapter = ScaleAdapter(target: 32)
         adapter.observe([Contribution.noValue, Contribution.noValue], scaleExponent: 0)
         adapter.observe([], scaleExponent: 0)

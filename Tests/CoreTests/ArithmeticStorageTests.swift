@@ -2,7 +2,7 @@ import Core
 import Testing
 
 @Suite struct ParameterProbeTests {
-    @Test("A step moves what it moves, and one that is rounded to nothing is seen")
+    @Test("A probe sees which elements a step moves, and sees a step that is rounded to nothing")
     func probe() throws {
         let tensors = [TrainedTensor(name: "a", index: 0, shape: .matrix(rows: 100, columns: 200))]
         let parameters = try Parameters(tensors: tensors) { _, out in for i in out.indices { out[i] = Float(i % 7) - 3 } }
@@ -29,7 +29,7 @@ import Testing
         return bytes
     }
 
-    @Test func snapshotsComeBack() throws {
+    @Test("A snapshot reads back with its position") func snapshotsComeBack() throws {
         let run = RandomRun(seed: 8, family: .rank1, shaped: true)
         let parameters = try run.parameters()
         parameters.apply(run.rounds, directions: run.directions, threads: 1)
@@ -45,7 +45,7 @@ import Testing
         }
     }
 
-    @Test func badSnapshotsAreRefused() throws {
+    @Test("Snapshots that are cut, damaged or of other tensors are refused") func badSnapshotsAreRefused() throws {
         let run = RandomRun(seed: 8, family: .gaussian, largest: 4)
         let parameters = try run.parameters()
         let bytes = snapshot(parameters, SnapshotPosition(run: .sha256([]), nextRound: 0, ledger: nil))
@@ -67,7 +67,7 @@ import Testing
         #expect(throws: SnapshotError.self) { try read(bytes, turned) }
     }
 
-    @Test func basisComesBack() throws {
+    @Test("A basis record reads back, and damaged ones are refused") func basisComesBack() throws {
         let spaces = try [
             InputBasis(space: "model.layers.29.mlp:in", width: 3, vectors: [[0.5, -0.25, 1], [1.0 / 32768, 3.0 / 32768, 0]]),
             InputBasis(space: "model.layers.29.attn:in", width: 2, values: []),
@@ -91,7 +91,7 @@ import Testing
         }
     }
 
-    @Test func badTensorsAreRefused() throws {
+    @Test("Tensors that can't be trained are refused, with the tensor's name") func badTensorsAreRefused() throws {
         func refuses(_ tensors: [TrainedTensor], values: [Float] = []) -> ParameterError? {
             #expect(throws: ParameterError.self) {
                 _ = try Parameters(tensors: tensors) { _, floats in

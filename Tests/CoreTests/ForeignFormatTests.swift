@@ -3,7 +3,7 @@ import Testing
 
 @Suite struct ForeignFormatTests {
     @Test(
-        "What a file is that is not what it should be is named, with a way out that fits it",
+        "A file of a foreign format is recognised, with a remedy that fits it",
         arguments: [
             (Array("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n".utf8), "Git LFS", "git lfs pull"),
             ([0x1F, 0x8B, 0x08, 0, 0, 0, 0, 0], "gzip", "gzip -dc"), ([0x28, 0xB5, 0x2F, 0xFD, 4, 0], "Zstandard", "zstd -dc"),
@@ -22,7 +22,7 @@ import Testing
     }
 
     @Test(
-        "What may well be meant is nothing foreign",
+        "Ordinary text is not taken for a foreign format",
         arguments: [
             "", "{", "{\"text\": \"a\"}\n", "PAR1S IS A CITY\n", "GGUF is a format\n", "BZh is a word", "[1]", "a\tb\n", "\u{FEFF}{\"text\": 1}", "é",
         ])
@@ -30,7 +30,7 @@ import Testing
         #expect(ForeignFormat(start: Array(text.utf8), path: "x") == nil)
     }
 
-    @Test func aCorpusOfPlainLinesMayBeginAsAWebPageDoes() {
+    @Test("A corpus of plain lines may begin as a web page does") func aCorpusOfPlainLinesMayBeginAsAWebPageDoes() {
         #expect(ForeignFormat(start: Array("<html>".utf8), path: "x", mayBeMarkup: true) == nil)
         #expect(ForeignFormat(start: [0x1F, 0x8B, 8], path: "x", mayBeMarkup: true) != nil)
     }

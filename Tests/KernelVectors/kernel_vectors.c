@@ -82,7 +82,7 @@ static uint64_t rank1(int shaped, int carried, int32_t exponent) {
             ob_signs(&vector, 0, ROWS, rows + i * STRIDE);
             vector.stream++;
             ob_signs(&vector, 0, COLUMNS, columns + i * STRIDE);
-            if (shaped) ob_shape(columns + i * STRIDE, basis, COMPONENTS, COLUMNS, columns + i * STRIDE);
+            if (shaped) ob_damp(columns + i * STRIDE, basis, COMPONENTS, COLUMNS, columns + i * STRIDE);
             q[i] = (int8_t)direction->q;
         }
         ob_pack_quad(rows, STRIDE, ROWS, q, (size_t)quad, QUADS, 1, a);

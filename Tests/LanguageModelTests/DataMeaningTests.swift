@@ -4,7 +4,7 @@ import LanguageModel
 import Testing
 import Training
 
-/// Losses over other tokens than meant, and records that mean something else than what would be learnt from them.
+/// Losses over tokens other than intended, and records that mean something other than what would be learnt from them.
 @Suite struct DataMeaningTests {
     private static let chatML =
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + (m.content if m.content is string else m.content | map(attribute='text') | join) + '<|im_end|>\\n' }}{% endfor %}"
@@ -81,7 +81,7 @@ import Training
         #expect(data.escapedLineBreaks == ["Review: {text}\\nSentiment:", " a\\n"])
     }
 
-    /// What is advised is done to the example, and then the tokens of both are the same.
+    /// Every remedy was tried on the example, and gives both forms the same tokens.
     @Test func adviceWasTried() throws {
         let tokenizer = try smallTokenizer(preTokenizer: "smollm")
         let encoder = try TaskEncoder(task: TaskSpec(kind: .completion, maxLength: 64), tokenizer: tokenizer)
@@ -108,11 +108,11 @@ import Training
     }
 
     @Test(arguments: [
-        (TaskSpec.Kind.completion, #"{"prompt":"Say hi","completion":" go away","label":false}"#, "calls this a bad example"),
+        (TaskSpec.Kind.completion, #"{"prompt":"Say hi","completion":" go away","label":false}"#, "marks a bad example"),
         (.completion, #"{"prompt":"Hi","chosen":" yes","rejected":" no","completion":" yes"}"#, "preference"),
         (.completion, #"{"prompt":"Hi","completion":" yes","weight":0.5}"#, "counts the same"),
-        (.text, #"{"text":"Hi","train":false}"#, "calls this a bad example"),
-        (.text, #"{"text":"Hi","desirable":"false"}"#, "calls this a bad example"),
+        (.text, #"{"text":"Hi","train":false}"#, "marks a bad example"),
+        (.text, #"{"text":"Hi","desirable":"false"}"#, "marks a bad example"),
         (.chat, #"{"messages":[{"role":"assistant","content":"x"}],"rejected":[{"role":"assistant","content":"y"}]}"#, "should not be learnt"),
         (.classification, #"{"text":"a","label":"0","sample_weight":2}"#, "counts the same"),
         (
@@ -151,11 +151,11 @@ import Training
         let encoder = try encoder(.chat)
         let expected = try encoder.encode(records(plain)).examples
         #expect(try encoder.encode(records(parts)).examples == expected)
-        // A template that knows no parts gets the text.
+        // A template without support for parts gets the text.
         let simple = try self.encoder(
             .chat, chat: Self.chatML.replacing("(m.content if m.content is string else m.content | map(attribute='text') | join)", with: "m.content"))
         #expect(try simple.encode(records(parts)).examples == expected)
-        // Nor one that asks whether a content is a string, and writes what is none as it is.
+        // So does a template that tests whether a content is a string and writes other values unchanged.
         let careless = try self.encoder(.chat, chat: Self.chatML.replacing("m.content | map(attribute='text') | join", with: "m.content | string"))
         #expect(try careless.encode(records(parts)).examples == expected)
         let learnt = try #require(encoder.encode(records(weighted)).examples.first?.sequences.first)

@@ -14,7 +14,7 @@ import Training
     }
 
     @Test(
-        "What RFC 4180 allows, and what programs write",
+        "Files that RFC 4180 allows, and files that programs write, are read",
         arguments: [
             ("text,label\nfine,1\n", #"{"text": "fine", "label": "1"}"#), ("text,label\r\nfine,1\r\n", #"{"text": "fine", "label": "1"}"#),
             ("text,label\nfine,1", #"{"text": "fine", "label": "1"}"#),
@@ -57,7 +57,7 @@ import Training
         #expect(parts.map(\.count) == [4, 3, 3] && Set(parts.joined()).count == 10)
     }
 
-    @Test("A table under another name is told as one; texts are read from every form")
+    @Test("A table under another name is recognised in the error; texts are read from every format")
     func otherNames() throws {
         let error = #expect(throws: DataError.self) { try read("text,label\na,1\n", as: "data.jsonl") }
         #expect(error?.description.contains(".csv") == true, "\(error.map { "\($0)" } ?? "")")

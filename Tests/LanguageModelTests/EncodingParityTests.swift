@@ -4,9 +4,9 @@ import LanguageModel
 import Testing
 import Training
 
-/// Token ids and learnt positions of records of every kind, equal to those of transformers (Fixtures/make_encodings.py).
+/// Token ids and learnt positions of records of every kind equal those of transformers (Fixtures/make_encodings.py).
 @Suite struct EncodingParityTests {
-    /// Of CI, or of the file that ONEBYTE_ENCODINGS names.
+    /// Reads the committed fixture, or the file that ONEBYTE_ENCODINGS names.
     @Test func recordsAreEncodedAsTransformersEncodesThem() throws {
         let path = try ProcessInfo.processInfo.environment["ONEBYTE_ENCODINGS"] ?? fixture("encodings.json").path
         let whole = try JSON.read(path)
@@ -24,7 +24,7 @@ import Training
                 continue
             }
             guard let sequences = record["sequences"]?.array else {
-                // Where transformers writes no reply, nothing is learnt either; anything else is a difference.
+                // Where transformers writes no reply, nothing is learnt here either; any other refusal is a difference.
                 Issue.record("record \(i) is encoded, and the reference refuses it: \(record.text(indent: 0))")
                 continue
             }
@@ -39,7 +39,7 @@ import Training
             #expect(isSame, "record \(i): \(record["record"]?.text(indent: 0) ?? "") \(example.sequences) \(expected)")
         }
         let expectedRefusals = records.count { $0["sequences"] == nil }
-        // A template that leaves a message out is refused here alone; there is none among these.
+        // Only this program refuses a template that leaves a message out; the fixture has none.
         #expect(refused == expectedRefusals)
     }
 
@@ -56,7 +56,7 @@ import Training
         }
     }
 
-    /// Nil where the record is refused, or has nothing to learn from.
+    /// Returns nil if the record is refused or has nothing to learn from.
     private func encoded(_ record: JSON, templates: JSON, _ tokenizer: Tokenizer) throws -> Example? {
         let kind = try #require(TaskSpec.Kind(rawValue: record["kind"]?.string ?? ""))
         let labels = record["labels"]?.array?.map { LabelWord(label: $0.array?.first?.string ?? "", word: $0.array?.last?.string ?? "") }

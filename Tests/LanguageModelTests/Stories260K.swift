@@ -1,20 +1,20 @@
 import Foundation
 import Testing
 
-/// The trained 260-thousand-parameter Llama of llama2.c, in that project's first file format, as a Hugging Face directory.
+/// The trained Llama with 260 thousand parameters from llama2.c, in that project's first file format, as a Hugging Face directory.
 struct Stories260K {
-    /// Where the shared data have it; nil where they are not on this machine.
+    /// Path in the shared data; nil if they are not on this machine.
     static let files: String? = TestModels.sharedData.map { $0 + "/stories260K" }.flatMap {
         FileManager.default.fileExists(atPath: $0 + "/stories260K.bin") ? $0 : nil
     }
 
-    /// The text that the model writes greedily from BOS begins so.
+    /// Beginning of the text that the model writes greedily from BOS.
     static let greedyBeginning = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park."
 
-    /// Text of each token; U+2581 and byte tokens resolved as llama2.c does.
+    /// Text of each token, with U+2581 and byte tokens resolved as llama2.c does.
     let vocabulary: [[UInt8]]
 
-    /// Writes config.json and model.safetensors (F32) to an existing directory; there is no tokenizer.json, since the vocabulary is
+    /// Writes config.json and model.safetensors (F32) to an existing directory. There is no tokenizer.json, because the vocabulary is
     /// SentencePiece's.
     init(writingTo directory: String) throws {
         let path = try #require(Self.files)
@@ -94,7 +94,7 @@ struct Stories260K {
         }
     }
 
-    /// The text of tokens that follow BOS.
+    /// Returns the text of tokens that follow BOS.
     func decode(_ tokens: some Sequence<Int32>) -> String {
         let text = String(decoding: tokens.flatMap { vocabulary[Int($0)] }, as: UTF8.self)
         return text.hasPrefix(" ") ? String(text.dropFirst()) : text

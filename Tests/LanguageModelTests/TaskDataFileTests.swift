@@ -5,7 +5,7 @@ import Testing
 import Training
 
 @Suite struct TaskDataFileTests {
-    /// A file that is gone when the test is over.
+    /// Runs `body` with a file that is removed afterwards.
     private func withFile(_ bytes: some Collection<UInt8>, _ body: (String) throws -> Void) throws {
         let url = FileManager.default.temporaryDirectory.appending(path: "onebyte-\(UUID().uuidString).jsonl")
         try Data(bytes).write(to: url)

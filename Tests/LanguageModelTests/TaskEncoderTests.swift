@@ -4,7 +4,7 @@ import LanguageModel
 import Testing
 import Training
 
-/// With the byte-level tokenizer of the tiny model: what is tested is where prompts, words and cuts go.
+/// Tests, with the tiny model's byte-level tokenizer, of where prompts, words and cuts go.
 @Suite struct TaskEncoderTests {
     private static let sentiment = [LabelWord(label: "0", word: " bad"), LabelWord(label: "1", word: " good")]
 
@@ -24,7 +24,7 @@ import Training
         return try DataFile.read(url.path)
     }
 
-    /// Labels whose words are one token, whatever this tokenizer knows.
+    /// Returns labels whose words are single tokens of this tokenizer.
     private func oneTokenWords() throws -> [LabelWord] {
         let tokenizer = try tokenizer()
         let words = ["a", "b", "c", "d", "e"].filter { tokenizer.encode($0).count == 1 }
@@ -93,7 +93,7 @@ import Training
         let lines = try records(#"{"text":"a","label":"0"}"#, #"{"text":"b","label":"neutral"}"#)
         #expect { try encoder.encode(lines) } throws: { error in
             let text = "\(error)"
-            return text.contains(":2: the label \"neutral\" has no word") && text.contains("--label 'neutral=")
+            return text.contains(":2: the label \"neutral\" has no word") && text.contains("neutral = ")
         }
     }
 
@@ -115,7 +115,7 @@ import Training
     @Test(
         arguments: [
             (nil, sentiment, "needs a template"), ("{text}", nil, "a word for each"), ("{text", sentiment, "without \"}\""),
-            ("no hole", sentiment, "takes nothing"), ("{}", sentiment, "a field's name"), ("}{text}", sentiment, "without \"{\""),
+            ("no hole", sentiment, "uses no field"), ("{}", sentiment, "a field needs a name"), ("}{text}", sentiment, "without \"{\""),
             ("{text}", [.init(label: "0", word: " good"), .init(label: "1", word: " good")], "the same word"),
             ("{text}", [.init(label: "0", word: " good"), .init(label: "0", word: " bad")], "given twice"),
             ("{text}", [.init(label: "0", word: ""), .init(label: "1", word: " bad")], "is empty"),

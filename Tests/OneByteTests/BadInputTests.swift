@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-/// Each mistake gives one clear error, its exit status, and leaves nothing running.
+/// Each mistake gives one clear error and its exit status, and leaves no process running.
 @Suite struct BadInputTests {
     private static let words = ["--template", "{text} It was", "--label", "0= bad", "--label", "1= good"]
 
@@ -50,7 +50,7 @@ import Testing
     @Test func aGGUFFileOfAnUnknownArchitecture() async throws {
         let scratch = try Scratch()
         var data = try Data(contentsOf: URL(filePath: Binary.tinyGGUF))
-        // The value of general.architecture, which stands behind its key, its type and its length.
+        // The value of general.architecture follows its key, its type and its length.
         let key = try #require(data.range(of: Data("general.architecture".utf8)))
         let value = try #require(data.range(of: Data("llama".utf8), in: key.upperBound..<data.endIndex))
         data.replaceSubrange(value, with: Data("lxyzq".utf8))
@@ -59,7 +59,7 @@ import Testing
         oneError(try await cluster(scratch, model: model, data: try scratch.reviews()), 65, "lxyzq")
     }
 
-    @Test("A worker whose model is not there ends with status 66 before it calls anybody")
+    @Test("A worker whose model does not exist ends with status 66 before it connects")
     func aWorkersModelThatIsNotThere() async throws {
         let scratch = try Scratch()
         let data = try scratch.file("train.jsonl", "{\"text\": \"a\"}\n")
@@ -81,7 +81,7 @@ import Testing
     @Test func aRunDirectoryThatCannotBeMade() async throws {
         let scratch = try Scratch()
         let data = try scratch.reviews()
-        // Tests may run as root, who may write everywhere but below a file.
+        // Tests may run as root, who can write everywhere except below a file.
         let found = try await cluster(scratch, data: data, "--directory", "\(data)/run")
         oneError(found, 73, "can't make the run directory", "--directory")
     }
@@ -160,7 +160,7 @@ import Testing
 
     @Test func aRunToGoOnWithThatIsNotThere() async throws {
         let scratch = try Scratch()
-        oneError(try await Binary.run("coordinator", "--directory", "\(scratch.path)/typo"), 66, "no run to go on with")
+        oneError(try await Binary.run("coordinator", "--directory", "\(scratch.path)/typo"), 66, "no run to resume")
         oneError(
             try await Binary.run(
                 "coordinator", "--directory", "\(scratch.path)/run", "--kind", "text", "--train", "all", "--key", "\(scratch.path)/none"), 66,
@@ -168,10 +168,10 @@ import Testing
     }
 
     @Test func resultsThatAFullDiskDoesNotTake() async throws {
-        // /dev/full is what a full disk is to write(2).
+        // For write(2), /dev/full behaves like a full disk.
         let found = try await Binary.runShell("'\(Binary.path)' model inspect '\(Binary.tinyModel)' > /dev/full")
         oneError(found, 74, "could not be written")
-        // A reader that has seen enough is no error.
+        // It is no error if the reader stops early.
         #expect(try await Binary.runShell("'\(Binary.path)' model inspect '\(Binary.tinyModel)' | head -1; exit ${PIPESTATUS[0]}").status == 0)
     }
 }

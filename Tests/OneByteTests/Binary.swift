@@ -3,7 +3,7 @@ import Subprocess
 import SystemPackage
 import Testing
 
-/// The real program, run as a user runs it.
+/// Runs the real program as a user does.
 enum Binary {
     struct Outcome {
         let status: Int32
@@ -11,14 +11,14 @@ enum Binary {
         let errors: String
     }
 
-    /// Beside the tests' own executable, where the build leaves it.
+    /// Path of the program, which the build leaves beside the tests' own executable.
     static let path: String = {
         let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
         return URL(filePath: own).deletingLastPathComponent().appending(path: "onebyte").path
     }()
 
     static let packageRoot = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-    /// A Llama of 16 thousand parameters with its tokenizer.
+    /// A Llama with 16 thousand parameters and its tokenizer.
     static let tinyModel = packageRoot.appending(path: "Tests/LanguageModelTests/Fixtures/tiny-llama").path
     static let tinyGGUF = packageRoot.appending(path: "Tests/LanguageModelTests/Fixtures/tiny-llama.gguf").path
 
@@ -29,10 +29,10 @@ enum Binary {
         try await run(arguments, in: directory)
     }
 
-    /// A line for bash.
+    /// Runs a line in bash.
     static func runShell(_ line: String) async throws -> Outcome { try await run(["-c", line], program: "/bin/bash") }
 
-    /// - Parameter environment: on top of the tests' own.
+    /// - Parameter environment: variables in addition to the tests' own.
     static func run(_ arguments: [String], program: String = path, in directory: String? = nil, environment: [String: String] = [:]) async throws
         -> Outcome
     {
@@ -52,8 +52,8 @@ enum Binary {
 }
 
 extension [String] {
-    /// These arguments with others after them, which take the place of what these say with the same flag: the program refuses a flag that is
-    /// given twice.
+    /// Returns these arguments followed by others. Flags given in `more` are removed from these first, because the program refuses a flag
+    /// that is given twice.
     func overridden(by more: [String]) -> [String] {
         var kept: [String] = []
         var isDropping = false
@@ -65,7 +65,7 @@ extension [String] {
     }
 }
 
-/// A directory that is gone when the test is over.
+/// A directory that is removed at the end of the test.
 struct Scratch: ~Copyable {
     let path: String
 
@@ -82,7 +82,7 @@ struct Scratch: ~Copyable {
         return file
     }
 
-    /// Reviews that a tiny model can be trained on.
+    /// Writes reviews on which a tiny model can be trained.
     func reviews(_ name: String = "reviews.jsonl", count: Int = 24) throws -> String {
         try file(name, (0..<count).map { #"{"text":"film number \#($0)","label":\#($0 % 2)}"# + "\n" }.joined())
     }

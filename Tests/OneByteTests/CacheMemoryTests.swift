@@ -2,7 +2,7 @@ import Core
 import Foundation
 import Testing
 
-/// Where hidden states go that are more than the memory they may take.
+/// Hidden states that exceed the memory limit go to files.
 @Suite(.serialized) struct CacheMemoryTests {
     private func cluster(_ scratch: borrowing Scratch, run: String, _ more: String...) async throws -> Binary.Outcome {
         try await Binary.run(
@@ -13,7 +13,7 @@ import Testing
             ].overridden(by: more), environment: ["XDG_CACHE_HOME": "\(scratch.path)/home"])
     }
 
-    /// Names and inodes.
+    /// Returns the inodes of files by name.
     private func files(_ directory: String) throws -> [String: Int] {
         guard FileManager.default.fileExists(atPath: directory) else { return [:] }
         return try FileManager.default.contentsOfDirectory(atPath: directory).reduce(into: [:]) { files, name in

@@ -3,7 +3,7 @@ import Foundation
 import OneByte
 import Testing
 
-/// Whole runs of the real program on a tiny model, in seconds.
+/// Complete runs of the real program on a tiny model, in seconds.
 @Suite(.serialized) struct ClusterCommandTests {
     private func arguments(_ scratch: borrowing Scratch, _ more: String...) throws -> [String] {
         let basis = try scratch.file("public.txt", (0..<16).map { "Public sentence number \($0) about nothing.\n" }.joined())
@@ -87,14 +87,14 @@ import Testing
         let text = try #require(effects.generalText)
         #expect(text.texts == 5 && text.perplexityBefore != text.perplexityAfter)
 
-        // The ledger alone gives the same parameters, on one thread and on two.
+        // Without any worker, the ledger gives the same parameters, on one thread and on two.
         for threads in ["1", "2"] {
             let replay = try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel, "--threads", threads)
             #expect(replay.status == 0)
             #expect(replay.output == digest + "\n")
             #expect(replay.errors.contains("the same digest as "))
         }
-        // Base + ledger measures what the evaluator measured, and so does the exported model.
+        // Base and ledger have the same scores that the evaluator measured, and so has the exported model.
         let expected = try #require(report.after)
         let exported = "\(scratch.path)/exported"
         #expect(try await Binary.run("export", "--model", Binary.tinyModel, "--ledger", run, "--output", exported).status == 0)
@@ -105,7 +105,7 @@ import Testing
             #expect(abs(loss - expectedLoss) < 1e-4)
             #expect(measured.accuracy == expected.accuracy)
         }
-        // One setting of the task in place of the ledger's own, the others as they are.
+        // One setting of the task replaces the ledger's own; the others stay.
         let shorter = try await Binary.run(
             "evaluate", "\(scratch.path)/held-out.jsonl", "--model", Binary.tinyModel, "--ledger", run, "--max-length", "16", "--format", "json")
         #expect(shorter.status == 0 && shorter.output.contains("accuracy"), "\(shorter)")
@@ -114,16 +114,16 @@ import Testing
         #expect(verified.errors.contains("digests that machines reported are the same"), "\(verified.errors)")
         let earlier = try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel, "--at-round", "3")
         #expect(earlier.status == 0, "\(earlier.errors)")
-        // One machine is taken out; its number depends on who called first, and the evaluator's has no bytes.
+        // One machine is retracted. Numbers depend on who connected first, and the evaluator has no bytes.
         var retracted = 0
         for machine in 1...4 where retracted == 0 {
             if try await Binary.run("ledger", "retract", run, "--machine", "\(machine)", "--yes").status == 0 { retracted = machine }
         }
         #expect(retracted > 0)
-        // They are taken out of every round, not of the last one only.
+        // The bytes are retracted from every round, not just the last.
         let (early, earlyWithout) = (earlier.output, try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel, "--at-round", "3"))
         #expect(earlyWithout.status == 0 && earlyWithout.output != early)
-        // At round 4 the machines reported a digest, of parameters that still had them: nobody is wrong.
+        // At round 4 the machines reported a digest of parameters that included these bytes, so no machine is wrong.
         let reported = try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel, "--at-round", "4")
         #expect(reported.status == 0 && reported.errors.contains("reported no digest"), "\(reported.errors)")
         #expect(try await Binary.run("ledger", "retract", run, "--machine", "\(retracted)", "--yes").status == 64, "nothing of it is left")
@@ -133,7 +133,7 @@ import Testing
         #expect(without.errors.contains("reported no digest"))
         #expect(try await Binary.run("ledger", "show", run, "--records", "--format", "json").output.contains("\"kind\":\"round\""))
 
-        // A record whose length is damaged while whole ones follow is damage, for everything that reads a ledger; what a crash cut is not.
+        // A damaged length followed by whole records is damage for every reader of a ledger; a record that a crash cut off is not.
         let whole = try [UInt8](Data(contentsOf: URL(filePath: "\(run)/ledger")))
         var decoder = LedgerDecoder()
         decoder.push(whole)
@@ -152,7 +152,7 @@ import Testing
         #expect(cut.status == 0 && cut.errors.contains("no whole record"), "\(cut)")
     }
 
-    @Test("Samples computed in 8 bits are other bytes of the same run, which replays as any other; what can't be is said")
+    @Test("Samples computed in 8 bits give other bytes in the same run, which replays like any other; impossible combinations are errors")
     func compute() async throws {
         let scratch = try Scratch()
         func digest(_ name: String, _ more: String...) async throws -> String {
@@ -170,7 +170,7 @@ import Testing
             try arguments(
                 scratch, "--precision", "int8", "--perturbation", "rademacher", "--damped-components", "none", "--directory", "\(scratch.path)/dense")
         )
-        #expect(dense.status == ExitStatus.configuration.rawValue && dense.errors.contains("leave out --precision int8"), "\(dense.errors)")
+        #expect(dense.status == ExitStatus.configuration.rawValue && dense.errors.contains("use float precision"), "\(dense.errors)")
         #expect(try await Binary.run(try arguments(scratch, "--precision", "int9")).status == 64)
     }
 
@@ -213,7 +213,7 @@ import Testing
         #expect(unfit.status != 0 && unfit.errors.contains("--generalized-cross-entropy"), "\(unfit.errors)")
     }
 
-    @Test("A run for the score of a program, from data to report, with its texts")
+    @Test("A run for a program's score works from data to report, and evaluation writes the texts")
     func scoreOfACommand() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
@@ -245,7 +245,7 @@ import Testing
         let (score, loss) = (try #require(after.score), try #require(after.loss))
         #expect(score == -loss && score > 0 && after.accuracy == nil)
         #expect(try String(contentsOfFile: "\(run)/logs/worker-1.log", encoding: .utf8).contains("objective: ready to judge"))
-        // The ledger, which everybody gets, has no command.
+        // The ledger, which everybody gets, does not contain the command.
         #expect(try Data(contentsOf: URL(filePath: "\(run)/ledger")).range(of: Data("score.py".utf8)) == nil)
 
         let texts = "\(scratch.path)/texts.jsonl"
@@ -258,7 +258,7 @@ import Testing
         #expect(try await Binary.run(measure).errors.contains("--objective-command"), "without the command")
     }
 
-    @Test("A program that fails ends the run with its own words; a worker without one is told the flag")
+    @Test("A program that fails ends the run with its last words; a worker without a program gets an error that names the flag")
     func aProgramThatFails() async throws {
         let scratch = try Scratch()
         let broken = try await Binary.run(
@@ -299,7 +299,7 @@ import Testing
         #expect(changed.errors.contains("--rounds can't be changed by --resume"))
     }
 
-    @Test("A complete run without its report gets it from what is kept, and no process is started for it")
+    @Test("A complete run without its report gets it from the run directory, and no process is started")
     func aReportThatIsMissing() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
@@ -375,7 +375,7 @@ import Testing
         let shown = try await Binary.run("ledger", "show", run)
         #expect(shown.output.contains("not complete"))
 
-        // What is in the ledger is kept: the run goes on, and is stopped again.
+        // The ledger's contents are kept: the run resumes, and is stopped again.
         let before = try await Binary.run("ledger", "verify", run)
         #expect(before.status == 0)
         let again = Process()
@@ -389,13 +389,13 @@ import Testing
             let now = try await Binary.run("ledger", "verify", run)
             return try self.records(in: now.output) > records + 10
         }
-        // The parent is killed and can tell nobody: its children see that it is gone.
+        // The parent is killed and can tell nobody; its children notice.
         kill(again.processIdentifier, SIGKILL)
         try await waitUntil { try self.processes(naming: run).isEmpty }
     }
 
     @Test(
-        "Processes that somebody stops in order end the cluster: it says so, reports nothing, and can be gone on with",
+        "Processes that somebody stops in order end the cluster: it says so, writes no report, and can be resumed",
         arguments: ["coordinator", "worker"])
     func stoppedProcesses(_ role: String) async throws {
         let scratch = try Scratch()
@@ -463,7 +463,7 @@ import Testing
         return try #require(Int(words[index - 1]))
     }
 
-    /// Processes with this text in their command line.
+    /// Returns processes with this text in their command line.
     private func processes(naming text: String) throws -> [String] {
         try FileManager.default.contentsOfDirectory(atPath: "/proc").filter { entry in
             guard Int(entry) != nil, let data = FileManager.default.contents(atPath: "/proc/\(entry)/cmdline") else { return false }

@@ -1,8 +1,8 @@
 import Foundation
 import Testing
 
-/// The scripts and units in deploy/, where this machine has what they need. Each test there ends with 77 where it has not. Those that start
-/// daemons take a minute and run where `ONEBYTE_DEPLOY_TESTS=1` asks for them (`make deploy-test`).
+/// Runs the scripts and units in deploy/ if this machine has what they need; a script that lacks something ends with 77. Scripts that start
+/// daemons take a minute and run only with `ONEBYTE_DEPLOY_TESTS=1` (`make deploy-test`).
 @Suite(.serialized) struct DeployTests {
     private static let directory = Binary.packageRoot.appending(path: "deploy/test")
     private static let skipped: Int32 = 77

@@ -4,9 +4,9 @@ import OneByte
 import Testing
 import Transport
 
-/// Faults are planted, and the check-up has to name each: the step at which it is, and the status that the process itself would end with.
+/// For each planted fault the check names the step where it is, and the status with which the process itself would end.
 @Suite struct DoctorTests {
-    /// A coordinator with a key on this host, while `body` runs.
+    /// Runs `body` while a coordinator with a key runs on this host.
     private func withCoordinator(
         _ scratch: borrowing Scratch, _ more: [String] = [], _ body: (_ join: String) async throws -> Void
     ) async throws {
@@ -48,7 +48,7 @@ import Transport
         return (try JSONDecoder().decode([Finding].self, from: Data(outcome.output.utf8)), outcome)
     }
 
-    /// The check-up fails at this step first, in these words, with this status.
+    /// Expects the check to fail first at this step, with these words and this status.
     private func expect(_ arguments: [String], at step: String, _ words: String, _ status: Core.ExitStatus, line: Int = #line) async throws {
         let (found, outcome) = try await examine(arguments)
         let failed = found.first { $0.verdict == "failed" }
@@ -57,7 +57,7 @@ import Transport
         #expect(outcome.errors.contains(words), "line \(line): the last line on standard error says it: \(outcome.errors)")
     }
 
-    @Test("A worker whose host has all that it needs is told so, step by step")
+    @Test("A worker's host that has everything passes each step")
     func healthyWorker() async throws {
         let scratch = try Scratch()
         let data = try scratch.reviews()
@@ -71,7 +71,7 @@ import Transport
         }
     }
 
-    @Test("Faults of a worker's way to its coordinator")
+    @Test("Faults on a worker's way to its coordinator are found")
     func wayThere() async throws {
         let scratch = try Scratch()
         let other = try KeyPair.generate().publicKey
@@ -92,7 +92,7 @@ import Transport
         withExtendedLifetime(listener) {}
     }
 
-    @Test("A worker's key that is not in the list, or that others can read")
+    @Test("A worker's key that is not in the list, or that others can read, is found")
     func workersKey() async throws {
         let scratch = try Scratch()
         let (mine, readable) = ("\(scratch.path)/mine.key", "\(scratch.path)/readable.key")
@@ -106,7 +106,7 @@ import Transport
         }
     }
 
-    @Test("Faults of a worker's own files")
+    @Test("Faults of a worker's own files are found")
     func files() async throws {
         let scratch = try Scratch()
         let broken = try scratch.file("broken.jsonl", "{\"text\": \"a\", \"label\": \"0\"}\n{\"text\": \n")
@@ -118,7 +118,7 @@ import Transport
         try await expect(["--cache-directory", "/proc/1/nothing"], at: "cache", "can't be written", .cannotCreate)
     }
 
-    @Test("Another model than the run's")
+    @Test("A model other than the run's is found")
     func otherModel() async throws {
         let scratch = try Scratch()
         let data = try scratch.reviews()
@@ -132,7 +132,7 @@ import Transport
                 worker.terminate()
                 worker.waitUntilExit()
             }
-            // Its base becomes the run's.
+            // The coordinator's base becomes this model.
             let metrics = URL(filePath: "\(scratch.path)/run/metrics.jsonl")
             while (try? String(contentsOf: metrics, encoding: .utf8))?.contains("\"event\":\"round\"") != true {
                 try #require(worker.isRunning)
@@ -143,7 +143,7 @@ import Transport
         }
     }
 
-    @Test("Faults of a coordinator's host")
+    @Test("Faults of a coordinator's host are found")
     func coordinatorsHost() async throws {
         let scratch = try Scratch()
         let listener = try Listener()
@@ -166,7 +166,7 @@ import Transport
 
     // MARK: Addresses
 
-    @Test("Every address of a host is told apart by who can reach it")
+    @Test("Every address of a host is classified by who can reach it")
     func reaches() {
         func reach(_ number: String, _ interface: String = "eth0") -> HostAddress.Reach { HostAddress(number: number, interface: interface).reach }
         #expect([reach("127.0.1.1"), reach("::1")] == [.thisHost, .thisHost])
@@ -178,7 +178,7 @@ import Transport
         #expect([reach("172.32.0.1"), reach("100.128.0.1"), reach("93.184.216.34"), reach("2001:db8::1")] == .init(repeating: .everywhere, count: 4))
     }
 
-    @Test("The join string has the host's name where that leads others here, else an address; and says why")
+    @Test("The join string has the host's name if that leads others here, else an address with the reason")
     func joinPlaces() throws {
         let addresses = [
             HostAddress(number: "127.0.0.1", interface: "lo"), HostAddress(number: "10.0.0.7", interface: "eth0"),
@@ -190,7 +190,7 @@ import Transport
         let good = try places("tcp://0.0.0.0:5151", name: .found(["10.0.0.7"]))
         #expect(good.host == "node" && good.nameWarning == nil)
         #expect(good.lines.contains("tcp://172.17.0.1:5151  docker0: containers and virtual machines of this host only"))
-        // As Debian's /etc/hosts has it.
+        // Debian's /etc/hosts has this address for the host's name.
         let loop = try places("tcp://0.0.0.0:5151", name: .found(["127.0.1.1"]))
         #expect(loop.host == "10.0.0.7" && loop.nameWarning?.contains("127.0.1.1") == true)
         let unknown = try places("tcp://*:5151", name: .unknown("no"))
@@ -203,15 +203,15 @@ import Transport
 }
 
 @Suite struct InterfaceCounterTests {
-    @Test("This host's own interface counts for nothing, nor does one that leads nowhere")
+    @Test("No bytes are counted for this host's own interface, or for an address without a route")
     func ownHost() {
         #expect(InterfaceCounter(toward: "127.0.0.1") == nil)
         #expect(InterfaceCounter(toward: "no address") == nil)
     }
 
-    @Test("An interface that leads elsewhere counts from its making on")
+    @Test("A counter of an interface that leads elsewhere begins when it is made")
     func elsewhere() {
-        // A machine without a network has none.
+        // A machine without a network has no such interface.
         guard let counter = InterfaceCounter(toward: "192.0.2.1") else { return }
         let before = (counter.sent, counter.received)
         #expect(!counter.interface.isEmpty && before.0 < 1 << 40 && before.1 < 1 << 40)

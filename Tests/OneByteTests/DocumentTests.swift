@@ -1,9 +1,9 @@
 import Foundation
 import Testing
 
-/// Links of the repository's Markdown files.
+/// Tests of the links in the repository's Markdown files.
 @Suite struct DocumentTests {
-    /// All Markdown files, as paths from the root.
+    /// All Markdown files, as paths relative to the root.
     static let pages: [String] = {
         let root = Binary.packageRoot
         let folders = [".", "docs", ".github", "Benchmarks", "deploy"]
@@ -44,7 +44,7 @@ import Testing
         #expect(Self.anchors(in: text) == ["a-page-code--more", "a-page-code--more-1"])
     }
 
-    /// Lines outside of fenced blocks.
+    /// Returns the lines outside of fenced blocks.
     private static func prose(_ text: String) -> [Substring] {
         var fenced = false
         return text.split(separator: "\n", omittingEmptySubsequences: false).filter { line in
@@ -56,13 +56,14 @@ import Testing
         }
     }
 
-    /// Targets of `[text](target)` and `![text](target)`.
+    /// Returns the targets of `[text](target)` and `![text](target)`.
     static func links(in text: String) -> [String] {
         let pattern = /\]\(([^()\s]+)\)/
         return prose(text).flatMap { line in line.matches(of: pattern).map { String($0.1) } }
     }
 
-    /// A page's headings as GitHub names them: lower case, letters, digits, hyphens and underscores kept, spaces as hyphens, a number for a repetition.
+    /// Returns the anchors of a page's headings as GitHub makes them: lower case; letters, digits, hyphens and underscores kept; spaces as
+    /// hyphens; a number for a repetition.
     static func anchors(in text: String) -> [String] {
         var counts: [String: Int] = [:]
         return prose(text).compactMap { line in

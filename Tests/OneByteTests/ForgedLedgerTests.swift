@@ -5,11 +5,11 @@ import Signing
 import TestSupport
 import Testing
 
-/// What somebody who holds a ledger's file may do to it, and what `onebyte ledger verify` then says.
+/// Forgeries by somebody who holds a ledger's file, and what `onebyte ledger verify` reports.
 @Suite struct ForgedLedgerTests {
-    /// Three machines, 30 rounds, a digest every 5 rounds.
+    /// A ledger of three machines and 30 rounds, with a digest every 5 rounds.
     private static let three = Golden.all.ledgers.first { $0.name == "filter-clip" }
-    /// Rewinds, validations, digests in between.
+    /// A ledger with rewinds, validations, and digests between them.
     private static let guarded = Golden.all.ledgers.first { $0.name == "guard" }
 
     private func verify(_ bytes: [UInt8], base: String? = nil, _ more: String...) async throws -> Binary.Outcome {
@@ -19,10 +19,10 @@ import Testing
         return try await Binary.run(["ledger", "verify", path] + (base.map { ["--base", $0] } ?? []) + more)
     }
 
-    /// What `verify` and `verify --base` must say of a forged ledger.
+    /// A forged ledger, and what `verify` and `verify --base` must report.
     struct Forgery: Sendable, CustomTestStringConvertible {
         let testDescription: String
-        /// Without and with the base model.
+        /// Exit status without and with the base model.
         let status: (alone: Int32, based: Int32)
         let says: (alone: String, based: String)
         let forge: @Sendable (inout ForgedLedger) throws -> Void
@@ -37,7 +37,7 @@ import Testing
             self.forge = forge
         }
 
-        /// One that needs no model to be seen.
+        /// Creates a forgery that is noticed without a model.
         init(_ name: String, says: String, forge: @escaping @Sendable (inout ForgedLedger) throws -> Void) {
             self.init(name, alone: (65, says), based: (65, says), forge: forge)
         }
@@ -163,7 +163,7 @@ import Testing
         #expect((based.output + based.errors).contains(forgery.says.based), "\(based)")
     }
 
-    @Test("A damaged byte is noticed by the checksum, and behind a mended checksum by the chain", arguments: [false, true])
+    @Test("A damaged byte is noticed by the checksum, or by the hash chain if the checksum was corrected", arguments: [false, true])
     func damaged(mendsChecksum: Bool) async throws {
         let golden = try #require(Self.three)
         let ledger = try ForgedLedger(golden.bytes())
@@ -186,14 +186,14 @@ import Testing
         #expect(found.status == 65 && found.errors.contains("a basis that is not the spec's"), "\(found)")
     }
 
-    @Test("Every digest is compared at its own position: with rewinds behind it, and with the retraction that came later left out")
+    @Test("Every digest is compared at its own position, before later rewinds and without later retractions")
     func positions() async throws {
         let golden = try #require(Self.guarded)
         let original = try ForgedLedger(golden.bytes())
         let digests = original.records.filter { $0.kind == .digest }.count
         let whole = try await verify(original.bytes, base: golden.base)
         #expect(whole.status == 0 && whole.errors.contains("all \(digests) digests"), "\(whole)")
-        // A digest of rounds that a rewind took back later still says what the parameters were.
+        // A digest of rounds that were rewound later still states what the parameters were.
         var forged = original
         var isFirst = true
         forged.mapDigests { digest in
@@ -204,7 +204,7 @@ import Testing
         #expect(found.status == 65 && found.errors.contains("1 of \(digests) digests"), "\(found)")
     }
 
-    @Test("A forged validation of a steered run passes as long as nobody has signed, but not one with impossible numbers")
+    @Test("A forged validation of a steered run passes if the ledger is unsigned, unless its numbers are impossible")
     func validations() async throws {
         let golden = try #require(Self.guarded)
         func forged(_ change: (Validation) -> Validation) throws -> [UInt8] {
@@ -224,7 +224,7 @@ import Testing
         #expect(elsewhere.status == 65 && elsewhere.errors.contains("a validation of round"), "\(elsewhere)")
     }
 
-    @Test("A forged base manifest is told by the first digits that differ, even where they are the last ones")
+    @Test("A forged base manifest is reported with the first digits that differ, even if they are the last ones")
     func manifest() async throws {
         let golden = try #require(Self.three)
         var ledger = try ForgedLedger(golden.bytes())
@@ -240,7 +240,7 @@ import Testing
         #expect(found.errors.contains("\(digests.own), not \(digests.other)"), "\(found.errors)")
     }
 
-    @Test("A byte with all digests computed again agrees with itself: only who signed could contradict it")
+    @Test("A forged byte with recomputed digests is consistent: only a signature could contradict it")
     func recomputed() async throws {
         let golden = try #require(Self.three)
         let forged = try Self.withDigestsRecomputed(golden) { $0.alterByte(ofRound: 15) }
@@ -248,7 +248,7 @@ import Testing
         #expect(found.status == 0, "\(found)")
     }
 
-    /// The ledger as somebody makes it who has the base model, too.
+    /// Returns the ledger that a forger with the base model can make.
     static func withDigestsRecomputed(_ golden: Golden.Ledger, _ forge: (inout ForgedLedger) -> Void) throws -> ForgedLedger {
         var ledger = try ForgedLedger(golden.bytes())
         forge(&ledger)
@@ -263,7 +263,8 @@ import Testing
         let tensors = try source.trainedTensors(matching: spec.train, basis: nil)
         let parameters = try source.makeParameters(tensors)
         let directions = try Directions(spec, tensors: tensors)
-        // A digest names the position of its round, which moves where records before it are left out; rounds may stand between the two.
+        // A digest names the position of its round. The position moves if earlier records are left out, and rounds may stand between the
+        // two.
         var history = EffectiveHistory()
         var states: [RoundNumber: (position: UInt64, digest: Digest)] = [0: (1, parameters.digest())]
         for (index, record) in ledger.records.enumerated() {
@@ -277,9 +278,9 @@ import Testing
     }
 }
 
-/// Signed runs, by the real program.
+/// Tests of signed runs with the real program.
 @Suite struct SignedLedgerTests {
-    @Test("A run is signed and countersigned; whoever makes its history anew is found out by one public key")
+    @Test("A run is signed and countersigned; one public key reveals a rewritten history")
     func signed() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
@@ -316,39 +317,39 @@ import Testing
         let unknown = try await verify(original, "--signers", strangers)
         #expect(unknown.status == 65 && unknown.errors.contains("none of the 1 trusted keys"), "\(unknown)")
 
-        // A byte, and all digests made anew; the old signatures are those of another history.
+        // One byte is changed and all digests are recomputed; the old signatures belong to another history.
         var forged = original
         forged.alterByte(ofRound: 3)
         forged = try ForgedLedgerTests.withDigestsRecomputed(forged)
         let resigned = try await verify(forged, "--base", Binary.tinyModel)
         #expect(resigned.status == 65 && resigned.errors.contains("a signature of"), "\(resigned)")
-        // Without any signature it agrees with itself…
+        // Without any signature the ledger is consistent…
         forged.records.removeAll { $0.kind == .signature || $0.kind == .witnesses }
         forged = try ForgedLedgerTests.withDigestsRecomputed(forged)
         let bare = try await verify(forged, "--base", Binary.tinyModel)
         #expect(bare.status == 0 && bare.output.contains("nobody vouches"), "\(bare)")
-        // …but nobody vouches for it, nor does who signs it anew.
+        // …but no trusted key vouches for it, not even if it is signed anew by another key.
         let asked = try await verify(forged, "--base", Binary.tinyModel, "--signers", trusted)
         #expect(asked.status == 65 && asked.errors.contains("it is not signed"), "\(asked)")
         forged.sign(with: SigningKey())
         let other = try await verify(forged, "--signers", trusted)
         #expect(other.status == 65 && other.errors.contains("it is signed by others"), "\(other)")
 
-        // Cut behind the first signature and gone on with: only the rest is without a voucher.
+        // The ledger is cut after the first signature and continued: only the rest lacks a signature.
         var cut = original
         let first = try #require(cut.records.firstIndex { $0.kind == .signature })
         cut.records.removeSubrange((first + 2)...)
         let tail = try await verify(cut, "--signers", trusted)
         #expect(tail.status == 79 && tail.errors.contains("lie behind the last"), "\(tail)")
 
-        // A retraction on this host is signed, too.
+        // A retraction on this host is signed too.
         let retracted = try await Binary.run("ledger", "retract", run, "--machine", "1", "--yes")
         #expect(retracted.status == 0, "\(retracted)")
         let after = try await Binary.run("ledger", "verify", run, "--base", Binary.tinyModel, "--signers", trusted)
         #expect(after.status == 0, "\(after)")
     }
 
-    @Test("A signing key that others can read, or that is none, is refused")
+    @Test("A signing key that others can read, or that is malformed, is refused")
     func keys() async throws {
         let scratch = try Scratch()
         let made = try await Binary.run("keygen", "--signing", "\(scratch.path)/a.key")

@@ -3,11 +3,11 @@ import Foundation
 import LanguageModel
 import Testing
 
-/// What an earlier version made and said of it (Fixtures/golden/make_golden.sh).
+/// Specs and ledgers made by an earlier version, with its digests (Fixtures/golden/make_golden.sh).
 struct Golden: Decodable, Sendable {
     struct Spec: Decodable, Sendable, CustomTestStringConvertible {
         var name: String
-        /// Of the canonical bytes.
+        /// SHA-256 of the canonical bytes.
         var sha256: String
         var testDescription: String { name }
         func bytes() throws -> [UInt8] { try Golden.bytes("specs/\(name).json") }
@@ -16,19 +16,19 @@ struct Golden: Decodable, Sendable {
     struct Ledger: Decodable, Sendable, CustomTestStringConvertible {
         struct Replayed: Decodable, Sendable {
             var round: RoundNumber
-            /// Of the parameters before `round`.
+            /// Digest of the parameters before `round`.
             var digest: String
         }
 
         var name: String
-        /// The base model, in the fixtures of the language model's tests.
+        /// Name of the base model, in the fixtures of the language model's tests.
         var model: String
-        /// Of the canonical spec.
+        /// SHA-256 of the canonical spec.
         var sha256: String
         var records: UInt64
-        /// After the last record.
+        /// Hash chain after the last record.
         var chain: String
-        /// Two in the middle and the last one.
+        /// Two digests in the middle and the last one.
         var digests: [Replayed]
 
         var testDescription: String { name }
@@ -42,16 +42,16 @@ struct Golden: Decodable, Sendable {
     var ledgers: [Ledger]
 
     static let directory = Binary.packageRoot.appending(path: "Tests/OneByteTests/Fixtures/golden").path
-    /// Nothing at all where the file can't be read: a test says so.
+    /// Empty if the file can't be read; a test then fails.
     static let all = (try? JSONDecoder().decode(Golden.self, from: Data(bytes("golden.json")))) ?? Golden(specs: [], ledgers: [])
 
     static func bytes(_ name: String) throws -> [UInt8] { try [UInt8](Data(contentsOf: URL(filePath: "\(directory)/\(name)"))) }
 }
 
-/// A ledger is base + bytes = model for as long as anybody keeps it. So what an earlier version wrote must give the same parameters for ever,
-/// whatever is renamed, moved or made faster.
+/// Base and bytes give the model for as long as anybody keeps a ledger. So a ledger of an earlier version must give the same parameters
+/// forever, whatever is renamed, moved or made faster.
 @Suite struct GoldenLedgerTests {
-    /// A ledger of `golden`, decoded, with its base model's parameters to replay it on.
+    /// A decoded ledger of `golden`, with its base model's parameters on which it is replayed.
     private struct Run {
         let entries: [LedgerEntry]
         let summary: LedgerSummary
@@ -93,7 +93,8 @@ struct Golden: Decodable, Sendable {
         return entries
     }
 
-    /// The rounds that decide the parameters before `round`: no record from it on counts, but for retractions of earlier rounds.
+    /// Returns the rounds that determine the parameters before `round`. Records from that round on do not count, except retractions of
+    /// earlier rounds.
     private static func history(_ entries: [LedgerEntry], before round: RoundNumber) throws -> [RoundRecord] {
         var history = EffectiveHistory()
         var isThere = false
@@ -128,7 +129,7 @@ struct Golden: Decodable, Sendable {
         #expect(rewindsBeforeRetraction > 0)
     }
 
-    @Test("An earlier version's ledger decodes, and its records encode to the very same file", arguments: Golden.all.ledgers)
+    @Test("An earlier version's ledger decodes, and its records encode to the same file", arguments: Golden.all.ledgers)
     func decodes(golden: Golden.Ledger) throws {
         let bytes = try golden.bytes()
         let entries = try Self.entries(of: bytes)

@@ -1,7 +1,7 @@
 import Core
 import Testing
 
-/// A run's name is the SHA-256 of its canonical spec. Renaming a Swift property must never change one.
+/// A run's name is the SHA-256 of its canonical spec. Renaming a Swift property must never change it.
 @Suite struct GoldenSpecTests {
     @Test("The golden specs have every kind of task, objective, filter, estimator, schedule and family")
     func covered() throws {
@@ -12,12 +12,12 @@ import Testing
         #expect(Set(specs.compactMap(\.filter?.kind)) == Set(RoundFilter.Kind.allCases).subtracting([.robust]))
         #expect(Set(specs.map(\.perturbation)) == Set(PerturbationFamily.allCases))
         #expect(Set(specs.map(\.schedule)) == Set(LearningRateSchedule.allCases))
-        // Two-sided is what a spec without the key means.
+        // A spec without the key means two-sided.
         #expect(Set(specs.map(\.estimator)) == [nil, .oneSided])
         #expect(specs.contains { $0.steering == nil } && specs.contains { $0.steering != nil })
     }
 
-    @Test("An earlier version's spec is read, and written byte for byte as it was", arguments: Golden.all.specs)
+    @Test("An earlier version's spec is read, and written again byte for byte", arguments: Golden.all.specs)
     func bytes(golden: Golden.Spec) throws {
         let bytes = try golden.bytes()
         let spec = try RunSpec(canonicalBytes: bytes)
@@ -26,7 +26,7 @@ import Testing
         #expect(Digest.sha256(bytes).description == golden.sha256)
     }
 
-    @Test("Each property of a spec stands under the key that it has always had")
+    @Test("Each property of a spec has the same key as ever")
     func keys() throws {
         var spec = RunSpec(
             seed: 12, train: ["layers.0-1", "*.norm.weight"], perturbation: .rank1, dampedComponents: 2, epsilon: 0.02, learningRate: 1e-7,

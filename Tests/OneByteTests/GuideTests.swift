@@ -1,13 +1,13 @@
 import Foundation
 import Testing
 
-/// The pages of docs/guide are run as a reader would run them, against a model of 37 thousand parameters.
+/// Runs the pages of docs/guide as a reader would, with a model of 37 thousand parameters.
 @Suite struct GuideTests {
-    /// A page's shell commands, in order.
+    /// The shell commands of a page, in order.
     ///
     /// A block that begins with ```` ```sh ```` is run; one that begins with ```` ```sh no-test ```` is not. A comment that begins with
-    /// `<!-- test` holds what stands for the reader's own situation, such as data files; it is run too, where it stands. Everything runs in
-    /// one shell, so that variables live on.
+    /// `<!-- test` provides the reader's own situation, such as data files; it is run too, at its place. Everything runs in one shell, so
+    /// that variables are kept.
     struct Page: CustomTestStringConvertible {
         let name: String
         let script: String
@@ -45,7 +45,7 @@ import Testing
         }
     }()
 
-    /// A command that waits for somebody who never comes must not hang the tests.
+    /// Time limit, so that a command that waits for somebody who never comes does not hang the tests.
     private static let limitSeconds = 180
 
     @Test(arguments: pages.filter { !$0.script.isEmpty })
@@ -53,7 +53,7 @@ import Testing
         let scratch = try Scratch()
         let programs = URL(filePath: Binary.path).deletingLastPathComponent().path
         let path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
-        // `timeout` ends what the page has left in the background as well.
+        // `timeout` also ends what the page has left in the background.
         let found = try await Binary.run(
             ["--kill-after=5", "\(Self.limitSeconds)", "/bin/bash", "-euo", "pipefail", "-c", page.script], program: "/usr/bin/timeout",
             in: scratch.path,

@@ -32,7 +32,7 @@ import Testing
         #expect(found.output.contains("USAGE: onebyte"))
     }
 
-    /// An example that is broken over two lines can't be pasted.
+    /// An example that breaks over two lines can't be pasted.
     @Test(arguments: all)
     func examplesFitAnEightyColumnTerminal(_ path: [String]) async throws {
         let help = try await Binary.run(path + ["--help"]).output
@@ -60,7 +60,7 @@ import Testing
         #expect(found.output.contains("float kernels: portable") || found.output.contains("float kernels: neon"))
         let line = try #require(found.output.split(separator: "\n").first { $0.hasPrefix("matrix products: ") })
         let numbers = line.split { !$0.isNumber }.compactMap { Int($0) }
-        // GFLOP/s of the products, of the peak; no product is faster than the peak, but for the noise of a clock.
+        // The numbers are GFLOP/s of the products and of the peak. No product is faster than the peak, except for the noise of the clock.
         #expect(numbers.count >= 2 && numbers[0] > 0 && Double(numbers[0]) < 1.3 * Double(numbers[1]), "\(line)")
     }
 

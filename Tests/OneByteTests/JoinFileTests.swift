@@ -2,7 +2,7 @@ import Core
 import Foundation
 import Testing
 
-/// A coordinator and its workers that find each other by a file.
+/// Tests of a coordinator and workers that find each other through a file.
 @Suite struct JoinFileTests {
     private static let start = """
         cat > run.toml <<END
@@ -26,7 +26,7 @@ import Testing
             environment: ["PATH": "\(programs):\(path)", "MODEL": Binary.tinyModel])
     }
 
-    @Test("A worker that is started first waits for the file; it is for its owner's eyes, and gone when the run is over")
+    @Test("A worker that is started first waits for the file; only its owner can read it, and it is removed after the run")
     func workerFirst() async throws {
         let scratch = try Scratch()
         let found = try await run(
@@ -42,7 +42,7 @@ import Testing
         #expect(found.status == 0 && found.output == "600\ngone\n", "\(found.output)\n\(found.errors)")
     }
 
-    @Test("A coordinator that comes back at another port is found by the file, and its machine keeps its number")
+    @Test("A coordinator that restarts on another port is found through the file, and its machine keeps its number")
     func anotherAddress() async throws {
         let scratch = try Scratch()
         let found = try await run(
@@ -64,7 +64,7 @@ import Testing
         #expect(found.status == 0 && found.output == "elsewhere\n1\n", "\(found.output)\n\(found.errors)")
     }
 
-    @Test("Neither or both of address and file, and a file that holds something else, are told at once")
+    @Test("Giving neither or both of address and file, or a file with other contents, is an error at once")
     func wrongUse() async throws {
         let scratch = try Scratch()
         let file = try scratch.file("not-a-join", "hello there\n")

@@ -13,7 +13,7 @@ import Testing
         var same_sign: Int
     }
 
-    @Test("A machine's data are held against what it bound itself to when it was admitted")
+    @Test("A machine's data are compared with the commitment that it made when it was admitted")
     func commitment() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
@@ -39,16 +39,16 @@ import Testing
                 "--bytes", "20")
         }
         let same = try await audit(data)
-        #expect(same.status == 0 && same.errors.contains("the 16 examples that machine 1 bound itself to"), "\(same)")
-        // One more example than it had: the bytes say so, or the commitment does.
+        #expect(same.status == 0 && same.errors.contains("the 16 examples that machine 1 committed to"), "\(same)")
+        // With one more example than the machine had, either the bytes or the commitment show it.
         let other = try await audit(try scratch.reviews("more.jsonl", count: 17))
         #expect(other.status == 65, "\(other)")
         try #require(try await Binary.run("keygen", "--signing", "\(scratch.path)/another.key").status == 0)
         let foreign = try await audit(data, "\(scratch.path)/another.key")
-        #expect(foreign.status == 65 && foreign.errors.contains("bound itself to other data"), "\(foreign)")
+        #expect(foreign.status == 65 && foreign.errors.contains("committed to other data"), "\(foreign)")
     }
 
-    @Test("A machine's bytes come out again exactly, those of other data don't, and turned signs are found with 50 bytes")
+    @Test("A machine's bytes are reproduced exactly, those of other data are not, and reversed signs are found with 50 bytes")
     func audit() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
@@ -74,7 +74,7 @@ import Testing
         let (other, foreign) = try await audit(1, "2/2")
         #expect(other == 65 && foreign.within_one * 10 < foreign.bytes * 9, "\(foreign)")
 
-        // A machine that sends its bytes with the other sign.
+        // The machine sends its bytes with the opposite sign.
         var ledger = try ForgedLedger([UInt8](Data(contentsOf: URL(filePath: "\(run)/ledger"))))
         for number in 0..<12 as Range<UInt32> {
             ledger.alter(round: number) { round in

@@ -1,7 +1,7 @@
 import Glibc
 import Testing
 
-/// A port that is taken as long as this lives.
+/// Occupies a port while this object lives.
 final class Listener {
     let port: UInt16
     private let descriptor: Int32

@@ -5,7 +5,7 @@ import OneByte
 import Testing
 
 @Suite struct LiveViewTests {
-    /// What a coordinator's event says, as it stands in `metrics.jsonl`.
+    /// Decodes a coordinator's event as it stands in `metrics.jsonl`.
     private func event(_ json: String) throws -> CoordinatorProgress {
         try JSONDecoder().decode(CoordinatorProgress.self, from: Data(json.utf8))
     }

@@ -11,8 +11,8 @@ import Testing
         }
         #expect(lines.contains("--train can name"))
         #expect(try numbers("model.layers.*.self_attn.q_proj.weight").hasSuffix("3 tensors"))
-        // hidden 32, FFN 64, 4 heads of 8, 2 for keys and values; 20 tokens, one read:
-        // keys and values 2·32·16 each token, q and o 2·32·32, FFN 3·32·64.
+        // The model has hidden 32, FFN 64, 4 heads of 8, 2 for keys and values; an example has 20 tokens, of which one is read. Keys and
+        // values cost 2·32·16 per token, q and o 2·32·32, FFN 3·32·64.
         #expect(try numbers("layers.2") == expected(last: true))
         #expect(lines.contains { $0.hasPrefix("layers.1-2 ") })
         #expect(try numbers("all").hasSuffix(" 0 0"), "nothing is shared and nothing frozen where the embeddings are trained")

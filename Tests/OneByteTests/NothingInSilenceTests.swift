@@ -3,7 +3,7 @@ import Foundation
 import OneByte
 import Testing
 
-/// What goes wrong, or is not done, is said in the user's words, and each remedy was tried against the very input.
+/// Failures and omissions are reported in the user's words, and each remedy works for the same input.
 @Suite struct NothingInSilenceTests {
     private static let words = ["--template", "{text} It was", "--label", "0= bad", "--label", "1= good"]
 
@@ -18,7 +18,7 @@ import Testing
     // MARK: Names and paths
 
     @Test(
-        "An unknown command is guessed, or the commands are listed",
+        "For an unknown command, the likely one is suggested or all are listed",
         arguments: [
             (["cluste", "--model", "m"], "did you mean `onebyte cluster`?"), (["ledger", "retrct", "x"], "did you mean `onebyte ledger retract`?"),
             (["evalute"], "did you mean `onebyte evaluate`?"),
@@ -30,7 +30,7 @@ import Testing
     }
 
     @Test(
-        "Flags by other programs' names, and flags of other commands, lead to what the command has",
+        "Flags of other programs and of other commands are answered with the flag that the command has",
         arguments: [
             (["export", "--output-dir", "x", "--model", "m"], "--output?"), (["cluster", "--output_dir", "x"], "--directory?"),
             (["cluster", "--lr", "1"], "--learning-rate"),
@@ -44,7 +44,7 @@ import Testing
         #expect(found.status == ExitStatus.usage.rawValue && found.errors.contains(expected), "\(arguments): \(found.errors)")
     }
 
-    @Test("A worker says at once that a coordinator's name has no address")
+    @Test("A worker reports at once that a coordinator's name has no address")
     func unknownHost() async throws {
         let scratch = try Scratch()
         let found = try await Binary.run(
@@ -54,7 +54,7 @@ import Testing
         #expect(found.errors.contains("no-such-host.invalid"), "\(found.errors)")
     }
 
-    @Test("A mistyped path of data or of a run file is told with what was most likely meant")
+    @Test("A mistyped path of data or a run file is reported with the most likely path")
     func mistypedFiles() async throws {
         let scratch = try Scratch()
         let data = try scratch.reviews()
@@ -67,7 +67,7 @@ import Testing
 
     // MARK: The machine
 
-    @Test("Too few open files end a cluster before it starts, with the number that is needed; a soft limit is raised")
+    @Test("A cluster with too few open files ends before it starts and names the number needed; a soft limit is raised")
     func openFiles() async throws {
         let scratch = try Scratch()
         let run = cluster(scratch, data: try scratch.reviews()).map { "'\($0)'" }.joined(separator: " ")
@@ -83,7 +83,7 @@ import Testing
 
     // MARK: Settings
 
-    @Test("A setting that does nothing in the run is told with its reason")
+    @Test("A setting without effect in the run is reported with the reason")
     func idleSettings() async throws {
         let scratch = try Scratch()
         let text = try scratch.file("public.txt", "one\n")
@@ -95,7 +95,7 @@ import Testing
         for name in ["adapter-inputs", "basis-text", "filter-factor"] {
             #expect(found.errors.contains("\(name) does nothing here: "), "\(found.errors)")
         }
-        // The run file of that run, which holds every default, is no reason for a word.
+        // The run file of that run, which contains every default, causes no remarks.
         let again = try await Binary.run(
             "cluster", "--config", "\(scratch.path)/run/run.toml", "--directory", "\(scratch.path)/again", "--adapter-inputs", "16")
         #expect(again.errors.components(separatedBy: "does nothing here").count == 4, "\(again.errors)")
@@ -103,19 +103,19 @@ import Testing
         #expect(numbers.status == ExitStatus.usage.rawValue && numbers.errors.contains("--format numbers"), "\(numbers.errors)")
     }
 
-    @Test("A run file with Windows line ends is told by the right lines")
+    @Test("Errors in a run file with Windows line ends name the right lines")
     func carriageReturns() async throws {
         let scratch = try Scratch()
         let file = try scratch.file("run.toml", "model = \"m\"\r\n[training]\r\nseed = 1\r\nrounds = \"many\"\r\n")
         let found = try await Binary.run("cluster", "--config", file)
         #expect(found.errors.contains("run.toml:4: rounds"), "\(found.errors)")
-        // An accent at the beginning of a word joins the sign before it, to those who read by characters.
+        // An accent at the beginning of a word combines with the sign before it for code that works on characters.
         let accent = try await Binary.run(
             "cluster", "--model", "m", "--train-file", "f", "--template", "{text}", "--label", "0=\u{301}x", "--label", "1= y", "--print-config")
         #expect(accent.status == 0 && accent.output.contains("\"0\" = \"\u{301}x\""), "\(accent)")
     }
 
-    @Test("Template and labels are asked for together")
+    @Test("Missing template and labels are reported together")
     func templateAndLabels() async throws {
         let scratch = try Scratch()
         let found = try await Binary.run(
@@ -127,7 +127,7 @@ import Testing
 
     // MARK: Data
 
-    @Test("A text beyond the model's context is told by file and line, and the remedy helps")
+    @Test("A text longer than the model's context is reported by file and line, and the remedy helps")
     func beyondTheContext() async throws {
         let scratch = try Scratch()
         let long = Array(repeating: "word", count: 3000).joined(separator: " ")
@@ -136,12 +136,12 @@ import Testing
             "cluster", "--model", Binary.tinyModel, "--train-file", data, "--directory", "\(scratch.path)/run", "--max-length", "8000", "--workers",
             "1", "--rounds", "1")
         #expect(found.status == ExitStatus.badData.rawValue && found.errors.contains("long.jsonl:2: the example has "), "\(found.errors)")
-        let limit = try #require(found.errors.firstMatch(of: /--max-length (\d+)\)/)?.1)
+        let limit = try #require(found.errors.firstMatch(of: /max-length (\d+)\)/)?.1)
         let mended = try await Binary.run("data", "preview", data, "--model", Binary.tinyModel, "--max-length", String(limit))
         #expect(mended.status == 0, "\(mended.errors)")
     }
 
-    @Test("The remedy for a compressed file makes a file that is read")
+    @Test("The remedy for a compressed file gives a file that can be read")
     func compressed() async throws {
         let scratch = try Scratch()
         let data = try scratch.reviews()
@@ -154,7 +154,7 @@ import Testing
         #expect(mended.status == 0, "\(remedy): \(mended.errors)")
     }
 
-    @Test("Tables train, and general text takes the forms that public text takes")
+    @Test("Tables can be trained on, and general text may have the same formats as public text")
     func tables() async throws {
         let scratch = try Scratch()
         let table = try scratch.file("reviews.csv", "label,text\r\n" + (0..<12).map { "\($0 % 2),\"film \($0), a \"\"good\"\" one\"\r\n" }.joined())
@@ -165,7 +165,7 @@ import Testing
 
     // MARK: Results
 
-    @Test("predict labels what has no label, as evaluate's confusion counts it; an exported model's card says how it is used")
+    @Test("predict labels unlabelled records as evaluate's confusion matrix counts them; an exported model's card shows how to use it")
     func predictions() async throws {
         let scratch = try Scratch()
         let (run, data) = ("\(scratch.path)/run", try scratch.reviews())
@@ -178,7 +178,7 @@ import Testing
         #expect(abs(Double(confusion.counts[0][0] + confusion.counts[1][1]) / 24 - (score.accuracy ?? -1)) < 1e-9)
         #expect(confusion.labels.map(\.examples) == [12, 12])
 
-        // The same texts in a table, without labels.
+        // The table has the same texts without labels.
         let table = try scratch.file("new.csv", "id,text\n" + (0..<24).map { "\($0),film number \($0)\n" }.joined())
         let predicted = try await Binary.run(["predict", table] + model)
         #expect(predicted.status == 0, "\(predicted.errors)")
@@ -213,7 +213,7 @@ import Testing
         }
     }
 
-    @Test("A machine is taken out by its worker's name, after a yes and no sooner")
+    @Test("A machine is retracted by its worker's name, and only after a yes")
     func retractionByName() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
@@ -250,13 +250,13 @@ import Testing
         #expect(verified.status == 0, "\(verified)")
     }
 
-    @Test("A text that was cut is told from one that the model ended")
+    @Test("A text that was cut is distinguished from one that the model ended")
     func cutTexts() async throws {
         let found = try await Binary.run("generate", "The film", "--model", Binary.tinyModel, "--max-tokens", "2")
         #expect(found.status == 0 && found.errors.contains("cut after 2 tokens (--max-tokens)"), "\(found)")
     }
 
-    /// Foundation's own words name domains and numbers; one place turns them into people's.
+    /// Foundation's own descriptions name domains and numbers; only one function may turn its errors into text.
     @Test func noErrorIsShownInFoundationsWords() throws {
         let sources = Binary.packageRoot.appending(path: "Sources")
         let files = try #require(FileManager.default.subpaths(atPath: sources.path)).filter {

@@ -2,7 +2,7 @@ import Foundation
 import OneByte
 import Testing
 
-/// What comes from data, files and peers is shown as text, never done.
+/// Text from data, files and peers is displayed and never interpreted by the terminal.
 @Suite struct PrintableTests {
     @Test(arguments: [
         ("\u{1B}]0;owned\u{07}", "\\u001b]0;owned\\u0007"), ("a\u{1B}[2Jb", "a\\u001b[2Jb"), ("\u{9B}31m", "\\u009b31m"), ("a\rb", "a\\rb"),
@@ -25,12 +25,12 @@ import Testing
         #expect(shortened("short") == "short")
     }
 
-    /// The escape character in what a program writes where it should only show.
+    /// Whether a program's output contains an escape character.
     private func hasEscape(_ found: Binary.Outcome) -> Bool {
         (found.output + found.errors).unicodeScalars.contains { $0.value == 0x1B || $0.value == 0x07 }
     }
 
-    @Test("Escapes in a label, a field's name, a prompt, a setting and a path reach no terminal")
+    @Test("Escapes in a label, a field name, a prompt, a setting or a path never reach a terminal")
     func inMessages() async throws {
         let scratch = try Scratch()
         let words = ["--template", "{text} It was", "--label", "0= bad", "--label", "1= good", "--model", Binary.tinyModel]

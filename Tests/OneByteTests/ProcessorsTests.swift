@@ -23,7 +23,7 @@ import Testing
         #expect(Processors.quota(max) == expected)
     }
 
-    /// A machine whose kernel shows these files.
+    /// Simulates a machine whose kernel shows these files.
     private func withFiles(_ files: [String: String], _ body: (String) throws -> Void) throws {
         let scratch = try Scratch()
         for (path, text) in files {
@@ -39,7 +39,7 @@ import Testing
     private static let version1 =
         "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
 
-    @Test("The least quota of all groups above a process counts, in the second version of control groups")
+    @Test("The smallest quota of a process's group and its parents counts, with version 2 of control groups")
     func nestedQuotas() throws {
         var files = [
             "/proc/self/status": Self.eight, "/proc/self/cgroup": "0::/user.slice/job.scope\n", "/proc/self/mountinfo": Self.version2,
@@ -53,7 +53,7 @@ import Testing
         try withFiles(files) { #expect(Processors.count(under: $0) == 1) }
     }
 
-    @Test("The first version's quotas count, also where a container sees its own group as the root, and where both versions are mounted")
+    @Test("Version 1 quotas count too, also if a container sees its own group as the root or both versions are mounted")
     func firstVersion() throws {
         let groups = "4:cpu,cpuacct:/docker/12ab\n1:name=systemd:/\n0::/\n"
         var files = ["/proc/self/status": Self.eight, "/proc/self/cgroup": groups, "/proc/self/mountinfo": Self.version1]
@@ -62,7 +62,7 @@ import Testing
         files["/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us"] = "-1\n"
         files["/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us"] = "100000\n"
         try withFiles(files) { #expect(Processors.count(under: $0) == 1) }
-        // The mount's root is the container's own group.
+        // The root of the mount is the container's own group.
         files = ["/proc/self/status": Self.eight, "/proc/self/cgroup": groups]
         files["/proc/self/mountinfo"] = Self.version1.replacing("0:29 / /sys", with: "0:29 /docker/12ab /sys")
         files["/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us"] = "300000\n"
@@ -74,10 +74,10 @@ import Testing
         try withFiles(["/proc/self/status": Self.eight]) { #expect(Processors.count(under: $0) == 8) }
     }
 
-    @Test("A process that is held to one processor has one thread")
+    @Test("A process that is restricted to one processor uses one thread")
     func affinity() async throws {
         let status = try String(contentsOfFile: "/proc/self/status", encoding: .utf8)
-        // "0-3,8": the first that the tests themselves may use.
+        // From a list such as "0-3,8", takes the first processor that the tests themselves may use.
         let list = try #require(status.split(separator: "\n").first { $0.hasPrefix("Cpus_allowed_list:") }).drop { !$0.isNumber }
         let result = try await Subprocess.run(
             .name("taskset"),

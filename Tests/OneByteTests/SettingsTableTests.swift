@@ -4,9 +4,9 @@ import OneByte
 import Testing
 import Training
 
-/// All that is made from the table of settings says the same as the table.
+/// Everything that is made from the table of settings agrees with the table.
 @Suite struct SettingsTableTests {
-    @Test("Every setting is a flag of the cluster, with the table's help, and every other flag is none of a setting")
+    @Test("Every setting is a flag of the cluster with the table's help, and no other flag has a setting's name")
     func flags() async throws {
         let help = try await Binary.run("cluster", "--help").output
         let options = help.split(separator: "USAGE: ").last ?? ""
@@ -18,13 +18,13 @@ import Training
         for key in SettingKey.allCases { #expect(words.contains(key.setting.flagHelp), "\(key)") }
     }
 
-    @Test("The page of settings is the one that the table gives: onebyte settings > docs/reference/settings.md")
+    @Test("The page of settings is up to date (onebyte settings > docs/reference/settings.md)")
     func page() throws {
         let page = try String(contentsOf: Binary.packageRoot.appending(path: "docs/reference/settings.md"), encoding: .utf8)
         #expect(page == SettingsReference.markdown)
     }
 
-    @Test("The defaults are values that the table allows, and a run file of them is read again")
+    @Test("The table allows its own defaults, and a run file with them can be read")
     func defaults() throws {
         let settings = try Settings(file: nil, flags: [:])
         for key in SettingKey.allCases where key.setting.standard.text == nil { #expect(!settings.has(key), "\(key)") }
@@ -32,7 +32,7 @@ import Training
 
     // MARK: The canonical spec
 
-    /// Specs that have every field between them.
+    /// Specs that together have every field.
     private static func objects() throws -> [[String: Any]] {
         var specs = try ["classification", "command"].map { try Golden.bytes("specs/all-of-a-\($0).json") }
         specs.append(
@@ -54,14 +54,14 @@ import Training
         }
     }
 
-    @Test("Every field of the canonical spec is a setting's, and every setting of the run has its field")
+    @Test("Every field of the canonical spec belongs to a setting, and every setting of the run has a field")
     func fields() throws {
         let fields = try Self.objects().reduce(into: Set<String>()) { $0.formUnion(Self.places(in: $1)) }
         let settings = SettingKey.allCases.compactMap { if case .run(let place) = $0.setting.owner { place } else { nil } }
-        // Several settings decide about a basis.
+        // Several settings together determine a basis.
         let others = settings.filter { $0 != "basisDigest" }
         #expect(Set(others).count == others.count, "two settings have the same field")
-        // The structure's own version, and a field that only old ledgers have.
+        // These are the structure's own version, and a field that only old ledgers have.
         #expect(fields.subtracting(settings) == ["version", "candidatesPerExample"])
         #expect(Set(settings).subtracting(fields).isEmpty)
     }
@@ -73,7 +73,7 @@ import Training
         return object
     }
 
-    /// What the spec's own check says of a value: the field that it names, or nil.
+    /// Returns the field that the spec's own check complains about for a value; nil if it accepts the value.
     private static func complaint(_ value: Any, at place: String) throws -> String? {
         let object = try objects()[place == "momentum" ? 2 : place.hasPrefix("task.writing") ? 1 : 0]
         let data = try JSONSerialization.data(withJSONObject: setting(value, at: place.split(separator: ".").map(String.init), in: object))
@@ -87,14 +87,14 @@ import Training
         }
     }
 
-    @Test("The spec of a run refuses what the table refuses, and takes what it takes", arguments: SettingKey.allCases)
+    @Test("A run's spec refuses and accepts the same values as the table", arguments: SettingKey.allCases)
     func ranges(_ key: SettingKey) throws {
-        // Any 64 bits are a seed; a run file's integers have a sign.
+        // Any 64 bits are a valid seed, but a run file's integers have a sign.
         guard case .run(let place) = key.setting.owner, key != .seed, place != "basisDigest" else { return }
         let (inside, outside): ([Any], [Any])
         switch key.setting.type {
         case .integer(let range, let words):
-            // 0 switches these off: the spec then has no such field.
+            // 0 switches these off; the spec then does not have the field.
             let lower = [.rateTrials, .patience].contains(key) ? 1 : range.lowerBound
             inside = [lower, range.upperBound] + Array(words.values)
             outside = [range.lowerBound - 1, range.upperBound + 1].filter { !words.values.contains($0) } + [-1]
@@ -108,10 +108,10 @@ import Training
         for value in outside { #expect(try Self.complaint(value, at: place) == place, "\(value)") }
     }
 
-    // MARK: Names of before
+    // MARK: Former names
 
     @Test(
-        "An earlier name is an error that names the new one, with file and line",
+        "A former name is an error with file and line that names the new one",
         arguments: [
             ("[training]\nexamples-per-sample = 8\n", ":2: \"training.examples-per-sample\" is now \"training.batch-size\"; rename it"),
             ("[training]\nseed = 1\nsamples-per-draw = 8\n", ":3: \"training.samples-per-draw\" is now \"training.samples-per-batch\"; rename it"),
@@ -121,7 +121,7 @@ import Training
                 "[cluster]\nbad-machines = \"set-aside\"\n",
                 ":2: \"cluster.bad-machines\" is now \"cluster.on-faulty\", and its word \"set-aside\" is now \"evict\"; rename it"
             ),
-            ("[training]\ncandidates-per-example = 4\n", ":2: \"training.candidates-per-example\" is gone: every example now counts alike"),
+            ("[training]\ncandidates-per-example = 4\n", ":2: \"training.candidates-per-example\" was removed: every example counts alike"),
             ("[training]\nlr = 1\n", ":2: unknown setting \"training.lr\"; did you mean \"training.learning-rate\"?"),
             ("[training]\nbatch_size = 1\n", ":2: unknown setting \"training.batch_size\"; did you mean \"training.batch-size\"?"),
             ("[training]\nepochs = 3\n", ":2: unknown setting \"training.epochs\"; did you mean \"training.rounds\"?"),
@@ -135,12 +135,12 @@ import Training
     }
 
     @Test(
-        "A flag's earlier name, or another program's, leads to the flag",
+        "A flag's former name, or its name in another program, is answered with the flag",
         arguments: [
             ("--examples-per-sample", "--batch-size"), ("--samples-per-draw", "--samples-per-batch"), ("--shape", "--damped-components"),
             ("--compute", "--precision"), ("--bad-machines", "--on-faulty"), ("--lr", "--learning-rate"), ("--learning_rate", "--learning-rate"),
             ("--batch_size", "--batch-size"), ("--bs", "--batch-size"), ("--epochs", "--rounds"), ("--steps", "--rounds"),
-            ("--candidates-per-example", "is gone"), ("--labels", "--label"),
+            ("--candidates-per-example", "was removed"), ("--labels", "--label"),
         ])
     func formerFlags(_ flag: String, _ expected: String) throws {
         for arguments in [["cluster", flag, "3"], ["cluster", "\(flag)=3", "--seed", "1"]] {
@@ -150,7 +150,7 @@ import Training
         #expect(CommandLineCheck.renamedFlag(in: ["generate", "--", flag]) == nil, "a text is no flag")
     }
 
-    @Test("Names that mean something are those of no setting, and each leads to one setting")
+    @Test("Former and foreign names differ from all settings, and each leads to one setting")
     func namesAreDistinct() {
         let names = SettingKey.allCases.flatMap { $0.setting.formerly + $0.setting.aliases }
         let flags = SettingKey.allCases.map { String($0.flag.dropFirst(2)) }
@@ -159,7 +159,7 @@ import Training
     }
 
     @Test(
-        "The program says what an unknown flag is called, with the status of wrong usage",
+        "The program names the flag that an unknown flag stands for, and ends with the status of wrong usage",
         arguments: [
             ["cluster", "--shape", "4"], ["worker", "--coordinator", "ipc:///x", "--model", "m", "--train-file", "f", "--compute", "int8"],
             ["coordinator", "--lr=0.1"],
@@ -171,7 +171,7 @@ import Training
     }
 
     @Test(
-        "A flag that holds one value and is given twice is an error, whatever the command",
+        "Giving a flag with a single value twice is an error in every command",
         arguments: [
             ["cluster", "--seed", "1", "--seed", "2", "--print-config"], ["cluster", "--seed=1", "--rounds", "3", "--seed", "1", "--print-config"],
             ["generate", "x", "--model", "m", "--temperature", "1", "--temperature=2"], ["export", "--model", "m", "--output", "a", "-o", "b"],
@@ -183,7 +183,7 @@ import Training
         #expect(found.errors.contains("is given twice"), "\(found.errors)")
     }
 
-    @Test("Flags that hold lists may be given several times")
+    @Test("Flags with lists may be given several times")
     func listsAreGivenSeveralTimes() async throws {
         let found = try await Binary.run(
             "cluster", "--model", "m", "--train-file", "f", "--template", "{text}", "--label", "0= no", "--label", "1= yes", "--train", "layers.1",
@@ -195,7 +195,7 @@ import Training
 
     // MARK: Exit statuses
 
-    @Test("The page of exit statuses lists exactly those that there are")
+    @Test("The page of exit statuses lists exactly the existing ones")
     func exitStatuses() throws {
         let docs = Binary.packageRoot.appending(path: "docs")
         let files = try #require(FileManager.default.enumerator(atPath: docs.path)).compactMap { $0 as? String }.filter { $0.hasSuffix(".md") }
@@ -205,7 +205,7 @@ import Training
         #expect(listed == ExitStatus.allCases.map(\.rawValue))
     }
 
-    @Test("What a library says of an error is completed by the flag that mends it")
+    @Test("A library's error text is completed by the flag that resolves it")
     func remedies() async throws {
         #expect(describe(ScoringError(.tooSlow, "no answer")) == "no answer; --objective-timeout gives it longer")
         #expect(describe(ScoringError(.badAnswer, "no score")) == "no score")

@@ -147,7 +147,7 @@ import Training
     ])
     func sizesAreReadAsPeopleWriteThem(_ text: String, _ bytes: Int?) { #expect(ByteSize(text)?.bytes == bytes) }
 
-    @Test("The objective's table, its flags, and what is written down of both")
+    @Test("The objective's table and its flags give the same settings, spec and run file")
     func objectiveOfACommand() throws {
         let head = "[task]\nkind = \"text\"\n"
         var table = try settings(head + "objective = { command = \"python3 score.py\", max-tokens = 9, stop = \"newline\", timeout = 5 }\n")
@@ -168,7 +168,7 @@ import Training
             #expect(try one.scoring()?.timeoutSeconds == 5)
             #expect(try one.number(.epsilon) == 0.03)
         }
-        // A coordinator needs no command, and its run no more than the kind of objective.
+        // A coordinator needs no command, and its run needs only the kind of objective.
         var plain = try settings(head + "objective = \"command\"\n")
         #expect(try plain.resolveTask().writing == Writing(maxTokens: 16))
         #expect(try plain.scoring() == nil)
@@ -193,7 +193,7 @@ import Training
     }
 
     @Test(
-        "Directions are orthogonal where only adapters are trained, and random where a setting or another tensor says so",
+        "Directions are orthogonal if only adapters are trained, and random if a setting or another tensor requires it",
         arguments: [
             ("train = \"adapter:final\"", DirectionSampling.orthogonal), ("train = [\"adapter:final\", \"layers.1\"]", nil), ("", .orthogonal),
             ("train = \"adapter:final\"\nsampling = \"random\"", nil), ("train = \"adapter:final\"\nsampling = \"orthogonal\"", .orthogonal),
@@ -211,7 +211,7 @@ import Training
         #expect(found.contains(":4: sampling: must be orthogonal only where all that is trained are adapters"), "\(found)")
     }
 
-    @Test("A batch of all examples is a word, in flags, run files and what is printed, and 0 in the spec")
+    @Test("A batch of all examples is a word in flags, run files and printed settings, and 0 in the spec")
     func batchOfAll() throws {
         var flags = try Settings(file: nil, flags: [.kind: ["text"], .batchSize: ["all"]])
         #expect(flags.annotated.contains("batch-size = \"all\""))

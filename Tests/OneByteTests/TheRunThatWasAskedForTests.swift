@@ -3,9 +3,9 @@ import Foundation
 import OneByte
 import Testing
 
-/// A run that ends well is the run that was asked for, and what it was measured on has its right name.
+/// A run that ends well is the requested one, and the data that judge it are named correctly.
 @Suite(.serialized) struct TheRunThatWasAskedForTests {
-    /// Quick: the tests are about who writes where, not about learning.
+    /// Quick settings, because the tests are about who writes where and not about learning.
     private func cluster(_ scratch: borrowing Scratch, _ more: String...) throws -> [String] {
         [
             "cluster", "--model", Binary.tinyModel, "--train-file", try scratch.reviews(), "--template", "{text} It was", "--label", "0= bad",
@@ -18,7 +18,7 @@ import Testing
         try JSONDecoder().decode(RunReport.self, from: Data(contentsOf: URL(filePath: "\(directory)/report.json")))
     }
 
-    @Test("Clusters that start in the same second have directories of their own, and each report is of its own run")
+    @Test("Clusters that start in the same second have separate directories, and each report describes its own run")
     func sameSecond() async throws {
         let scratch = try Scratch()
         let (directory, arguments) = (scratch.path, try cluster(scratch))
@@ -39,7 +39,7 @@ import Testing
         #expect(found == Set(seeds))
     }
 
-    @Test("Of two clusters with one --directory one runs; the other says which process has the directory")
+    @Test("Of two clusters with the same --directory one runs; the other names the process that uses the directory")
     func sameDirectory() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
@@ -56,7 +56,7 @@ import Testing
         }
         holder.release()
         #expect(try await Binary.run(try cluster(scratch, "--directory", run)).status == 0)
-        // A run that is over is nobody's new run either; resuming and retracting ask for the same lock.
+        // The directory of a finished run is not used for a new one either; resuming and retracting take the same lock.
         let again = try await Binary.run(try cluster(scratch, "--directory", run, "--seed", "9"))
         #expect(again.status == ExitStatus.cannotCreate.rawValue && again.errors.contains("holds a run already"), "\(again.errors)")
         let second = try LockedFile("\(run)/lock")
@@ -78,7 +78,7 @@ import Testing
         #expect(found.status == ExitStatus.temporary.rawValue && found.errors.contains("in use by process \(getpid())"), "\(found.errors)")
     }
 
-    @Test("A resumed run whose run file was changed says which setting is not the ledger's")
+    @Test("Resuming with a changed run file is an error that names the setting that differs from the ledger")
     func resumedWithOtherSettings() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
@@ -101,7 +101,7 @@ import Testing
             "\(coordinator.errors)")
     }
 
-    @Test("A run file's setting that stands there twice, by whatever spelling, is an error as a flag's is")
+    @Test("Giving a setting twice in a run file, in any spelling, is an error as for flags")
     func settingsGivenTwice() async throws {
         let scratch = try Scratch()
         for (text, name) in [
@@ -123,7 +123,7 @@ import Testing
         }
     }
 
-    @Test("Data that train the run are not called held out, by whatever name the file goes", arguments: ["same", "link", "copy", "part", "apart"])
+    @Test("Data that train the run are not called held out, whatever the file's name", arguments: ["same", "link", "copy", "part", "apart"])
     func whatJudgesTheRun(_ kind: String) async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
@@ -133,7 +133,7 @@ import Testing
         switch kind {
         case "link": try FileManager.default.createSymbolicLink(atPath: judge, withDestinationPath: train)
         case "copy": try FileManager.default.copyItem(atPath: train, toPath: judge)
-        // Two of the texts are known, one of them with another label and a field more.
+        // Two of the texts are also in the training data, one of them with another label and an extra field.
         case "part":
             _ = try scratch.file(
                 "judge.jsonl",
@@ -154,16 +154,16 @@ import Testing
             #expect(evaluation.alsoInTraining == 0 && evaluation.isHeldOut && found.output.contains("held out after"))
         default:
             #expect(evaluation.alsoInTraining == 8 && !evaluation.isHeldOut)
-            #expect(found.errors.contains("both what judges the run and what trains it"), "\(found.errors)")
+            #expect(found.errors.contains("both the evaluation data and the training data"), "\(found.errors)")
             #expect(!(found.output + found.errors).contains("held out before"), "\(found.output)")
             #expect(found.output.contains("training data after"), "\(found.output)")
             let evaluated = try await Binary.run("evaluate", judge, "--model", Binary.tinyModel, "--ledger", run)
-            #expect(evaluated.errors.contains("both what judges the run and what trains it"), "\(evaluated.errors)")
+            #expect(evaluated.errors.contains("both the evaluation data and the training data"), "\(evaluated.errors)")
         }
     }
 }
 
-/// A file that this process holds a lock on.
+/// A file on which this process holds a lock.
 final class LockedFile {
     private var descriptor: Int32
 

@@ -3,9 +3,9 @@ import Core
 import Foundation
 import Testing
 
-/// What the command line does not believe.
+/// Tests of what the command line does not trust.
 @Suite struct TrustCommandTests {
-    @Test("A coordinator that knows the base model pins it; its join string names it, and another model is refused before anything is sent")
+    @Test("A coordinator that knows the base model pins it in the join string, and another model is refused before anything is sent")
     func pinnedBase() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"
@@ -39,7 +39,7 @@ import Testing
         let other = try await Binary.run(
             "worker", "--coordinator", join, "--model", Binary.tinyGGUF, "--train-file", data)
         #expect(other.status == 78 && other.errors.contains("the join string names"), "\(other)")
-        // Without the join string's word the ledger or the coordinator says which tensors differ.
+        // Without the digest in the join string, the ledger or the coordinator names the tensors that differ.
         let unnamed = try await Binary.run("worker", "--coordinator", address, "--model", Binary.tinyGGUF, "--train-file", data)
         #expect(unnamed.status == 78, "\(unnamed)")
         let ledger = try await Binary.run("ledger", "show", run, "--records")
@@ -48,7 +48,7 @@ import Testing
         #expect(again.status == 75 || again.status == 78, "\(again)")
     }
 
-    @Test("What a run directory's file would run is not run unless its user says so")
+    @Test("A command from a run directory's file is not run unless the user asks for it")
     func commandOfARunDirectory() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/theirs"
@@ -74,7 +74,7 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: trace))
     }
 
-    @Test("Events with numbers that no coordinator writes are none")
+    @Test("Events with impossible numbers are ignored")
     func implausibleEvents() throws {
         let counts = #"{"rounds":{"messages":0,"bytes":0},"control":{"messages":0,"bytes":0}}"#
         let traffic = #"{"received":\#(counts),"sent":\#(counts),"connections":1,"dropped":0,"malformed":0}"#
@@ -93,7 +93,7 @@ import Testing
         ] { #expect(!isRead(bad), "\(bad)") }
     }
 
-    @Test("What a run leaves can be read by its owner alone")
+    @Test("Only its owner can read what a run leaves")
     func modes() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"

@@ -1,17 +1,17 @@
 import Core
 import Transport
 
-/// One worker with the real state machine on a connection of its own, whose tasks are done at once: there is no model, so all
-/// that it takes is the protocol's.
-package struct CannedWorker {
+/// A worker with the real state machine on its own connection. Its tasks are done at once, since there is no model, so it costs only what the
+/// protocol costs.
+public struct CannedWorker {
     private var machine: WorkerStateMachine
     private let link: any ClientLink
     private let clock = ProcessClock()
 
-    /// Joins over TCP and runs until `isOver` says so of a notice, or the run is over.
+    /// Joins over TCP and runs until `isOver` returns true for a notice, or the run is over.
     ///
-    /// - Throws: `ProcessFailure` where the worker can't take part; `TransportError` where there can be no such connection.
-    package static func run(_ join: JoinString, name: String, until isOver: (WorkerNotice) -> Bool) throws {
+    /// - Throws: `ProcessFailure` if the worker can't take part; `TransportError` if there can be no such connection.
+    public static func run(_ join: JoinString, name: String, until isOver: (WorkerNotice) -> Bool) throws {
         var generator = SystemRandomNumberGenerator()
         guard let session = SessionToken(bytes: (0..<SessionToken.byteCount).map { _ in UInt8.random(in: 0...255, using: &generator) })
         else { throw ProcessFailure(.internalError, "a session token has \(SessionToken.byteCount) bytes") }

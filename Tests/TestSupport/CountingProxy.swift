@@ -3,7 +3,7 @@ import Glibc
 import Synchronization
 import Transport
 
-/// A TCP proxy that counts what goes through it in each direction, can hold it up as a long line does, and can cut connections, also one
+/// A TCP proxy that counts what goes through it in each direction. It can delay data as a long line does, and it can cut connections, even on one
 /// side only.
 package final class CountingProxy: Sendable {
     private let listener: Int32
@@ -22,8 +22,9 @@ package final class CountingProxy: Sendable {
     package var bytesDown: Int { down.load(ordering: .sequentiallyConsistent) }
 
     /// - Parameters:
-    ///   - delaySeconds: that each byte takes, in either direction.
-    ///   - bytesPerSecond: that the line carries, in each direction; 0: any number.
+    ///   - endpoint: the address to which it forwards.
+    ///   - delaySeconds: delay of each byte in either direction.
+    ///   - bytesPerSecond: rate of the line in each direction; 0: unlimited.
     package init(to endpoint: String, delaySeconds: Double = 0, bytesPerSecond: Double = 0) throws {
         self.delaySeconds = delaySeconds
         self.bytesPerSecond = bytesPerSecond
@@ -59,7 +60,7 @@ package final class CountingProxy: Sendable {
         cutClients()
     }
 
-    /// Takes what is sent and lets none of it through, on the connections of now for ever: both ends believe in them.
+    /// Swallows everything that is sent over the present connections, for ever. Both ends still believe in these connections.
     package func freeze() { isFrozen.store(true, ordering: .sequentiallyConsistent) }
 
     /// Lets new connections through again after `freeze`.
@@ -92,7 +93,7 @@ package final class CountingProxy: Sendable {
     }
 
     private func pump(from: Int32, to: Int32, _ counter: borrowing Atomic<Int>, closes: Bool) {
-        // What is read is sent by another thread, so that a delay does not make the line narrow.
+        // Another thread sends what is read, so that a delay does not limit the rate.
         let line = Mailbox<Parcel>()
         _ = try? NamedThread("proxy-line") { [self] in
             let clock = ProcessClock()
@@ -105,14 +106,14 @@ package final class CountingProxy: Sendable {
                         if closes { shutdown(to, Int32(SHUT_RDWR)) }
                         return
                     }
-                    // What was caught by a freeze stays dead.
+                    // A connection that was caught by a freeze stays dead.
                     isDead = isDead || isFrozen.load(ordering: .sequentiallyConsistent)
                     if !isDead { send(parcel.bytes, to: to) }
                 }
             }
         }
         let clock = ProcessClock()
-        // A thin line takes small bites, so that the sender feels it.
+        // A thin line reads small pieces, so that the sender notices its rate.
         var buffer = [UInt8](repeating: 0, count: bytesPerSecond > 0 ? 1 << 10 : 1 << 16)
         while true {
             let count = max(read(from, &buffer, buffer.count), 0)
@@ -123,7 +124,7 @@ package final class CountingProxy: Sendable {
         }
     }
 
-    /// Bytes on their way; none at the end of a connection.
+    /// Bytes on their way; an empty parcel is the end of a connection.
     private struct Parcel: Sendable {
         let due: Timestamp
         let bytes: [UInt8]

@@ -1,12 +1,12 @@
 import Core
 
-/// A ledger that somebody alters and then makes whole again, as whoever holds the file can: every CRC-32C and the hash chain are computed
-/// anew, so nothing but what the records say gives the forgery away.
+/// A ledger that somebody alters and then makes consistent again, as anybody with the file can: every CRC-32C and the hash chain are recomputed. So
+/// only the content of the records can give the forgery away.
 public struct ForgedLedger {
     public var records: [LedgerRecord]
     private var format = LedgerFormat.version
 
-    /// - Throws: `LedgerError` where `bytes` are no ledger.
+    /// - Throws: `LedgerError` if `bytes` are not a ledger.
     public init(_ bytes: [UInt8]) throws {
         var decoder = LedgerDecoder()
         decoder.push(bytes)
@@ -17,7 +17,7 @@ public struct ForgedLedger {
         }
     }
 
-    /// The ledger of the records as they are now.
+    /// The bytes of a ledger with the present records.
     public var bytes: [UInt8] {
         guard case .spec(let spec)? = records.first else { return [] }
         var bytes = LedgerFormat.header(specDigest: .sha256(spec), version: format)
@@ -30,9 +30,9 @@ public struct ForgedLedger {
         return bytes
     }
 
-    /// The ledger with another byte in its payload of this record: what a disk does, or someone with a hex editor.
+    /// Returns the ledger with one byte of this record's payload changed, as a failing disk or a hex editor may do.
     ///
-    /// - Parameter mendsChecksum: computes the record's own CRC-32C again; the hash chain stays as it was.
+    /// - Parameter mendsChecksum: whether the record's own CRC-32C is recomputed. The hash chain stays as it was.
     public func damaged(record: Int, at place: Int, mendsChecksum: Bool) -> [UInt8] {
         var bytes = bytes
         let overhead = LedgerFormat.recordOverheadBytes
@@ -46,7 +46,7 @@ public struct ForgedLedger {
         return bytes
     }
 
-    /// Puts a signature of all records behind them.
+    /// Appends a signature over all records.
     public mutating func sign(with notary: any Notary) {
         guard case .spec(let spec)? = records.first else { return }
         var position = LedgerFormat.start(header: LedgerFormat.header(specDigest: .sha256(spec), version: format))
@@ -56,20 +56,20 @@ public struct ForgedLedger {
 
     // MARK: Records
 
-    /// Where the record of this round is.
+    /// Returns the index of the record of this round.
     public func place(ofRound number: RoundNumber) -> Int? {
         records.firstIndex { record in
             if case .round(let round) = record { round.round == number } else { false }
         }
     }
 
-    /// Puts another round in the place of this one.
+    /// Replaces this round by another.
     public mutating func alter(round number: RoundNumber, _ change: (RoundRecord) -> RoundRecord) {
         guard let place = place(ofRound: number), case .round(let round) = records[place] else { return }
         records[place] = .round(change(round))
     }
 
-    /// Adds one to the first byte of a round that stays a byte with a value.
+    /// Adds one to the first byte of a round that still has a value afterwards.
     public mutating func alterByte(ofRound number: RoundNumber) {
         alter(round: number) { round in
             var contributions = round.contributions
@@ -80,7 +80,7 @@ public struct ForgedLedger {
         }
     }
 
-    /// Changes each digest record; nil takes it out.
+    /// Replaces each digest record; nil removes it.
     public mutating func mapDigests(_ change: (DigestRecord) -> DigestRecord?) {
         records = records.compactMap { record in
             guard case .digest(let digest) = record else { return record }

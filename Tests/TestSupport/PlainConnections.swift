@@ -3,17 +3,17 @@ import Core
 import Glibc
 import Transport
 
-/// Connections without encryption that speak ZMTP 3.1 (RFC 37) as a DEALER does, over plain sockets: a thousand of them take a
-/// third of the processor time that libzmq takes, which the coordinator on the same host then has.
+/// Connections without encryption that speak ZMTP 3.1 (RFC 37) as a DEALER does, over plain sockets. A thousand of them take a third of the processor
+/// time that libzmq would take, which leaves more to the coordinator on the same host.
 final class PlainConnections: SwarmConnections {
     private struct Connection {
         let descriptor: Int32
         /// Bytes of a frame that is not whole yet.
         var pending: [UInt8] = []
         var hasGreeted = false
-        /// The coordinator's READY has come: libzmq takes no message before it has sent its own.
+        /// Whether the coordinator's READY has come. libzmq takes no message before it has sent its own.
         var isReady = false
-        /// Frames until then.
+        /// Frames that wait for that.
         var waiting: [UInt8] = []
     }
 
@@ -29,7 +29,7 @@ final class PlainConnections: SwarmConnections {
     private let poller: Int32
     private var buffer = [UInt8](repeating: 0, count: 1 << 17)
 
-    /// - Throws: `ProcessFailure` where nobody listens at an IPv4 address.
+    /// - Throws: `ProcessFailure` if nobody listens at an IPv4 address.
     init(_ address: Address, identities: [[UInt8]]) throws {
         poller = epoll_create1(Int32(EPOLL_CLOEXEC))
         let parts = address.endpoint.split(separator: ":")
@@ -97,7 +97,7 @@ final class PlainConnections: SwarmConnections {
         }
     }
 
-    /// Takes whole frames from the beginning of `bytes` and says how many bytes they were.
+    /// Takes whole frames from the beginning of `bytes`. Returns the number of bytes that they had.
     private func parse(_ bytes: UnsafeRawBufferPointer, _ member: Int, _ take: (UnsafeRawBufferPointer, Int) throws -> Void) throws -> Int {
         var at = 0
         if !connections[member].hasGreeted {
@@ -120,7 +120,7 @@ final class PlainConnections: SwarmConnections {
         return at
     }
 
-    /// READY lets messages through; PING wants a PONG with its context.
+    /// Obeys a command: READY lets messages through, and PING is answered by a PONG with its context.
     private func obey(_ command: UnsafeRawBufferPointer, _ member: Int) throws {
         let name = Array("\u{4}PING".utf8)
         if command.starts(with: name) {
@@ -139,7 +139,7 @@ final class PlainConnections: SwarmConnections {
 
     // MARK: ZMTP
 
-    /// Signature, version 3.1, the mechanism NULL, not a server, filler.
+    /// Signature, version 3.1, mechanism NULL, not a server, filler.
     private static let greeting: [UInt8] =
         [0xff] + [UInt8](repeating: 0, count: 8) + [0x7f, 3, 1] + Array("NULL".utf8)
         + [UInt8](repeating: 0, count: 16 + 1 + 31)

@@ -1,6 +1,6 @@
 import Core
 
-/// SplitMix64 (Steele, Lea, Flood 2014): the same numbers on every machine, so a seed is a whole test case.
+/// SplitMix64 (Steele, Lea, Flood 2014). It gives the same numbers on every machine, so a seed is a whole test case.
 package struct SeededRandom: RandomNumberGenerator {
     private var state: UInt64
     package init(seed: UInt64) { state = seed }

@@ -1,25 +1,24 @@
 import Core
 import Transport
 
-/// Many workers in one thread, for measuring a coordinator and the wire: a real connection each, real messages, heartbeats and
-/// digests, but canned bytes, no parameters, and one ledger for all. They are cheap enough that a thousand of them leave the
-/// host's processors to the coordinator.
+/// Many workers in one thread, for measuring a coordinator and the traffic. Each has a real connection, real messages, heartbeats and digests, but
+/// canned bytes, no parameters, and one ledger for all. They cost so little that a thousand of them leave the host's processors to the coordinator.
 ///
-/// To the coordinator each is a worker like any other.
-package struct Swarm {
-    package struct Configuration: Sendable {
-        package var join: JoinString
-        package var count: Int
-        /// That a worker takes for its share; 0: none.
-        package var shareSeconds: Double
+/// To the coordinator each of them is a worker like any other.
+public struct Swarm {
+    public struct Configuration: Sendable {
+        public var join: JoinString
+        public var count: Int
+        /// Seconds that a worker takes for its share; 0: none.
+        public var shareSeconds: Double
 
-        package init(join: JoinString, count: Int, shareSeconds: Double = 0) {
+        public init(join: JoinString, count: Int, shareSeconds: Double = 0) {
             self.join = join
             self.count = count
             self.shareSeconds = shareSeconds
         }
 
-        package init(address: Address, count: Int) { self.init(join: JoinString(address: address), count: count) }
+        public init(address: Address, count: Int) { self.init(join: JoinString(address: address), count: count) }
     }
 
     /// One worker.
@@ -30,14 +29,14 @@ package struct Swarm {
         var isWelcome = false
         var hasProved = false
         var machine: MachineID?
-        /// Ledger bytes and records that it was sent.
+        /// Number of ledger bytes and records that it was sent.
         var bytes: UInt64 = 0
         var records: UInt64 = 0
-        /// Records that it knows of.
+        /// Number of records that it knows of.
         var target: UInt64 = 0
         var fetchedAt: Timestamp?
         var ticket: UInt32 = 0
-        /// The round that it was told of last.
+        /// The last round that it was told of.
         var heard: RoundNumber?
         var answered: (share: Heartbeat.Share, at: Timestamp)?
         var nextHello: Timestamp
@@ -56,17 +55,17 @@ package struct Swarm {
     private var ledger = SwarmLedger()
     private var running: Int
     private var heartbeatSeconds = 1.0
-    /// Answers that are still being made, in the order in which they are due.
+    /// Answers that are not due yet, in the order in which they will be.
     private var due: [(at: Timestamp, member: Int)] = []
     private var bytes: [Int8] = []
-    /// What is to be sent, and by whom.
+    /// Frames to send, and the members that send them.
     private var outbox: [(frame: [UInt8], member: Int)] = []
 
-    /// Runs so many workers until the run is over for all of them.
+    /// Runs the swarm until the run is over for all workers.
     ///
-    /// - Throws: `ProcessFailure` where a worker is refused, given up or told to rebuild, or two are told different things;
-    ///   `TransportError` where they can't connect.
-    package static func run(_ configuration: Configuration) throws {
+    /// - Throws: `ProcessFailure` if a worker is refused, given up or told to rebuild, or if two are told different things; `TransportError` if they
+    ///   can't connect.
+    public static func run(_ configuration: Configuration) throws {
         raiseFileLimit()
         var swarm = try Swarm(configuration)
         let sessions = swarm.members.map(\.session.bytes)
@@ -84,12 +83,12 @@ package struct Swarm {
         self.clock = clock
         var generator = SystemRandomNumberGenerator()
         members = try (0..<configuration.count).map { i in
-            // The routing ids, too, and those that begin with 0 are libzmq's own.
+            // The routing ids use these bytes too, and ids that begin with 0 are libzmq's own.
             let bytes = (0..<SessionToken.byteCount).map { _ in UInt8.random(in: 1...255, using: &generator) }
             guard let session = SessionToken(bytes: bytes) else {
                 throw ProcessFailure(.internalError, "a session token has \(SessionToken.byteCount) bytes")
             }
-            // Heartbeats are spread over a second, as those of machines that know nothing of each other.
+            // Heartbeats are spread over a second, like those of independent machines.
             return Member(
                 session: session, fingerprint: session.fingerprint, name: "canned-\(i)", nextHello: clock.now,
                 nextHeartbeat: clock.now.advanced(bySeconds: Double(i) / Double(configuration.count)))
@@ -147,7 +146,7 @@ package struct Swarm {
 
     private mutating func take(_ frame: UnsafeRawBufferPointer, _ i: Int) throws {
         guard !members[i].isDone else { return }
-        // The one kind that comes to all and may be long is decoded once.
+        // The only kind that comes to all and may be long is decoded once.
         if frame.count >= MessageCoding.headerBytes, frame[1] == Message.Kind.commit.rawValue {
             if let index = try ledger.takeCommit(frame) { try follow(index, i) }
         } else {
@@ -211,7 +210,7 @@ package struct Swarm {
         if let base = CannedAnswers.base { send(.base(base), from: i) }
     }
 
-    /// A commit has come to this worker.
+    /// Notes that a commit has come to this worker.
     private mutating func follow(_ index: UInt64, _ i: Int) throws {
         members[i].target = max(members[i].target, index + 1)
         if index == members[i].records, let end = ledger.end(of: index) {
@@ -223,7 +222,7 @@ package struct Swarm {
         try settle(i)
     }
 
-    /// Does whatever has become possible for a worker.
+    /// Does everything that has become possible for a worker.
     private mutating func settle(_ i: Int) throws {
         let now = clock.now
         guard members[i].records >= members[i].target else {

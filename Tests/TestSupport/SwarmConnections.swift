@@ -5,13 +5,13 @@ import Transport
 
 /// A swarm's connections to its coordinator, one for each worker.
 protocol SwarmConnections {
-    /// Sends a frame, or loses it where the connection takes no more: the protocol repairs that.
+    /// Sends a frame. It is lost if the connection takes no more; the protocol repairs that.
     func send(_ frame: [UInt8], from member: Int) throws
-    /// Waits until something comes, at most so long, and hands on what is there, or a part of it.
+    /// Waits at most this long for frames, and passes on those that have come, or some of them.
     func receive(waitMilliseconds: Int, _ take: (UnsafeRawBufferPointer, Int) throws -> Void) throws
 }
 
-/// CURVE by libzmq: one ROUTER that connects so many times, each time under another name.
+/// Connections with CURVE by libzmq: one ROUTER that connects many times, each time under another name.
 final class EncryptedConnections: SwarmConnections {
     private static let messagesPerTurn = 256
     private let socket: ZMQSocket
@@ -19,7 +19,7 @@ final class EncryptedConnections: SwarmConnections {
 
     init(_ address: Address, serverKey: PublicKey, identities: [[UInt8]]) throws {
         let socket = try ZMQSocket(.router, in: try ZMQContext())
-        // What the socket calls its connections; ids that begin with 0 are libzmq's own.
+        // The socket's names for its connections. Ids that begin with 0 are libzmq's own.
         names = identities.indices.map { [1, UInt8($0 >> 16 & 255), UInt8($0 >> 8 & 255), UInt8($0 & 255)] }
         for (identity, name) in zip(identities, names) {
             try socket.set(ZMQ_ROUTING_ID, identity)

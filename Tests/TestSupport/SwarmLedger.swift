@@ -1,12 +1,12 @@
 import Core
 import Glibc
 
-/// The ledger that a swarm's workers hold. All are sent the same, so one copy does for all of them, and of that only what an answer
-/// needs: its memory does not grow with the run.
+/// The ledger that a swarm's workers hold. All are sent the same, so one copy is enough for all of them. It keeps only what an answer needs, so its
+/// memory does not grow with the run.
 struct SwarmLedger {
-    /// Parameters that a digest may be asked of, the newest last.
+    /// Number of positions that a digest may be asked of, the newest last.
     private static let positionsKept = 8
-    /// A worker may be so many commits behind the first of the swarm to have been sent one.
+    /// Number of commits by which a worker may be behind the first of the swarm that was sent one.
     private static let framesKept = 4
     private static let endsKept = 4096
 
@@ -14,22 +14,22 @@ struct SwarmLedger {
     private var machines: [SessionFingerprint: MachineID] = [:]
     private var positions: [(at: LedgerPosition, round: RoundNumber)] = []
     private var nextRound: RoundNumber = 0
-    /// Of the open round, by machine.
+    /// The shares of the open round.
     private var shares: [MachineID: Opening.Share] = [:]
     private(set) var opening: Opening?
-    /// The newest commits, the last first, each of which is to come to all.
+    /// The newest commits, the last one first. Each of them must come to all workers.
     private var frames: [(index: UInt64, bytes: [UInt8])] = []
-    /// Where the newest records end in the file; the last is that before record `records`.
+    /// Offsets at which the newest records end in the file. The last is the end of the record before record `records`.
     private var ends: [UInt64] = []
 
     var records: UInt64 { decoder.position?.records ?? 0 }
-    /// Of the file, up to the last whole record.
+    /// Number of bytes of the file, up to the last whole record.
     var bytes: UInt64 { decoder.position?.offset ?? 0 }
 
     func machine(of session: SessionFingerprint) -> MachineID? { machines[session] }
     func share(of machine: MachineID) -> Opening.Share? { shares[machine] }
 
-    /// A report of the newest parameters, or of those at `position`; nil where they are not known any more.
+    /// Returns a report of the newest parameters, or of those at `position`; nil if they are not known any more.
     func report(position: UInt64? = nil, nonce: ProofNonce? = nil) -> DigestReport? {
         guard let place = position == nil ? positions.last : positions.last(where: { $0.at.records == position }) else { return nil }
         return DigestReport(
@@ -37,7 +37,7 @@ struct SwarmLedger {
             proof: nonce.map { .init(nonce: $0, answer: $0.proof(of: CannedAnswers.digest) { _ in }) })
     }
 
-    /// Takes in what of the chunk is new.
+    /// Takes in the new part of the chunk.
     mutating func take(_ chunk: LedgerChunk) throws {
         let end = chunk.offset + UInt64(chunk.bytes.count)
         guard chunk.offset <= decoder.received, end > decoder.received else { return }
@@ -45,10 +45,10 @@ struct SwarmLedger {
         while let entry = try decoder.next() { fold(entry) }
     }
 
-    /// Takes in a commit's frame, whoever of the swarm it came to.
+    /// Takes in a commit's frame, whichever worker of the swarm it came to.
     ///
-    /// - Returns: its index.
-    /// - Throws: where two workers are told different things.
+    /// - Returns: the commit's index.
+    /// - Throws: an error if two workers are told different things.
     mutating func takeCommit(_ frame: UnsafeRawBufferPointer) throws -> UInt64? {
         for known in frames where known.bytes.count == frame.count {
             let isSame = known.bytes.withUnsafeBytes { known in
@@ -69,7 +69,7 @@ struct SwarmLedger {
         return commit.index
     }
 
-    /// Where record `index` ends in the file; nil where it is not there, or long past.
+    /// Returns the offset at which record `index` ends in the file; nil if it is not there yet or is long past.
     func end(of index: UInt64) -> UInt64? {
         guard index < records, records - index <= ends.count else { return nil }
         return ends[ends.count - Int(records - index)]

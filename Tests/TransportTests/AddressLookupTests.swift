@@ -10,7 +10,7 @@ import Transport
     private let third = ResolvedAddress(endpoint: "tcp://192.0.2.2:5151", isIPv6: false)
 
     @Test(
-        "A number is itself, with no question to anybody; a name has the system's addresses with the port",
+        "A number needs no lookup, and a name has the system's addresses with the port",
         arguments: [
             ("tcp://127.0.0.1:5151", false, "tcp://127.0.0.1:5151"), ("tcp://[::1]:7", false, "tcp://[::1]:7"),
             ("localhost:9", false, "tcp://127.0.0.1:9"),
@@ -21,12 +21,12 @@ import Transport
         #expect(try address.lookedUp().first?.endpoint == endpoint)
     }
 
-    @Test(arguments: ["coordinator", "10.0.0", "1.2.3.4.example", "v6host", "300.1.1.1"])
+    @Test("A host that is no number is a name to look up", arguments: ["coordinator", "10.0.0", "1.2.3.4.example", "v6host", "300.1.1.1"])
     func names(_ host: String) throws {
         #expect(try Address("tcp://\(host):5151").hasName)
     }
 
-    @Test("A name that nobody knows is an error that names it, at once")
+    @Test("A name that nobody knows is an error at once, with the name")
     func unknownName() throws {
         let address = try Address("tcp://no-such-host.invalid:5151")
         #expect(throws: LookupFailure.self) { try address.lookedUp() }
@@ -38,7 +38,7 @@ import Transport
         }
     }
 
-    @Test func anAddressThatIsSilentLetsItsNeighbourTry() {
+    @Test("An address that is silent lets the next one have its turn") func anAddressThatIsSilentLetsItsNeighbourTry() {
         var rotation = AddressRotation([first, second], at: time(0))
         #expect(rotation.current == first)
         #expect(rotation.retried(at: time(0.5)) == nil, "it has its time")
@@ -48,12 +48,12 @@ import Transport
         #expect(rotation.retried(at: time(101.5)) == first)
     }
 
-    @Test func aSingleAddressIsTriedOn() {
+    @Test("A single address is tried again and again") func aSingleAddressIsTriedOn() {
         var rotation = AddressRotation([first], at: time(0))
         #expect(rotation.retried(at: time(100)) == nil && rotation.current == first)
     }
 
-    @Test func aHostThatMovedIsFollowed() {
+    @Test("A host that has moved is followed to its new address") func aHostThatMovedIsFollowed() {
         var rotation = AddressRotation([first, second], at: time(0))
         #expect(!rotation.isLookupDue(at: time(1)) && rotation.isLookupDue(at: time(6)) && !rotation.isLookupDue(at: time(7)))
         #expect(rotation.replace(with: [second, first], at: time(8)) == nil && rotation.current == first, "the one in use is still the name's")
@@ -63,7 +63,7 @@ import Transport
         #expect(none.replace(with: [second], at: time(9)) == second)
     }
 
-    @Test("An allow list with Windows line ends has all of its keys, and its comments end with their lines")
+    @Test("An allow list with Windows line breaks has all of its keys, and its comments end with their lines")
     func allowListWithCarriageReturns() throws {
         let keys = try (0..<3).map { _ in try KeyPair.generate().publicKey }
         let text = "# ours\r\n" + keys.map { "\($0) name\r\n" }.joined()

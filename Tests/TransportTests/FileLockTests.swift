@@ -16,14 +16,14 @@ import Transport
         "The kernel's table names the holder of a file's lock, not those who wait for it",
         arguments: [
             (0xfe00, 16_223_073, 11268), (0xfe00, 16_220_321, 9420), (0x801, 16_220_321, 77), (0xfe00, 16_223_074, nil), (0xfe00, 5, nil),
-            // Another device, as overlays have it: the number of the file is enough where it stands there once.
+            // The device may differ, as with overlay file systems. The file's number is enough if it is in the table only once.
             (0x2b, 16_223_073, 11268), (0x2b, 16_220_321, nil),
         ] as [(UInt64, UInt64, Int32?)])
     func holder(_ device: UInt64, _ inode: UInt64, _ expected: Int32?) {
         #expect(LockHolder.process(in: Self.table, device: device, inode: inode) == expected)
     }
 
-    @Test func oneHolderAtATimeAndTheNextWhenItIsGone() throws {
+    @Test("A lock has one holder at a time, and the next one when the holder is gone") func oneHolderAtATimeAndTheNextWhenItIsGone() throws {
         let path = FileManager.default.temporaryDirectory.appending(path: "onebyte-lock-\(UUID().uuidString)").path
         defer { try? FileManager.default.removeItem(atPath: path) }
         do {

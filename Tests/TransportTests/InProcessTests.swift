@@ -3,9 +3,9 @@ import Dispatch
 import Testing
 import Transport
 
-/// What only the in-process network promises, or can be held to exactly. `LinkTests` hold it to what all transports promise.
+/// What only the in-process network promises, or what can be checked exactly only there. `LinkTests` check what all transports promise.
 @Suite(.timeLimit(.minutes(5))) struct InProcessTests {
-    @Test("A worker that reads nothing gets all that its queues hold, in order, and what is beyond them is dropped and counted")
+    @Test("A worker that pauses reading then gets all that its queues hold, in order; the rest is dropped and counted")
     func slowWorker() async throws {
         let network = InProcessNetwork()
         let server = try TestPeer.server(network)
@@ -25,7 +25,7 @@ import Transport
         try await server.stop()
     }
 
-    @Test("A coordinator that reads nothing gets all that the connection holds and the youngest of the rest")
+    @Test("A coordinator that pauses reading then gets all that the connection holds, and the youngest of the rest")
     func slowCoordinator() async throws {
         let network = InProcessNetwork()
         let server = try TestPeer.server(network)
@@ -52,7 +52,7 @@ import Transport
         slow.send([1])
         let id = try await server.frame().from
         let gate = try await slow.hold()
-        // All share one copy.
+        // All frames share one copy.
         let frame = [UInt8](repeating: 3, count: 16 << 20)
         for _ in 0..<10 { server.send(frame, to: [id]) }
         #expect(try await server.traffic().dropped == 2)
@@ -62,7 +62,7 @@ import Transport
         try await server.stop()
     }
 
-    @Test("A connection that is dropped again and again loses frames, but puts none before an earlier one, and what follows arrives")
+    @Test("A connection that is dropped again and again loses frames but never reorders them, and later frames arrive")
     func droppedUnderLoad() async throws {
         let network = InProcessNetwork()
         let server = try TestPeer.server(network)
@@ -72,7 +72,7 @@ import Transport
         for i in 0..<count {
             client.send(numbered(i))
             guard i % every == every - 1 else { continue }
-            // Some are under way, some have arrived, and some wait for the client's thread.
+            // Some frames are on their way, some have arrived, and some wait for the client's thread.
             if i % 300 == 99 { _ = try await client.traffic() }
             network.dropConnections(isSeenByServer: i % 200 == 99)
         }
@@ -88,7 +88,7 @@ import Transport
         try await server.stop()
     }
 
-    @Test("A network that is cut lets nobody through until it is mended; then what has waited arrives")
+    @Test("A network that is cut lets nobody through until it is mended; then the waiting frames arrive")
     func cutAndMended() async throws {
         let network = InProcessNetwork()
         let server = try TestPeer.server(network, echo: true)
@@ -146,7 +146,7 @@ import Transport
 }
 
 @Suite struct MailboxTests {
-    @Test("A wake that comes before the wait is not lost, and a wait without one ends with its time")
+    @Test("A wake that comes before the wait is not lost, and a wait without a wake ends in time")
     func wakeSignal() {
         let signal = WakeSignal()
         signal.wake()
@@ -156,7 +156,7 @@ import Transport
         #expect(ContinuousClock.now - start >= .milliseconds(20))
     }
 
-    @Test("Letters of many threads all come, each thread's in order, to a reader that waits")
+    @Test("All letters of many threads reach a reader that waits, each thread's in order")
     func manyThreads() throws {
         let mailbox = Mailbox<(Int, Int)>()
         let (threads, count) = (4, 5000)
@@ -173,7 +173,7 @@ import Transport
         #expect(mailbox.isEmpty)
     }
 
-    @Test("A letter that was posted before the reactor came wakes it")
+    @Test("A letter that was posted before the reactor started wakes it")
     func early() {
         let mailbox = Mailbox<Int>()
         mailbox.post(1)

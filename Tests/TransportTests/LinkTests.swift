@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 import Transport
 
-/// What both transports promise, and last what only sockets can do.
+/// What both transports promise, and at the end what only sockets can do.
 @Suite(.timeLimit(.minutes(5))) struct LinkTests {
     @Test(
         "Frames of every size go there and back", arguments: TransportKind.allCases, [0, 1, 255, 256, 70_000, ProtocolLimits.frameBytes])
@@ -22,7 +22,7 @@ import Transport
     }
 
     @Test(
-        "A frame that goes to many comes to each whole, also when others follow at once", arguments: TransportKind.allCases,
+        "A frame to many peers reaches each of them whole, even if others follow at once", arguments: TransportKind.allCases,
         [0, 20, 33, 34, 70_000])
     func manyPeers(kind: TransportKind, size: Int) async throws {
         let network = TestNetwork(kind)
@@ -65,13 +65,13 @@ import Transport
         try await server.stop()
     }
 
-    @Test("A frame beyond the limit never arrives; the sender loses its connection and gets a new one", arguments: TransportKind.allCases)
+    @Test("A frame beyond the limit never arrives; its sender loses the connection and gets a new one", arguments: TransportKind.allCases)
     func oversized(kind: TransportKind) async throws {
         let network = TestNetwork(kind)
         let server = try await network.server(echo: true)
         let client = try network.client()
         client.send([UInt8](repeating: 7, count: ProtocolLimits.frameBytes + 1))
-        // What is sent before the client has noticed goes down with the old connection.
+        // A frame that is sent before the client has noticed is lost with the old connection.
         try await client.lost()
         client.send([9])
         #expect(try await server.frame().bytes == [9])
@@ -80,7 +80,7 @@ import Transport
     }
 
     @Test(
-        "A peer that reads nothing keeps nobody waiting; what exceeds its queue is dropped and counted, the rest comes in order",
+        "A peer that does not read delays nobody; what exceeds its queue is dropped and counted, and the rest comes in order",
         arguments: TransportKind.allCases)
     func slowPeer(kind: TransportKind) async throws {
         let network = TestNetwork(kind)
@@ -111,7 +111,7 @@ import Transport
     }
 
     @Test(
-        "What waits for a peer is dropped when it is forgotten, and a peer that never spoke can't be reached",
+        "When a peer is forgotten, its waiting frames are dropped, and a peer that never spoke can't be reached",
         arguments: TransportKind.allCases)
     func forget(kind: TransportKind) async throws {
         let network = TestNetwork(kind)
@@ -132,7 +132,7 @@ import Transport
         try await server.stop()
     }
 
-    @Test("A client connects again by itself when the coordinator comes back at the same address", arguments: TransportKind.allCases)
+    @Test("A client reconnects by itself when the coordinator comes back at the same address", arguments: TransportKind.allCases)
     func restart(kind: TransportKind) async throws {
         let network = TestNetwork(kind)
         let first = try await network.server(echo: true)
@@ -141,7 +141,7 @@ import Transport
         let id = try await first.frame().from
         try await first.stop()
         try await client.lost()
-        // Sent while nobody is there: it waits for the connection.
+        // It is sent while nobody is there, so it waits for the connection.
         client.send([2])
         let second = try await network.server(echo: true)
         let again = try await second.frame()
@@ -151,7 +151,7 @@ import Transport
         try await second.stop()
     }
 
-    @Test("While nobody is there the youngest frames wait, as many as the limits allow", arguments: TransportKind.allCases)
+    @Test("While nobody is there, the youngest frames wait, as many as the limits allow", arguments: TransportKind.allCases)
     func nobodyThere(kind: TransportKind) async throws {
         let network = TestNetwork(kind)
         let first = try await network.server()
@@ -168,7 +168,7 @@ import Transport
         try await second.stop()
     }
 
-    @Test("A dropped connection is told to both sides, and so is the next one", arguments: TransportKind.allCases)
+    @Test("Both sides are told of a dropped connection and of the next one", arguments: TransportKind.allCases)
     func dropped(kind: TransportKind) async throws {
         let network = TestNetwork(kind)
         let server = try await network.server(echo: true)
@@ -184,7 +184,7 @@ import Transport
                 switch try await peer.notice() {
                 case .lost: notices.append("lost")
                 case .connected: notices.append("connected")
-                // How often it was tried again is the transport's affair.
+                // The transport decides how often it tries again.
                 case .retrying: break
                 case .refused(_, let reason, _): notices.append(reason)
                 }
@@ -200,7 +200,7 @@ import Transport
         network.close()
     }
 
-    @Test("A client whose connection broke unseen by the coordinator takes its own place again", arguments: TransportKind.allCases)
+    @Test("A client takes its own place again after a break that the coordinator did not see", arguments: TransportKind.allCases)
     func handover(kind: TransportKind) async throws {
         let network = TestNetwork(kind)
         let server = try await network.server(echo: true)
@@ -219,7 +219,7 @@ import Transport
         network.close()
     }
 
-    // ZeroMQ promises it only for the time that it lingers, which may be too short on a busy host.
+    // ZeroMQ promises this only for its linger time, which may be too short on a busy host.
     @Test(
         "Frames that are under way when their sender stops still arrive, and then the connection ends", arguments: [TransportKind.inProcess])
     func stopUnderWay(kind: TransportKind) async throws {
@@ -240,7 +240,7 @@ import Transport
         try await staying.stop()
     }
 
-    @Test("Messages of several frames and bytes that are no ZMTP are ignored and counted")
+    @Test("Messages of several frames, and bytes that are not ZMTP, are ignored and counted")
     func garbage() async throws {
         let server = try TestPeer.server(echo: true)
         let endpoint = try await server.endpoint()
@@ -272,7 +272,7 @@ import Transport
     }
 }
 
-/// A frame that carries its number.
+/// Returns a frame that carries its number.
 func numbered(_ number: Int, padding: Int = 0) -> [UInt8] {
     [UInt8(number & 255), UInt8(number >> 8)] + [UInt8](repeating: 0, count: padding)
 }

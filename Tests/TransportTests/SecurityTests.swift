@@ -16,7 +16,7 @@ import Transport
         try await server.stop()
     }
 
-    @Test("A client that is not listed is turned away, and both sides say why")
+    @Test("A client that is not listed is refused, and both sides say why")
     func unlisted() async throws {
         let (serverKeys, clientKeys) = (try KeyPair.generate(), try KeyPair.generate())
         let server = try TestPeer.server(access: .listed(serverKeys, []), echo: true)
@@ -30,7 +30,7 @@ import Transport
         try await server.stop()
     }
 
-    @Test("A wrong server key, and no key at all, do not get in")
+    @Test("A client with a wrong server key, or with none, does not get in")
     func wrongKeys() async throws {
         let server = try TestPeer.server(access: .encrypted(try KeyPair.generate()), echo: true)
         let endpoint = try await server.endpoint()
@@ -49,7 +49,7 @@ import Transport
         try await server.stop()
     }
 
-    @Test("Keys go to files that only their owner reads, and come back the same")
+    @Test("Key files can be read only by their owner, and read back the same")
     func files() throws {
         let folder = FileManager.default.temporaryDirectory.appending(path: "keys-\(UUID())")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
@@ -68,7 +68,7 @@ import Transport
         #expect(!"\(keys)".contains(try String(contentsOfFile: path, encoding: .utf8).prefix(64)))
     }
 
-    @Test("An allow list names the broken line")
+    @Test("An error in an allow list names the line")
     func brokenList() throws {
         let path = FileManager.default.temporaryDirectory.appending(path: "list-\(UUID())").path
         defer { try? FileManager.default.removeItem(atPath: path) }
@@ -79,7 +79,7 @@ import Transport
     }
 
     @Test(
-        "Listening beyond this host wants keys or an explicit word",
+        "Listening beyond this host requires keys or an explicit permission",
         arguments: ["tcp://*:0", "tcp://0.0.0.0:0", "tcp://192.0.2.1:5000", "tcp://[::]:0", "tcp://example.org:1", "tcp://127.example.org:1"])
     func insecure(address: String) throws {
         let address = try Address(address)
@@ -106,7 +106,7 @@ import Transport
         try await server.stop()
     }
 
-    @Test("Addresses are read as people write them")
+    @Test("Addresses are understood in the forms that people write")
     func addresses() throws {
         #expect(try Address("tcp://10.0.0.1:80").endpoint == "tcp://10.0.0.1:80")
         #expect(try Address("10.0.0.1").endpoint == "tcp://10.0.0.1:5151")
@@ -120,7 +120,7 @@ import Transport
         }
     }
 
-    @Test("A join string survives its text, and a mangled one is refused")
+    @Test("A join string reads back from its text, and a damaged one is refused")
     func joinStrings() throws {
         let key = try KeyPair.generate().publicKey
         let run = String(repeating: "0f", count: 32)

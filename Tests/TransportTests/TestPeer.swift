@@ -3,7 +3,7 @@ import Dispatch
 import TestSupport
 import Transport
 
-/// A link on a reactor thread of its own that tells a test all that it sees, and does what the test says.
+/// A link on its own reactor thread. It tells a test everything that it sees, and does what the test says.
 final class TestPeer: Sendable {
     enum Seen: Sendable {
         case started(endpoint: String)
@@ -28,7 +28,7 @@ final class TestPeer: Sendable {
     private let mailbox = Mailbox<Letter>()
     private let events: AsyncStream<Seen>
 
-    /// `echo` sends every frame back to where it came from.
+    /// Creates a coordinator's end. `echo` sends every frame back to its sender.
     static func server(_ transport: any ServerTransport, echo: Bool = false) throws -> TestPeer {
         try TestPeer { mailbox, report in
             let link = try transport.listen(classify: classify)
@@ -46,12 +46,12 @@ final class TestPeer: Sendable {
         }
     }
 
-    /// A coordinator's end over TCP.
+    /// Creates a coordinator's end over TCP.
     static func server(access: AccessControl = .open, echo: Bool = false) throws -> TestPeer {
         try server(ZeroMQServer(address: try Address("tcp://127.0.0.1:0"), access: access, heartbeat: .none), echo: echo)
     }
 
-    /// A worker's end over TCP.
+    /// Creates a worker's end over TCP.
     static func client(
         _ endpoint: String, serverKey: PublicKey? = nil, keys: KeyPair? = nil, heartbeat: ConnectionHeartbeat = .none
     ) throws -> TestPeer {
@@ -102,7 +102,7 @@ final class TestPeer: Sendable {
     func send(_ frame: [UInt8], to peers: [PeerID] = []) { mailbox.post(.send(frame, to: peers)) }
     func forget(_ peer: PeerID) { mailbox.post(.forget(peer)) }
 
-    /// Returns when the peer serves nothing any more, until the semaphore is signalled.
+    /// Makes the peer serve nothing until the semaphore is signalled. Returns when that has begun.
     func hold() async throws -> DispatchSemaphore {
         let semaphore = DispatchSemaphore(value: 0)
         mailbox.post(.hold(semaphore))
@@ -110,7 +110,7 @@ final class TestPeer: Sendable {
         return semaphore
     }
 
-    /// The next thing that `match` makes something of; earlier ones are lost.
+    /// Returns the first result that `match` gives for a coming event. Events before it are lost.
     func next<Value>(_ match: (Seen) -> Value?) async throws -> Value {
         for await event in events {
             if let value = match(event) { return value }
@@ -139,7 +139,7 @@ final class TestPeer: Sendable {
         return try await next { if case .traffic(let traffic) = $0 { traffic } else { nil } }
     }
 
-    /// So many frames, and that the connection they came on is lost, in whichever order the transport tells of them.
+    /// Returns this many frames, and waits for the loss of the connection on which they came, in whichever order the transport reports them.
     func framesAndLoss(_ count: Int) async throws -> [[UInt8]] {
         var frames: [[UInt8]] = []
         var isLost = false
@@ -166,7 +166,7 @@ final class TestPeer: Sendable {
     struct Failure: Error { let reason: String }
 }
 
-/// Frames that begin with 1 count as training's.
+/// Counts frames that begin with 1 as training's.
 @Sendable func classify(_ frame: [UInt8]) -> TrafficClass { frame.first == 1 ? .rounds : .control }
 
 extension ConnectionHeartbeat {
@@ -176,7 +176,7 @@ extension ConnectionHeartbeat {
 /// The transports, which must behave alike.
 enum TransportKind: CaseIterable { case zeroMQ, inProcess }
 
-/// A place for one coordinator and its workers, whatever the transport, whose connections can be dropped.
+/// A place for one coordinator and its workers on any transport. Its connections can be dropped.
 final class TestNetwork {
     private let network = InProcessNetwork()
     private let kind: TransportKind
@@ -185,7 +185,7 @@ final class TestNetwork {
 
     init(_ kind: TransportKind) { self.kind = kind }
 
-    /// A coordinator, always at the same place.
+    /// Creates a coordinator, always at the same place.
     func server(echo: Bool = false) async throws -> TestPeer {
         guard kind == .zeroMQ else { return try TestPeer.server(network, echo: echo) }
         let peer = try TestPeer.server(
@@ -194,19 +194,19 @@ final class TestNetwork {
         return peer
     }
 
-    /// A worker of this network's coordinator.
+    /// Creates a worker of this network's coordinator.
     func client() throws -> TestPeer {
         guard kind == .zeroMQ else { return try TestPeer.client(network) }
         guard let endpoint else { throw TestPeer.Failure(reason: "no coordinator has told its port yet") }
         return try TestPeer.client(proxy?.endpoint ?? endpoint)
     }
 
-    /// Workers that come from now on can lose their connections.
+    /// Makes the connections of later workers droppable.
     func makeDroppable() throws {
         if kind == .zeroMQ, let endpoint { proxy = try CountingProxy(to: endpoint) }
     }
 
-    /// Ends what `makeDroppable` began.
+    /// Undoes `makeDroppable`.
     func close() { proxy?.close() }
 
     func dropConnections(isSeenByServer: Bool = true) {

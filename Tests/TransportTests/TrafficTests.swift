@@ -6,7 +6,7 @@ import Transport
 @Suite(.timeLimit(.minutes(5))) struct TrafficTests {
     static let sizes = [1, 16, 254, 255, 256, 257, 300, 5000]
 
-    @Test("Counted bytes and the handshake are all that a TCP proxy sees")
+    @Test("Counted bytes and the handshake are everything that a TCP proxy sees")
     func plain() async throws {
         let server = try TestPeer.server(echo: true)
         let proxy = try CountingProxy(to: try await server.endpoint())
@@ -30,7 +30,7 @@ import Transport
         proxy.close()
     }
 
-    @Test("With CURVE each message grows by its envelope, and that is counted")
+    @Test("With CURVE each message grows by its envelope, which is counted")
     func encrypted() async throws {
         let keys = try KeyPair.generate()
         let server = try TestPeer.server(access: .encrypted(keys), echo: true)

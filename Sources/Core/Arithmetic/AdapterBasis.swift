@@ -1,9 +1,9 @@
-/// The frozen factors of an adapter W + U·C·Vᵀ, as data of the run.
+/// The frozen factors of an adapter W + U·C·Vᵀ. They are data of the run.
 public struct AdapterBasis: Hashable, Sendable {
-    /// p and r, at most.
+    /// Upper bound of p and r.
     public static let rankMax = 1 << 14
 
-    /// The name of its `AdapterPlace`.
+    /// The name of the adapter's `AdapterPlace`.
     public let place: String
     /// U: p vectors of length m, the map's outputs.
     public let outputs: FixedPointVectors
@@ -20,23 +20,24 @@ public struct AdapterBasis: Hashable, Sendable {
     }
 }
 
-/// Vectors of Int16 with 14 fraction bits and one exponent a vector: element j of vector i is values[i·length + j]·2^(exponents[i] − 14).
+/// Vectors of Int16 with 14 fraction bits and one exponent for each vector: element j of vector i is values[i·length + j]·2^(exponents[i] − 14).
 public struct FixedPointVectors: Hashable, Sendable {
+    /// Fraction bits of an element before its vector's exponent is applied.
     public static let fractionBits = 14
-    /// With these exponents every element, and any sum of products that a forward pass makes of it, is far inside the range of F32.
+    /// With these exponents every element is far inside the range of F32, and so is every sum of products that a forward pass makes of it.
     public static let exponentRange = -64...64
 
-    /// Elements of a vector.
+    /// Number of elements of each vector.
     public let length: Int
-    /// One a vector.
+    /// One exponent for each vector.
     public let exponents: [Int8]
-    /// Vector after vector.
+    /// Vector after vector: count × length values.
     public let values: [Int16]
 
     /// The number of vectors.
     public var count: Int { exponents.count }
 
-    /// - Throws: `RunBasisError.malformed` where the numbers of values do not fit together or an exponent is out of range.
+    /// - Throws: `RunBasisError.malformed` if the numbers of values do not fit together, or if an exponent is out of range.
     public init(length: Int, exponents: [Int8], values: [Int16]) throws(RunBasisError) {
         guard (1...RunBasis.widthMax).contains(length), (1...AdapterBasis.rankMax).contains(exponents.count),
             values.count == length * exponents.count
@@ -51,11 +52,11 @@ public struct FixedPointVectors: Hashable, Sendable {
         self.values = values
     }
 
-    /// Vectors of real numbers, each element rounded to nearest, ties to even. With the vector's largest magnitude = m·2^e,
-    /// 0.5 ≤ m < 1, its exponent is e (at least −64; 0 for a vector of zeros), and its integers lie in −2^14…2^14.
+    /// Rounds vectors of real numbers: each element to the nearest value, ties to even. Let m·2^e with 0.5 ≤ m < 1 be a vector's largest magnitude.
+    /// Then its exponent is e, but at least −64, and 0 for a vector of zeros. Its integers lie in −2^14…2^14.
     ///
-    /// - Parameter vectors: all of the same length.
-    /// - Throws: `RunBasisError` where lengths differ, an element is not finite, or one is 2^64 or more.
+    /// - Parameter vectors: vectors of equal length.
+    /// - Throws: `RunBasisError` if the lengths differ, if an element is not finite, or if one is 2^64 or more.
     public init(rounding vectors: [[Double]]) throws(RunBasisError) {
         let length = vectors.first?.count ?? 0
         guard vectors.allSatisfy({ $0.count == length }) else { throw .malformed("vectors of different lengths") }
@@ -65,7 +66,7 @@ public struct FixedPointVectors: Hashable, Sendable {
         for vector in vectors {
             guard vector.allSatisfy(\.isFinite) else { throw .malformed("an element is not finite") }
             let largest = vector.reduce(0) { max($0, abs($1)) }
-            // Swift's exponent belongs to 1 ≤ m < 2.
+            // Swift's exponent is that of a significand in 1 ≤ m < 2.
             let exponent = largest == 0 ? 0 : max(Int(largest.exponent) + 1, Self.exponentRange.lowerBound)
             guard Self.exponentRange.contains(exponent) else { throw .malformed("an element of \(largest)") }
             let scale = Double(sign: .plus, exponent: Self.fractionBits - exponent, significand: 1)
@@ -75,7 +76,7 @@ public struct FixedPointVectors: Hashable, Sendable {
         try self.init(length: length, exponents: exponents, values: values)
     }
 
-    /// All elements as F32, vector after vector; each is exact.
+    /// Returns all elements as F32, vector after vector. Each is exact.
     public func floats() -> [Float] {
         var floats: [Float] = []
         floats.reserveCapacity(values.count)

@@ -1,11 +1,11 @@
-/// The coordinates of all adapters of a run in one row: adapters in rising index, each of them row-major.
+/// The coordinates of all adapters of a run in one row: the adapters in ascending order of index, each of them row-major.
 public struct AdapterCoordinates: Hashable, Sendable {
-    /// d, at most: the sums over a whole block of bytes stay in 32 bits, 127·2^24 < 2^31.
+    /// Upper bound of d. With it the sums over a whole block of bytes stay in 32 bits: 127·2^24 < 2^31.
     public static let countMax = 1 << 24
 
-    /// The adapters in rising index.
+    /// The adapters in ascending order of index.
     public let adapters: [TrainedTensor]
-    /// Where each adapter's coordinates begin.
+    /// The position of each adapter's first coordinate.
     public let offsets: [Int]
     /// d: the number of all coordinates.
     public let count: Int
@@ -13,16 +13,16 @@ public struct AdapterCoordinates: Hashable, Sendable {
     /// The base-2 logarithm of `blockSize`.
     var blockBits: Int { count <= 1 ? 0 : Int.bitWidth - (count - 1).leadingZeroBitCount }
 
-    /// N = 2^⌈log₂ d⌉: the samples of a block of orthogonal directions.
+    /// N = 2^⌈log₂ d⌉: the number of samples in a block of orthogonal directions.
     public var blockSize: Int { 1 << blockBits }
 
-    /// Those of a run without adapters.
+    /// The coordinates of a run without adapters: none.
     static let none = AdapterCoordinates()
 
     private init() { (adapters, offsets, count) = ([], [], 0) }
 
-    /// - Parameter tensors: a run's trained tensors in any order; those that are no adapters are passed over.
-    /// - Throws: `DirectionError` where the adapters have too many coordinates.
+    /// - Parameter tensors: a run's trained tensors in any order. Tensors that are not adapters are ignored.
+    /// - Throws: `DirectionError.tooMany` if the adapters have more than `countMax` coordinates.
     public init(of tensors: [TrainedTensor]) throws(DirectionError) {
         adapters = tensors.filter(\.isAdapter).sorted { $0.index < $1.index }
         var (offsets, count) = ([Int](), 0)
@@ -39,19 +39,20 @@ public struct AdapterCoordinates: Hashable, Sendable {
         (self.offsets, self.count) = (offsets, count)
     }
 
-    /// The coordinates of one adapter; nil where it is none of these.
+    /// Returns the coordinates of one adapter, or nil if it is not one of `adapters`.
     public func range(of adapter: TrainedTensor) -> Range<Int>? {
         guard let position = adapters.firstIndex(of: adapter) else { return nil }
         return offsets[position]..<offsets[position] + adapter.shape.count
     }
 }
 
+/// An error in how a run's directions and its trained tensors fit together. Each case names the tensor.
 public enum DirectionError: Error, Hashable, CustomStringConvertible {
-    /// Orthogonal samples with a tensor that is no adapter.
+    /// Orthogonal samples were asked for, and this tensor is not an adapter.
     case notAnAdapter(String)
-    /// Momentum with a tensor that is no adapter.
+    /// Momentum was asked for, and this tensor is not an adapter.
     case momentumOf(String)
-    /// With this adapter the coordinates are more than `AdapterCoordinates.countMax`.
+    /// With this adapter there are more coordinates than `AdapterCoordinates.countMax`.
     case tooMany(String)
 
     public var description: String {

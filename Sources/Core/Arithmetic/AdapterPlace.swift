@@ -1,26 +1,26 @@
-/// Where an adapter sits. A frozen linear map W (m×n) becomes W + U·C·Vᵀ with U (m×p) and V (n×r) from the run's basis; C (p×r) is
+/// The place where an adapter sits. A frozen linear map W (m×n) becomes W + U·C·Vᵀ. U (m×p) and V (n×r) come from the run's basis; C (p×r) is
 /// trained.
 public enum AdapterPlace: Hashable, Sendable, CustomStringConvertible {
     /// A linear map of the model.
     ///
     /// - Parameters:
     ///   - name: the Hugging Face name of its weights, such as `model.layers.29.mlp.down_proj.weight`.
-    ///   - index: the place of that name in the model's sorted list of tensor names; below `AdapterPlace.indexMax`.
+    ///   - index: the place of that name in the model's sorted list of tensor names; at most `AdapterPlace.indexMax`.
     case tensor(name: String, index: UInt32)
     /// The final norm's output x on its way to the head: it becomes x + U·C·Vᵀ·x.
     case final
 
-    /// What `final` is called where places are named.
+    /// The name of `final` where places are named.
     public static let finalName = "final"
     /// The largest index of a tensor that an adapter can sit on.
     public static let indexMax: UInt32 = 1 << 28 - 1
-    /// The index τ of a tensor's adapter is this much above that of the tensor, so no model's own indices come near it. Streams of
-    /// random bits are 4τ + role and have 32 bits, so τ must stay below 2^30.
+    /// The index τ of a tensor's adapter is the tensor's own index plus this, which is far above the indices that any model has. The number of a
+    /// stream of random bits is 4τ + role and has 32 bits, so τ must stay below 2^30.
     static let firstIndex: UInt32 = 1 << 29
-    /// τ of the adapter at `final`: behind those of all tensors.
+    /// τ of the adapter at `final`: above those of all tensors.
     static let finalIndex: UInt32 = firstIndex + indexMax + 1
 
-    /// How run specs, basis records and messages name the place: the tensor's name, or `final`.
+    /// The place's name in run specs, basis records and messages: the tensor's name, or `final`.
     public var name: String {
         switch self {
         case .tensor(let name, _): name
@@ -44,11 +44,11 @@ public enum AdapterPlace: Hashable, Sendable, CustomStringConvertible {
 }
 
 extension TrainedTensor {
-    /// s of every adapter: its base value is 0, so no value of the model says how fine it should be. One unit is 2^−24, and the run
-    /// counts as diverged where an element leaves −64…64.
+    /// s of every adapter. The base value of an adapter is 0, so no value of the model tells how fine it should be. One unit is 2^−24, and the run
+    /// counts as diverged when an element leaves −64…64.
     public static let adapterExponent = 24
 
-    /// The trained matrix C of an adapter.
+    /// Creates the trained matrix C of an adapter.
     ///
     /// - Parameters:
     ///   - place: where the adapter sits.
@@ -59,6 +59,6 @@ extension TrainedTensor {
             name: place.adapterName, index: place.adapterIndex, shape: .matrix(rows: rows, columns: columns), basis: nil, place: place)
     }
 
-    /// Whether it is the C of an adapter.
+    /// Whether the tensor is the matrix C of an adapter.
     public var isAdapter: Bool { place != nil }
 }

@@ -1,16 +1,16 @@
 internal import Kernels
 
 extension Directions {
-    /// τ of the streams of random bits that orthogonal samples are made of; no tensor has it.
+    /// τ of the streams of random bits that orthogonal samples are made of. No tensor has this index.
     private static let blockIndex: UInt32 = 1 << 30 - 1
 
-    /// What random bits of a block are for.
+    /// The purposes of a block's random bits.
     private enum BlockRole: UInt32 {
         case signs = 0
         case order = 1
     }
 
-    /// What all blocks of orthogonal samples have in common.
+    /// The parameters that all blocks of orthogonal samples share.
     var blocks: ob_blocks {
         func stream(_ role: BlockRole) -> UInt32 { 4 * Self.blockIndex + role.rawValue }
         return ob_blocks(
@@ -18,7 +18,7 @@ extension Directions {
             log_size: UInt32(coordinates.blockBits), dimensions: coordinates.count)
     }
 
-    /// Signs of a sample at some elements of one adapter.
+    /// Writes a sample's signs ±1 at some elements of one adapter.
     func orthogonalSigns(of adapter: TrainedTensor, _ name: SampleName, elements: Range<Int>, into output: UnsafeMutablePointer<Int8>) {
         guard let range = coordinates.range(of: adapter) else {
             preconditionFailure("\(adapter.name) is none of the run's adapters")
@@ -28,13 +28,13 @@ extension Directions {
             &blocks, name.machine.rawValue, name.sample, UInt64(range.lowerBound + elements.lowerBound), elements.count, output)
     }
 
-    /// The projected gradients ⟨z, G⟩ of neighbouring samples of one machine, in the units of G.
+    /// Returns the projected gradients ⟨z, G⟩ of neighbouring samples of one machine, in the units of G.
     ///
-    /// Orthogonal samples cost one transform a block, N·log₂N additions for up to N samples; random ones d additions each.
+    /// Orthogonal samples cost one transform for each block: N·log₂N additions for up to N samples. Random samples cost d additions each.
     /// - Parameters:
-    ///   - gradient: G, ∂L/∂C of all adapters in the order of `coordinates`: d numbers.
-    ///   - first: the first sample.
-    ///   - count: of samples; their numbers count modulo 2^32.
+    ///   - gradient: G = ∂L/∂C of all adapters, in the order of `coordinates`: d numbers.
+    ///   - first: the name of the first sample.
+    ///   - count: number of samples. Their numbers count on modulo 2^32.
     public func projections(of gradient: [Double], from first: SampleName, count: Int) -> [Double] {
         precondition(gradient.count == coordinates.count, "\(gradient.count) numbers for \(coordinates.count) coordinates")
         return sampling == .orthogonal
@@ -51,7 +51,7 @@ extension Directions {
             var done = 0
             while done < count {
                 let sample = first.sample &+ UInt32(truncatingIfNeeded: done)
-                // Up to the end of the block.
+                // At most to the end of the block.
                 let part = min(count - done, size - Int(sample) % size)
                 ob_block_projections(&blocks, first.machine.rawValue, sample, part, gradient, &block, output + done)
                 done += part

@@ -1,28 +1,31 @@
 internal import Kernels
 
-/// The vectors behind the names: a run's seed and family turn a sample's name into a direction z for every trained tensor
-/// (docs/reference/arithmetic.md). With them comes the run's momentum, so that nobody who applies rounds can forget it.
+/// The rule that turns a sample's name into a direction z for every trained tensor (docs/reference/arithmetic.md). It follows from the run's seed,
+/// family and sampling. The run's momentum belongs to it, so that no code that applies rounds can forget it.
 public struct Directions: Sendable, Hashable {
     public let seed: RunSeed
-    /// For tensors that are no adapters; an adapter's directions are signs in every family.
+    /// The family of all tensors that are not adapters. An adapter's directions are signs in every family.
     public let family: PerturbationFamily
+    /// How the directions of a machine's samples relate to each other.
     public let sampling: DirectionSampling
-    /// The adapters' coordinates; empty where the run has no adapter.
+    /// The adapters' coordinates; empty if the run has no adapter.
     public let coordinates: AdapterCoordinates
-    /// How steps go on; nil: each round changes the parameters by its own delta alone.
+    /// The momentum of the run's steps; nil: each round changes the parameters by its own delta alone.
     public let momentum: Momentum?
 
-    /// Directions of a run that samples at random and has no momentum.
+    /// Creates the directions of a run that samples at random and has no momentum.
     public init(seed: RunSeed, family: PerturbationFamily) {
         self.init(seed: seed, family: family, sampling: .random, coordinates: .none, momentum: nil)
     }
 
     /// - Parameters:
-    ///   - sampling: the run spec's; nil: random.
+    ///   - seed: the run's seed.
+    ///   - family: the family of all tensors that are not adapters.
+    ///   - sampling: the run spec's value; nil: random.
     ///   - tensors: all tensors that the run trains, in any order.
-    ///   - momentum: the run spec's; nil: none.
-    /// - Throws: `DirectionError` where orthogonal samples or momentum are asked for and a tensor is no adapter, or where the adapters have
-    ///   too many coordinates.
+    ///   - momentum: the run spec's value; nil: none.
+    /// - Throws: `DirectionError` if orthogonal samples or momentum are asked for and a tensor is not an adapter, or if the adapters have too many
+    ///   coordinates.
     public init(
         seed: RunSeed, family: PerturbationFamily, sampling: DirectionSampling?, tensors: [TrainedTensor], momentum: Double? = nil
     ) throws(DirectionError) {
@@ -35,11 +38,13 @@ public struct Directions: Sendable, Hashable {
             momentum: momentum.map { Momentum(cap: $0) })
     }
 
-    /// The directions of a run.
+    /// Creates the directions of a run.
     ///
-    /// - Parameter tensors: all tensors that the run trains, in any order.
-    /// - Throws: `DirectionError` where orthogonal samples or momentum are asked for and a tensor is no adapter, or where the adapters have
-    ///   too many coordinates.
+    /// - Parameters:
+    ///   - spec: the run's spec.
+    ///   - tensors: all tensors that the run trains, in any order.
+    /// - Throws: `DirectionError` if orthogonal samples or momentum are asked for and a tensor is not an adapter, or if the adapters have too many
+    ///   coordinates.
     public init(_ spec: RunSpec, tensors: [TrainedTensor]) throws(DirectionError) {
         try self.init(seed: RunSeed(spec.seed), family: spec.perturbation, sampling: spec.sampling, tensors: tensors, momentum: spec.momentum)
     }
@@ -54,16 +59,17 @@ public struct Directions: Sendable, Hashable {
         self.momentum = momentum
     }
 
-    /// What a random vector of a tensor is for; with the tensor's index it makes Philox's stream.
+    /// The purpose of a tensor's random vector. Together with the tensor's index it gives the number of Philox's stream.
     enum Role: UInt32 {
         case elements = 0
         case rows = 1
         case columns = 2
     }
 
-    /// F: the integers that the functions below give are Z = z·2^F.
+    /// F, the fraction bits of Z: the functions below return the integers Z = z·2^F.
     ///
-    /// A vector of a shaped run is made of signs, so F is 0 here; F = 5 and Z = ±32 would give the same parameters.
+    /// A tensor with one dimension has signs for elements even if the run's matrices have a basis, so its F is 0. F = 5 and Z = ±32 would give the
+    /// same parameters.
     public func fractionBits(of tensor: TrainedTensor) -> Int {
         if tensor.isAdapter { return 0 }
         return switch (family, tensor.shape) {
@@ -73,17 +79,18 @@ public struct Directions: Sendable, Hashable {
         }
     }
 
-    /// Whether the direction of this tensor is an outer product, so that `rank1Factors` says it.
+    /// Whether the tensor's direction is an outer product, which `rank1Factors` then returns.
     public func isRank1(_ tensor: TrainedTensor) -> Bool {
         if family == .rank1, !tensor.isAdapter, case .matrix = tensor.shape { true } else { false }
     }
 
-    /// The factors of a matrix's direction: z_ij = a_i·b_j·2^−F.
+    /// Writes the factors of a matrix's direction: z_ij = a_i·b_j·2^−F.
     ///
     /// - Parameters:
-    ///   - tensor: one for which `isRank1` holds.
-    ///   - a: `rows` values ±1.
-    ///   - b: `columns` values: ±1, or b̃ in −127…127 where the tensor has a basis.
+    ///   - tensor: a tensor for which `isRank1` holds.
+    ///   - name: the sample.
+    ///   - a: receives `rows` values ±1.
+    ///   - b: receives `columns` values: ±1, or b̃ in −127…127 if the tensor has a basis.
     public func rank1Factors(
         of tensor: TrainedTensor, _ name: SampleName, a: UnsafeMutablePointer<Int8>, b: UnsafeMutablePointer<Int8>
     ) {
@@ -94,8 +101,8 @@ public struct Directions: Sendable, Hashable {
         columnFactors(of: tensor, name, into: b)
     }
 
-    /// The factors of many directions, direction after direction: `a` has names.count × rows values, `b` names.count ×
-    /// columns.
+    /// Writes the factors of many directions, one direction after the other: names.count × rows values into `a` and names.count × columns values into
+    /// `b`.
     public func rank1Factors(
         of tensor: TrainedTensor, _ names: some Collection<SampleName>, a: UnsafeMutablePointer<Int8>,
         b: UnsafeMutablePointer<Int8>
@@ -109,7 +116,7 @@ public struct Directions: Sendable, Hashable {
         }
     }
 
-    /// Z of the tensor's elements `elements`, row-major, where its direction is no outer product: all tensors of the dense
+    /// Writes Z for the tensor's elements `elements`, row-major. This is for directions that are not outer products: all tensors of the dense
     /// families, the vectors of `rank1`, and every adapter, whose Z are signs ±1.
     public func dense(
         of tensor: TrainedTensor, _ name: SampleName, elements: Range<Int>, into output: UnsafeMutablePointer<Int8>
@@ -124,19 +131,19 @@ public struct Directions: Sendable, Hashable {
         }
     }
 
-    /// a: signs of the rows `rows`.
+    /// Writes a, the signs of the rows `rows`.
     func rowSigns(of tensor: TrainedTensor, _ name: SampleName, rows: Range<Int>, into output: UnsafeMutablePointer<Int8>) {
         var vector = vector(.rows, of: tensor, name)
         ob_signs(&vector, UInt64(rows.lowerBound), rows.count, output)
     }
 
-    /// b, or b̃ where the tensor has a basis.
+    /// Writes b, or b̃ if the tensor has a basis.
     func columnFactors(of tensor: TrainedTensor, _ name: SampleName, into output: UnsafeMutablePointer<Int8>) {
         guard case .matrix(_, let columns) = tensor.shape else { return }
         var vector = vector(.columns, of: tensor, name)
         ob_signs(&vector, 0, columns, output)
         if let basis = tensor.basis {
-            basis.values.withUnsafeBufferPointer { ob_shape(output, $0.baseAddress, basis.components, columns, output) }
+            basis.values.withUnsafeBufferPointer { ob_damp(output, $0.baseAddress, basis.components, columns, output) }
         }
     }
 
@@ -149,8 +156,8 @@ public struct Directions: Sendable, Hashable {
     }
 }
 
-/// Which variant of the integer kernels this process runs: `amx`, `avx512vbmi`, `avx512vnni`, `avx512`, `avx2`, `neondot`, `neon` or
-/// `portable`. The environment's ONEBYTE_KERNELS chooses another one that the processor has.
+/// The variant of the integer kernels that this process runs: `amx`, `avx512vbmi`, `avx512vnni`, `avx512`, `avx2`, `neondot`, `neon` or `portable`.
+/// The environment variable ONEBYTE_KERNELS chooses another variant, if the processor can run it.
 public var kernelVariant: String { String(cString: ob_kernels_name()) }
 
 /// The variants that this processor can run, best first. All give the same bits.

@@ -9,7 +9,7 @@ struct LittleEndianWriter {
     mutating func append(bytes more: some Sequence<UInt8>) { bytes += more }
 }
 
-/// Takes fixed-width integers from untrusted bytes; nil where too few are left.
+/// Takes fixed-width integers from untrusted bytes. The methods return nil if too few bytes are left.
 struct LittleEndianReader {
     private let bytes: UnsafeRawBufferPointer
     private(set) var offset = 0

@@ -1,10 +1,10 @@
 import Synchronization
 
 extension Parameters {
-    /// Takes over the values of other parameters in place, and with momentum their rounds and velocities, for a machine that builds its own
-    /// again: whoever holds these parameters sees the new values.
+    /// Copies the values of other parameters into these, in place, and with momentum also their rounds and velocities. A machine that rebuilds its
+    /// parameters uses it: all code that holds this object sees the new values.
     ///
-    /// - Returns: false, with nothing changed, where the other's tensors or exponents are not the same.
+    /// - Returns: false, with nothing changed, if the tensors or the exponents of the two differ.
     public func assign(_ other: Parameters) -> Bool {
         guard tensors == other.tensors, tensors.indices.allSatisfy({ exponent(at: $0) == other.exponent(at: $0) }) else { return false }
         for index in tensors.indices { _ = memory[index].update(from: other.integers(at: index)) }

@@ -1,9 +1,10 @@
-/// Some elements of all tensors as they were, to see later how many have moved.
+/// A sample of the elements of all tensors at one time. It tells later how many of them have changed.
 public struct ParameterProbe: Sendable {
-    /// Elements of a tensor that are looked at, evenly spread: so many, or up to twice as many where they do not divide evenly.
+    /// Number of elements that are sampled from each tensor, evenly spread. Where they do not divide evenly it is up to twice as many.
     private static let elementsOfTensor = 4096
     private let values: [[Int32]]
 
+    /// Samples the parameters as they are now.
     public init(_ parameters: Parameters) {
         values = parameters.tensors.indices.map { Self.values(parameters.integers(at: $0)) }
     }
@@ -13,8 +14,8 @@ public struct ParameterProbe: Sendable {
         return stride(from: 0, to: integers.count, by: step).map { integers[$0] }
     }
 
-    /// The part of the elements, 0…1, that are as they were. Near 1 after rounds with a step, the run's steps vanish: their deltas are
-    /// rounded to nothing (docs/reference/arithmetic.md).
+    /// Returns the fraction of the elements, 0…1, that have not changed. Near 1 after rounds with a step it means that the steps vanish: their deltas
+    /// are rounded to nothing (docs/reference/arithmetic.md).
     public func unchangedPart(in parameters: Parameters) -> Double {
         let now = ParameterProbe(parameters)
         var (same, all) = (0, 0)
@@ -51,7 +52,7 @@ public struct ParameterChange: Hashable, Sendable {
 }
 
 extension Parameters {
-    /// - Returns: nil where `base` holds other tensors, or the same ones scaled otherwise.
+    /// Returns the distance from `base`, or nil if `base` holds other tensors, or the same tensors with other exponents.
     public func change(from base: Parameters) -> ParameterChange? {
         guard tensors.map(\.name) == base.tensors.map(\.name) else { return nil }
         var (moved, size, largest) = (0.0, 0.0, 0.0)

@@ -1,5 +1,5 @@
 extension Parameters {
-    /// SHA-256 over all tensors in order of index; docs/reference/arithmetic.md says of which bytes. Equal digests: equal parameters.
+    /// Returns the SHA-256 over all tensors in order of index; docs/reference/arithmetic.md lists the bytes. Equal digests mean equal parameters.
     public func digest(threads: Int = 1) -> Digest {
         var hash = SHA256()
         var writer = LittleEndianWriter()
@@ -15,7 +15,7 @@ extension Parameters {
         return hash.finalize()
     }
 
-    /// What names a tensor's part of a digest or of a snapshot: index, name, shape and s.
+    /// Appends the description that begins a tensor's part of a digest or of a snapshot: index, name, shape and s.
     func appendDescription(of position: Int, to writer: inout LittleEndianWriter) {
         let tensor = tensors[position]
         writer.append(tensor.index)
@@ -26,7 +26,7 @@ extension Parameters {
         writer.append(Int32(exponents[position]))
     }
 
-    /// SHA-256 of each tensor's k, little-endian, row-major.
+    /// Returns the SHA-256 of each tensor's k, little-endian, row-major.
     private func tensorDigests(threads: Int) -> [Digest] {
         var digests = [Digest?](repeating: nil, count: tensors.count)
         digests.withUnsafeMutableBufferPointer { digests in

@@ -1,6 +1,5 @@
 extension Parameters {
-    /// Follows a ledger: brings the parameters from one of its positions to a later one. Rounds that come one after the other go through the
-    /// kernels together.
+    /// Brings the parameters from one position of a ledger to a later one. Neighbouring rounds go through the kernels together.
     public func apply(_ changes: [HistoryChange], directions: Directions, threads: Int) {
         var rounds: [RoundRecord] = []
         func applyRounds() {

@@ -1,22 +1,23 @@
 internal import Kernels
 import Synchronization
 
-/// What parameters of a run with momentum need besides k: such rounds do not commute, so a round is taken out by a replay of the others.
+/// The part of the parameters' state that momentum needs besides k. Rounds with momentum do not commute, so a round is taken out by a replay of all
+/// others.
 struct MomentumState: Sendable {
-    /// Of the run, with its momentum; nil where no round with momentum has been applied.
+    /// The run's directions, with its momentum; nil as long as no round with momentum has been applied.
     var directions: Directions?
-    /// For the next replay.
+    /// Number of threads for the next replay.
     var threads = 1
-    /// The rounds in force, in the order in which they were applied. They are kept as the records that they came as: a record is about
-    /// as small as its d sums, and it shares its bytes with the worker's history, which holds it anyway.
+    /// The rounds in force, in the order in which they were applied. They are kept as records, because a record is about as small as its d sums, and
+    /// it shares its bytes with the worker's history, which holds it anyway.
     private(set) var rounds: [RoundRecord] = []
     /// v of each coordinate, in the order of the directions' coordinates.
     var velocities: [Int32] = []
-    /// So many of the first rounds are in k and v.
+    /// The number of leading rounds that k and v already contain.
     var done = 0
-    /// t of the last of them.
+    /// t of the last round that k and v contain.
     var t = 0
-    /// Whether k and v are behind the rounds.
+    /// Whether k and v still lack a change of the rounds.
     var isStale = false
 
     mutating func append(_ more: [RoundRecord]) {
@@ -24,11 +25,13 @@ struct MomentumState: Sendable {
         isStale = true
     }
 
-    /// - Parameter new: what comes in the place of the old round; nil: nothing, and the rounds behind it move up.
+    /// Puts a round in the place of another, or removes the old one. If the old round is not there, nothing changes.
     ///
-    /// A round that is not there can't be taken out; then nothing changes.
+    /// - Parameters:
+    ///   - old: the round that goes.
+    ///   - new: the round that takes its place; nil: none, and the rounds behind it move up.
     mutating func replace(_ old: RoundRecord, with new: RoundRecord?) {
-        // Its place is its number, or nearer to the front where rounds before it are void.
+        // A round is found at its number, or nearer to the front if rounds before it are void.
         let likely = rounds.prefix(Int(old.round) + 1)
         guard let place = likely.lastIndex(of: old) ?? rounds.lastIndex(of: old) else { return }
         if let new { rounds[place] = new } else { rounds.remove(at: place) }
@@ -38,11 +41,11 @@ struct MomentumState: Sendable {
 }
 
 extension Parameters {
-    /// Numbers of rounds' steps that are in memory at once, and rounds.
+    /// Upper bounds of what is in memory at once: numbers of the rounds' steps, and rounds.
     private static let stepsInMemory = 1 << 22
     private static let roundsInMemory = 1024
 
-    /// Changes the rounds in force. The parameters follow when they are next read.
+    /// Changes the list of rounds in force. The parameters follow when they are next read.
     func changeRounds(_ directions: Directions, threads: Int, _ change: (inout MomentumState) -> Void) {
         precondition(directions.coordinates.adapters == tensors, "these directions are of other adapters")
         precondition(isReplayable, "parameters of a snapshot, or of rounds without momentum, have no velocities to go on with")
@@ -54,8 +57,8 @@ extension Parameters {
         }
     }
 
-    /// Brings k up to the rounds in force, from zero where one of those that it holds has changed. Whoever reads comes through here, on any
-    /// thread; the first one does the work.
+    /// Makes k contain the rounds in force. It starts from zero if one of the rounds that k already contains has changed. Every read calls it, on any
+    /// thread; the first caller does the work.
     func catchUp() {
         momentum.withLock { state in
             guard state.isStale, let directions = state.directions, let momentum = directions.momentum else { return }
@@ -80,8 +83,8 @@ extension Parameters {
         }
     }
 
-    /// −D of rounds, each on its own, as a run without momentum adds it to k: d numbers a round. No step depends on k, so all threads take
-    /// part, however few coordinates there are.
+    /// Returns −D of each round separately, as a run without momentum adds it to k: d numbers for each round. No step depends on k, so all threads
+    /// take part, however few coordinates there are.
     private static func steps(of records: ArraySlice<RoundRecord>, _ directions: Directions, threads: Int) -> [Int32] {
         let coordinates = directions.coordinates
         let count = coordinates.count
@@ -116,7 +119,7 @@ extension Parameters {
         return steps
     }
 
-    /// The steps of rounds, one after the other, with μ_(t−1) and μ_t of each. In a round with t = 0 both are 0, so v is forgotten.
+    /// Applies the rounds' steps one after the other, with μ_(t−1) and μ_t of each. In a round with t = 0 both are 0, so v is forgotten.
     private func move(
         by steps: [Int32], _ fractions: [(before: Int64, now: Int64)], _ coordinates: AdapterCoordinates, _ velocities: inout [Int32], threads: Int
     ) {

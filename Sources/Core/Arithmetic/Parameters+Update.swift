@@ -2,28 +2,29 @@ internal import Kernels
 import Synchronization
 
 extension Parameters {
-    /// Applies committed rounds. All at once is much faster than one by one, and gives the same parameters: each part of a
-    /// tensor stays in the cache through all rounds. With momentum their order matters: that of their numbers.
+    /// Applies committed rounds. To apply many at once is much faster than one by one and gives the same parameters, because each part of a tensor
+    /// stays in the cache through all rounds. With momentum the order matters: the rounds must come in the order of their numbers.
     public func apply(_ rounds: [RoundRecord], directions: Directions, threads: Int) {
         guard directions.momentum == nil else { return changeRounds(directions, threads: threads) { $0.append(rounds) } }
         update(rounds.map { Change(round: $0, adds: false) }, directions: directions, threads: threads)
     }
 
-    /// Undoes a round: adds back its own rounded delta. With momentum the others are replayed without it, once, when the parameters are next read.
+    /// Undoes a round by adding back its rounded delta. With momentum the other rounds are replayed without it, once, when the parameters are next
+    /// read.
     public func revert(_ round: RoundRecord, directions: Directions, threads: Int) {
         guard directions.momentum == nil else { return changeRounds(directions, threads: threads) { $0.replace(round, with: nil) } }
         update([Change(round: round, adds: true)], directions: directions, threads: threads)
     }
 
-    /// Puts the delta of one round in the place of another's, such as of what is left after a retraction
-    /// (`RoundRecord.removing`). With momentum all is replayed with the new one, once, when the parameters are next read.
+    /// Replaces the delta of one round by that of another, such as by what is left of it after a retraction (`RoundRecord.removing`). With momentum
+    /// all rounds are replayed with the new one, once, when the parameters are next read.
     public func replace(_ old: RoundRecord, with new: RoundRecord, directions: Directions, threads: Int) {
         guard directions.momentum == nil else { return changeRounds(directions, threads: threads) { $0.replace(old, with: new) } }
         update(
             [Change(round: old, adds: true), Change(round: new, adds: false)], directions: directions, threads: threads)
     }
 
-    /// A round to take from the parameters (the usual step) or to add back.
+    /// A round that is applied (its delta is subtracted, the usual step) or undone (`adds`).
     private struct Change {
         let round: RoundRecord
         let adds: Bool
@@ -47,8 +48,8 @@ extension Parameters {
         }
     }
 
-    /// Orthogonal samples, whose directions go over all adapters at once. Without momentum rounds commute, so each thread adds up the changes
-    /// of some of them on its own.
+    /// Updates from orthogonal samples, whose directions span all adapters. Without momentum rounds commute, so each thread adds up some of the
+    /// changes independently.
     private func updateOrthogonal(_ work: ChangeList, _ directions: Directions, threads: Int) {
         let coordinates = directions.coordinates
         precondition(coordinates.adapters == tensors, "these directions are of other adapters")
@@ -58,7 +59,7 @@ extension Parameters {
         let parts = min(max(threads, 1), work.changes.count)
         let roundsOfPart = (work.changes.count + parts - 1) / parts
         var changes = [Int32](repeating: 0, count: parts * count)
-        // The exponent and F are the same in all adapters.
+        // The exponent and F are the same for all adapters.
         work.withRounds(shift: TrainedTensor.adapterExponent) { rounds in
             nonisolated(unsafe) let rounds = rounds
             changes.withUnsafeMutableBufferPointer { changes in
@@ -81,7 +82,7 @@ extension Parameters {
         }
     }
 
-    /// Directions that are made element by element: signs, or the table of the normal distribution.
+    /// Updates from directions that are made element by element: signs, or the table of the normal distribution.
     private func updateDense(
         _ integers: UnsafeMutableBufferPointer<Int32>, _ tensor: TrainedTensor, _ directions: Directions,
         _ work: ChangeList, shift: Int, threads: Int
@@ -103,19 +104,19 @@ extension Parameters {
     }
 }
 
-/// The changes of one update: what every tensor needs of the rounds.
+/// The changes of one update, in the form that the update of every tensor needs.
 struct ChangeList: Sendable {
     struct Entry: Sendable {
         let directions: [ob_direction]
         let step: StepSize
         let adds: Bool
 
-        /// - Returns: nil where the round changes nothing by itself.
+        /// - Returns: nil if the round changes nothing by itself.
         init?(_ round: RoundRecord, adds: Bool) {
             guard round.step.multiplier != 0 else { return nil }
             directions = round.contributions.flatMap { contribution in
                 contribution.bytes.enumerated().compactMap { i, q in
-                    // A byte of 0 adds nothing; nor does 'no value'.
+                    // A byte of 0 adds nothing, and neither does 'no value'.
                     q == 0 || q == Contribution.noValue
                         ? nil
                         : ob_direction(
@@ -128,7 +129,7 @@ struct ChangeList: Sendable {
             self.adds = adds
         }
 
-        /// The step for a tensor with s − F = `shift`.
+        /// Returns the step for a tensor with s − F = `shift`.
         func step(shift: Int) -> ob_step {
             ob_step(
                 multiplier: UInt32(step.multiplier), exponent: Int32(Int(step.exponent) + shift), adds: adds ? 1 : 0)
@@ -139,12 +140,12 @@ struct ChangeList: Sendable {
 
     init(_ changes: [Entry]) { self.changes = changes }
 
-    /// The sums of orthogonal samples have 32 bits, which is enough for as many samples as a round of a ledger has at most.
+    /// Sums of orthogonal samples have 32 bits. That is enough for the largest number of samples that a round of a ledger has.
     func checkBlockSums() {
         precondition(changes.allSatisfy { $0.directions.count <= OB_BLOCK_DIRECTIONS_MAX }, "a round of too many samples")
     }
 
-    /// Gives the rounds with the steps of one tensor as the kernels take them.
+    /// Calls `body` with the rounds and the steps of one tensor in the kernels' form.
     func withRounds(shift: Int, _ body: (UnsafeBufferPointer<ob_round>) -> Void) {
         let all = changes.flatMap(\.directions)
         all.withUnsafeBufferPointer { all in
@@ -159,7 +160,7 @@ struct ChangeList: Sendable {
 }
 
 extension RoundRecord {
-    /// The round without one machine's contributions; its step size stays as recorded.
+    /// Returns the round without one machine's contributions. Its step size stays as recorded.
     public func removing(_ machine: MachineID) -> RoundRecord {
         RoundRecord(
             round: round, scaleExponent: scaleExponent, step: step,

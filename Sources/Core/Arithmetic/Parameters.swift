@@ -1,44 +1,45 @@
 internal import Kernels
 import Synchronization
 
-/// The trained tensors in fixed point: value = k·2^−s, k an Int32, one exponent s a tensor (docs/reference/arithmetic.md).
+/// The trained tensors in fixed point: value = k·2^−s, where k is an Int32 and each tensor has one exponent s (docs/reference/arithmetic.md).
 ///
-/// One thread at a time changes it, and meanwhile nobody reads; the work inside is spread over threads. All results are the same bits on any
-/// host, for any number of threads and any order of a round's contributions; without momentum, also for any order of rounds.
+/// Only one thread at a time may change the parameters, and no thread may read them meanwhile. The work inside is spread over threads. All results
+/// are the same to the bit on any host, for any number of threads and any order of a round's contributions, and without momentum also for any order
+/// of rounds.
 public final class Parameters {
-    /// Elements of a tensor, at most: the directions' blocks are counted in 32 bits.
+    /// Largest number of elements of a tensor: the directions' blocks are counted in 32 bits.
     public static let elementsMax = 1 << 31
     /// s of a tensor of zeros.
     static let exponentOfZeros = 29
-    /// |k| above this at a digest means that the run has diverged.
+    /// If |k| is above this at a digest, the run has diverged.
     public static let divergedMagnitude: UInt32 = 1 << 30
-    /// Where memory begins that the widest vector units load.
+    /// Alignment in bytes that the loads of the widest vector units need.
     static let alignment = 64
 
     /// Sorted by index.
     public let tensors: [TrainedTensor]
     let exponents: [Int]
-    /// k of all tensors, which `catchUp` may have to bring up to date.
+    /// k of all tensors. `catchUp` may have to bring it up to date.
     let memory: [UnsafeMutableBufferPointer<Int32>]
     /// k of all tensors, up to date.
     var storage: [UnsafeMutableBufferPointer<Int32>] {
         catchUp()
         return memory
     }
-    /// Of a run with momentum. Locked, since several threads may read at once, and the first of them catches up.
+    /// The state that momentum needs. It is locked, since several threads may read at once, and the first of them catches up.
     let momentum = Mutex(MomentumState())
-    /// Whether k holds no rounds but those that `momentum` keeps.
+    /// Whether k contains only rounds that `momentum` keeps.
     var isReplayable: Bool
     let scratch = Rank1Update.Scratch()
 
-    /// Fixed-point parameters from floats: k = w·2^s to nearest, ties to even, s = 29 − e where max|w| = m·2^e, 0.5 ≤ m < 1. Adapters
-    /// begin with zeros and s = 24.
+    /// Converts floats to fixed point: k = w·2^s to nearest, ties to even, with s = 29 − e where max|w| = m·2^e, 0.5 ≤ m < 1. Adapters begin with
+    /// zeros and s = 24.
     ///
     /// - Parameters:
-    ///   - tensors: in any order; they are kept sorted by index.
-    ///   - threads: over which a tensor's conversion is spread.
-    ///   - load: fills the floats of the tensor at a position of the sorted list, row-major; it is not asked for adapters.
-    /// - Throws: `ParameterError` where a tensor can't be trained, or what `load` throws.
+    ///   - tensors: the trained tensors in any order. They are kept sorted by index.
+    ///   - threads: number of threads that convert a tensor.
+    ///   - load: writes the floats of the tensor at a position of the sorted list, row-major. It is not called for adapters.
+    /// - Throws: `ParameterError` if a tensor can't be trained, or what `load` throws.
     public convenience init(
         tensors: [TrainedTensor], threads: Int = 1, load: (Int, UnsafeMutableBufferPointer<Float>) throws -> Void
     ) throws {
@@ -74,19 +75,19 @@ public final class Parameters {
         for buffer in memory { buffer.deallocate() }
     }
 
-    /// s of the tensor at this position: value = k·2^−s.
+    /// Returns s of the tensor at this position: value = k·2^−s.
     public func exponent(at position: Int) -> Int { exponents[position] }
 
-    /// k of the tensor at this position, row-major.
+    /// Returns k of the tensor at this position, row-major.
     public func integers(at position: Int) -> UnsafeBufferPointer<Int32> { UnsafeBufferPointer(storage[position]) }
 
-    /// k·2^−s of some elements, each rounded once.
+    /// Writes k·2^−s of some elements, each rounded once.
     public func copyFloats(at position: Int, elements: Range<Int>, into output: UnsafeMutablePointer<Float>) {
         let integers = UnsafeBufferPointer(rebasing: storage[position][elements])
         ob_fixed_to_floats(integers.baseAddress, integers.count, Int32(exponents[position]), output)
     }
 
-    /// The largest |k| of all tensors. Above `divergedMagnitude` the run counts as diverged.
+    /// Returns the largest |k| of all tensors. Above `divergedMagnitude` the run counts as diverged.
     public func largestMagnitude(threads: Int = 1) -> UInt32 {
         let chunk = 1 << 16
         return storage.map { integers in
@@ -104,7 +105,7 @@ public final class Parameters {
         }.max() ?? 0
     }
 
-    /// The tensors sorted by index, each of them one that can be trained.
+    /// Returns the tensors sorted by index, after a check that each of them can be trained.
     static func checked(_ tensors: [TrainedTensor]) throws(ParameterError) -> [TrainedTensor] {
         let sorted = tensors.sorted { $0.index < $1.index }
         for (a, b) in zip(sorted, sorted.dropFirst()) where a.index == b.index {
@@ -136,7 +137,7 @@ public final class Parameters {
         return UnsafeMutableBufferPointer(start: memory.bindMemory(to: Int32.self, capacity: max(count, 1)), count: count)
     }
 
-    /// Lets `fill` write the floats where the integers will be and converts them there; gives s.
+    /// Lets `fill` write the floats to the place where the integers will be, converts them there, and returns s.
     private static func load(
         _ tensor: TrainedTensor, into integers: UnsafeMutableBufferPointer<Int32>, threads: Int,
         fill: (UnsafeMutableBufferPointer<Float>) throws -> Void
@@ -152,7 +153,7 @@ public final class Parameters {
             let element = floats.firstIndex { !$0.isFinite } ?? 0
             throw ParameterError.notFinite(tensor: tensor.name, element: element)
         }
-        // max|w| = m·2^e with 0.5 ≤ m < 1, while Swift's exponent belongs to 1 ≤ m < 2.
+        // max|w| = m·2^e with 0.5 ≤ m < 1, while Swift's exponent is that of a significand in 1 ≤ m < 2.
         let s = largest == 0 ? exponentOfZeros : exponentOfZeros - (Int(largest.exponent) + 1)
         nonisolated(unsafe) let bytes = raw
         forEachChunk(of: integers.count, size: 1 << 16, threads: threads) { range in
@@ -165,10 +166,15 @@ public final class Parameters {
     }
 }
 
+/// The reason why a tensor can't be trained.
 public enum ParameterError: Error, Hashable, CustomStringConvertible {
+    /// The element is NaN or infinite.
     case notFinite(tensor: String, element: Int)
+    /// The tensor has more than `Parameters.elementsMax` elements.
     case tooLarge(tensor: String, shape: String)
+    /// Two tensors have the same index.
     case sameIndex(String, String, index: UInt32)
+    /// The tensor's basis has vectors of another width than the tensor has inputs.
     case otherBasis(tensor: String, shape: String, width: Int)
 
     public var description: String {

@@ -1,14 +1,14 @@
 internal import Kernels
 
-/// The update of a matrix by outer products: Σ = A·B with A = q·a (rows × directions) and B = b (directions × columns), in
-/// 8-bit dot products.
+/// The update of a matrix by outer products: Σ = A·B with A = q·a (rows × directions) and B = b (directions × columns), computed with 8-bit dot
+/// products.
 ///
-/// Directions are taken in batches of whole quads; within a batch every block of the matrix stays in the cache through all
-/// rounds. A round that is longer than a batch carries its sums in 64 bits.
+/// Directions are processed in batches of whole quads (groups of four). Within a batch every block of the matrix stays in the cache through all
+/// rounds. A round that is longer than a batch keeps its sums in 64 bits.
 struct Rank1Update {
-    /// Rows whose factors are in memory at a time: a multiple of a tile, so that no random word is made twice.
+    /// Number of rows whose factors are in memory at a time. It is a multiple of a tile, so that no random word is made twice.
     static let bandRows = 2 * OB_TILE_SIGNS
-    /// Memory for the packed factors of a batch.
+    /// Bytes of memory for the packed factors of a batch, at most.
     static let batchBytesMax = 32 << 20
     static let quad = OB_QUAD
 
@@ -22,14 +22,14 @@ struct Rank1Update {
 
     /// Quads of directions and the parts of rounds that they make up.
     private struct Batch {
-        /// Four a quad; a quad that a round does not fill ends in names with q = 0.
+        /// Four names for each quad. A quad that a round does not fill ends in names with q = 0.
         var names: [ob_direction] = []
         var segments: [ob_segment] = []
         var quads: Int { names.count / Rank1Update.quad }
-        /// Whether most of its rounds are long (`OB_LONG_QUADS`): each kind has kernels of its own.
+        /// 1 if most of the batch's rounds are long (`OB_LONG_QUADS`): long and short rounds have different kernels.
         var longRounds: Int32 { quads >= OB_LONG_QUADS * segments.count ? 1 : 0 }
 
-        /// The segments with the bounds of their sums; `peaks`: bounds of each quad's |b|.
+        /// Returns the segments with the bounds of their sums. `peaks` holds a bound of |b| for each quad.
         func segments(peaks: [Int32]) -> [ob_segment] {
             segments.map { segment in
                 var segment = segment
@@ -94,15 +94,15 @@ struct Rank1Update {
         return batches
     }
 
-    /// Packs a's, which are `scaled` by their bytes, or b's.
+    /// Packs the a's, which are `scaled` by their bytes, or the b's.
     ///
-    /// - Returns: a bound of the |values| of each quad, unscaled.
+    /// - Returns: for each quad a bound of its |values|, unscaled.
     private func pack(
         _ batch: Batch, into packed: UnsafeMutableRawPointer, width: Int, scaled: Bool,
         make: @Sendable (SampleName, UnsafeMutablePointer<Int8>) -> Void
     ) -> [Int32] {
         let stride = (width + 63) / 64 * 64
-        let isShaped = !scaled && tensor.basis != nil
+        let isDamped = !scaled && tensor.basis != nil
         nonisolated(unsafe) let bytes = packed
         let names = batch.names
         let quads = batch.quads
@@ -120,19 +120,19 @@ struct Rank1Update {
                 for i in 0..<Self.quad {
                     let name = names[quad * Self.quad + i]
                     q[i] = Int8(name.q)
-                    // A name that only fills the quad is multiplied by 0, whatever the vector.
+                    // A name that only fills the quad is multiplied by 0, so its vector does not matter.
                     if name.q == 0 { continue }
                     make(SampleName(machine: MachineID(name.machine), sample: name.sample), vectors + i * stride)
                 }
                 ob_pack_quad(vectors, stride, width, scaled ? q : nil, quad, quads, longRounds, bytes)
                 // The sums of long rounds are too large for narrow steps anyway.
-                out[quad] = !isShaped ? 1 : longRounds != 0 ? 127 : ob_largest_byte(vectors, Self.quad * stride)
+                out[quad] = !isDamped ? 1 : longRounds != 0 ? 127 : ob_largest_byte(vectors, Self.quad * stride)
             }
         }
         return Array(peaks)
     }
 
-    /// What the sums of the packed rows start from.
+    /// Computes the values that the sums of the packed rows start from.
     private func makeStarts(of segments: [ob_segment], a: UnsafeMutableRawPointer, quads: Int, rows: Int, longRounds: Int32) -> UnsafePointer<Int32> {
         let panels = (rows + OB_PANEL - 1) / OB_PANEL
         let count = panels * ob_starts_of_panel(segments, segments.count, longRounds)
@@ -166,7 +166,7 @@ struct Rank1Update {
         }
     }
 
-    /// Memory for packed factors, kept from one update to the next: fresh pages would cost as much as filling them.
+    /// Memory for packed factors. It is kept from one update to the next, because fresh pages would cost as much as filling them.
     final class Scratch {
         let rows = Buffer()
         let starts = Buffer()
@@ -175,7 +175,7 @@ struct Rank1Update {
         final class Buffer {
             private var bytes: UnsafeMutableRawBufferPointer?
 
-            /// At least this much memory; what was in it is lost.
+            /// Returns memory of at least `count` bytes. Its former content is lost.
             func reserve(_ count: Int) -> UnsafeMutableRawPointer {
                 if let bytes, bytes.count >= count, let start = bytes.baseAddress { return start }
                 bytes?.deallocate()

@@ -1,5 +1,5 @@
-/// The basis of a run: the damped components of every input space of every trained layer, the frozen factors of every adapter, or
-/// both. It is data of the run, hashed into its spec and kept in its ledger.
+/// The basis of a run: the damped components of every input space of every trained layer, the frozen factors of every adapter, or both. It is data of
+/// the run: the spec holds its hash, and the ledger keeps it.
 ///
 /// Encoded form, little-endian: version (UInt16: 1 without adapters, 2 with), number of spaces (UInt16); for each space its name
 /// (UInt16 byte count, UTF-8), width n (UInt32), components K (UInt16), then K·n Int16 values, vector after vector. Version 2 goes on with
@@ -10,7 +10,7 @@ public struct RunBasis: Hashable, Sendable {
     static let adaptersMax = 4096
     static let nameBytesMax = 512
     static let widthMax = 1 << 20
-    /// With 1024 vectors all sums of the shaping stay in Int64.
+    /// With at most 1024 vectors all sums that make shaped directions stay in Int64.
     public static let componentsMax = 1024
 
     private enum Version {
@@ -18,11 +18,14 @@ public struct RunBasis: Hashable, Sendable {
         static let withAdapters: UInt16 = 2
     }
 
-    /// In the order of their names' UTF-8 bytes.
+    /// Sorted by the UTF-8 bytes of their names.
     public let spaces: [InputBasis]
-    /// In the order of their places' UTF-8 bytes.
+    /// Sorted by the UTF-8 bytes of their places.
     public let adapters: [AdapterBasis]
 
+    /// Sorts the parts by their names.
+    ///
+    /// - Throws: `RunBasisError` if a name occurs twice, or if there are too many parts or one is too large.
     public init(spaces: [InputBasis], adapters: [AdapterBasis] = []) throws(RunBasisError) {
         self.spaces = try Self.sorted(spaces, by: \.space, limit: Self.spacesMax, what: "input spaces")
         self.adapters = try Self.sorted(adapters, by: \.place, limit: Self.adaptersMax, what: "adapters")
@@ -46,6 +49,7 @@ public struct RunBasis: Hashable, Sendable {
         return sorted
     }
 
+    /// Returns the encoded form.
     public func encoded() -> [UInt8] {
         var writer = LittleEndianWriter()
         writer.append(adapters.isEmpty ? Version.componentsAlone : Version.withAdapters)
@@ -73,6 +77,9 @@ public struct RunBasis: Hashable, Sendable {
         return writer.bytes
     }
 
+    /// Decodes the encoded form.
+    ///
+    /// - Throws: `RunBasisError` if the bytes end too early, are malformed, or are not in the only order that is allowed.
     public init(decoding bytes: [UInt8]) throws(RunBasisError) {
         typealias Parts = (spaces: [InputBasis], adapters: [AdapterBasis])
         let result: Result<Parts, RunBasisError> = bytes.withUnsafeBytes { raw in
@@ -80,7 +87,7 @@ public struct RunBasis: Hashable, Sendable {
         }
         let parts = try result.get()
         try self.init(spaces: parts.spaces, adapters: parts.adapters)
-        // One basis has one encoding, so that equal digests and equal bases are the same thing.
+        // Each basis has exactly one encoding, so equal digests mean equal bases and the other way round.
         guard spaces == parts.spaces, adapters == parts.adapters else { throw .malformed("its parts are not in order") }
     }
 
@@ -113,7 +120,7 @@ public struct RunBasis: Hashable, Sendable {
 
     private static func decodeAdapters(_ reader: inout LittleEndianReader) throws(RunBasisError) -> [AdapterBasis] {
         guard let count = reader.integer(UInt16.self) else { throw .truncated }
-        // Without adapters the same basis has version 1.
+        // A basis without adapters must have version 1.
         guard count > 0 else { throw .malformed("version \(Version.withAdapters) without an adapter") }
         var adapters: [AdapterBasis] = []
         for _ in 0..<count {
@@ -145,21 +152,23 @@ public struct RunBasis: Hashable, Sendable {
         return try FixedPointVectors(length: length, exponents: exponents.map { Int8(bitPattern: $0) }, values: values)
     }
 
-    /// So many Int16; no memory is taken for more than the bytes hold.
+    /// Reads `count` Int16 values. It allocates no more memory than the bytes hold.
     private static func decodeValues(_ count: Int, _ reader: inout LittleEndianReader) throws(RunBasisError) -> [Int16] {
         guard let raw = reader.take(2 * count) else { throw .truncated }
         return (0..<count).map { Int16(littleEndian: raw.loadUnaligned(fromByteOffset: 2 * $0, as: Int16.self)) }
     }
 
-    /// SHA-256 of the encoded form: what a run spec pins.
+    /// SHA-256 of the encoded form, which the run spec fixes.
     public var digest: Digest { .sha256(encoded()) }
 
+    /// The components of the input space with this name.
     public subscript(space: String) -> InputBasis? { spaces.first { $0.space == space } }
 
-    /// The factors of the adapter at a place, by the place's name.
+    /// Returns the factors of the adapter at the place with this name.
     public func adapter(at place: String) -> AdapterBasis? { adapters.first { $0.place == place } }
 }
 
+/// The reason why a basis can't be made or decoded.
 public enum RunBasisError: Error, Hashable, CustomStringConvertible {
     case truncated
     case malformed(String)
@@ -179,8 +188,8 @@ public enum RunBasisError: Error, Hashable, CustomStringConvertible {
 }
 
 extension InputBasis {
-    /// The vectors v_k rounded to 14 fraction bits, ties to even. Each has `width` values of magnitude below 2: they are unit
-    /// vectors times at most 1.
+    /// Rounds the vectors v_k to 14 fraction bits, ties to even. Each has `width` values of magnitude below 2, since it is a unit vector times a
+    /// factor of at most 1.
     public init(space: String, width: Int, vectors: [[Double]]) throws(RunBasisError) {
         guard width > 0, vectors.allSatisfy({ $0.count == width }) else {
             throw .malformed("a vector of \(space) does not have \(width) values")

@@ -1,6 +1,6 @@
 internal import Kernels
 
-/// SHA-256 (FIPS 180-4), piece by piece. It holds no memory of its own: a ledger has two of them for each of its records.
+/// SHA-256 (FIPS 180-4), computed piece by piece. It allocates no memory: a ledger has two of these values for each of its records.
 public struct SHA256: Sendable {
     private static let blockBytes = 64
     private static let lengthBytes = 8
@@ -10,13 +10,14 @@ public struct SHA256: Sendable {
     private var state: Words = (
         0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19
     )
-    /// What has come since the last whole block, in its first `pendingCount` bytes: always less than a block.
+    /// The bytes since the last whole block, in the first `pendingCount` bytes: always less than a block.
     private var pending: Block = (0, 0, 0, 0, 0, 0, 0, 0)
     private var pendingCount = 0
     private var byteCount: UInt64 = 0
 
     public init() {}
 
+    /// Takes the next bytes of the message.
     public mutating func update(_ bytes: UnsafeRawBufferPointer) {
         byteCount &+= UInt64(bytes.count)
         var rest = bytes
@@ -36,7 +37,7 @@ public struct SHA256: Sendable {
         bytes.withUnsafeBytes { update($0) }
     }
 
-    /// The digest of all that has come; this value can go on taking bytes.
+    /// Returns the digest of all bytes so far. This value can take more bytes afterwards.
     public func finalize() -> Digest {
         var last = self
         withUnsafeBytes(of: UInt8(0x80)) { last.fill($0) }
@@ -44,7 +45,7 @@ public struct SHA256: Sendable {
         last.pending.7 = (byteCount &* 8).bigEndian
         last.compressPending()
         let bytes = withUnsafeBytes(of: last.state) { words in
-            // A word's bytes are in the processor's order there, and have the highest first in a digest.
+            // A word here has the processor's byte order, and in a digest it has the highest byte first.
             (0..<Digest.byteCount).map { i in
                 UInt8(truncatingIfNeeded: words.load(fromByteOffset: i & ~3, as: UInt32.self) >> UInt32(24 - 8 * (i & 3)))
             }
@@ -53,7 +54,7 @@ public struct SHA256: Sendable {
         return digest
     }
 
-    /// Puts bytes behind those that are pending; there must be room for them.
+    /// Appends bytes to the pending ones. There must be room for them.
     private mutating func fill(_ bytes: UnsafeRawBufferPointer) {
         let start = pendingCount
         withUnsafeMutableBytes(of: &pending) { block in
@@ -62,7 +63,7 @@ public struct SHA256: Sendable {
         pendingCount = start + bytes.count
     }
 
-    /// Takes the pending block in, zeros in place of what is missing, and empties it.
+    /// Compresses the pending block, with zeros for the missing bytes, and empties it.
     private mutating func compressPending() {
         let block = pending
         withUnsafeBytes(of: block) { Self.compress(&state, $0, 1) }

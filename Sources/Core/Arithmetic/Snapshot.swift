@@ -1,14 +1,18 @@
-/// Where in a run a snapshot was taken.
+/// The point of a run at which a snapshot was taken.
 public struct SnapshotPosition: Hashable, Sendable {
-    /// What the ledger's header holds: SHA-256 of the canonical run spec.
+    /// SHA-256 of the canonical run spec, as in the ledger's header.
     public let run: Digest
     /// The first round that the parameters do not contain yet.
     public let nextRound: RoundNumber
-    /// Ledger records up to and including the last that the parameters contain; 0: not known, so that nobody goes on from here.
+    /// Number of ledger records up to and including the last one that the parameters contain; 0: unknown, so no run can resume from the snapshot.
     public let records: UInt64
-    /// The ledger's hash chain there: a ledger that does not pass through it is not the snapshot's.
+    /// The ledger's hash chain after those records. If a ledger's chain does not pass through it, the snapshot belongs to another ledger.
     public let chain: Digest
 
+    /// - Parameters:
+    ///   - run: the digest of the run's spec.
+    ///   - nextRound: the number of the first round that the parameters do not have.
+    ///   - ledger: the position of the parameters in the ledger; nil if it is unknown.
     public init(run: Digest, nextRound: RoundNumber, ledger: LedgerPosition?) {
         self.run = run
         self.nextRound = nextRound
@@ -24,12 +28,13 @@ public struct SnapshotPosition: Hashable, Sendable {
     }
 }
 
+/// The reason why a snapshot can't be used.
 public enum SnapshotError: Error, Hashable, CustomStringConvertible {
     case truncated
     case damaged
     case unknownFormat
     case otherTensors(String)
-    /// Of a run with momentum, to go on from.
+    /// The snapshot is of a run with momentum, and rounds were to be applied to it or taken out.
     case noVelocities
 
     public var description: String {
@@ -43,13 +48,12 @@ public enum SnapshotError: Error, Hashable, CustomStringConvertible {
     }
 }
 
-/// A snapshot: magic, run digest (32 bytes), next round (UInt32), ledger records (UInt64), hash chain
-/// (32 bytes), number of tensors (UInt32); for each tensor its description
-/// as in the digest, followed by k; at the end SHA-256 of all that. Little-endian.
+/// The format of a snapshot, little-endian: magic, run digest (32 bytes), next round (UInt32), ledger records (UInt64), hash chain (32 bytes), number
+/// of tensors (UInt32). Each tensor follows with its description, as in the digest, and its k. The end is the SHA-256 of all bytes before.
 extension Parameters {
     static let snapshotMagic = Array("1BSNAP02".utf8)
 
-    /// Writes a snapshot piece by piece.
+    /// Writes a snapshot piece by piece (the format is above).
     public func writeSnapshot(
         _ position: SnapshotPosition, to write: (UnsafeRawBufferPointer) throws -> Void
     ) rethrows {
@@ -75,7 +79,7 @@ extension Parameters {
         try hash.finalize().bytes.withUnsafeBytes { try write($0) }
     }
 
-    /// Reads the position of a snapshot, without a look at the rest.
+    /// Reads only the position of a snapshot.
     public static func positionOfSnapshot(_ bytes: UnsafeRawBufferPointer) throws(SnapshotError) -> SnapshotPosition {
         var reader = LittleEndianReader(bytes)
         return try readHeader(&reader).position
@@ -93,13 +97,13 @@ extension Parameters {
         return (SnapshotPosition(run: run, nextRound: nextRound, records: records, chain: chain), Int(count))
     }
 
-    /// The parameters of a snapshot; all of it is checked before any of it is used. Those of a run with momentum can be read and exported, but no
-    /// round can be applied to them or taken out, since their velocities and rounds are not known (`SnapshotError.noVelocities`).
+    /// Reads the parameters from a snapshot. All of it is checked before any of it is used. The parameters of a run with momentum can be read and
+    /// exported, but no round can be applied to them or taken out, since their velocities and rounds are not known (`SnapshotError.noVelocities`).
     ///
     /// - Parameters:
-    ///   - tensors: those that the run trains.
+    ///   - tensors: the tensors that the run trains.
     ///   - bytes: the whole snapshot, such as a mapped file.
-    /// - Throws: `SnapshotError`, or `ParameterError` where the tensors themselves can't be trained.
+    /// - Throws: `SnapshotError`, or `ParameterError` if a tensor can't be trained.
     public convenience init(tensors: [TrainedTensor], snapshot bytes: UnsafeRawBufferPointer) throws {
         let sorted = try Self.checked(tensors)
         guard bytes.count >= Digest.byteCount else { throw SnapshotError.truncated }

@@ -1,8 +1,7 @@
 extension StepSize {
-    /// The step size nearest to `rate` = lr_t·2^S/n, with a multiplier in 2^15…2^16 − 1.
+    /// Returns the step size nearest to `rate` = lr_t·2^S/n, with a multiplier in 2^15…2^16 − 1. The relative error is at most 2^−16.
     ///
-    /// `.zero` where the rate is not above 0 or too small for the exponent; the largest step size where it is too large.
-    /// The relative error is at most 2^−16.
+    /// It is `.zero` if the rate is not above 0 or is too small for the exponent, and the largest step size if the rate is too large.
     public static func nearest(rate: Double) -> StepSize {
         guard rate > 0, !rate.isNaN else { return .zero }
         let largest = StepSize(multiplier: .max, exponent: .max)

@@ -1,10 +1,11 @@
-/// What a base model's tensors are: the proof that two workers hold the same weights.
+/// The list of a base model's tensors. Equal manifests prove that two workers hold the same weights.
 public struct BaseManifest: Hashable, Sendable {
+    /// A tensor of the base model.
     public struct Entry: Hashable, Sendable {
-        /// Its Hugging Face name.
+        /// Hugging Face name of the tensor.
         public let name: String
         public let shape: TensorShape
-        /// SHA-256 of its values as little-endian F32, row-major.
+        /// SHA-256 of the values as little-endian F32, row-major.
         public let digest: Digest
         public init(name: String, shape: TensorShape, digest: Digest) {
             self.name = name
@@ -16,20 +17,20 @@ public struct BaseManifest: Hashable, Sendable {
     /// All tensors of the model, sorted by the UTF-8 bytes of their names.
     public let entries: [Entry]
 
-    /// Sorts `entries`; nil where a name occurs twice.
+    /// Sorts `entries`. Returns nil if a name occurs twice.
     public init?(entries: [Entry]) {
         let sorted = entries.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
         for (a, b) in zip(sorted, sorted.dropFirst()) where a.name.utf8.elementsEqual(b.name.utf8) { return nil }
         self.entries = sorted
     }
 
-    /// `entries` are in order already and no name occurs twice.
+    /// - Parameter entries: in the order of their names; no name occurs twice.
     init(sorted entries: [Entry]) { self.entries = entries }
 
-    /// What differs between a worker's base and this one, in the order of the names; empty where they are the same.
+    /// Returns the differences between a worker's base and this one, in the order of the names; empty if the two are the same.
     public func differences(from other: BaseManifest) -> [String] {
-        // Both are in the order of the names' bytes. Strings that only look the same (é as one character or two) are two
-        // names here, though Swift calls them equal.
+        // Both are in the order of the names' bytes. Strings that only look the same (é as one character or two) are two names here, although Swift
+        // calls them equal.
         var found: [String] = []
         var (mine, theirs) = (entries[...], other.entries[...])
         while mine.first != nil || theirs.first != nil {

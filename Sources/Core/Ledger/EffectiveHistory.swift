@@ -1,19 +1,18 @@
-/// The rounds that decide the parameters, once rewinds and retractions are taken into account, and what each further
-/// record changes. Folding a record and applying its changes to the parameters gives exactly what a replay of `rounds`
-/// from the base gives (tests show it).
+/// The rounds that decide the parameters, after rewinds and retractions, and the changes that each further record makes. To fold a record and apply
+/// its changes to the parameters gives exactly the result of a replay of `rounds` from the base (tests show it).
 public struct EffectiveHistory: Sendable {
     private struct Slot: Sendable {
-        /// With the retracted contributions gone.
+        /// The round without its retracted contributions.
         var record: RoundRecord
         /// Those that are gone.
         var retracted: [Contribution] = []
         var isVoid = false
     }
-    /// By round number: numbers begin at 0, have no gaps and are never used again.
+    /// The rounds by their numbers. Numbers begin at 0, have no gaps and are never used again.
     private var slots: [Slot] = []
-    /// How many of them decide the parameters.
+    /// Number of rounds that decide the parameters.
     public private(set) var effectiveRounds = 0
-    /// No round follows.
+    /// Whether no round follows.
     public private(set) var isFinal = false
     private var isEnded = false
 
@@ -22,10 +21,10 @@ public struct EffectiveHistory: Sendable {
     /// The number of the next round.
     public var nextRound: RoundNumber { RoundNumber(slots.count) }
 
-    /// The rounds that decide the parameters, ascending.
+    /// The rounds that decide the parameters, in ascending order.
     public var rounds: [RoundRecord] { slots.lazy.filter { !$0.isVoid }.map(\.record) }
 
-    /// Folds one record in and says what it changes, in the order in which it is to be done.
+    /// Folds one record in. Returns the changes that it makes, in the order in which they must be applied.
     public mutating func fold(_ record: LedgerRecord) throws(HistoryError) -> [HistoryChange] {
         switch record {
         case .round(let round):
@@ -77,8 +76,11 @@ public struct EffectiveHistory: Sendable {
     }
 }
 
+/// The reason why a record can't follow the history so far.
 public enum HistoryError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The round is not the next one.
     case round(RoundNumber, expected: RoundNumber)
+    /// A retraction or a rewind names rounds that do not exist yet.
     case range(Range<RoundNumber>, rounds: RoundNumber)
 
     public var description: String {

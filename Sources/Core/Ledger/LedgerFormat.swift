@@ -1,4 +1,4 @@
-/// The ledger's bytes (docs/reference/ledger.md): a header, then records, each carrying the hash chain on.
+/// The ledger's bytes (docs/reference/ledger.md): a header, then records. Each record continues the hash chain.
 public enum LedgerFormat {
     public static let magic: [UInt8] = Array("ONEBYTE\n".utf8)
     /// Of ledgers that are begun now. Format 2 added signatures; format 3 restorations, rewinds behind the end, and what validations say of noise
@@ -7,17 +7,17 @@ public enum LedgerFormat {
     public static let oldestVersion: UInt32 = 1
     /// Magic, version, the spec's SHA-256, CRC-32C.
     public static let headerBytes = 8 + 4 + Digest.byteCount + 4
-    /// Payload length and kind.
+    /// Bytes of a record's payload length and kind.
     static let prefixBytes = 5
-    /// The chain's first 8 bytes, and CRC-32C.
+    /// Bytes of the chain's first 8 bytes and the CRC-32C.
     static let suffixBytes = 12
-    /// What a record takes beside its payload.
+    /// Bytes that a record has in addition to its payload.
     public static let recordOverheadBytes = prefixBytes + suffixBytes
 
-    /// The payload of a whole record.
+    /// Returns the payload of a whole record.
     static func payload(of record: [UInt8]) -> [UInt8] { Array(record.dropFirst(prefixBytes).dropLast(suffixBytes)) }
 
-    /// The header of a ledger whose spec has this digest.
+    /// Returns the header of a ledger whose spec has this digest.
     public static func header(specDigest: Digest, version: UInt32 = version) -> [UInt8] {
         var writer = ByteWriter(capacity: headerBytes)
         writer.write(magic)
@@ -27,7 +27,7 @@ public enum LedgerFormat {
         return writer.bytes
     }
 
-    /// The format and the spec digest that a header of `headerBytes` bytes names.
+    /// Returns the format and the spec's digest from a header of `headerBytes` bytes.
     static func read(header: ArraySlice<UInt8>) throws(LedgerError) -> (version: UInt32, specDigest: Digest) {
         do {
             var reader = ByteReader(header)
@@ -46,14 +46,14 @@ public enum LedgerFormat {
 
     static func checksum(_ bytes: ArraySlice<UInt8>) -> UInt32 { bytes.withUnsafeBytes { CRC32C.checksum($0) } }
 
-    /// The position before the first record.
+    /// Returns the position before the first record.
     public static func start(header: [UInt8]) -> LedgerPosition {
         LedgerPosition(records: 0, offset: UInt64(header.count), chain: Digest.sha256(header))
     }
 }
 
 extension LedgerPosition {
-    /// The position after a record of this kind and payload: chain' = SHA-256(chain ‖ kind ‖ payload).
+    /// Returns the position after a record of this kind and payload: chain' = SHA-256(chain ‖ kind ‖ payload).
     public func advanced(kind: UInt8, payload: [UInt8]) -> LedgerPosition {
         var hash = SHA256()
         hash.update(chain.bytes)
@@ -63,11 +63,10 @@ extension LedgerPosition {
             records: records + 1, offset: offset + UInt64(payload.count + LedgerFormat.recordOverheadBytes), chain: hash.finalize())
     }
 
-    /// The part of the chain that a record carries: enough to notice any accident; who wants proof against an adversary
-    /// compares whole chains.
+    /// The part of the chain that a record carries. It is enough to notice any accident. For a proof against an adversary, compare whole chains.
     public var shortChain: UInt64 { chain.bytes.prefix(8).reversed().reduce(0) { $0 << 8 | UInt64($1) } }
 
-    /// The bytes of the record that follows this position, and the position after it.
+    /// Returns the bytes of the record that follows this position, and the position after it.
     public func appending(_ record: LedgerRecord) -> (bytes: [UInt8], position: LedgerPosition) {
         appending(kind: record.kind.rawValue, payload: record.payload())
     }
@@ -84,14 +83,17 @@ extension LedgerPosition {
     }
 }
 
-/// Why bytes are no ledger, and where.
+/// The reason why bytes are not a ledger, and where.
 public enum LedgerError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The bytes do not begin with the magic.
     case notALedger
+    /// The format is one that this version does not know.
     case version(UInt32)
+    /// The header's CRC-32C is wrong.
     case damagedHeader
-    /// The record at `offset` fails its check: a length, the CRC-32C or the hash chain.
+    /// The record at `offset` fails a check: its length, CRC-32C or hash chain.
     case damagedRecord(offset: UInt64, index: UInt64, reason: String)
-    /// The record is whole, but what it says can't be.
+    /// The record is whole, but its content is impossible.
     case invalidRecord(offset: UInt64, index: UInt64, reason: String)
 
     public var description: String {
@@ -107,37 +109,39 @@ public enum LedgerError: Error, Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// A record and where it stands.
+/// A record and its place in the ledger.
 public struct LedgerEntry: Hashable, Sendable {
     public let record: LedgerRecord
     public let kind: UInt8
     public let payload: [UInt8]
+    /// The record's index; the first is 0.
     public let index: UInt64
-    /// The ledger's.
+    /// Format of the ledger.
     public let format: UInt32
-    /// Of its first byte.
+    /// Offset of the record's first byte.
     public let offset: UInt64
-    /// After it.
+    /// The position after the record.
     public let position: LedgerPosition
 }
 
-/// Turns a ledger's bytes into records as they come, in pieces of any size, with memory for one record.
+/// Decodes a ledger's bytes into records. The bytes may come in pieces of any size, and it needs memory for one record only.
 public struct LedgerDecoder: Sendable {
     private var buffer: [UInt8] = []
     private var head = 0
     /// The spec's digest, once the header is read.
     public private(set) var specDigest: Digest?
     private var format: UInt32 = LedgerFormat.oldestVersion
-    /// After the last record given out; nil before the header.
+    /// The position after the last record that was returned; nil before the header is read.
     public private(set) var position: LedgerPosition?
 
     public init() {}
 
-    /// Bytes taken in, used or not.
+    /// Number of bytes taken in, decoded or not.
     public var received: UInt64 { (position?.offset ?? 0) + UInt64(buffer.count - head) }
-    /// Bytes that are no whole record yet.
+    /// Number of bytes that are not a whole record yet.
     public var unread: Int { buffer.count - head }
 
+    /// Takes in the next bytes. `next` then returns their records.
     public mutating func push(_ bytes: some Collection<UInt8>) {
         if head > 0 {
             buffer.removeFirst(head)
@@ -146,16 +150,16 @@ public struct LedgerDecoder: Sendable {
         buffer.append(contentsOf: bytes)
     }
 
-    /// Forgets bytes that are no whole record, so that the next push begins at `position`.
+    /// Forgets bytes that are not a whole record, so that the next push begins at `position`.
     public mutating func dropUnread() { head = buffer.count }
 
-    /// What the unread bytes say of the record that they begin, where there are enough of them.
+    /// Kind and payload size of the record that the unread bytes begin; nil if they are too few or no record.
     var nextRecord: (kind: UInt8, payloadBytes: Int)? {
         guard position != nil, unread >= LedgerFormat.prefixBytes, let length = LedgerFraming.length(buffer[head...]) else { return nil }
         return (buffer[head + 4], length - LedgerFormat.recordOverheadBytes)
     }
 
-    /// Takes a record that came alone, as a commit brings it, in place of the bytes that would follow.
+    /// Takes a record that came alone, as in a commit, in place of the bytes that would follow.
     public mutating func append(kind: UInt8, payload: [UInt8]) throws(LedgerError) -> LedgerEntry? {
         guard let position else { return nil }
         dropUnread()
@@ -181,11 +185,11 @@ public struct LedgerDecoder: Sendable {
         return record
     }
 
-    /// The next record, or nil until more bytes come.
+    /// Returns the next record, or nil until more bytes come.
     public mutating func next() throws(LedgerError) -> LedgerEntry? {
         guard let position else {
             guard unread >= LedgerFormat.headerBytes else {
-                // So that a file that is anything else is told at once, not held for an unfinished ledger.
+                // A file of another kind is refused at once and not taken for an unfinished ledger.
                 guard buffer[head...].starts(with: LedgerFormat.magic.prefix(unread)) else { throw .notALedger }
                 return nil
             }
@@ -213,7 +217,7 @@ public struct LedgerDecoder: Sendable {
     }
 }
 
-/// One record's frame, checked.
+/// The frame of one record, and its check.
 enum LedgerFraming {
     enum Outcome {
         /// The bytes so far are the beginning of a record.
@@ -239,7 +243,7 @@ enum LedgerFraming {
         }
     }
 
-    /// The whole record's length by its first bytes; nil where no record begins so.
+    /// Returns the length of the whole record that begins with these bytes, or nil if no record begins like this.
     static func length(_ bytes: ArraySlice<UInt8>) -> Int? {
         let start = bytes.startIndex
         let payload = (0..<4).reversed().reduce(0) { $0 << 8 | Int(bytes[start + $1]) }
@@ -257,8 +261,8 @@ enum LedgerFraming {
 }
 
 extension LedgerFormat {
-    /// Whether a whole record with a right CRC-32C begins anywhere in `bytes`. Behind a record that fails its check this
-    /// tells damage (valid data follow, so nothing may be cut) from the torn end of an interrupted append.
+    /// Whether a whole record with a correct CRC-32C begins anywhere in `bytes`. After a record that fails its check this tells damage from the torn
+    /// end of an interrupted append. After damage valid data follow, so nothing may be cut.
     public static func holdsRecord(_ bytes: ArraySlice<UInt8>) -> Bool {
         var at = bytes.startIndex
         while bytes.endIndex - at >= recordOverheadBytes {

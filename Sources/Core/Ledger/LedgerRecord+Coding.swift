@@ -1,6 +1,6 @@
 extension LedgerRecord {
-    /// The record's payload (docs/reference/ledger.md). A round's contributions are put in order, so that the order in which
-    /// they arrived leaves no trace.
+    /// Returns the record's payload (docs/reference/ledger.md). A round's contributions are sorted, so that the order in which they arrived leaves no
+    /// trace.
     public func payload() -> [UInt8] {
         var writer = ByteWriter()
         switch self {
@@ -75,7 +75,7 @@ extension LedgerRecord {
         return writer.bytes
     }
 
-    /// Total: any bytes give a record or an error.
+    /// Decodes a payload. Any bytes give either a record or an error.
     public init(kind: UInt8, payload: [UInt8]) throws(WireError) {
         guard payload.count <= ProtocolLimits.recordPayloadBytes else {
             throw .tooLong(bytes: payload.count, limit: ProtocolLimits.recordPayloadBytes)
@@ -136,7 +136,7 @@ extension LedgerRecord {
 }
 
 extension RoundRecord {
-    /// Its contributions as the ledger has them. They nearly always are in order already.
+    /// The contributions in the ledger's order. They are nearly always in order already.
     var inOrder: [Contribution] {
         let isInOrder = zip(contributions, contributions.dropFirst()).allSatisfy { !Contribution.precedes($1, $0) }
         return isInOrder ? contributions : contributions.sorted(by: Contribution.precedes)
@@ -144,7 +144,7 @@ extension RoundRecord {
 }
 
 extension Contribution {
-    /// The order of a round's contributions in the ledger.
+    /// Whether `a` comes before `b` in a round of the ledger.
     static func precedes(_ a: Contribution, _ b: Contribution) -> Bool {
         (a.machine, a.firstSample) < (b.machine, b.firstSample)
     }

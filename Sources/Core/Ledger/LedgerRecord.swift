@@ -1,9 +1,9 @@
-/// What a ledger holds, record after record (docs/reference/ledger.md).
+/// A record of a ledger (docs/reference/ledger.md).
 public enum LedgerRecord: Hashable, Sendable {
-    /// The canonical run spec; always the first record, and the header holds its SHA-256.
+    /// The canonical run spec. It is always the first record, and the header holds its SHA-256.
     case spec([UInt8])
     case baseManifest(BaseManifest)
-    /// The encoded basis of a run with a shape; the spec holds its SHA-256.
+    /// The encoded basis of a run that needs one. The spec holds its SHA-256.
     case basis([UInt8])
     case admission(Admission)
     case departure(Departure)
@@ -45,7 +45,7 @@ public enum LedgerRecord: Hashable, Sendable {
         }
     }
 
-    /// The first format of a ledger that may hold this record.
+    /// The first format whose ledgers may hold this record.
     var sinceFormat: UInt32 {
         switch self {
         case .signature, .witnesses: 2
@@ -65,23 +65,23 @@ public enum LedgerRecord: Hashable, Sendable {
     }
 }
 
-/// A machine number is given out.
+/// A machine number was given out.
 public struct Admission: Hashable, Sendable {
     public let machine: MachineID
     public let unixSeconds: UInt64
-    /// Whether it contributes samples.
+    /// Whether the machine contributes samples.
     public let trains: Bool
-    /// Whether it evaluates held-out data.
+    /// Whether the machine evaluates held-out data.
     public let evaluates: Bool
-    /// What the worker calls itself; at most `ProtocolLimits.nameBytes` bytes of UTF-8.
+    /// The worker's own name for itself, at most `ProtocolLimits.nameBytes` bytes of UTF-8.
     public let name: String
-    /// Says which session holds the number, without saying the session's secret: `SessionToken.fingerprint`.
+    /// Tells which session holds the number without revealing the session's secret (`SessionToken.fingerprint`).
     public let session: SessionFingerprint
     /// The worker's CURVE public key as 64 hexadecimal digits in ASCII, or empty.
     public let publicKey: [UInt8]
-    /// With which the machine countersigns its digests; nil where it does not. Since format 2.
+    /// The key with which the machine countersigns its digests; nil if it does not. Since format 2.
     public let signingKey: SignerKey?
-    /// To its training examples; only with a signing key. Since format 2.
+    /// The commitment to the machine's training examples, only with a signing key. Since format 2.
     public let data: DataCommitment?
 
     public init(
@@ -100,7 +100,7 @@ public struct Admission: Hashable, Sendable {
     }
 }
 
-/// A machine takes part no longer, and its number is spent.
+/// A machine no longer takes part, and its number is used up.
 public struct Departure: Hashable, Sendable {
     public enum Reason: UInt8, Sendable, CaseIterable, Codable {
         /// It said goodbye.
@@ -111,7 +111,7 @@ public struct Departure: Hashable, Sendable {
         case replaced
         /// Its parameters differed from the others' again and again, or left their range.
         case diverged
-        /// An operator set it aside.
+        /// An operator evicted it.
         case removed
     }
     public let machine: MachineID
@@ -124,14 +124,14 @@ public struct Departure: Hashable, Sendable {
     }
 }
 
-/// Machines compared their parameters.
+/// The result of a comparison of the machines' parameters.
 public struct DigestRecord: Hashable, Sendable {
-    /// The parameters before this round is applied.
+    /// The digest is of the parameters before this round is applied.
     public let round: RoundNumber
-    /// How many records of the ledger had been folded in.
+    /// Number of ledger records that had been folded in.
     public let position: UInt64
     public let digest: Digest
-    /// Who reported this digest, ascending.
+    /// The machines that reported this digest, in ascending order.
     public let machines: [MachineID]
     public init(round: RoundNumber, position: UInt64, digest: Digest, machines: [MachineID]) {
         self.round = round
@@ -144,6 +144,7 @@ public struct DigestRecord: Hashable, Sendable {
 /// One machine's contributions to the rounds `rounds` that are in the ledger so far are taken out, exactly.
 public struct Retraction: Hashable, Sendable {
     public let machine: MachineID
+    /// The rounds from which the contributions are taken out.
     public let rounds: Range<RoundNumber>
     public init(machine: MachineID, rounds: Range<RoundNumber>) {
         self.machine = machine
@@ -163,10 +164,11 @@ public struct Restoration: Hashable, Sendable {
 
 /// All rounds from `round` on that are in the ledger so far are void. Their numbers are not used again.
 public struct Rewind: Hashable, Sendable {
+    /// The first round that becomes void.
     public let round: RoundNumber
-    /// From here on the learning rate is multiplied by 2^rateShift (the coordinator's affair: a round records its own step).
+    /// From here on the learning rate is multiplied by 2^rateShift. Only the coordinator uses it: each round records its own step.
     public let rateShift: Int8
-    /// No round follows: the run is trained.
+    /// Whether no round follows: the run is trained.
     public let isFinal: Bool
     public init(round: RoundNumber, rateShift: Int8, isFinal: Bool = false) {
         self.round = round
@@ -175,18 +177,19 @@ public struct Rewind: Hashable, Sendable {
     }
 }
 
-/// An evaluator measured its validation examples: what the run is steered by. It changes no parameters.
+/// An evaluator's measurement of its validation examples, which steers the run. It changes no parameters.
 public struct Validation: Hashable, Sendable {
-    /// The parameters before this round.
+    /// The measurement is of the parameters before this round.
     public let round: RoundNumber
-    /// How many records of the ledger had been folded in.
+    /// Number of ledger records that had been folded in.
     public let position: UInt64
+    /// Number of validation examples.
     public let examples: UInt32
     /// Mean over the examples; may be infinite or NaN.
     public let loss: Double
     /// NaN for tasks without labels.
     public let accuracy: Double
-    /// It judges the trial that ends here.
+    /// Whether it judges the trial that ends here.
     public let isTrialOver: Bool
     /// Standard error of the mean change of the examples' losses since the base; NaN where it is not known. Since format 3.
     public let noise: Double
@@ -210,7 +213,7 @@ public struct Validation: Hashable, Sendable {
         self.isTrialOver = isTrialOver
     }
 
-    // By bits, so that a NaN equals itself.
+    // The comparison is by bits, so that a NaN equals itself.
     public static func == (a: Validation, b: Validation) -> Bool {
         (a.round, a.position, a.examples, a.loss.bitPattern, a.accuracy.bitPattern) == (
             b.round, b.position, b.examples, b.loss.bitPattern, b.accuracy.bitPattern
@@ -225,17 +228,17 @@ public struct Validation: Hashable, Sendable {
     }
 }
 
-/// The run is complete: nothing follows.
+/// The run is complete. Only retractions and signatures may follow.
 public struct RunEnd: Hashable, Sendable {
     public let unixSeconds: UInt64
     public init(unixSeconds: UInt64) { self.unixSeconds = unixSeconds }
 }
 
-/// How far into a ledger someone is.
+/// A position in a ledger.
 public struct LedgerPosition: Hashable, Sendable {
-    /// Records read: the next record's index.
+    /// Number of records before it, which is the next record's index.
     public var records: UInt64
-    /// Bytes read, the header included: where the next record begins.
+    /// Number of bytes before it, the header included. The next record begins here.
     public var offset: UInt64
     /// The hash chain after those records.
     public var chain: Digest

@@ -1,12 +1,12 @@
-/// What a coordinator must know of its ledger, however long the ledger is: folded record by record, when it starts and as it
-/// appends. It is the judge of what may follow: a record that breaks a rule of the run is an error, not a surprise later.
+/// What a coordinator must know of its ledger, however long the ledger is. It is folded record by record, at the start and with every append. It
+/// decides what may follow: a record that breaks a rule of the run is an error at once, not a surprise later.
 public struct LedgerSummary: Sendable {
     /// A machine that was admitted and has not departed.
     public struct Machine: Sendable, Hashable {
         public let admission: Admission
-        /// The next round when it was admitted.
+        /// The next round at the time of the admission.
         public let admittedBefore: RoundNumber
-        /// Its samples that are committed.
+        /// The machine's samples that are committed.
         var committed = SampleSet()
         /// The first number above all committed samples.
         public var nextSample: UInt64 { committed.end }
@@ -14,19 +14,23 @@ public struct LedgerSummary: Sendable {
 
     public let spec: RunSpec
     public let specDigest: Digest
-    /// Of the ledger's bytes: what records it may hold.
+    /// Format of the ledger. It decides which records the ledger may hold.
     public let format: UInt32
-    /// After the last record.
+    /// The position after the last record.
     public private(set) var position: LedgerPosition
+    /// The base manifest; nil before its record.
     public private(set) var base: BaseManifest?
+    /// SHA-256 of the basis record; nil before that record.
     public private(set) var basis: Digest?
     /// Place, p and r of each adapter that the basis has factors for.
     public private(set) var adapterShapes: [(place: String, rows: Int, columns: Int)] = []
-    /// Ascending numbers are given, so this is above every number in the ledger.
+    /// The next number to give. Numbers are given in ascending order, so it is above every number in the ledger.
     public package(set) var nextMachine = MachineID(1)
+    /// The machines that were admitted and have not departed.
     public private(set) var machines: [MachineID: Machine] = [:]
+    /// The number of the next round.
     public private(set) var nextRound: RoundNumber = 0
-    /// The rounds that hold bytes of each machine that ever was there, void ones too; without what was retracted.
+    /// For each machine that ever was there, the rounds that hold its bytes: void rounds too, but no retracted bytes.
     private var roundsWithBytes: [MachineID: SampleSet] = [:]
     /// Those of which the bytes were retracted.
     private var retractedRounds: [MachineID: SampleSet] = [:]
@@ -34,30 +38,32 @@ public struct LedgerSummary: Sendable {
     public private(set) var parameters: LedgerPosition
     /// The learning rate is multiplied by 2^rateShift.
     public private(set) var rateShift = 0
-    /// The next round's scale.
+    /// Chooses the next round's scale.
     public private(set) var scale: ScaleAdapter
     /// The last comparison.
     public private(set) var lastDigest: DigestRecord?
-    /// All bytes committed, one a sample.
+    /// Number of all bytes committed: one for each sample.
     public private(set) var samples: UInt64 = 0
+    /// Whether the ledger has its end record.
     public private(set) var isEnded = false
     /// Rounds that rewinds have made void, as ascending ranges.
     private var voids: [Range<RoundNumber>] = []
-    /// Records up to and including the last rewind; 0 where there was none.
+    /// Number of records up to and including the last rewind; 0 if there was none.
     public private(set) var rewoundAt: UInt64 = 0
-    /// A rewind after which no round follows.
+    /// Whether there was a rewind after which no round follows.
     public private(set) var isFinal = false
+    /// The state of the run's steering.
     public private(set) var steering: SteeringHistory
-    /// The newest positions whose parameters evaluators are to measure, with the next round there.
+    /// The newest positions whose parameters evaluators must measure, with the next round at each.
     public private(set) var measured: [(position: UInt64, round: RoundNumber)] = []
     private static let measuredKept = 4096
 
-    /// Rounds that are in force: all but the void ones.
+    /// Number of rounds in force, that is, all but the void ones.
     public var effectiveRounds: Int { Int(nextRound) - voids.reduce(0) { $0 + $1.count } }
-    /// All rounds of the run are there: `spec.rounds` of them in force, or an earlier end was decided.
+    /// Whether all rounds of the run are there: `spec.rounds` of them are in force, or an earlier end was decided.
     public var isTrained: Bool { isFinal || effectiveRounds >= spec.rounds }
 
-    /// Of a ledger that holds nothing but its spec. `spec` must be what the position's header names.
+    /// Summarises a ledger that holds nothing but its spec. `spec` must be the one that the position's header names.
     private init(spec: RunSpec, specDigest: Digest, format: UInt32, position: LedgerPosition) {
         self.format = format
         self.spec = spec
@@ -69,7 +75,7 @@ public struct LedgerSummary: Sendable {
         measured = [(position.records, 0)]
     }
 
-    /// Begins with the ledger's first record.
+    /// Creates a summary of a ledger's first record.
     public init(first entry: LedgerEntry) throws(LedgerError) {
         guard case .spec(let bytes) = entry.record, entry.index == 0 else {
             throw .invalidRecord(offset: entry.offset, index: entry.index, reason: "the first record is not a spec")
@@ -91,7 +97,7 @@ public struct LedgerSummary: Sendable {
         }
     }
 
-    /// Folds a record that is to be appended, and gives its bytes.
+    /// Folds in a record that is to be appended, and returns its bytes.
     package mutating func append(_ record: LedgerRecord) throws(RuleBroken) -> [UInt8] {
         let (bytes, next) = position.appending(record)
         try fold(record, position: next)
@@ -209,12 +215,12 @@ public struct LedgerSummary: Sendable {
         measured.append((position.records, nextRound))
     }
 
-    /// Beyond it a step is nothing, or nothing but noise.
+    /// Beyond this shift a step is 0, or nothing but noise.
     private static let rateShiftLimit = UInt(1000)
 
     private mutating func makeVoid(from first: RoundNumber) {
         voids.removeAll { $0.lowerBound >= first }
-        // A range that holds `first` grows to the present end.
+        // A range that contains or touches `first` is extended to the present end.
         let start = voids.last.flatMap { $0.upperBound >= first ? $0.lowerBound : nil } ?? first
         if start < first { voids.removeLast() }
         if start < nextRound { voids.append(start..<nextRound) }
@@ -225,13 +231,13 @@ public struct LedgerSummary: Sendable {
             throw RuleBroken(reason: "round \(round.round) where round \(nextRound) is next")
         }
         guard base != nil, basis == spec.basisDigest else { throw RuleBroken(reason: "a round before the base and the basis") }
-        // The decoder's own limits: what is written must be readable.
+        // The decoder's own limits apply: what is written must be readable.
         let count = round.contributions.reduce(0) { $0 + $1.bytes.count }
         guard round.contributions.count <= ProtocolLimits.contributionsPerRound, count <= ProtocolLimits.samplesPerRound else {
             throw RuleBroken(reason: "\(count) samples in \(round.contributions.count) contributions, more than a round holds")
         }
-        // Nothing is changed before all is checked; then each machine's samples are changed where they lie, for a copy of them for each
-        // contribution would be most of the work of reading a long ledger.
+        // Nothing is changed before everything is checked. Then each machine's samples are changed in place: a copy of them for each contribution
+        // would be most of the work of reading a long ledger.
         var places: [Dictionary<MachineID, Machine>.Index] = []
         places.reserveCapacity(round.contributions.count)
         let contributions = round.inOrder

@@ -1,9 +1,9 @@
 /// Checks every record of a ledger against all that came before it.
 ///
-/// `LedgerSummary` refuses what nobody could go on with. This asks more: that each record is one that a coordinator which keeps the rules
-/// of the run would have written at that place. It needs no model, so it can't tell whether a byte or a digest is true.
+/// `LedgerSummary` refuses a ledger that nobody could resume. The verifier asks for more: each record must be one that a coordinator which obeys the
+/// run's rules would have written at that place. It needs no model, so it can't tell whether a byte or a digest is true.
 public struct LedgerVerifier: Sendable {
-    /// A record that the rules of the run don't give.
+    /// A record that does not follow from the run's rules.
     public struct Finding: Hashable, Sendable, CustomStringConvertible {
         public let index: UInt64
         public let offset: UInt64
@@ -11,30 +11,32 @@ public struct LedgerVerifier: Sendable {
         public var description: String { "record \(index) at byte \(offset): \(reason)" }
     }
 
-    /// Whose right signature a record holds, and what it covers.
+    /// A valid signature in a record, and what it covers.
     public struct Voucher: Hashable, Sendable {
         public let signer: SignerKey
-        /// The machine that countersigned; nil for the ledger's keeper.
+        /// The machine that countersigned; nil for the ledger's own signer.
         public let machine: MachineID?
-        /// All records before this one are vouched for.
+        /// All records before this one are covered.
         public let records: UInt64
-        /// The next round there.
+        /// The next round at that place.
         public let round: RoundNumber
-        /// The run's end record is among them.
+        /// Whether the run's end record is covered.
         public let coversEnd: Bool
     }
 
-    /// In the order of the records.
+    /// The findings in the order of the records.
     public private(set) var findings: [Finding] = []
+    /// The valid signatures, in the order of the records.
     public private(set) var vouchers: [Voucher] = []
     private let checker: any SignatureChecker
+    /// The summary of the records so far.
     public private(set) var summary: LedgerSummary
-    /// The positions that parameters have had: those after the spec, and after each record that changes them.
+    /// The positions of all parameters that there were: after the spec, and after each record that changes them.
     private var places: [UInt64: (round: RoundNumber, position: LedgerPosition)]
-    /// Machines of which a digest record may be countersigned, with their keys.
+    /// The keys of machines that may countersign a digest record.
     private var keys: [MachineID: SignerKey] = [:]
 
-    /// Begins with the ledger's first record.
+    /// Creates a verifier that has read the ledger's first record.
     public init(first entry: LedgerEntry, checker: any SignatureChecker) throws(LedgerError) {
         self.checker = checker
         summary = try LedgerSummary(first: entry)
@@ -43,7 +45,7 @@ public struct LedgerVerifier: Sendable {
 
     /// Checks the next record and folds it in.
     ///
-    /// - Throws: where the record breaks what every reader relies on, so that nothing can be said of those behind it.
+    /// - Throws: `LedgerError` if the record breaks what every reader relies on, so that later records can't be checked.
     public mutating func fold(_ entry: LedgerEntry) throws(LedgerError) {
         let reasons: [String] =
             switch entry.record {
@@ -74,7 +76,7 @@ public struct LedgerVerifier: Sendable {
             faults.append("round \(round.round) before the trial of \(trial) rounds was judged")
         }
         let count = round.contributions.reduce(0) { $0 + $1.bytes.count }
-        // Beside its own a round may hold the late bytes of as many rounds as the run's staleness.
+        // Besides its own bytes a round may hold the late bytes of as many rounds as the run's staleness.
         let most = spec.samplesPerRound * (1 + spec.staleness)
         if count > most { faults.append("\(count) samples in round \(round.round), at most \(most) were given out") }
         if spec.staleness == 0 {
@@ -86,7 +88,7 @@ public struct LedgerVerifier: Sendable {
         let valid = round.contributions.reduce(0) { $0 + $1.validCount }
         let step = spec.step(
             roundsInForce: summary.effectiveRounds, rateShift: summary.rateShift, scaleExponent: round.scaleExponent, validBytes: valid)
-        // A cosine is no exact function: mathematics libraries differ in its last place, which may move M by one.
+        // A cosine is not exact: mathematics libraries differ in its last bit, which may change M by one.
         let isRight = spec.schedule == .cosine ? round.step.isNext(to: step) : round.step == step
         if !isRight {
             faults.append(
@@ -166,7 +168,7 @@ public struct LedgerVerifier: Sendable {
         return faults
     }
 
-    /// What is said of parameters must name a position that they have had, and the round that was next there.
+    /// Returns the faults of a statement about parameters: it must name a position that parameters have had, and the round that was next there.
     private func placeFaults(_ what: String, position: UInt64, round: RoundNumber) -> [String] {
         guard let next = places[position]?.round else { return ["\(what) at position \(position), where no parameters changed"] }
         return next == round ? [] : ["\(what) of round \(round) at position \(position), where round \(next) is next"]
@@ -174,7 +176,7 @@ public struct LedgerVerifier: Sendable {
 }
 
 extension StepSize {
-    /// Whether the two are the same or neighbours: M differs by one at most, where 2^16 of one exponent is 2^15 of the next.
+    /// Whether the two are equal or neighbours: M differs by at most one, where 2^16 of one exponent is 2^15 of the next.
     func isNext(to other: StepSize) -> Bool {
         func place(_ step: StepSize) -> Int { step == .zero ? Int.min / 2 : Int(step.exponent) << 15 + Int(step.multiplier) }
         return abs(place(self) - place(other)) <= 1

@@ -1,7 +1,7 @@
 import FoundationEssentials
 
 extension RunSpec {
-    /// The one spelling of a spec: JSON with sorted keys and no white space. Its SHA-256 names the run.
+    /// The only spelling of a spec: JSON with sorted keys and no white space. Its SHA-256 names the run.
     public func canonicalBytes() throws(RunSpecError) -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -12,8 +12,8 @@ extension RunSpec {
         }
     }
 
-    /// The spec in a ledger or from a coordinator. It must be spelt canonically, so that what a program understood is all that
-    /// was hashed: a field that this version does not know is an error, never silently dropped.
+    /// Reads a spec from a ledger or a coordinator. Its spelling must be canonical. So everything that was hashed was also understood: a field that
+    /// this version does not know is an error and is never silently dropped.
     public init(canonicalBytes bytes: [UInt8]) throws(RunSpecError) {
         guard bytes.count <= ProtocolLimits.jsonBytes else { throw .malformed("\(bytes.count) bytes of spec") }
         let spec: RunSpec
@@ -106,10 +106,15 @@ extension RunSpec {
     }
 }
 
+/// The reason why a run spec can't be used.
 public enum RunSpecError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// A number is NaN or infinite.
     case notFinite
+    /// The bytes are not a canonical spec; the value says why.
     case malformed(String)
+    /// The spec has a version that this program does not know.
     case version(Int)
+    /// A field breaks a rule.
     case field(String, rule: String)
 
     public var description: String {
@@ -123,7 +128,7 @@ public enum RunSpecError: Error, Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// The field and the reason, without Foundation's wrapping.
+/// Returns the field and the reason, without Foundation's wrapping.
 func decodingReason(_ error: any Error) -> String {
     func path(_ context: DecodingError.Context) -> String { context.codingPath.map(\.stringValue).joined(separator: ".") }
     return switch error as? DecodingError {

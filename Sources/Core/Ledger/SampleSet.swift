@@ -1,5 +1,5 @@
-/// The samples of one machine that are committed: ranges, ascending, merged where they touch. One range as a rule; a gap for
-/// each share that was not used.
+/// The committed samples of one machine: ascending ranges, merged where they touch. Usually there is one range, with a gap for each share that was
+/// not used.
 package struct SampleSet: Hashable, Sendable {
     package private(set) var ranges: [Range<UInt64>] = []
 
@@ -8,7 +8,7 @@ package struct SampleSet: Hashable, Sendable {
     /// The end of the last range.
     package var end: UInt64 { ranges.last?.upperBound ?? 0 }
 
-    /// Whether one of `samples` is there.
+    /// Whether the set contains any of `samples`.
     package func overlaps(_ samples: Range<UInt64>) -> Bool {
         guard !samples.isEmpty, samples.lowerBound < end else { return false }
         let at = place(of: samples)
@@ -16,7 +16,7 @@ package struct SampleSet: Hashable, Sendable {
         return at < ranges.endIndex && ranges[at].lowerBound < samples.upperBound
     }
 
-    /// False, and nothing changes, where one of `samples` is there already.
+    /// Adds samples. Returns false and changes nothing if the set already contains any of them.
     @discardableResult package mutating func insert(_ samples: Range<UInt64>) -> Bool {
         guard !samples.isEmpty else { return true }
         guard !overlaps(samples) else { return false }
@@ -34,7 +34,7 @@ package struct SampleSet: Hashable, Sendable {
         return true
     }
 
-    /// Takes `samples` out, as far as they are there.
+    /// Removes those of `samples` that are in the set.
     package mutating func remove(_ samples: Range<UInt64>) {
         guard overlaps(samples) else { return }
         ranges = ranges.flatMap { range in
@@ -45,7 +45,7 @@ package struct SampleSet: Hashable, Sendable {
         }
     }
 
-    /// Where `samples` would be inserted: new ones nearly always behind all others.
+    /// Returns the index at which `samples` belong. New samples are nearly always behind all others.
     private func place(of samples: Range<UInt64>) -> Int {
         var at = ranges.endIndex
         while at > 0, ranges[at - 1].lowerBound > samples.lowerBound { at -= 1 }
@@ -54,6 +54,6 @@ package struct SampleSet: Hashable, Sendable {
 }
 
 extension Contribution {
-    /// The numbers of its samples.
+    /// The numbers of the contribution's samples.
     var samples: Range<UInt64> { UInt64(firstSample)..<UInt64(firstSample) + UInt64(bytes.count) }
 }

@@ -1,15 +1,15 @@
-/// The public half of a key that signs: Ed25519 (RFC 8032), 32 bytes, written as 64 hexadecimal digits.
+/// The public half of a signing key: Ed25519 (RFC 8032), 32 bytes, written as 64 hexadecimal digits.
 public struct SignerKey: Hashable, Sendable, Codable, CustomStringConvertible {
     public static let byteCount = 32
     public let bytes: [UInt8]
 
-    /// Nil unless there are exactly 32 bytes.
+    /// Returns nil unless there are exactly 32 bytes.
     public init?(bytes: some Collection<UInt8>) {
         guard bytes.count == Self.byteCount else { return nil }
         self.bytes = Array(bytes)
     }
 
-    /// Nil unless there are exactly 64 hexadecimal digits.
+    /// Returns nil unless there are exactly 64 hexadecimal digits.
     public init?(hex: String) {
         guard hex.utf8.count == 2 * Self.byteCount, let bytes = [UInt8](hex: hex) else { return nil }
         self.init(bytes: bytes)
@@ -38,33 +38,33 @@ public struct Signature: Hashable, Sendable {
     public static let byteCount = 64
     public let bytes: [UInt8]
 
-    /// Nil unless there are exactly 64 bytes.
+    /// Returns nil unless there are exactly 64 bytes.
     public init?(bytes: some Collection<UInt8>) {
         guard bytes.count == Self.byteCount else { return nil }
         self.bytes = Array(bytes)
     }
 }
 
-/// Tells right Ed25519 signatures from wrong ones. Core does no cryptography with keys itself.
+/// Checks Ed25519 signatures. Core itself does no cryptography with keys.
 public protocol SignatureChecker: Sendable {
     func isValid(_ signature: Signature, of message: [UInt8], by key: SignerKey) -> Bool
 }
 
-/// Holds a key that signs.
+/// Holds a signing key.
 public protocol Notary: SignatureChecker {
     var publicKey: SignerKey { get }
     func sign(_ message: [UInt8]) -> Signature
 }
 
-/// What is signed, byte by byte (docs/reference/ledger.md). Each begins with words of its own, so that no signature passes for another
-/// kind's.
+/// The bytes that are signed (docs/reference/ledger.md). Each statement begins with words of its own, so that a signature of one kind is not valid
+/// for another.
 public enum SignedStatement {
-    /// The ledger's keeper: these were its first records, and their hash chain.
+    /// Returns the statement of the ledger's signer: these were its first records, with this hash chain.
     public static func history(_ position: LedgerPosition) -> [UInt8] {
         statement("onebyte ledger 1\n", position)
     }
 
-    /// A machine: after these records, with this hash chain, its parameters had this digest.
+    /// Returns the statement of a machine: after these records, with this hash chain, its parameters had this digest.
     public static func parameters(_ digest: Digest, at position: LedgerPosition) -> [UInt8] {
         statement("onebyte witness 1\n", position) + digest.bytes
     }
@@ -78,10 +78,10 @@ public enum SignedStatement {
     }
 }
 
-/// The ledger's keeper vouches for all records before this one.
+/// The signature of the ledger's signer over all records before this one.
 public struct LedgerSignature: Hashable, Sendable {
     public let signer: SignerKey
-    /// Of `SignedStatement.history` at the position before this record.
+    /// Signature of `SignedStatement.history` at the position before this record.
     public let signature: Signature
     public init(signer: SignerKey, signature: Signature) {
         self.signer = signer
@@ -89,18 +89,18 @@ public struct LedgerSignature: Hashable, Sendable {
     }
 }
 
-/// Machines vouch for the digest record before this one, and so for all that led to it.
+/// The countersignatures of machines on the digest record before this one, and so on everything that led to it.
 public struct Witnesses: Hashable, Sendable {
     public struct Entry: Hashable, Sendable {
         public let machine: MachineID
-        /// Of `SignedStatement.parameters`, with the key in the machine's admission.
+        /// Signature of `SignedStatement.parameters`, with the key in the machine's admission.
         public let signature: Signature
         public init(machine: MachineID, signature: Signature) {
             self.machine = machine
             self.signature = signature
         }
     }
-    /// Ascending by machine.
+    /// In ascending order of machine.
     public let entries: [Entry]
     public init(_ entries: [Entry]) { self.entries = entries.sorted { $0.machine < $1.machine } }
 }

@@ -1,12 +1,13 @@
-/// How a run looks after its own step (docs/reference/steering.md). All of it is judged on validation examples, which at least one evaluator must
-/// have; they are never the held-out ones that judge the result.
+/// How a run controls its own step (docs/reference/steering.md). All decisions are made on validation examples, which at least one evaluator must
+/// have. They are never the held-out examples that judge the result.
 public struct Steering: Codable, Hashable, Sendable {
-    /// Rounds of each of the trials at the start that choose the learning rate, every one taken back exactly; nil: no trials.
+    /// Number of rounds in each of the trials at the start that choose the learning rate. Each trial is taken back exactly. Nil: no trials.
     public var trialRounds: Int?
-    /// Where the validation loss is above (1 + this) times the lowest, the run goes back to the round of the lowest, or to where a young
-    /// rate began (`SteeringHistory.returnPoint`), and on with half the learning rate; nil: never.
+    /// Tolerance of the guard. If the validation loss is above (1 + this) times the lowest, the run goes back to the round of the lowest, or to where
+    /// a young rate began (`SteeringHistory.returnPoint`), and continues with half the learning rate. Nil: never.
     public var guardTolerance: Double?
-    /// So many validations in a row without a new lowest loss end the run at the round of the lowest; nil: it goes on to its last round.
+    /// Number of validations in a row without a new lowest loss after which the run ends, at the round of the lowest loss; nil: it goes on to its
+    /// last round.
     public var patience: Int?
 
     public init(trialRounds: Int? = nil, guardTolerance: Double? = nil, patience: Int? = nil) {
@@ -16,10 +17,11 @@ public struct Steering: Codable, Hashable, Sendable {
     }
 }
 
-/// What a ledger's validations say, folded with its records: a coordinator that is started again steers on as the one before would have.
+/// The state of a run's steering, folded from its ledger's records, so that a restarted coordinator steers as the one before would have.
 public struct SteeringHistory: Sendable {
+    /// A validation loss that was lower than all before it.
     public struct Low: Hashable, Sendable {
-        /// The parameters before this round.
+        /// The loss is of the parameters before this round.
         public let round: RoundNumber
         public let loss: Double
         /// How far the parameters had moved from the base, and how well the loss's change is known; NaN where nobody said.
@@ -29,8 +31,8 @@ public struct SteeringHistory: Sendable {
         var near = MeanMagnitude()
     }
 
-    /// Mean |g| of some bytes. Those of one draw read the same examples, whose gradients differ far more than directions do: it is the
-    /// number of draws that says how well the mean is known.
+    /// Mean |g| of some bytes. All bytes of one batch ("draw") read the same examples, and gradients differ far more between examples than between
+    /// directions. So the number of batches tells how well the mean is known.
     struct MeanMagnitude: Hashable, Sendable {
         var sum = 0.0
         var bytes = 0
@@ -47,23 +49,23 @@ public struct SteeringHistory: Sendable {
         }
     }
 
-    /// Mean |g| of recent bytes above so many times that near the best parameters is an alarm: directions that were shallow have become
-    /// steep, which a step too large does within a few rounds, long before the next validation.
+    /// There is an alarm if the mean |g| of recent bytes is above this multiple of the mean near the best parameters. Directions that were flat have
+    /// then become steep. A step that is too large does that within a few rounds, long before the next validation.
     public static let alarmingMagnitude = 1.5
-    /// What tells a mean |g| well enough: for an alarm, where the mean of 512 draws is known to 5 % or so, and for what it is held
-    /// against, which a step too large must not have changed yet.
+    /// Numbers of bytes and batches from which a mean |g| is known well enough. An alarm needs 512 batches, whose mean is known to about 5 %. The
+    /// reference needs fewer: it must be taken before a step that is too large has changed it.
     private static let alarmSize = (bytes: 1024, draws: 512)
     private static let referenceSize = (bytes: 256, draws: 64)
-    /// A round's mean |q| within which its bytes tell the mean |g|: at a scale that is too coarse they are nearly all 0 (as in a first
-    /// round of small gradients), at one too fine they are saturated.
-    private static let tellingMagnitudes = 2.0...110
+    /// A round's mean |q| must lie in this range for its bytes to tell the mean |g|. If the scale is too coarse, they are nearly all 0 (as in a first
+    /// round with small gradients); if it is too fine, they are saturated.
+    private static let usableMagnitudes = 2.0...110
     private let samplesPerBatch: Int
-    /// Of rounds since the last rewind, the newest last: as many as an alarm needs.
+    /// Magnitudes of the rounds since the last rewind, the newest last: as many as an alarm needs.
     private var rounds: [MeanMagnitude] = []
 
     private var recent: MeanMagnitude { rounds.reduce(into: MeanMagnitude()) { $0 += $1 } }
 
-    /// Whether the bytes' mean magnitude has left the good range.
+    /// Whether the bytes' mean magnitude is above the alarm's limit.
     public var isAlarmed: Bool {
         guard let near = best?.near, near.covers(Self.referenceSize) else { return false }
         let recent = recent
@@ -74,44 +76,45 @@ public struct SteeringHistory: Sendable {
         roundsAtThisRate += 1
         let (sum, count) = round.magnitude
         let draws = round.contributions.reduce(0) { $0 + ($1.validCount + samplesPerBatch - 1) / samplesPerBatch }
-        guard count > 0, Self.tellingMagnitudes.contains(sum / Double(count)) else { return }
+        guard count > 0, Self.usableMagnitudes.contains(sum / Double(count)) else { return }
         let found = MeanMagnitude(
             sum: sum * Double(sign: .plus, exponent: Int(round.scaleExponent), significand: 1), bytes: count, draws: draws)
-        // The first bytes after the best parameters were measured, or gone back to, were found near them. Each time that the run goes back
-        // there they are known better: a mean that happened to be low does not sound the alarm for ever.
+        // The first bytes after the best parameters were measured, or after the run went back to them, were found near them. Each time that the run
+        // goes back there, the mean is known better. So a mean that happened to be low does not cause alarms for ever.
         if !lows.isEmpty, !recent.covers(Self.referenceSize) { lows[lows.count - 1].near += found }
         rounds.append(found)
         while rounds.dropFirst().reduce(into: MeanMagnitude(), { $0 += $1 }).covers(Self.alarmSize) { rounds.removeFirst() }
     }
 
-    /// Each lower than the one before; those of void rounds are gone.
+    /// Each is lower than the one before. Those of void rounds are removed.
     private var lows: [Low] = []
-    /// Where the present learning rate began: the run last went back to before this round for another rate, or began.
+    /// The round at which the present learning rate began: the run's first round, or the round that the run last went back to for another rate.
     private var rateStart: RoundNumber = 0
-    /// Rounds since then.
+    /// Number of rounds since then.
     private var roundsAtThisRate = 0
 
-    /// Where the run is to go back to for a smaller step. What a rate too large reached carries its noise, also where it was the best so
-    /// far: if the rate was young there, the run goes back to where it began, so that nothing of it stays; else to the best.
+    /// Returns the point from which the run continues with a smaller step. Parameters that were reached with too large a rate carry its noise, even
+    /// if they were the best so far. So if the rate was young there, the run goes back to where the rate began, and nothing of it stays; otherwise to
+    /// the best.
     ///
     /// - Parameters:
-    ///   - nextRound: the ledger's.
-    ///   - youth: rounds up to which a rate is young: what is lost besides those since the best.
+    ///   - nextRound: the ledger's next round.
+    ///   - youth: number of rounds for which a rate counts as young. This bounds what is lost besides the rounds since the best.
     public func returnPoint(from nextRound: RoundNumber, youth: Int) -> Low? {
         guard let best else { return nil }
         let roundsToBest = roundsAtThisRate - (Int(nextRound) - Int(best.round))
         return roundsToBest <= youth ? lows.last { $0.round <= rateStart } ?? best : best
     }
 
-    /// Validations since the lowest.
+    /// Number of validations since the lowest loss.
     public private(set) var sinceBest = 0
-    /// Times that the run went back since the lowest.
+    /// Number of times that the run went back since the lowest loss.
     public private(set) var rewindsSinceBest = 0
-    /// Of the last validation, in ledger records: a later one knows more.
+    /// Position of the last validation, in ledger records. An earlier measurement would tell nothing new.
     public private(set) var position: UInt64 = 0
-    /// Trial rates, as powers of two of the run's own, and the validation loss that each came to.
+    /// Rates that were tried, as powers of two relative to the run's own, and the validation loss of each.
     public private(set) var trials: [Int: Double] = [:]
-    /// Trials are under way: the rate is not chosen yet.
+    /// Whether trials are under way, so that the rate is not chosen yet.
     public private(set) var isSearching: Bool
 
     /// The last validation, if the run has not gone back since; whether it judged a trial; how far the parameters had moved.
@@ -154,7 +157,7 @@ public struct SteeringHistory: Sendable {
         return moved * max(1, (Double(roundsOfRun) / Double(trialRounds) / (isConstant ? 1 : 3)).squareRoot())
     }
 
-    /// The one of the lowest validation loss.
+    /// The point of the lowest validation loss.
     public var best: Low? { lows.last }
 
     init(_ spec: RunSpec, format: UInt32) {
@@ -166,7 +169,7 @@ public struct SteeringHistory: Sendable {
         samplesPerBatch = spec.samplesPerBatch ?? 1
     }
 
-    /// - Parameter rateShift: at which the rounds before it were made.
+    /// - Parameter rateShift: the shift with which the rounds before it were made.
     mutating func fold(_ validation: Validation, rateShift: Int) {
         position = validation.position
         // A loss that is not finite is worse than any other.
@@ -194,7 +197,7 @@ public struct SteeringHistory: Sendable {
         if rewind.rateShift != 0 {
             (rateStart, roundsAtThisRate) = (rewind.round, 0)
         } else {
-            // The same rate, at an earlier round: no younger for that.
+            // This is the same rate at an earlier round, which makes it no younger.
             rateStart = min(rateStart, rewind.round)
         }
         sinceBest = 0
@@ -206,13 +209,13 @@ public struct SteeringHistory: Sendable {
     }
 }
 
-/// Which learning rates to try: powers of two of the given one, first far apart, then near the best.
+/// Chooses the learning rates to try: powers of two of the given one, first far apart, then near the best.
 public enum RateSearch {
-    /// Trials in all, however far the best wanders.
+    /// Largest number of trials, however far the best rate is.
     public static let most = 9
     private static let farthest = 12
 
-    /// The next to try, given the losses so far; nil where enough is known.
+    /// Returns the next rate to try, given the losses so far; nil if enough is known.
     public static func next(after losses: [Int: Double]) -> Int? {
         guard let best = best(of: losses) else { return 0 }
         guard losses.count < most else { return nil }

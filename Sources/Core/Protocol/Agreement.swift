@@ -1,37 +1,37 @@
-/// Whether machines' bytes point the same way. A machine that sends its bytes with the wrong sign, or any bytes at all, can't be told by
-/// their size; but the bytes of all machines are projections of gradients of the same task.
+/// Finds machines whose bytes do not point the same way as the others'. A machine that sends its bytes with the wrong sign, or bytes that mean
+/// nothing, can't be recognised by their size. But the bytes of all machines are projections of gradients of the same task, so they should agree.
 ///
-/// Each machine's A = Σ q·2^S·z over its recent samples, about a block of them, is held against the others' by the cosine, over many rounds:
-/// Σ⟨A, A'⟩ / √(Σ|A|²·Σ|A'|²). So rounds of large gradients, early in a run, say more than those near an optimum, where the gradients of honest
-/// machines cancel and so disagree; and what vectors that have nothing to do with each other have in common by chance, about 1/√d, goes away. With orthogonal samples and a
-/// whole block a round A is the machine's gradient itself; with fewer samples, or random ones, more noise stays, and nothing is said until
-/// most machines agree clearly. Only adapters have so few coordinates that this costs little.
+/// Each machine has a vector A = Σ q·2^S·z over its recent samples, about a block of them. A is compared with the other machines' by the cosine, over
+/// many rounds: Σ⟨A, A'⟩ / √(Σ|A|²·Σ|A'|²). So rounds with large gradients, early in a run, count more than rounds near an optimum, where the
+/// gradients of honest machines cancel and therefore disagree. The chance similarity of unrelated vectors, about 1/√d, averages out. With orthogonal
+/// samples and a whole block in each round, A is the machine's gradient itself. With fewer samples, or random ones, more noise remains, and there is
+/// no judgement until most machines agree clearly. Only adapters have so few coordinates that this costs little.
 struct Agreement: Sendable {
-    /// More coordinates than these would cost a small coordinator too much.
+    /// Upper bound of the number of coordinates. More of them would cost a small coordinator too much.
     static let coordinatesMax = 1 << 16
-    /// What goes of a sum from one round to the next where a round has a whole block of samples; less where it has fewer.
+    /// Fraction of a sum that is forgotten from one round to the next if a round has a whole block of samples; less if it has fewer.
     static let forgotten: Float = 0.8
-    /// What stays of the sums of products from one round to the next.
+    /// Fraction of the sums of products that is kept from one round to the next.
     static let memory = 0.98
-    /// Rounds of a machine before anything is said of it.
+    /// Rounds of a machine before it is judged.
     static let roundsNeeded = 2
-    /// The median machine's support must be above this for a judgement at all.
+    /// The median machine's support must be above this for any judgement.
     static let clearSupport = 0.2
-    /// A round says something where the median machine's |A|² is at least this part of the largest so far: near an optimum, where honest
-    /// gradients cancel and so disagree, the judgement before stays. A machine that leads away from there makes the others' gradients grow.
-    static let tellingPart = 0.05
-    /// A machine whose support is below this part of the median machine's disagrees.
+    /// A round is compared if the median machine's |A|² is at least this fraction of the largest so far. Near an optimum honest gradients cancel and
+    /// therefore disagree, so the earlier judgement stays. A machine that leads away from the optimum makes the others' gradients grow again.
+    static let comparableFraction = 0.05
+    /// A machine disagrees if its support is below this fraction of the median machine's.
     static let part = 0.25
 
     private let directions: Directions
     private let adapters: [TrainedTensor]
-    /// A of each machine, over all coordinates in one row.
+    /// A of each machine, over the coordinates of all adapters in one row.
     private var sums: [MachineID: [Float]] = [:]
     private var rounds: [MachineID: Int] = [:]
-    /// Σ⟨A, A'⟩, Σ|A|² and Σ|A'|² of pairs, the smaller number first.
+    /// Σ⟨A, A'⟩, Σ|A|² and Σ|A'|² of pairs of machines, the smaller number first.
     private var products: [Pair: (cross: Double, first: Double, second: Double)] = [:]
 
-    /// The median machine's |A|², the largest so far.
+    /// The largest |A|² of a round's median machine so far.
     private var largest = 0.0
     /// The last judgement.
     private var found: Set<MachineID> = []
@@ -42,7 +42,7 @@ struct Agreement: Sendable {
         init(_ a: MachineID, _ b: MachineID) { (first, second) = (min(a, b), max(a, b)) }
     }
 
-    /// Nil where the run trains other tensors than adapters, or too many coordinates.
+    /// Returns nil if the run trains tensors that are not adapters, or has too many coordinates.
     init?(_ ledger: LedgerSummary) {
         guard ledger.spec.trainsOnlyAdapters, let base = ledger.base, !ledger.adapterShapes.isEmpty else { return nil }
         var tensors: [TrainedTensor] = []
@@ -62,7 +62,7 @@ struct Agreement: Sendable {
         adapters = directions.coordinates.adapters
     }
 
-    /// Takes a round's bytes in, as they came, and names the machines whose bytes disagree with the others'.
+    /// Takes in a round's bytes, as they came, and returns the machines whose bytes disagree with the others'.
     mutating func disagreeing(_ contributions: [Contribution], scaleExponent: Int8) -> Set<MachineID> {
         let unit = Float(sign: .plus, exponent: Int(scaleExponent), significand: 1)
         for (machine, own) in Dictionary(grouping: contributions, by: \.machine) {
@@ -85,7 +85,9 @@ struct Agreement: Sendable {
         products = products.filter { $0.key.first != machine && $0.key.second != machine }
     }
 
-    /// - Returns: whether the round says anything.
+    /// Adds a round's products to the sums.
+    ///
+    /// - Returns: false if the gradients are too small for a comparison.
     private mutating func compare(_ present: [MachineID]) -> Bool {
         func product(_ a: MachineID, _ b: MachineID) -> Double {
             zip(sums[a] ?? [], sums[b] ?? []).reduce(0) { $0 + Double($1.0) * Double($1.1) }
@@ -94,7 +96,7 @@ struct Agreement: Sendable {
         guard !squares.isEmpty else { return false }
         let median = squares.sorted()[(squares.count - 1) / 2]
         largest = max(largest, median)
-        guard median >= Self.tellingPart * largest else { return false }
+        guard median >= Self.comparableFraction * largest else { return false }
         for a in present.indices {
             for b in present.indices where b > a {
                 let pair = Pair(present[a], present[b])
@@ -113,7 +115,7 @@ struct Agreement: Sendable {
         return found.cross / (found.first * found.second).squareRoot()
     }
 
-    /// Σ q·z over all coordinates: what a round with the step −1 would add.
+    /// Returns Σ q·z over all coordinates: the change that a round with the step −1 would make.
     private func sum(of contributions: [Contribution]) -> [Int32]? {
         guard let parameters = try? Parameters(tensors: adapters, load: { _, _ in }) else { return nil }
         // M·2^(E + s) = 2^15·2^(−39 + 24) = 1, exactly, and k −= Σ.
@@ -123,11 +125,11 @@ struct Agreement: Sendable {
         return adapters.indices.flatMap { position in parameters.integers(at: position).map { 0 &- $0 } }
     }
 
-    /// Nil where nothing can be said.
+    /// Returns the machines that disagree, or nil if no judgement is possible.
     private func judgement(of present: [MachineID]) -> Set<MachineID>? {
         let known = present.filter { rounds[$0] ?? 0 >= Self.roundsNeeded }
         guard known.count >= RoundFilter.machinesToCompare else { return nil }
-        // The upper median of a machine's cosines with the others: what the better half of them says of it.
+        // The support of a machine is the upper median of its cosines with the others, so the better half of them decides.
         let support = known.map { machine in
             let means = known.filter { $0 != machine }.map { cosine(machine, $0) }.sorted()
             return means[means.count / 2]
@@ -135,13 +137,13 @@ struct Agreement: Sendable {
         let median = support.sorted()[(support.count - 1) / 2]
         guard median > Self.clearSupport else { return nil }
         let found = known.indices.filter { support[$0] < Self.part * median }
-        // Without a clear majority nobody is to be believed.
+        // Without a clear majority no machine is believed.
         return 2 * found.count < known.count ? Set(found.map { known[$0] }) : nil
     }
 }
 
 extension CoordinatorStateMachine {
-    /// A round's bytes without those of machines that disagree with the others: they are 'no value', as everybody sees.
+    /// Returns a round's bytes with 'no value' for machines that disagree with the others. Everybody can see these bytes.
     mutating func withoutDisagreement(_ contributions: [Contribution], sent: [Contribution], scaleExponent: Int8) -> [Contribution] {
         guard Set(sent.map(\.machine)).count >= RoundFilter.machinesToCompare else { return contributions }
         if agreement == nil { agreement = Agreement(ledger) }
@@ -149,7 +151,7 @@ extension CoordinatorStateMachine {
         for machine in found.subtracting(disagreeing).sorted() {
             let name = ledger.machines[machine]?.admission.name ?? ""
             let text =
-                "the bytes of \(name) (\(machine)) point against the other machines' and are left out from now on: look at its data and its labels; `filter` says what is done"
+                "the bytes of \(name) (\(machine)) disagree with the other machines' and are left out from now on: check its data and its labels (filter = \"robust\")"
             effects.append(.notice(.warning(text)))
         }
         for machine in disagreeing.subtracting(found).intersection(Set(sent.map(\.machine))).sorted() {

@@ -1,5 +1,5 @@
-/// A base manifest on its way from a worker: in pieces as large as the link carries in a few seconds, one at a time. Only one peer at a
-/// time uploads, so that strangers can't fill the coordinator's memory.
+/// A base manifest on its way from a worker. It comes in pieces as large as the link carries in a few seconds, one at a time. Only one peer uploads
+/// at a time, so that strangers can't fill the coordinator's memory.
 struct BaseUpload: Sendable {
     let peer: PeerID
     let announced: BaseDigest
@@ -7,7 +7,7 @@ struct BaseUpload: Sendable {
     private var pace = LinkPace()
     private var askedAt: Timestamp
     private var askedBytes = 0
-    /// When the last piece came.
+    /// The time at which the last piece came.
     private var heardAt: Timestamp
 
     init(of announced: BaseDigest, by peer: PeerID, at now: Timestamp) {
@@ -19,14 +19,14 @@ struct BaseUpload: Sendable {
 
     var isComplete: Bool { bytes.count >= announced.bytes }
 
-    /// The next piece to ask for.
+    /// Returns the request for the next piece.
     mutating func next(at now: Timestamp) -> BaseFetch {
         askedAt = now
         askedBytes = min(pace.chunkBytes, announced.bytes - bytes.count)
         return BaseFetch(offset: bytes.count, count: askedBytes)
     }
 
-    /// Takes a piece; false where it is not the one that is waited for.
+    /// Takes a piece. Returns false if it is not the piece that was asked for.
     mutating func take(_ part: BasePart, at now: Timestamp) -> Bool {
         guard part.offset == bytes.count, !part.bytes.isEmpty, part.bytes.count <= askedBytes else { return false }
         bytes += part.bytes
@@ -35,12 +35,12 @@ struct BaseUpload: Sendable {
         return true
     }
 
-    /// Whether the piece that was asked for can't be on its way any more.
+    /// Whether the piece that was asked for must be lost by now.
     func isOverdue(at now: Timestamp, heartbeatSeconds: Double) -> Bool {
         now.seconds(since: askedAt) > pace.secondsUntilLost(bytes: askedBytes, heartbeatSeconds: heartbeatSeconds)
     }
 
-    /// Whether somebody else should have a try.
+    /// Whether another peer should have its turn.
     func isAbandoned(at now: Timestamp, timeout: Double) -> Bool {
         now.seconds(since: heardAt) > timeout + Double(askedBytes) / ProtocolLimits.slowestBytesPerSecond
     }

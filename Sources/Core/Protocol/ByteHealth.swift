@@ -1,11 +1,11 @@
-/// Whether a machine's recent bytes are of use. A byte that is 'no value' or saturated says little; a machine that sends mostly such
-/// has broken data, a wrong precision, or bad intentions.
+/// Judges whether a machine's recent bytes are useful. A byte that is 'no value' or saturated says little. A machine that sends mostly such bytes has
+/// broken data, a wrong precision, or bad intentions.
 struct ByteHealth: Sendable {
     enum Change: Hashable { case worsened, recovered }
 
-    /// Bytes that are looked at before a judgement; the memory is halved at twice as many.
+    /// Number of bytes before a judgement. At twice as many the counts are halved.
     static let window = 512
-    /// From here on a byte counts as saturated: nobody stays below 127 by accident for long.
+    /// From this |q| on a byte counts as saturated. Bytes this large are no accident if they keep coming.
     static let saturation = 120
     private var seen = 0
     private var useless = 0
@@ -13,7 +13,7 @@ struct ByteHealth: Sendable {
 
     /// Takes a machine's bytes of a round into account.
     ///
-    /// - Returns: what they changed, if anything: half of the bytes useless is bad, under a quarter is good again.
+    /// - Returns: the change of the judgement, if any. A machine whose bytes are at least half useless is bad; under a quarter it is good again.
     mutating func take(_ bytes: [Int8]) -> Change? {
         seen += bytes.count
         useless += bytes.count { $0 == Contribution.noValue || abs(Int($0)) >= Self.saturation }

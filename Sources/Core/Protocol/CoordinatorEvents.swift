@@ -1,62 +1,62 @@
-/// What a coordinator's shell tells its state machine.
+/// An event that a coordinator's shell reports to its state machine.
 public enum CoordinatorEvent: Sendable {
     case received(Message, from: PeerID)
-    /// A frame that no peer of ours sends.
+    /// A frame that none of our peers sends came.
     case malformed(WireError, from: PeerID)
-    /// Every `ProtocolLimits.tickSeconds`.
+    /// The clock has advanced. It comes every `ProtocolLimits.tickSeconds`.
     case tick
-    /// The ledger holds `records` records and they are on disk (fsync).
+    /// The ledger's first `records` records are on disk (fsync).
     case ledgerDurable(records: UInt64)
-    /// The last `append` did not reach the disk, and the file is as it was before. It will be asked for again.
+    /// The last `append` did not reach the disk, and the file is as it was before. The state machine will ask for it again.
     case ledgerFailed(String)
-    /// The last `readLedger` for this peer is answered: its chunk is sent, or could not be read.
+    /// The last `readLedger` for this peer is done: its chunk was sent, or could not be read.
     case ledgerRead(for: PeerID)
-    /// Ctrl-C or SIGTERM.
+    /// SIGINT (Ctrl-C) or SIGTERM came.
     case stopRequested
-    /// An operator takes a machine's contributions out of the rounds so far.
+    /// An operator takes a machine's contributions out of past rounds.
     case retract(MachineID, rounds: Range<RoundNumber>)
     /// An operator puts back what retractions have taken out of the rounds so far.
     case restore(MachineID, rounds: Range<RoundNumber>)
     /// An operator goes back to the parameters before `round` and multiplies the learning rate by 2^rateShift.
     case rewind(to: RoundNumber, rateShift: Int8)
-    /// An operator sets a machine aside.
+    /// An operator evicts a machine.
     case remove(MachineID)
 }
 
-/// What a coordinator's shell is to do, in this order.
+/// An order to a coordinator's shell. The shell carries out effects in the order in which they are returned.
 public enum CoordinatorEffect: Sendable {
-    /// Encode once, send to each. A peer that can't be reached is skipped: heartbeats and repair see to it.
+    /// Encode the message once and send it to each peer. A peer that can't be reached is skipped: heartbeats bring it up to date later.
     case send(Message, to: [PeerID])
-    /// Append these bytes (one whole record) to the ledger and fsync, then say `ledgerDurable` or `ledgerFailed`. Never is a
-    /// second append asked for before that answer.
+    /// Append these bytes (one whole record) to the ledger, fsync, then report `ledgerDurable` or `ledgerFailed`. There is never a second append
+    /// before that report.
     case append(record: [UInt8], index: UInt64)
-    /// Read a piece of the ledger file, as far as it is durable, send it to the peer as a `chunk`, then say `ledgerRead`.
-    /// Records that became durable meanwhile belong to it: their commits have gone to this peer, which can't use them before.
-    /// Never is a second read asked for a peer before that.
+    /// Read a piece of the ledger file, as far as it is durable, send it to the peer as a `chunk`, then report `ledgerRead`. Records that became
+    /// durable in the meantime are included: their commits have gone to this peer, which can't use them before it has this piece. There is never a
+    /// second read for a peer before that report.
     case readLedger(LedgerRead)
-    /// Forget the peer's queue after what was sent.
+    /// Forget the peer, once the messages that are queued for it are sent.
     case disconnect(PeerID)
     case notice(CoordinatorNotice)
-    /// The coordinator is done; no effect follows. Flush what was sent.
+    /// The coordinator is done; no effect follows. Send what is still queued.
     case finished(RunFinish)
 }
 
-/// What happened at a coordinator, for logs, displays and metrics.
+/// Something that happened at a coordinator, for logs, displays and metrics.
 public enum CoordinatorNotice: Hashable, Sendable {
     case greeted(name: String, trains: Bool, evaluates: Bool)
-    /// The first worker's base became the run's.
+    /// The first worker's base model became the run's.
     case baseAdopted(tensors: Int, from: String)
     case refused(name: String, Refusal)
     case joined(MachineID, name: String, trains: Bool, evaluates: Bool, round: RoundNumber)
     case left(MachineID, name: String, Departure.Reason, round: RoundNumber)
-    /// Machines that train, and how many the run waits for.
+    /// Number of machines that train and are there, and the number that the run waits for.
     case waiting(machines: Int, of: Int)
     case roundCommitted(RoundSummary)
     case late(MachineID, round: RoundNumber, samples: Int)
     case status(MachineID?, name: String, WorkerStatus)
     case evaluated(MachineID, name: String, EvaluationReport)
     case digestsAgree(round: RoundNumber, Digest, machines: [MachineID])
-    /// The groups, largest first.
+    /// Machines with equal digests form a group. The groups come in descending order of size.
     case digestsDiffer(round: RoundNumber, groups: [[MachineID]])
     case rebuilding(MachineID?, name: String)
     case retracted(MachineID, rounds: Range<RoundNumber>)
@@ -65,30 +65,34 @@ public enum CoordinatorNotice: Hashable, Sendable {
     case rewound(to: RoundNumber, learningRate: Double, isFinal: Bool)
     /// A trial's validation loss; `isChosen`: the run goes on at this rate.
     case trial(learningRate: Double, loss: Double, isChosen: Bool)
+    /// A record could not be written; the value is the reason. Rounds wait.
     case ledgerStalled(String)
+    /// The ledger can be written again.
     case ledgerRecovered
-    /// Something a person should know; the run goes on.
+    /// Something that a person should know. The run goes on.
     case warning(String)
 }
 
-/// A committed round, for people.
+/// A committed round, summed up for people.
 public struct RoundSummary: Hashable, Sendable {
     public let round: RoundNumber
     public let scaleExponent: Int8
-    /// lr_t.
+    /// lr_t, the round's learning rate.
     public let learningRate: Double
     public let step: StepSize
+    /// Number of machines that contributed.
     public let machines: Int
+    /// Number of bytes, those without a value included.
     public let samples: Int
-    /// −128: the loss was not finite.
+    /// Number of bytes −128: the loss was not finite.
     public let noValue: Int
-    /// |q| = 127.
+    /// Number of bytes with |q| = 127.
     public let saturated: Int
-    /// Mean |q| of the bytes with a value.
+    /// Mean |q| of the bytes that have a value.
     public let meanMagnitude: Double
-    /// From the opening to the close.
+    /// Seconds from the opening to the close.
     public let seconds: Double
-    /// Rounds in force, this one included.
+    /// Number of rounds in force, this one included.
     public let effectiveRounds: Int
 
     public init(

@@ -4,33 +4,33 @@ struct CoordinatorPeer: Sendable {
     let hello: Hello
     let tag: UInt32
     var session: SessionToken { hello.session }
-    /// Its number, from the moment its admission is appended.
+    /// The peer's machine number, from the moment at which its admission is appended.
     var machine: MachineID?
-    /// Its admission is on disk.
+    /// Whether its admission is on disk.
     var isAdmitted = false
-    /// What it says its base is.
+    /// The base model that it says it has.
     var announcedBase: BaseDigest?
-    /// Its base is the run's.
+    /// Whether its base model is the run's.
     var hasBase = false
-    /// To its training examples, before it has a number.
+    /// The commitment to its training examples, until it has a machine number.
     var data: DataCommitment?
-    /// Its parameters were the others' when they were last compared.
+    /// Whether its parameters equalled the others' at the last comparison.
     var isProven = false
-    /// It was told to build its parameters from the base since it last took part: a report of theirs is a replay's. A newcomer's is
-    /// not, for it may have begun with a snapshot.
+    /// Whether it was told to build its parameters from the base since it last took part, so that its report of a digest is that of a replay. A
+    /// newcomer's report is not, because the newcomer may have begun with a snapshot.
     var hasReplayed = false
-    /// It has the ledger up to the tip, and is told of each new record.
+    /// Whether it has the whole ledger. It is then told of each new record.
     var isFollowing = false
-    /// A piece of the ledger is being read for it: a peer that asks without end gets one piece at a time.
+    /// Whether a piece of the ledger is being read for it. A peer that asks without pause gets one piece at a time.
     var isReading = false
     var flow = PeerFlow()
     var lastHeard: Timestamp
     var lastStatus: Timestamp?
-    /// Comparisons in which its parameters differed since they last agreed.
+    /// Number of comparisons in which its parameters differed since they last agreed.
     var strikes = 0
-    /// Orders to rebuild that this session was given.
+    /// Number of orders to rebuild that this session was given.
     var rebuilds: UInt32 = 0
-    /// Ledger records behind its newest evaluation.
+    /// Number of ledger records at its newest evaluation.
     var lastEvaluation: UInt64 = 0
 
     init(id: PeerID, hello: Hello, lastHeard: Timestamp) {
@@ -53,7 +53,7 @@ struct OpenRound: Sendable {
     let opening: Opening
     let openedAt: Timestamp
     var lastAnsweredAt: Timestamp
-    /// What is still waited for.
+    /// The shares that are not answered yet.
     var shares: [MachineID: Opening.Share]
     var answers: [MachineID: Contribution] = [:]
 
@@ -68,10 +68,10 @@ struct OpenRound: Sendable {
     var sharedSamples: Int { opening.shares.reduce(0) { $0 + Int($1.count) } }
 }
 
-/// What came for a round that is not open yet.
+/// A contribution to a round that is not open yet.
 struct EarlyContribution: Sendable {
     let sent: WireContribution
-    /// Since the same machine's answer before, or since the round before was opened.
+    /// Seconds since the same machine's answer before, or since the round before was opened.
     let seconds: Double
 }
 
@@ -80,14 +80,14 @@ struct DigestCheck: Sendable {
     let position: LedgerPosition
     let round: RoundNumber
     let startedAt: Timestamp
-    /// Who was asked and is still there.
+    /// The peers that were asked, are still there and have not answered.
     var waiting: Set<PeerID>
     var reports: [PeerID: Digest] = [:]
-    /// Asked of all where somebody is new; nil: the digest alone was.
+    /// The nonce that every peer is asked to answer because somebody is new; nil: only the digest is asked for.
     var nonce: ProofNonce?
     var proofs: [PeerID: Digest] = [:]
-    /// Since when the parameters are others; nil while they are these.
+    /// The time at which the parameters changed; nil as long as they are the compared ones.
     var supersededAt: Timestamp?
-    /// What came with the reports, unchecked.
+    /// Signatures that came with the reports. They are not checked yet.
     var signatures: [PeerID: Signature] = [:]
 }

@@ -1,4 +1,4 @@
-/// How a peer proves its base model: by the hash of its manifest, and with the manifest itself only where the run has none yet or another.
+/// How a peer proves its base model: by the hash of its manifest. It sends the manifest itself only if the run has none yet or another one.
 extension CoordinatorStateMachine {
     mutating func take(_ announced: BaseDigest, from peer: CoordinatorPeer, at now: Timestamp) {
         guard !peer.hasBase else { return }
@@ -23,7 +23,7 @@ extension CoordinatorStateMachine {
         }
         upload = nil
         guard Digest.sha256(current.bytes) == current.announced.digest, let manifest = BaseManifest(payload: current.bytes) else {
-            let refusal = Refusal(code: .invalid, reason: "its base manifest is not what it announced; start the worker anew")
+            let refusal = Refusal(code: .invalid, reason: "its base manifest is not what it announced; start the worker again")
             expel(peer, refusal, .removed, at: now)
             return
         }
@@ -57,13 +57,13 @@ extension CoordinatorStateMachine {
         peers[peer.id]?.hasBase = true
     }
 
-    /// Whoever announced the base that has just become the run's.
+    /// Accepts all peers that have announced the base model which has just become the run's.
     private mutating func acceptKnownBases() {
         guard let baseDigest else { return }
         for id in peers.keys where peers[id]?.announcedBase?.digest == baseDigest { peers[id]?.hasBase = true }
     }
 
-    /// Begins an upload where one is wanted and none is under way; called at every tick, too.
+    /// Begins an upload if one is wanted and none is under way. Every tick calls it too.
     mutating func continueUpload(at now: Timestamp) {
         if let current = upload {
             guard let peer = peers[current.peer], !peer.hasBase else {
@@ -71,7 +71,7 @@ extension CoordinatorStateMachine {
                 return continueUpload(at: now)
             }
             if current.isAbandoned(at: now, timeout: spec.heartbeatTimeoutSeconds) {
-                // It may come back; whoever has waited goes first.
+                // This peer may come back; peers that have waited go first.
                 peers[current.peer]?.announcedBase = nil
                 upload = nil
                 return continueUpload(at: now)

@@ -1,8 +1,7 @@
-/// How machines' parameters are compared. A digest names a ledger position, so reports may come in any order and at any
-/// time. The coordinator holds no model: it can see that machines differ, and the judge between them is each one's own
-/// replay of the ledger from the base.
+/// How machines' parameters are compared. A digest names a ledger position, so reports may come in any order and at any time. The coordinator holds
+/// no model. It can see that machines differ, but not which is right: each machine's own replay of the ledger from the base decides that.
 extension CoordinatorStateMachine {
-    /// After a committed round: at the set interval, and after the last.
+    /// Asks for a comparison after a committed round, at the set interval and after the last round.
     mutating func startScheduledCheck(at now: Timestamp) {
         let next = Int(ledger.nextRound)
         let isDue = spec.digestEvery > 0 && next % spec.digestEvery == 0
@@ -12,17 +11,17 @@ extension CoordinatorStateMachine {
         wantsCheck = true
     }
 
-    /// Asks everybody for the digest of the present parameters, once they are on disk and the last comparison is over.
+    /// Asks every peer for the digest of the present parameters, once they are on disk and the last comparison is over.
     mutating func startCheckIfWanted(at now: Timestamp) {
         guard wantsCheck, check == nil, ledger.parameters.records <= durableRecords, mayCompare(at: now) else { return }
         if case .leaving = phase { return }
         let asked = sortedPeers { $0.isFollowing && $0.hasBase }
-        // Newcomers among themselves prove nothing where machines that take part are only out of earshot.
+        // If machines that take part are only out of reach, a comparison among newcomers proves nothing.
         guard asked.contains(where: { peers[$0]?.isProven == true }) || (!asked.isEmpty && !hasProvenPeer) else { return }
         wantsCheck = false
-        // An evaluator may be busy and a newcomer may replay for long; their reports are judged when they come.
+        // An evaluator may be busy, and a newcomer may replay for a long time. Their reports are judged when they come.
         let trainers = asked.filter { peers[$0]?.isActive == true && peers[$0]?.hello.trains == true }
-        // A digest can be copied from the ledger, so whoever is new answers a question that was never asked before, with the others.
+        // A digest can be copied from the ledger. So if somebody is new, all are asked a question that was never asked before.
         let nonce = asked.contains { peers[$0]?.isProven != true } ? nextNonce(at: now) : nil
         check = DigestCheck(
             position: ledger.parameters, round: ledger.nextRound, startedAt: now, waiting: Set(trainers.isEmpty ? asked : trainers), nonce: nonce)
@@ -32,7 +31,7 @@ extension CoordinatorStateMachine {
     mutating func take(_ report: DigestReport, from peer: CoordinatorPeer, at now: Timestamp) {
         guard peer.hasBase else { return }
         guard report.rebuilds >= peer.rebuilds else {
-            // Made before it was told to rebuild, or it was never told.
+            // The report was made before the peer was told to rebuild, or the order never reached it.
             send(.rebuild(order: peer.rebuilds), to: peer.id)
             return
         }
@@ -41,12 +40,12 @@ extension CoordinatorStateMachine {
         warnIfStepsVanish(report, of: peer)
         if report.position == ledger.parameters.records, report.chain != ledger.parameters.shortChain {
             let refusal = Refusal(
-                code: .otherRun, reason: "the worker's ledger is another one from some record on; start the worker anew")
+                code: .otherRun, reason: "the worker's ledger differs from this one; start the worker again")
             expel(peer, refusal, .diverged, at: now)
             return
         }
         if check?.position.records == report.position {
-            // It crossed the question on its way, or answers an earlier one.
+            // The report crossed the question on its way, or it answers an earlier question.
             if let nonce = check?.nonce, report.proof?.nonce != nonce { return }
             check?.reports[peer.id] = report.digest
             check?.proofs[peer.id] = report.proof?.answer
@@ -65,7 +64,7 @@ extension CoordinatorStateMachine {
         }
         guard !peer.isProven, !mustWait(peer) else { return }
         if !hasProvenPeer, check == nil, report.position == ledger.parameters.records, report.position <= durableRecords {
-            // Nobody is there to compare with: the run goes on with this one, and whoever comes is compared with it.
+            // There is nobody to compare with. The run goes on with these parameters, and later peers are compared with them.
             refer(to: report.digest, position: report.position, supporters: [peer.id])
             pass(peer.id)
         } else {
@@ -73,12 +72,12 @@ extension CoordinatorStateMachine {
         }
     }
 
-    /// Once: it is the same for all machines and will not change by itself.
+    /// Warns once: vanishing steps are the same for all machines and do not go away by themselves.
     private mutating func warnIfStepsVanish(_ report: DigestReport, of peer: CoordinatorPeer) {
-        guard let percent = report.unchangedPercent, percent >= Tuning.vanishingPercent, !hasSaidVanishing else { return }
-        hasSaidVanishing = true
+        guard let percent = report.unchangedPercent, percent >= Tuning.vanishingPercent, !hasReportedVanishing else { return }
+        hasReportedVanishing = true
         let text =
-            "the steps vanish: of the parameters of \(name(peer.id)), \(percent) % are at round \(report.round) as they were at the digest before; the learning rate is too small for them, raise it"
+            "the steps vanish: \(percent) % of the parameters of \(name(peer.id)) have not changed since the digest before round \(report.round); raise the learning rate"
         effects.append(.notice(.warning(text)))
     }
 
@@ -89,8 +88,9 @@ extension CoordinatorStateMachine {
         startCheckIfWanted(at: now)
     }
 
-    /// A machine that misses a comparison for a heartbeat timeout is not waited for. But where a newcomer's answer has nobody's to be held
-    /// against, the others are: they may be trying samples, and answer when their round is over.
+    /// Ends a comparison that takes too long. A machine that has not answered after a heartbeat timeout is not waited for. There is one exception: if
+    /// a newcomer has answered and there is no other answer to compare it with, the others are waited for. They may be trying samples, and answer
+    /// when their round is over.
     mutating func concludeCheckIfOverdue(at now: Timestamp) {
         guard let check else { return }
         if check.position.records != ledger.parameters.records, check.supersededAt == nil { self.check?.supersededAt = now }
@@ -104,11 +104,11 @@ extension CoordinatorStateMachine {
         self.check = nil
         var reports = check.reports.filter { peers[$0.key] != nil }
         guard !reports.isEmpty else { return }
-        // Who took part until now says what is right; a newcomer only where there is nobody else.
+        // The peers that have taken part so far decide what is right. A newcomer decides only if there is nobody else.
         let proven = voters(among: reports)
         let known = references.first { $0.position == check.position.records }?.digest
         guard known != nil || !proven.isEmpty || !hasProvenPeer else {
-            // Those who take part are busy: the newcomers who answered wait for them.
+            // The machines that take part are busy. The newcomers that answered wait for them.
             wantsCheck = true
             return
         }
@@ -125,7 +125,7 @@ extension CoordinatorStateMachine {
         for id in sorted(reports.keys) where reports[id] == right {
             guard let peer = peers[id], !peer.isProven, peer.machine == nil, check.proofs[id] == nil || check.proofs[id] != proof else { continue }
             reports[id] = nil
-            // Without an answer, or without anybody's to hold it against, it is asked again.
+            // If it has not answered the nonce, or if there is no answer to compare with, it is asked again.
             if check.proofs[id] != nil, proof != nil { expelCopier(peer, at: now) } else { wantsCheck = true }
         }
         refer(to: right, position: check.position.records, supporters: [], nonce: check.nonce, proof: proof)
@@ -141,7 +141,7 @@ extension CoordinatorStateMachine {
         signLedger()
     }
 
-    /// Compares reports with the reference of their position, and gives that reference as it is afterwards.
+    /// Compares reports with the reference of their position, and returns the reference as it is afterwards.
     @discardableResult
     private mutating func judge(
         _ reports: [PeerID: Digest], position: UInt64, round: RoundNumber, at now: Timestamp
@@ -161,8 +161,8 @@ extension CoordinatorStateMachine {
                 .sorted { ($0.count, $0.description) > ($1.count, $1.description) }
             effects.append(.notice(.digestsDiffer(round: round, groups: [machines(reference.supporters)] + others)))
         }
-        // Two replays that agree are right against any number of machines that only followed, and one is right where nobody
-        // present stands for the reference: never a vote.
+        // Two replays that agree are right against any number of machines that only followed. One replay is right if no peer that is present stands
+        // for the reference. There is never a vote.
         let replayed = reference.replays[reference.digest]?.count ?? 0
         let isAbandoned = replayed == 0 && !reference.supporters.contains { peers[$0]?.isProven == true || reports[$0] != nil }
         let most = isAbandoned ? 0 : max(1, replayed)
@@ -206,7 +206,7 @@ extension CoordinatorStateMachine {
         peers[id]?.strikes = 0
     }
 
-    /// A peer's parameters differ. It builds them again from base and ledger; that replay is the judge.
+    /// Handles a peer whose parameters differ. It builds them again from base and ledger, and that replay decides who is right.
     private mutating func fail(_ id: PeerID, position: UInt64, at now: Timestamp) {
         guard let peer = peers[id] else { return }
         let strikes = peer.strikes + 1
@@ -232,14 +232,14 @@ extension CoordinatorStateMachine {
             }
         }
         rebuild(id)
-        // Its replay still differs: one of the others replays too, and if that one agrees with it, the others are wrong.
+        // Its replay still differs. So one of the others replays too; if that replay agrees with it, the others are wrong.
         if strikes == Tuning.strikes - 1, let referee = others.first { rebuild(referee) }
     }
 
     private mutating func rebuild(_ id: PeerID) {
         guard let peer = peers[id] else { return }
         peers[id]?.isProven = false
-        // Reports from before this order are not listened to, so the next one is of a replay.
+        // Reports from before this order are ignored, so the next one is that of a replay.
         peers[id]?.hasReplayed = true
         peers[id]?.rebuilds += 1
         check?.reports[id] = nil
@@ -250,14 +250,14 @@ extension CoordinatorStateMachine {
     }
 }
 
-/// Parameters that are taken for right, and who had them.
+/// Parameters that are taken to be right, and the peers that had them.
 struct DigestReference: Sendable {
     let position: UInt64
     var digest: Digest
     var supporters: Set<PeerID>
-    /// What was asked for it besides, and what those who were right have answered.
+    /// The nonce that was asked with them, and the answer of the peers that were right.
     var nonce: ProofNonce?
     var proof: Digest?
-    /// Who reported what here after building its parameters from the base.
+    /// For each digest the peers that reported it after they had built their parameters from the base.
     var replays: [Digest: Set<PeerID>] = [:]
 }

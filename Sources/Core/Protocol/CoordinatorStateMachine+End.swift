@@ -1,7 +1,7 @@
 extension CoordinatorStateMachine {
     var isClosing: Bool { if case .closing = phase { true } else { false } }
 
-    /// After the last round: the last comparison, the evaluators' last report, the end record, goodbye.
+    /// Ends the run after its last round: the last comparison, the evaluators' last report, the end record, goodbye.
     mutating func endIfPossible(at now: Timestamp) {
         switch phase {
         case .running:
@@ -12,7 +12,7 @@ extension CoordinatorStateMachine {
             }
         case .closing(let since):
             guard pending.isEmpty else { return }
-            // A comparison that nobody answered in time is asked for again.
+            // Nobody answered the comparison in time, so it is asked for again.
             if check == nil, references.last?.position != ledger.parameters.records { wantsCheck = true }
             if ledger.isEnded {
                 leave(at: now)
@@ -24,8 +24,8 @@ extension CoordinatorStateMachine {
         }
     }
 
-    /// Whether nothing more is to be waited for at the end: every machine that is there has proved the final parameters, and
-    /// every evaluator has measured them.
+    /// Whether nothing more needs to be waited for at the end: every machine that is there has proved the final parameters, and every evaluator has
+    /// measured them.
     private var isSettled: Bool {
         let attached = peers.values.filter { $0.machine != nil }
         let isMissingSome = ledger.machines.count > attached.count
@@ -53,7 +53,7 @@ extension CoordinatorStateMachine {
         if !all.isEmpty { effects.append(.send(.finished(finish), to: all)) }
     }
 
-    /// Ends without the end record, so that the run can go on later. Asked a second time it does not wait for goodbyes.
+    /// Ends the process without the end record, so that the run can be resumed later. A second request does not wait for goodbyes.
     mutating func stop(_ finish: RunFinish, at now: Timestamp) {
         if case .leaving(let first, _) = phase {
             phase = .leaving(first, since: Timestamp(nanoseconds: 0))

@@ -1,5 +1,5 @@
-/// How peers get the ledger: chunk by chunk, each given when the one before was received; and followers the commits, as long as they
-/// keep up with them.
+/// How peers get the ledger. A peer fetches it chunk by chunk, and gets a chunk when it has received the one before. Followers get the commits as
+/// long as they keep up with them.
 extension CoordinatorStateMachine {
     mutating func serve(_ fetch: LedgerFetch, to peer: CoordinatorPeer, at now: Timestamp) {
         guard fetch.offset <= durableBytes else { return }
@@ -7,7 +7,7 @@ extension CoordinatorStateMachine {
         flow.takeProof(fetch.ticket)
         setFlow(flow, of: peer.id)
         guard !peer.isReading, let granted = flow.grant(fetch, at: now, resendSeconds: 2 * spec.heartbeatSeconds) else { return }
-        // Strangers share one budget; who gets nothing asks again.
+        // Strangers share one budget. A peer that gets nothing asks again.
         guard peer.isAdmitted || strangersBytes + granted <= ProtocolLimits.strangersBytes else { return }
         let left = durableBytes - fetch.offset
         if left <= UInt64(granted) { peers[peer.id]?.isFollowing = true }
@@ -25,12 +25,12 @@ extension CoordinatorStateMachine {
         peers[id]?.flow = flow
     }
 
-    /// A stranger is one no longer: it was admitted, or is gone.
+    /// Gives back a stranger's part of the budget when it is admitted or gone.
     mutating func releaseBudget(of peer: CoordinatorPeer) {
         if !peer.isAdmitted { strangersBytes -= peer.flow.unproven }
     }
 
-    /// Nobody who has not received a chunk can name its ticket.
+    /// Returns a ticket that nobody can guess: only a peer that has received the chunk can name it.
     private mutating func nextTicket() -> UInt32 {
         tickets += 1
         var writer = ByteWriter(capacity: 16)
@@ -40,8 +40,8 @@ extension CoordinatorStateMachine {
         return max(ticket, 1)
     }
 
-    /// Followers that keep up. One that does not is left to its fetches: commits that pile up in front of it would keep every other word
-    /// from it, too.
+    /// Returns the followers that keep up. A follower that does not is left to fetch the ledger instead: commits that queue up in front of it would
+    /// hold back every other message to it as well.
     mutating func commitRecipients(index: UInt64, bytes: Int, at now: Timestamp) -> [PeerID] {
         let patience = max(4 * spec.heartbeatSeconds, spec.heartbeatTimeoutSeconds / 2)
         var recipients: [PeerID] = []
@@ -59,13 +59,14 @@ extension CoordinatorStateMachine {
         return recipients
     }
 
-    /// Silence after which a peer is given up: longer on a link whose answers take long, and where a share's bytes may be on their way.
+    /// Seconds of silence after which a peer is given up. They are more on a link whose answers take long, and if a share's bytes may be on their
+    /// way.
     func patienceSeconds(with peer: CoordinatorPeer) -> Double {
         let share = peer.machine.flatMap { round?.shares[$0] }.map { Double($0.count) } ?? 0
         return max(spec.heartbeatTimeoutSeconds, 8 * peer.flow.roundTripSeconds) + share / ProtocolLimits.slowestBytesPerSecond
     }
 
-    /// Between two scheduled comparisons of digests, which on a thin link would take a good part of it.
+    /// Least number of seconds between two scheduled comparisons of digests, which would take a good part of a thin link.
     var shortestCheckSeconds: Double {
         let slowest = peers.values.lazy.filter { $0.isActive }.map(\.flow.roundTripSeconds).max() ?? 0
         return slowest > Tuning.thinRoundTripSeconds ? Tuning.roundTripsPerCheck * slowest : 0
@@ -75,8 +76,9 @@ extension CoordinatorStateMachine {
 /// A piece of the ledger that is to be read from the disk and sent to a peer.
 public struct LedgerRead: Hashable, Sendable {
     public let offset: UInt64
-    /// Bytes at most.
+    /// Largest number of bytes.
     public let count: Int
+    /// The ticket of the chunk (`LedgerChunk.ticket`).
     public let ticket: UInt32
     public let peer: PeerID
     public init(offset: UInt64, count: Int, ticket: UInt32, peer: PeerID) {
@@ -86,7 +88,7 @@ public struct LedgerRead: Hashable, Sendable {
         self.peer = peer
     }
 
-    /// What the peer is sent.
+    /// Returns the message that the peer is sent.
     public func chunk(of bytes: [UInt8], total: UInt64) -> LedgerChunk {
         LedgerChunk(offset: offset, ticket: ticket, total: total, bytes: bytes)
     }

@@ -1,5 +1,5 @@
 extension CoordinatorStateMachine {
-    /// Folds a record in and queues it for the disk. Announced by `durable`.
+    /// Folds a record into the summary and queues it for the disk. `durable` announces it.
     @discardableResult
     mutating func append(_ record: LedgerRecord, notice: CoordinatorNotice? = nil) -> Bool {
         let index = ledger.position.records
@@ -8,14 +8,14 @@ extension CoordinatorStateMachine {
             pending.append(PendingRecord(index: index, record: record, bytes: bytes, position: ledger.position, notice: notice))
             return true
         } catch {
-            // The summary judges everything that is written, also what this state machine itself asks for: better no record
-            // than one that no worker can fold.
+            // The summary judges every record before it is written, also those of this state machine itself: no record is better than one that no
+            // worker can fold.
             effects.append(.notice(.warning("a record was not written: \(error.reason)")))
             return false
         }
     }
 
-    /// One append at a time, so that after a crash only the last record can be torn.
+    /// Appends one record at a time, so that after a crash only the last one can be torn.
     mutating func appendNext() {
         guard !isAppending, retryAppendAt == nil, let first = pending.first else { return }
         isAppending = true
@@ -49,7 +49,7 @@ extension CoordinatorStateMachine {
             }
         }
         let opening = if case .round = record.record { openRound(at: now) } else { Opening?.none }
-        // Whoever has this base has its manifest too, and puts it into its place by itself; who has not fetches it.
+        // A peer with the same base model has the manifest too and puts it into its place by itself. Any other peer fetches it.
         let isManifest = record.record.kind == .baseManifest
         let recipients = isManifest ? [] : commitRecipients(index: record.index, bytes: record.bytes.count, at: now)
         if !recipients.isEmpty {

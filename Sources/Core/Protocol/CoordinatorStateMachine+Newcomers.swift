@@ -1,20 +1,20 @@
-/// Who is let in, at what price, and whose word counts. Whoever has read the ledger knows old digests and the base manifest; so they prove
-/// nothing of a stranger.
+/// Which peers are let in, what they must prove, and whose reports count. Everybody who has read the ledger knows old digests and the base manifest,
+/// so these prove nothing about a stranger.
 extension CoordinatorStateMachine {
-    /// What an unasked report of a digest is worth.
+    /// How an unasked report of a digest is treated.
     enum Standing: Hashable {
-        /// It is compared as it is.
+        /// The report is compared as it is.
         case mayPass
-        /// A comparison with a fresh nonce must show it.
+        /// The peer must answer a fresh nonce in a comparison.
         case mustBeAsked
-        /// Nobody is there to compare a stranger with, but machines of the run may come back.
+        /// Nobody is there to compare the stranger with, but machines of the run may come back.
         case mustWait
-        /// The digest is right, and the answer to the nonce is not.
+        /// The digest is right, but the answer to the nonce is wrong.
         case isCopy
     }
 
     func standing(of peer: CoordinatorPeer, _ report: DigestReport, at reference: DigestReference) -> Standing {
-        // Whoever took part, or has the session of a machine in the ledger, is believed: it can't be anybody else.
+        // A peer that took part, or has the session of a machine in the ledger, is believed: it can't be anybody else.
         guard !peer.isProven, peer.machine == nil, report.digest == reference.digest else { return .mayPass }
         if mustWait(peer) { return .mustWait }
         guard hasProvenPeer else { return .mayPass }
@@ -22,7 +22,7 @@ extension CoordinatorStateMachine {
         return proof.answer == right ? .mayPass : .isCopy
     }
 
-    /// A stranger, while the run's own machines are only out of earshot.
+    /// Whether the peer is a stranger while the run's own machines are only out of reach.
     func mustWait(_ peer: CoordinatorPeer) -> Bool {
         peer.machine == nil && !hasProvenPeer && ledger.nextRound > 0 && !ledger.machines.isEmpty
     }
@@ -38,7 +38,7 @@ extension CoordinatorStateMachine {
         return ProofNonce(secret: nonceSecret, number: noncesMade)
     }
 
-    /// Whether a comparison may begin now: those for newcomers are not to keep the others from their work.
+    /// Whether a comparison may begin now. Comparisons for newcomers must not keep the others from their work.
     func mayCompare(at now: Timestamp) -> Bool {
         guard ledger.nextRound > 0, let last = lastNewcomerCheck, peers.values.contains(where: { $0.hasBase && $0.isFollowing && !$0.isProven })
         else { return true }
@@ -49,34 +49,34 @@ extension CoordinatorStateMachine {
     mutating func mayAdmit(at now: Timestamp) -> Bool {
         guard ledger.nextRound > 0 else { return true }
         admissionTimes.removeAll { now.seconds(since: $0) > 60 }
-        guard admissionTimes.count < max(Tuning.admissionsAMinute, 2 * spec.minimumWorkers) else { return false }
+        guard admissionTimes.count < max(Tuning.admissionsPerMinute, 2 * spec.minimumWorkers) else { return false }
         admissionTimes.append(now)
         return true
     }
 
     // MARK: Votes
 
-    /// Machines that gave bytes and then had the same parameters as the others, at two comparisons: one of two that are wrong together is
-    /// no proof against a replay.
+    /// Marks machines that contributed bytes and then had the same parameters as the others, at two comparisons. One comparison would not be enough
+    /// against a replay, because two machines may be wrong together.
     mutating func establish(_ machines: [MachineID]) {
         for machine in machines where ledger.machines[machine]?.nextSample ?? 0 > 0 {
             if !agreedOnce.insert(machine).inserted { established.insert(machine) }
         }
     }
 
-    /// Whose reports decide what is right: those who have given rounds that agreed; where none of them is there those who take part.
+    /// Returns the reports that decide what is right: those of established machines, or, if there are none, those of the peers that take part.
     func voters(among reports: [PeerID: Digest]) -> [PeerID: Digest] {
         let proven = reports.filter { peers[$0.key]?.isProven == true }
         let known = proven.filter { isEstablished($0.key) }
         return known.isEmpty ? proven : known
     }
 
-    /// Whether a peer's replay counts against others'.
+    /// Whether a peer's replay counts against the others.
     func mayVote(_ id: PeerID) -> Bool { isEstablished(id) || !peers.keys.contains { isEstablished($0) } }
 
     private func isEstablished(_ id: PeerID) -> Bool { peers[id]?.machine.map { established.contains($0) } ?? false }
 
-    /// What those who are right have answered to the nonce; of several answers the one that most gave.
+    /// Returns the answer to the nonce that the peers with the right digest gave. If they gave several, it is the most frequent one.
     func rightProof(in check: DigestCheck, digest: Digest, voters: [PeerID: Digest]) -> Digest? {
         let judges = voters.isEmpty ? check.reports : voters
         var counts: [Digest: Int] = [:]
@@ -88,10 +88,11 @@ extension CoordinatorStateMachine {
 
     // MARK: The first round
 
-    /// An evaluator that has called is waited for: else a short run would be over before its held-out data are ready. Not for ever.
+    /// Whether the first round waits for an evaluator that has called. Without this a short run would be over before the evaluator's held-out data
+    /// are ready. The wait has a limit (`noteEvaluators`).
     var awaitsEvaluators: Bool { !givesUpEvaluators && peers.values.contains { $0.hello.evaluates && !$0.isActive && !isReadyButForNumber($0) } }
 
-    /// A run's first machines get their numbers together.
+    /// Whether only the number is missing. A run's first machines get their numbers together.
     private func isReadyButForNumber(_ peer: CoordinatorPeer) -> Bool { peer.isProven && ledger.nextMachine.rawValue == 1 }
 
     mutating func noteEvaluators(at now: Timestamp) {

@@ -1,17 +1,17 @@
-/// Whose validations steer a run, and what is made of several. Whoever joins may call itself an evaluator.
+/// Whose validations steer a run, and how several of them are combined. Every peer that joins may call itself an evaluator.
 extension CoordinatorStateMachine {
-    /// What evaluators said of the same parameters.
+    /// The evaluators' reports of the same parameters.
     struct Opinions: Sendable {
         let position: UInt64
         let round: RoundNumber
-        /// Until then the others are waited for.
+        /// The time until which other evaluators are waited for.
         let decidedAt: Timestamp
         var scores: [MachineID: EvaluationReport.ValidationScore]
         var moved: [Double] = []
     }
 
-    /// Machines whose validations count: evaluators that were there before the first round, or where none of them is there any more the one
-    /// that came first. A stranger who joins later is shown, and steers nothing while they are there.
+    /// The machines whose validations count: evaluators that joined before the first round, or, if none of them is there any more, the evaluator that
+    /// joined first. While they are there, the reports of later evaluators are shown but do not steer.
     var judges: Set<MachineID> {
         let present = Set(peers.values.compactMap { $0.hello.evaluates ? $0.machine : nil })
         let evaluators = ledger.machines.values.filter { $0.admission.evaluates && present.contains($0.admission.machine) }
@@ -19,14 +19,14 @@ extension CoordinatorStateMachine {
         return first.isEmpty ? Set(evaluators.map(\.admission.machine).min().map { [$0] } ?? []) : Set(first)
     }
 
-    /// Takes an evaluator's word about parameters that are due to be measured, and decides once those who judge have all spoken.
+    /// Takes an evaluator's report of parameters that are due to be measured. Decides when all judges have reported.
     mutating func consider(_ report: EvaluationReport, of machine: MachineID, at now: Timestamp) {
         let judges = judges
         guard judges.contains(machine) else { return }
         guard let score = report.validation else {
             judgesWithoutExamples.insert(machine)
-            if isTrialOver, judges.subtracting(judgesWithoutExamples).isEmpty, !hasSaidUnjudged {
-                hasSaidUnjudged = true
+            if isTrialOver, judges.subtracting(judgesWithoutExamples).isEmpty, !hasReportedUnjudged {
+                hasReportedUnjudged = true
                 let text =
                     "a trial of the learning rate waits for its validation loss, but no evaluator has validation examples: start one that has some"
                 effects.append(.notice(.warning(text)))
@@ -34,7 +34,7 @@ extension CoordinatorStateMachine {
             return
         }
         judgesWithoutExamples.remove(machine)
-        // Parameters that are void by now tell nothing, nor do such as nobody was to measure.
+        // Reports of void parameters are useless, and so are reports of parameters that nobody was to measure.
         guard report.position >= ledger.rewoundAt, report.position > ledger.steering.position,
             ledger.measured.contains(where: { $0.position == report.position && $0.round == report.round })
         else { return }
@@ -53,7 +53,7 @@ extension CoordinatorStateMachine {
         if let open = opinions, now >= open.decidedAt { decide(open) }
     }
 
-    /// Writes the median of what the evaluators said; `goBackIfDue` does what it calls for.
+    /// Writes the median of the evaluators' scores. `goBackIfDue` then acts on it.
     private mutating func decide(_ open: Opinions) {
         opinions = nil
         guard open.position >= ledger.rewoundAt, open.position > ledger.steering.position, !ledger.isEnded, !ledger.isFinal, !open.scores.isEmpty
@@ -67,10 +67,11 @@ extension CoordinatorStateMachine {
             accuracy: Self.median(order.map(\.accuracy)), isTrialOver: isTrialOver && open.round == ledger.nextRound,
             noise: isCareful ? Self.median(order.map(\.noise)) : .nan, moved: isCareful ? Self.median(open.moved) : .nan)
         guard record.examples > 0, append(.validation(record)) else { return }
-        if record.isTrialOver { sayTrial(ledger.rateShift, ledger.steering.trials, isChosen: !ledger.steering.isSearching) }
+        if record.isTrialOver { reportTrial(ledger.rateShift, ledger.steering.trials, isChosen: !ledger.steering.isSearching) }
     }
 
-    /// Of an even number the mean of the two in the middle; NaN where one of the values is.
+    /// Returns the median. For an even number of values it is the mean of the two in the middle; NaN if one of the values is NaN, or if there are
+    /// none.
     static func median(_ values: [Double]) -> Double {
         guard !values.isEmpty, !values.contains(where: \.isNaN) else { return .nan }
         let sorted = values.sorted()

@@ -9,7 +9,7 @@ extension CoordinatorStateMachine {
             return peer
         }
         guard let peer else {
-            // A coordinator that was restarted, or a worker that was given up: it says hello again and all follows from that.
+            // The coordinator was restarted, or it had given the worker up. The worker says hello again, and all else follows from that.
             if case .goodbye = message { return }
             let echo = if case .heartbeat(let heartbeat) = message { heartbeat.sequence } else { UInt64(0) }
             send(.pong(Pong(standing: .unknown, records: durableRecords, awaited: nil, echo: echo)), to: id)
@@ -26,7 +26,7 @@ extension CoordinatorStateMachine {
         case .digestReport(let report): take(report, from: peer, at: now)
         case .evaluation(let report): take(report, from: peer, at: now)
         case .status(let status):
-            // A worker says it every second; more often nobody wants to know.
+            // A worker sends one every second. More often is of no use.
             if let last = peer.lastStatus, now.seconds(since: last) < Tuning.statusSeconds { return }
             peers[id]?.lastStatus = now
             effects.append(.notice(.status(peer.machine, name: peer.hello.name, status)))
@@ -50,7 +50,7 @@ extension CoordinatorStateMachine {
             return
         }
         if let old = peers[id], old.session != hello.session { drop(id, .replaced, at: now) }
-        // The same session behind a new connection keeps all that it had.
+        // The same session behind a new connection keeps everything that it had.
         if let old = sessions[hello.session].flatMap({ peers[$0] }) {
             if old.id != id {
                 releaseBudget(of: old)
@@ -71,7 +71,7 @@ extension CoordinatorStateMachine {
         } else {
             var peer = CoordinatorPeer(id: id, hello: hello, lastHeard: now)
             let fingerprint = hello.session.fingerprint
-            // A machine of before the coordinator's restart: it has its number and its base, and proves its parameters anew.
+            // The machine was admitted before the coordinator restarted. It keeps its number and its base, and proves its parameters again.
             if let machine = ledger.machines.values.first(where: { $0.admission.session == fingerprint }),
                 self.peer(of: machine.admission.machine) == nil
             {
@@ -92,19 +92,19 @@ extension CoordinatorStateMachine {
                     unixSeconds: now.unixSeconds)), to: id)
     }
 
-    /// All machines have the same parameters, so one that has left their range is followed by the others. While machines that
-    /// train are left they are believed rather than it; when there is none any more the run can't go on as it is.
+    /// Handles a machine whose parameters have left their range. All machines have the same parameters, so the others soon follow it. While other
+    /// machines that train are left, they are believed and not this one. When none is left, the run can't go on as it is.
     private mutating func takeDivergence(_ goodbye: Goodbye, of peer: CoordinatorPeer, at now: Timestamp) {
         effects.append(.notice(.warning("\(name(peer.id)): \(goodbye.reason.prefix(Tuning.quoted))")))
         let tookPart = peer.isProven
         if tookPart, peer.machine.map({ established.contains($0) }) ?? false { divergedMachines += 1 }
         drop(peer.id, .diverged, at: now)
-        // One machine may say so for a reason of its own, or to do harm; half of those that took part are the run.
+        // A single machine may be defective or malicious. The run has diverged when more machines have left in this way than remain.
         let remaining = activeTrainers
-        let isRuined = remaining.isEmpty || divergedMachines > remaining.count
-        guard tookPart, phase == .running || isClosing, isRuined else { return }
+        let hasDiverged = remaining.isEmpty || divergedMachines > remaining.count
+        guard tookPart, phase == .running || isClosing, hasDiverged else { return }
         let message =
-            "the run has diverged: the parameters have left their range; begin again with a smaller learning rate, or with validation examples, by which the guard goes back by itself"
+            "the run has diverged: the parameters have left their range; begin again with a smaller learning rate, or with validation examples, so that the guard can go back by itself"
         stop(RunFinish(outcome: .failed, message: message), at: now)
     }
 
@@ -120,7 +120,7 @@ extension CoordinatorStateMachine {
             return Refusal(
                 code: .otherRun,
                 reason: "the worker holds \(hello.records) ledger records and the coordinator \(durableRecords): its ledger was "
-                    + "put back to an older copy, or is another run's; start the worker anew")
+                    + "put back to an older copy, or is another run's; start the worker again")
         }
         if peers.count >= ProtocolLimits.peers, peers[id] == nil {
             return Refusal(code: .full, reason: "there are \(peers.count) peers, which is the limit")
@@ -140,7 +140,7 @@ extension CoordinatorStateMachine {
         drop(peer.id, reason, at: now)
     }
 
-    /// What a peer says of its link, it can only be believed so far.
+    /// Upper bound for the round trip that a peer claims: it is believed no further.
     private static let longestRoundTripMilliseconds: UInt32 = 4_000
 
     private mutating func answer(_ heartbeat: Heartbeat, of peer: CoordinatorPeer, at now: Timestamp) {
@@ -153,7 +153,7 @@ extension CoordinatorStateMachine {
         if let round, let machine = peer.machine, let share = round.shares[machine] {
             awaited = round.opening.round
             let held = Heartbeat.Share(round: round.opening.round, firstSample: share.firstSample)
-            // One heartbeat's grace: what was sent a moment ago is likely on its way.
+            // One heartbeat's grace: a message that was sent a moment ago is probably still on its way.
             if heartbeat.share != held, isCurrent, now.seconds(since: round.openedAt) > graceSeconds {
                 send(.open(round.opening), to: peer.id)
             }
@@ -178,8 +178,8 @@ extension CoordinatorStateMachine {
         guard report.position > peer.lastEvaluation, report.position <= ledger.position.records else { return }
         peers[peer.id]?.lastEvaluation = report.position
         effects.append(.notice(.evaluated(machine, name: peer.hello.name, report)))
-        if report.moved > SteeringHistory.largestMovement, !hasSaidMoved, report.moved.isFinite {
-            hasSaidMoved = true
+        if report.moved > SteeringHistory.largestMovement, !hasReportedMoved, report.moved.isFinite {
+            hasReportedMoved = true
             let text =
                 "at round \(report.round) a trained tensor has moved by \(Int(min(report.moved, 1e6) * 100)) % of its norm: what else the model can do suffers; a smaller learning rate or a larger batch moves less"
             effects.append(.notice(.warning(text)))
@@ -187,8 +187,8 @@ extension CoordinatorStateMachine {
         steer(by: report, of: machine, at: now)
     }
 
-    /// Gives the proven peers that have none their numbers. The first ones wait for each other and are taken in the order of their names:
-    /// who happened to be ready first decides nothing, so the same workers with the same run are the same ledger.
+    /// Gives numbers to the proven peers that have none. The first ones wait for each other and are numbered in the order of their names. So it does
+    /// not matter who happened to be ready first, and the same run with the same workers gives the same ledger.
     mutating func admitProven(at now: Timestamp) {
         guard mayHaveNewcomers, phase == .running || isClosing, !ledger.isEnded else { return }
         let newcomers = peers.values.filter { $0.isProven && $0.machine == nil }
@@ -199,7 +199,7 @@ extension CoordinatorStateMachine {
         }
     }
 
-    /// The run's first machines are not all there yet.
+    /// Whether the run's first machines are not all there yet.
     var isGathering: Bool {
         ledger.nextMachine.rawValue == 1 && ledger.nextRound == 0
             && (provenTrainers < spec.minimumWorkers || awaitsEvaluators)
@@ -218,7 +218,7 @@ extension CoordinatorStateMachine {
         if append(.admission(admission), notice: notice) { peers[peer.id]?.machine = machine }
     }
 
-    /// Forgets a peer; its machine departs for good.
+    /// Forgets a peer. Its machine departs for good.
     mutating func drop(_ id: PeerID, _ reason: Departure.Reason, at now: Timestamp) {
         guard let peer = peers.removeValue(forKey: id) else { return }
         releaseBudget(of: peer)
@@ -234,7 +234,8 @@ extension CoordinatorStateMachine {
         }
     }
 
-    /// Behind its departure a machine's bytes would be those of a stranger, so it departs after the round that holds them.
+    /// Lets machines depart after their goodbye. A machine whose bytes are in the open round departs after that round is written: after its
+    /// departure, its bytes would be those of a stranger.
     mutating func departLeavers(at now: Timestamp) {
         for machine in leavers.sorted() where round?.answers[machine] == nil {
             leavers.remove(machine)
@@ -256,7 +257,7 @@ extension CoordinatorStateMachine {
         byteHealth[machine] = nil
         for round in missed.keys { missed[round]?[machine] = nil }
         for round in early.keys { early[round]?[machine] = nil }
-        // It did not say goodbye, or what it gave would count: see `departLeavers`.
+        // A machine that departs in this way did not say goodbye. If it had, its bytes would count: see `departLeavers`.
         leavers.remove(machine)
         round?.answers[machine] = nil
         // A peer that came back before its goodbye was written takes part under a new number.

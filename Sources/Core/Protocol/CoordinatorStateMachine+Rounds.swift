@@ -1,16 +1,16 @@
 extension CoordinatorStateMachine {
     private var mayOpen: Bool {
         phase == .running && round == nil && !ledger.isTrained && !isTrialOver && !ledger.isEnded
-            // Bytes for parameters that a record behind this one makes void would be of no use.
+            // No round opens before a pending record that changes the parameters: the round's bytes would be for void parameters.
             && !pending.contains { $0.record.changesParameters }
     }
 
-    /// At the start enough machines must have come; after a restart those of before must be back, or given up.
+    /// Whether enough machines are there. At the start enough must have joined; after a restart the former ones must be back, or given up.
     private mutating func mayBegin(with trainers: Int) -> Bool {
         if hasBegun { return trainers > 0 }
         var needed = 1
         if ledger.nextRound == 0 {
-            // An evaluator that has called is waited for: else a short run would be over before its held-out data are ready.
+            // An evaluator that has called is waited for; without this a short run would be over before its held-out data are ready.
             guard !awaitsEvaluators else { return false }
             needed = spec.minimumWorkers
         } else {
@@ -26,7 +26,7 @@ extension CoordinatorStateMachine {
         return hasBegun
     }
 
-    /// Shares the next round out, where that is possible.
+    /// Shares the next round out among the machines, if possible.
     mutating func openRound(at now: Timestamp) -> Opening? {
         guard mayOpen else { return nil }
         guard mayBegin(with: activeTrainers.count) else { return nil }
@@ -34,8 +34,8 @@ extension CoordinatorStateMachine {
         let number = ledger.nextRound
         let total = spec.samplesPerRound
         var shares: [Opening.Share] = []
-        // What does not divide evenly goes round, so that with fewer samples than machines all get their turn; but where machines work
-        // ahead, each must know what comes next.
+        // Samples that do not divide evenly go to other machines in each round. So with fewer samples than machines all get their turn. But if
+        // machines work ahead, the shares must not move, because each machine must know what comes next.
         let turn = spec.staleness > 0 && total >= trainers.count ? 0 : Int(number) % trainers.count
         for (place, machine) in trainers.enumerated() {
             let rotated = (place + trainers.count - turn) % trainers.count
@@ -43,7 +43,7 @@ extension CoordinatorStateMachine {
             let first = nextSample(of: machine)
             guard count > 0 else { continue }
             guard first + UInt64(count) <= UInt64(UInt32.max) else {
-                sayExhausted(machine)
+                reportExhausted(machine)
                 continue
             }
             cursors[machine] = first + UInt64(count)
@@ -57,16 +57,16 @@ extension CoordinatorStateMachine {
         return opening
     }
 
-    /// The first sample that no share has had.
+    /// Returns the number of the first sample that no share has had.
     private func nextSample(of machine: MachineID) -> UInt64 { max(cursors[machine] ?? 0, ledger.machines[machine]?.nextSample ?? 0) }
 
-    /// Once for each machine, and not at every event.
-    private mutating func sayExhausted(_ machine: MachineID) {
+    /// Warns once for each machine, not at every event.
+    private mutating func reportExhausted(_ machine: MachineID) {
         guard exhausted.insert(machine).inserted, let peer = peer(of: machine) else { return }
         effects.append(.notice(.warning("\(name(peer.id)) has no sample numbers left; start its worker anew, it gets a new machine number")))
     }
 
-    /// Opens a round that follows from no commit: the first one, or one after all machines had gone.
+    /// Opens a round that follows no commit: the first one, or one after all machines had gone.
     mutating func openRoundAlone(at now: Timestamp) {
         guard pending.isEmpty, let opening = openRound(at: now) else { return }
         effects.append(.send(.open(opening), to: followers))
@@ -74,7 +74,7 @@ extension CoordinatorStateMachine {
 
     mutating func take(_ sent: WireContribution, from peer: CoordinatorPeer, at now: Timestamp) {
         guard let machine = peer.machine, machine == sent.contribution.machine, peer.isActive else { return }
-        // Nothing here holds on to the round while it changes: a second reference would copy its tables for each of its answers.
+        // Nothing here keeps a reference to the round while it changes. A second reference would copy the round's tables for each answer.
         if let openedAt = round?.openedAt, sent.round == round?.opening.round {
             if answer(sent, seconds: now.seconds(since: openedAt), at: now) { lastAnswer[machine] = now }
             return
@@ -89,14 +89,14 @@ extension CoordinatorStateMachine {
             return
         }
         guard let share = missed[sent.round]?[machine], share.isAnswered(by: sent.contribution) else { return }
-        // A stale byte is valid, since its direction is known by its name; it is committed with the open round, or the next.
+        // A stale byte is valid, since its direction is known by its name. It is committed with the open round or the next one.
         missed[sent.round]?[machine] = nil
         late.append(
             WireContribution(round: sent.round, scaleExponent: sent.scaleExponent, contribution: share.part(of: sent.contribution)))
         effects.append(.notice(.late(machine, round: sent.round, samples: sent.contribution.bytes.count)))
     }
 
-    /// Takes what answers a share of the open round.
+    /// Takes an answer to a share of the open round.
     @discardableResult private mutating func answer(_ sent: WireContribution, seconds: Double, at now: Timestamp) -> Bool {
         let machine = sent.contribution.machine
         guard let scale = round?.opening.scaleExponent, let share = round?.shares[machine], share.isAnswered(by: sent.contribution)
@@ -113,7 +113,7 @@ extension CoordinatorStateMachine {
     mutating func closeRoundIfComplete(at now: Timestamp) {
         guard round?.shares.isEmpty == true, let open = round else { return }
         if open.answers.isEmpty {
-            // All its machines have gone: its number is opened again for whoever is there.
+            // All machines of the round have gone. Its number is opened again for the machines that are there.
             round = nil
         } else {
             close(open, at: now)
@@ -135,7 +135,7 @@ extension CoordinatorStateMachine {
         let scale = open.opening.scaleExponent
         var contributions = Array(open.answers.values)
         var samples = open.answeredSamples
-        // Late bytes are an extra: what a round can't hold beside its own is dropped.
+        // Late bytes are an extra. If the round has no room for them, they are dropped.
         for late in late {
             guard contributions.count < ProtocolLimits.contributionsPerRound,
                 samples + late.contribution.bytes.count <= ProtocolLimits.samplesPerRound
@@ -156,7 +156,7 @@ extension CoordinatorStateMachine {
             roundsInForce: ledger.effectiveRounds, rateShift: ledger.rateShift, scaleExponent: scale, validBytes: valid)
         let record = RoundRecord(round: open.opening.round, scaleExponent: scale, step: step, contributions: contributions)
         if spec.staleness == 0 {
-            // Nobody can answer the rest of a share any more, and in time-boxed rounds it is most of it.
+            // Nobody can answer the rest of a share any more. In time-boxed rounds the rest is most of it.
             for answer in open.answers.values where ledger.machines[answer.machine] != nil {
                 cursors[answer.machine] = answer.samples.upperBound
             }
@@ -172,7 +172,7 @@ extension CoordinatorStateMachine {
         judge(sent, at: now)
     }
 
-    /// Shows machines whose bytes have been of no use for long, and sets them aside where the run spec says so.
+    /// Reports machines whose bytes have been useless for a long time, and evicts them if the run spec says so.
     private mutating func judge(_ contributions: [Contribution], at now: Timestamp) {
         for contribution in contributions {
             let machine = contribution.machine
@@ -219,10 +219,10 @@ extension CoordinatorStateMachine {
             )
             return
         }
-        // Bytes on their way were found at parameters that are void now; the new shares have new samples, so they fit none,
-        // nor do late ones belong into the rounds to come.
+        // Bytes on their way belong to parameters that are void now. The new shares have new samples, so these bytes fit none of them. Late bytes do
+        // not belong into later rounds either.
         if round == nil, spec.staleness > 0 {
-            // What a machine has sent ahead would begin where its next share does.
+            // Bytes that a machine has sent ahead would begin where its next share begins, so one sample is skipped.
             for machine in activeTrainers { cursors[machine] = nextSample(of: machine) + 1 }
         }
         round = nil
@@ -241,13 +241,13 @@ extension CoordinatorStateMachine {
 }
 
 extension Opening.Share {
-    /// Whether `contribution` answers this share: it begins with its first sample. A worker that stops in the middle gives
-    /// what it has; one that was asked for more before a coordinator's restart has given more.
+    /// Whether `contribution` answers this share: it begins with the share's first sample. It may have fewer bytes, if the worker stopped in the
+    /// middle, or more, if the worker was asked for more before the coordinator restarted.
     func isAnswered(by contribution: Contribution) -> Bool {
         contribution.machine == machine && contribution.firstSample == firstSample && !contribution.bytes.isEmpty
     }
 
-    /// What of the contribution belongs to this share.
+    /// Returns the part of the contribution that belongs to this share.
     func part(of contribution: Contribution) -> Contribution {
         Contribution(machine: machine, firstSample: firstSample, bytes: Array(contribution.bytes.prefix(Int(count))))
     }

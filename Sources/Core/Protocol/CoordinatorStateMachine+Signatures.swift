@@ -1,13 +1,13 @@
-/// Who vouches for the ledger: the coordinator for all of it, machines for the digests that they found (docs/reference/ledger.md).
+/// How the ledger is signed: the coordinator signs all of it, and machines countersign the digests that they found (docs/reference/ledger.md).
 extension CoordinatorStateMachine {
-    /// Signs all that the ledger holds by now.
+    /// Signs everything that the ledger holds so far.
     mutating func signLedger() {
         guard let notary else { return }
         append(.signature(LedgerSignature(signer: notary.publicKey, signature: notary.sign(SignedStatement.history(ledger.position)))))
     }
 
-    /// Puts the countersignatures of a comparison behind its digest record. One that is wrong is left out: it says nothing of the digest,
-    /// which was compared.
+    /// Appends the countersignatures of a comparison after its digest record. A wrong countersignature is left out. It says nothing against the
+    /// digest, which was compared.
     mutating func appendWitnesses(of check: DigestCheck, digest: Digest, machines: [MachineID]) {
         guard let notary else { return }
         let statement = SignedStatement.parameters(digest, at: check.position)

@@ -1,13 +1,14 @@
-/// A machine that lives, as its heartbeats say, and does not answer must not hold up all others.
+/// How a machine that is alive, as its heartbeats show, but does not answer is kept from holding up all others.
 extension CoordinatorStateMachine {
-    /// Machines that get a share of the next round: all that take part, but for those that have just missed one. Where all have, all get one.
+    /// Returns the machines that get a share of the next round: all that take part, except those that are left out because they missed shares. If all
+    /// are left out, all get a share.
     func trainersForRound() -> [MachineID] {
         let all = activeTrainers
         let ready = all.filter { missedShares[$0].map { $0.until <= ledger.nextRound } ?? true }
         return ready.isEmpty ? all : ready
     }
 
-    /// Closes a round whose last shares take out of all proportion longer than the others' did.
+    /// Closes a round whose last shares take far longer than the others did.
     mutating func closeRoundWithoutStallers(at now: Timestamp) {
         guard let open = round, !open.answers.isEmpty, !open.shares.isEmpty, pending.isEmpty else { return }
         let usual = answerSeconds.isEmpty ? 0 : answerSeconds.sorted()[answerSeconds.count / 2]
@@ -17,7 +18,7 @@ extension CoordinatorStateMachine {
         let waited = now.seconds(since: open.openedAt)
         guard waited > limit else { return }
         for machine in open.shares.keys.sorted() {
-            let count = min((missedShares[machine]?.count ?? 0) + 1, Tuning.longestExclusion)
+            let count = min((missedShares[machine]?.count ?? 0) + 1, Tuning.exclusionExponentMax)
             missedShares[machine] = (count, open.opening.round &+ 1 &+ (1 << RoundNumber(count)))
             let name = ledger.machines[machine]?.admission.name ?? ""
             let text =

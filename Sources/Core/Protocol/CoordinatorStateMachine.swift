@@ -1,180 +1,186 @@
-/// The coordinator's brain (docs/reference/protocol.md): admits machines, opens and commits rounds, compares digests, ends the run. No
-/// socket, no clock, no file, and of the ledger only a summary, which grows with machines and with the gaps in their samples, not with
+/// The coordinator's decisions (docs/reference/protocol.md): admits machines, opens and commits rounds, compares digests, ends the run. It has no
+/// socket, no clock and no file. Of the ledger it keeps only a summary, which grows with machines and with the gaps in their samples, not with
 /// rounds.
 ///
-/// Two rules hold everywhere. A record is announced only when it is on disk. And whatever a peer has missed it gets again by
-/// its next heartbeat, so any message may be lost, late or doubled.
+/// Two rules hold everywhere. A record is announced only when it is on disk. And a peer gets everything that it has missed again after its next
+/// heartbeat, so any message may be lost, late or doubled.
 public struct CoordinatorStateMachine: Sendable {
-    /// Where the run is between start and end.
+    /// The run's state between start and end.
     enum Phase: Hashable, Sendable {
         case running
-        /// All rounds are committed; the last digests and evaluations are waited for.
+        /// All rounds are committed. The last digests and evaluations are waited for.
         case closing(since: Timestamp)
-        /// The end record is written, or the operator stopped it: goodbyes are waited for.
+        /// The end record is written, or the operator stopped the run. Goodbyes are waited for.
         case leaving(RunFinish, since: Timestamp)
         case done
     }
 
-    /// A record that is folded into the summary but not known to be on disk.
+    /// A record that is folded into the summary but is not known to be on disk.
     struct PendingRecord: Sendable {
         let index: UInt64
         let record: LedgerRecord
         let bytes: [UInt8]
-        /// After it.
+        /// The position after the record.
         let position: LedgerPosition
-        /// For people, once it is on disk.
+        /// The notice to give once the record is on disk.
         let notice: CoordinatorNotice?
     }
 
-    /// Signs the ledger; nil where nobody does.
+    /// Signs the ledger; nil: nobody signs it.
     let notary: (any Notary)?
-    /// Of the ledger with what is being appended.
+    /// Summary of the ledger, including the records that are being appended.
     public internal(set) var ledger: LedgerSummary
     var pending: [PendingRecord] = []
-    /// An append is asked for and not answered.
+    /// Whether an append is asked for and not answered.
     var isAppending = false
     var retryAppendAt: Timestamp?
-    /// The disk did not take the last append.
+    /// Whether the disk did not take the last append.
     public internal(set) var isStalled = false
+    /// Number of records that are on disk.
     public internal(set) var durableRecords: UInt64
+    /// Number of the ledger's bytes that are on disk.
     public internal(set) var durableBytes: UInt64
-    /// After the last record that is on disk.
+    /// The position after the last record that is on disk.
     public internal(set) var durablePosition: LedgerPosition
 
     var peers: [PeerID: CoordinatorPeer] = [:]
-    /// Who holds a session, so that a hello among ten thousand is answered as fast as the first.
+    /// The peer of each session, so that a hello among ten thousand is answered as fast as the first.
     var sessions: [SessionToken: PeerID] = [:]
-    /// Chunks under way to peers that are not admitted.
+    /// Bytes of chunks on their way to peers that are not admitted.
     var strangersBytes = 0
-    /// Tickets of chunks are made from it; drawn by the shell.
+    /// The secret that the tickets of chunks are made from. The shell draws it.
     let secret: UInt64
     var tickets: UInt64 = 0
-    /// Of the run's base manifest.
+    /// Digest of the run's base manifest.
     var baseDigest: Digest?
     var upload: BaseUpload?
-    /// A peer has announced a base that is not known.
+    /// Whether a peer has announced a base model that is not known.
     var isUploadWanted = false
-    /// A peer has proved its parameters since it was last known that none waits for its number: so that not every event looks at every
-    /// peer.
+    /// Whether a peer may wait for its number: one has proved its parameters since the last time that none waited. It saves a look at every peer at
+    /// every event.
     var mayHaveNewcomers = false
     var phase: Phase = .running
-    /// Rounds have begun since this process started.
+    /// Whether rounds have begun since this process started.
     var hasBegun = false
-    /// Machines of the ledger without a connection since this time.
+    /// The time since which the ledger's machines without a connection are waited for. After the heartbeat timeout they depart.
     var detachedSince: Timestamp
     var lastTick: Timestamp
 
     var round: OpenRound?
-    /// The next sample to share out, where it is above what is committed.
+    /// The next sample to share out for each machine, if it is above what is committed.
     var cursors: [MachineID: UInt64] = [:]
-    /// Shares of recent rounds that were not answered in time, by round: late bytes must match one.
+    /// Shares of recent rounds that were not answered in time, by round. Late bytes must match one of them.
     var missed: [RoundNumber: [MachineID: Opening.Share]] = [:]
-    /// Bytes for earlier rounds, as they came, until a round closes.
+    /// Bytes for earlier rounds, as they came. They are kept until a round closes.
     var late: [WireContribution] = []
-    /// Bytes of machines that are ahead, by round, until it is opened.
+    /// Bytes of machines that are ahead, by round. They are kept until the round is opened.
     var early: [RoundNumber: [MachineID: EarlyContribution]] = [:]
-    /// When each machine last gave bytes for a new share.
+    /// The time at which each machine last sent bytes for a new share.
     var lastAnswer: [MachineID: Timestamp] = [:]
-    /// Machines that said goodbye while the open round holds their bytes: they depart when it is written.
+    /// Machines that said goodbye while the open round held their bytes. They depart when the round is written.
     var leavers: Set<MachineID> = []
     var byteHealth: [MachineID: ByteHealth] = [:]
-    /// Seconds that a share took, the newest last: from its opening, or where a machine is ahead from its answer before.
+    /// Seconds that each recent share took, the newest last: since its opening, or, if a machine is ahead, since the machine's answer before.
     var answerSeconds: [Double] = []
 
     var check: DigestCheck?
     var lastScheduledCheck: Timestamp?
-    /// Parameters that are taken for right, the newest last.
+    /// Parameters that are taken to be right, the newest last.
     var references: [DigestReference] = []
-    /// Someone waits for a comparison that was not possible when it asked.
+    /// Whether a comparison is wanted that was not possible when it was asked for.
     var wantsCheck = false
     var lastWaiting: Int?
     /// The operator knows that the steps vanish.
-    var hasSaidVanishing = false
+    var hasReportedVanishing = false
     /// That a tensor has moved by more than half of its norm was said.
-    var hasSaidMoved = false
+    var hasReportedMoved = false
     /// The operator knows that going back does not help.
-    var hasSaidHelpless = false
+    var hasReportedHelpless = false
     /// The operator knows that nobody judges the trials.
-    var hasSaidUnjudged = false
+    var hasReportedUnjudged = false
     /// Shares that a machine has missed in a row, and the round from which on it is given one again.
     var missedShares: [MachineID: (count: Int, until: RoundNumber)] = [:]
-    /// Machines whose parameters agreed with the others' after rounds that they gave bytes for, at one comparison and at two.
+    /// Machines that contributed bytes and whose parameters then agreed with the others': at one comparison (`agreedOnce`), at two (`established`).
     var agreedOnce: Set<MachineID> = []
     var established: Set<MachineID> = []
-    /// Makes the nonces of newcomers' proofs.
+    /// The secret that the nonces of newcomers' proofs are made from.
     let nonceSecret: [UInt8]
     var noncesMade: UInt64 = 0
     var lastNewcomerCheck: Timestamp?
-    /// The newest admissions, the last one last.
+    /// Times of the newest admissions, the last one last.
     var admissionTimes: [Timestamp] = []
-    /// Evaluators alone hold the first round up since this time; once they have done so for too long it is not waited for them any more.
+    /// The time since which evaluators alone hold up the first round. If that takes too long, they are not waited for any more.
     var evaluatorsAwaitedSince: Timestamp?
     var givesUpEvaluators = false
-    /// Whether machines' bytes point the same way; nil where that can't be told, or nobody asks.
+    /// Compares the directions of machines' bytes; nil if that is impossible or not wanted.
     var agreement: Agreement?
-    /// Machines of which the operator knows that they disagree with the others.
+    /// Machines of which the operator was told that they disagree with the others.
     var disagreeing: Set<MachineID> = []
-    /// Machines that left because their parameters were out of range, after they had agreed with the others.
+    /// Number of machines that left because their parameters were out of range, after they had agreed with the others.
     var divergedMachines = 0
-    /// What evaluators said of the newest position that they measure, until it is decided.
+    /// The evaluators' reports of the newest position that they measure, until they are decided.
     var opinions: Opinions?
     /// Evaluators whose last report had no validation loss.
     var judgesWithoutExamples: Set<MachineID> = []
-    /// Machines of which the operator knows that they have no sample numbers left.
+    /// Machines of which the operator was told that they have no sample numbers left.
     var exhausted: Set<MachineID> = []
 
     var effects: [CoordinatorEffect] = []
 
-    /// How it behaves, beside what the spec says.
+    /// Constants of the coordinator's behaviour that are not in the spec.
     enum Tuning {
         static let retryAppendSeconds = 1.0
-        /// A link whose heartbeats take longer is thin; digests are then at least so many of those times apart.
+        /// A link is thin if its heartbeats take longer than this. Two comparisons of digests are then at least `roundTripsPerCheck` such times
+        /// apart.
         static let thinRoundTripSeconds = 0.1
         static let roundTripsPerCheck = 20.0
-        /// Answers that a deadline is estimated from.
+        /// Number of answers that a deadline is estimated from.
         static let answersKept = 64
         static let answersNeeded = 8
         static let shortestDeadlineSeconds = 0.05
         static let referencesKept = 16
-        /// A machine that differs for this many comparisons in a row, rebuilding in between, is refused.
+        /// A machine that differs in this many comparisons in a row, with a rebuild in between, is refused.
         static let strikes = 3
-        /// The last evaluations may take long on a slow machine; one that is gone is noticed by its heartbeats.
+        /// Seconds to wait at the end. The last evaluations may take long on a slow machine; a machine that is gone is noticed by its heartbeats.
         static let closingSeconds = 1800.0
         static let leavingSeconds = 3.0
-        /// Between two status messages of a peer that are heard.
+        /// Least number of seconds between two status messages of a peer. Earlier ones are ignored.
         static let statusSeconds = 0.2
-        /// Between two comparisons for newcomers, once rounds are under way: each costs the others a hash of their parameters.
+        /// Seconds between two comparisons for newcomers, once rounds are under way: each costs the others a hash of their parameters.
         static let newcomerCheckSeconds = 1.0
         /// Admissions within a minute, once rounds are under way: each stays in the ledger.
-        static let admissionsAMinute = 64
-        /// A share that is unanswered for so many times as long as the slowest of the others took is not waited for…
+        static let admissionsPerMinute = 64
+        /// A share is given up when it takes this many times as long as the slowest of the others took…
         static let stallFactor = 20.0
-        /// …but never before so many heartbeat timeouts, nor before so long while hardly any answers are known: caches fill in the first rounds.
+        /// …but not before this many heartbeat timeouts, and while hardly any answers are known not before `firstStallSeconds`: caches fill in the
+        /// first rounds.
         static let stallTimeouts = 3.0
         static let firstStallSeconds = 300.0
-        /// A machine that missed n shares in a row is left out for 2^n rounds, up to this n.
-        static let longestExclusion = 10
-        /// That evaluators alone may hold the first round up.
+        /// A machine that missed n shares in a row is left out for 2^n rounds. This is the largest n.
+        static let exclusionExponentMax = 10
+        /// Seconds for which evaluators alone may hold up the first round.
         static let evaluatorSeconds = 300.0
-        /// That a second evaluator's word about the same parameters is waited for, beside four times what the first one's took.
+        /// Seconds for which a second evaluator's report of the same parameters is waited for, added to four times what the first evaluation took.
         static let opinionSeconds = 10.0
         static let longestOpinionSeconds = 600.0
         /// The guard does not go below this power of two of the run's rate.
         static let smallestRateShift = -24
-        /// Characters of what a peer has written that are repeated to people: it may be a frame full.
+        /// Number of characters of a peer's text that are repeated to people. The text may be as long as a frame.
         static let quoted = 300
-        /// Parameters that rounds leave as they were, from which on their steps count as vanishing.
+        /// Per cent of the parameters that rounds leave unchanged from which on their steps count as vanishing.
         static let vanishingPercent: UInt8 = 99
-        /// Without a new lowest validation loss in between.
+        /// Number of rewinds without a new lowest validation loss in between.
         static let rewindsInARow = 12
     }
 
-    /// Goes on from a ledger, which may hold nothing but its spec, and all of which is on disk.
+    /// Resumes from a ledger, all of which is on disk. The ledger may hold nothing but its spec.
     ///
     /// - Parameters:
-    ///   - secret: random, so that nobody can say to have received what was never read.
-    ///   - notary: signs the ledger at every digest and at its end, and checks what machines countersign.
-    ///   - nonceSecret: random bytes that nobody else has, from which newcomers' questions are made.
+    ///   - ledger: the ledger's summary.
+    ///   - secret: random, so that no peer can claim to have received what it never read.
+    ///   - notary: signs the ledger at every digest and at its end, and checks the machines' countersignatures.
+    ///   - nonceSecret: random bytes that nobody else has. Newcomers' questions are made from them.
+    ///   - now: the present time.
     public init(ledger: LedgerSummary, secret: UInt64 = 0, notary: (any Notary)? = nil, nonceSecret: [UInt8] = [], at now: Timestamp) {
         self.ledger = ledger
         self.secret = secret
@@ -195,16 +201,17 @@ public struct CoordinatorStateMachine: Sendable {
 
     var spec: RunSpec { ledger.spec }
 
-    /// Who signs the ledger, where somebody does.
+    /// The public key that signs the ledger; nil if nobody signs it.
     public var signer: SignerKey? { notary?.publicKey }
 
     /// Machines that train and take part.
     public var activeTrainers: [MachineID] {
-        // What the ledger says of a machine counts, not what its peer says by now.
+        // The machine's record in the ledger counts, not what its peer says now.
         peers.values.compactMap { $0.isActive && $0.hello.trains ? $0.machine : nil }
             .filter { ledger.machines[$0]?.admission.trains == true }.sorted()
     }
 
+    /// Handles one event. Returns the effects, to be carried out in order.
     public mutating func handle(_ event: CoordinatorEvent, at now: Timestamp) -> [CoordinatorEffect] {
         guard phase != .done else { return [] }
         switch event {
@@ -226,11 +233,11 @@ public struct CoordinatorStateMachine: Sendable {
         return effects
     }
 
-    /// Does whatever has become possible: closes, opens, compares, ends.
+    /// Does everything that has become possible: closes, opens, compares, ends.
     private mutating func advance(at now: Timestamp) {
         goBackIfDue()
-        // Before a round closes: where machines work ahead it closes as soon as it is opened, and parameters of which a part is not on
-        // disk yet are not compared.
+        // This comes before a round closes. If machines work ahead, a round closes as soon as it is opened, and parameters are not compared while a
+        // part of them is not on disk yet.
         concludeCheckIfComplete(at: now)
         closeRoundIfComplete(at: now)
         departLeavers(at: now)
@@ -248,7 +255,7 @@ public struct CoordinatorStateMachine: Sendable {
 
     mutating func send(_ message: Message, to id: PeerID) { effects.append(.send(message, to: [id])) }
 
-    /// In a fixed order, so that the same events have the same effects.
+    /// The order is fixed, so that the same events have the same effects.
     var followers: [PeerID] { sortedPeers { $0.isFollowing } }
 
     func sortedPeers(where holds: (CoordinatorPeer) -> Bool) -> [PeerID] {
@@ -260,8 +267,8 @@ public struct CoordinatorStateMachine: Sendable {
     // MARK: Time
 
     private mutating func tick(at now: Timestamp) {
-        // Where this process itself stood still (stopped, swapped out, a slow disk) the peers' heartbeats wait unread: their
-        // silence is ours.
+        // If this process itself stood still (stopped, swapped out, a slow disk), the peers' heartbeats wait unread. Then the silence is our fault,
+        // not theirs.
         let pause = now.seconds(since: lastTick)
         lastTick = now
         if pause > max(2 * spec.heartbeatSeconds, 10 * ProtocolLimits.tickSeconds) {

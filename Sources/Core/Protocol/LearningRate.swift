@@ -7,10 +7,12 @@ internal import Darwin
 #endif
 
 extension RunSpec {
-    /// lr_t: of the mean over the round's samples. Only the step that the coordinator makes of it is recorded and decides the
-    /// parameters, so floats are no danger here.
+    /// Returns lr_t, the factor of the mean over the round's samples. It is a float, but that does no harm: only the step that the coordinator makes
+    /// of it is recorded and decides the parameters.
     ///
-    /// - Parameter round: how many rounds in force come before it.
+    /// - Parameters:
+    ///   - round: number of rounds in force before it.
+    ///   - rateShift: the rate is multiplied by 2^rateShift.
     public func learningRate(round: RoundNumber, rateShift: Int = 0) -> Double {
         let t = Double(round)
         let shifted = learningRate * exp2(Double(rateShift))
@@ -25,11 +27,14 @@ extension RunSpec {
 }
 
 extension RunSpec {
-    /// The step of a round: (M, E) nearest to lr_t·2^S/n. It follows from what the ledger holds, so whoever reads one can check it.
+    /// Returns the step of a round: the (M, E) nearest to lr_t·2^S/n. It follows from what the ledger holds, so every reader of the ledger can check
+    /// it.
     ///
     /// - Parameters:
-    ///   - before: rounds in force before it.
-    ///   - validBytes: n, the round's bytes that have a value.
+    ///   - before: number of rounds in force before it.
+    ///   - rateShift: the rate is multiplied by 2^rateShift.
+    ///   - scaleExponent: S of the round.
+    ///   - validBytes: n, the number of the round's bytes that have a value.
     public func step(roundsInForce before: Int, rateShift: Int, scaleExponent: Int8, validBytes: Int) -> StepSize {
         guard validBytes > 0 else { return .zero }
         let rate = learningRate(round: RoundNumber(clamping: before), rateShift: rateShift)
@@ -38,7 +43,7 @@ extension RunSpec {
 }
 
 extension Contribution {
-    /// The same projected gradients in units of 2^`new` instead of 2^`old`: for bytes that come a round late.
+    /// Returns the same projected gradients in units of 2^`new` instead of 2^`old`, for bytes that come a round late.
     func requantised(from old: Int8, to new: Int8) -> Contribution {
         guard old != new else { return self }
         let scaled = bytes.map { q in

@@ -1,8 +1,9 @@
-/// What a worker has measured of its link: from it follow the size of the chunks that it asks for, and how often it speaks where nothing
-/// is to be said. On a fast link all is as the spec says.
+/// A worker's measurements of its link. They decide the size of the chunks that it asks for, and how often it sends heartbeats and statuses. On a
+/// fast link everything is as the spec says.
 struct LinkPace: Sendable {
     enum Tuning {
-        /// A chunk that takes less may be followed by one twice as large; one that takes longer than the second by half as large a one.
+        /// A chunk that takes less than the first value may be followed by one twice as large. If it takes longer than the second, the next is half
+        /// as large.
         static let shortChunkSeconds = 1.5
         static let longChunkSeconds = 6.0
         /// Weight of a new measurement.
@@ -11,17 +12,17 @@ struct LinkPace: Sendable {
         static let roundTripsPerHeartbeat = 8.0
         static let roundTripsPerStatus = 30.0
         static let longestStatusSeconds = 60.0
-        /// Heartbeats within the timeout, however slow the link is.
+        /// Least number of heartbeats within the timeout, however slow the link is.
         static let heartbeatsPerTimeout = 4.0
-        /// A chunk is lost when it takes so many times as long as it should.
+        /// A chunk counts as lost when it takes this many times as long as it should.
         static let overdue = 4.0
     }
 
-    /// Of a heartbeat and its pong, smoothed; nil: not measured yet.
+    /// Seconds between a heartbeat and its pong, smoothed; nil: not measured yet.
     private(set) var roundTripSeconds: Double?
-    /// That the ledger comes down with, smoothed.
+    /// Rate at which the ledger comes, smoothed; nil: not measured yet.
     private(set) var bytesPerSecond: Double?
-    /// To be asked for next.
+    /// Size of the next chunk to ask for.
     private(set) var chunkBytes = ProtocolLimits.firstChunkBytes
 
     mutating func noteRoundTrip(seconds: Double) {
@@ -29,7 +30,7 @@ struct LinkPace: Sendable {
     }
 
     mutating func noteChunk(bytes: Int, seconds: Double) {
-        // The last piece of a ledger is short: its time is the way's, and says nothing of the rate.
+        // The last piece of a ledger is short. Its time is mostly the delay of the link and says nothing about the rate.
         let isWhole = bytes * 2 > chunkBytes
         if isWhole {
             let rate = Double(bytes) / max(seconds, 1e-4)
@@ -42,28 +43,28 @@ struct LinkPace: Sendable {
         }
     }
 
-    /// A new connection may be another link: begin small again.
+    /// Begins with small chunks again: a new connection may use another link.
     mutating func noteConnection() {
         chunkBytes = min(chunkBytes, ProtocolLimits.firstChunkBytes)
         bytesPerSecond = nil
     }
 
-    /// Seconds after which a chunk of so many bytes can't be on its way any more.
+    /// Returns the seconds after which a chunk of this size must be lost.
     func secondsUntilLost(bytes: Int, heartbeatSeconds: Double) -> Double {
         let expected = Double(bytes) / max(bytesPerSecond ?? 0, ProtocolLimits.slowestBytesPerSecond)
         return max(3 * heartbeatSeconds, Tuning.overdue * max(expected, roundTripSeconds ?? 0))
     }
 
-    /// Between two heartbeats.
+    /// Returns the seconds between two heartbeats.
     func heartbeatSeconds(spec: Double, timeout: Double) -> Double {
         max(spec, min(Tuning.roundTripsPerHeartbeat * (roundTripSeconds ?? 0), timeout / Tuning.heartbeatsPerTimeout))
     }
 
-    /// Between two statuses, which are for people only.
+    /// Returns the seconds between two statuses, which are for people only.
     func statusSeconds(shortest: Double) -> Double {
         max(shortest, min(Tuning.roundTripsPerStatus * (roundTripSeconds ?? 0), Tuning.longestStatusSeconds))
     }
 
-    /// For the coordinator.
+    /// The round trip as it is told to the coordinator.
     var roundTripMilliseconds: UInt32 { UInt32(min(max((roundTripSeconds ?? 0) * 1000, 0), 1e6)) }
 }

@@ -1,12 +1,12 @@
-/// How much a coordinator lets be under way to one peer. What a peer has not proved to have received stands in some queue, and queues of
-/// peers that never read are memory; and on a thin link what is sent again while it is on its way crowds out all else.
+/// Limits how much a coordinator lets be on its way to one peer. What a peer has not proved to have received is in some queue, and the queues of
+/// peers that never read fill memory. On a thin link, data that is sent again while it is still on its way crowds out everything else.
 struct PeerFlow: Sendable {
     enum Tuning {
-        /// Bytes of chunks of which no ticket has come back, once there is more than one.
+        /// Largest number of bytes in chunks of which no ticket has come back, once there is more than one chunk.
         static let unprovenBytes = 64 << 10
-        /// Beyond that a peer gets one more in so many seconds: connections break, and chunks with them.
+        /// Beyond that limit a peer gets one more chunk after this time, because connections break and take chunks with them.
         static let secondsPerChunk = 60.0
-        /// Commits that are not acknowledged: beyond the first they must not be old, beyond the second they must not be at all.
+        /// Limits of commits that are not acknowledged: above the first the oldest must not be old, and above the second there are no more.
         static let youngCommitBytes = 4 << 10
         static let commitBytes = 4 << 20
     }
@@ -16,19 +16,19 @@ struct PeerFlow: Sendable {
         let sentAt: Timestamp
     }
 
-    /// The last chunk, while nobody knows that it has come.
+    /// The last chunk, as long as nobody knows whether it has come.
     private var chunk: Chunk?
-    /// Bytes that the next chunk may have: a peer that proves to receive gets more.
+    /// Largest size of the next chunk. A peer that proves that it receives gets more.
     private var allowance = ProtocolLimits.firstChunkBytes
-    /// Bytes of chunks since the last that is known to have come.
+    /// Bytes of chunks since the last one that is known to have come.
     private(set) var unproven = 0
-    /// The oldest commit that is not known to have come, and the bytes from it on.
+    /// The oldest commit that is not known to have come. `commitBytes` counts its bytes and those of all later ones.
     private var oldestCommit: (index: UInt64, sentAt: Timestamp)?
     private var commitBytes = 0
-    /// What the peer says of its heartbeats and their pongs.
+    /// The round trip that the peer measured between a heartbeat and its pong.
     var roundTripSeconds = 0.0
 
-    /// Takes the proof that a fetch carries.
+    /// Takes the proof of receipt that a fetch carries.
     mutating func takeProof(_ ticket: UInt32) {
         guard let chunk, ticket == chunk.ticket else { return }
         self.chunk = nil
@@ -36,7 +36,7 @@ struct PeerFlow: Sendable {
         allowance = min(2 * allowance, ProtocolLimits.chunkBytes)
     }
 
-    /// Bytes that a fetch is answered with now; nil: none, for the last chunk may still be on its way.
+    /// Returns the number of bytes to answer a fetch with now; nil: none, because the last chunk may still be on its way.
     func grant(_ fetch: LedgerFetch, at now: Timestamp, resendSeconds: Double) -> Int? {
         let wanted = min(fetch.count, chunk == nil ? allowance : ProtocolLimits.firstChunkBytes)
         guard wanted > 0 else { return nil }
@@ -60,21 +60,21 @@ struct PeerFlow: Sendable {
         commitBytes += bytes
     }
 
-    /// The peer says how many records it holds.
+    /// Notes how many records the peer says that it holds.
     mutating func noteRecords(_ records: UInt64) {
         guard let oldest = oldestCommit, records > oldest.index else { return }
         oldestCommit = nil
         commitBytes = 0
     }
 
-    /// Whether further commits would only wait in a queue: the peer takes them more slowly than they are made.
+    /// Whether further commits would only wait in a queue, because the peer takes them more slowly than they are made.
     func isClogged(at now: Timestamp, seconds: Double) -> Bool {
         guard let oldest = oldestCommit else { return false }
         if commitBytes > Tuning.commitBytes { return true }
         return commitBytes > Tuning.youngCommitBytes && now.seconds(since: oldest.sentAt) > seconds
     }
 
-    /// It is given the rest of the ledger by chunks again.
+    /// Stops counting commits: the peer is given the rest of the ledger by chunks again.
     mutating func forgetCommits() {
         oldestCommit = nil
         commitBytes = 0

@@ -1,14 +1,14 @@
 extension RoundFilter {
-    /// A single byte may be so many times `factor` above the median: at the scale that a run keeps that is no limit, so that an honest
-    /// machine's heavy tail stays; but a round whose scale is far too coarse, as the first one's may be, can't be moved by one machine alone.
+    /// A single byte may be this many times `factor` above the median. At the scale that a run keeps this is no limit, so an honest machine's heavy
+    /// tail stays. But a round whose scale is far too coarse, as the first one's may be, can't be moved by one machine alone.
     private static let bytesToFactor = 4.0
 
-    /// What one machine may do to a round, where at least three give bytes:
-    /// - no |q| is above 4·`factor` times the median machine's mean |q|;
-    /// - a machine whose mean |q| is above `factor` times the median machine's gives 'no value';
-    /// - a machine's bytes count in their order only as far as their Σ|q| is within `factor` times the median machine's.
+    /// Bounds what one machine may do to a round to which at least three contribute:
+    /// - No |q| is above 4·`factor` times the median machine's mean |q|.
+    /// - A machine whose mean |q| is above `factor` times the median machine's gives 'no value'.
+    /// - A machine's bytes count in their order only as long as their Σ|q| is within `factor` times the median machine's.
     ///
-    /// So with n machines one of them moves at most `factor`/(`factor` + n − 1) of a round, in time boxes too, whatever it sends.
+    /// So one of n machines moves at most `factor`/(`factor` + n − 1) of a round, whatever it sends. This holds in time-boxed rounds too.
     func bounded(_ contributions: [Contribution]) -> [Contribution] {
         var machines: [MachineID: MachineBytes] = [:]
         for contribution in contributions { machines[contribution.machine, default: MachineBytes()].take(contribution.bytes) }
@@ -25,7 +25,7 @@ extension RoundFilter {
         return influenceBounded(clipped)
     }
 
-    /// Lets each machine's bytes count, in their order, up to `factor` times the median machine's Σ|q|.
+    /// Counts each machine's bytes, in their order, up to `factor` times the median machine's Σ|q|.
     private func influenceBounded(_ contributions: [Contribution]) -> [Contribution] {
         var sums: [MachineID: Int] = [:]
         for contribution in contributions {
@@ -49,7 +49,7 @@ extension RoundFilter {
     }
 }
 
-/// How large one machine's bytes of a round are.
+/// The magnitude of one machine's bytes of a round.
 struct MachineBytes: Sendable {
     private(set) var count = 0
     private(set) var sum = 0
@@ -64,8 +64,8 @@ struct MachineBytes: Sendable {
 }
 
 extension RoundRecord {
-    /// Σ|q| and the number of bytes with a value. From three machines on the sum is the median machine's mean for all of them, so that one
-    /// machine's bytes don't move the run's scale, nor sound its alarm.
+    /// Σ|q| and the number of bytes with a value. From three machines on the sum takes the median machine's mean for every machine, so that one
+    /// machine's bytes can neither move the run's scale nor set off its alarm.
     var magnitude: (sum: Double, count: Int) {
         var machines: [MachineID: (sum: Int, count: Int)] = [:]
         for contribution in contributions {

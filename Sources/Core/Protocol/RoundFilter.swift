@@ -1,23 +1,24 @@
-/// What the coordinator does to a round's bytes before it commits them, so that a few bad machines can't steer the run. It is part
-/// of the run spec and so of the ledger; the round records hold the filtered bytes, and a replay needs to know nothing of it.
+/// How the coordinator filters a round's bytes before it commits them, so that a few bad machines can't steer the run. The filter is part of the run
+/// spec and so of the ledger. The round records hold the filtered bytes, so a replay needs no filter.
 public struct RoundFilter: Codable, Hashable, Sendable {
     public enum Kind: String, Codable, Hashable, Sendable, CaseIterable {
-        /// Every |q| is clipped to `factor` times the round's median |q|.
+        /// Clips every |q| to `factor` times the round's median |q|.
         case clip
-        /// Every q other than 0 becomes ± the round's median |q|: only its sign counts, and the scale still adapts.
+        /// Replaces every q other than 0 by ± the round's median |q|. Only its sign counts, and the scale still adapts.
         case sign
-        /// A machine whose mean |q| is above `factor` times the median of all machines' means gives 'no value' in this round: its
-        /// bytes are counted and shown but add nothing. Needs three machines, for the median of two is no judge.
+        /// Drops a machine's bytes in a round if its mean |q| is above `factor` times the median of all machines' means. They become 'no value': they
+        /// are counted and shown but add nothing. Needs three machines, because the median of two is no judge.
         case drop
-        /// From three machines on: no machine moves a round by more than `factor` times what the median one does (`RoundFilter+Robust`), and
-        /// where all that is trained are adapters a machine gives 'no value' whose bytes have disagreed with the others' (`Agreement`).
+        /// From three machines on, bounds every machine's effect on a round to `factor` times that of the median machine (`RoundFilter+Robust`). If
+        /// all trained tensors are adapters, it also replaces the bytes of a machine that disagree with the others' by 'no value' (`Agreement`).
         case robust
     }
 
     public var kind: Kind
-    /// Of the median; `sign` does not use it.
+    /// Multiple of the median. `sign` does not use it.
     public var factor: Double
 
+    /// Least number of machines that a comparison between them needs.
     public static let machinesToCompare = 3
 
     public init(kind: Kind, factor: Double = 3) {
@@ -25,7 +26,7 @@ public struct RoundFilter: Codable, Hashable, Sendable {
         self.factor = factor
     }
 
-    /// The bytes to commit, in the same order.
+    /// Returns the bytes to commit, in the same order.
     public func filtered(_ contributions: [Contribution]) -> [Contribution] {
         switch kind {
         case .clip:
@@ -43,7 +44,7 @@ public struct RoundFilter: Codable, Hashable, Sendable {
         }
     }
 
-    /// Machines that `drop` leaves out.
+    /// Returns the machines that `drop` leaves out.
     func outliers(among contributions: [Contribution]) -> Set<MachineID> {
         var sums: [MachineID: (magnitude: Int, count: Int)] = [:]
         for contribution in contributions {
@@ -58,7 +59,7 @@ public struct RoundFilter: Codable, Hashable, Sendable {
         return Set(means.filter { $0.value > factor * max(median, 1) }.keys)
     }
 
-    /// The lower median of |q| over the bytes with a value; 0 where there are none.
+    /// Returns the lower median of |q| over the bytes with a value; 0 if there are none.
     private static func medianMagnitude(_ contributions: [Contribution]) -> Int {
         let magnitudes = contributions.flatMap(\.bytes).filter { $0 != Contribution.noValue }.map { abs(Int($0)) }.sorted()
         return magnitudes.isEmpty ? 0 : magnitudes[(magnitudes.count - 1) / 2]
@@ -66,7 +67,7 @@ public struct RoundFilter: Codable, Hashable, Sendable {
 }
 
 extension Contribution {
-    /// With every byte that has a value replaced; 'no value' stays.
+    /// Returns the contribution with every byte that has a value replaced. 'No value' stays.
     func mapValues(_ transform: (Int8) -> Int8) -> Contribution {
         Contribution(machine: machine, firstSample: firstSample, bytes: bytes.map { $0 == Self.noValue ? $0 : transform($0) })
     }

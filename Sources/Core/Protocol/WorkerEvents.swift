@@ -1,55 +1,55 @@
-/// What a worker's shell tells its state machine.
+/// An event that a worker's shell reports to its state machine.
 public enum WorkerEvent: Sendable {
     /// The first event.
     case started
     case received(Message)
-    /// A frame that no coordinator of ours sends.
+    /// A frame that no coordinator of ours sends came.
     case malformed(WireError)
     /// The last `perform` is done.
     case performed(WorkerResult)
-    /// The last `perform` can't be done, with the reason and the remedy. The worker leaves.
+    /// The last `perform` can't be done. The failure names the reason and the remedy. The worker leaves.
     case failed(ProcessFailure)
-    /// Every `ProtocolLimits.tickSeconds`.
+    /// The clock has advanced. It comes every `ProtocolLimits.tickSeconds`.
     case tick
-    /// How the hashing or preparing in hand gets on, 0…1; later on, how much of the prefix cache is there.
+    /// Progress of the hashing or preparing in hand, 0…1. Later it is the fraction of the prefix cache that is there.
     case progressed(Double)
-    /// The connection to the coordinator is there, or has gone with all that was on its way. A shell that can't tell says nothing.
+    /// The connection to the coordinator was made, or was lost with everything on its way. A shell that can't tell reports nothing.
     case connection(isUp: Bool)
-    /// Ctrl-C or SIGTERM.
+    /// SIGINT (Ctrl-C) or SIGTERM came.
     case stopRequested
 }
 
-/// What a worker's shell is to do, in this order.
+/// An order to a worker's shell. The shell carries out effects in the order in which they are returned.
 public enum WorkerEffect: Sendable {
     case send(Message)
-    /// Hand this to the compute thread and say `performed` when it is done. At most one task is in hand at a time.
+    /// Hand this to the compute thread, and report `performed` when it is done. At most one task is in hand at a time.
     case perform(WorkerTask)
-    /// The bytes of the `compute` in hand are no longer wanted: stop at the next opportunity and say `performed` with what
-    /// there is (possibly no bytes).
+    /// The bytes of the `compute` in hand are no longer wanted. Stop at the next opportunity and report `performed` with the bytes that there are,
+    /// possibly none.
     case abandon
-    /// The `compute` in hand has had its time: say `performed` with what there is, but with the first of its samples at least.
+    /// The time box of the `compute` in hand is over. Report `performed` with the samples that are finished, at least the first.
     case endTimeBox
-    /// Make the connection anew: this one is silent, and whoever stands in between may keep it up for ever.
+    /// Make a new connection: this one is silent, and a relay in between may keep it up for ever.
     case reconnect
     case notice(WorkerNotice)
-    /// The worker is done; no effect follows. Flush what was sent.
+    /// The worker is done; no effect follows. Send what is still queued.
     case finish(WorkerExit)
 }
 
-/// One piece of work for the compute thread, which owns the model and the parameters.
+/// A piece of work for the compute thread, which owns the model and the parameters. The arrow names its result.
 public enum WorkerTask: Hashable, Sendable {
     /// Hash all tensors of the base model → `.baseHashed`.
     case hashBase
-    /// Read the model, the data and the task, make the trained parameters from the base, begin the prefix cache → `.prepared`.
-    /// `basis` is the payload of the ledger's basis record.
+    /// Read the model, the data and the task, make the trained parameters from the base, and begin the prefix cache → `.prepared`. `basis` is the
+    /// payload of the ledger's basis record.
     case prepare(RunSpec, basis: [UInt8]?)
-    /// Bring the parameters to `position` → `.applied`. A run of `.apply`s goes through the kernels together.
+    /// Bring the parameters to `position` → `.applied`. Changes in sequence go through the kernels together.
     case apply([HistoryChange], position: UInt64)
     /// Find the bytes of these samples at the present parameters → `.computed`.
     case compute(ComputeOrder)
-    /// → `.digested`.
+    /// Hash the parameters, and answer the nonce if there is one → `.digested`.
     case digest(position: UInt64, nonce: ProofNonce? = nil)
-    /// Held-out data at the present parameters, those after `position` records; `round` is the next round → `.evaluated`.
+    /// Evaluate the held-out data at the present parameters, those after `position` records → `.evaluated`. `round` is the next round.
     case evaluate(round: RoundNumber, position: UInt64)
     /// Make the parameters from the base again, as before round 0 → `.reset`.
     case reset
@@ -65,7 +65,7 @@ public struct ComputeOrder: Hashable, Sendable {
     public let machine: MachineID
     public let firstSample: SampleNumber
     public let count: UInt32
-    /// S.
+    /// S, the scale exponent of the bytes.
     public let scaleExponent: Int8
     public init(round: RoundNumber, machine: MachineID, firstSample: SampleNumber, count: UInt32, scaleExponent: Int8) {
         self.round = round
@@ -76,30 +76,32 @@ public struct ComputeOrder: Hashable, Sendable {
     }
 }
 
+/// The result of a `WorkerTask`.
 public enum WorkerResult: Hashable, Sendable {
     case baseHashed(BaseManifest)
     case prepared
-    /// The same, with the examples that the trainer will read.
+    /// `prepared`, with the commitment to the examples that the trainer will read.
     case preparedWith(DataCommitment)
     case applied
-    /// `bytes` of the order's first samples, at most `count`: fewer where it was abandoned.
+    /// Bytes of the order's first samples, at most `count`: fewer if the order was abandoned or its time was up.
     case computed(bytes: [Int8], statistics: SampleStatistics)
-    /// `largestMagnitude`: of the integers k; above `Parameters.divergedMagnitude` the run has diverged.
-    /// `unchanged`: the part of the parameters, 0…1, that the rounds since the digest before have left as they were; nil where it is not
-    /// known.
-    /// `proof`: of the task's nonce.
+    /// - `largestMagnitude`: the largest |k|; above `Parameters.divergedMagnitude` the run has diverged.
+    /// - `unchanged`: the fraction of the parameters, 0…1, that the rounds since the digest before have left unchanged; nil if unknown.
+    /// - `proof`: the answer to the task's nonce.
     case digested(Digest, largestMagnitude: UInt32, unchanged: Double? = nil, proof: Digest? = nil)
     case evaluated(EvaluationReport)
     case reset
-    /// A failure is no reason to leave: the ledger has all.
+    /// A failure is no reason to leave: the ledger holds everything.
     case snapshotTaken(failure: String?)
-    /// With a failure the parameters are as before.
+    /// After a failure the parameters are as before.
     case restored(failure: String?)
 }
 
+/// Statistics of the samples of one order, for displays.
 public struct SampleStatistics: Hashable, Sendable {
-    /// Mean of the samples' two-sided losses (L₊ + L₋)/2; NaN where there were none.
+    /// Mean of the samples' two-sided losses (L₊ + L₋)/2; NaN if there were none.
     public let meanLoss: Double
+    /// Seconds that the samples took.
     public let seconds: Double
     public init(meanLoss: Double, seconds: Double) {
         self.meanLoss = meanLoss
@@ -107,16 +109,16 @@ public struct SampleStatistics: Hashable, Sendable {
     }
 }
 
-/// What happened at a worker, for its log and display.
+/// Something that happened at a worker, for its log and display.
 public enum WorkerNotice: Hashable, Sendable {
     case greeting(attempt: Int)
-    /// `signer`: with which the coordinator signs the ledger.
+    /// `signer`: the key with which the coordinator signs the ledger.
     case welcomed(specDigest: Digest, records: UInt64, signer: SignerKey? = nil)
-    /// Bytes of the ledger that have come, of all that there are, and how long the rest will take where it can be told.
+    /// Bytes of the ledger that have come, bytes of all of it, and the estimated seconds for the rest, if there is an estimate.
     case downloading(bytes: UInt64, of: UInt64, secondsLeft: Double?)
-    /// Rounds that are not in the parameters yet, and how long that will take where it can be told.
+    /// Rounds that are not in the parameters yet, and the estimated seconds for them, if there is an estimate.
     case catchingUp(roundsBehind: Int, secondsLeft: Double?)
-    /// The parameters of a snapshot were taken; only later rounds are replayed.
+    /// The parameters of a snapshot were taken. Only later rounds are replayed.
     case restored(round: RoundNumber)
     case joined(MachineID)
     case applied(round: RoundNumber)
@@ -128,14 +130,14 @@ public enum WorkerNotice: Hashable, Sendable {
     case warning(String)
 }
 
-/// Why a worker ends.
+/// The reason why a worker ends.
 public enum WorkerExit: Hashable, Sendable {
-    /// The run is complete; its digest, where it was computed.
+    /// The run is complete. The value is its digest, if this worker has computed it.
     case completed(Digest?)
     /// The coordinator was stopped, or this worker was.
     case stopped
     case refused(Refusal)
-    /// Nothing heard for too long.
+    /// The coordinator was silent for too long.
     case coordinatorLost(seconds: Double)
     case failed(ProcessFailure)
 }

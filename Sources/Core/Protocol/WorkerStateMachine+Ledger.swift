@@ -24,7 +24,7 @@ extension WorkerStateMachine {
         guard welcome.session == configuration.session else { return }
         if let known = decoder.specDigest ?? self.welcome?.specDigest, known != welcome.specDigest {
             let digests = welcome.specDigest.contrasted(with: known)
-            let text = "the coordinator has another run now (\(digests.own), not \(digests.other)); start the worker anew"
+            let text = "the coordinator has another run now (\(digests.own), not \(digests.other)); start the worker again"
             leave(.failed(ProcessFailure(.configuration, text)), saying: "another run")
             return
         }
@@ -37,13 +37,13 @@ extension WorkerStateMachine {
         fetching = nil
         target = max(target, welcome.ledgerRecords)
         ledgerBytes = max(ledgerBytes, welcome.ledgerBytes)
-        // A coordinator that was restarted knows the machine by its ledger but not its parameters.
+        // A coordinator that was restarted knows the machine from its ledger, but it does not know the machine's parameters.
         mustProve = true
         lastDigest = nil
         announceBase()
     }
 
-    /// Of the run's last parameters, if this worker has come so far.
+    /// The digest of the run's last parameters, if this worker has come so far.
     var finalDigest: Digest? {
         isRunEnded && lastDigest?.position == parameters?.records ? lastDigest?.digest : nil
     }
@@ -64,7 +64,7 @@ extension WorkerStateMachine {
         }
         switch pong.standing {
         case .unknown:
-            // Only once per answer: the next attempt is timed by `tick`.
+            // Only one hello for each answer: `tick` times the next attempt.
             if nextHello == nil { sayHello(at: now) }
             return
         case .baseMissing: if pong.echo >= announcedBefore { announceBase() }
@@ -78,7 +78,7 @@ extension WorkerStateMachine {
         case .active: break
         }
         target = max(target, pong.records)
-        // Of a round that was opened anew it may have answered several shares: the coordinator waits for the newest opening's.
+        // If a round was opened again, the worker may have answered several of its shares. The coordinator waits for the newest opening's.
         if let openShare, pong.awaited == history.nextRound,
             let place = answers.lastIndex(where: { $0.sent.round == history.nextRound && openShare.isAnswered(by: $0.sent.contribution) }),
             pong.echo >= answers[place].heartbeat
@@ -86,7 +86,7 @@ extension WorkerStateMachine {
             answers[place].heartbeat = heartbeats + 1
             send(.contribution(answers[place].sent))
         }
-        // Where the run stands still its evaluation may be waited for: say it again in case it was lost.
+        // If the run stands still, it may be waiting for this evaluation. It is sent again in case it was lost.
         if pong.records == records, let lastEvaluation, lastEvaluation.position == parameters?.records {
             send(.evaluation(lastEvaluation))
         }
@@ -127,8 +127,8 @@ extension WorkerStateMachine {
             }
         case .departure(let departure):
             if departure.machine == machine {
-                // The coordinator gave this machine up (its heartbeats were lost, say): its next pong says `unknown`, and
-                // the same process comes in again with a new number.
+                // The coordinator has given this machine up, because its heartbeats were lost, for instance. Its next pong says `unknown`, and the
+                // same process joins again with a new number.
                 machine = nil
                 opening = nil
                 answers = []
@@ -139,20 +139,19 @@ extension WorkerStateMachine {
         case .rewind:
             isRunEnded = false
             scheduleFinalEvaluation(at: entry.position)
-            // What it has begun, or sent ahead, was found at parameters that are void.
+            // Samples that were begun or sent ahead belong to parameters that are void now.
             answers = []
             if case .compute = inHand { effects.append(.abandon) }
         case .retraction, .restoration: scheduleFinalEvaluation(at: entry.position)
         case .digest, .validation, .signature, .witnesses: break
         }
         confirmSnapshots(at: entry.position)
-        // Before the first round the spec stands for the base's parameters.
+        // Before the first round the spec's position stands for the base's parameters.
         if entry.record.changesParameters || parameters == nil { parameters = entry.position }
         dropStaleOrders()
     }
 
-    /// Evaluations that were not begun and are overtaken by a newer one are left out, all but the first: it is the 'before'
-    /// of the run.
+    /// Drops evaluations that were not begun and are overtaken by a newer one. The first one stays: it is the run's 'before'.
     private mutating func scheduleEvaluation(at position: LedgerPosition) {
         guard configuration.evaluates, let spec else { return }
         let done = history.effectiveRounds
@@ -160,7 +159,7 @@ extension WorkerStateMachine {
         if isDue { appendEvaluation(at: position) }
     }
 
-    /// Where the run stands still, with all its rounds or at a trial's end, what changes its parameters is measured again.
+    /// If the run stands still, after all its rounds or at a trial's end, every change of its parameters is measured again.
     private mutating func scheduleFinalEvaluation(at position: LedgerPosition) {
         let isHeld = history.effectiveRounds == spec?.steering?.trialRounds
         if configuration.evaluates, isTrained || isHeld { appendEvaluation(at: position) }
@@ -173,7 +172,7 @@ extension WorkerStateMachine {
         steps.append(.evaluate(round: history.nextRound, position: position.records))
     }
 
-    /// The base must be the run's; the coordinator checks too, but a worker need not wait for that.
+    /// Checks that the base is the run's. The coordinator checks too, but a worker need not wait for that.
     mutating func checkBase() {
         guard let base, let runBase else { return }
         let differences = runBase.differences(from: base)
@@ -189,14 +188,14 @@ extension WorkerStateMachine {
 
     // MARK: Proof
 
-    /// The digest of the present parameters, if `position` is where the known history stands.
+    /// Reports the digest of the present parameters if `position` is the end of the known history.
     private mutating func proveIfThere(_ position: UInt64, _ nonce: ProofNonce?) {
         guard let parameters, parameters.records == position else { return }
         let step = Step.digest(parameters, round: history.nextRound, nonce: nonce)
         if let lastDigest, lastDigest.position == position, nonce == nil || nonce == lastNonce {
             send(.digestReport(lastDigest))
         } else if !steps.contains(step) {
-            // In its place between the changes: the next commit may come before this one is done.
+            // The step keeps its place between the changes: the next commit may come before this step is done.
             steps.append(step)
         }
     }
@@ -208,7 +207,7 @@ extension WorkerStateMachine {
         let position = parameters?.records ?? 0
         let evaluations = steps.compactMap { if case .evaluate(let round, let position) = $0 { (round, position) } else { nil } }
         steps = history.rounds.map { .change(.apply($0), position: position) }
-        // What is measured is labelled with the parameters that it is measured at: the base's, or the newest.
+        // A measurement is labelled with the parameters at which it is made: the base's, or the newest.
         if let before = evaluations.first(where: { $0.0 == 0 }) { steps.insert(.evaluate(round: 0, position: before.1), at: 0) }
         if evaluations.contains(where: { $0.0 > 0 }) { steps.append(.evaluate(round: history.nextRound, position: position)) }
         mustReset = true
@@ -216,7 +215,7 @@ extension WorkerStateMachine {
         lastDigest = nil
         opening = nil
         answers = []
-        // Only samples can be left undone.
+        // Only samples can be abandoned.
         if case .compute = inHand { effects.append(.abandon) }
     }
 }

@@ -1,7 +1,8 @@
-/// The worker's end of its link: one chunk of the ledger under way at a time, as large as the link carries in a few seconds; heartbeats
-/// and statuses as often as it bears; and nothing sent again that may still be on its way.
+/// The worker's end of its link. One chunk of the ledger is on its way at a time, as large as the link carries in a few seconds. Heartbeats and
+/// statuses go as often as the link allows. Nothing is sent again that may still be on its way.
 extension WorkerStateMachine {
-    /// What was on its way is lost with its connection. What is sent while there is none would only be stale when it arrives.
+    /// Notes a connection that was made or lost. What was on its way is lost with its connection. What is sent while there is none would only be
+    /// stale when it arrives.
     mutating func noteConnection(isUp: Bool, at now: Timestamp) {
         let wasConnected = isConnected
         isConnected = isUp
@@ -16,8 +17,8 @@ extension WorkerStateMachine {
         if welcome == nil, isOld { sayHello(at: now) }
     }
 
-    /// A dead connection whose other end still acknowledges what is sent (a relay, an address translator) is noticed by nobody else. A round's
-    /// bytes may be long on their way.
+    /// Makes a new connection if this one is silent. A relay or an address translator may still acknowledge what is sent over a dead connection, and
+    /// nothing else notices that. A round's bytes may be on their way for a long time.
     mutating func reconnectIfSilent(at now: Timestamp, silence: Double, timeout: Double) {
         guard isConnected, welcome != nil else { return }
         let longest = 2 * timeout + Double(spec?.samplesPerRound ?? 0) / ProtocolLimits.slowestBytesPerSecond
@@ -47,10 +48,10 @@ extension WorkerStateMachine {
 
     // MARK: The ledger
 
-    /// More of the ledger is known of than has come.
+    /// Whether more of the ledger is known of than has come.
     var isDownloading: Bool { records < target || decoder.received < ledgerBytes }
 
-    /// Asks for what is missing, if anything is and it is not on its way.
+    /// Asks for what is missing, unless it is already on its way.
     mutating func fetchIfBehind(at now: Timestamp) {
         guard welcome != nil, isConnected, fetching == nil, records < target, !isWaitingForManifest else { return }
         fetching = (decoder.received, pace.chunkBytes, now)
@@ -58,7 +59,7 @@ extension WorkerStateMachine {
     }
 
     mutating func take(_ chunk: LedgerChunk, at now: Timestamp) {
-        // Also one that is of no use proves that chunks come.
+        // Even a useless chunk proves that chunks arrive.
         ticket = chunk.ticket
         guard let fetch = fetching, chunk.offset == decoder.received else { return }
         fetching = nil
@@ -69,7 +70,7 @@ extension WorkerStateMachine {
             while let entry = try decoder.next() { try fold(entry) }
             damagedChunks = 0
             takeOwnRecords()
-            // A chunk ends where its size ends: the rest of a record is still to come, also where no new record is known of.
+            // A chunk ends at its size, which may be inside a record. The rest of that record is still to come, even if no new record is known of.
             if decoder.unread > 0 { target = max(target, records + 1) }
         } catch let error as LedgerError {
             damagedChunks += 1
@@ -87,7 +88,7 @@ extension WorkerStateMachine {
 
     private mutating func reportDownload(at now: Timestamp) {
         guard records < target, ledgerBytes > decoder.received else { return }
-        // Not at once: most downloads are over before anybody could read of them.
+        // Not at once: most downloads are over before anybody could read about them.
         guard let said = saidDownload, let began = downloadBegan else {
             saidDownload = now
             downloadBegan = (now, ledgerBytes)
@@ -121,8 +122,8 @@ extension WorkerStateMachine {
         send(.basePart(BasePart(offset: fetch.offset, bytes: Array(manifest[fetch.offset...].prefix(fetch.count)))))
     }
 
-    /// The run's manifest and basis, where this host has them itself, are put in their places in the ledger and need not come over the
-    /// link. Their hashes are known, and the hash chain of the records behind them says the rest.
+    /// Puts the run's manifest and basis in their places in the ledger if this host has them itself. They need not come over the link then. Their
+    /// hashes are known, and the hash chain of the following records confirms them.
     mutating func takeOwnRecords() {
         do {
             while let next = decoder.nextRecord, let own = ownPayload(kind: next.kind), own.count == next.payloadBytes,
@@ -144,7 +145,7 @@ extension WorkerStateMachine {
         }
     }
 
-    /// The next record is a manifest that would be long on its way, and it is not known yet whether this host has the same.
+    /// Whether the next record is a manifest that would take long to come, and it is not known yet whether this host has the same.
     private var isWaitingForManifest: Bool {
         guard welcome?.baseDigest != nil, base == nil, runBase == nil, let next = decoder.nextRecord,
             next.kind == LedgerRecord.Kind.baseManifest.rawValue, let rate = pace.bytesPerSecond

@@ -1,7 +1,7 @@
-/// How a catch-up gets on.
+/// Progress of a catch-up.
 struct CatchUp: Sendable {
     let began: Timestamp
-    /// Ledger records in the parameters, and in the ledger, when it began.
+    /// Number of ledger records in the parameters, and in the ledger, when the catch-up began.
     let applied: UInt64
     let records: UInt64
     var saidAt: Timestamp?
@@ -11,15 +11,15 @@ struct CatchUp: Sendable {
 extension WorkerStateMachine {
     // MARK: Going on from a snapshot
 
-    /// Called for every record: a snapshot whose chain the ledger has at its place is of this very history, retractions and
-    /// rewinds included.
+    /// Confirms snapshots. It is called for every record: if the ledger's chain equals a snapshot's at its place, the snapshot belongs to this very
+    /// history, retractions and rewinds included.
     mutating func confirmSnapshots(at position: LedgerPosition) {
         for snapshot in snapshots where snapshot.records == position.records && snapshot.chain == position.chain {
             confirmedSnapshots.insert(snapshot)
         }
     }
 
-    /// The newest snapshot that may be of use. Those that are known to be of another history are passed over, with a warning.
+    /// Returns the newest snapshot that may be usable. Snapshots that are known to belong to another history are skipped with a warning.
     mutating func candidateSnapshot() -> SnapshotPosition? {
         if spec?.momentum != nil, !snapshots.isEmpty {
             snapshots = []
@@ -30,7 +30,7 @@ extension WorkerStateMachine {
                             + "ledger, which takes moments where only adapters are trained")))
         }
         while let first = snapshots.first {
-            // Not known yet.
+            // It is not known yet whether the snapshot belongs to this history.
             if records < first.records, records < target { return first }
             if confirmedSnapshots.contains(first) { return first }
             snapshots.removeFirst()
@@ -61,7 +61,8 @@ extension WorkerStateMachine {
 
     // MARK: Taking one
 
-    /// Right after a digest the parameters are those of a position that is known whole. No run with momentum goes on from a snapshot.
+    /// Schedules a snapshot right after a digest, when the parameters belong to a position that is known whole. A run with momentum takes none,
+    /// because it can't resume from one.
     mutating func scheduleSnapshot(_ position: LedgerPosition, round: RoundNumber, at now: Timestamp) {
         guard let interval = configuration.snapshotSeconds, round > 0, spec?.momentum == nil else { return }
         if let last = lastSnapshot, now.seconds(since: last) < interval { return }
@@ -69,7 +70,7 @@ extension WorkerStateMachine {
         dueSnapshot = (position, round)
     }
 
-    /// Where the parameters stand, when no change is under way.
+    /// The position of the parameters, while no change is under way.
     public var wholePosition: LedgerPosition? {
         if mustReset { return nil }
         switch inHand {
@@ -82,7 +83,7 @@ extension WorkerStateMachine {
 
     // MARK: Catching up
 
-    /// Says now and then how far it is, and once where it will never end.
+    /// Reports from time to time how far the catch-up is, and once if it will never end.
     mutating func reportCatchUp(at now: Timestamp) {
         guard var current = catchUp, applied > current.applied else {
             catchUp = CatchUp(began: now, applied: applied, records: records)
@@ -105,7 +106,7 @@ extension WorkerStateMachine {
                 .notice(
                     .warning(
                         "rounds come faster than this worker replays them: give it more threads, or a snapshot to begin with "
-                            + "(--state-dir, --bootstrap), or make rounds fewer and larger")))
+                            + "(state-dir, bootstrap), or make rounds fewer and larger")))
         }
     }
 }

@@ -1,5 +1,5 @@
 extension WorkerStateMachine {
-    /// Does whatever has become possible.
+    /// Does everything that has become possible.
     mutating func advance(at now: Timestamp) {
         guard !isDone else { return }
         fetchIfBehind(at: now)
@@ -10,7 +10,7 @@ extension WorkerStateMachine {
         effects.append(.perform(task))
     }
 
-    /// The most useful task at this moment.
+    /// Returns the most useful task at this moment.
     private mutating func nextTask() -> WorkerTask? {
         guard base != nil else { return .hashBase }
         guard isPrepared else {
@@ -20,7 +20,7 @@ extension WorkerStateMachine {
         if mustReset { return .reset }
         if let due = dueSnapshot { return .snapshot(due.position, round: due.round) }
         if applied == 0, let candidate = candidateSnapshot() {
-            // The ledger must have come so far before it is known whether it is the snapshot's.
+            // The ledger must have come as far as the snapshot before it is known whether the snapshot belongs to it.
             return records >= candidate.records ? .restore(candidate) : nil
         }
         switch steps.first {
@@ -49,15 +49,15 @@ extension WorkerStateMachine {
         return .apply(changes, position: last)
     }
 
-    /// This machine's share of the open round, as far as it knows.
+    /// This machine's share of the open round, if it knows of one.
     var openShare: Opening.Share? {
         guard let opening, let machine, opening.round == history.nextRound else { return nil }
         return opening.shares.first { $0.machine == machine }
     }
 
-    /// The samples to try now, if any: the share of the open round, or, within the run's staleness, that of a round which is not
-    /// open yet, so that commits and openings travel while it works. It reckons with shares that follow one on the other; where the
-    /// opening then says otherwise, its share is tried anew.
+    /// The samples to try now, if any: the share of the open round, or, within the run's staleness, that of a round which is not open yet, so that
+    /// commits and openings travel while the worker computes. The worker assumes that its shares follow one another. If the opening then says
+    /// otherwise, its share is tried again.
     private var order: ComputeOrder? {
         guard let opening, let spec, let share = openShare else { return nil }
         for ahead in 0...UInt64(spec.staleness) {
@@ -72,10 +72,10 @@ extension WorkerStateMachine {
         return nil
     }
 
-    /// The open share that it knows of, as a heartbeat says it.
+    /// The open share that it knows of, as a heartbeat reports it.
     var share: Heartbeat.Share? { openShare.map { .init(round: history.nextRound, firstSample: $0.firstSample) } }
 
-    /// In a run of time-boxed rounds a share is what was managed in time.
+    /// Ends a time box. In time-boxed rounds a share is what was finished in time.
     mutating func endTimeBox(at now: Timestamp) {
         guard let since = samplesSince, let box = spec?.roundSeconds, now.seconds(since: since) >= box else { return }
         samplesSince = nil
@@ -88,7 +88,7 @@ extension WorkerStateMachine {
         dropStaleOrders()
     }
 
-    /// Tells the compute thread where nobody waits for its bytes any more.
+    /// Tells the compute thread to stop if nobody waits for its bytes any more.
     mutating func dropStaleOrders() {
         if let opening, opening.round < history.nextRound { self.opening = nil }
         guard case .compute(let order) = inHand else { return }
@@ -126,7 +126,7 @@ extension WorkerStateMachine {
             mustReset = false
             applied = 0
         case (.apply(let changes, let position), .applied):
-            // A rebuild that was ordered meanwhile has replaced the steps; it starts from the base.
+            // A rebuild that was ordered in the meantime has replaced the steps. It starts from the base.
             guard !mustReset else { return }
             steps.removeFirst(changes.count)
             applied = max(applied, position)
@@ -139,7 +139,7 @@ extension WorkerStateMachine {
                 position: position, round: round, digest: digest, chain: at.shortChain, rebuilds: rebuilds,
                 unchangedPercent: unchanged.map { UInt8(min(max($0, 0), 1) * 100) }, signature: countersignature(of: digest, at: at),
                 proof: nonce.flatMap { nonce in proof.map { DigestReport.Proof(nonce: nonce, answer: $0) } },
-                // Only a newcomer's is written down.
+                // Only a newcomer's commitment is recorded.
                 data: machine == nil && welcome?.signer != nil ? data : nil)
             finishDigest(report, largest: largest)
             scheduleSnapshot(at, round: round, at: now)
@@ -148,12 +148,12 @@ extension WorkerStateMachine {
             if let failure { effects.append(.notice(.warning("no snapshot: \(failure)"))) }
         case (.restore(let snapshot), .restored(let failure)): restored(snapshot, failure: failure)
         case (.evaluate(let round, let position), .evaluated(var report)):
-            // Of parameters that are to be built again; the rebuild has kept the step.
+            // The digest is of parameters that are to be rebuilt. The rebuild has kept the step.
             guard !mustReset else { return }
             if let index = steps.firstIndex(of: .evaluate(round: round, position: position)) { steps.remove(at: index) }
             report.position = position
             lastEvaluation = report
-            // Without a number it would not be heard; the first one, the 'before' of the run, is always done by then.
+            // Without a machine number the report would be ignored. The first report, the run's 'before', is always done by then.
             if machine == nil { heldEvaluations.append(report) } else { send(.evaluation(report)) }
             effects.append(.notice(.evaluated(report)))
         case (.compute(let order), .computed(let bytes, let statistics)):
@@ -165,7 +165,7 @@ extension WorkerStateMachine {
         }
     }
 
-    /// Only for a coordinator that says that it takes such.
+    /// Countersigns a digest, but only for a coordinator that says that it accepts countersignatures.
     private func countersignature(of digest: Digest, at position: LedgerPosition) -> Signature? {
         guard welcome?.signer != nil else { return nil }
         return configuration.notary?.sign(SignedStatement.parameters(digest, at: position))
@@ -186,12 +186,12 @@ extension WorkerStateMachine {
         guard largest > Parameters.divergedMagnitude else { return }
         let steering = spec?.steering
         if steering?.guardTolerance != nil || steering?.trialRounds != nil {
-            // Sums wrap and so lose nothing: going back is exact from here, too.
-            effects.append(.notice(.warning("the parameters have left their range at round \(report.round); the run's guard is to take them back")))
+            // Sums wrap and so lose nothing. Going back is exact from here, too.
+            effects.append(.notice(.warning("the parameters have left their range at round \(report.round); the run's guard should go back")))
         } else {
             let reason =
                 "the parameters have grown beyond their range at round \(report.round): the run has diverged; "
-                + "begin again with a smaller learning rate, or with validation examples, by which the guard goes back by itself"
+                + "begin again with a smaller learning rate, or with validation examples, so that the guard can go back by itself"
             leave(.failed(ProcessFailure(.failure, reason)), saying: reason, .diverged)
         }
     }
@@ -207,7 +207,7 @@ extension WorkerStateMachine {
             machine == order.machine && !used.isEmpty && !mustReset
             && UInt64(order.round) + UInt64(spec?.staleness ?? 0) >= UInt64(history.nextRound)
         guard isWanted else { return }
-        // What was abandoned because the share was given out anew is no answer to the new share.
+        // If an order was abandoned because the share was given out again, its bytes do not answer the new share.
         let contribution = WireContribution(
             round: order.round, scaleExponent: order.scaleExponent,
             contribution: Contribution(machine: order.machine, firstSample: order.firstSample, bytes: Array(used)))
@@ -225,7 +225,7 @@ extension WorkerStateMachine {
 }
 
 extension WireContribution {
-    /// Whether it is what came of this order.
+    /// Whether this answer is the result of the order.
     fileprivate func answers(_ order: ComputeOrder) -> Bool {
         round == order.round && contribution.machine == order.machine && contribution.firstSample == order.firstSample
     }

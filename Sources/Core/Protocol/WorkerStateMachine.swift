@@ -1,23 +1,25 @@
-/// How a worker process takes part.
+/// The settings of a worker process.
 public struct WorkerConfiguration: Sendable {
     public var session: SessionToken
     public var name: String
     public var trains: Bool
     public var evaluates: Bool
     public var software: String
+    /// SHA-256 of the run spec that the user expects; nil: any run will do.
     public var expectedSpec: Digest?
-    /// SHA-256 of the base manifest that its user expects (`BaseManifest.digest`).
+    /// SHA-256 of the base manifest that the user expects (`BaseManifest.digest`).
     public var expectedBase: Digest?
+    /// The worker's CURVE public key, 64 hexadecimal digits; nil if it has none.
     public var publicKey: String?
-    /// It gives up when the coordinator was silent for so long.
+    /// The worker gives up when the coordinator has been silent for this long.
     public var patienceSeconds: Double
-    /// That this host has. None is trusted: a snapshot is used where the run's ledger passes through its hash chain.
+    /// Snapshots that this host has. They are not trusted: a snapshot is used only if the run's ledger passes through its hash chain.
     public var snapshots: [SnapshotPosition]
-    /// Between two snapshots, which are taken where a digest was asked for; nil: none are.
+    /// Seconds between two snapshots, which are taken after a digest; nil: no snapshots.
     public var snapshotSeconds: Double?
-    /// Countersigns its digests; nil: they are not signed.
+    /// Countersigns the digests; nil: they are not countersigned.
     public var notary: (any Notary)?
-    /// The payload of a basis record that this host has: where it is the run's, it need not come over the link.
+    /// The payload of a basis record that this host has. If it is the run's, it need not come over the link.
     public var basis: [UInt8]?
 
     public init(
@@ -41,12 +43,11 @@ public struct WorkerConfiguration: Sendable {
     }
 }
 
-/// The worker's brain (docs/reference/protocol.md): finds the run, proves its base, follows the ledger, tries the samples that it is
-/// given. No socket, no clock, no model.
+/// The worker's decisions (docs/reference/protocol.md): finds the run, proves its base, follows the ledger, tries the samples that it is given. It
+/// has no socket, no clock and no model.
 ///
-/// It folds ledger records at once as they come; the compute thread follows behind with one task at a time, and always
-/// gets the most useful next one: what is no longer wanted is never begun, and many rounds to catch up with go through the
-/// kernels together.
+/// It folds ledger records as soon as they come. The compute thread follows behind with one task at a time and always gets the most useful next one.
+/// Work that is no longer wanted is never begun, and many rounds to catch up with go through the kernels together.
 public struct WorkerStateMachine: Sendable {
     /// A piece of work that depends on all records before it.
     enum Step: Hashable, Sendable {
@@ -57,37 +58,38 @@ public struct WorkerStateMachine: Sendable {
 
     struct Answer: Sendable {
         let sent: WireContribution
-        /// The next heartbeat when it was last sent. Until that one is answered it may be on its way, and is not sent twice.
+        /// The number of the next heartbeat when the answer was last sent. Until that heartbeat is answered, the answer may be on its way and is not
+        /// sent twice.
         var heartbeat: UInt64
     }
 
     enum Tuning {
         static let firstHelloSeconds = 1.0
         static let longestHelloSeconds = 16.0
-        /// Before the coordinator has said its own.
+        /// Used until the coordinator has told its own values.
         static let heartbeatSeconds = 1.0
         static let heartbeatTimeoutSeconds = 10.0
-        /// Rounds of one `apply`, so that a long catch-up shows its progress.
+        /// Number of rounds in one `apply`, so that a long catch-up shows its progress.
         static let changesPerApply = 256
-        /// Damaged ledger chunks in a row before it gives up.
+        /// Number of damaged ledger chunks in a row before the worker gives up.
         static let damagedChunks = 5
         static let statusSeconds = 1.0
-        /// Between two words about a download.
+        /// Seconds between two reports on a download.
         static let downloadSeconds = 5.0
-        /// A base manifest that takes longer to come than this is not fetched before it is known whether this host has the same.
+        /// A base manifest that takes longer than this to come is not fetched before it is known whether this host has the same.
         static let longManifestSeconds = 2.0
-        /// A hello of so long ago is said again on a new connection.
+        /// A hello that is older than this is repeated on a new connection.
         static let oldHelloSeconds = 2.0
-        /// Between two words about a catch-up, and until it is called hopeless.
+        /// Seconds between two reports on a catch-up, and seconds after which it may be called hopeless.
         static let catchUpSeconds = 2.0
         static let slowCatchUpSeconds = 20.0
-        /// That a sample in hand may take when the worker is to stop.
+        /// Seconds that the sample in hand may take when the worker is to stop.
         static let stoppingSeconds = 5.0
     }
 
     let configuration: WorkerConfiguration
     var isDone = false
-    /// Asked to stop while it tries samples: it waits for what it has of them.
+    /// The time at which the worker was asked to stop while it tried samples. It waits for those that are finished.
     var stoppingSince: Timestamp?
 
     // The connection
@@ -103,7 +105,7 @@ public struct WorkerStateMachine: Sendable {
     var isConnected = true
     var reconnectedAt: Timestamp?
     var pace = LinkPace()
-    /// Heartbeats sent.
+    /// Number of heartbeats sent.
     var heartbeats: UInt64 = 0
     /// The heartbeat whose pong is timed.
     var probe: (sequence: UInt64, sentAt: Timestamp)?
@@ -115,66 +117,66 @@ public struct WorkerStateMachine: Sendable {
     var spec: RunSpec?
     var runBase: BaseManifest?
     var basis: [UInt8]?
-    /// After the last record that changes the parameters.
+    /// The position after the last record that changes the parameters.
     var parameters: LedgerPosition?
-    /// Records that the coordinator is known to have.
+    /// Number of records that the coordinator is known to have.
     var target: UInt64 = 0
     var fetching: (offset: UInt64, count: Int, since: Timestamp)?
     /// Bytes of the ledger that the coordinator is known to have.
     var ledgerBytes: UInt64 = 0
-    /// Of the last chunk that came.
+    /// Ticket of the last chunk that came.
     var ticket: UInt32 = 0
     var saidDownload: Timestamp?
-    /// When the download was first seen to take a while, and how long the ledger was then: it grows meanwhile.
+    /// The time at which the download was first seen to take long, and the length of the ledger then. The ledger grows meanwhile.
     var downloadBegan: (at: Timestamp, bytes: UInt64)?
     var isDownloadCalledHopeless = false
     var damagedChunks = 0
     var machine: MachineID?
-    /// The ledger's end record is here.
+    /// Whether the ledger's end record has come.
     var isRunEnded = false
 
     // The work
     var base: BaseManifest?
-    /// The base's manifest as a ledger holds it.
+    /// The base's manifest in the ledger's form.
     var manifest: [UInt8] = []
     var manifestDigest: Digest?
     let ownBasisDigest: Digest?
-    /// The coordinator has said that this worker's base is the run's, which it may only have become after the welcome.
+    /// Whether the coordinator has said that this worker's base is the run's. It may have become the run's only after the welcome.
     var isBaseTaken = false
-    /// The next heartbeat when the base was last announced.
+    /// The number of the next heartbeat when the base was last announced.
     var announcedBefore: UInt64 = 0
     var isPrepared = false
-    /// To this worker's training examples.
+    /// The commitment to this worker's training examples.
     var data: DataCommitment?
     var mustReset = false
     /// The newest order to rebuild.
     var rebuilds: UInt32 = 0
     var inHand: WorkerTask?
     var steps: [Step] = []
-    /// Records folded into the parameters.
+    /// Number of records that the parameters contain.
     var applied: UInt64 = 0
-    /// Of this host, the newest first, that were not tried yet.
+    /// Snapshots of this host that were not tried yet, the newest first.
     var snapshots: [SnapshotPosition]
-    /// Those that the ledger passes through.
+    /// Snapshots that the ledger passes through.
     var confirmedSnapshots: Set<SnapshotPosition> = []
     var dueSnapshot: (position: LedgerPosition, round: RoundNumber)?
     var lastSnapshot: Timestamp?
     var catchUp: CatchUp?
     var opening: Opening?
-    /// What it has sent of recent rounds and of those ahead, the newest last.
+    /// Answers that were sent for recent rounds and for those ahead, the newest last.
     var answers: [Answer] = []
-    /// When the samples in hand were begun, until a time box has ended them.
+    /// The time at which the samples in hand were begun, until a time box has ended them.
     var samplesSince: Timestamp?
-    /// The coordinator wants to see the present parameters' digest.
+    /// Whether the coordinator wants the present parameters' digest.
     var mustProve = true
     var lastDigest: DigestReport?
-    /// Of the request that `lastDigest` answers.
+    /// The nonce of the request that `lastDigest` answers.
     var lastNonce: ProofNonce?
     var lastEvaluation: EvaluationReport?
-    /// Measured before this worker had a number.
+    /// Reports that were measured before this worker had a number.
     var heldEvaluations: [EvaluationReport] = []
     var progress = 0.0
-    /// The part of the prefix cache that is there.
+    /// The fraction of the prefix cache that is there.
     var cached = 1.0
     var lossSum = 0.0
     var lossSamples = 0
@@ -188,12 +190,13 @@ public struct WorkerStateMachine: Sendable {
         snapshots = configuration.snapshots.sorted { $0.records > $1.records }
     }
 
-    /// The hash chain of the ledger that it holds.
+    /// The hash chain of the ledger that the worker holds.
     public var chain: Digest? { decoder.position?.chain }
 
-    /// Records held.
+    /// Number of ledger records that the worker holds.
     public var records: UInt64 { decoder.position?.records ?? 0 }
 
+    /// Handles one event. Returns the effects, to be carried out in order.
     public mutating func handle(_ event: WorkerEvent, at now: Timestamp) -> [WorkerEffect] {
         guard !isDone else { return [] }
         switch event {
@@ -228,7 +231,7 @@ public struct WorkerStateMachine: Sendable {
         finish(exit)
     }
 
-    /// What it has of its share counts: the compute thread is told to come to an end. Asked a second time it leaves at once.
+    /// Tells the compute thread to come to an end, since the finished samples of the share count. After a second request the worker leaves at once.
     private mutating func stop(at now: Timestamp) {
         guard case .compute? = inHand, stoppingSince == nil else {
             leave(.stopped, saying: "stopped")
@@ -241,7 +244,7 @@ public struct WorkerStateMachine: Sendable {
     // MARK: Time
 
     private mutating func tick(at now: Timestamp) {
-        // Where this process itself stood still (stopped, swapped out) the silence is ours, as it is for the coordinator.
+        // If this process itself stood still (stopped, swapped out), the silence is its own fault, as for the coordinator.
         let pause = now.seconds(since: lastTick ?? now)
         lastTick = now
         if pause > max(2 * (welcome?.heartbeatSeconds ?? Tuning.heartbeatSeconds), 10 * ProtocolLimits.tickSeconds) { lastHeard = now }
@@ -256,7 +259,7 @@ public struct WorkerStateMachine: Sendable {
         }
         let timeout = welcome?.heartbeatTimeoutSeconds ?? Tuning.heartbeatTimeoutSeconds
         if silence > timeout, isRunEnded, steps.isEmpty, inHand == nil {
-            // The coordinator has ended and its farewell was lost.
+            // The coordinator has ended, and its farewell was lost.
             finish(.completed(finalDigest))
             return
         }
@@ -276,7 +279,7 @@ public struct WorkerStateMachine: Sendable {
         if nextHeartbeat.map({ now >= $0 }) ?? true {
             nextHeartbeat = now.advanced(bySeconds: pace.heartbeatSeconds(spec: welcome.heartbeatSeconds, timeout: timeout))
             sendHeartbeat(at: now)
-            // Right behind it, so that both go in one packet.
+            // The status follows the heartbeat at once, so that both go in one packet.
             if nextStatus.map({ now >= $0 }) ?? true {
                 nextStatus = now.advanced(bySeconds: pace.statusSeconds(shortest: Tuning.statusSeconds))
                 sendStatus()
@@ -300,7 +303,7 @@ public struct WorkerStateMachine: Sendable {
         nextHello = now.advanced(bySeconds: pause)
     }
 
-    /// Tasks with a progress of their own come before the worker is prepared; all later words are of the prefix cache.
+    /// Notes progress. Before the worker is prepared, it is that of the task in hand; later it is that of the prefix cache.
     private mutating func noteProgress(_ part: Double) {
         switch inHand {
         case .hashBase, .prepare: progress = part

@@ -16,7 +16,7 @@ struct ByteWriter {
 
     mutating func write(_ value: Double) { write(fixed: value.bitPattern) }
 
-    /// LEB128: seven bits a byte, low first, the top bit of a byte says that more follow.
+    /// Writes LEB128: seven bits in each byte, low first. The top bit of a byte says that more follow.
     mutating func write(varint value: some UnsignedInteger & FixedWidthInteger) {
         var rest = UInt64(value)
         while rest >= 0x80 {
@@ -29,7 +29,7 @@ struct ByteWriter {
     mutating func write(_ more: some Collection<UInt8>) { bytes.append(contentsOf: more) }
     mutating func write(signed more: [Int8]) { more.withUnsafeBytes { bytes.append(contentsOf: $0) } }
 
-    /// Length as varint, then UTF-8.
+    /// Writes the length as a varint, then UTF-8.
     mutating func write(text: String) {
         let utf8 = Array(text.utf8)
         write(varint: UInt64(utf8.count))
@@ -37,7 +37,7 @@ struct ByteWriter {
     }
 }
 
-/// Reads what `ByteWriter` writes; every length is checked before a byte is read or a buffer made.
+/// Reads what `ByteWriter` writes. Every length is checked before a byte is read or a buffer is made.
 struct ByteReader {
     private let bytes: ArraySlice<UInt8>
     private var at: Int
@@ -68,7 +68,7 @@ struct ByteReader {
         return bytes[at]
     }
 
-    /// 0…100, or 255 for nil.
+    /// Reads 0…100, or 255 for nil.
     mutating func percent(_ field: String) throws(WireError) -> UInt8? {
         switch try byte(field) {
         case .max: return nil
@@ -77,7 +77,7 @@ struct ByteReader {
         }
     }
 
-    /// A byte that is 0 or 1.
+    /// Reads a byte that is 0 or 1.
     mutating func flag(_ field: String) throws(WireError) -> Bool {
         switch try byte(field) {
         case 0: return false
@@ -97,7 +97,7 @@ struct ByteReader {
 
     mutating func double(_ field: String) throws(WireError) -> Double { Double(bitPattern: try fixed(field)) }
 
-    /// A varint no longer than it needs to be (so that a value has one spelling) and at most `limit`.
+    /// Reads a varint of at most `limit`. It must not be longer than needed, so that each value has one spelling.
     mutating func varint(_ field: String, limit: UInt64 = .max) throws(WireError) -> UInt64 {
         var value: UInt64 = 0
         var shift: UInt64 = 0
@@ -118,7 +118,7 @@ struct ByteReader {
 
     mutating func varint32(_ field: String) throws(WireError) -> UInt32 { UInt32(try varint(field, limit: UInt64(UInt32.max))) }
 
-    /// How many items follow, of at least `itemBytes` bytes each: so a count can't ask for more memory than its frame holds.
+    /// Reads the number of items that follow, of at least `itemBytes` bytes each. So a count can't ask for more memory than its frame holds.
     mutating func count(_ field: String, limit: Int, itemBytes: Int) throws(WireError) -> Int {
         let count = Int(try varint(field, limit: UInt64(limit)))
         guard count <= remaining / max(itemBytes, 1) else { throw .truncated(field: field) }

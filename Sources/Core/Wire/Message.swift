@@ -1,8 +1,8 @@
-/// All that a coordinator and a worker say to each other, one frame each (docs/reference/protocol.md).
+/// A message between a coordinator and a worker, in one frame (docs/reference/protocol.md).
 public enum Message: Hashable, Sendable {
     // Worker → coordinator
     case hello(Hello)
-    /// The worker's proof of its base model: the whole manifest. A worker of ours sends `baseDigest`, which is shorter.
+    /// The worker's proof of its base model: the whole manifest. Our workers send `baseDigest` instead, which is shorter.
     case base(BaseManifest)
     /// Asks for the ledger's bytes from an offset on.
     case fetch(LedgerFetch)
@@ -12,25 +12,25 @@ public enum Message: Hashable, Sendable {
     case evaluation(EvaluationReport)
     case status(WorkerStatus)
     case goodbye(Goodbye)
-    /// Names the worker's base manifest; the coordinator asks for its bytes where it does not know them.
+    /// Names the worker's base manifest. The coordinator asks for its bytes if it does not know them.
     case baseDigest(BaseDigest)
-    /// A piece of the worker's base manifest, as it was asked for.
+    /// The piece of the worker's base manifest that was asked for.
     case basePart(BasePart)
 
     // Coordinator → worker
     case welcome(Welcome)
     case refuse(Refusal)
-    /// A ledger record that is on disk, and the round that it opens, if any.
+    /// A ledger record that is on disk, and the opening of the next round, if there is one.
     case commit(Commit)
-    /// A round's opening alone: the first one, and again for a worker that has missed it.
+    /// A round's opening alone: the first one, or a repetition for a worker that has missed it.
     case open(Opening)
     case chunk(LedgerChunk)
     case pong(Pong)
-    /// Asks for the digest of the parameters after so many records, and with a nonce for the proof that they and the base are there.
+    /// Asks for the digest of the parameters after this many records. With a nonce it also asks for a proof that the worker holds them and the base.
     case digestRequest(position: UInt64, nonce: ProofNonce? = nil)
-    /// Your parameters are wrong: build them again from base and ledger. The session's first such order is 1.
+    /// Tells a worker that its parameters are wrong: build them again from base and ledger. The session's first such order is 1.
     case rebuild(order: UInt32)
-    /// The coordinator ends here; say goodbye.
+    /// The coordinator ends here. The worker should say goodbye.
     case finished(RunFinish)
     /// Asks for a piece of the worker's base manifest.
     case baseFetch(BaseFetch)
@@ -41,22 +41,22 @@ public enum Message: Hashable, Sendable {
     }
 }
 
-/// "Here I am": the first message of a connection, and again when the coordinator does not know the peer. JSON.
+/// The first message of a connection: "here I am". It is repeated when the coordinator does not know the peer. JSON.
 public struct Hello: Hashable, Sendable, Codable {
     public var session: SessionToken
-    /// What the worker is called in every display, such as its host name.
+    /// The worker's name in every display, such as its host name.
     public var name: String
     public var trains: Bool
     public var evaluates: Bool
     /// The program's version.
     public var software: String
-    /// The SHA-256 of the run spec that the worker's user expects; nil: any run will do.
+    /// SHA-256 of the run spec that the worker's user expects; nil: any run will do.
     public var expectedSpec: Digest?
-    /// Ledger records that this session already holds; 0 at first.
+    /// Number of ledger records that this session already holds; 0 at first.
     public var records: UInt64
-    /// The CURVE public key in 64 hexadecimal digits, or nil. The coordinator takes only the one that the connection proved.
+    /// The CURVE public key in 64 hexadecimal digits, or nil. The coordinator accepts only the key that the connection proved.
     public var publicKey: String?
-    /// With which the worker countersigns its digests; nil where it does not.
+    /// The key with which the worker countersigns its digests; nil if it does not.
     public var signingKey: SignerKey?
 
     public init(
@@ -75,20 +75,20 @@ public struct Hello: Hashable, Sendable, Codable {
     }
 }
 
-/// "Here is the run." JSON.
+/// The answer to a hello: "here is the run". JSON.
 public struct Welcome: Hashable, Sendable, Codable {
     public var specDigest: Digest
-    /// The session of the worker that this answers, so that a late welcome to another life is not believed.
+    /// The session of the worker that this answers. So a late welcome to an earlier process is not believed.
     public var session: SessionToken
     public var ledgerRecords: UInt64
     public var ledgerBytes: UInt64
     public var heartbeatSeconds: Double
     public var heartbeatTimeoutSeconds: Double
-    /// With which the coordinator signs the ledger, and that it takes countersignatures; nil where it does neither.
+    /// The key with which the coordinator signs the ledger. It then also accepts countersignatures. Nil if it does neither.
     public var signer: SignerKey?
-    /// SHA-256 of the payload of the run's base manifest, where the ledger holds one: a worker with the same base need not download it.
+    /// SHA-256 of the payload of the run's base manifest, if the ledger holds one. A worker with the same base need not download it.
     public var baseDigest: Digest?
-    /// The coordinator's clock, seconds since 1970.
+    /// The coordinator's clock, in seconds since 1970.
     public var unixSeconds: UInt64?
 
     public init(
@@ -107,25 +107,25 @@ public struct Welcome: Hashable, Sendable, Codable {
     }
 }
 
-/// "Not you", with the reason and the remedy. JSON.
+/// The refusal of a worker, with the reason and the remedy. JSON.
 public struct Refusal: Hashable, Sendable, Codable {
     public enum Code: String, Sendable, Codable, CaseIterable {
         /// The worker expects another run.
         case otherRun
-        /// Its base model differs; `details` names tensors.
+        /// The worker's base model differs. `details` names tensors.
         case otherBase
-        /// Its parameters differ although it has rebuilt them.
+        /// The worker's parameters differ although it has rebuilt them.
         case diverged
-        /// Too many peers.
+        /// There are too many peers.
         case full
-        /// It broke the protocol.
+        /// The worker broke the protocol.
         case invalid
-        /// An operator set it aside.
+        /// An operator evicted the worker.
         case removed
     }
     public var code: Code
     public var reason: String
-    /// Such as the differing tensors, at most `ProtocolLimits.reportedDifferences`.
+    /// Details such as the differing tensors, at most `ProtocolLimits.reportedDifferences`.
     public var details: [String]
     public init(code: Code, reason: String, details: [String] = []) {
         self.code = code
@@ -134,11 +134,11 @@ public struct Refusal: Hashable, Sendable, Codable {
     }
 }
 
-/// A machine's bytes for one round. It says all of its own name and scale, so that a late or repeated one is judged by
-/// itself, also by a coordinator that was restarted in between.
+/// A machine's bytes for one round. It names its round, machine, samples and scale. So a late or repeated contribution can be judged by itself, even
+/// by a coordinator that was restarted in between.
 public struct WireContribution: Hashable, Sendable {
     public let round: RoundNumber
-    /// S of the bytes.
+    /// S, the scale exponent of the bytes.
     public let scaleExponent: Int8
     public let contribution: Contribution
     public init(round: RoundNumber, scaleExponent: Int8, contribution: Contribution) {
@@ -148,8 +148,9 @@ public struct WireContribution: Hashable, Sendable {
     }
 }
 
-/// A round's sharing out: who tries which samples, in units of 2^S.
+/// The distribution of a round's samples: who tries which samples, in units of 2^S.
 public struct Opening: Hashable, Sendable {
+    /// The samples that one machine is to try: `count` samples from `firstSample` on.
     public struct Share: Hashable, Sendable {
         public let machine: MachineID
         public let firstSample: SampleNumber
@@ -162,7 +163,7 @@ public struct Opening: Hashable, Sendable {
     }
     public let round: RoundNumber
     public let scaleExponent: Int8
-    /// Ascending by machine.
+    /// In ascending order of machine.
     public let shares: [Share]
     public init(round: RoundNumber, scaleExponent: Int8, shares: [Share]) {
         self.round = round
@@ -173,7 +174,7 @@ public struct Opening: Hashable, Sendable {
 
 /// A durable ledger record, verbatim, and the opening that follows from it.
 public struct Commit: Hashable, Sendable {
-    /// The record's index in the ledger: a gap is seen at once.
+    /// The record's index in the ledger. It shows a gap at once.
     public let index: UInt64
     /// The record's kind byte and payload as they are in the ledger.
     public let kind: UInt8
@@ -187,11 +188,12 @@ public struct Commit: Hashable, Sendable {
     }
 }
 
+/// A request for bytes of the ledger from `offset` on.
 public struct LedgerFetch: Hashable, Sendable {
     public let offset: UInt64
-    /// Bytes that are wanted at most: as many as the link carries in a few seconds.
+    /// The largest number of bytes that is wanted: as many as the link carries in a few seconds.
     public let count: Int
-    /// Of the last chunk that came, which proves that it came; 0: none.
+    /// The ticket of the last chunk that came, which proves that it came; 0: none.
     public let ticket: UInt32
     public init(offset: UInt64, count: Int = ProtocolLimits.chunkBytes, ticket: UInt32 = 0) {
         self.offset = offset
@@ -203,9 +205,9 @@ public struct LedgerFetch: Hashable, Sendable {
 /// Raw bytes of the ledger file.
 public struct LedgerChunk: Hashable, Sendable {
     public let offset: UInt64
-    /// Repeated by the next fetch.
+    /// The next fetch repeats it.
     public let ticket: UInt32
-    /// Bytes of the whole ledger so far.
+    /// Number of bytes of the whole ledger so far.
     public let total: UInt64
     public let bytes: [UInt8]
     public init(offset: UInt64, ticket: UInt32 = 0, total: UInt64 = 0, bytes: [UInt8]) {
@@ -216,7 +218,7 @@ public struct LedgerChunk: Hashable, Sendable {
     }
 }
 
-/// Names a base manifest: a few bytes instead of tens of thousands.
+/// The name of a base manifest: a few bytes instead of tens of thousands.
 public struct BaseDigest: Hashable, Sendable {
     /// SHA-256 of the manifest's payload in a ledger.
     public let digest: Digest
@@ -228,6 +230,7 @@ public struct BaseDigest: Hashable, Sendable {
     }
 }
 
+/// A request for `count` bytes of a base manifest's payload from `offset` on.
 public struct BaseFetch: Hashable, Sendable {
     public let offset: Int
     public let count: Int
@@ -247,21 +250,21 @@ public struct BasePart: Hashable, Sendable {
     }
 }
 
-/// "I am alive, and this far."
+/// A worker's sign of life, with how far it is.
 public struct Heartbeat: Hashable, Sendable {
-    /// `SessionFingerprint.tag`: so that a connection whose worker was replaced is noticed whatever was lost.
+    /// `SessionFingerprint.tag`. It shows that the worker of a connection was replaced, whatever messages were lost.
     public let session: UInt32
-    /// Ledger records held.
+    /// Number of ledger records held.
     public let records: UInt64
-    /// The share of the open round that it knows of, if any, whether it works on it or has answered it. A round that was
-    /// opened anew has other shares, so the number of
-    /// the round alone would not say which opening it knows.
+    /// The share of the open round that the worker knows of, if any, whether it works on it or has answered it. A round that was opened again has
+    /// other shares, so the round's number alone would not tell which opening the worker knows.
     public let share: Share?
-    /// Counts this session's heartbeats; the pong repeats it.
+    /// The number of this heartbeat in its session. The pong repeats it.
     public let sequence: UInt64
-    /// How long a heartbeat and its pong take by now; 0: not known.
+    /// The time that a heartbeat and its pong take at present; 0: unknown.
     public let roundTripMilliseconds: UInt32
 
+    /// The name of a share: its round and its first sample.
     public struct Share: Hashable, Sendable {
         public let round: RoundNumber
         public let firstSample: SampleNumber
@@ -280,26 +283,26 @@ public struct Heartbeat: Hashable, Sendable {
     }
 }
 
-/// "So am I, and you stand so."
+/// The coordinator's answer to a heartbeat, with the peer's standing.
 public struct Pong: Hashable, Sendable {
     public enum Standing: UInt8, Sendable, CaseIterable {
-        /// Never heard of you: say hello.
+        /// The peer is unknown and should say hello.
         case unknown
-        /// Welcome, but the base manifest is missing.
+        /// The peer is welcome, but its base manifest is missing.
         case baseMissing
-        /// Base accepted; a digest report is missing.
+        /// The base is accepted, but a digest report is missing.
         case digestMissing
-        /// Takes part.
+        /// The peer takes part.
         case active
-        /// The base's digest is here; its manifest is waited for, or will be asked for.
+        /// The base's digest has come. Its manifest is on its way, or will be asked for.
         case basePending
     }
     public let standing: Standing
-    /// Ledger records on disk.
+    /// Number of ledger records on disk.
     public let records: UInt64
     /// The open round whose bytes from this peer are missing, if any.
     public let awaited: RoundNumber?
-    /// The heartbeat that this answers: what was sent before that one has arrived, or never will.
+    /// The number of the heartbeat that this answers. What was sent before that heartbeat has arrived, or never will.
     public let echo: UInt64
     public init(standing: Standing, records: UInt64, awaited: RoundNumber?, echo: UInt64 = 0) {
         self.standing = standing
@@ -311,22 +314,23 @@ public struct Pong: Hashable, Sendable {
 
 /// The parameters' digest at a ledger position.
 public struct DigestReport: Hashable, Sendable {
-    /// Records folded in.
+    /// Number of ledger records folded in.
     public let position: UInt64
     /// The next round.
     public let round: RoundNumber
     public let digest: Digest
     /// The first 8 bytes of the hash chain at `position`, little-endian.
     public let chain: UInt64
-    /// The newest `rebuild` order that these parameters come after; 0: none. A report of before is not held against them.
+    /// The newest `rebuild` order that these parameters follow; 0: none. A report from before an order is not counted against the worker.
     public let rebuilds: UInt32
-    /// The part of the parameters, in percent, that the rounds since the digest before have left as they were; nil where it is not known.
+    /// Per cent of the parameters that the rounds since the digest before have left unchanged; nil if unknown.
     public let unchangedPercent: UInt8?
-    /// Of `SignedStatement.parameters`; nil where the worker or the coordinator has no key.
+    /// Signature of `SignedStatement.parameters`; nil if the worker or the coordinator has no key.
     public let signature: Signature?
-    /// The request's nonce and `Trainer.proof` of it; nil where none was asked for.
+    /// The request's nonce and the answer to it (`Trainer.proof`); nil if none was asked for.
     public let proof: Proof?
 
+    /// A nonce and the answer to it.
     public struct Proof: Hashable, Sendable {
         public let nonce: ProofNonce
         public let answer: Digest
@@ -336,7 +340,7 @@ public struct DigestReport: Hashable, Sendable {
         }
     }
 
-    /// To the worker's training examples; nil where it trains on none, or binds itself to none.
+    /// The commitment to the worker's training examples; nil if it trains on none, or does not commit itself.
     public let data: DataCommitment?
     public init(
         position: UInt64, round: RoundNumber, digest: Digest, chain: UInt64, rebuilds: UInt32 = 0, unchangedPercent: UInt8? = nil,
@@ -354,24 +358,25 @@ public struct DigestReport: Hashable, Sendable {
     }
 }
 
-/// What an evaluator measured on its held-out examples.
+/// An evaluator's measurement of its held-out examples.
 public struct EvaluationReport: Hashable, Sendable {
-    /// The parameters before this round is applied.
+    /// The measurement is of the parameters before this round is applied.
     public let round: RoundNumber
+    /// Number of held-out examples.
     public let examples: UInt32
     /// Mean over the examples.
     public let loss: Double
-    /// Part of the examples whose most likely label is right; NaN for tasks without labels.
+    /// Fraction of the examples whose most likely label is right; NaN for tasks without labels.
     public let accuracy: Double
-    /// The accuracy at the best threshold between two labels, which is blind to a bias towards one; NaN elsewhere.
+    /// Accuracy at the best threshold between two labels, which ignores a bias towards one of them; NaN for other tasks.
     public let bestThresholdAccuracy: Double
-    /// Area under the ROC curve of two labels; NaN elsewhere.
+    /// Area under the ROC curve of two labels; NaN for other tasks.
     public let auc: Double
-    /// Of this evaluation.
+    /// Seconds that this evaluation took.
     public let seconds: Double
-    /// Ledger records that were folded in; filled in by the worker's state machine.
+    /// Number of ledger records that were folded in. The worker's state machine fills it in.
     public var position: UInt64
-    /// Of the examples that steer the run, which are others than those that judge it.
+    /// The scores of the examples that steer the run. They are not those that judge it.
     public let validation: ValidationScore?
     /// How far the tensor that has moved most has moved from the base, as a part of its norm; NaN where it is not known.
     public let moved: Double
@@ -380,6 +385,7 @@ public struct EvaluationReport: Hashable, Sendable {
     public let gain: Double
     public let gainError: Double
 
+    /// The scores of the examples that steer the run.
     public struct ValidationScore: Hashable, Sendable {
         public let examples: UInt32
         /// Mean over the examples.
@@ -416,7 +422,7 @@ public struct EvaluationReport: Hashable, Sendable {
     }
 }
 
-/// What a worker is doing, for people to see; nothing depends on it.
+/// The present activity of a worker, shown to people. Nothing depends on it.
 public struct WorkerStatus: Hashable, Sendable {
     public enum Phase: UInt8, Sendable, CaseIterable {
         case loading, hashing, caching, catchingUp, training, evaluating, waiting
@@ -424,12 +430,12 @@ public struct WorkerStatus: Hashable, Sendable {
         case fetching
     }
     public let phase: Phase
-    /// 0…1 within the phase; training or waiting, the part of the prefix cache that is there.
+    /// Progress within the phase, 0…1. While the worker trains or waits, it is the fraction of the prefix cache that is there.
     public let progress: Double
-    /// Mean over the samples since the last status; NaN where there were none.
+    /// Mean over the samples since the last status; NaN if there were none.
     public let trainingLoss: Double
     public let samplesPerSecond: Double
-    /// Ledger records applied to the parameters.
+    /// Number of ledger records applied to the parameters.
     public let applied: UInt64
     public init(phase: Phase, progress: Double, trainingLoss: Double, samplesPerSecond: Double, applied: UInt64) {
         self.phase = phase
@@ -440,15 +446,15 @@ public struct WorkerStatus: Hashable, Sendable {
     }
 }
 
-/// A worker leaves. JSON.
+/// The farewell of a worker. JSON.
 public struct Goodbye: Hashable, Sendable, Codable {
     public enum Cause: String, Sendable, Codable, CaseIterable {
-        /// Its parameters have left their range.
+        /// The worker's parameters have left their range.
         case diverged
     }
-    /// For people.
+    /// The reason, for people.
     public var reason: String
-    /// Where the coordinator has something to do about it.
+    /// The cause, if the coordinator has to act on it.
     public var cause: Cause?
     public init(reason: String, cause: Cause? = nil) {
         self.reason = reason
@@ -456,14 +462,14 @@ public struct Goodbye: Hashable, Sendable, Codable {
     }
 }
 
-/// Why a coordinator ends. JSON.
+/// The end of a coordinator, with the reason. JSON.
 public struct RunFinish: Hashable, Sendable, Codable {
     public enum Outcome: String, Sendable, Codable, CaseIterable {
         /// All rounds are done and the ledger has its end record.
         case completed
-        /// Stopped by its operator; started again with the same run directory it goes on.
+        /// The operator stopped it. Started again with the same run directory, it resumes.
         case stopped
-        /// It cannot go on; `message` says why.
+        /// It can't go on; `message` says why.
         case failed
     }
     public var outcome: Outcome

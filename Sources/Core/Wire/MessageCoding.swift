@@ -1,7 +1,7 @@
 import FoundationEssentials
 
-/// A message as one frame: version, kind, body (docs/reference/protocol.md). What flies every round is packed by hand; what is said
-/// once a connection is JSON.
+/// A message as one frame: version, kind, body (docs/reference/protocol.md). Messages of every round are packed by hand. Messages that come once for
+/// each connection are JSON.
 public enum MessageCoding {
     /// Version 2: ledger chunks of any size with tickets, heartbeats that are counted, base manifests by their hash, and newcomers that prove with a
     /// fresh nonce that they hold the parameters. Version 3: evaluations tell their noise, and how far the parameters have moved. Both sides must
@@ -9,13 +9,13 @@ public enum MessageCoding {
     public static let version: UInt8 = 3
     /// Version and kind.
     public static let headerBytes = 2
-    /// How a commit carries its opening.
+    /// The form in which a commit carries its opening.
     enum OpeningForm: UInt8 {
         case none = 0
-        /// Spelt out.
+        /// The shares are spelt out.
         case explicit
-        /// The committed round's machines go on with as many samples each, from where they were: one byte instead of five
-        /// a machine, which is what nearly every commit needs.
+        /// The committed round's machines continue with the same number of samples each, from where they were. Nearly every commit needs no more, and
+        /// it takes one byte instead of five for each machine.
         case continued
     }
 }
@@ -47,7 +47,7 @@ extension Message {
         }
     }
 
-    /// The frame of this message.
+    /// Returns the frame of this message.
     public func encoded() -> [UInt8] {
         var writer = ByteWriter()
         writer.write(MessageCoding.version)
@@ -136,7 +136,7 @@ extension Message {
         return writer.bytes
     }
 
-    /// Total: any bytes give a message or an error, and never more memory than the bytes themselves ask for.
+    /// Decodes a frame. Any bytes give either a message or an error, and never take more memory than the bytes themselves ask for.
     public init(decoding frame: [UInt8]) throws(WireError) {
         guard frame.count <= ProtocolLimits.frameBytes else {
             throw .tooLong(bytes: frame.count, limit: ProtocolLimits.frameBytes)
@@ -149,7 +149,7 @@ extension Message {
         guard let kind = Kind(rawValue: kindByte) else { throw .unknownKind(kindByte) }
         switch kind {
         case .hello:
-            // It comes before anybody is known: whatever it holds is short.
+            // It comes from a peer that nobody knows yet, so it must be short.
             guard reader.remaining <= ProtocolLimits.helloBytes else {
                 throw .tooLong(bytes: reader.remaining, limit: ProtocolLimits.helloBytes)
             }
@@ -253,7 +253,7 @@ extension Message {
 }
 
 extension String {
-    /// The text, or as much of its beginning as the bytes hold.
+    /// Returns the text, or as much of its beginning as fits into the bytes.
     func limited(toBytes count: Int) -> String {
         // A character that is cut in the middle becomes one of three bytes.
         utf8.count <= count ? self : String(decoding: utf8.prefix(max(0, count - 3)), as: UTF8.self)
@@ -261,7 +261,7 @@ extension String {
 }
 
 extension ByteWriter {
-    /// None of the control messages can fail to encode: they hold no floats but the heartbeat's, which the spec has checked.
+    /// Encoding a control message can't fail: it holds no floats but the welcome's heartbeat times, which the spec has checked.
     mutating func write(json body: some Encodable) {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -270,7 +270,7 @@ extension ByteWriter {
         write((try? encoder.encode(body)).map { [UInt8]($0) } ?? [])
     }
 
-    /// 0: none; else the round plus one.
+    /// Writes 0 for none, otherwise the round plus one.
     mutating func write(optional round: RoundNumber?) { write(varint: round.map { UInt64($0) + 1 } ?? 0) }
 }
 
@@ -284,13 +284,13 @@ extension ByteReader {
         }
     }
 
-    /// What is left of a frame that carries a chunk.
+    /// Returns the rest of a frame that carries a chunk.
     mutating func restOfChunk() throws(WireError) -> [UInt8] {
         guard remaining <= ProtocolLimits.chunkBytes else { throw .tooLong(bytes: remaining, limit: ProtocolLimits.chunkBytes) }
         return Array(rest())
     }
 
-    /// A number of bytes.
+    /// Reads a number of bytes.
     mutating func size(_ field: String, limit: Int) throws(WireError) -> Int { Int(try varint(field, limit: UInt64(limit))) }
 
     mutating func rebuildOrder(_ field: String) throws(WireError) -> UInt32 {
@@ -372,8 +372,8 @@ extension Opening {
         self.init(round: round, scaleExponent: scaleExponent, shares: shares)
     }
 
-    /// What a commit of `record` opens where every machine goes on with as many samples; nil where a machine is in it twice
-    /// (it gave late bytes too) or has no numbers left.
+    /// Returns the opening that follows a commit of `record` if every machine continues with the same number of samples. Returns nil if a machine is
+    /// in the record twice (it sent late bytes too) or has no numbers left.
     static func continuing(_ record: RoundRecord, scaleExponent: Int8) -> Opening? {
         guard record.round < .max else { return nil }
         var shares: [Share] = []

@@ -1,13 +1,18 @@
-/// Why bytes from a peer or a file are not what they should be.
+/// The reason why bytes from a peer or a file can't be decoded.
 public enum WireError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The frame has no bytes.
     case empty
+    /// The frame has another version of the protocol.
     case version(UInt8)
+    /// The kind byte is unknown.
     case unknownKind(UInt8)
+    /// The bytes are more than a limit allows.
     case tooLong(bytes: Int, limit: Int)
     /// The bytes end within `field`.
     case truncated(field: String)
     /// Bytes are left over at the end.
     case trailing(bytes: Int)
+    /// The field has a value that is not allowed.
     case invalid(field: String, reason: String)
 
     public var description: String {

@@ -1,18 +1,18 @@
-/// The numbers that machines report. A message holds no other ones, whoever made it, so that nobody behind the door meets a number that is
-/// no loss, no part of a whole, no duration.
+/// Limits of the numbers that machines report. A message holds no others, whoever made it. So the code behind it never meets a loss, a fraction or a
+/// duration that can't be one.
 public enum WireNumber {
-    /// Of a loss or a score; beyond it only infinities.
+    /// Largest loss or score. Beyond it there are only infinities.
     public static let largestLoss = Double(Float.greatestFiniteMagnitude)
-    /// Of seconds, and of samples a second.
+    /// Largest number of seconds, and of samples in a second.
     public static let largestAmount = 1e12
 
-    /// A loss: as it is, or infinite where it is too large.
+    /// Returns a loss unchanged, or infinite if it is too large.
     static func loss(_ value: Double) -> Double { value.magnitude > largestLoss ? (value < 0 ? -.infinity : .infinity) : value }
-    /// A part of a whole; NaN where it is none.
+    /// Returns a fraction unchanged; NaN if it is not in 0…1.
     static func part(_ value: Double) -> Double { (0...1).contains(value) ? value : .nan }
-    /// How far something is: 0…1.
+    /// Returns a progress, limited to 0…1.
     static func progress(_ value: Double) -> Double { value > 0 ? min(value, 1) : 0 }
-    /// Seconds or a rate; NaN where it is none.
+    /// Returns seconds or a rate unchanged; NaN if it is negative or too large.
     static func amount(_ value: Double) -> Double { (0...largestAmount).contains(value) ? value : .nan }
 }
 
@@ -27,7 +27,7 @@ extension ByteReader {
 
     mutating func part(_ field: String) throws(WireError) -> Double {
         let value = try double(field)
-        guard value.isNaN || (0...1).contains(value) else { throw .invalid(field: field, reason: "\(value) is no part of a whole") }
+        guard value.isNaN || (0...1).contains(value) else { throw .invalid(field: field, reason: "\(value) is not between 0 and 1") }
         return value
     }
 

@@ -1,7 +1,7 @@
-// Stored weights to F32. The block formats are ggml's; F16 and BF16 are safetensors' as well.
+// Converts stored weights to F32. The block formats are ggml's; safetensors has F16 and BF16 too.
 //
-// The formats' products of quantum and scale are exact in F32 (at most 4 + 11 significant bits for Q4_1, 21 for Q4_K), so a
-// fused multiply-add and a multiplication followed by an addition give the same bits, and so do all instruction sets here.
+// The formats' products of quantum and scale are exact in F32 (at most 4 + 11 significant bits for Q4_1, 21 for Q4_K). So a fused multiply-add and a
+// multiplication followed by an addition give the same bits, and all instruction sets here do too.
 #ifndef ONEBYTE_DEQUANTISE_H
 #define ONEBYTE_DEQUANTISE_H
 #include <stddef.h>
@@ -13,18 +13,18 @@ enum ob_element_type {
     OB_Q4_K = 12, OB_Q5_K = 13, OB_Q6_K = 14, OB_BF16 = 30
 };
 
-// Elements in a block of the format (1 for the plain ones); 0 for a type that is not in the list above.
+// Returns the number of elements in a block of the format (1 for the plain ones); 0 for a type that is not in the list above.
 size_t ob_block_elements(int type);
-// Bytes of a block; 0 for a type that is not in the list above.
+// Returns the number of bytes of a block; 0 for a type that is not in the list above.
 size_t ob_block_bytes(int type);
 
-// `count` elements, a multiple of the block's, from `source` (any alignment) to `out`. Little-endian hosts only.
-// A type that is not in the list writes nothing.
+// Converts `count` elements, a multiple of the block's, from `source` (any alignment) to `out`. It works on little-endian hosts only. For a type that
+// is not in the list it writes nothing.
 void ob_dequantise(int type, const void *source, float *out, size_t count);
-// The same on the plain C path that every processor has: for tests that compare the paths.
+// The same on the plain C path that every processor has, for tests that compare the paths.
 void ob_dequantise_portable(int type, const void *source, float *out, size_t count);
 
-// F32 to BF16 and F16, to nearest, ties to even; overflow goes to infinity, NaN stays NaN.
+// Convert F32 to BF16 and F16, to nearest, ties to even. Overflow goes to infinity, and NaN stays NaN.
 void ob_floats_to_bf16(const float *source, uint16_t *out, size_t count);
 void ob_floats_to_f16(const float *source, uint16_t *out, size_t count);
 #endif

@@ -1,4 +1,4 @@
-// The integer kernels that decide the parameters, and the small float kernels of the forward pass.
+// The integer kernels that decide the parameters, and the float kernels of the forward pass.
 #ifndef ONEBYTE_KERNELS_H
 #define ONEBYTE_KERNELS_H
 #include <stddef.h>

@@ -1,20 +1,20 @@
 import Core
 import Kernels
 
-/// The adapter at `final` as other programs take it: as a change of the head, E + (E·U)·(C·Vᵀ), E being the head's rows
-/// (vocabulary × width). The change has rank p, the adapter's outputs.
+/// The adapter at `final` in the form that other programs take: a change of the head, E + (E·U)·(C·Vᵀ), where E are the head's rows
+/// (vocabulary × width). The change has rank p, the adapter's number of outputs.
 public struct FinalHeadChange {
     private let head: StoredTensor
-    /// The head's name without `.weight`.
+    /// Name of the head without `.weight`.
     private let module: String
-    /// p and the model's width.
+    /// The rank p, and the model's width.
     public let rank, width: Int
     /// C·Vᵀ, p × width: `lora_A` of a LoRA adapter (Hu et al., arXiv 2106.09685).
     private let inputs: [Float]
     /// U, p × width.
     private let outputs: [Float]
 
-    /// Nil where the parameters hold no adapter at `final`.
+    /// Returns nil if the parameters hold no adapter at `final`.
     public init?(source: ModelSource, parameters: Parameters, basis: RunBasis?) {
         guard let slot = parameters.tensors.firstIndex(where: { $0.place == .final }),
             let factors = basis?.adapter(at: AdapterPlace.finalName), factors.shape == parameters.tensors[slot].shape,
@@ -41,19 +41,19 @@ public struct FinalHeadChange {
         inputs = product
     }
 
-    /// The head's rows with the adapter merged in, row-major.
+    /// Copies the head's rows with the adapter merged in, row-major.
     func copyMergedRows(_ rows: Range<Int>, into out: UnsafeMutablePointer<Float>) {
         head.copyFloats(rows: rows, into: out)
         for row in 0..<rows.count {
             let weights = out + row * width
-            // All coefficients first: each one reads the row as it was.
+            // All coefficients are computed first, because each one reads the row as it was.
             for (i, y) in coefficients(of: weights).enumerated() {
-                inputs.withUnsafeBufferPointer { if let base = $0.baseAddress { onebyte_add_scaled(weights, base + i * width, y, width) } }
+                inputs.withUnsafeBufferPointer { if let base = $0.baseAddress { ob_add_scaled(weights, base + i * width, y, width) } }
             }
         }
     }
 
-    /// E·U for some rows of the head, rows × p: `lora_B`.
+    /// Copies E·U for some rows of the head, rows × p: `lora_B`.
     private func copyHeadOutputs(_ rows: Range<Int>, into out: UnsafeMutablePointer<Float>) {
         let buffer = ScratchBuffer<Float>(capacity: rows.count * width)
         head.copyFloats(rows: rows, into: buffer.pointer)
@@ -62,7 +62,7 @@ public struct FinalHeadChange {
         }
     }
 
-    /// C·Vᵀ for some rows, rows × width: `lora_A`.
+    /// Copies some rows of C·Vᵀ, rows × width: `lora_A`.
     private func copyInputs(_ rows: Range<Int>, into out: UnsafeMutablePointer<Float>) {
         for (i, value) in inputs[rows.lowerBound * width..<rows.upperBound * width].enumerated() { out[i] = value }
     }
@@ -70,11 +70,12 @@ public struct FinalHeadChange {
     private func coefficients(of weights: UnsafePointer<Float>) -> [Float] {
         outputs.withUnsafeBufferPointer { u in
             guard let base = u.baseAddress else { return [] }
-            return (0..<rank).map { onebyte_dot(weights, base + $0 * width, width) }
+            return (0..<rank).map { ob_dot(weights, base + $0 * width, width) }
         }
     }
 
-    /// Writes a LoRA adapter for `lm_head` as `peft` loads it: adapter_config.json and adapter_model.safetensors. The base stays as it is.
+    /// Writes a LoRA adapter for `lm_head` in the form that `peft` loads: adapter_config.json and adapter_model.safetensors. The base is
+    /// not written.
     func writeLoRA(baseModel: String, to directory: String, dataType: ElementType) throws(ModelError) {
         let configuration: JSON = [
             "base_model_name_or_path": .string(baseModel), "bias": "none", "fan_in_fan_out": false, "inference_mode": true,

@@ -3,7 +3,7 @@ package struct ConfigurationFile {
     package let path: String
     package let json: JSON
 
-    /// What would be in the file.
+    /// Creates a configuration without reading a file.
     package init(path: String, json: JSON) {
         self.path = path
         self.json = json
@@ -15,7 +15,7 @@ package struct ConfigurationFile {
         guard json.members != nil else { throw ModelError(.malformed, file: path, "is no JSON object") }
     }
 
-    /// The first of these keys that is there; nil where they are missing or null.
+    /// Returns the first of these keys that is present; nil if all are missing or null.
     package func integer(_ keys: String...) throws(ModelError) -> Int? { try integer(keys) }
 
     private func integer(_ keys: [String]) throws(ModelError) -> Int? {
@@ -27,7 +27,7 @@ package struct ConfigurationFile {
         return nil
     }
 
-    /// The first of these keys, which families call differently.
+    /// Returns the first of these keys, since families use different names. Throws if none is present.
     package func required(_ keys: String...) throws(ModelError) -> Int {
         guard let value = try integer(keys) else { throw ModelError(.malformed, file: path, subject: keys[0], "is missing") }
         return value
@@ -51,7 +51,7 @@ package struct ConfigurationFile {
         return string
     }
 
-    /// One token id or a list of them.
+    /// Returns the token ids of a key that holds one id or a list of them.
     package func tokens(_ key: String) throws(ModelError) -> [Int32] {
         guard let value = present(key) else { return [] }
         var tokens: [Int32] = []

@@ -14,11 +14,11 @@ public enum ElementType: Int32, Hashable, Sendable, CaseIterable {
     case q6_K = 14
     case bf16 = 30
 
-    /// Elements that share scales; 1 for the plain types.
+    /// Number of elements that share scales; 1 for the plain types.
     package var blockElements: Int { Int(ob_block_elements(rawValue)) }
     package var blockBytes: Int { Int(ob_block_bytes(rawValue)) }
 
-    /// Bytes of `count` elements; nil where `count` is no whole number of blocks, or where the product overflows.
+    /// Returns the bytes of `count` elements; nil if `count` is no whole number of blocks or the product overflows.
     package func byteCount(of count: Int) -> Int? {
         guard count >= 0, count % blockElements == 0 else { return nil }
         let (bytes, overflow) = (count / blockElements).multipliedReportingOverflow(by: blockBytes)
@@ -27,7 +27,7 @@ public enum ElementType: Int32, Hashable, Sendable, CaseIterable {
 }
 
 extension ElementType: CustomStringConvertible {
-    /// As ggml and safetensors write it: `Q4_1`, `BF16`.
+    /// The name as ggml and safetensors write it: `Q4_1`, `BF16`.
     public var description: String {
         switch self {
         case .f32: "F32"

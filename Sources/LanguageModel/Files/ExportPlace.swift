@@ -1,23 +1,23 @@
 import Core
 import Glibc
 
-/// Where an export goes. A new directory appears whole or not at all. One that is there stays the directory that it is, a mount point or
-/// somebody's working directory for instance: it gets its files when all of them are written. Its config.json goes first and comes last, so
-/// that what a crash leaves in between is not taken for a model.
+/// The destination of an export. A new directory appears whole or not at all. An existing one (which may be a mount point or somebody's
+/// working directory) stays the same directory and gets its files once all of them are written. Its config.json is removed first and
+/// written last, so that what a crash leaves in between is not taken for a model.
 struct ExportPlace {
-    /// As the user named it.
+    /// The path as the user gave it.
     private let path: String
     private let target: String
     private let isThere: Bool
-    /// Where the files are written first.
+    /// Directory in which the files are written first.
     let partial: String
 
     private static let partialPrefix = ".onebyte-partial-"
-    /// What makes a directory a model, or an adapter.
+    /// Files that make a directory a model or an adapter.
     private static let configurations = ["config.json", "adapter_config.json"]
 
     /// - Parameters:
-    ///   - overwrites: files of an earlier export are replaced.
+    ///   - overwrites: whether files of an earlier export may be replaced.
     ///   - source: the model's own directory or file, which is never written into.
     ///   - isOfExport: whether an export writes files of this name.
     init(_ path: String, overwrites: Bool, source: String, isOfExport: (String) -> Bool) throws(ModelError) {
@@ -35,15 +35,17 @@ struct ExportPlace {
         guard status.st_mode & S_IFMT == S_IFDIR else {
             throw ModelError(.badRequest, file: path, "is a file", remedy: "choose another directory")
         }
-        // A volume's own directory for lost files is in every new one.
+        // Every new volume has this directory for lost files.
         let contents = try Self.contents(of: path).filter { $0 != "lost+found" && !$0.hasPrefix(Self.partialPrefix) }
         if let own = contents.filter({ !isOfExport($0) }).min() {
             throw overwrites
-                ? ModelError(.badRequest, file: path, "holds \(own), which no export writes, and is not replaced", remedy: "choose another directory")
-                : ModelError(.badRequest, file: path, "is there and holds \(own)", remedy: "choose another directory")
+                ? ModelError(
+                    .badRequest, file: path, "contains \(own), which is not part of an export, and is not replaced",
+                    remedy: "choose another directory")
+                : ModelError(.badRequest, file: path, "already exists and contains \(own)", remedy: "choose another directory")
         }
         guard contents.isEmpty || overwrites else {
-            throw ModelError(.occupied, file: path, "is there and not empty", remedy: "choose another directory")
+            throw ModelError(.occupied, file: path, "already exists and is not empty", remedy: "choose another directory")
         }
         guard Self.resolved(path) != Self.resolved(source) else {
             throw ModelError(.badRequest, file: path, "is the model itself, which its ledgers need", remedy: "choose another directory")
@@ -53,7 +55,7 @@ struct ExportPlace {
         try Self.make(partial, for: path)
     }
 
-    /// Puts the files in their place.
+    /// Moves the files to their final place.
     func finish(isOfExport: (String) -> Bool) throws(ModelError) {
         guard isThere else {
             guard rename(partial, target) == 0 else { throw failure("cannot be put in place") }
@@ -72,7 +74,7 @@ struct ExportPlace {
         Self.sync(target)
     }
 
-    /// Leaves nothing behind.
+    /// Removes everything that was written.
     func abandon() {
         for name in (try? Self.contents(of: partial)) ?? [] { unlink("\(partial)/\(name)") }
         rmdir(partial)
@@ -82,7 +84,7 @@ struct ExportPlace {
 
     // MARK: The system's calls
 
-    /// Directory and last part of a path. A slash at the end says nothing.
+    /// Splits a path into its directory and last component. A trailing slash is ignored.
     private static func parent(of path: String) -> (parent: String, name: String) {
         var bytes = Array(path.utf8)[...]
         while bytes.count > 1, bytes.last == UInt8(ascii: "/") { bytes.removeLast() }

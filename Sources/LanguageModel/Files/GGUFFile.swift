@@ -1,11 +1,11 @@
-/// A parsed GGUF file, version 2 or 3: metadata and the table of tensors. Everything in it is taken for hostile: counts and lengths
-/// are checked against the bytes that are left before anything is allocated.
+/// A parsed GGUF file, version 2 or 3: metadata and the table of tensors. The file is not trusted: counts and lengths are checked against
+/// the remaining bytes before anything is allocated.
 package struct GGUFFile: Sendable {
     package enum Limits {
         package static let metadataEntries = 65_536
         package static let tensors = 65_536
         package static let keyBytes = 65_535
-        /// Tokenizers are the largest arrays: a few hundred thousand entries.
+        /// Tokenizers have the largest arrays: a few hundred thousand entries.
         package static let arrayElements = 4_000_000
         package static let arrayDepth = 2
         package static let alignmentMax = 1 << 20
@@ -15,10 +15,10 @@ package struct GGUFFile: Sendable {
         case integer(Int64)
         case unsigned(UInt64)
         case float(Double)
-        /// Kept apart from `float`, so that 1e-5 can be written again as 1e-05 and not as 9.999999747378752e-06.
+        /// Kept apart from `float`, so that 1e-5 is written again as 1e-05 and not as 9.999999747378752e-06.
         case single(Float)
         case bool(Bool)
-        /// Raw bytes: a GGUF string should be UTF-8, but tokens of some files are not.
+        /// Raw bytes: a GGUF string should be UTF-8, but the tokens of some files are not.
         case string([UInt8])
         case array([Value])
         case strings(StringTable)
@@ -26,12 +26,12 @@ package struct GGUFFile: Sendable {
     }
 
     package struct Tensor: Sendable {
-        /// In the file's order: the fastest-running dimension first.
+        /// Dimensions in the file's order, the fastest-running first.
         package let dimensions: [Int]
         package let type: ElementType
-        /// From the start of the file.
+        /// Offset in bytes from the start of the file.
         package let offset: Int
-        /// Where it lies: of a split model that of its part.
+        /// The file that holds the data; in a split model, one of its parts.
         package let file: MappedFile
     }
 
@@ -143,14 +143,14 @@ package struct GGUFFile: Sendable {
 }
 
 extension GGUFFile {
-    /// Types that are known but not read.
+    /// Types that are known but can't be read.
     private static let otherTypes: [UInt32: String] = [
         9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S",
         22: "IQ2_S",
         23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4",
     ]
 
-    /// A file, or all parts of one that was split (`NAME-00001-of-00003.gguf`), whichever of them is named.
+    /// Opens a file, or all parts of a split one (`NAME-00001-of-00003.gguf`) when any part is named.
     package static func open(_ path: String) throws(ModelError) -> GGUFFile {
         let file = try GGUFFile(path: path)
         guard let count = try file.integer("split.count"), count > 1 else { return file }
@@ -215,7 +215,7 @@ extension GGUFFile {
             return try bytes(Int(length), what)
         }
 
-        /// A key or tensor name: printable ASCII, so that comparing names is comparing bytes.
+        /// Reads a key or tensor name, which must be printable ASCII, so that comparing names means comparing bytes.
         mutating func name(_ what: String, max: Int) throws(ModelError) -> String {
             let bytes = try string(what)
             guard bytes.count <= max, !bytes.isEmpty, bytes.allSatisfy({ (0x20..<0x7f).contains($0) }) else {
@@ -252,7 +252,7 @@ extension GGUFFile {
             }
             let type: UInt32 = try integer(key)
             let elements = try count(key, max: Limits.arrayElements)
-            // Every element takes at least one byte, so a count beyond the file's end is refused before it allocates.
+            // Every element takes at least one byte, so a count beyond the end of the file is refused before anything is allocated.
             guard elements <= remaining else { throw short(key) }
             if type == 8 {
                 var table = StringTable()
@@ -298,7 +298,8 @@ extension GGUFFile {
         }
     }
 
-    /// A single-precision value becomes the double with the same shortest decimal text: 1e-5 stays 1e-5, as config.json has it.
+    /// Returns a number. A single-precision value becomes the double with the same shortest decimal text: 1e-5 stays 1e-5, as in
+    /// config.json.
     package func double(_ key: String) throws(ModelError) -> Double? {
         switch metadata[key] {
         case nil: return nil

@@ -4,9 +4,9 @@ import Foundation
 /// The hub's local cache, in the layout that Hugging Face's own tools share
 /// (https://huggingface.co/docs/hub/local-cache): `models--org--name/{blobs,refs,snapshots/<commit>}`.
 ///
-/// What the cache has is used as it is. What it lacks is downloaded with curl, unless `HF_HUB_OFFLINE` is set; a file enters the cache
-/// only whole, and a revision only when all of its files are there. `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and
-/// `HF_TOKEN_PATH` mean what they mean to Hugging Face's tools.
+/// Files in the cache are used as they are. Missing files are downloaded with curl, unless `HF_HUB_OFFLINE` is set. A file enters the cache
+/// only when it is complete, and a revision only when all of its files are there. `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and
+/// `HF_TOKEN_PATH` have the same meaning as for Hugging Face's tools.
 package struct HubCache {
     package let root: String
     package let endpoint: String
@@ -20,7 +20,7 @@ package struct HubCache {
         package static let retries = 3
     }
 
-    /// The files beside the weights that are fetched where the repository has them.
+    /// Files other than the weights that are downloaded if the repository has them.
     private static let smallFiles = [
         "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
     ]
@@ -39,12 +39,12 @@ package struct HubCache {
         token = (value("HF_TOKEN") ?? (try? String(contentsOfFile: tokenFile, encoding: .utf8)))?.trimmingCharacters(in: .whitespacesAndNewlines)
     }
 
-    /// The directory of a repository's files, downloaded if need be.
+    /// Returns the directory of a repository's files, downloading them if necessary.
     ///
-    /// - Parameter log: told what is downloaded.
+    /// - Parameter log: receives a line for each download.
     package func directory(of reference: HubReference, log: (String) -> Void) throws(ModelError) -> String {
         let cached = cachedSnapshot(reference)
-        // transformers fetches a model's tokenizer only when it is asked for it, so a snapshot may lack it.
+        // transformers downloads a model's tokenizer only on request, so a snapshot may lack it.
         if let cached, isOffline || FileManager.default.fileExists(atPath: cached + "/tokenizer.json") { return cached }
         guard !isOffline else {
             throw ModelError(
@@ -52,7 +52,7 @@ package struct HubCache {
                 remedy: "HF_HUB_OFFLINE is set: unset it to download the model, or point HF_HUB_CACHE to the cache that has it")
         }
         do throws(ModelError) {
-            // Workers that start together wait for the one that downloads.
+            // Workers that start at the same time wait for the one that downloads.
             let lock = try FileLock(path: "\(root)/.locks/\(reference.directory)/onebyte.lock") {
                 log("waiting for another process, which is downloading \(reference.repository)")
             }
@@ -66,10 +66,10 @@ package struct HubCache {
         }
     }
 
-    /// Whether a repository is here already.
+    /// Whether the cache has a repository.
     package func has(_ reference: HubReference) -> Bool { cachedSnapshot(reference) != nil }
 
-    /// The snapshot that a revision stands for, if it has all that a model needs.
+    /// Returns the snapshot of a revision if it has everything that a model needs.
     private func cachedSnapshot(_ reference: HubReference) -> String? {
         let repository = root + "/" + reference.directory
         let named = try? String(contentsOfFile: "\(repository)/refs/\(reference.revision)", encoding: .utf8)
@@ -126,7 +126,7 @@ package struct HubCache {
             let blob = try blobName(tag: tag, file: file, url: url)
             try attempt(link) {
                 let target = "\(repository)/blobs/\(blob)"
-                // rename replaces what another process put there in the meantime: the same bytes.
+                // rename replaces a file that another process put there in the meantime; its bytes are the same.
                 guard rename(file, target) == 0 else { throw CocoaError(.fileWriteUnknown) }
                 try FileManager.default.createDirectory(atPath: "\(repository)/snapshots/\(commit)", withIntermediateDirectories: true)
                 try? FileManager.default.removeItem(atPath: link)
@@ -141,7 +141,7 @@ package struct HubCache {
             for name in try Self.shards(index: "\(repository)/snapshots/\(commit)/\(Self.index)") { try fetch(name) }
         }
         if commit != reference.revision {
-            // Last, so that a revision without all of its files is never taken for whole.
+            // Written last, so that an incomplete revision is never taken for a complete one.
             try attempt("\(repository)/refs/\(reference.revision)") {
                 try Data(commit.utf8).write(to: URL(filePath: "\(repository)/refs/\(reference.revision)"), options: .atomic)
             }
@@ -149,7 +149,8 @@ package struct HubCache {
         return "\(repository)/snapshots/\(commit)"
     }
 
-    /// The hub's tag is the SHA-256 of a large file, which is checked, and the Git name of a small one.
+    /// Returns the name of a blob: the hub's tag. For a large file the tag is its SHA-256, which is checked; for a small one it is Git's
+    /// name.
     private func blobName(tag: String?, file: String, url: String) throws(ModelError) -> String {
         if let tag, tag.utf8.count == 40, tag.allSatisfy(\.isHexDigit) { return tag }
         let mapped = try MappedFile(path: file)
@@ -161,7 +162,7 @@ package struct HubCache {
         return digest
     }
 
-    /// Downloads with curl, which brings proxies, certificates and redirects that hold up.
+    /// Downloads with curl, which handles proxies, certificates and redirects reliably.
     ///
     /// - Returns: the file's tag, if the server sent one.
     private func get(_ url: String, to file: String, _ reference: HubReference) throws(ModelError) -> String? {
@@ -179,8 +180,8 @@ package struct HubCache {
         process.standardInput = input
         process.standardOutput = output
         process.standardError = errors
-        // By standard input, since arguments are for every user of the machine to see; written before there is a reader, whose early end
-        // would otherwise be a broken pipe. It fits the pipe's buffer.
+        // The token goes through standard input, because every user of the machine can see arguments. It is written before curl reads, so
+        // that curl's early end can't break the pipe; it fits into the pipe's buffer.
         let plain = token?.filter { $0.isLetter && $0.isASCII || $0.isNumber && $0.isASCII || "-._~+/=".contains($0) }.prefix(4096)
         let authorisation = plain.map { "header = \"Authorization: Bearer \($0)\"\n" } ?? ""
         try? input.fileHandleForWriting.write(contentsOf: Data(authorisation.utf8))
@@ -210,7 +211,7 @@ package struct HubCache {
         }
     }
 
-    /// The first linked tag, else the first tag: later ones belong to the servers that requests are redirected to.
+    /// Returns the first linked tag, or else the first tag. Later tags come from servers that requests are redirected to.
     package static func tag(inHeaders headers: String) -> String? {
         var tags: [String: String] = [:]
         for line in headers.split(whereSeparator: \.isNewline) {
@@ -230,11 +231,11 @@ package struct HubCache {
     }
 }
 
-/// Held by one process at a time, until this object is gone or its process is.
+/// A lock that one process holds at a time, until this object or the process ends.
 private final class FileLock {
     private let descriptor: Int32
 
-    /// - Parameter onWaiting: is told once where another process has it.
+    /// - Parameter onWaiting: called once if another process holds the lock.
     init(path: String, onWaiting: () -> Void) throws(ModelError) {
         try? FileManager.default.createDirectory(
             atPath: URL(filePath: path).deletingLastPathComponent().path, withIntermediateDirectories: true)

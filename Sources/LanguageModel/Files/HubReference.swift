@@ -5,7 +5,8 @@ package struct HubReference: Hashable {
     /// A branch, a tag or a commit.
     package let revision: String
 
-    /// Nil for what can't be a repository's name. Strict, since the parts become directory names and parts of URLs.
+    /// Returns nil for text that can't be a repository's name. The check is strict, since the parts become directory names and parts of
+    /// URLs.
     package init?(_ text: String) {
         let parts = text.split(separator: "@", maxSplits: 1, omittingEmptySubsequences: false)
         let names = parts[0].split(separator: "/", omittingEmptySubsequences: false).map(String.init)
@@ -15,7 +16,7 @@ package struct HubReference: Hashable {
         name = names[1]
     }
 
-    /// One path component of harmless characters that does not begin with a point.
+    /// Whether text is a single path component of harmless characters that does not begin with a dot.
     package static func isPlainName(_ text: String) -> Bool {
         !text.isEmpty && text.utf8.count <= 96 && !text.hasPrefix(".") && !text.contains("--")
             && text.utf8.allSatisfy { byte in
@@ -24,6 +25,6 @@ package struct HubReference: Hashable {
     }
 
     package var repository: String { "\(organisation)/\(name)" }
-    /// Its directory in the cache.
+    /// Name of its directory in the cache.
     package var directory: String { "models--\(organisation)--\(name)" }
 }

@@ -1,8 +1,7 @@
-/// A JSON document as its file has it: members in order, numbers as written, every duplicate key refused.
+/// A JSON document exactly as its file has it: members in order, numbers as written. Duplicate keys are refused.
 ///
-/// Foundation's decoders lose what is needed here: the order and the number text (a configuration is written out again as it
-/// came), duplicate keys (which hostile safetensors headers use), and the difference between canonically equivalent strings
-/// (which are different tokens).
+/// Foundation's decoders lose what is needed here: the order and the text of numbers (a configuration is written out unchanged), duplicate
+/// keys (which hostile safetensors headers use), and the difference between canonically equivalent strings (which are different tokens).
 package enum JSON: Hashable, Sendable {
     case null
     case bool(Bool)
@@ -28,7 +27,7 @@ package enum JSON: Hashable, Sendable {
         return members.first { $0.key == key }?.value
     }
 
-    /// Replaces the member's value, or adds the member at the end; no effect on what is not an object.
+    /// Replaces the member's value, or appends the member; has no effect on a value that is not an object.
     package mutating func set(_ key: String, _ value: JSON) {
         guard case .object(var members) = self else { return }
         if let i = members.firstIndex(where: { $0.key == key }) {
@@ -39,7 +38,7 @@ package enum JSON: Hashable, Sendable {
         self = .object(members)
     }
 
-    /// Takes a member out.
+    /// Removes a member.
     package mutating func remove(_ key: String) {
         guard case .object(let members) = self else { return }
         self = .object(members.filter { $0.key != key })
@@ -87,7 +86,7 @@ extension JSON: ExpressibleByStringLiteral, ExpressibleByBooleanLiteral, Express
 // MARK: Reading
 
 extension JSON {
-    /// - Parameter file: for the error's text only.
+    /// - Parameter file: name of the file, for error messages.
     package init(_ bytes: UnsafeRawBufferPointer, file: String) throws(ModelError) {
         var parser = Parser(bytes: bytes, file: file)
         self = try parser.document()
@@ -100,7 +99,7 @@ extension JSON {
         }
         defer { withExtendedLifetime(file) {} }
         try file.refuseForeignFormat()
-        // Some editors put a byte order mark in front.
+        // Some editors put a byte order mark at the beginning.
         let start = file.bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0
         return try JSON(UnsafeRawBufferPointer(rebasing: file.bytes[start...]), file: path)
     }
@@ -162,7 +161,7 @@ extension JSON {
         mutating func object(depth: Int) throws(ModelError) -> JSON {
             position += 1
             var members: [Member] = []
-            // Keys are compared byte by byte: String's == takes canonically equivalent ones for equal.
+            // Keys are compared byte by byte: String's == treats canonically equivalent keys as equal.
             var keys: Set<[UInt8]> = []
             skipSpace()
             if take(UInt8(ascii: "}")) { return .object(members) }
@@ -283,9 +282,9 @@ extension JSON {
 // MARK: Writing
 
 extension JSON {
-    /// The document's text. Non-ASCII characters stay as they are.
+    /// Returns the document's text. Non-ASCII characters stay as they are.
     ///
-    /// - Parameter indent: spaces for each level; 0 writes everything on one line, without white space.
+    /// - Parameter indent: spaces per level; 0 writes everything on one line without white space.
     package func text(indent: Int = 2) -> String {
         var out = ""
         write(to: &out, indent: indent, level: 0)

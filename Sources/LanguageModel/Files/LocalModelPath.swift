@@ -1,17 +1,17 @@
 import Core
 import Foundation
 
-/// A model's path that leads nowhere. `models/tiny` may be a mistyped path or a repository of the hub: what stands for a path is told as one,
-/// at once, in place of asking the hub for what only looks like its name.
+/// Recognises model paths that do not exist. `models/tiny` may be a mistyped path or a repository of the hub. What looks like a path gets
+/// an error about the path at once, instead of a request to the hub.
 enum LocalModelPath {
     private static let fileEndings = [".gguf", ".safetensors", ".bin", ".pt", ".pth", ".json", ".ggml"]
 
-    /// What is wrong with a path that is not there; nil where the reference may well be a repository's name.
+    /// Returns what is wrong with a path that does not exist; nil if the reference may be a repository's name.
     ///
-    /// - Parameter isCached: the hub's cache has a repository of this name.
+    /// - Parameter isCached: whether the hub's cache has a repository of this name.
     static func problem(_ reference: String, isCached: Bool) -> ModelError? {
         if let dangling = danglingLink(reference) { return dangling }
-        // A revision is the hub's alone, and so says which is meant.
+        // Only the hub has revisions, so a revision means a repository.
         guard !isCached, !reference.utf8.contains(UInt8(ascii: "@")) || isPath(reference) else { return nil }
         let parts = reference.split(separator: "/", omittingEmptySubsequences: true).map(String.init)
         let isBelow = parts.count > 1 && !reference.hasPrefix("/") && FileManager.default.fileExists(atPath: parts[0])
@@ -26,7 +26,7 @@ enum LocalModelPath {
         return ModelError(.notFound, file: reference, missing.problem, remedy: missing.remedy + hub)
     }
 
-    /// Shaped like a path, and like nothing else.
+    /// Whether text has the form of a path and of nothing else.
     private static func isPath(_ text: String) -> Bool {
         ["/", "./", "../", "~"].contains { text.hasPrefix($0) } || fileEndings.contains { text.lowercased().hasSuffix($0) } || text == "."
             || text == ".."

@@ -1,7 +1,7 @@
 import Core
 import Glibc
 
-/// A whole file, mapped read-only for as long as this object lives.
+/// A whole file, mapped read-only while this object lives.
 package final class MappedFile: Sendable {
     package let path: String
     package let count: Int
@@ -37,17 +37,19 @@ package final class MappedFile: Sendable {
         if let base { munmap(UnsafeMutableRawPointer(mutating: base), count) }
     }
 
-    /// Valid while this object lives; keep it alive with `withExtendedLifetime`.
+    /// The file's bytes, valid while this object lives; keep it alive with `withExtendedLifetime`.
     package var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
 }
 
 extension MappedFile {
-    /// What the file is, where it is known not to be what it should be.
+    /// Returns the file's format if it is recognised as one that does not belong here.
     package func foreignFormat(mayBeMarkup: Bool = false) -> ForeignFormat? {
         withExtendedLifetime(self) { ForeignFormat(start: Array(bytes.prefix(ForeignFormat.bytesNeeded)), path: path, mayBeMarkup: mayBeMarkup) }
     }
 
-    /// - Throws: `ModelError` `.malformed` that says what the file is, where that is known.
+    /// Refuses a file whose format is recognised as one that does not belong here.
+    ///
+    /// - Throws: `ModelError` `.malformed` with the file's format, if that is recognised.
     package func refuseForeignFormat() throws(ModelError) {
         guard let foreign = foreignFormat() else { return }
         throw ModelError(.malformed, file: path, foreign.problem, remedy: foreign.remedy)
@@ -57,7 +59,7 @@ extension MappedFile {
 /// The text of `errno`, such as `No such file or directory`.
 package func errnoText() -> String { String(cString: strerror(errno)) }
 
-/// The bytes of a small file (configuration, tokenizer), refused above `limit` bytes.
+/// Returns the bytes of a small file (configuration, tokenizer); refuses files above `limit` bytes.
 package func readSmallFile(_ path: String, limit: Int) throws(ModelError) -> [UInt8] {
     let file = try MappedFile(path: path)
     guard file.count <= limit else {

@@ -1,16 +1,16 @@
 import Core
 import Foundation
 
-/// A path that leads nowhere: where it leaves what there is, and what is there in its place.
+/// A path that does not exist: the first component that is missing, and what exists in its place.
 package struct MissingPath {
     private static let namesShown = 5
 
-    /// The last directory of the path that is there; empty for the working directory.
+    /// The last directory of the path that exists; empty for the working directory.
     private let directory: String
-    /// The name that is not in it.
+    /// The first component that is missing there.
     private let name: String
 
-    /// Nil where the path leads somewhere.
+    /// Returns nil if the path exists.
     package init?(_ path: String) {
         var directory = path.hasPrefix("/") ? "/" : ""
         for part in path.utf8.split(separator: UInt8(ascii: "/")).map({ String(Substring($0)) }) {
@@ -24,15 +24,15 @@ package struct MissingPath {
         return nil
     }
 
-    /// "there is no tinny in models"
+    /// The problem, such as "there is no tinny in models".
     package var problem: String { directory.isEmpty || directory == "." ? "there is no \(name) here" : "there is no \(name) in \(directory)" }
 
-    /// The path that was most likely meant, up to where it went wrong; nil where nothing there is like it.
+    /// The path that was most likely meant, up to the missing component; nil if nothing there resembles it.
     package var nearest: String? {
         nearestWord(to: name, in: names).map { directory.isEmpty ? $0 : directory == "/" ? "/\($0)" : "\(directory)/\($0)" }
     }
 
-    /// "did you mean models/tiny?", or what is there.
+    /// The remedy: "did you mean models/tiny?", or a list of what is there.
     package var remedy: String {
         if let nearest { return "did you mean \(nearest)?" }
         let names = names

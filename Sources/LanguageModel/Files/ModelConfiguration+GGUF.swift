@@ -1,7 +1,7 @@
 import Core
 
 extension ModelConfiguration {
-    /// The configuration that a GGUF file's metadata and tensors say, and the config.json that transformers would read for it.
+    /// Reads the configuration from a GGUF file's metadata and tensors, and makes the config.json that transformers would read for it.
     package static func read(_ file: GGUFFile) throws(ModelError) -> (configuration: ModelConfiguration, json: JSON) {
         guard let name = try file.string("general.architecture") else {
             throw ModelError(.malformed, file: file.path, subject: "general.architecture", "is missing")
@@ -16,7 +16,7 @@ extension ModelConfiguration {
                 remedy: "take a dense model")
         }
         var family = try ModelFamily.named(gguf: name, file: file.path)
-        // One architecture to llama.cpp.
+        // llama.cpp has one architecture for both.
         if family == .olmo2, file.metadata["olmo2.attention.sliding_window"] != nil { family = .olmo3 }
         var json = try file.configuration(of: family, keys: name)
         try family.addGGUFSettings(&json, file)
@@ -25,10 +25,10 @@ extension ModelConfiguration {
 }
 
 extension GGUFFile {
-    /// Whether the first block has such a tensor.
+    /// Whether the first block has a tensor of this name.
     package func has(_ name: String) -> Bool { tensors["blk.0." + name] != nil }
 
-    /// What config.json would say of the settings that most families have.
+    /// Makes config.json's entries for the settings that most families have.
     fileprivate func configuration(of family: ModelFamily, keys: String) throws(ModelError) -> JSON {
         func required(_ key: String) throws(ModelError) -> Int {
             guard let value = try integer("\(keys).\(key)") else { throw ModelError(.malformed, file: path, subject: "\(keys).\(key)", "is missing") }
@@ -63,7 +63,7 @@ extension GGUFFile {
         return json
     }
 
-    /// One number for all layers, which some files write once for each.
+    /// Returns a number that is the same for all layers; some files write it once per layer.
     private func uniform(_ key: String) throws(ModelError) -> Int? {
         guard let list = try? integers(key) ?? unsignedIntegers(key) else { return try integer(key) }
         guard let first = list.first, list.allSatisfy({ $0 == first }) else {
@@ -124,7 +124,7 @@ extension GGUFFile {
         json.set("rope_theta", .number("\(try double("\(keys).rope.freq_base") ?? 10_000)"))
     }
 
-    /// Factors of the frequencies that lie in tensors: those of Llama 3 (`rope_freqs`) and of longrope.
+    /// Adds the factors of frequencies that are stored as tensors: those of Llama 3 (`rope_freqs`) and of longrope.
     private func addFactors(_ keys: String, headDimension: Int, to scaling: inout JSON) throws(ModelError) {
         let isLong = tensors["rope_factors_short.weight"] != nil
         guard let tensor = tensors[isLong ? "rope_factors_short.weight" : "rope_freqs.weight"], tensor.dimensions.count == 1 else { return }

@@ -1,25 +1,29 @@
-/// What a model's files say about its structure, whichever format they have.
+/// A model's structure as its files describe it, whatever their format.
 public struct ModelConfiguration: Hashable, Sendable {
     public var family: ModelFamily
     /// Width of the residual stream.
     public var hiddenSize: Int
-    /// Width of the feed-forward layer's inside.
+    /// Width of the feed-forward layer's inner states.
     public var feedForwardSize: Int
+    /// Number of layers.
     public var layerCount: Int
-    /// Query heads.
+    /// Number of query heads.
     public var headCount: Int
-    /// Key and value heads; divides `headCount` (grouped-query attention).
+    /// Number of key and value heads; divides `headCount` (grouped-query attention).
     public var keyValueHeadCount: Int
+    /// Width of a head of queries, keys or values.
     public var headDimension: Int
+    /// Number of tokens, which is the number of rows of the embedding matrix.
     public var vocabularySize: Int
-    /// Positions that the model was made for.
+    /// Number of positions that the model was made for.
     public var contextLength: Int
-    /// The head is the embedding matrix: there is no head of its own.
+    /// Whether the embedding matrix serves as head, so that the model has no head of its own.
     public var tiedHead: Bool
+    /// Token that begins a text; nil if the files name none.
     public var bosToken: Int32?
-    /// Any of these ends a text.
+    /// Tokens that end a text.
     public var eosTokens: [Int32]
-    /// What is computed with these sizes.
+    /// The computation that uses these sizes.
     public var description = ModelDescription()
 
     package init(
@@ -40,20 +44,20 @@ public struct ModelConfiguration: Hashable, Sendable {
         self.eosTokens = eosTokens
     }
 
-    /// θ of the (first) rotary position embedding; 0 where there is none.
+    /// θ of the (first) rotary position embedding; 0 if there is none.
     public var ropeTheta: Double { description.rotations.first?.theta ?? 0 }
-    /// Tokens that the layers see which don't see all.
+    /// Number of tokens seen by each layer that has a window.
     public var windows: [Int] { description.layers.compactMap(\.window) }
     /// ε of the norms.
     public var normEpsilon: Double { description.norm.epsilon }
 
     package enum Limits {
-        /// No dimension of a model that fits a machine comes near it, and products of two of them can't overflow.
+        /// No dimension of a model that fits a machine comes near this limit, and products of two dimensions can't overflow.
         package static let dimensionMax = 1 << 28
         package static let layersMax = 4096
     }
 
-    /// Refuses sizes that no model can have, so that nothing after it divides by zero or overflows.
+    /// Refuses impossible sizes, so that no later code divides by zero or overflows.
     package func validateSizes(file: String) throws(ModelError) {
         let dimensions = [
             ("hidden size", hiddenSize), ("feed-forward size", feedForwardSize), ("number of heads", headCount),
@@ -76,7 +80,7 @@ public struct ModelConfiguration: Hashable, Sendable {
         }
     }
 
-    /// Refuses numbers that no model can have.
+    /// Refuses impossible numbers; returns the configuration unchanged.
     package func validated(file: String) throws(ModelError) -> ModelConfiguration {
         try validateSizes(file: file)
         let numbers: [(String, Float)] = [

@@ -3,21 +3,22 @@ import Foundation
 
 /// Writes a model as a Hugging Face directory that transformers loads: configuration, tokenizer, weights, model card.
 public struct ModelExporter {
-    /// Gives the values of a range of a tensor's elements (row-major), in place of the source's.
+    /// Writes the values of a range of a tensor's elements (row-major), in place of the source's.
     public typealias Values = (_ elements: Range<Int>, _ into: UnsafeMutablePointer<Float>) -> Void
 
     public let source: ModelSource
-    /// F32 keeps every value of a trained tensor as good as exactly; F16 and BF16 halve the size and round.
+    /// Type of the written weights. F32 keeps trained values almost exactly; F16 and BF16 halve the size and round.
     public var dataType = ElementType.f32
-    /// Larger models are written in several files.
+    /// Largest size of a file in bytes; larger models are written in several files.
     public var shardBytesMax = 5_000_000_000
-    /// Markdown under the model card's title: what was trained, on what, and how well.
+    /// Markdown below the model card's title: what was trained, on what, and how well.
     public var card = ""
-    /// The adapter at `final`, which changes the head. Merged, the head becomes a tensor of its own, for the embedding stays as it is.
+    /// The adapter at `final`, which changes the head. Once merged, the head is a tensor of its own, because the embedding does not change.
     public var headChange: FinalHeadChange?
-    /// What is written.
+    /// Form of the export.
     public var format = Format.merged
 
+    /// Forms in which a fine-tuned model is written.
     public enum Format: String, CaseIterable, Sendable {
         /// A model that transformers loads, with all changes in its weights.
         case merged
@@ -25,7 +26,7 @@ public struct ModelExporter {
         case peft
     }
 
-    /// What is there already is replaced, once all of the new directory is written; else a directory that is not empty is refused.
+    /// Whether existing files are replaced once the new directory is complete. If false, a directory that is not empty is refused.
     public var overwrites = false
 
     public init(source: ModelSource) { self.source = source }
@@ -33,8 +34,9 @@ public struct ModelExporter {
     /// Writes the directory. It appears at `path` whole or not at all.
     ///
     /// - Parameters:
-    ///   - replacing: by tensor name; all other tensors have the source's values.
-    ///   - progress: told each tensor's name before it is written; false ends it with `ModelError.Code.cancelled`, and nothing is left.
+    ///   - replacing: values by tensor name; all other tensors keep the source's values.
+    ///   - progress: receives each tensor's name before it is written. Returning false ends the export with `ModelError.Code.cancelled` and
+    ///     leaves nothing.
     public func write(to path: String, replacing: [String: Values] = [:], progress: (String) -> Bool = { _ in true }) throws(ModelError) {
         if let unknown = replacing.keys.filter({ source.shape(of: $0) == nil }).min() {
             throw ModelError(.badRequest, file: source.path, subject: unknown, "the model has no such tensor")
@@ -83,20 +85,20 @@ public struct ModelExporter {
         try SafetensorsWriter(dataType: dataType, shardBytesMax: shardBytesMax).write(tensors, to: directory, progress: progress)
     }
 
-    /// Everything but the weights. What a Hugging Face directory brings is passed on as it is; a GGUF file's is put together.
+    /// Returns all files except the weights. Those of a Hugging Face directory are copied unchanged; those of a GGUF file are generated.
     private func smallFiles() throws(ModelError) -> [(name: String, bytes: [UInt8])] {
         var files: [(String, [UInt8])] = []
         var config: JSON
         if source.isDirectory {
-            if let made = source.madeConfiguration { config = made } else { config = try JSON.read(source.path + "/config.json") }
-            // What is written is not quantised.
+            if let made = source.generatedConfiguration { config = made } else { config = try JSON.read(source.path + "/config.json") }
+            // The exported weights are not quantised.
             config.remove("quantization_config")
             for name in Self.passedOn {
                 let path = source.path + "/" + name
                 if FileManager.default.fileExists(atPath: path) { files.append((name, try readSmallFile(path, limit: 256 << 20))) }
             }
         } else {
-            config = source.madeConfiguration ?? [:]
+            config = source.generatedConfiguration ?? [:]
             let tokenizer = try source.tokenizer
             files.append(("tokenizer.json", Array((tokenizer.file().text() + "\n").utf8)))
             files.append(("tokenizer_config.json", Array((tokenizer.configurationFile(chatTemplate: source.chatTemplateSource).text() + "\n").utf8)))
@@ -109,7 +111,7 @@ public struct ModelExporter {
             files.append(("generation_config.json", Array((generation.text() + "\n").utf8)))
         }
         let type = dataType == .f32 ? "float32" : dataType == .f16 ? "float16" : "bfloat16"
-        // transformers 5 calls it `dtype`, and reads the older name too.
+        // transformers 5 calls it `dtype` and still reads the older name.
         if config["dtype"] != nil { config.set("dtype", .string(type)) } else { config.set("torch_dtype", .string(type)) }
         if headChange != nil { config.set("tie_word_embeddings", .bool(false)) }
         files.append(("config.json", Array((config.text() + "\n").utf8)))
@@ -134,7 +136,7 @@ public struct ModelExporter {
 }
 
 extension JSON {
-    /// `bos_token_id` and `eos_token_id` as the configuration has them.
+    /// Sets `bos_token_id` and `eos_token_id` from the configuration.
     package mutating func setSpecialTokens(of configuration: ModelConfiguration) {
         if let bos = configuration.bosToken { set("bos_token_id", .integer(bos)) }
         let eos = configuration.eosTokens.map { JSON.integer($0) }

@@ -2,17 +2,17 @@ import Core
 import Synchronization
 
 extension ModelSource {
-    /// Floats that are dequantised and hashed at a time: they stay in the second-level cache.
+    /// Number of floats that are dequantised and hashed at a time: they fit into the second-level cache.
     private static let hashChunk = 64 * 1024
 
-    /// Name of the manifest's entry that is no tensor: all names of tensors have a dot.
+    /// Name of the manifest's entry that is not a tensor. All tensor names have a dot.
     private static let configurationEntry = "configuration"
 
-    /// SHA-256 of each tensor's values as little-endian F32, row-major, in the order of `tensorNames`. A GGUF file and a Hugging Face
-    /// directory with the same values have the same digests. A model that is no plain llama has one more entry, `configuration`: its digest is that of
-    /// `ModelConfiguration.identity`.
+    /// Returns the SHA-256 of each tensor's values as little-endian F32, row-major, in the order of `tensorNames`. A GGUF file and a
+    /// Hugging Face directory with the same values have the same digests. A model other than plain llama has one more entry,
+    /// `configuration`, with the digest of `ModelConfiguration.identity`.
     ///
-    /// - Parameter progress: told, from any thread, that another tensor is done.
+    /// - Parameter progress: called from any thread each time a tensor is done.
     public func baseManifest(threads: Int, progress: (@Sendable () -> Void)? = nil) -> BaseManifest {
         let names = tensorNames
         let entries = Mutex([BaseManifest.Entry?](repeating: nil, count: names.count))
@@ -28,11 +28,11 @@ extension ModelSource {
             let identity = Array(configuration.identity.utf8)
             all.append(BaseManifest.Entry(name: Self.configurationEntry, shape: .vector(identity.count), digest: Digest.sha256(identity)))
         }
-        // The names of a dictionary's keys are unique, and no tensor has the configuration's, so the manifest exists.
+        // A dictionary's keys are unique and no tensor has the configuration's name, so the manifest is valid.
         return BaseManifest(entries: all).unsafelyUnwrapped
     }
 
-    /// Name, shape and digest of one tensor; nil for a name that is not in `tensorNames`.
+    /// Returns name, shape and digest of one tensor; nil if the name is not in `tensorNames`.
     public func manifestEntry(of name: String) -> BaseManifest.Entry? {
         guard let tensor = stored[name] else { return nil }
         var hash = SHA256()

@@ -11,7 +11,7 @@ extension ModelSource {
             throw ModelError(.malformed, file: configFile, subject: "model_type", "is missing")
         }
         let family = try ModelFamily.named(name, file: configFile)
-        let (settings, madeConfiguration) = family.textPart(of: config)
+        let (settings, generatedConfiguration) = family.textPart(of: config)
         var configuration = try ModelConfiguration(settings, family: family).validated(file: configFile)
         try addStopTokens(path, to: &configuration)
 
@@ -31,10 +31,10 @@ extension ModelSource {
         return ModelSource(
             reference: reference, path: path, configuration: configuration, stored: stored,
             tokenizer: Result { () throws(ModelError) in try Tokenizer(directory: path) },
-            chatTemplateSource: try chatTemplateSource(path), isDirectory: true, madeConfiguration: madeConfiguration)
+            chatTemplateSource: try chatTemplateSource(path), isDirectory: true, generatedConfiguration: generatedConfiguration)
     }
 
-    /// Why a directory without config.json is no model.
+    /// Explains why a directory without config.json is not a model.
     private static func whatItIs(_ path: String) -> ModelError {
         func has(_ name: String) -> Bool { FileManager.default.fileExists(atPath: path + "/" + name) }
         if has("adapter_config.json") {
@@ -54,7 +54,7 @@ extension ModelSource {
             remedy: "a model directory holds config.json, tokenizer.json and model.safetensors")
     }
 
-    /// Chat models name the ends of their turns only in generation_config.json.
+    /// Adds tokens that end a text. Chat models name the ends of their turns only in generation_config.json.
     private static func addStopTokens(_ path: String, to configuration: inout ModelConfiguration) throws(ModelError) {
         let file = path + "/generation_config.json"
         guard FileManager.default.fileExists(atPath: file) else { return }
@@ -68,7 +68,7 @@ extension ModelSource {
         }
     }
 
-    /// Refuses weights that are not plain numbers, and models whose head does not write.
+    /// Refuses weights that are not plain numbers, and models whose head does not predict tokens.
     private static func refuseOtherKinds(_ config: ConfigurationFile, _ names: [String]) throws(ModelError) {
         let marks = [
             ".qweight", ".qzeros", ".absmax", ".SCB", ".weight_scale", ".weight_scale_inv", ".weight_packed", ".codebooks", ".weight_format",
@@ -88,7 +88,7 @@ extension ModelSource {
         }
     }
 
-    /// Whether a model that is said to have no head of its own has one with other values, which transformers then takes.
+    /// Whether a model with a tied head has a head of its own with other values, which transformers would use.
     private static func headDiffers(
         _ configuration: ModelConfiguration, _ found: [String: (file: SafetensorsFile, tensor: SafetensorsFile.Tensor)]
     ) -> Bool {
@@ -102,7 +102,7 @@ extension ModelSource {
         return memcmp(a + head.tensor.offset, b + embedding.tensor.offset, count) != 0
     }
 
-    /// The model's tensors where they lie in files; what was found is taken out of `found`.
+    /// Returns the model's tensors as they are stored in files, and removes what was found from `found`.
     private static func stored(
         _ configuration: ModelConfiguration, _ found: inout [String: (file: SafetensorsFile, tensor: SafetensorsFile.Tensor)], path: String
     ) throws(ModelError) -> [String: StoredTensor] {
@@ -111,7 +111,7 @@ extension ModelSource {
         var used: Set<String> = []
         for expected in configuration.tensors {
             let place = expected.file
-            // Checkpoints of the bare model leave out what all names begin with.
+            // Checkpoints of the bare model omit the common beginning of all names.
             let names =
                 configuration.family.namesInFiles(of: place.name) + (place.name.hasPrefix(root) ? [String(place.name.dropFirst(root.count))] : [])
             guard let name = names.first(where: { found[$0] != nil }), let (file, tensor) = found[name] else {
@@ -139,7 +139,7 @@ extension ModelSource {
         return stored
     }
 
-    /// chat_template.jinja, or `chat_template` of tokenizer_config.json, where it may be a list with one that is named `default`.
+    /// Returns chat_template.jinja, or `chat_template` of tokenizer_config.json, which may be a list with a template named `default`.
     private static func chatTemplateSource(_ path: String) throws(ModelError) -> String? {
         let file = path + "/chat_template.jinja"
         if FileManager.default.fileExists(atPath: file) {
@@ -151,7 +151,7 @@ extension ModelSource {
         return template?.string ?? template?.array?.first { $0["name"] == "default" }?["template"]?.string
     }
 
-    /// model.safetensors.index.json's files where there is one, else model.safetensors.
+    /// Returns the files listed in model.safetensors.index.json if it exists, else model.safetensors.
     private static func weightFiles(_ path: String) throws(ModelError) -> [String] {
         let index = path + "/model.safetensors.index.json"
         let single = path + "/model.safetensors"
@@ -173,7 +173,7 @@ extension ModelSource {
         }
         var names: Set<String> = []
         for member in map {
-            // A plain file name: the index may not lead out of its directory.
+            // Only a plain file name is allowed: the index must not lead out of its directory.
             guard let name = member.value.string, name.hasSuffix(".safetensors"), !name.contains("/"), !name.hasPrefix(".") else {
                 throw ModelError(.malformed, file: index, subject: member.key, "does not name a safetensors file of this directory")
             }

@@ -1,12 +1,12 @@
 import Core
 
 extension ModelSource {
-    /// Gives the values of rows of one of the model's tensors.
+    /// Writes the values of rows of one of the model's tensors.
     package typealias Rows = (Range<Int>, UnsafeMutablePointer<Float>) -> Void
 
-    /// The tensors of a Hugging Face directory, put together from the model's where a file's tensor holds several of them.
+    /// Returns the tensors of a Hugging Face directory. A file's tensor that holds several of the model's is joined from them.
     ///
-    /// - Parameter rows: where the values of a tensor of the model come from.
+    /// - Parameter rows: source of the values of a model's tensor.
     func fileTensors(_ rows: (String, StoredTensor) -> Rows) -> [SafetensorsWriter.Tensor] {
         let groups = Dictionary(grouping: configuration.tensors) { $0.file.name }
         return groups.values.compactMap { group -> SafetensorsWriter.Tensor? in
@@ -27,13 +27,13 @@ extension ModelSource {
     }
 }
 
-/// One of the model's tensors that a tensor in a file is made of.
+/// One of the model's tensors that make up a tensor in a file.
 private struct FilePart {
     let rows: ModelSource.Rows
     let shape: TensorShape
     let view: TensorView
 
-    /// Rows, of which a vector has one for each element, and their length.
+    /// Number of rows and their length; a vector has one row per element.
     var size: (rows: Int, columns: Int) {
         switch shape {
         case .vector(let count): (count, 1)
@@ -49,7 +49,7 @@ private struct FilePart {
     }
 }
 
-/// A file's tensor that is put together when its first row is asked for: one such tensor is in memory at a time.
+/// A file's tensor that is joined when its first row is requested. Only one such tensor is in memory at a time.
 private final class JoinedTensor {
     private let parts: [FilePart]
     private let shape: TensorShape

@@ -33,6 +33,6 @@ extension ModelSource {
             reference: reference, path: path, configuration: configuration, stored: stored,
             tokenizer: Result { () throws(ModelError) in try Tokenizer(file) },
             chatTemplateSource: try file.string("tokenizer.chat_template"), isDirectory: false,
-            license: try file.string("general.license"), madeConfiguration: json)
+            license: try file.string("general.license"), generatedConfiguration: json)
     }
 }

@@ -3,21 +3,22 @@ import Foundation
 
 /// A model's files: its configuration, its tensors (memory-mapped, read-only, dequantised on request) and its tokenizer.
 public final class ModelSource: Sendable {
-    /// What `open` was given.
+    /// The reference that was given to `open`.
     public let reference: String
     /// The .gguf file or the directory that the reference led to.
     public let path: String
+    /// The model's sizes and its computation.
     public let configuration: ModelConfiguration
-    /// All tensors of the model by their Hugging Face names, sorted by UTF-8 bytes: a tensor's position here is its τ (docs/reference/arithmetic.md).
-    /// The same list whichever format the files have.
+    /// Hugging Face names of all the model's tensors, sorted by UTF-8 bytes; a tensor's position here is its τ
+    /// (docs/reference/arithmetic.md). The list does not depend on the files' format.
     public let tensorNames: [String]
 
-    /// The model's tokenizer. Throws where the files' tokenizer is not supported; the tensors can be read all the same.
+    /// The model's tokenizer. Throws if it is not supported; the tensors can still be read.
     public var tokenizer: Tokenizer {
         get throws(ModelError) { try tokenizerResult.get() }
     }
 
-    /// How the model writes conversations; nil where its files don't say. Throws where their program can't be read.
+    /// How the model writes conversations; nil if its files do not say. Throws if the template can't be read.
     public var chatTemplate: ChatTemplate? {
         get throws(ModelError) {
             guard let chatTemplateSource else { return nil }
@@ -26,23 +27,23 @@ public final class ModelSource: Sendable {
         }
     }
 
-    /// The path is a Hugging Face directory's; else it is a GGUF file's.
+    /// Whether the path is a Hugging Face directory; if not, it is a GGUF file.
     package let isDirectory: Bool
-    /// What the files say about the licence, such as `apache-2.0`.
+    /// The licence that the files name, such as `apache-2.0`.
     package let license: String?
-    /// The Jinja program of the model's chat template.
+    /// The Jinja source of the model's chat template.
     package let chatTemplateSource: String?
     package let stored: [String: StoredTensor]
-    /// What config.json would say of a model that did not come with one.
-    package let madeConfiguration: JSON?
+    /// A config.json for a model that came without one.
+    package let generatedConfiguration: JSON?
     private let tokenizerResult: Result<Tokenizer, ModelError>
 
     package init(
         reference: String, path: String, configuration: ModelConfiguration, stored: [String: StoredTensor],
         tokenizer: Result<Tokenizer, ModelError>, chatTemplateSource: String?, isDirectory: Bool, license: String? = nil,
-        madeConfiguration: JSON? = nil
+        generatedConfiguration: JSON? = nil
     ) {
-        self.madeConfiguration = madeConfiguration
+        self.generatedConfiguration = generatedConfiguration
         self.reference = reference
         self.path = path
         self.configuration = configuration
@@ -54,15 +55,15 @@ public final class ModelSource: Sendable {
         tensorNames = stored.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
     }
 
-    /// Opens a `.gguf` file, a Hugging Face directory, or `org/name` (or `org/name@revision`) through the hub's cache, which may
-    /// download it.
+    /// Opens a `.gguf` file, a Hugging Face directory, or `org/name` (or `org/name@revision`) through the hub's cache, which may download
+    /// it.
     ///
-    /// - Parameter log: told what is downloaded, if anything is.
+    /// - Parameter log: receives a line for each download.
     public static func open(_ reference: String, log: (String) -> Void = { _ in }) throws(ModelError) -> ModelSource {
         try open(reference, environment: ProcessInfo.processInfo.environment, log: log)
     }
 
-    /// The same with an environment of the caller's; see `HubCache` for the variables that count.
+    /// Opens a model with a given environment; see `HubCache` for the variables.
     package static func open(
         _ reference: String, environment: [String: String], log: (String) -> Void = { _ in }
     ) throws(ModelError) -> ModelSource {
@@ -82,32 +83,32 @@ public final class ModelSource: Sendable {
         return try openDirectory(cache.directory(of: hub, log: log), reference: reference)
     }
 
-    /// Nil for a name that is not in `tensorNames`.
+    /// Returns the shape of a tensor; nil if the name is not in `tensorNames`.
     public func shape(of name: String) -> TensorShape? { stored[name]?.shape }
 
-    /// How the file stores the tensor; nil for a name that is not in `tensorNames`.
+    /// Returns the type in which the file stores a tensor; nil if the name is not in `tensorNames`.
     public func dataType(of name: String) -> ElementType? { stored[name]?.type }
 
-    /// All values of a tensor as F32, row-major, in Hugging Face's order of rows.
+    /// Copies all values of a tensor as F32, row-major, in Hugging Face's order of rows.
     ///
-    /// - Parameter out: has room for `shape(of: name)!.count` values.
+    /// - Parameter out: must have room for `shape(of: name)!.count` values.
     public func copyFloats(_ name: String, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
         let tensor = try tensor(name)
         tensor.copyFloats(rows: 0..<tensor.rows, into: out)
     }
 
-    /// The values of some rows of a matrix as F32 (a vector counts as one row), in Hugging Face's order of rows.
+    /// Copies some rows of a matrix as F32, in Hugging Face's order of rows. A vector counts as one row.
     ///
-    /// - Parameter out: has room for `rows.count` × the number of columns.
+    /// - Parameter out: must have room for `rows.count` × the number of columns.
     public func copyFloats(_ name: String, rows: Range<Int>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
         let tensor = try tensor(name)
         guard rows.lowerBound >= 0, rows.upperBound <= tensor.rows else { throw rowError(name, tensor, "\(rows)") }
         tensor.copyFloats(rows: rows, into: out)
     }
 
-    /// The rows of a matrix with these numbers, one after the other: the embedding lookup.
+    /// Copies the rows of a matrix with these numbers, one after the other, as an embedding lookup does.
     ///
-    /// - Parameter out: has room for `rows.count` × the number of columns.
+    /// - Parameter out: must have room for `rows.count` × the number of columns.
     public func gatherFloats(_ name: String, rows: some Collection<Int32>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
         let tensor = try tensor(name)
         if let wrong = rows.first(where: { !(0..<tensor.rows).contains(Int($0)) }) { throw rowError(name, tensor, "\(wrong)") }

@@ -5,7 +5,7 @@ package final class OutputFile {
     package let path: String
     private let descriptor: Int32
 
-    /// Fails where the file exists.
+    /// Creates the file; fails if it exists.
     package init(path: String) throws(ModelError) {
         self.path = path
         descriptor = Glibc.open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
@@ -32,7 +32,7 @@ package final class OutputFile {
         try bytes.withUnsafeBufferPointer { bytes throws(ModelError) in try write(UnsafeRawBufferPointer(bytes)) }
     }
 
-    /// Waits until the disk has it all.
+    /// Waits until everything is on the disk.
     package func sync() throws(ModelError) {
         guard fsync(descriptor) == 0 else { throw ModelError(.inputOutput, file: path, "cannot be written: \(errnoText())") }
     }

@@ -1,19 +1,19 @@
-/// The table of a safetensors file: u64 header length, JSON header, data. All that the format promises is checked before
-/// anything is read through it: ranges lie in the file, agree with shape and type, don't overlap, and leave no hole.
+/// The table of a safetensors file: u64 header length, JSON header, data. Every promise of the format is checked before any data is read:
+/// ranges lie in the file, agree with shape and type, do not overlap and leave no hole.
 package struct SafetensorsFile: Sendable {
     package enum Limits {
-        /// The reference implementation's.
+        /// The limit of the reference implementation.
         package static let headerBytesMax = 100_000_000
         package static let dimensionsMax = 8
     }
 
     package struct Tensor: Sendable {
         package let dimensions: [Int]
-        /// As the file names it.
+        /// The type's name in the file.
         package let typeName: String
-        /// Nil for a type whose values can't be read.
+        /// The element type; nil if values of this type can't be read.
         package var type: ElementType? { SafetensorsFile.types[typeName] }
-        /// From the start of the file.
+        /// Offset in bytes from the start of the file.
         package let offset: Int
     }
 
@@ -24,7 +24,7 @@ package struct SafetensorsFile: Sendable {
         let file = try MappedFile(path: path)
         self.file = file
         defer { withExtendedLifetime(file) {} }
-        // Only where it can't be one: a header's length may look like another format's mark.
+        // Checked only if it can't be safetensors: a header's length may look like another format's magic number.
         if file.count <= 8 || file.bytes[8] != UInt8(ascii: "{") { try file.refuseForeignFormat() }
         let cut = "the file is cut short or damaged: obtain it again"
         guard file.count >= 8 else {
@@ -52,7 +52,7 @@ package struct SafetensorsFile: Sendable {
             func wrong(_ code: ModelError.Code, _ problem: String, _ remedy: String? = nil) -> ModelError {
                 ModelError(code, file: path, subject: name.isEmpty ? "\"\"" : name, problem, remedy: remedy)
             }
-            // Printable ASCII, so that comparing names is comparing bytes.
+            // Names must be printable ASCII, so that comparing names means comparing bytes.
             guard !name.isEmpty, name.utf8.allSatisfy({ (0x20..<0x7f).contains($0) }) else {
                 throw wrong(.malformed, "is no name of printable ASCII characters")
             }
@@ -101,7 +101,7 @@ package struct SafetensorsFile: Sendable {
         self.tensors = tensors
     }
 
-    /// Of all dtypes of the format.
+    /// Bits per element of all the format's dtypes.
     private static let bits = [
         "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4, "U16": 16, "I16": 16, "F16": 16,
         "BF16": 16,

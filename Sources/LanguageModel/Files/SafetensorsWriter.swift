@@ -6,19 +6,19 @@ package struct SafetensorsWriter {
     package struct Tensor {
         package let name: String
         package let shape: TensorShape
-        /// Gives the values of some rows; a vector is one row.
+        /// Writes the values of some rows; a vector is one row.
         package let copyRows: (Range<Int>, UnsafeMutablePointer<Float>) -> Void
     }
 
     /// `f32`, `f16` or `bf16`.
     package let dataType: ElementType
-    /// transformers' own limit.
+    /// Largest size of a file in bytes; the default is transformers' limit.
     package var shardBytesMax = 5_000_000_000
 
-    /// Floats that are converted at a time, if a row is not longer.
+    /// Number of floats that are converted at a time, unless a row is longer.
     private static let chunk = 64 * 1024
 
-    /// Writes model.safetensors, or shards with model.safetensors.index.json, as long as `progress` says to go on.
+    /// Writes model.safetensors, or several files with model.safetensors.index.json. Stops if `progress` returns false.
     package func write(_ tensors: [Tensor], to directory: String, progress: (String) -> Bool) throws(ModelError) {
         guard dataType.blockElements == 1 else {
             throw ModelError(.unsupported, file: directory, "\(dataType) can't be written", remedy: "possible: F32, F16, BF16")
@@ -48,9 +48,9 @@ package struct SafetensorsWriter {
         try file.sync()
     }
 
-    /// Writes one file, as long as `progress` says to go on.
+    /// Writes one file. Stops if `progress` returns false.
     func write(_ tensors: [Tensor], toFile path: String, progress: (String) -> Bool) throws(ModelError) {
-        // transformers refuses files that don't say which framework's layout they have.
+        // transformers refuses files that do not name the framework whose layout they have.
         var members = [JSON.Member(key: "__metadata__", value: ["format": "pt"])]
         var offset = 0
         for tensor in tensors {

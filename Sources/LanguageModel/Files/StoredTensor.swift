@@ -1,22 +1,22 @@
 import Core
 import Kernels
 
-/// A model's tensor as a part of a tensor in a file: which of its rows, in which order.
+/// A model's tensor as a part of a tensor in a file: which rows, in which order.
 package struct TensorView: Hashable, Sendable {
     package enum RowOrder: Hashable, Sendable {
         case asIs
-        /// GGUF's `llama` files interleave the two halves of each attention head for their own RoPE: row `2j + t` of a head
-        /// is row `t·headDimension/2 + j` of the Hugging Face matrix.
+        /// GGUF's `llama` files interleave the two halves of each attention head for their RoPE: row `2j + t` of a head is row
+        /// `t·headDimension/2 + j` of the Hugging Face matrix.
         case interleavedHeads(headDimension: Int)
-        /// A head's rows stand between those of other parts of the head: row j of head h is row (parts·h + part)·headDimension + j.
+        /// A head's rows lie between those of other parts of the head: row j of head h is row (parts·h + part)·headDimension + j.
         case partOfHeads(part: Int, parts: Int, headDimension: Int)
     }
     package var rowOrder = RowOrder.asIs
-    /// Of the file's tensor: its rows before the first of these.
+    /// Number of rows in the file's tensor before the first row of this one.
     package var firstRow = 0
-    /// The file has a row for each input, and of it these are columns.
+    /// Whether the file has a row for each input, so that this tensor's rows are columns there.
     package var isTransposed = false
-    /// Added to what the file has.
+    /// Value added to the file's elements.
     package var offset: Float = 0
 
     package init(rowOrder: RowOrder = .asIs, firstRow: Int = 0, isTransposed: Bool = false, offset: Float = 0) {
@@ -26,7 +26,7 @@ package struct TensorView: Hashable, Sendable {
         self.offset = offset
     }
 
-    /// Of the file's tensor (its column where it is transposed), for a row of this one.
+    /// Returns the row of the file's tensor (the column if it is transposed) for a row of this one.
     package func storedRow(_ row: Int) -> Int {
         switch rowOrder {
         case .asIs: return firstRow + row
@@ -41,18 +41,18 @@ package struct TensorView: Hashable, Sendable {
     }
 }
 
-/// A tensor where it lies in a mapped file.
+/// A tensor in a mapped file.
 package struct StoredTensor: Sendable {
     package let file: MappedFile
-    /// Of the first byte of the file's tensor. `offset + byteCount` was checked against the file's length.
+    /// Offset of the first byte of the file's tensor. `offset + byteCount` was checked against the file's length.
     package let offset: Int
     package let type: ElementType
     package let shape: TensorShape
-    /// What the file's tensor has in a row; of a vector all of it.
+    /// Number of elements in a row of the file's tensor; for a vector, all of them.
     package let storedColumns: Int
     package let view: TensorView
 
-    /// Rows of a matrix; a vector counts as one row.
+    /// Number of rows of a matrix; 1 for a vector.
     package var rows: Int {
         switch shape {
         case .vector: 1
@@ -60,7 +60,7 @@ package struct StoredTensor: Sendable {
         }
     }
 
-    /// Elements of a row.
+    /// Number of elements in a row.
     package var columns: Int {
         switch shape {
         case .vector(let count): count
@@ -68,7 +68,7 @@ package struct StoredTensor: Sendable {
         }
     }
 
-    /// Dequantises rows, numbered as Hugging Face does, one after the other.
+    /// Dequantises rows one after the other. Row numbers are Hugging Face's.
     ///
     /// - Precondition: `rows` lies in `0 ..< self.rows`, and `out` has room for `rows.count * columns` values.
     package func copyFloats(rows: some Collection<Int>, into out: UnsafeMutablePointer<Float>) {
@@ -96,7 +96,7 @@ package struct StoredTensor: Sendable {
         }
     }
 
-    /// Elements of a vector that is a part of one.
+    /// Copies elements of a vector that is part of a longer one.
     private func copyElements(of base: UnsafeRawPointer, into out: UnsafeMutablePointer<Float>) {
         withUnsafeTemporaryAllocation(of: Float.self, capacity: storedColumns) { all in
             guard let from = all.baseAddress else { return }
@@ -105,7 +105,7 @@ package struct StoredTensor: Sendable {
         }
     }
 
-    /// Rows of a matrix that the file has as columns.
+    /// Copies rows of a matrix that are columns in the file.
     private func copyColumns(_ rows: some Collection<Int>, of base: UnsafeRawPointer, into out: UnsafeMutablePointer<Float>) {
         let rowBytes = storedColumns / type.blockElements * type.blockBytes
         let places = rows.map(view.storedRow)

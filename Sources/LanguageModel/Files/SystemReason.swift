@@ -1,10 +1,10 @@
 import Foundation
 
-/// What the system says of a failure, in words that a person knows: "No space left on device". The one place that turns Foundation's errors
-/// into text; what they say of themselves names domains and numbers.
+/// Returns the system's reason for a failure in plain words, such as "No space left on device". Only this function turns Foundation's
+/// errors into text; their own descriptions name domains and numbers.
 package func systemReason(of error: any Error) -> String {
     if let code = posixCode(of: error as NSError) { return String(cString: strerror(code)) }
-    // All others speak for themselves.
+    // All other errors have readable descriptions.
     return error is CocoaError || type(of: error) == NSError.self ? "the system gives no reason" : "\(error)"
 }
 

@@ -1,11 +1,12 @@
 import Core
 
-/// The directions of a batch's samples as the forward pass reads them: for `rank1` the two factors of every trained matrix,
-/// for every family the whole vector of every trained 1-D tensor and the signs of every adapter. Other matrices of the dense families are made where they are used.
+/// The directions of a batch's samples in the form that the forward pass reads. For `rank1` they are the two factors of every trained
+/// matrix. For every family they include the whole vector of every trained 1-D tensor and the signs of every adapter. Other matrices of the
+/// dense families are generated where they are used.
 package final class DirectionBatch {
     package let directions: Directions
     package let tensors: [TrainedTensor]
-    /// ε·2^−F of each trained tensor: what an integer of its direction stands for in θ ± εz.
+    /// ε·2^−F of each trained tensor: one unit of the direction's integers, as it appears in θ ± εz.
     package let scales: [Float]
     private(set) var samples: [SampleName] = []
 
@@ -43,12 +44,12 @@ package final class DirectionBatch {
         stride = total
     }
 
-    /// Whether all of z is made beforehand: vectors and adapters are small.
+    /// Whether all of z is generated in advance: vectors and adapters are small enough.
     private static func isKeptWhole(_ tensor: TrainedTensor) -> Bool {
         if case .vector = tensor.shape { true } else { tensor.isAdapter }
     }
 
-    /// Makes the factors and vectors of these samples; direction d of the batch is `samples[d]`.
+    /// Generates the factors and vectors of these samples; direction d of the batch is `samples[d]`.
     package func prepare(_ samples: [SampleName]) {
         self.samples = samples
         let base = store.reserve(max(samples.count * stride, 1))
@@ -64,17 +65,17 @@ package final class DirectionBatch {
         }
     }
 
-    /// `rank1` matrices: a of direction d.
+    /// The factor a of direction d for a `rank1` matrix: one sign per output.
     @inline(__always)
     package func a(_ slot: Int, _ d: Int) -> UnsafePointer<Int8> { UnsafePointer(store.pointer + d * stride + aOffset[slot]) }
-    /// `rank1` matrices: b of direction d.
+    /// The factor b of direction d for a `rank1` matrix: one sign per input.
     @inline(__always)
     package func b(_ slot: Int, _ d: Int) -> UnsafePointer<Int8> { UnsafePointer(store.pointer + d * stride + bOffset[slot]) }
-    /// 1-D tensors and adapters: z of direction d.
+    /// z of direction d for a 1-D tensor or an adapter.
     @inline(__always)
     package func vector(_ slot: Int, _ d: Int) -> UnsafePointer<Int8> { a(slot, d) }
 
-    /// Dense families: elements of a matrix's direction d.
+    /// Elements of direction d for a matrix of a dense family.
     package func elements(_ slot: Int, _ d: Int, _ range: Range<Int>, into buffer: ScratchBuffer<Int8>) -> UnsafePointer<Int8> {
         let out = buffer.reserve(range.count)
         directions.dense(of: tensors[slot], samples[d], elements: range, into: out)

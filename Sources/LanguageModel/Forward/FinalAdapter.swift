@@ -1,18 +1,18 @@
 import Core
 import Kernels
 
-/// The adapter at `final`: the final norm's output n becomes n + U·C·Vᵀ·n on its way to the head. U and V are frozen, C follows the
+/// The adapter at `final`: on its way to the head, the final norm's output n becomes n + U·C·Vᵀ·n. U and V are frozen; C follows the
 /// parameters.
 package final class FinalAdapter: @unchecked Sendable {  // C is written while nobody computes with it
-    /// p: the vectors of U.
+    /// p, the number of vectors in U.
     package let outputCount: Int
-    /// r: the vectors of V.
+    /// r, the number of vectors in V.
     package let inputCount: Int
-    /// C among the model's trained tensors.
+    /// Position of C among the model's trained tensors.
     package let slot: Int
-    /// U, vector after vector of the model's width.
+    /// U: p vectors of the model's width, one after the other.
     package let outputs: ScratchBuffer<Float>
-    /// V, vector after vector of the model's width.
+    /// V: r vectors of the model's width, one after the other.
     package let inputs: ScratchBuffer<Float>
     /// C, p×r.
     package let coordinates: ScratchBuffer<Float>
@@ -28,27 +28,27 @@ package final class FinalAdapter: @unchecked Sendable {  // C is written while n
         coordinates = ScratchBuffer(capacity: outputCount * inputCount)
     }
 
-    /// Vᵀ·n of a state, r numbers. They do not depend on what else is computed at the same time.
+    /// Computes x = Vᵀ·n of a state: r numbers. They do not depend on what else is computed at the same time.
     package func project(_ state: UnsafePointer<Float>, into x: UnsafeMutablePointer<Float>) {
-        for j in 0..<inputCount { x[j] = onebyte_dot(state, inputs.pointer + j * width, width) }
+        for j in 0..<inputCount { x[j] = ob_dot(state, inputs.pointer + j * width, width) }
     }
 
-    /// Adds U·(C + scale·Z)·x to a state; Z, p×r, counts as zeros where it is nil.
+    /// Adds U·(C + scale·Z)·x to a state. Z is p×r; nil counts as zeros.
     package func adapt(
         _ state: UnsafeMutablePointer<Float>, projection x: UnsafePointer<Float>, direction: UnsafePointer<Int8>? = nil, scale: Float = 0
     ) {
         for i in 0..<outputCount {
-            var y = onebyte_dot(coordinates.pointer + i * inputCount, x, inputCount)
-            if let direction { y += scale * onebyte_dot_i8(x, direction + i * inputCount, inputCount) }
-            onebyte_add_scaled(state, outputs.pointer + i * width, y, width)
+            var y = ob_dot(coordinates.pointer + i * inputCount, x, inputCount)
+            if let direction { y += scale * ob_dot_i8(x, direction + i * inputCount, inputCount) }
+            ob_add_scaled(state, outputs.pointer + i * width, y, width)
         }
     }
 }
 
 extension ModelSource {
-    /// The adapter at `final` among trained tensors; nil where there is none.
+    /// Returns the adapter at `final` among trained tensors; nil if there is none.
     ///
-    /// - Throws: `ModelError` where the basis does not have it as it is trained, or for an adapter at any other place.
+    /// - Throws: `ModelError` if the basis lacks the adapter or has it with other ranks, or if a tensor is an adapter at any other place.
     func finalAdapter(of tensors: [TrainedTensor], basis: RunBasis?) throws(ModelError) -> FinalAdapter? {
         var adapter: FinalAdapter?
         for (slot, tensor) in tensors.enumerated() {
@@ -71,7 +71,7 @@ extension ModelSource {
 }
 
 extension ForwardPass {
-    /// n + U·(C ± εZ)·Vᵀ·n for all rows of `normed`, in the layout `reads`.
+    /// Replaces n by n + U·(C ± εZ)·Vᵀ·n in all rows of `normed`, in the layout `reads`.
     func adaptFinalStates(_ adapter: FinalAdapter) {
         let h = sizes.embedding
         let x = adapterInputs.reserve(adapter.inputCount)

@@ -2,15 +2,16 @@ import COpenBLAS
 import Glibc
 import Kernels
 
-/// What a loss over the whole vocabulary asks of the adapter at `final`.
+/// The gradient of the adapter at `final` for losses over the whole vocabulary.
 extension ForwardPass {
-    /// For each row of the layout `reads`, whose final state is in `normed`: log p(target), and Uᵀ·∂(−log p(target))/∂n = (EU)ᵀ·(p − onehot).
+    /// Computes log p(target) and the gradient Uᵀ·∂(−log p(target))/∂n = (EU)ᵀ·(p − onehot) for each row of the layout `reads`. The final
+    /// states must be in `normed`.
     ///
     /// - Parameters:
-    ///   - targets: one token for each row.
+    ///   - targets: one token per row.
     ///   - headOutputs: EU, vocabulary × `count`.
-    ///   - logProbabilities: takes one number for each row.
-    ///   - gradients: takes `count` numbers for each row.
+    ///   - logProbabilities: receives one number per row.
+    ///   - gradients: receives `count` numbers per row.
     package func adapterGradients(
         targets: UnsafePointer<Int32>, headOutputs: UnsafePointer<Float>, count: Int, logProbabilities: UnsafeMutablePointer<Double>,
         into gradients: UnsafeMutablePointer<Float>
@@ -26,9 +27,9 @@ extension ForwardPass {
                 let target = Int(targets[start + r])
                 var largest: Float = 0
                 var sum: Float = 0
-                onebyte_log_sum_exp_parts(row, vocabulary, &largest, &sum)
+                ob_log_sum_exp_parts(row, vocabulary, &largest, &sum)
                 logProbabilities[start + r] = Double(row[target]) - Double(largest) - log(Double(sum))
-                becomeGradient(row, target: target)
+                replaceLogitsByGradient(row, target: target)
             }
             cblas_sgemm(
                 CblasRowMajor, CblasNoTrans, CblasNoTrans, blasint(rows), blasint(count), blasint(vocabulary), 1, p, blasint(vocabulary),

@@ -2,27 +2,28 @@ import Core
 import Glibc
 import Kernels
 
-/// Attention: queries, keys and values, their norms and rotation, and what queries find.
+/// Attention: queries, keys and values, their norms and rotation, and the weighted sums of values.
 extension ForwardPass {
-    /// Queries from which matrix products beat a dot product for each score: 12 to 20, fewer where tokens stand before them.
+    /// Number of queries from which matrix products beat one dot product per score. The break-even is at 12 to 20, and lower where tokens
+    /// stand before the queries.
     private static let blockedAttentionRows = 16
 
-    /// What a layer's attention works with where the caller keeps keys and values: a row for each token, `stride` floats apart.
+    /// A layer's attention where the caller keeps keys and values. Queries and key-value rows are one per token, `stride` floats apart.
     package struct Attention {
         package let layer: Int
-        /// Rotated.
+        /// Rotated queries.
         package let queries: UnsafePointer<Float>
-        /// The keys, rotated, and behind them the values.
+        /// Rows of rotated keys, each with its values behind them.
         package let keyValues: UnsafePointer<Float>
         package let stride: Int
-        /// The model's query width apart.
+        /// Rows as wide as the model's queries.
         package let output: UnsafeMutablePointer<Float>
         private let sizes: LayerSizes
-        private let form: onebyte_attention
+        private let form: ob_attention
 
         fileprivate init(
             layer: Int, queries: UnsafePointer<Float>, keyValues: UnsafePointer<Float>, stride: Int, output: UnsafeMutablePointer<Float>,
-            sizes: LayerSizes, form: onebyte_attention
+            sizes: LayerSizes, form: ob_attention
         ) {
             self.layer = layer
             self.queries = queries
@@ -33,33 +34,34 @@ extension ForwardPass {
             self.form = form
         }
 
-        /// Fills a row of `output` with what its query finds in the first `count` keys and values of its text, kept one behind the other.
+        /// Fills a row of `output` with the attention of its query over the first `count` rows of its text's keys and values, which lie one
+        /// after the other.
         ///
         /// - Parameter scores: scratch for `count` floats.
         package func attend(row: Int, in kept: UnsafePointer<Float>, count: Int, scores: UnsafeMutablePointer<Float>) {
             let width = sizes.keyValue
             var form = form
-            onebyte_attend(
+            ob_attend(
                 queries + row * stride, kept, 2 * width, kept + width, 2 * width, count, &form, scores, output + row * sizes.query)
         }
     }
 
-    /// Queries, keys and values as products leave them, neither normalised nor rotated.
+    /// Queries, keys and values as products leave them, before norms and rotation.
     private struct Projections {
-        /// Queries of all rows, or in the last layer of those that are read.
+        /// Queries of all rows; in the last layer, of the rows that are read.
         let queries: UnsafeMutablePointer<Float>
         let queryStride: Int
-        /// Keys, and behind them values.
+        /// Rows of keys, each with its values behind them.
         let keyValues: UnsafeMutablePointer<Float>
         let keyValueStride: Int
-        /// What keys and values were made of, and what queries were.
+        /// The inputs that the keys and values, and the queries, were computed from.
         let input: UnsafePointer<Float>
         let queryInput: UnsafePointer<Float>
     }
 
-    /// What the queries of a layer find: rows of the model's query width, in the layout in which they leave the layer.
+    /// Returns the attention output of a layer: rows as wide as the model's queries, in the layout in which they leave the layer.
     ///
-    /// - Parameter input: normalised, in the layout `sequences` where it is shared, else in the layout `segments`.
+    /// - Parameter input: normalised rows; in the layout `sequences` if `shared`, else in the layout `segments`.
     func attention(_ layer: Int, _ input: UnsafePointer<Float>, shared: Bool) throws(ModelError) -> UnsafePointer<Float> {
         let last = isLast(layer)
         let rows = last ? segmentReads : segmentRows
@@ -83,7 +85,7 @@ extension ForwardPass {
             queries: out, queryStride: stride, keyValues: out + sizes.query, keyValueStride: stride, input: input, queryInput: input)
     }
 
-    /// Keys and values of all rows, queries of those that are read.
+    /// Projects keys and values of all rows, and queries of those that are read.
     private func projectLast(_ layer: Int, _ input: UnsafePointer<Float>, shared: Bool) throws(ModelError) -> Projections {
         let (h, qw, kvw) = (sizes.hidden, sizes.query, sizes.keyValue)
         let rows = shared ? sequenceRows : segmentRows
@@ -126,7 +128,7 @@ extension ForwardPass {
     private func rotate(_ x: UnsafeMutablePointer<Float>, _ stride: Int, of layer: Int, at positions: UnsafePointer<Int32>, rows: Int, heads: Int) {
         guard let number = description.layers[layer].rotation, description.rotations.indices.contains(number) else { return }
         let (rotation, table) = (description.rotations[number], model.rotary[number])
-        onebyte_rope(
+        ob_rope(
             x, stride, positions, rows, heads, sizes.headDimension, rotation.width, rotation.isInterleaved ? 1 : 0, table.cosine, table.sine)
     }
 
@@ -139,9 +141,9 @@ extension ForwardPass {
         }
     }
 
-    // MARK: What queries find
+    // MARK: Weighted sums of values
 
-    /// Rows of one text or many, whose earlier keys and values the caller keeps.
+    /// Attends to rows of one or more texts whose earlier keys and values the caller keeps.
     private func attendKept(_ layer: Int, _ own: Projections, rows: Int, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
         let clean = Segment(sequence: 0, direction: -1, sign: 0)
         let at = UnsafePointer(rowPositions.pointer)
@@ -153,8 +155,8 @@ extension ForwardPass {
                 sizes: sizes, form: model.attention(layer)))
     }
 
-    /// Of each segment: its queries, keys and values, finished where they are. Of shared rows, which are those of sequences without directions, each
-    /// segment gets a copy with its rank-one terms.
+    /// Attends segment by segment and normalises and rotates queries, keys and values in place. Shared rows are those of sequences without
+    /// directions; each segment gets a copy of them with its rank-one terms.
     private func attend(_ layer: Int, _ own: Projections, shared: Bool, last: Bool, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
         let longest = sequences.reduce(0) { max($0, $1.length) }
         let all = positions.reserve(longest)
@@ -187,23 +189,23 @@ extension ForwardPass {
         }
     }
 
-    /// Of one segment: rows that follow each other in one block, others one by one.
+    /// Attends within one segment. Consecutive rows are processed as one block, other rows one by one.
     private func attend(
-        _ form: onebyte_attention, _ queries: UnsafePointer<Float>, _ queryStride: Int, at positions: UnsafePointer<Int32>, _ count: Int,
+        _ form: ob_attention, _ queries: UnsafePointer<Float>, _ queryStride: Int, at positions: UnsafePointer<Int32>, _ count: Int,
         _ keys: UnsafePointer<Float>, _ keyStride: Int, into out: UnsafeMutablePointer<Float>
     ) {
         var form = form
         let values = keys + sizes.keyValue
         let first = Int(positions[0])
         if count >= Self.blockedAttentionRows, Int(positions[count - 1]) - first == count - 1 {
-            onebyte_attend_rows(
+            ob_attend_rows(
                 queries, queryStride, count, keys, values, keyStride, first, &form,
-                panels.reserve(onebyte_attention_scratch(count, first, sizes.headDimension)), out, sizes.query)
+                panels.reserve(ob_attention_scratch(count, first, sizes.headDimension)), out, sizes.query)
             return
         }
         let scores = scores.reserve(Int(positions[count - 1]) + 1)
         for i in 0..<count {
-            onebyte_attend(
+            ob_attend(
                 queries + i * queryStride, keys, keyStride, values, keyStride, Int(positions[i]) + 1, &form, scores, out + i * sizes.query)
         }
     }
@@ -214,7 +216,7 @@ extension ForwardPass {
         private let layer: Int
         private let keyValues: UnsafeMutablePointer<Float>
         private let queries: UnsafeMutablePointer<Float>
-        /// x·b of keys and of values, kept from a segment with + for the one with − on the same rows.
+        /// x·b of keys and of values. The segment with + computes them and the segment with − on the same rows uses them again.
         private let dots: UnsafeMutablePointer<Float>
         private let longest: Int
         private var dotsOf = (direction: -1, sequence: -1)
@@ -260,9 +262,9 @@ extension ForwardPass {
                 let epsilon = segment.sign * directions.scales[slot]
                 for r in 0..<rows {
                     let dot = areKnown ? dots?[r] : nil
-                    let s = dot ?? onebyte_dot_i8(input + r * h, b, h)
+                    let s = dot ?? ob_dot_i8(input + r * h, b, h)
                     dots?[r] = s
-                    onebyte_sum_scaled_i8(from + r * fromStride, a, epsilon * s, to + r * toStride, width)
+                    ob_sum_scaled_i8(from + r * fromStride, a, epsilon * s, to + r * toStride, width)
                 }
             } else {
                 for r in 0..<rows { (to + r * toStride).update(from: from + r * fromStride, count: width) }

@@ -2,16 +2,16 @@ import Kernels
 
 /// Products in 8-bit integers.
 ///
-/// A direction changes an activation by less than rounding it to 8 bits does, and what is rounded differently at θ + εz and at
-/// θ − εz does not cancel: g would drown. But both lie near the same clean row x₀, whose product is computed once, in F32, for all directions on an
-/// example. What is left, x − x₀, is rounded at a scale of its own, so that its error is a hundredth of the *difference*:
+/// A direction changes an activation by less than rounding to 8 bits does, and rounding errors at θ + εz and at θ − εz do not cancel: they
+/// would drown g. But both rows lie near the same clean row x₀. The product of x₀ is computed once, in F32, for all directions on an
+/// example. The rest, x − x₀, is rounded at a scale of its own, so that the error is a hundredth of the *difference*:
 /// xWᵀ ≈ x₀Wᵀ + Q(x − x₀)·Q(W)ᵀ.
 extension ForwardPass {
-    /// y = (accumulate·y) + x·wᵀ for all rows of a layout in which every direction's sequence has a clean segment, too.
+    /// Computes y = (accumulate·y) + x·wᵀ for all rows of a layout in which the sequence of every segment also has a clean segment.
     ///
     /// - Parameters:
-    ///   - w: all matrices one after the other, which read the same x.
-    ///   - matrices: the same in bytes.
+    ///   - w: the matrices in F32, one after the other; all read the same x.
+    ///   - matrices: the same matrices in 8-bit integers.
     package func differentialProduct(
         _ x: UnsafePointer<Float>, _ xStride: Int, _ w: UnsafePointer<Float>, _ matrices: [Int8Weights.Matrix],
         into y: UnsafeMutablePointer<Float>, _ yStride: Int, accumulate: Bool, layout: Layout
@@ -23,11 +23,11 @@ extension ForwardPass {
         let cleanProduct = cleanProduct.reserve(clean.count * outputs)
         multiply(
             x + count * xStride, xStride: xStride, rows: clean.count, by: w, outputs: outputs, inputs: inputs, into: cleanProduct,
-            yStride: outputs, panels: panels.reserve(onebyte_product_scratch(inputs)))
+            yStride: outputs, panels: panels.reserve(ob_product_scratch(inputs)))
         for row in 0..<clean.count {
             let own = y + (count + row) * yStride
             if accumulate {
-                onebyte_add_scaled(own, cleanProduct + row * outputs, 1, outputs)
+                ob_add_scaled(own, cleanProduct + row * outputs, 1, outputs)
             } else {
                 own.update(from: cleanProduct + row * outputs, count: outputs)
             }

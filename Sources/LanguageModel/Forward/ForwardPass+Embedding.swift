@@ -1,9 +1,9 @@
 import Core
 import Kernels
 
-/// From tokens to the first layer's input.
+/// The way from tokens to the first layer's input.
 extension ForwardPass {
-    /// Of sequences, each once; `x` holds them in the layout `sequences`.
+    /// Embeds every sequence once; `x` then holds them in the layout `sequences`.
     package func embedSequences() throws(ModelError) {
         let rows = embedded.reserve(sequenceRows * sizes.embedding)
         let at = rowPositions.reserve(sequenceRows)
@@ -15,14 +15,14 @@ extension ForwardPass {
         enter(rows: sequenceRows, layout: .sequences)
     }
 
-    /// Of tokens at `rowPositions`, in the order of rows.
+    /// Embeds tokens at `rowPositions`, in the order of the rows.
     package func embed(_ tokens: UnsafeBufferPointer<Int32>) throws(ModelError) {
         let rows = embedded.reserve(tokens.count * sizes.embedding)
         try model.copyEmbeddings(tokens, into: rows)
         enter(rows: tokens.count, layout: .sequences)
     }
 
-    /// Of every segment, perturbed.
+    /// Embeds every segment with its perturbations.
     func enterFromTokens() throws(ModelError) {
         let width = sizes.embedding
         let rows = embedded.reserve(segmentRows * width)
@@ -39,20 +39,20 @@ extension ForwardPass {
         enter(rows: segmentRows, layout: .segments)
     }
 
-    /// Adds ±ε times a row of a matrix's direction, where it is trained.
+    /// Adds ±ε times a row of a matrix's direction, if the matrix is trained.
     private func addDirection(of segment: Segment, row: Int, slot: Int, width: Int, to out: UnsafeMutablePointer<Float>) {
         guard let directions, segment.direction >= 0, slot >= 0 else { return }
         let scale = segment.sign * directions.scales[slot]
         if directions.isRank1 {
             let a = Float(directions.a(slot, segment.direction)[row])
-            onebyte_add_scaled_i8(out, directions.b(slot, segment.direction), scale * a, width)
+            ob_add_scaled_i8(out, directions.b(slot, segment.direction), scale * a, width)
         } else {
             let range = row * width..<(row + 1) * width
-            onebyte_add_scaled_i8(out, directions.elements(slot, segment.direction, range, into: denseElements), scale, width)
+            ob_add_scaled_i8(out, directions.elements(slot, segment.direction, range, into: denseElements), scale, width)
         }
     }
 
-    /// What a model makes of embeddings before its first layer: scale, projection, learned positions, norm.
+    /// Applies what a model does to embeddings before its first layer: scale, projection, learned positions, norm.
     private func enter(rows: Int, layout: Layout) {
         let form = description.embedding
         let h = sizes.hidden
@@ -72,7 +72,7 @@ extension ForwardPass {
         let h = sizes.hidden
         let offset = description.embedding.positionOffset
         for row in 0..<rows {
-            onebyte_add_scaled(x.pointer + row * h, table + (Int(rowPositions.pointer[row]) + offset) * h, 1, h)
+            ob_add_scaled(x.pointer + row * h, table + (Int(rowPositions.pointer[row]) + offset) * h, 1, h)
         }
         let slot = model.slot(.positions)
         guard layout != .sequences, slot >= 0 else { return }
@@ -83,13 +83,13 @@ extension ForwardPass {
         }
     }
 
-    /// y = x·wᵀ of a matrix that belongs to no layer, with every segment's own perturbation.
+    /// Computes y = x·wᵀ for a matrix outside the layers, with every segment's own perturbation.
     package func project(
         _ tensor: ModelTensor, _ x: UnsafePointer<Float>, _ rows: Int, outputs: Int, inputs: Int, into y: UnsafeMutablePointer<Float>, layout: Layout
     ) {
         guard let floats = model.floats(tensor) else { return }
         product(
-            onebyte_matrix(floats, outputs: outputs, inputs: inputs), slot: model.slot(tensor), x, inputs, rows, into: y, outputs, layout: layout)
+            ob_matrix(floats, outputs: outputs, inputs: inputs), slot: model.slot(tensor), x, inputs, rows, into: y, outputs, layout: layout)
     }
 
     func scale(_ x: UnsafeMutablePointer<Float>, by factor: Float, _ count: Int) {

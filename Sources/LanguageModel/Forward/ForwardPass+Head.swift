@@ -2,14 +2,15 @@ import Core
 import Glibc
 import Kernels
 
-/// From the final norm's input to logits, and no more of them than a loss reads.
+/// The way from the final norm's input to logits. Only the logits that a loss reads are computed.
 extension ForwardPass {
-    /// Bounds the logits that are in memory at once: rows × a slice of the vocabulary.
+    /// Limit on the logits that are in memory at once: rows × a slice of the vocabulary.
     private static let logitsAtOnce = 1 << 22
 
-    /// The final norm, with what stands between it and the head; afterwards `normed` holds the states that the head reads in the layout `reads`.
+    /// Applies the final norm and what stands between it and the head. Afterwards `normed` holds the states that the head reads, in the
+    /// layout `reads`.
     ///
-    /// - Parameter adapts: whether the model's adapter at `final` is applied, where it has one.
+    /// - Parameter adapts: whether to apply the model's adapter at `final`, if it has one.
     package func finalNorm(adapts: Bool = true) {
         let h = sizes.hidden
         let rows = segmentReads
@@ -25,18 +26,18 @@ extension ForwardPass {
             let states = normed.reserve(rows * sizes.embedding)
             project(.projectOut, out, rows, outputs: sizes.embedding, inputs: h, into: states, layout: .reads)
         }
-        // The head is linear: states that are scaled are logits that are.
+        // The head is linear, so scaling the states scales the logits.
         if form.scale != 1 { scale(normed.pointer, by: form.scale, rows * sizes.embedding) }
         if adapts, let adapter = model.finalAdapter { adaptFinalStates(adapter) }
     }
 
-    /// The logits of some tokens, at the first position that the segment reads.
+    /// Computes the logits of some tokens at the first position that the segment reads.
     package func logits(of segment: Segment, tokens: [Int32], into out: UnsafeMutablePointer<Double>) {
         let h = sizes.embedding
         let state = normed.pointer + segment.readRow * h
         let slot = model.headSlot
         for (i, token) in tokens.enumerated() {
-            guard var logit = model.headRow(token).map({ onebyte_dot(state, $0, h) }) else {
+            guard var logit = model.headRow(token).map({ ob_dot(state, $0, h) }) else {
                 out[i] = .nan
                 continue
             }
@@ -44,17 +45,17 @@ extension ForwardPass {
                 let scale = segment.sign * directions.scales[slot]
                 if directions.isRank1 {
                     let a = Float(directions.a(slot, segment.direction)[Int(token)])
-                    logit += scale * onebyte_dot_i8(state, directions.b(slot, segment.direction), h) * a
+                    logit += scale * ob_dot_i8(state, directions.b(slot, segment.direction), h) * a
                 } else {
                     let range = Int(token) * h..<(Int(token) + 1) * h
-                    logit += scale * onebyte_dot_i8(state, directions.elements(slot, segment.direction, range, into: denseElements), h)
+                    logit += scale * ob_dot_i8(state, directions.elements(slot, segment.direction, range, into: denseElements), h)
                 }
             }
             out[i] = Double(model.logit(logit + headBias(of: token, segment)))
         }
     }
 
-    /// What the head's bias adds to a token's logit, with the segment's perturbation.
+    /// The head's bias for a token, with the segment's perturbation.
     private func headBias(of token: Int32, _ segment: Segment) -> Float {
         guard let bias = model.headBias else { return 0 }
         let slot = model.slot(.headBias)
@@ -62,10 +63,10 @@ extension ForwardPass {
         return bias[Int(token)] + segment.sign * directions.scales[slot] * Float(directions.vector(slot, segment.direction)[Int(token)])
     }
 
-    /// `logProbability` and `isLikeliest`: for each row of the layout `reads`, log p(target) under the whole vocabulary, and whether
-    /// the target is the token of the highest logit.
+    /// Fills `logProbability` and `isLikeliest`: for each row of the layout `reads`, log p(target) under the whole vocabulary, and whether
+    /// the target has the highest logit.
     ///
-    /// - Parameter targets: one token for each row.
+    /// - Parameter targets: one token per row.
     package func logProbabilities(of targets: UnsafePointer<Int32>) {
         let vocabulary = model.configuration.vocabularySize
         let rows = segmentReads
@@ -85,7 +86,7 @@ extension ForwardPass {
                 let own = logits + r * count
                 var largest: Float = 0
                 var sum: Float = 0
-                onebyte_log_sum_exp_parts(own, count, &largest, &sum)
+                ob_log_sum_exp_parts(own, count, &largest, &sum)
                 let before = sums[2 * r]
                 let now = Double(largest)
                 if now > before {
@@ -105,8 +106,8 @@ extension ForwardPass {
         }
     }
 
-    /// For each row of the layout `reads` the token of the highest logit, the first of equals; −1 where a logit is not finite. After
-    /// `finalNorm`.
+    /// Finds, for each row of the layout `reads`, the token with the highest logit, or the first of several; −1 if a logit is not finite.
+    /// Call `finalNorm` first.
     package func likeliestTokens(into out: UnsafeMutablePointer<Int32>) {
         let vocabulary = model.configuration.vocabularySize
         let rows = segmentReads
@@ -129,7 +130,7 @@ extension ForwardPass {
         }
     }
 
-    /// The first of the largest; NaN where one of them is.
+    /// Returns the first of the largest numbers, or NaN if any number is not finite.
     package static func largest(_ x: UnsafePointer<Float>, _ count: Int) -> (index: Int, value: Float) {
         typealias Lanes = SIMD16<Float>
         var top = Lanes(repeating: -.infinity)
@@ -138,7 +139,7 @@ extension ForwardPass {
         for i in stride(from: 0, to: whole, by: Lanes.scalarCount) {
             let own = UnsafeRawPointer(x + i).loadUnaligned(as: Lanes.self)
             top = top.replacing(with: own, where: own .> top)
-            // NaN as soon as one of them is NaN or infinite.
+            // NaN as soon as any number is NaN or infinite.
             sum += own * 0
         }
         var largest = top.max()
@@ -152,13 +153,13 @@ extension ForwardPass {
         return (0, .nan)
     }
 
-    /// All logits of `rows` (read rows of the batch) at once, vocabulary wide: for generation, and for tests.
+    /// Computes the logits of the whole vocabulary for all rows that are read at once; for generation and tests.
     package func allLogits(into out: UnsafeMutablePointer<Float>) {
         guard let head = model.fullHeadPointer else { return }
         fillLogits(out, head: head, tokens: 0..<model.configuration.vocabularySize)
     }
 
-    /// Of every segment, with its perturbations.
+    /// Computes the logits of every segment for a slice of the vocabulary, with the segment's perturbations.
     private func fillLogits(_ logits: UnsafeMutablePointer<Float>, head: UnsafePointer<Float>, tokens: Range<Int>) {
         let width = sizes.embedding
         let own = head + tokens.lowerBound * width
@@ -172,7 +173,7 @@ extension ForwardPass {
         if let directions, biasSlot >= 0 {
             for segment in segments where segment.direction >= 0 {
                 for row in rows(of: segment, .reads) {
-                    onebyte_add_scaled_i8(
+                    ob_add_scaled_i8(
                         logits + row * tokens.count, directions.vector(biasSlot, segment.direction) + tokens.lowerBound,
                         segment.sign * directions.scales[biasSlot], tokens.count)
                 }
@@ -181,12 +182,12 @@ extension ForwardPass {
         finishLogits(logits, rows: segmentReads, tokens: tokens)
     }
 
-    /// What becomes of products of states with the head's rows of some tokens: bias and softcap of the head as it is.
+    /// Turns products of states with the head's rows into logits, by the unperturbed head's bias and softcap.
     package func finishLogits(_ logits: UnsafeMutablePointer<Float>, rows: Int, tokens: Range<Int>) {
         if let bias = model.headBias {
-            for row in 0..<rows { onebyte_add_scaled(logits + row * tokens.count, bias + tokens.lowerBound, 1, tokens.count) }
+            for row in 0..<rows { ob_add_scaled(logits + row * tokens.count, bias + tokens.lowerBound, 1, tokens.count) }
         }
-        if description.head.softcap > 0 { onebyte_softcap(logits, rows * tokens.count, description.head.softcap) }
+        if description.head.softcap > 0 { ob_softcap(logits, rows * tokens.count, description.head.softcap) }
     }
 
     private func fillPerturbed(_ logits: UnsafeMutablePointer<Float>, head own: UnsafePointer<Float>, slot: Int, tokens: Range<Int>) {
@@ -200,17 +201,17 @@ extension ForwardPass {
                 let a = directions.a(slot, segment.direction) + tokens.lowerBound
                 let b = directions.b(slot, segment.direction)
                 for row in rows(of: segment, .reads) {
-                    let s = segment.sign * directions.scales[slot] * onebyte_dot_i8(states + row * h, b, h)
-                    onebyte_add_scaled_i8(logits + row * count, a, s, count)
+                    let s = segment.sign * directions.scales[slot] * ob_dot_i8(states + row * h, b, h)
+                    ob_add_scaled_i8(logits + row * count, a, s, count)
                 }
             }
             return
         }
-        var w = onebyte_matrix(own, outputs: count, inputs: h)
+        var w = ob_matrix(own, outputs: count, inputs: h)
         w.direction_scale = directions.scales[slot]
-        let panels = panels.reserve(onebyte_product_scratch(h))
+        let panels = panels.reserve(ob_product_scratch(h))
         func part(_ rows: Range<Int>, plus: Int) {
-            onebyte_product(states + rows.lowerBound * h, h, rows.count, plus, &w, nil, logits + rows.lowerBound * count, count, 0, panels)
+            ob_product(states + rows.lowerBound * h, h, rows.count, plus, &w, nil, logits + rows.lowerBound * count, count, 0, panels)
         }
         for group in groups {
             w.direction = directions.elements(
@@ -222,49 +223,50 @@ extension ForwardPass {
         part(cleanRows(.reads), plus: 0)
     }
 
-    /// y = x·wᵀ for rows of final states and rows of the head.
+    /// Computes y = x·wᵀ for rows of final states and rows of the head.
     package func product(
         _ x: UnsafePointer<Float>, rows: Int, by w: UnsafePointer<Float>, outputs: Int, into y: UnsafeMutablePointer<Float>
     ) {
-        plainProduct(onebyte_matrix(w, outputs: outputs, inputs: sizes.embedding), x, sizes.embedding, rows, into: y, outputs)
+        plainProduct(ob_matrix(w, outputs: outputs, inputs: sizes.embedding), x, sizes.embedding, rows, into: y, outputs)
     }
 
-    /// The logits of rows of final states for the whole vocabulary, by the head as it is.
+    /// Computes the logits of final states for the whole vocabulary by the unperturbed head.
     func headLogits(_ states: UnsafePointer<Float>, rows: Int, head: UnsafePointer<Float>, into y: UnsafeMutablePointer<Float>) {
         let vocabulary = model.configuration.vocabularySize
         product(states, rows: rows, by: head, outputs: vocabulary, into: y)
         finishLogits(y, rows: rows, tokens: 0..<vocabulary)
     }
 
-    /// A row of logits becomes the gradient of −log p(target) with respect to what the softcap, if there is one, has made of products.
-    func becomeGradient(_ row: UnsafeMutablePointer<Float>, target: Int) {
+    /// Replaces a row of logits by the gradient of −log p(target) with respect to the products from which the softcap, if any, made the
+    /// logits.
+    func replaceLogitsByGradient(_ row: UnsafeMutablePointer<Float>, target: Int) {
         let vocabulary = model.configuration.vocabularySize
         let cap = description.head.softcap
         guard cap > 0 else {
-            onebyte_softmax(row, vocabulary)
+            ob_softmax(row, vocabulary)
             row[target] -= 1
             return
         }
         // d/dy cap·tanh(y/cap) = 1 − (logit/cap)².
         let slopes = capSlopes.reserve(vocabulary)
         for i in 0..<vocabulary { slopes[i] = 1 - (row[i] / cap) * (row[i] / cap) }
-        onebyte_softmax(row, vocabulary)
+        ob_softmax(row, vocabulary)
         row[target] -= 1
         for i in 0..<vocabulary { row[i] *= slopes[i] }
     }
 }
 
 extension TrainableModel {
-    /// Added to logits; nil where the head has no bias.
+    /// The bias that is added to logits; nil if the head has none.
     package var headBias: UnsafePointer<Float>? { floats(.headBias).map { UnsafePointer($0) } }
 
-    /// A logit, from the product of a final state and a row of the head with the head's bias.
+    /// Returns the logit for the product of a final state and a row of the head, bias included.
     package func logit(_ product: Float) -> Float {
         let cap = description.head.softcap
         return cap > 0 ? cap * tanh(product / cap) : product
     }
 
-    /// How a logit changes with that product.
+    /// Returns the derivative of a logit with respect to that product.
     package func logitSlope(_ logit: Double) -> Double {
         let cap = Double(description.head.softcap)
         return cap > 0 ? 1 - (logit / cap) * (logit / cap) : 1

@@ -2,23 +2,23 @@ import COpenBLAS
 import Glibc
 import Kernels
 
-/// The gradient of a mean token loss with respect to the last hidden states: the one derivative that is known in closed form, without
-/// anything being propagated back through a layer.
+/// The gradient of a mean token loss with respect to the last hidden states. It is the one derivative with a closed form: nothing is
+/// propagated back through a layer.
 extension ForwardPass {
     package struct HeadGradient {
-        /// Mean of −log p(target) at the parameters as they are.
+        /// Mean of −log p(target) at θ.
         package let loss: Double
-        /// ∂loss/∂h, one row of the model's width for each position that the example's loss reads.
+        /// ∂loss/∂h: one row of the model's width for each position that the example's loss reads.
         package let rows: [Float]
     }
 
     /// Rows whose logits are in memory at once.
     static let gradientRows = 64
 
-    /// (p − onehot(target))·E / targets for each position that clean segments read; after `finalNorm`.
+    /// Returns (p − onehot(target))·E / targets for each position that clean segments read. Call `finalNorm` first.
     ///
     /// - Parameters:
-    ///   - segments: with sign 0, all of one example.
+    ///   - segments: all clean segments (sign 0) of one example.
     ///   - targets: the token of each read position, segment by segment.
     package func headGradient(of clean: [Int], targets: [UnsafeBufferPointer<Int32>]) -> HeadGradient {
         let h = sizes.embedding
@@ -41,9 +41,9 @@ extension ForwardPass {
                         let target = Int(own[start + r])
                         var largest: Float = 0
                         var sum: Float = 0
-                        onebyte_log_sum_exp_parts(row, vocabulary, &largest, &sum)
+                        ob_log_sum_exp_parts(row, vocabulary, &largest, &sum)
                         loss += Double(largest) + log(Double(sum)) - Double(row[target])
-                        becomeGradient(row, target: target)
+                        replaceLogitsByGradient(row, target: target)
                     }
                     cblas_sgemm(
                         CblasRowMajor, CblasNoTrans, CblasNoTrans, blasint(rows), blasint(h), blasint(vocabulary), 1 / Float(count), p,
@@ -55,7 +55,7 @@ extension ForwardPass {
         return HeadGradient(loss: loss / Double(count), rows: gradient)
     }
 
-    /// ⟨gradient, h(plus) − h(minus)⟩ over all read positions of an example, whose segments follow these two.
+    /// Returns ⟨gradient, h(plus) − h(minus)⟩ over all read positions of an example. `minus` and `plus` are the example's first segments.
     package func difference(from minus: Int, to plus: Int, along gradient: HeadGradient) -> Double {
         let h = sizes.embedding
         let own = difference.reserve(h)
@@ -68,10 +68,10 @@ extension ForwardPass {
                 let up = rows(of: segments[plus + offset], .reads)
                 let down = rows(of: segments[minus + offset], .reads)
                 for (a, b) in zip(up, down) {
-                    // First the difference: the states are a thousand times as large.
+                    // The difference is taken first: the states are a thousand times as large as it.
                     own.update(from: normed.pointer + a * h, count: h)
-                    onebyte_add_scaled(own, normed.pointer + b * h, -1, h)
-                    sum += Double(onebyte_dot(g + row * h, own, h))
+                    ob_add_scaled(own, normed.pointer + b * h, -1, h)
+                    sum += Double(ob_dot(g + row * h, own, h))
                     row += 1
                 }
                 offset += 1

@@ -1,13 +1,13 @@
 import Core
 import Kernels
 
-/// One layer over a packed batch, as the model's description says it: what stands where, and nothing of how it is computed.
+/// One layer over a packed batch, as the model's description has it. This file holds the order of the parts; other files compute them.
 extension ForwardPass {
-    /// Carries the batch through a layer. Only the positions that are read leave the last one, so `x` ends in the layout `reads` there.
+    /// Carries the batch through a layer. Only the positions that are read leave the last layer, so `x` is then in the layout `reads`.
     ///
-    /// - Parameter shared: the input are the sequences' `hidden` rows, the same for all segments, and its norm is not perturbed: what the
-    ///   weights make of it is computed once per sequence (layout `sequences`), and each segment adds its rank-one term. Otherwise the
-    ///   input is `x` in the layout `segments`.
+    /// - Parameter shared: whether the input is the sequences' `hidden` rows, the same for all segments, with an unperturbed norm. The
+    ///   products of the weights are then computed once per sequence (layout `sequences`), and each segment adds its rank-one term. If
+    ///   false, the input is `x` in the layout `segments`.
     package func run(_ layer: Int, shared: Bool) throws(ModelError) {
         let last = isLast(layer)
         let layout: Layout = last ? .reads : .segments
@@ -17,7 +17,7 @@ extension ForwardPass {
         let attended = try attention(layer, input, shared: shared)
         continueStream(shared: shared, last: last)
         if description.isParallel {
-            // Both halves read the stream as it came in.
+            // Attention and feed-forward layer both read the stream as it came in.
             let middle = try feedForwardInput(layer, layout: layout, rows: rows)
             try add(.output, of: layer, attended, sizes.query, rows, layout: layout)
             try feedForward(layer, middle, rows, layout: layout)
@@ -28,12 +28,12 @@ extension ForwardPass {
         }
     }
 
-    /// Whether only positions that are read leave the layer.
+    /// Whether only the positions that are read leave the layer.
     func isLast(_ layer: Int) -> Bool { layer == model.configuration.layerCount - 1 && keptAttention == nil }
 
     // MARK: Parts of a layer
 
-    /// The normalised input of attention: all rows, of sequences where they are shared, else of segments.
+    /// Returns the normalised input of attention for all rows: in the layout `sequences` if shared, else in the layout `segments`.
     private func attentionInput(_ layer: Int, shared: Bool) throws(ModelError) -> UnsafePointer<Float> {
         let h = sizes.hidden
         let rows = shared ? sequenceRows : segmentRows
@@ -59,7 +59,7 @@ extension ForwardPass {
         return UnsafePointer(normed)
     }
 
-    /// The normalised input of the feed-forward layer.
+    /// Returns the normalised input of the feed-forward layer.
     private func feedForwardInput(_ layer: Int, layout: Layout, rows: Int) throws(ModelError) -> UnsafePointer<Float> {
         let h = sizes.hidden
         let middle = normed.reserve(rows * h)
@@ -73,14 +73,14 @@ extension ForwardPass {
         return UnsafePointer(middle)
     }
 
-    /// Feed-forward layer, from its input to the residual stream.
+    /// Computes the feed-forward layer and adds its output to the residual stream.
     private func feedForward(_ layer: Int, _ middle: UnsafePointer<Float>, _ rows: Int, layout: Layout) throws(ModelError) {
         let (inner, stride) = try innerStates(layer, middle, rows, layout: layout)
         observer?(layer, .down, inner, stride, rows)
         try add(.down, of: layer, inner, stride, rows, layout: layout)
     }
 
-    /// Adds what the output or the down matrix makes of its input to the residual stream, with the norms that stand around it.
+    /// Multiplies by the output or the down matrix and adds the result to the residual stream, with the norms around it.
     private func add(
         _ module: LayerModule, of layer: Int, _ input: UnsafePointer<Float>, _ inputStride: Int, _ rows: Int, layout: Layout
     ) throws(ModelError) {
@@ -93,7 +93,7 @@ extension ForwardPass {
             let branch = branch.reserve(rows * h)
             try project([module], of: layer, input, inputStride, rows, into: branch, h, layout: layout)
             if isNormed { try normalise(branch, outputNorm, of: layer, layout: layout, rows: rows, into: branch) }
-            onebyte_add_scaled(x, branch, description.residualScale, rows * h)
+            ob_add_scaled(x, branch, description.residualScale, rows * h)
         } else {
             try project([module], of: layer, input, inputStride, rows, into: x, h, accumulate: true, layout: layout)
         }
@@ -102,7 +102,8 @@ extension ForwardPass {
 
     // MARK: Rows
 
-    /// `x` holds the residual stream where it goes on: of shared rows each segment gets its own, and of the last layer only those that are read stay.
+    /// Prepares `x`, the residual stream, for the layer's additions. Each segment gets its own copy of shared rows; in the last layer only
+    /// the rows that are read stay.
     private func continueStream(shared: Bool, last: Bool) {
         let h = sizes.hidden
         guard shared else {
@@ -123,7 +124,7 @@ extension ForwardPass {
         }
     }
 
-    /// The rows of a segment in a layout.
+    /// Returns the rows of a segment in a layout.
     package func rows(of segment: Segment, _ layout: Layout) -> Range<Int> {
         let sequence = sequences[segment.sequence]
         switch layout {
@@ -133,7 +134,7 @@ extension ForwardPass {
         }
     }
 
-    /// Rows of the segments with sign 0, which stand behind those of all directions.
+    /// Returns the rows of the segments with sign 0, which follow those of all directions.
     package func cleanRows(_ layout: Layout) -> Range<Int> {
         let end = layout == .reads ? segmentReads : segmentRows
         return (groups.last.map { layout == .reads ? $0.minusReads.upperBound : $0.minusRows.upperBound } ?? 0)..<end
@@ -153,7 +154,7 @@ extension ForwardPass {
         }
     }
 
-    /// x from the layout `segments` to `reads`, in place: rows only move towards the beginning.
+    /// Moves x from the layout `segments` to `reads` in place; rows only move towards the beginning.
     private func compactReads() {
         let h = sizes.hidden
         let x = x.pointer

@@ -1,20 +1,22 @@
 import Kernels
 
-/// The likeliest tokens of states that are near states whose logits are known.
+/// The likeliest tokens of states near other states whose logits are known.
 extension ForwardPass {
-    /// Clean rows whose logits are in memory at once: they stay in the core's cache while their neighbours look through them.
+    /// Number of clean rows whose logits are in memory at once: few enough to stay in the core's cache while their neighbours read them.
     private static let cleanRowsAtOnce = 8
-    /// Of a logit: what rounding may have done to the bound.
+    /// Allowance for rounding in the bound, as a part of a logit.
     private static let slack: Float = 1e-3
 
-    /// As `likeliestTokens`, for rows that each have a clean row beside them: h = h₀ + d, and with the head's mean row ē
-    /// h·Eᵢ = h₀·Eᵢ + d·ē + d·(Eᵢ − ē), whose last term is within ±‖d‖‖Eᵢ − ē‖. Only tokens that can win by this bound are looked at, so
-    /// that a direction costs a few products of vectors in place of the whole head, and the result is the same. A bias of the head is the same for both
-    /// states, and a softcap changes no order. After `finalNorm`.
+    /// Finds the same tokens as `likeliestTokens`, faster, for rows that each have a clean row nearby. Call `finalNorm` first.
+    ///
+    /// With h = h₀ + d and the head's mean row ē, h·Eᵢ = h₀·Eᵢ + d·ē + d·(Eᵢ − ē), and the last term lies within ±‖d‖‖Eᵢ − ē‖. Only tokens
+    /// that can win by this bound are examined, so a direction costs a few products of vectors in place of the whole head. The head's bias
+    /// is the same for both states, and a softcap keeps the order of logits.
     ///
     /// - Parameters:
-    ///   - clean: for each row from 0 the clean row beside it. The clean rows are those after them, up to the last.
-    ///   - geometry: of the head, which must not be trained.
+    ///   - clean: for each perturbed row, counted from 0, the clean row near it. The clean rows follow the perturbed ones, up to the last
+    ///     row.
+    ///   - geometry: geometry of the head, which must not be trained.
     package func likeliestTokens(near clean: [Int], _ geometry: HeadGeometry, into out: UnsafeMutablePointer<Int32>) {
         guard let head = model.fullHeadPointer, !clean.isEmpty else { return }
         let h = sizes.embedding
@@ -29,7 +31,7 @@ extension ForwardPass {
         for first in stride(from: clean.count, to: segmentReads, by: Self.cleanRowsAtOnce) {
             let rows = min(Self.cleanRowsAtOnce, segmentReads - first)
             product(states + first * h, rows: rows, by: head, outputs: vocabulary, into: logits)
-            if let bias { for row in 0..<rows { onebyte_add_scaled(logits + row * vocabulary, bias, 1, vocabulary) } }
+            if let bias { for row in 0..<rows { ob_add_scaled(logits + row * vocabulary, bias, 1, vocabulary) } }
             let tops = (0..<rows).map { Self.largest(logits + $0 * vocabulary, vocabulary) }
             while next < order.count, clean[order[next]] < first + rows {
                 let row = order[next]
@@ -37,21 +39,21 @@ extension ForwardPass {
                 let own = clean[row] - first
                 let state = states + row * h
                 d.update(from: state, count: h)
-                onebyte_add_scaled(d, states + clean[row] * h, -1, h)
-                let radius = onebyte_dot(d, d, h).squareRoot()
+                ob_add_scaled(d, states + clean[row] * h, -1, h)
+                let radius = ob_dot(d, d, h).squareRoot()
                 let top = tops[own]
                 guard top.value.isFinite, radius.isFinite else {
                     out[row] = -1
                     continue
                 }
-                // What the clean winner has here is the least that the winner has.
-                let least = onebyte_dot(state, head + top.index * h, h) + (bias?[top.index] ?? 0)
-                let threshold = least - onebyte_dot(d, geometry.mean, h) - Self.slack * (1 + abs(least))
+                // The winner has at least the logit that the clean winner has here.
+                let least = ob_dot(state, head + top.index * h, h) + (bias?[top.index] ?? 0)
+                let threshold = least - ob_dot(d, geometry.mean, h) - Self.slack * (1 + abs(least))
                 let count = geometry.candidates(logits + own * vocabulary, radius: radius, threshold: threshold, into: candidates)
                 var best: (token: Int32, value: Float) = (Int32(top.index), least)
                 for i in 0..<count {
                     let token = candidates[i]
-                    let value = onebyte_dot(state, head + Int(token) * h, h) + (bias?[Int(token)] ?? 0)
+                    let value = ob_dot(state, head + Int(token) * h, h) + (bias?[Int(token)] ?? 0)
                     if value > best.value || (value == best.value && token < best.token) { best = (token, value) }
                 }
                 out[row] = best.value.isFinite ? best.token : -1
@@ -60,7 +62,7 @@ extension ForwardPass {
     }
 }
 
-/// How far a frozen head's rows are from their mean.
+/// Distances of a frozen head's rows from their mean.
 package final class HeadGeometry {
     package let mean: UnsafePointer<Float>
     private let meanRow: ScratchBuffer<Float>
@@ -74,16 +76,18 @@ package final class HeadGeometry {
         distances = ScratchBuffer(capacity: count)
         mean = UnsafePointer(meanRow.pointer)
         meanRow.pointer.update(repeating: 0, count: width)
-        for i in 0..<count { onebyte_add_scaled(meanRow.pointer, head + i * width, 1 / Float(count), width) }
+        for i in 0..<count { ob_add_scaled(meanRow.pointer, head + i * width, 1 / Float(count), width) }
         let difference = ScratchBuffer<Float>(capacity: width)
         for i in 0..<count {
             difference.pointer.update(from: head + i * width, count: width)
-            onebyte_add_scaled(difference.pointer, mean, -1, width)
-            distances.pointer[i] = onebyte_dot(difference.pointer, difference.pointer, width).squareRoot()
+            ob_add_scaled(difference.pointer, mean, -1, width)
+            distances.pointer[i] = ob_dot(difference.pointer, difference.pointer, width).squareRoot()
         }
     }
 
-    /// The tokens whose logit plus radius × distance reaches the threshold.
+    /// Finds the tokens whose logit plus radius × distance reaches the threshold.
+    ///
+    /// - Returns: the number of tokens written to `out`.
     package func candidates(
         _ logits: UnsafePointer<Float>, radius: Float, threshold: Float, into out: UnsafeMutablePointer<Int32>
     ) -> Int {

@@ -1,9 +1,9 @@
 import Core
 import Kernels
 
-/// Norms and biases: vectors that each segment sees with its own ±εz where they are trained.
+/// Norms and biases: vectors to which each segment adds its own ±εz where they are trained.
 extension ForwardPass {
-    /// The weights and the bias of a norm, and their places among the trained tensors.
+    /// The weights and the bias of a norm, and their slots among the trained tensors.
     struct NormVectors {
         var weight: UnsafePointer<Float>?
         var bias: UnsafePointer<Float>?
@@ -13,7 +13,7 @@ extension ForwardPass {
         var isTrained: Bool { weightSlot >= 0 || biasSlot >= 0 }
     }
 
-    /// Of a layer; a norm without weights is one of ones.
+    /// Returns the vectors of a layer's norm. An RMS norm without weights gets ones.
     func vectors(_ module: LayerModule, of layer: Int) throws(ModelError) -> NormVectors {
         var found = NormVectors(weightSlot: slot(layer, module), biasSlot: slot(layer, module, isBias: true))
         let width = sizes.shape(module).outputs
@@ -43,14 +43,14 @@ extension ForwardPass {
         return UnsafePointer(ones)
     }
 
-    /// The norm of rows in a layout. `input` and `out` may be the same.
+    /// Normalises rows in a layout. `input` and `out` may be the same.
     package func normalise(
         _ input: UnsafePointer<Float>, _ module: LayerModule, of layer: Int, layout: Layout, rows: Int, into out: UnsafeMutablePointer<Float>
     ) throws(ModelError) {
         normalise(input, try vectors(module, of: layer), layout: layout, rows: rows, into: out)
     }
 
-    /// The same of a norm that belongs to no layer.
+    /// Normalises rows in a layout by a norm outside the layers.
     package func normalise(
         _ input: UnsafePointer<Float>, _ weight: ModelTensor, _ bias: ModelTensor, layout: Layout, rows: Int, into out: UnsafeMutablePointer<Float>
     ) {
@@ -73,7 +73,7 @@ extension ForwardPass {
         }
     }
 
-    /// A norm's vectors ± εz; valid until the next call.
+    /// Returns a norm's vectors ± εz, valid until the next call.
     func perturbed(_ vectors: NormVectors, for segment: Segment, width: Int) -> NormVectors {
         guard let directions, segment.direction >= 0, vectors.isTrained else { return vectors }
         var own = vectors
@@ -81,7 +81,7 @@ extension ForwardPass {
             guard slot >= 0, let from = vector else { return }
             let out = buffer.reserve(width)
             let z = directions.vector(slot, segment.direction)
-            onebyte_sum_scaled_i8(from, z, segment.sign * directions.scales[slot], out, width)
+            ob_sum_scaled_i8(from, z, segment.sign * directions.scales[slot], out, width)
             vector = UnsafePointer(out)
         }
         add(vectors.weightSlot, &own.weight, in: perturbedNorm)
@@ -89,12 +89,12 @@ extension ForwardPass {
         return own
     }
 
-    /// Rows that follow each other, each `width` wide.
+    /// Normalises consecutive rows, each `width` wide.
     func norm(_ x: UnsafePointer<Float>, _ vectors: NormVectors, into y: UnsafeMutablePointer<Float>, _ rows: Int, width: Int) {
         let epsilon = Float(description.norm.epsilon)
         switch description.norm.kind {
-        case .rms: if let weight = vectors.weight { onebyte_rms_norm(x, weight, y, rows, width, epsilon) }
-        case .layer: onebyte_layer_norm(x, vectors.weight, vectors.bias, y, rows, width, epsilon)
+        case .rms: if let weight = vectors.weight { ob_rms_norm(x, weight, y, rows, width, epsilon) }
+        case .layer: ob_layer_norm(x, vectors.weight, vectors.bias, y, rows, width, epsilon)
         }
     }
 
@@ -112,7 +112,7 @@ extension ForwardPass {
             try model.copyFloats(tensor, of: layer, into: made)
             bias = UnsafePointer(made)
         }
-        for row in 0..<rows { onebyte_add_scaled(y + row * yStride, bias, 1, width) }
+        for row in 0..<rows { ob_add_scaled(y + row * yStride, bias, 1, width) }
         guard layout != .sequences else { return }
         for segment in segments {
             for row in self.rows(of: segment, layout) {
@@ -121,9 +121,9 @@ extension ForwardPass {
         }
     }
 
-    /// Adds ±εz of a vector, where it is trained.
+    /// Adds ±εz of a vector, if it is trained.
     func addDirection(of segment: Segment, slot: Int, width: Int, to y: UnsafeMutablePointer<Float>) {
         guard let directions, segment.direction >= 0, slot >= 0 else { return }
-        onebyte_add_scaled_i8(y, directions.vector(slot, segment.direction), segment.sign * directions.scales[slot], width)
+        ob_add_scaled_i8(y, directions.vector(slot, segment.direction), segment.sign * directions.scales[slot], width)
     }
 }

@@ -1,35 +1,38 @@
 import Core
 import Kernels
 
-/// The matrix products of a layer, with the perturbations of every segment: rank-one terms beside a product, dense ones within its weights, or in 8-bit integers.
+/// The matrix products of a layer with the perturbations of every segment. A perturbation is a rank-one term beside a product, a dense
+/// change of its weights, or part of a product in 8-bit integers.
 extension ForwardPass {
-    /// Between rows of the feed-forward's insides: where their length is a multiple of a page, rows would drive each other out of the cache.
+    /// Padding between rows of the feed-forward layer's inner states. Rows whose length is a multiple of a page would evict each other from
+    /// the cache.
     private static let rowPadding = 16
 
     // MARK: Weights
 
-    /// A matrix as a product is to read it: floats or integers that are kept, or, of a frozen layer that is not, floats made in `made`, which
-    /// stay until another matrix is asked for there.
-    private func matrix(_ module: LayerModule, of layer: Int, made: ScratchBuffer<Float>) throws(ModelError) -> onebyte_matrix {
+    /// Returns a matrix in the form that a product reads: the floats or integers that are kept, or, for a frozen layer that is not kept,
+    /// floats made in `made`. Those stay until the next matrix is made there.
+    private func matrix(_ module: LayerModule, of layer: Int, made: ScratchBuffer<Float>) throws(ModelError) -> ob_matrix {
         let (outputs, inputs) = sizes.shape(module)
-        if let kept = model.residentLayer(layer) { return onebyte_matrix(kept[module], outputs: outputs, inputs: inputs) }
+        if let kept = model.residentLayer(layer) { return ob_matrix(kept[module], outputs: outputs, inputs: inputs) }
         let slot = slot(layer, module)
-        if slot >= 0, let parameters = model.parameters { return onebyte_matrix(parameters, at: slot, outputs: outputs, inputs: inputs) }
+        if slot >= 0, let parameters = model.parameters { return ob_matrix(parameters, at: slot, outputs: outputs, inputs: inputs) }
         let out = made.reserve(outputs * inputs)
         try model.copyFloats(LayerTensor(module), of: layer, into: out)
-        return onebyte_matrix(out, outputs: outputs, inputs: inputs)
+        return ob_matrix(out, outputs: outputs, inputs: inputs)
     }
 
-    /// The layer's matrices in bytes where a pass computes with them: one without directions, or with dense ones, has no differences from
-    /// clean rows.
+    /// Returns the layer's 8-bit matrices if the pass uses them. A pass without directions, or with dense ones, does not: it has no
+    /// differences from clean rows.
     private func byteWeights(_ layer: Int) -> Int8Weights? {
         precision == .int8 && directions?.isRank1 == true ? model.byteLayer(layer) : nil
     }
 
     // MARK: Linear maps
 
-    /// y = accumulate·y + x·wᵀ + bias of some of a layer's matrices, which read the same x and lie one after the other in a layer, their outputs
-    /// side by side, with the perturbations of every segment; without in the layout `sequences`, whose rows all directions share.
+    /// Computes y = accumulate·y + x·wᵀ + bias for some of a layer's matrices, with the perturbations of every segment. The matrices read
+    /// the same x and are adjacent in the layer; their outputs lie side by side. In the layout `sequences`, whose rows all directions
+    /// share, nothing is perturbed.
     func project(
         _ modules: [LayerModule], of layer: Int, _ x: UnsafePointer<Float>, _ xStride: Int, _ rows: Int, into y: UnsafeMutablePointer<Float>,
         _ yStride: Int, accumulate: Bool = false, layout: Layout
@@ -40,14 +43,14 @@ extension ForwardPass {
                 x, xStride, kept[modules[0]], modules.compactMap { bytes[$0] }, into: y, yStride, accumulate: accumulate, layout: layout)
             var done = 0
             for module in modules {
-                // Those of a gate and its up are a part of `activate`.
+                // For a gate and its up, `activate` adds the terms.
                 if !isGatedPair(modules) { correct(y + done, yStride, module, of: layer, from: x, xStride, rows, layout: layout) }
                 done += sizes.shape(module).outputs
             }
         } else if !isPerturbed, let kept = model.residentLayer(layer) {
             let outputs = modules.reduce(0) { $0 + sizes.shape($1).outputs }
             plainProduct(
-                onebyte_matrix(kept[modules[0]], outputs: outputs, inputs: sizes.shape(modules[0]).inputs), x, xStride, rows, into: y, yStride,
+                ob_matrix(kept[modules[0]], outputs: outputs, inputs: sizes.shape(modules[0]).inputs), x, xStride, rows, into: y, yStride,
                 accumulate: accumulate)
         } else {
             var done = 0
@@ -67,21 +70,21 @@ extension ForwardPass {
 
     private func isGatedPair(_ modules: [LayerModule]) -> Bool { modules.first == .gate }
 
-    /// y = accumulate·y + x·wᵀ of one matrix with the perturbations of every segment.
+    /// Computes y = accumulate·y + x·wᵀ for one matrix with the perturbations of every segment.
     func product(
-        _ matrix: onebyte_matrix, slot: Int, _ x: UnsafePointer<Float>, _ xStride: Int, _ rows: Int, into y: UnsafeMutablePointer<Float>,
+        _ matrix: ob_matrix, slot: Int, _ x: UnsafePointer<Float>, _ xStride: Int, _ rows: Int, into y: UnsafeMutablePointer<Float>,
         _ yStride: Int, accumulate: Bool = false, layout: Layout
     ) {
         var w = matrix
-        let panels = panels.reserve(onebyte_product_scratch(w.inputs))
+        let panels = panels.reserve(ob_product_scratch(w.inputs))
         func part(_ range: Range<Int>, plus: Int = 0) {
-            onebyte_product(
+            ob_product(
                 x + range.lowerBound * xStride, xStride, range.count, plus, &w, nil, y + range.lowerBound * yStride, yStride,
                 accumulate ? 1 : 0, panels)
         }
         if layout != .sequences, setTerms(rowTerms, slot: slot, x, xStride, inputs: w.inputs, layout: layout, rows: rows) {
             var terms = rowTerms.terms
-            onebyte_product(x, xStride, rows, rows, &w, &terms, y, yStride, accumulate ? 1 : 0, panels)
+            ob_product(x, xStride, rows, rows, &w, &terms, y, yStride, accumulate ? 1 : 0, panels)
         } else if let directions, !directions.isRank1, slot >= 0, layout != .sequences {
             w.direction_scale = directions.scales[slot]
             for group in groups {
@@ -96,31 +99,31 @@ extension ForwardPass {
         }
     }
 
-    /// y = accumulate·y + x·wᵀ of floats, on all of the pass's threads.
+    /// Computes y = accumulate·y + x·wᵀ for floats on all of the pass's threads.
     package func plainProduct(
-        _ w: onebyte_matrix, _ x: UnsafePointer<Float>, _ xStride: Int, _ rows: Int, into y: UnsafeMutablePointer<Float>, _ yStride: Int,
+        _ w: ob_matrix, _ x: UnsafePointer<Float>, _ xStride: Int, _ rows: Int, into y: UnsafeMutablePointer<Float>, _ yStride: Int,
         accumulate: Bool = false
     ) {
         nonisolated(unsafe) let (x, w, y) = (x, w, y)
         forEachPart(of: w.outputs, inputs: w.inputs) { range, panels in
             var part = w.rows(range)
-            onebyte_product(x, xStride, rows, rows, &part, nil, y + range.lowerBound, yStride, accumulate ? 1 : 0, panels)
+            ob_product(x, xStride, rows, rows, &part, nil, y + range.lowerBound, yStride, accumulate ? 1 : 0, panels)
         }
     }
 
-    /// Parts of a product's outputs, one for each thread, with scratch for it.
+    /// Splits a product's outputs into parts, one per thread, and gives each its scratch.
     private func forEachPart(of outputs: Int, inputs: Int, _ body: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) -> Void) {
-        guard threads > 1 else { return body(0..<outputs, panels.reserve(onebyte_product_scratch(inputs))) }
+        guard threads > 1 else { return body(0..<outputs, panels.reserve(ob_product_scratch(inputs))) }
         let share = (outputs + threads - 1) / threads
         let size = (share + 31) / 32 * 32  // whole panels
-        let scratch = (onebyte_product_scratch(inputs) + 15) / 16 * 16  // on a cache line each
+        let scratch = (ob_product_scratch(inputs) + 15) / 16 * 16  // on a cache line each
         nonisolated(unsafe) let panels = panels.reserve(threads * scratch)
         forEachChunk(of: outputs, size: size, threads: threads) { range in body(range, panels + range.lowerBound / size * scratch) }
     }
 
     // MARK: Feed-forward layer
 
-    /// What the feed-forward layer's activation makes of its input: rows, and how far they are apart.
+    /// Computes the feed-forward layer's activations; returns their rows and the distance between rows in floats.
     func innerStates(
         _ layer: Int, _ x: UnsafePointer<Float>, _ rows: Int, layout: Layout
     ) throws(ModelError) -> (UnsafePointer<Float>, stride: Int) {
@@ -130,7 +133,7 @@ extension ForwardPass {
             let stride = f + Self.rowPadding
             let inner = inner.reserve(rows * stride)
             try project([.up], of: layer, x, sizes.hidden, rows, into: inner, stride, layout: layout)
-            for row in 0..<rows { onebyte_activate(inner + row * stride, f, kind) }
+            for row in 0..<rows { ob_activate(inner + row * stride, f, kind) }
             return (UnsafePointer(inner), stride)
         }
         if byteWeights(layer) == nil, !sizes.hasBias(.gate), !sizes.hasBias(.up) {
@@ -145,7 +148,7 @@ extension ForwardPass {
         return (UnsafePointer(inner), 2 * f)
     }
 
-    /// activation(x·gateᵀ)·(x·upᵀ) with the perturbations of both, in one product.
+    /// Computes activation(x·gateᵀ)·(x·upᵀ) with the perturbations of both, in one product.
     private func gatedProduct(
         _ layer: Int, _ x: UnsafePointer<Float>, _ rows: Int, into y: UnsafeMutablePointer<Float>, _ yStride: Int, layout: Layout
     ) throws(ModelError) {
@@ -159,15 +162,15 @@ extension ForwardPass {
             nonisolated(unsafe) let (x, y, gate, up) = (x, y, gate, up)
             return forEachPart(of: gate.outputs, inputs: h) { range, panels in
                 var (gate, up) = (gate.rows(range), up.rows(range))
-                onebyte_gated_product(kind, x, h, rows, rows, &gate, &up, nil, nil, y + range.lowerBound, yStride, panels)
+                ob_gated_product(kind, x, h, rows, rows, &gate, &up, nil, nil, y + range.lowerBound, yStride, panels)
             }
         }
-        let panels = panels.reserve(onebyte_product_scratch(h))
+        let panels = panels.reserve(ob_product_scratch(h))
         func product(
-            _ range: Range<Int>, plus: Int = 0, _ gateTerms: UnsafePointer<onebyte_rank1_terms>? = nil,
-            _ upTerms: UnsafePointer<onebyte_rank1_terms>? = nil
+            _ range: Range<Int>, plus: Int = 0, _ gateTerms: UnsafePointer<ob_rank1_terms>? = nil,
+            _ upTerms: UnsafePointer<ob_rank1_terms>? = nil
         ) {
-            onebyte_gated_product(
+            ob_gated_product(
                 kind, x + range.lowerBound * h, h, range.count, plus, &gate, &up, gateTerms, upTerms, y + range.lowerBound * yStride, yStride, panels)
         }
         if directions.isRank1 {
@@ -190,7 +193,8 @@ extension ForwardPass {
         product(cleanRows(layout))
     }
 
-    /// ± ε(x·b)a for each row of each segment, where `rank1` trains the matrix; false where no row has such a term.
+    /// Sets ± ε(x·b)a for each row of each segment, if the matrix is trained with `rank1` directions. Returns false if no row has such a
+    /// term.
     @discardableResult
     private func setTerms(
         _ out: RowTerms, slot: Int, _ x: UnsafePointer<Float>, _ xStride: Int, inputs: Int, layout: Layout, rows count: Int
@@ -205,7 +209,7 @@ extension ForwardPass {
         return true
     }
 
-    /// The same added to a product of differences.
+    /// Adds the rank-one terms to a product of differences.
     private func correct(
         _ y: UnsafeMutablePointer<Float>, _ yStride: Int, _ module: LayerModule, of layer: Int, from x: UnsafePointer<Float>, _ xStride: Int,
         _ rows: Int, layout: Layout
@@ -214,11 +218,11 @@ extension ForwardPass {
         guard setTerms(rowTerms, slot: slot(layer, module), x, xStride, inputs: inputs, layout: layout, rows: rows) else { return }
         let terms = rowTerms.terms
         for row in 0..<rows {
-            if let a = terms.a[row] { onebyte_add_scaled_i8(y + row * yStride, a, terms.scales[row], outputs) }
+            if let a = terms.a[row] { ob_add_scaled_i8(y + row * yStride, a, terms.scales[row], outputs) }
         }
     }
 
-    /// activation(gate)·up in place of the gates; of products of differences with the rank-one terms of both.
+    /// Replaces the gates by activation(gate)·up; for products of differences it first adds the rank-one terms of both.
     private func activate(_ inner: UnsafeMutablePointer<Float>, of layer: Int, from x: UnsafePointer<Float>, _ rows: Int, layout: Layout) {
         let f = sizes.feedForward
         let h = sizes.hidden
@@ -229,14 +233,14 @@ extension ForwardPass {
         let kind = description.activation.kernel
         for row in 0..<rows {
             let gate = inner + row * 2 * f
-            onebyte_gated_rank1(kind, gate, gateTerms.a[row], gateTerms.scales[row], gate + f, upTerms.a[row], upTerms.scales[row], gate, f)
+            ob_gated_rank1(kind, gate, gateTerms.a[row], gateTerms.scales[row], gate + f, upTerms.a[row], upTerms.scales[row], gate, f)
         }
     }
 }
 
-extension onebyte_matrix {
-    /// Some of its outputs.
-    fileprivate func rows(_ range: Range<Int>) -> onebyte_matrix {
+extension ob_matrix {
+    /// Returns the matrix with a range of its outputs.
+    fileprivate func rows(_ range: Range<Int>) -> ob_matrix {
         var part = self
         part.outputs = range.count
         let offset = range.lowerBound * (stride > 0 ? stride : inputs)
@@ -247,7 +251,7 @@ extension onebyte_matrix {
 }
 
 extension ModelDescription.Activation {
-    /// The kernels' number of it.
+    /// The kernels' code for the activation.
     var kernel: Int32 {
         switch self {
         case .silu: Int32(OB_SILU)

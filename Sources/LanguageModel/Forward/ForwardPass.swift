@@ -1,22 +1,22 @@
 import Core
 import Kernels
 
-/// One thread's forward pass over packed batches: the scratch of it, and the plan of the batch at hand.
+/// One thread's forward pass over packed batches: its scratch memory, and the plan of the batch at hand.
 ///
-/// A batch is a list of *sequences* (token sequences, each with the hidden states at the model's entry) and of *segments*: a segment
-/// is one sequence seen through θ + εz, θ − εz or θ itself. Segments of a direction stand together, those with + before those
-/// with −. Rows are packed without padding, in one of three layouts: `sequences` (what all directions on a sequence share),
-/// `segments` (all rows of each segment) and `reads` (of each segment only the positions that its loss reads, which
-/// is all that the last layer needs beyond its keys and values).
+/// A batch is a list of *sequences* (token sequences, each with the hidden states at the model's entry) and a list of *segments*. A segment
+/// is one sequence seen through θ + εz, θ − εz or θ itself. The segments of a direction stand together, those with + before those with −.
+/// Rows are packed without padding in one of three layouts: `sequences` (what all directions on a sequence share), `segments` (all rows of
+/// each segment) and `reads` (only the positions of each segment that its loss reads, which is all that the last layer needs beyond its
+/// keys and values).
 package final class ForwardPass {
     package struct Sequence {
-        /// Positions 0 ..< length; later ones can't reach what the loss reads.
+        /// Number of positions. Later ones can't affect what the loss reads.
         package let length: Int
-        /// In rising order, `length − 1` being the last. Stays valid as long as the batch.
+        /// Positions that the loss reads, in rising order; the last is `length − 1`. Must stay valid as long as the batch.
         package let reads: UnsafeBufferPointer<Int32>
-        /// Where a pass starts from tokens; may be empty otherwise.
+        /// Tokens, if the pass starts from them; may be empty otherwise.
         package let tokens: UnsafeBufferPointer<Int32>
-        /// `length` rows (only those of `reads` where the entry is the final norm) at the model's entry; nil for tokens.
+        /// `length` rows at the model's entry, or only those of `reads` if the entry is the final norm; nil if the pass starts from tokens.
         package let hidden: UnsafePointer<Float>?
         package fileprivate(set) var row = 0
         package fileprivate(set) var readRow = 0
@@ -33,9 +33,9 @@ package final class ForwardPass {
 
     package struct Segment {
         package let sequence: Int
-        /// In the direction batch; −1 where the sign is 0.
+        /// Position in the direction batch; −1 if the sign is 0.
         package let direction: Int
-        /// +1, −1, or 0 for the parameters as they are.
+        /// +1, −1, or 0 for θ itself.
         package let sign: Float
         package fileprivate(set) var row = 0
         package fileprivate(set) var readRow = 0
@@ -43,7 +43,7 @@ package final class ForwardPass {
 
     package enum Layout { case sequences, segments, reads }
 
-    /// The rows of one direction: those with + and those with −, in both of the segments' layouts.
+    /// The rows of one direction, those with + and those with −, in the layouts `segments` and `reads`.
     package struct Group {
         package let direction: Int
         package var plusRows: Range<Int>
@@ -51,24 +51,25 @@ package final class ForwardPass {
         package var plusReads: Range<Int>
         package var minusReads: Range<Int>
 
-        /// All its rows, and how many of them, which come first, have the sign +.
+        /// All rows of the direction, and the number of those with the sign +, which come first.
         package func rows(_ layout: Layout) -> (all: Range<Int>, plus: Int) {
             layout == .reads
                 ? (plusReads.lowerBound..<minusReads.upperBound, plusReads.count) : (plusRows.lowerBound..<minusRows.upperBound, plusRows.count)
         }
     }
 
-    /// Sees the inputs of a layer's linear maps at the positions that matter: rows `stride` apart.
+    /// Receives the inputs of a layer's linear maps at the positions that matter, in rows `stride` floats apart.
     package typealias Observer = (_ layer: Int, _ space: InputSpace, _ x: UnsafePointer<Float>, _ stride: Int, _ rows: Int) -> Void
 
     package let model: TrainableModel
     package let sizes: LayerSizes
     package let description: ModelDescription
     package var observer: Observer?
-    /// Where texts are written token by token: keeps the new keys and values of each layer, and fills `output` with what each query finds. Rows
-    /// then stand at `rowPositions`, and all of them go through all layers.
+    /// Set where texts are written token by token. The closure keeps the new keys and values of each layer and fills `output` with the
+    /// attention of each query. Rows then stand at `rowPositions`, and all of them go through all layers.
     package var keptAttention: ((Attention) -> Void)?
-    /// Over which a product without directions is spread: of use to a single text, where many would be shared out among passes.
+    /// Number of threads that share a product without directions. More than 1 helps a single text; many texts are better shared out among
+    /// passes.
     package var threads = 1
 
     package private(set) var sequences: [Sequence] = []
@@ -79,7 +80,7 @@ package final class ForwardPass {
     package private(set) var segmentRows = 0
     package private(set) var segmentReads = 0
     package var directions: DirectionBatch?
-    /// `int8` wants `model.prepareInt8Weights` and a clean segment of every sequence.
+    /// `int8` needs `model.prepareInt8Weights` and a clean segment for every sequence.
     package var precision = Precision.float
 
     package let x = ScratchBuffer<Float>()
@@ -141,7 +142,7 @@ package final class ForwardPass {
         segmentReads = 0
     }
 
-    /// Returns the sequence's number in this batch.
+    /// Adds a sequence and returns its number in this batch.
     package func add(_ sequence: Sequence) -> Int {
         var sequence = sequence
         sequence.row = sequenceRows
@@ -152,7 +153,8 @@ package final class ForwardPass {
         return sequences.count - 1
     }
 
-    /// Segments of one direction must be added one after the other, all with + first; those with sign 0 behind all others.
+    /// Adds a segment and returns its number. Segments of one direction must be added one after the other, all with + first; segments with
+    /// sign 0 must follow all others.
     package func add(segmentOf sequence: Int, direction: Int = -1, sign: Float = 0) -> Int {
         var segment = Segment(sequence: sequence, direction: direction, sign: sign)
         segment.row = segmentRows
@@ -202,7 +204,7 @@ package final class ForwardPass {
     }
 
     /// Carries sequences (one clean segment each) from the embeddings to the input of `layer`. Afterwards `x` holds `segmentRows` rows, or
-    /// `segmentReads` where `layer` is the final norm.
+    /// `segmentReads` rows if `layer` is the final norm.
     package func runFromEmbeddings(to layer: Int) throws(ModelError) {
         try embedSequences()
         for below in 0..<layer { try run(below, shared: false) }
@@ -214,7 +216,7 @@ package final class ForwardPass {
 
     // MARK: Entering
 
-    /// x: the entry's rows once for each segment.
+    /// Copies the entry's rows into `x`, once for each segment.
     private func expand() {
         let h = sizes.hidden
         let x = x.reserve(segmentRows * h)
@@ -225,7 +227,7 @@ package final class ForwardPass {
         }
     }
 
-    /// The entry is the final norm's input and holds the read positions only.
+    /// Copies the read positions into `x` where the entry is the final norm's input.
     private func enterReads() {
         let h = sizes.hidden
         let x = x.reserve(segmentReads * h)

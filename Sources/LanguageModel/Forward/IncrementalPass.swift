@@ -1,25 +1,28 @@
 import Core
 import Kernels
 
-/// Carries new tokens of any number of texts through layers that are all in memory, in one batch; the keys and values of what stands
-/// before them are the caller's. A `ForwardPass` without directions, whose rows all go through all layers.
+/// Carries new tokens of any number of texts through layers that are all in memory, in one batch. The caller keeps the keys and values of
+/// the earlier tokens. It is a `ForwardPass` without directions whose rows all go through all layers.
 package final class IncrementalPass {
     package let model: TrainableModel
     private let pass: ForwardPass
     private let ids = ScratchBuffer<Int32>()
 
-    /// - Parameter threads: over which a product is spread: of use to a single text, where many would be shared out among passes.
+    /// - Parameter threads: number of threads that share a product. More than 1 helps a single text; many texts are better shared out among
+    ///   passes.
     package init(model: TrainableModel, threads: Int = 1) {
         self.model = model
         pass = ForwardPass(model: model)
         pass.threads = max(threads, 1)
     }
 
+    /// Carries tokens from the embeddings through the first layers.
+    ///
     /// - Parameters:
-    ///   - tokens: with their places in their texts.
-    ///   - layers: the first so many.
-    ///   - attend: keeps the new keys and values, and fills `output` with what each query finds.
-    /// - Returns: the hidden states behind these layers, a row for each token; valid until the next call.
+    ///   - tokens: tokens with their positions in their texts.
+    ///   - layers: number of layers to run, from the first.
+    ///   - attend: keeps the new keys and values, and fills `output` with the attention of each query.
+    /// - Returns: the hidden states after these layers, one row per token; valid until the next call.
     package func run(
         _ tokens: some Collection<(token: Int32, position: Int)>, layers: Int, attend: (ForwardPass.Attention) -> Void
     ) throws(ModelError) -> UnsafeMutablePointer<Float> {
@@ -43,7 +46,7 @@ package final class IncrementalPass {
         }
     }
 
-    /// The logits of the token that follows a hidden state behind all layers, for the whole vocabulary.
+    /// Computes the logits of the whole vocabulary for the token that follows a hidden state after all layers.
     package func logits(after state: UnsafePointer<Float>, into logits: UnsafeMutablePointer<Float>) {
         pass.begin(directions: nil)
         let one = UnsafeBufferPointer(start: ids.pointer, count: 1)

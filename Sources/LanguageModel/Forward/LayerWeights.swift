@@ -1,11 +1,11 @@
 import Core
 
-/// Sizes that the forward pass keeps asking for, and the tensors of a layer.
+/// Sizes that the forward pass often asks for, and the tensors of a layer.
 package struct LayerSizes: Sendable {
     package let hidden, query, keyValue, feedForward, heads, keyValueHeads, headDimension: Int
-    /// Width of the embeddings and of what the head reads.
+    /// Width of the embeddings and of the states that the head reads.
     package let embedding: Int
-    /// Those that each layer has, in the order in which they lie in a `LayerWeights`.
+    /// Tensors that each layer has, in the order in which they lie in a `LayerWeights`.
     package let tensors: [LayerTensor]
     private let present: Set<LayerTensor>
     private let isQueryKeyNormWhole: Bool
@@ -38,7 +38,7 @@ package struct LayerSizes: Sendable {
     package func has(_ module: LayerModule) -> Bool { present.contains(LayerTensor(module)) }
     package func hasBias(_ module: LayerModule) -> Bool { present.contains(LayerTensor(module, isBias: true)) }
 
-    /// Of a module's weight. A norm has no inputs of its own: it counts as a matrix of one column.
+    /// Shape of a module's weight. A norm has no inputs of its own and counts as a matrix of one column.
     package func shape(_ module: LayerModule) -> (outputs: Int, inputs: Int) {
         switch module {
         case .query: (query, hidden)
@@ -65,11 +65,11 @@ package struct LayerSizes: Sendable {
     }
 }
 
-/// One layer in F32, in one block: q, k and v lie one after the other and so do gate and up, so that each group is one product.
+/// One layer in F32, in one block. q, k and v are adjacent, and so are gate and up, so that each group is one product.
 package final class LayerWeights: @unchecked Sendable {  // written while nobody computes with it
     let sizes: LayerSizes
     private let block: ScratchBuffer<Float>
-    /// By `LayerTensor.index`; −1 for a tensor that there is not.
+    /// Offsets in floats by `LayerTensor.index`; −1 for a tensor that the layer does not have.
     private let offsets: [Int]
 
     init(_ sizes: LayerSizes) {
@@ -84,12 +84,12 @@ package final class LayerWeights: @unchecked Sendable {  // written while nobody
         block = ScratchBuffer(capacity: total)
     }
 
-    /// Nil for a tensor that the layer does not have.
+    /// The elements of a tensor; nil if the layer does not have it.
     subscript(_ tensor: LayerTensor) -> UnsafeMutablePointer<Float>? {
         let offset = offsets[tensor.index]
         return offset < 0 ? nil : block.pointer + offset
     }
 
-    /// A module's weight, which the layer has.
+    /// The weight of a module that the layer has.
     subscript(_ module: LayerModule) -> UnsafeMutablePointer<Float> { block.pointer + max(offsets[module.rawValue], 0) }
 }

@@ -1,13 +1,13 @@
 import Core
 import Synchronization
 
-/// Forward passes with their scratch, lent to the threads that compute: as many as ever ran at once, kept.
+/// A pool of forward passes with their scratch, lent to the threads that compute. It keeps as many as ever ran at once.
 package final class PassPool: Sendable {
     /// A pass and its directions.
     package final class Workspace: @unchecked Sendable {  // used by the thread that it is lent to
         package let pass: ForwardPass
         package var directions: DirectionBatch?
-        /// Scratch of whoever builds the batch.
+        /// Scratch of the code that builds the batch.
         package var instances: [ForwardPass.Instance] = []
         package var placed: [Int: Int] = [:]
 

@@ -1,6 +1,6 @@
 import Glibc
 
-/// Cosines and sines of the rotary position embedding: for each position width/2 of each (Su et al., arXiv 2104.09864).
+/// Cosines and sines of the rotary position embedding: width/2 of each per position (Su et al., arXiv 2104.09864).
 package final class RotaryTable: Sendable {
     package nonisolated(unsafe) let cosine: UnsafeMutablePointer<Float>  // written in init only
     package nonisolated(unsafe) let sine: UnsafeMutablePointer<Float>

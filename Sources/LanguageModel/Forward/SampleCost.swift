@@ -1,18 +1,20 @@
 import Core
 
-/// What a sample costs in matrix products, for `model inspect`: multiply-adds, for sequences of so many tokens of which the loss reads
-/// so many positions. Norms, attention scores and label logits are left out; they are a few percent.
+/// Cost of a sample in multiply-adds of matrix products, for `model inspect`. Norms, attention scores and label logits are left out; they
+/// are a few percent.
 public struct SampleCost: Hashable, Sendable {
-    /// Both signs of one direction on one example.
+    /// Cost of both signs of one direction on one example.
     public let perSample: Int
-    /// Once for each example and draw, shared by all `rank1` directions on it; 0 where nothing can be shared.
-    public let perDraw: Int
-    /// Once for each example of a run: the part below the first trained layer.
+    /// Cost per example and batch that all `rank1` directions on the example share; 0 if nothing can be shared.
+    public let perBatch: Int
+    /// Cost per example of a whole run: the part below the first trained layer.
     public let prefix: Int
 
     /// - Parameters:
-    ///   - tensors: of `source.trainedTensors(…)`.
-    ///   - fullVocabulary: the loss needs the logits of all tokens at the positions read.
+    ///   - tensors: result of `source.trainedTensors(…)`.
+    ///   - tokens: length of the sequences.
+    ///   - reads: number of positions that the loss reads.
+    ///   - fullVocabulary: whether the loss needs the logits of all tokens at the positions read.
     public init(
         _ configuration: ModelConfiguration, training tensors: [TrainedTensor], family: PerturbationFamily, tokens: Int, reads: Int,
         fullVocabulary: Bool
@@ -39,7 +41,7 @@ public struct SampleCost: Hashable, Sendable {
             && ![false, true].contains { names.contains(name(LayerTensor(.inputNorm, isBias: $0), first)) }
         let shared = shares ? tokens * keyValue + (first == layers - 1 ? reads : tokens) * query : 0
         perSample = 2 * (above - shared + head)
-        perDraw = shared
+        perBatch = shared
         prefix = embedding ? 0 : (0..<first).reduce(0) { $0 + whole($1) }
     }
 }

@@ -1,7 +1,7 @@
-/// Memory on a cache line boundary that grows when asked for more and is kept: code that reserves its scratch here stops allocating
-/// once it has seen its largest batch. What it held is lost when it grows.
+/// Memory on a cache line boundary that grows on demand and is kept. Code that reserves its scratch here stops allocating once it has seen
+/// its largest batch. Growing discards the contents.
 package final class ScratchBuffer<Element: BitwiseCopyable>: @unchecked Sendable {  // one thread at a time; owners see to it
-    /// One cache line, and the widest vector load.
+    /// Bytes of a cache line, and of the widest vector load.
     private static var alignment: Int { 64 }
     package private(set) var pointer: UnsafeMutablePointer<Element>
     package private(set) var capacity: Int
@@ -11,7 +11,7 @@ package final class ScratchBuffer<Element: BitwiseCopyable>: @unchecked Sendable
         pointer = Self.allocate(capacity)
     }
 
-    /// A copy of an array.
+    /// Copies an array.
     package convenience init(_ elements: [Element]) {
         self.init(capacity: max(elements.count, 1))
         for (i, element) in elements.enumerated() { pointer[i] = element }
@@ -19,7 +19,7 @@ package final class ScratchBuffer<Element: BitwiseCopyable>: @unchecked Sendable
 
     deinit { UnsafeMutableRawPointer(pointer).deallocate() }
 
-    /// Room for at least `count` elements, with undefined contents.
+    /// Makes room for at least `count` elements, with undefined contents.
     @discardableResult
     package func reserve(_ count: Int) -> UnsafeMutablePointer<Element> {
         if count > capacity {

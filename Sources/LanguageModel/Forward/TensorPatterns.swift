@@ -1,12 +1,11 @@
 import Core
 
-/// The names by which a run spec picks tensors: `all`, `layers.29`, `layers.20-29`, a part of a layer such as
-/// `layers.29.mlp`, or a Hugging Face name in which `*` stands for any characters. Names of adapters, which begin with `adapter:`, are
-/// no such patterns.
+/// A pattern by which a run spec picks tensors: `all`, `layers.29`, `layers.20-29`, a part of a layer such as `layers.29.mlp`, or a Hugging
+/// Face name in which `*` stands for any characters. Names of adapters, which begin with `adapter:`, are not patterns.
 ///
-/// `layers.29` means the matrices of that layer. Its two norms' weights are left out unless they are named (by `all`, by
-/// `layers.29.input_layernorm` or with `*`): they multiply every channel, so that at the step sizes which suit the matrices a run
-/// that trains them diverges (movie reviews, last layer, rate 0.04: loss 0.98 with them, 0.42 without).
+/// `layers.29` means the matrices of that layer. The weights of its two norms are left out unless they are named (by `all`, by
+/// `layers.29.input_layernorm` or with `*`). They multiply every channel, so a run that trains them at the step sizes of the matrices
+/// diverges (movie reviews, last layer, rate 0.04: loss 0.98 with them, 0.42 without).
 package struct TensorPattern {
     private enum Kind {
         case all
@@ -15,10 +14,10 @@ package struct TensorPattern {
     }
     private let kind: Kind
 
-    /// What stands before a layer's number in the model's names, such as `model.layers.`.
+    /// Prefix of a layer's number in the model's names, such as `model.layers.`.
     private let prefix: String
 
-    /// Nil where the text is no pattern at all, such as `layers.9-2`.
+    /// Parses a pattern; nil if the text is not one, such as `layers.9-2`.
     package init?(_ text: String, layers modelPrefix: String = "model.layers.") {
         prefix = modelPrefix
         guard !text.isEmpty else { return nil }
@@ -43,7 +42,7 @@ package struct TensorPattern {
         kind = .glob(Array(text.utf8))
     }
 
-    /// Of a pattern of layers.
+    /// The last layer of a pattern of layers; nil for other patterns.
     package var lastLayer: Int? { if case .layers(let range, _) = kind { range.upperBound } else { nil } }
 
     package func matches(_ name: String, _ shape: TensorShape?) -> Bool {
@@ -65,7 +64,7 @@ package struct TensorPattern {
         }
     }
 
-    /// `*` matches any run of bytes. Iterative with one point to go back to, so that no pattern takes more than n·m steps.
+    /// Matches `*` with any run of bytes. It is iterative and remembers one point to go back to, so no pattern takes more than n·m steps.
     private static func glob(_ pattern: ArraySlice<UInt8>, _ text: ArraySlice<UInt8>) -> Bool {
         let star = UInt8(ascii: "*")
         var p = pattern.startIndex
@@ -90,11 +89,11 @@ package struct TensorPattern {
     }
 }
 
-/// The input spaces of a layer: matrices that read the same numbers share one, and one basis.
+/// The input spaces of a layer. Matrices that read the same numbers share one space, and one basis.
 package enum InputSpace: Int, CaseIterable, Sendable {
     case attention, output, feedForward, down
 
-    /// A matrix that reads it.
+    /// A matrix that reads the space.
     private var reader: LayerModule {
         switch self {
         case .attention: .query
@@ -104,7 +103,7 @@ package enum InputSpace: Int, CaseIterable, Sendable {
         }
     }
 
-    /// Such as `model.layers.3.self_attn:in`, or `model.layers.3.mlp.down_proj:in` for the input of one matrix alone.
+    /// Name such as `model.layers.3.self_attn:in`, or `model.layers.3.mlp.down_proj:in` for the input of a single matrix.
     package func name(layer: Int, _ names: TensorNames) -> String {
         let isShared = self == .attention || self == .feedForward
         let module = isShared ? names.parent(reader) : names.modules[reader]?.name ?? ""
@@ -132,24 +131,24 @@ package enum InputSpace: Int, CaseIterable, Sendable {
 }
 
 extension ModelSource {
-    /// The tensors that the patterns name, in rising τ: those of the model, each with the basis of its input space where the run damps
-    /// components, and adapters of the ranks that the basis has.
+    /// Returns the tensors that the patterns name, in rising τ. Tensors of the model come with the basis of their input space if the run
+    /// damps components; adapters have the ranks of the basis.
     ///
-    /// - Throws: `TrainingError` as `checkPatterns` does, and for a basis that lacks an input space or an adapter, or whose widths are not
-    ///   the model's.
+    /// - Throws: `TrainingError` as `checkPatterns` does, and for a basis that lacks an input space or an adapter or that has other widths
+    ///   than the model.
     public func trainedTensors(matching patterns: [String], basis: RunBasis?) throws(TrainingError) -> [TrainedTensor] {
-        let (chosen, places) = try whatIsNamed(patterns)
+        let (chosen, places) = try resolve(patterns)
         return try modelTensors(chosen, basis: basis) + adapterTensors(places, basis: basis)
     }
 
-    /// Whether the patterns name something that can be trained; needs no basis.
+    /// Checks that the patterns name something that can be trained; needs no basis.
     ///
-    /// - Throws: `TrainingError` for a pattern that is none or that matches nothing (listing what can be named), for an adapter at a place
-    ///   that can't have one, and for no pattern at all.
-    public func checkPatterns(_ patterns: [String]) throws(TrainingError) { _ = try whatIsNamed(patterns) }
+    /// - Throws: `TrainingError` for a malformed pattern, for one that matches nothing (listing what can be named), for an adapter at an
+    ///   impossible place, and for an empty list of patterns.
+    public func checkPatterns(_ patterns: [String]) throws(TrainingError) { _ = try resolve(patterns) }
 
-    /// The places of the named tensors in `tensorNames`, rising, and the places of adapters.
-    private func whatIsNamed(_ patterns: [String]) throws(TrainingError) -> (tensors: [Int], adapters: [AdapterPlace]) {
+    /// Returns the positions of the named tensors in `tensorNames`, rising, and the places of the named adapters.
+    private func resolve(_ patterns: [String]) throws(TrainingError) -> (tensors: [Int], adapters: [AdapterPlace]) {
         guard !patterns.isEmpty else {
             throw TrainingError(.badTensors, "no tensors to train are named (try layers.\(configuration.layerCount - 1))")
         }
@@ -246,6 +245,6 @@ extension ModelSource {
 }
 
 extension RunBasis {
-    /// A run that damps nothing has no input spaces in its basis.
+    /// Whether the basis holds adapters and no input spaces, as in a run that damps nothing.
     fileprivate var hasAdaptersAlone: Bool { spaces.isEmpty && !adapters.isEmpty }
 }

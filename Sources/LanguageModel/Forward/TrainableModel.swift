@@ -2,17 +2,17 @@ import Core
 import Glibc
 import Kernels
 
-/// A model ready to compute: its frozen tensors where their file keeps them, its trained ones as the integers of the `Parameters`, and
-/// F32 copies of what is read too often to be made anew each time. A layer that is trained as a whole has none, unless it is the last:
-/// passes over hundreds of rows make its matrices on their way, so that training all layers takes the memory of their integers and a few
+/// A model that is ready to compute. Frozen tensors stay in their file; trained ones are the integers of the `Parameters`. There are F32
+/// copies of what is read too often to be made anew each time. A layer that is trained as a whole has no copy, unless it is the last:
+/// passes over hundreds of rows make its matrices as they need them. So training all layers takes the memory of their integers and a few
 /// matrices.
 ///
-/// One thread at a time may call the methods that change it (`parametersChanged`, and the `prepare…` family); between them any
-/// number of threads compute with it.
+/// Only one thread at a time may call the methods that change the model (`parametersChanged` and the `prepare…` family). Between these
+/// calls any number of threads may compute with it.
 public final class TrainableModel: @unchecked Sendable {
-    /// Where a pass over an example begins: nothing before it ever changes.
+    /// Where a pass over an example begins. Nothing before this point ever changes.
     public enum Entry: Hashable, Sendable {
-        /// The embedding matrix is trained: from the tokens.
+        /// At the tokens, because the embedding matrix is trained.
         case tokens
         /// At the input of this layer; `layerCount` is the input of the final norm.
         case layer(Int)
@@ -20,42 +20,43 @@ public final class TrainableModel: @unchecked Sendable {
 
     public let source: ModelSource
     public let configuration: ModelConfiguration
-    /// Nil for a model that is only evaluated or made to speak.
+    /// Nil for a model that is only evaluated or that only writes.
     public let parameters: Parameters?
+    /// Where passes over examples begin.
     public let entry: Entry
 
     package let sizes: LayerSizes
-    /// The parameters' tensors; a slot is a position in this list, −1 stands for a frozen tensor.
+    /// The parameters' tensors. A slot is a position in this list; −1 stands for a frozen tensor.
     package let trained: [TrainedTensor]
-    /// For each layer by `LayerTensor.index`.
+    /// Slots of each layer's tensors, by `LayerTensor.index`.
     package let layerSlots: [[Int]]
-    /// By `ModelTensor`'s raw value.
+    /// Slots of the tensors outside the layers, by `ModelTensor`'s raw value.
     private let modelSlots: [Int]
     package let embeddingSlot: Int
     package let headSlot: Int
     package let finalAdapter: FinalAdapter?
-    /// Counts the calls of `parametersChanged`: what was computed from the parameters holds as long as this stays.
+    /// Number of calls of `parametersChanged`. Results computed from the parameters hold as long as it stays the same.
     package private(set) var revision = 0
-    /// One for each rotation of the description.
+    /// Tables for rotating queries and keys, one for each rotation of the description.
     private(set) var rotary: [RotaryTable]
-    /// ALiBi's, where the description asks for them.
+    /// ALiBi's slopes, if the description asks for them.
     private let slopes: ScratchBuffer<Float>?
-    /// What belongs to no layer, in F32, but for the embedding and the head.
+    /// Tensors outside the layers in F32, except the embedding and the head.
     private var residentTensors: [ModelTensor: ScratchBuffer<Float>] = [:]
 
-    /// F32 layers that are kept; nil for those below the entry and those that passes make for themselves.
+    /// Layers that are kept in F32; nil for those below the entry and those that passes make for themselves.
     private var resident: [LayerWeights?]
-    /// The same in bytes, once they were asked for.
-    private var byteLayers: [Int8Weights?] = []
+    /// Layers in 8-bit integers; empty until `prepareInt8Weights`.
+    private var int8Layers: [Int8Weights?] = []
     private var fullHead: ScratchBuffer<Float>?
     private var headRows: [Int32: ScratchBuffer<Float>] = [:]
 
     package var description: ModelDescription { configuration.description }
 
     /// - Parameters:
-    ///   - parameters: of `source.trainedTensors(…)`; nil leaves the whole model as its files have it.
-    ///   - basis: the run's; needed where an adapter is trained.
-    /// - Throws: `ModelError` from the files, or where an adapter is trained whose factors the basis does not have.
+    ///   - parameters: parameters of `source.trainedTensors(…)`; nil leaves the whole model as its files have it.
+    ///   - basis: the run's basis; needed if an adapter is trained.
+    /// - Throws: `ModelError` from the files, or if an adapter is trained whose factors the basis does not have.
     public init(source: ModelSource, parameters: Parameters? = nil, basis: RunBasis? = nil) throws(ModelError) {
         self.source = source
         self.parameters = parameters
@@ -94,7 +95,7 @@ public final class TrainableModel: @unchecked Sendable {
         for tensor in ModelTensor.allCases where tensor != .embedding && tensor != .head && configuration.has(tensor) {
             residentTensors[tensor] = try makeTensor(tensor)
         }
-        // Of the last layer most rows are needed for their keys and values only: making it would cost as much as computing with it.
+        // The last layer is kept. Most of its rows need only keys and values, so making the layer would cost as much as computing with it.
         for layer in layersFromEntry where layer == layerCount - 1 || !isTrained(layer) { resident[layer] = try makeLayer(layer) }
     }
 
@@ -103,7 +104,7 @@ public final class TrainableModel: @unchecked Sendable {
         return first..<configuration.layerCount
     }
 
-    /// Whether all of its tensors are.
+    /// Whether all tensors of a layer are trained.
     private func isTrained(_ layer: Int) -> Bool { sizes.tensors.allSatisfy { layerSlots[layer][$0.index] >= 0 } }
 
     private func makeLayer(_ layer: Int) throws(ModelError) -> LayerWeights {
@@ -112,7 +113,7 @@ public final class TrainableModel: @unchecked Sendable {
         return weights
     }
 
-    /// As its file or the parameters have it; a norm's weights as they multiply.
+    /// Copies a tensor's values from its file or the parameters; a norm's weights are copied as the factors that they stand for.
     package func copyFloats(_ tensor: LayerTensor, of layer: Int, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
         let slot = layerSlots[layer][tensor.index]
         if slot >= 0 {
@@ -146,10 +147,10 @@ public final class TrainableModel: @unchecked Sendable {
 
     package func slot(_ tensor: ModelTensor) -> Int { modelSlots[tensor.rawValue] }
 
-    /// A tensor that belongs to no layer, as it is used; nil for one that the model does not have.
+    /// A tensor outside the layers, as it is used; nil if the model does not have it.
     package func floats(_ tensor: ModelTensor) -> UnsafeMutablePointer<Float>? { residentTensors[tensor]?.pointer }
 
-    /// Refreshes the F32 copies of the trained tensors: to be called after rounds were applied or taken back.
+    /// Refreshes the F32 copies of the trained tensors. Call it after rounds were applied or taken back.
     public func parametersChanged(threads: Int) {
         guard let parameters else { return }
         revision += 1
@@ -165,17 +166,17 @@ public final class TrainableModel: @unchecked Sendable {
         if headSlot >= 0 {
             for (token, row) in headRows { parameters.copyFloats(at: headSlot, elements: elements(of: token), into: row.pointer) }
         }
-        let packed = byteLayers.indices.flatMap { layer in
-            LayerModule.matrices.filter { byteLayers[layer] != nil && layerSlots[layer][$0.rawValue] >= 0 }.map { (layer, $0) }
+        let packed = int8Layers.indices.flatMap { layer in
+            LayerModule.matrices.filter { int8Layers[layer] != nil && layerSlots[layer][$0.rawValue] >= 0 }.map { (layer, $0) }
         }
         forEachChunk(of: packed.count, size: 1, threads: threads) { range in
             for (layer, module) in packed[range] {
-                if let weights = resident[layer] { byteLayers[layer]?.pack(module, of: weights) }
+                if let weights = resident[layer] { int8Layers[layer]?.pack(module, of: weights) }
             }
         }
     }
 
-    /// The F32 copy of a trained tensor, where there is one, and whether it is that of a norm's weights.
+    /// The F32 copy of a trained tensor, if there is one, and whether it is a norm's weights.
     private func trainedCopy(_ slot: Int) -> (UnsafeMutablePointer<Float>, isNormWeight: Bool)? {
         if slot == headSlot { return fullHead.map { ($0.pointer, false) } }
         if let finalAdapter, slot == finalAdapter.slot { return (finalAdapter.coordinates.pointer, false) }
@@ -189,42 +190,42 @@ public final class TrainableModel: @unchecked Sendable {
         return nil
     }
 
-    /// A layer in F32, where it is kept.
+    /// A layer in F32; nil if it is not kept.
     package func residentLayer(_ layer: Int) -> LayerWeights? { resident[layer] }
 
-    /// A layer that `prepareInt8Weights` saw.
-    package func byteLayer(_ layer: Int) -> Int8Weights? { byteLayers.isEmpty ? nil : byteLayers[layer] }
+    /// A layer in 8-bit integers; nil if `prepareInt8Weights` has not made it.
+    package func byteLayer(_ layer: Int) -> Int8Weights? { int8Layers.isEmpty ? nil : int8Layers[layer] }
 
-    /// Keeps the layers from the entry up in bytes from now on, and all of them in F32 as well, which their clean rows want: for passes
-    /// with `Precision.int8`.
+    /// Keeps the layers from the entry up in 8-bit integers from now on, for passes with `Precision.int8`. All of them are also kept in
+    /// F32, which their clean rows need.
     package func prepareInt8Weights() throws(ModelError) {
-        guard byteLayers.isEmpty else { return }
+        guard int8Layers.isEmpty else { return }
         try keep(layersFromEntry)
-        byteLayers = resident.map { $0.map(Int8Weights.init) }
+        int8Layers = resident.map { $0.map(Int8Weights.init) }
     }
 
-    /// Keeps every layer in F32 from now on: for texts, which go through all of them token by token.
+    /// Keeps every layer in F32 from now on, for writing texts, which go through all layers token by token.
     package func prepareAllLayers() throws(ModelError) { try keep(resident.indices) }
 
     private func keep(_ layers: Range<Int>) throws(ModelError) {
         for layer in layers where resident[layer] == nil { resident[layer] = try makeLayer(layer) }
     }
 
-    /// Sees to it that positions below `count` can be rotated.
+    /// Ensures that positions below `count` can be rotated.
     package func preparePositions(_ count: Int) {
         guard let known = rotary.first, count > known.positions else { return }
         rotary = description.rotations.map { RotaryTable($0, positions: count) }
     }
 
-    /// What a layer's attention computes from queries and keys.
-    package func attention(_ layer: Int) -> onebyte_attention {
-        onebyte_attention(
+    /// The parameters of a layer's attention as the kernels read them.
+    package func attention(_ layer: Int) -> ob_attention {
+        ob_attention(
             heads: sizes.heads, kv_heads: sizes.keyValueHeads, head_size: sizes.headDimension, scale: description.attention.scale,
             softcap: description.attention.softcap, window: description.layers[layer].window ?? 0, slopes: slopes.map { UnsafePointer($0.pointer) })
     }
 
-    /// ALiBi's slopes: 2^(−8/n), 2^(−16/n) and so on for n heads; where n is no power of two, those of the next smaller one, and every other one of the next
-    /// larger one behind them.
+    /// ALiBi's slopes for n heads: 2^(−8/n), 2^(−16/n) and so on. If n is no power of two, they are the slopes of the next smaller power,
+    /// followed by every other slope of the next larger one.
     private static func linearBiases(heads: Int) -> [Float] {
         var power = 1
         while power * 2 <= heads { power *= 2 }
@@ -233,7 +234,7 @@ public final class TrainableModel: @unchecked Sendable {
         return (0..<heads).map { Float($0 < power ? pow(base, Double($0 + 1)) : pow(between, Double(2 * ($0 - power) + 1))) }
     }
 
-    /// Sees to it that the head's rows of these tokens can be read.
+    /// Ensures that the head's rows of these tokens can be read.
     package func prepareHead(tokens: some Sequence<Int32>) throws(ModelError) {
         guard fullHead == nil else { return }
         for token in tokens where headRows[token] == nil {
@@ -251,10 +252,10 @@ public final class TrainableModel: @unchecked Sendable {
         }
     }
 
-    /// Of a token's row in the embedding or the head.
+    /// The elements of a token's row in the embedding or the head.
     private func elements(of token: Int32) -> Range<Int> { Int(token) * sizes.embedding..<(Int(token) + 1) * sizes.embedding }
 
-    /// Sees to it that the whole head can be read.
+    /// Ensures that the whole head can be read.
     package func prepareFullHead() throws(ModelError) {
         guard fullHead == nil else { return }
         let head = ScratchBuffer<Float>(capacity: configuration.vocabularySize * sizes.embedding)
@@ -263,16 +264,16 @@ public final class TrainableModel: @unchecked Sendable {
         headRows = [:]
     }
 
-    /// The head, vocabulary × the width of embeddings, where `prepareFullHead` has seen to it.
+    /// The head, vocabulary × the width of embeddings; nil before `prepareFullHead`.
     package var fullHeadPointer: UnsafePointer<Float>? { fullHead.map { UnsafePointer($0.pointer) } }
 
-    /// The head's row of a token that was prepared.
+    /// The head's row of a prepared token; nil for other tokens.
     package func headRow(_ token: Int32) -> UnsafePointer<Float>? {
         if let head = fullHeadPointer { return head + Int(token) * sizes.embedding }
         return headRows[token].map { UnsafePointer($0.pointer) }
     }
 
-    /// Rows of the embedding matrix, unperturbed, one after the other.
+    /// Copies rows of the unperturbed embedding matrix, one after the other.
     package func copyEmbeddings(_ tokens: UnsafeBufferPointer<Int32>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
         if embeddingSlot >= 0 {
             for (i, token) in tokens.enumerated() {
@@ -285,12 +286,12 @@ public final class TrainableModel: @unchecked Sendable {
 }
 
 extension ModelSource {
-    /// The matrix that makes logits.
+    /// Name of the matrix that makes the logits.
     package var headName: String { configuration.description.names.name(configuration.tiedHead ? .embedding : .head) }
 
-    /// Fixed-point parameters of these tensors, at the values that the files hold; adapters begin at 0.
+    /// Returns fixed-point parameters of these tensors at the values in the files; adapters begin at 0.
     ///
-    /// - Throws: what reading a tensor, or a value that is not finite, brings up.
+    /// - Throws: errors from reading a tensor, or for a value that is not finite.
     public func makeParameters(_ tensors: [TrainedTensor]) throws -> Parameters {
         let sorted = tensors.sorted { $0.index < $1.index }
         return try Parameters(tensors: sorted) { i, out in

@@ -1,11 +1,12 @@
-/// Why a run's tensors, examples or caches can't be used. The text names what is meant and the remedy.
+/// Why a run's tensors, examples or caches can't be used. The text names the cause and the remedy.
 public struct TrainingError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// Kind of the error, for tests and exit statuses.
     public enum Code: Hashable, Sendable {
-        /// A tensor name pattern that matches nothing, or a basis that does not fit.
+        /// A tensor pattern matches nothing, or a basis does not fit.
         case badTensors
-        /// An example that the model can't take.
+        /// The model can't take an example.
         case badExample
-        /// No examples, or too few.
+        /// There are no examples, or too few.
         case noExamples
         /// The prefix cache's file could not be written.
         case cacheFile

@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// Arcee's AFM: llama with a squared ReLU that nothing gates.
+    /// Arcee's AFM: llama with a squared ReLU and no gate.
     static let arcee = ModelFamily(
         "arcee", title: "Arcee AFM",
         form: "squared ReLU, not gated", gguf: "arcee", className: "ArceeForCausalLM"

@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// BLOOM: positions by a bias of the scores (ALiBi), a norm of the embeddings, q, k and v of each head together.
+    /// BLOOM: positions as a bias of the scores (ALiBi), a norm after the embeddings, q, k and v of each head in one tensor.
     static let bloom = ModelFamily(
         "bloom", title: "BLOOM",
         form: "ALiBi, norm of the embeddings", gguf: "bloom", className: "BloomForCausalLM"

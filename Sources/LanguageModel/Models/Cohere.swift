@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// Command R: attention and feed-forward layer side by side behind one norm without bias, neighbours rotated together, scaled logits.
+    /// Command R: attention and feed-forward layer in parallel after one norm without bias, interleaved rotation, scaled logits.
     static let cohere = ModelFamily(
         "cohere", title: "Command R (2024-08 and before)",
         form: "parallel, LayerNorm without bias, neighbours rotated, scaled logits", gguf: "command-r", className: "CohereForCausalLM"
@@ -10,7 +10,7 @@ extension ModelFamily {
         if let scale = try file.double("command-r.logit_scale") { json.set("logit_scale", .number("\(scale)")) }
     }
 
-    /// Command R7B: of four layers three with a window, and only those rotate.
+    /// Command R7B: three of four layers have a window, and only those rotate.
     static let cohere2 = ModelFamily(
         "cohere2", title: "Command R7B",
         form: "as Command R, windows, full layers without rotation", gguf: "cohere2", className: "Cohere2ForCausalLM"

@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// ERNIE 4.5 without experts: llama whose neighbours are rotated together.
+    /// ERNIE 4.5 without experts: llama with interleaved rotation.
     static let ernie = ModelFamily(
         "ernie4_5", title: "ERNIE 4.5 0.3B",
         form: "neighbours rotated", gguf: "ernie4_5", className: "Ernie4_5ForCausalLM"

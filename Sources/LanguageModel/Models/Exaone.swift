@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// EXAONE 4: norms behind attention and feed-forward layer, and of each head; where some layers have windows, the others rotate nothing.
+    /// EXAONE 4: norms after attention and feed-forward layer, and of each head. If some layers have windows, only those rotate.
     static let exaone4 = ModelFamily(
         "exaone4", title: "EXAONE 4",
         form: "norms behind, q/k norm, full layers without rotation", gguf: "exaone4", className: "Exaone4ForCausalLM"

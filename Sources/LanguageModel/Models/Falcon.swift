@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// Falcon 7B: attention and feed-forward layer side by side behind one norm, one key-value head.
+    /// Falcon 7B: attention and feed-forward layer in parallel after one norm, one key-value head.
     static let falcon = ModelFamily(
         "falcon", title: "Falcon 7B",
         form: "parallel, one key-value head", gguf: "falcon", className: "FalconForCausalLM"
@@ -30,7 +30,7 @@ extension ModelFamily {
 }
 
 extension TensorNames {
-    /// Falcon's and BLOOM's.
+    /// Names of Falcon and BLOOM.
     package static let falcon: TensorNames = {
         var names = gpt
         names.model[.embedding]?.file = "transformer.word_embeddings"

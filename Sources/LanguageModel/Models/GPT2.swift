@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// GPT-2: learned positions, norms by mean and variance, one transposed matrix for q, k and v.
+    /// GPT-2: learned positions, LayerNorm, one transposed matrix for q, k and v.
     static let gpt2 = ModelFamily(
         "gpt2", title: "GPT-2",
         form: "LayerNorm, learned positions, transposed matrices, q, k, v in one", gguf: "gpt2", className: "GPT2LMHeadModel"
@@ -14,7 +14,7 @@ extension ModelFamily {
         model.description.names.rename([.output: "attn.c_proj"])
         model.description.names.isTransposed = true
     } addGGUFSettings: { (json, _) throws(ModelError) in
-        // transformers calls them so.
+        // transformers' names for GPT-2's keys.
         for (name, from) in [
             ("n_embd", "hidden_size"), ("n_layer", "num_hidden_layers"), ("n_head", "num_attention_heads"),
             ("n_positions", "max_position_embeddings"), ("n_inner", "intermediate_size"),
@@ -24,7 +24,7 @@ extension ModelFamily {
         json.set("activation_function", "gelu_new")
     }
 
-    /// GPT-Neo: scores that are not scaled, and windows in every other layer.
+    /// GPT-Neo: unscaled scores, and windows in every other layer.
     static let gptNeo = ModelFamily(
         "gpt_neo", title: "GPT-Neo",
         form: "scores without scale, local layers", className: "GPTNeoForCausalLM"
@@ -40,7 +40,7 @@ extension ModelFamily {
         for (layer, isLocal) in try model.localLayers(config).enumerated() where isLocal { model.description.layers[layer].window = max(window, 1) }
     }
 
-    /// GPT-J: attention and feed-forward layer side by side, neighbours rotated together, a head with a bias.
+    /// GPT-J: attention and feed-forward layer in parallel, interleaved rotation, a head with a bias.
     static let gptJ = ModelFamily(
         "gptj", title: "GPT-J",
         form: "parallel, neighbours rotated, head with bias", className: "GPTJForCausalLM"
@@ -73,7 +73,7 @@ extension ModelConfiguration {
         description.names = .gpt
     }
 
-    /// Which layers of a GPT-Neo see a window only: `attention_layers`, or `attention_types`, such as [[["global", "local"], 12]].
+    /// Returns which layers of a GPT-Neo have a window: `attention_layers`, or `attention_types` such as [[["global", "local"], 12]].
     fileprivate func localLayers(_ file: ConfigurationFile) throws(ModelError) -> [Bool] {
         var kinds = file.present("attention_layers")?.array?.map(\.string) ?? []
         if kinds.isEmpty {

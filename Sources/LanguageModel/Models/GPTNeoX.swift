@@ -1,5 +1,6 @@
 extension ModelFamily {
-    /// GPT-NeoX and Pythia: attention and feed-forward layer side by side, q, k and v of each head together, a quarter of a head rotated.
+    /// GPT-NeoX and Pythia: attention and feed-forward layer in parallel, q, k and v of each head in one tensor, a quarter of each head
+    /// rotated.
     static let gptNeoX = ModelFamily(
         "gpt_neox", title: "GPT-NeoX, Pythia",
         form: "parallel, a quarter of a head rotated, q, k, v of each head together", gguf: "gptneox", className: "GPTNeoXForCausalLM"

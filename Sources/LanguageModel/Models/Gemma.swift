@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// Gemma: norms by 1 + w, a gated GELU, embeddings times √width.
+    /// Gemma: norms with weights 1 + w, a gated GELU, embeddings scaled by √width.
     static let gemma = ModelFamily(
         "gemma", title: "Gemma",
         form: "norms by 1 + w, GeGLU, embeddings × √width", gguf: "gemma", className: "GemmaForCausalLM"
@@ -32,7 +32,7 @@ extension ModelFamily {
         }
     }
 
-    /// Gemma 3 that only reads text: norms of queries and keys, and of six layers five with a window and a rotation of their own.
+    /// Gemma 3 for text only: norms of queries and keys; five of six layers have a window and a rotation of their own.
     static let gemma3Text = ModelFamily(
         "gemma3_text", title: "Gemma 3 270M, 1B",
         form: "four norms, q/k norm, windows, two rotations", gguf: "gemma3", className: "Gemma3ForCausalLM"
@@ -43,10 +43,10 @@ extension ModelFamily {
         json.set("rope_local_base_freq", .number("10000.0"))
     }
 
-    /// Gemma 3 with a part for pictures, which is left out.
+    /// Gemma 3 with a vision part, which is left out.
     static let gemma3 = ModelFamily(
         "gemma3", title: "Gemma 3 4B to 27B, without their part for pictures", form: "as `gemma3_text`", className: "Gemma3ForCausalLM",
-        partsOfOthers: ["vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."]
+        ignoredPrefixes: ["vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."]
     ) { (model, config) throws(ModelError) in
         try model.useGemma3(config)
     }
@@ -54,7 +54,7 @@ extension ModelFamily {
 
 extension ModelConfiguration {
     fileprivate mutating func useGemma(_ file: ConfigurationFile) throws(ModelError) {
-        // Older files say "gelu" and mean its approximation.
+        // Older files say "gelu" and mean its tanh approximation.
         try file.require("hidden_activation", oneOf: ["gelu_pytorch_tanh"])
         if file.present("head_dim") == nil { setHeadDimension(256) }
         tiedHead = try file.bool("tie_word_embeddings") ?? true
@@ -89,7 +89,7 @@ extension ModelConfiguration {
         }
     }
 
-    /// 0 where the file says null.
+    /// Returns the softcap; 0 if the file says null.
     fileprivate func softcap(_ key: String, _ file: ConfigurationFile, standard: Float) throws(ModelError) -> Float {
         if file.json[key]?.isNull == true { return 0 }
         return try positive(key, file) ?? standard
@@ -101,7 +101,7 @@ extension ModelConfiguration {
 }
 
 extension JSON {
-    /// Scores are scaled by a head's width, but in the largest model by width/heads.
+    /// Sets the scale of the scores: by a head's width, but in the largest model by width/heads.
     fileprivate mutating func setGemmaScale(layersOfLargest: Int) {
         let isLargest = self["num_hidden_layers"]?.integer == layersOfLargest
         let width =

@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// Granite 3: llama with a multiplier each of embeddings, scores, what layers add, and logits.
+    /// Granite 3: llama with multipliers of the embeddings, the scores, the layers' outputs and the logits.
     static let granite = ModelFamily(
         "granite", title: "Granite 3",
         form: "four multipliers", gguf: "granite", className: "GraniteForCausalLM"

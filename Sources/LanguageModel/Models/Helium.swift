@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// Kyutai's Helium: llama whose neighbours are rotated together.
+    /// Kyutai's Helium: llama with interleaved rotation.
     static let helium = ModelFamily(
         "helium", title: "Helium 1",
         form: "neighbours rotated", className: "HeliumForCausalLM"

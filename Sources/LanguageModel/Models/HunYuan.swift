@@ -1,7 +1,7 @@
 import Glibc
 
 extension ModelFamily {
-    /// HunYuan's dense models: queries and keys are normalised head by head, after their rotation.
+    /// HunYuan's dense models: queries and keys are normalised head by head after their rotation.
     static let hunYuan = ModelFamily(
         "hunyuan_v1_dense", title: "HunYuan dense",
         form: "q/k norm after the rotation", gguf: "hunyuan-dense", className: "HunYuanDenseV1ForCausalLM"
@@ -10,7 +10,7 @@ extension ModelFamily {
         try model.readAttentionBias(config)
         var settings = try RotationSettings(config, layerType: nil)
         if let alpha = try settings.number("alpha"), alpha > 0, model.headDimension > 2 {
-            // A larger θ in place of scaled positions.
+            // A larger θ replaces scaled positions.
             settings.theta = (settings.theta ?? 10_000) * pow(alpha, Double(model.headDimension) / Double(model.headDimension - 2))
         }
         model.description.rotations = [try model.rotation(settings)]

@@ -1,14 +1,14 @@
-/// The parts of a layer that have tensors: each a weight, some a bias. A description says which of them there are.
+/// The parts of a layer that have tensors: each has a weight, some have a bias. A model's description says which parts a layer has.
 package enum LayerModule: Int, CaseIterable, Sendable, Comparable {
-    // In this order their weights lie in a `LayerWeights`.
+    // A `LayerWeights` holds the weights in this order.
     case inputNorm, query, key, value, output, feedForwardNorm, gate, up, down
-    /// Of what attention adds to the stream, before it is added.
+    /// Norm of attention's output, before it is added to the stream.
     case attentionOutputNorm
-    /// Of the stream, after attention was added.
+    /// Norm of the stream after attention was added.
     case attentionSumNorm
-    /// Of what the feed-forward layer adds to the stream, before it is added.
+    /// Norm of the feed-forward layer's output, before it is added to the stream.
     case feedForwardOutputNorm
-    /// Of the stream, after the feed-forward layer was added.
+    /// Norm of the stream after the feed-forward layer was added.
     case feedForwardSumNorm
     case queryNorm, keyNorm
 
@@ -17,7 +17,7 @@ package enum LayerModule: Int, CaseIterable, Sendable, Comparable {
     package static let matrices: [LayerModule] = [.query, .key, .value, .output, .gate, .up, .down]
 
     package var isNorm: Bool { !Self.matrices.contains(self) }
-    /// A module that reads activations of the model's width or its head's, as opposed to one that normalises q or k.
+    /// Whether the module normalises queries or keys, and not activations of the model's width.
     package var isQueryKeyNorm: Bool { self == .queryNorm || self == .keyNorm }
 }
 
@@ -31,17 +31,17 @@ package struct LayerTensor: Hashable, Sendable {
         self.isBias = isBias
     }
 
-    /// Place in a table of all tensors that a layer can have.
+    /// Position in a table of all tensors that a layer can have.
     package var index: Int { module.rawValue + (isBias ? LayerModule.allCases.count : 0) }
     package static let count = 2 * LayerModule.allCases.count
 }
 
-/// The tensors of a model that belong to no layer.
+/// The tensors of a model outside its layers.
 package enum ModelTensor: Int, CaseIterable, Sendable {
     case embedding, positions, embeddingNorm, embeddingNormBias, projectIn, finalNorm, finalNormBias, projectOut, head, headBias
 }
 
 extension ModelTensor {
-    /// Those that every layer's input depends on.
+    /// Tensors on which every layer's input depends.
     package static let entry: [ModelTensor] = [.embedding, .positions, .embeddingNorm, .embeddingNormBias, .projectIn]
 }

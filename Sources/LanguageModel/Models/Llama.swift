@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// Llama 1 to 3.2, and the many models that have its form: SmolLM2, TinyLlama, Vicuna, Falcon 3, DeepSeek's distillations.
+    /// Llama 1 to 3.2, and the many models of the same form: SmolLM2, TinyLlama, Vicuna, Falcon 3, DeepSeek's distillations.
     public static let llama = ModelFamily(
         "llama", title: "Llama 1 to 3.3, SmolLM2, TinyLlama, Vicuna, Falcon 3, DeepSeek-R1-Distill-Llama",
         form: "RMSNorm, rotary positions, grouped-query attention, SwiGLU", gguf: "llama", className: "LlamaForCausalLM"

@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// Mistral 7B and Nemo: llama with a window. (GGUF files of them call themselves llama.)
+    /// Mistral 7B and Nemo: llama with a window. (Their GGUF files name llama as the architecture.)
     static let mistral = ModelFamily(
         "mistral", title: "Mistral 7B, Nemo",
         form: "window", className: "MistralForCausalLM"
@@ -7,7 +7,7 @@ extension ModelFamily {
         try config.require("hidden_act", oneOf: ["silu"])
         try model.readRotation(config)
         try model.readWindows(config)
-        // Files without the key are older than it.
+        // Files without the key are older than the key.
         if config.json["sliding_window"] == nil {
             for layer in model.description.layers.indices { model.description.layers[layer].window = 4096 }
         }

@@ -1,8 +1,8 @@
 import Core
 
 extension ModelConfiguration {
-    /// Everything but the tensors' values that decides what the model computes, a line for each: the same values with other heads, another θ or another
-    /// window are another model. docs/reference/ledger.md describes it.
+    /// Everything except the tensors' values that determines what the model computes, one line per fact. The same values with other heads,
+    /// another θ or another window are another model. docs/reference/ledger.md describes the format.
     package var identity: String {
         let d = description
         var lines = [
@@ -30,8 +30,8 @@ extension ModelConfiguration {
         return lines.joined(separator: "\n") + "\n"
     }
 
-    /// Whether the model is of the one kind that the first versions knew. Their ledgers say nothing of a configuration, and what this version writes about
-    /// such a model is the same.
+    /// Whether the model has the only form that the first versions knew. Their ledgers do not mention a configuration, and this version's
+    /// ledgers of such models don't either.
     package var isPlainLlama: Bool {
         var plain = ModelDescription()
         plain.norm.epsilon = description.norm.epsilon

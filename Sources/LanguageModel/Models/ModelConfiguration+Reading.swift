@@ -1,8 +1,8 @@
 import Glibc
 
-/// What most families' config.json have in common.
+/// Reading what most families' config.json have in common.
 extension ModelConfiguration {
-    /// The sizes that config.json names and llama's description, as the family changes it.
+    /// Creates a configuration with config.json's sizes and llama's description, which the family then changes.
     package init(_ file: ConfigurationFile, family: ModelFamily) throws(ModelError) {
         let hidden = try file.required("hidden_size", "n_embd")
         let heads = try file.required("num_attention_heads", "n_head", "num_heads")
@@ -23,12 +23,12 @@ extension ModelConfiguration {
         try family.describe(&self, file)
     }
 
-    /// Biases of q, k, v and o where `attention_bias` says so.
+    /// Gives q, k, v and o biases if `attention_bias` says so.
     package mutating func readAttentionBias(_ file: ConfigurationFile) throws(ModelError) {
         if try file.bool("attention_bias") ?? false { description.biased.formUnion([.query, .key, .value, .output]) }
     }
 
-    /// The one rotation of all layers.
+    /// Reads the rotation that all layers share.
     package mutating func readRotation(_ file: ConfigurationFile, isInterleaved: Bool = false, rotatesParts: Bool = false) throws(ModelError) {
         let settings = try RotationSettings(file, layerType: nil)
         if let part = settings.part, part != 1, !rotatesParts {
@@ -41,7 +41,7 @@ extension ModelConfiguration {
         description.rotations = [rotation]
     }
 
-    /// A window of all layers, or of those that `layer_types` calls sliding.
+    /// Reads the window of all layers, or of those that `layer_types` calls sliding.
     package mutating func readWindows(_ file: ConfigurationFile) throws(ModelError) {
         guard let window = try file.integer("sliding_window") else { return }
         guard window > 0 else { throw ModelError(.malformed, file: file.path, subject: "sliding_window", "is \(window)") }
@@ -49,16 +49,16 @@ extension ModelConfiguration {
         for layer in description.layers.indices where sliding?[layer] ?? true { description.layers[layer].window = window }
     }
 
-    /// Which layers have a window: as `layer_types` says, else all but each `sliding_window_pattern`-th.
+    /// Returns which layers have a window: as `layer_types` says, else all but every `sliding_window_pattern`-th.
     ///
-    /// - Parameter standard: the pattern where the file names none.
+    /// - Parameter standard: the pattern if the file names none.
     package func slidingLayers(_ file: ConfigurationFile, fullEach standard: Int) throws(ModelError) -> [Bool] {
         if let named = try slidingLayers(file) { return named }
         let each = max(try file.integer("sliding_window_pattern", "_sliding_window_pattern") ?? standard, 1)
         return description.layers.indices.map { ($0 + 1) % each != 0 }
     }
 
-    /// Which layers `layer_types` calls sliding; nil where it is not there.
+    /// Returns which layers `layer_types` calls sliding; nil if the key is missing.
     package func slidingLayers(_ file: ConfigurationFile) throws(ModelError) -> [Bool]? {
         guard let types = file.present("layer_types") else { return nil }
         guard let list = types.array, list.count == layerCount else {

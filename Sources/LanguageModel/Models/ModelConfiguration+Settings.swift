@@ -1,6 +1,6 @@
-/// Settings that several families have in common.
+/// Settings that several families share.
 extension ModelConfiguration {
-    /// Norms by mean and variance.
+    /// Uses LayerNorm: by mean and variance.
     package mutating func useLayerNorm(_ file: ConfigurationFile, hasBias: Bool = true) throws(ModelError) {
         description.norm.kind = .layer
         description.norm.hasBias = hasBias
@@ -9,7 +9,7 @@ extension ModelConfiguration {
         description.norm.epsilon = epsilon ?? 1e-5
     }
 
-    /// The activation that the first of these keys names.
+    /// Reads the activation from the first of these keys that is present.
     package mutating func readActivation(_ file: ConfigurationFile, keys: String..., standard: ModelDescription.Activation) throws(ModelError) {
         description.activation = standard
         guard let key = keys.first(where: { file.present($0) != nil }), let name = try file.string(key) else { return }
@@ -26,13 +26,13 @@ extension ModelConfiguration {
         }
     }
 
-    /// Norms behind attention and feed-forward layer, before they are added, and none in front of them.
+    /// Puts norms after attention and feed-forward layer, before their outputs are added, and none in front.
     package mutating func useOutputNormsAlone() {
         description.norms = [.attentionOutputNorm, .feedForwardOutputNorm]
         nameOutputNorms()
     }
 
-    /// Norms in front of attention and feed-forward layer, and behind them before they are added.
+    /// Puts norms in front of attention and feed-forward layer, and after them before their outputs are added.
     package mutating func useFourNorms() {
         description.norms = [.inputNorm, .attentionOutputNorm, .feedForwardNorm, .feedForwardOutputNorm]
         description.names.modules[.feedForwardNorm]?.file = "pre_feedforward_layernorm"
@@ -44,19 +44,19 @@ extension ModelConfiguration {
         description.names.modules[.feedForwardOutputNorm] = .init("post_feedforward_layernorm", gguf: "post_ffw_norm")
     }
 
-    /// Positions are learned, or in the scores: nothing is rotated.
+    /// Turns rotation off, for models whose positions are learned or part of the scores.
     package mutating func rotateNothing() {
         for layer in description.layers.indices { description.layers[layer].rotation = nil }
     }
 
-    /// A table of learned positions, of which the first `offset` belong to no token.
+    /// Adds a table of learned positions, whose first `offset` rows belong to no token.
     package mutating func learnPositions(offset: Int = 0) {
         rotateNothing()
         description.embedding.positionCount = contextLength + offset
         description.embedding.positionOffset = offset
     }
 
-    /// Refuses a setting that changes what is computed, where it is on.
+    /// Refuses a setting that changes the computation, if it is on.
     package func refuse(_ key: String, _ file: ConfigurationFile, _ reason: String) throws(ModelError) {
         guard let value = file.present(key), value != false else { return }
         throw ModelError(.unsupported, file: file.path, subject: key, "is \(value.text(indent: 0)): \(reason)")

@@ -5,11 +5,11 @@ package struct ExpectedTensor {
     /// A tensor of the model as a part of a tensor in a file.
     package struct Place {
         package let name: String
-        /// Of the file's tensor, rows first.
+        /// Dimensions of the file's tensor, rows first.
         package let dimensions: [Int]
         package let view: TensorView
     }
-    /// As runs name it: Hugging Face's name, with the part's behind the module's where files hold several modules in one tensor.
+    /// Name used in runs: Hugging Face's name, followed by the part's name if files hold several modules in one tensor.
     package let name: String
     package let shape: TensorShape
     package let file: Place
@@ -17,14 +17,14 @@ package struct ExpectedTensor {
 }
 
 extension ModelConfiguration {
-    /// All tensors of the model, and no others: their places in the sorted list of names are τ.
+    /// All tensors of the model. A tensor's position in the sorted list of names is its τ.
     package var tensors: [ExpectedTensor] {
         let sizes = LayerSizes(self)
         return ModelTensor.allCases.compactMap { expected($0, sizes) }
             + (0..<layerCount).flatMap { layer in sizes.tensors.map { expected($0, layer: layer, sizes) } }
     }
 
-    /// Nil for a tensor that the model does not have.
+    /// Returns a tensor outside the layers; nil if the model does not have it.
     private func expected(_ tensor: ModelTensor, _ sizes: LayerSizes) -> ExpectedTensor? {
         guard has(tensor) else { return nil }
         let shape: TensorShape =
@@ -65,7 +65,7 @@ extension ModelConfiguration {
         let kind = tensor.isBias ? "bias" : "weight"
         let rows = sizes.shape(tensor.module).outputs
 
-        // Rows of the modules that lie in the same tensor, before this one and all.
+        // Rows of the modules in the same tensor: those before this module, and all.
         func fused(_ isSame: (TensorNames.Place) -> Bool) -> (before: Int, all: Int) {
             let group = LayerModule.allCases.filter { module in names.modules[module].map(isSame) ?? false }.filter { sizes.has($0) }
             let counts = group.map { sizes.shape($0).outputs }
@@ -100,13 +100,14 @@ extension ModelConfiguration {
             gguf: .init(name: "blk.\(layer).\(place.gguf).\(kind)", dimensions: dimensions(ggufRows), view: ggufView))
     }
 
-    /// Tensors that some files carry although the model does not need them: tables that follow from the configuration.
+    /// Whether a tensor is not needed although some files carry it: a table that follows from the configuration, a tensor of a part that is
+    /// left out, or the separate head of a model with a tied one.
     package func isRedundant(_ name: String) -> Bool {
         let suffixes = [
             ".rotary_emb.inv_freq", ".rotary_emb.position_ids", ".attn.bias", ".attn.masked_bias", ".attn.attention.bias",
             ".attn.attention.masked_bias", ".attention.bias", ".attention.masked_bias",
         ]
-        return suffixes.contains { name.hasSuffix($0) } || family.partsOfOthers.contains { name.hasPrefix($0) }
+        return suffixes.contains { name.hasSuffix($0) } || family.ignoredPrefixes.contains { name.hasPrefix($0) }
             || (tiedHead && name == description.names.name(.head))
     }
 }

@@ -1,9 +1,9 @@
-/// What a model computes, as data. `ForwardPass` is the one interpreter of it: it runs batches of directions and writes texts.
+/// The computation of a model, as data. `ForwardPass` alone interprets it: it runs batches of directions and writes texts.
 ///
-/// What stands here by default is llama's: RMSNorm before attention and before the feed-forward layer, rotary positions over the whole head, a gated SiLU,
-/// a linear head. A family says what it does otherwise, in a file of its own beside this one.
+/// The defaults are llama's: RMSNorm before attention and before the feed-forward layer, rotary positions over the whole head, a gated
+/// SiLU, a linear head. Each family states its differences in a file of its own beside this one.
 public struct ModelDescription: Hashable, Sendable {
-    /// All norms of a model are of one kind.
+    /// The form of all the model's norms.
     package struct Norm: Hashable, Sendable {
         package enum Kind: String, Sendable {
             /// x/√(mean(x²) + ε), Zhang & Sennrich, arXiv 1910.07467.
@@ -13,7 +13,7 @@ public struct ModelDescription: Hashable, Sendable {
         }
         package var kind = Kind.rms
         package var epsilon = 1e-6
-        /// Added to a norm's weights before they multiply: 1 where files hold w of (1 + w).
+        /// Value added to a norm's weights before they multiply: 1 if files hold w of (1 + w).
         package var weightOffset: Float = 0
         package var hasWeights = true
         package var hasBias = false
@@ -22,34 +22,34 @@ public struct ModelDescription: Hashable, Sendable {
     package struct Attention: Hashable, Sendable {
         package enum QueryKeyNorm: String, Sendable {
             case none
-            /// Of each head, with weights that all heads share.
+            /// Each head is normalised, with weights that all heads share.
             case perHead
-            /// Of all heads together.
+            /// All heads are normalised together.
             case whole
         }
         package var queryKeyNorm = QueryKeyNorm.none
-        /// Queries and keys are normalised after their rotation, not before it.
+        /// Whether queries and keys are normalised after their rotation instead of before it.
         package var normalisesAfterRotation = false
-        /// Of the scores q·k.
+        /// Scale of the scores q·k.
         package var scale: Float = 1
-        /// Scores become cap·tanh(score/cap); 0: they stay.
+        /// Cap of the scores: cap·tanh(score/cap); 0 means no cap.
         package var softcap: Float = 0
-        /// Scores get a bias that grows with a key's position, by a slope of each head (ALiBi, Press et al., arXiv 2108.12409).
+        /// Whether scores get a bias that grows with a key's position, with a slope per head (ALiBi, Press et al., arXiv 2108.12409).
         package var hasLinearBiases = false
         package var queryGrowth: QueryGrowth?
     }
 
-    /// Queries are multiplied by 1 + β·ln(1 + ⌊position/length⌋).
+    /// Growth of queries with their position: they are multiplied by 1 + β·ln(1 + ⌊position/length⌋).
     package struct QueryGrowth: Hashable, Sendable {
         package var beta: Double
         package var length: Int
     }
 
-    /// What one layer has of its own.
+    /// Settings of a single layer.
     package struct Layer: Hashable, Sendable {
-        /// In `rotations`; nil: its queries and keys are not rotated.
+        /// Position in `rotations`; nil if queries and keys are not rotated.
         package var rotation: Int? = 0
-        /// Tokens that a query sees, its own included; nil: all before it.
+        /// Number of tokens that a query sees, its own included; nil means all before it.
         package var window: Int?
     }
 
@@ -58,41 +58,41 @@ public struct ModelDescription: Hashable, Sendable {
     }
 
     package struct Embedding: Hashable, Sendable {
-        /// Multiplies embeddings.
+        /// Multiplier of the embeddings.
         package var scale: Float = 1
-        /// Rows of the table of learned positions; nil where there is none.
+        /// Rows of the table of learned positions; nil if there is none.
         package var positionCount: Int?
         /// Row of the first position.
         package var positionOffset = 0
         package var hasNorm = false
-        /// Width of the embeddings where a matrix carries them to the model's width and back; nil: they have that width.
+        /// Width of the embeddings if matrices carry them to the model's width and back; nil if they have the model's width.
         package var projectedWidth: Int?
     }
 
     package struct Head: Hashable, Sendable {
         package var hasNorm = true
         package var hasBias = false
-        /// Multiplies logits.
+        /// Multiplier of the logits.
         package var scale: Float = 1
-        /// Logits become cap·tanh(logit/cap); 0: they stay.
+        /// Cap of the logits: cap·tanh(logit/cap); 0 means no cap.
         package var softcap: Float = 0
     }
 
     package var norm = Norm()
-    /// Where a layer has norms.
+    /// Places of norms in a layer.
     package var norms: Set<LayerModule> = [.inputNorm, .feedForwardNorm]
-    /// The feed-forward layer reads the layer's input, not what attention made of it.
+    /// Whether the feed-forward layer reads the layer's input instead of attention's result.
     package var isParallel = false
-    /// Of a parallel layer: attention and feed-forward layer read the same normalised input.
+    /// Whether attention and feed-forward layer of a parallel layer read the same normalised input.
     package var sharesInputNorm = false
     package var attention = Attention()
     package var rotations: [Rotation] = []
-    /// One for each layer.
+    /// Settings of each layer.
     package var layers: [Layer] = []
     package var activation = Activation.silu
-    /// activation(gate)·up; else activation(up).
+    /// Whether the feed-forward layer computes activation(gate)·up instead of activation(up).
     package var isGated = true
-    /// Multiplies what a layer's halves add to the residual stream.
+    /// Multiplier of what attention and feed-forward layer add to the residual stream.
     package var residualScale: Float = 1
     /// Matrices of a layer that have a bias.
     package var biased: Set<LayerModule> = []

@@ -1,25 +1,25 @@
-/// A family of models whose files this program reads. To add one: a file beside this one that describes it, and its name in `all`.
+/// A family of models whose files this program reads. To add one, describe it in a file beside this one and list it in `all`.
 public struct ModelFamily: Sendable {
     /// `model_type` of config.json.
     public let name: String
-    /// Models of it.
+    /// Models of the family.
     public let title: String
-    /// What a llama does otherwise; of llama what it does.
+    /// Differences from llama; for llama itself, its form.
     public let form: String
-    /// `general.architecture` of GGUF files; nil where these are not read.
+    /// `general.architecture` of GGUF files; nil if these can't be read.
     public let gguf: String?
     /// `architectures` of config.json.
     package let className: String
-    /// Makes llama's configuration, with the sizes that config.json names, this family's.
+    /// Turns llama's configuration, with config.json's sizes, into this family's.
     package let describe: @Sendable (inout ModelConfiguration, ConfigurationFile) throws(ModelError) -> Void
-    /// Adds what config.json would say and GGUF's usual keys don't.
+    /// Adds to the config.json made from a GGUF file what the usual keys do not say.
     package let addGGUFSettings: @Sendable (inout JSON, GGUFFile) throws(ModelError) -> Void
 
-    /// Beginnings of the names of tensors that belong to other parts of the model, which are left out.
-    package let partsOfOthers: [String]
+    /// Prefixes of tensor names that belong to other parts of the model, which are left out.
+    package let ignoredPrefixes: [String]
 
     package init(
-        _ name: String, title: String, form: String, gguf: String? = nil, className: String, partsOfOthers: [String] = [],
+        _ name: String, title: String, form: String, gguf: String? = nil, className: String, ignoredPrefixes: [String] = [],
         describe: @escaping @Sendable (inout ModelConfiguration, ConfigurationFile) throws(ModelError) -> Void,
         addGGUFSettings: @escaping @Sendable (inout JSON, GGUFFile) throws(ModelError) -> Void = { (_, _) throws(ModelError) in }
     ) {
@@ -28,12 +28,12 @@ public struct ModelFamily: Sendable {
         self.form = form
         self.gguf = gguf
         self.className = className
-        self.partsOfOthers = partsOfOthers
+        self.ignoredPrefixes = ignoredPrefixes
         self.describe = describe
         self.addGGUFSettings = addGGUFSettings
     }
 
-    /// What a config.json says of the part that reads and writes text, and that part's own config.json where there is another part as well.
+    /// Returns the configuration of the part that reads and writes text, and that part's own config.json if the model has other parts.
     func textPart(of file: ConfigurationFile) -> (ConfigurationFile, JSON?) {
         guard let part = file.present("text_config"), part.members != nil else { return (file, nil) }
         var json = part
@@ -44,12 +44,13 @@ public struct ModelFamily: Sendable {
         return (ConfigurationFile(path: file.path, json: json), made)
     }
 
-    /// What files may call a tensor: models with a part for pictures have one more name in front.
+    /// Returns the names that files may use for a tensor. Models with a vision part have one more name in front.
     func namesInFiles(of name: String) -> [String] {
-        guard name.hasPrefix("model."), partsOfOthers != [] else { return [name] }
+        guard name.hasPrefix("model."), ignoredPrefixes != [] else { return [name] }
         return [name, "language_model." + name, "model.language_model." + name.dropFirst("model.".count)]
     }
 
+    /// All families that this program reads.
     public static let all: [ModelFamily] = [
         .llama, .mistral, .ministral3, .qwen2, .qwen3, .gemma, .gemma2, .gemma3Text, .gemma3, .opt, .gpt2, .gptNeo, .gptJ, .gptNeoX, .phi, .phi3,
         .smolLM3,
@@ -57,13 +58,13 @@ public struct ModelFamily: Sendable {
         .bloom,
     ]
 
-    /// By `model_type` of config.json.
+    /// Returns a family by `model_type` of config.json.
     package static func named(_ name: String, file: String) throws(ModelError) -> ModelFamily {
         guard let family = all.first(where: { $0.name == name }) else { throw unknown(name, file: file, key: "model_type") }
         return family
     }
 
-    /// By `general.architecture` of a GGUF file.
+    /// Returns a family by `general.architecture` of a GGUF file.
     package static func named(gguf name: String, file: String) throws(ModelError) -> ModelFamily {
         guard let family = all.first(where: { $0.gguf == name }) else { throw unknown(name, file: file, key: "general.architecture") }
         return family

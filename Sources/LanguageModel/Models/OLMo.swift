@@ -13,7 +13,7 @@ extension ModelFamily {
         if let clip = try file.double("olmo.attention.clamp_kqv") { json.set("clip_qkv", .number("\(clip)")) }
     }
 
-    /// OLMo 2: norms behind attention and feed-forward layer, and of all queries and all keys.
+    /// OLMo 2: norms after attention and feed-forward layer, and of all queries and all keys.
     static let olmo2 = ModelFamily(
         "olmo2", title: "OLMo 2",
         form: "norms behind, q/k norm over the whole width", gguf: "olmo2", className: "Olmo2ForCausalLM"
@@ -22,7 +22,7 @@ extension ModelFamily {
         try model.readRotation(config)
     }
 
-    /// OLMo 3: OLMo 2 with windows, and a stretched rotation in the layers without.
+    /// OLMo 3: OLMo 2 with windows, and a scaled rotation in the layers without them.
     static let olmo3 = ModelFamily(
         "olmo3", title: "OLMo 3",
         form: "as OLMo 2, windows, YaRN", className: "Olmo3ForCausalLM"

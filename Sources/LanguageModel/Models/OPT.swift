@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// OPT: learned positions, norms by mean and variance, ReLU. The 350M has its norms on the sums, and embeddings narrower than the model.
+    /// OPT: learned positions, LayerNorm, ReLU. The 350M model normalises the sums, and its embeddings are narrower than the model.
     static let opt = ModelFamily(
         "opt", title: "OPT",
         form: "LayerNorm, learned positions, ReLU; 350M: norms on the sums, narrower embeddings", className: "OPTForCausalLM"

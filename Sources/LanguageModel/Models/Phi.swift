@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// Phi 1, 1.5 and 2: attention and feed-forward layer side by side behind one norm, a part of each head rotated, a head with a bias.
+    /// Phi 1, 1.5 and 2: attention and feed-forward layer in parallel after one norm, a part of each head rotated, a head with a bias.
     static let phi = ModelFamily(
         "phi", title: "Phi 1, 1.5, 2",
         form: "parallel, half of a head rotated, head with bias", gguf: "phi2", className: "PhiForCausalLM"
@@ -21,7 +21,7 @@ extension ModelFamily {
         model.description.names.rename([.output: "self_attn.dense", .up: "mlp.fc1", .down: "mlp.fc2"])
     } addGGUFSettings: { (json, file) throws(ModelError) in
         json.set("hidden_act", "gelu_new")
-        // The converter writes four times the width, whatever it is.
+        // The converter writes four times the width, whatever the model has.
         if let down = file.tensors["blk.0.ffn_down.weight"] { json.set("intermediate_size", .integer(down.dimensions[0])) }
     }
 
@@ -33,7 +33,7 @@ extension ModelFamily {
         try config.require("hidden_act", oneOf: ["silu"])
         try model.readRotation(config, rotatesParts: true)
         try model.readWindows(config)
-        // Longer texts would want other factors for all of their positions.
+        // Longer texts would need other factors for all of their positions.
         if let length = try RotationSettings(config, layerType: nil).longRopeLength { model.contextLength = min(model.contextLength, max(length, 1)) }
         model.description.names = .plain
         model.description.names.fuseAttention("self_attn.qkv_proj")

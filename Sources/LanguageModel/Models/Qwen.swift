@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// Qwen 2 and 2.5, and the distillations of them: llama with biases of q, k and v.
+    /// Qwen 2 and 2.5, and distillations into them: llama with biases of q, k and v.
     static let qwen2 = ModelFamily(
         "qwen2", title: "Qwen 2, Qwen 2.5, DeepSeek-R1-Distill-Qwen",
         form: "biases of q, k, v", gguf: "qwen2", className: "Qwen2ForCausalLM"
@@ -27,7 +27,7 @@ extension ModelFamily {
 }
 
 extension ModelConfiguration {
-    /// Windows only where `use_sliding_window` says so, and then in the upper layers.
+    /// Reads windows: only if `use_sliding_window` says so, and then in the upper layers.
     fileprivate mutating func readQwenWindows(_ file: ConfigurationFile) throws(ModelError) {
         guard try file.bool("use_sliding_window") ?? false, let window = try file.integer("sliding_window"), window > 0 else { return }
         let first = try file.integer("max_window_layers") ?? 28
@@ -35,7 +35,7 @@ extension ModelConfiguration {
         for layer in description.layers.indices where sliding?[layer] ?? (layer >= first) { description.layers[layer].window = window }
     }
 
-    /// What a family takes for the width of a head that its file does not name.
+    /// Sets the width of a head that a family assumes if its file does not name it.
     package mutating func setHeadDimension(_ dimension: Int) {
         headDimension = dimension
         description.attention.scale = 1 / Float(dimension).squareRoot()

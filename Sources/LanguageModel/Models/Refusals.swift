@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// Families that can't be read, and why, by `model_type` or `general.architecture`.
+    /// Families that can't be read and the reasons, by `model_type` or `general.architecture`.
     static let refusals: [String: String] = {
         var reasons: [String: String] = [:]
         func refuse(_ names: String..., because reason: String) { for name in names { reasons[name] = reason } }

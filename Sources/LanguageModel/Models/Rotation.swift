@@ -1,30 +1,30 @@
 import Glibc
 
-/// A rotary position embedding (Su et al., arXiv 2104.09864): which numbers of a head are rotated together, and how fast.
+/// A rotary position embedding (Su et al., arXiv 2104.09864): which elements of a head are rotated together, and how fast.
 package struct Rotation: Hashable, Sendable {
     /// How frequencies differ from θ^(−2i/width).
     package enum Scaling: Hashable, Sendable {
         case none
-        /// All divided by a factor.
+        /// Divides all frequencies by a factor.
         case linear(factor: Double)
-        /// Llama 3.1's: low frequencies are divided by a factor, high ones stay.
+        /// Divides low frequencies by a factor and keeps high ones (Llama 3.1).
         case llama3(factor: Double, lowFactor: Double, highFactor: Double, length: Double)
-        /// Peng et al., arXiv 2309.00071: as `llama3`, with a linear ramp between two frequencies.
+        /// As `llama3`, with a linear ramp between two frequencies (YaRN: Peng et al., arXiv 2309.00071).
         case yarn(factor: Double, fast: Double, slow: Double, length: Double, truncates: Bool)
-        /// Each divided by a factor of its own: LongRoPE (Ding et al., arXiv 2402.13753) and the `rope_freqs` of GGUF files.
+        /// Divides each frequency by a factor of its own: LongRoPE (Ding et al., arXiv 2402.13753), and the `rope_freqs` of GGUF files.
         case factors([Double])
     }
 
     package var theta: Double
-    /// Numbers of each head that are rotated; the others stay.
+    /// Number of elements of each head that are rotated; the others stay.
     package var width: Int
-    /// The two numbers of a pair are neighbours, not half of the width apart.
+    /// Whether the two elements of a pair are neighbours instead of half of the width apart.
     package var isInterleaved = false
     package var scaling = Scaling.none
-    /// Multiplies cosines and sines.
+    /// Multiplier of cosines and sines.
     package var amplitude = 1.0
 
-    /// Radians from one position to the next, one for each pair.
+    /// Radians from one position to the next, for each pair.
     package var frequencies: [Double] {
         let plain = (0..<width / 2).map { pow(theta, -2 * Double($0) / Double(width)) }
         switch scaling {
@@ -40,7 +40,7 @@ package struct Rotation: Hashable, Sendable {
                 return (1 - smooth) * frequency / factor + smooth * frequency
             }
         case .yarn(let factor, let fast, let slow, let length, let truncates):
-            // The pair that turns so many times over the original length.
+            // The pair that makes this many turns over the original length.
             func pair(_ turns: Double) -> Double { Double(width) * log(length / (turns * 2 * .pi)) / (2 * log(theta)) }
             let low = max(truncates ? pair(fast).rounded(.down) : pair(fast), 0)
             var high = min(truncates ? pair(slow).rounded(.up) : pair(slow), Double(width - 1))

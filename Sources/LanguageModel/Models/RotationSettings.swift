@@ -1,16 +1,16 @@
 import Glibc
 
-/// What a config.json says about rotary positions: transformers 5 writes `rope_parameters`; before it there were `rope_theta` and `rope_scaling`.
+/// Rotary positions in a config.json. transformers 5 writes `rope_parameters`; earlier versions wrote `rope_theta` and `rope_scaling`.
 package struct RotationSettings {
     package let file: ConfigurationFile
-    /// The object that holds them, and its key.
+    /// The object that holds the settings, and its key.
     private let object: JSON?
     private let key: String
     package var theta: Double?
-    /// Of a head's numbers that are rotated.
+    /// Part of a head's elements that are rotated.
     package var part: Double?
 
-    /// - Parameter layerType: whose settings, where `rope_parameters` has some for each type of layer.
+    /// - Parameter layerType: the type of layer whose settings are read, if `rope_parameters` has separate ones.
     package init(_ file: ConfigurationFile, layerType: String?) throws(ModelError) {
         self.file = file
         var object: JSON?
@@ -44,7 +44,7 @@ package struct RotationSettings {
         switch type.string {
         case "default", "none": break
         case nil where type.isNull: break
-        // Up to the length that the model was made for it is the default; beyond that nothing is read.
+        // Up to the length that the model was made for this is the default; longer texts are not read.
         case "dynamic": break
         case "linear":
             let factor = try required("factor")

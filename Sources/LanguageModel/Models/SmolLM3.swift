@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// SmolLM3: llama in which every fourth layer rotates nothing (NoPE).
+    /// SmolLM3: llama without rotation in every fourth layer (NoPE).
     static let smolLM3 = ModelFamily(
         "smollm3", title: "SmolLM3",
         form: "layers without rotation", gguf: "smollm3", className: "SmolLM3ForCausalLM"

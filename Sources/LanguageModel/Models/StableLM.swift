@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// StableLM 2 1.6B: norms by mean and variance, a quarter of each head rotated.
+    /// StableLM 2 1.6B: LayerNorm, a quarter of each head rotated.
     static let stableLM = ModelFamily(
         "stablelm", title: "StableLM 2 1.6B",
         form: "LayerNorm, a quarter of a head rotated", gguf: "stablelm", className: "StableLmForCausalLM"

@@ -1,5 +1,5 @@
 extension ModelFamily {
-    /// StarCoder 2: norms by mean and variance, a feed-forward layer that is not gated, biases everywhere, a window.
+    /// StarCoder 2: LayerNorm, a feed-forward layer without a gate, biases everywhere, a window.
     static let starCoder2 = ModelFamily(
         "starcoder2", title: "StarCoder 2",
         form: "LayerNorm, biases, not gated", gguf: "starcoder2", className: "Starcoder2ForCausalLM"

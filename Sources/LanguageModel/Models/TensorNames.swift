@@ -1,18 +1,18 @@
-/// Where a model's tensors lie in Hugging Face's files and in GGUF files.
+/// Names of a model's tensors in Hugging Face's files and in GGUF files.
 package struct TensorNames: Hashable, Sendable {
     /// A module of a layer in both formats.
     package struct Place: Hashable, Sendable {
-        /// Of the module in Hugging Face's files, below the layer.
+        /// Name of the module in Hugging Face's files, below the layer.
         package var file: String
-        /// What this module is called where it is a part of that tensor; nil: it is all of it.
+        /// Name of this module if it is a part of that tensor; nil if it is all of it.
         package var part: String?
-        /// Of a part: rows of a head's query, key and value follow each other, head by head; else all rows of a module do.
+        /// Whether a fused tensor holds query, key and value rows head by head, instead of one module after the other.
         package var isByHead = false
-        /// Of the module in GGUF files, below the block.
+        /// Name of the module in GGUF files, below the block.
         package var gguf: String
-        /// Modules with the same GGUF name lie there one after the other.
+        /// Whether the module is part of a GGUF tensor, in which modules with the same name lie one after the other.
         package var isPartOfGGUF = false
-        /// GGUF files interleave the two halves of each head.
+        /// Whether GGUF files interleave the two halves of each head.
         package var isInterleavedInGGUF = false
 
         package init(_ file: String, gguf: String, interleaved: Bool = false) {
@@ -29,11 +29,11 @@ package struct TensorNames: Hashable, Sendable {
             isPartOfGGUF = true
         }
 
-        /// Of the module, as runs name it.
+        /// Name of the module in runs.
         package var name: String { part.map { "\(file).\($0)" } ?? file }
     }
 
-    /// A module that belongs to no layer, in both formats.
+    /// A module outside the layers, in both formats.
     package struct ModelPlace: Hashable, Sendable {
         package var file: String
         package var gguf: String
@@ -44,14 +44,14 @@ package struct TensorNames: Hashable, Sendable {
         }
     }
 
-    /// What all of Hugging Face's names begin with, but for the head's; some files leave it out.
+    /// Beginning of all Hugging Face names except the head's; some files omit it.
     package var root = "model."
-    /// A layer's number stands behind it.
+    /// Prefix of a layer's number.
     package var layers = "model.layers."
-    /// Without `.weight` and `.bias`.
+    /// Names without `.weight` and `.bias`.
     package var model: [ModelTensor: ModelPlace] = [:]
     package var modules: [LayerModule: Place] = [:]
-    /// Matrices are stored with a row for each input: GPT-2's Conv1D.
+    /// Whether matrices are stored with a row for each input, as GPT-2's Conv1D does.
     package var isTransposed = false
 
     package func name(_ tensor: ModelTensor) -> String {
@@ -66,7 +66,7 @@ package struct TensorNames: Hashable, Sendable {
         "\(layers)\(layer).\(modules[tensor.module]?.name ?? "")\(tensor.isBias ? ".bias" : ".weight")"
     }
 
-    /// Of the module that holds a module: `self_attn` for its query.
+    /// Returns the name of the module that contains a module: `self_attn` for its query.
     package func parent(_ module: LayerModule) -> String {
         let name = modules[module]?.name ?? ""
         guard let dot = name.lastIndex(of: ".") else { return "" }
@@ -92,7 +92,7 @@ package struct TensorNames: Hashable, Sendable {
         return names
     }()
 
-    /// Llama's, for families whose GGUF files keep the rows of queries and keys as they are.
+    /// Llama's names, for families whose GGUF files keep the order of the rows of queries and keys.
     package static let plain: TensorNames = {
         var names = llama
         names.modules[.query] = Place("self_attn.q_proj", gguf: "attn_q")
@@ -107,7 +107,7 @@ package struct TensorNames: Hashable, Sendable {
         }
     }
 
-    /// Names modules that are called otherwise than llama's.
+    /// Renames modules whose names differ from llama's.
     package mutating func rename(_ files: [LayerModule: String]) {
         for (module, file) in files { modules[module]?.file = file }
     }
@@ -116,7 +116,7 @@ package struct TensorNames: Hashable, Sendable {
 extension ModelTensor {
     package var isBias: Bool { weight != self }
 
-    /// The weight whose bias it is; itself where it is a weight.
+    /// The weight that belongs to a bias; a weight returns itself.
     package var weight: ModelTensor {
         switch self {
         case .embeddingNormBias: .embeddingNorm

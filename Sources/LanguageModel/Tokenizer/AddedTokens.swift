@@ -1,18 +1,20 @@
-/// Tokens that are found in the text itself, before any pattern or merge: `<|im_start|>` and its like.
+/// Tokens that are found in the text itself, before any pattern or merge, such as `<|im_start|>`.
 package struct AddedTokens: Sendable {
     package struct Entry: Hashable, Sendable {
         package let token: Int32
-        /// The text that it stands for, as UTF-8.
+        /// The token's text as UTF-8.
         package let content: [UInt8]
-        /// A control token: matched only where the caller allows it, so that a user's text can't forge a turn.
+        /// Whether it is a control token. Control tokens are matched only where the caller allows it, so that a user's text can't forge a
+        /// turn.
         package let isSpecial: Bool
-        /// Takes the white space before it along.
+        /// Whether the token includes the white space before it.
         package var stripsLeft = false
-        /// Takes the white space after it along.
+        /// Whether the token includes the white space after it.
         package var stripsRight = false
-        /// Matched only where no letter, digit or underscore touches it.
+        /// Whether it is matched only if no letter, digit or underscore touches it.
         package var isSingleWord = false
-        /// Matched in the normalised text, its own text normalised too; else in the text as it came, before all that are.
+        /// Whether the token, in normalised form, is matched in the normalised text. If false, it is matched in the original text, before
+        /// the tokens of the first kind.
         package var isNormalized = false
 
         package init(
@@ -46,14 +48,14 @@ package struct AddedTokens: Sendable {
     }
 }
 
-/// Finds added tokens in a text: leftmost first, the longest of those that begin there.
+/// Finds added tokens in a text: the leftmost first, and the longest of those that begin at the same place.
 struct TokenFinder: Sendable {
     private struct Target: Sendable {
         let text: [UInt8]
         let entry: AddedTokens.Entry
     }
 
-    /// By the first byte; the longest first.
+    /// Tokens by their first byte, the longest first.
     private let byFirstByte: [[Target]]
     private let isEmpty: Bool
 
@@ -64,9 +66,10 @@ struct TokenFinder: Sendable {
         isEmpty = targets.allSatisfy(\.text.isEmpty)
     }
 
-    /// Cuts a range of a text at the tokens: `textBody` gets each stretch that is none, `tokenBody` each token with its range, in order.
+    /// Splits a range of a text at the tokens. In order, `textBody` receives each stretch of plain text and `tokenBody` each token with its
+    /// range.
     ///
-    /// - Parameter allows: whether a control token counts that would lie at this range.
+    /// - Parameter allows: whether a control token at this range is recognised.
     func split(
         _ text: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, allows: (AddedTokens.Entry, Range<Int>) -> Bool,
         text textBody: (Range<Int>) -> Void,
@@ -105,7 +108,7 @@ struct TokenFinder: Sendable {
         if start < range.upperBound { textBody(start..<range.upperBound) }
     }
 
-    /// The start of the white space that ends here.
+    /// Returns the start of the white space that ends here.
     private static func space(before end: Int, _ text: UnsafeBufferPointer<UInt8>, _ first: Int) -> Int? {
         var start = end - 1
         while start > first, text[start] & 0xc0 == 0x80 { start -= 1 }

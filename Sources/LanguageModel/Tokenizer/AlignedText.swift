@@ -1,7 +1,7 @@
-/// A text on its way to tokens, as UTF-8, with the place in the original text that each byte came from.
+/// A text on its way to tokens, as UTF-8, with the place in the original text from which each byte came.
 package struct AlignedText {
     package var bytes: [UInt8]
-    /// For each byte the original bytes that it stands for: where they begin, and where they end.
+    /// For each byte the beginning and the end of the original bytes that it stands for.
     package var starts: [Int32]
     package var ends: [Int32]
 
@@ -28,14 +28,14 @@ package struct AlignedText {
         ends.append(contentsOf: other.ends[range])
     }
 
-    /// The original bytes that some of these bytes stand for.
+    /// Returns the range of original bytes that some of these bytes stand for.
     package func origin(of range: Range<Int>) -> Range<Int> {
         guard !range.isEmpty, range.upperBound <= bytes.count else { return 0..<0 }
         let start = Int(starts[range.lowerBound])
         return start..<max(start, Int(ends[range.upperBound - 1]))
     }
 
-    /// With each match replaced; what replaces it stands for all of the match.
+    /// Returns the text with each match replaced. The replacement stands for the whole match.
     package func replacing(_ matches: (UnsafeBufferPointer<UInt8>, (Range<Int>) -> Void) -> Void, with content: [UInt8]) -> AlignedText {
         var out = AlignedText()
         var next = 0
@@ -51,7 +51,7 @@ package struct AlignedText {
         return out
     }
 
-    /// With text before it that stands for nothing.
+    /// Returns the text with a prefix that stands for no original bytes.
     package func prefixed(by content: [UInt8]) -> AlignedText {
         var out = AlignedText()
         let start = starts.first ?? 0

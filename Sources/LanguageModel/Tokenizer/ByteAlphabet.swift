@@ -1,6 +1,6 @@
-/// GPT-2's printable stand-ins for bytes: vocabularies and merges in tokenizer files are written in them.
+/// GPT-2's printable stand-ins for bytes, in which tokenizer files write vocabularies and merges.
 package enum ByteAlphabet {
-    /// The scalar that stands for each byte: itself where it is printable Latin-1, else the next free one from U+0100.
+    /// The scalar that stands for each byte: the byte itself if it is printable Latin-1, else the next free scalar from U+0100.
     package static let scalars: [Unicode.Scalar] = {
         let printable = [0x21...0x7e, 0xa1...0xac, 0xae...0xff]
         var next: UInt32 = 0x100
@@ -14,7 +14,7 @@ package enum ByteAlphabet {
     private static let bytes: [UInt32: UInt8] = Dictionary(
         uniqueKeysWithValues: scalars.enumerated().map { ($1.value, UInt8($0)) })
 
-    /// The bytes that a token's text stands for; nil where a scalar is not of the alphabet (an added token, written as it is).
+    /// Returns the bytes of a token's text; nil if a scalar is not in the alphabet, as in an added token, which is written literally.
     package static func bytes(of text: some Sequence<Unicode.Scalar>) -> [UInt8]? {
         var out: [UInt8] = []
         for scalar in text {

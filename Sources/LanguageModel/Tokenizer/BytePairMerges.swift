@@ -1,25 +1,25 @@
-/// Byte-pair merging: a piece's bytes (or characters) become tokens, then the adjacent pair of the lowest rank is merged, the leftmost
-/// of equals first, until no pair has a rank.
+/// Byte-pair merging. A piece's bytes (or characters) become tokens. Then the adjacent pair with the lowest rank, or the leftmost of
+/// several, is merged, until no pair has a rank.
 package struct BytePairMerges: Sendable {
-    /// Pieces up to this length are merged by scanning for the lowest rank; longer ones (an attacker's, or base64) with a heap.
+    /// Length up to which pieces are merged by scanning for the lowest rank. Longer ones (an attacker's, or base64) use a heap.
     package static let scanLengthMax = 48
 
-    /// What a piece is at first.
+    /// What a piece is split into at first.
     package enum Unit: Hashable, Sendable {
-        /// Bytes, whose tokens are the vocabulary's own.
+        /// Bytes; the vocabulary has a token for each.
         case bytes
-        /// Characters, as in SentencePiece. One that the vocabulary lacks becomes its bytes' tokens `<0x00>` … `<0xFF>` where there are all
-        /// of these, else the unknown token.
+        /// Characters, as in SentencePiece. A character that the vocabulary lacks becomes the byte tokens `<0x00>` … `<0xFF>` if all of
+        /// these exist, else the unknown token.
         case characters(joinsUnknown: Bool)
     }
 
     package let unit: Unit
-    /// The token of each single byte; −1 where the vocabulary has none.
+    /// The token of each single byte; −1 if the vocabulary has none.
     package let byteTokens: [Int32]
-    /// What stands for what no token has; it vanishes where it is nil.
+    /// The token for text that no token matches; if nil, such text is dropped.
     package let unknown: Int32?
 
-    /// Open addressing from a pair of tokens to its merge; a free slot has `rank` −1.
+    /// Open-addressing table from a pair of tokens to its merge; a free slot has `rank` −1.
     private var slots: [Slot]
     private let mask: Int
 
@@ -33,7 +33,7 @@ package struct BytePairMerges: Sendable {
         package let left: Int32
         package let right: Int32
         package let merged: Int32
-        /// Lower ones are merged first.
+        /// Lower ranks are merged first.
         package let rank: Int32
 
         package init(left: Int32, right: Int32, merged: Int32, rank: Int32) {
@@ -44,7 +44,7 @@ package struct BytePairMerges: Sendable {
         }
     }
 
-    /// - Parameter merges: of two with the same pair the last counts, as in Hugging Face's tokenizers.
+    /// - Parameter merges: if several have the same pair, the last counts, as in Hugging Face's tokenizers.
     package init(unit: Unit, byteTokens: [Int32], unknown: Int32?, merges: [Merge]) {
         self.unit = unit
         self.byteTokens = byteTokens
@@ -61,9 +61,9 @@ package struct BytePairMerges: Sendable {
         }
     }
 
-    /// Appends the tokens of `bytes`, one piece.
+    /// Appends the tokens of `bytes`, a single piece.
     ///
-    /// - Parameter vocabulary: knows the tokens of characters.
+    /// - Parameter vocabulary: provides the tokens of characters.
     package func encode(_ bytes: Slice<UnsafeBufferPointer<UInt8>>, _ vocabulary: Vocabulary, into out: inout [Int32]) {
         let first = out.count
         switch unit {
@@ -133,7 +133,7 @@ package struct BytePairMerges: Sendable {
         out.removeLast(out.count - first - count)
     }
 
-    /// O(n log n): the heap holds (rank, position) of every pair that could merge; outdated entries are skipped.
+    /// Merges in O(n log n). The heap holds (rank, position) of every pair that could merge; outdated entries are skipped.
     private func mergeByHeap(_ out: inout [Int32], from first: Int) {
         var tokens = Array(out[first...])
         let end = tokens.count
@@ -176,7 +176,7 @@ package struct BytePairMerges: Sendable {
         UInt64(UInt32(bitPattern: left)) << 32 | UInt64(UInt32(bitPattern: right))
     }
 
-    /// splitmix64's finaliser.
+    /// Hashes a pair by splitmix64's finaliser.
     private static func hash(_ pair: UInt64) -> Int {
         var x = pair
         x = (x ^ x >> 30) &* 0xbf58_476d_1ce4_e5b9
@@ -185,7 +185,7 @@ package struct BytePairMerges: Sendable {
     }
 }
 
-/// A binary heap of integers, the least first.
+/// A binary heap of integers with the smallest first.
 private struct MinHeap {
     private var items: [UInt64] = []
 

@@ -1,15 +1,15 @@
-/// What the names in `tokenizer.ggml.pre` mean. They name a model; the patterns are its tokenizer.json's.
+/// The meaning of the names in `tokenizer.ggml.pre`. A name stands for a model; the patterns are from that model's tokenizer.json.
 enum GGUFPreTokenizers {
     struct Entry {
         let steps: [PreTokenizer.Step]
-        /// llama.cpp's habits for the name, where the file does not say.
+        /// llama.cpp's defaults for the name, for files that do not say.
         var ignoresMerges = false
         var addsBos = false
-        /// The model's tokenizer.json composes characters first (NFC), which the file does not say.
+        /// Whether the model's tokenizer.json composes characters first (NFC); GGUF files do not say.
         var composes = false
     }
 
-    /// Names that mean the same.
+    /// Names with the same meaning.
     private static let families: [(names: [String], family: String)] = [
         (["gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "gigachat", "a.x-4.0", "mellum", "exaone4"], "gpt2"),
         (["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"], "smollm"),
@@ -95,7 +95,7 @@ enum GGUFPreTokenizers {
         ],
     ]
 
-    /// Each pattern cuts what the one before it left, then all becomes bytes.
+    /// Returns steps in which each pattern splits the pieces of the one before it; at the end the text becomes bytes.
     private static func patterns(_ sources: [String]) -> [PreTokenizer.Step] {
         sources.compactMap { source in
             if let scanner = PieceScanner(pattern: source) {

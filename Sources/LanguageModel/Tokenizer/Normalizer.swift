@@ -1,22 +1,22 @@
 import Foundation
 
-/// What is done to a text before it is cut into pieces. Each stretch between added tokens is normalised for itself.
+/// A change of a text before it is split into pieces. Each stretch between added tokens is normalised separately.
 package indirect enum Normalizer: Sendable {
     case sequence([Normalizer])
     case unicode(UnicodeForm)
     case lowercase
     case strip(left: Bool, right: Bool)
-    /// Puts a text before one that is not empty.
+    /// Prepends a text unless the input is empty.
     case prepend(String)
     case replace(Literal, with: String)
     case replacePattern(source: String, Pattern, with: String)
 
     package enum UnicodeForm: String, Hashable, Sendable { case nfc = "NFC", nfd = "NFD", nfkc = "NFKC", nfkd = "NFKD" }
 
-    /// The text to find, as it is.
+    /// The text to find, matched literally.
     package typealias Literal = String
 
-    /// Whether it leaves every text of ASCII alone.
+    /// Whether it leaves ASCII text unchanged.
     package var keepsASCII: Bool {
         switch self {
         case .sequence(let steps): steps.allSatisfy(\.keepsASCII)
@@ -53,7 +53,7 @@ package indirect enum Normalizer: Sendable {
         }
     }
 
-    /// Composition and decomposition never cross the border of a grapheme cluster, so each is done for itself.
+    /// Maps each character separately. Composition and decomposition never cross the boundary of a grapheme cluster.
     private func byCharacters(_ text: AlignedText, _ map: (String) -> String) -> AlignedText {
         var out = AlignedText()
         var start = 0

@@ -1,20 +1,20 @@
-/// Hand-written scanners for the pre-tokenizers that most models use, each equal to its regular expression on every text and several
-/// times as fast.
+/// Hand-written scanners for the pre-tokenizers that most models use. Each gives the same pieces as its regular expression on every text,
+/// several times as fast.
 package enum PieceScanner: Hashable, Sendable {
     /// GPT-2: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
     case gpt2
-    /// SmolLM: each digit alone, then the GPT-2 pattern within what lies between.
+    /// SmolLM: each digit separately, then the GPT-2 pattern between digits.
     case smollm
     /// Llama 3 (cl100k): `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
     case llama3
-    /// Qwen 2: Llama 3's with `\p{N}` alone.
+    /// Qwen 2: Llama 3's pattern with `\p{N}` in place of `\p{N}{1,3}`.
     case qwen2
 
-    /// Calls `body` with the bytes of each piece, in order; together they are the whole range.
+    /// Calls `body` with the bytes of each piece, in order. Together the pieces are the whole range.
     ///
     /// - Parameters:
     ///   - text: valid UTF-8.
-    ///   - range: what of it is cut; no piece depends on what is outside.
+    ///   - range: the part to split; no piece depends on text outside it.
     package func forEachPiece(in text: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
         switch self {
         case .gpt2: Self.gpt2Pieces(text, range, body)
@@ -24,7 +24,7 @@ package enum PieceScanner: Hashable, Sendable {
         }
     }
 
-    /// The scanner that is equal to a `Split` pattern, where there is one.
+    /// Returns the scanner that equals a `Split` pattern; nil if there is none.
     package init?(pattern: String) {
         switch pattern {
         case Self.llama3Pattern: self = .llama3
@@ -38,12 +38,12 @@ package enum PieceScanner: Hashable, Sendable {
     package static let qwen2Pattern =
         #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
 
-    /// The scalar that begins at a byte of valid UTF-8.
+    /// Returns the scalar that begins at a byte of valid UTF-8.
     static func scalar(_ text: UnsafeBufferPointer<UInt8>, _ position: Int) -> UInt32 {
         Scanner(text, position..<text.count).peek()?.value ?? 0
     }
 
-    /// Digits one by one, and the stretches between them.
+    /// Calls `body` with each digit, and with each stretch between digits.
     private static func forEachStretch(_ text: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, _ body: (Range<Int>, Bool) -> Void) {
         var scanner = Scanner(text, range)
         var start = range.lowerBound
@@ -63,7 +63,7 @@ package enum PieceScanner: Hashable, Sendable {
         while let first = scanner.peek() {
             let start = scanner.position
             if !scanner.contraction(first, ignoringCase: false) {
-                // ` ?` belongs to the run that follows it, if one does.
+                // ` ?` belongs to the run that follows it, if there is one.
                 var head = first
                 if first.value == 0x20 {
                     scanner.advance(first)
@@ -85,7 +85,7 @@ package enum PieceScanner: Hashable, Sendable {
     }
 }
 
-/// A reader of the scalars of a stretch of valid UTF-8.
+/// A reader of the scalars in a stretch of valid UTF-8.
 private struct Scanner {
     struct Scalar {
         let value: UInt32
@@ -119,7 +119,7 @@ private struct Scanner {
         while let scalar = peek(), scalar.kind == kind { advance(scalar) }
     }
 
-    /// `\s+(?!\S)|\s+` at a space: all spaces up to the end, else all but the last, else the one.
+    /// Matches `\s+(?!\S)|\s+` at a space: all spaces at the end of the text; elsewhere all but the last, or the only one.
     mutating func spaces() {
         var last = position
         let start = position
@@ -130,7 +130,7 @@ private struct Scanner {
         if position < end, last > start { position = last }
     }
 
-    /// `'s|'t|'re|'ve|'m|'ll|'d`; moves only where it matches.
+    /// Matches `'s|'t|'re|'ve|'m|'ll|'d`; advances only on a match.
     mutating func contraction(_ first: Scalar, ignoringCase: Bool) -> Bool {
         guard first.value == 0x27 else { return false }
         let start = position
@@ -192,7 +192,7 @@ private struct Scanner {
             return
         }
         position = start
-        // \s*[\r\n]+ : the spaces up to and with the last line break among them
+        // \s*[\r\n]+ : the spaces up to and including the last line break among them
         var lastBreak: Int?
         while let scalar = peek(), scalar.kind == .space {
             advance(scalar)

@@ -1,20 +1,20 @@
-/// How a text is cut into pieces before byte-pair merging: the steps of tokenizer.json's `pre_tokenizer`, each of which cuts the pieces
-/// that the one before it left.
+/// How a text is split into pieces before byte-pair merging: the steps of tokenizer.json's `pre_tokenizer`. Each step splits the pieces of
+/// the step before it.
 package struct PreTokenizer: Sendable {
     package indirect enum Step: Sendable {
         case split(Splitter, SplitBehavior, isInverted: Bool)
-        /// Spaces become `replacement`, which may also be put in front, and may cut the text before each of it.
+        /// Replaces spaces by `replacement`. It may also prepend `replacement`, and may split the text before each occurrence.
         case metaspace(replacement: String, PrependScheme, splits: Bool)
-        /// Bytes from here on. `usesPattern`: cuts by GPT-2's pattern first.
+        /// Turns the text into bytes. `usesPattern`: first splits it by GPT-2's pattern.
         case byteLevel(addsPrefixSpace: Bool, usesPattern: Bool)
     }
 
-    /// What a `Split` step looks for.
+    /// What a `Split` step searches for.
     package enum Splitter: Sendable {
         case literal(String)
         case pattern(source: String, Pattern)
         case scanner(source: String, PieceScanner)
-        /// Each scalar of the set for itself.
+        /// Each scalar of the set separately.
         case scalars(SplitScalars)
     }
 
@@ -42,7 +42,7 @@ package struct PreTokenizer: Sendable {
     package enum PrependScheme: String, Hashable, Sendable { case always, first, never }
 
     package let steps: [Step]
-    /// Does what the steps do, in one pass.
+    /// A scanner that does what the steps do, in one pass.
     private let scanner: PieceScanner?
 
     package init(_ steps: [Step]) {
@@ -55,13 +55,13 @@ package struct PreTokenizer: Sendable {
         case (1, .byteLevel(false, true), _): return .gpt2
         case (2, .split(.scalars(.digits), .isolated, false), .byteLevel(false, true)): return .smollm
         case (2, .split(.scanner(_, let scanner), .isolated, false), .byteLevel(false, false)): return scanner
-        // What cl100k's patterns leave between their matches is nothing.
+        // cl100k's patterns leave nothing between their matches, so removing the rest changes nothing.
         case (2, .split(.scanner(_, let scanner), .removed, true), .byteLevel(false, false)): return scanner
         default: return nil
         }
     }
 
-    /// Whether pieces are the text's own bytes, so that a text need not be copied.
+    /// Whether pieces are always bytes of the text itself, so that the text need not be copied.
     package var keepsText: Bool {
         steps.allSatisfy { step in
             switch step {
@@ -72,7 +72,7 @@ package struct PreTokenizer: Sendable {
         }
     }
 
-    /// Calls `body` with each piece of a text that the steps leave as it is.
+    /// Calls `body` with each piece of a text that the steps do not change.
     package func forEachPiece(in text: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
         if let scanner { return scanner.forEachPiece(in: text, range, body) }
         if steps.isEmpty {
@@ -84,7 +84,7 @@ package struct PreTokenizer: Sendable {
         pieces.forEach(body)
     }
 
-    /// What a step makes of the pieces, apart from the changes that it makes to the text.
+    /// Returns the pieces that a step makes of pieces, without the changes that it makes to the text.
     private func cut(_ text: UnsafeBufferPointer<UInt8>, _ pieces: [Range<Int>], step i: Int) -> [Range<Int>] {
         switch steps[i] {
         case .split(let splitter, let behavior, let isInverted):
@@ -97,7 +97,7 @@ package struct PreTokenizer: Sendable {
         }
     }
 
-    /// The pieces of a text that the steps may change.
+    /// Returns the pieces of a text that the steps may change, with the changed text.
     package func pieces(of text: AlignedText) -> (text: AlignedText, pieces: [Range<Int>]) {
         var text = text
         var pieces = text.bytes.isEmpty ? [] : [0..<text.bytes.count]
@@ -156,7 +156,7 @@ package struct PreTokenizer: Sendable {
 
     // MARK: Splitting
 
-    /// The pieces that a `Split` step makes of one.
+    /// Returns the pieces that a `Split` step makes of one piece.
     private static func cut(
         _ text: UnsafeBufferPointer<UInt8>, _ piece: Range<Int>, _ splitter: Splitter, _ behavior: SplitBehavior, _ isInverted: Bool
     ) -> [Range<Int>] {
@@ -218,7 +218,7 @@ package struct PreTokenizer: Sendable {
         return out
     }
 
-    /// A step after `ByteLevel` sees the stand-ins for the bytes, as Falcon's digits do.
+    /// Splits a piece after `ByteLevel`, where a step sees the stand-ins for bytes, as Falcon's digits do.
     private static func cutAlphabet(
         _ text: UnsafeBufferPointer<UInt8>, _ piece: Range<Int>, _ splitter: Splitter, _ behavior: SplitBehavior, _ isInverted: Bool
     ) -> [Range<Int>] {

@@ -1,11 +1,11 @@
 /// A text's tokens, and the bytes of the text that each stands for.
 public struct Encoding: Hashable, Sendable {
     public let tokens: [Int32]
-    /// As many as tokens. A token that stands for nothing in the text, such as a space that the tokenizer put in front, has an empty one.
+    /// One span per token. A token that stands for nothing in the text, such as a space that the tokenizer prepends, has an empty span.
     public let spans: [Range<Int>]
 }
 
-/// Where tokens go while a text is encoded.
+/// Collects tokens while a text is encoded.
 struct TokenSink {
     let wantsSpans: Bool
     var tokens: [Int32] = []
@@ -18,10 +18,10 @@ struct TokenSink {
 }
 
 extension Tokenizer {
-    /// A text's tokens with what each stands for.
+    /// Returns a text's tokens with the span of each.
     ///
     /// - Parameters:
-    ///   - allowsSpecial: whether a control token counts that the text spells at this range of its UTF-8.
+    ///   - allowsSpecial: whether a control token that the text spells at this range of its UTF-8 is recognised.
     public func encoding(of text: String, allowsSpecial: (_ token: Int32, _ range: Range<Int>) -> Bool) -> Encoding {
         var text = text
         return text.withUTF8 { bytes in
@@ -41,7 +41,7 @@ extension Tokenizer {
         }
     }
 
-    /// A stretch that normaliser and pre-tokenizer leave as it is.
+    /// Encodes a stretch that the normaliser and the pre-tokenizer do not change.
     private func encodePlain(
         _ bytes: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, into sink: inout TokenSink,
         _ allows: (AddedTokens.Entry, Range<Int>) -> Bool
@@ -90,14 +90,14 @@ extension Tokenizer {
         let isWhole = lengths.reduce(0, +) == piece.count
         var next = piece.startIndex
         for length in lengths {
-            // Where bytes vanished or are unknown, each token stands for the piece.
+            // If bytes were dropped or are unknown, each token stands for the whole piece.
             let range = isWhole ? next..<next + length : piece.startIndex..<piece.endIndex
             sink.spans.append(origin(range))
             next += length
         }
     }
 
-    /// Bytes of the piece that a token has taken.
+    /// Returns the number of the piece's bytes that a token has consumed.
     private func matchedLength(_ token: Int32) -> Int {
         let text = vocabulary.tokens[Int(token)]
         if case .characters = merges.unit, text.count == 6, let byte = TokenDecoder.byte(Array(text)), merges.byteTokens[Int(byte)] == token {

@@ -1,5 +1,5 @@
 extension Tokenizer {
-    /// A tokenizer.json with which Hugging Face's tokenizers gives the same ids.
+    /// Returns a tokenizer.json from which Hugging Face's tokenizers library gives the same ids.
     package func file() -> JSON {
         let addedById = Dictionary(uniqueKeysWithValues: added.entries.map { ($0.token, $0) })
         func text(_ token: Int32) -> String {
@@ -32,7 +32,7 @@ extension Tokenizer {
         ]
     }
 
-    /// tokenizer_config.json. The class is the one that takes tokenizer.json as it is: others build their own pre-tokenizer.
+    /// Returns tokenizer_config.json. Its class uses tokenizer.json unchanged; other classes would build their own pre-tokenizer.
     package func configurationFile(chatTemplate: String?) -> JSON {
         var json: JSON = ["clean_up_tokenization_spaces": false, "tokenizer_class": "PreTrainedTokenizerFast"]
         for member in specialTokens().members ?? [] { json.set(member.key, member.value) }
@@ -40,7 +40,7 @@ extension Tokenizer {
         return json
     }
 
-    /// special_tokens_map.json.
+    /// Returns special_tokens_map.json.
     package func specialTokens() -> JSON {
         var json: JSON = [:]
         for (name, id) in [("bos_token", bosToken), ("eos_token", eosToken), ("pad_token", padToken)] {
@@ -68,7 +68,7 @@ extension Tokenizer {
 }
 
 extension Normalizer {
-    /// As tokenizer.json writes it.
+    /// Returns the entry in tokenizer.json.
     package func file() -> JSON {
         switch self {
         case .sequence(let steps): ["type": "Sequence", "normalizers": .array(steps.map { $0.file() })]
@@ -84,7 +84,7 @@ extension Normalizer {
 }
 
 extension PreTokenizer {
-    /// As tokenizer.json writes it.
+    /// Returns the entry in tokenizer.json.
     package func file() -> JSON {
         switch steps.count {
         case 0: .null
@@ -118,7 +118,7 @@ extension PreTokenizer {
 }
 
 extension TokenDecoder {
-    /// As tokenizer.json writes it.
+    /// Returns the entry in tokenizer.json.
     package func file() -> JSON {
         guard let space else { return ["type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true] }
         let steps: [JSON] = [

@@ -1,6 +1,6 @@
 extension Tokenizer {
-    /// ggml's token types that matter here. Control tokens and user-defined ones are found in the text; only normal and user-defined ones
-    /// come about by merging.
+    /// The ggml token types that matter here. Control tokens and user-defined ones are found in the text itself; merging produces only
+    /// normal and user-defined ones.
     private enum TokenType {
         static let normal: Int32 = 1
         static let unknown: Int32 = 2
@@ -45,7 +45,7 @@ extension Tokenizer {
             }
         }
         try addMerges(file, to: &builder)
-        // `unknown_token_id` only names a token: byte-level tokenizers, llama.cpp's too, drop a byte that no token stands for.
+        // `unknown_token_id` has no effect: byte-level tokenizers, including llama.cpp's, drop a byte that no token stands for.
         try parts.nameTokens(addsBos: entry.addsBos, in: &builder)
         builder.ignoresMerges = entry.ignoresMerges
         return try builder.build()
@@ -56,7 +56,7 @@ extension Tokenizer {
             throw ModelError(.malformed, file: file.path, subject: "tokenizer.ggml.merges", "is missing")
         }
         for i in texts.indices {
-            // Neither alphabet has a space, so the one space divides the two.
+            // Neither alphabet contains a space, so the only space separates the two parts.
             let parts = texts[i].split(separator: 0x20, omittingEmptySubsequences: false)
             guard parts.count == 2 else {
                 throw ModelError(.malformed, file: file.path, subject: "tokenizer.ggml.merges", "entry \(i) is not two tokens")
@@ -65,13 +65,13 @@ extension Tokenizer {
         }
     }
 
-    /// - Parameter hasMerges: the file lists merges; else the tokens' scores say what is merged first.
+    /// - Parameter hasMerges: whether the file lists merges. If not, the tokens' scores determine the order of merges.
     private static func sentencePiece(_ file: GGUFFile, hasMerges: Bool) throws(ModelError) -> Tokenizer {
         let parts = try GGUFTokenizerParts(file)
         let addsPrefix = try file.bool("tokenizer.ggml.add_space_prefix") ?? true
         var steps: [PreTokenizer.Step] = []
         if hasMerges, let lines = try? Pattern("[^\\n]+|[\\n]+") {
-            // llama.cpp's; no merge of such a vocabulary crosses a line break.
+            // llama.cpp's step; no merge of such a vocabulary crosses a line break.
             steps = [.split(.pattern(source: "[^\\n]+|[\\n]+", lines), .isolated, isInverted: false)]
         }
         var builder = TokenizerBuilder(file: file.path, preTokenizer: PreTokenizer(steps), unit: .characters(joinsUnknown: true))
@@ -84,7 +84,7 @@ extension Tokenizer {
             let type = parts.types[i]
             if type == TokenType.control || type == TokenType.userDefined {
                 let name = String(decoding: text, as: UTF8.self)
-                // Phi-3's turns swallow the line break after them, which its GGUF files don't say.
+                // Phi-3's turn marks include the line break after them, which its GGUF files do not say.
                 let strips = stripsRight && type == TokenType.control && !["<s>", "<unk>", "<|endoftext|>"].contains(name)
                 try builder.addToken(
                     .init(token: Int32(i), content: Array(text), isSpecial: type == TokenType.control, stripsRight: strips))
@@ -105,7 +105,7 @@ extension Tokenizer {
     }
 }
 
-/// What every kind of tokenizer in a GGUF file has.
+/// The parts that every kind of tokenizer in a GGUF file has.
 private struct GGUFTokenizerParts {
     let file: GGUFFile
     let texts: StringTable
@@ -148,7 +148,7 @@ private struct GGUFTokenizerParts {
         return scores
     }
 
-    /// - Parameter addsBos: llama.cpp's habit where the file does not say.
+    /// - Parameter addsBos: llama.cpp's default if the file does not say.
     func nameTokens(addsBos: Bool, in builder: inout TokenizerBuilder) throws(ModelError) {
         builder.bosToken = try token("bos")
         builder.eosToken = try token("eos")

@@ -1,7 +1,7 @@
 import Foundation
 
 extension Tokenizer {
-    /// From a directory's tokenizer.json, with the special tokens that the files beside it name: tokenizer_config.json,
+    /// Reads a directory's tokenizer.json, and the special tokens that the files beside it name: tokenizer_config.json,
     /// special_tokens_map.json, added_tokens.json.
     package init(directory: String) throws(ModelError) {
         let path = directory + "/tokenizer.json"
@@ -15,7 +15,7 @@ extension Tokenizer {
             config: try beside("tokenizer_config.json"), map: try beside("special_tokens_map.json"), added: try beside("added_tokens.json"))
 
         guard let model = file.json["model"] else { throw file.malformed("model", "is missing") }
-        // Files older than the key have a vocabulary and merges all the same.
+        // Files older than this key also have a vocabulary and merges.
         let type = model["type"]?.string ?? "BPE"
         guard type == "BPE" else {
             throw file.unsupported("model.type", "\"\(type)\"", "supported: \"BPE\" (byte pairs, byte-level or from SentencePiece)")
@@ -29,7 +29,7 @@ extension Tokenizer {
         if let dropout = model["dropout"]?.double, dropout != 0 { throw file.unsupported("model.dropout", "\(dropout)", "supported: null") }
 
         let preTokenizer = try file.preTokenizer()
-        // Bytes where a step turns the text into them; else characters.
+        // The unit is bytes if a step turns the text into bytes, else characters.
         let isByteLevel = preTokenizer.steps.contains { if case .byteLevel = $0 { true } else { false } }
         let unit = isByteLevel ? BytePairMerges.Unit.bytes : .characters(joinsUnknown: model["fuse_unk"]?.bool ?? false)
         var builder = TokenizerBuilder(file: path, preTokenizer: preTokenizer, unit: unit)
@@ -71,7 +71,7 @@ extension Tokenizer {
             remedy: "only tokenizer.json is read: load the tokenizer with transformers' AutoTokenizer and save_pretrained it")
     }
 
-    /// Those of tokenizer.json, and those that only the files beside it know.
+    /// Adds the tokens of tokenizer.json, and those that only the files beside it name.
     private static func addTokens(
         _ file: TokenizerFile, _ names: SpecialTokenNames, _ ids: inout [String: Int32], to builder: inout TokenizerBuilder
     ) throws(ModelError) {
@@ -112,7 +112,7 @@ extension Tokenizer {
     }
 }
 
-/// What the files beside tokenizer.json call special.
+/// The tokens that the files beside tokenizer.json call special.
 private struct SpecialTokenNames {
     private static let keys = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"]
 
@@ -141,7 +141,7 @@ private struct SpecialTokenNames {
     private static func text(_ value: JSON?) -> String? { value?.string ?? value?["content"]?.string }
 
     func text(_ key: String) -> String? {
-        // A key that is there and null says that there is no such token.
+        // A key with the value null says that there is no such token.
         if let value = config?[key] { return Self.text(value) }
         return Self.text(map?[key])
     }

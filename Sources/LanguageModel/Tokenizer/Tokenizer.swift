@@ -1,26 +1,28 @@
-/// A byte-pair tokenizer, of bytes or of characters. Immutable: any number of threads may use one at the same time.
+/// A byte-pair tokenizer on bytes or characters. It is immutable, so any number of threads may use it at the same time.
 public struct Tokenizer: Sendable {
     package let vocabulary: Vocabulary
-    /// What each token stands for, where that is not what it matches.
+    /// The text of each token, if it differs from what the token matches.
     package let decoded: StringTable?
     package let merges: BytePairMerges
-    /// In the order of their ranks; kept for export.
+    /// Merges in the order of their ranks, kept for exports.
     package let mergeList: [BytePairMerges.Merge]
     package let preTokenizer: PreTokenizer
     package let normalizer: Normalizer?
     package let added: AddedTokens
     package let decoder: TokenDecoder
-    /// A piece that is a token as it stands is that token, whatever the merges say.
+    /// Whether a piece that equals a token becomes that token, whatever the merges say.
     package let ignoresMerges: Bool
-    /// What the model's own convention puts before every text, such as Llama 3's `<|begin_of_text|>`; empty for SmolLM2.
-    /// `encode` does not add it.
+    /// Tokens that the model expects before every text, such as Llama 3's `<|begin_of_text|>`; empty for SmolLM2. `encode` does not add
+    /// them.
     public let leadingTokens: [Int32]
-    /// What it puts after every text; empty for nearly all models.
+    /// Tokens that the model expects after every text; empty for nearly all models.
     public let trailingTokens: [Int32]
+    /// Token that begins a text; nil if the files name none.
     public let bosToken: Int32?
+    /// Token that ends a text; nil if the files name none.
     public let eosToken: Int32?
     package let padToken: Int32?
-    /// The texts that the files call `bos_token`, `unk_token` and so on.
+    /// Texts of the tokens that the files call `bos_token`, `unk_token` and so on.
     package let specialTokenTexts: [String: String]
     private let controlTokens: Set<Int32>
 
@@ -49,13 +51,13 @@ public struct Tokenizer: Sendable {
         controlTokens = Set(added.entries.filter(\.isSpecial).map(\.token))
     }
 
-    /// One more than the largest token. The model's embedding may have more rows than that.
+    /// The largest token plus one. The model's embedding may have more rows.
     public var vocabularySize: Int { vocabulary.count }
 
-    /// A text's tokens.
+    /// Returns a text's tokens.
     ///
-    /// - Parameter allowSpecial: whether control tokens such as `<|im_end|>` are recognised in the text. Leave it false for text
-    ///   that comes from outside; Hugging Face's `encode` behaves as with true.
+    /// - Parameter allowSpecial: whether control tokens such as `<|im_end|>` are recognised in the text. Leave it false for text from
+    ///   outside. Hugging Face's `encode` behaves as if it were true.
     public func encode(_ text: String, allowSpecial: Bool = false) -> [Int32] {
         var text = text
         return text.withUTF8 { bytes in
@@ -65,9 +67,9 @@ public struct Tokenizer: Sendable {
         }
     }
 
-    /// The text of tokens; bytes that are not UTF-8 become U+FFFD, tokens that don't exist become nothing.
+    /// Returns the text of tokens. Bytes that are not UTF-8 become U+FFFD; tokens that do not exist are skipped.
     ///
-    /// - Parameter fromStart: the tokens begin a text, so that SentencePiece's first space is none.
+    /// - Parameter fromStart: whether the tokens begin a text, so that SentencePiece's first space is dropped.
     public func decode(_ tokens: some Sequence<Int32>, fromStart: Bool = true) -> String {
         var bytes: [UInt8] = []
         for token in tokens { bytes.append(contentsOf: self.bytes(of: token)) }
@@ -75,28 +77,28 @@ public struct Tokenizer: Sendable {
         return String(decoding: bytes, as: UTF8.self)
     }
 
-    /// The bytes that a token stands for, which need not be whole characters; none for a token that does not exist.
+    /// Returns the bytes that a token stands for, which may be parts of characters; empty for a token that does not exist.
     public func bytes(of token: Int32) -> ArraySlice<UInt8> {
         guard vocabulary.tokens.indices.contains(Int(token)) else { return [] }
         return decoded?[Int(token)] ?? vocabulary.tokens[Int(token)]
     }
 
-    /// The text of one token, for people to read; nil for one that does not exist.
+    /// Returns the text of one token, for people to read; nil for a token that does not exist.
     public func token(_ id: Int32) -> String? {
         let bytes = bytes(of: id)
         return bytes.isEmpty ? nil : String(decoding: bytes, as: UTF8.self)
     }
 
-    /// The token that stands for exactly this text: an added token, or one of the vocabulary.
+    /// Returns the token with exactly this text: an added token or one of the vocabulary. Nil if there is none.
     public func id(of text: String) -> Int32? {
         let bytes = Array(text.utf8)
         return added.entries.first { $0.content == bytes }?.token ?? vocabulary.token(bytes)
     }
 
-    /// Whether the token is a control token, not text.
+    /// Whether the token is a control token.
     public func isSpecial(_ token: Int32) -> Bool { controlTokens.contains(token) }
 
-    /// The control tokens that are spelled out in a text, each once, in their order there.
+    /// Returns the control tokens that a text spells out, each once, in their order in the text.
     public func specialTokens(spelledIn text: String) -> [String] {
         var text = text
         return text.withUTF8 { bytes in
@@ -110,14 +112,14 @@ public struct Tokenizer: Sendable {
     }
 }
 
-/// Turns a stream of tokens into text as it comes: characters are given out once they are whole.
+/// Turns a stream of tokens into text as they arrive. A character is returned once it is complete.
 public struct StreamingDecoder {
     private let tokenizer: Tokenizer
     private var pending: [UInt8] = []
 
     public init(_ tokenizer: Tokenizer) { self.tokenizer = tokenizer }
 
-    /// The text that the token completes; empty while a character lacks bytes.
+    /// Returns the text that the token completes; empty while a character lacks bytes.
     public mutating func append(_ token: Int32) -> String {
         pending.append(contentsOf: tokenizer.bytes(of: token))
         let whole = pending.count - Self.incompleteTail(pending)
@@ -125,13 +127,13 @@ public struct StreamingDecoder {
         return String(decoding: pending[..<whole], as: UTF8.self)
     }
 
-    /// What is left, an incomplete character as U+FFFD.
+    /// Returns the rest, with an incomplete character as U+FFFD.
     public mutating func finish() -> String {
         defer { pending = [] }
         return String(decoding: pending, as: UTF8.self)
     }
 
-    /// Length of a character's beginning at the end of the bytes; 0 where they end with a whole character or with no UTF-8.
+    /// Returns the number of bytes of an incomplete character at the end; 0 if the bytes end with a complete character or are not UTF-8.
     private static func incompleteTail(_ bytes: [UInt8]) -> Int {
         for length in 1...3 where length <= bytes.count {
             let byte = bytes[bytes.count - length]

@@ -1,4 +1,4 @@
-/// What both file formats say about a tokenizer, checked and put together in one place.
+/// Checks and combines what a file says about a tokenizer, for both file formats.
 package struct TokenizerBuilder {
     package let file: String
     package let preTokenizer: PreTokenizer
@@ -11,34 +11,34 @@ package struct TokenizerBuilder {
     package var bosToken: Int32?
     package var eosToken: Int32?
     package var padToken: Int32?
-    /// By name, for chat templates; those of BOS, EOS and padding are added.
+    /// Texts of special tokens by name, for chat templates; those of BOS, EOS and padding are added.
     package var specialTokenTexts: [String: String] = [:]
-    /// Stands for what no token has; it vanishes where it is nil, which is the usual case.
+    /// The token for text that no token matches. If it is nil, which is usual, such text is dropped.
     package var unknownToken: Int32?
 
     private var tokens: [Int32: [UInt8]] = [:]
-    /// Those that a piece of a text can be.
+    /// Tokens that a piece of text can become.
     private var vocabularyTokens: Set<Int32> = []
     private var added: [AddedTokens.Entry] = []
     private var addedTokens: Set<Int32> = []
-    /// As pairs of texts in the order of their ranks, or by the scores of what they make.
+    /// Merges as pairs of texts in the order of their ranks; `scores` takes their place in other files.
     private var merges: [(left: [UInt8], right: [UInt8])] = []
     private var scores: (values: [Float], tokens: [Int32])?
 
-    /// A vocabulary of millions is no vocabulary.
+    /// Largest number of tokens; no real vocabulary has millions more.
     package static let tokensMax: Int32 = 4_000_000
 
-    /// - Parameter unit: whether texts of tokens are in the byte alphabet (`bytes`) or are as they are.
+    /// - Parameter unit: `bytes` if the tokens' texts are in the byte alphabet; otherwise they are literal.
     package init(file: String, preTokenizer: PreTokenizer, unit: BytePairMerges.Unit = .bytes) {
         self.file = file
         self.preTokenizer = preTokenizer
         self.unit = unit
     }
 
-    /// A token of the byte-pair vocabulary.
+    /// Adds a token of the byte-pair vocabulary.
     ///
-    /// - Parameter text: of bytes, in the byte alphabet; a few vocabularies hold text outside of it, and such a token stands for its UTF-8,
-    ///   but no text becomes it.
+    /// - Parameter text: bytes in the byte alphabet. A few vocabularies hold text outside of it; such a token decodes to its UTF-8, but no
+    ///   text is encoded as it.
     package mutating func vocabularyToken(_ token: Int32, text: String) throws(ModelError) {
         try check(token)
         let bytes = matched(text)
@@ -50,15 +50,15 @@ package struct TokenizerBuilder {
 
     private func matched(_ text: String) -> [UInt8]? { unit == .bytes ? ByteAlphabet.bytes(of: text.unicodeScalars) : Array(text.utf8) }
 
-    /// A merge of what lies outside of the byte alphabet never happens.
+    /// Adds a merge. A merge of text outside the byte alphabet never happens.
     package mutating func merge(_ left: String, _ right: String) {
         if let left = matched(left), let right = matched(right) { merges.append((left, right)) }
     }
 
-    /// In place of merges: every pair whose text is one of these tokens is merged, the token with the highest score first.
+    /// Uses scores in place of merges: every pair whose text is one of these tokens is merged, the token with the highest score first.
     package mutating func mergeByScores(_ scores: [Float], of tokens: [Int32]) { self.scores = (scores, tokens) }
 
-    /// A token that is found in the text as it stands. It may be in the vocabulary too.
+    /// Adds a token that is found in the text itself. It may be in the vocabulary too.
     package mutating func addToken(_ entry: AddedTokens.Entry) throws(ModelError) {
         try check(entry.token)
         guard addedTokens.insert(entry.token).inserted else {
@@ -70,7 +70,7 @@ package struct TokenizerBuilder {
 
     package func isAdded(_ token: Int32) -> Bool { addedTokens.contains(token) }
 
-    /// An added token that another file calls a control token.
+    /// Marks an added token that another file calls a control token.
     package mutating func makeSpecial(_ token: Int32) {
         guard let i = added.firstIndex(where: { $0.token == token }), !added[i].isSpecial else { return }
         let old = added[i]
@@ -90,9 +90,9 @@ package struct TokenizerBuilder {
         var table = StringTable()
         for token in 0...last { table.append(tokens[token] ?? []) }
         let special = Set(added.filter(\.isSpecial).map(\.token))
-        // No piece of a text becomes a control token, not even one that the vocabulary holds too.
+        // No piece of text becomes a control token, even if the vocabulary holds the token too.
         let vocabulary = Vocabulary(tokens: table) { vocabularyTokens.contains(Int32($0)) && !special.contains(Int32($0)) }
-        // Merges may name added tokens: the format of GGUF does not tell whether these are in the vocabulary too.
+        // Merges may name added tokens, because GGUF does not say whether these are in the vocabulary too.
         let all = Vocabulary(tokens: table) { vocabularyTokens.contains(Int32($0)) || addedTokens.contains(Int32($0)) }
         let list: [BytePairMerges.Merge]
         if let scores { list = mergesByScores(scores.values, scores.tokens, all) } else { list = try mergesByRank(all, special) }
@@ -144,7 +144,7 @@ package struct TokenizerBuilder {
         return list
     }
 
-    /// SentencePiece's own rule. Tokens with the same score have the same rank, so that the leftmost is merged first.
+    /// Ranks merges by SentencePiece's rule. Tokens with the same score have the same rank, so that the leftmost is merged first.
     private func mergesByScores(_ scores: [Float], _ tokens: [Int32], _ vocabulary: Vocabulary) -> [BytePairMerges.Merge] {
         let ranks = Dictionary(uniqueKeysWithValues: Set(scores).sorted(by: >).enumerated().map { ($1, Int32($0)) })
         var list: [BytePairMerges.Merge] = []

@@ -1,9 +1,9 @@
-/// Reads the parts of a tokenizer.json. What it does not know is refused by name: a tokenizer that is nearly right gives other tokens.
+/// Reads the parts of a tokenizer.json. Unknown parts are refused by name, because a tokenizer that is almost right gives other tokens.
 struct TokenizerFile {
     let path: String
     let json: JSON
 
-    /// Parts may be nested only so deep.
+    /// Largest depth of nested parts.
     private static let depthMax = 8
 
     func unsupported(_ key: String, _ what: String, _ remedy: String) -> ModelError {
@@ -152,7 +152,7 @@ struct TokenizerFile {
 
     // MARK: Post-processor
 
-    /// What is put before and after a text.
+    /// Returns the tokens put before and after a text.
     func surroundings(_ ids: [String: Int32]) throws(ModelError) -> (before: [Int32], after: [Int32]) {
         try surroundings(json["post_processor"] ?? .null, ids, 0)
     }

@@ -1,11 +1,11 @@
-/// What a pre-tokenizer's pattern tells apart.
+/// The classes of scalars that pre-tokenizers' patterns distinguish.
 package enum UnicodeClass: UInt8 {
     case other = 0
     case letter = 1
     case number = 2
     case space = 3
 
-    /// Two bits for each scalar: 272 KiB, made from the ranges once.
+    /// Two bits per scalar, 272 KiB, made from the ranges once.
     private static let table: [UInt8] = {
         var table = [UInt8](repeating: 0, count: 0x110000 / 4)
         func mark(_ ranges: [UInt32], _ kind: UnicodeClass) {
@@ -24,7 +24,7 @@ package enum UnicodeClass: UInt8 {
         return UnicodeClass(rawValue: bits).unsafelyUnwrapped
     }
 
-    /// Whether the `Digits` splitter takes the scalar for a digit.
+    /// Whether the `Digits` splitter treats the scalar as a digit.
     package static func isDigit(_ scalar: UInt32) -> Bool {
         if of(scalar) == .number { return true }
         let later = UnicodeTables.laterDigits

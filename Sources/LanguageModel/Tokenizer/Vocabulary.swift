@@ -1,15 +1,15 @@
-/// The tokens of a vocabulary as the bytes that they match, and the way back from bytes to a token.
+/// The bytes that each token of a vocabulary matches, and the way back from bytes to a token.
 package struct Vocabulary: Sendable {
-    /// Token → bytes; empty for a number that no token has.
+    /// Bytes of each token; empty for a number without a token.
     package let tokens: StringTable
-    /// Open addressing, a power of two of slots; −1 is free. Tokens are compared by their bytes, never as Strings, for which
-    /// canonically equivalent texts are equal.
+    /// Open-addressing table with a power of two of slots; −1 is free. Tokens are compared by bytes and never as Strings, which treat
+    /// canonically equivalent texts as equal.
     private var slots: [Int32]
 
     package var count: Int { tokens.count }
 
-    /// - Parameter indexed: whether a token can be found by its bytes; added tokens are not found so. Of two tokens with
-    ///   the same bytes the first is found.
+    /// - Parameter indexed: whether a token can be found by its bytes; added tokens can't. Of two tokens with the same bytes the first is
+    ///   found.
     package init(tokens: StringTable, indexed: (Int) -> Bool) {
         self.tokens = tokens
         var size = 16
@@ -31,7 +31,7 @@ package struct Vocabulary: Sendable {
         return nil
     }
 
-    /// FNV-1a, 64 bits, its upper half folded in.
+    /// FNV-1a with 64 bits, its upper half folded in.
     private static func hash(_ bytes: some Sequence<UInt8>) -> Int {
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }

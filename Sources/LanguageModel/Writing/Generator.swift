@@ -2,19 +2,22 @@ import Core
 import Glibc
 import Kernels
 
-/// Lets a model write: one token after the other, with the keys and values of earlier positions kept.
+/// Lets a model write one token after the other. The keys and values of earlier positions are kept.
 ///
-/// It holds every layer and the head in F32, since each token reads all of them. One thread at a time.
+/// It holds every layer and the head in F32, since each token reads all of them. Use it from one thread at a time.
 public final class Generator {
+    /// How tokens are chosen, and where a text ends.
     public struct Options: Sendable {
+        /// Largest number of tokens to write.
         public var maxTokens: Int
-        /// 0: always the likeliest token.
+        /// 0 always takes the likeliest token.
         public var temperature: Double
-        /// Of the likeliest tokens that together have this probability one is drawn (nucleus sampling, Holtzman et al.,
-        /// arXiv 1904.09751); 1: of all.
+        /// The token is drawn from the likeliest ones that together have this probability (nucleus sampling, Holtzman et al., arXiv
+        /// 1904.09751); 1 draws from all.
         public var topP: Double
+        /// Seed of the draws; has no effect at temperature 0.
         public var seed: UInt64
-        /// Any of these ends the text; it is not part of it.
+        /// Tokens that end the text; they are not part of it.
         public var stopTokens: [Int32]
 
         public init(maxTokens: Int = 128, temperature: Double = 0, topP: Double = 1, seed: UInt64 = 0, stopTokens: [Int32] = []) {
@@ -26,7 +29,7 @@ public final class Generator {
         }
     }
 
-    /// Rows of a prompt that go through the layers at once.
+    /// Number of a prompt's rows that go through the layers at once.
     private static let promptRows = 512
 
     public let model: TrainableModel
@@ -37,7 +40,7 @@ public final class Generator {
     private let scores = ScratchBuffer<Float>()
     private let logits: ScratchBuffer<Float>
 
-    /// - Parameter threads: over which the products of a token are spread.
+    /// - Parameter threads: number of threads that share the products of a token.
     public init(model: TrainableModel, threads: Int = 1) throws(ModelError) {
         self.model = model
         pass = IncrementalPass(model: model, threads: threads)
@@ -49,10 +52,10 @@ public final class Generator {
 
     /// Continues the prompt.
     ///
-    /// - Parameter onToken: called with each token as soon as it is known; false ends the text after it.
+    /// - Parameter onToken: called with each token as soon as it is known. Returning false ends the text after it.
     /// - Returns: the new tokens.
-    /// - Throws: `TrainingError` for an empty prompt, one with tokens outside the vocabulary, or one that leaves no room in the model's
-    ///   context.
+    /// - Throws: `TrainingError` for an empty prompt, a prompt with tokens outside the vocabulary, or one that leaves no room in the
+    ///   model's context; errors from the model's files.
     public func generate(
         prompt: [Int32], options: Options = Options(), onToken: (Int32) -> Bool = { _ in true }
     ) throws -> [Int32] {
@@ -71,7 +74,7 @@ public final class Generator {
         return text
     }
 
-    /// The logits of the token that follows, for the whole vocabulary.
+    /// Returns the logits of the whole vocabulary for the token after a prompt.
     public func nextLogits(after prompt: [Int32]) throws -> [Float] {
         try begin(prompt, room: prompt.count)
         return Array(UnsafeBufferPointer(start: logits.pointer, count: model.configuration.vocabularySize))
@@ -97,7 +100,7 @@ public final class Generator {
         }
     }
 
-    /// Takes in tokens after the ones that are there; afterwards `logits` are those of the token that follows.
+    /// Adds tokens to the text; afterwards `logits` are those of the token that follows.
     private func advance(_ tokens: [Int32]) throws(ModelError) {
         let s = model.sizes
         let kvw = 2 * s.keyValue
@@ -118,7 +121,8 @@ public final class Generator {
         let all = UnsafeBufferPointer(start: logits.pointer, count: model.configuration.vocabularySize)
         var best = 0
         for i in all.indices where all[i] > all[best] { best = i }
-        // Nothing is greater than what is no number, so it would be taken for the likeliest, and the first token written for ever.
+        // Without this check a text of NaN would never end: no number is greater than NaN, so the first token would always be the
+        // likeliest.
         guard all[best].isFinite else { throw TrainingError(.numerical, "the model's numbers are not finite; has the run diverged?") }
         guard options.temperature > 0 else { return Int32(best) }
         let largest = Double(all[best])

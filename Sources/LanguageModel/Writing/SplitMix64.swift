@@ -1,5 +1,5 @@
-/// Steele, Lea & Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014): small, and good enough to shuffle and to
-/// draw tokens. Directions never come from here.
+/// The generator of Steele, Lea & Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014). It is small, and good enough for
+/// shuffling and for drawing tokens. Directions never come from it.
 package struct SplitMix64: RandomNumberGenerator {
     private var state: UInt64
 

@@ -4,13 +4,13 @@ import Glibc
 import Subprocess
 import SystemPackage
 
-/// One of the programs that a cluster consists of: this program again, with other arguments.
+/// One of the processes of a cluster: this program with other arguments.
 struct ChildProcess: Sendable {
     let name: String
     let arguments: [String]
-    /// Where its log goes; for a child without a reader, its standard output too.
+    /// Path of its log. A child whose output nobody reads writes its standard output there too.
     let log: String
-    /// The log's size when this was made: what stands before it is an earlier run's.
+    /// Size of the log when this value was made; what stands before it is from an earlier run.
     private let logStart: UInt64
 
     init(name: String, arguments: [String], log: String) {
@@ -22,22 +22,22 @@ struct ChildProcess: Sendable {
         logStart = (try? existing?.seekToEnd()) ?? 0
     }
 
-    /// How a child came to its end.
+    /// How a child ended.
     enum Ending: Hashable, Sendable {
         case exited(Int32)
         case killed(signal: Int32)
     }
 
-    /// After SIGTERM a child has so long to flush and say goodbye.
+    /// Time that a child has after SIGTERM to flush its files and leave in order.
     private static let secondsToStop = 10
 
-    /// Runs it; a cancelled task stops it with SIGTERM, then SIGKILL.
+    /// Runs the process. Cancelling the task stops it with SIGTERM, then SIGKILL.
     ///
-    /// - Parameter eachLine: takes its standard output; nil sends that to the log.
-    /// - Throws: `ProcessFailure` where it can't be started or its log can't be written.
+    /// - Parameter eachLine: receives its standard output line by line; nil sends the output to the log.
+    /// - Throws: `ProcessFailure` if it can't be started or its log can't be written.
     func run(eachLine: (@Sendable (String) -> Void)?) async throws -> Ending {
         var options = PlatformOptions()
-        // A group of its own: Ctrl-C is for the parent alone, which stops the children in order.
+        // The child gets a process group of its own, so that Ctrl-C reaches only the parent, which stops the children in order.
         options.processGroupID = 0
         options.teardownSequence = [.send(signal: .terminate, allowedDurationToNextStep: .seconds(Self.secondsToStop))]
         let environment = Environment.inherit.updating(["ONEBYTE_PARENT": "\(getpid())"])
@@ -75,7 +75,7 @@ struct ChildProcess: Sendable {
         }
     }
 
-    /// The end of its log: the error that it died of, if it said one, else its last lines.
+    /// Returns the end of its log: the error that ended it, if it reported one, else its last lines.
     func lastWords() -> String {
         let lines = Self.tail(of: log, from: logStart).split(separator: "\n").map(String.init)
         if let error = lines.last(where: { $0.hasPrefix("error: ") || $0.hasPrefix("Error: ") }) {
@@ -97,7 +97,7 @@ struct ChildProcess: Sendable {
 }
 
 extension FilePath {
-    /// Where a link leads: a child that is started through /proc/self would find itself there.
+    /// The target of a link. A child started through /proc/self would find itself there.
     fileprivate var resolved: FilePath {
         (try? FileManager.default.destinationOfSymbolicLink(atPath: string)).map { FilePath($0) } ?? self
     }
@@ -113,7 +113,7 @@ extension ChildProcess.Ending: CustomStringConvertible {
 
     var isSuccess: Bool { self == .exited(0) }
 
-    /// What a cluster ends with that one of its processes has ended so.
+    /// Exit status of a cluster if one of its processes ended like this.
     var status: ExitStatus {
         if case .exited(let code) = self, let status = ExitStatus(rawValue: code), status != .success { status } else { .failure }
     }

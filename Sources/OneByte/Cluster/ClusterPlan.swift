@@ -5,14 +5,14 @@ import LanguageModel
 import Training
 import Transport
 
-/// What `onebyte cluster` is about to do, worked out from its settings before anything is started.
+/// The plan of `onebyte cluster`, worked out from its settings before anything is started.
 struct ClusterPlan: Sendable {
     private(set) var directory: RunDirectory
     private var settings: Settings
     private let spec: RunSpec
-    /// The directory's name is ours to choose.
+    /// Whether this program chooses the directory's name.
     private let isNamedByTime: Bool
-    /// What the files' examples have in common, once `check` has read them.
+    /// Which examples the files share, once `check` has read them.
     private(set) var dataUse = DataUse()
     /// How much data there is, once `check` has read it.
     private var shares: [DataUse.Use: RunForecast.Share] = [:]
@@ -33,7 +33,7 @@ struct ClusterPlan: Sendable {
     private let listen: String
     private let isResumed: Bool
 
-    /// - Throws: `SettingsError` for what is missing or wrong, `DataError` where the task can't be told from the data.
+    /// - Throws: `SettingsError` for a missing or wrong setting; `DataError` if the data do not show the task.
     init(_ settings: inout Settings, resuming: String?) throws {
         isResumed = resuming != nil
         model = try settings.text(.model)
@@ -56,13 +56,13 @@ struct ClusterPlan: Sendable {
             settings.derive(.listen, .text("tcp://127.0.0.1:0"), from: "any free port of this host")
         }
         if let resuming {
-            // A resumed run may have other files, addresses and processes; all else is in its ledger.
+            // A resumed run may have other files, addresses and processes; everything else is in its ledger.
             for key in SettingKey.allCases where key.setting.owner != .host {
                 guard case .flag(let flag)? = settings.source(key) else { continue }
                 throw SettingsError.usage("\(flag) can't be changed by --resume: it is the run's, as \(resuming)/run.toml says; leave it out")
             }
         }
-        // Otherwise the first worker would spend the samples of those that are still reading their data.
+        // Without this minimum the first worker would use up the samples of those that are still reading their data.
         if settings.source(.minimumWorkers) == .standard {
             settings.derive(.minimumWorkers, .integer(workerCount), from: "all workers")
         }
@@ -97,11 +97,11 @@ struct ClusterPlan: Sendable {
         self.settings = settings
     }
 
-    /// What this process has open for each of its children, at the time when they are started: a pipe's ends and the log, each also for the
-    /// library that starts it.
+    /// Number of files that this process has open for each child while children are started: the ends of a pipe and the log, each also held
+    /// by the library that starts the child.
     private static let filesOfChild = 8
 
-    /// 2026-11-24-031500
+    /// Returns the present time as a name, such as 2026-11-24-031500.
     private static func timeName() -> String {
         Date().formatted(
             Date.VerbatimFormatStyle(
@@ -110,8 +110,8 @@ struct ClusterPlan: Sendable {
                 timeZone: .gmt, calendar: Calendar(identifier: .gregorian)))
     }
 
-    /// Everything that can be found wrong in seconds, before processes run for minutes: the model opens, names the tensors that
-    /// are to be trained, and every line of the data becomes an example.
+    /// Checks in seconds what would otherwise fail after minutes of running: the model opens, it has the tensors to be trained, and every
+    /// line of the data becomes an example.
     mutating func check() throws {
         try OpenFiles.reserve(OpenFiles.base + Self.filesOfChild * (workerCount + 2), for: "\(workerCount) workers")
         let source = try openModel(model)
@@ -135,7 +135,7 @@ struct ClusterPlan: Sendable {
             }
         }
         for overlap in dataUse.overlaps { standardError.write("note: \(overlap)") }
-        // Read after the run only, when an error would cost its report.
+        // The run reads this file only at its end, when an error would cost the report.
         if let generalFile { _ = try SideEffects.generalExamples(generalFile, source) }
     }
 
@@ -168,7 +168,7 @@ struct ClusterPlan: Sendable {
     static func lock(resuming path: String) throws -> RunLock {
         let directory = RunDirectory(path)
         guard FileManager.default.fileExists(atPath: directory.ledger) else {
-            throw ProcessFailure(.missingInput, "\(path): no run to go on with: there is no ledger in it")
+            throw ProcessFailure(.missingInput, "\(path): no run to resume: there is no ledger in it")
         }
         guard FileManager.default.fileExists(atPath: directory.configuration) else {
             throw ProcessFailure(
@@ -179,12 +179,12 @@ struct ClusterPlan: Sendable {
         do { return try directory.acquireLock() } catch { throw ProcessFailure(error, directory: path) }
     }
 
-    /// Makes the run directory, for this process alone, and writes the settings into it.
+    /// Makes the run directory, readable by this user alone, and writes the settings into it.
     ///
     /// - Parameters:
-    ///   - settings: get the directory's name where it is ours to choose.
-    ///   - held: a resumed run's lock.
-    /// - Returns: the lock, under which everything is written until it is let go.
+    ///   - settings: get the directory's name if this program chooses it.
+    ///   - held: the lock of a resumed run.
+    /// - Returns: the lock that protects everything written to the directory.
     mutating func makeDirectory(_ settings: inout Settings, held: RunLock?) throws -> RunLock {
         let lock: RunLock
         do throws(ProcessFailure) {
@@ -204,17 +204,17 @@ struct ClusterPlan: Sendable {
         if FileManager.default.fileExists(atPath: directory.ledger), !isResumed {
             throw ProcessFailure(
                 .cannotCreate,
-                "\(directory.path) holds a run already; go on with it by --resume \(shellWord(directory.path)), or choose another --directory")
+                "\(directory.path) holds a run already; resume it with --resume \(shellWord(directory.path)), or choose another --directory")
         }
         if isResumed { try spec(of: try LedgerArchive(directory.ledger).summary) }
-        // On going on, too: what was given anew holds until it is given anew.
+        // Also when resuming: settings that were given now apply until they are given again.
         try directory.write(settings.annotated, to: directory.configuration)
         return lock
     }
 
-    /// The spec that was asked for, with the basis that the ledger has.
+    /// Returns the requested spec with the ledger's basis.
     ///
-    /// - Throws: `ProcessFailure` `.configuration` where the ledger's is another.
+    /// - Throws: `ProcessFailure` `.configuration` if the ledger's spec differs.
     @discardableResult
     private func spec(of ledger: LedgerSummary) throws -> RunSpec {
         var spec = spec
@@ -225,7 +225,7 @@ struct ClusterPlan: Sendable {
         return spec
     }
 
-    /// SHA-256 of the spec that was asked for: what the ledger must be of before anybody trains.
+    /// Returns the SHA-256 of the requested spec. The ledger must have the same before anybody trains.
     private func expectedRun() throws -> Digest {
         var spec = spec
         if isResumed {
@@ -236,8 +236,8 @@ struct ClusterPlan: Sendable {
         return try spec.digest()
     }
 
-    /// Makes the basis of a new run that needs one; a resumed run has it in its ledger. A file that a failed start left
-    /// is not trusted: it may be of other settings.
+    /// Makes the basis of a new run that needs one; a resumed run has it in its ledger. A file left by a failed start is not used, because
+    /// it may belong to other settings.
     ///
     /// - Returns: the seconds that it took.
     func prepareBasis() async throws -> Double {
@@ -269,7 +269,7 @@ struct ClusterPlan: Sendable {
         let directory = directory
         let expectedRun = try expectedRun()
         var arguments = ["coordinator", "--config", directory.configuration, "--directory", directory.path, "--listen", listen, "--events"]
-        // Where nobody else can call, the workers that are started here bring their own base, and hashing it once more would only take time.
+        // If no other host can connect, the workers started here have the base; hashing it in the coordinator too would only take time.
         if (try? Address(listen))?.isLocal == true { arguments += ["--base", "none"] }
         if spec.needsBasis, !isResumed { arguments += ["--basis", directory.basis] }
         let cache =
@@ -295,7 +295,7 @@ struct ClusterPlan: Sendable {
             },
             evaluator: { [evalFile, validationFile] endpoint in
                 guard let evalFile else { return nil }
-                // Its data are usually more than a worker's share, and the run waits for it at the beginning and the end.
+                // The evaluator's data are usually more than a worker's share, and the run waits for it at the beginning and the end.
                 let cores = Processors.count
                 return ChildProcess(
                     name: "evaluator",
@@ -306,7 +306,7 @@ struct ClusterPlan: Sendable {
             trainers: workerCount, past: past)
     }
 
-    /// What `metrics.jsonl` tells of the run so far: nothing for a new one.
+    /// The run's progress according to `metrics.jsonl`; empty for a new run.
     var past: RunProgress {
         var progress = RunProgress(
             rounds: spec.rounds, isScored: scoring != nil, measures: MeasuredData(dataUse),
@@ -323,12 +323,12 @@ struct ClusterPlan: Sendable {
         return progress
     }
 
-    /// Whether there is nothing left to do, all rounds being in the ledger.
+    /// Returns whether nothing is left to do because all rounds are in the ledger.
     func isComplete() throws -> Bool { try isResumed && LedgerArchive(directory.ledger).summary.isEnded }
 
     func report(_ progress: RunProgress, basisSeconds: Double, totalSeconds: Double) throws -> RunReport {
         let archive = try LedgerArchive(directory.ledger)
-        // What the report says is what the ledger says; that it is the run that was asked for was checked before, and is again.
+        // The report is made from the ledger. That it belongs to the requested run was checked before, and is checked again here.
         let spec = try spec(of: archive.summary)
         let source = try openModel(model)
         let trained = try source.trainedTensors(matching: spec.train, basis: archive.basis).reduce(0) { $0 + $1.shape.count }

@@ -1,24 +1,24 @@
 import Core
 import Training
 
-/// Which labels were taken for which: the counts behind an accuracy.
+/// A confusion matrix: how often each label was predicted for each right label.
 package struct Confusion: Codable, Hashable, Sendable {
     package struct Label: Codable, Hashable, Sendable {
         package var label: String
-        /// Examples that have it, those that were given it, and those of both.
+        /// Number of examples with the label, of those predicted to have it, and of both.
         package var examples: Int
         package var predicted: Int
         package var right: Int
-        /// right / predicted and right / examples; absent where there are none.
+        /// right / predicted and right / examples; nil if the denominator is 0.
         package var precision: Double?
         package var recall: Double?
     }
 
     package var labels: [Label]
-    /// A row for each right label, with a count for each predicted one.
+    /// One row per right label, with a count for each predicted label.
     package var counts: [[Int]]
 
-    /// Nil where the evaluation has no labels.
+    /// Returns nil if the evaluation has no labels.
     package init?(_ evaluation: Evaluation, _ task: TaskSpec) {
         guard let words = task.labels, !words.isEmpty, task.kind == .classification else { return nil }
         var counts = Array(repeating: Array(repeating: 0, count: words.count), count: words.count)
@@ -42,10 +42,10 @@ package struct Confusion: Codable, Hashable, Sendable {
         }
     }
 
-    /// Labels that fit a table; more of them are in the JSON.
+    /// Largest number of labels that fit a table; the JSON always has all.
     private static let columnsMax = 12
 
-    /// A table for people.
+    /// The matrix as a table for people.
     package var text: String {
         guard labels.count <= Self.columnsMax else { return "\(labels.count) labels: their confusion is in --format json" }
         let names = labels.map { printable($0.label, onOneLine: true) }

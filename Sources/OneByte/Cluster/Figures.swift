@@ -1,6 +1,6 @@
 import Foundation
 
-/// 12345678 → 12,345,678
+/// Formats 12345678 as 12,345,678.
 func grouped(_ number: some BinaryInteger) -> String {
     let digits = String(number.magnitude)
     var text = number < 0 ? "-" : ""
@@ -13,13 +13,13 @@ func grouped(_ number: some BinaryInteger) -> String {
 
 func fixed(_ number: Double, _ places: Int) -> String { String(format: "%.\(places)f", number) }
 
-/// The nearest whole number; 0 for NaN, ±10¹⁵ for all beyond.
+/// Returns the nearest whole number; 0 for NaN, ±10¹⁵ for numbers beyond.
 func whole(_ number: Double) -> Int { number.isNaN ? 0 : Int(min(max(number.rounded(), -1e15), 1e15)) }
 
-/// 0.8251 → 82.5 %
+/// Formats 0.8251 as 82.5 %.
 func percent(_ share: Double) -> String { String(format: "%.1f %%", share * 100) }
 
-/// 83.4 seconds → 1:23
+/// Formats 83.4 seconds as 1:23.
 func duration(_ seconds: Double) -> String {
     guard seconds.isFinite, seconds >= 0, seconds < 1e9 else { return "?" }
     let whole = Int(seconds.rounded())

@@ -3,32 +3,32 @@ import Core
 import LanguageModel
 import Training
 
-/// What a model makes of data that judge it, as events and reports hold it.
+/// A model's scores on data that judge it, as events and reports hold them.
 package struct HeldOutScore: Codable, Hashable, Sendable {
-    /// Of the parameters before this round; absent for a model that no run made.
+    /// The scored parameters are those before this round; nil for a model outside a run.
     package var round: Int?
     package var examples: Int
-    /// Nil where it is not finite, which JSON has no spelling for: the run has diverged.
+    /// Nil if the loss is not finite (JSON has no notation for that): the run has diverged.
     package var loss: Double?
-    /// Per token, over all tokens of all examples; absent where the loss is no token loss, and in a run's own report.
+    /// Perplexity per token, over all tokens of all examples. Nil if the loss is not a token loss, and in a run's own report.
     package var perplexity: Double?
-    /// The tokens that the perplexity is over.
+    /// Number of tokens that the perplexity is over.
     package var tokens: Int?
-    /// What `loss` is a mean of, in words; absent in a run's events.
+    /// What `loss` is a mean of, in words; nil in a run's events.
     package var lossMeaning: String?
-    /// Absent for tasks without labels, like the three that follow.
+    /// Nil for tasks without labels, like the next three.
     package var accuracy: Double?
-    /// 95 %, by Wilson's score.
+    /// 95 % interval, by Wilson's score.
     package var accuracyInterval: [Double]?
-    /// With the best constant between the labels, chosen on these very examples: what is left of a gain over this is more than
-    /// a bias for one label word going away.
+    /// Accuracy with the best constant between the labels, chosen on these same examples. A gain beyond it is more than the removal of a
+    /// bias for one label word.
     package var accuracyBestThreshold: Double?
     package var auc: Double?
-    /// The mean of an outside program's scores, which is −loss; absent elsewhere.
+    /// Mean of an external program's scores, which is −loss; nil for other objectives.
     package var score: Double?
-    /// 95 %, by the normal distribution; absent where only the mean is known, as in a run's own report.
+    /// 95 % interval by the normal distribution; nil if only the mean is known, as in a run's own report.
     package var scoreInterval: [Double]?
-    /// Of a classification; absent in a run's own report.
+    /// Confusion matrix of a classification; nil in a run's own report.
     package var confusion: Confusion?
     /// What the examples have gained on average since the base, each beside itself: the part that is right at the best threshold, elsewhere
     /// minus the loss; with its 95 % interval, by the normal distribution. Absent where the base was not measured by the same process.
@@ -100,14 +100,14 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
 
     private var lossText: String { loss.map { "loss \(fixed($0, 4))" } ?? "no finite loss" }
 
-    /// For a line that has little room.
+    /// The scores for a line with little room.
     package var brief: String {
         if let score { return "score \(fixed(score, 4))" }
         let accuracy = accuracy.map { "accuracy \(percent($0)), " } ?? ""
         return "\(accuracy)\(lossText)"
     }
 
-    /// All of it.
+    /// All scores as text.
     package var text: String {
         var parts: [String] = []
         if let accuracy, let interval = accuracyInterval, interval.count == 2 {
@@ -130,7 +130,7 @@ extension Double {
 }
 
 extension TaskSpec {
-    /// What the loss that judges this task is, for people: two numbers of one name that are not the same mean mislead.
+    /// The meaning of the loss that judges this task, for people, because two losses with the same name may be different means.
     package var lossMeaning: String {
         switch objective {
         case .accuracy: "1 − accuracy"

@@ -16,7 +16,7 @@ final class JoinAnnouncer: Sendable {
         self.file = file
     }
 
-    /// What a person reads; the file is written.
+    /// Returns the announcement for people, and writes the join file.
     func announce(_ listening: CoordinatorProgress.Listening) -> String {
         let places = (try? Address(listening.endpoint)).map { address in
             JoinPlaces(
@@ -45,7 +45,7 @@ final class JoinAnnouncer: Sendable {
         return lines.joined(separator: "\n")
     }
 
-    /// The coordinator listens no longer.
+    /// Removes the join file after the coordinator has stopped listening.
     func end() {
         guard let file, let join = written.withLock({ $0 }) else { return }
         file.remove(join)

@@ -1,12 +1,12 @@
 import Core
 
-/// How a run shows itself: a few lines that stay in place on a terminal, a plain line now and then elsewhere.
+/// The display of a run: a few lines that stay in place on a terminal, or a plain line now and then elsewhere.
 package struct LiveView {
     private let stream: LineStream
     private let live: Bool
     private var drawnLines = 0
     private var lastPlain: (seconds: Double, measurement: HeldOutScore?, line: String)?
-    /// Without a terminal, a line this often is enough for a log.
+    /// Interval of lines without a terminal: often enough for a log.
     private static let secondsBetweenPlainLines = 5.0
 
     init(_ stream: LineStream) {
@@ -26,16 +26,16 @@ package struct LiveView {
         }
     }
 
-    /// Leaves the last picture where it is and goes on below.
+    /// Leaves the last picture on the screen and continues below it.
     mutating func end(_ progress: RunProgress) {
         if live { redraw(progress) } else { stream.write(Self.line(of: progress)) }
         drawnLines = 0
     }
 
-    /// A line above the picture.
+    /// Prints a line above the picture.
     mutating func note(_ text: String) {
         if drawnLines > 0 {
-            // Up, and clear to the end of the screen.
+            // Moves the cursor up and clears to the end of the screen.
             stream.writeRaw("\u{1B}[\(drawnLines)A\r\u{1B}[J")
             drawnLines = 0
         }
@@ -51,7 +51,7 @@ package struct LiveView {
 }
 
 extension LiveView {
-    /// One dense line.
+    /// Returns the progress as one dense line.
     package static func line(of progress: RunProgress) -> String {
         guard !progress.isWaiting else {
             let measured = progress.latest.map { "; \(progress.measures.name): \($0.brief)" } ?? ""
@@ -69,7 +69,7 @@ extension LiveView {
         return parts.joined(separator: ", ")
     }
 
-    /// The lines on a terminal; each fits the width.
+    /// Returns the lines for a terminal; each fits the width.
     package static func picture(of progress: RunProgress, columns: Int, colour: Bool) -> [String] {
         let width = max(10, min(columns - 26, 50))
         let full = progress.rounds > 0 ? width * progress.roundsDone / progress.rounds : 0
@@ -108,7 +108,7 @@ extension LiveView {
         return phases.isEmpty ? "waiting for the workers" : phases.joined(separator: "; ")
     }
 
-    /// What is still missing of prefix caches while the run goes on; nil where all are full.
+    /// Returns what prefix caches still lack while the run trains; nil if all are full.
     private static func caches(of progress: RunProgress) -> String? {
         let filling = progress.machines.filter { $0.value.fillsCache }.sorted { ($0.value.progress, $0.key) < ($1.value.progress, $1.key) }
         guard !filling.isEmpty else { return nil }
@@ -116,7 +116,7 @@ extension LiveView {
         return (named + (filling.count > 3 ? ["\(filling.count - 3) more"] : [])).joined(separator: "; ")
     }
 
-    /// 70 %, 0:12 left
+    /// Formats a phase's progress, such as "70 %, 0:12 left".
     private static func part(of phase: RunProgress.Phase) -> String {
         "\(whole(phase.progress * 100)) %" + (phase.secondsLeft.map { ", \(duration($0)) left" } ?? "")
     }

@@ -3,37 +3,39 @@ import Core
 import Foundation
 import Transport
 
-/// A coordinator, its workers and an evaluator as processes of this machine, from their start to the run's end.
+/// A coordinator, its workers and an evaluator as processes on this machine, from their start to the end of the run.
 struct LocalCluster: Sendable {
     let directory: RunDirectory
-    /// SHA-256 of the spec of the run that was asked for.
+    /// SHA-256 of the requested run's spec.
     let run: Digest
     let coordinator: ChildProcess
-    /// Those that train, given the coordinator's address.
+    /// Returns the training workers, given the join string.
     let workers: @Sendable (String) -> [ChildProcess]
-    /// The one that measures held-out data, if the run has any; likewise.
+    /// Returns the worker that measures held-out data, given the join string; nil if the run has no such data.
     let evaluator: @Sendable (String) -> ChildProcess?
-    /// Workers that train, each with its own part of the data.
+    /// Number of training workers, each with its own part of the data.
     let trainers: Int
-    /// What is known of the run from before.
+    /// The run's progress from earlier processes.
     let past: RunProgress
 
-    /// After the coordinator's end, the workers have so long to end by themselves.
-    private static let secondsForGoodbyes = 15.0
+    /// Time that workers have to end by themselves after the coordinator has ended.
+    private static let shutdownSeconds = 15.0
     private static let drawInterval = Duration.milliseconds(250)
 
     private enum News: Sendable {
         case progress(CoordinatorProgress)
-        /// A line of the coordinator that is no event: a library's complaint.
+        /// A line of the coordinator that is not an event, such as a library's message.
         case other(String)
         case ended(ChildProcess, ChildProcess.Ending)
-        /// A process that could not be run at all.
+        /// A process could not be started.
         case failed(any Error)
         case tick
     }
 
-    /// - Returns: what the events told, once the coordinator has ended the run.
-    /// - Throws: `ProcessFailure` with a process's own last words where the run can't go on; what stopping brings.
+    /// Starts the processes, shows their progress, and waits for the end of the run.
+    ///
+    /// - Returns: the progress from the coordinator's events, once it has ended the run.
+    /// - Throws: `ProcessFailure` with a process's own last words if the run can't continue; `CancellationError` after a stop.
     func run() async throws -> RunProgress {
         let (news, post) = AsyncStream.makeStream(of: News.self)
         return try await withThrowingTaskGroup(of: Void.self) { group in
@@ -77,9 +79,9 @@ struct LocalCluster: Sendable {
                 case .other(let line): state.view.note("coordinator: \(line)")
                 case .tick:
                     state.draw()
-                    try state.noticeWhoLeft()
+                    try state.reportDepartures()
                 }
-                if let end = state.coordinatorEnd, state.running.isEmpty || end.duration(to: .now) > .seconds(Self.secondsForGoodbyes) {
+                if let end = state.coordinatorEnd, state.running.isEmpty || end.duration(to: .now) > .seconds(Self.shutdownSeconds) {
                     break
                 }
             }
@@ -89,17 +91,17 @@ struct LocalCluster: Sendable {
         }
     }
 
-    /// What the loop knows.
+    /// State of the event loop.
     private struct State {
         var progress: RunProgress
-        /// Who ended in order while the run went on, as far as is known.
+        /// Processes that ended in order while the run seemed to continue.
         private var left: [(story: String, at: ContinuousClock.Instant)] = []
         var view = LiveView(standardError)
-        /// Workers that have not ended.
+        /// Names of the workers that have not ended.
         var running: Set<String> = []
         var coordinatorEnd: ContinuousClock.Instant?
         private var trainersLeft: Int
-        /// They start once the evaluator has called.
+        /// Workers that start once the evaluator has connected.
         private var waiting: (evaluator: String, workers: [ChildProcess])?
         private let began = ContinuousClock.now
         private let run: Digest
@@ -110,14 +112,14 @@ struct LocalCluster: Sendable {
             self.run = run
         }
 
-        /// The processes to start now. The evaluator is first: the coordinator waits for one that has called, so that the first
-        /// round can't open before the held-out data are measured.
+        /// Returns the processes to start now. The evaluator comes first: the coordinator waits for an evaluator that has connected, so the
+        /// first round can't open before the held-out data are measured.
         mutating func due(
             _ event: CoordinatorProgress.Event, _ workers: (String) -> [ChildProcess], _ evaluator: (String) -> ChildProcess?
         ) throws -> [ChildProcess] {
             switch event {
             case .listening(let listening):
-                // They take part in no other run: the join string names this one.
+                // The join string names this run, so they take part in no other.
                 let join = try listening.joinString().description
                 guard let first = evaluator(join) else { return workers(join) }
                 waiting = (first.name, workers(join))
@@ -129,7 +131,10 @@ struct LocalCluster: Sendable {
             }
         }
 
-        /// - Throws: `ProcessFailure` `.configuration` where the coordinator leads another run than the one asked for; nobody has trained then.
+        /// Takes an event into the progress and shows it.
+        ///
+        /// - Throws: `ProcessFailure` `.configuration` if the coordinator leads another run than the requested one; nobody has trained
+        ///   then.
         mutating func take(_ news: CoordinatorProgress) throws {
             progress.take(news)
             switch news.event {
@@ -161,11 +166,11 @@ struct LocalCluster: Sendable {
             view.show(progress, seconds: began.duration(to: .now) / .seconds(1))
         }
 
-        mutating func noticeWhoLeft() throws {
+        mutating func reportDepartures() throws {
             guard coordinatorEnd == nil, progress.finish == nil else { return }
-            while let first = left.first, first.at.duration(to: .now) > .seconds(secondsForGoodbyes) {
+            while let first = left.first, first.at.duration(to: .now) > .seconds(shutdownSeconds) {
                 left.removeFirst()
-                guard trainersLeft > 0 else { throw ProcessFailure(.failure, "\(first.story); no worker is left, go on with --resume") }
+                guard trainersLeft > 0 else { throw ProcessFailure(.failure, "\(first.story); no worker is left; resume the run with --resume") }
                 view.note("warning: \(first.story); the run goes on without it")
             }
         }
@@ -183,11 +188,11 @@ struct LocalCluster: Sendable {
             trainersLeft -= child.name.hasPrefix("worker") ? 1 : 0
             let story = "\(child.name) \(ending): \(child.lastWords()) (log: \(child.log))"
             guard !ending.isSuccess else {
-                // At a run's end workers leave before the coordinator says so; in its middle somebody has stopped them.
+                // At the end of a run, workers may leave before the coordinator reports it. In the middle, somebody has stopped them.
                 left.append((story, .now))
                 return
             }
-            // A run that has not begun waits for all its workers; one that has begun goes on with those that are left.
+            // A run that has not begun waits for all its workers; one that has begun continues with the rest.
             guard !progress.isWaiting, trainersLeft > 0 else { throw ProcessFailure(ending.status, story) }
             view.note("warning: \(story); the run goes on without it")
         }

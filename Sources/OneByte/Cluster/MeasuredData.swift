@@ -1,11 +1,11 @@
 import Training
 
-/// What the data that judge a run are to it. Only what it has not seen is called held out.
+/// Relation of the data that judge a run to the run. Only data that the run has not seen are called held out.
 package enum MeasuredData: Hashable, Sendable {
-    /// Nobody who shows this has looked at the files, as of a coordinator whose workers have theirs elsewhere.
+    /// The files were not compared here, as in a coordinator whose workers have their data elsewhere.
     case unknown
     case heldOut
-    /// All of it trains the run, or steers it.
+    /// All of the data also train the run, or steer it.
     case training, validation
 
     package init(_ use: DataUse) {
@@ -13,7 +13,7 @@ package enum MeasuredData: Hashable, Sendable {
         self = whole.isEmpty ? .heldOut : whole.contains { $0.with == .training } ? .training : .validation
     }
 
-    /// As displays call scores on it.
+    /// Name of the data in displays of scores.
     package var name: String {
         switch self {
         case .unknown: "evaluation"

@@ -3,18 +3,18 @@ import Core
 import Foundation
 import Glibc
 
-/// What a cluster keeps beside the coordinator's files.
+/// Files that a cluster keeps beside the coordinator's.
 extension RunDirectory {
     var basis: String { "\(path)/basis" }
-    /// The effective settings, with their sources: a run file that gives the same run again.
+    /// The effective settings with their sources: a run file that gives the same run again.
     var configuration: String { "\(path)/run.toml" }
     var report: String { "\(path)/report.json" }
-    /// The same for people.
+    /// The report for people.
     var reportText: String { "\(path)/report.txt" }
     var logs: String { "\(path)/logs" }
     func log(of process: String) -> String { "\(logs)/\(process).log" }
 
-    /// Makes the directory of the logs within it.
+    /// Makes the directory of the logs.
     func makeLogs() throws(ProcessFailure) {
         guard mkdir(logs, 0o700) == 0 || errno == EEXIST else {
             throw ProcessFailure(
@@ -22,6 +22,6 @@ extension RunDirectory {
         }
     }
 
-    /// Writes a whole file or nothing.
+    /// Writes a file whole or not at all.
     func write(_ text: String, to file: String) throws { try writeWhole(Data(text.utf8), to: file) }
 }

@@ -1,28 +1,28 @@
 import Core
 import Training
 
-/// What a run came to; `report.json` in the run directory. The names of the keys stay.
+/// The result of a run; `report.json` in the run directory. Its keys do not change.
 package struct RunReport: Codable, Hashable, Sendable {
-    /// Of the base model: before round 0 and no other.
+    /// Scores of the base model, measured before round 0 and at no other time.
     package var before: HeldOutScore?
-    /// After the last round and no other.
+    /// Scores after the last round, measured then and at no other time.
     package var after: HeldOutScore?
-    /// The parameters before this round had the lowest validation loss of those in force; absent without validation.
+    /// Round before which the parameters had the lowest validation loss of those in force; nil without validation.
     package var bestRound: Int?
-    /// The run's own, times what trials and guard made of it.
+    /// The run's own learning rate times the factors of trials and guard.
     package var learningRate: Double
-    /// What `before` and `after` were measured on; absent where nothing was to be measured.
+    /// The data of `before` and `after`; nil if nothing was to be measured.
     package var evaluation: EvaluationData?
-    /// The payload: one byte for each sample.
+    /// Size of the payload: one byte per sample.
     package var contributionBytes: Int
-    /// Everything that went through the coordinator's socket, in both directions, counted there.
+    /// All bytes that went through the coordinator's socket, in both directions, counted there.
     package var wireBytes: UInt64
-    /// The part of them that is contributions and commits, which is what training itself costs; the rest is joining, heartbeats,
-    /// digests, evaluations and what workers say of themselves.
+    /// The contributions and commits among these bytes, which are the cost of training itself. The rest is joining, heartbeats, digests,
+    /// evaluations and workers' status messages.
     package var wireBytesOfRounds: UInt64
     package var samples: Int
     package var seconds: Seconds
-    /// Of the parameters after the last round that was checked; all machines have reported the same.
+    /// Digest of the parameters after the last round that was checked; all machines have reported the same.
     package var digest: String?
     package var rounds: Int
     package var roundsRewound: Int
@@ -30,9 +30,9 @@ package struct RunReport: Codable, Hashable, Sendable {
     package var seed: Int
     package var payloadBytesPerSample: Double
     package var wireBytesPerSample: Double
-    /// Samples whose loss was not finite.
+    /// Number of samples whose loss was not finite.
     package var samplesWithoutValue: Int
-    /// Comparisons at which all machines had the same digest.
+    /// Number of comparisons at which all machines had the same digest.
     package var digestChecks: Int
     /// Absent where a coordinator without the model can't tell.
     package var trainedParameters: Int?
@@ -49,17 +49,17 @@ package struct RunReport: Codable, Hashable, Sendable {
     package var model: String?
     package var outcome: String
 
-    /// Data that judge a run, and what the run has seen of them.
+    /// The data that judge a run, and how much of them the run has seen.
     package struct EvaluationData: Codable, Hashable, Sendable {
         package var file: String
-        /// Of its examples those that also train the run, and those that also steer it: the same tokens to the model.
+        /// Number of its examples that also train the run, and of those that also steer it; equal examples give the model the same tokens.
         package var alsoInTraining: Int
         package var alsoInValidation: Int
-        /// None of it trains or steers the run.
+        /// Whether none of the data train or steer the run.
         package var isHeldOut: Bool
-        /// What the losses of `before` and `after` are.
+        /// Meaning of the losses in `before` and `after`.
         package var lossMeaning: String
-        /// What it is called; only for the words of `text`.
+        /// Name of the data, used only in `text`.
         var name = MeasuredData.heldOut.name
 
         init(file: String, _ use: DataUse, task: TaskSpec) {
@@ -87,7 +87,7 @@ package struct RunReport: Codable, Hashable, Sendable {
             case lossMeaning = "loss_is"
         }
 
-        /// Nil where there is nothing to say.
+        /// A remark about overlaps; nil if there are none.
         var remark: String? {
             let parts = [(alsoInTraining, "train the run"), (alsoInValidation, "steer it")].filter { $0.0 > 0 }.map {
                 "\(grouped($0.0)) also \($0.1)"
@@ -97,11 +97,11 @@ package struct RunReport: Codable, Hashable, Sendable {
     }
 
     package struct Seconds: Codable, Hashable, Sendable {
-        /// Making the basis, reading the model, computing what lies below the first trained tensor, on all workers at once.
+        /// Seconds for making the basis, reading the model, and computing what lies below the first trained tensor, on all workers at once.
         package var preparing: Double
-        /// The same, by the name that it had first.
+        /// The same number under its first name.
         package var prefixCache: Double
-        /// From the first round's opening to the last commit.
+        /// Seconds from the first round's opening to the last commit.
         package var training: Double
         package var total: Double
 
@@ -134,7 +134,7 @@ package struct RunReport: Codable, Hashable, Sendable {
         case model, outcome
     }
 
-    /// For people.
+    /// The report for people.
     package var text: String {
         var lines = ["Run \(outcome): \(grouped(rounds)) rounds, \(workers) workers, seed \(seed)"]
         func row(_ name: String, _ value: String) {

@@ -2,9 +2,9 @@ import Core
 import LanguageModel
 import Training
 
-/// What a run did to the model besides its task.
+/// What a run changed in the model besides its task.
 package struct SideEffects: Codable, Hashable, Sendable {
-    /// Of the trained tensors: ‖θ − θ₀‖, that over ‖θ₀‖, and the largest |θ − θ₀|.
+    /// ‖θ − θ₀‖ of the trained tensors, the same divided by ‖θ₀‖, and the largest |θ − θ₀|.
     package var updateNorm: Double
     package var updateRelative: Double
     package var updateLargest: Double
@@ -20,9 +20,9 @@ package struct SideEffects: Codable, Hashable, Sendable {
 
     package struct GeneralText: Codable, Hashable, Sendable {
         package var texts: Int
-        /// Predicted, of the first tokens of each text.
+        /// Number of predicted tokens, from the beginnings of the texts.
         package var tokens: Int
-        /// Per token, over all tokens of all texts.
+        /// Perplexity per token, over all tokens of all texts.
         package var perplexityBefore: Double?
         package var perplexityAfter: Double?
 
@@ -41,10 +41,10 @@ package struct SideEffects: Codable, Hashable, Sendable {
         case generalText = "general_text"
     }
 
-    /// Tokens of a text that are read at most.
+    /// Largest number of tokens read from a text.
     private static let tokensOfText = 128
 
-    /// The texts that a run is looked at for what it did beside its task: lines, JSON lines or a table, as public text is.
+    /// Reads the texts that show a run's side effects: lines, JSON lines or a table, in the formats of public text.
     static func generalExamples(_ path: String, _ source: ModelSource) throws -> [Example] {
         let examples = try TaskEncoder(task: TaskSpec(kind: .text, maxLength: tokensOfText), model: source).encodePublicText(
             try DataFile.readTexts(path))
@@ -53,8 +53,8 @@ package struct SideEffects: Codable, Hashable, Sendable {
     }
 
     /// - Parameters:
-    ///   - texts: a file of texts; nil: no general text.
-    /// - Throws: `DataError` for a file that can't be read, errors of model and ledger.
+    ///   - texts: path of a file of texts; nil measures no general text.
+    /// - Throws: `DataError` for a file that can't be read; errors from model and ledger.
     init(of archive: LedgerArchive, on source: ModelSource, texts: String?, threads: Int) throws {
         let parameters = try source.makeParameters(try source.trainedTensors(matching: archive.summary.spec.train, basis: archive.basis))
         let trained = try archive.replay(on: source, threads: threads)
@@ -87,7 +87,7 @@ package struct SideEffects: Codable, Hashable, Sendable {
 
     /// Name and text of each row of a report.
     var rows: [(name: String, text: String)] {
-        // An adapter begins at 0, so that there is nothing to compare its change with.
+        // An adapter begins at 0, so a relative change does not exist.
         let change =
             updateRelative == 0 && updateNorm > 0
             ? "the adapter's numbers, which begin at 0, have a norm of \(fixed(updateNorm, 3))"

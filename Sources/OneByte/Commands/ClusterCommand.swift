@@ -64,7 +64,7 @@ struct ClusterCommand: AsyncParsableCommand {
 
     func run() async throws {
         let began = ContinuousClock.now
-        // Before anything of the run is read; from here on nobody else writes it.
+        // The lock is taken before anything of the run is read, so that nobody else writes it from here on.
         let held = try config.printConfig ? nil : resume.map { try ClusterPlan.lock(resuming: $0) }
         var settings = try Settings(
             file: resume.map { RunDirectory($0).configuration } ?? config.config,
@@ -90,7 +90,7 @@ struct ClusterCommand: AsyncParsableCommand {
         let directory = plan.directory
         standardError.write("run directory: \(directory.path)")
         if isComplete {
-            // Nobody has anything left to do: what is missing is the report.
+            // Training is complete; only the report is missing.
             let past = plan.past
             return try write(try plan.report(past, basisSeconds: 0, totalSeconds: past.presentSeconds), to: directory)
         }
@@ -100,11 +100,11 @@ struct ClusterCommand: AsyncParsableCommand {
                 let basisSeconds = try await plan.prepareBasis()
                 return (progress: try await plan.cluster().run(), basisSeconds: basisSeconds)
             }.result
-            // Somebody has stopped the coordinator alone: all is as if the cluster had been stopped.
+            // Somebody has stopped only the coordinator. This is treated as a stop of the whole cluster.
             if run.progress.finish?.outcome == .stopped { throw StopSignal.terminate }
         } catch let stop as StopSignal {
             if FileManager.default.fileExists(atPath: directory.ledger) {
-                standardError.write("the ledger is \(directory.ledger); go on with: onebyte cluster --resume \(shellWord(directory.path))")
+                standardError.write("the ledger is \(directory.ledger); resume it with: onebyte cluster --resume \(shellWord(directory.path))")
             }
             throw stop
         }

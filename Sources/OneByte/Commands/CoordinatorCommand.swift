@@ -82,12 +82,12 @@ struct CoordinatorCommand: AsyncParsableCommand {
         let directory = RunDirectory(try settings.text(.directory))
         let basis = try basis.map(readWhole)
         let decoded = try basis.map { try RunBasis(decoding: $0) }
-        // A directory with a ledger needs no settings; where they are given all the same, they must be the same.
+        // A directory with a ledger needs no settings. If settings are given too, they must be the same.
         let isNew = !FileManager.default.fileExists(atPath: directory.ledger)
         let isSpecified = config.config != nil || !(task.settings + training.settings + machines.settings).isEmpty
         guard !isNew || isSpecified else {
             throw ProcessFailure(
-                .missingInput, "\(directory.path): there is no run to go on with; to begin one give its settings: --config RUN.toml, or flags")
+                .missingInput, "\(directory.path): there is no run to resume; to start one, give its settings: --config RUN.toml, or flags")
         }
         var basisDigest = basis.map { Digest.sha256($0) }
         let ledger = try isNew || !(isSpecified || basis != nil) ? nil : LedgerArchive(directory.ledger).summary
@@ -103,7 +103,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         if let spec, let ledger {
             try spec.check(
                 isThatOf: ledger, at: directory.path,
-                remedy: "to go on with the run in it leave out the settings: onebyte coordinator --directory \(shellWord(directory.path))")
+                remedy: "to resume the run in it, leave out the settings: onebyte coordinator --directory \(shellWord(directory.path))")
         }
         if let spec, let found = decoded?.spaces.map(\.components).max(), found != spec.dampedComponents {
             throw ProcessFailure(
@@ -113,7 +113,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         }
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         logs.bootstrap()
-        // Connections of workers that come and go overlap.
+        // Connections of leaving and joining workers overlap.
         let workers = try spec?.minimumWorkers ?? LedgerArchive(directory.ledger).summary.spec.minimumWorkers
         try OpenFiles.reserve(OpenFiles.base + 2 * workers, for: "\(workers) workers")
         let manifest = try baseManifest(settings)
@@ -186,7 +186,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
     }
 }
 
-/// What a coordinator shows of itself: events for programs, the live view on a terminal, else log lines.
+/// The coordinator's display: events for programs, the live view on a terminal, else log lines.
 private struct CoordinatorDisplay: Sendable {
     let writesEvents: Bool
     let announcer: JoinAnnouncer
@@ -223,10 +223,10 @@ private struct CoordinatorDisplay: Sendable {
         if let progress, standardError.isLive { view.end(progress) }
     }
 
-    /// A peer's own words are not to look like a line of ours.
+    /// Returns a peer's name in a form that can't be taken for a line of this program.
     private static func named(_ name: String) -> String { printable(name, onOneLine: true) }
 
-    /// What deserves a line of its own above the live view.
+    /// Returns the text of an event that gets a line of its own above the live view; nil for other events.
     private func text(_ event: CoordinatorProgress.Event) -> String? {
         switch event {
         case .reading(let reading): "reading the ledger: \(reading.bytes * 100 / max(reading.of, 1)) %"

@@ -106,7 +106,7 @@ extension DataShard: ExpressibleByArgument {
     public init?(argument: String) { self.init(argument) }
 }
 
-/// An example as the model sees it: token | token, what is learnt in brackets.
+/// An example as the model sees it: tokens with bars between them, and brackets around what is learnt.
 struct ExampleText {
     let text: String
 
@@ -114,7 +114,7 @@ struct ExampleText {
         func shown(_ token: Int32) -> String {
             let text = tokenizer.token(token) ?? "#\(token)"
             var shown = ""
-            // By scalars: a letter that joins the one before it may be a token of its own.
+            // Works on scalars, because a combining mark may be a token of its own.
             for scalar in text.unicodeScalars {
                 switch scalar {
                 case "\n": shown += "⏎"
@@ -134,7 +134,7 @@ struct ExampleText {
             for (index, token) in sequence.tokens.enumerated() {
                 parts.append(learnt.contains(index - 1) ? marked(token) : shown(token))
             }
-            // A label word of one token is asked for, not written into the sequence.
+            // A single-token label word is predicted and not part of the sequence.
             for target in sequence.targets where target.position + 1 == sequence.tokens.count { parts.append(marked(target.token)) }
             return parts.joined(separator: "|")
         }
@@ -150,7 +150,7 @@ struct ExampleText {
 }
 
 extension EncodedData {
-    /// What a person should know about what became of the file.
+    /// Remarks for the user about what happened to the file.
     var remarks: [String] {
         var lines: [String] = []
         if truncated > 0 { lines.append("\(counted(truncated, "example is", "examples are")) too long and cut (--max-length): \(losses)") }
@@ -199,6 +199,6 @@ extension EncodedData {
 
     private func counted(_ count: Int, _ one: String, _ many: String) -> String { "\(grouped(count)) \(count == 1 ? one : many)" }
 
-    /// In quotes, so that no control character of the data reaches the terminal.
+    /// Quotes text, so that no control character of the data reaches the terminal.
     private func quoted(_ text: String) -> String { text.debugDescription }
 }

@@ -57,7 +57,7 @@ struct EvaluateCommand: ParsableCommand {
     func run() throws {
         var settings = try Settings(file: config.config, flags: model.settings + task.settings + objective.settings + [.trainFile: [file]])
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
-        // Data first: a broken line shows at once, a model takes its time.
+        // Data are read first: a broken line then shows at once, while a model takes time to load.
         let records = try DataFile.read(file)
         let state = try ModelState.load(
             model: try settings.text(.model), ledger: ledger.ledger, atRound: ledger.atRound, threads: threads.count)
@@ -65,7 +65,7 @@ struct EvaluateCommand: ParsableCommand {
             task: try TaskChoice(task.settings, hasConfig: config.config != nil).task(&settings, state.ledger), model: state.source)
         let data = try encoder.encode(records)
         for remark in data.remarks { standardError.write("note: \(remark)") }
-        if let path = ledger.ledger { noteWhatTrained(RunDirectory(path), encoder, data.examples) }
+        if let path = ledger.ledger { noteOverlaps(RunDirectory(path), encoder, data.examples) }
 
         let trainable = try TrainableModel(source: state.source, parameters: state.parameters, basis: state.ledger?.basis)
         if encoder.task.objective == .command || !objective.settings.isEmpty || texts != nil {
@@ -113,8 +113,8 @@ struct EvaluateCommand: ParsableCommand {
     /// Training data above this are not read again only to be compared; that the file is the same one shows at any size.
     private static let comparedBytesMax = 64 << 20
 
-    /// Says where the run, as far as its directory tells, has been trained or steered by what is measured here.
-    private func noteWhatTrained(_ directory: RunDirectory, _ encoder: TaskEncoder, _ examples: [Example]) {
+    /// Notes if the run was trained or steered by the measured data, as far as its directory tells.
+    private func noteOverlaps(_ directory: RunDirectory, _ encoder: TaskEncoder, _ examples: [Example]) {
         guard let run = try? SettingsFile.read(directory.configuration) else { return }
         var use = DataUse()
         use.note(.evaluation, path: file, examples)
@@ -131,7 +131,7 @@ struct EvaluateCommand: ParsableCommand {
         for overlap in use.overlaps where overlap.use == .evaluation { standardError.write("note: \(overlap)") }
     }
 
-    /// Lets the model write, and the command judge.
+    /// Lets the model write, and the command score the texts.
     private func score(
         _ model: TrainableModel, _ examples: [Example], _ task: TaskSpec, _ scoring: ScoringProgram.Options?, round: Int?
     ) throws {
@@ -151,7 +151,7 @@ struct EvaluateCommand: ParsableCommand {
             return true
         }
         meter.end()
-        // The command is a process of its own, which a signal for this one does not reach.
+        // The command is a separate process that a signal to this one does not reach.
         let found = try stoppable { isStopped in
             program.isCancelled = isStopped
             return try evaluator.measure()
@@ -169,7 +169,7 @@ struct EvaluateCommand: ParsableCommand {
     private struct ScoredText: Encodable {
         let prompt: String
         let text: String
-        /// Absent where the model's numbers broke.
+        /// Nil if logits were not finite.
         let score: Double?
 
         init(_ prompt: String, _ text: String, _ score: Double) {

@@ -124,7 +124,7 @@ struct ExportCommand: ParsableCommand {
         }
     }
 
-    /// Each adapter's C, a line for each of its outputs: with the base model and the ledger's basis these numbers are the model.
+    /// Prints each adapter's C, one line per output. Together with the base model and the ledger's basis these numbers are the model.
     private func printNumbers(_ parameters: Parameters?) {
         guard let parameters else { return }
         for (index, tensor) in parameters.tensors.enumerated() where tensor.isAdapter {

@@ -88,7 +88,7 @@ struct GenerateCommand: ParsableCommand {
             return true
         }
         standardOutput.writeContents(decoder.finish() + "\n")
-        // A text that somebody cut is not to look like one that the model ended.
+        // A text that was cut must not look like one that the model ended.
         let context = state.source.configuration.contextLength
         if written.count == maxTokens {
             standardError.write("note: cut after \(maxTokens) tokens (--max-tokens); the model had not ended the text")

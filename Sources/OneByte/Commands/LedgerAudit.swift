@@ -31,7 +31,7 @@ struct LedgerAudit: ParsableCommand {
     @Option(help: ArgumentHelp("How many bytes to look at, at least.", valueName: "number")) var bytes = 200
     @Option(
         help: ArgumentHelp(
-            "The machine's signing key (or that in its --state-dir): hold the data against what it bound itself to, too.", valueName: "file"))
+            "The machine's signing key (or that in its --state-dir): compare the data with what it committed to, too.", valueName: "file"))
     var signingKey: String?
     @OptionGroup var objective: SettingFlags<ObjectiveSettings>
     @OptionGroup var processes: SettingFlags<ProcessSettings>
@@ -76,40 +76,42 @@ struct LedgerAudit: ParsableCommand {
             )
         }
     }
-    /// - Throws: `ProcessFailure` where the data are not those that the machine bound itself to before its first byte.
+    /// Compares the data with the machine's commitment.
+    ///
+    /// - Throws: `ProcessFailure` if the data are not those to which the machine committed before its first byte.
     private func checkCommitment(of trainer: LanguageModelTrainer, in archive: LedgerArchive) throws {
         var admission: Admission?
         for case .admission(let found) in archive.entries.lazy.map(\.record) where found.machine == MachineID(machine) { admission = found }
         guard let committed = admission?.data else {
-            throw ProcessFailure(.unproven, "\(archive.path): machine \(machine) has bound itself to no data")
+            throw ProcessFailure(.unproven, "\(archive.path): machine \(machine) has committed to no data")
         }
         guard committed == trainer.dataCommitment else {
             throw ProcessFailure(
                 .badData,
-                "\(archive.path): machine \(machine) has bound itself to other data: \(committed.count) examples, root \(committed.root.short), not \(trainer.dataCommitment.map { "\($0.count), \($0.root.short)" } ?? "none")"
+                "\(archive.path): machine \(machine) has committed to other data: \(committed.count) examples, root \(committed.root.short), not \(trainer.dataCommitment.map { "\($0.count), \($0.root.short)" } ?? "none")"
             )
         }
-        standardError.write("the data are the \(committed.count) examples that machine \(machine) bound itself to when it was admitted")
+        standardError.write("the data are the \(committed.count) examples that machine \(machine) committed to when it was admitted")
     }
 }
 
-/// What came of computing some of a machine's bytes again.
+/// The result of computing some of a machine's bytes again.
 struct ByteAudit: Codable, Hashable {
     let machine: UInt32
     var rounds = 0
     var bytes = 0
     var exact = 0
-    /// Equal, or one off.
+    /// Number of bytes that are equal or differ by one.
     var withinOne = 0
-    /// Bytes that are 0 in neither place, and those of them with the same sign.
+    /// Number of bytes that are nonzero in both places, and of those with the same sign.
     var signed = 0
     var sameSign = 0
-    /// Bytes that the ledger has as 'no value', which a filter may have made of them.
+    /// Number of bytes that the ledger has as "no value"; a filter may have replaced them.
     var withoutValue = 0
 
-    /// The part of the bytes that must be within one.
+    /// Part of the bytes that must be within one.
     private static let leastWithinOne = 0.9
-    /// A machine's rounds that are looked at, at least, where it has so many.
+    /// Smallest number of rounds to check, if the machine has that many.
     private static let roundsLeast = 4
 
     private enum CodingKeys: String, CodingKey {
@@ -120,10 +122,10 @@ struct ByteAudit: Codable, Hashable {
         case withoutValue = "without_value"
     }
 
-    /// - Throws: `ProcessFailure` where the machine has no bytes in the ledger, or errors of the trainer.
+    /// - Throws: `ProcessFailure` if the machine has no bytes in the ledger; errors from the trainer.
     init(of machine: MachineID, in archive: LedgerArchive, bytes wanted: Int, trainer: LanguageModelTrainer) throws {
         self.machine = machine.rawValue
-        // Of records, as they were written: a retraction behind them changes nothing of what the machine has said.
+        // Counts records as they were written, because a later retraction does not change what the machine sent.
         var counts: [RoundNumber: Int] = [:]
         for case .round(let round) in archive.entries.lazy.map(\.record) {
             let count = round.contributions.filter { $0.machine == machine }.reduce(0) { $0 + $1.validCount }
@@ -150,7 +152,7 @@ struct ByteAudit: Codable, Hashable {
         }
     }
 
-    /// Rounds, spread evenly, that together have the bytes that are wanted.
+    /// Chooses evenly spread rounds that together have the requested number of bytes.
     private static func choice(of counts: [RoundNumber: Int], _ wanted: Int) -> Set<RoundNumber> {
         let rounds = counts.keys.sorted()
         var number = min(rounds.count, roundsLeast)
@@ -164,7 +166,7 @@ struct ByteAudit: Codable, Hashable {
 
     private mutating func check(_ contribution: Contribution, of round: RoundRecord, _ trainer: LanguageModelTrainer) throws {
         let order = ComputeOrder(
-            // As in a first round, so that no example is replaced by one whose hidden states happen to be ready.
+            // Ordered as in a first round, so that no example is replaced by one whose hidden states are ready.
             round: 0, machine: contribution.machine, firstSample: contribution.firstSample, count: UInt32(contribution.bytes.count),
             scaleExponent: round.scaleExponent)
         let found = try trainer.compute(order, TaskContext()).bytes

@@ -83,10 +83,10 @@ struct LedgerCommand: ParsableCommand {
 }
 
 extension LedgerArchive {
-    /// Builds the parameters from the base alone and holds their digest against what machines reported of these very parameters;
-    /// says on standard error how that went.
+    /// Builds the parameters from the base alone, compares their digest with the one that machines reported for these parameters, and
+    /// writes the result to standard error.
     ///
-    /// - Throws: `ProcessFailure` `.badData` where they differ: the replay is right, and the machines that are named are not.
+    /// - Throws: `ProcessFailure` `.badData` if the digests differ: the replay is right, and the named machines are wrong.
     fileprivate func judge(base: String, threads: Int) throws -> Digest {
         let clock = ContinuousClock()
         let source = try openModel(base)

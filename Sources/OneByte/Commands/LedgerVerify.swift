@@ -31,7 +31,7 @@ struct LedgerVerify: ParsableCommand {
     @Option(help: ArgumentHelp("Public signing keys that you trust: say who vouches for what.", valueName: "file")) var signers: String?
     @OptionGroup var threads: ThreadFlags
 
-    /// Findings that are shown; the rest is counted.
+    /// Number of findings that are shown; the rest is counted.
     private static let shown = 8
 
     func run() throws {
@@ -50,7 +50,7 @@ struct LedgerVerify: ParsableCommand {
         )
         let standing = Vouching(vouchers, names: names)
         standardOutput.write(standing.text)
-        // Both are said; what is wrong counts for more than what is not known.
+        // Both are reported. A wrong digest counts for more than one that could not be checked.
         var failures: [ProcessFailure] = []
         do {
             if names != nil { try standing.judge(archive) }
@@ -67,7 +67,9 @@ struct LedgerVerify: ParsableCommand {
         throw worst
     }
 
-    /// - Returns: whose signatures the ledger holds.
+    /// Checks that each record follows from those before it by the run's rules.
+    ///
+    /// - Returns: the keys whose signatures the ledger holds.
     private func checkRules(of archive: LedgerArchive) throws -> [LedgerVerifier.Voucher] {
         guard let first = archive.entries.first else { return [] }
         let verifier: LedgerVerifier
@@ -86,7 +88,7 @@ struct LedgerVerify: ParsableCommand {
                 + Self.list(findings.map { "\($0)" }))
     }
 
-    /// Holds what machines reported against what the base and the ledger give.
+    /// Compares what machines reported with the parameters from the base and the ledger.
     private func compare(_ archive: LedgerArchive, base: String) throws {
         let clock = ContinuousClock()
         let source = try openModel(base)

@@ -13,7 +13,7 @@ struct Meter {
         began = clock.now
     }
 
-    /// - Returns: true, so that it can be the last word of a progress closure: go on.
+    /// - Returns: true, so that a progress closure can end with this call and continue the work.
     @discardableResult
     mutating func show(_ done: Int, of total: Int) -> Bool {
         let now = clock.now

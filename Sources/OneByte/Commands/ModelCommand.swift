@@ -43,7 +43,7 @@ struct ModelCommand: ParsableCommand {
             }
         }
 
-        /// Of layers that see a part of the context.
+        /// Describes the windows of layers that see a part of the context.
         private func windows(of configuration: ModelConfiguration) -> String {
             let found = configuration.windows
             guard let window = found.max() else { return "" }
@@ -56,7 +56,7 @@ struct ModelCommand: ParsableCommand {
             let configuration = source.configuration
             let total = source.tensorNames.reduce(0) { $0 + (source.shape(of: $1)?.count ?? 0) }
             try source.checkPatterns(train.isEmpty ? ["all"] : train)
-            // What an adapter's ranks are, only a run's basis says.
+            // Only a run's basis says what ranks an adapter has.
             let plain = train.filter { !$0.hasPrefix(RunSpec.adapterPrefix) }
             let trained = plain.isEmpty ? nil : try source.trainedTensors(matching: plain, basis: nil)
             var lines: [String] = []

@@ -2,12 +2,12 @@ import ArgumentParser
 import Core
 import Foundation
 
-/// How results look on standard output.
+/// Format of results on standard output.
 enum OutputFormat: String, CaseIterable, ExpressibleByArgument {
     case text, json
 }
 
-/// Where a fine-tuned model is.
+/// The location of a fine-tuned model.
 struct LedgerFlags: ParsableArguments {
     @Option(help: ArgumentHelp("The ledger or run directory whose rounds are applied to the base model.", valueName: "path"))
     var ledger: String?
@@ -18,7 +18,7 @@ struct LedgerFlags: ParsableArguments {
     var atRound: RoundChoice?
 }
 
-/// A round by number, or the best by the ledger's validations.
+/// A round by its number, or the best round according to the ledger's validations.
 enum RoundChoice: ExpressibleByArgument {
     case number(RoundNumber)
     case best
@@ -40,7 +40,7 @@ struct ThreadFlags: ParsableArguments {
     }
 }
 
-/// Pretty JSON with sorted keys.
+/// Returns a value as pretty JSON with sorted keys.
 func json(_ value: some Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]

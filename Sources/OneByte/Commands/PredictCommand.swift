@@ -52,11 +52,11 @@ struct PredictCommand: ParsableCommand {
         if let output { try writeWhole(Data(all.utf8), to: output) } else { standardOutput.writeContents(all) }
     }
 
-    /// The likeliest label of each record, and the probabilities of all.
+    /// Returns the likeliest label of each record, and the probabilities of all labels.
     private func labels(_ records: [DataRecord], _ task: TaskSpec, _ model: TrainableModel) throws -> [String] {
         let labels = task.labels ?? []
         let first = labels.first?.label ?? ""
-        // Losses are of no label here, and accuracy of nobody: only what each label's word is worth is asked for.
+        // Neither loss nor accuracy is wanted here, only the scores of the labels' words.
         var task = task
         (task.objective, task.writing) = (nil, nil)
         let data = try TaskEncoder(task: task, model: model.source).encode(records.map { $0.labelled(first) })
@@ -84,7 +84,7 @@ struct PredictCommand: ParsableCommand {
         }
     }
 
-    /// What the model writes after each record's prompt.
+    /// Returns what the model writes after each record's prompt.
     private func texts(_ records: [DataRecord], _ task: TaskSpec, _ model: TrainableModel) throws -> [String] {
         let written = try WrittenTexts.write(records, task, model, maxTokens: maxTokens, threads: threads.count)
         return zip(records, written).map { record, found in
@@ -93,11 +93,11 @@ struct PredictCommand: ParsableCommand {
     }
 }
 
-/// Which task a model is looked at with.
+/// The task with which a model is inspected.
 struct TaskChoice {
     private let isWhole: Bool
 
-    /// A task that is given whole is another task; anything less is the ledger's with that in place of its own.
+    /// A complete task replaces the ledger's; single settings replace those of the ledger's task.
     init(_ flags: [SettingKey: [String]], hasConfig: Bool) {
         let given = Set(flags.keys)
         isWhole = hasConfig || !given.isSubset(of: [.template, .labels, .maxLength]) || given.isSuperset(of: [.template, .labels])

@@ -44,7 +44,7 @@ struct PrepareCommand: ParsableCommand {
 }
 
 enum Preparation {
-    /// The basis that the settings ask for.
+    /// Makes the basis that the settings ask for.
     static func makeBasis(_ settings: Settings, task: TaskSpec, threads: Int) throws -> RunBasis {
         let components = try settings.integer(.dampedComponents)
         let patterns = try settings.texts(.train)
@@ -70,7 +70,7 @@ enum Preparation {
             spaces: spaces, adapters: adapters.isEmpty ? [] : [try adapterAtFinal(settings, task: task, source: source, threads: threads)])
     }
 
-    /// Texts with which whitening is as good as with many.
+    /// Number of texts with which whitening is as good as with many.
     private static let fewTexts = 30
 
     private static func adapterAtFinal(_ settings: Settings, task: TaskSpec, source: ModelSource, threads: Int) throws -> AdapterBasis {
@@ -84,7 +84,7 @@ enum Preparation {
                 "note: without public text random tokens stand in for it; leave out --basis-text none, or give a hundred texts that look like the task's"
             )
         }
-        // A rank that nobody gave is no reason to refuse a narrow model.
+        // The default rank is lowered for a narrow model; only a rank that the user gave is refused.
         func rank(_ key: SettingKey, standard: Int) throws -> Int {
             guard settings.has(key) else { return min(standard, source.configuration.hiddenSize) }
             let given = try settings.integer(key)

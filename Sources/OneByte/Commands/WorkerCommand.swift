@@ -102,7 +102,7 @@ struct WorkerCommand: AsyncParsableCommand {
         MatrixLibrary.setThreads(1)
         let logger = Logger(label: name ?? ProcessInfo.processInfo.hostName)
         BLASCore.logRate(to: logger)
-        // Read before anybody is called: a broken line is this host's own affair.
+        // Data are read before the worker connects, because a broken line concerns this host alone.
         let training = try trainFile.map { try DataFile.read($0, shard: shard ?? .whole) }
         let heldOut = try evaluate.map { try DataFile.read($0) }
         let steering = try validationFile.map { try DataFile.read($0) }
@@ -145,7 +145,7 @@ struct WorkerCommand: AsyncParsableCommand {
                 basis: try basis.map(readWhole),
                 onProgress: { Self.log($0, to: logger) }, failure: { ProcessFailure($0) },
                 makeTrainer: { try LanguageModelTrainer(configuration) }))
-        // Also without --snapshot, where the worker says so: by itself the signal would end it.
+        // The handler is installed even without --snapshot, and then only logs; by default the signal would end the process.
         let snapshots = Task { [snapshot] in
             for await _ in await UnixSignalsSequence(trapping: [.sigusr1]) {
                 process.requestSnapshot()
@@ -153,7 +153,7 @@ struct WorkerCommand: AsyncParsableCommand {
             }
         }
         defer { snapshots.cancel() }
-        // A coordinator that is started again may have another address; its machines keep their numbers.
+        // A coordinator that was restarted may have another address; its machines keep their numbers.
         let moves = Task { [joinFile] in
             guard let joinFile else { return }
             for await moved in JoinFile(joinFile).changes(after: join) {
@@ -170,7 +170,7 @@ struct WorkerCommand: AsyncParsableCommand {
             )
         }
         if outcome.isComputing {
-            // An ordinary exit would take away what the batch in hand still works with, and wait for it.
+            // An ordinary exit would destroy objects that the current batch still uses, and wait for it.
             let status = stop == .interrupt && outcome.status == .success ? ExitStatus.interrupted : outcome.status
             if outcome.status == .success { logger.info("\(outcome.message)") } else { standardError.write("error: \(outcome.message)") }
             fflush(nil)
@@ -205,7 +205,7 @@ struct WorkerCommand: AsyncParsableCommand {
     }
 }
 
-/// The interface towards the coordinator, once the name service has said where that is; nobody waits for it.
+/// The network interface towards the coordinator, once the name service has resolved its address. Nobody waits for it.
 private final class FoundInterface: Sendable {
     private let found = Mutex<InterfaceCounter?>(nil)
     var counter: InterfaceCounter? { found.withLock { $0 } }

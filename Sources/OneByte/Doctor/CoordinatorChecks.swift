@@ -3,7 +3,7 @@ import Core
 import Foundation
 import Transport
 
-/// What a coordinator needs of its host: a place to listen where others can get in, its key, and a run directory that takes a ledger.
+/// Checks of what a coordinator needs on its host: an address that others can reach, its key, and a run directory that can take a ledger.
 struct CoordinatorChecks {
     let listen: String
     let key: String?
@@ -18,7 +18,7 @@ struct CoordinatorChecks {
         return findings
     }
 
-    /// Takes the place for a moment.
+    /// Binds the address for a moment.
     private func address() -> Finding {
         do throws(TransportError) {
             let address = try Address(listen)
@@ -77,7 +77,7 @@ struct CoordinatorChecks {
         }
     }
 
-    /// A connection is a file, or two.
+    /// Checks the limit on open files; a connection needs one or two.
     private func files() -> Finding {
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return .ok("files", "no limit is known") }

@@ -1,20 +1,20 @@
 import Core
 
-/// What one step of a check-up found.
+/// The result of one step of a check.
 package struct Finding: Codable, Sendable {
     package enum Verdict: String, Codable, Sendable {
         case ok, warning, failed
-        /// A step before it failed, on which it depends.
+        /// The step depends on an earlier one that failed.
         case skipped
     }
 
     package let step: String
     package let verdict: Verdict
-    /// What is so.
+    /// What was found.
     package let text: String
     /// What to do about it.
     package let remedy: String?
-    /// How the process ends because of it.
+    /// Exit status that follows from the finding.
     package let status: ExitStatus?
 
     static func ok(_ step: String, _ text: String) -> Finding { Finding(step: step, verdict: .ok, text: text, remedy: nil, status: nil) }
@@ -31,7 +31,7 @@ package struct Finding: Codable, Sendable {
         Finding(step: step, verdict: .skipped, text: text, remedy: nil, status: nil)
     }
 
-    /// Two lines at most.
+    /// The finding in at most two lines.
     var line: String {
         let word = verdict.rawValue.padding(to: 8)
         return "\(word) \(step.padding(to: 12)) \(text)" + (remedy.map { "\n" + "".padding(to: 22) + $0 } ?? "")

@@ -5,9 +5,9 @@ import LanguageModel
 import Training
 import Transport
 
-/// What this host must have, whichever side it is.
+/// Checks of what every host needs, whichever side it is on.
 enum HostChecks {
-    /// The first second of 2024: a clock before it was never set.
+    /// The first second of 2024. An earlier clock was never set.
     private static let earliestClock: Double = 1_704_067_200
     private static let bytesWanted: UInt64 = 1 << 30
     private static let bytesNeeded: UInt64 = 64 << 20
@@ -29,7 +29,7 @@ enum HostChecks {
         return .ok("clock", "within \(Int(abs(skew).rounded(.up))) s of the coordinator's")
     }
 
-    /// A directory that this process will write to, or its nearest parent that is there.
+    /// Checks a directory that this process will write to, or its nearest existing parent.
     static func directory(_ path: String, step: String) -> Finding {
         var existing = URL(filePath: path).standardizedFileURL.path
         while !FileManager.default.fileExists(atPath: existing), existing != "/" {
@@ -57,7 +57,7 @@ enum HostChecks {
             : .ok(step, text)
     }
 
-    /// Tries it: a root user may do what permissions deny, and a read-only file system denies what they allow.
+    /// Tests writing by doing it: a root user may do what permissions deny, and a read-only file system denies what they allow.
     private static func canWrite(_ directory: String) -> Bool {
         let path = "\(directory)/.onebyte-doctor-\(getpid())"
         let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)

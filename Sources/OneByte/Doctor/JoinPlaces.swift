@@ -1,20 +1,20 @@
 import Core
 import Transport
 
-/// Under which addresses a coordinator can be reached, and which of them goes into the join string.
+/// The addresses at which a coordinator can be reached, and the one that goes into the join string.
 package struct JoinPlaces: Sendable {
-    /// The host's name where it leads others here, else the address that is reached from furthest.
+    /// The host's name if it leads others here, else the address with the widest reach.
     package let host: String?
-    /// Those that others may reach.
+    /// Addresses that others may reach.
     package let reachable: [HostAddress]
-    /// All, with what is to be known of each.
+    /// All addresses, each with a remark.
     package let lines: [String]
-    /// Why the host's own name is not in the join string, or is there in spite of doubts.
+    /// Why the host's own name is not in the join string, or is in it despite doubts.
     package let nameWarning: String?
 
     /// - Parameters:
-    ///   - address: where the coordinator listens.
-    ///   - advertised: what its operator wants in the join string.
+    ///   - address: address on which the coordinator listens.
+    ///   - advertised: host that its operator wants in the join string.
     package init(
         listening address: Address, addresses: [HostAddress], hostName: String, advertised: String? = nil,
         resolve: (String) -> NameResolution

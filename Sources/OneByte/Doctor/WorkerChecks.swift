@@ -3,8 +3,8 @@ import Foundation
 import LanguageModel
 import Transport
 
-/// A worker's way to its coordinator, step by step. Each step has a name; the first that fails says what to do, and those behind it that
-/// depend on it are skipped.
+/// Checks of a worker's way to its coordinator, step by step. The first step that fails says what to do; later steps that depend on it are
+/// skipped.
 struct WorkerChecks {
     let join: String
     let key: String?

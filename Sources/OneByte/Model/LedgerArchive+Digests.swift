@@ -2,23 +2,23 @@ import Core
 import LanguageModel
 import Training
 
-/// What became of a ledger's digest records when its parameters were built from the base.
+/// The comparison of a ledger's digest records with parameters built from the base.
 struct DigestComparison {
-    /// Records that were held against the replay.
+    /// Number of records compared with the replay.
     var compared = 0
-    /// Those that say something else, with what the replay gives.
+    /// Records that differ, with the digest of the replay.
     var differing: [(record: DigestRecord, replayed: Digest)] = []
-    /// Rounds behind the last parameters that a digest record names: nothing vouches for them.
+    /// Rounds after the last parameters that a digest record covers; nothing confirms them.
     var uncovered: [RoundNumber] = []
-    /// Of the parameters after the last record.
+    /// Digest of the parameters after the last record.
     var last: Digest
 }
 
 extension LedgerArchive {
-    /// Builds the parameters from the base alone, record by record, and holds every digest record against them at its own position, with
-    /// the rewinds and retractions that came before it and none of those behind it.
+    /// Builds the parameters from the base alone, record by record. Each digest record is compared at its own position, with the rewinds
+    /// and retractions before it and none of the later ones.
     ///
-    /// - Throws: `ProcessFailure` `.configuration` where `source` is not the run's base.
+    /// - Throws: `ProcessFailure` `.configuration` if `source` is not the run's base.
     func compareDigests(on source: ModelSource, threads: Int) throws -> DigestComparison {
         try checkBase(source, threads: threads)
         let tensors = try source.trainedTensors(matching: summary.spec.train, basis: basis)

@@ -2,29 +2,29 @@ import Coordinator
 import Core
 import Foundation
 
-/// A whole ledger, read from its file: what it says, and which rounds decide the parameters.
+/// A whole ledger, read from its file: its contents, and the rounds that determine the parameters.
 struct LedgerArchive {
     let path: String
-    /// It was found by its run directory.
+    /// Whether it was found through its run directory.
     let isInRunDirectory: Bool
     let summary: LedgerSummary
     let manifest: BaseManifest?
     let basis: RunBasis?
-    /// Up to the round that was asked for.
+    /// History up to the requested round.
     let history: EffectiveHistory
     let entries: [LedgerEntry]
-    /// The newest digest that machines reported, perhaps of an earlier round; nil where what it is of was changed afterwards.
+    /// The newest digest that machines reported, perhaps of an earlier round; nil if its parameters were changed afterwards.
     let lastDigest: DigestRecord?
-    /// Machines whose bytes of earlier rounds were retracted behind the round that was asked for: the history is without them.
+    /// Machines whose bytes of earlier rounds were retracted after the requested round. The history does not include these bytes.
     let retractedLater: [MachineID]
-    /// Bytes at the end that are no whole record: a crash, or a coordinator that is writing just now.
+    /// Number of bytes at the end that are not a whole record: after a crash, or while a coordinator is writing.
     let unreadBytes: Int
 
     /// - Parameters:
     ///   - path: a ledger, or the run directory that holds one.
-    ///   - round: the history is that of the parameters before this round: without its record and those behind it, but also without the
-    ///     bytes of earlier rounds that were retracted later.
-    /// - Throws: `ProcessFailure` where the file can't be read or has fewer rounds; with what is wrong and where for a damaged one.
+    ///   - choice: if given, the history is that of the parameters before this round. It excludes the round's record, later records, and
+    ///     the bytes of earlier rounds that were retracted later.
+    /// - Throws: `ProcessFailure` if the file can't be read or has fewer rounds; for a damaged file it names the damage and its position.
     init(_ path: String, at choice: RoundChoice?) throws {
         switch choice {
         case nil: try self.init(path)
@@ -49,7 +49,7 @@ struct LedgerArchive {
         var isThere = false
         var retractedLater: [MachineID] = []
         var lastDigest: DigestRecord?
-        // Records up to the last retraction or rewind: what was reported of parameters before it is of others.
+        // Number of records up to the last retraction or rewind. Digests reported before it belong to other parameters.
         var undone: UInt64 = 0
         let tail: Int
         do {
@@ -108,10 +108,10 @@ struct LedgerArchive {
         unreadBytes = tail
     }
 
-    /// What machines reported of the very parameters that `history` gives.
+    /// The digest that machines reported for exactly the parameters that `history` gives.
     var digest: DigestRecord? { lastDigest.flatMap { $0.position == summary.parameters.records ? $0 : nil } }
 
-    /// Whose signature stands last in the ledger.
+    /// The key of the last signature in the ledger.
     var signer: SignerKey? {
         entries.lazy.reversed().compactMap { if case .signature(let signature) = $0.record { signature.signer } else { nil } }.first
     }

@@ -1,26 +1,26 @@
 import Core
 import Foundation
 
-/// A machine of a run: one admission of a worker, with what it gave.
+/// A machine of a run, which is one admission of a worker, with its contributions.
 struct LedgerMachine: Codable, Hashable {
     var machine: UInt32
     var name: String
     var trains: Bool
     var evaluates: Bool
-    /// Unix seconds.
+    /// Unix time in seconds.
     var admitted: UInt64
-    /// Nil: it has not left.
+    /// Unix time in seconds; nil if it has not left.
     var left: UInt64?
     /// How it left: left, lost, replaced, diverged, removed.
     var departure: String?
-    /// Samples in the ledger, one byte each, whether in force or not.
+    /// Number of its samples in the ledger, one byte each, whether in force or not.
     var bytes: Int
-    /// Rounds that hold bytes of it.
+    /// Number of rounds with its bytes.
     var rounds: Int
-    /// Those of its bytes that were retracted.
+    /// Number of its bytes that were retracted.
     var retractedBytes: Int
 
-    /// "2  worker-2: 512 bytes in 64 rounds; admitted 2026-11-24T03:15:00Z, left 2026-11-24T03:17:21Z"
+    /// Text such as "2  worker-2: 512 bytes in 64 rounds; admitted 2026-11-24T03:15:00Z, left 2026-11-24T03:17:21Z".
     var text: String {
         func time(_ seconds: UInt64) -> String { Date(timeIntervalSince1970: Double(seconds)).formatted(.iso8601) }
         let given = trains ? "\(grouped(bytes)) bytes in \(grouped(rounds)) rounds" : "evaluates"
@@ -31,10 +31,10 @@ struct LedgerMachine: Codable, Hashable {
 }
 
 extension LedgerArchive {
-    /// All machines, by number.
+    /// All machines, ordered by number.
     var machines: [LedgerMachine] {
         var found: [UInt32: LedgerMachine] = [:]
-        /// Of each machine: round and bytes, in the order of rounds.
+        /// Round and bytes of each machine's contributions, in the order of rounds.
         var given: [UInt32: [(round: RoundNumber, bytes: Int)]] = [:]
         /// Retractions and what took them back, in their order.
         var retracted: [UInt32: [(rounds: Range<RoundNumber>, isGone: Bool)]] = [:]
@@ -67,7 +67,7 @@ extension LedgerArchive {
         return found.values.sorted { $0.machine < $1.machine }
     }
 
-    /// How many times a machine gave bytes to a round, and how many workers did, by their names: one that is started again is another machine.
+    /// Number of contributions, and of workers by their names: a worker that is restarted is another machine.
     var contributions: (count: Int, workers: Int) {
         let count = entries.reduce(0) { sum, entry in
             if case .round(let round) = entry.record { sum + round.contributions.count } else { sum }

@@ -1,7 +1,7 @@
 import Core
 import Foundation
 
-/// A ledger in a few lines.
+/// A summary of a ledger in a few lines.
 struct LedgerFacts: Codable {
     var path: String
     var records: UInt64
@@ -9,7 +9,7 @@ struct LedgerFacts: Codable {
     var rounds: Int
     var roundsInForce: Int
     var samples: UInt64
-    /// Admissions, evaluators among them.
+    /// Number of admissions, including evaluators.
     var machines: Int
     var machineList: [LedgerMachine]
     var digest: String?
@@ -71,7 +71,7 @@ struct LedgerFacts: Codable {
     }
 }
 
-/// One record in one line.
+/// A record as one line.
 struct LedgerRow {
     private let entry: LedgerEntry
 
@@ -83,7 +83,7 @@ struct LedgerRow {
         self.learningRate = learningRate
     }
 
-    /// In the order in which they are to be read.
+    /// The record's facts in the order in which they are displayed.
     private var facts: [(name: String, value: String)] {
         switch entry.record {
         case .spec(let bytes): [("bytes", "\(bytes.count)")]

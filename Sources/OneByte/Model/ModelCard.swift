@@ -3,20 +3,20 @@ import Core
 import Foundation
 import LanguageModel
 
-/// What an exported model's README says of the run: the task that the model was trained for, how well it does it, and a program that does it.
-/// A model of which nobody remembers the template is of no use.
+/// The part of an exported model's README that describes the run: the task that the model was trained for, its scores, and a program that
+/// uses it. Without its template a model is of no use.
 struct ModelCard {
     let task: TaskSpec
-    /// The base model as it was named.
+    /// The base model's name as the user gave it.
     let base: String
     let round: RoundNumber
     let digest: Digest
-    /// A LoRA adapter of the head, to be put onto the base model.
+    /// Whether the export is a LoRA adapter of the head, to be loaded onto the base model.
     let isAdapter: Bool
-    /// The run's own, if it is of these very parameters.
+    /// The run's own report, if it describes exactly these parameters.
     let report: RunReport?
 
-    /// - Parameter ledger: where the ledger, and perhaps the run's report, are.
+    /// - Parameter ledger: path of the ledger or run directory, which may also hold the run's report.
     init(_ archive: LedgerArchive, base: String, round: RoundNumber, digest: Digest, isAdapter: Bool, ledger: String) {
         task = archive.summary.spec.task
         (self.base, self.round, self.digest, self.isAdapter) = (base, round, digest, isAdapter)
@@ -35,7 +35,7 @@ struct ModelCard {
 
     // MARK: Task
 
-    /// Spaces at a template's end belong to the words, as in training.
+    /// The template without the spaces at its end; these belong to the label words, as in training.
     private var promptTemplate: String {
         let template = task.template ?? "{prompt}"
         guard task.kind == .classification else { return template }
@@ -69,7 +69,7 @@ struct ModelCard {
 
     // MARK: Program
 
-    /// A text as a Python program writes it.
+    /// Returns a text as a Python literal.
     private func literal(_ text: String) -> String { JSON.string(text).text(indent: 0) }
 
     private var loading: String {
@@ -95,7 +95,7 @@ struct ModelCard {
             """
     }
 
-    /// The fields of the template, each with an example's value.
+    /// The fields of the template, each with an example value.
     private var fields: String {
         var names: [String] = []
         for part in promptTemplate.unicodeScalars.split(separator: "{", omittingEmptySubsequences: false).dropFirst() {

@@ -2,22 +2,24 @@ import Core
 import LanguageModel
 import Training
 
-/// Opens a model and says on standard error what is downloaded for it, if anything is.
+/// Opens a model and reports downloads on standard error.
 func openModel(_ reference: String) throws(ModelError) -> ModelSource {
     try ModelSource.open(reference, log: { standardError.write($0) })
 }
 
-/// A model as a command needs it: base files alone, or base + ledger.
+/// A model as a command needs it: base files alone, or base and ledger.
 struct ModelState {
     let source: ModelSource
-    /// Nil for the files alone.
+    /// Nil for base files alone.
     let parameters: Parameters?
     let ledger: LedgerArchive?
 
+    /// Opens a model and applies a ledger's rounds to it.
+    ///
     /// - Parameters:
-    ///   - ledger: a ledger or run directory whose rounds are to be applied; nil leaves the model as its files have it.
-    ///   - round: the parameters before this round; nil: after the last.
-    /// - Throws: errors of the model's files and of the ledger; `ProcessFailure` where the base is not the ledger's.
+    ///   - ledger: a ledger or run directory whose rounds are applied; nil leaves the model as its files have it.
+    ///   - round: gives the parameters before this round; nil gives those after the last.
+    /// - Throws: errors from the model's files and the ledger; `ProcessFailure` if the base is not the ledger's.
     static func load(model: String, ledger: String?, atRound round: RoundChoice?, threads: Int) throws -> ModelState {
         let source = try openModel(model)
         guard let ledger else {
@@ -32,7 +34,7 @@ struct ModelState {
 }
 
 extension LedgerArchive {
-    /// What stands behind the last whole record is not in the model that is made of the ledger.
+    /// Warns about bytes after the last whole record, which are not part of the model.
     func warnIfTorn() {
         if !retractedLater.isEmpty {
             let machines = retractedLater.map { "\($0)" }.joined(separator: ", ")
@@ -45,9 +47,9 @@ extension LedgerArchive {
         )
     }
 
-    /// The parameters that base and ledger give.
+    /// Returns the parameters that base and ledger give.
     ///
-    /// - Throws: `ProcessFailure` `.configuration` that names the tensors where `source` is not the base that the run was made on.
+    /// - Throws: `ProcessFailure` `.configuration` with the names of the tensors if `source` is not the run's base.
     func replay(on source: ModelSource, threads: Int) throws -> Parameters {
         try checkBase(source, threads: threads)
         let tensors = try source.trainedTensors(matching: summary.spec.train, basis: basis)
@@ -57,7 +59,9 @@ extension LedgerArchive {
         return parameters
     }
 
-    /// - Throws: `ProcessFailure` `.configuration` that names the tensors where `source` is not the base that the run was made on.
+    /// Checks that a model is the run's base.
+    ///
+    /// - Throws: `ProcessFailure` `.configuration` with the names of the tensors if `source` is not the run's base.
     func checkBase(_ source: ModelSource, threads: Int) throws {
         guard let manifest else { return }
         let differences = manifest.differences(from: source.baseManifest(threads: threads))

@@ -2,11 +2,11 @@ import Core
 import LanguageModel
 import Training
 
-/// Whether a run can train a model, found out by trying what it will need.
+/// Whether a run can train a model, determined by trying what the run will need.
 struct Readiness {
-    /// Why no run can train it; nil where one can.
+    /// Why no run can train the model; nil if one can.
     let obstacle: String?
-    /// What some runs can't do with it.
+    /// What some runs can't do with the model.
     let limits: [String]
 
     init(_ source: ModelSource) {
@@ -37,7 +37,7 @@ struct Readiness {
         }
     }
 
-    /// Such as `yes`, or `no, because …`.
+    /// Text such as `yes`, or `no, because …`.
     var text: String {
         if let obstacle { return "no, because \(obstacle)" }
         return (["yes"] + limits).joined(separator: "; ")

@@ -2,15 +2,18 @@ import Core
 import LanguageModel
 import Training
 
-/// What --train can name in a model, with its size and what a sample of it costs.
+/// The parts of a model that --train can name, with their sizes and the cost of a sample.
 struct TrainableParts {
     private let source: ModelSource
 
     init(_ source: ModelSource) { self.source = source }
 
+    /// Lists parts of the model with their sizes and the cost of a sample.
+    ///
     /// - Parameters:
-    ///   - train: what the user names; nothing: the top of the model at some depths.
-    ///   - tokens: of an example, of which the loss reads so many positions.
+    ///   - train: parts that the user named; if empty, the top of the model at some depths is listed.
+    ///   - tokens: length of an example.
+    ///   - reads: number of its positions that the loss reads.
     func text(train: [String], tokens: Int, reads: Int, fullVocabulary: Bool) throws -> [String] {
         var lines: [String] = []
         if train.isEmpty {
@@ -31,7 +34,7 @@ struct TrainableParts {
             lines.append(
                 Self.row(
                     "  " + names.joined(separator: ","), grouped(trained.reduce(0) { $0 + $1.shape.count }),
-                    [cost.perSample, cost.perDraw, cost.prefix].map(Self.rounded)))
+                    [cost.perSample, cost.perBatch, cost.prefix].map(Self.rounded)))
         }
         lines += [
             "  a sample: both signs of one direction on an example; a draw: once for the --samples-per-batch that share",
@@ -46,14 +49,14 @@ struct TrainableParts {
         return lines
     }
 
-    /// The top of the model, deeper and deeper.
+    /// Patterns for the top of the model at increasing depth.
     private var depths: [String] {
         let layers = source.configuration.layerCount
         let tops = [1, 2, 4, 8].filter { $0 < layers }.map { $0 == 1 ? "layers.\(layers - 1)" : "layers.\(layers - $0)-\(layers - 1)" }
         return tops + ["all"]
     }
 
-    /// Each kind of tensor by the pattern that names all of it, in the order of the names.
+    /// Each kind of tensor with the pattern that names all of it, in the order of names.
     private var kinds: [(pattern: String, tensors: Int, parameters: Int)] {
         var found: [String: (tensors: Int, parameters: Int)] = [:]
         for name in source.tensorNames {
@@ -77,7 +80,7 @@ struct TrainableParts {
         return name + right(count, max(1, 60 - name.count)) + more.map { right($0, 12) }.joined()
     }
 
-    /// 6482944 → 6.48 M
+    /// Formats 6482944 as 6.48 M.
     static func rounded(_ number: Int) -> String {
         for (unit, size) in [("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)] where Double(number) >= size {
             let value = Double(number) / size

@@ -1,6 +1,6 @@
 import Core
 
-/// Whose signatures a ledger holds, and whether somebody who is trusted is among them.
+/// The signatures of a ledger, and whether a trusted key is among them.
 struct Vouching {
     private struct Holder: Hashable {
         let key: SignerKey
@@ -8,7 +8,7 @@ struct Vouching {
     }
 
     private let vouchers: [LedgerVerifier.Voucher]
-    /// Of trusted keys; nil where nobody was named.
+    /// Names of trusted keys; nil if none were given.
     private let names: [SignerKey: String]?
 
     init(_ vouchers: [LedgerVerifier.Voucher], names: [SignerKey: String]?) {
@@ -16,7 +16,7 @@ struct Vouching {
         self.names = names
     }
 
-    /// A line for each who signed, with the last that they vouch for.
+    /// One line for each signer, with the last record that the signature covers.
     var text: String {
         guard !vouchers.isEmpty else { return "not signed: the hash chain tells accidents, but nobody vouches for these records" }
         var newest: [Holder: (voucher: LedgerVerifier.Voucher, count: Int)] = [:]
@@ -41,7 +41,9 @@ struct Vouching {
         return name.isEmpty ? " (trusted)" : " (trusted: \(name))"
     }
 
-    /// - Throws: `ProcessFailure` where nobody who is trusted vouches for all that decides the parameters.
+    /// Checks that a trusted key vouches for the parameters.
+    ///
+    /// - Throws: `ProcessFailure` if no trusted key vouches for everything that determines the parameters.
     func judge(_ archive: LedgerArchive) throws {
         let trusted = vouchers.filter { names?[$0.signer] != nil }
         guard let furthest = trusted.map(\.records).max() else {

@@ -5,23 +5,23 @@ import LanguageModel
 import Logging
 import Training
 
-/// Debian's OpenBLAS takes processors that are newer than itself for a Prescott and runs at a quarter of their speed, which the making of a
-/// basis and the closed form's gradient would feel. It chooses in its constructor, before `main`, so the only cure is the environment and a
-/// second start of the program.
+/// Chooses OpenBLAS's kernels. Debian's OpenBLAS treats processors that are newer than itself as a Prescott and runs at a quarter of their
+/// speed, which slows down making a basis and the gradient in closed form. It chooses in its constructor, before `main`, so the only cure
+/// is to set the environment and start the program again.
 package enum BLASCore {
     static let variable = "OPENBLAS_CORETYPE"
-    /// Tells the second start that it is one.
+    /// Marks the second start.
     static let guardVariable = "ONEBYTE_BLAS_CHOSEN"
-    /// What OpenBLAS falls back to on an x86 processor that it doesn't know: all without AVX.
+    /// Cores that OpenBLAS falls back to on an unknown x86 processor; none has AVX.
     static let oldCores: Set<String> = [
         "Prescott", "Core2", "Nehalem", "Penryn", "Dunnington", "Katmai", "Coppermine", "Northwood", "Banias", "Atom",
         "Athlon", "Opteron", "Opteron_SSE3", "Barcelona", "Bobcat", "Generic", "Nano",
     ]
 
-    /// What OpenBLAS says that it runs as, such as `SkylakeX`.
+    /// The core that OpenBLAS runs as, such as `SkylakeX`.
     package static var name: String { MatrixLibrary.coreName }
 
-    /// Says what the matrix products reach here, and how to do better where that is far from what the processor can do.
+    /// Logs the speed of matrix products, and how to raise it if it is far from what the processor can do.
     static func logRate(to logger: Logger) {
         let rate = MatrixLibrary.measureRate()
         logger.info(
@@ -34,7 +34,7 @@ package enum BLASCore {
             """)
     }
 
-    /// The core to ask for instead of `current`; nil where that is no old one, or the processor can't do better.
+    /// Returns a better core than `current`; nil if `current` is not an old one or the processor can't do better.
     package static func better(than current: String, flags: Set<String>) -> String? {
         guard oldCores.contains(current) else { return nil }
         if flags.isSuperset(of: ["avx512f", "avx512bw", "avx512dq", "avx512vl"]) { return "SkylakeX" }
@@ -42,8 +42,8 @@ package enum BLASCore {
         return nil
     }
 
-    /// Starts the program again with a better core, if there is one and nobody chose before. Returns otherwise, also where
-    /// the second start fails: slow is better than not at all.
+    /// Starts the program again with a better core, if there is one and nobody has chosen one. Returns otherwise, and also if the second
+    /// start fails: slow is better than not at all.
     static func restartWithBetterCore() {
         let environment = ProcessInfo.processInfo.environment
         guard environment[variable] == nil, environment[guardVariable] == nil,
@@ -57,7 +57,7 @@ package enum BLASCore {
         for argument in arguments { free(argument) }
     }
 
-    /// The kernel's list for the first processor.
+    /// Returns the kernel's list of flags for the first processor.
     static func processorFlags() -> Set<String> {
         guard let text = try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8),
             let line = text.split(separator: "\n").first(where: { $0.hasPrefix("flags") })

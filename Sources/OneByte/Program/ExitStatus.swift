@@ -6,7 +6,7 @@ import Signing
 import Training
 import Transport
 
-/// This file is the one place where errors become exit statuses.
+/// Maps errors to exit statuses. No other file does this.
 extension ExitStatus {
     package init(_ error: any Error) {
         self =
@@ -66,7 +66,7 @@ extension ExitStatus {
 }
 
 extension ProcessFailure {
-    /// Any error as a process ends with it.
+    /// Turns any error into the failure with which a process ends.
     package init(_ error: any Error) {
         self = error as? ProcessFailure ?? ProcessFailure(ExitStatus(error), describe(error))
     }

@@ -3,7 +3,7 @@ import Foundation
 import Glibc
 import Transport
 
-/// The file by which a coordinator hands its join string to workers that share a file system with it. It is there, and whole, while the
+/// The file through which a coordinator gives its join string to workers on the same file system. It exists, and is complete, while the
 /// coordinator listens.
 struct JoinFile: Sendable {
     let path: String
@@ -12,14 +12,14 @@ struct JoinFile: Sendable {
     private static let longest = 4096
     private static let secondsBetweenLooks = 0.5
 
-    /// The join string, where one is there.
+    /// The join string; nil if the file does not hold one.
     var contents: String? {
         guard let data = FileManager.default.contents(atPath: path), data.count <= Self.longest else { return nil }
         let text = String(decoding: data, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
         return text.isEmpty ? nil : text
     }
 
-    /// Writes it whole or not at all, for this user's eyes: who knows a join string may get in.
+    /// Writes the file whole or not at all, readable by this user alone, because whoever knows a join string may get in.
     func write(_ join: String) throws(ProcessFailure) {
         let temporary = "\(path).\(getpid()).new"
         unlink(temporary)
@@ -40,14 +40,14 @@ struct JoinFile: Sendable {
         ProcessFailure(.cannotCreate, "\(path): the join string can't be written: \(String(cString: strerror(code)))")
     }
 
-    /// Takes it away, unless another coordinator has put its own there since.
+    /// Removes the file, unless another coordinator has replaced it since.
     func remove(_ join: String) {
         if contents == join { unlink(path) }
     }
 
-    /// Waits until a coordinator has written it.
+    /// Waits until a coordinator has written the file.
     ///
-    /// - Throws: `ProcessFailure` where none has after `seconds`, or what is there is no join string; `CancellationError`.
+    /// - Throws: `ProcessFailure` if none has after `seconds`, or if the contents are not a join string; `CancellationError`.
     func wait(seconds: Double) async throws -> JoinString {
         let end = ContinuousClock.now.advanced(by: .seconds(seconds))
         while true {
@@ -68,7 +68,7 @@ struct JoinFile: Sendable {
         }
     }
 
-    /// Every other join string that is written there, until it is cancelled: a coordinator that was started again may be elsewhere.
+    /// Returns a stream of later join strings in the file, until it is cancelled. A coordinator that is restarted may have another address.
     func changes(after first: JoinString) -> AsyncStream<JoinString> {
         AsyncStream { continuation in
             let watch = Task {

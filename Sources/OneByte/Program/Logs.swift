@@ -2,12 +2,12 @@ import ArgumentParser
 import Foundation
 import Logging
 
-/// How the logs look; they go to standard error, results go to standard output.
+/// Format of the logs, which go to standard error; results go to standard output.
 package enum LogFormat: String, CaseIterable, ExpressibleByArgument, Sendable {
     case text, json
 }
 
-/// What every command that runs for long takes.
+/// Flags of every long-running command.
 struct LogOptions: ParsableArguments {
     @Option(help: ArgumentHelp("How much to log.", valueName: "trace|debug|info|warning|error"))
     var logLevel: Logger.Level = .info
@@ -15,7 +15,7 @@ struct LogOptions: ParsableArguments {
     @Option(help: "Logs as text for people or as JSON lines for programs.")
     var logFormat: LogFormat = .text
 
-    /// To be called once, before the first logger is made.
+    /// Sets up logging. Call it once, before the first logger is made.
     func bootstrap() {
         let level = logLevel
         let format = logFormat
@@ -25,7 +25,7 @@ struct LogOptions: ParsableArguments {
 
 extension Logger.Level: @retroactive ExpressibleByArgument {}
 
-/// One line for each event.
+/// Writes one line per event.
 struct LineLogHandler: LogHandler {
     let label: String
     let format: LogFormat

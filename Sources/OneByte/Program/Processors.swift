@@ -1,17 +1,17 @@
 import Foundation
 
-/// The processors that this process may use: those of its affinity mask (`taskset`, a container's cpuset), and no more than the quotas of
-/// time of its control groups. More threads than these only wait for one another.
+/// The number of processors that this process may use: those in its affinity mask (`taskset`, a container's cpuset), limited by the time
+/// quotas of its control groups. More threads would only wait for one another.
 public enum Processors {
     static let count = count(under: "")
 
-    /// - Parameter root: stands before the kernel's paths, `/proc` and those of its control groups.
+    /// - Parameter root: prefix of the kernel's paths, `/proc` and those of control groups.
     package static func count(under root: String) -> Int {
         let affinity = allowed(read("\(root)/proc/self/status")) ?? ProcessInfo.processInfo.activeProcessorCount
         return min(affinity, quota(under: root) ?? .max)
     }
 
-    /// What `/proc/self/status` says under Cpus_allowed: a bit a processor, in hexadecimal digits and commas (proc_pid_status(5)).
+    /// Parses Cpus_allowed in `/proc/self/status`: one bit per processor, in hexadecimal digits and commas (proc_pid_status(5)).
     public static func allowed(_ status: String) -> Int? {
         let mark = "Cpus_allowed:"
         guard let line = lines(status).first(where: { $0.hasPrefix(mark) }) else { return nil }
@@ -21,13 +21,14 @@ public enum Processors {
 
     // MARK: Quotas
 
-    /// The least of the quotas of this process's control groups and all groups above them, in either version's hierarchy; nil: none.
+    /// Returns the smallest quota of this process's control groups and all their parents, in either version's hierarchy; nil if there is
+    /// none.
     package static func quota(under root: String) -> Int? {
         let groups = lines(read("\(root)/proc/self/cgroup"))
         let mounts = lines(read("\(root)/proc/self/mountinfo")).compactMap(Mount.init)
         var least: Int?
         for line in groups {
-            // "0::/user.slice/job.scope" in version 2, "4:cpu,cpuacct:/docker/12ab" in version 1 (cgroups(7)).
+            // Lines such as "0::/user.slice/job.scope" in version 2, "4:cpu,cpuacct:/docker/12ab" in version 1 (cgroups(7)).
             let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
             guard parts.count == 3 else { continue }
             let controllers = parts[1].split(separator: ",").map(String.init)
@@ -46,23 +47,23 @@ public enum Processors {
         return least
     }
 
-    /// Processors that a quota is worth, rounded up: microseconds of a period. "max" (version 2) and −1 (version 1) are no limit
-    /// (https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/scheduler/sched-bwc.html).
+    /// Returns the number of processors for a quota, rounded up: microseconds of a period. "max" (version 2) and −1 (version 1) mean no
+    /// limit (https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/scheduler/sched-bwc.html).
     public static func quota(_ text: String) -> Int? {
         let words = text.utf8.split { $0 == 0x20 || $0 == 0x0A || $0 == 0x0D || $0 == 0x09 }.map { String(Substring($0)) }
         guard words.count == 2, let time = Int(words[0]), let period = Int(words[1]), time > 0, period > 0 else { return nil }
         return (time - 1) / period + 1
     }
 
-    /// A line of /proc/self/mountinfo: where a hierarchy of control groups is to be seen.
+    /// A line of /proc/self/mountinfo: where a hierarchy of control groups is mounted.
     private struct Mount {
         let type: String
-        /// The group that is seen at `point`.
+        /// The control group that is visible at `point`.
         let group: String
         let point: String
         let options: Set<String>
 
-        /// "36 25 0:32 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate" (proc_pid_mountinfo(5)).
+        /// Parses "36 25 0:32 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate" (proc_pid_mountinfo(5)).
         init?(_ line: String) {
             let halves = line.components(separatedBy: " - ")
             guard halves.count == 2 else { return nil }
@@ -72,9 +73,9 @@ public enum Processors {
             options = Set(right[2].split(separator: ",").map(String.init))
         }
 
-        /// The directories of a group and of all groups above it that are to be seen here.
+        /// Returns the directories of a group and of all its parents that are visible here.
         func directories(of path: String) -> [String] {
-            // Within a container the kernel may name the group as the host sees it, which begins with the mount's own.
+            // Within a container the kernel may give the group's name on the host, which begins with the mount's own group.
             var rest = path
             if group != "/", rest == group || rest.hasPrefix(group + "/") { rest = String(rest.dropFirst(group.count)) }
             let parts = rest.split(separator: "/").filter { $0 != ".." }

@@ -2,7 +2,7 @@ import LanguageModel
 import Training
 import Transport
 
-/// An error's own words, and what to do about it on the command line. Libraries know no flags: they say what is wrong, by a code.
+/// Returns an error's text followed by the remedy on the command line. Libraries know no flags: they report the cause with a code.
 package func describe(_ error: any Error) -> String {
     guard let remedy = commandLineRemedy(for: error) else { return systemReason(of: error) }
     return "\(error); \(remedy)"
@@ -11,6 +11,7 @@ package func describe(_ error: any Error) -> String {
 func commandLineRemedy(for error: any Error) -> String? {
     switch error {
     case let error as ScoringError where error.code == .tooSlow: "\(SettingKey.objectiveTimeout.flag) gives it longer"
+    case let error as ScoringError where error.code == .missing: "give it with \(SettingKey.objectiveCommand.flag) '…'"
     case let error as ModelError where error.code == .occupied: "--overwrite replaces it"
     case let error as TransportError where error.code == .insecure:
         "make a key with `onebyte keygen` and give it with --key, or listen on 127.0.0.1, or say --insecure if you trust the network"

@@ -1,4 +1,4 @@
-/// A word as a shell reads it back, in quotes where it must be.
+/// Returns a word in the form in which a shell reads it back, quoted if necessary.
 func shellWord(_ text: String) -> String {
     let plain = text.utf8.allSatisfy { byte in
         switch byte {
@@ -7,7 +7,7 @@ func shellWord(_ text: String) -> String {
         }
     }
     if plain, !text.isEmpty { return text }
-    // By bytes: to Swift a quote and an accent behind it are one character, to a shell they are two.
+    // Works on bytes: Swift treats a quote and a combining accent after it as one character, a shell as two.
     let quoted = text.utf8.flatMap { $0 == UInt8(ascii: "'") ? Array(#"'\''"#.utf8) : [$0] }
     return "'" + String(decoding: quoted, as: UTF8.self) + "'"
 }

@@ -10,19 +10,19 @@ package enum StopSignal: Error, Hashable, Sendable {
     case terminate
 }
 
-/// Runs `body`; the first SIGINT, SIGTERM or SIGHUP cancels its task, so that it can stop in order, and a second one ends the process
-/// at once (nothing committed is lost by that: every process may be killed at any instant).
+/// Runs `body`. The first SIGINT, SIGTERM or SIGHUP cancels its task, so that it can stop in order. A second one ends the process at once;
+/// nothing committed is lost, since every process may be killed at any time.
 ///
 /// - Parameter onStop: called at the first signal, before the cancellation.
-/// - Returns: what `body` returns, and the signal that it was asked to stop by, if any.
-/// - Throws: what `body` throws; where it was asked to stop and ends with an error or a cancellation, the `StopSignal`.
+/// - Returns: the result of `body`, and the signal that stopped it, if any.
+/// - Throws: the errors of `body`. If it was stopped by a signal and ends with an error or a cancellation, the `StopSignal`.
 func stoppingOnSignals<Result: Sendable>(
     onStop: @escaping @Sendable () -> Void, _ body: @escaping @Sendable () async throws -> Result
 ) async throws -> (result: Result, stop: StopSignal?) {
     let trapped: [UnixSignal] = [.sigint, .sigterm] + (ignoresHangup ? [] : [.sighup])
     let signals = await UnixSignalsSequence(trapping: trapped)
     let (stops, post) = AsyncStream.makeStream(of: StopSignal.self)
-    // Outside the group, whose tasks are cancelled by the first signal: it must live to see the second.
+    // This task is outside the group, because the first signal cancels the group and the second must still be seen.
     let watch = Task.detached {
         var first: StopSignal?
         for await signal in signals {
@@ -35,7 +35,7 @@ func stoppingOnSignals<Result: Sendable>(
     }
     defer {
         watch.cancel()
-        // Nobody listens any more, so that from here on a signal ends the process as it would any other.
+        // Nobody listens any more, so signals get their default action again.
         for signal in trapped { Glibc.signal(signal.rawValue, SIG_DFL) }
     }
     return try await withThrowingTaskGroup(of: Outcome<Result>.self) { group in
@@ -62,12 +62,12 @@ func stoppingOnSignals<Result: Sendable>(
     }
 }
 
-/// Runs work that holds this thread and would leave something behind if a signal ended the process: at the first SIGINT, SIGTERM or SIGHUP
-/// `isStopped` turns true, which `body` looks at and ends with an error; a second one ends the process at once.
+/// Runs work that blocks this thread and would leave something behind if a signal ended the process. At the first SIGINT, SIGTERM or SIGHUP
+/// `isStopped` becomes true; `body` checks it and ends with an error. A second signal ends the process at once.
 ///
-/// - Throws: what `body` throws; where it was asked to stop, the `StopSignal`.
+/// - Throws: the errors of `body`; the `StopSignal` if a signal stopped it.
 func stoppable<Result>(_ body: (_ isStopped: @escaping @Sendable () -> Bool) throws -> Result) throws -> Result {
-    // Before the handlers: whatever makes a global on its first use must not happen in one.
+    // This is done before handlers are installed, because a handler must not initialise a global on its first use.
     askedToStop.store(0, ordering: .sequentiallyConsistent)
     let trapped = [SIGINT, SIGTERM] + (ignoresHangup ? [] : [SIGHUP])
     var action = sigaction()
@@ -80,7 +80,7 @@ func stoppable<Result>(_ body: (_ isStopped: @escaping @Sendable () -> Bool) thr
         sigaction(signal, &action, &before[i])
         sigaddset(&unblocked, signal)
     }
-    // Whoever started this process may have left them blocked.
+    // The parent process may have left these signals blocked.
     pthread_sigmask(SIG_UNBLOCK, &unblocked, nil)
     defer { for (i, signal) in trapped.enumerated() { sigaction(signal, &before[i], nil) } }
     do {
@@ -94,14 +94,14 @@ func stoppable<Result>(_ body: (_ isStopped: @escaping @Sendable () -> Bool) thr
     }
 }
 
-/// The signal that came, or 0. All that a handler may do is store it.
+/// The signal that arrived, or 0. Storing it is all that a handler may do.
 private let askedToStop = Atomic<Int32>(0)
 
-/// Started by `nohup`, a process outlives its terminal.
+/// Whether SIGHUP is ignored: a process started by `nohup` outlives its terminal.
 private var ignoresHangup: Bool {
     var action = sigaction()
     guard sigaction(SIGHUP, nil, &action) == 0 else { return false }
-    // Function pointers can't be compared; SIG_IGN is the address 1.
+    // Function pointers can't be compared, so their addresses are; SIG_IGN is 1.
     return unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == unsafeBitCast(SIG_IGN, to: Int.self)
 }
 

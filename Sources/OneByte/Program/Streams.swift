@@ -1,22 +1,22 @@
 import Glibc
 import Synchronization
 
-/// Whole lines to a descriptor, one at a time from any thread, past C's buffers: a line that is written is out, also when the
+/// Writes whole lines to a descriptor, one at a time from any thread, without C's buffers. A line that was written is out, even if the
 /// process is killed the next instant.
 struct LineStream: Sendable {
     let descriptor: Int32
     private static let lock = Mutex(())
     private static let failure = Atomic<Int32>(0)
-    /// The error of a result's write that was lost, other than to a reader that had gone; 0 where there was none.
+    /// Error of a result that could not be written, unless its reader had gone; 0 if there was none.
     static var lost: Int32 { failure.load(ordering: .relaxed) }
 
-    /// A line, or several; what is in it that would command a terminal is escaped.
+    /// Writes one or more lines; terminal commands in them are escaped.
     func write(_ line: String) { writeRaw(printable(line) + "\n") }
 
-    /// What a file or a model says, as it is for another program and printable for a person.
+    /// Writes the contents of a file or a model: unchanged for another program, printable for a person.
     func writeContents(_ text: String) { writeRaw(isatty(descriptor) == 1 ? printable(text) : text) }
 
-    /// As it is: cursor movements and colours of ours, with `printable` text between them.
+    /// Writes text unchanged: this program's own cursor movements and colours, with `printable` text between them.
     func writeRaw(_ text: String) {
         Self.lock.withLock { _ in
             var bytes = Array(text.utf8)[...]
@@ -24,7 +24,7 @@ struct LineStream: Sendable {
                 let written = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
                 if written < 0, errno == EINTR { continue }
                 guard written > 0 else {
-                    // A reader that has gone is no reason to end a run; a result that a full disk did not take is not to look like a success.
+                    // A reader that has gone must not end a run. A result that a full disk did not take must not look like a success.
                     if descriptor == STDOUT_FILENO, errno != EPIPE { Self.failure.store(errno, ordering: .relaxed) }
                     return
                 }
@@ -33,7 +33,7 @@ struct LineStream: Sendable {
         }
     }
 
-    /// Whether a person is looking, on a terminal that can move its cursor.
+    /// Whether the output is a terminal that can move its cursor.
     var isLive: Bool { isatty(descriptor) == 1 && environmentValue("TERM") != "dumb" }
     var hasColour: Bool { isLive && environmentValue("NO_COLOR").isEmpty }
 
@@ -43,9 +43,9 @@ struct LineStream: Sendable {
     }
 }
 
-/// Results.
+/// Stream of results.
 let standardOutput = LineStream(descriptor: STDOUT_FILENO)
-/// Logs, errors and the live view.
+/// Stream of logs, errors and the live view.
 let standardError = LineStream(descriptor: STDERR_FILENO)
 
 private func environmentValue(_ name: String) -> String { getenv(name).map { String(cString: $0) } ?? "" }

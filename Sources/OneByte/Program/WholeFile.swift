@@ -2,9 +2,9 @@ import Core
 import Foundation
 import LanguageModel
 
-/// Writes a file whole or not at all; what is there and is no regular file (a device, a pipe) is written into, not replaced.
+/// Writes a file whole or not at all. If the path is not a regular file (a device, a pipe), it is written into and not replaced.
 ///
-/// - Throws: `ProcessFailure` that names the file.
+/// - Throws: `ProcessFailure` with the file's name.
 func writeWhole(_ bytes: Data, to path: String) throws(ProcessFailure) {
     var isSpecial = false
     if let type = try? FileManager.default.attributesOfItem(atPath: URL(filePath: path).resolvingSymlinksInPath().path)[.type] as? FileAttributeType {
@@ -17,9 +17,9 @@ func writeWhole(_ bytes: Data, to path: String) throws(ProcessFailure) {
     }
 }
 
-/// All of a file.
+/// Reads a whole file.
 ///
-/// - Throws: `ProcessFailure` that names the file and the system's reason.
+/// - Throws: `ProcessFailure` with the file's name and the system's reason.
 func readWhole(_ path: String) throws(ProcessFailure) -> [UInt8] {
     do {
         let file = try MappedFile(path: path)

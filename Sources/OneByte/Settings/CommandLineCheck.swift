@@ -2,9 +2,9 @@ import ArgumentParser
 import Core
 import Foundation
 
-/// What the argument parser does not notice or can't explain.
+/// Checks for mistakes that the argument parser does not notice or can't explain.
 package enum CommandLineCheck {
-    /// A word in the place of a command that none has.
+    /// Finds a word in the place of a command that no command has.
     package static func unknownCommand(in arguments: [String]) -> SettingsError? {
         var command: any ParsableCommand.Type = OneByte.self
         var path = ["onebyte"]
@@ -25,7 +25,7 @@ package enum CommandLineCheck {
         return nil
     }
 
-    /// A flag that is unknown to the command but known to us: one that was renamed, that another command has, or that other programs have.
+    /// Finds a flag that the command does not have but that is known: renamed, belonging to another command, or used by other programs.
     package static func renamedFlag(in arguments: [String]) -> SettingsError? {
         let (type, path) = Self.command(of: arguments)
         let own = flags(of: type)
@@ -53,7 +53,7 @@ package enum CommandLineCheck {
         return nil
     }
 
-    /// A flag that is given twice and holds one value: the parser would keep the last in silence.
+    /// Finds a flag for a single value that is given twice. The parser would silently keep the last.
     package static func repeatedFlag(in arguments: [String]) -> SettingsError? {
         let repeatable = Set(SettingKey.allCases.filter { $0.setting.type.isRepeatable }.map(\.flag))
         var seen: Set<String> = []
@@ -63,17 +63,17 @@ package enum CommandLineCheck {
         return nil
     }
 
-    /// The options that are given. An option's value in an argument of its own never begins with two dashes; what follows a lone `--`
-    /// is no option.
+    /// Returns the names of the given options. An option's value in an argument of its own never begins with two dashes; arguments after a
+    /// lone `--` are not options.
     private static func optionNames(_ arguments: [String]) -> [String] {
         arguments.prefix { $0 != "--" }.compactMap { argument in
-            // The one option with a short name.
+            // This is the only option with a short name.
             if argument == "-o" { return "--output" }
             return argument.hasPrefix("--") ? String(Substring(argument.utf8.prefix { $0 != UInt8(ascii: "=") })) : nil
         }
     }
 
-    // MARK: What commands have
+    // MARK: Commands and their flags
 
     private static func command(of arguments: [String]) -> (command: any ParsableCommand.Type, path: [String]) {
         var found: (command: any ParsableCommand.Type, path: [String]) = (OneByte.self, ["onebyte"])
@@ -84,7 +84,7 @@ package enum CommandLineCheck {
         return found
     }
 
-    /// Every command that does something.
+    /// All commands without subcommands.
     private static var leaves: [(command: any ParsableCommand.Type, path: [String])] {
         func below(_ command: any ParsableCommand.Type, _ path: [String]) -> [(command: any ParsableCommand.Type, path: [String])] {
             let children = command.configuration.subcommands
@@ -93,10 +93,10 @@ package enum CommandLineCheck {
         return below(OneByte.self, ["onebyte"])
     }
 
-    /// The flags of a command, as its help lists them.
+    /// Returns the flags of a command, as its help lists them.
     private static func flags(of command: any ParsableCommand.Type) -> [String] {
         let help = OneByte.helpMessage(for: command, columns: 400)
-        // Behind the examples, a line of the list begins with the flag; its explanation may name others.
+        // After the examples, each line of the list begins with its flag; the explanation may name others.
         let list = help.components(separatedBy: "\nUSAGE:").last ?? help
         return list.split(separator: "\n").compactMap { line in
             let words = line.drop { $0 == " " }.split(separator: " ", maxSplits: 2)

@@ -1,8 +1,8 @@
 import Training
 
-/// The text that a run's basis is made from.
+/// The text from which a run's basis is made.
 package enum PublicTextChoice: Hashable, Sendable {
-    /// What comes with the program.
+    /// The text that comes with the program.
     case sentences
     case none
     case file(String)
@@ -20,6 +20,8 @@ package enum PublicTextChoice: Hashable, Sendable {
             }
     }
 
+    /// Returns the texts; empty for `none`.
+    ///
     /// - Throws: `DataError` for a file that can't be read.
     func texts() throws -> [String] {
         switch self {

@@ -1,28 +1,28 @@
 import Core
 
-/// Everything that there is to know about one setting. Flags, run files, the check of values, `--print-config` and the reference page are
-/// made from it.
+/// The complete description of one setting. Flags, run files, the check of values, `--print-config` and the reference page are made from
+/// it.
 package struct Setting: Sendable {
     package let type: ValueType
     package let standard: Standard
-    /// What a number counts or measures.
+    /// Unit of a number.
     package let unit: String?
     /// One sentence, for `--help` and the reference page.
     package let help: String
     /// Further sentences, for the reference page only.
     package let details: String?
-    /// What stands between < and > in `--help`.
+    /// Placeholder between < and > in `--help`.
     package let valueName: String
     package let owner: Owner
-    /// Which commands have it as a flag.
+    /// Group of flags, which decides which commands have the setting as a flag.
     package let flags: FlagGroup
-    /// The flag's name where it is not the key's.
+    /// Name of the flag if it differs from the key.
     package let flagName: String?
-    /// Names that earlier versions had for it.
+    /// Names of the setting in earlier versions.
     package let formerly: [String]
-    /// Names that other programs have for it.
+    /// Names of the setting in other programs.
     package let aliases: [String]
-    /// Words that earlier versions had for its values, and today's.
+    /// Words for its values in earlier versions, with the present words.
     package let formerWords: [String: String]
 
     init(
@@ -44,22 +44,22 @@ package struct Setting: Sendable {
         self.formerWords = formerWords
     }
 
-    /// What a value of a setting must be.
+    /// Type of a setting's value.
     package enum ValueType: Sendable {
         case text
         case oneOf([String])
-        /// A whole number, or a word that stands for one, which may lie outside the range.
+        /// A whole number, or a word that stands for one; that number may lie outside the range.
         case integer(ClosedRange<Int>, words: [String: Int] = [:])
         /// A number within the range; with `orZero` also 0, which switches something off.
         case number(ClosedRange<Double>, orZero: Bool = false)
         /// One text or a list of them; its flag may be given several times.
         case texts
-        /// A table from text to text; its flag is given once for each entry.
+        /// A table from text to text; its flag is given once per entry.
         case table
         /// A number of bytes such as "2GB".
         case size
 
-        /// What a value is called where nothing better is known.
+        /// Default placeholder for a value.
         var name: String {
             switch self {
             case .text: "text"
@@ -71,7 +71,7 @@ package struct Setting: Sendable {
             }
         }
 
-        /// What the reference page says of it.
+        /// Description on the reference page.
         var description: String {
             switch self {
             case .text: "text"
@@ -94,19 +94,19 @@ package struct Setting: Sendable {
         }
     }
 
-    /// What holds where neither a flag nor a run file gives a value.
+    /// Value of a setting that neither a flag nor a run file gives.
     package struct Standard: Sendable {
-        /// For help and reference page.
+        /// Text for help and reference page.
         package let text: String?
-        /// The value, and why it is this one; without a reason it is simply the default. Nil: there is none, or the program works one out
-        /// where it is used. A rule sees what was given, and the defaults of the settings above it in the table.
+        /// Returns the value with its reason; without a reason it is simply the default. Returns nil if there is no default or the program
+        /// works it out where it is used. The function sees the given settings, and the defaults of the settings above it in the table.
         let value: @Sendable (Settings) -> (value: SettingValue, reason: String?)?
 
         static let none = Standard(text: nil) { _ in nil }
 
         static func value(_ value: SettingValue) -> Standard { Standard(text: value.bare) { _ in (value, nil) } }
 
-        /// Worked out where the setting is used.
+        /// A default that is worked out where the setting is used.
         static func elsewhere(_ text: String) -> Standard { Standard(text: text) { _ in nil } }
 
         static func rule(_ text: String, _ rule: @escaping @Sendable (Settings) -> (value: SettingValue, reason: String?)?) -> Standard {
@@ -114,32 +114,32 @@ package struct Setting: Sendable {
         }
     }
 
-    /// Who decides about a setting.
+    /// Who decides a setting.
     package enum Owner: Hashable, Sendable {
-        /// All machines of a run must agree. The text is the value's place in the canonical spec.
+        /// The run: all machines must agree. The text is the value's place in the canonical spec.
         case run(String)
         /// Each host for itself.
         case host
     }
 
-    /// Settings whose flags stand together; a command takes whole groups.
+    /// Settings whose flags belong together; a command takes whole groups.
     package enum FlagGroup: Hashable, Sendable {
         case preset, model, task, objective, data, publicText, training, machines, processes, workers, place
     }
 
-    /// The help of its flag.
+    /// Help text of its flag.
     package var flagHelp: String { help + (standard.text.map { " (default: \($0))" } ?? "") }
 }
 
 extension SettingKey {
-    /// `[training]`; empty for what stands before the first section.
+    /// Section of the run file, such as `training`; empty for keys before the first section.
     var section: String { rawValue.split(separator: ".").count > 1 ? String(rawValue.split(separator: ".")[0]) : "" }
-    /// The key within its section.
+    /// Key within its section.
     var name: String { String(rawValue.split(separator: ".").last ?? "") }
-    /// What it is called on the command line.
+    /// Name of the flag on the command line.
     package var flag: String { "--\(setting.flagName ?? name)" }
 
-    /// The settings of `objective = { command = "…", max-tokens = 16 }`, by their names there.
+    /// Settings in `objective = { command = "…", max-tokens = 16 }`, by their keys there.
     static let partsOfObjective: [String: SettingKey] = {
         let prefix = "\(SettingKey.objective.name)-"
         return Dictionary(

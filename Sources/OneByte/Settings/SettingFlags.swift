@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// Where the settings come from besides the flags.
+/// Flags for sources of settings other than single flags.
 struct ConfigFlags: ParsableArguments {
     @Option(help: ArgumentHelp("A run file (docs/reference/settings.md); flags override what it says.", valueName: "file"))
     var config: String?
@@ -9,7 +9,7 @@ struct ConfigFlags: ParsableArguments {
     var printConfig = false
 }
 
-/// A group of settings as a type, which `SettingFlags` needs: the argument parser tells option groups apart by their types.
+/// A group of settings as a type. `SettingFlags` needs one, because the argument parser tells option groups apart by their types.
 protocol SettingGroup {
     static var group: Setting.FlagGroup { get }
 }
@@ -26,13 +26,13 @@ enum ProcessSettings: SettingGroup { static let group = Setting.FlagGroup.proces
 enum WorkerSettings: SettingGroup { static let group = Setting.FlagGroup.workers }
 enum PlaceSettings: SettingGroup { static let group = Setting.FlagGroup.place }
 
-/// The flags of all settings of a group, made from the table.
+/// The flags of all settings in a group, made from the table.
 ///
-/// The argument parser finds options by reflection. This type's mirror shows it one option for each setting in place of stored properties.
+/// The argument parser finds options by reflection. The mirror of this type shows one option per setting in place of stored properties.
 struct SettingFlags<Group: SettingGroup>: ParsableArguments, CustomReflectable {
     private static var keys: [SettingKey] { SettingKey.allCases.filter { $0.setting.flags == Group.group } }
 
-    /// What was given, without what was not.
+    /// Settings that were given on the command line.
     private(set) var settings: [SettingKey: [String]] = [:]
 
     init() {}
@@ -61,7 +61,7 @@ struct SettingFlags<Group: SettingGroup>: ParsableArguments, CustomReflectable {
             })
     }
 
-    /// A setting's place in what was parsed.
+    /// Key of a setting in the parser's result.
     private struct Place: CodingKey {
         let stringValue: String
         var intValue: Int? { nil }
@@ -73,7 +73,7 @@ struct SettingFlags<Group: SettingGroup>: ParsableArguments, CustomReflectable {
 }
 
 extension ArgumentHelp {
-    /// The table's help, for a flag that is not in a group.
+    /// Returns the table's help, for a flag that is not in a group.
     static func of(_ key: SettingKey, isDefaultShown: Bool = true) -> ArgumentHelp {
         ArgumentHelp(isDefaultShown ? "\(key.setting.flagHelp)" : "\(key.setting.help)", valueName: key.setting.valueName)
     }

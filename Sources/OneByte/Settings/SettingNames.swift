@@ -1,6 +1,6 @@
-/// Names that are no setting's but were, or that other programs use.
+/// Names that settings had in earlier versions or have in other programs.
 enum SettingNames {
-    /// Flags of commands that are no settings, by the names that other programs have for them.
+    /// Flags that are not settings, by their names in other programs.
     static let otherFlags = [
         "output-dir": ["--output", "--directory"], "out-dir": ["--output", "--directory"], "out": ["--output"],
         "save-dir": ["--output", "--directory"],
@@ -15,15 +15,17 @@ enum SettingNames {
     ]
 
     enum Meaning {
-        /// Earlier versions called the setting so.
+        /// The setting had this name in earlier versions.
         case former(SettingKey)
-        /// Other programs do, or it is spelt with underscores.
+        /// The setting has this name in other programs, or it is spelt with underscores.
         case likely(SettingKey)
         /// Earlier versions had such a setting; the text says what to do.
         case retired(String)
     }
 
-    /// - Parameter name: without section and dashes.
+    /// Returns what a name that is no setting's stands for; nil if it is unknown.
+    ///
+    /// - Parameter name: the name without section and dashes.
     static func meaning(of name: String) -> Meaning? {
         let name = name.lowercased().replacing("_", with: "-")
         if let remedy = Setting.retired[name] { return .retired(remedy) }
@@ -34,7 +36,7 @@ enum SettingNames {
         return nil
     }
 
-    /// What else has changed with a name: its words.
+    /// Describes values of a renamed setting whose words have changed too.
     static func wordsChanged(of key: SettingKey) -> String {
         key.setting.formerWords.sorted { $0.key < $1.key }.map { ", and its word \"\($0)\" is now \"\($1)\"" }.joined()
     }

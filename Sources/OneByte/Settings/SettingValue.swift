@@ -1,4 +1,4 @@
-/// A setting's value as a run file or a flag gives it.
+/// A setting's value as given by a run file or a flag.
 package enum SettingValue: Hashable, Sendable {
     case text(String)
     case integer(Int)
@@ -6,7 +6,7 @@ package enum SettingValue: Hashable, Sendable {
     case texts([String])
     case table([String: String])
 
-    /// As TOML writes it.
+    /// The value in TOML.
     package var toml: String {
         switch self {
         case .text(let value): Self.quoted(value)
@@ -18,7 +18,7 @@ package enum SettingValue: Hashable, Sendable {
         }
     }
 
-    /// As a person writes it on a command line.
+    /// The value as written on a command line.
     var bare: String {
         switch self {
         case .text(let value): value
@@ -48,10 +48,10 @@ package enum SettingValue: Hashable, Sendable {
     }
 }
 
-/// Where a value comes from.
+/// Source of a value.
 package enum SettingSource: Hashable, Sendable, CustomStringConvertible {
     case standard
-    /// Worked out from something else, as the text says.
+    /// Worked out from something else, which the text names.
     case derived(String)
     case file(path: String, line: Int?)
     case flag(String)

@@ -2,8 +2,8 @@ import Core
 import Training
 
 extension Settings {
-    /// Settings that were given and do nothing in this run, each with the reason: what is asked for and not done is said. A value that is the
-    /// default anyway, as in a run file that a run has written, is nothing that anybody asked for.
+    /// Returns settings that were given but have no effect in this run, each with the reason, so that the user is told. A value equal to
+    /// the default, as in a run file written by a run, was not asked for and is left out.
     package func idle() -> [String] {
         var found: [String] = []
         func note(_ keys: [SettingKey], _ reason: String, if isIdle: Bool) {

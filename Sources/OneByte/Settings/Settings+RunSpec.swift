@@ -4,10 +4,9 @@ import LanguageModel
 import Training
 
 extension Settings {
-    /// The task as the settings say it; where they don't, as template and labels or
-    /// the first line of the training file show it.
+    /// Returns the task. What the settings leave open follows from template and labels, or from the first line of the training file.
     ///
-    /// - Throws: `DataError` if the kind has to be found out and the file doesn't tell; `SettingsError` for a wrong setting.
+    /// - Throws: `DataError` if the kind has to be found out and the file does not show it; `SettingsError` for a wrong setting.
     package mutating func resolveTask() throws -> TaskSpec {
         if !has(.kind), has(.template), has(.labels) {
             derive(.kind, .text(TaskSpec.Kind.classification.rawValue), from: "since there are a template and labels")
@@ -36,7 +35,7 @@ extension Settings {
             maxLength: try integer(.maxLength), objective: objective, writing: writing, generalizedCrossEntropy: q > 0 ? q : nil)
     }
 
-    /// What a classification lacks, all at once, with the labels that its data have.
+    /// Reports everything that a classification lacks at once, with the labels in its data.
     private func checkClassification() throws(SettingsError) {
         let (lacksTemplate, lacksLabels) = (!has(.template), (table(.labels)?.count ?? 0) < 2)
         guard lacksTemplate || lacksLabels else { return }
@@ -57,10 +56,10 @@ extension Settings {
     }
 
     private static let labelsShown = 12
-    /// Data beyond this are not read only to show their labels.
+    /// Largest number of records that are read only to list their labels.
     private static let recordsOfLabels = 100_000
 
-    /// The labels of the training data with their counts, in their order.
+    /// Returns the labels of the training data with their counts, in the order of classes.
     private func labelsInData() -> [(label: String, count: Int)] {
         guard let path = optionalText(.trainFile), let records = try? DataFile.read(path, limit: Self.recordsOfLabels) else { return [] }
         var counts: [String: Int] = [:]
@@ -68,8 +67,8 @@ extension Settings {
         return Self.ordered(counts.mapValues { "\($0)" }).map { ($0.label, counts[$0.label] ?? 0) }
     }
 
-    /// The classes in the order of their labels, as numbers where all are numbers: neither a TOML table nor flags in any
-    /// order may decide which class is which.
+    /// Returns the classes ordered by label, numerically if all labels are numbers. The order of a TOML table or of flags must not decide
+    /// which class is which.
     static func ordered(_ words: [String: String]) -> [LabelWord] {
         let allNumbers = words.keys.allSatisfy { Int($0) != nil }
         return words.map { LabelWord(label: $0.key, word: $0.value) }.sorted { a, b in
@@ -78,11 +77,11 @@ extension Settings {
         }
     }
 
-    /// The run's specification.
+    /// Returns the run's specification.
     ///
     /// - Parameters:
-    ///   - task: as `resolveTask` gives it.
-    ///   - basisDigest: of the run's basis where it has a shape.
+    ///   - task: result of `resolveTask`.
+    ///   - basisDigest: digest of the run's basis, if it has one.
     /// - Throws: `SettingsError` for a setting that is missing or wrong.
     package func runSpec(task: TaskSpec, basisDigest: Digest?) throws(SettingsError) -> RunSpec {
         guard let perturbation = PerturbationFamily(rawValue: try text(.perturbation)),
@@ -99,7 +98,7 @@ extension Settings {
             seed: UInt64(try integer(.seed)),
             train: try texts(.train),
             perturbation: perturbation,
-            // Random is the spec without a word.
+            // A spec without this field means random sampling.
             sampling: try text(.sampling) == DirectionSampling.orthogonal.rawValue ? .orthogonal : nil,
             momentum: momentum > 0 ? momentum : nil,
             dampedComponents: try integer(.dampedComponents),
@@ -135,7 +134,7 @@ extension Settings {
         return spec
     }
 
-    /// What is wrong with a spec, with the setting that it comes from.
+    /// Returns an error in a spec in terms of the setting that caused it.
     private func inOwnWords(_ error: RunSpecError) -> SettingsError {
         guard case .field(let field, let rule) = error, let key = SettingKey.allCases.first(where: { $0.setting.owner == .run(field) }) else {
             return SettingsError(.usage, "\(error)")
@@ -143,7 +142,7 @@ extension Settings {
         return .wrong(source(key) ?? .standard, key, rule.hasPrefix("is ") ? rule : "must be \(rule)")
     }
 
-    /// A ledger's task, but for the template, label words and longest sequence that flags give.
+    /// Returns a ledger's task with the template, label words and longest sequence that flags give.
     package func overriding(_ task: TaskSpec) throws(SettingsError) -> TaskSpec {
         var task = task
         if has(.template) { task.template = optionalText(.template) }

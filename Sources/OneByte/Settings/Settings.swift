@@ -3,14 +3,14 @@ import Foundation
 import LanguageModel
 import Training
 
-/// All settings of a run with where each comes from: flags over the run file over defaults.
+/// All settings of a run with their sources. Flags override the run file, which overrides defaults.
 package struct Settings: Sendable {
     private var values: [SettingKey: (value: SettingValue, source: SettingSource)] = [:]
 
     /// - Parameters:
-    ///   - file: a run file's path, if there is one.
-    ///   - flags: what the command line gives, as texts.
-    /// - Throws: `SettingsError` for a file that can't be read and for any value that is wrong.
+    ///   - file: path of a run file, if there is one.
+    ///   - flags: values from the command line, as texts.
+    /// - Throws: `SettingsError` for a file that can't be read and for any wrong value.
     package init(file: String?, flags: [SettingKey: [String]]) throws(SettingsError) {
         if let file {
             for (key, entry) in try SettingsFile.read(file) { values[key] = entry }
@@ -43,7 +43,7 @@ package struct Settings: Sendable {
         }
     }
 
-    /// What belongs to a command's score is an error beside another objective: it would do nothing.
+    /// Refuses settings of a command's score if the objective is another one, because they would have no effect.
     private func checkObjective() throws(SettingsError) {
         let objective = self[text: .objective] ?? ""
         guard objective != Objective.command.rawValue else { return }
@@ -54,13 +54,13 @@ package struct Settings: Sendable {
         }
     }
 
-    /// Takes a value over from elsewhere, such as the kind of task that the data show.
+    /// Sets a value that follows from something else, such as the kind of task from the data.
     package mutating func derive(_ key: SettingKey, _ value: SettingValue, from what: String) {
         values[key] = (value, .derived(what))
     }
 
-    /// Where hidden states are kept: so many bytes of memory, and files in a directory. The directory is nil where there is no home either,
-    /// as of some services; all is then kept in memory.
+    /// Returns where hidden states are kept: bytes of memory, and a directory for files. The directory is nil if there is no home
+    /// directory, as in some services; everything is then kept in memory.
     package func prefixCache() throws(SettingsError) -> (memoryBytes: Int, directory: String?) {
         if let directory = optionalText(.cacheDirectory) {
             if case .flag(let flag)? = source(.cacheMemory) {
@@ -70,14 +70,14 @@ package struct Settings: Sendable {
         }
         let bytes = ByteSize(try text(.cacheMemory))?.bytes ?? 0
         let environment = ProcessInfo.processInfo.environment
-        // Relative paths in it are to be ignored (XDG Base Directory Specification).
+        // Relative paths in this variable must be ignored (XDG Base Directory Specification).
         if let path = environment["XDG_CACHE_HOME"], path.hasPrefix("/") { return (bytes, path + "/onebyte") }
         return (bytes, environment["HOME"].flatMap { $0.isEmpty ? nil : $0 + "/.cache/onebyte" })
     }
 
-    /// What the file or a flag gives, also for a setting below in the table, whose default is not known yet.
+    /// Returns the value from the file or a flag, even for a setting further down in the table, whose default is not known yet.
     func given(_ key: SettingKey) -> SettingValue? { values[key]?.value }
-    /// Whether the file or a flag gives it.
+    /// Whether the file or a flag gives the setting.
     func isGiven(_ key: SettingKey) -> Bool {
         switch values[key]?.source {
         case .file, .flag: true
@@ -91,7 +91,9 @@ package struct Settings: Sendable {
         if case .text(let text)? = values[key]?.value { text } else { nil }
     }
 
-    /// - Throws: `SettingsError` `.usage` that names the flag and the key where there is no value.
+    /// Returns the text of a setting that must have a value.
+    ///
+    /// - Throws: `SettingsError` `.usage` with the flag and the key if there is no value.
     package func text(_ key: SettingKey) throws(SettingsError) -> String {
         guard let text = self[text: key] else { throw Self.needed(key) }
         return text
@@ -99,10 +101,10 @@ package struct Settings: Sendable {
 
     package func optionalText(_ key: SettingKey) -> String? { self[text: key] }
 
-    /// The program that scores texts, if there is one.
+    /// Returns the program that scores texts; nil if there is none.
     package func scoring() throws(SettingsError) -> ScoringProgram.Options? {
         guard let command = optionalText(.objectiveCommand) else { return nil }
-        // A file that its user wrote is as good as a flag. One in a run directory came with the run, and perhaps from somebody else.
+        // A file that the user wrote counts like a flag. A file in a run directory may come from somebody else.
         if case .file(let path, _)? = source(.objectiveCommand), Self.isInRunDirectory(path) {
             throw SettingsError.usage(
                 "\(path): this run's objective is a command, which stands in the run directory: \(command)\nIf you trust it, give it yourself: \(SettingKey.objectiveCommand.flag) \(shellWord(command))"
@@ -161,7 +163,7 @@ package struct Settings: Sendable {
 
     // MARK: Values
 
-    /// A number that only a word can say is written as that word.
+    /// Returns a value for a run file. A number that can only be given as a word is written as the word.
     private static func inFile(_ value: SettingValue, _ key: SettingKey) -> SettingValue {
         guard case .integer(let range, let words) = key.setting.type, case .integer(let integer) = value, !range.contains(integer),
             let word = words.first(where: { $0.value == integer })
@@ -177,7 +179,7 @@ package struct Settings: Sendable {
         case .integer(let range, let words):
             if let integer = words[last] { return .integer(integer) }
             guard let integer = Int(last) else { throw .wrong(source, key, "\"\(last)\" is no whole number\(Self.orAWord(words))") }
-            // A word's number is not the word.
+            // The number behind a word can't be given directly.
             guard range.contains(integer) else { throw .wrong(source, key, Self.outside(integer, range, words)) }
             return .integer(integer)
         case .number:
@@ -187,7 +189,7 @@ package struct Settings: Sendable {
         case .table:
             var table: [String: String] = [:]
             for text in texts {
-                // By bytes: a word that begins with an accent joins the sign before it.
+                // Works on bytes, because an accent at the beginning of the word would combine with the equals sign.
                 guard let equals = text.utf8.firstIndex(of: UInt8(ascii: "=")), equals > text.startIndex else {
                     throw .wrong(source, key, "\"\(text)\" must be label=word, for instance '1= great'")
                 }
@@ -217,7 +219,7 @@ package struct Settings: Sendable {
         }
     }
 
-    /// What is wrong with a whole number that a flag or a run file gives.
+    /// Returns what is wrong with a whole number from a flag or a run file.
     static func outside(_ integer: Int, _ range: ClosedRange<Int>, _ words: [String: Int]) -> String {
         "\(integer) is not within \(RunSpecLimits.text(range))\(orAWord(words))"
     }

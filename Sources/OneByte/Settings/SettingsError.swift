@@ -1,11 +1,11 @@
-/// A run file or a flag that can't be used. The description names the file and line, or the flag, and what is expected.
+/// A run file or a flag can't be used. The description names the file and line, or the flag, and what is expected.
 package struct SettingsError: Error, Hashable, Sendable, CustomStringConvertible {
     package enum Code: Hashable, Sendable {
         /// The run file can't be opened.
         case missing
         /// The run file is wrong.
         case file
-        /// A flag is wrong or one is needed.
+        /// A flag is wrong or missing.
         case usage
     }
 
@@ -19,7 +19,7 @@ package struct SettingsError: Error, Hashable, Sendable, CustomStringConvertible
 
     static func usage(_ description: String) -> SettingsError { SettingsError(.usage, description) }
 
-    /// For a wrong value, wherever it stands.
+    /// Returns the error for a wrong value, whatever its source.
     static func wrong(_ source: SettingSource, _ key: SettingKey, _ what: String) -> SettingsError {
         switch source {
         case .file: SettingsError(.file, "\(source): \(key.name): \(what)")

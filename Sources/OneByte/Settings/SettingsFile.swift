@@ -3,12 +3,14 @@ import Foundation
 import LanguageModel
 import TOMLKit
 
-/// Reads a run file: TOML, each key known, each value of the kind and in the range that its setting asks for.
+/// Reads a run file in TOML. Every key must be known, and every value must have its setting's type and range.
 enum SettingsFile {
-    /// A run file is written by hand.
+    /// Largest size of a run file, which is written by hand.
     static let maximumBytes = 1 << 20
 
-    /// - Throws: `SettingsError` `.missing` if the file can't be read, `.file` with `path:line` for anything wrong in it.
+    /// Returns the values in a run file, each with its line as source.
+    ///
+    /// - Throws: `SettingsError` `.missing` if the file can't be read; `.file` with `path:line` for any error in it.
     static func read(_ path: String) throws(SettingsError) -> [SettingKey: (SettingValue, SettingSource)] {
         guard let data = FileManager.default.contents(atPath: path) else {
             if let missing = MissingPath(path) { throw SettingsError(.missing, "\(path): \(missing.problem)\n\(missing.remedy)") }
@@ -24,7 +26,7 @@ enum SettingsFile {
     }
 
     static func parse(_ text: String, path: String) throws(SettingsError) -> [SettingKey: (SettingValue, SettingSource)] {
-        // The parser would take it for the end.
+        // The parser would treat this byte as the end of the text.
         if let end = text.utf8.firstIndex(of: 0) {
             let line = text.utf8[..<end].count { $0 == UInt8(ascii: "\n") } + 1
             throw SettingsError(.file, "\(path):\(line): a NUL byte, which TOML does not have")
@@ -41,7 +43,7 @@ enum SettingsFile {
         defer { withExtendedLifetime(root) {} }
         let lines = KeyLines(text)
         var settings: [SettingKey: (SettingValue, SettingSource)] = [:]
-        /// TOML itself refuses a key that is there twice; a setting has more than one spelling.
+        /// Sets a value once. TOML itself refuses a key that is given twice, but a setting has several spellings.
         func set(_ key: SettingKey, _ value: SettingValue, _ source: SettingSource) throws(SettingsError) {
             if let earlier = settings[key] {
                 throw SettingsError(.file, "\(source): \(key.rawValue) is given twice, also at \(earlier.1); leave one out")
@@ -58,7 +60,7 @@ enum SettingsFile {
                 try set(key, try read(value, for: key, source), source)
                 return
             }
-            // A command's score, and how the texts come about.
+            // A table means a command's score, and says how the texts are written.
             try set(key, .text(Objective.command.rawValue), source)
             for name in table.keys {
                 guard let part = SettingKey.partsOfObjective[name], let value = table[name] else {
@@ -97,7 +99,7 @@ enum SettingsFile {
             throw .wrong(source, key, "must be a size such as \"2GB\", not \(described(value))")
         case .integer(let range, let words):
             if let integer = value.int {
-                // A word's number is not the word.
+                // The number behind a word can't be given directly.
                 guard range.contains(integer) else { throw .wrong(source, key, Settings.outside(integer, range, words)) }
                 return .integer(integer)
             }
@@ -141,14 +143,14 @@ enum SettingsFile {
         }
     }
 
-    /// What is wrong with a key that no setting has, and what to do.
+    /// Returns what is wrong with an unknown key, and what to do.
     private static func unknown(_ place: String) -> String {
         let name = place.split(separator: ".").last.map(String.init) ?? place
         let unknown = "unknown setting \"\(place)\""
         switch SettingNames.meaning(of: name) {
         case .retired(let remedy): return "\"\(place)\" \(remedy)"
         case .former(let key): return "\"\(place)\" is now \"\(key.rawValue)\"\(SettingNames.wordsChanged(of: key)); rename it"
-        // This finds the right word in the wrong section, too.
+        // This also finds the right key in the wrong section.
         case .likely(let key): return "\(unknown); did you mean \"\(key.rawValue)\"?"
         case nil: break
         }
@@ -162,14 +164,14 @@ enum SettingsFile {
     }
 }
 
-/// On which line each key of a TOML text stands. TOMLKit keeps no positions of what it has parsed well; the text is valid
-/// here, so that reading headers and `key =` is enough. Keys within an inline table have the line of the table.
+/// The line of each key in a TOML text. TOMLKit keeps no positions after parsing. The text is valid here, so reading headers and `key =` is
+/// enough. Keys within an inline table have the line of the table.
 private struct KeyLines {
     private var lines: [String: Int] = [:]
 
     init(_ text: String) {
         var section = ""
-        // By bytes: Swift takes the two characters of a Windows line end for one, which is not a line feed.
+        // Works on bytes, because Swift treats a Windows line end as one character that is not a line feed.
         for (index, bytes) in text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated() {
             let line = String(Substring(bytes)).trimmingCharacters(in: CharacterSet(charactersIn: " \t\r\u{FEFF}"))
             if line.hasPrefix("["), let end = line.utf8.firstIndex(of: UInt8(ascii: "]")) {

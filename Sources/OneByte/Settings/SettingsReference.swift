@@ -1,4 +1,4 @@
-/// The reference page of all settings, made from the table.
+/// The reference page of all settings, generated from the table.
 package enum SettingsReference {
     package static var markdown: String {
         var lines = [

@@ -2,7 +2,7 @@ import Core
 import LanguageModel
 import Training
 
-/// Every setting by its place in a run file. The last part of the place is the flag that overrides it: `training.learning-rate` is
+/// Every setting by its place in a run file. The last component is the flag that overrides it: `training.learning-rate` is
 /// `--learning-rate`. `--print-config` and the reference page keep this order.
 package enum SettingKey: String, CaseIterable, Sendable {
     case preset
@@ -82,7 +82,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
         // MARK: Task
         case .kind:
             return Setting(
-                .oneOf(TaskSpec.Kind.allCases.map(\.rawValue)), .elsewhere("as template and labels, or the data's fields, show"),
+                .oneOf(TaskSpec.Kind.allCases.map(\.rawValue)), .elsewhere("from template and labels, or the data's fields"),
                 valueName: "kind", owner: .run("task.kind"), flags: .task,
                 "What an example is: classification, completion, chat or text.")
         case .template:
@@ -108,7 +108,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
                     $0.has(.objectiveCommand) ? (.text(Objective.command.rawValue), "since there is a command") : (.text("loss"), nil)
                 },
                 valueName: "objective", owner: .run("task.objective"), flags: .task,
-                "What is minimised: loss; one minus accuracy, f1 or exact-match; or command: minus the score that a program gives.",
+                "Loss to minimise: loss; 1 − accuracy, f1 or exact-match; or command, minus the score that a program gives.",
                 "Accuracy and f1 need a classification, exact-match a completion, chat or text. In a run file also a table: `{ command = \"…\", max-tokens = 16, stop = \"end\", timeout = 60 }`; its parts are the four keys that begin with `objective-`."
             )
         case .generalizedCrossEntropy:
@@ -120,22 +120,22 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .objectiveCommand:
             return Setting(
                 .text, valueName: "command", owner: .host, flags: .objective,
-                "A program that scores what the model writes, as JSON lines, for /bin/sh -c.")
+                "Command line (/bin/sh -c) of a program that scores the model's texts, as JSON lines.")
         case .objectiveMaxTokens:
             return Setting(
                 .integer(Writing.maxTokensRange), .ofCommand(.integer(Writing.defaultMaxTokens)), unit: "tokens",
                 owner: .run("task.writing.maxTokens"),
                 flags: .task,
-                "Most tokens of a text that a command scores.")
+                "Maximum tokens of a text that a command scores.")
         case .objectiveStop:
             return Setting(
                 .oneOf(["end", "newline"]), .ofCommand(.text("end")), valueName: "what", owner: .run("task.writing.stopsAtNewline"), flags: .task,
-                "What ends such a text: end (the model's own end of text), or newline (that too).")
+                "What ends such a text: end, the model's own end of text; or newline, also a line break.")
         case .objectiveTimeout:
             return Setting(
                 .number(0.1...86400), .ofCommand(.number(ScoringProgram.Options.defaultTimeoutSeconds)), unit: "seconds", owner: .host,
                 flags: .objective,
-                "Time that the program has for the answers to one batch.")
+                "Time limit of the program for the answers to one batch.")
 
         // MARK: Data
         case .trainFile:
@@ -154,12 +154,12 @@ package enum SettingKey: String, CaseIterable, Sendable {
             return Setting(
                 .text, .value(.text(PublicTextChoice.shipped)), valueName: "file", owner: .run("basisDigest"), flags: .publicText,
                 "Public text that the basis is made from, of adapters or damped components: lines, or JSON lines, CSV or TSV with a field text.",
-                "shipped: sentences of English prose that come with the program. none: random tokens, which say much less. A hundred texts that look like the task's are best; they must not be anybody's private ones."
+                "shipped: sentences of English prose that come with the program. none: random tokens, which help much less. A hundred texts that look like the task's are best; they must not be anybody's private ones."
             )
         case .generalFile:
             return Setting(
                 .text, valueName: "file", owner: .host, flags: .data,
-                "Text of no task, in the forms that basis-text takes: the report tells the model's perplexity per token on it before and after.")
+                "General text, in the forms that basis-text takes; the report gives the model's perplexity per token on it before and after.")
 
         // MARK: Training
         case .train:
@@ -198,15 +198,15 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 },
                 unit: "vectors", owner: .run("basisDigest"), flags: .training,
                 "r: how many components of what the head reads an adapter sees.",
-                "They are whitened by public text. More of them say more and take more bytes to learn. At most the model's width.")
+                "They are whitened by public text. More of them can learn more, from more bytes. At most the model's width.")
         case .adapterOutputs:
             return Setting(
                 .integer(1...AdapterBasis.rankMax),
-                .rule("256 for texts; of a classification one fewer than its labels, whatever is given") {
+                .rule("256 for texts; of a classification always one fewer than its labels") {
                     $0.trainsOnlyAdapters && !$0.isClassification ? (.integer(256), "for texts") : nil
                 },
                 unit: "vectors", owner: .run("basisDigest"), flags: .training,
-                "p: in how many directions an adapter moves what the head reads, where these are not the labels' own.")
+                "p: number of directions in which an adapter moves what the head reads, unless they are the labels' own.")
         case .outputDirections:
             return Setting(
                 .oneOf(AdapterBasisMaker.OutputDirections.allCases.map(\.rawValue)),
@@ -216,7 +216,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .whiteningFloor:
             return Setting(
                 .number(1e-6...1e3), .value(.number(0.05)), valueName: "part", owner: .run("basisDigest"), flags: .training,
-                "τ: components of an adapter's inputs that vary less than this part of the second largest are not blown up.")
+                "τ: components of an adapter's inputs that vary less than this part of the second largest are not amplified.")
         case .momentum:
             return Setting(
                 .number(0...1),
@@ -226,7 +226,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
                         ? (.number(0.9), Settings.sinceOnlyAdapters) : (.number(0.5), "since bytes may be late")
                 },
                 valueName: "part", owner: .run("momentum"), flags: .training,
-                "Part of its velocity that a coordinate of an adapter keeps from round to round (Nesterov); 0: none.",
+                "Part of its velocity that an adapter's coordinate keeps from round to round (Nesterov); 0: none.",
                 "It rises to this value as t/(t+3) over the rounds t.")
         case .perturbation:
             return Setting(
@@ -243,13 +243,13 @@ package enum SettingKey: String, CaseIterable, Sendable {
                         : (.text(DirectionSampling.random.rawValue), "since not only adapters are trained")
                 },
                 valueName: "how", owner: .run("sampling"), flags: .training,
-                "How a machine's directions relate: random, each drawn on its own; or orthogonal, block by block, for adapters only.",
-                "A whole block of orthogonal directions says the gradient exactly.")
+                "How a machine's directions are drawn: random, each on its own; or orthogonal, block by block, for adapters only.",
+                "A whole block of orthogonal directions determines the gradient exactly.")
         case .dampedComponents:
             return Setting(
                 .integer(Limits.dampedComponents, words: ["none": 0]),
                 .rule("4 for rank1 with public text, else 0") {
-                    // They are made from public text, and pay at the top of the model.
+                    // Bases are made from public text, and pay off at the top of the model.
                     if $0.trainsOnlyAdapters { return (.integer(0), Settings.sinceOnlyAdapters) }
                     let isDamped =
                         $0.optionalText(.perturbation) == PerturbationFamily.rank1.rawValue && $0.isGiven(.basisText) && $0.publicText != .none
@@ -264,7 +264,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
                     $0.objectiveHasSteps ? (.number(0.03), Settings.sinceObjectiveHasSteps) : (.number(1e-3), nil)
                 },
                 owner: .run("epsilon"), flags: .training, aliases: ["eps"],
-                "ε of the difference of two losses.")
+                "ε, the step of the loss difference.")
         case .learningRate:
             return Setting(
                 .number(Limits.learningRate),
@@ -281,13 +281,13 @@ package enum SettingKey: String, CaseIterable, Sendable {
                     }
                 },
                 owner: .run("learningRate"), flags: .training, aliases: ["lr", "rate", "step-size"],
-                "Learning rate, of the mean over a round's samples.",
-                "The defaults fit the top layer of a small model: the more is trained, the lower the rate.")
+                "Learning rate for the mean over a round's samples.",
+                "The defaults fit the top layer of a small model. The more is trained, the lower the rate must be.")
         case .schedule:
             return Setting(
                 .oneOf(LearningRateSchedule.allCases.map(\.rawValue)), .value(.text(LearningRateSchedule.linear.rawValue)), valueName: "schedule",
                 owner: .run("schedule"), flags: .training, aliases: ["lr-scheduler-type", "lr-schedule"],
-                "How the rate falls to 0 over the rounds: linear or cosine; constant: not at all.")
+                "How the rate falls to 0 over the rounds: linear, cosine, or constant (not at all).")
         case .warmupRounds:
             return Setting(
                 .integer(Limits.warmupRounds), .value(.integer(0)), unit: "rounds", owner: .run("warmupRounds"), flags: .training,
@@ -298,15 +298,15 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 .integer(Limits.batchSize, words: ["all": Limits.allExamples]),
                 .rule("all for the adapters of a classification, 32 for those of texts; else 1, or 32 for an objective other than loss") {
                     if $0.trainsOnlyAdapters {
-                        // A text has a loss at each of its tokens, each of which costs a product with the whole head.
+                        // A text has a loss at each token, and each costs a product with the whole head.
                         return $0.isClassification ? (.integer(Limits.allExamples), Settings.sinceOnlyAdapters) : (.integer(32), "for texts")
                     }
                     return $0.objectiveHasSteps ? (.integer(32), Settings.sinceObjectiveHasSteps) : (.integer(1), nil)
                 },
                 unit: "examples", owner: .run("examplesPerSample"), flags: .training, formerly: ["examples-per-sample"],
                 aliases: ["bs", "batch", "per-device-train-batch-size", "train-batch-size"],
-                "Examples that a direction is tried on; all: every example of the worker.",
-                "With more of them a byte says more, costs more computing, and takes a higher rate.")
+                "Examples on which a direction is tried; all: every example of the worker.",
+                "With more of them a byte carries more, costs more computing, and needs a higher rate.")
         case .samplesPerBatch:
             return Setting(
                 .integer(Limits.samplesPerBatch),
@@ -314,12 +314,13 @@ package enum SettingKey: String, CaseIterable, Sendable {
                     "2; 64 for the adapters of texts; 1 for those of a classification, an objective other than loss, or fewer than 64 samples a round"
                 ) {
                     if $0.trainsOnlyAdapters { return $0.isClassification ? (.integer(1), Settings.sinceOnlyAdapters) : (.integer(64), "for texts") }
-                    // Two cost no learning that could be measured, more do; a round still reads 32 examples or more.
+                    // Sharing between two samples has no measurable effect on learning, between more it has. A round still reads at least
+                    // 32 examples.
                     let samples = (try? $0.integer(.samplesPerRound)) ?? 0
                     return (.integer(!$0.objectiveHasSteps && samples >= 64 ? 2 : 1), "by the samples of a round")
                 },
                 unit: "samples", owner: .run("samplesPerDraw"), flags: .training, formerly: ["samples-per-draw"],
-                "Neighbouring samples that read the same examples, each along its own direction: what they share is computed once.")
+                "Neighbouring samples that read the same examples, each along its own direction; what they share is computed once.")
         case .estimator:
             return Setting(
                 .oneOf(EstimatorKind.allCases.map(\.rawValue)),
@@ -334,12 +335,12 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .targetMagnitude:
             return Setting(
                 .integer(Limits.targetMagnitude), .value(.integer(32)), owner: .run("targetMagnitude"), flags: .training,
-                "Mean |byte| that the scale is steered to.")
+                "Mean |byte| at which the scale is kept.")
         case .seed:
-            // The run file's integers have 63 bits and a sign.
+            // Integers in a run file have 63 bits and a sign.
             return Setting(
                 .integer(0...Int.max), .value(.integer(0)), owner: .run("seed"), flags: .training, aliases: ["random-seed", "rng-seed"],
-                "Random seed: it names all directions of the run.")
+                "Random seed; it decides all directions of the run.")
         case .evaluateEvery:
             return Setting(
                 .integer(Limits.roundsBetween), .value(.integer(20)), unit: "rounds", owner: .run("evaluateEvery"), flags: .training,
@@ -353,7 +354,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
             return Setting(
                 .integer(0...Limits.trialRounds.upperBound), .value(.integer(0)), unit: "rounds", owner: .run("steering.trialRounds"),
                 flags: .training,
-                "Rounds of each of the trials that choose the learning rate around the given one; 0: it is taken as given.")
+                "Rounds of each trial that chooses a learning rate around the given one; 0: use the given rate.")
         case .guardTolerance:
             return Setting(
                 .number(Limits.guardTolerance),
@@ -362,47 +363,47 @@ package enum SettingKey: String, CaseIterable, Sendable {
                     return (.number(isOn ? 0.1 : 0), isOn ? "since there is validation data" : "without validations")
                 },
                 valueName: "part", owner: .run("steering.guardTolerance"), flags: .training,
-                "Go back and halve the step where the validation loss is above (1 + this) times the lowest; 0: never.",
-                "The run goes back to the round of the lowest, or to where a young rate began; also where the bytes' mean magnitude leaves the good range."
+                "Go back and halve the step when the validation loss exceeds (1 + this) times the lowest; 0: never.",
+                "The run goes back to the round of the lowest loss, or to the round where a new rate began. It also goes back when the bytes' mean magnitude is far from its target."
             )
         case .patience:
             return Setting(
                 .integer(0...Limits.patience.upperBound), .value(.integer(0)), unit: "validations", owner: .run("steering.patience"),
                 flags: .training,
-                "End at the best round after so many validations without a better one; 0: go on to the last round.")
+                "Stop at the best round after this many validations without improvement; 0: never.")
 
         // MARK: The machines
         case .minimumWorkers:
             return Setting(
                 .integer(Limits.minimumWorkers), .rule("1; in a local cluster all its workers") { _ in (.integer(1), nil) }, unit: "machines",
                 owner: .run("minimumWorkers"), flags: .machines,
-                "Machines that train before rounds begin.")
+                "Training machines that must be ready before rounds begin.")
         case .roundDeadlineFactor:
             return Setting(
                 .number(Limits.roundDeadlineFactor, orZero: true), .value(.number(0)), valueName: "factor", owner: .run("roundDeadlineFactor"),
                 flags: .machines,
-                "Close a round at so many times the usual answer time, given the quorum; 0: wait for all.")
+                "Close a round after this multiple of the usual answer time, if the quorum has answered; 0: wait for all.")
         case .quorum:
             return Setting(
                 .number(Limits.quorum), .value(.number(0.5)), valueName: "part", owner: .run("quorum"), flags: .machines,
-                "Part of a round's samples that a deadline needs.")
+                "Part of a round's samples that must be there at a deadline.")
         case .staleness:
             return Setting(
                 .integer(Limits.staleness), .value(.integer(0)), unit: "rounds", owner: .run("staleness"), flags: .machines,
-                "Rounds that a worker may be ahead, which hides a link's latency, or late; 0: neither.",
-                "A worker begins the next rounds' samples while a commit is on its way, and late bytes are still taken; the ledger then depends on who was fast."
+                "Rounds that a worker may be ahead, which hides a link's latency, or behind; 0: neither.",
+                "A worker begins the next rounds' samples while a commit is on its way, and late bytes still count. The ledger then depends on who was fast."
             )
         case .roundSeconds:
             return Setting(
                 .number(Limits.roundSeconds, orZero: true), .value(.number(0)), unit: "seconds", owner: .run("roundSeconds"), flags: .machines,
-                "Time-boxed rounds: after so long each machine gives what it has, samples-per-round being the most; 0: all of its share.",
-                "Slow machines hold nobody up and fast ones count fully. The most is shared out evenly, so set it high.")
+                "Time limit of a round: each machine sends what it has by then, samples-per-round at most; 0: its whole share.",
+                "Slow machines hold nobody up and fast ones count fully. samples-per-round is shared out evenly, so set it high.")
         case .filter:
             return Setting(
                 .oneOf(["none"] + RoundFilter.Kind.allCases.map(\.rawValue)), .value(.text("robust")), valueName: "filter",
                 owner: .run("filter.kind"),
                 flags: .machines,
-                "What is done to a round's bytes before they are committed: robust, none, clip, sign or drop.",
+                "Filter of a round's bytes before they are committed: robust, none, clip, sign or drop.",
                 "robust does nothing below three machines; from then on no machine moves a round by more than filter-factor × what the median machine does, a machine whose mean |q| is above that gives 'no value', and so does one whose bytes point against the others' (adapters only). clip holds every |q| within filter-factor × the round's median |q|. sign keeps only signs, at the median |q|. drop turns the bytes of a machine whose mean |q| is above filter-factor × the machines' median into 'no value' (three machines or more). The ledger holds the filtered bytes."
             )
         case .filterFactor:
@@ -413,7 +414,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
             return Setting(
                 .oneOf(["show", "evict"]), .value(.text("show")), valueName: "what", owner: .run("setsAsideBadMachines"), flags: .machines,
                 formerly: ["bad-machines"], formerWords: ["set-aside": "evict"],
-                "What becomes of a machine that sends useless bytes for long: show it, or evict it too.",
+                "Action against a machine that keeps sending useless bytes: show it, or evict it too.",
                 "Useless: half of its last 512 bytes are 'no value' or saturated.")
         case .heartbeat:
             return Setting(
@@ -423,7 +424,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
             return Setting(
                 .number(Limits.heartbeatTimeoutSeconds), .value(.number(10)), unit: "seconds", owner: .run("heartbeatTimeoutSeconds"),
                 flags: .machines,
-                "Silence after which a machine has left.")
+                "Silence after which a machine counts as lost.")
 
         // MARK: This host
         case .workers:
@@ -449,10 +450,10 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .cacheDirectory:
             return Setting(
                 .text, valueName: "directory", owner: .host, flags: .processes,
-                "Keep all hidden states in files here instead, for a restart or later runs on the same model, data and template.")
+                "Keep all hidden states in files here, for a restart or later runs on the same model, data and template.")
         case .threads:
             return Setting(
-                .integer(Setting.threads), .elsewhere("the cores, shared out"), owner: .host, flags: .workers,
+                .integer(Setting.threads), .elsewhere("the cores, shared out evenly"), owner: .host, flags: .workers,
                 aliases: ["num-threads", "n-threads", "num-proc"],
                 "Threads of each worker.",
                 "The cores are those that the process may use: an affinity mask, a container's cpuset or quota.")
@@ -460,24 +461,24 @@ package enum SettingKey: String, CaseIterable, Sendable {
             return Setting(
                 .oneOf(Precision.allCases.map(\.rawValue)), .value(.text(Precision.float.rawValue)), valueName: "numbers", owner: .host,
                 flags: .processes, formerly: ["compute"],
-                "How samples are computed: float, or int8: what directions change in 8-bit integers, which is faster (rank1 only).",
+                "Precision of samples: float; or int8, what directions change in 8-bit integers, which is faster (rank1 only).",
                 "Held-out data are measured in floats.")
         }
     }
 }
 
 extension Setting {
-    /// Threads that a process may be given.
+    /// Range of a process's threads.
     static let threads = 1...1024
 
-    /// Names of settings that earlier versions had and that have no successor, with what to do.
+    /// Settings of earlier versions that have no successor, with what to do.
     static let retired = [
-        "candidates-per-example": "is gone: every example now counts alike, as its default 1 had it; leave it out"
+        "candidates-per-example": "was removed: every example counts alike; leave it out"
     ]
 }
 
 extension Setting.Standard {
-    /// Holds only where a program scores what the model writes.
+    /// A default that applies only if a program scores the model's texts.
     fileprivate static func ofCommand(_ value: SettingValue) -> Self {
         .rule(value.bare) { $0.optionalText(.objective) == Objective.command.rawValue ? (value, nil) : nil }
     }
@@ -485,6 +486,6 @@ extension Setting.Standard {
 
 extension Settings {
     fileprivate static let sinceObjectiveHasSteps = "since the objective has steps"
-    /// Every objective but the loss is flat with steps: its differences are 0 where ε is small.
+    /// Whether the objective is flat with steps, as all are except the loss: its differences are 0 if ε is small.
     fileprivate var objectiveHasSteps: Bool { optionalText(.objective) != "loss" }
 }

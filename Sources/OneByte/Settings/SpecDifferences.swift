@@ -1,10 +1,10 @@
 import Core
 import LanguageModel
 
-/// Where two runs' specs differ, in the words of the settings: what was asked for, and what a ledger holds.
+/// Differences between two specs in terms of settings: what was asked for, and what a ledger holds.
 struct SpecDifferences: CustomStringConvertible {
     struct Difference: Hashable {
-        /// The setting's place in a run file; the canonical spec's own name where no setting has it.
+        /// The setting's place in a run file, or the canonical spec's own name if no setting has it.
         let name: String
         let asked: String
         let held: String
@@ -23,10 +23,10 @@ struct SpecDifferences: CustomStringConvertible {
 
     var isEmpty: Bool { all.isEmpty }
 
-    /// "training.seed is 2, the ledger's 1; …"
+    /// Text such as "training.seed is 2, the ledger's 1; …".
     var description: String { all.map { "\($0.name) is \($0.asked), the ledger's \($0.held)" }.joined(separator: "; ") }
 
-    /// Each value of the canonical form by its place: `task.maxLength`. Labels are one value, in their order.
+    /// Returns each value of the canonical form by its place, such as `task.maxLength`. Labels count as one value, in their order.
     private static func fields(_ spec: RunSpec) throws -> [String: String] {
         var fields: [String: String] = [:]
         func take(_ value: JSON, _ place: String) {
@@ -43,9 +43,10 @@ struct SpecDifferences: CustomStringConvertible {
 }
 
 extension RunSpec {
-    /// Says before anything is trained, and again before a result is told, whether a ledger is that of the run that was asked for.
+    /// Checks whether a ledger belongs to the requested run. It is called before anything is trained, and again before a result is
+    /// reported.
     ///
-    /// - Throws: `ProcessFailure` `.configuration` that names each setting that differs.
+    /// - Throws: `ProcessFailure` `.configuration` with each setting that differs.
     func check(isThatOf ledger: LedgerSummary, at path: String, remedy: String) throws {
         guard try digest() != ledger.specDigest else { return }
         let differences = try SpecDifferences(asked: self, held: ledger.spec)

@@ -1,28 +1,28 @@
 import Core
 import LanguageModel
 
-/// Makes the frozen factors of the adapter at `final`: V, which says what the adapter sees of a state, and U, which says what it can do to
-/// the logits.
+/// Makes the frozen factors of the adapter at `final`. V determines what the adapter sees of a state, and U what it can change in the
+/// logits.
 ///
-/// V whitens: with S = Σ n·nᵀ/positions = Q·diag(λ)·Qᵀ over the states n that a loss reads in public text, V is the first r columns of
-/// Q·(diag(λ) + τλ₂)^(−½). λ₁ belongs to what all states have in common, so λ₂ says what a usual size is.
+/// V whitens. With S = Σ n·nᵀ/positions = Q·diag(λ)·Qᵀ over the states n that a loss reads in public text, V is the first r columns of
+/// Q·(diag(λ) + τλ₂)^(−½). λ₁ belongs to what all states have in common, so λ₂ stands for the usual size.
 ///
-/// U decides how large a step may be. Of labels, a unit of a coordinate moves the class scores by an orthonormal contrast. For token losses U
-/// whitens what the loss asks of the states, as V whitens the states: the second moment of ∂L/∂n is about the curvature of the loss (the
-/// Fisher information), so the curvature in the coordinates is about 1, whatever the model. By seed, a unit moves all logits by about one
+/// U determines how large a step may be. For `labels`, one unit of a coordinate moves the class scores by an orthonormal contrast. For
+/// `loss`, U whitens the gradients of the loss as V whitens the states: the second moment of ∂L/∂n is about the curvature of the loss (the
+/// Fisher information), so the curvature in the coordinates is about 1 for any model. For `seed`, one unit moves all logits by about one
 /// standard deviation.
 public enum AdapterBasisMaker {
-    /// Where U comes from.
+    /// Source of U.
     public enum OutputDirections: String, CaseIterable, Sendable {
-        /// Classifications: the differences of the label words' head rows, by that change of the state which moves the rest of the
-        /// vocabulary least.
+        /// For classifications: the differences of the label words' head rows, produced by the change of the state that moves the rest of
+        /// the vocabulary least.
         case labels
-        /// Token losses: the leading components of what public text asks of the states, ∂L/∂n = (softmax − onehot)·E, whitened.
+        /// For token losses: the leading components of the gradients on public text, ∂L/∂n = (softmax − onehot)·E, whitened.
         case loss
         /// Random signs, made orthonormal.
         case seed
 
-        /// What suits a task.
+        /// Returns the source that suits a task.
         ///
         /// - Parameter hasText: whether there is public text.
         public static func standard(for kind: TaskSpec.Kind, hasText: Bool) -> OutputDirections {
@@ -30,17 +30,19 @@ public enum AdapterBasisMaker {
         }
     }
 
+    /// Ranks and sources of the factors.
     public struct Options: Sendable {
-        /// r: the vectors of V; at most the model's width.
+        /// r, the number of vectors in V; at most the model's width.
         public var inputs: Int
-        /// p where U is `loss` or `seed`: the vectors of U. `labels` has one fewer than there are classes that can be told apart, or
-        /// `labelOutputsMax` of many.
+        /// p, the number of vectors in U, for `loss` and `seed`. `labels` has one vector fewer than there are distinguishable classes, and
+        /// at most `labelOutputsMax`.
         public var outputs: Int
-        /// τ, above 0: what is small in public text is not blown up beyond this part of a usual size, in V and in the U of a loss.
+        /// τ, above 0. Components that are small in public text are not amplified beyond this part of the usual size, in V and in the U of
+        /// `loss`.
         public var tau: Double
-        /// Nil: what suits the task.
+        /// Source of U; nil chooses the one that suits the task.
         public var outputDirections: OutputDirections?
-        /// Of everything that is random.
+        /// Seed of everything random.
         public var seed: UInt64
         public var threads: Int
 
@@ -56,17 +58,19 @@ public enum AdapterBasisMaker {
         }
     }
 
-    /// p of `labels`, at most.
+    /// Largest p of `labels`.
     public static let labelOutputsMax = 32
 
+    /// Makes the basis of an adapter at `final`.
+    ///
     /// - Parameters:
     ///   - source: the base model.
-    ///   - task: the run's, whose template and label words count.
-    ///   - texts: public text, put through the template; a hundred are enough, never private ones. None: texts of random tokens take their
-    ///     place, which the template and the label words outlive, but nothing of what real texts differ in.
-    ///   - progress: positions put through the model, and all of them; false stops.
-    /// - Throws: `TrainingError` for options that can't be, label words that can't be told apart, or from the numerical routines;
-    ///   `TrainingError.cancelled` after a stop; `DataError` for a task that can't work; errors of the model's files.
+    ///   - task: the run's task; its template and label words are used.
+    ///   - texts: public texts, which go through the template. A hundred are enough; never use private ones. If there are none, texts of
+    ///     random tokens take their place. The template and the label words then still count, but nothing of how real texts differ.
+    ///   - progress: receives the positions put through the model and their total; returning false stops.
+    /// - Throws: `TrainingError` for invalid options, for label words that can't be told apart, or from the numerical routines;
+    ///   `TrainingError.cancelled` after a stop; `DataError` for an impossible task; errors from the model's files.
     public static func makeBasis(
         source: ModelSource, task: TaskSpec, texts: [String], options: Options = Options(),
         progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }
@@ -105,14 +109,14 @@ public enum AdapterBasisMaker {
             place: AdapterPlace.finalName, outputs: try FixedPointVectors(rounding: outputs), inputs: try FixedPointVectors(rounding: inputs))
     }
 
-    /// The first columns of Q·(diag(λ) + τλ₂)^(−½).
+    /// Returns the first columns of Q·(diag(λ) + τλ₂)^(−½).
     ///
-    /// - Parameter what: the vectors whose second moment it is, for errors.
+    /// - Parameter what: name of the vectors whose second moment is given, for errors.
     static func whitening(
         _ moment: SymmetricMatrix, count: Int, tau: Double, what: String
     ) throws(TrainingError) -> [[Double]] {
         let eigen = try moment.eigen(what)
-        // With a single state there is no second component.
+        // A single state has no second component.
         let usual = eigen.values.dropFirst().first { $0 > 1e-9 * eigen.values[0] } ?? eigen.values[0]
         guard usual > 0 else { throw TrainingError(.numerical, "\(what) are all zeros") }
         return (0..<count).map { k in
@@ -141,9 +145,9 @@ private struct RandomTexts {
 
 /// The final states of public text.
 private final class PublicStates {
-    /// Positions that are read, at most: enough for any width, and a bound for memory and time.
+    /// Largest number of positions that are read: enough for any width, and a bound on memory and time.
     private static let readsMax = 1 << 14
-    /// Positions whose logits are computed, at most.
+    /// Largest number of positions whose logits are computed.
     private static let gradientsMax = 1 << 12
     private static let batchExamples = 32
 
@@ -173,7 +177,7 @@ private final class PublicStates {
         return moment.mean()
     }
 
-    /// The second moment of ∂(−log p(target))/∂n.
+    /// Returns the second moment of ∂(−log p(target))/∂n.
     func gradientMoment() throws -> SymmetricMatrix {
         let h = model.sizes.embedding
         let moment = SecondMoment(width: h)
@@ -185,7 +189,7 @@ private final class PublicStates {
                 let gradient = pass.headGradient(
                     of: Array(segment..<segment + sequences.count), targets: sequences.map { set.targets(of: $0) })
                 segment += sequences.count
-                // The gradient is that of the mean over the example's targets.
+                // The gradient is that of the mean over the example's targets; undo the division.
                 let count = gradient.rows.count / h
                 let rows = gradient.rows.map { $0 * Float(count) }
                 rows.withUnsafeBufferPointer { rows in
@@ -196,7 +200,7 @@ private final class PublicStates {
         return moment.mean()
     }
 
-    /// Final states of neighbouring examples in `pass.normed`, in the layout `reads`.
+    /// Computes the final states of neighbouring examples, batch by batch, into `pass.normed` in the layout `reads`.
     private func forEachBatch(_ body: (_ pass: ForwardPass, _ examples: Range<Int>) throws -> Void) throws {
         let pass = ForwardPass(model: model)
         for start in stride(from: 0, to: set.count, by: Self.batchExamples) {
@@ -212,8 +216,8 @@ private final class PublicStates {
     }
 }
 
-/// F: the covariance of all of the head's rows, and 0.1 of its mean eigenvalue times the identity. uᵀFu says how much a change u of a state
-/// moves the logits of the whole vocabulary.
+/// F, the covariance of all of the head's rows plus 0.1 of its mean eigenvalue times the identity. uᵀFu measures how much a change u of a
+/// state moves the logits of the whole vocabulary.
 private struct HeadMetric {
     private static let ridge = 0.1
     private static let rowsAtOnce = 4096
@@ -240,10 +244,10 @@ private struct HeadMetric {
         factor = try CholeskyFactor(matrix, what: "the covariance of the head's rows")
     }
 
-    /// U = F⁻¹E_cᵀ(E_c F⁻¹E_cᵀ)⁺B, with E_c the classes' head rows minus their mean and B orthonormal contrasts between classes: E_c·U = B, so
-    /// that class scores move by B·C·x for any model, and of all such U that with the smallest uᵀFu.
+    /// Returns U = F⁻¹E_cᵀ(E_c F⁻¹E_cᵀ)⁺B, where E_c are the classes' head rows minus their mean and B orthonormal contrasts between
+    /// classes. Then E_c·U = B, so class scores move by B·C·x for any model. Of all such U this one has the smallest uᵀFu.
     ///
-    /// - Parameter tokens: one for each class.
+    /// - Parameter tokens: one token per class.
     func labelOutputs(_ tokens: [Int32]) throws -> [[Double]] {
         let classes = tokens.count
         let floats = ScratchBuffer<Float>(capacity: classes * width)
@@ -279,8 +283,8 @@ private struct HeadMetric {
         }
     }
 
-    /// Orthonormal contrasts: class 1 against class 0, class 2 against the mean of both, and so on, as far as they lie in the span of
-    /// orthonormal vectors.
+    /// Returns orthonormal contrasts: class 1 against class 0, class 2 against the mean of both, and so on, as far as they lie in the span
+    /// of the given orthonormal vectors.
     private static func contrasts(between classes: Int, within span: [[Double]]) -> [[Double]] {
         var found: [[Double]] = []
         for k in 1..<classes where found.count < span.count {
@@ -296,20 +300,20 @@ private struct HeadMetric {
                 for c in 0..<classes { contrast[c] -= share * other[c] }
             }
             let left = dot(contrast, contrast).squareRoot()
-            // What is left of a contrast between classes with the same row is rounding.
+            // For classes with the same row, the rest of a contrast is rounding.
             guard left > 1e-6 * max(length, 1) else { continue }
             found.append(contrast.map { $0 / left })
         }
         return found
     }
 
-    /// Random signs, made orthonormal in F.
+    /// Returns vectors of random signs, made orthonormal in F.
     func randomOutputs(count: Int, seed: UInt64) -> [[Double]] {
         var random = SplitMix64(state: seed)
         var found: [[Double]] = []
         while found.count < count {
             var vector = (0..<width).map { _ in Bool.random(using: &random) ? 1.0 : -1 }
-            // Twice is enough for rounding.
+            // Orthogonalising twice removes the rounding errors of the first time.
             for _ in 0..<2 {
                 for other in found {
                     let share = dot(times(other), vector)
@@ -317,7 +321,7 @@ private struct HeadMetric {
                 }
             }
             let length = dot(times(vector), vector).squareRoot()
-            // Signs that the others span already are drawn again.
+            // A vector already in the span of the others is drawn again.
             if length > 1e-6 * matrix.trace.squareRoot() { found.append(vector.map { $0 / length }) }
         }
         return found

@@ -1,72 +1,36 @@
 import Core
 import LanguageModel
 
-/// Finds what the inputs of the trained layers have in common, which directions of `rank1` then avoid.
+/// Finds what the inputs of the trained layers have in common, so that `rank1` directions can avoid it.
 ///
-/// For each input space: S = Σ x·xᵀ over the positions that matter (for attention all of them; for the rest those that leave
-/// the layer: in the last layer the ones that a loss reads), S = U·diag(w)·Uᵀ, and v_k = u_k·√(1 − √(w_{K+1}/w_k)) for the K
-/// largest: with these taken out of b, the top K directions vary no more than the next one.
+/// For each input space it computes S = Σ x·xᵀ = U·diag(w)·Uᵀ over the positions that matter. For attention these are all positions; for
+/// the other spaces they are the positions that leave the layer, which in the last layer are those that a loss reads. The K largest
+/// components give v_k = u_k·√(1 − √(w_{K+1}/w_k)). When the v_k are taken out of b, the top K components vary no more than the next one.
 public enum BasisMaker {
+    /// Makes a basis with the K damped components of each input space.
+    ///
     /// - Parameters:
     ///   - source: the base model.
-    ///   - patterns: the run's trained tensors; a space is measured where one of its matrices is trained.
-    ///   - examples: public text put through the task's template. A few hundred are enough; never private ones.
+    ///   - patterns: the run's trained tensors. A space is measured if one of its matrices is trained.
+    ///   - examples: public texts put through the task's template. A few hundred are enough; never use private ones.
     ///   - components: K.
-    ///   - progress: positions put through the frozen part, and all of them; false stops.
-    /// - Throws: `TrainingError` where the tensors have no input space, where K leaves nothing, or from the eigenvalue routine;
-    ///   errors of the model's files.
+    ///   - progress: receives the positions put through the frozen part and their total; returning false stops.
+    /// - Throws: `TrainingError` if the tensors have no input space or K leaves nothing, or from the eigenvalue routine; errors from the
+    ///   model's files.
     public static func makeBasis(
         source: ModelSource, training patterns: [String], examples: [Example], components: Int, threads: Int = 1,
         progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }
     ) throws -> RunBasis {
-        let bases = try makeBases(
-            source: source, training: patterns, examples: examples, kinds: [.components(components)], threads: threads, progress: progress)
-        return bases[0]
-    }
-
-    /// What is damped of each input space.
-    package enum Kind: Sendable {
-        /// The K largest principal components: what a run's `shape` is.
-        case components(Int)
-        /// The K channels of the largest root mean square, damped to that of the next one: for comparison.
-        case channels(Int)
-    }
-
-    /// Several bases from one measurement.
-    package static func makeBases(
-        source: ModelSource, training patterns: [String], examples: [Example], kinds: [Kind], threads: Int = 1,
-        progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }
-    ) throws -> [RunBasis] {
         let tensors = try source.trainedTensors(matching: patterns, basis: nil)
         let model = try TrainableModel(source: source, parameters: source.makeParameters(tensors))
         let moments = try measure(model: model, examples: examples, threads: threads, progress: progress)
         guard !moments.isEmpty else {
-            throw TrainingError(.badTensors, "none of the trained tensors is a layer's matrix, so there is no shape to find (shape = none)")
+            throw TrainingError(.badTensors, "none of the trained tensors is a layer's matrix, so no components can be damped")
         }
-        return try kinds.map { kind in
-            var spaces: [InputBasis] = []
-            for moment in moments {
-                let vectors =
-                    switch kind {
-                    case .components(let count): try damped(moment, components: count)
-                    case .channels(let count): dampedChannels(moment.moment, count)
-                    }
-                spaces.append(try InputBasis(space: moment.name, width: moment.moment.width, vectors: vectors))
-            }
-            return try RunBasis(spaces: spaces)
-        }
-    }
-
-    private static func dampedChannels(_ moment: SecondMoment, _ count: Int) -> [[Double]] {
-        let n = moment.width
-        let power = moment.diagonal
-        let order = power.indices.sorted { (power[$0], $1) > (power[$1], $0) }
-        let next = power[order[min(count, n - 1)]]
-        return order.prefix(min(count, n - 1)).map { channel in
-            var vector = [Double](repeating: 0, count: n)
-            vector[channel] = power[channel] > 0 ? (1 - (next / power[channel]).squareRoot()).squareRoot() : 0
-            return vector
-        }
+        return try RunBasis(
+            spaces: moments.map { moment in
+                try InputBasis(space: moment.name, width: moment.moment.width, vectors: damped(moment, components: components))
+            })
     }
 
     /// Σ x·xᵀ of an input space.
@@ -112,7 +76,7 @@ public enum BasisMaker {
         return moments
     }
 
-    /// The K damped components.
+    /// Returns the K damped components v_k.
     private static func damped(_ moment: SpaceMoment, components: Int) throws(TrainingError) -> [[Double]] {
         let n = moment.moment.width
         guard components > 0, components < n else {

@@ -1,9 +1,10 @@
-/// Public text that comes with the program, for a basis when a run has none of its own.
+/// Public text that comes with the program, for making a basis if a run has no text of its own.
 ///
-/// The sentences were written for this purpose and belong to nobody. They are news, reviews, instructions, questions, tales and facts, so that
-/// what they have in common is English prose and not a subject. Text that looks like the task's makes a better basis; for languages other
-/// than English it is needed.
+/// The sentences were written for this purpose and have no owner. They are news, reviews, instructions, questions, tales and facts, so that
+/// what they have in common is English prose and no subject. Text that resembles the task's makes a better basis; languages other than
+/// English need their own text.
 public enum PublicText {
+    /// The sentences, one text each.
     public static let sentences: [String] = text.split(separator: "\n").map(String.init)
 
     private static let text = """

@@ -1,12 +1,12 @@
 import COpenBLAS
 import LanguageModel
 
-/// Σ x·xᵀ and Σ x of rows of one width.
+/// Sums Σ x·xᵀ and Σ x over rows of one width.
 final class SecondMoment {
     let width: Int
-    /// The rows that were added.
+    /// Number of rows added.
     private(set) var count = 0
-    /// width × width, of which the upper triangle (row-major) is filled.
+    /// Σ x·xᵀ, width × width, row-major; only the upper triangle is filled.
     let sum: ScratchBuffer<Double>
     private let rowSum: ScratchBuffer<Double>
     private let rows = ScratchBuffer<Double>()
@@ -18,9 +18,6 @@ final class SecondMoment {
         rowSum = ScratchBuffer(capacity: width)
         rowSum.pointer.update(repeating: 0, count: width)
     }
-
-    /// Σ x² of each element.
-    var diagonal: [Double] { (0..<width).map { sum.pointer[$0 * width + $0] } }
 
     func add(_ x: UnsafePointer<Float>, stride: Int, rows count: Int) {
         guard count > 0 else { return }
@@ -35,14 +32,14 @@ final class SecondMoment {
             blasint(width))
     }
 
-    /// The mean of x·xᵀ instead of the sum.
+    /// Returns the mean of x·xᵀ.
     func mean() -> SymmetricMatrix {
         let matrix = SymmetricMatrix(size: width)
         for i in 0..<width * width { matrix.upper.pointer[i] = sum.pointer[i] / Double(max(count, 1)) }
         return matrix
     }
 
-    /// The mean of (x − mean)·(x − mean)ᵀ.
+    /// Returns the mean of (x − mean)·(x − mean)ᵀ.
     func covariance() -> SymmetricMatrix {
         let matrix = mean()
         let n = Double(max(count, 1))
@@ -53,7 +50,7 @@ final class SecondMoment {
     }
 }
 
-/// A symmetric matrix, of which the upper triangle (row-major) counts.
+/// A symmetric matrix, row-major; only the upper triangle is used.
 final class SymmetricMatrix {
     let size: Int
     let upper: ScratchBuffer<Double>
@@ -74,13 +71,13 @@ final class SymmetricMatrix {
     func eigen(_ what: String) throws(TrainingError) -> SymmetricEigen { try SymmetricEigen(of: upper, size: size, what: what) }
 }
 
-/// A positive definite matrix F = L·Lᵀ.
+/// The Cholesky factor L of a positive definite matrix F = L·Lᵀ.
 struct CholeskyFactor {
     private let size: Int
-    /// Row-major upper triangle, which is the lower one of a column-major matrix: L.
+    /// L: the row-major upper triangle, which is the lower triangle of a column-major matrix.
     private let factor: ScratchBuffer<Double>
 
-    /// - Throws: `TrainingError` where the matrix is not positive definite.
+    /// - Throws: `TrainingError` if the matrix is not positive definite.
     init(_ matrix: SymmetricMatrix, what: String) throws(TrainingError) {
         size = matrix.size
         factor = ScratchBuffer(capacity: size * size)
@@ -91,13 +88,13 @@ struct CholeskyFactor {
         guard info == 0 else { throw TrainingError(.numerical, "\(what) is not positive definite (LAPACK says \(info))") }
     }
 
-    /// L⁻¹·x.
+    /// Returns L⁻¹·x.
     func solveLower(_ x: [Double]) -> [Double] { solve(x, CblasNoTrans) }
 
-    /// L⁻ᵀ·x.
+    /// Returns L⁻ᵀ·x.
     func solveUpper(_ x: [Double]) -> [Double] { solve(x, CblasTrans) }
 
-    /// F⁻¹·x.
+    /// Returns F⁻¹·x.
     func solve(_ x: [Double]) -> [Double] { solveUpper(solveLower(x)) }
 
     private func solve(_ x: [Double], _ transposed: CBLAS_TRANSPOSE) -> [Double] {
@@ -110,20 +107,20 @@ struct CholeskyFactor {
 
 /// The eigenvalues of a symmetric matrix, the largest first, and its eigenvectors.
 struct SymmetricEigen {
-    /// Descending.
+    /// Eigenvalues, descending.
     let values: [Double]
     private let vectors: ScratchBuffer<Double>
 
     /// - Parameters:
-    ///   - upper: size × size, of which the upper triangle (row-major) is read.
-    ///   - what: named where none are found.
+    ///   - upper: size × size, row-major; only the upper triangle is read.
+    ///   - what: name of the matrix for the error if no eigenvalues are found.
     init(of upper: ScratchBuffer<Double>, size n: Int, what: String) throws(TrainingError) {
         vectors = ScratchBuffer(capacity: n * n)
         vectors.pointer.update(from: upper.pointer, count: n * n)
         var values = Array(repeating: 0.0, count: n)
         var size = blasint(n)
         var info: blasint = 0
-        // Row-major upper is column-major lower. The first call asks for the sizes of the work space.
+        // The row-major upper triangle is the column-major lower one. The first call asks for the sizes of the work space.
         var workSize: blasint = -1
         var integerSize: blasint = -1
         var work = [0.0]
@@ -138,9 +135,10 @@ struct SymmetricEigen {
         self.values = values.reversed()
     }
 
-    /// The vector of `values[k]`, of length 1, with its largest entry positive, so that every eigenvalue routine gives the same one.
+    /// Returns the eigenvector of `values[k]`, of length 1. Its largest entry is positive, so that every eigenvalue routine gives the same
+    /// vector.
     func vector(_ k: Int) -> [Double] {
-        // Ascending, with the vectors as columns, which lie one after the other.
+        // The vectors are stored one after the other, in ascending order of their values.
         let n = values.count
         let vector = UnsafeBufferPointer(start: vectors.pointer + (n - 1 - k) * n, count: n)
         let largest = vector.reduce(0.0) { abs($1) > abs($0) ? $1 : $0 }

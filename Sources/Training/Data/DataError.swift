@@ -1,18 +1,19 @@
 import LanguageModel
 
-/// What is wrong with a user's data or with the task that reads them. Every case names the place and the remedy.
+/// What is wrong with a user's data or with the task that reads them. The text names the place and the remedy.
 public struct DataError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// Kind of the error, for exit statuses.
     public enum Code: Hashable, Sendable {
         /// The file does not exist or can't be opened.
         case missing
-        /// The file can be opened, but what it says can't be used.
+        /// The file can be opened, but its contents can't be used.
         case malformed
         /// The task itself (template, labels, length) can't be used.
         case task
     }
 
     public let code: Code
-    /// `file:line: what is wrong; what to do`.
+    /// `file:line: what is wrong`, and a remedy on the next line.
     public let description: String
 
     init(_ code: Code, _ description: String) {
@@ -26,7 +27,7 @@ public struct DataError: Error, Hashable, Sendable, CustomStringConvertible {
 /// A line of a data file, as error messages show it.
 public struct DataPlace: Hashable, Sendable, CustomStringConvertible {
     public let path: String
-    /// Counted from 1.
+    /// Line number, counted from 1.
     public let line: Int
 
     public init(path: String, line: Int) {

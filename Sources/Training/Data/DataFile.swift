@@ -1,20 +1,21 @@
 import Core
 import LanguageModel
 
-/// One line of a JSONL file.
+/// One record of a data file: a line of JSON or a row of a table.
 public struct DataRecord: Hashable, Sendable {
+    /// File and line of the record.
     public let place: DataPlace
     let fields: JSON
 
-    /// The names of its fields, in their order.
+    /// Names of the fields, in their order.
     var names: [String] { fields.members?.map(\.key) ?? [] }
 
-    /// Its fields but those of these names.
+    /// Returns all fields except those with these names.
     func fields(without names: Set<String>) -> [JSON.Member] { (fields.members ?? []).filter { !names.contains($0.key) } }
 
     func value(_ name: String) -> JSON? { fields[name] }
 
-    /// The field as text: strings as they stand, numbers and truth values as the line writes them.
+    /// Returns the field as text. Strings are unquoted; numbers and truth values stay as the line has them.
     func text(_ name: String) throws(DataError) -> String {
         guard let value = fields[name] else {
             let quoted = names.map { "\"\($0)\"" }.joined(separator: ", ")
@@ -29,7 +30,7 @@ public struct DataRecord: Hashable, Sendable {
 }
 
 extension JSON {
-    /// For messages: `a list`, `null`, …
+    /// The kind of a value for messages: `a list`, `null`, …
     var kind: String {
         switch self {
         case .null: "null"
@@ -42,12 +43,14 @@ extension JSON {
     }
 }
 
-/// A worker's part of a file that several workers share: every `count`-th record, so that the parts are disjoint,
-/// together whole, and alike in what they hold even where the file is sorted.
+/// One worker's part of a file that several workers share: every `count`-th record. The parts are disjoint and together complete, and they
+/// are alike even where the file is sorted.
 public struct DataShard: Hashable, Sendable, CustomStringConvertible {
-    /// 1 … count.
+    /// Number of the part, 1 … count.
     public let number: Int
+    /// Number of parts.
     public let count: Int
+    /// The whole file as one part.
     public static let whole = DataShard(uncheckedNumber: 1, count: 1)
 
     private init(uncheckedNumber number: Int, count: Int) {
@@ -55,13 +58,13 @@ public struct DataShard: Hashable, Sendable, CustomStringConvertible {
         self.count = count
     }
 
-    /// Nil unless 1 ≤ number ≤ count.
+    /// Returns nil unless 1 ≤ number ≤ count.
     public init?(number: Int, count: Int) {
         guard number >= 1, number <= count else { return nil }
         self.init(uncheckedNumber: number, count: count)
     }
 
-    /// From `2/3`.
+    /// Parses text such as `2/3`; nil if it is malformed.
     public init?(_ text: String) {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false)
         guard parts.count == 2, let number = Int(parts[0]), let count = Int(parts[1]) else { return nil }
@@ -72,17 +75,18 @@ public struct DataShard: Hashable, Sendable, CustomStringConvertible {
     func contains(_ index: Int) -> Bool { index % count == number - 1 }
 }
 
-/// Reads JSON lines: one object a line, UTF-8, blank lines ignored; and tables whose name ends in .csv or .tsv (`DelimitedFile`).
+/// Reads JSON lines (one object per line, UTF-8, blank lines ignored), and tables in files whose names end in .csv or .tsv
+/// (`DelimitedFile`).
 public enum DataFile {
-    /// A longer line is a mistake (a whole corpus without line ends), not an example.
+    /// Longest line in bytes. A longer line is a mistake, such as a whole corpus without line ends.
     public static let maximumLineBytes = 16 << 20
 
-    /// The records of `shard`, in the order of the file. Every line is parsed, also those of other shards, so that a broken
-    /// line is found by whoever looks first.
+    /// Returns the records of `shard`, in the order of the file. Every line is parsed, including those of other shards, so that the first
+    /// worker to read the file finds a broken line.
     ///
-    /// - Parameter limit: stop when there are so many.
-    /// - Throws: `DataError` `.missing` if the file can't be opened, `.malformed` with `file:line` for the first bad line or
-    ///   where there are no records.
+    /// - Parameter limit: largest number of records to read.
+    /// - Throws: `DataError` `.missing` if the file can't be opened; `.malformed` with `file:line` for the first bad line, or if there are
+    ///   no records.
     public static func read(_ path: String, shard: DataShard = .whole, limit: Int = .max) throws(DataError) -> [DataRecord] {
         let file = try open(path)
         defer { withExtendedLifetime(file) {} }
@@ -110,10 +114,10 @@ public enum DataFile {
         return records
     }
 
-    /// The texts of a public corpus: the field `text` of JSON lines or of a table, else every line as it is. JSON lines are known by their name
-    /// (.jsonl) or by their first line, an object with a field `text`.
+    /// Returns the texts of a public corpus: the field `text` of JSON lines or of a table, and otherwise every line as it is. JSON lines
+    /// are recognised by the file's name (.jsonl) or by the first line, an object with a field `text`.
     ///
-    /// - Throws: as `read`.
+    /// - Throws: the errors of `read`.
     public static func readTexts(_ path: String) throws(DataError) -> [String] {
         var hasFields = path.hasSuffix(".jsonl") || DelimitedFile.isNamed(path)
         if !hasFields { hasFields = try beginsWithText(path) }
@@ -159,13 +163,14 @@ public enum DataFile {
         }
     }
 
-    /// The bytes are valid while `file` lives.
+    /// Splits the file into lines. Their bytes are valid while `file` lives.
     private static func lines(of file: MappedFile) -> some Sequence<Line> {
         let bytes = file.bytes
         return sequence(state: (next: 0, number: 1)) { state -> Line? in
             guard state.next < bytes.count else { return nil }
             let end = bytes[state.next...].firstIndex(of: UInt8(ascii: "\n")) ?? bytes.count
-            // The byte order mark that some editors put in front is no part of a line. In the middle it stands where two files were joined.
+            // Some editors put a byte order mark at the beginning of a file, and joining files puts it in the middle. It is not part of a
+            // line.
             let start = bytes[state.next..<end].starts(with: [0xEF, 0xBB, 0xBF]) ? state.next + 3 : state.next
             let line = Line(place: DataPlace(path: file.path, line: state.number), bytes: bytes[start..<end])
             state = (next: end + 1, number: state.number + 1)
@@ -189,9 +194,9 @@ public enum DataFile {
         do throws(ModelError) {
             value = try JSON(UnsafeRawBufferPointer(rebasing: line.bytes), file: line.place.path)
         } catch {
-            // The parser saw one line alone, so that its own "line 1" would only confuse.
+            // The parser saw a single line, so its own "line 1" would only confuse.
             let byte = error.subject?.split(separator: " ").last.map { " (byte \($0) of the line)" } ?? ""
-            // Whoever brings a table brings its head first.
+            // The first line of a table is its header.
             let isTable = line.place.line == 1 && !line.bytes.contains(UInt8(ascii: "{")) && line.bytes.contains { [0x2C, 0x3B, 0x09].contains($0) }
             let remedy = isTable ? "\na table is read where its name ends in .csv or .tsv; else write one JSON object a line" : ""
             throw .at(line.place, "the line \(error.problem)\(byte)\(remedy)")

@@ -2,7 +2,7 @@ import Core
 import LanguageModel
 
 extension DataRecord {
-    /// Fields by which a record says that it is an example of what should not be, or one that counts less.
+    /// Fields that mark a record as a bad example, or as one that counts less.
     private enum Meaning {
         static let verdicts = [
             "label", "accepted", "chosen", "is_chosen", "preferred", "desirable", "correct", "is_correct", "is_good", "train",
@@ -11,7 +11,7 @@ extension DataRecord {
         static let weights = ["weight", "sample_weight", "loss_weight", "importance_weight"]
     }
 
-    /// A `label` of 0 may be a class; `false` is a verdict.
+    /// Whether a value says no. For `label`, 0 may be a class, but `false` is a verdict.
     private static func isNo(_ value: JSON, _ name: String) -> Bool {
         switch value {
         case .bool(let truth): !truth
@@ -21,7 +21,7 @@ extension DataRecord {
         }
     }
 
-    /// Refuses a record whose fields turn around or weaken what the task would learn from it.
+    /// Refuses a record whose fields reverse or weaken what the task would learn from it.
     ///
     /// - Parameter used: fields that the task itself reads.
     func checkMeaning(_ kind: TaskSpec.Kind, used: Set<String>) throws(DataError) {
@@ -31,24 +31,24 @@ extension DataRecord {
             if Meaning.weights.contains(name), let weight = value.double, weight != 1 {
                 throw .at(place, "\"\(name)\" is \(shown), but every example counts the same here\nleave the line out, or repeat it")
             }
-            // A classification learns its label, whatever else the line says of the text.
+            // A classification learns its label, whatever else the record says about the text.
             if kind == .classification { continue }
             if Meaning.opposites.contains(name), !Self.isNo(value, name) {
                 throw .at(
                     place,
-                    "\"\(name)\" marks what should not be learnt, and nothing here learns from preferences\nkeep the wanted texts alone, and drop the field"
+                    "\"\(name)\" marks a text that should not be learnt, and learning from preferences is not supported\nkeep the wanted texts alone, and drop the field"
                 )
             }
             if Meaning.verdicts.contains(name) {
                 if Self.isNo(value, name) {
                     throw .at(
                         place,
-                        "\"\(name)\" is \(shown), which calls this a bad example, and it would be learnt as a good one\nleave the line out")
+                        "\"\(name)\" is \(shown), which marks a bad example, and it would be learnt as a good one\nleave the line out")
                 }
                 if name == "chosen", value.bool == nil, value.double == nil {
                     throw .at(
                         place,
-                        "\"chosen\" belongs to a preference pair, and nothing here learns from preferences\nrename it to what the task reads, such as \"completion\""
+                        "\"chosen\" belongs to a preference pair, and learning from preferences is not supported\nrename it to what the task reads, such as \"completion\""
                     )
                 }
             }

@@ -1,11 +1,12 @@
 import LanguageModel
 
 extension DataRecord {
-    /// The field `messages`: a list of objects with `role` and `content`.
+    /// Reads the field `messages`: a list of objects with `role` and `content`.
     ///
     /// - Parameters:
-    ///   - needsReply: at least one must be the assistant's.
-    ///   - template: what is to write them; fields that it does not know are refused where the turn means something else without them.
+    ///   - needsReply: whether at least one message must be the assistant's.
+    ///   - template: the template that will write the messages. Fields unknown to it are refused if the turn means something else without
+    ///     them.
     func messages(needsReply: Bool = true, template: ChatTemplate) throws(DataError) -> [ChatMessage] {
         guard let list = fields["messages"]?.array, !list.isEmpty else {
             throw .at(place, "\"messages\" must be a list of {\"role\": \"user\", \"content\": \"…\"}, with at least one entry")
@@ -18,7 +19,7 @@ extension DataRecord {
         return messages
     }
 
-    /// Roles that templates know. Which of them this one writes, it shows when it is run.
+    /// Roles that templates may know. A run of the template shows which of them it writes.
     private static let roles = ["system", "developer", "user", "assistant", "tool"]
 
     private func message(_ entry: JSON, _ number: Int, _ template: ChatTemplate) throws(DataError) -> ChatMessage {
@@ -50,7 +51,7 @@ extension DataRecord {
         }
     }
 
-    /// Content as parts: texts are read, and what is no text is refused by its type.
+    /// Joins content that is given as parts. Texts are read; a part of another type is refused.
     private func text(of parts: [JSON], _ number: Int) throws(DataError) -> String {
         var text = ""
         for part in parts {
@@ -70,7 +71,7 @@ extension DataRecord {
         return text
     }
 
-    /// Whether the assistant's message of this number (from 0) is to be learnt: its own `weight` of 0 says no.
+    /// Whether the loss includes the assistant's message with this number (from 0). A `weight` of 0 on the message excludes it.
     func isLearnt(_ number: Int) throws(DataError) -> Bool {
         guard let list = fields["messages"]?.array, list.indices.contains(number), let weight = list[number]["weight"], !weight.isNull else {
             return true

@@ -2,14 +2,14 @@ import Core
 import LanguageModel
 
 extension DataRecord {
-    /// The record with a label in place of what it says, or does not say: for reading the inputs of examples whose label is not known.
+    /// Returns the record with this label, for reading the inputs of examples whose own label is missing or not known.
     public func labelled(_ label: String) -> DataRecord {
         var fields = fields
         fields.set("label", .string(label))
         return DataRecord(place: place, fields: fields)
     }
 
-    /// What its field `label` says as text; nil where there is none.
+    /// The field `label` as text; nil if there is none.
     public var label: String? { try? text("label") }
 
     /// The text that is wanted after its prompt: a completion, or a conversation's last turn; nil where it has neither.

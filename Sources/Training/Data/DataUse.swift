@@ -2,30 +2,36 @@ import Core
 import Glibc
 import LanguageModel
 
-/// What a run's files are used for, and which examples two uses share. Only what neither trains nor steers is held out.
+/// What a run's files are used for, and which examples two uses share. Data are held out only if they neither train nor steer.
 public struct DataUse: Sendable {
+    /// Uses of a file in a run: it trains the run, steers it, or judges it.
     public enum Use: String, Hashable, Sendable, CaseIterable {
         case training, validation, evaluation
     }
 
-    /// Examples of one use that another has too.
+    /// Examples of one use that another use also has.
     public struct Overlap: Hashable, Sendable {
+        /// The use whose data overlap.
         public let use: Use
+        /// The other use.
         public let with: Use
-        /// Of so many examples of `use` so many are also examples of `with`.
+        /// Number of examples of `use`; `shared` of them are also examples of `with`.
         public let examples: Int
         public let shared: Int
+        /// File of `use`.
         public let path: String
+        /// File of `with`.
         public let otherPath: String
-        /// The two are one file, by whatever names.
+        /// Whether both uses read the same file, possibly under two names.
         public let isSameFile: Bool
 
+        /// Whether every example is shared.
         public var isWhole: Bool { shared == examples }
     }
 
     private struct Part {
         let path: String
-        /// Of each example, in order.
+        /// Keys of the examples, in order.
         let keys: [Int]
     }
 
@@ -35,13 +41,14 @@ public struct DataUse: Sendable {
 
     /// Notes what a use's file holds.
     ///
-    /// An example counts as the same where the model sees the same tokens, whatever its label and its unused fields say: who knows the text
-    /// from training has seen it.
+    /// Two examples count as the same if the model sees the same tokens, whatever their labels and unused fields say: a model that was
+    /// trained on a text has seen it.
     public mutating func note(_ use: Use, path: String, _ examples: [Example]) {
         parts[use] = Part(path: path, keys: examples.map(Self.key))
     }
 
-    /// Overlaps of what judges and steers with what trains, and of what judges with what steers. Uses without shared examples are left out.
+    /// Overlaps of evaluation data with training and validation data, and of validation data with training data. Uses that share no
+    /// examples are left out.
     public var overlaps: [Overlap] {
         let pairs: [(Use, Use)] = [(.evaluation, .training), (.evaluation, .validation), (.validation, .training)]
         return pairs.compactMap { use, other in
@@ -55,14 +62,14 @@ public struct DataUse: Sendable {
         }
     }
 
-    /// 64 bits of a keyed hash: two different examples of a million are taken for one with a chance of 1 in 10 million.
+    /// Returns 64 bits of a keyed hash. Two different examples among a million collide with a probability of 1 in 10 million.
     private static func key(_ example: Example) -> Int {
         var hasher = Hasher()
         for sequence in example.sequences { hasher.combine(sequence.tokens) }
         return hasher.finalize()
     }
 
-    /// Two names of one file, or two files of the same bytes.
+    /// Whether two paths name the same file, or files with the same bytes.
     package static func isSameFile(_ a: String, _ b: String) -> Bool {
         var (first, second) = (stat(), stat())
         guard stat(a, &first) == 0, stat(b, &second) == 0 else { return false }
@@ -78,21 +85,21 @@ public struct DataUse: Sendable {
 }
 
 extension DataUse.Overlap: CustomStringConvertible {
-    /// One sentence for a person.
+    /// The overlap as one sentence for the user.
     public var description: String {
-        let role = use == .evaluation ? "what judges the run" : "what steers the run"
-        let other = with == .training ? "trains it" : "steers it"
+        let role = use == .evaluation ? "the evaluation data" : "the validation data"
+        let other = with == .training ? "the training data" : "the validation data"
         if isSameFile {
             let names = path == otherPath ? path : "\(path) and \(otherPath) are the same file: it"
-            return "\(names) is both \(role) and what \(other); \(Self.consequence(use))"
+            return "\(names) is both \(role) and \(other); \(Self.consequence(use))"
         }
-        if isWhole { return "every example of \(path), \(role), is also in \(otherPath), which \(other); \(Self.consequence(use))" }
-        return "\(shared) of the \(examples) examples of \(path), \(role), are also in \(otherPath), which \(other)"
+        if isWhole { return "every example of \(path), \(role), is also in \(otherPath), \(other); \(Self.consequence(use))" }
+        return "\(shared) of the \(examples) examples of \(path), \(role), are also in \(otherPath), \(other)"
     }
 
     private static func consequence(_ use: DataUse.Use) -> String {
         use == .evaluation
-            ? "nothing here is held out, so that the result does not tell how the model does on new data"
-            : "what the model has seen can't say when it learns no more that carries over"
+            ? "no example is held out, so the result says nothing about new data"
+            : "the model has seen these examples, so they can't show when it stops to generalise"
     }
 }

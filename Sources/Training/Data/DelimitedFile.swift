@@ -1,10 +1,9 @@
 import LanguageModel
 
-/// Tables as text: CSV as RFC 4180 has it, and TSV. The first line names the columns; every other record is an example whose fields are
-/// texts.
+/// Tables as text: CSV by RFC 4180, and TSV. The first line names the columns. Every other record is an example whose fields are texts.
 ///
-/// Quoted fields may hold separators, line ends and doubled quotes. Line ends are LF or CR LF. What the format leaves open is an error and
-/// not a guess: a row with more or fewer fields than the header, a quote within an unquoted field, a quote that is never closed.
+/// Quoted fields may hold separators, line ends and doubled quotes. Line ends are LF or CR LF. What the format leaves open is an error: a
+/// row with more or fewer fields than the header, a quote within an unquoted field, a quote that is never closed.
 enum DelimitedFile {
     /// Whether a path names a table.
     static func isNamed(_ path: String) -> Bool {
@@ -14,7 +13,7 @@ enum DelimitedFile {
 
     /// Calls `body` with each record, in the order of the file, until it returns false.
     ///
-    /// - Throws: `DataError` `.malformed` with `file:line` for the first thing that is wrong.
+    /// - Throws: `DataError` `.malformed` with `file:line` for the first error.
     static func read(_ bytes: UnsafeRawBufferPointer, path: String, _ body: (DataRecord) throws(DataError) -> Bool) throws(DataError) {
         var reader = Reader(bytes: bytes, path: path)
         reader.separator = reader.guessedSeparator()
@@ -30,7 +29,7 @@ enum DelimitedFile {
             }
         }
         while let row = try reader.row() {
-            // A blank line is none, as in JSON lines.
+            // Blank lines are ignored, as in JSON lines.
             if row.fields == [""], header.fields.count > 1 { continue }
             guard row.fields.count == header.fields.count else {
                 throw .at(
@@ -65,15 +64,15 @@ enum DelimitedFile {
             position = bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0
         }
 
-        /// A tab in a TSV. In a CSV the comma; where the first line has none, the semicolon that spreadsheets write in countries whose
-        /// decimal sign is the comma, or the tab.
+        /// Guesses the separator. TSV uses the tab. CSV uses the comma; if the first line has none, the semicolon, which spreadsheets write
+        /// where the decimal sign is a comma; otherwise the tab.
         func guessedSeparator() -> UInt8 {
             if path.lowercased().hasSuffix(".tsv") { return UInt8(ascii: "\t") }
             let first = bytes[position...].prefix { $0 != Self.lineFeed }
             return [UInt8(ascii: ","), UInt8(ascii: ";"), UInt8(ascii: "\t")].first { first.contains($0) } ?? UInt8(ascii: ",")
         }
 
-        /// The next row; nil at the end.
+        /// Returns the next row; nil at the end.
         mutating func row() throws(DataError) -> Row? {
             guard position < bytes.count else { return nil }
             let place = DataPlace(path: path, line: line)
@@ -91,11 +90,11 @@ enum DelimitedFile {
             return Row(place: place, fields: fields)
         }
 
-        /// Up to a separator or a line end, which is next then.
+        /// Reads up to a separator or a line end, and stops before it.
         private mutating func plain(_ place: DataPlace) throws(DataError) -> String {
             let start = position
             while position < bytes.count, bytes[position] != separator, bytes[position] != Self.lineFeed {
-                // A TSV of the usual kind knows no quotes; in it a quote that does not begin a field is a letter.
+                // Most TSV files have no quoting: a quote that does not begin a field is an ordinary character.
                 guard bytes[position] != Self.quote || separator == UInt8(ascii: "\t") else {
                     throw .at(
                         place,
@@ -124,7 +123,7 @@ enum DelimitedFile {
                     position += 1
                     continue
                 }
-                // Closed: a separator or a line end follows.
+                // The field is closed; a separator or a line end follows.
                 if position + 1 < bytes.count, bytes[position] == Self.carriageReturn, bytes[position + 1] == Self.lineFeed { position += 1 }
                 if position + 1 == bytes.count, bytes[position] == Self.carriageReturn { position += 1 }
                 guard position == bytes.count || bytes[position] == separator || bytes[position] == Self.lineFeed else {

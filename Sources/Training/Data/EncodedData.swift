@@ -1,21 +1,22 @@
 import LanguageModel
 
-/// What became of a file.
+/// The examples made from a file, and what happened to them.
 public struct EncodedData: Hashable, Sendable {
+    /// The examples, in the order of their records.
     public internal(set) var examples: [Example] = []
-    /// Examples that were longer than the maximum length, each once, whatever they lost.
+    /// Number of examples that were longer than the maximum length; each counts once.
     public internal(set) var truncated = 0
-    /// Examples whose prompt or text lost its end, and how many tokens these ends were.
+    /// Examples whose prompt or text lost its end, and the number of tokens lost.
     public internal(set) var cutPrompts = Cut()
-    /// Examples whose completion or last turns lost their end, and how many tokens these ends were.
+    /// Examples whose completion or last turns lost their end, and the number of tokens lost.
     public internal(set) var cutAnswers = Cut()
-    /// Examples left out, since no token to learn from was left in them.
+    /// Number of examples left out because they had no token left to learn from.
     public internal(set) var skipped = 0
-    /// Examples whose prompt and answer, written together, would be other tokens than written apart, by what would make them the same.
+    /// Number of examples whose prompt and answer give other tokens when written together than when written apart, by the remedy.
     public internal(set) var splitBoundaries: [BoundaryRemedy: Int] = [:]
-    /// Examples whose label word begins with a letter right after a letter.
+    /// Number of examples whose label word begins with a letter directly after a letter.
     public internal(set) var joinedWords = 0
-    /// Examples whose text spells control tokens, which are read as plain text; and the first such token.
+    /// Number of examples whose text spells control tokens, which are read as plain text, and the first such token.
     public internal(set) var spelledTokens: (count: Int, token: String)? {
         get { spelledCount > 0 ? (spelledCount, spelledToken) : nil }
         set {
@@ -27,9 +28,10 @@ public struct EncodedData: Hashable, Sendable {
     private var spelledToken = ""
     /// Fields that records have and the task does not read, in the order of their first appearance.
     public internal(set) var unusedFields: [String] = []
-    /// Texts of the task (its template, its label words) that hold a backslash and an n where a line break may be meant.
+    /// Texts of the task (its template and label words) that hold a backslash and an n where a line break may be meant.
     public internal(set) var escapedLineBreaks: [String] = []
 
+    /// A count of shortened examples and of the tokens that they lost.
     public struct Cut: Hashable, Sendable {
         public internal(set) var examples = 0
         public internal(set) var tokens = 0
@@ -40,13 +42,13 @@ public struct EncodedData: Hashable, Sendable {
         }
     }
 
-    /// What was tried on an example and makes the tokens of prompt and answer the same, written together or apart.
+    /// A change that was tried on an example and gives prompt and answer the same tokens, written together or apart.
     public enum BoundaryRemedy: Hashable, Sendable {
-        /// The answer begins with a space.
+        /// Begin the answer with a space.
         case leadingSpace
-        /// The white space at the prompt's end moves to the answer's beginning.
+        /// Move the white space at the prompt's end to the answer's beginning.
         case moveSpace
-        /// Neither does.
+        /// No change that was tried helps.
         case none
     }
 

@@ -1,7 +1,8 @@
 import Core
 
 extension Example {
-    /// The example as a commitment to data takes it (docs/reference/ledger.md, "Commitments to data"): all numbers as u32, little-endian.
+    /// The example in the encoding of a commitment to data (docs/reference/ledger.md, "Commitments to data"): all numbers are u32,
+    /// little-endian.
     package var encoded: [UInt8] {
         var bytes: [UInt8] = []
         func put(_ number: some BinaryInteger) {

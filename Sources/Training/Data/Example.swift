@@ -1,9 +1,10 @@
 import LanguageModel
 
-/// An example as the forward pass takes it: token sequences, and what its loss reads from them.
+/// An example in the form that the forward pass takes: token sequences, and what its loss reads from them.
 public struct Example: Hashable, Sendable {
-    /// One sequence, except for `.options`, which has one for each class.
+    /// One sequence; for `.options`, one per class.
     public let sequences: [TokenSequence]
+    /// What the example's loss is.
     public let objective: ExampleObjective
 
     public init(sequences: [TokenSequence], objective: ExampleObjective) {
@@ -11,14 +12,17 @@ public struct Example: Hashable, Sendable {
         self.objective = objective
     }
 
+    /// Number of tokens of all sequences.
     public var tokenCount: Int { sequences.reduce(0) { $0 + $1.tokens.count } }
 }
 
+/// Tokens, and the targets that a loss reads from them.
 public struct TokenSequence: Hashable, Sendable {
     public let tokens: [Int32]
     /// The hidden states that the loss reads, in rising order: the state at `position` predicts `token`.
     public let targets: [Target]
 
+    /// A token to predict, and the position whose state predicts it.
     public struct Target: Hashable, Sendable {
         public let position: Int
         public let token: Int32
@@ -34,16 +38,16 @@ public struct TokenSequence: Hashable, Sendable {
     }
 }
 
+/// The loss of an example.
 public enum ExampleObjective: Hashable, Sendable {
-    /// Every label word is one token: a softmax over these tokens at the sequence's one target position
-    /// (its `token` is the right one). Loss: −log p(right).
+    /// A softmax over single-token label words at the sequence's only target position, whose `token` is the right one. Loss: −log p(right).
     case candidates([Int32], correct: Int)
-    /// Label words of several tokens: class c's score is the sum of the full-vocabulary log-probabilities of the targets of
-    /// `sequences[c]`. Loss: −log softmax(scores)[correct].
+    /// Label words of several tokens. Class c's score is the sum of the full-vocabulary log-probabilities of the targets of `sequences[c]`.
+    /// Loss: −log softmax(scores)[correct].
     case options(correct: Int)
-    /// Mean over the targets of −log p(token), full vocabulary.
+    /// The mean over the targets of −log p(token) under the full vocabulary.
     case tokens
-    /// The one sequence is a prompt, after which the model writes; a program outside scores the text.
+    /// A prompt after which the model writes; an external program scores the text.
     case text(WritingPrompt)
 }
 
@@ -56,7 +60,7 @@ public struct WritingPrompt: Hashable, Sendable {
     /// The further fields as one JSON object.
     package var fieldsText: String { JSON.object(fields).text(indent: 0) }
 
-    /// A prompt without further fields.
+    /// Creates a prompt without further fields.
     public init(_ prompt: String) { self.init(prompt, fields: []) }
 
     init(_ prompt: String, fields: [JSON.Member]) {

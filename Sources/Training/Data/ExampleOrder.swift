@@ -1,13 +1,13 @@
 import Core
 import LanguageModel
 
-/// Which examples a sample reads: epochs over all examples, each in an order of its own. A pure function of (machine, sample, seed), so
-/// that a sample that is computed again, after a lost connection or a restart, gives the same byte. Which examples they are is the
+/// Determines which examples a sample reads. Epochs go over all examples, each in its own order. It is a pure function of (machine, sample,
+/// seed), so a sample that is computed again, after a lost connection or a restart, gives the same byte. The choice of examples is the
 /// worker's private affair; nothing in the ledger depends on it.
 package struct ExampleOrder {
     let exampleCount: Int
     let batchSize: Int
-    /// Neighbouring samples that read the same examples and so share what is computed once per example.
+    /// Number of neighbouring samples that read the same examples and so share what is computed once per example.
     let samplesPerBatch: Int
     let seed: UInt64
     private var orders: [Key: [Int32]] = [:]
@@ -25,7 +25,7 @@ package struct ExampleOrder {
         self.seed = seed
     }
 
-    /// Example `i` of the sample's `batchSize`.
+    /// Returns example `i` of the sample's `batchSize` examples.
     package mutating func example(machine: MachineID, sample: SampleNumber, _ i: Int) -> Int {
         let place = Int(sample) / samplesPerBatch * batchSize + i
         let key = Key(machine: machine.rawValue, epoch: place / exampleCount)
@@ -36,7 +36,8 @@ package struct ExampleOrder {
         return Int(order[place % exampleCount])
     }
 
-    /// The first epoch's, which is the same for every machine: the order in which to fill a prefix cache before the machine has a number.
+    /// Returns the order of the first epoch, which is the same for every machine. A prefix cache is filled in this order before the machine
+    /// has a number.
     package static func firstEpoch(of exampleCount: Int, seed: UInt64) -> [Int] {
         let order = Self(exampleCount: exampleCount, batchSize: 1, samplesPerBatch: 1, seed: seed)
         return order.shuffled(Key(machine: 0, epoch: 0)).map(Int.init)
@@ -46,14 +47,15 @@ package struct ExampleOrder {
         let machine = key.epoch == 0 ? 0 : key.machine
         var random = SplitMix64(state: seed &+ UInt64(machine) &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(key.epoch) << 32)
         var order = (0..<Int32(exampleCount)).map { $0 }
-        // docs/reference/arithmetic.md, "Which examples a sample reads": spelt out, so that no library's shuffle is part of what a byte means.
+        // As docs/reference/arithmetic.md, "Which examples a sample reads", has it. It is spelt out so that a byte does not depend on any
+        // library's shuffle.
         for place in 0..<max(0, order.count - 1) {
             order.swapAt(place, place + Int(Self.number(below: UInt64(order.count - place), &random)))
         }
         return order
     }
 
-    /// A number below `count`, each as likely as the other (Lemire 2019, "Fast random integer generation in an interval"): the high word of
+    /// Returns a uniform random number below `count` (Lemire 2019, "Fast random integer generation in an interval"): the high word of
     /// random·count, drawn again while the low word is below 2^64 mod count.
     private static func number(below count: UInt64, _ random: inout SplitMix64) -> UInt64 {
         var product = random.next().multipliedFullWidth(by: count)

@@ -1,38 +1,39 @@
 import Core
 import LanguageModel
 
-/// Examples that were checked against a model's limits, laid out for the forward pass.
+/// Examples that were checked against a model's limits and laid out for the forward pass.
 public final class ExampleSet: @unchecked Sendable {  // written in init only
     struct Sequence {
         let tokens: Range<Int>
         let reads: Range<Int>
-        /// Positions that can reach what the loss reads: up to the last one read.
+        /// Number of positions that can affect what the loss reads: up to the last one read.
         let length: Int
     }
 
     public let examples: [Example]
     let sequences: [Sequence]
-    /// The sequences of each example.
+    /// Range of each example's sequences.
     let ranges: [Range<Int>]
     private let tokens: ScratchBuffer<Int32>
     private let reads: ScratchBuffer<Int32>
     private let targets: ScratchBuffer<Int32>
 
+    /// Number of examples.
     public var count: Int { examples.count }
-    /// Positions that a pass goes through, over all examples.
+    /// Number of positions that a pass goes through, over all examples.
     public let positionCount: Int
-    /// Positions that losses read, over all examples.
+    /// Number of positions that losses read, over all examples.
     let readCount: Int
     let longest: Int
     let needsFullVocabulary: Bool
-    /// Every example's loss is the mean token loss.
+    /// Whether every example's loss is a mean token loss.
     let hasTokenLosses: Bool
-    /// Every example's loss is that of a choice between classes.
+    /// Whether every example's loss is that of a choice between classes.
     let hasClasses: Bool
-    /// Every example is a choice between single tokens.
+    /// Whether every example is a choice between single tokens.
     var hasLabelTokensAlone: Bool { !needsFullVocabulary }
 
-    /// - Throws: `TrainingError` for an example that the model can't take, naming it by its number (the first is 1).
+    /// - Throws: `TrainingError` for an example that the model can't take, with its number (from 1).
     public init(_ examples: [Example], for model: ModelConfiguration) throws(TrainingError) {
         self.examples = examples
         var sequences: [Sequence] = []
@@ -126,7 +127,7 @@ public final class ExampleSet: @unchecked Sendable {  // written in init only
         UnsafeBufferPointer(start: targets.pointer + sequence.reads.lowerBound, count: sequence.reads.count)
     }
 
-    /// Sees to it that the model can serve all of these examples.
+    /// Prepares the model for all of these examples.
     func prepare(_ model: TrainableModel) throws(ModelError) {
         model.preparePositions(longest)
         if needsFullVocabulary { try model.prepareFullHead() }

@@ -2,9 +2,9 @@ import Core
 import LanguageModel
 
 extension TaskSpec {
-    /// The kind of task that a file's first line is made for, judged by its fields alone.
+    /// Returns the kind of task that a file's first record fits, judged by its fields alone.
     ///
-    /// - Throws: `DataError` `.malformed`, naming the line and the four shapes that are known.
+    /// - Throws: `DataError` `.malformed` with the line and the four forms of records that are known.
     public static func kind(of record: DataRecord) throws(DataError) -> Kind {
         let fields = Set(record.names)
         if fields.contains("messages") { return .chat }

@@ -1,8 +1,8 @@
 import LanguageModel
 
-/// What is told of a text whose tokens may be other than meant.
+/// Notes about texts whose tokens may differ from what the user meant.
 extension TaskEncoder {
-    /// The completion's tokens as they are after this prompt, and the end of the text, so that the model learns where to stop.
+    /// Returns the completion's tokens as they follow this prompt, and the token that ends a text, so that the model learns where to stop.
     func completionTokens(of completion: String, after prompt: String, into data: inout EncodedData) -> [Int32] {
         let head = tokenizer.encode(prompt)
         let whole = tokenizer.encode(prompt + completion)
@@ -21,7 +21,7 @@ extension TaskEncoder {
         return answer
     }
 
-    /// What makes the tokens of both the same, written together or apart: tried, not guessed.
+    /// Returns the change that gives prompt and answer the same tokens, written together or apart. The changes are tried, not guessed.
     private func remedy(_ prompt: String, _ answer: String) -> EncodedData.BoundaryRemedy {
         func agrees(_ prompt: String, _ answer: String) -> Bool {
             let head = tokenizer.encode(prompt)
@@ -39,7 +39,8 @@ extension TaskEncoder {
         return .none
     }
 
-    /// Every class is looked at: whether a merge crosses the boundary depends on how prompt and word meet.
+    /// Notes a boundary that tokenises differently. Every class is checked, because a merge across the boundary depends on both prompt and
+    /// word.
     func noteBoundaries(_ prompt: String, in data: inout EncodedData) {
         let tokens = tokenizer.encode(prompt)
         if let split = words.first(where: { tokenizer.encode(prompt + $0.text) != tokens + $0.tokens }) {
@@ -48,7 +49,7 @@ extension TaskEncoder {
         if words.contains(where: { Self.joins(prompt, $0.text) }) { data.joinedWords += 1 }
     }
 
-    /// Whether a word is run into the one before it, in a script that writes spaces.
+    /// Whether a word directly follows a letter in a script that puts spaces between words.
     private static func joins(_ prompt: String, _ word: String) -> Bool {
         func isLetter(_ scalar: Unicode.Scalar?) -> Bool {
             guard let properties = scalar?.properties else { return false }
@@ -58,7 +59,7 @@ extension TaskEncoder {
         return isLetter(prompt.unicodeScalars.last) && isLetter(word.unicodeScalars.first)
     }
 
-    /// Control tokens that a text spells out are plain text; whoever wrote them may have meant something else.
+    /// Notes text that spells a control token. It is read as plain text, and its author may have meant the token.
     func note(_ text: String, in data: inout EncodedData) {
         guard let token = tokenizer.specialTokens(spelledIn: text).first else { return }
         data.spelledTokens = ((data.spelledTokens?.count ?? 0) + 1, data.spelledTokens?.token ?? token)

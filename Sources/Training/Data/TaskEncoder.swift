@@ -1,24 +1,24 @@
 import Core
 import LanguageModel
 
-/// Makes token sequences and objectives out of records, as the run's task says.
+/// Turns records into token sequences and objectives, as the run's task says.
 ///
-/// Boundaries: a prompt and what follows it are tokenised apart, as they are when the model is asked, and checked against the tokens of
-/// the two written together, which is what the model saw in its training. Where the two disagree, the parts win and
-/// `EncodedData.splitBoundaries` counts it. A conversation is tokenised whole.
+/// A prompt and its answer are tokenised apart, as they are when the model is asked. The result is compared with the tokens of the two
+/// written together, which is what the model saw in its training. Where the two differ, the separate tokens win and
+/// `EncodedData.splitBoundaries` counts the example. A conversation is tokenised whole.
 public struct TaskEncoder: Sendable {
-    /// Two tokens: one to read and one to predict. Nothing can be learnt from less.
+    /// Smallest length in tokens: one to read and one to predict.
     public static let minimumLength = 2
 
     public let task: TaskSpec
     let tokenizer: Tokenizer
     let chatTemplate: ChatTemplate?
     let template: Template?
-    /// For classification: each class's word, with the space that it brings, and its tokens.
+    /// For classification: each class's word, with its leading space, and its tokens.
     let words: [Word]
-    /// The template with nothing in its fields.
+    /// Number of tokens of the template with empty fields.
     let templateTokens: Int
-    /// The longest sequence that the model takes; nil where it is not known.
+    /// Longest sequence that the model takes; nil if it is not known.
     private let contextLength: Int?
 
     struct Word: Sendable {
@@ -26,14 +26,14 @@ public struct TaskEncoder: Sendable {
         let tokens: [Int32]
     }
 
-    /// - Throws: `DataError` `.task` for a template, label word or length that can't work.
+    /// - Throws: `DataError` `.task` for an impossible template, label word or length.
     public init(task: TaskSpec, tokenizer: Tokenizer, chatTemplate: ChatTemplate? = nil, contextLength: Int? = nil) throws(DataError) {
-        // A tokenizer's post-processor may put any number of special tokens first.
+        // A tokenizer's post-processor may put any number of special tokens in front.
         let shortest = Self.minimumLength + tokenizer.leadingTokens.count
         if let writing = task.writing, writing.maxTokens + shortest > task.maxLength + 1 {
             throw DataError(
                 .task,
-                "\(writing.maxTokens) new tokens leave no room for a prompt within a maximum length of \(task.maxLength); lower --objective-max-tokens, or raise --max-length"
+                "\(writing.maxTokens) new tokens leave no room for a prompt within a maximum length of \(task.maxLength); lower objective-max-tokens, or raise max-length"
             )
         }
         guard task.maxLength >= shortest else {
@@ -46,14 +46,10 @@ public struct TaskEncoder: Sendable {
         switch task.kind {
         case .classification:
             guard let text = task.template, let labels = task.labels, labels.count >= 2 else {
-                // Both at once: whoever lacks the one mostly lacks the other.
+                // Report both at once: a task that lacks one mostly lacks the other.
                 let template = task.template == nil ? ["a template"] : []
                 let words = (task.labels?.count ?? 0) < 2 ? ["a word for each of two or more labels"] : []
-                let examples =
-                    (template.isEmpty ? [] : ["--template '{text} It was'"]) + (words.isEmpty ? [] : ["--label '0= terrible' --label '1= great'"])
-                throw DataError(
-                    .task, "a classification needs \((template + words).joined(separator: " and "))\nfor instance: \(examples.joined(separator: " "))"
-                )
+                throw DataError(.task, "a classification needs \((template + words).joined(separator: " and "))")
             }
             let (template, space) = try Template(text).splittingTrailingSpace()
             self.template = template
@@ -78,13 +74,15 @@ public struct TaskEncoder: Sendable {
         templateTokens = template.map { tokenizer.encode($0.filled(with: [:])).count } ?? 0
     }
 
-    /// A template that holds the answer leaves nothing to learn.
+    /// Refuses a template that contains the answer, because nothing would be left to learn.
     private static func check(_ template: Template, answer: String) throws(DataError) {
         guard template.fields.contains(answer) else { return }
         throw DataError(.task, "the template gives the answer away: it writes {\(answer)} into the prompt\ntake {\(answer)} out of it")
     }
 
-    /// - Throws: `DataError` `.malformed` with the first bad record's `file:line`, or where no record gives an example.
+    /// Encodes records in order.
+    ///
+    /// - Throws: `DataError` `.malformed` with `file:line` of the first bad record; `.task` if no record gives an example.
     public func encode(_ records: [DataRecord]) throws(DataError) -> EncodedData {
         var data = EncodedData()
         data.escapedLineBreaks = textsOfTheTask.filter { $0.contains("\\n") }
@@ -104,7 +102,7 @@ public struct TaskEncoder: Sendable {
             if let contextLength, let longest = data.examples.last?.sequences.map(\.tokens.count).max(), longest > contextLength {
                 throw .at(
                     record.place,
-                    "the example has \(longest) tokens, and the model takes \(contextLength)\na maximum length of \(contextLength) cuts such examples (--max-length \(contextLength)); or shorten this one"
+                    "the example has \(longest) tokens, and the model takes \(contextLength)\na maximum length of \(contextLength) cuts such examples (max-length \(contextLength)); or shorten this one"
                 )
             }
         }
@@ -112,16 +110,16 @@ public struct TaskEncoder: Sendable {
             if task.writing != nil {
                 throw DataError(
                     .task,
-                    "no prompt leaves room to write within \(task.maxLength) tokens; raise --max-length, or lower --objective-max-tokens")
+                    "no prompt leaves room to write within \(task.maxLength) tokens; raise max-length, or lower objective-max-tokens")
             }
-            throw DataError(.task, "no example has a token to learn from within \(task.maxLength) tokens; raise --max-length")
+            throw DataError(.task, "no example has a token to learn from within \(task.maxLength) tokens; raise max-length")
         }
         return data
     }
 
     private var textsOfTheTask: [String] { [task.template].compactMap { $0 } + (task.labels ?? []).map(\.word) }
 
-    /// The fields of a record that the task reads.
+    /// Fields of a record that the task reads.
     private var usedFields: Set<String> {
         switch task.kind {
         case .classification: Set((template?.fields ?? []) + ["label"])
@@ -131,10 +129,10 @@ public struct TaskEncoder: Sendable {
         }
     }
 
-    /// Public text put through the task's template, for making a basis: what the trained layers will see, without anybody's
-    /// examples. Every hole of a classification's template takes the same text; the other kinds take the text as it is.
+    /// Puts public texts through the task's template, for making a basis: the trained layers see their usual inputs without anybody's
+    /// examples. All fields of a classification's template take the same text; the other kinds take the text as it is.
     ///
-    /// - Throws: `DataError` `.task` where the template alone is longer than the maximum length.
+    /// - Throws: `DataError` `.task` if the template alone is longer than the maximum length.
     public func encodePublicText(_ texts: [String]) throws(DataError) -> [Example] {
         var data = EncodedData()
         for (index, text) in texts.enumerated() {
@@ -150,8 +148,8 @@ public struct TaskEncoder: Sendable {
         return data.examples
     }
 
-    /// For each class of a classification the first token at which its word leaves the beginnings of all others, or its last one where it is
-    /// itself the beginning of another.
+    /// For each class of a classification the first token by which its word differs from the beginnings of all others. If its word is the
+    /// beginning of another, its last token.
     var distinguishingTokens: [Int32] {
         words.enumerated().map { c, word in
             let others = words.enumerated().filter { $0.offset != c }.map(\.element.tokens)
@@ -171,7 +169,7 @@ public struct TaskEncoder: Sendable {
             let known = labels.map { "\"\($0.label)\"" }.joined(separator: ", ")
             throw .at(
                 record.place,
-                "the label \"\(label)\" has no word (known: \(known)); add it to the task's labels, for instance --label '\(label)= word'")
+                "the label \"\(label)\" has no word (known: \(known)); add it to the task's labels, for instance \(label) = \" word\"")
         }
         let values = try values(template, record)
         let text = template.filled(with: values)
@@ -191,10 +189,10 @@ public struct TaskEncoder: Sendable {
         var answer = completionTokens(of: completion, after: text, into: &data)
         let room = task.maxLength - tokenizer.leadingTokens.count
         guard room > max(1, templateTokens) else {
-            throw .at(record.place, "the template alone needs \(templateTokens) of \(task.maxLength) tokens; raise --max-length")
+            throw .at(record.place, "the template alone needs \(templateTokens) of \(task.maxLength) tokens; raise max-length")
         }
-        // Where both don't fit, each keeps at least half of the room, so that a long completion never eats its prompt; and the template's own
-        // words stay, and at least one token, which predicts the completion's first.
+        // If prompt and completion don't both fit, each keeps at least half of the room, so that a long completion never displaces its
+        // prompt. The template's own words stay, and so does at least one token to predict the completion's first token.
         let promptCount = tokenizer.encode(text).count
         let promptKept = min(max(1, promptCount), max(room - answer.count, room / 2, templateTokens, 1))
         let answerKept = min(answer.count, room - promptKept)
@@ -228,7 +226,7 @@ public struct TaskEncoder: Sendable {
         data.append(limited(chat.tokens, targets, into: &data))
     }
 
-    /// - Throws: `ChatError` where the template does not write them.
+    /// - Throws: `ChatError` if the template does not write tools.
     private func tools(_ record: DataRecord, _ template: ChatTemplate) throws(ChatError) -> JSON? {
         guard let tools = record.value("tools"), !tools.isNull, tools != [] else { return nil }
         guard template.mentions("tools") else {
@@ -240,7 +238,7 @@ public struct TaskEncoder: Sendable {
 
     // MARK: Prompts to write after
 
-    /// The prompt alone, with room for what the model writes; a completion or a label is only passed on.
+    /// Encodes the prompt alone, with room for the model's text. A completion or a label is only passed on to the scoring program.
     private func prompt(_ record: DataRecord, _ writing: Writing, into data: inout EncodedData) throws(DataError) {
         var text: String
         var tokens: [Int32]
@@ -253,7 +251,7 @@ public struct TaskEncoder: Sendable {
         case .chat:
             guard let chatTemplate else { return }
             var messages = try record.messages(needsReply: false, template: chatTemplate)
-            // The reply that the record has is what the model is to write anew.
+            // The model is to write the reply that the record ends with.
             if messages.last?.role == "assistant" { messages.removeLast() }
             guard let last = messages.last else { throw .at(record.place, "the chat has nothing to reply to") }
             text = last.content
@@ -262,7 +260,7 @@ public struct TaskEncoder: Sendable {
             } catch {
                 throw .at(record.place, error.problem)
             }
-            // Cut, it would be another chat.
+            // A chat that was cut would be another chat.
             if tokens.count + writing.maxTokens > task.maxLength { return data.append(nil) }
         case .text:
             text = try record.text("text")
@@ -309,7 +307,8 @@ public struct TaskEncoder: Sendable {
         return values
     }
 
-    /// One-token words: a choice between them at the prompt's end. Longer ones: every class's word is written out and read.
+    /// Makes the example of a classification. Single-token words become a choice between tokens at the prompt's end. For longer words every
+    /// class's word is written out and read.
     private func labelled(_ prompt: [Int32], correct: Int) -> Example {
         guard words.contains(where: { $0.tokens.count > 1 }) else {
             let target = TokenSequence.Target(position: prompt.count - 1, token: words[correct].tokens[0])
@@ -326,7 +325,7 @@ public struct TaskEncoder: Sendable {
         return Example(sequences: sequences, objective: .options(correct: correct))
     }
 
-    /// `answer` after `prompt`, the loss on `answer`; nil where nothing can be predicted.
+    /// Returns `answer` after `prompt` with the loss on `answer`; nil if nothing can be predicted.
     private func continuation(of prompt: [Int32], with answer: [Int32], into data: inout EncodedData) -> Example? {
         let first = max(prompt.count, 1)
         let tokens = prompt + answer
@@ -334,7 +333,7 @@ public struct TaskEncoder: Sendable {
         return limited(tokens, targets, into: &data)
     }
 
-    /// Cuts the end off; nil where no target is left.
+    /// Cuts a sequence to the maximum length; nil if no target is left.
     private func limited(
         _ tokens: [Int32], _ targets: [TokenSequence.Target], into data: inout EncodedData
     ) -> Example? {
@@ -346,16 +345,16 @@ public struct TaskEncoder: Sendable {
                 data.cutPrompts.add(tokens.count - task.maxLength)
             }
         }
-        // A target's position must lie within the kept tokens, and so must the token that it predicts.
+        // Both a target's position and the token that it predicts must be kept.
         let kept = targets.filter { $0.position + 1 < task.maxLength }
         guard !kept.isEmpty else { return nil }
         return Example(
             sequences: [TokenSequence(tokens: Array(tokens.prefix(task.maxLength)), targets: kept)], objective: .tokens)
     }
 
-    /// The tokens of the filled template, leaving room for `reserving` more: where they are too many, the longest field loses
-    /// its end, so that the template's own words stay whole. Cut as text, not as tokens, so that what is left is tokenised
-    /// as a text that simply was shorter.
+    /// Returns the tokens of the filled template, with room for `reserving` more. If there are too many, the longest field loses its end,
+    /// so that the template's own words stay whole. The cut is made in the text, not in its tokens, so that the rest is tokenised like any
+    /// shorter text.
     private func fit(
         _ template: Template, _ values: [String: String], reserving: Int, at place: DataPlace, into data: inout EncodedData
     ) throws(DataError) -> [Int32] {
@@ -365,12 +364,12 @@ public struct TaskEncoder: Sendable {
         if whole.count <= room { return leading + whole }
         data.truncated += 1
         var values = values
-        // Longest first; a second field is touched only where the first is used up.
+        // The longest field comes first; another is cut only when that one is empty.
         let order = template.fields.sorted { (values[$0]?.unicodeScalars.count ?? 0) > (values[$1]?.unicodeScalars.count ?? 0) }
         for field in order {
             guard let text = values[field] else { continue }
             let scalars = Array(text.unicodeScalars)
-            // The longest prefix that fits, by bisection; `fits` rises and falls once, but for a token here or there.
+            // Find the longest prefix that fits by bisection. More text gives more tokens, except for one here or there.
             var low = 0
             var high = scalars.count
             while low < high {
@@ -385,15 +384,14 @@ public struct TaskEncoder: Sendable {
                 return leading + tokens
             }
         }
-        throw .at(place, "the template alone needs more than \(task.maxLength) tokens with what follows it; raise --max-length")
+        throw .at(place, "the template alone needs more than \(task.maxLength) tokens with what follows it; raise max-length")
     }
 }
 
 extension TaskEncoder {
-    /// For a model's own tokenizer and chat template.
+    /// Creates an encoder with a model's own tokenizer and chat template.
     ///
-    /// - Throws: `DataError` as above; `ModelError` where the files' tokenizer, or the chat template that the task needs, is not
-    ///   supported.
+    /// - Throws: `DataError` as above; `ModelError` if the tokenizer, or the chat template that the task needs, is not supported.
     public init(task: TaskSpec, model: ModelSource) throws {
         let chatTemplate = task.kind == .chat ? try model.chatTemplate : nil
         self = try TaskEncoder(

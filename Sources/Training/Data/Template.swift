@@ -1,6 +1,6 @@
 import LanguageModel
 
-/// A prompt with holes: `Review: {text}` takes the field `text` of an example. `{{` and `}}` stand for braces.
+/// A prompt with fields to fill in: `Review: {text}` takes the field `text` of an example. `{{` and `}}` stand for braces.
 public struct Template: Hashable, Sendable {
     enum Part: Hashable, Sendable {
         case literal(String)
@@ -8,14 +8,14 @@ public struct Template: Hashable, Sendable {
     }
 
     let parts: [Part]
-    /// The fields that it takes, each once, in the order of their first appearance.
+    /// Names of the fields, each once, in the order of their first appearance.
     let fields: [String]
 
-    /// - Throws: `DataError` `.task` for an unclosed or empty hole, and for a template without one.
+    /// - Throws: `DataError` `.task` for an unclosed or empty field, and for a template without fields.
     public init(_ text: String) throws(DataError) {
         var parts: [Part] = []
         var literal = ""
-        // By scalars: to Swift a brace and a combining accent behind it are one character, which is no brace.
+        // Works on scalars, because Swift treats a brace and a following combining accent as one character.
         var rest = text.unicodeScalars[...]
         while let scalar = rest.popFirst() {
             switch scalar {
@@ -28,7 +28,7 @@ public struct Template: Hashable, Sendable {
                 }
                 let name = String(rest[..<end])
                 guard !name.isEmpty, !name.unicodeScalars.contains("{") else {
-                    throw DataError(.task, "template \"\(text)\": a hole needs a field's name, such as {text}")
+                    throw DataError(.task, "template \"\(text)\": a field needs a name, such as {text}")
                 }
                 rest = rest[rest.index(after: end)...]
                 if !literal.isEmpty { parts.append(.literal(literal)) }
@@ -44,7 +44,7 @@ public struct Template: Hashable, Sendable {
         var fields: [String] = []
         for case .field(let name) in parts where !fields.contains(name) { fields.append(name) }
         guard !fields.isEmpty else {
-            throw DataError(.task, "template \"\(text)\" takes nothing from the example; put {text} where its text goes")
+            throw DataError(.task, "template \"\(text)\" uses no field of the example; put {text} where its text goes")
         }
         self.parts = parts
         self.fields = fields
@@ -64,8 +64,8 @@ public struct Template: Hashable, Sendable {
         }.joined()
     }
 
-    /// The template without the spaces at its end, and those spaces. A label word must bring its own: byte-level tokenizers
-    /// know ` great` as one token, and would never see it after a prompt that has already spent the space.
+    /// Splits off the spaces at the template's end. The label word must bring them: byte-level tokenizers have ` great` as one token, which
+    /// never follows a prompt that already ends in the space.
     func splittingTrailingSpace() -> (template: Template, space: String) {
         guard case .literal(let last)? = parts.last else { return (self, "") }
         let kept = last.reversed().drop { $0 == " " }.count

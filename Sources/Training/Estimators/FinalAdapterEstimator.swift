@@ -3,45 +3,46 @@ import Glibc
 import Kernels
 import LanguageModel
 
-/// The projected gradients of a run that trains the adapter at `final` and nothing else, from the gradient of C itself.
+/// Computes the projected gradients of a run that trains the adapter at `final` and nothing else, from the gradient of the adapter's matrix
+/// C.
 ///
-/// What reaches the adapter never changes, and behind it there is only the head. So with x = Vᵀn of the frozen final states n and
-/// δ = Uᵀ·∂L/∂n′ of the adapted ones, ∂L/∂C = G = Σ δ·xᵀ, and a sample's projected gradient is ⟨Z, G⟩: what a difference quotient with
-/// ε → 0 would give. One G serves all samples on the same examples, so a sample of all of a worker's examples costs no more than one of a few. A choice
-/// between label tokens costs some microseconds (`LabelLogits`), a token loss a pass of the head.
+/// What reaches the adapter never changes, and only the head follows it. Let n be the frozen final states, x = Vᵀn, n′ the adapted states,
+/// and δ = Uᵀ·∂L/∂n′. Then ∂L/∂C = G = Σ δ·xᵀ. A sample's projected gradient is ⟨Z, G⟩, the limit of the difference quotient as ε → 0. One
+/// G serves all samples on the same examples, so a sample of all of a worker's examples costs no more than a sample of a few. A choice
+/// between label tokens costs some microseconds (`LabelLogits`); a token loss costs a pass of the head.
 ///
-/// For a score without a derivative, which has to be a choice between label tokens, it is the difference quotient with ε, on the same
-/// kept numbers.
+/// A score has no derivative. It must be a choice between label tokens here, and the result is the difference quotient with ε, computed
+/// from the same kept numbers.
 ///
-/// One thread at a time; it uses `threads` inside, and any number of them gives the same bits.
+/// Call it from one thread at a time; it uses `threads` threads inside, and their number does not change a bit of the result.
 public final class FinalAdapterEstimator: GradientEstimator {
-    /// Rows that are worked through at once: a piece of the sum G, always of the same rows.
+    /// Rows of one piece of the sum G. The pieces do not depend on the number of threads, so the sum does not either.
     private static let pieceRows = 256
-    /// Pieces whose sums are in memory at once.
+    /// Number of pieces whose sums are in memory at once.
     private static let piecesAtOnce = 32
-    /// Directions of a piece of work where there is no derivative.
+    /// Number of directions that a thread takes at once where there is no derivative.
     private static let directionsAtOnce = 4
 
     public let model: TrainableModel
     public let cache: PrefixCache
-    public let options: Estimator.Options
+    public let options: EstimatorOptions
     private let directions: Directions
     private let tensor: TrainedTensor
     private let adapter: FinalAdapter
     private let crossEntropy: GeneralizedCrossEntropy
     private let pool: PassPool
     private let labels: LabelLogits
-    /// EU, vocabulary × p, where a loss needs the logits of all tokens.
+    /// EU, vocabulary × p; nil if no loss needs the logits of all tokens.
     private let headOutputs: ScratchBuffer<Float>?
     private var order: ExampleOrder
-    /// The gradient over all examples, and for which parameters.
+    /// The gradient over all examples, and the revision of the parameters that it belongs to.
     private var known: (revision: Int, batch: BatchGradient)?
 
-    /// Whether samples can be computed here.
+    /// Whether this estimator can serve a run.
     ///
     /// - Parameters:
-    ///   - tensors: all that the run trains.
-    ///   - set: of the worker's examples.
+    ///   - tensors: all tensors that the run trains.
+    ///   - set: the worker's examples.
     public static func canEstimate(_ tensors: [TrainedTensor], _ set: ExampleSet, objective: Objective?) -> Bool {
         guard !tensors.isEmpty, tensors.allSatisfy({ $0.place == .final }) else { return false }
         return switch objective {
@@ -52,10 +53,10 @@ public final class FinalAdapterEstimator: GradientEstimator {
     }
 
     /// - Parameters:
-    ///   - directions: of the run's tensors, so that it knows the adapter's coordinates.
-    ///   - options: `usesClosedFormHead` and `precision` mean nothing here, and without an objective neither do `epsilon` and `estimator`.
-    /// - Throws: `TrainingError` for options that can't be, or where `canEstimate` is false; errors of the model's files.
-    public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: Estimator.Options) throws {
+    ///   - directions: the run's directions, which include the adapter's coordinates.
+    ///   - options: `precision` has no effect here. Without an objective, `epsilon` and `estimator` have none either.
+    /// - Throws: `TrainingError` for invalid options or where `canEstimate` is false; errors from the model's files.
+    public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: EstimatorOptions) throws {
         try options.check()
         guard Self.canEstimate(model.trained, cache.set, objective: options.objective), let adapter = model.finalAdapter else {
             throw TrainingError(
@@ -89,7 +90,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
         for token in 0..<vocabulary {
             for i in 0..<adapter.outputCount {
                 outputs.pointer[token * adapter.outputCount + i] =
-                    onebyte_dot(head + token * width, adapter.outputs.pointer + i * width, width)
+                    ob_dot(head + token * width, adapter.outputs.pointer + i * width, width)
             }
         }
         return outputs
@@ -97,13 +98,13 @@ public final class FinalAdapterEstimator: GradientEstimator {
 
     /// Neighbouring samples that read the same examples.
     private struct Group {
-        /// Their places in the order for samples.
+        /// Positions in the list of samples.
         let samples: Range<Int>
-        /// Their examples' places among all examples that are read.
+        /// Positions in the list of examples that are read.
         let examples: Range<Int>
     }
 
-    /// The sum or the mean over some examples.
+    /// Loss and gradient, as a sum or a mean over some examples.
     private struct BatchGradient {
         /// ∂loss/∂C, p×r.
         var gradient: [Double]
@@ -119,12 +120,12 @@ public final class FinalAdapterEstimator: GradientEstimator {
         }
     }
 
-    /// The examples that these samples read are put through the frozen part first where the cache does not have them yet.
+    /// Returns the projected gradients of samples. Examples that the cache does not have yet go through the frozen part first.
     ///
     /// - Parameters:
-    ///   - machine: whose directions they are.
-    ///   - samples: their numbers; they need not have been handed out in order.
-    /// - Throws: `TrainingError.cancelled` where the cache's `onProgress` stops it; errors of the model's or the cache's files.
+    ///   - machine: the machine whose directions are tried.
+    ///   - samples: numbers of the samples; they may come in any order from call to call.
+    /// - Throws: `TrainingError.cancelled` if the cache's `onProgress` returns false; errors from the model's or the cache's files.
     public func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients {
         let (groups, examples) = try read(machine, samples)
         try labels.prepare(examples)
@@ -163,7 +164,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
         found.values.reserveCapacity(samples.count)
         var (sum, count) = (0.0, 0)
         for start in stride(from: 0, to: groups.count, by: Self.piecesAtOnce) {
-            try askWhetherToGoOn(isFirst: start == 0)
+            try throwIfCancelled(isFirst: start == 0)
             let some = Array(groups[start..<min(start + Self.piecesAtOnce, groups.count)])
             for (group, batch) in zip(some, try batches(some, examples)) {
                 let first = SampleName(machine: machine, sample: samples.lowerBound &+ SampleNumber(group.samples.lowerBound))
@@ -178,13 +179,13 @@ public final class FinalAdapterEstimator: GradientEstimator {
         return found
     }
 
-    /// - Throws: `TrainingError.cancelled` where the cache's `onProgress` says so.
-    private func askWhetherToGoOn(isFirst: Bool) throws {
+    /// - Throws: `TrainingError.cancelled` if the cache's `onProgress` returns false.
+    private func throwIfCancelled(isFirst: Bool) throws {
         guard !isFirst, let onProgress = cache.onProgress, !onProgress(cache.filledPart) else { return }
         throw TrainingError(.cancelled, "stopped while samples were computed")
     }
 
-    /// The means over each group's examples, in the order of the groups.
+    /// Returns the mean over each group's examples, in the order of the groups.
     private func batches(_ groups: [Group], _ examples: [Int]) throws -> [BatchGradient] {
         if groups.count == 1 {
             if options.batchSize == 0, let known, known.revision == model.revision { return [known.batch] }
@@ -192,7 +193,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
             if options.batchSize == 0 { known = (model.revision, batch) }
             return [batch]
         }
-        // A thread for each batch.
+        // Each thread takes a whole batch.
         nonisolated(unsafe) let own = self
         return try results(of: groups.count) { place in
             let batch = examples[groups[place].examples]
@@ -202,18 +203,18 @@ public final class FinalAdapterEstimator: GradientEstimator {
         }
     }
 
-    /// The mean over a batch, whose pieces the threads share.
+    /// Returns the mean over a batch, with its pieces shared among the threads.
     private func gradient(over examples: ArraySlice<Int>) throws -> BatchGradient {
         let pieces = pieces(of: examples)
         var mean = zeros
         nonisolated(unsafe) let own = self
         for start in stride(from: 0, to: pieces.count, by: Self.piecesAtOnce) {
-            try askWhetherToGoOn(isFirst: start == 0)
+            try throwIfCancelled(isFirst: start == 0)
             let some = Array(pieces[start..<min(start + Self.piecesAtOnce, pieces.count)])
             let parts = try results(of: some.count) { place in
                 try own.pool.with { try own.sum(over: examples[some[place]], $0.pass) }
             }
-            // In the order of the examples, whoever computed them.
+            // Always in the order of the examples, so that the number of threads does not change the sum.
             for part in parts { mean.add(part) }
         }
         return mean.divided(by: examples.count)
@@ -221,7 +222,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
 
     private var zeros: BatchGradient { BatchGradient(gradient: Array(repeating: 0, count: tensor.shape.count)) }
 
-    /// Pieces of work, shared out among the threads; the results in their order.
+    /// Runs `count` pieces of work on the threads and returns their results in order.
     private func results(of count: Int, _ body: @Sendable (Int) throws -> BatchGradient) throws -> [BatchGradient] {
         var results = [BatchGradient?](repeating: nil, count: count)
         let failure = FirstError()
@@ -235,7 +236,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
         return results.compactMap { $0 }
     }
 
-    /// Neighbouring examples with about `pieceRows` rows.
+    /// Splits examples into runs of neighbours with about `pieceRows` rows each.
     private func pieces(of examples: ArraySlice<Int>) -> [Range<Int>] {
         let set = cache.set
         var pieces: [Range<Int>] = []
@@ -250,7 +251,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
         return pieces
     }
 
-    /// The sums of the losses and their gradients.
+    /// Sums the losses and gradients of examples.
     private func sum(over examples: ArraySlice<Int>, _ pass: ForwardPass) throws -> BatchGradient {
         var batch = zeros
         var others: [Int] = []
@@ -265,7 +266,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
         return batch
     }
 
-    /// A choice between tokens.
+    /// Adds the loss and gradient of a choice between tokens.
     private func add(_ example: Int, _ tokens: [Int32], _ correct: Int, to batch: inout BatchGradient) {
         let x = labels.input(of: example)
         let scores = labels.scores(of: example, tokens: tokens, outputs: outputs(of: x))
@@ -280,7 +281,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
         add(delta, x, to: &batch)
     }
 
-    /// The loss of a choice between scores, and its derivatives.
+    /// Returns the loss of a choice between scores, and its derivative with respect to each score.
     private func choice(_ scores: [Double], _ correct: Int) -> (loss: Double, weights: [Double]) {
         let total = scores.withUnsafeBufferPointer { ForwardPass.logSumExp($0) }
         let loss = total - scores[correct]
@@ -291,7 +292,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
         )
     }
 
-    /// Losses over the whole vocabulary.
+    /// Adds the losses and gradients of examples whose losses need the logits of the whole vocabulary.
     private func add(_ examples: [Int], _ pass: ForwardPass, to batch: inout BatchGradient) throws {
         guard let headOutputs else { return }
         let set = cache.set
@@ -340,7 +341,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
         }
     }
 
-    /// The loss of an example, and what it changes with −log p of each token of each of its sequences.
+    /// Returns the loss of an example, and for each of its sequences the derivative of the loss with respect to −log p of each token.
     private func loss(
         of objective: ExampleObjective, _ counts: [Int], _ logProbabilities: UnsafePointer<Double>
     ) -> (loss: Double, weights: [Double]) {
@@ -368,7 +369,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
 
     /// C·x.
     private func outputs(of x: UnsafePointer<Float>) -> [Float] {
-        (0..<adapter.outputCount).map { onebyte_dot(adapter.coordinates.pointer + $0 * adapter.inputCount, x, adapter.inputCount) }
+        (0..<adapter.outputCount).map { ob_dot(adapter.coordinates.pointer + $0 * adapter.inputCount, x, adapter.inputCount) }
     }
 
     // MARK: By differences
@@ -376,13 +377,13 @@ public final class FinalAdapterEstimator: GradientEstimator {
     private func byDifferences(
         _ machine: MachineID, _ samples: Range<SampleNumber>, _ groups: [Group], _ examples: [Int]
     ) -> ProjectedGradients {
-        var losses = [(plus: Double, other: Double)](repeating: (.nan, .nan), count: samples.count)
+        var losses = [LossPair](repeating: LossPair(plus: .nan, other: .nan), count: samples.count)
         losses.withUnsafeMutableBufferPointer { losses in
             nonisolated(unsafe) let out = losses
             nonisolated(unsafe) let own = self
             for group in groups {
                 let batch = Array(examples[group.examples])
-                // C·x, the same for all directions.
+                // C·x is the same for all directions.
                 let clean = batch.map { outputs(of: labels.input(of: $0)) }
                 let cleanLoss = options.estimator == .oneSided ? loss(of: batch, clean) : .nan
                 forEachChunk(of: group.samples.count, size: Self.directionsAtOnce, threads: options.threads) { chunk in
@@ -397,10 +398,10 @@ public final class FinalAdapterEstimator: GradientEstimator {
         return ProjectedGradients(losses: losses, epsilon: options.epsilon, estimator: options.estimator)
     }
 
-    /// The losses of a batch at θ + εz, and at θ − εz or, one-sided, at θ.
+    /// Returns the losses of a batch at θ + εz, and at θ − εz (two-sided) or θ (one-sided).
     private func losses(
         along sample: SampleName, _ batch: [Int], clean: [[Float]], cleanLoss: Double
-    ) -> (plus: Double, other: Double) {
+    ) -> LossPair {
         let (p, r) = (adapter.outputCount, adapter.inputCount)
         let signs = [Int8](unsafeUninitializedCapacity: p * r) { signs, count in
             if let start = signs.baseAddress { directions.dense(of: tensor, sample, elements: 0..<p * r, into: start) }
@@ -410,15 +411,15 @@ public final class FinalAdapterEstimator: GradientEstimator {
         let change = signs.withUnsafeBufferPointer { signs in
             batch.map { example in
                 (0..<p).map { i in
-                    signs.baseAddress.map { Float(options.epsilon) * onebyte_dot_i8(labels.input(of: example), $0 + i * r, r) } ?? .nan
+                    signs.baseAddress.map { Float(options.epsilon) * ob_dot_i8(labels.input(of: example), $0 + i * r, r) } ?? .nan
                 }
             }
         }
         func moved(_ sign: Float) -> [[Float]] { zip(clean, change).map { zip($0, $1).map { $0 + sign * $1 } } }
-        return (loss(of: batch, moved(1)), options.estimator == .oneSided ? cleanLoss : loss(of: batch, moved(-1)))
+        return LossPair(plus: loss(of: batch, moved(1)), other: options.estimator == .oneSided ? cleanLoss : loss(of: batch, moved(-1)))
     }
 
-    /// 1 − score of examples, with (C ± εZ)·x of each.
+    /// Returns 1 − score of examples, given (C ± εZ)·x of each.
     private func loss(of batch: [Int], _ outputs: [[Float]]) -> Double {
         guard let objective = options.objective else { return .nan }
         var outcomes: [Outcome] = []

@@ -2,20 +2,21 @@ import Core
 
 /// The projected gradients of a machine's samples.
 public struct ProjectedGradients: Sendable {
-    /// For each sample (L(θ+εz) − L(θ−εz)) / 2ε, or (L(θ+εz) − L(θ)) / ε of a one-sided estimator; NaN where a loss was not finite.
+    /// For each sample (L(θ+εz) − L(θ−εz)) / 2ε, or (L(θ+εz) − L(θ)) / ε if the estimator is one-sided; NaN if a loss was not finite.
     public var values: [Float]
-    /// Mean over the samples whose losses are finite of (L(θ+εz) + L(θ−εz)) / 2, or of L(θ); NaN where none is.
+    /// Mean of (L(θ+εz) + L(θ−εz)) / 2, or of L(θ) if one-sided, over the samples whose losses are finite; NaN if there are none.
     public var meanLoss: Double
 }
 
 extension ProjectedGradients {
-    /// - Parameter losses: for each sample at θ + εz, and at what that is compared with: θ − εz, or θ where the estimator is one-sided.
-    init(losses: some Collection<(plus: Double, other: Double)>, epsilon: Double, estimator: EstimatorKind = .twoSided) {
+    /// - Parameter losses: the two losses of each sample.
+    init(losses: some Collection<LossPair>, epsilon: Double, estimator: EstimatorKind = .twoSided) {
         self.init(values: [], meanLoss: .nan)
         values.reserveCapacity(losses.count)
         var sum = 0.0
         var finite = 0
-        for (plus, other) in losses {
+        for pair in losses {
+            let (plus, other) = (pair.plus, pair.other)
             let g = (plus - other) / (estimator == .oneSided ? epsilon : 2 * epsilon)
             values.append(g.isFinite ? Float(g) : .nan)
             if (plus + other).isFinite {
@@ -27,11 +28,13 @@ extension ProjectedGradients {
     }
 }
 
-/// Tries the directions of samples: by the loss of given tokens (`Estimator`), by the gradient of the adapter at `final`
-/// (`FinalAdapterEstimator`), or by what a program thinks of the model's texts (`ScoreEstimator`).
+/// Estimates the projected gradients of samples: from the loss of given tokens (`Estimator`), from the gradient of the adapter at `final`
+/// (`FinalAdapterEstimator`), or from a program's score of the model's texts (`ScoreEstimator`).
 public protocol GradientEstimator: AnyObject {
+    /// Returns the projected gradients of samples, in the order of their numbers.
+    ///
     /// - Parameters:
-    ///   - machine: whose directions they are.
-    ///   - samples: their numbers; they need not have been handed out in order.
+    ///   - machine: the machine whose directions are tried.
+    ///   - samples: numbers of the samples; they may come in any order from call to call.
     func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients
 }

@@ -3,9 +3,10 @@ import Glibc
 import Kernels
 import LanguageModel
 
-/// What the adapter at `final` makes of the choices between single tokens in a set of examples, without a state or a head: the logit of
-/// token t is L₀ + (E_t·U)·C·x, with x = Vᵀn and L₀ = E_t·n (and the head's bias) of the frozen final state n. Both are kept, so that an example costs some
-/// thousand multiply-adds.
+/// Logits of choices between single tokens in a model with an adapter at `final`, computed without the hidden state or the head.
+///
+/// The logit of token t is L₀ + (E_t·U)·C·x, where n is the frozen final state, x = Vᵀn, and L₀ = E_t·n plus the head's bias. x and L₀ are
+/// kept, so an example costs some thousand multiply-adds.
 final class LabelLogits {
     private static let batchExamples = 32
 
@@ -14,13 +15,13 @@ final class LabelLogits {
     private let adapter: FinalAdapter
     private let pool: PassPool
     private let threads: Int
-    /// For each token that is a class somewhere, its number.
+    /// Number of each token that is a class of some example.
     private let numbers: [Int32: Int]
-    /// E_t·U of each of these tokens, p numbers each.
+    /// E_t·U of each of these tokens: p numbers per token.
     private let tokenOutputs: ScratchBuffer<Float>
-    /// x of each example.
+    /// x of each example: r numbers per example.
     private let inputs: ScratchBuffer<Float>
-    /// L₀ of each example's classes, from `offsets` on.
+    /// L₀ of each example's classes, beginning at the example's place in `offsets`.
     private let baseLogits: ScratchBuffer<Float>
     private let offsets: [Int]
     private var isKnown: [Bool]
@@ -45,7 +46,7 @@ final class LabelLogits {
         for (token, number) in numbers {
             for i in 0..<adapter.outputCount {
                 tokenOutputs.pointer[number * adapter.outputCount + i] =
-                    model.headRow(token).map { onebyte_dot($0, adapter.outputs.pointer + i * width, width) } ?? .nan
+                    model.headRow(token).map { ob_dot($0, adapter.outputs.pointer + i * width, width) } ?? .nan
             }
         }
         self.numbers = numbers
@@ -55,7 +56,7 @@ final class LabelLogits {
         isKnown = Array(repeating: false, count: cache.set.count)
     }
 
-    /// Computes x and L₀ of the examples that are choices between tokens and whose states the cache has.
+    /// Computes x and L₀ of those examples that are choices between tokens and have not been prepared yet.
     func prepare(_ examples: some Sequence<Int>) throws {
         var missing: [Int] = []
         for example in examples where !isKnown[example] {
@@ -88,15 +89,15 @@ final class LabelLogits {
             adapter.project(state, into: inputs.pointer + example * adapter.inputCount)
             for (c, token) in tokens.enumerated() {
                 baseLogits.pointer[offsets[example] + c] =
-                    model.headRow(token).map { onebyte_dot(state, $0, width) + (model.headBias?[Int(token)] ?? 0) } ?? .nan
+                    model.headRow(token).map { ob_dot(state, $0, width) + (model.headBias?[Int(token)] ?? 0) } ?? .nan
             }
         }
     }
 
-    /// x of an example that was prepared, r numbers.
+    /// x of a prepared example: r numbers.
     func input(of example: Int) -> UnsafePointer<Float> { UnsafePointer(inputs.pointer + example * adapter.inputCount) }
 
-    /// The logits of an example's classes.
+    /// Returns the logits of an example's classes.
     ///
     /// - Parameter outputs: C·x, p numbers.
     func scores(of example: Int, tokens: [Int32], outputs: [Float]) -> [Double] {
@@ -109,7 +110,7 @@ final class LabelLogits {
         }
     }
 
-    /// E_t·U, p numbers.
+    /// E_t·U: p numbers.
     func outputs(of token: Int32) -> UnsafePointer<Float> {
         UnsafePointer(tokenOutputs.pointer + (numbers[token] ?? 0) * adapter.outputCount)
     }

@@ -2,17 +2,19 @@ import Core
 import Glibc
 import LanguageModel
 
-/// What a model makes of a set of held-out examples.
+/// The results of a model on a set of held-out examples.
 public struct Evaluation: Sendable {
+    /// The result of one example.
     public struct Item: Sendable {
+        /// Loss of the example.
         public let loss: Double
-        /// For a choice between classes: a score for each (a log-probability up to a constant), and the right one.
+        /// For a choice between classes: a score per class (its log-probability up to a constant), and the right class.
         public let scores: [Double]
         public let correct: Int?
 
-        /// The right class, or every token of the completion, is the likeliest.
+        /// Whether the right class, or every token of the completion, is the likeliest.
         public let isRight: Bool
-        /// Tokens that the loss is a mean over; 0 where it is no mean token loss.
+        /// Number of tokens that the loss is a mean over; 0 if it is not a mean token loss.
         public let tokens: Int
 
         package init(loss: Double, scores: [Double], correct: Int?, isRight: Bool = false, tokens: Int = 0) {
@@ -23,43 +25,46 @@ public struct Evaluation: Sendable {
             self.correct = correct
         }
 
-        /// The class with the highest score, the first of equals; nil where the scores are no numbers.
+        /// The class with the highest score, or the first of several; nil if a score is not a number.
         public var predicted: Int? {
             guard !scores.isEmpty, !scores.contains(where: \.isNaN) else { return nil }
             return scores.indices.reduce(0) { scores[$1] > scores[$0] ? $1 : $0 }
         }
     }
 
+    /// A confidence interval with its two ends.
     public struct Interval: Hashable, Sendable, Codable {
         public let lower: Double
         public let upper: Double
     }
 
+    /// Results in the order of the examples.
     public let items: [Item]
-    /// Mean over the examples of each one's loss, a long one counting as much as a short one; where the run has an objective, 1 − its score
-    /// of all of them.
+    /// Mean of the examples' losses, in which a long example counts as much as a short one. If the run has an objective: 1 − its score over
+    /// all examples.
     public let meanLoss: Double
-    /// The part that is classified right; nil where the objective has no classes.
+    /// Part of the examples that is classified right; nil if the objective has no classes.
     public let accuracy: Double?
     /// 95 % Wilson score interval of the accuracy.
     public let accuracyInterval: Interval?
-    /// The accuracy after the best constants were added to the class scores, never below `accuracy`: what is left of a gain
-    /// over this number is more than a bias between label words going away. The constants are chosen on these very examples.
+    /// The accuracy after the best constants were added to the class scores, never below `accuracy`. A gain beyond this number is more than
+    /// the removal of a bias between label words. The constants are chosen on these same examples.
     public let accuracyAtBestThreshold: Double?
     /// Whether each of the examples with classes is right at that threshold; empty where there is none.
     public let isRightAtBestThreshold: [Bool]
     /// Area under the ROC curve; of two classes only, nil where one of them is missing.
     public let areaUnderCurve: Double?
-    /// Perplexity per token, exp(Σ −log p / tokens) over all tokens of all examples, where the loss is a mean token loss: a long example counts
-    /// for more than a short one, unlike in `meanLoss`.
+    /// Perplexity per token, exp(Σ −log p / tokens) over all tokens of all examples, if the loss is a mean token loss. Unlike in
+    /// `meanLoss`, a long example counts for more than a short one.
     public let perplexity: Double?
-    /// The tokens that the perplexity is over; 0 where there is none.
+    /// Number of tokens that the perplexity is over; 0 if there is none.
     public let tokenCount: Int
-    /// The mean of an outside program's scores, with its 95 % interval (by the normal distribution); nil elsewhere. One score has no interval.
+    /// Mean of an external program's scores with its 95 % interval (by the normal distribution); nil for other objectives. A single score
+    /// has no interval.
     public let score: Double?
     public let scoreInterval: Interval?
 
-    /// Of texts that a program outside has scored: the loss is −score.
+    /// Creates the results of texts that an external program has scored; the loss is −score.
     package init(scores: [Double]) {
         items = scores.map { Item(loss: -$0, scores: [], correct: nil) }
         let count = Double(scores.count)
@@ -101,7 +106,7 @@ public struct Evaluation: Sendable {
         let classes = judged.map(\.scores.count).max() ?? 0
         let uniform = judged.allSatisfy { $0.scores.count == classes }
         if judged.contains(where: { $0.scores.contains(where: \.isNaN) }) {
-            // No threshold is between what are no numbers.
+            // There is no threshold between scores that are not numbers.
             accuracyAtBestThreshold = nil
             isRightAtBestThreshold = []
             areaUnderCurve = nil
@@ -116,7 +121,7 @@ public struct Evaluation: Sendable {
         }
     }
 
-    /// Wilson's score interval at 95 % (Wilson, 1927).
+    /// Returns Wilson's score interval at 95 % (Wilson, 1927).
     package static func wilson(successes: Int, of count: Int) -> Interval {
         let z = 1.959963984540054
         let n = Double(count)
@@ -132,7 +137,7 @@ public struct Evaluation: Sendable {
         let sorted = items.map { (difference: $0.scores[1] - $0.scores[0], positive: $0.correct == 1) }
             .filter { !$0.difference.isNaN }
             .sorted { $0.difference < $1.difference }
-        // Everything above the cut is called 1; begin with the cut below all.
+        // Everything above the threshold counts as class 1. It begins below all items.
         var right = sorted.count { $0.positive }
         var best = right
         var cut = -Double.infinity
@@ -159,7 +164,7 @@ public struct Evaluation: Sendable {
         for _ in 0..<sweepsMax {
             let before = best
             for c in 0..<classes {
-                // Class c wins an item once its bias exceeds the others' lead; the count changes only there.
+                // Class c wins an item once its constant exceeds the lead of the others. The count changes only there.
                 var events: [(lead: Double, change: Int)] = []
                 var right = 0
                 for item in items {
@@ -191,7 +196,7 @@ public struct Evaluation: Sendable {
         return items.map(isRight)
     }
 
-    /// Mann–Whitney: the chance that a positive scores above a negative, ties half.
+    /// Returns the Mann–Whitney statistic: the probability that a positive scores above a negative, with ties as one half.
     private static func areaUnderCurve(_ items: [Item]) -> Double? {
         let sorted = items.map { (difference: $0.scores[1] - $0.scores[0], positive: $0.correct == 1) }
             .filter { !$0.difference.isNaN }
@@ -218,12 +223,12 @@ public struct Evaluation: Sendable {
     }
 }
 
-/// Measures a model as it is on examples that it has: by their losses (`Evaluator`), or by a program's score (`ScoreEvaluator`).
+/// Measures a model on examples: by their losses (`Evaluator`), or by a program's score (`ScoreEvaluator`).
 public protocol HeldOutEvaluator: AnyObject {
     func evaluate() throws -> Evaluation
 }
 
-/// Puts a set of examples through a model as it is.
+/// Measures a model by its losses on a set of examples.
 public final class Evaluator: HeldOutEvaluator {
     public let model: TrainableModel
     public let cache: PrefixCache
@@ -233,8 +238,8 @@ public final class Evaluator: HeldOutEvaluator {
     private let pool: PassPool
 
     /// - Parameters:
-    ///   - objective: the run's, if it has one.
-    ///   - generalizedCrossEntropy: q of the losses; 0: cross-entropy, which is what different runs are compared by.
+    ///   - objective: the run's objective, if it has one.
+    ///   - generalizedCrossEntropy: q of the losses. 0 means cross-entropy, by which runs are compared.
     public init(model: TrainableModel, cache: PrefixCache, threads: Int = 1, objective: Objective? = nil, generalizedCrossEntropy: Double = 0) {
         self.objective = objective
         self.model = model
@@ -244,7 +249,7 @@ public final class Evaluator: HeldOutEvaluator {
         pool = PassPool(model)
     }
 
-    /// What the cache misses is computed first.
+    /// Measures the model at its present parameters. Examples that the cache lacks are computed first.
     public func evaluate() throws -> Evaluation {
         if !cache.isFilled { try cache.fill() }
         let set = cache.set

@@ -1,9 +1,9 @@
 import LanguageModel
 
 extension TrainableModel {
-    /// The logits after the last token of each sequence, for the whole vocabulary: all sequences packed into one pass.
+    /// Returns the logits of the whole vocabulary after the last token of each sequence. All sequences go through the model in one pass.
     ///
-    /// - Throws: `TrainingError` for an empty sequence or a token outside the vocabulary; errors of the model's files.
+    /// - Throws: `TrainingError` for an empty sequence or a token outside the vocabulary; errors from the model's files.
     public func lastLogits(of sequences: [[Int32]]) throws -> [[Float]] {
         let vocabulary = configuration.vocabularySize
         let set = try ExampleSet(

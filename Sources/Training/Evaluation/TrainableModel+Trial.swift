@@ -1,9 +1,9 @@
 import LanguageModel
 
 extension TrainableModel {
-    /// Puts tokens through the embedding and the first layer: whether all that comes out is finite.
+    /// Puts tokens through the embedding and the first layer, and returns whether the result is finite.
     ///
-    /// - Throws: `TrainingError` for tokens that the model can't take; errors of the model's files.
+    /// - Throws: `TrainingError` for tokens that the model can't take; errors from the model's files.
     public func firstLayerIsFinite(_ tokens: [Int32]) throws -> Bool {
         let example = Example(
             sequences: [TokenSequence(tokens: tokens, targets: [.init(position: max(tokens.count - 1, 0), token: 0)])], objective: .tokens)

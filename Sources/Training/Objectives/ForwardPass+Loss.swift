@@ -1,13 +1,12 @@
 import Glibc
 import LanguageModel
 
-/// Losses of a batch that went through the model.
+/// Losses of a batch that went through the model's layers.
 extension ForwardPass {
-    /// Loss and class scores of each instance of the batch; the final norm's input is in `x`.
+    /// Computes loss and class scores of each instance of the batch. The final norm's input must be in `x`.
     ///
-    /// - Parameter report: called once per instance, in order, with its loss (not finite where the numbers broke) and, for a choice
-    ///   between classes, their scores (log-probabilities up to a constant), which are valid during the call only; and what
-    ///   became of it.
+    /// - Parameter report: called once per instance, in order, with the loss (not finite if the arithmetic failed); for a choice between
+    ///   classes the scores (log-probabilities up to a constant), valid during the call only; and the outcome.
     func losses(
         of instances: [Instance], in set: ExampleSet,
         report: (_ instance: Int, _ loss: Double, _ scores: UnsafeBufferPointer<Double>, _ outcome: Outcome) -> Void
@@ -59,7 +58,7 @@ extension ForwardPass {
         }
     }
 
-    /// The class with the highest score, the first of equals; none where they are no numbers.
+    /// Returns the class with the highest score, or the first of several; no class if a score is not a number.
     static func choice(of scores: UnsafeBufferPointer<Double>, correct: Int) -> Outcome {
         guard !scores.contains(where: \.isNaN) else { return Outcome(predicted: nil, correct: correct, isRight: false) }
         let predicted = scores.indices.reduce(0) { scores[$1] > scores[$0] ? $1 : $0 }

@@ -1,23 +1,23 @@
 import Core
 import LanguageModel
 
-/// What a model made of an example, as scores without derivatives see it.
+/// A model's outcome on an example, as scores without derivatives see it.
 struct Outcome: Hashable, Sendable {
-    /// The likeliest class and the right one, where there are classes.
+    /// The likeliest class and the right one; nil if there are no classes.
     let predicted: Int?
     let correct: Int?
-    /// The right class, or every token of the completion, is the likeliest.
+    /// Whether the right class, or every token of the completion, is the likeliest.
     let isRight: Bool
 }
 
 extension Objective {
-    /// 1 − score of these examples; NaN of none.
+    /// Returns 1 − score of these examples; NaN if there are none.
     func loss(of outcomes: some Collection<Outcome>) -> Double {
         guard !outcomes.isEmpty else { return .nan }
         switch self {
         case .accuracy, .exactMatch: return 1 - Double(outcomes.count { $0.isRight }) / Double(outcomes.count)
         case .f1: return 1 - Self.macroF1(outcomes)
-        // Not to be told from what a model makes of given tokens: `ScoreEstimator` lets it write.
+        // This score needs texts that the model writes: see `ScoreEstimator`.
         case .command: return .nan
         }
     }

@@ -2,18 +2,18 @@ import Core
 import LanguageModel
 
 extension PassPool {
-    /// Rows of a batch.
+    /// Rows per batch.
     private static let lossRows = 1024
 
-    /// Puts examples of a cache, which must have them, through the parameters as they are.
+    /// Computes the losses of examples at θ. The cache must have the examples.
     ///
-    /// - Parameter body: called for each place in `examples` once, from several threads, as `ForwardPass.losses` reports.
+    /// - Parameter body: called once for each position in `examples`, from several threads, with what `ForwardPass.losses` reports.
     func forEachLoss(
         of examples: [Int], in cache: PrefixCache, threads: Int,
         _ body: @Sendable (_ place: Int, _ loss: Double, _ scores: UnsafeBufferPointer<Double>, _ outcome: Outcome) -> Void
     ) throws {
         let set = cache.set
-        // Batches of about the same number of rows.
+        // The batches have about the same number of rows.
         var batches: [Range<Int>] = []
         var start = 0
         var rows = 0

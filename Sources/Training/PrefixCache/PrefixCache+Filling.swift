@@ -1,32 +1,34 @@
 import Core
 import LanguageModel
 
-/// Three ways to come by what is missing, all with the same bits: everything at once, what a batch of samples reads, and slices for moments
-/// in which nobody wants anything else.
+/// Three ways to compute missing states, all with the same bits: everything at once, what a batch of samples reads, and slices in idle
+/// time.
 extension PrefixCache {
-    /// Computes all that is missing, on all threads.
+    /// Computes everything that is missing, on all threads.
     ///
-    /// - Parameter progress: called now and then with the positions done and all that were missing; false stops the filling, and
+    /// - Parameter progress: called now and then with the positions done and the total that was missing. Returning false stops the filling;
     ///   what is done stays.
-    /// - Throws: `TrainingError.cancelled` after such a stop; an error of the model's or the cache's files.
+    /// - Throws: `TrainingError.cancelled` after such a stop; errors from the model's or the cache's files.
     public func fill(progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }) throws {
         let before = readyPositions
         let total = set.positionCount - before
         try finishUnderway()
         while let first = missingBlock(from: 0) {
             var next = [first]
-            // Several for each thread: one that is done early takes another one.
+            // Several blocks per thread, so that a thread that finishes early can take another one.
             while next.count < 3 * threads, let more = missingBlock(from: next[next.count - 1] + 1) { next.append(more) }
             try compute(next)
             guard progress(readyPositions - before, total) else { throw Self.stopped }
         }
     }
 
-    /// Computes what these examples miss, if anything; or, with `replacesMissing`, puts others in the place of those that are missing.
+    /// Computes what these examples lack or, with `replacesMissing`, replaces missing examples by others.
+    ///
+    /// - Throws: `TrainingError.cancelled` if `onProgress` returns false; errors from the model's or the cache's files.
     package func fillOrReplaceMissing(_ examples: inout [Int]) throws {
         guard !isFilled else { return }
         if replacesMissing, !readyExamples.isEmpty {
-            // The order's own places, so that samples which follow one another still read different examples.
+            // Replacements depend on the missing example, so that consecutive samples still read different examples.
             for i in examples.indices where !contains(examples[i]) { examples[i] = readyExamples[examples[i] % readyExamples.count] }
             return
         }
@@ -38,10 +40,10 @@ extension PrefixCache {
         }
     }
 
-    /// Carries the next missing blocks, one for each thread, one layer further.
+    /// Carries the next missing blocks, one per thread, one layer further.
     ///
-    /// - Returns: whether something is left to do.
-    /// - Throws: an error of the model's or the cache's files.
+    /// - Returns: whether anything is left to do.
+    /// - Throws: errors from the model's or the cache's files.
     public func fillSlice() throws -> Bool {
         guard case .layer(let layer) = model.entry, !isFilled else { return false }
         if underway.isEmpty {
@@ -66,7 +68,7 @@ extension PrefixCache {
 
     private static var stopped: TrainingError { TrainingError(.cancelled, "stopped while the examples' hidden states were computed") }
 
-    /// What slices have begun is nearly always what is wanted next.
+    /// Finishes the blocks that slices have begun; they are nearly always what is wanted next.
     private func finishUnderway() throws {
         while !underway.isEmpty { _ = try fillSlice() }
     }
@@ -100,10 +102,10 @@ final class PrefixBlock {
     private(set) var isDone = false
     private let workspace: PassPool.Workspace
     private let sequences: [Int]
-    /// Layers behind it; nil before the embeddings.
+    /// Number of layers done; nil before the embeddings.
     private var layer: Int?
 
-    /// - Parameter workspace: nobody else's until the block is done; nil: one of its own.
+    /// - Parameter workspace: a workspace that only this block uses until it is done; nil makes a new one.
     init(_ number: Int, of cache: PrefixCache, in workspace: PassPool.Workspace? = nil) {
         self.number = number
         self.workspace = workspace ?? PassPool.Workspace(cache.model)
@@ -119,7 +121,7 @@ final class PrefixBlock {
         }
     }
 
-    /// One step: the embeddings with the first layer, or a layer.
+    /// Takes one step: a layer, together with the embeddings if it is the first.
     func advance(to entry: Int) throws(ModelError) {
         guard !isDone else { return }
         if layer == nil { try workspace.pass.embedSequences() }

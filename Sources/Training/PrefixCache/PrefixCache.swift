@@ -2,23 +2,26 @@ import Core
 import Glibc
 import LanguageModel
 
-/// The hidden states of a set of examples at the model's entry, computed once: below it nothing ever changes. Rows are F32, all positions of a sequence up to the last one that its loss reads (only the read ones where the
-/// entry is the final norm). They live in memory, or where that would take more than the limit in a mapped file that a
-/// restart finds again.
+/// The hidden states of a set of examples at the model's entry. They are computed once, since nothing below the entry ever changes.
 ///
-/// They are computed in *blocks* of examples that are fixed beforehand, whoever asks, whenever, on however many threads: the last bits of a
-/// row depend on which rows share its matrix products, and a cache that was filled on demand must give the same bytes as one that
-/// was filled before.
+/// Rows are F32: all positions of a sequence up to the last one that its loss reads, or only the positions read if the entry is the final
+/// norm. The states live in memory, or beyond the memory limit in a mapped file that a restarted process finds again.
 ///
-/// One thread at a time.
+/// The states are computed in fixed *blocks* of examples, whatever the order of requests and the number of threads. The last bits of a row
+/// depend on which rows share its matrix products, and a cache that is filled on demand must give the same bytes as one that was filled in
+/// advance.
+///
+/// Use it from one thread at a time.
 public final class PrefixCache {
+    /// Where states are kept, and who computes them.
     public struct Options: Sendable {
-        /// Beyond this many bytes the states go to a file.
+        /// Bytes of states above which they go to a file.
         public var memoryLimit: Int
-        /// Where that file goes; nil keeps everything in memory whatever it takes.
+        /// Directory of that file; nil keeps everything in memory, whatever its size.
         public var directory: String?
-        /// The digest of the base model's manifest: part of the file's name and key.
+        /// Digest of the base model's manifest, a part of the file's name and key.
         public var baseDigest: Digest?
+        /// Number of threads that compute missing states.
         public var threads: Int
 
         public init(memoryLimit: Int = 2 << 30, directory: String? = nil, baseDigest: Digest? = nil, threads: Int = 1) {
@@ -29,24 +32,25 @@ public final class PrefixCache {
         }
     }
 
+    /// The examples whose states are cached.
     public let set: ExampleSet
-    /// What the storage takes.
+    /// Bytes of storage.
     public let byteCount: Int
-    /// What went wrong with a file that was there, for the log: the states are then computed again.
+    /// Problems with an existing file, for the log. Its states are computed again.
     public private(set) var warnings: [String] = []
-    /// Examples that are asked for and are not there are replaced by some that are, so that nobody waits for them. Which ones are read then
-    /// depends on the clock.
+    /// Whether requested examples that are missing are replaced by available ones, so that nobody waits for them. The examples read then
+    /// depend on timing.
     public var replacesMissing = false
-    /// Called after each piece of work with the part that is there, 0…1; false stops it, and what is done stays. Estimators whose samples
-    /// take long ask it, too.
+    /// Called after each piece of work with the available part, 0…1. Returning false stops the work; what is done stays. Estimators whose
+    /// samples take long call it too.
     public var onProgress: ((Double) -> Bool)?
 
     let model: TrainableModel
     let pool: PassPool
     let threads: Int
-    /// The examples in the order in which they are computed, and are best asked for.
+    /// The examples in the order in which they are computed, and in which they are best requested.
     let order: [Int]
-    /// Of `order`: what goes through the model together.
+    /// Ranges of `order` that go through the model together.
     let blocks: [Range<Int>]
     private let blockOf: [Int]  // for each example
     private let offsets: [Int]  // in floats, for each sequence
@@ -55,7 +59,7 @@ public final class PrefixCache {
     package private(set) var readyBlocks = 0
     private(set) var readyPositions = 0
     private(set) var readyExamples: [Int] = []
-    /// Blocks on their way up through the layers, a slice at a time.
+    /// Blocks that slices carry up through the layers.
     var underway: [PrefixBlock] = []
 
     private enum Storage {
@@ -64,8 +68,8 @@ public final class PrefixCache {
         case file(PrefixFile)
     }
 
-    /// - Parameter order: in which the examples are computed, each once; nil: as they are in the set.
-    /// - Throws: `TrainingError` where there are no examples or where the file can't be made, `ModelError` from the model's files.
+    /// - Parameter order: order in which the examples are computed, each once; nil means their order in the set.
+    /// - Throws: `TrainingError` if there are no examples or the file can't be made; `ModelError` from the model's files.
     public init(model: TrainableModel, set: ExampleSet, order: [Int]? = nil, options: Options = Options()) throws {
         guard set.count > 0 else { throw TrainingError(.noExamples, "there are no examples") }
         let order = order ?? Array(0..<set.count)
@@ -122,19 +126,19 @@ public final class PrefixCache {
         }
     }
 
-    /// Rows of a block: enough that reading a layer from its file is small beside computing with it, few enough that one layer of a small model
-    /// takes some hundredths of a second. A constant of the model: the states depend on it.
+    /// Rows per block: enough that reading a layer from its file costs little beside computing with it, and few enough that one layer of a
+    /// small model takes some hundredths of a second. It depends on nothing but the model, since the states depend on it.
     private static func blockRows(_ model: TrainableModel) -> Int {
         let layer = model.sizes.tensors.reduce(0) { $0 + model.sizes.count($1) }
         return max(64, min(256, (1 << 30) / max(layer, 1)))
     }
 
-    /// Everything that the states depend on.
+    /// Digest of everything that the states depend on.
     private static func key(model: TrainableModel, set: ExampleSet, order: [Int], base: Digest?) -> Digest {
         var hash = SHA256()
         hash.update(Array("onebyte prefix cache 4".utf8))
         hash.update(base?.bytes ?? [])
-        // What the tensors' values don't say of the computation.
+        // Parts of the computation that the tensors' values do not determine.
         let configuration = model.configuration
         hash.update(Array(configuration.identity.utf8))
         func add(_ values: some Sequence<Int32>) {
@@ -156,16 +160,16 @@ public final class PrefixCache {
     /// Whether nothing is left to compute.
     public var isFilled: Bool { readyBlocks == blocks.count }
 
-    /// The part of all positions that is there, 0…1.
+    /// Available part of all positions, 0…1.
     public var filledPart: Double { isFilled ? 1 : Double(readyPositions) / Double(max(set.positionCount, 1)) }
 
-    /// Examples that are there.
+    /// Number of available examples.
     public var readyCount: Int { isFilled ? set.count : readyExamples.count }
 
-    /// What it takes of the process's own memory.
+    /// Bytes of the process's own memory that it uses.
     public var memoryBytes: Int { if case .memory = storage { byteCount } else { 0 } }
 
-    /// The states of a sequence, once they are computed; nil where a pass starts from tokens.
+    /// The states of a sequence, once they are computed; nil if a pass starts from tokens.
     func states(_ sequence: Int) -> UnsafePointer<Float>? { base.map { UnsafePointer($0) + offsets[sequence] } }
 
     private var base: UnsafeMutablePointer<Float>? {
@@ -184,13 +188,13 @@ public final class PrefixCache {
 
     func sequences(of block: Int) -> [Int] { order[blocks[block]].flatMap { set.ranges[$0] } }
 
-    /// The first block from this one on that is not there.
+    /// Returns the first missing block from this one on.
     func missingBlock(from first: Int) -> Int? { isReady[first...].firstIndex(of: false) }
 
-    /// Where the states of a sequence go.
+    /// The place for a sequence's states.
     func room(for sequence: Int) -> UnsafeMutablePointer<Float>? { base.map { $0 + offsets[sequence] } }
 
-    /// The block's states are in their place.
+    /// Marks a block as ready after its states were written.
     func finish(_ block: Int) throws {
         guard !isReady[block] else { return }
         markReady(block)

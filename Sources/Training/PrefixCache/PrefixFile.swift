@@ -2,12 +2,12 @@ import Core
 import Glibc
 import LanguageModel
 
-/// A prefix cache on disk, in blocks that each have a CRC-32C: what a killed process has left in it counts, block by block. It is written under
-/// another name and renamed when it is whole.
+/// A prefix cache on disk in blocks that each have a CRC-32C. Whole blocks survive a killed process. The file is written under another name
+/// and renamed when it is complete.
 ///
-/// Layout, little-endian: "OBPREFIX", UInt32 version, UInt32 number of blocks, 32 bytes key, UInt64 number of floats, UInt64 0 (64 bytes in all);
-/// the floats; for each block UInt32 CRC-32C of its floats (1 where that is 0), or 0 for one that is not there; UInt32 CRC-32C of header and
-/// table once all are there.
+/// Layout, little-endian: "OBPREFIX", UInt32 version, UInt32 number of blocks, 32 bytes key, UInt64 number of floats, UInt64 0 (64 bytes in
+/// all); the floats; for each block UInt32 CRC-32C of its floats (1 if that is 0), or 0 for a missing block; UInt32 CRC-32C of header and
+/// table once all blocks are there.
 final class PrefixFile {
     private static let magic = Array("OBPREFIX".utf8)
     private static let version: UInt32 = 2
@@ -17,8 +17,7 @@ final class PrefixFile {
     let floats: UnsafeMutablePointer<Float>
     private(set) var isComplete: Bool
     private let path: String
-    /// What it is called until it is complete; nil where it is of this process alone, since another one fills the file of this key at
-    /// the moment.
+    /// Name of the file until it is complete; nil for a private file without a name, while another process fills the file of this key.
     private let partialPath: String?
     private let descriptor: Int32
     private let mapping: UnsafeMutableRawPointer
@@ -42,16 +41,16 @@ final class PrefixFile {
     }
 
     deinit {
-        // What is there of it is for the next process; nothing is not worth the disk.
+        // Whole blocks are kept for the next process; a file without any is not worth the disk space.
         if let partialPath, !isComplete, !isWhole.contains(true) { unlink(partialPath) }
         munmap(mapping, Self.byteCount(blocks))
         close(descriptor)
     }
 
-    /// Opens the file of this key, goes on with one that was begun, or begins it.
+    /// Opens the file of this key, resumes an unfinished one, or creates it.
     ///
-    /// - Parameter blocks: of the floats, one after the other.
-    /// - Returns: also a word about a file that was there and is not used, or only in part.
+    /// - Parameter blocks: ranges of the floats, one after the other.
+    /// - Returns: the file, and a remark if an existing file is not used or is used only in part.
     static func open(directory: String, key: Digest, blocks: [Range<Int>]) throws(TrainingError) -> (PrefixFile, remark: String?) {
         let path = "\(directory)/prefix-\(key.description.prefix(32)).cache"
         var remark: String?
@@ -59,7 +58,7 @@ final class PrefixFile {
             if let file = existing(path, key: key, blocks: blocks) { return (file, nil) }
             remark = "\(path) is damaged or can't be read; the hidden states are computed again"
         }
-        // Where even this fails, opening the file says why.
+        // If this fails too, opening the file reports the cause.
         if let slash = directory.lastIndex(of: "/"), slash > directory.startIndex { mkdir(String(directory[..<slash]), 0o755) }
         mkdir(directory, 0o700)
         let file = try begin(path, key: key, blocks: blocks)
@@ -73,14 +72,14 @@ final class PrefixFile {
     /// Whether the block's floats are there.
     func holds(_ block: Int) -> Bool { isWhole[block] }
 
-    /// The block's floats are in their place.
+    /// Marks a block as whole after its floats were written.
     func checkIn(_ block: Int) {
         isWhole[block] = true
         guard !isComplete else { return }
         storeTable(stamp(of: block), at: block)
     }
 
-    /// All blocks are there: makes the file durable and gives it its name, where it is to have one.
+    /// Makes the file durable once all blocks are there, and gives it its final name if it has one.
     func complete() throws(TrainingError) {
         guard !isComplete else { return }
         storeTable(tableChecksum(), at: blocks.count)
@@ -118,13 +117,13 @@ final class PrefixFile {
         let shared = "\(path).partial"
         if let descriptor = try openPartial(shared) {
             var (held, named) = (stat(), stat())
-            // Whoever held the lock may just have finished and renamed what was opened here.
+            // The process that held the lock may just have finished and renamed the file that was opened here.
             if flock(descriptor, LOCK_EX | LOCK_NB) == 0, fstat(descriptor, &held) == 0, lstat(shared, &named) == 0, held.st_ino == named.st_ino {
                 return try map(descriptor, path, partial: shared, key: key, blocks: blocks)
             }
             close(descriptor)
         }
-        // One of its own, which has no name and so is gone with the process; whoever holds the shared one completes that.
+        // A private file has no name and disappears with the process; the process with the lock completes the shared one.
         var name = Array("\(path).XXXXXX".utf8CString)
         let descriptor = mkstemp(&name)
         guard descriptor >= 0 else { throw failure(path, "can't be made", errno) }
@@ -136,7 +135,7 @@ final class PrefixFile {
     private static func openPartial(_ path: String) throws(TrainingError) -> Int32? {
         let descriptor = Glibc.open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         if descriptor >= 0 { return descriptor }
-        // Another user's is none of ours.
+        // A file of another user is not ours to use.
         if errno == EACCES, access(path, F_OK) == 0 { return nil }
         throw failure(path, "can't be made", errno)
     }
@@ -148,7 +147,7 @@ final class PrefixFile {
         var status = stat()
         let isOld = partial != nil && fstat(descriptor, &status) == 0 && status.st_size == byteCount
         if !isOld { ftruncate(descriptor, 0) }
-        // The blocks are taken now: a full disk is then an error here and not a SIGBUS in the middle of a pass.
+        // Blocks are allocated now: a full disk is an error here and not a SIGBUS in the middle of a pass.
         let code = posix_fallocate(descriptor, 0, byteCount)
         guard code == 0 else {
             close(descriptor)
@@ -203,7 +202,7 @@ final class PrefixFile {
         mapping.storeBytes(of: value.littleEndian, toByteOffset: tableStart + entry * Self.checksumBytes, as: UInt32.self)
     }
 
-    /// The CRC of a block's floats as the table has it, where 0 means that it is not there.
+    /// Returns the CRC of a block's floats as the table stores it; 0 is reserved for missing blocks.
     private func stamp(of block: Int) -> UInt32 {
         max(1, CRC32C.checksum(UnsafeRawBufferPointer(UnsafeBufferPointer(start: floats + blocks[block].lowerBound, count: blocks[block].count))))
     }

@@ -2,48 +2,48 @@ import Core
 import LanguageModel
 import Synchronization
 
-/// Lets many versions of a model write at once: each line is a prompt continued by the likeliest token of θ + εz, θ − εz or θ itself. One
-/// batch a step; what lies below the first trained layer comes from the path tree.
+/// Lets many versions of a model write at once. Each line is a prompt continued by the likeliest token of θ + εz, θ − εz or θ itself. Each
+/// step is one batch; the states below the first trained layer come from the path tree.
 ///
-/// One thread at a time; it uses `threads` inside.
+/// Call it from one thread at a time; it uses `threads` threads inside.
 package final class BatchWriter {
-    /// What a token does to a text.
+    /// The effect of a token on a text.
     package enum Ending: UInt8, Sendable {
-        case goesOn
-        /// Ends it and is no part of it.
+        case continues
+        /// Ends the text and is not part of it.
         case endOfText
-        /// Ends it, and begins with what is still its own: what stands before a line break.
+        /// Ends the text, but may begin with some of it: what stands before a line break.
         case lineBreak
     }
 
     package struct Line {
         let prompt: Int
-        /// +1, −1, or 0 for the parameters as they are.
+        /// +1, −1, or 0 for θ itself.
         let sign: Float
         package fileprivate(set) var node: PathTree.Node
         fileprivate(set) var isFinished = false
-        /// It ended for want of room, not by itself.
+        /// Whether the line ended for lack of room, not by itself.
         fileprivate(set) var isCut = false
-        /// The logits were not finite: there is no text.
+        /// Whether logits were not finite, so that there is no text.
         package fileprivate(set) var isBroken = false
     }
 
-    /// Rows of a batch's products: enough for the matrix library's best rate.
+    /// Rows in a batch's products: enough for the matrix library's best rate.
     private static let batchRows = 512
-    /// Lines for each place of a batch from which a clean pass beside them is cheaper than the whole head for each.
-    private static let linesOfClean = 2
+    /// Number of lines per position of a batch from which one clean pass is cheaper than the whole head for each line.
+    private static let cleanPassLinesMax = 2
 
     let model: TrainableModel
     let tree: PathTree
     private let maxTokens: Int
     private let endings: [Ending]
-    /// Of a head that is not trained, for directions of rank one: with it they need next to no logits.
+    /// Geometry of a head that is not trained. With it directions of rank one need few logits.
     private let geometry: HeadGeometry?
     private let threads: Int
     private let idle = Mutex<[Workspace]>([])
     private var directionBatches: [DirectionBatch] = []
 
-    /// One thread's pass and the scratch that its batch points into.
+    /// One thread's pass, and the scratch that its batch points into.
     private final class Workspace: @unchecked Sendable {  // used by the thread that it is lent to
         let pass: ForwardPass
         let hidden = ScratchBuffer<Float>()
@@ -54,7 +54,7 @@ package final class BatchWriter {
         init(_ model: TrainableModel) { pass = ForwardPass(model: model) }
     }
 
-    /// - Parameter endings: by token; tokens beyond its end go on.
+    /// - Parameter endings: endings by token; later tokens do not end a text.
     package init(
         model: TrainableModel, prompts: [[Int32]], maxTokens: Int, endings: [Ending], memoryLimit: Int, threads: Int
     ) throws {
@@ -78,7 +78,7 @@ package final class BatchWriter {
         tree = try PathTree(model: model, prompts: prompts, memoryLimit: memoryLimit, threads: threads)
     }
 
-    /// Computes the prompts' own states ahead.
+    /// Computes the states of all prompts in advance.
     func fill(progress: (_ done: Int, _ total: Int) -> Bool) throws {
         let step = 32
         tree.beginCall()
@@ -91,7 +91,7 @@ package final class BatchWriter {
         }
     }
 
-    /// The texts of the parameters as they are, one for each prompt.
+    /// Writes the texts of θ, one per prompt.
     package func write(prompts: [Int]) throws -> [Line] {
         tree.beginCall()
         var lines = prompts.map { Line(prompt: $0, sign: 0, node: tree.root($0)) }
@@ -99,9 +99,9 @@ package final class BatchWriter {
         return lines
     }
 
-    /// The texts along directions: for each sample all lines with +, then all with −, each on the sample's prompts.
+    /// Writes texts along directions. For each sample there are first all lines with +, then all with −, each on the sample's prompts.
     ///
-    /// - Parameter prompts: as many for each sample.
+    /// - Parameter prompts: the prompts of each sample, the same number for all.
     package func write(samples: [SampleName], prompts: [[Int]], directions: Directions, epsilon: Double) throws -> [Line] {
         tree.beginCall()
         var lines: [Line] = []
@@ -113,7 +113,7 @@ package final class BatchWriter {
         return lines
     }
 
-    /// - Parameter each: lines of a unit that stays in one batch: all those of a direction.
+    /// - Parameter each: number of lines in a unit that stays in one batch: all lines of a direction.
     private func write(
         _ lines: inout [Line], each: Int, directions: (samples: [SampleName], source: Directions, epsilon: Double)?
     ) throws {
@@ -121,7 +121,7 @@ package final class BatchWriter {
         guard units > 0 else { return }
         let size = unitsOfBatch(units, each: each, lines)
         if let directions {
-            // The same directions at all steps: they are made once.
+            // All steps use the same directions, so they are made once.
             let chunks = (units + size - 1) / size
             while directionBatches.count < chunks {
                 directionBatches.append(
@@ -157,13 +157,13 @@ package final class BatchWriter {
             (line.isFinished, line.isBroken) = (true, true)
             return
         }
-        let ending = endings.indices.contains(Int(token)) ? endings[Int(token)] : .goesOn
+        let ending = endings.indices.contains(Int(token)) ? endings[Int(token)] : .continues
         if ending != .endOfText { line.node = tree.child(of: line.node, token) }
-        line.isCut = ending == .goesOn && (isLast || line.node.length >= model.configuration.contextLength)
-        line.isFinished = ending != .goesOn || line.isCut
+        line.isCut = ending == .continues && (isLast || line.node.length >= model.configuration.contextLength)
+        line.isFinished = ending != .continues || line.isCut
     }
 
-    /// Units of a batch: so many that its products have about `batchRows` rows, evenly shared out among the threads.
+    /// Units per batch. The products of a batch have about `batchRows` rows, and the threads get even shares.
     private func unitsOfBatch(_ units: Int, each: Int, _ lines: [Line]) -> Int {
         let isTop = if case .layer(let layer) = model.entry { layer >= model.configuration.layerCount - 1 } else { false }
         let positions = isTop ? 1 : lines.reduce(0) { $0 + $1.node.length } / max(lines.count, 1)
@@ -173,7 +173,7 @@ package final class BatchWriter {
         return max((share + batches - 1) / batches, 1)
     }
 
-    /// The next token of each line of some units that is not finished; −1 where its logits are not finite.
+    /// Computes the next token of each unfinished line of some units; −1 if its logits are not finite.
     private func step(
         _ lines: [Line], _ units: Range<Int>, each: Int, _ directions: DirectionBatch?, into next: UnsafeMutableBufferPointer<Int32>
     ) throws(ModelError) {
@@ -182,7 +182,7 @@ package final class BatchWriter {
         let pass = workspace.pass
         pass.begin(directions: directions)
 
-        // Lines that have written the same after the same prompt share their sequence.
+        // Lines with the same prompt and the same text so far share their sequence.
         var placed: [ObjectIdentifier: Int] = [:]
         var nodes: [PathTree.Node] = []
         let range = units.lowerBound * each..<units.upperBound * each
@@ -201,8 +201,8 @@ package final class BatchWriter {
         }
         guard !segments.isEmpty else { return }
         let tokens = workspace.likeliest.reserve(segments.count)
-        // Pays where several lines stand at the same place.
-        if let geometry, directions?.isRank1 == true, segments.count >= Self.linesOfClean * nodes.count {
+        // This pays off if several lines stand at the same position.
+        if let geometry, directions?.isRank1 == true, segments.count >= Self.cleanPassLinesMax * nodes.count {
             let clean = pass.segments.map { segments.count + $0.sequence }
             for sequence in nodes.indices { _ = pass.add(segmentOf: sequence) }
             try pass.runToFinalNorm()
@@ -216,7 +216,7 @@ package final class BatchWriter {
         for (segment, i) in segments.enumerated() { next[i] = tokens[segment] }
     }
 
-    /// Adds each path as a sequence of the batch that is read at its end.
+    /// Adds each path to the batch as a sequence that is read at its end.
     private func place(_ nodes: [PathTree.Node], in pass: ForwardPass, _ workspace: Workspace) {
         let h = model.sizes.hidden
         let isFromTokens = tree.frozenLayers == nil

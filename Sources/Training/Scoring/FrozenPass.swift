@@ -1,8 +1,8 @@
 import LanguageModel
 import Synchronization
 
-/// Carries new tokens of many paths through the frozen layers in one batch, with the keys and values of what stands before
-/// them taken from the tree. One thread's; the scratch of it.
+/// Carries new tokens of many paths through the frozen layers in one batch. The keys and values of the earlier tokens come from the tree.
+/// Each thread has its own pass and scratch.
 final class FrozenPass {
     private let pass: IncrementalPass
     private let scores = ScratchBuffer<Float>()
@@ -45,7 +45,7 @@ final class FrozenPass {
     }
 }
 
-/// Lent to the threads that compute, and kept.
+/// A pool of passes that are lent to the threads that compute.
 final class FrozenPassPool: Sendable {
     private let model: TrainableModel
     private let idle = Mutex<[Lent]>([])

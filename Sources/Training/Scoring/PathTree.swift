@@ -1,18 +1,18 @@
 import Core
 import LanguageModel
 
-/// What the frozen part of a model makes of prompts and of the texts written after them: below the first trained layer it is a
-/// function of the tokens alone, so a path that was once written costs nothing there when another direction, the other sign or a
-/// later round writes it again.
+/// States of the frozen layers for prompts and for the texts written after them. Below the first trained layer the states depend on the
+/// tokens alone. So a path that was written once costs nothing there when another direction, the other sign or a later round writes it
+/// again.
 ///
-/// One thread at a time; it uses `threads` inside.
+/// Call it from one thread at a time; it uses `threads` threads inside.
 package final class PathTree {
     /// A prompt, or one token written after its parent.
     package final class Node {
         let tokens: [Int32]
-        /// Tokens before this node's own.
+        /// Number of tokens before this node's own.
         let start: Int
-        /// Nil for a prompt. A parent is forgotten with its children, never before.
+        /// Nil for a prompt. A parent is removed together with its children, never before.
         unowned let parent: Node?
         fileprivate(set) var children: [Int32: Node] = [:]
         /// Keys and values of each frozen layer, then the hidden states at the entry; nil until they are computed.
@@ -25,10 +25,10 @@ package final class PathTree {
             start = parent.map { $0.length } ?? 0
         }
 
-        /// Of the path that ends here.
+        /// Number of tokens of the path that ends here.
         var length: Int { start + tokens.count }
 
-        /// From the prompt to this node.
+        /// The nodes from the prompt to this one.
         var path: [Node] {
             var nodes = [self]
             while let parent = nodes[nodes.count - 1].parent { nodes.append(parent) }
@@ -39,16 +39,16 @@ package final class PathTree {
         package var written: [Int32] { path.dropFirst().flatMap(\.tokens) }
     }
 
-    /// Rows of one thread's batch: enough that reading a layer's weights is small beside computing with them.
+    /// Rows in one thread's batch: enough that reading a layer's weights costs little beside computing with them.
     private static let batchRows = 512
-    /// What is left of the limit when something had to go.
+    /// Part of the limit that stays in use after old paths were removed.
     private static let keptPart = 0.75
 
     let model: TrainableModel
     let prompts: [[Int32]]
-    /// Layers below the entry; nil where a pass begins at the tokens, and nothing is kept.
+    /// Number of layers below the entry; nil if a pass begins at the tokens, and nothing is kept.
     let frozenLayers: Int?
-    /// The entry is the final norm, which reads a path's last position only.
+    /// Whether the entry is the final norm, which reads only a path's last position.
     let readsLastOnly: Bool
     private let memoryLimit: Int
     private let threads: Int
@@ -57,7 +57,7 @@ package final class PathTree {
     private var byteCount = 0
     private var clock = 0
 
-    /// - Parameter memoryLimit: bytes; what was not used for longest goes first. One call may need more for itself.
+    /// - Parameter memoryLimit: bytes; the least recently used paths are removed first. A single call may use more.
     init(model: TrainableModel, prompts: [[Int32]], memoryLimit: Int, threads: Int) throws(ModelError) {
         self.model = model
         self.prompts = prompts
@@ -65,7 +65,7 @@ package final class PathTree {
         self.threads = max(threads, 1)
         roots = Array(repeating: nil, count: prompts.count)
         pool = FrozenPassPool(model)
-        // A token goes through all of them: making one or reading it from its file each time would cost more than the rest.
+        // Each token goes through all layers; making a layer or reading it from its file each time would cost more than the rest.
         try model.prepareAllLayers()
         if case .layer(let layer) = model.entry {
             frozenLayers = layer
@@ -76,7 +76,7 @@ package final class PathTree {
         }
     }
 
-    /// Begins a call: what it uses is younger than all that was there, and the oldest goes where that is too much.
+    /// Begins a call. If memory is over the limit, the oldest paths are removed; what the call uses becomes the youngest.
     func beginCall() {
         if byteCount > memoryLimit { forgetOldest() }
         clock += 1
@@ -96,7 +96,7 @@ package final class PathTree {
         return child
     }
 
-    /// Computes the states of the nodes that lack them; their parents' must be there.
+    /// Computes the states of those nodes that lack them. Their parents must have theirs.
     func compute(_ nodes: [Node]) throws {
         guard let layers = frozenLayers else { return }
         var seen = Set<ObjectIdentifier>()
@@ -134,7 +134,7 @@ package final class PathTree {
         }
     }
 
-    // MARK: Where a node's states lie
+    // MARK: Layout of a node's states
 
     private var keyValueWidth: Int { 2 * model.sizes.keyValue }
 
@@ -149,7 +149,7 @@ package final class PathTree {
         node.states.map { $0.pointer + layer * node.tokens.count * keyValueWidth }
     }
 
-    /// The states at the entry of the node's own tokens (of its last one where only that is read).
+    /// States at the entry of the node's own tokens, or of its last token if only that is read.
     func hidden(of node: Node) -> UnsafeMutablePointer<Float>? {
         guard let layers = frozenLayers else { return nil }
         return keyValues(of: node, layer: layers)
@@ -172,7 +172,7 @@ package final class PathTree {
             excess -= use.bytes
             limit = use.lastUse
         }
-        // A parent was used whenever a child was, so what goes takes only what is as old or older with it.
+        // A parent is used whenever a child is, so a removed node takes only nodes with it that are as old or older.
         func prune(_ node: Node) {
             node.children = node.children.filter { $0.value.lastUse > limit }
             for child in node.children.values { prune(child) }

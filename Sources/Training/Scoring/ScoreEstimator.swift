@@ -1,26 +1,26 @@
 import Core
 import LanguageModel
 
-/// The two-sided projected gradients of the score that a program outside gives to what the model writes: for each sample θ + εz and
-/// θ − εz both write after the sample's prompts, and the loss is −(mean score). Nothing here needs a derivative, not even a number from
-/// the model: only its texts.
+/// Two-sided projected gradients of the score that an external program gives to the model's texts. For each sample, θ + εz and θ − εz both
+/// write after the sample's prompts, and the loss is −(mean score). Nothing here needs a derivative, or even a number from the model: its
+/// texts are enough.
 ///
-/// One thread at a time; it uses `threads` inside.
+/// Call it from one thread at a time; it uses `threads` threads inside.
 public final class ScoreEstimator: GradientEstimator {
     private let texts: TextWriter
-    private let options: Estimator.Options
+    private let options: EstimatorOptions
     private let batchSize: Int
     private let directions: Directions
     private var order: ExampleOrder
 
     /// - Parameters:
     ///   - examples: prompts, as `TaskEncoder` makes them for the objective `command`.
-    ///   - memoryLimit: bytes of hidden states that are kept of what was written.
-    ///   - options: `objective` and `usesClosedFormHead` mean nothing here.
-    /// - Throws: `TrainingError` for options or examples that can't be; errors of the model's files.
+    ///   - memoryLimit: bytes of hidden states that are kept of written texts.
+    ///   - options: `objective` has no effect here.
+    /// - Throws: `TrainingError` for invalid options or examples; errors from the model's files.
     public convenience init(
         model: TrainableModel, directions: Directions, examples: [Example], writing: Writing, tokenizer: Tokenizer, program: ScoringProgram,
-        memoryLimit: Int = 2 << 30, options: Estimator.Options
+        memoryLimit: Int = 2 << 30, options: EstimatorOptions
     ) throws {
         try self.init(
             model: model, directions: directions, examples: examples, writing: writing, tokenizer: tokenizer, scorer: program,
@@ -29,14 +29,14 @@ public final class ScoreEstimator: GradientEstimator {
 
     package init(
         model: TrainableModel, directions: Directions, examples: [Example], writing: Writing, tokenizer: Tokenizer, scorer: any TextScorer,
-        memoryLimit: Int = 2 << 30, options: Estimator.Options
+        memoryLimit: Int = 2 << 30, options: EstimatorOptions
     ) throws {
         try options.check()
         guard model.parameters != nil, !model.trained.isEmpty else {
             throw TrainingError(.badTensors, "the model has no trained tensors")
         }
         guard options.precision == .float else {
-            throw TrainingError(.badTensors, "8-bit products are not for texts that a program scores; leave out --precision int8")
+            throw TrainingError(.badTensors, "8-bit products are not for texts that a program scores; use float precision")
         }
         self.options = options
         batchSize = options.batchSize(of: examples.count)
@@ -49,9 +49,9 @@ public final class ScoreEstimator: GradientEstimator {
             seed: options.orderSeed)
     }
 
-    /// Computes the prompts' part of the frozen layers ahead.
+    /// Computes the prompts' states of the frozen layers in advance.
     ///
-    /// - Parameter progress: false stops it, with `TrainingError.cancelled`.
+    /// - Parameter progress: receives the prompts done and their number. Returning false stops the work with `TrainingError.cancelled`.
     public func fill(progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }) throws { try texts.writer.fill(progress: progress) }
 
     public func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients {
@@ -62,20 +62,21 @@ public final class ScoreEstimator: GradientEstimator {
             samples: samples.map { SampleName(machine: machine, sample: $0) }, prompts: prompts, directions: directions,
             epsilon: options.epsilon)
         let scores = try texts.scores(of: lines)
-        var losses: [(plus: Double, other: Double)] = []
+        var losses: [LossPair] = []
         for sample in 0..<samples.count {
             let own = scores[2 * each * sample..<2 * each * (sample + 1)]
-            losses.append((-own.prefix(each).reduce(0, +) / Double(each), -own.suffix(each).reduce(0, +) / Double(each)))
+            losses.append(
+                LossPair(plus: -own.prefix(each).reduce(0, +) / Double(each), other: -own.suffix(each).reduce(0, +) / Double(each)))
         }
         return ProjectedGradients(losses: losses, epsilon: options.epsilon)
     }
 }
 
-/// Lets a model as it is write after held-out prompts, and has the texts scored.
+/// Lets a model write after held-out prompts, and has the texts scored.
 public final class ScoreEvaluator: HeldOutEvaluator {
     private let texts: TextWriter
 
-    /// - Parameters: as of `ScoreEstimator`.
+    /// - Parameters: the same as for `ScoreEstimator`.
     public init(
         model: TrainableModel, examples: [Example], writing: Writing, tokenizer: Tokenizer, program: ScoringProgram,
         memoryLimit: Int = 2 << 30, threads: Int = 1
@@ -84,12 +85,12 @@ public final class ScoreEvaluator: HeldOutEvaluator {
             model: model, examples: examples, writing: writing, tokenizer: tokenizer, scorer: program, memoryLimit: memoryLimit, threads: threads)
     }
 
-    /// As of `ScoreEstimator`.
+    /// Computes the prompts' states of the frozen layers in advance, as `ScoreEstimator.fill` does.
     public func fill(progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }) throws { try texts.writer.fill(progress: progress) }
 
     public func evaluate() throws -> Evaluation { Evaluation(scores: try measure().map(\.score)) }
 
-    /// Each prompt, what the model wrote after it, and its score; NaN where the model's numbers broke.
+    /// Returns each prompt, the model's text after it, and its score; NaN if logits were not finite.
     public func measure() throws -> [(prompt: String, text: String, score: Double)] {
         let lines = try texts.writer.write(prompts: Array(texts.prompts.indices))
         return zip(lines, try texts.scores(of: lines)).map { (texts.prompts[$0.prompt].prompt, texts.text(of: $0), $1) }

@@ -1,17 +1,18 @@
 import LanguageModel
 
-/// Why a text could not be scored by the program outside. The text names the command, what it did, and its own last words.
+/// Why the external program could not score a text. The description names the command, what it did, and the last lines of its stderr.
 public struct ScoringError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// Kind of the error, for exit statuses.
     public enum Code: Hashable, Sendable {
-        /// It could not be started, or ended.
+        /// The program could not be started, or it ended.
         case unavailable
-        /// It took longer than it may.
+        /// The program exceeded its time limit.
         case tooSlow
-        /// It answered something that is no score.
+        /// The program's answer is not a score.
         case badAnswer
         /// The caller asked to stop.
         case cancelled
-        /// There is no program where the run needs one.
+        /// The run needs a program and has none.
         case missing
     }
 

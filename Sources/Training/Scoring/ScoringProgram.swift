@@ -3,15 +3,16 @@ import Glibc
 import LanguageModel
 import Synchronization
 
-/// A program outside that scores texts: one JSON object a line in, one back for each, in any order (docs/reference/tasks.md "An outside
-/// program's score"). It is started by `/bin/sh -c` at the first batch and kept alive.
+/// An external program that scores texts. It reads one JSON object per line and answers with one line each, in any order
+/// (docs/reference/tasks.md, "An outside program's score"). `/bin/sh -c` starts it at the first batch, and it is kept alive.
 ///
-/// For a thread that may block: `scores` returns when all answers are there. One thread at a time.
+/// `scores` blocks until all answers have arrived. Call it from one thread at a time.
 public final class ScoringProgram {
+    /// The command and its time limit.
     public struct Options: Sendable {
-        /// For `/bin/sh -c`.
+        /// Command line for `/bin/sh -c`.
         public var command: String
-        /// For all answers to one batch.
+        /// Time limit in seconds for all answers to one batch.
         public var timeoutSeconds: Double
 
         public static let defaultTimeoutSeconds = 60.0
@@ -22,23 +23,23 @@ public final class ScoringProgram {
         }
     }
 
-    /// A longer line is no answer.
+    /// Longest answer in bytes.
     private static let lineBytesMax = 1 << 20
-    /// Shown of a line in an error.
+    /// Number of characters of a line that an error shows.
     private static let shownCharacters = 200
     private static let lastLinesMax = 5
     private static let readBytes = 1 << 16
-    /// Between two looks at the clock.
+    /// Number of reads between two checks of the clock.
     private static let readsAtOnce = 16
-    /// Between two looks whether the answers are still wanted.
-    private static let lookMilliseconds: Int32 = 100
-    /// After the end of its input and SIGTERM it has so long to end.
-    private static let microsecondsToEnd: UInt32 = 500_000
+    /// Time between two checks whether the answers are still wanted.
+    private static let pollMilliseconds: Int32 = 100
+    /// Time that the program has to end after its input was closed and it got SIGTERM.
+    private static let shutdownMicroseconds: UInt32 = 500_000
 
     public let options: Options
-    /// Looked at while a batch is out; true ends it with `ScoringError.cancelled`.
+    /// Checked while a batch is being scored; true ends it with `ScoringError.cancelled`.
     public var isCancelled: @Sendable () -> Bool = { false }
-    /// Takes each line of the program's stderr.
+    /// Receives each line of the program's stderr.
     private let log: @Sendable (String) -> Void
     private var child: Child?
     private var nextID = 0
@@ -51,28 +52,29 @@ public final class ScoringProgram {
         let errors: Int32
         var answers: [UInt8] = []
         var words: [UInt8] = []
-        var saysNoMore = false  // its stderr is closed
+        var stderrIsClosed = false  // its stderr is closed
     }
 
+    /// - Parameter log: receives each line of the program's stderr.
     public init(_ options: Options, log: @escaping @Sendable (String) -> Void = { _ in }) {
         self.options = options
         self.log = log
-        // A program that has gone must be an error here, not the end of this process.
+        // Without this, writing to a program that has ended would end this process.
         signal(SIGPIPE, SIG_IGN)
     }
 
     deinit { stop() }
 
-    /// Ends the program, by the end of its input and SIGTERM, then SIGKILL, with all that it has started.
+    /// Ends the program and everything that it has started: closes its input, sends SIGTERM, and finally SIGKILL.
     public func stop() {
         guard let child else { return }
         self.child = nil
         for descriptor in [child.input, child.output, child.errors] { close(descriptor) }
         kill(-child.process, SIGTERM)
         let step: UInt32 = 10_000
-        for _ in 0..<Self.microsecondsToEnd / step {
+        for _ in 0..<Self.shutdownMicroseconds / step {
             if waitpid(child.process, nil, WNOHANG) == child.process {
-                // Its shell has ended; what that had started may not have.
+                // The shell has ended, but its children may still run.
                 kill(-child.process, SIGKILL)
                 return
             }
@@ -87,13 +89,13 @@ public final class ScoringProgram {
         do {
             return try exchange(texts)
         } catch is Ended {
-            // It may have ended long ago, or by an accident; once is forgiven.
+            // The program may have ended long ago or by accident, so one restart is allowed.
             log("the program ended; starting it again")
         }
         do {
             return try exchange(texts)
         } catch let ended as Ended {
-            throw failure(.unavailable, "\(ended.how) before it had answered; it was started again and did so once more")
+            throw failure(.unavailable, "\(ended.how) before it answered, and again after a restart")
         }
     }
 
@@ -101,7 +103,7 @@ public final class ScoringProgram {
         let how: String
     }
 
-    /// One batch: writes and reads whatever is possible, so that neither side waits for the other.
+    /// Exchanges one batch. Reading and writing alternate as far as each is possible, so that neither side blocks the other.
     private func exchange(_ texts: [WrittenText]) throws -> [Double] {
         if child == nil { child = try start() }
         let first = nextID
@@ -138,9 +140,9 @@ public final class ScoringProgram {
             var polls = [
                 pollfd(fd: written < request.count ? child.input : -1, events: Int16(POLLOUT), revents: 0),
                 pollfd(fd: child.output, events: Int16(POLLIN), revents: 0),
-                pollfd(fd: child.saysNoMore ? -1 : child.errors, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: child.stderrIsClosed ? -1 : child.errors, events: Int16(POLLIN), revents: 0),
             ]
-            guard poll(&polls, nfds_t(polls.count), Self.lookMilliseconds) > 0 else { continue }
+            guard poll(&polls, nfds_t(polls.count), Self.pollMilliseconds) > 0 else { continue }
             if polls[2].revents != 0 { listen() }
             if polls[1].revents != 0 {
                 let isOpen = read(child.output) { self.child?.answers += $0 }
@@ -179,17 +181,17 @@ public final class ScoringProgram {
         return error
     }
 
-    /// One line, since a cluster shows the last line of the log of a process that ended.
+    /// Makes an error of one line, since a cluster shows the last line of a process's log when the process ends.
     private func failure(_ code: ScoringError.Code, _ what: String) -> ScoringError {
         listen()
-        let said = lastLines.isEmpty ? "it said nothing on stderr" : "its last words on stderr: " + lastLines.joined(separator: " | ")
+        let said = lastLines.isEmpty ? "its stderr is empty" : "last lines of its stderr: " + lastLines.joined(separator: " | ")
         return ScoringError(code, "the objective's command \"\(options.command)\": \(what); \(said)")
     }
 
     // MARK: Pipes
 
-    /// What is there, as far as it is not without end: whoever writes faster than this reads must not keep time-outs from being looked at.
-    /// False at the end.
+    /// Reads what is there, up to a limit, so that a program that writes faster than this reads can't delay the check of time limits.
+    /// Returns false at the end of the stream.
     private func read(_ descriptor: Int32, _ take: (ArraySlice<UInt8>) -> Void) -> Bool {
         var buffer = [UInt8](repeating: 0, count: Self.readBytes)
         for _ in 0..<Self.readsAtOnce {
@@ -204,7 +206,7 @@ public final class ScoringProgram {
         return true
     }
 
-    /// The whole lines of what was read; one that is too long as it is.
+    /// Takes the whole lines from what was read; a line above the limit is taken as it is.
     private func takeLines(_ bytes: WritableKeyPath<Child, [UInt8]>, limit: Int) -> [String] {
         guard let held = child?[keyPath: bytes] else { return [] }
         var lines = held.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
@@ -217,12 +219,12 @@ public final class ScoringProgram {
         return lines.map { String(decoding: $0, as: UTF8.self) }
     }
 
-    /// Passes on what the program said on stderr.
+    /// Passes on the program's stderr.
     private func listen() {
-        guard let errors = child?.errors, child?.saysNoMore == false else { return }
+        guard let errors = child?.errors, child?.stderrIsClosed == false else { return }
         let isOpen = read(errors) { child?.words += $0 }
         if !isOpen {
-            child?.saysNoMore = true
+            child?.stderrIsClosed = true
             child?.words.append(UInt8(ascii: "\n"))
         }
         for line in takeLines(\.words, limit: Self.readBytes) where !line.isEmpty {
@@ -231,15 +233,15 @@ public final class ScoringProgram {
         }
     }
 
-    /// Buries a program that has closed its output.
+    /// Waits for a program that has closed its output, and returns how it ended.
     private func end() -> String {
         guard let child else { return "it ended" }
         listen()
         var status: Int32 = 0
-        // Its output is closed, so it is about to end, if it has not.
+        // With its output closed, the program has ended or is about to.
         let step: UInt32 = 10_000
         var isGone = false
-        for _ in 0..<Self.microsecondsToEnd / step where !isGone {
+        for _ in 0..<Self.shutdownMicroseconds / step where !isGone {
             isGone = waitpid(child.process, &status, WNOHANG) == child.process
             if !isGone { usleep(step) }
         }
@@ -281,8 +283,8 @@ public final class ScoringProgram {
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
-        // A group of its own: Ctrl-C is for this process, which ends the program in order, and all of it. What this process does with
-        // signals is not the program's affair.
+        // The program gets a process group of its own. So Ctrl-C reaches only this process, which then ends the program and its children in
+        // order. The program starts with default signal handling, whatever this process has set.
         var none = sigset_t()
         sigemptyset(&none)
         var all = sigset_t()

@@ -8,9 +8,11 @@ package struct WrittenText: Hashable {
     package init(prompt: WritingPrompt, text: String) { (self.prompt, self.text) = (prompt, text) }
 }
 
-/// Gives each text a score; more is better, on any scale.
+/// Scores texts. Higher is better, on any scale.
 package protocol TextScorer: AnyObject {
-    /// - Returns: as many finite numbers as there are texts.
+    /// Scores texts, in their order.
+    ///
+    /// - Returns: one finite number per text.
     /// - Throws: `ScoringError`.
     func scores(of texts: [WrittenText]) throws -> [Double]
 }

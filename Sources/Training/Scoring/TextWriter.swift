@@ -1,8 +1,8 @@
 import Core
 import LanguageModel
 
-/// Prompts, a model that writes after them, and the program that scores what it writes: what training and measuring by an outside
-/// score have in common.
+/// Prompts, a model that writes after them, and the program that scores the texts: the common part of training and measuring by an external
+/// score.
 final class TextWriter {
     let writer: BatchWriter
     let prompts: [WritingPrompt]
@@ -31,7 +31,7 @@ final class TextWriter {
     }
 
     private static func endings(_ writing: Writing, _ tokenizer: Tokenizer, _ model: ModelConfiguration) -> [BatchWriter.Ending] {
-        var endings = [BatchWriter.Ending](repeating: .goesOn, count: model.vocabularySize)
+        var endings = [BatchWriter.Ending](repeating: .continues, count: model.vocabularySize)
         if writing.stopsAtNewline == true {
             for token in endings.indices where tokenizer.bytes(of: Int32(token)).contains(UInt8(ascii: "\n")) { endings[token] = .lineBreak }
         }
@@ -41,14 +41,14 @@ final class TextWriter {
         return endings
     }
 
-    /// The texts of lines, without what follows a line break that ended one.
+    /// Returns a line's text, without what follows the line break that ended it.
     func text(of line: BatchWriter.Line) -> String {
         let text = tokenizer.decode(line.node.written, fromStart: false)
         guard stopsAtNewline, let end = text.firstIndex(where: \.isNewline) else { return text }
         return String(text[..<end])
     }
 
-    /// The score of each line; NaN of a broken one. The same text after the same prompt is asked for once.
+    /// Returns the score of each line, or NaN if the line is broken. Each text after a prompt is scored only once.
     func scores(of lines: [BatchWriter.Line]) throws -> [Double] {
         var places: [ObjectIdentifier: Int] = [:]
         var texts: [WrittenText] = []

@@ -2,35 +2,37 @@ import Core
 import Glibc
 import LanguageModel
 
-/// Trains and evaluates a language model: base from its files, examples from this host.
+/// Trains and evaluates a language model, with the base from its files and the examples from this host.
 public final class LanguageModelTrainer: Trainer {
+    /// The model, the data and the resources of this host.
     public struct Configuration: Sendable {
         /// A .gguf file, a Hugging Face directory, or org/name.
         public var model: String
-        /// The private training examples, once the task is known; nil for a worker that only evaluates.
+        /// Returns the private training examples once the task is known; nil for a worker that only evaluates.
         public var trainingExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])?
-        /// The held-out examples; nil for a worker that only trains.
+        /// Returns the held-out examples; nil for a worker that only trains.
         public var heldOutExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])?
-        /// Examples that steer the run and judge nothing; nil for none. Needs `heldOutExamples`.
+        /// Returns examples that steer the run and judge nothing; nil for none. Needs `heldOutExamples`.
         public var validationExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])?
+        /// Number of threads for all computations.
         public var threads: Int
-        /// Of the products of training; held-out data are measured in floats.
+        /// Precision of matrix products in training. Held-out data are measured in `float`.
         public var precision: Precision
-        /// Bytes of hidden states that may be kept in memory; a set of examples that would go beyond goes to a file.
+        /// Bytes of hidden states that may be kept in memory. A set of examples that would exceed this goes to a file.
         public var cacheMemory: Int
-        /// Where that file goes; nil: always memory.
+        /// Directory of that file; nil keeps everything in memory.
         public var cacheDirectory: String?
-        /// That the filling of the training examples' hidden states is given before the worker says that it is ready.
+        /// Seconds for filling the training examples' hidden states before the worker reports that it is ready.
         public var headStartSeconds = 2.0
-        /// Told what is worth a line in the log.
+        /// Receives remarks for the log.
         public var onRemark: @Sendable (String) -> Void
-        /// From which the salts of a commitment to the training examples are made; nil: it is not bound to them.
+        /// Secret from which the salts of a commitment to the training examples are made; nil makes no commitment.
         public var dataSecret: [UInt8]?
-        /// Of the order of this worker's examples.
+        /// Seed of the order of this worker's examples.
         public var orderSeed: UInt64
-        /// The program that scores texts, for runs whose objective that is. Never from the coordinator.
+        /// The program that scores texts, for runs with that objective. It never comes from the coordinator.
         public var scoring: ScoringProgram.Options?
-        /// Takes what that program says on its stderr, line by line.
+        /// Receives the program's stderr, line by line.
         public var onScoringLine: @Sendable (String) -> Void
 
         public init(
@@ -61,6 +63,7 @@ public final class LanguageModelTrainer: Trainer {
     private let source: ModelSource
     private var baseDigest: Digest?
     private var prepared: PreparedRun?
+    /// Commitment to the training examples; nil without a `dataSecret`, and before a run is prepared.
     public private(set) var dataCommitment: DataCommitment?
 
     public init(_ configuration: Configuration) throws {
@@ -122,7 +125,7 @@ public final class LanguageModelTrainer: Trainer {
             guard descriptor >= 0 else { throw failure() }
             defer { close(descriptor) }
             var isWhole = false
-            // On a full disk what there is of it would take the room that the ledger waits for.
+            // On a full disk an unfinished snapshot would take the room that the ledger waits for.
             defer { if !isWhole { unlink(partial) } }
             let position = SnapshotPosition(run: prepared.specDigest, nextRound: prepared.nextRound, ledger: ledger)
             try prepared.parameters.writeSnapshot(position) { bytes in
@@ -150,7 +153,7 @@ public final class LanguageModelTrainer: Trainer {
         }
     }
 
-    /// A slice of what the training examples' prefix cache lacks.
+    /// Fills a slice of the training examples' prefix cache, if anything is missing.
     public func useIdleTime() throws -> Double? {
         guard let cache = prepared?.trainingCache else { return nil }
         return try cache.fillSlice() ? cache.filledPart : nil

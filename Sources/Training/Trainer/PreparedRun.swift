@@ -1,7 +1,7 @@
 import Core
 import LanguageModel
 
-/// What a worker has of a run once its spec is known: parameters, model, and who computes with them.
+/// A worker's state of a run once its spec is known: the parameters, the model, and what computes with them.
 struct PreparedRun {
     let specDigest: Digest
     let directions: Directions
@@ -9,23 +9,23 @@ struct PreparedRun {
     let parameters: Parameters
     let model: TrainableModel
     let estimator: (any GradientEstimator)?
-    /// What the estimator reads, where it reads tokens that are given.
+    /// Hidden states that the estimator reads; nil if it does not read given tokens.
     let trainingCache: PrefixCache?
     let evaluator: (any HeldOutEvaluator)?
     let validator: (any HeldOutEvaluator)?
-    /// The texts' judge, where the run has one.
+    /// The program that scores texts; nil if the run has none.
     let program: ScoringProgram?
     let isTimeBoxed: Bool
-    /// Who is how fast has no part in what such a run's ledger holds.
+    /// Whether the run's ledger is independent of the machines' speed.
     let isIndependentOfTime: Bool
     let threads: Int
     private var hasComputed = false
-    /// Of the parameters at the last digest; nil where the parameters since then are not those of rounds alone.
+    /// Probe of the parameters at the last digest; nil if they have changed since then by anything other than rounds.
     private var probe: ParameterProbe?
-    /// A round with a step was applied since.
+    /// Whether a round with a step was applied since the last digest.
     private var hasStepped = false
     private(set) var nextRound: RoundNumber = 0
-    /// Whether the model's floats are behind the parameters.
+    /// Whether the model's F32 copies are older than the parameters.
     private var isStale = false
     /// From the base; nil where nothing is evaluated.
     private let movement: Movement?
@@ -84,9 +84,9 @@ struct PreparedRun {
         isStale = true
     }
 
-    /// Takes other values; in place, since the model, its prefix caches and the estimator hold on to these very parameters.
+    /// Takes other values in place, since the model, its prefix caches and the estimator hold references to these parameters.
     ///
-    /// - Returns: false where they are of other tensors, which changes nothing.
+    /// - Returns: false if the values are of other tensors; nothing has changed then.
     mutating func assign(_ other: Parameters, nextRound: RoundNumber) -> Bool {
         guard parameters.assign(other) else { return false }
         self.nextRound = nextRound
@@ -101,7 +101,7 @@ struct PreparedRun {
         return (parameters.digest(threads: threads), parameters.largestMagnitude(threads: threads), unchanged)
     }
 
-    /// Brings the model's floats to where the parameters are.
+    /// Updates the model's F32 copies from the parameters.
     private mutating func refresh() {
         guard isStale else { return }
         model.parametersChanged(threads: threads)
@@ -114,8 +114,8 @@ struct PreparedRun {
         guard let estimator else { throw ProcessFailure(.internalError, "a worker without training data was asked for samples") }
         refresh()
         if !hasComputed {
-            // The first machines of a run compute what their samples read, so that the same run again is the same ledger. A machine that
-            // comes later is there by the clock anyway, and the others are not to wait for its cache.
+            // The first machines of a run compute what their samples read, so that the same run gives the same ledger again. A machine that
+            // comes later arrives at an arbitrary time anyway, and the others should not wait for its cache.
             trainingCache?.replacesMissing = order.round > 0 || !isIndependentOfTime
             hasComputed = true
         }
@@ -135,7 +135,7 @@ struct PreparedRun {
                 return !isOver()
             }
             let first = order.firstSample + SampleNumber(bytes.count)
-            let count = min(samplesPerLook, Int(order.count) - bytes.count)
+            let count = min(samplesPerCheck, Int(order.count) - bytes.count)
             let found: ProjectedGradients
             do {
                 found = try estimator.projectedGradients(machine: order.machine, samples: first..<first + SampleNumber(count))
@@ -156,10 +156,10 @@ struct PreparedRun {
         )
     }
 
-    /// Samples after which a worker looks whether they are still wanted: fewer where a sample costs a pass through many layers. A
-    /// constant of the run's settings, never of the clock, so that the same run again gives the same bytes.
-    private var samplesPerLook: Int {
-        // Each is many texts.
+    /// Number of samples after which a worker checks whether they are still wanted: fewer if a sample costs a pass through many layers. It
+    /// depends on the run's settings and never on the clock, so that the same run gives the same bytes again.
+    private var samplesPerCheck: Int {
+        // Each sample writes many texts.
         if program != nil { return isTimeBoxed ? 8 : 64 }
         guard !isTimeBoxed, case .layer(let first) = model.entry else { return 32 }
         let layers = max(model.configuration.layerCount - first, 1)

@@ -1,9 +1,10 @@
 import Core
 import LanguageModel
 
-/// Makes what a worker needs for a run out of its spec and this host's data.
+/// Builds what a worker needs for a run from the run's spec and this host's data.
 struct RunBuilder {
-    /// What a machine that joins has at least before it takes part: the others are not to wait, nor to get bytes that all tell of one example.
+    /// Smallest number of examples with which a machine takes part. The others should not wait for it, nor get bytes that all tell of one
+    /// example.
     private static let headStartExamples = 16
 
     private let spec: RunSpec
@@ -17,7 +18,7 @@ struct RunBuilder {
     private let directions: Directions
     private let program: ScoringProgram?
     private var memoryLeft: Int
-    /// Those of held-out data.
+    /// Prefix caches of held-out and validation data.
     private var measured: [PrefixCache] = []
 
     init(
@@ -37,10 +38,10 @@ struct RunBuilder {
         memoryLeft = configuration.cacheMemory
     }
 
-    /// The run, with as many hidden states as the first measurement and the first samples need.
+    /// Builds the run, with as many hidden states as the first measurement and the first samples need.
     ///
-    /// - Throws: `Abandoned` where nobody wants it any more; `ProcessFailure`, `TrainingError` or `DataError` for a run that this host can't
-    ///   take part in; errors of the model's files.
+    /// - Throws: `Abandoned` if the work is no longer wanted; `ProcessFailure`, `TrainingError` or `DataError` if this host can't take part
+    ///   in the run; errors from the model's files.
     mutating func build() throws -> PreparedRun {
         let (estimator, trainingCache) = try makeEstimator()
         let evaluator = try configuration.heldOutExamples.map { try makeEvaluator($0, asTrained: false) }
@@ -54,29 +55,26 @@ struct RunBuilder {
 
     // MARK: Parts
 
-    /// - Throws: `ProcessFailure` where the run needs a program and this host was given none: the spec never names one.
+    /// - Throws: `ScoringError` if the run needs a program and this host was given none; the spec never names one.
     private static func scoringProgram(
         for task: TaskSpec, _ configuration: LanguageModelTrainer.Configuration
     ) throws -> ScoringProgram? {
         guard task.objective == .command else { return nil }
         guard let options = configuration.scoring else {
-            throw ProcessFailure(
-                .configuration,
-                "this run minimises −(the score of a command), and which command that is, every worker is told by its own host: give it with --objective-command '…'"
-            )
+            throw ScoringError(.missing, "the run's objective is a command's score, and this host was given no command")
         }
         return ScoringProgram(options, log: configuration.onScoringLine)
     }
 
-    private var estimatorOptions: Estimator.Options {
-        Estimator.Options(
+    private var estimatorOptions: EstimatorOptions {
+        EstimatorOptions(
             epsilon: spec.epsilon, batchSize: spec.batchSize, samplesPerBatch: spec.samplesPerBatch ?? 1,
             estimator: spec.estimator ?? .twoSided, generalizedCrossEntropy: spec.task.generalizedCrossEntropy ?? 0,
             orderSeed: configuration.orderSeed, threads: configuration.threads, objective: spec.task.objective,
             precision: configuration.precision)
     }
 
-    /// What computes samples, and the hidden states that it reads; neither for a worker that only evaluates.
+    /// Makes the estimator and the hidden states that it reads; both are nil for a worker that only evaluates.
     private mutating func makeEstimator() throws -> ((any GradientEstimator)?, PrefixCache?) {
         guard let examples = configuration.trainingExamples else { return (nil, nil) }
         guard spec.retiredCandidatesPerExample ?? 1 == 1 else {
@@ -99,7 +97,10 @@ struct RunBuilder {
         return (try Estimator(model: model, directions: directions, cache: cache, options: estimatorOptions), cache)
     }
 
-    /// - Parameter asTrained: by the loss that the run minimises, where that is not the one by which runs are compared.
+    /// Makes an evaluator of held-out or validation examples.
+    ///
+    /// - Parameter asTrained: whether to measure by the loss that the run minimises, if that differs from the loss by which runs are
+    ///   compared.
     private mutating func makeEvaluator(
         _ examples: (TaskSpec, ModelSource) throws -> [Example], asTrained: Bool
     ) throws -> any HeldOutEvaluator {
@@ -117,7 +118,9 @@ struct RunBuilder {
         return evaluator
     }
 
-    /// - Parameter asRead: in the order in which samples read the examples.
+    /// Makes a prefix cache, with what remains of the memory limit.
+    ///
+    /// - Parameter asRead: whether to order the cache as samples read the examples.
     private mutating func makeCache(_ examples: (TaskSpec, ModelSource) throws -> [Example], asRead: Bool) throws -> PrefixCache {
         let set = try ExampleSet(try examples(spec.task, source), for: source.configuration)
         let cache = try PrefixCache(
@@ -131,7 +134,7 @@ struct RunBuilder {
 
     // MARK: Hidden states
 
-    /// When the examples' hidden states are computed: of held-out data all before the first measurement, which needs them.
+    /// Computes all hidden states of held-out and validation data, which their first measurement needs.
     private func fillHeldOut() throws {
         let positions = measured.map { Double($0.set.positionCount) }
         var before = 0.0
@@ -143,8 +146,8 @@ struct RunBuilder {
         }
     }
 
-    /// Of training data all where every sample reads all examples; else a head start, and the rest when samples ask for them or when there
-    /// is nothing else to do.
+    /// Computes all hidden states of training data if every sample reads all examples. Otherwise it computes a head start; the rest follows
+    /// when samples ask for it or in idle time.
     private func fillEnough(_ cache: PrefixCache) throws {
         if spec.batchSize == 0 { return try fill(cache.fill) }
         let end = monotonicSeconds() + configuration.headStartSeconds
@@ -155,7 +158,7 @@ struct RunBuilder {
         }
     }
 
-    /// Fills something to its end, with the task's progress.
+    /// Fills something to its end and reports the task's progress.
     private func fill(_ fill: ((Int, Int) -> Bool) throws -> Void) throws {
         do {
             try fill { done, total in

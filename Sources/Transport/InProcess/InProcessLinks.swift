@@ -60,7 +60,7 @@ final class InProcessClientLink: ClientLink {
 
     func reconnect() { network.reconnect(peer) }
 
-    /// Inside a process there is one coordinator.
+    /// Does nothing: inside a process there is one coordinator.
     func reconnect(to join: JoinString) {}
 
     var endpoint: String { network.endpoint }

@@ -1,8 +1,7 @@
 import Core
 import Synchronization
 
-/// A network inside one process: a coordinator and its workers talk through queues in memory. Nothing is encrypted and nothing
-/// leaves the process.
+/// A network inside one process: a coordinator and its workers talk through queues in memory. Nothing is encrypted, and nothing leaves the process.
 ///
 /// ```swift
 /// let network = InProcessNetwork()
@@ -10,22 +9,22 @@ import Synchronization
 /// let worker = WorkerProcess(configuration: .init(transport: network, name: "a", makeTrainer: makeTrainer))
 /// ```
 ///
-/// It behaves as the network does: workers may come before the coordinator, connections have bounded queues, a frame beyond
-/// `ProtocolLimits.frameBytes` ends its connection, and a connection that ends takes the frames under way with it. A worker connects again
-/// at once where that is possible. `dropConnections`, `cut` and `mend` make a network fail.
+/// It behaves like a real network. Workers may come before the coordinator. Connections have bounded queues. A frame beyond
+/// `ProtocolLimits.frameBytes` ends its connection, and a connection that ends loses the frames that are on their way. A worker reconnects at once if
+/// possible. `dropConnections`, `cut` and `mend` make the network fail and work again.
 public final class InProcessNetwork: Sendable, ServerTransport, ClientTransport {
-    /// Everything that two threads share. The lock is held for a few steps at a time, and nobody is woken under it.
+    /// The state that threads share. The lock is held for a few steps at a time, and no thread is woken under it.
     private let state: Mutex<State>
-    /// What notices and logs call it.
+    /// The network's name in notices and logs.
     public let endpoint: String
 
-    /// - Parameter name: for logs.
+    /// - Parameter name: the name in logs.
     public init(name: String = "network") {
         endpoint = "in-process:\(name)"
         state = Mutex(State(endpoint: endpoint))
     }
 
-    /// Nobody proves a key inside a process.
+    /// Nil: nobody proves a key inside a process.
     public var publicKey: PublicKey? { nil }
 
     public func listen(classify: @escaping FrameClassifier, frameLimit: Int) throws(TransportError) -> any ServerLink {
@@ -45,9 +44,9 @@ public final class InProcessNetwork: Sendable, ServerTransport, ClientTransport 
         return InProcessClientLink(self, peer, signal, classify: classify)
     }
 
-    /// Ends all connections. Both sides hear of it, and workers connect again at once.
+    /// Ends all connections. Both sides are told, and workers reconnect at once.
     ///
-    /// - Parameter isSeenByServer: false: the coordinator hears nothing, as when a cable is pulled; the workers take their places again.
+    /// - Parameter isSeenByServer: false: the coordinator is not told, as when a cable is pulled; it notices when the workers reconnect.
     public func dropConnections(isSeenByServer: Bool = true) { change { $0.dropAll(isSeenByServer: isSeenByServer) } }
 
     /// Ends all connections and lets none be made until `mend`.
@@ -80,14 +79,14 @@ public final class InProcessNetwork: Sendable, ServerTransport, ClientTransport 
         return result
     }
 
-    /// Takes what has come to the coordinator, a turn's worth.
+    /// Takes one turn's worth of the events that have come to the coordinator.
     func takeAtServer() -> [LinkEvent] {
         let (events, woken) = state.withLock { $0.takeAtServer() }
         for signal in woken { signal.wake() }
         return events
     }
 
-    /// Takes what has come to a worker, a turn's worth.
+    /// Takes one turn's worth of the events that have come to a worker.
     func take(at peer: PeerID) -> [LinkEvent] {
         let (events, woken) = state.withLock { $0.take(at: peer) }
         for signal in woken { signal.wake() }

@@ -1,7 +1,8 @@
 import Core
 
 extension InProcessNetwork {
-    /// Who is there, who is connected, and what is under way. Changes return whom to wake, after the lock is let go.
+    /// The peers that are there, their connections, and the frames on their way. Changes return the signals of the threads to wake once the lock is
+    /// released.
     struct State {
         private let endpoint: String
         private var server: Inbox?
@@ -9,18 +10,18 @@ extension InProcessNetwork {
         private var isCut = false
         private var nextPeer: UInt64 = 1
 
-        /// What has come to one end, in order.
+        /// The events that have come to one end, in order.
         private struct Inbox {
             let signal: WakeSignal
             var events: [LinkEvent] = []
 
-            /// - Returns: its owner's signal, where this is the first event since it took all.
+            /// - Returns: the owner's signal if this is the first event since the owner took all.
             mutating func append(_ event: LinkEvent) -> WakeSignal? {
                 events.append(event)
                 return events.count == 1 ? signal : nil
             }
 
-            /// A turn's worth.
+            /// Takes one turn's worth.
             mutating func take() -> [LinkEvent] {
                 var (count, frames, bytes) = (0, 0, 0)
                 for event in events {
@@ -36,14 +37,14 @@ extension InProcessNetwork {
             }
         }
 
-        /// Frames under way in one direction of a connection.
+        /// The frames on their way in one direction of a connection.
         private struct Load {
             var frames = 0
             var bytes = 0
-            /// A frame was refused, so that the sender waits for room.
+            /// Whether a frame was refused, so that the sender waits for room.
             var isAwaited = false
 
-            /// Counts a frame in, or refuses it.
+            /// Counts a frame in. Returns false if there is no room for it.
             mutating func take(_ frame: [UInt8]) -> Bool {
                 guard frames < LinkLimits.connectionFrames, bytes + frame.count <= LinkLimits.waitingBytes else {
                     isAwaited = true
@@ -76,7 +77,7 @@ extension InProcessNetwork {
 
         // MARK: Coming and going
 
-        /// - Returns: nil where there is a coordinator already.
+        /// - Returns: nil if there is a coordinator already.
         mutating func listen(_ signal: WakeSignal) -> [WakeSignal]? {
             guard server == nil else { return nil }
             server = Inbox(signal: signal)
@@ -84,14 +85,14 @@ extension InProcessNetwork {
         }
 
         mutating func join(_ signal: WakeSignal) -> (PeerID, woken: [WakeSignal]) {
-            // An id that begins with 0 is nobody's, as with ZeroMQ.
+            // Nobody has an id that begins with 0, as with ZeroMQ.
             let peer = PeerID([1] + (0..<8).map { UInt8(truncatingIfNeeded: nextPeer >> (56 - 8 * $0)) })
             nextPeer += 1
             clients[peer] = Client(inbox: Inbox(signal: signal))
             return (peer, connect(peer))
         }
 
-        /// What the coordinator has sent still arrives; then the connections end.
+        /// Closes the coordinator's end. What it has sent still arrives; then the connections end.
         mutating func closeServer() -> [WakeSignal] {
             server = nil
             return connected.flatMap { peer in
@@ -101,7 +102,7 @@ extension InProcessNetwork {
             }
         }
 
-        /// What the worker has sent still arrives; then its connection ends.
+        /// Closes a worker's end. What it has sent still arrives; then its connection ends.
         mutating func closeClient(_ peer: PeerID) -> [WakeSignal] {
             guard let client = clients.removeValue(forKey: peer), client.isConnected else { return [] }
             return [server?.append(.connection(.lost(endpoint)))].compactMap { $0 }
@@ -114,7 +115,7 @@ extension InProcessNetwork {
             return peers.flatMap { connect($0) }
         }
 
-        /// Connects a worker that is not connected, or says that it can't be.
+        /// Connects a worker that is not connected, or tells it that this is impossible.
         private mutating func connect(_ peer: PeerID) -> [WakeSignal] {
             guard server != nil, !isCut else { return [tell(peer, .retrying(endpoint))].compactMap { $0 } }
             clients[peer]?.isConnected = true
@@ -131,7 +132,7 @@ extension InProcessNetwork {
             connected.flatMap { drop($0, isSeenByServer: isSeenByServer) }
         }
 
-        /// A worker makes its connection anew.
+        /// Replaces a worker's connection by a new one.
         mutating func reconnect(_ peer: PeerID) -> [WakeSignal] { clients[peer]?.isConnected == true ? drop(peer) : [] }
 
         mutating func cut() -> [WakeSignal] {
@@ -145,7 +146,7 @@ extension InProcessNetwork {
             return server == nil ? [] : connectAll()
         }
 
-        /// Ends a connection with all that is under way on it, and makes it again where that is possible.
+        /// Ends a connection with everything on its way, and makes it again if possible.
         private mutating func drop(_ peer: PeerID, isSeenByServer: Bool = true) -> [WakeSignal] {
             clients[peer]?.isConnected = false
             clients[peer]?.toServer = Load()
@@ -156,7 +157,7 @@ extension InProcessNetwork {
             let lost = LinkEvent.connection(.lost(endpoint))
             if isSeenByServer { woken.append(server?.append(lost)) }
             woken += connect(peer)
-            // The old connection is noticed when the new one takes its place.
+            // The coordinator notices the end of the old connection when the new one takes its place.
             if !isSeenByServer { woken.append(server?.append(lost)) }
             return woken.compactMap { $0 }
         }
@@ -164,7 +165,7 @@ extension InProcessNetwork {
         // MARK: Frames
 
         mutating func send(_ frame: [UInt8], to peer: PeerID) -> (SendResult, woken: [WakeSignal]) {
-            // By its index, so that the client's events are changed where they are and not copied.
+            // The client is changed in place, by its index. A copy would copy its events too.
             guard let index = clients.index(forKey: peer), clients.values[index].isConnected else { return (.unreachable, []) }
             guard frame.count <= ProtocolLimits.frameBytes else { return (.sent, drop(peer)) }
             guard clients.values[index].toClient.take(frame) else { return (.wouldBlock, []) }
@@ -178,7 +179,7 @@ extension InProcessNetwork {
             return (.sent, [server?.append(.frame(frame, from: peer, key: nil))].compactMap { $0 })
         }
 
-        /// A turn's worth of what has come to the coordinator; wakes the workers that have waited for room.
+        /// Takes one turn's worth of the events that have come to the coordinator, and wakes the workers that have waited for room.
         mutating func takeAtServer() -> ([LinkEvent], woken: [WakeSignal]) {
             guard let events = server?.take() else { return ([], []) }
             var woken: [WakeSignal] = []
@@ -186,12 +187,12 @@ extension InProcessNetwork {
                 guard let index = clients.index(forKey: peer), clients.values[index].toServer.remove(frame) else { continue }
                 woken.append(clients.values[index].inbox.signal)
             }
-            // What is left must have its turn without another event.
+            // The rest must have its turn without a further event.
             if let server, !server.events.isEmpty { woken.append(server.signal) }
             return (events, woken)
         }
 
-        /// A turn's worth of what has come to a worker; wakes the coordinator where it has waited for room.
+        /// Takes one turn's worth of the events that have come to a worker, and wakes the coordinator if it has waited for room.
         mutating func take(at peer: PeerID) -> ([LinkEvent], woken: [WakeSignal]) {
             guard let index = clients.index(forKey: peer) else { return ([], []) }
             let events = clients.values[index].inbox.take()

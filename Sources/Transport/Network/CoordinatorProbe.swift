@@ -1,19 +1,19 @@
 import Core
 
-/// Calls a coordinator as a worker would, far enough to know whether it lets this host in, which run it has and how fast the link is. It
-/// takes no part and leaves with a goodbye.
+/// Calls a coordinator as a worker would, to find out whether it lets this host in, which run it has, and how fast the link is. The probe does not
+/// join the run, and leaves with a goodbye.
 public struct CoordinatorProbe: Sendable {
     public enum Outcome: Sendable {
-        /// No connection within the time.
+        /// No connection was made in time.
         case noConnection
-        /// The connection was ended before its handshake was over, again and again.
+        /// The connection was ended before its handshake was over, several times.
         case handshakeFailed(String)
-        /// The connection stands, and nobody answers the hello.
+        /// The connection was made, but nobody answers the hello.
         case noAnswer
-        /// What answers speaks another version of the protocol, or none of ours.
+        /// The other side speaks another version of the protocol, or another protocol.
         case notUnderstood(WireError)
         case refused(Refusal)
-        /// The run is over: `message` says how.
+        /// The run is over; the value says how.
         case finished(RunFinish)
         case welcome(Answer)
     }
@@ -21,7 +21,7 @@ public struct CoordinatorProbe: Sendable {
     public struct Answer: Sendable {
         public let welcome: Welcome
         public let roundTripSeconds: Double
-        /// Bytes of the ledger that came, and in what time.
+        /// Number of bytes of the ledger that came, and the seconds that they took.
         public let bytes: Int
         public let seconds: Double
     }
@@ -31,7 +31,7 @@ public struct CoordinatorProbe: Sendable {
     private let name: String
     private let clock = ProcessClock()
 
-    /// Handshakes that fail one after the other before it is no accident.
+    /// Number of handshakes that fail in a row before it counts as no accident.
     private static let failuresMax = 3
     private static let measureSeconds = 3.0
 
@@ -41,7 +41,7 @@ public struct CoordinatorProbe: Sendable {
         self.name = name
     }
 
-    /// - Parameter seconds: to wait for the connection, and again for the answer.
+    /// - Parameter seconds: time to wait for the connection, and again for the answer.
     public func run(seconds: Double) throws(TransportError) -> Outcome {
         let link = try client.connect(classify: { _ in .control })
         var generator = SystemRandomNumberGenerator()
@@ -69,7 +69,7 @@ public struct CoordinatorProbe: Sendable {
                     (failures, reason) = (failures + 1, why)
                     if isFinal || failures >= Self.failuresMax { return .handshakeFailed(why) }
                 case .connection(.lost):
-                    // Also a peer that is no coordinator takes the connection, and ends it at the first word.
+                    // A peer that is no coordinator also accepts the connection, and then ends it at the first message.
                     if !isConnected { failures += 1 }
                     if reason.isEmpty { reason = "the connection is ended before its handshake is over" }
                     if failures >= Self.failuresMax { return .handshakeFailed(reason) }
@@ -99,7 +99,7 @@ public struct CoordinatorProbe: Sendable {
         return isConnected ? .noAnswer : .noConnection
     }
 
-    /// Takes the ledger's first pieces, one after the other, for a few seconds.
+    /// Fetches the ledger's first pieces, one after the other, for a few seconds.
     private func measure(_ link: any ClientLink) throws(TransportError) -> (bytes: Int, seconds: Double) {
         let start = clock.now
         let end = start.advanced(bySeconds: Self.measureSeconds)

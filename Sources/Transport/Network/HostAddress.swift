@@ -1,20 +1,22 @@
 import Glibc
 
-/// An address of this host, and who can reach it.
+/// An address of this host, and the hosts that can reach it.
 public struct HostAddress: Hashable, Sendable {
+    /// The hosts from which an address can be reached.
     public enum Reach: Hashable, Sendable {
         case thisHost
-        /// Only with the interface's name behind it, and only on its own network.
+        /// Reachable only with the interface's name, and only on its own network.
         case link
-        /// The containers or virtual machines of this host.
+        /// Reachable by the containers or virtual machines of this host.
         case containers
         /// A private network (RFC 1918, RFC 4193, RFC 6598).
         case privateNetwork
         case everywhere
     }
 
-    /// Without brackets.
+    /// The address in digits, without brackets.
     public let number: String
+    /// The name of the interface, such as `eth0`.
     public let interface: String
     public let reach: Reach
 
@@ -24,13 +26,13 @@ public struct HostAddress: Hashable, Sendable {
         reach = Self.reach(of: number, interface: interface)
     }
 
-    /// Whether a worker on another host may get in there.
+    /// Whether a worker on another host may be able to connect to it.
     public var isReachable: Bool { reach == .privateNetwork || reach == .everywhere }
 
-    /// As an address is written in front of a port.
+    /// The address as it is written before a port.
     public var hostText: String { number.contains(":") ? "[\(number)]" : number }
 
-    /// What a person should know of it; nil where there is nothing.
+    /// A warning for a person; nil if there is none.
     public var warning: String? {
         switch reach {
         case .thisHost: "this host only"
@@ -58,7 +60,7 @@ public struct HostAddress: Hashable, Sendable {
         return isPrivate ? .privateNetwork : .everywhere
     }
 
-    /// Those of all interfaces that are up: who can be reached from furthest first.
+    /// Returns the addresses of all active interfaces. Those with the furthest reach come first.
     public static func all() -> [HostAddress] {
         var list: UnsafeMutablePointer<ifaddrs>?
         guard getifaddrs(&list) == 0 else { return [] }
@@ -68,7 +70,7 @@ public struct HostAddress: Hashable, Sendable {
         while let entry = next?.pointee {
             next = entry.ifa_next
             guard let address = entry.ifa_addr, entry.ifa_flags & UInt32(IFF_UP) != 0, let number = numeric(address) else { continue }
-            // fe80::1%eth0: the interface is told apart.
+            // In fe80::1%eth0 the interface's name follows the address.
             let plain = String(number.prefix { $0 != "%" })
             found.append(HostAddress(number: plain, interface: String(cString: entry.ifa_name)))
         }
@@ -79,7 +81,7 @@ public struct HostAddress: Hashable, Sendable {
         }.map(\.element)
     }
 
-    /// An IPv4 or IPv6 address in digits.
+    /// Returns an IPv4 or IPv6 address in digits.
     static func numeric(_ address: UnsafePointer<sockaddr>) -> String? {
         let length: socklen_t
         switch Int32(address.pointee.sa_family) {

@@ -1,13 +1,13 @@
 import Glibc
 
-/// What the interface towards a host has carried since this was made, headers of TCP and IP and all other programs' bytes included: Linux
-/// counts that for every interface.
+/// Counts the bytes that the interface towards a host has carried since the counter was made. Linux counts them for every interface. They include the
+/// headers of TCP and IP and the bytes of all other programs.
 public struct InterfaceCounter: Sendable {
     public let interface: String
     private let sentBefore: UInt64
     private let receivedBefore: UInt64
 
-    /// Nil where no way leads there, the way is this host's own, or the system does not count.
+    /// Returns nil if there is no route, if the route stays on this host, or if the system does not count.
     public init?(toward number: String) {
         guard let local = Self.localAddress(toward: number),
             let found = HostAddress.all().first(where: { $0.number == local && $0.reach != .thisHost }),
@@ -18,10 +18,12 @@ public struct InterfaceCounter: Sendable {
         receivedBefore = received
     }
 
+    /// Bytes sent since the counter was made.
     public var sent: UInt64 { difference("tx_bytes", sentBefore) }
+    /// Bytes received since the counter was made.
     public var received: UInt64 { difference("rx_bytes", receivedBefore) }
 
-    /// An interface that was taken away and came back counts from 0.
+    /// Returns the bytes since the beginning. An interface that was removed and came back counts from 0.
     private func difference(_ name: String, _ before: UInt64) -> UInt64 {
         let now = Self.read(interface, name) ?? before
         return now >= before ? now - before : now
@@ -37,7 +39,7 @@ public struct InterfaceCounter: Sendable {
         return UInt64(String(decoding: bytes.prefix(count).filter { $0 != 0x0a }, as: UTF8.self))
     }
 
-    /// A datagram socket that is connected has a local address, and nothing is sent for that.
+    /// Returns the local address of a connected datagram socket. Connecting it sends nothing.
     private static func localAddress(toward number: String) -> String? {
         var hints = addrinfo()
         hints.ai_socktype = Int32(SOCK_DGRAM.rawValue)

@@ -1,15 +1,15 @@
 import Glibc
 
-/// What a host's name stands for here.
+/// The addresses of a host's name, as seen from this host.
 public enum NameResolution: Hashable, Sendable {
-    /// Numbers, in the order in which they would be tried.
+    /// The addresses in digits, in the order in which they would be tried.
     case found([String])
-    /// The name service answered that there is no such name.
+    /// The name service answered that the name does not exist.
     case unknown(String)
-    /// The name service did not answer, or not now.
+    /// The name service did not answer, or can't answer now.
     case unavailable(String)
 
-    /// Asks the system (getaddrinfo(3), in the order of RFC 6724), which may take as long as its resolver likes.
+    /// Asks the system (getaddrinfo(3), in the order of RFC 6724). That takes as long as the system's resolver takes.
     public static func resolve(_ host: String) -> NameResolution {
         let name = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
         var hints = addrinfo()
@@ -30,6 +30,6 @@ public enum NameResolution: Hashable, Sendable {
         return .found(numbers)
     }
 
-    /// The headers hide it.
+    /// Glibc's headers hide this constant.
     private static let EAI_NODATA: Int32 = -5
 }

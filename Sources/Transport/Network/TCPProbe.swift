@@ -1,17 +1,18 @@
 import Core
 import Glibc
 
-/// Tries whether a TCP connection can be made, without saying anything over it.
+/// Tests whether a TCP connection can be made. It sends no data.
 public enum TCPProbe: Hashable, Sendable {
     case connected(seconds: Double)
-    /// The host is there, and nothing listens at the port.
+    /// The host is there, but nothing listens at the port.
     case refused
-    /// No answer: the host is down, the way is blocked, or packets get lost.
+    /// There was no answer: the host is down, the route is blocked, or packets get lost.
     case silent(seconds: Double)
-    /// This host knows no way there.
+    /// This host has no route there.
     case noRoute(String)
     case failed(String)
 
+    /// Tries to connect to an address in digits, for at most `seconds`.
     public static func connect(to number: String, port: Int, seconds: Double) -> TCPProbe {
         var hints = addrinfo()
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)

@@ -1,15 +1,15 @@
 import CZeroMQ
 
-/// Who may connect to a coordinator.
+/// The clients that may connect to a coordinator.
 public enum AccessControl: Sendable {
-    /// No encryption: only for this host, or where the network itself is trusted.
+    /// No encryption: only for this host, or if the network itself is trusted.
     case open
-    /// CURVE; every client that knows the server's public key gets in.
+    /// CURVE: every client that knows the server's public key may connect.
     case encrypted(KeyPair)
-    /// CURVE; only these clients get in.
+    /// CURVE: only these clients may connect.
     case listed(KeyPair, Set<PublicKey>)
 
-    /// The coordinator's own keys; nil where nothing is encrypted.
+    /// The coordinator's own keys; nil if nothing is encrypted.
     public var keys: KeyPair? {
         switch self {
         case .open: nil
@@ -25,7 +25,7 @@ public enum AccessControl: Sendable {
     }
 }
 
-/// Answers libzmq's question whether a CURVE client may come in (ZAP, RFC 27) on the reactor's own thread.
+/// Tells libzmq which CURVE clients may connect (ZAP, RFC 27), on the reactor's own thread.
 struct AccessHandler: ~Copyable {
     let socket: ZMQSocket
     private let access: AccessControl
@@ -38,11 +38,11 @@ struct AccessHandler: ~Copyable {
         self.socket = socket
     }
 
-    /// Answers all questions that wait, and returns the keys that were turned away.
+    /// Answers all waiting questions. Returns the keys that were refused.
     func service() throws(TransportError) -> [PublicKey] {
         var refused: [PublicKey] = []
         while let request = try socket.receiveParts() {
-            // version, request id, domain, address, identity, mechanism, credentials
+            // The parts of a question: version, request id, domain, address, identity, mechanism, credentials.
             var status = "400"
             var text = "malformed request"
             var user = ""

@@ -1,13 +1,16 @@
-/// Where a coordinator listens: `tcp://HOST:PORT`, `HOST:PORT`, `HOST` alone, or `ipc://PATH` on one host.
+/// The address at which a coordinator listens: `tcp://HOST:PORT`, `HOST:PORT`, `HOST` alone, or `ipc://PATH` on one host.
 public struct Address: Hashable, Sendable, CustomStringConvertible {
-    /// Where `HOST` alone listens.
+    /// The port of an address that is `HOST` alone.
     public static let defaultPort = 5151
 
-    /// As ZeroMQ takes it.
+    /// The address in ZeroMQ's form.
     public let endpoint: String
     /// The host's name or number; nil for ipc.
     public let host: String?
 
+    /// Reads an address as people write it.
+    ///
+    /// - Throws: `TransportError` `.invalidAddress`, with the form that is expected.
     public init(_ text: String) throws(TransportError) {
         if text.hasPrefix("ipc://") && text.utf8.count > 6 {
             endpoint = text
@@ -21,7 +24,7 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
             throw TransportError(.invalidAddress, "\(text): only tcp:// and ipc:// addresses are known")
         }
         var port = String(Self.defaultPort)
-        // In [::1]:5151 only a colon after the bracket begins the port.
+        // In [::1]:5151 the port begins at a colon after the bracket.
         if let colon = rest.lastIndex(of: ":"), rest.lastIndex(of: "]").map({ $0 < colon }) ?? true {
             port = String(rest[rest.index(after: colon)...])
             rest = rest[..<colon]
@@ -43,7 +46,7 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
 
     public var description: String { endpoint }
 
-    /// Whether nobody outside this host can reach it.
+    /// Whether only this host can reach it.
     public var isLocal: Bool {
         guard let host else { return true }
         if host == "[::1]" { return true }
@@ -51,13 +54,13 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
         return numbers.count == 4 && numbers[0] == 127 && !numbers.contains(nil)
     }
 
-    /// Nil for ipc, and where any free one is meant.
+    /// The port; nil for ipc, and if any free port will do.
     public var port: Int? { host == nil ? nil : endpoint.split(separator: ":").last.flatMap { Int($0) } }
 
-    /// Whether it stands for all addresses of a host, so that nobody can connect to it as it is.
+    /// Whether it means all addresses of a host. Nobody can connect to such an address.
     public var isWildcard: Bool { host == "0.0.0.0" || host == "*" || host == "[::]" }
 
-    /// The same port at another host.
+    /// Returns the same port at another host.
     public func at(host: String) throws(TransportError) -> Address {
         try Address("tcp://\(host):\(endpoint.split(separator: ":").last ?? "0")")
     }
@@ -65,11 +68,11 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
     var isIPv6: Bool { host?.hasPrefix("[") ?? false }
 }
 
-/// All that a worker needs to join a run, in one word that a coordinator prints and a person pastes:
-/// `tcp://HOST:PORT?key=…&run=…&base=…`, the server's public key, the run spec's SHA-256 and that of the base manifest where it is known, all in
-/// hexadecimal digits.
+/// Everything that a worker needs to join a run, in one word that a coordinator prints and a person pastes: `tcp://HOST:PORT?key=…&run=…&base=…`. It
+/// has the server's public key, the run spec's SHA-256 and, if known, that of the base manifest, all in hexadecimal digits.
 public struct JoinString: Hashable, Sendable, CustomStringConvertible {
     public var address: Address
+    /// The coordinator's public key; nil: nothing is encrypted.
     public var serverKey: PublicKey?
     /// SHA-256 of the run spec, 64 hexadecimal digits.
     public var run: String?
@@ -83,6 +86,9 @@ public struct JoinString: Hashable, Sendable, CustomStringConvertible {
         self.run = run
     }
 
+    /// Reads a join string, or an address alone.
+    ///
+    /// - Throws: `TransportError` `.invalidAddress` or `.key` if a part is malformed or unknown.
     public init(_ text: String) throws(TransportError) {
         let parts = text.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
         address = try Address(String(parts[0]))

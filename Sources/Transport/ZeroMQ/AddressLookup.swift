@@ -3,11 +3,11 @@ import Core
 import Glibc
 import Synchronization
 
-/// One of the addresses that a name stands for, as ZeroMQ takes it.
+/// One of the addresses of a name, in ZeroMQ's form.
 ///
-/// The names are looked up here, not by libzmq: with IPv6 on it takes a name's IPv6 addresses alone, with IPv6 off its IPv4 addresses alone
-/// (https://github.com/zeromq/libzmq/issues/4313), and it says nothing of a name that it can't find. The system's own order is what every
-/// other program goes by.
+/// Names are looked up here and not by libzmq. With IPv6 on, libzmq uses only a name's IPv6 addresses, and with IPv6 off only its IPv4 addresses
+/// (https://github.com/zeromq/libzmq/issues/4313). It also reports no error for a name that it can't find. The order of the addresses is the
+/// system's, which every other program uses too.
 package struct ResolvedAddress: Hashable, Sendable {
     package let endpoint: String
     package let isIPv6: Bool
@@ -18,12 +18,12 @@ package struct ResolvedAddress: Hashable, Sendable {
     }
 }
 
-/// Why a name has no address.
+/// The reason why a name has no address.
 package struct LookupFailure: Error, Hashable {
     package let host: String
-    /// The resolver's own words: "Name or service not known".
+    /// The resolver's own words, such as "Name or service not known".
     package let reason: String
-    /// The resolver itself could not be asked; it may answer later.
+    /// Whether the resolver itself could not be asked. It may answer later.
     package let isTemporary: Bool
 
     package var error: TransportError {
@@ -32,15 +32,15 @@ package struct LookupFailure: Error, Hashable {
 }
 
 extension Address {
-    /// The host is a name that has to be looked up: no number, and nothing that only `listen` takes.
+    /// Whether the host is a name that has to be looked up: neither a number nor a form that only `listen` accepts.
     package var hasName: Bool {
         guard let host, !host.hasPrefix("["), host != "*" else { return false }
         let numbers = host.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false).map { UInt8(String(Substring($0))) }
         return numbers.count != 4 || numbers.contains(nil)
     }
 
-    /// What the name stands for, in the system's order (getaddrinfo(3), RFC 6724). An address that is a number is itself. Waits for the
-    /// network's answer.
+    /// Returns the addresses of the name in the system's order (getaddrinfo(3), RFC 6724). A number is its own address. This waits for the network's
+    /// answer.
     package func lookedUp() throws(LookupFailure) -> [ResolvedAddress] {
         guard hasName, let host else { return [ResolvedAddress(endpoint: endpoint, isIPv6: isIPv6)] }
         let numbers: [String]
@@ -56,7 +56,7 @@ extension Address {
         }
     }
 
-    /// Where to listen for a name that is one of this host's own; an interface's name is libzmq's affair.
+    /// Returns the address to listen at if the name is one of this host's own. The name of an interface is left to libzmq.
     func ownAddress() throws(TransportError) -> ResolvedAddress {
         guard hasName, let host, if_nametoindex(host) == 0 else { return ResolvedAddress(endpoint: endpoint, isIPv6: isIPv6) }
         do {
@@ -66,18 +66,18 @@ extension Address {
         }
     }
 
-    /// ":5151"
+    /// The colon and the port, such as ":5151".
     private var portSuffix: String {
         guard let colon = endpoint.utf8.lastIndex(of: UInt8(ascii: ":")) else { return "" }
         return String(endpoint[colon...])
     }
 }
 
-/// Which of a name's addresses is tried. The first that answers is kept for as long as it does; where one does not, its neighbour has its turn.
+/// Chooses which of a name's addresses is tried. The first that answers is kept as long as it answers. When it does not, the next one has its turn.
 package struct AddressRotation {
-    /// An address has so long before the next is tried: libzmq's first three tries.
+    /// Seconds before the next address is tried: the time of libzmq's first three tries.
     static let secondsEach = 1.0
-    /// Names are looked up anew no oftener than this.
+    /// Least number of seconds between two lookups of a name.
     static let secondsBetweenLookups = 5.0
 
     private(set) var addresses: [ResolvedAddress]
@@ -92,9 +92,9 @@ package struct AddressRotation {
 
     package var current: ResolvedAddress? { addresses.indices.contains(index) ? addresses[index] : nil }
 
-    /// Nobody answered at the present address.
+    /// Notes that nobody answered at the present address.
     ///
-    /// - Returns: the address to try in its place; nil: go on with it.
+    /// - Returns: the address to try next; nil: continue with the present one.
     package mutating func retried(at now: Timestamp) -> ResolvedAddress? {
         guard addresses.count > 1, now.seconds(since: since) >= Self.secondsEach else { return nil }
         index = (index + 1) % addresses.count
@@ -102,19 +102,19 @@ package struct AddressRotation {
         return current
     }
 
-    /// The connection is up: its address has its whole time again when it breaks.
+    /// Notes that the connection is up. Its address has its full time again when it breaks.
     package mutating func connected(at now: Timestamp) { since = now }
 
-    /// Whether the name is to be looked up anew, its host may have moved. True once for each time.
+    /// Whether the name should be looked up again, because its host may have moved. It is true once for each due lookup.
     package mutating func isLookupDue(at now: Timestamp) -> Bool {
         guard now.seconds(since: lookedUpAt) >= Self.secondsBetweenLookups else { return false }
         lookedUpAt = now
         return true
     }
 
-    /// The name stands for these now.
+    /// Takes the name's new addresses.
     ///
-    /// - Returns: the address to try, where the present one is no longer among them; nil: go on with it.
+    /// - Returns: the address to try if the present one is no longer among them; nil: continue with the present one.
     package mutating func replace(with new: [ResolvedAddress], at now: Timestamp) -> ResolvedAddress? {
         let old = current
         addresses = new
@@ -127,7 +127,7 @@ package struct AddressRotation {
     }
 }
 
-/// Looks a name up without holding up the thread that asks.
+/// Looks a name up without blocking the thread that asks.
 final class BackgroundLookup: Sendable {
     private struct State {
         var isRunning = false
@@ -143,7 +143,7 @@ final class BackgroundLookup: Sendable {
         self.wakes = wakes
     }
 
-    /// Begins, unless it is at it.
+    /// Begins a lookup, unless one is under way.
     func begin() {
         let isFirst = state.withLock { state in
             defer { state.isRunning = true }
@@ -160,7 +160,7 @@ final class BackgroundLookup: Sendable {
         if thread == nil { state.withLock { $0.isRunning = false } }
     }
 
-    /// The answer, once.
+    /// Returns the answer, once.
     func take() -> Result<[ResolvedAddress], LookupFailure>? {
         state.withLock { state in
             defer { state.answer = nil }
@@ -170,12 +170,12 @@ final class BackgroundLookup: Sendable {
 }
 
 extension ZMQSocket {
-    /// Connections that are made from now on go there.
+    /// Makes connections to this address from now on.
     func connect(to address: ResolvedAddress) throws(TransportError) {
         try set(ZMQ_IPV6, address.isIPv6 ? 1 : 0)
         try connect(address.endpoint)
     }
 
-    /// Ends the connection there, or the tries to make one. That there is none any more is no error.
+    /// Ends the connection to this address, or the tries to make one. It is no error if there is none any more.
     func disconnect(from address: ResolvedAddress) { zmq_disconnect(raw, address.endpoint) }
 }

@@ -1,6 +1,6 @@
 import CZeroMQ
 
-/// Reads a socket's monitor: two frames, (event, value) and the endpoint.
+/// Reads a socket's monitor. Its messages have two frames: (event, value) and the endpoint.
 struct ConnectionMonitor: ~Copyable {
     let socket: ZMQSocket
 

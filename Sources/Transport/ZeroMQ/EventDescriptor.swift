@@ -1,7 +1,7 @@
 import CZeroMQ
 import Glibc
 
-/// Wakes a thread that polls sockets. An eventfd and not an inproc socket, since any thread may write to it.
+/// Wakes a thread that polls sockets. It is an eventfd and not an inproc socket, because any thread may write to an eventfd.
 final class EventDescriptor: Waker {
     let descriptor: Int32
 
@@ -16,17 +16,17 @@ final class EventDescriptor: Waker {
 
     func wake() {
         var one: UInt64 = 1
-        // EAGAIN means that the counter is at its top: the reader is awake anyway.
+        // EAGAIN means that the counter is at its maximum: the reader is awake anyway.
         while write(descriptor, &one, 8) < 0 && errno == EINTR {}
     }
 
-    /// Waits for sockets, a wake or the time, and takes the wake.
+    /// Waits for a socket, a wake or the end of the time, and takes the wake.
     func wait(at sockets: [zmq_pollitem_t], seconds: Double) throws(TransportError) {
         var items = sockets
         items.append(zmq_pollitem_t(socket: nil, fd: descriptor, events: Int16(ZMQ_POLLIN), revents: 0))
         let milliseconds = (max(seconds, 0) * 1000).rounded(.up)
         guard zmq_poll(&items, Int32(items.count), Int(milliseconds)) >= 0 else {
-            // EINTR: a signal; whoever handles it posts a letter.
+            // EINTR is a signal. Its handler posts a letter.
             if zmq_errno() == EINTR { return }
             throw .lastCall("can't wait for the sockets")
         }

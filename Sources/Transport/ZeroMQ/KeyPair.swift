@@ -9,6 +9,9 @@ public struct KeyPair: Sendable, CustomStringConvertible, CustomReflectable {
     public var description: String { "key pair with the public key \(publicKey)" }
     public var customMirror: Mirror { Mirror(self, children: ["publicKey": publicKey]) }
 
+    /// Makes a new key pair.
+    ///
+    /// - Throws: `TransportError` `.key` if libzmq was built without CURVE.
     public static func generate() throws(TransportError) -> KeyPair {
         var publicText = [CChar](repeating: 0, count: 41)
         var secretText = [CChar](repeating: 0, count: 41)
@@ -36,8 +39,8 @@ public struct KeyPair: Sendable, CustomStringConvertible, CustomReflectable {
         guard stat(path, &status) == 0 else {
             throw TransportError(errno == ENOENT ? .missing : .key, "can't read the key file \(path): \(String(cString: strerror(errno)))")
         }
-        // systemd hands a credential to its service as group-readable where the service has a user of its own; its directory
-        // keeps everybody else out.
+        // systemd may hand a credential to its service as group-readable, if the service has its own user. The credential's directory keeps everybody
+        // else out.
         let isCredential = getenv("CREDENTIALS_DIRECTORY").map { path.hasPrefix(String(cString: $0) + "/") } ?? false
         guard status.st_mode & (isCredential ? 0o007 : 0o077) == 0 else {
             throw TransportError(.key, "the key file \(path) can be read by others; run: chmod 600 \(path)")

@@ -2,35 +2,35 @@ import CZeroMQ
 import Core
 import Glibc
 
-/// What ZeroMQ's sockets are set to. docs/reference/transport.md says why.
+/// The settings of ZeroMQ's sockets. docs/reference/transport.md gives the reasons.
 enum SocketOptions {
-    /// Between two tries to hand a slow peer its messages: a ROUTER can't be polled for one peer.
+    /// Seconds between two tries to hand a slow peer its messages: a ROUTER can't be polled for one peer.
     static let retrySeconds = 0.005
-    /// ZeroMQ's own threads at a coordinator: with a thousand workers it is they that have the most to do, and with keys still more.
+    /// Number of ZeroMQ's own threads at a coordinator. With a thousand workers they have the most to do, and with keys even more.
     static let serverThreads = Int32(min(max(sysconf(Int32(_SC_NPROCESSORS_ONLN)), 1), 4))
-    /// What the kernel keeps for a connection until it is acknowledged: a chunk of the ledger, the longest message that is sent often.
-    /// It is taken only as it is needed.
+    /// Size of the kernel's buffer for what a connection has not acknowledged: a chunk of the ledger, which is the longest message that is sent
+    /// often. Memory is taken only as needed.
     static let sendBufferBytes = Int32(ProtocolLimits.chunkBytes)
-    /// Connections that wait to be accepted; the kernel may allow fewer.
+    /// Number of connections that may wait to be accepted. The kernel may allow fewer.
     static let backlog: Int32 = 4096
     static let reconnectMilliseconds: Int32 = 100
-    /// The doubling ends here, well within the heartbeats' time-out: a worker is back before a coordinator that was started again
-    /// gives it up.
+    /// Upper bound of the doubling time between two tries. It is well within the heartbeats' timeout, so a worker is back before a restarted
+    /// coordinator gives it up.
     static let reconnectMillisecondsMax: Int32 = 3_000
-    /// On a line of 2,400 bit/s a handshake with keys takes some three seconds.
+    /// Time for a handshake. On a line of 2,400 bit/s a handshake with keys takes about three seconds.
     static let handshakeMilliseconds: Int32 = 20_000
-    /// Until a connection that does not come about is tried anew: the kernel's own tries soon lie half a minute apart, and a link that is back
-    /// would not be noticed so long.
+    /// Time after which a connection that was not made is tried again. The kernel's own tries are soon half a minute apart, and a link that is back
+    /// would go unnoticed for that long.
     static let connectMilliseconds: Int32 = 6_000
-    /// What is sent and not acknowledged for so long has met a dead connection. Bytes that are acknowledged one by one, as on a thin link,
-    /// count as life.
+    /// Data that is not acknowledged for this time has met a dead connection. Bytes that are acknowledged one by one, as on a thin link, count as
+    /// life.
     static let unacknowledgedMilliseconds: Int32 = 20_000
 }
 
-/// ZMTP's own heartbeats, which keep address translation alive and notice peers that hang. They count whole frames as life, so the timeout is
-/// longer than a long frame on a thin link takes; dead connections are noticed by what is not acknowledged.
+/// ZMTP's own heartbeats. They keep address translation alive and notice peers that hang. Only whole frames count as life, so the timeout is longer
+/// than a long frame takes on a thin link. Dead connections are noticed by data that is not acknowledged.
 public struct ConnectionHeartbeat: Hashable, Sendable {
-    /// 0: none.
+    /// 0: no heartbeats.
     public var intervalMilliseconds: Int32
     public var timeoutMilliseconds: Int32
     public init(intervalMilliseconds: Int32 = 30_000, timeoutMilliseconds: Int32 = 120_000) {
@@ -40,7 +40,7 @@ public struct ConnectionHeartbeat: Hashable, Sendable {
 }
 
 extension ZMQSocket {
-    /// What both sides set, before they bind or connect.
+    /// Sets the options that both sides need before they bind or connect.
     func prepareForNetwork(heartbeat: ConnectionHeartbeat, ipv6: Bool, frameLimit: Int) throws(TransportError) {
         try set(ZMQ_LINGER, LinkLimits.lingerMilliseconds)
         try set(ZMQ_SNDHWM, Int32(LinkLimits.connectionFrames))

@@ -1,7 +1,7 @@
 import CZeroMQ
 
 extension TransportError {
-    /// What libzmq's last call on this thread complained about.
+    /// Returns the error of libzmq's last call on this thread.
     static func lastCall(_ what: String) -> TransportError {
         TransportError(.system, "\(what): \(String(cString: zmq_strerror(zmq_errno())))")
     }

@@ -4,10 +4,10 @@ import CZeroMQ
 package struct ZMQMessage: ~Copyable {
     var raw = zmq_msg_t()
 
-    /// An empty one, to receive into.
+    /// Creates an empty message to receive into.
     package init() { zmq_msg_init(&raw) }
 
-    /// - Throws: `.system` where there is no memory for it.
+    /// - Throws: `.system` if there is no memory for it.
     package init(_ bytes: [UInt8]) throws(TransportError) {
         if zmq_msg_init_size(&raw, bytes.count) != 0 {
             zmq_msg_init(&raw)
@@ -19,12 +19,12 @@ package struct ZMQMessage: ~Copyable {
     }
 
     deinit {
-        // A message may be moved bit by bit: zmq_msg_move does no more.
+        // A message may be moved bit by bit: zmq_msg_move does nothing more.
         var last = raw
         zmq_msg_close(&last)
     }
 
-    /// Its bytes, for the length of `body`.
+    /// Calls `body` with the message's bytes, which are valid during the call.
     package mutating func withBytes<Value, Failure: Error>(
         _ body: (UnsafeRawBufferPointer) throws(Failure) -> Value
     ) throws(Failure) -> Value {

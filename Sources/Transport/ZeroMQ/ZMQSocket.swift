@@ -1,17 +1,16 @@
 import CZeroMQ
 import Glibc
 
-/// A libzmq context. Contexts are thread-safe, sockets are not: a socket keeps its context alive, so the context ends
-/// after its last socket.
+/// A libzmq context. Contexts are thread-safe, but sockets are not. A socket keeps its context alive, so the context ends after its last socket.
 package final class ZMQContext: Sendable {
     // libzmq documents the context as the one object that threads may share.
     nonisolated(unsafe) fileprivate let raw: UnsafeMutableRawPointer
 
-    /// - Parameter ioThreads: threads that read, write and encrypt for all sockets; a connection stays with one of them.
+    /// - Parameter ioThreads: number of threads that read, write and encrypt for all sockets. A connection stays with one of them.
     package init(ioThreads: Int32 = 1) throws(TransportError) {
         guard let raw = zmq_ctx_new() else { throw .lastCall("can't make a ZeroMQ context") }
         zmq_ctx_set(raw, ZMQ_IO_THREADS, ioThreads)
-        // Otherwise a socket whose option was never set lingers for ever and the process can't end.
+        // Without this a socket whose option was never set lingers for ever, and the process can't end.
         zmq_ctx_set(raw, ZMQ_BLOCKY, 0)
         self.raw = raw
     }
@@ -19,7 +18,7 @@ package final class ZMQContext: Sendable {
     deinit { while zmq_ctx_term(raw) != 0 && zmq_errno() == EINTR {} }
 }
 
-/// A libzmq socket: owned by one thread, closed when its owner lets go of it. Every call on it returns at once.
+/// A libzmq socket. One thread owns it, and it is closed when that owner releases it. Every call on it returns at once.
 package struct ZMQSocket: ~Copyable {
     package enum Kind { case router, dealer, pair, rep }
 
@@ -27,7 +26,7 @@ package struct ZMQSocket: ~Copyable {
     package struct Part {
         package let bytes: [UInt8]
         package let hasMore: Bool
-        /// What the ZAP handler called the sender; empty without CURVE.
+        /// The ZAP handler's name for the sender; empty without CURVE.
         package let user: String
     }
 
@@ -54,7 +53,7 @@ package struct ZMQSocket: ~Copyable {
         try check(zmq_setsockopt(raw, option, &value, MemoryLayout<Int32>.size), option)
     }
 
-    /// For the options that libzmq wants as int64, such as ZMQ_MAXMSGSIZE.
+    /// Sets an option that libzmq wants as int64, such as ZMQ_MAXMSGSIZE.
     package func set(_ option: Int32, wide value: Int64) throws(TransportError) {
         var value = value
         try check(zmq_setsockopt(raw, option, &value, MemoryLayout<Int64>.size), option)
@@ -97,13 +96,13 @@ package struct ZMQSocket: ~Copyable {
         throw .lastCall("can't connect to \(endpoint)")
     }
 
-    /// Gives a connection up, and what it has not sent; the socket may connect elsewhere.
+    /// Gives a connection up, with what it has not sent. The socket may then connect elsewhere.
     package func disconnect(_ endpoint: String) throws(TransportError) {
-        // ENOENT: it is not connected any more, which is what is wanted.
+        // ENOENT: it is no longer connected, which is what is wanted.
         if zmq_disconnect(raw, endpoint) != 0, zmq_errno() != ENOENT { throw .lastCall("can't leave \(endpoint)") }
     }
 
-    /// Where a bound socket listens, with the port that was given out for port 0.
+    /// Returns the endpoint at which a bound socket listens, with the port that was assigned for port 0.
     package func boundEndpoint() throws(TransportError) -> String {
         var text = [CChar](repeating: 0, count: 512)
         var size = text.count
@@ -116,7 +115,7 @@ package struct ZMQSocket: ~Copyable {
         if zmq_socket_monitor(raw, endpoint, events) < 0 { throw .lastCall("can't watch the socket's connections") }
     }
 
-    /// One part of a message; never waits.
+    /// Sends one part of a message. It never waits.
     package func send(_ bytes: [UInt8], more: Bool = false) throws(TransportError) -> SendResult {
         while true {
             let flags = ZMQ_DONTWAIT | (more ? ZMQ_SNDMORE : 0)
@@ -131,7 +130,7 @@ package struct ZMQSocket: ~Copyable {
         }
     }
 
-    /// The last part of a message, whose bytes the queues of all peers that it is sent to share; never waits.
+    /// Sends the last part of a message. The queues of all peers that it is sent to share its bytes. It never waits.
     package func send(sharing message: inout ZMQMessage) throws(TransportError) -> SendResult {
         var copy = ZMQMessage()
         guard zmq_msg_copy(&copy.raw, &message.raw) == 0 else { throw .lastCall("can't share a message") }
@@ -147,7 +146,7 @@ package struct ZMQSocket: ~Copyable {
         return .sent
     }
 
-    /// The next part, or nil where there is none yet; never waits.
+    /// Returns the next part, or nil if there is none yet. It never waits.
     package func receive(withUser: Bool = false) throws(TransportError) -> Part? {
         var message = zmq_msg_t()
         zmq_msg_init(&message)
@@ -164,7 +163,7 @@ package struct ZMQSocket: ~Copyable {
         return Part(bytes: bytes, hasMore: zmq_msg_more(&message) != 0, user: user)
     }
 
-    /// Takes the next part into `message`, in place of what it held, without copying its bytes; false where there is none yet.
+    /// Receives the next part into `message`, in place of its former content and without copying bytes. Returns false if there is none yet.
     package func receive(into message: inout ZMQMessage) throws(TransportError) -> Bool {
         while zmq_msg_recv(&message.raw, raw, ZMQ_DONTWAIT) < 0 {
             switch zmq_errno() {
@@ -176,7 +175,7 @@ package struct ZMQSocket: ~Copyable {
         return true
     }
 
-    /// A whole message, or nil where there is none yet.
+    /// Returns a whole message, or nil if there is none yet.
     package func receiveParts() throws(TransportError) -> [[UInt8]]? {
         guard var part = try receive() else { return nil }
         var parts = [part.bytes]

@@ -1,12 +1,12 @@
 import CZeroMQ
 import Core
 
-/// Where and with which keys a worker connects with ZeroMQ.
+/// The address and the keys with which a worker connects over ZeroMQ.
 public struct ZeroMQClient: ClientTransport {
     public var address: Address
     /// The key that the coordinator must prove; nil: nothing is encrypted.
     public var serverKey: PublicKey?
-    /// This worker's own keys, where the coordinator has a list of those that it admits; nil: new ones for each connection.
+    /// This worker's own keys, if the coordinator has an allow list; nil: new keys for each connection.
     public var keys: KeyPair?
     public var heartbeat: ConnectionHeartbeat
 
@@ -30,7 +30,7 @@ public struct ZeroMQClient: ClientTransport {
     }
 }
 
-/// One DEALER.
+/// A worker's link over one DEALER socket.
 final class ZeroMQClientLink: ClientLink {
     private let socket: ZMQSocket
     private let monitor: ConnectionMonitor
@@ -39,7 +39,7 @@ final class ZeroMQClientLink: ClientLink {
     private var outbox: ClientOutbox
     private var incoming = Traffic()
     private let clock = ProcessClock()
-    /// Nil where there is no name to look up.
+    /// Nil if there is no name to look up.
     private var lookup: BackgroundLookup?
     private var rotation: AddressRotation
     private var notices: [ConnectionNotice] = []
@@ -52,7 +52,7 @@ final class ZeroMQClientLink: ClientLink {
         let context = try ZMQContext()
         let socket = try ZMQSocket(.dealer, in: context)
         try socket.prepareForNetwork(heartbeat: client.heartbeat, ipv6: client.address.isIPv6, frameLimit: ProtocolLimits.frameBytes)
-        // A name that nobody knows is told at once. One that can't be looked up just now may be known soon.
+        // A name that nobody knows is an error at once. A name that can't be looked up now may be known soon.
         var addresses: [ResolvedAddress] = []
         do throws(LookupFailure) {
             addresses = try client.address.lookedUp()
@@ -63,8 +63,8 @@ final class ZeroMQClientLink: ClientLink {
         // Nothing is queued for a coordinator that is not there: it would only get stale messages later.
         try socket.set(ZMQ_IMMEDIATE, 1)
         var generator = SystemRandomNumberGenerator()
-        // The coordinator's name for this connection: the same for the life of the link, also after a reconnection. Ids that
-        // begin with 0 are libzmq's own.
+        // The coordinator's name for this connection. It stays the same for the life of the link, also after a reconnection. Ids that begin with 0
+        // are libzmq's own.
         var id: [UInt8] = [UInt8.random(in: 1...255, using: &generator)]
         for _ in 1..<16 { id.append(UInt8.random(in: 0...255, using: &generator)) }
         try socket.set(ZMQ_ROUTING_ID, id)
@@ -94,16 +94,16 @@ final class ZeroMQClientLink: ClientLink {
         if let current = rotation.current { try go(from: current, to: current) }
     }
 
-    /// The socket stays, and with it this worker's routing id: the coordinator knows it again.
+    /// The socket stays, and with it this worker's routing id. So the coordinator recognises it.
     func reconnect(to join: JoinString) throws(TransportError) {
         guard (join.serverKey != nil) == isEncrypted else {
-            throw TransportError(.key, "the coordinator \(isEncrypted ? "has no key any more" : "has a key now"); start the worker anew")
+            throw TransportError(.key, "the coordinator \(isEncrypted ? "has no key any more" : "has a key now"); start the worker again")
         }
         if let current = rotation.current { socket.disconnect(from: current) }
         if let serverKey = join.serverKey, let keys { try socket.encrypt(to: serverKey, with: keys) }
         endpoint = join.address.endpoint
         outbox.removeAll()
-        // This is the reactor's thread, which does not wait for names.
+        // This is the reactor's thread, which must not wait for names.
         lookup = join.address.hasName ? BackgroundLookup(join.address, waking: wakes) : nil
         rotation = AddressRotation(lookup == nil ? [ResolvedAddress(endpoint: endpoint, isIPv6: join.address.isIPv6)] : [], at: clock.now)
         if let first = rotation.current { try socket.connect(to: first) } else { lookup?.begin() }
@@ -118,7 +118,7 @@ final class ZeroMQClientLink: ClientLink {
         try wakes.wait(at: [socket.pollItem(wanted), monitor.socket.pollItem(ZMQ_POLLIN)], seconds: seconds)
     }
 
-    /// Where nobody answers, another address of the name may.
+    /// If nobody answers at one address, another address of the name may answer.
     private func follow(_ notice: ConnectionNotice) throws(TransportError) {
         switch notice {
         case .connected:
@@ -144,7 +144,7 @@ final class ZeroMQClientLink: ClientLink {
             if let next = rotation.replace(with: addresses, at: clock.now) { try go(from: old, to: next) }
         case .failure(let failure):
             notices.append(.retrying("\(failure.host), which can't be looked up (\(failure.reason))"))
-            // With an address libzmq's own tries go on, and bring the next lookup; without one nobody else would.
+            // With an address libzmq keeps trying, and each try brings the next lookup. Without an address nothing else would.
             if rotation.current == nil { isLookupWanted = true }
         }
     }
@@ -160,7 +160,7 @@ final class ZeroMQClientLink: ClientLink {
         notices = []
         while let notice = try monitor.next() {
             try follow(notice)
-            // What waits would be stale when there is a connection again, and on a thin link it would be in the way.
+            // Frames that wait would be stale when there is a connection again, and on a thin link they would be in the way.
             if case .lost = notice { outbox.removeAll() }
             events.append(.connection(notice))
         }

@@ -1,11 +1,11 @@
 import CZeroMQ
 import Core
 
-/// Where and for whom a coordinator listens with ZeroMQ: TCP, or a Unix socket on this host.
+/// The address at which a coordinator listens with ZeroMQ, and the clients that may connect: TCP, or a Unix socket on this host.
 public struct ZeroMQServer: ServerTransport {
     public var address: Address
     public var access: AccessControl
-    /// Listen beyond this host without keys.
+    /// Whether to listen beyond this host without keys.
     public var insecure: Bool
     public var heartbeat: ConnectionHeartbeat
 
@@ -18,7 +18,7 @@ public struct ZeroMQServer: ServerTransport {
         self.heartbeat = heartbeat
     }
 
-    /// Listens. Anywhere but on this host alone it wants keys, unless `insecure` says that the network is trusted.
+    /// Listens. Except on addresses of this host alone it requires keys, unless `insecure` says that the network is trusted.
     public func listen(classify: @escaping FrameClassifier, frameLimit: Int) throws(TransportError) -> any ServerLink {
         if access.keys == nil && !address.isLocal && !insecure {
             throw TransportError(
@@ -30,7 +30,7 @@ public struct ZeroMQServer: ServerTransport {
     }
 }
 
-/// One ROUTER for all workers.
+/// A coordinator's link: one ROUTER socket for all workers.
 final class ZeroMQServerLink: ServerLink {
     private let socket: ZMQSocket
     private let monitor: ConnectionMonitor
@@ -40,7 +40,7 @@ final class ZeroMQServerLink: ServerLink {
     private var outbox: ServerOutbox
     private var incoming = Traffic()
     let publicKey: PublicKey?
-    /// Where it listens, with the port that it was given.
+    /// The address at which it listens, with the port that it was given.
     let endpoint: String
 
     init(_ server: ZeroMQServer, classify: @escaping FrameClassifier, frameLimit: Int) throws(TransportError) {
@@ -49,13 +49,14 @@ final class ZeroMQServerLink: ServerLink {
         let socket = try ZMQSocket(.router, in: context)
         let own = try server.address.ownAddress()
         try socket.prepareForNetwork(heartbeat: server.heartbeat, ipv6: own.isIPv6, frameLimit: frameLimit)
-        // Without MANDATORY a ROUTER silently drops what it can't deliver; with HANDOVER a worker that comes back with its
-        // routing id takes its old connection over instead of being ignored.
+        // Without MANDATORY a ROUTER silently drops what it can't deliver. With HANDOVER a worker that comes back with its routing id takes over its
+        // old connection instead of being ignored.
         try socket.set(ZMQ_ROUTER_MANDATORY, 1)
         try socket.set(ZMQ_ROUTER_HANDOVER, 1)
-        // Workers that come all at once, as after this coordinator's restart, would else wait for the kernel's next try.
+        // Workers may all come at once, as after a restart of this coordinator. With a shorter queue they would have to wait for the kernel's next
+        // try.
         try socket.set(ZMQ_BACKLOG, SocketOptions.backlog)
-        // The kernel begins with 16 KiB, which a commit to a thousand workers does not fit into.
+        // The kernel begins with 16 KiB. A commit to a thousand workers does not fit into that.
         try socket.set(ZMQ_SNDBUF, SocketOptions.sendBufferBytes)
         if let keys = server.access.keys {
             try socket.set(ZMQ_CURVE_SERVER, 1)
@@ -81,7 +82,7 @@ final class ZeroMQServerLink: ServerLink {
     var traffic: Traffic { incoming.with(sent: outbox.sent, dropped: outbox.dropped) }
 
     func send(_ frame: [UInt8], to peers: [PeerID]) throws(TransportError) {
-        // A commit goes to a thousand workers: they share one copy of its bytes.
+        // A commit goes to a thousand workers. They share one copy of its bytes.
         var message = try ZMQMessage(frame)
         try outbox.send(frame, to: peers) { (peer) throws(TransportError) in try transmit(&message, to: peer) }
     }
@@ -91,7 +92,7 @@ final class ZeroMQServerLink: ServerLink {
     private func transmit(_ message: inout ZMQMessage, to peer: PeerID) throws(TransportError) -> SendResult {
         let result = try socket.send(peer.bytes, more: true)
         guard result == .sent else { return result }
-        // A ROUTER that took the routing id takes the rest.
+        // A ROUTER that took the routing id takes the rest too.
         return try socket.send(sharing: &message) == .sent ? .sent : .unreachable
     }
 

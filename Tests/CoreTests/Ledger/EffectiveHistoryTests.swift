@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 @Suite struct EffectiveHistoryTests {
-    /// Small parameters whose every bit is compared.
+    /// Returns small parameters, all of whose bits are compared.
     private func makeParameters() throws -> Parameters {
         let tensors = [
             TrainedTensor(name: "a.weight", index: 0, shape: .matrix(rows: 5, columns: 7)),
@@ -14,7 +14,7 @@ import Testing
         }
     }
 
-    @Test("Following record by record gives what a replay of the effective rounds gives, bit for bit", arguments: 0..<60)
+    @Test("Following record by record gives the same as a replay of the effective rounds, bit for bit", arguments: 0..<60)
     func incremental(seed: Int) throws {
         var random = SeededRandom(seed: UInt64(seed))
         let directions = Directions(seed: RunSeed(3), family: PerturbationFamily.allCases[seed % 3])
@@ -97,7 +97,7 @@ import Testing
         let reverts = try history.fold(.rewind(Rewind(round: 1, rateShift: 0)))
         #expect(reverts.count == 2 && history.nextRound == 3)
         #expect(history.rounds.map(\.round) == [0])
-        // A second rewind over void rounds changes nothing, and a retraction of a void round neither.
+        // A second rewind over void rounds changes nothing, and neither does a retraction of a void round.
         #expect(try history.fold(.rewind(Rewind(round: 1, rateShift: 0))).isEmpty)
         #expect(try history.fold(.retraction(Retraction(machine: MachineID(2), rounds: 1..<3))).isEmpty)
         #expect(throws: HistoryError.self) { try history.fold(Samples.round(1, [(1, 9, [1])])) }

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 @Suite struct LedgerFormatTests {
-    /// What Fixtures/ledger_reader.py, written from docs/reference/ledger.md alone, puts into its fixture.
+    /// The records that Fixtures/ledger_reader.py, written from docs/reference/ledger.md alone, puts into its fixture.
     private static let expected: [LedgerRecord] = {
         func digest(_ byte: UInt8) -> Digest { Digest(bytes: [UInt8](repeating: byte, count: 32))! }
         func session(_ byte: UInt8) -> SessionFingerprint { SessionFingerprint(bytes: [UInt8](repeating: byte, count: 16))! }
@@ -30,7 +30,7 @@ import Testing
                 Admission(
                     machine: MachineID(300), unixSeconds: 1_700_000_001, trains: true, evaluates: true, name: "b",
                     session: session(0x22), publicKey: Array("key".utf8))),
-            // Not in order: the ledger puts them in order.
+            // The contributions are not in order. The ledger sorts them.
             round(0, -3, 40000, -20, [(300, 0, [-128, -127, 0]), (1, 0, [1, -2, 127])]),
             round(1, 2, 65535, 127, [(300, 200, [10]), (1, 3, [5, 6, 7]), (300, 3, [8, 9])]),
             .digest(DigestRecord(round: 2, position: 7, digest: digest(0xEE), machines: [MachineID(1), MachineID(300)])),
@@ -52,13 +52,13 @@ import Testing
             labels: [LabelWord(label: "0", word: " terrible"), LabelWord(label: "1", word: " great")], maxLength: 64),
         digestEvery: 2, minimumWorkers: 2, staleness: 1)
 
-    @Test("Our bytes are those of the second implementation, bit for bit")
+    @Test("Our ledger has the bytes of the second implementation, bit for bit")
     func fixture() throws {
         let theirs = try Samples.fixture("ledger-v1.bin")
         #expect(try Samples.ledger(Self.expectedSpec, Self.expected, format: 1) == theirs)
     }
 
-    @Test("The second implementation's bytes read back to the same records, in pieces of any size")
+    @Test("The second implementation's bytes decode to the same records, in pieces of any size")
     func readFixture() throws {
         let bytes = try Samples.fixture("ledger-v1.bin")
         let all = try Samples.entries(of: bytes)
@@ -122,7 +122,7 @@ import Testing
                 == history.rounds.map(\.contributions))
     }
 
-    @Test("No flipped bit goes unnoticed")
+    @Test("Every flipped bit is noticed")
     func flips() throws {
         let bytes = try Samples.fixture("ledger-v1.bin")
         let all = try Samples.entries(of: bytes)
@@ -134,7 +134,7 @@ import Testing
             var entries: [LedgerEntry] = []
             do {
                 while let entry = try decoder.next() { entries.append(entry) }
-                // A length that grew beyond the end looks unfinished.
+                // A length that now points beyond the end looks unfinished.
                 #expect(entries.count < all.count, "bit \(bit)")
             } catch {}
             #expect(entries == Array(all.prefix(entries.count)), "bit \(bit)")
@@ -153,7 +153,7 @@ import Testing
         }
     }
 
-    @Test("A damaged record is told from a torn one by what follows it")
+    @Test("What follows a bad record tells damage from a torn append")
     func damage() throws {
         let bytes = try Samples.fixture("ledger-v1.bin")
         let all = try Samples.entries(of: bytes)
@@ -195,13 +195,13 @@ import Testing
                 if Bool.random(using: &random) { payload.removeLast(Int.random(in: 0...payload.count, using: &random)) }
             }
             if let record = try? LedgerRecord(kind: kind, payload: payload) {
-                // Whatever is understood has one spelling.
+                // Every payload that is understood has one spelling.
                 #expect(record.payload() == payload)
             }
         }
     }
 
-    @Test("A counts that asks for more than its bytes is refused before memory is taken")
+    @Test("A count that asks for more than its bytes is refused before memory is taken")
     func hostileCounts() {
         let huge: [UInt8] = [0xFF, 0xFF, 0xFF, 0xFF, 0x0F]
         #expect(throws: WireError.self) { try LedgerRecord(kind: 2, payload: huge) }
@@ -210,7 +210,7 @@ import Testing
         #expect(throws: LedgerError.notALedger) { try Samples.entries(of: Array("PK\u{3}\u{4}".utf8)) }
     }
 
-    @Test("A spec without a command is spelt as ever; one with a command comes back whole, and both fields belong together")
+    @Test("A spec without a command is spelt as before, one with a command reads back, and its two fields require each other")
     func specOfACommand() throws {
         var spec = Samples.spec()
         let plain = String(decoding: try spec.canonicalBytes(), as: UTF8.self)

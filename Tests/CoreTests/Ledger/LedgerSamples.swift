@@ -39,7 +39,7 @@ enum Samples {
                 contributions: contributions.map { Contribution(machine: MachineID($0.0), firstSample: $0.1, bytes: $0.2) }))
     }
 
-    /// The bytes of a ledger of these records, behind its spec.
+    /// Returns the bytes of a ledger of these records, after its spec.
     static func ledger(_ spec: RunSpec, _ records: [LedgerRecord], format: UInt32 = LedgerFormat.version) throws -> [UInt8] {
         let canonical = try spec.canonicalBytes()
         var bytes = LedgerFormat.header(specDigest: .sha256(canonical), version: format)

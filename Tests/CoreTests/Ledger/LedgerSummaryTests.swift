@@ -15,7 +15,7 @@ import Testing
         }
     }
 
-    @Test func whatFollowsIsTracked() throws {
+    @Test("A summary tracks rounds, samples, machines and positions") func whatFollowsIsTracked() throws {
         let bytes = try Samples.ledger(
             Samples.spec(),
             Self.begin + [
@@ -30,7 +30,7 @@ import Testing
         #expect(summary.parameters.records == 6)
     }
 
-    @Test func rulesOfARun() throws {
+    @Test("A record that breaks a rule of the run is refused, with the reason") func rulesOfARun() throws {
         let departed = LedgerRecord.departure(Departure(machine: MachineID(2), unixSeconds: 5, reason: .left))
         #expect(try reason([Samples.round(1, [(1, 0, [1])])]).contains("round 0 is next"))
         #expect(try reason([Samples.round(0, [(1, 0, [1, 2])]), Samples.round(1, [(1, 1, [1])])]).contains("committed twice"))
@@ -43,7 +43,7 @@ import Testing
         #expect(try reason([.basis([1])]).contains("not the spec's"))
         #expect(try reason([.retraction(Retraction(machine: MachineID(1), rounds: 0..<1))]).contains("rounds to come"))
         #expect(try reason([.rewind(Rewind(round: 1, rateShift: 0))]).contains("round to come"))
-        #expect(try reason([.end(RunEnd(unixSeconds: 1)), Samples.admission(3)]).contains("behind the end"))
+        #expect(try reason([.end(RunEnd(unixSeconds: 1)), Samples.admission(3)]).contains("may follow the end"))
         #expect(try reason([Samples.round(0, [(1, 0, [1, 2])]), Samples.round(1, [(1, 2, [1])])]) == "accepted")
     }
 
@@ -82,7 +82,7 @@ import Testing
         #expect(summary.machines.mapValues(\.nextSample) == [MachineID(1): 5, MachineID(2): 2])
     }
 
-    @Test("A spec that is not canonical, or holds what this version does not know, is refused")
+    @Test("A spec that is not canonical, or has a field that this version does not know, is refused")
     func specs() throws {
         let spec = Samples.spec()
         let canonical = String(decoding: try spec.canonicalBytes(), as: UTF8.self)

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 @Suite struct SampleSetTests {
-    @Test("Ranges in any order are what a set of single samples says", arguments: 0..<50)
+    @Test("Ranges in any order act like a set of single samples", arguments: 0..<50)
     func likeASet(seed: UInt64) {
         var random = SeededRandom(seed: seed)
         var set = SampleSet()
@@ -16,7 +16,7 @@ import Testing
             #expect(set.insert(samples) == isFree)
             if isFree { singles.formUnion(samples) }
             #expect(set.ranges.flatMap { Array($0) } == singles.sorted())
-            // Merged where they touch, so that a machine without gaps is one range however long the run.
+            // Ranges that touch are merged, so a machine without gaps is one range however long the run is.
             #expect(zip(set.ranges, set.ranges.dropFirst()).allSatisfy { $0.upperBound < $1.lowerBound })
             #expect(set.end == (singles.max().map { $0 + 1 } ?? 0))
         }

@@ -18,7 +18,7 @@ import Testing
         }
     }
 
-    @Test("Signatures are those of RFC 8032 and of another implementation, and are told from wrong ones")
+    @Test("Signatures equal those of RFC 8032 and of another implementation, and wrong ones are refused")
     func knownAnswers() throws {
         let cases = try JSONDecoder().decode([Case].self, from: Data(Samples.fixture("ed25519.json")))
         #expect(cases.count == 16)
@@ -37,7 +37,7 @@ import Testing
         }
     }
 
-    @Test("Commitments to data are those of a second implementation")
+    @Test("Commitments to data equal those of a second implementation")
     func commitments() throws {
         struct Known: Decodable {
             var secret: String
@@ -54,7 +54,7 @@ import Testing
         }
     }
 
-    @Test("An admission holds the key and the commitment, and a report brings them")
+    @Test("An admission holds the key and the commitment that a report brings")
     func admission() throws {
         let data = DataCommitment(examples: [[1], [2, 3]], secret: [9])
         let key = SigningKey().publicKey
@@ -64,7 +64,7 @@ import Testing
                 publicKey: [], signingKey: key, data: data))
         #expect(try LedgerRecord(kind: admission.kind.rawValue, payload: admission.payload()) == admission)
         for cut in 1...33 {
-            // Whole without the commitment, or without both; nothing in between.
+            // The record is whole without the commitment, or without both fields, and at no place in between.
             let payload = Array(admission.payload().dropLast(cut))
             #expect((try? LedgerRecord(kind: 4, payload: payload)) == nil || cut == 33, "\(cut)")
         }
@@ -75,7 +75,7 @@ import Testing
         #expect(try Message(decoding: report.encoded()) == report)
     }
 
-    @Test("A signing key never prints its secret, and its file is its owner's alone")
+    @Test("A signing key never prints its secret, and only the owner may read its file")
     func secrets() throws {
         let path = FileManager.default.temporaryDirectory.appending(path: "onebyte-\(UUID().uuidString).key").path
         defer { for end in ["", ".pub"] { try? FileManager.default.removeItem(atPath: path + end) } }
@@ -93,7 +93,7 @@ import Testing
         #expect(throws: SigningKeyError.self) { try SigningKey(contentsOf: path) }
     }
 
-    @Test("The ledger that another implementation signed is right, bit for bit, and stays so only untouched")
+    @Test("A ledger that another implementation signed verifies, bit for bit, and no longer once it is altered")
     func signedFixture() throws {
         let bytes = try Samples.fixture("signed.bin")
         let entries = try Samples.entries(of: bytes)
@@ -112,7 +112,7 @@ import Testing
         #expect(signatureFaults(whole) == 0, "\(whole.findings)")
         #expect(whole.vouchers.map(\.machine) == [MachineID(1), MachineID(300), nil, nil])
         #expect(whole.vouchers.last?.coversEnd == true && whole.vouchers.first?.records == 7)
-        // A byte of the first round: every signature is of another history.
+        // With another byte in the first round, every signature is of another history.
         let forged = records.map { record -> LedgerRecord in
             guard case .round(let round) = record, round.round == 0 else { return record }
             let contributions = round.contributions.map {
@@ -133,14 +133,14 @@ import Testing
         #expect(throws: LedgerError.version(4)) { try Samples.entries(of: Samples.ledger(Samples.spec(), [], format: 4)) }
     }
 
-    @Test("The coordinator signs at each digest and at the end, machines countersign, and what is not theirs is left out")
+    @Test("The coordinator signs at each digest and at the end, machines countersign, and wrong countersignatures are left out")
     func coordinator() throws {
         let keys = (1...2).map { _ in SigningKey() }
         let keeper = SigningKey()
         var run = try CoordinatorHarness(Samples.spec(rounds: 3, samplesPerRound: 4, minimumWorkers: 2), notary: keeper)
         for peer: UInt8 in 1...2 { run.join(peer, key: keys[Int(peer) - 1]) }
         for _ in 0..<3 { for peer: UInt8 in 1...2 { try run.answer(peer, machine: UInt32(peer)) } }
-        // The digest after round 3: the second machine's countersignature is of another digest.
+        // At the digest after round 3 the second machine's countersignature is of another digest.
         let position = run.machine.ledger.parameters
         for peer: UInt8 in 1...2 {
             let signed = SignedStatement.parameters(peer == 1 ? CoordinatorHarness.digest : .sha256([0]), at: position)
@@ -162,7 +162,7 @@ import Testing
         #expect(run.sent.contains { if case .welcome(let welcome) = $0.message { welcome.signer == keeper.publicKey } else { false } })
     }
 
-    @Test("What an earlier version sends is understood: no key in the hello, no signature in the report")
+    @Test("Messages of an earlier version are understood: no key in the hello, no signature in the report")
     func earlierVersions() throws {
         let hello = Message.hello(Hello(session: Samples.session(1), name: "a", trains: true, evaluates: false, software: "old"))
         #expect(!String(decoding: hello.encoded(), as: UTF8.self).contains("signingKey"))

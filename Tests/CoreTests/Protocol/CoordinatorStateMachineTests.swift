@@ -7,7 +7,7 @@ import Testing
         var harness = try CoordinatorHarness(Samples.spec(minimumWorkers: 2))
         harness.join(1)
         #expect(harness.machine.ledger.base == Samples.base)
-        // Proven, but the first machines are numbered together.
+        // The machine is proven, but the first machines are numbered together.
         #expect(harness.machine.activeTrainers.isEmpty)
         #expect(harness.notices.contains { if case .waiting(machines: 1, of: 2) = $0 { true } else { false } })
         #expect(harness.lastOpening == nil)
@@ -18,7 +18,7 @@ import Testing
         let refusals = harness.messages(to: 2).compactMap { if case .refuse(let refusal) = $0 { refusal } else { nil } }
         #expect(refusals.map(\.code) == [.otherBase])
         #expect(refusals.first?.details.first?.hasPrefix("b.weight has other values") == true)
-        // It may come again with the right one.
+        // It may come again with the right base.
         harness.join(2)
         #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(2)])
         #expect(harness.lastOpening?.shares.map(\.count) == [3, 3])
@@ -38,7 +38,7 @@ import Testing
         #expect(try names([2, 3, 1, 0]) == sorted + ["w0"])
     }
 
-    @Test("Names that are equal as text but not as bytes are two names, and no accident")
+    @Test("Names that are equal as text but not as bytes are two names and cause no crash")
     func canonicallyEqualNames() throws {
         let names = ["e\u{301}", "\u{e9}"]
         let twins = try #require(BaseManifest(entries: names.map { .init(name: $0, shape: .vector(1), digest: .sha256([1])) }))
@@ -110,7 +110,7 @@ import Testing
         #expect(warnings() == 1)
     }
 
-    @Test("Another run's worker is refused")
+    @Test("A worker that expects another run is refused")
     func otherRun() throws {
         var harness = try CoordinatorHarness(Samples.spec())
         let hello = Hello(
@@ -153,12 +153,12 @@ import Testing
                     machine: MachineID(1), firstSample: first, bytes: [Int8](repeating: 2, count: count))))
     }
 
-    @Test("Bytes of a machine that is ahead wait for their round, and count if they answer the share that it is given")
+    @Test("Bytes of a machine that is ahead wait for their round, and count if they answer the share that it then gets")
     func early() throws {
         var harness = try CoordinatorHarness(Samples.spec(staleness: 2))
         harness.join(1)
         let peer = PeerID([1])
-        // The first share is samples 0…5 of round 0. Round 3 is too far ahead; in round 2 nobody is given sample 13.
+        // The first share is samples 0…5 of round 0. Round 3 is too far ahead, and in round 2 nobody gets sample 13.
         harness.tell(.received(sent(1, first: 6, count: 6), from: peer))
         harness.tell(.received(sent(2, first: 13, count: 6), from: peer))
         harness.tell(.received(sent(3, first: 18, count: 6), from: peer))
@@ -173,7 +173,7 @@ import Testing
         #expect(rounds[1].contributions[0].bytes == [2, 2, 2, 2, 2, 2])
     }
 
-    @Test("Without staleness nothing is taken before its round is open, nor after a rewind what was sent before")
+    @Test("Without staleness no bytes are accepted before their round is open; after a rewind no earlier bytes are accepted")
     func notEarly() throws {
         var strict = try CoordinatorHarness(Samples.spec())
         strict.join(1)
@@ -189,7 +189,7 @@ import Testing
         #expect(rewound.machine.ledger.nextRound == 1)
     }
 
-    @Test("A full disk is said once, and the same bytes are tried again")
+    @Test("A full disk is reported once, and the same bytes are tried again")
     func fullDisk() throws {
         var harness = try CoordinatorHarness(Samples.spec())
         harness.join(1)
@@ -221,7 +221,7 @@ import Testing
             return
         }
         #expect(pong.standing == .unknown)
-        // It comes again: there is a machine to compare it with, so its proof is a comparison.
+        // It comes again. There is a machine to compare it with, so a comparison proves it.
         harness.join(2)
         harness.tell(.received(harness.report(), from: PeerID([1])))
         harness.tell(.received(harness.report(), from: PeerID([2])))
@@ -259,7 +259,7 @@ import Testing
         #expect(try third.records.contains { if case .departure(let gone) = $0 { gone.machine == MachineID(1) } else { false } })
     }
 
-    @Test("A machine that differs is told to rebuild, and is refused when its replays go on to differ from two others'")
+    @Test("A machine that differs is told to rebuild, and is refused when its replays still differ from those of two others")
     func divergence() throws {
         var harness = try CoordinatorHarness(Samples.spec(rounds: 50, minimumWorkers: 3, digestEvery: 1))
         for peer: UInt8 in 1...3 { harness.join(peer) }
@@ -268,12 +268,12 @@ import Testing
         for peer: UInt8 in 1...3 { harness.tell(.received(harness.report(peer == 3 ? wrong : CoordinatorHarness.digest), from: PeerID([peer]))) }
         #expect(harness.messages(to: 3).contains(.rebuild(order: 1)))
         #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(2)])
-        // A report from before is not held against it.
+        // A report from before the order is not counted against it.
         harness.tell(.received(harness.report(wrong), from: PeerID([3])))
         #expect(!harness.messages(to: 3).contains(.rebuild(order: 2)))
         harness.tell(.received(harness.report(rebuilds: 1), from: PeerID([3])))
         #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(2), MachineID(3)])
-        // Now it differs after every rebuild; one of the others replays as a referee and stands by its digest.
+        // From now on it differs after every rebuild. One of the others replays as a referee and confirms its digest.
         for peer: UInt8 in 1...3 { try harness.answer(peer, machine: UInt32(peer)) }
         for (peer, digest) in [(UInt8(1), CoordinatorHarness.digest), (2, CoordinatorHarness.digest), (3, wrong)] {
             harness.tell(.received(harness.report(digest, rebuilds: peer == 3 ? 1 : 0), from: PeerID([peer])))
@@ -307,7 +307,7 @@ import Testing
         #expect(harness.machine.activeTrainers.contains(MachineID(1)))
     }
 
-    /// Two machines whose answers have told how long a round takes; one of them is enough for a quorum.
+    /// Returns two machines whose answers have shown how long a round takes. One of them is enough for a quorum.
     private func twoWithADeadline() throws -> CoordinatorHarness {
         var spec = Samples.spec(rounds: 60, samplesPerRound: 6, minimumWorkers: 2, digestEvery: 0, roundDeadlineFactor: 3, staleness: 1)
         spec.quorum = 0.5
@@ -370,7 +370,7 @@ import Testing
         #expect(digests.last?.machines == [MachineID(1)])
     }
 
-    @Test("Stopped, it leaves a ledger that goes on")
+    @Test("A stopped coordinator leaves a ledger that can be resumed")
     func stop() throws {
         var harness = try CoordinatorHarness(Samples.spec())
         harness.join(1)
@@ -387,7 +387,7 @@ import Testing
         #expect(again.machine.activeTrainers == [MachineID(2)])
     }
 
-    @Test("Where machines work ahead and the disk is what all wait for, parameters are compared all the same")
+    @Test("Parameters are compared even if machines work ahead and everything waits for the disk")
     func comparisonsBehindASlowDisk() throws {
         var harness = try CoordinatorHarness(Samples.spec(rounds: 60, digestEvery: 1, staleness: 1))
         harness.join(1)
@@ -424,7 +424,7 @@ import Testing
         #expect(harness.lastOpening?.round == 1)
     }
 
-    @Test("What a machine sent ahead of a rewind answers no share behind it")
+    @Test("Bytes that a machine sent ahead of a rewind answer no share after it")
     func aheadOfARewind() throws {
         var harness = try CoordinatorHarness(Samples.spec(rounds: 60, digestEvery: 0, staleness: 1))
         harness.join(1)
@@ -441,7 +441,7 @@ import Testing
         #expect(harness.machine.ledger.nextRound == 1)
     }
 
-    @Test("A share that is answered in part costs the samples that were tried, not all of it")
+    @Test("A share that is answered in part costs only the samples that were tried")
     func partOfAShare() throws {
         var harness = try CoordinatorHarness(Samples.spec(rounds: 60, samplesPerRound: 1 << 20, digestEvery: 0, roundSeconds: 1))
         harness.join(1)
@@ -455,7 +455,7 @@ import Testing
         harness.join(1)
         harness.join(2, trains: false)
         harness.tell(.received(harness.report(), from: PeerID([2])))
-        // The same session from another connection, as a trainer.
+        // The same session comes from another connection, as a trainer.
         harness.tell(.received(harness.hello(2, trains: true), from: PeerID([22])))
         for _ in 0..<3 { try harness.answer(1, machine: 1) }
         #expect(harness.machine.ledger.nextRound == 3)
@@ -482,7 +482,7 @@ import Testing
         #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(3)])
     }
 
-    @Test("Bytes that are late while the next round waits for the disk are taken, too")
+    @Test("Late bytes are accepted while the next round waits for the disk")
     func lateDuringASync() throws {
         var harness = try twoWithADeadline()
         let missed = try #require(harness.lastOpening)
@@ -502,7 +502,7 @@ import Testing
         #expect(rounds.contains { $0.contributions.map(\.machine.rawValue) == [1, 2, 2] })
     }
 
-    @Test("What a peer writes is repeated in part only")
+    @Test("Only a part of what a peer writes is repeated")
     func longWords() throws {
         var harness = try CoordinatorHarness(Samples.spec())
         let text = String(repeating: "x", count: 1_000_000)
@@ -513,7 +513,7 @@ import Testing
         #expect(try #require(longest) < 1000 && #require(longest) > 100)
     }
 
-    @Test("A trial that nobody can judge is named, once")
+    @Test("A trial that nobody can judge is reported once")
     func unjudged() throws {
         var harness = try CoordinatorHarness(Samples.spec(rounds: 60, digestEvery: 0, steering: Steering(trialRounds: 2)))
         harness.join(1)

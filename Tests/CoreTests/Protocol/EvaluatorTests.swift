@@ -1,9 +1,9 @@
 import Core
 import Testing
 
-/// Whose validations steer a run, and how far.
+/// Whose validations steer a run, and how much.
 @Suite struct EvaluatorTests {
-    /// One machine trains; the others evaluate. Peers 2, 3, … are evaluators from the start.
+    /// A run in which one machine trains and the others evaluate. Peers 2, 3, … are evaluators from the start.
     private struct Run {
         var harness: CoordinatorHarness
 
@@ -36,7 +36,7 @@ import Testing
         var rewinds: Int { get throws { try harness.records.count { $0.kind == .rewind } } }
     }
 
-    @Test("Of two evaluators the mean steers, of three the one in the middle, so that one liar among them steers nothing")
+    @Test("The mean of two evaluators steers, or the middle one of three, so that one liar of three steers nothing")
     func medians() throws {
         var two = try Run(evaluators: 2)
         two.say(2, 0.5)
@@ -55,7 +55,7 @@ import Testing
         #expect(try three.rewinds == 0)
     }
 
-    @Test("Who joins later and calls itself an evaluator is shown, and steers nothing while the first ones are there")
+    @Test("A later evaluator is shown but steers nothing while the first ones are there")
     func stranger() throws {
         var run = try Run(evaluators: 1)
         run.say(2, 0.5)
@@ -67,14 +67,14 @@ import Testing
         run.say(2, 0.45)
         #expect(try run.validations == [0.5, 0.45])
         #expect(try run.rewinds == 0)
-        // Once they have gone the one that came next does.
+        // When they have gone, the evaluator that joined next steers.
         run.harness.tell(.received(.goodbye(Goodbye(reason: "")), from: PeerID([2])))
         for _ in 0..<3 { try run.round() }
         run.say(9, 0.44)
         #expect(try run.validations == [0.5, 0.45, 0.44])
     }
 
-    @Test("Only parameters that are due are measured: no evaluator makes a run go back time after time without a round in between")
+    @Test("Only parameters that are due are measured, so no evaluator can make a run go back again and again without a round")
     func due() throws {
         var run = try Run(evaluators: 1)
         run.say(2, 0.5)
@@ -85,7 +85,7 @@ import Testing
         try run.round()
         run.say(2, 9)
         #expect(try run.rewinds == 1 && run.validations.count == 2)
-        // Nor does it speak of a round that the position is not.
+        // A report with a wrong round for its position is ignored too.
         run.say(2, 0.1, round: 2, position: 1)
         #expect(try run.validations.count == 2)
         for _ in 0..<2 { try run.round() }
@@ -93,7 +93,7 @@ import Testing
         #expect(try run.rewinds == 2)
     }
 
-    @Test("An evaluator without validation examples ends no trial; the operator is told")
+    @Test("An evaluator without validation examples ends no trial, and the operator is told")
     func withoutExamples() throws {
         var run = try Run(evaluators: 1, steering: Steering(trialRounds: 3))
         for _ in 0..<3 { try run.round() }
@@ -102,11 +102,11 @@ import Testing
         #expect(run.harness.finished == nil)
         #expect(
             run.harness.notices.contains { if case .warning(let text) = $0 { text.contains("no evaluator has validation examples") } else { false } })
-        // With a second one that has some it goes on.
+        // With a second evaluator that has examples the run goes on.
         run.harness.join(3, trains: false, evaluates: true)
     }
 
-    @Test("A second evaluator that never speaks is not waited for longer than a while")
+    @Test("A second evaluator that stays silent is waited for only for a while")
     func silent() throws {
         var run = try Run(evaluators: 2)
         run.say(2, 0.5)

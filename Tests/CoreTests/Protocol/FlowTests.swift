@@ -1,9 +1,9 @@
 import Core
 import Testing
 
-/// What a coordinator lets be under way to its peers, and how a worker asks for it.
+/// How much a coordinator lets be on its way to its peers, and how a worker asks for it.
 @Suite struct FlowTests {
-    /// A ledger of about so many bytes, whose rounds have thousand bytes each.
+    /// Returns a ledger of about this many bytes, whose rounds have a thousand bytes each.
     private static func records(bytes: Int) -> [LedgerRecord] {
         [.baseManifest(Samples.base), Samples.admission(9)]
             + (0..<bytes / 1000).map { Samples.round(RoundNumber($0), [(9, UInt32($0 * 1000), [Int8](repeating: 5, count: 1000))]) }
@@ -17,7 +17,7 @@ import Testing
         harness.messages(to: peer).compactMap { if case .chunk(let chunk) = $0 { chunk } else { nil } }
     }
 
-    @Test("A chunk is given when the one before was received, and larger ones to who receives")
+    @Test("A peer gets a chunk when it has received the one before, and larger ones as it keeps receiving")
     func oneChunkAtATime() throws {
         var harness = try Self.coordinator(bytes: 400_000)
         harness.tell(.received(harness.hello(1), from: PeerID([1])))
@@ -33,32 +33,32 @@ import Testing
         let sizes = chunks(harness, to: 1).map(\.bytes.count)
         #expect(sizes.prefix(7) == [2048, 4096, 8192, 16384, 32768, 65536, 131_072])
         #expect(sizes.reduce(0, +) == harness.disk.count)
-        // As few as it asks for.
+        // It gets no more than it asks for.
         harness.tell(.received(.fetch(LedgerFetch(offset: 0, count: 700, ticket: chunks(harness, to: 1).last?.ticket ?? 0)), from: PeerID([1])))
         #expect(chunks(harness, to: 1).last?.bytes.count == 700)
     }
 
-    @Test("A peer that never reads costs a few pieces, however often it asks and however it lies")
+    @Test("A peer that never reads costs a few pieces, however often it asks and whatever it claims")
     func neverReads() throws {
         var harness = try Self.coordinator(bytes: 2_000_000)
         harness.tell(.received(harness.hello(1), from: PeerID([1])))
         for second in 0..<600 {
             harness.wait(1)
             harness.tell(.received(harness.hello(1), from: PeerID([1])))
-            // It says that all has come.
+            // It claims that everything has come.
             harness.tell(.received(.fetch(LedgerFetch(offset: UInt64(second) * 2048, ticket: UInt32(second))), from: PeerID([1])))
         }
         let bytes = chunks(harness, to: 1).reduce(0) { $0 + $1.bytes.count }
         #expect(bytes >= 2048 && bytes <= 96 << 10, "\(bytes) bytes stand in queues")
     }
 
-    @Test("Peers that are not admitted share one budget; a machine of the run is served beside them")
+    @Test("Peers that are not admitted share one budget, and a machine of the run is served besides")
     func budget() throws {
         var harness = try Self.coordinator(bytes: 2_000_000)
         var total = 0
         for peer: UInt8 in 10..<200 {
             harness.tell(.received(harness.hello(peer), from: PeerID([peer])))
-            // Each proves to receive until its pieces are large, and then reads no more.
+            // Each proves that it receives until its pieces are large, and then reads no more.
             var offset: UInt64 = 0
             var ticket: UInt32 = 0
             for _ in 0..<9 {
@@ -75,7 +75,7 @@ import Testing
         #expect(chunks(harness, to: 9).count == 1)
     }
 
-    @Test("Commits are not piled up before a peer that does not take them; it gets the rest by chunks")
+    @Test("Commits do not pile up for a peer that does not take them; it gets the rest by chunks")
     func cloggedFollower() throws {
         var harness = try CoordinatorHarness(Samples.spec(rounds: 5000, samplesPerRound: 1000, digestEvery: 0))
         harness.join(1)
@@ -85,7 +85,7 @@ import Testing
         let before = commits()
         for _ in 0..<40 {
             try harness.answer(1, machine: 1)
-            // The evaluator lives, and says that it has got no further.
+            // The evaluator is alive, and says that it has come no further.
             harness.tell(
                 .received(
                     .heartbeat(Heartbeat(session: Samples.session(2).fingerprint.tag, records: 3, share: nil)), from: PeerID([2])))
@@ -106,7 +106,7 @@ import Testing
     private static let large = BaseManifest(
         entries: (0..<200).map { .init(name: "layers.\($0).weight", shape: .matrix(rows: 4, columns: 4), digest: .sha256([UInt8($0)])) })!
 
-    @Test("The first base comes in pieces, one at a time; whoever has the same sends its hash and no more")
+    @Test("The first base comes in pieces, one at a time; peers with the same base send only its hash")
     func baseByHash() throws {
         var harness = try CoordinatorHarness(Samples.spec(minimumWorkers: 2))
         for peer: UInt8 in 1...2 {
@@ -136,7 +136,7 @@ import Testing
         #expect(parts(harness, of: 3).isEmpty)
     }
 
-    @Test("Another base is asked for, so that its tensors can be named")
+    @Test("The manifest of a base that is not the run's is fetched, so that the refusal can name tensors")
     func otherBase() throws {
         var harness = try CoordinatorHarness(Samples.spec(), [.baseManifest(Samples.base)])
         harness.tell(.received(harness.hello(1), from: PeerID([1])))
@@ -154,7 +154,7 @@ import Testing
         #expect(refusal.code == .otherBase && refusal.details.contains("a.weight is missing"))
     }
 
-    @Test("A manifest that is not what was announced is refused, and one that does not come gives way to the next")
+    @Test("A manifest that is not the announced one is refused, and one that does not come gives way to the next")
     func badUploads() throws {
         var harness = try CoordinatorHarness(Samples.spec())
         for peer: UInt8 in 1...2 {
@@ -167,7 +167,7 @@ import Testing
         #expect(harness.messages(to: 1).contains { if case .refuse(let refusal) = $0 { refusal.code == .invalid } else { false } })
         harness.wait(0.2)
         #expect(parts(harness, of: 2).count == 1)
-        // The second one is silent about its manifest, but alive; a third one has it.
+        // The second peer does not send its manifest, but it is alive; a third one has the manifest too.
         harness.tell(.received(harness.hello(3), from: PeerID([3])))
         harness.tell(.received(announcement(Samples.base), from: PeerID([3])))
         harness.wait(15, alive: [2, 3])
@@ -185,7 +185,7 @@ import Testing
                 ledgerBytes: UInt64(ledger.count), heartbeatSeconds: 1, heartbeatTimeoutSeconds: 10, baseDigest: base))
     }
 
-    /// Answers a worker's fetches from `ledger` over a link of so many bytes a second.
+    /// Answers a worker's fetches from `ledger` over a link of this many bytes a second.
     private func serve(_ worker: inout WorkerStateMachineTests.Harness, _ ledger: [UInt8], bytesPerSecond: Double, chunks: Int = .max)
         -> [LedgerFetch]
     {
@@ -222,7 +222,7 @@ import Testing
         #expect(Set(served.map(\.offset)).count == served.count)
     }
 
-    @Test("The run's manifest that a worker has itself does not come over the link")
+    @Test("A manifest that the worker has itself does not come over the link")
     func ownManifest() throws {
         let spec = Samples.spec(rounds: 5000, samplesPerRound: 1000)
         var worker = WorkerStateMachineTests.Harness(base: Self.large)
@@ -234,7 +234,7 @@ import Testing
         #expect(bytes < ledger.count - Self.large.payload.count + 2 * 4096, "\(bytes) of \(ledger.count)")
     }
 
-    @Test("A basis that a worker has itself does not come over the link, and one of another run is passed over", arguments: [true, false])
+    @Test("A basis that the worker has itself does not come over the link, and the basis of another run is ignored", arguments: [true, false])
     func ownBasis(_ isTheRuns: Bool) throws {
         let basis = (0..<60_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }
         var spec = Samples.spec()
@@ -248,8 +248,8 @@ import Testing
         #expect(isTheRuns ? bytes < 8192 : bytes >= ledger.count - Samples.base.payload.count - 100, "\(bytes) of \(ledger.count)")
     }
 
-    @Test("Cut off, a download goes on where it was, and nothing is said to a connection that is not there")
-    func goesOn() throws {
+    @Test("A download resumes after a cut where it was, and nothing is sent while there is no connection")
+    func continues() throws {
         let spec = Samples.spec(rounds: 5000, samplesPerRound: 1000)
         let ledger = try Samples.ledger(spec, Self.records(bytes: 100_000))
         var worker = WorkerStateMachineTests.Harness()
@@ -270,7 +270,7 @@ import Testing
         #expect(worker.heartbeats > 0)
     }
 
-    @Test("A connection that is silent for twice the timeout is made anew, and not again at once")
+    @Test("A connection that is silent for twice the timeout is replaced, but not again at once")
     func reconnects() throws {
         let ledger = try Samples.ledger(Samples.spec(), [.baseManifest(Samples.base)])
         var worker = WorkerStateMachineTests.Harness()
@@ -284,7 +284,7 @@ import Testing
         }
     }
 
-    @Test("On a slow link heartbeats and statuses are rare, and no more so than the timeout allows")
+    @Test("On a slow link heartbeats and statuses are rare, but frequent enough for the timeout")
     func pace() throws {
         let spec = Samples.spec()
         let ledger = try Samples.ledger(spec, [.baseManifest(Samples.base)])

@@ -3,8 +3,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// A task whose accuracy can be measured in no time: which side of a plane points lie on, learnt by an adapter of 16 numbers from orthogonal
-/// samples. Each machine has points of its own.
+/// A task whose accuracy can be measured at once: on which side of a plane do points lie? An adapter of 16 numbers learns it from orthogonal samples.
+/// Each machine has its own points.
 private struct PlaneTask {
     static let dimensions = 16
     private let seed: UInt64
@@ -20,7 +20,7 @@ private struct PlaneTask {
         (0..<12).reduce(-6) { sum, _ in sum + Double.random(in: 0...1, using: &random) }
     }
 
-    /// Points, and the side of each: one in twenty is on the wrong one.
+    /// Returns points, and the side of each. One in twenty has the wrong side.
     func points(_ count: Int, of machine: UInt64) -> [(x: [Double], y: Double)] {
         var random = SeededRandom(seed: seed &* 1000 &+ machine)
         return (0..<count).map { _ in
@@ -30,7 +30,7 @@ private struct PlaneTask {
         }
     }
 
-    /// Of the logistic loss.
+    /// Returns the gradient of the logistic loss.
     static func gradient(_ weights: [Double], _ points: [(x: [Double], y: Double)]) -> [Double] {
         var sum = [Double](repeating: 0, count: dimensions)
         for point in points {
@@ -53,7 +53,7 @@ private struct PlaneTask {
     }
 }
 
-/// How a machine lies.
+/// The way in which a machine lies.
 enum Lie: String, Sendable, CaseIterable, CustomTestStringConvertible {
     case flippedSign, constant, random
     var testDescription: String { rawValue }
@@ -72,10 +72,10 @@ private struct LiarRun {
     let accuracy: Double
     let loss: Double
     let warnings: [String]
-    /// Bytes of liars and of honest machines that count.
+    /// Number of bytes that count, of liars and of honest machines.
     let counted: (liars: Int, honest: Int)
 
-    /// - Parameter parts: how many samples each machine gives of its share, in parts of it; as in time-boxed rounds.
+    /// - Parameter parts: the fraction of its share that each machine contributes, as in time-boxed rounds.
     init(
         machines: Int, liars: Set<UInt32>, lie: Lie?, filter: RoundFilter?, seed: UInt64, rounds: Int = 30, blocks: Int = 2,
         startsAt scale: Double = 1
@@ -134,7 +134,7 @@ private struct LiarRun {
         self.counted = counted
     }
 
-    /// z of a sample: what one byte of 1 with a step of 1 takes away.
+    /// Returns z of a sample: what one byte of 1 with a step of 1 subtracts.
     private static func direction(_ directions: Directions, _ adapter: TrainedTensor, _ machine: MachineID, _ sample: SampleNumber) throws -> [Double]
     {
         let parameters = try Parameters(tensors: [adapter]) { _, _ in }
@@ -156,7 +156,7 @@ private struct LiarRun {
         #expect(found.accuracy > honest.accuracy - 0.02, "\(found.accuracy), honest \(honest.accuracy)")
         #expect(found.warnings.contains { $0.contains("machine 2") }, "\(found.warnings)")
         #expect(found.counted.liars < found.counted.honest / 10, "\(found.counted)")
-        // Without the filter it shows.
+        // Without the filter the lie does harm.
         let open = try LiarRun(machines: 3, liars: [2], lie: lie, filter: nil, seed: seed)
         #expect(open.loss > found.loss, "\(open.loss), with the filter \(found.loss)")
     }
@@ -169,7 +169,7 @@ private struct LiarRun {
         #expect(found.counted.liars < found.counted.honest / 30, "\(found.counted)")
     }
 
-    @Test("Among honest machines nothing is left out, also where the run has come to its optimum", arguments: [UInt64(1), 2, 3])
+    @Test("Among honest machines nothing is left out, even when the run has reached its optimum", arguments: [UInt64(1), 2, 3])
     func honest(seed: UInt64) throws {
         let found = try LiarRun(machines: 3, liars: [], lie: nil, filter: Self.robust, seed: seed, rounds: 80)
         let open = try LiarRun(machines: 3, liars: [], lie: nil, filter: nil, seed: seed, rounds: 80)
@@ -178,7 +178,7 @@ private struct LiarRun {
     }
 
     @Test(
-        "A first round whose scale is far too coarse is not one liar's: gradients of a twentieth, whose bytes are 0 where S begins",
+        "One liar can't steer a first round whose scale is far too coarse, in which honest bytes are 0",
         arguments: Lie.allCases)
     func firstRound(lie: Lie) throws {
         let honest = try LiarRun(machines: 3, liars: [], lie: nil, filter: Self.robust, seed: 7, startsAt: 1.0 / 24)
@@ -200,7 +200,7 @@ private struct LiarRun {
         return Double(sum(round.filter { $0.machine == MachineID(machine) })) / Double(max(sum(round), 1))
     }
 
-    @Test("With n machines one of them moves at most factor/(factor + n − 1) of a round, whatever it sends and however much", arguments: [3, 5, 8])
+    @Test("One of n machines moves at most factor/(factor + n − 1) of a round, whatever it sends and however much", arguments: [3, 5, 8])
     func influence(machines: Int) {
         var random = SeededRandom(seed: UInt64(machines))
         let most = 3.0 / Double(3 + machines - 1)
@@ -220,13 +220,13 @@ private struct LiarRun {
         }
     }
 
-    @Test("Below three machines the robust filter does nothing")
+    @Test("With fewer than three machines the robust filter does nothing")
     func two() {
         let round = [Self.contribution(1, [1, -2]), Self.contribution(2, [127, 127])]
         #expect(Self.robust.filtered(round) == round)
     }
 
-    @Test("From three machines on one machine's bytes don't move the run's scale")
+    @Test("From three machines on, one machine's bytes can't move the run's scale")
     func scale() {
         func exponent(_ loud: Int8) -> Int8 {
             var scale = ScaleAdapter(target: 32)
@@ -244,7 +244,7 @@ private struct LiarRun {
         #expect(exponent(127) == 0 && exponent(0) == 0)
     }
 
-    @Test("Bytes that stay a little below the largest count as saturated")
+    @Test("Bytes that stay a little below the largest value count as saturated")
     func saturation() throws {
         var run = try CoordinatorHarness(Samples.spec(rounds: 200, samplesPerRound: 60, digestEvery: 0))
         run.join(1)
@@ -252,7 +252,7 @@ private struct LiarRun {
         #expect(run.notices.contains { if case .warning(let text) = $0 { text.contains("saturated") } else { false } })
     }
 
-    @Test("A run most of whose machines have left as diverged has failed, though a machine goes on")
+    @Test("A run has failed when most of its machines have left as diverged, even if one machine goes on")
     func ruined() throws {
         var run = try CoordinatorHarness(Samples.spec(rounds: 400, samplesPerRound: 6, minimumWorkers: 3, digestEvery: 1))
         for peer: UInt8 in 1...3 { run.join(peer) }

@@ -2,7 +2,7 @@ import Core
 import TestSupport
 import Testing
 
-/// What a stranger may do who has read the ledger, or who has the model and bad intentions.
+/// Strangers that have read the ledger, or that have the model and bad intentions.
 @Suite struct NewcomerTests {
     private static func begun(_ spec: RunSpec = Samples.spec(rounds: 400, samplesPerRound: 6, minimumWorkers: 2, digestEvery: 2)) throws
         -> CoordinatorHarness
@@ -16,7 +16,7 @@ import Testing
         for peer in peers { try harness.answer(peer, machine: UInt32(peer)) }
     }
 
-    /// A report of the present parameters with an answer of one's own to the nonce, or none.
+    /// Returns a report of the present parameters with a given answer to the nonce, or none.
     private static func report(_ harness: CoordinatorHarness, _ digest: Digest, proof: DigestReport.Proof?) -> CoordinatorEvent {
         let position = harness.machine.ledger.parameters
         return .received(
@@ -30,14 +30,14 @@ import Testing
         harness.messages(to: peer).compactMap { if case .refuse(let refusal) = $0 { refusal } else { nil } }
     }
 
-    @Test("A digest and a base manifest that were copied admit nobody: the question is a new one, and the answer is the others'")
+    @Test("A copied digest and base manifest admit nobody: the question is new, and the answer must be the others'")
     func copy() throws {
         var harness = try Self.begun()
         try Self.round(&harness)
         try Self.round(&harness)
         for peer: UInt8 in 1...2 { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
         harness.pause()
-        // The ledger now says what the digest is at this position.
+        // The ledger now holds the digest of this position.
         #expect(harness.machine.ledger.lastDigest?.position == harness.machine.ledger.parameters.records)
         let id = PeerID([9])
         harness.tell(.received(harness.hello(9), from: id))
@@ -47,17 +47,17 @@ import Testing
         #expect(harness.machine.ledger.machines.count == 2, "the digest alone proves nothing")
         let nonce = try #require(harness.nonce)
         for peer: UInt8 in 1...2 { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
-        // It can't know the answer.
+        // The stranger can't know the answer.
         harness.tell(Self.report(harness, CoordinatorHarness.digest, proof: .init(nonce: nonce, answer: .sha256([1]))))
         harness.wait(12, alive: [1, 2, 9])
         #expect(harness.machine.ledger.machines.count == 2)
         #expect(Self.refusals(harness, of: 9).map(\.code) == [.otherBase])
-        // Who holds the parameters gets in.
+        // A peer that holds the parameters gets in.
         harness.join(8)
         #expect(harness.machine.ledger.machines.count == 3)
     }
 
-    @Test("While the run's machines are only out of earshot after a restart a stranger waits for them")
+    @Test("While the run's machines are out of reach after a restart, a stranger waits for them")
     func strangerAfterRestart() throws {
         var first = try Self.begun()
         try Self.round(&first)
@@ -73,7 +73,7 @@ import Testing
         #expect(second.machine.activeTrainers == [MachineID(1), MachineID(3)])
     }
 
-    @Test("A machine that lives and never answers holds up one round, and then gets ever fewer shares")
+    @Test("A machine that is alive but never answers delays one round, and then gets ever fewer shares")
     func staller() throws {
         var harness = try Self.begun()
         for _ in 0..<5 { try Self.round(&harness) }
@@ -90,7 +90,7 @@ import Testing
         try harness.answer(1, machine: 1)
         try harness.answer(1, machine: 1)
         #expect(harness.lastOpening?.shares.count == 2, "it gets another chance")
-        // It misses that one, too, and is left out for twice as long.
+        // It misses that share too and is left out for twice as long.
         try harness.answer(1, machine: 1)
         harness.wait(40, alive: [1, 2])
         for _ in 0..<4 {
@@ -98,12 +98,12 @@ import Testing
             try harness.answer(1, machine: 1)
         }
         #expect(harness.lastOpening?.shares.count == 2)
-        // Once it answers all is forgotten.
+        // Once it answers, it is treated like the others again.
         try Self.round(&harness)
         #expect(harness.lastOpening?.shares.count == 2)
     }
 
-    @Test("Strangers who agree among themselves don't outvote machines that have given rounds that agreed")
+    @Test("Strangers that agree among themselves can't outvote machines whose parameters agreed after their rounds")
     func votes() throws {
         var harness = try Self.begun()
         // Two machines work and are compared…
@@ -111,7 +111,7 @@ import Testing
             for _ in 0..<2 { try Self.round(&harness) }
             for peer: UInt8 in 1...2 { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
         }
-        // …then two others come, and lie about the next digest, also after they were told to rebuild.
+        // …then two others come and lie about the next digest, even after they were told to rebuild.
         for peer: UInt8 in 3...4 { harness.join(peer) }
         #expect(harness.machine.activeTrainers.count == 4)
         try Self.round(&harness)
@@ -128,7 +128,7 @@ import Testing
         #expect(harness.machine.activeTrainers == [MachineID(1), MachineID(2)])
     }
 
-    @Test("Somebody who only calls itself an evaluator does not hold up the start for ever")
+    @Test("A peer that only calls itself an evaluator does not delay the start for ever")
     func pretendedEvaluator() throws {
         var harness = try CoordinatorHarness(Samples.spec(rounds: 9, minimumWorkers: 1))
         harness.tell(.received(harness.hello(7, trains: false, evaluates: true), from: PeerID([7])))
@@ -139,7 +139,7 @@ import Testing
         #expect(harness.lastOpening != nil)
     }
 
-    @Test("Admissions while rounds are under way are limited, and go on later")
+    @Test("Admissions are limited while rounds are under way, and resume later")
     func admissions() throws {
         var harness = try Self.begun()
         try Self.round(&harness)

@@ -1,8 +1,7 @@
 import Core
 import Testing
 
-/// A coordinator with a disk that never fails and a perfect network to scripted peers: what the state machine does is seen
-/// effect by effect.
+/// A coordinator with a disk that never fails and a perfect network to scripted peers. Tests see what the state machine does effect by effect.
 struct CoordinatorHarness {
     var machine: CoordinatorStateMachine
     var now = Timestamp(nanoseconds: 1_000_000_000_000)
@@ -10,9 +9,9 @@ struct CoordinatorHarness {
     var sent: [(message: Message, to: [PeerID])] = []
     var notices: [CoordinatorNotice] = []
     var finished: RunFinish?
-    /// Appends wait for `sync()`.
+    /// Whether appends wait for `sync()`.
     var holdsAppends = false
-    /// Of each peer that has joined.
+    /// The digest of each peer that has joined.
     private var digests: [UInt8: Digest] = [:]
     private var held: (bytes: [UInt8], index: UInt64)?
 
@@ -61,7 +60,7 @@ struct CoordinatorHarness {
         }
     }
 
-    /// Waits while these peers' heartbeats go on.
+    /// Lets time pass while these peers' heartbeats continue.
     mutating func wait(_ seconds: Double, alive peers: [UInt8]) {
         for _ in 0..<Int(seconds) {
             wait(1)
@@ -81,7 +80,7 @@ struct CoordinatorHarness {
     ) {
         let id = PeerID([peer])
         digests[peer] = digest
-        // Newcomers are compared once a second; what passes here is a pause of the coordinator's own, so that nobody is lost by it.
+        // Newcomers are compared once a second. Here a standstill of the coordinator itself takes that time, so that nobody is lost by it.
         if answersProof, machine.ledger.nextRound > 0 { pause() }
         let before = sent.count
         tell(.received(hello(peer, trains: trains, evaluates: evaluates, key: key), from: id))
@@ -89,7 +88,7 @@ struct CoordinatorHarness {
         tell(.received(.fetch(LedgerFetch(offset: 0)), from: id))
         tell(.received(report(digest), from: id))
         guard answersProof else { return }
-        // All who are asked for a proof give it.
+        // All peers that are asked for a proof give it.
         var asked: Set<PeerID> = []
         for (message, peers) in sent[before...] {
             if case .digestRequest(_, .some) = message { asked.formUnion(peers) }
@@ -99,7 +98,7 @@ struct CoordinatorHarness {
         }
     }
 
-    /// The coordinator stood still for a while.
+    /// Makes the coordinator stand still for a while.
     mutating func pause() {
         now = now.advanced(bySeconds: 2.5)
         tell(.tick)
@@ -120,7 +119,7 @@ struct CoordinatorHarness {
                 signingKey: key?.publicKey))
     }
 
-    /// Of the present parameters.
+    /// Returns a report of the present parameters.
     func report(_ digest: Digest = digest, rebuilds: UInt32 = 0) -> Message {
         let position = machine.ledger.parameters
         return .digestReport(
@@ -137,7 +136,7 @@ struct CoordinatorHarness {
         return nil
     }
 
-    /// The newest record of this kind that was told to anybody.
+    /// Returns the newest record of this kind that was announced to anybody.
     func lastRecord(_ kind: LedgerRecord.Kind) -> LedgerRecord? {
         for (message, _) in sent.reversed() {
             if case .commit(let commit) = message, commit.kind == kind.rawValue {

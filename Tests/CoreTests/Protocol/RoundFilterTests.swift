@@ -7,22 +7,22 @@ import Testing
         Contribution(machine: MachineID(machine), firstSample: 0, bytes: bytes)
     }
 
-    @Test("Clip holds every byte within a multiple of the median magnitude")
+    @Test("Clip limits every byte to a multiple of the median magnitude")
     func clip() {
         let round = [Self.contribution(1, [10, -12, 127]), Self.contribution(2, [-127, 8, .min])]
-        // Magnitudes 8 10 12 127 127: median 12.
+        // The magnitudes are 8 10 12 127 127; the median is 12.
         let clipped = RoundFilter(kind: .clip, factor: 3).filtered(round)
         #expect(clipped.map(\.bytes) == [[10, -12, 36], [-36, 8, .min]])
         #expect(RoundFilter(kind: .clip, factor: 127).filtered(round) == round)
     }
 
-    @Test("Sign leaves the signs, at the median magnitude")
+    @Test("Sign keeps the signs and sets all magnitudes to the median")
     func sign() {
         let round = [Self.contribution(1, [10, -12, 0]), Self.contribution(2, [-127, 8, .min])]
         #expect(RoundFilter(kind: .sign).filtered(round).map(\.bytes) == [[10, -10, 0], [-10, 10, .min]])
     }
 
-    @Test("Drop leaves out the machine that shouts, and judges nobody among two")
+    @Test("Drop leaves out a machine with far too large bytes, and never judges one of two")
     func drop() {
         let loud = Self.contribution(3, [100, -120])
         let round = [Self.contribution(1, [10, -12]), Self.contribution(2, [20, 8]), loud]
@@ -31,7 +31,7 @@ import Testing
     }
 
     @Test(
-        "Whatever comes in, a filter keeps names, counts and 'no value', and never enlarges a median round's bytes",
+        "A filter keeps names, counts and 'no value', and never enlarges a median round's bytes",
         arguments: RoundFilter.Kind.allCases)
     func properties(_ kind: RoundFilter.Kind) {
         var random = SeededRandom(seed: 5)
@@ -51,7 +51,7 @@ import Testing
         }
     }
 
-    @Test("The ledger holds the filtered bytes, and its spec says the filter")
+    @Test("The ledger holds the filtered bytes, and its spec names the filter")
     func committed() throws {
         var spec = Samples.spec()
         spec.filter = RoundFilter(kind: .clip, factor: 2)
@@ -65,7 +65,7 @@ import Testing
         #expect(throws: RunSpecError.self) { try spec.validate() }
     }
 
-    @Test("A machine of useless bytes is shown once, and evicted where the spec says so", arguments: [false, true])
+    @Test("A machine with useless bytes is reported once, and evicted if the spec says so", arguments: [false, true])
     func badMachine(isSetAside: Bool) throws {
         var spec = Samples.spec(minimumWorkers: 2)
         spec.evictsFaultyMachines = isSetAside

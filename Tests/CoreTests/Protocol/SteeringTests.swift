@@ -4,14 +4,14 @@ import TestSupport
 import Testing
 
 @Suite struct RateSearchTests {
-    /// The trials that a loss over log2 of the rate leads to.
+    /// Returns the trials to which a loss over log2 of the rate leads.
     private func search(_ loss: (Int) -> Double) -> [Int: Double] {
         var losses: [Int: Double] = [:]
         while let shift = RateSearch.next(after: losses) { losses[shift] = loss(shift) }
         return losses
     }
 
-    @Test("The lowest of a valley is found wherever it lies within reach", arguments: -7...7)
+    @Test("The bottom of a valley is found wherever it is within reach", arguments: -7...7)
     func valley(lowest: Int) {
         let losses = search { Double(($0 - lowest) * ($0 - lowest)) }
         #expect(RateSearch.best(of: losses) == lowest)
@@ -19,7 +19,7 @@ import Testing
         #expect(losses[0] != nil)
     }
 
-    @Test("Rates beyond the cliff, whose losses are infinite, are no obstacle; the smaller of equals is taken")
+    @Test("Rates with infinite losses are no obstacle, and of equal losses the smaller rate is taken")
     func cliff() {
         #expect(RateSearch.best(of: search { $0 > 1 ? .infinity : -Double($0) }) == 1)
         #expect(RateSearch.best(of: [0: 1, -2: 1, 2: 1]) == -2)
@@ -33,7 +33,7 @@ import Testing
 }
 
 @Suite struct SteeringTests {
-    /// A coordinator with one machine that trains and one that evaluates; both are at once done with all they are asked.
+    /// A coordinator with one machine that trains and one that evaluates. Both finish everything at once.
     private struct Run {
         var harness: CoordinatorHarness
 
@@ -45,7 +45,7 @@ import Testing
             prove()
         }
 
-        /// A comparison that is under way is answered.
+        /// Answers a comparison that is under way.
         mutating func prove() {
             for peer: UInt8 in 1...2 { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
         }
@@ -73,14 +73,14 @@ import Testing
         }
     }
 
-    @Test("A validation loss that leaves the good range takes the run back to its best round with half the step")
+    @Test("A validation loss above the tolerance takes the run back to its best round with half the step")
     func `guard`() throws {
         var run = try Run(Steering(guardTolerance: 0.1), rounds: 20)
         for loss in [1.0, 0.9, 0.8, 0.7, 0.6] {
             run.validate(loss)
             for _ in 0..<3 { try run.round() }
         }
-        // Within the tolerance.
+        // This is within the tolerance.
         run.validate(0.65)
         #expect(try run.rewinds.isEmpty)
         for _ in 0..<3 { try run.round() }
@@ -88,10 +88,10 @@ import Testing
         #expect(try run.rewinds == [Rewind(round: 12, rateShift: -1)])
         #expect(run.ledger.nextRound == 18 && run.ledger.effectiveRounds == 12 && run.ledger.rateShift == -1)
         #expect(run.ledger.steering.best?.round == 12)
-        // The run has all its rounds all the same.
+        // The run still gets all its rounds.
         for _ in 0..<8 { try run.round() }
         #expect(run.ledger.effectiveRounds == 20 && run.ledger.nextRound == 26 && run.ledger.isTrained)
-        // Half of what the schedule says after as many rounds in force.
+        // The rate is half of what the schedule gives after the same number of rounds in force.
         let rates = run.harness.notices.compactMap { if case .roundCommitted(let round) = $0 { round.learningRate } else { nil } }
         #expect(rates[18] == rates[12] / 2)
     }
@@ -105,7 +105,7 @@ import Testing
             run.validate(loss)
         }
         #expect(try run.rewinds == [Rewind(round: 0, rateShift: -1)])
-        // Half of it is good for long, so that its best stands.
+        // Half the rate is good for a long time, so its best stays.
         for loss in [0.7, 0.6, 0.5, 0.4, 0.35, 0.34, 0.33, 0.5] {
             for _ in 0..<3 { try run.round() }
             run.validate(loss)
@@ -119,7 +119,7 @@ import Testing
         #expect(try run.rewinds.map(\.round) == [0, 30, 30])
     }
 
-    @Test("A rate that soon learns no more was too large from its beginning, however long the loss stays within the tolerance")
+    @Test("A rate that soon stops learning was too large from its beginning, however long the loss stays within the tolerance")
     func rateThatStalls() throws {
         var run = try Run(Steering(guardTolerance: 0.1), rounds: 40)
         for loss in [1.0, 0.6, 0.62, 0.64, 0.65, 0.63, 0.65, 0.64, 0.65, 0.7] {
@@ -129,7 +129,7 @@ import Testing
         #expect(try run.rewinds == [Rewind(round: 0, rateShift: -1)])
     }
 
-    @Test("A rate is no younger for an operator who goes back and keeps it")
+    @Test("A rate becomes no younger when an operator goes back and keeps it")
     func sameRate() throws {
         var run = try Run(Steering(guardTolerance: 0.1), rounds: 40)
         for loss in [0.9, 0.8, 0.7, 0.6, 0.5, 0.45, 0.42, 0.4] {
@@ -144,7 +144,7 @@ import Testing
         #expect(try run.rewinds == [Rewind(round: 6, rateShift: 0), Rewind(round: 27, rateShift: -1)])
     }
 
-    /// A machine whose samples all have the g that the test says; the first parameters are validated, no others.
+    /// A machine whose samples all have the g that the test sets. The first parameters are validated, and no others.
     private struct MagnitudeRun {
         var harness: CoordinatorHarness
 
@@ -166,7 +166,7 @@ import Testing
 
         mutating func rounds(_ count: Int, of g: Double) throws { try rounds(count, draw: 512) { g } }
 
-        /// - Parameter draw: samples that have the same g.
+        /// - Parameter draw: number of samples that have the same g (a batch).
         mutating func rounds(_ count: Int, draw: Int, of g: () -> Double) throws {
             for _ in 0..<count {
                 let scale = try #require(harness.lastOpening).scaleExponent
@@ -182,7 +182,7 @@ import Testing
         }
     }
 
-    @Test("Bytes that have become large take the run back before the next validation; a scale that follows them hides nothing")
+    @Test("Bytes that have become large take the run back before the next validation, even if the scale follows them")
     func magnitude() throws {
         var run = try MagnitudeRun()
         try run.rounds(6, of: 4)
@@ -191,17 +191,17 @@ import Testing
         try run.rounds(1, of: 7)
         #expect(try run.rewinds == [Rewind(round: 0, rateShift: -1)])
         #expect(run.harness.machine.ledger.effectiveRounds == 0)
-        // After it only new bytes count.
+        // After a rewind only new bytes count.
         try run.rounds(6, of: 4)
         #expect(try run.rewinds.count == 1)
     }
 
     @Test(
-        "Samples that share examples tell less of the mean |g|: that a few steep examples come together is no alarm, twice the mean is",
+        "If samples share examples, a few steep examples together are no alarm, but twice the mean |g| is",
         arguments: 0..<3)
     func magnitudeOfSharedExamples(seed: UInt64) throws {
         var random = SeededRandom(seed: seed)
-        // As heavy a tail as that of gradients: most examples are learnt, some are not at all.
+        // The tail is as heavy as that of real gradients: most examples are learnt, some not at all.
         func steepness(_ mean: Double) -> Double { -mean * log(Double.random(in: 1e-12..<1, using: &random)) }
         var run = try MagnitudeRun(samplesPerBatch: 16)
         try run.rounds(400, draw: 16) { steepness(2) }
@@ -210,7 +210,7 @@ import Testing
         #expect(try !run.rewinds.isEmpty)
     }
 
-    @Test("First rounds at a scale that makes nothing of their bytes, or saturates them, are no measure for later ones", arguments: [0.3, 1000.0])
+    @Test("First rounds at a scale that makes their bytes 0, or saturates them, are no reference for later ones", arguments: [0.3, 1000.0])
     func magnitudeAtAWrongScale(_ g: Double) throws {
         var run = try MagnitudeRun()
         try run.rounds(12, of: g)
@@ -219,7 +219,7 @@ import Testing
         #expect(try run.rewinds.count == 1)
     }
 
-    @Test("What an evaluator found of parameters that are void by then is not believed")
+    @Test("A report of parameters that are void by then is ignored")
     func late() throws {
         var run = try Run(Steering(guardTolerance: 0.1))
         run.validate(1.0)
@@ -231,7 +231,7 @@ import Testing
         #expect(try run.rewinds.count == 1)
     }
 
-    @Test("A guard that only goes back does so a limited number of times, and then lets the run go on")
+    @Test("A guard that goes back in vain does so a limited number of times and then lets the run go on")
     func guardEnds() throws {
         var run = try Run(Steering(guardTolerance: 0.1), rounds: 6)
         run.validate(0.1)
@@ -242,10 +242,10 @@ import Testing
             validations += 1
         }
         #expect(try run.rewinds.count == 12)
-        #expect(run.harness.notices.contains { if case .warning(let text) = $0 { text.contains("ever smaller steps") } else { false } })
+        #expect(run.harness.notices.contains { if case .warning(let text) = $0 { text.contains("smaller and smaller steps") } else { false } })
     }
 
-    @Test("Without a better round for so long the run ends at its best one, and a restart knows that it has ended")
+    @Test("After enough validations without a new best the run ends at its best round, and a restart knows that it has ended")
     func patience() throws {
         var run = try Run(Steering(patience: 2), rounds: 100)
         run.validate(1.0)
@@ -329,7 +329,7 @@ import Testing
     @Test("Trials choose the rate: each is taken back, none of their rounds counts, and the best rate goes on")
     func trials() throws {
         var run = try Run(Steering(trialRounds: 2), rounds: 12, evaluateEvery: 0)
-        // The best is twice the given rate.
+        // The best rate is twice the given one.
         func loss(_ shift: Int) -> Double { 1 + 0.1 * Double((shift - 1) * (shift - 1)) }
         run.validate(3)
         var tried: [Int] = []
@@ -349,7 +349,7 @@ import Testing
         #expect(run.ledger.effectiveRounds == 12 && Int(run.ledger.nextRound) > 12)
     }
 
-    @Test("A trial that nobody can judge waits, and says what it waits for")
+    @Test("A trial that nobody can judge waits and reports what it waits for")
     func noValidation() throws {
         var run = try Run(Steering(trialRounds: 1), evaluateEvery: 0)
         try run.round()
@@ -366,7 +366,7 @@ import Testing
             run.harness.notices.contains { if case .warning(let text) = $0 { text.contains("no evaluator has validation examples") } else { false } })
     }
 
-    @Test("Rounds in force are counted alike by summary and history, whatever is rewound")
+    @Test("Summary and history count the rounds in force alike, whatever is rewound")
     func effectiveRounds() throws {
         var random = SeededRandom(seed: 5)
         for _ in 0..<50 {

@@ -2,7 +2,7 @@ import Core
 import Testing
 
 @Suite struct WorkerStateMachineTests {
-    /// A worker with a compute thread that is done at once, but for the tasks that are held.
+    /// A worker whose compute thread finishes at once, except for the tasks that are held.
     struct Harness {
         var machine: WorkerStateMachine
         var now = Timestamp(nanoseconds: 1_000_000_000_000)
@@ -17,10 +17,10 @@ import Testing
         var holdsApply = false
         var holdsEvaluations = false
         var largestMagnitude: UInt32 = 5
-        /// What comes of taking a snapshot's parameters.
+        /// The failure of taking a snapshot's parameters, if any.
         var restoreFailure: String?
 
-        /// That its host has.
+        /// The base model that its host has.
         var base = Samples.base
 
         init(
@@ -78,7 +78,7 @@ import Testing
             }
         }
 
-        /// Welcomed to this ledger, and given all of it.
+        /// Welcomes it to this ledger and sends it all of it.
         mutating func follow(_ ledger: [UInt8], as sent: [UInt8]? = nil) throws {
             let entries = try Samples.entries(of: ledger)
             guard case .spec(let spec)? = entries.first?.record else { return }
@@ -97,7 +97,7 @@ import Testing
                     .commit(Commit(index: index, kind: record.kind.rawValue, payload: record.payload(), opening: opening))))
         }
 
-        /// Lets a heartbeat be sent.
+        /// Lets it send a heartbeat.
         mutating func beat() {
             now = now.advanced(bySeconds: 2)
             tell(.tick)
@@ -118,7 +118,7 @@ import Testing
         Opening(round: round, scaleExponent: 0, shares: [.init(machine: MachineID(1), firstSample: first, count: count)])
     }
 
-    @Test("It hashes, says hello, proves base and digest, and works from its first opening on")
+    @Test("A worker hashes, says hello, proves base and digest, and works from its first opening on")
     func join() throws {
         var worker = Harness()
         #expect(worker.tasks == [.hashBase])
@@ -132,12 +132,12 @@ import Testing
         worker.commit(3, Samples.round(0, [(1, 0, [3, 3, 3, 3])]), opening: opening(1, first: 4))
         #expect(worker.contributions.map(\.round) == [0, 1])
         #expect(worker.contributions.last?.contribution.firstSample == 4)
-        // Once more is no work.
+        // The same opening again is no new work.
         let tasks = worker.tasks.count
         worker.tell(.received(.open(opening(1, first: 4))))
         worker.commit(3, Samples.round(0, [(1, 0, [3, 3, 3, 3])]), opening: opening(1, first: 4))
         #expect(worker.tasks.count == tasks && worker.contributions.count == 2)
-        // But the coordinator can have it again, once it is not on its way any more: a heartbeat that was sent behind it is answered.
+        // But the coordinator can have the answer again once it can't be on its way any more, that is, when a later heartbeat was answered.
         worker.tell(.received(.pong(Pong(standing: .active, records: 4, awaited: 1))))
         #expect(worker.contributions.count == 2)
         worker.beat()
@@ -151,7 +151,7 @@ import Testing
         try Samples.ledger(Samples.spec(staleness: staleness, roundSeconds: roundSeconds), [.baseManifest(Samples.base)])
     }
 
-    @Test("Within the staleness it begins the next round's samples before the commit, and no more than that")
+    @Test("Within the staleness a worker begins the next round's samples before the commit, and no more than that")
     func worksAhead() throws {
         var worker = Harness()
         try worker.follow(try aheadLedger())
@@ -159,20 +159,20 @@ import Testing
         worker.tell(.received(.open(opening(0, first: 0))))
         #expect(worker.contributions.map(\.round) == [0, 1])
         #expect(worker.contributions.map(\.contribution.firstSample) == [0, 4])
-        // The opening says the same share: only the round after it is new.
+        // The opening gives the same share, so only the round after it is new.
         worker.commit(3, Samples.round(0, [(1, 0, [3, 3, 3, 3])]), opening: opening(1, first: 4))
         #expect(worker.contributions.map(\.round) == [0, 1, 2])
-        // It says another one: that is tried, and reckoned with.
+        // The opening gives another share. The worker tries that one and continues from it.
         worker.commit(4, Samples.round(1, [(1, 4, [3, 3, 3, 3])]), opening: opening(2, first: 100))
         #expect(worker.contributions.map(\.contribution.firstSample) == [0, 4, 8, 100, 104])
         #expect(worker.contributions.map(\.round) == [0, 1, 2, 2, 3])
-        // The answer to the share that was given out is the one to say again.
+        // The answer to repeat is the one to the share that was given out.
         worker.beat()
         worker.tell(.received(.pong(Pong(standing: .active, records: 5, awaited: 2, echo: worker.heartbeats))))
         #expect(worker.contributions.last?.round == 2 && worker.contributions.last?.contribution.firstSample == 100)
     }
 
-    @Test("It works ahead of no round that the run does not have")
+    @Test("A worker does not work ahead of the run's last round")
     func worksNoFurtherThanTheRun() throws {
         var worker = Harness()
         let rounds = (0..<9).map { Samples.round(UInt32($0), [(1, UInt32($0), [1])]) }
@@ -182,7 +182,7 @@ import Testing
         #expect(worker.contributions.map(\.round) == [9])
     }
 
-    @Test("What was begun before a rewind is given up")
+    @Test("Samples that were begun before a rewind are given up")
     func rewindAhead() throws {
         var worker = Harness()
         try worker.follow(try aheadLedger())
@@ -193,7 +193,7 @@ import Testing
         #expect(worker.abandons == 1)
     }
 
-    @Test("Parameters beyond their range make a worker leave, but not where a guard takes the run back", arguments: [nil, 0.1])
+    @Test("A worker leaves when its parameters are out of range, unless a guard takes the run back", arguments: [nil, 0.1])
     func beyondTheRange(tolerance: Double?) throws {
         var worker = Harness()
         worker.largestMagnitude = Parameters.divergedMagnitude + 1
@@ -210,7 +210,7 @@ import Testing
         }
     }
 
-    @Test("A time box ends a share once, and what there is goes out")
+    @Test("A time box ends a share once, and the finished samples are sent")
     func timeBox() throws {
         var worker = Harness()
         try worker.follow(try aheadLedger(staleness: 0, roundSeconds: 0.3))
@@ -229,7 +229,7 @@ import Testing
         #expect(worker.contributions.map(\.contribution.bytes) == [[3]])
     }
 
-    @Test("Asked to stop in the middle of a share, it gives what it has, then says goodbye")
+    @Test("A worker that is asked to stop in the middle of a share sends what it has, then says goodbye")
     func stopsGracefully() throws {
         var worker = Harness()
         try worker.follow(try ledger())
@@ -247,7 +247,7 @@ import Testing
         #expect(worker.exit == .stopped)
     }
 
-    @Test("A sample that does not end holds nobody who wants to stop")
+    @Test("A sample that does not end does not keep a worker from stopping")
     func stopsAnyway() throws {
         var worker = Harness()
         try worker.follow(try ledger())
@@ -260,7 +260,7 @@ import Testing
         #expect(worker.exit == .stopped && worker.contributions.isEmpty)
     }
 
-    @Test("A joiner applies the rounds that it has missed together, and then those that came meanwhile")
+    @Test("A joiner applies all rounds that it has missed together, and then those that came in the meantime")
     func catchUp() throws {
         var worker = Harness()
         let rounds = (0..<300).map { Samples.round(UInt32($0), [(9, UInt32($0), [1])]) }
@@ -270,7 +270,7 @@ import Testing
         #expect(worker.reports.map(\.round) == [300])
     }
 
-    /// A history of 300 rounds, and the snapshot that a worker takes of it after 200.
+    /// Returns a history of 300 rounds, and the snapshot that a worker takes of it after 200.
     private func snapshotAndLedger() throws -> (SnapshotPosition, [UInt8]) {
         let rounds = (0..<300).map { Samples.round(UInt32($0), [(9, UInt32($0), [1])]) }
         let ledger = try ledger([Samples.admission(9)] + rounds)
@@ -278,7 +278,7 @@ import Testing
         return (SnapshotPosition(run: try Samples.spec().digest(), nextRound: 200, ledger: position), ledger)
     }
 
-    @Test("From a snapshot only what came since is replayed")
+    @Test("With a snapshot only later rounds are replayed")
     func goesOnFromSnapshot() throws {
         let (snapshot, ledger) = try snapshotAndLedger()
         var worker = Harness(snapshots: [snapshot])
@@ -290,7 +290,7 @@ import Testing
         #expect(worker.notices.contains(.restored(round: 200)))
     }
 
-    @Test("With momentum no snapshot is used or taken: none holds velocities")
+    @Test("With momentum no snapshot is used or taken, because none holds velocities")
     func momentumNeedsTheLedger() throws {
         var spec = Samples.spec()
         spec.train = ["adapter:final"]
@@ -309,7 +309,7 @@ import Testing
         #expect(worker.notices.count { if case .warning = $0 { true } else { false } } == 1)
     }
 
-    @Test("A snapshot of another history, or a damaged one, is passed over with a warning", arguments: [true, false])
+    @Test("A snapshot of another history, or a damaged one, is skipped with a warning", arguments: [true, false])
     func badSnapshot(isDamaged: Bool) throws {
         let (snapshot, ledger) = try snapshotAndLedger()
         let other = SnapshotPosition(
@@ -325,7 +325,7 @@ import Testing
         #expect(worker.notices.count { if case .warning = $0 { true } else { false } } == (isDamaged ? 1 : 2))
     }
 
-    @Test("Snapshots are taken behind digests, at positions that are known whole")
+    @Test("Snapshots are taken after digests, at positions that are known whole")
     func takesSnapshots() throws {
         var worker = Harness(snapshotSeconds: 10)
         try worker.follow(try ledger([Samples.admission(9), Samples.round(0, [(9, 0, [1])])]))
@@ -336,7 +336,7 @@ import Testing
         #expect(round == 1 && position == worker.machine.wholePosition)
     }
 
-    @Test("A catch-up says how long it will take, and where it never ends what to do")
+    @Test("A catch-up reports how long it will take, and if it will never end, what to do")
     func catchUpProgress() throws {
         var worker = Harness()
         let rounds = (0..<2000).map { Samples.round(UInt32($0), [(9, UInt32($0), [1])]) }
@@ -349,7 +349,7 @@ import Testing
         let seconds = worker.notices.compactMap { if case .catchingUp(_, let seconds) = $0 { seconds } else { nil } }
         #expect(seconds.count >= 2)
         #expect(zip(seconds, seconds.dropFirst()).allSatisfy { $0 > $1 })
-        // Now more come than it applies.
+        // Now more rounds come than it applies.
         for i in 0..<30 {
             for j in 0..<300 {
                 let number = UInt32(2000 + i * 300 + j)
@@ -358,11 +358,11 @@ import Testing
             worker.now = worker.now.advanced(bySeconds: 3)
             worker.tell(.performed(.applied))
         }
-        let warnings = worker.notices.compactMap { if case .warning(let text) = $0, text.contains("--bootstrap") { text } else { nil } }
+        let warnings = worker.notices.compactMap { if case .warning(let text) = $0, text.contains("bootstrap") { text } else { nil } }
         #expect(warnings.count == 1)
     }
 
-    @Test("A gap is fetched")
+    @Test("A gap in the records is fetched")
     func gap() throws {
         var worker = Harness()
         let short = try ledger([Samples.admission(1)])
@@ -387,7 +387,7 @@ import Testing
         #expect(worker.contributions.map(\.round) == [1])
     }
 
-    @Test("Told to rebuild, it starts from the base, replays, and proves itself anew; once an order")
+    @Test("A worker that is told to rebuild starts from the base, replays, and proves itself again, once for each order")
     func rebuild() throws {
         var worker = Harness()
         try worker.follow(try ledger([Samples.admission(1), Samples.round(0, [(1, 0, [1])])]))
@@ -398,7 +398,7 @@ import Testing
         #expect(worker.reports.last?.rebuilds == 1)
     }
 
-    @Test("Another base than the run's ends it, with the tensor's name")
+    @Test("A base that is not the run's ends the worker, with the tensor's name")
     func otherBase() throws {
         var worker = Harness()
         let other = BaseManifest(entries: [.init(name: "c", shape: .vector(1), digest: .sha256([3]))])!
@@ -410,7 +410,7 @@ import Testing
         #expect(refusal.code == .otherBase && refusal.details.contains("c is missing"))
     }
 
-    @Test("Damaged chunks are fetched again, and given up after some")
+    @Test("Damaged chunks are fetched again, and given up after a few")
     func damagedChunks() throws {
         var worker = Harness()
         let bytes = try ledger()
@@ -422,7 +422,7 @@ import Testing
         #expect(worker.reports.count == 1)
     }
 
-    @Test("It says hello with growing pauses, and gives up after its patience")
+    @Test("A worker says hello with growing pauses and gives up after its patience")
     func silence() {
         var worker = Harness()
         for _ in 0..<700 {
@@ -445,7 +445,7 @@ import Testing
         #expect(measured == [0, 10])
     }
 
-    @Test("Told to rebuild while it measures, it says nothing of parameters that are wrong, and measures those that come of it")
+    @Test("An evaluator that is told to rebuild reports nothing about wrong parameters and measures the rebuilt ones")
     func rebuildDuringEvaluation() throws {
         var worker = Harness(evaluates: true)
         let rounds = (0..<4).map { Samples.round(UInt32($0), [(9, UInt32($0), [1])]) }
@@ -455,7 +455,7 @@ import Testing
         #expect(worker.tasks.last == .evaluate(round: 4, position: 8))
         let before = worker.evaluations.count
         worker.tell(.received(.rebuild(order: 1)))
-        // Nothing but samples is left undone.
+        // Only samples can be abandoned.
         #expect(worker.abandons == 0)
         worker.holdsEvaluations = false
         worker.tell(
@@ -465,7 +465,7 @@ import Testing
         #expect(after.map(\.position) == [8] && after.allSatisfy { $0.loss == 1 })
     }
 
-    @Test("A worker that was stopped for longer than its patience goes on: the silence was its own")
+    @Test("A worker that was stopped for longer than its patience goes on, because the silence was its own")
     func ownPause() {
         var worker = Harness()
         worker.tell(.tick)

@@ -3,12 +3,12 @@ import TestSupport
 
 /// A worker process in the simulation: the product's state machine over real parameters of a few dozen numbers.
 struct SimulatedWorker {
-    /// What a run trains.
+    /// The tensors and directions that a run trains.
     struct Toy {
         let tensors: [TrainedTensor]
         let directions: Directions
 
-        /// A matrix and a vector, or with `adapters` two adapters with orthogonal samples, and perhaps momentum.
+        /// A matrix and a vector; with `adapters`, two adapters with orthogonal samples, and momentum if it is given.
         init(adapters: Bool, momentum: Double? = nil) throws {
             tensors =
                 adapters
@@ -44,11 +44,11 @@ struct SimulatedWorker {
     var taskNumber = 0
     var isAbandoned = false
     var parameters: Parameters?
-    /// A bit has flipped since the parameters were made.
+    /// Whether a bit has flipped since the parameters were made.
     var isCorrupt = false
     var exits: [WorkerExit] = []
     var finalDigest: Digest?
-    /// Its disk, which outlives its process: snapshots, and whether a flipped bit went into them.
+    /// The disk, which outlives the process: snapshots, and whether a flipped bit went into them.
     var snapshots: [SnapshotPosition: (bytes: [UInt8], isCorrupt: Bool)] = [:]
 
     init(toy: Toy, index: Int, trains: Bool) {
@@ -57,7 +57,7 @@ struct SimulatedWorker {
         self.trains = trains
     }
 
-    /// A new process.
+    /// Starts a new process.
     mutating func reset() {
         isPaused = false
         held = []
@@ -101,7 +101,7 @@ struct SimulatedWorker {
         }
     }
 
-    /// As cosmic rays do: a round that no ledger knows goes into the parameters.
+    /// Flips a bit, as cosmic rays do: a round that no ledger knows goes into the parameters.
     mutating func flipBit(_ random: inout SeededRandom) {
         guard let parameters, machine != nil else { return }
         isCorrupt = true
@@ -112,7 +112,7 @@ struct SimulatedWorker {
     }
 }
 
-/// Events by time; those of the same time in the order in which they were pushed.
+/// Events in the order of their times; events of the same time in the order in which they were pushed.
 struct EventQueue<Event> {
     private var heap: [(time: UInt64, order: UInt64, event: Event)] = []
     private var order: UInt64 = 0

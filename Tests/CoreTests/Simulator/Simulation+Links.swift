@@ -1,18 +1,18 @@
 import Core
 import TestSupport
 
-/// A worker's link, with a rate.
+/// A worker's link with a limited rate.
 struct ThinLink {
     var bytesPerSecond: Double
-    /// From one end to the other, for the first byte.
+    /// Seconds from one end to the other for the first byte.
     var delaySeconds = 0.02
-    /// TCP and IP headers of a packet, with time stamps.
+    /// Bytes of TCP and IP headers of a packet, with time stamps.
     static let packetBytes = 52
     static let packetPayload = 1448
-    /// ZMTP's frame header and CURVE's envelope.
+    /// Bytes of ZMTP's frame header and CURVE's envelope.
     static let frameBytes = 9 + 33
 
-    /// What a frame takes on the link, and what its acknowledgements take in the other direction.
+    /// Returns the bytes that a frame takes on the link, and those that its acknowledgements take in the other direction.
     static func cost(of frame: Int) -> (bytes: Int, acknowledgements: Int) {
         let payload = frame + frameBytes
         let packets = (payload + packetPayload - 1) / packetPayload
@@ -20,14 +20,14 @@ struct ThinLink {
     }
 }
 
-/// What a link carries and has carried. Frames go one after the other; a cut takes those that are under way.
+/// The load of a link. Frames go one after the other, and a cut loses those that are on their way.
 struct LinkLine {
     var up = Direction()
     var down = Direction()
     var epoch = 0
 
     struct Direction {
-        /// When the last byte that was handed in has gone out.
+        /// The time at which the last byte that was handed in has gone out.
         var freeAt: UInt64 = 0
         var bytes = 0
 
@@ -44,7 +44,7 @@ extension Simulation {
         return Dictionary(uniqueKeysWithValues: (0..<workers).map { ($0, ThinLink(bytesPerSecond: Double.random(in: 600...20_000, using: &random))) })
     }
 
-    /// Seconds until a frame arrives over its worker's link; nil where that link has no rate.
+    /// Returns the seconds until a frame arrives over its worker's link; nil if that link has no rate.
     func arrival(of frame: [UInt8], _ event: Event, worker: Int) -> Double? {
         guard let link = world.links[worker] else { return nil }
         var line = lines[worker] ?? LinkLine()
@@ -63,8 +63,8 @@ extension Simulation {
         return Double(end - now) / 1e9 + link.delaySeconds
     }
 
-    /// The link is down for so long, and what is under way is lost. An outage that nobody notices leaves both ends believing in their
-    /// connection until it is over.
+    /// Takes the link down for this long and loses what is on its way. In an outage that nobody notices both ends believe in their connection until
+    /// it is over.
     func cutLink(_ worker: Int, seconds: Double, isNoticed: Bool) throws {
         say("the link of worker \(worker) is down for \(seconds) s")
         partitioned.insert(worker)

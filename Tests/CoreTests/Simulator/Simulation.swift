@@ -1,48 +1,48 @@
 import Core
 import TestSupport
 
-/// A whole cluster in one process: the product's own state machines over a network, a disk, clocks and crashes that a seed
-/// decides. The same seed is the same run, event by event.
+/// A whole cluster in one process: the product's own state machines over a network, a disk, clocks and crashes that a seed decides. The same seed
+/// gives the same run, event by event.
 final class Simulation {
-    /// What a seed makes of the world.
+    /// The conditions that a seed chooses.
     struct World {
         var spec: RunSpec
         var workers: Int
         var evaluators: Int
-        /// Of every frame.
+        /// Probability that a frame is lost.
         var dropProbability: Double
         var duplicateProbability: Double
         var delaySeconds: ClosedRange<Double>
         var fsyncSeconds: ClosedRange<Double>
         var computeSeconds: ClosedRange<Double>
-        /// Mean seconds between two faults.
+        /// Mean number of seconds between two faults.
         var faultEverySeconds: Double
-        /// From here on nothing more breaks, and the run must end.
+        /// The time from which nothing more breaks. The run must then end.
         var calmAfterSeconds: Double
         var operators: Bool
-        /// Of some workers: all others' frames take `delaySeconds`, however long they are.
+        /// Links of some workers. The frames of all others take `delaySeconds`, however long they are.
         var links: [Int: ThinLink] = [:]
-        /// When workers start that do not at the beginning.
+        /// Start times of workers that do not start at the beginning.
         var startSeconds: [Int: Double] = [:]
         var base = Samples.base
         var basis: [UInt8]?
     }
 
-    /// Defects put into the harness on purpose, to see that the invariants notice.
+    /// Defects put into the harness on purpose, to check that the invariants notice them.
     enum Bug: CaseIterable {
-        /// Says 'on disk' before it is.
+        /// A record is announced as durable before it is on disk.
         case skipFsync
-        /// Applies a round twice.
+        /// A round is applied twice.
         case applyTwice
-        /// Forgets to apply a round.
+        /// A round is not applied.
         case applyNever
         /// A contribution's byte changes on its way.
         case changeByte
-        /// The ledger is put back to an older copy when the coordinator restarts, so that machine and round numbers are given out again.
+        /// The ledger is replaced by an older copy when the coordinator restarts, so that machine and round numbers are given out again.
         case restoreOldLedger
         /// A restarted coordinator gives out the number of the newest machine again.
         case reuseMachineNumber
-        /// A worker leaves out what machines that have departed since gave to a round before.
+        /// A worker leaves out contributions of machines that have departed since.
         case forgetDeparted
     }
 
@@ -64,7 +64,7 @@ final class Simulation {
         case heal(Int)
         case diskHealed
         case fault
-        /// Something that crosses a worker's link, which a cut in between takes.
+        /// A frame that crosses a worker's link. A cut in the meantime loses it.
         case overLink(Event, worker: Int, epoch: Int)
         case cutLink(Int, seconds: Double, isNoticed: Bool)
         case mendLink(Int)
@@ -87,7 +87,7 @@ final class Simulation {
     private var isCoordinatorPaused = false
     private var heldForCoordinator: [Event] = []
     private(set) var disk: [UInt8] = []
-    /// Bytes of the disk that survive a crash; less than all of them only with `skipFsync`.
+    /// Number of the disk's bytes that survive a crash; fewer than all only with `skipFsync`.
     private var syncedBytes = 0
     private var writing: [UInt8]?
     private var diskFails = false
@@ -188,7 +188,7 @@ final class Simulation {
 
     // MARK: Running
 
-    /// Runs to the end; throws where an invariant breaks or the run does not end.
+    /// Runs to the end. Throws if an invariant breaks or the run does not end.
     func run() throws {
         let limit = world.calmAfterSeconds + 1500
         while outcome == nil || workers.contains(where: { $0.machine != nil && !$0.isPaused }) {
@@ -214,7 +214,7 @@ final class Simulation {
         if keepsTrace { trace.append("\(String(Int(seconds * 1000))) ms  \(line())") }
     }
 
-    /// What state machines hold inside, for the trace of a seed that does not end.
+    /// Describes the inner state of a state machine, for the trace of a seed that does not end.
     private func inside(_ value: Any, _ names: Set<String>) -> String {
         Mirror(reflecting: value).children.filter { names.contains($0.label ?? "") }
             .map { "\($0.label ?? ""): \($0.value)" }.joined(separator: "\n    ")
@@ -325,7 +325,7 @@ final class Simulation {
         coordinatorLife += 1
         isCoordinatorPaused = false
         heldForCoordinator = []
-        // As LedgerFile.open does: whole records, a torn tail cut back, damage refused.
+        // As LedgerFile.open does: whole records are read, a torn tail is cut back, damage is refused.
         var decoder = LedgerDecoder()
         decoder.push(disk)
         var summary: LedgerSummary?
@@ -559,7 +559,7 @@ final class Simulation {
             result = .evaluated(
                 EvaluationReport(
                     round: round, examples: 1, loss: 1, accuracy: 1, bestThresholdAccuracy: 1, auc: 1, seconds: 0.1,
-                    // Of the parameters alone, as a loss is.
+                    // The score depends on the parameters alone, as a loss does.
                     validation: .init(
                         examples: 9, loss: 0.5 + Double(workers[index].parameters!.digest().bytes[1]) / 256, accuracy: .nan)))
         case .compute(let order):
@@ -567,7 +567,7 @@ final class Simulation {
             let salt = workers[index].parameters!.digest().bytes[0]
             let bytes = (0..<count).map { offset in
                 let name = SampleName(machine: order.machine, sample: order.firstSample + UInt32(offset))
-                // As with real losses, another state of the parameters gives another byte for the same direction.
+                // As with real losses, the same direction gives another byte at other parameters.
                 let hash = Digest.sha256([salt, UInt8(truncatingIfNeeded: name.sample), UInt8(truncatingIfNeeded: name.machine.rawValue)])
                 let q = Int8(bitPattern: hash.bytes[0])
                 produced[name, default: []].append((q, order.scaleExponent))
@@ -587,7 +587,7 @@ final class Simulation {
 
     private func fault() throws {
         guard !isCalm else {
-            // Whatever is still broken mends.
+            // Everything that is still broken is mended.
             partitioned = []
             diskFails = false
             return
@@ -626,7 +626,7 @@ final class Simulation {
             }
         case 9: if workers[index].machine != nil, !workers[index].isPaused { try tellWorker(index, .stopRequested) }
         case 10:
-            // A bit of memory flips: only where someone else can notice.
+            // A bit of memory flips, but only if another machine can notice.
             if bug == nil {
                 workers[index].flipBit(&random)
                 flips += 1
@@ -666,7 +666,7 @@ final class Simulation {
 
     /// No two workers have different parameters at the same position of the ledger.
     private func checkParameters(of index: Int, at position: UInt64, isWhole: Bool) throws {
-        // A rewind or a retraction is many changes at one position; only the last is a state that others know.
+        // A rewind or a retraction makes many changes at one position. Others know only the state after the last.
         guard !workers[index].isCorrupt, isWhole else { return }
         guard workers[index].machine?.records ?? 0 >= position else { return }
         let digest = workers[index].parameters!.digest()
@@ -676,7 +676,7 @@ final class Simulation {
         digestAt[position] = digest
     }
 
-    /// Begins to read the disk anew, as after a restart.
+    /// Starts reading the disk again, as after a restart.
     private func audit() throws {
         auditor = LedgerDecoder()
         audited = 0
@@ -684,7 +684,8 @@ final class Simulation {
         try checkRecords()
     }
 
-    /// Every sample at most once, with the byte that its machine found; no machine number twice; nothing of a departed one.
+    /// Every sample occurs at most once, with the byte that its machine found. No machine number is given twice, and a departed machine contributes
+    /// nothing.
     private func checkRecords() throws {
         guard audited < syncedBytes else { return }
         auditor.push(disk[audited..<syncedBytes])
@@ -738,7 +739,7 @@ final class Simulation {
         for worker in workers where worker.finalDigest != nil && !worker.isCorrupt && worker.finalDigest != digest {
             throw Failure(description: "worker \(worker.index) ends with \(worker.finalDigest!.short), the replay with \(digest.short)")
         }
-        // One machine alone can't know that its memory has gone wrong.
+        // A single machine can't know that its memory is wrong.
         if let last = summary.lastDigest, last.position == summary.parameters.records, last.digest != digest,
             flips == 0 || last.machines.count > 1
         {

@@ -1,8 +1,8 @@
 import Foundation
 import Testing
 
-/// The state machines under everything that can go wrong, by seed. `ONEBYTE_SIM_SEEDS=10000` runs more of them,
-/// `ONEBYTE_SEED=n` one of them with its trace.
+/// The state machines under everything that can go wrong, chosen by a seed. `ONEBYTE_SIM_SEEDS=10000` runs more seeds, and `ONEBYTE_SEED=n` runs one
+/// of them with its trace.
 @Suite struct SimulatorTests {
     private static func number(_ name: String) -> UInt64? { ProcessInfo.processInfo.environment[name].flatMap { UInt64($0) } }
 
@@ -47,7 +47,7 @@ import Testing
                 + "\(total.restores) starts from snapshots")
     }
 
-    @Test("The same seed is the same run")
+    @Test("The same seed gives the same run")
     func deterministic() throws {
         func trace(_ seed: UInt64) throws -> [String] {
             let simulation = try Simulation(seed: seed)

@@ -2,9 +2,9 @@ import Core
 import TestSupport
 import Testing
 
-/// The state machines over links with a rate, which all bytes have to share.
+/// The state machines over links with a limited rate, which all bytes share.
 @Suite struct ThinLinkTests {
-    /// 9,600 bit/s.
+    /// A link of 9,600 bit/s.
     private static let thin = ThinLink(bytesPerSecond: 1200)
 
     /// A manifest as long as that of a model with 30 layers.
@@ -25,7 +25,7 @@ import Testing
 
     private static func entries(_ simulation: Simulation) throws -> [LedgerEntry] { try Samples.entries(of: simulation.disk) }
 
-    @Test("At 9,600 bit/s from the start everybody joins, and nothing goes over a link twice")
+    @Test("Over links of 9,600 bit/s everybody joins from the start, and nothing goes over a link twice")
     func joinsFromTheStart() throws {
         var random = SeededRandom(seed: 5)
         let basis = random.bytes(20_000)
@@ -38,7 +38,7 @@ import Testing
         let entries = try Self.entries(simulation)
         #expect(entries.count { if case .admission = $0.record { true } else { false } } == 3)
         #expect(!entries.contains { if case .departure(let left) = $0.record { left.reason == .lost } else { false } })
-        // The whole ledger without the manifest, which everybody has; some more for headers, commits' frames, heartbeats and signatures.
+        // The whole ledger without the manifest, which everybody has, and an allowance for headers, commits' frames, heartbeats and signatures.
         let manifest = Self.largeBase.payload.count
         let ups = (0..<3).map { simulation.lines[$0]?.up.bytes ?? 0 }.sorted()
         for worker in 0..<3 {
@@ -50,7 +50,7 @@ import Testing
         print("3 workers at 9,600 bit/s: \(Int(simulation.seconds)) s, up \(ups) bytes, ledger \(simulation.disk.count)")
     }
 
-    @Test("A newcomer at 9,600 bit/s downloads the ledger once, and takes part")
+    @Test("A newcomer at 9,600 bit/s downloads the ledger once and takes part")
     func newcomer() throws {
         let spec = Samples.spec(rounds: 900, samplesPerRound: 400, minimumWorkers: 2, digestEvery: 50)
         var world = Self.world(spec, workers: 3, links: [2: Self.thin], computeSeconds: 1.0...1.1)
@@ -66,12 +66,12 @@ import Testing
         #expect(down < simulation.disk.count * 7 / 5)
     }
 
-    /// What happens to the newcomer's link while it downloads, or to all links while the run goes on.
+    /// An outage of the newcomer's link while it downloads, or of all links while the run goes on.
     enum Outage: CaseIterable {
         case short, long, repeated, halfOpen, coordinatorRestart, everybody
     }
 
-    @Test("Outages: all come back by themselves, with equal parameters, and a download goes on where it was", arguments: Outage.allCases)
+    @Test("After an outage all machines come back with equal parameters, and a download resumes where it was", arguments: Outage.allCases)
     func outages(_ outage: Outage) throws {
         for seed: UInt64 in 0..<10 {
             let spec = Samples.spec(rounds: 260, samplesPerRound: 300, minimumWorkers: 2, digestEvery: 20)

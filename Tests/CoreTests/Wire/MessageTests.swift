@@ -96,7 +96,7 @@ import Testing
             shares: shares)
     }
 
-    @Test("Every message comes back as it was", arguments: 0..<30)
+    @Test("Every message decodes to what was encoded", arguments: 0..<30)
     func roundTrip(seed: Int) throws {
         var random = SeededRandom(seed: UInt64(seed))
         for _ in 0..<300 {
@@ -127,15 +127,15 @@ import Testing
                 frame.removeLast(Int.random(in: 1...frame.count, using: &random))
             }
             if let message = try? Message(decoding: frame) {
-                // A float that is NaN is unlike itself, so frames are compared.
+                // A float that is NaN does not equal itself, so frames are compared.
                 #expect(try Message(decoding: message.encoded()).encoded() == message.encoded())
             }
         }
     }
 
-    @Test("No double of a message is out of its range, whoever made the frame", arguments: [1e300, -1e16, 1.0001, -0.0001, .infinity, -.infinity])
+    @Test("Every number of a decoded message is in its range", arguments: [1e300, -1e16, 1.0001, -0.0001, .infinity, -.infinity])
     func doubles(value: Double) throws {
-        // The doubles lie one behind the other; each in turn is put there by hand, as a peer may.
+        // The doubles follow one another. The test sets each in turn by hand, as a peer may.
         let report = EvaluationReport(
             round: 1, examples: 2, loss: 0.5, accuracy: 0.5, bestThresholdAccuracy: 0.5, auc: 0.5, seconds: 0.5, position: 3,
             validation: .init(examples: 4, loss: 0.5, accuracy: 0.5, noise: 0.5), moved: 0.5, gain: 0.5, gainError: 0.5)
@@ -150,7 +150,7 @@ import Testing
                 var forged = frame
                 forged.replaceSubrange(place..<place + 8, with: withUnsafeBytes(of: value.bitPattern.littleEndian) { Array($0) })
                 guard let read = try? Message(decoding: forged) else { continue }
-                // What passes is a loss, or seconds or a rate, and is kept as it is.
+                // What is accepted is a loss, seconds or a rate, and is kept unchanged.
                 #expect(read.encoded() == forged)
                 #expect(value.isInfinite || value == 1.0001 || value.magnitude <= WireNumber.largestLoss)
                 let parts: [Double] =
@@ -163,7 +163,7 @@ import Testing
                 #expect(parts.allSatisfy { (0...1).contains($0) })
             }
         }
-        // What this program itself measures is brought into range before it is sent, and read again.
+        // This program's own measurements are brought into range before they are sent, and decode again.
         let own = EvaluationReport(
             round: 1, examples: 2, loss: value, accuracy: value, bestThresholdAccuracy: value, auc: value, seconds: value,
             validation: .init(examples: 4, loss: value, accuracy: value, noise: value), moved: value, gain: value, gainError: value)
@@ -172,7 +172,7 @@ import Testing
         #expect(try Message(decoding: Message.status(busy).encoded()).encoded() == Message.status(busy).encoded())
     }
 
-    @Test("A text that a peer gives for people is short", arguments: [4096, 4097])
+    @Test("A long text of a peer for people is refused", arguments: [4096, 4097])
     func texts(bytes: Int) throws {
         let text = String(repeating: "a", count: bytes)
         for message in [
@@ -183,7 +183,7 @@ import Testing
         }
     }
 
-    @Test("Numbers that a receiver would count on from are limited, so that none overflows")
+    @Test("Numbers from which a receiver continues counting are limited, so that none overflows")
     func limits() {
         let report = Message.digestReport(DigestReport(position: 1, round: 1, digest: .sha256([]), chain: 0, rebuilds: .max))
         let commit = Message.commit(Commit(index: .max, kind: 10, payload: [UInt8](repeating: 0, count: 8), opening: nil))
@@ -192,16 +192,16 @@ import Testing
         }
     }
 
-    /// ZMTP's frame header: flags and length (8 bytes above 255).
+    /// ZMTP's frame header has flags and length (8 bytes of length above 255).
     private func onTheWire(_ message: Message) -> Int {
         let count = message.encoded().count
         return count + (count <= 255 ? 2 : 9)
     }
 
-    @Test("At 16 samples a machine and round, at most two bytes a sample each way, frame headers included", arguments: [2, 3, 4, 8, 16])
+    @Test("With 16 samples a round, each sample takes at most two bytes each way, frame headers included", arguments: [2, 3, 4, 8, 16])
     func bytesPerSample(machines: Int) throws {
         var random = SeededRandom(seed: 1)
-        // Late in a long run: the varints have grown.
+        // Late in a long run the varints are longer.
         let (round, first) = (UInt32(9000), UInt32(144_000))
         let contributions = (1...machines).map { machine in
             Contribution(
@@ -223,7 +223,7 @@ import Testing
         print("\(machines) machines: \(Double(up) / 16) bytes a sample up, \(Double(down) / Double(16 * machines)) down")
     }
 
-    @Test("An opening that goes on from the committed round takes two bytes, any other is spelt out")
+    @Test("An opening that continues the committed round takes two bytes; any other is spelt out")
     func openingForms() throws {
         let record = Samples.round(4, [(1, 0, [1, 2, 3]), (2, 9, [4])])
         func size(_ shares: [Opening.Share]) throws -> Int {

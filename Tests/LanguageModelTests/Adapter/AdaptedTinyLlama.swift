@@ -18,7 +18,7 @@ struct AdaptedTinyLlama {
 
     var rank: (outputs: Int, inputs: Int) { (basis.adapters[0].outputs.count, basis.adapters[0].inputs.count) }
 
-    /// - Parameter isMoved: C is not 0.
+    /// - Parameter isMoved: whether C differs from 0.
     init(outputs: Int = 3, inputs: Int = 5, sampling: DirectionSampling = .orthogonal, isMoved: Bool = true) throws {
         source = try EstimatorTests.tiny()
         let width = source.configuration.hiddenSize
@@ -44,7 +44,7 @@ struct AdaptedTinyLlama {
         model = try TrainableModel(source: source, parameters: parameters, basis: basis)
     }
 
-    /// A round that takes scale·Σ q·z from C.
+    /// Returns a round that subtracts scale·Σ q·z from C.
     static func record(_ bytes: [Int8], from first: SampleNumber, scale: Double) -> RoundRecord {
         RoundRecord(
             round: 0, scaleExponent: 0, step: .nearest(rate: scale),
@@ -59,7 +59,7 @@ struct AdaptedTinyLlama {
         return (basis.adapters[0].outputs.floats(), basis.adapters[0].inputs.floats(), c)
     }
 
-    /// E + (E·U)·C·Vᵀ.
+    /// Returns E + (E·U)·C·Vᵀ.
     func mergedHead() throws -> [Float] {
         let (u, v, c) = floats
         let (p, r) = rank
@@ -85,7 +85,7 @@ struct AdaptedTinyLlama {
         return values
     }
 
-    /// The tiny Llama with another head.
+    /// Runs a test on the tiny Llama with another head.
     static func withHead<R>(_ head: [Float], _ body: (ModelSource) throws -> R) throws -> R {
         let source = try EstimatorTests.tiny()
         return try withTemporaryDirectory { directory in
@@ -115,7 +115,7 @@ struct AdaptedTinyLlama {
         try PrefixCache(model: model, set: ExampleSet(examples, for: source.configuration))
     }
 
-    /// The mean loss at C + scale·Σ q·z.
+    /// Returns the mean loss at C + scale·Σ q·z.
     func loss(
         _ examples: [Example], movedBy bytes: [Int8], from first: SampleNumber, scale: Double, generalizedCrossEntropy: Double = 0
     ) throws -> Double {
@@ -127,7 +127,7 @@ struct AdaptedTinyLlama {
         return try Evaluator(model: model, cache: cache, generalizedCrossEntropy: generalizedCrossEntropy).evaluate().meanLoss
     }
 
-    /// The examples of one kind, or all.
+    /// Returns the examples of one kind, or all.
     static func examples(_ kind: String) throws -> [Example] {
         try EstimatorFixture.shared.get().trainingExamples().filter { example in
             switch example.objective {
@@ -139,7 +139,7 @@ struct AdaptedTinyLlama {
         }
     }
 
-    /// Sentences whose class is what their first token says.
+    /// Returns sentences whose class is given by their first token.
     static func sentences(_ count: Int) -> [Example] {
         (0..<count).map { (i: Int) -> Example in
             let first = Int32(10 + i * 7 % 40)

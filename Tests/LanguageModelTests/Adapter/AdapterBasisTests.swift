@@ -29,7 +29,7 @@ struct AdapterBasisTests {
 
     private func dot(_ x: [Double], _ y: [Double]) -> Double { zip(x, y).reduce(0) { $0 + $1.0 * $1.1 } }
 
-    /// uᵀFu' of two changes of a state, F being the covariance of all head rows and 0.1 of its mean eigenvalue.
+    /// Returns uᵀFu′ of two changes of a state. F is the covariance of all head rows plus 0.1 of its mean eigenvalue.
     private func metric() throws -> ([Double], [Double]) -> Double {
         let all = try rows((0..<288).map { $0 })
         let n = Double(all.count)
@@ -51,7 +51,7 @@ struct AdapterBasisTests {
         return mean
     }
 
-    /// E_c·U are orthonormal contrasts, whatever the head's size.
+    /// The columns of E_c·U are orthonormal contrasts, whatever the head's size.
     @Test(arguments: [["a", "b"], ["a", "b", "c"], ["k", "e", "d", "x", "o"]])
     func outputsOfLabelWordsAreContrasts(_ words: [String]) throws {
         let source = try EstimatorTests.tiny()
@@ -66,10 +66,10 @@ struct AdapterBasisTests {
         for (i, a) in scores.enumerated() {
             for (j, b) in scores.enumerated() { #expect(abs(dot(a, b) - (i == j ? 1 : 0)) < 2e-3) }
         }
-        // Two classes: the second rises.
+        // With two classes, the score of the second rises.
         if words.count == 2 {
             #expect(abs(scores[0][1] - 0.5.squareRoot()) < 1e-3)
-            // The pseudo-inverse in place of F moves the rest of the vocabulary more.
+            // The pseudo-inverse of the contrasts without F moves the rest of the vocabulary more.
             let metric = try metric()
             let difference = (0..<32).map { e[1][$0] - e[0][$0] }
             let scale = 2.0.squareRoot() / dot(difference, difference)
@@ -78,7 +78,7 @@ struct AdapterBasisTests {
         }
     }
 
-    /// Words that begin alike are told apart where they part; classes with the same token there stay together.
+    /// Words that begin alike are distinguished by the first token that differs; classes without such a token stay together.
     @Test func wordsThatBeginAlike() throws {
         let source = try EstimatorTests.tiny()
         for (words, tokens, rank) in [(["zq", "zx"], ["q", "x"], 1), (["zq", "zx", "q"], ["q", "x", "q"], 1), (["zq", "z"], ["q", "z"], 1)] {
@@ -95,7 +95,7 @@ struct AdapterBasisTests {
         }
     }
 
-    /// VᵀSV = diag(λ/(λ + τλ₂)), with the final states read through a head that is the identity.
+    /// VᵀSV = diag(λ/(λ + τλ₂)). The final states are read through a head that is the identity.
     @Test(arguments: [0.05, 0.5])
     func inputsWhiten(_ tau: Double) throws {
         let source = try EstimatorTests.tiny()
@@ -127,7 +127,7 @@ struct AdapterBasisTests {
         #expect(abs(moment(v[1], v[1]) - 1 / (1 + tau)) < 2e-3, "the second component is what τ is measured by")
     }
 
-    /// UᵀGU = diag(λ/(λ + τλ₂)), G being the second moment of the loss's gradients at the final states.
+    /// UᵀGU = diag(λ/(λ + τλ₂)), where G is the second moment of the loss's gradients at the final states.
     @Test func outputsOfTokenLosses() throws {
         let source = try EstimatorTests.tiny()
         func outputs(_ kind: AdapterBasisMaker.OutputDirections?, seed: UInt64 = 1, texts: [String] = Self.texts) throws -> [[Double]] {
@@ -155,7 +155,7 @@ struct AdapterBasisTests {
         #expect(abs(moment(directed[1], directed[1]) - 1 / 1.05) < 5e-3, "the second component is what τ is measured by")
     }
 
-    /// ∂(−log p(target))/∂n = (softmax − onehot)·E at each position of the public texts.
+    /// Returns ∂(−log p(target))/∂n = (softmax − onehot)·E at each position of the public texts.
     private func gradients(_ source: ModelSource) throws -> [[Double]] {
         let model = try TrainableModel(source: source)
         let head = try rows((0..<288).map { $0 })

@@ -7,13 +7,13 @@ import Training
 
 struct FinalAdapterEstimatorTests {
     private func gradients(
-        _ run: AdaptedTinyLlama, _ cache: PrefixCache, _ options: Estimator.Options, samples: Range<SampleNumber> = 0..<24
+        _ run: AdaptedTinyLlama, _ cache: PrefixCache, _ options: EstimatorOptions, samples: Range<SampleNumber> = 0..<24
     ) throws -> ProjectedGradients {
         try FinalAdapterEstimator(model: run.model, directions: run.directions, cache: cache, options: options)
             .projectedGradients(machine: AdaptedTinyLlama.machine, samples: samples)
     }
 
-    /// ⟨z, ∂L/∂C⟩ against central differences of the evaluator's loss, whose F32 noise is some 1e-6/2ε.
+    /// ⟨z, ∂L/∂C⟩ equals central differences of the evaluator's loss, up to F32 noise of some 1e-6/2ε.
     @Test(arguments: ["candidates", "options", "tokens", "all"], [DirectionSampling.random, .orthogonal])
     func isTheSlopeOfTheLoss(_ kind: String, _ sampling: DirectionSampling) throws {
         let run = try AdaptedTinyLlama(sampling: sampling)
@@ -54,7 +54,7 @@ struct FinalAdapterEstimatorTests {
         let (one, other) = (try gradient(block: 0), try gradient(block: 5))
         let largest = one.map(abs).max() ?? 0
         for (a, b) in zip(one, other) { #expect(abs(a - b) < 0.05 * largest) }
-        // All bytes of a block with the signs of one coordinate move that coordinate alone.
+        // Bytes of a whole block with the signs of one coordinate move that coordinate alone.
         let epsilon = Double(sign: .plus, exponent: -6, significand: 1)
         for coordinate in [0, 6, 14] {
             let signs = (0..<size).map { direction(run, SampleNumber($0))[coordinate] }
@@ -76,12 +76,12 @@ struct FinalAdapterEstimatorTests {
         }
     }
 
-    /// A limited batch reads what the estimator by differences reads.
+    /// A limited batch reads the same examples as the estimator by differences.
     @Test(arguments: ["candidates", "options", "tokens", "all"], [(size: 2, samples: 1), (size: 3, samples: 4)])
     func limitedBatchesAreThoseOfDifferences(_ kind: String, _ batch: (size: Int, samples: Int)) throws {
         let run = try AdaptedTinyLlama()
         let examples = try AdaptedTinyLlama.examples(kind)
-        let options = Estimator.Options(epsilon: 5e-3, batchSize: batch.size, samplesPerBatch: batch.samples, orderSeed: 4)
+        let options = EstimatorOptions(epsilon: 5e-3, batchSize: batch.size, samplesPerBatch: batch.samples, orderSeed: 4)
         let found = try gradients(run, run.cache(examples), options, samples: 3..<25)
         let wanted = try Estimator(model: run.model, directions: run.directions, cache: run.cache(examples), options: options)
             .projectedGradients(machine: AdaptedTinyLlama.machine, samples: 3..<25)
@@ -107,13 +107,13 @@ struct FinalAdapterEstimatorTests {
         }
     }
 
-    /// Scores without a derivative: whole examples become right or wrong, as for the estimator by forward passes.
+    /// For scores without a derivative, whole examples become right or wrong, as in the estimator by forward passes.
     @Test(arguments: [Objective.accuracy, .f1], EstimatorKind.allCases)
     func objectives(_ objective: Objective, _ kind: EstimatorKind) throws {
         let run = try AdaptedTinyLlama()
         let examples = AdaptedTinyLlama.sentences(60)
         for batchSize in [0, 20] {
-            let options = Estimator.Options(
+            let options = EstimatorOptions(
                 epsilon: 0.5, batchSize: batchSize, samplesPerBatch: 8, estimator: kind, orderSeed: 4, threads: 2, objective: objective)
             let found = try gradients(run, run.cache(examples), options)
             let wanted = try Estimator(model: run.model, directions: run.directions, cache: run.cache(examples), options: options)
@@ -128,7 +128,7 @@ struct FinalAdapterEstimatorTests {
         }
     }
 
-    /// However many threads, however the samples are asked for, and whenever the cache was filled.
+    /// The bits do not depend on the number of threads, on how samples are requested, or on when the cache was filled.
     @Test(arguments: ["tokens", "sentences"], [0, 3])
     func theSameBits(_ kind: String, _ batchSize: Int) throws {
         let run = try AdaptedTinyLlama()
@@ -152,7 +152,7 @@ struct FinalAdapterEstimatorTests {
         #expect(try bits(threads: 2, parts: 4, isFilled: true) == expected)
     }
 
-    /// Rounds of bytes lower the loss; what is kept of a round is not taken for another.
+    /// Rounds of bytes lower the loss, and what is kept from one round is not used in another.
     @Test(arguments: [0, 16])
     func learns(_ batchSize: Int) throws {
         let run = try AdaptedTinyLlama(isMoved: false)
@@ -198,7 +198,7 @@ struct FinalAdapterEstimatorTests {
         let other = try EstimatorTests.model(run.source, ["layers.2"])
         let cache = try PrefixCache(model: other, set: ExampleSet(examples, for: run.source.configuration))
         #expect(throws: TrainingError.self) { try FinalAdapterEstimator(model: other, directions: run.directions, cache: cache, options: .init()) }
-        // All examples a sample would be hours through a layer.
+        // Samples of all examples would take hours through a layer.
         #expect(throws: TrainingError.self) { try Estimator(model: other, directions: run.directions, cache: cache, options: .init(batchSize: 0)) }
         let plain = Directions(seed: RunSeed(1), family: .rank1)
         #expect(throws: TrainingError.self) {
@@ -206,7 +206,8 @@ struct FinalAdapterEstimatorTests {
         }
     }
 
-    /// The worker's side of a run: all hidden states before it is ready, the whole share in a sample, and bytes that threads don't change.
+    /// A worker in a run with samples of all examples computes all hidden states before it is ready, reads its whole share in each sample,
+    /// and sends bytes that do not depend on its threads.
     @Test func theTrainerTakesTheWholeShare() throws {
         let run = try AdaptedTinyLlama(isMoved: false)
         let spec = RunSpec(

@@ -4,7 +4,7 @@ import LanguageModel
 import Testing
 import Training
 
-/// A model with an adapter at `final` is the model whose head is E + (E·U)·C·Vᵀ.
+/// A model with an adapter at `final` equals the model whose head is E + (E·U)·C·Vᵀ.
 struct FinalAdapterTests {
     private static let prompts: [[Int32]] = (0..<5).map { (i: Int) -> [Int32] in
         (0..<4 + i).map { (j: Int) -> Int32 in Int32((i * 41 + j * 13 + 3) % 200) }
@@ -40,7 +40,7 @@ struct FinalAdapterTests {
         }
     }
 
-    /// Written along directions with a clean pass beside them, and alone: both as a model whose C is moved by ±εz.
+    /// Texts written along directions, with or without a clean pass, are those of a model whose C is moved by ±εz.
     @Test(arguments: [DirectionSampling.random, .orthogonal])
     func writesAlongDirections(_ sampling: DirectionSampling) throws {
         let run = try AdaptedTinyLlama(sampling: sampling)
@@ -66,7 +66,8 @@ struct FinalAdapterTests {
         #expect(Set(lines).count > 2, "ε changes something")
     }
 
-    /// Together with a layer of the model: samples by the forward pass, whose head's derivative is the same with and without the closed form.
+    /// The adapter is trained together with a layer of the model. Samples go through the forward pass, and the closed form gives the same
+    /// head derivative.
     @Test func goesWithOtherTensors() throws {
         let run = try AdaptedTinyLlama()
         let tensors = try run.source.trainedTensors(matching: ["adapter:final", "layers.2"], basis: run.basis)
@@ -78,7 +79,7 @@ struct FinalAdapterTests {
         let directions = try Directions(seed: RunSeed(2), family: .rank1, sampling: nil, tensors: tensors)
         func gradients(_ closed: Bool) throws -> [Float] {
             try Estimator(
-                model: model, directions: directions, cache: cache, options: .init(epsilon: 5e-3, batchSize: 3, usesClosedFormHead: closed)
+                model: model, directions: directions, cache: cache, options: .init(epsilon: 5e-3, batchSize: 3), throughHead: !closed
             ).projectedGradients(machine: MachineID(1), samples: 0..<12).values
         }
         let (plain, closed) = (try gradients(false), try gradients(true))
@@ -105,7 +106,7 @@ struct FinalAdapterTests {
             place: "final", outputs: try FixedPointVectors(rounding: [Array(repeating: 1, count: 31)]),
             inputs: try FixedPointVectors(rounding: [Array(repeating: 1, count: 31)]))
         #expect(try problem(["adapter:final"], RunBasis(spaces: [], adapters: [wide])).contains("31"))
-        // A model without the factors would silently be the base.
+        // Without the factors the model would silently be the base.
         #expect(throws: ModelError.self) { try TrainableModel(source: run.source, parameters: run.parameters) }
     }
 }

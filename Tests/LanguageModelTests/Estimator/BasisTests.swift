@@ -5,7 +5,7 @@ import Testing
 import Training
 
 struct BasisTests {
-    /// NumPy's eigenvectors of PyTorch's F64 second moments (make_estimator.py), to the last of 14 bits but one.
+    /// The basis equals NumPy's eigenvectors of PyTorch's F64 second moments (make_estimator.py), to within one unit of its 14 bits.
     @Test(arguments: [["layers.2"], ["layers.1-2"]])
     func isWhatNumPyFinds(_ patterns: [String]) throws {
         let expected = try EstimatorFixture.shared.get()
@@ -19,7 +19,7 @@ struct BasisTests {
         }
         let tensors = try EstimatorTests.tiny().trainedTensors(matching: patterns + ["model.norm.weight"], basis: basis)
         #expect(tensors.count { $0.basis != nil } == 7 * (patterns == ["layers.2"] ? 1 : 2))
-        // A run that trains more would be plain there, at a rate that was meant for a shape.
+        // A run that trains more would be undamped there, at a rate that is meant for damped components.
         let error = try #require(throws: TrainingError.self) { try EstimatorTests.tiny().trainedTensors(matching: ["all"], basis: basis) }
         #expect(error.description.contains("the basis has no model.layers.0."), "\(error)")
     }

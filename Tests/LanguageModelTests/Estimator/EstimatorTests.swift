@@ -4,7 +4,7 @@ import LanguageModel
 import Testing
 import Training
 
-/// What PyTorch in F64 found on the tiny Llama (make_estimator.py).
+/// Results of PyTorch in F64 on the tiny Llama (make_estimator.py).
 struct EstimatorFixture: Decodable {
     struct Sequence: Decodable {
         let tokens: [Int32]
@@ -20,7 +20,7 @@ struct EstimatorFixture: Decodable {
         let family: PerturbationFamily
         let patterns: [String]
         let shaped: Bool
-        /// At θ + εz and θ − εz, for sample i on example i.
+        /// Losses at θ + εz and θ − εz, for sample i on example i.
         let losses: [[Double]]
     }
     let epsilon: Double
@@ -80,7 +80,7 @@ struct EstimatorTests {
         }
     }
 
-    /// Every family, depth and objective: g of sample i on example i.
+    /// g of sample i on example i, for every family, depth and objective, is PyTorch's.
     @Test(arguments: 0..<15)
     func projectedGradientsAreThoseOfPyTorch(_ number: Int) throws {
         let expected = try EstimatorFixture.shared.get()
@@ -91,32 +91,32 @@ struct EstimatorTests {
         for (i, example) in expected.trainingExamples().enumerated() {
             let cache = try PrefixCache(model: model, set: ExampleSet([example], for: source.configuration))
             let sample = SampleNumber(i)
-            func found(_ estimator: EstimatorKind = .twoSided, closedFormHead: Bool) throws -> ProjectedGradients {
+            func found(_ estimator: EstimatorKind = .twoSided, throughHead: Bool) throws -> ProjectedGradients {
                 try Estimator(
                     model: model, directions: directions, cache: cache,
-                    options: .init(epsilon: expected.epsilon, estimator: estimator, usesClosedFormHead: closedFormHead)
+                    options: .init(epsilon: expected.epsilon, estimator: estimator), throughHead: throughHead
                 ).projectedGradients(machine: MachineID(expected.machine), samples: sample..<sample + 1)
             }
-            let (result, closed) = (try found(closedFormHead: false), try found(closedFormHead: true))
+            let (result, closed) = (try found(throughHead: true), try found(throughHead: false))
             let (plus, minus) = (one.losses[i][0], one.losses[i][1])
             let wanted = (plus - minus) / (2 * expected.epsilon)
-            // F32 noise of a loss is some 1e-6 of it; the difference is divided by 2ε.
+            // The F32 noise of a loss is some 1e-6 of it; the difference is divided by 2ε.
             let tolerance = 4e-6 * max(plus, 1) / (2 * expected.epsilon) + 1e-4 * abs(wanted)
             #expect(abs(Double(result.values[0]) - wanted) < tolerance, "\(one.family) \(one.patterns) example \(i): \(result.values[0]), \(wanted)")
             #expect(abs(result.meanLoss - (plus + minus) / 2) < 1e-5 * max(plus, 1))
             #expect(abs(Double(closed.values[0]) - wanted) < tolerance, "\(one.family) \(one.patterns) example \(i): \(closed.values[0]), \(wanted)")
-            let oneSided = try found(.oneSided, closedFormHead: false)
+            let oneSided = try found(.oneSided, throughHead: true)
             let slope = (plus - expected.clean[i]) / expected.epsilon
             #expect(
                 abs(Double(oneSided.values[0]) - slope) < 2 * tolerance + 1e-4 * abs(slope),
                 "\(one.family) \(one.patterns) example \(i): \(oneSided.values[0]), \(slope)")
             #expect(abs(oneSided.meanLoss - expected.clean[i]) < 1e-5 * max(plus, 1))
-            // Of the parameters in the middle, so the curvature is missing.
+            // This mean loss is at θ itself, so it lacks the curvature.
             #expect(abs(closed.meanLoss - (plus + minus) / 2) < 1e-3 * max(plus, 1))
         }
     }
 
-    /// A round in one call, on any number of threads, with samples sharing examples or not, is what its samples are alone.
+    /// A round in one call equals its samples computed one by one, on any number of threads, with or without shared examples.
     @Test(arguments: [PerturbationFamily.rank1, .gaussian], ["layers.2", "layers.1-2", "all"])
     func batchesDoNotChangeResults(_ family: PerturbationFamily, _ pattern: String) throws {
         for kind in EstimatorKind.allCases { try batchesDoNotChangeResults(family, pattern, kind) }
@@ -127,27 +127,27 @@ struct EstimatorTests {
         let source = try Self.tiny()
         let model = try Self.model(source, [pattern])
         let directions = Directions(seed: RunSeed(9), family: family)
-        func estimator(threads: Int, perDraw: Int) throws -> Estimator {
+        func estimator(threads: Int, perBatch: Int) throws -> Estimator {
             let cache = try PrefixCache(model: model, set: ExampleSet(expected.trainingExamples(), for: source.configuration))
             return try Estimator(
                 model: model, directions: directions, cache: cache,
                 options: .init(
-                    epsilon: 1e-2, batchSize: 2, samplesPerBatch: perDraw, estimator: kind, orderSeed: 4, threads: threads))
+                    epsilon: 1e-2, batchSize: 2, samplesPerBatch: perBatch, estimator: kind, orderSeed: 4, threads: threads))
         }
-        for perDraw in [1, 3] {
-            let alone = try estimator(threads: 1, perDraw: perDraw)
+        for perBatch in [1, 3] {
+            let alone = try estimator(threads: 1, perBatch: perBatch)
             let single = try (10..<31).map {
                 try alone.projectedGradients(machine: MachineID(2), samples: SampleNumber($0)..<SampleNumber($0) + 1).values[0]
             }
             for threads in [1, 2] {
-                let together = try estimator(threads: threads, perDraw: perDraw).projectedGradients(machine: MachineID(2), samples: 10..<31)
+                let together = try estimator(threads: threads, perBatch: perBatch).projectedGradients(machine: MachineID(2), samples: 10..<31)
                 for (a, b) in zip(single, together.values) { #expect(abs(a - b) < 2e-3 + 1e-3 * abs(a)) }
             }
         }
     }
 
-    /// What a pass makes of the integers is what a model keeps that also writes texts, before and after a round: layers, and label words'
-    /// rows of a trained head.
+    /// The weights that a pass makes from the integers equal those that a model keeps for writing texts, before and after a round. This
+    /// covers layers, and the label words' rows of a trained head.
     @Test(arguments: PerturbationFamily.allCases, [["all"], ["layers.0-1"], ["layers.0.self_attn.q_proj.weight", "layers.1"]])
     func madeLayersAreThoseThatAreKept(_ family: PerturbationFamily, _ patterns: [String]) throws {
         let expected = try EstimatorFixture.shared.get()
@@ -174,7 +174,7 @@ struct EstimatorTests {
         #expect(try gradients(kept) == after)
     }
 
-    /// Products of differences in bytes: nearly the same g, also after the weights have changed.
+    /// Products of differences in 8-bit integers give nearly the same g, also after the weights have changed.
     @Test(arguments: ["layers.2", "layers.1-2", "all"], EstimatorKind.allCases)
     func byteProducts(_ pattern: String, _ kind: EstimatorKind) throws {
         let expected = try EstimatorFixture.shared.get()
@@ -218,9 +218,9 @@ struct EstimatorTests {
         }
     }
 
-    /// The head's gradient gives what both signs through the head give, also where samples have several examples and share them.
+    /// The head's gradient gives the same result as both signs through the head, also for samples with several, shared examples.
     @Test(arguments: ["layers.2", "layers.1-2", "model.norm.weight"])
-    func closedFormHead(_ pattern: String) throws {
+    func headGradient(_ pattern: String) throws {
         let expected = try EstimatorFixture.shared.get()
         let source = try Self.tiny()
         let model = try Self.model(source, [pattern])
@@ -230,23 +230,23 @@ struct EstimatorTests {
         func gradients(_ closed: Bool, _ kind: EstimatorKind = .twoSided) throws -> ProjectedGradients {
             try Estimator(
                 model: model, directions: Directions(seed: RunSeed(9), family: .rank1), cache: cache,
-                options: .init(batchSize: 2, samplesPerBatch: 3, estimator: kind, orderSeed: 4, usesClosedFormHead: closed)
+                options: .init(batchSize: 2, samplesPerBatch: 3, estimator: kind, orderSeed: 4), throughHead: !closed
             ).projectedGradients(machine: MachineID(2), samples: 0..<24)
         }
         let (plain, closed) = (try gradients(false), try gradients(true))
         #expect(abs(plain.meanLoss - closed.meanLoss) < 1e-4 * plain.meanLoss)
         let size = plain.values.map(abs).max() ?? 0
         #expect(size > 0.01)
-        // F32 noise of a loss difference is some 1e-6 / 2ε.
+        // The F32 noise of a loss difference is some 1e-6 / 2ε.
         for (a, b) in zip(plain.values, closed.values) { #expect(abs(a - b) < 3e-3 + 2e-3 * size, "\(a) \(b) of \(size)") }
         #expect(plain.values != closed.values)
-        // One-sided, ε times a curvature is left out besides.
+        // One-sided, the closed form also omits ε times a curvature.
         let oneSided = try gradients(true, .oneSided)
         for (a, b) in zip(plain.values, oneSided.values) { #expect(abs(a - b) < 6e-3 + 5e-2 * size, "\(a) \(b) of \(size)") }
         #expect(oneSided.values != closed.values)
     }
 
-    /// A score that no derivative reaches: one-sided it is compared with that of the parameters as they are.
+    /// A score without a derivative is compared with that at θ if the estimator is one-sided.
     @Test func oneSidedObjective() throws {
         let expected = try EstimatorFixture.shared.get()
         let source = try Self.tiny()
@@ -266,7 +266,7 @@ struct EstimatorTests {
         #expect(Set(found.values).count > 1)
     }
 
-    /// Steps along the bytes make the loss fall: directions, gradients, parameters and the F32 copies mean the same z.
+    /// Steps along the bytes lower the loss: directions, gradients, parameters and F32 copies mean the same z.
     @Test(arguments: PerturbationFamily.allCases, ["layers.2", "all"])
     func learns(_ family: PerturbationFamily, _ pattern: String) throws {
         let expected = try EstimatorFixture.shared.get()

@@ -10,7 +10,7 @@ struct EvaluationTests {
     }
 
     @Test func wilsonInterval() {
-        // Newcombe (1998), table I: 81 of 263, 15 of 148, 0 of 20.
+        // From Newcombe (1998), table I: 81 of 263, 15 of 148, 0 of 20.
         for (right, of, lower, upper) in [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)] {
             let interval = Evaluation.wilson(successes: right, of: of)
             #expect(abs(interval.lower - lower) < 5e-5)
@@ -28,12 +28,12 @@ struct EvaluationTests {
         #expect(ties.areaUnderCurve == 3.5 / 4)
         #expect(ties.accuracyAtBestThreshold == 0.75)
         #expect(evaluation([([0, 1], 1)]).areaUnderCurve == nil, "one class only")
-        // Scores that are no numbers are of no class, not of the first.
+        // Scores that are not numbers belong to no class, not to the first.
         let broken = evaluation([([.nan, .nan], 0), ([0, 1], 1), ([1, 0], 0)])
         #expect(broken.accuracy == 2.0 / 3 && broken.accuracyAtBestThreshold == nil)
     }
 
-    /// Against trying every constant there is, on random scores.
+    /// The best threshold equals the result of trying every constant, on random scores.
     @Test func thresholdsAgainstBruteForce() throws {
         var state: UInt64 = 1
         func random() -> Double {
@@ -51,7 +51,7 @@ struct EvaluationTests {
             let three = evaluation((0..<30).map { _ in ([random(), random(), random() + 0.8], Int(random() * 3)) })
             #expect(try #require(three.accuracyAtBestThreshold) >= #require(three.accuracy))
         }
-        // Class 2 is favoured by 1 everywhere; without that all is right.
+        // Class 2 is favoured by 1 everywhere; without this bias every item is right.
         let biased = evaluation([([1, 0, 1.5], 0), ([0, 1, 1.5], 1), ([0, 0, 2], 2), ([0.9, 0.1, 1.4], 0)])
         #expect(biased.accuracy == 0.25)
         #expect(biased.accuracyAtBestThreshold == 1)

@@ -18,7 +18,7 @@ import Training
         var samples: [Sample]
     }
 
-    @Test("Samples read the examples that the documented function says, as a second implementation has it")
+    @Test("Samples read the examples that a second implementation of the documented function gives")
     func documented() throws {
         let cases = try JSONDecoder().decode([Case].self, from: Data(contentsOf: fixture("example-order.json")))
         #expect(cases.count == 6)
@@ -32,7 +32,7 @@ import Training
         }
     }
 
-    @Test("The order is that of earlier versions, which took the standard library's shuffle", arguments: [1, 2, 3, 10, 257, 5000])
+    @Test("The order equals that of earlier versions, which used the standard library's shuffle", arguments: [1, 2, 3, 10, 257, 5000])
     func earlierVersions(count: Int) {
         for seed: UInt64 in [0, 1, 0xDEAD_BEEF] {
             var random = SplitMix64(state: seed)

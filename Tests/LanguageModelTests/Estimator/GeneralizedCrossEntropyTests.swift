@@ -6,7 +6,7 @@ import Training
 
 /// The generalized cross-entropy, which down-weights badly misclassified examples.
 struct GeneralizedCrossEntropyTests {
-    /// q = 0 is cross-entropy, q = 1 the probability of an error.
+    /// q = 0 gives cross-entropy, and q = 1 the probability of an error.
     @Test(arguments: [0, 0.3, 0.7, 1])
     func generalizedCrossEntropy(_ q: Double) {
         let loss = GeneralizedCrossEntropy(q: q)
@@ -31,13 +31,13 @@ struct GeneralizedCrossEntropyTests {
             cache = try PrefixCache(model: model, set: ExampleSet(examples, for: source.configuration))
         }
 
-        func gradients(_ options: Estimator.Options, samples: Range<SampleNumber> = 0..<24) throws -> ProjectedGradients {
+        func gradients(_ options: EstimatorOptions, samples: Range<SampleNumber> = 0..<24) throws -> ProjectedGradients {
             try Estimator(model: model, directions: Directions(seed: RunSeed(9), family: .rank1), cache: cache, options: options)
                 .projectedGradients(machine: MachineID(2), samples: samples)
         }
     }
 
-    /// g = p^q · g of cross-entropy, an example at a time.
+    /// g equals p^q · g of cross-entropy, one example at a time.
     @Test(arguments: EstimatorKind.allCases)
     func gradientOfTheGeneralizedLoss(_ kind: EstimatorKind) throws {
         let source = try EstimatorTests.tiny()
@@ -64,13 +64,13 @@ struct GeneralizedCrossEntropyTests {
         let fixture = try Fixture()
         let tokens = try PrefixCache(
             model: fixture.model, set: ExampleSet(EstimatorFixture.shared.get().trainingExamples(), for: source.configuration))
-        for options in [Estimator.Options(generalizedCrossEntropy: 0.7)] {
+        for options in [EstimatorOptions(generalizedCrossEntropy: 0.7)] {
             #expect(throws: TrainingError.self) {
                 try Estimator(model: fixture.model, directions: Directions(seed: RunSeed(9), family: .rank1), cache: tokens, options: options)
             }
         }
         for options in [
-            Estimator.Options(generalizedCrossEntropy: 1.1), .init(generalizedCrossEntropy: .nan),
+            EstimatorOptions(generalizedCrossEntropy: 1.1), .init(generalizedCrossEntropy: .nan),
             .init(generalizedCrossEntropy: 0.7, objective: .accuracy),
         ] {
             #expect(throws: TrainingError.self) { try fixture.gradients(options) }

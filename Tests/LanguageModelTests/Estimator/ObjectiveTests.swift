@@ -3,7 +3,7 @@ import LanguageModel
 import Testing
 import Training
 
-/// Scores without derivatives.
+/// Tests of scores without derivatives.
 struct ObjectiveTests {
     private func loss(_ objective: Objective, _ items: [(predicted: Int, correct: Int)], classes: Int = 3) -> Double {
         let all = items.map { item in
@@ -14,8 +14,8 @@ struct ObjectiveTests {
         return Evaluation(items: all, tokenLosses: false, objective: objective).meanLoss
     }
 
-    /// sklearn.metrics.f1_score([0, 0, 1, 1, 2, 2], [0, 1, 1, 1, 0, 2], average="macro") = 0.6555…; accuracy 4/6. A class that neither
-    /// occurs nor is predicted does not count.
+    /// Reference: sklearn.metrics.f1_score([0, 0, 1, 1, 2, 2], [0, 1, 1, 1, 0, 2], average="macro") = 0.6555…; accuracy 4/6. A class that
+    /// neither occurs nor is predicted does not count.
     @Test func knownAnswers() {
         let items = [(0, 0), (1, 0), (1, 1), (1, 1), (0, 2), (2, 2)].map { (predicted: $0.0, correct: $0.1) }
         #expect(abs(loss(.f1, items) - (1 - (0.5 + 0.8 + 2.0 / 3) / 3)) < 1e-12)
@@ -43,7 +43,7 @@ struct ObjectiveTests {
         }
     }
 
-    /// With n examples a sample's score is a multiple of 1/n, so 2ε·g is one too; and some direction changes it.
+    /// With n examples a sample's score is a multiple of 1/n, so 2ε·g is one too. Some direction changes the score.
     @Test(arguments: [Objective.accuracy, .exactMatch])
     func samplesAreDifferencesOfScores(_ objective: Objective) throws {
         let source = try EstimatorTests.tiny()

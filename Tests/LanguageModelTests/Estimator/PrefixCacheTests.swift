@@ -14,8 +14,8 @@ struct PrefixCacheTests {
 
     private func files(_ directory: URL) throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: directory.path) }
 
-    /// Not `==`: other suites of this process may change the number of BLAS threads between two evaluations, and sums
-    /// in another order differ in their last bits.
+    /// Compares with a tolerance: other suites of this process may change the number of BLAS threads between two evaluations, and sums in
+    /// another order differ in their last bits.
     private func isClose<Loss: BinaryFloatingPoint>(_ a: [Loss], _ b: [Loss]) -> Bool {
         a.count == b.count && zip(a, b).allSatisfy { abs($0 - $1) < 1e-5 }
     }
@@ -53,7 +53,7 @@ struct PrefixCacheTests {
             let shorter = try PrefixCache(model: model, set: ExampleSet(Array(set.examples.dropLast()), for: source.configuration), options: options)
             #expect(!shorter.isFilled, "other data are another key")
 
-            // The same values, computed with otherwise.
+            // The same values under another configuration are another cache.
             let elsewhere = directory.appending(path: "model").path
             try FileManager.default.copyItem(atPath: source.path, toPath: elsewhere)
             let file = URL(filePath: elsewhere + "/config.json")
@@ -87,7 +87,7 @@ struct PrefixCacheTests {
         }
     }
 
-    /// Enough examples for some blocks.
+    /// Returns enough examples for several blocks.
     private func manyExamples(_ source: ModelSource) throws -> ExampleSet {
         let some = try EstimatorFixture.shared.get().trainingExamples()
         return try ExampleSet(Array(repeating: some, count: 40).flatMap { $0 }, for: source.configuration)
@@ -106,7 +106,7 @@ struct PrefixCacheTests {
             let done = try #require(cache?.readyCount)
             #expect(done > 0)
 
-            // Another process in the meantime keeps off the file in use and leaves nothing behind.
+            // Meanwhile another process does not use the locked file, and leaves nothing behind.
             var other: PrefixCache? = try PrefixCache(model: model, set: set, options: options)
             #expect(other?.readyCount == 0)
             #expect(try files(directory).count == 1, "nothing that a kill could leave")
@@ -118,7 +118,7 @@ struct PrefixCacheTests {
             #expect(try files(directory).map { $0.hasSuffix(".partial") } == [true])
             cache = nil
 
-            // A bit that flips in what is left costs its block and no more.
+            // A flipped bit in the unfinished file costs its block and nothing else.
             let file = directory.appending(path: try #require(files(directory).first))
             var bytes = try Data(contentsOf: file)
             bytes[100] ^= 1
@@ -150,7 +150,7 @@ struct PrefixCacheTests {
         return losses.map { Float($0).bitPattern }
     }
 
-    /// However the states come to be there, they are the same bits, and so are the samples' bytes.
+    /// States and the samples' bytes have the same bits, whichever way the states were computed.
     @Test(arguments: [["layers.2"], ["layers.1-2"], ["model.norm.weight"]])
     func filledBeforeOnDemandOrInSlicesGivesTheSameBits(_ patterns: [String]) throws {
         let source = try EstimatorTests.tiny()
@@ -190,7 +190,7 @@ struct PrefixCacheTests {
             slices += 1
             try #require(slices < 10_000)
         }
-        // Two layers for each block.
+        // Each block takes two layers.
         #expect(slices == 2 * cache.blockCount)
         #expect(cache.isFilled && cache.filledPart == 1)
         #expect(try !cache.fillSlice())

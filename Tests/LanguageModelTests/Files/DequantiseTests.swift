@@ -5,7 +5,7 @@ import Testing
 import Training
 
 @Suite struct DequantiseTests {
-    /// Every format's values, on the vector path and on the portable one, are those that PyPI's gguf reads, to the last bit.
+    /// Every format's values, from the vector and the portable kernels, equal those of the Python package gguf, to the last bit.
     @Test func valuesAreGGUFs() throws {
         let data = try Data(contentsOf: fixture("dequantise.bin"))
         var position = 0
@@ -20,7 +20,7 @@ import Training
             let size = word()
             let type = try #require(ElementType(rawValue: Int32(number)))
             types.insert(type)
-            // One byte off any alignment: blocks in files are not aligned.
+            // The offset of one byte tests misaligned blocks, because blocks in files are not aligned.
             let blocks = [0] + [UInt8](data[position..<position + size])
             position += size
             let expected = (0..<count).map { _ in UInt32(word()) }

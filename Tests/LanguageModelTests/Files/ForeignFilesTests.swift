@@ -3,13 +3,13 @@ import LanguageModel
 import Testing
 import Training
 
-/// Files that are not what their names say, and paths that lead nowhere.
+/// Files that are not what their names say, and paths that do not exist.
 @Suite struct ForeignFilesTests {
     private static let pointer =
         "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
 
     @Test(
-        "A pointer of Git LFS in place of weights, of a tokenizer, of a configuration or of a GGUF file is named",
+        "A Git LFS pointer in place of weights, a tokenizer, a configuration or a GGUF file is recognised",
         arguments: [
             "model.safetensors", "tokenizer.json", "config.json", "model.gguf",
         ])
@@ -27,7 +27,7 @@ import Training
         }
     }
 
-    @Test("A header's length that looks like another format's mark is a length", arguments: [0x8B1F, 0xFEFF, 0x0280])
+    @Test("A header length that looks like another format's magic number is read as a length", arguments: [0x8B1F, 0xFEFF, 0x0280])
     func lengthsThatLookLikeMarks(_ length: Int) throws {
         try withTemporaryDirectory { directory in
             let header = #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#
@@ -57,7 +57,7 @@ import Training
         }
     }
 
-    /// No server answers there: whoever asks it has taken a path for a repository.
+    /// Opens a reference while no server answers at the endpoint, so that a request shows that a path was taken for a repository.
     private func open(_ reference: String) -> ModelError? {
         let environment = [
             "HOME": "/nonexistent", "HF_ENDPOINT": "http://127.0.0.1:9",
@@ -67,7 +67,7 @@ import Training
         return nil
     }
 
-    @Test("A mistyped path is told as one, with what is there, and the hub is not asked")
+    @Test("A mistyped path is reported as a path, with what is there, and the hub is not asked")
     func mistypedPaths() throws {
         try withTemporaryDirectory { directory in
             let name = "models-\(UUID().uuidString)"
@@ -87,14 +87,14 @@ import Training
                 #expect(remedy.isEmpty || error.remedy?.contains(remedy) == true, "\(reference): \(error)")
             }
             #expect(open("\(name)/tiny-lama")?.remedy?.contains("\(name)/tiny-lama@main") == true)
-            // What no directory of that name contradicts is a repository, and so is what has a revision.
+            // A name that no existing directory contradicts is a repository, and so is a name with a revision.
             for reference in ["nobody-\(UUID().uuidString.prefix(8))/nothing", "\(name)/tiny-lama@main"] {
                 #expect(open(reference)?.code == .network, "\(reference)")
             }
         }
     }
 
-    @Test("Data in another format, or in another encoding, are named with the way out; joined files keep their marks to themselves")
+    @Test("Data in another format or encoding are refused with a remedy; byte order marks within joined files are ignored")
     func data() throws {
         try withTemporaryDirectory { directory in
             func read(_ bytes: [UInt8], _ name: String = "data.jsonl") throws -> [DataRecord] {
@@ -118,13 +118,13 @@ import Training
         }
     }
 
-    @Test("A template's braces are braces whatever accent follows them")
+    @Test("A template's braces are recognised even if an accent follows them")
     func bracesAndAccents() throws {
         #expect(throws: Never.self) { try Template("{text}\u{301} {{\u{308}}}") }
         #expect(throws: DataError.self) { try Template("no hole }\u{301}") }
     }
 
-    @Test("An export fills a directory that is there and empty, and leaves it the directory that it is")
+    @Test("An export into an empty directory fills it and does not replace it")
     func exportIntoAnEmptyDirectory() throws {
         let source = try ModelSource.open(fixture("tiny-llama").path)
         try withTemporaryDirectory { directory in
@@ -135,7 +135,7 @@ import Training
             try ModelExporter(source: source).write(to: target)
             #expect(try number() == before)
             #expect(throws: Never.self) { try ModelSource.open(target) }
-            // A second one replaces files, and still not the directory.
+            // A second export replaces files, but still not the directory.
             var again = ModelExporter(source: source)
             let refused = #expect(throws: ModelError.self) { try again.write(to: target) }
             #expect(refused?.code == .occupied)
@@ -144,7 +144,7 @@ import Training
             try again.write(to: target)
             #expect(try number() == before && ModelSource.open(target).dataType(of: "model.embed_tokens.weight") == .f16)
             #expect(try FileManager.default.contentsOfDirectory(atPath: target).allSatisfy { !$0.hasPrefix(".") })
-            // Stopped on its way it leaves what was there, and nothing of its own.
+            // An export that is stopped keeps the existing files and leaves none of its own.
             again.dataType = .bf16
             #expect(throws: ModelError.self) { try again.write(to: target) { _ in false } }
             #expect(try ModelSource.open(target).dataType(of: "model.embed_tokens.weight") == .f16)
@@ -152,7 +152,7 @@ import Training
         }
     }
 
-    @Test("What the system says is said in its words, never by domain and number")
+    @Test("A system error is reported in the system's words, never by domain and number")
     func systemReasons() {
         let errors: [any Error] = [
             CocoaError(.fileWriteOutOfSpace), CocoaError(.fileNoSuchFile), CocoaError(.featureUnsupported), POSIXError(.EACCES),

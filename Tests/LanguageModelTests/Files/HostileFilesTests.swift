@@ -4,9 +4,9 @@ import LanguageModel
 import Testing
 import Training
 
-/// Files are input from strangers: whatever is in them, there is one clear error, or a model that can be read without a crash.
+/// Files are untrusted input. Whatever they contain, the result is one clear error, or a model that can be read without a crash.
 @Suite struct HostileFilesTests {
-    /// A copy of tiny-llama with some files replaced or removed.
+    /// Runs a test on a copy of tiny-llama with some files replaced or removed.
     private func withModel(_ changes: [String: Data] = [:], removing: [String] = [], _ body: (String) throws -> Void) throws {
         try withTemporaryDirectory { directory in
             let model = directory + "/model"
@@ -30,7 +30,7 @@ import Training
 
     private func weights() throws -> Data { try Data(contentsOf: fixture("tiny-llama/model.safetensors")) }
 
-    /// safetensors with this header and this many bytes of data.
+    /// Returns a safetensors file with this header and this many bytes of data.
     private func safetensors(_ header: String, data: Int = 0, length: UInt64? = nil) -> Data {
         var file = Data()
         withUnsafeBytes(of: (length ?? UInt64(header.utf8.count)).littleEndian) { file.append(contentsOf: $0) }
@@ -190,7 +190,7 @@ import Training
         }
     }
 
-    /// Cut at many lengths, and hundreds of files with a few bytes changed: an error or a model, never a crash.
+    /// GGUF files truncated at many lengths, and hundreds with a few changed bytes, give an error or a model, never a crash.
     @Test func damagedGGUFNeverCrashes() throws {
         let data = try gguf()
         let header = 12_000
@@ -247,7 +247,7 @@ import Training
     }
 }
 
-/// splitmix64: the same damage in every run.
+/// splitmix64, so that every run has the same damage.
 private struct SeededGenerator: RandomNumberGenerator {
     var state: UInt64
 

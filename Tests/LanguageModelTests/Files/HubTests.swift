@@ -9,12 +9,12 @@ private let hasHubTools = ["python3", "curl"].allSatisfy { tool in
     }
 }
 
-/// The hub's cache, against a small server that answers as the hub does (Fixtures/hub_server.py).
+/// Tests of the hub's cache against a small server that answers as the hub does (Fixtures/hub_server.py).
 @Suite(.enabled(if: hasHubTools, "needs python3 and curl"))
 struct HubTests {
     static let commit = "0123456789abcdef0123456789abcdef01234567"
 
-    /// Runs the server for as long as `body` takes; gives it the environment of a user with an empty cache.
+    /// Runs the server while `body` runs, and passes it the environment of a user with an empty cache.
     private func withHub(_ body: ([String: String], String) throws -> Void) throws {
         let process = Process()
         process.executableURL = URL(filePath: "/usr/bin/env")
@@ -55,7 +55,7 @@ struct HubTests {
             #expect(try FileManager.default.destinationOfSymbolicLink(atPath: source.path + "/model.safetensors").count == 12 + 64)
             #expect(try FileManager.default.contentsOfDirectory(atPath: repository).sorted() == ["blobs", "refs", "snapshots"])
 
-            // From now on the cache is enough.
+            // From now on the cache is sufficient.
             var offline = environment
             offline["HF_HUB_OFFLINE"] = "1"
             offline["HF_ENDPOINT"] = "http://127.0.0.1:1"

@@ -5,7 +5,7 @@ import Testing
 import Training
 
 @Suite struct ModelExporterTests {
-    /// What is read back is the model that was written: configuration, values, ids, conversations.
+    /// An exported model reads back the same: configuration, values, ids, conversations.
     @Test(arguments: ["tiny-llama", "tiny-llama.gguf"])
     func readsBackTheSame(name: String) throws {
         let source = try ModelSource.open(fixture(name).path)
@@ -50,16 +50,16 @@ import Training
         try withTemporaryDirectory { directory in
             try Data("mine".utf8).write(to: URL(filePath: directory + "/precious"))
             let error = #expect(throws: ModelError.self) { try ModelExporter(source: source).write(to: directory) }
-            #expect(error?.description.contains("is there and holds ") == true)
+            #expect(error?.description.contains("already exists and contains ") == true)
             #expect(try String(contentsOfFile: directory + "/precious", encoding: .utf8) == "mine")
             var exporter = ModelExporter(source: source)
             exporter.overwrites = true
             try exporter.write(to: directory + "/out")
             try exporter.write(to: directory + "/out")
             #expect(try FileManager.default.contentsOfDirectory(atPath: directory).sorted() == ["out", "precious"])
-            // Only an export is replaced: nothing that no export writes, and no model that is read.
+            // Only an export is replaced: never a directory with other files, and never the model that is being read.
             let others = #expect(throws: ModelError.self) { try exporter.write(to: directory) }
-            #expect(others?.description.contains("precious") == true || others?.description.contains("holds out") == true)
+            #expect(others?.description.contains("precious") == true || others?.description.contains("contains out") == true)
             #expect(try String(contentsOfFile: directory + "/precious", encoding: .utf8) == "mine")
             var itself = ModelExporter(source: try ModelSource.open(directory + "/out"))
             itself.overwrites = true
@@ -94,7 +94,7 @@ import Training
         #expect(unknown?.subject == "lm_head.weight")
     }
 
-    /// Kept for a check with transformers: `ONEBYTE_TEST_EXPORT=<directory> swift test --filter exportsSmolLM2`.
+    /// Keeps the export for a check with transformers: `ONEBYTE_TEST_EXPORT=<directory> swift test --filter exportsSmolLM2`.
     @Test(
         .enabled(
             if: TestModels.smollm2 != nil && ProcessInfo.processInfo.environment["ONEBYTE_TEST_EXPORT"] != nil,
@@ -107,7 +107,7 @@ import Training
     }
 }
 
-/// A directory that is gone after `body`.
+/// Runs `body` with a directory that is removed afterwards.
 func withTemporaryDirectory<T>(_ body: (String) throws -> T) throws -> T {
     let directory = FileManager.default.temporaryDirectory.appending(path: "onebyte-test-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)

@@ -52,7 +52,7 @@ import Training
         }
     }
 
-    /// Rows one by one, in ranges and gathered are the rows of the whole, also where the file interleaves them.
+    /// Rows read one by one, in ranges and gathered equal the rows of the whole, also where the file interleaves them.
     @Test(arguments: ["tiny-llama", "tiny-llama.gguf"])
     func rowsAreThoseOfTheWhole(name: String) throws {
         let source = try ModelSource.open(fixture(name).path)
@@ -78,7 +78,7 @@ import Training
         #expect(source.shape(of: "lm_head.weight") == nil)
     }
 
-    /// FACTS: 272 tensors, of which the head is tied, so that Hugging Face has 272 names too.
+    /// SmolLM2's GGUF file has 272 tensors and a tied head, so there are 272 Hugging Face names too.
     @Test(.enabled(if: TestModels.smollm2 != nil, "SmolLM2 is not on this machine"))
     func readsSmolLM2() throws {
         let source = try ModelSource.open(try #require(TestModels.smollm2))
@@ -87,7 +87,7 @@ import Training
         #expect(c.vocabularySize == 49152 && c.tiedHead && c.ropeTheta == 100_000 && c.normEpsilon == 1e-5)
         #expect(source.tensorNames.count == 272)
         #expect(source.tensorNames.reduce(0) { $0 + (source.shape(of: $1)?.count ?? 0) } == 134_515_008)
-        // SHA-256 of what PyPI's gguf reads, with the rows of q and k put back in Hugging Face's order.
+        // SHA-256 of the values that the Python package gguf reads, with the rows of q and k in Hugging Face's order.
         let known = [
             "model.embed_tokens.weight": "3fd491c8066dd9dc1a2bf6796701526c82817d95c0ecabacdef3013c2b8bbbaa",
             "model.layers.0.self_attn.q_proj.weight": "54b377bbfa2deab945dfdba7fb59e0ca3eb74329358bd1b53b635b3ff37c1a56",

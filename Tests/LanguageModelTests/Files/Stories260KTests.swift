@@ -4,7 +4,7 @@ import LanguageModel
 import Testing
 import Training
 
-/// A trained model through every plain type and through shards.
+/// Exports of a trained model in every plain type and in shards.
 @Suite(.enabled(if: Stories260K.files != nil, "stories260K is not on this machine"))
 struct Stories260KTests {
     @Test(arguments: [(ElementType.f32, 5_000_000_000), (.f16, 5_000_000_000), (.bf16, 200_000), (.f32, 300_000)])
@@ -19,7 +19,7 @@ struct Stories260KTests {
             try exporter.write(to: directory + "/copy")
             let copy = try ModelSource.open(directory + "/copy")
             #expect(copy.configuration == source.configuration)
-            // Units in the last place: 24, 11 and 8 bits of significand, rounded to nearest.
+            // Tolerance from the significands of 24, 11 and 8 bits, rounded to nearest.
             let tolerance: Float = type == .f32 ? 0 : type == .f16 ? 0x1p-11 : 0x1p-8
             for name in source.tensorNames {
                 let count = try #require(source.shape(of: name)).count

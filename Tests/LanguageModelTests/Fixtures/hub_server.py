@@ -1,9 +1,9 @@
 """A small stand-in for the Hugging Face hub: serves one directory as the repository test/tiny.
 
-    python hub_server.py DIRECTORY      prints its port; ends when its standard input does
+    python hub_server.py DIRECTORY      prints its port; ends when its standard input is closed
 
-Its answers are the real hub's: the listing with a commit, `resolve` with an ETag (a Git name) for small files, and for .safetensors a redirect
-that carries X-Linked-Etag (the SHA-256). The repository test/private wants the token `secret`; test/damaged sends other bytes than it says.
+It answers as the real hub does: the listing with a commit, `resolve` with an ETag (a Git name) for small files, and for .safetensors a redirect
+that carries X-Linked-Etag (the SHA-256). The repository test/private requires the token `secret`; test/damaged sends bytes that differ from its tag.
 """
 
 import hashlib

@@ -1,12 +1,12 @@
-"""Conversations as transformers writes them, for templates that were written for this file: each has the constructs of a family of real ones.
+"""Renders conversations with transformers. The templates were written for this file; each has the constructs of a family of real ones.
 
     python make_chat.py                        chat.json
-    python make_chat.py jinja                  jinja.json: small programs, one for each construct, and what Jinja makes of them
-    python make_chat.py FOLDER FILE            the same for a folder of real templates (*.jinja), which are not ours to commit: ONEBYTE_CHATS=FILE
+    python make_chat.py jinja                  jinja.json: small programs, one for each construct, with Jinja's output
+    python make_chat.py FOLDER FILE            the same for a folder of real templates (*.jinja), which may not be committed: ONEBYTE_CHATS=FILE
                                                makes the test read it
 
-A template has its replies between «generation» marks. Transformers tells where these are; the test renders the template with the marks and
-without them, and must find the same.
+A template has its replies between «generation» marks, and transformers reports their positions. The test renders the template with the marks and
+without them, and must find the same positions.
 """
 
 import json
@@ -149,7 +149,7 @@ def chat():
     out = []
     for name, source in TEMPLATES.items():
         marked = source.replace("«", G).replace("»", E)
-        # Without the marks, nothing else may change: a line break after a mark goes with it.
+        # Removing the marks must change nothing else, so a line break after a mark is removed with it.
         plain = marked.replace(E + "\n", "").replace(G, "").replace(E, "")
         tools = TOOLS if name == "tools" else None
         for conversation in PLAIN + (THOUGHTS if "thoughts" in name else []) + (CALLS if tools else []):

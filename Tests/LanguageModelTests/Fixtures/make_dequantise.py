@@ -1,4 +1,4 @@
-"""Random blocks of every stored format with the values that PyPI's `gguf` reads from them.
+"""Makes random blocks of every stored format, with the values that the Python package `gguf` reads from them.
 
     python make_dequantise.py      dequantise.bin: for each format u32 ggml type, u32 elements, u32 bytes, the bytes, the F32 values
 """
@@ -23,7 +23,7 @@ for kind in [kinds.F32, kinds.F16, kinds.BF16, kinds.Q8_0, kinds.Q4_0, kinds.Q4_
         blocks = gguf.quantize(values, kind) if blocks is None else blocks
         blocks = np.frombuffer(blocks.tobytes(), np.uint8).reshape(-1, size)
     else:
-        # The scales must be finite: a random half may be an infinity or a NaN.
+        # The scales must be finite, but random bits of a half may be an infinity or a NaN.
         places = {kinds.Q4_1: [0, 2], kinds.Q5_1: [0, 2], kinds.Q4_K: [0, 2], kinds.Q5_K: [0, 2], kinds.Q6_K: [208]}.get(kind, [0])
         for at in places:
             halves = (rng.standard_normal(len(blocks)) * 0.01).astype(np.float16)

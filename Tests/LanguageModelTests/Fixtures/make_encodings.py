@@ -1,11 +1,11 @@
-"""Records of every kind of task, and the tokens and learnt positions that transformers and `tokenizers` make of them.
+"""Makes records of every kind of task, with the tokens and learnt positions that transformers and `tokenizers` give.
 
     python make_encodings.py                   encodings.json: 260 records, for CI
     python make_encodings.py COUNT FILE        as many as you like; ONEBYTE_ENCODINGS=FILE makes the test read them
 
-The reference is PreTrainedTokenizerFast.apply_chat_template for conversations, with what the template's generation marks say is learnt;
+The reference for conversations is PreTrainedTokenizerFast.apply_chat_template, whose generation marks show what is learnt;
 where a content spells a control token, the text between the template's own control tokens is encoded as plain text. The other kinds are a
-second implementation of what docs/reference/tasks.md says: tokens of prompt and answer, what is cut, what is learnt.
+second implementation of docs/reference/tasks.md: tokens of prompt and answer, what is cut, what is learnt.
 """
 
 import json
@@ -56,7 +56,7 @@ class Reference:
     def encode(self, text):
         return self.hf.encode(text, add_special_tokens=False, split_special_tokens=True)
 
-    # Each gives (sequences of (tokens, targets), objective), or None where the record is refused or left out.
+    # Each returns (sequences of (tokens, targets), objective), or None if the record is refused or left out.
 
     def fit(self, template, fields, values, room):
         fill = lambda v: re.sub(r"\{(\w+)\}", lambda m: v[m[1]], template)
@@ -129,7 +129,7 @@ class Reference:
         return ([(ids[: r["max"]], targets)], "tokens") if targets else None
 
     def plain(self, messages, template, names, text, ranges):
-        """Contents with their "<" and ">" as other characters show where the template's own control tokens are."""
+        """Replaces "<" and ">" in contents by other characters, which shows where the template's own control tokens are."""
         masked = json.loads(json.dumps(messages).replace("<", "\ue000").replace(">", "\ue001"))
         (shape,), _ = render_jinja_template([masked], chat_template=template, return_assistant_tokens_mask=True, **names)
         assert len(shape) == len(text)

@@ -1,9 +1,9 @@
-"""What PyTorch in F64 makes of the tiny Llama at θ ± εz, with z from the arithmetic's own NumPy script, and NumPy's basis of it.
+"""Computes the tiny Llama at θ ± εz with PyTorch in F64, with z from the arithmetic's NumPy script, and its basis with NumPy.
 
     python make_estimator.py           (torch, transformers, numpy; after make_tiny_llama.py)
 
 estimator.json   examples of every objective; for several families and sets of trained tensors the two losses of a few samples;
-                 a basis of layer 2, and losses along directions that it shapes.
+                 a basis of layer 2, and losses along directions that it damps.
 """
 
 import json
@@ -96,7 +96,7 @@ def space_of(name):
 
 
 def make_basis(layer):
-    """The K damped components of the inputs of a layer's matrices, from second moments at the positions that matter."""
+    """Returns the K damped components of the inputs of a layer's matrices, from second moments at the positions that matter."""
     last = layer == model.config.num_hidden_layers - 1
     block = model.model.layers[layer]
     spaces = {"self_attn:in": block.self_attn.q_proj, "self_attn.o_proj:in": block.self_attn.o_proj, "mlp:in": block.mlp.gate_proj,

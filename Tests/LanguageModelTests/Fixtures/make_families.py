@@ -1,4 +1,4 @@
-"""Makes families.json: for each family of models a tiny one, and what transformers computes with it in F64.
+"""Makes families.json: a tiny model of each family, with the results of transformers in F64.
 
     python make_families.py [NAME…]          (torch, transformers, safetensors, numpy)
 
@@ -108,12 +108,12 @@ MODELS = {
                               new_decoder_architecture=False, tie_word_embeddings=True, max_position_embeddings=64)),
     "bloom": ("bloom", dict(GPT, hidden_size=36, n_layer=2, n_head=6, seq_length=64)),
 }
-# Where transformers takes a norm's weights as they are, their mean is 1.
+# If transformers uses a norm's weights unchanged, their mean is 1.
 NORM_MEAN = {"gemma": 0.0, "gemma2": 0.0, "gemma3_text": 0.0}
 
 
 def values(name, shape, mean, half_width):
-    """Uniform in mean ± half_width: splitmix64 from the FNV-1a hash of the name, 24 bits a value."""
+    """Returns values uniform in mean ± half_width: splitmix64 from the FNV-1a hash of the name, 24 bits per value."""
     seed = 0xCBF29CE484222325
     for byte in name.encode():
         seed = (seed ^ byte) * 0x100000001B3 & (1 << 64) - 1
@@ -129,7 +129,7 @@ def values(name, shape, mean, half_width):
 
 def width_of(name, tensor, kind):
     if tensor.dim() >= 2:
-        # Of what a product sums up: GPT-2's matrices have a row for each input.
+        # Number of terms in a product's sum; GPT-2's matrices have a row for each input.
         inputs = tensor.shape[0] if kind == "gpt2" and "wte" not in name and "wpe" not in name else tensor.shape[-1]
         return 0.0, round(2.0 / inputs**0.5, 4)
     if name.endswith("bias"):

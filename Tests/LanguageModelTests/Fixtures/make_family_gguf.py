@@ -21,7 +21,7 @@ import make_families as families
 
 
 def set_vocabulary(model):
-    """A vocabulary that is only as large as it has to be: the test reads no text."""
+    """Returns a vocabulary of the least possible size, because the test reads no text."""
     count = model.hparams["vocab_size"]
     model.gguf_writer.add_tokenizer_model("gpt2")
     model.gguf_writer.add_tokenizer_pre("gpt-2")
@@ -44,7 +44,7 @@ def convert(name, out):
             tensors[tensor_name] = families.values(tensor_name, tensor.shape, *families.width_of(tensor_name, tensor, kind))
         save_file(tensors, directory / "model.safetensors", {"format": "pt"})
         config = converter.ModelBase.load_hparams(directory, False)
-        # Keys of older files, which the converter still looks for.
+        # Keys of older files, which the converter still reads.
         config.setdefault("n_ctx", config.get("n_positions"))
         config.setdefault("rotary_pct", config.get("rope_parameters", {}).get("partial_rotary_factor", 1.0))
         if kind == "falcon":

@@ -1,4 +1,4 @@
-"""Tokenizers of every structure that models have, and the ids that Hugging Face's `tokenizers` gives with them.
+"""Makes tokenizers of every structure that models use, with the ids that Hugging Face's `tokenizers` gives.
 
     python make_pipelines.py      tokenizer/sentencepiece.json, tokenizer/pipelines.json
 
@@ -99,9 +99,9 @@ def sentencepiece(samples):
 
 
 def assemble(base, normalizer, pre_tokenizer, tokens):
-    """The file's text, by replacing: what the test does too."""
+    """Returns the file's text by replacing parts, as the test does."""
     dump = lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    # As real files have it: a token that the vocabulary holds keeps its number, others follow behind it.
+    # As in real files, a token that the vocabulary holds keeps its number, and the others follow the vocabulary.
     vocabulary = json.loads(base)["model"]["vocab"]
     numbers = {}
     for token in tokens:
@@ -124,7 +124,7 @@ def main():
     for name, (base, normalizer, pre_tokenizer, tokens) in PIPELINES.items():
         text, parts = assemble(bases[base], normalizer, pre_tokenizer, tokens)
         tokenizer = Tokenizer.from_str(text)
-        # `tokenizers` has an older Unicode in its compatibility forms; samples with younger characters say nothing.
+        # `tokenizers` has an older Unicode version in its compatibility forms, so samples with newer characters are not compared.
         isKnown = lambda s: name not in ("previous", "always") or tokenizer.normalizer.normalize_str(s) == unicodedata.normalize("NFKC", s)
         samples = MORE + corpus[::3]
         unknown = [i for i, s in enumerate(samples) if not isKnown(s)]

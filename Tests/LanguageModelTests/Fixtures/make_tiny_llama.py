@@ -72,7 +72,7 @@ def make_model():
 
 
 def reference(tokenizer):
-    # Read again from the files: .half() has rounded the model's rotary frequencies too, which no file holds.
+    # Read from the files again, because .half() has also rounded the model's rotary frequencies, which no file holds.
     model = LlamaForCausalLM.from_pretrained(OUT, dtype=torch.float32).eval()
     prompts = [
         "It was", "The film", "a", "great  1234 isn't  ok", "\n", "She was in the house when the rain began",

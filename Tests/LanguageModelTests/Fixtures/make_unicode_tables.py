@@ -1,6 +1,6 @@
-"""Writes Sources/LanguageModel/Tokenizer/UnicodeTables.swift from what Hugging Face's `tokenizers` takes for letters, numbers,
+"""Writes Sources/LanguageModel/Tokenizer/UnicodeTables.swift from what Hugging Face's `tokenizers` treats as letters, numbers,
 white space, punctuation and the other categories. Its patterns run on Oniguruma, its `Digits` and `Punctuation` splitters on tables of
-their own, and these follow different versions of Unicode; asking the library itself for every scalar is the only way to agree with it.
+their own, which follow different versions of Unicode. Asking the library itself for every scalar is the only way to agree with it.
 
     python make_unicode_tables.py      (tokenizers 0.23.3: Oniguruma has Unicode 16.0, Rust 17.0)
 """
@@ -53,7 +53,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcd"
 
 
 def categories():
-    """Every scalar's general category as runs: a letter for the category (its place in CATEGORIES) and the run's length unless it is 1."""
+    """Returns every scalar's general category as runs: a letter for the category (by its place in CATEGORIES), and the length unless it is 1."""
     of = ["b"] * 0x110000
     for category, letter in zip(CATEGORIES, LETTERS):
         if category != "Cs":

@@ -1,9 +1,9 @@
-"""Makes the corpus on which our tokenizers are compared with Hugging Face's `tokenizers`, and that library's answers.
+"""Makes the corpus on which this program's tokenizers are compared with Hugging Face's `tokenizers`, and that library's answers.
 
     python tokenizer_parity.py corpus      tokenizer/corpus.gz, tokenizer/tokenizer.json, tokenizer/parity.json (for CI)
     python tokenizer_parity.py model SmolLM2-135M-Instruct.Q4_1.gguf [shared data directory]
                                            tokenizer/smollm2.json: the same for a real model's vocabulary, on the corpus and on
-                                           the lines of files that are not ours to commit (only digests of the ids are kept)
+                                           the lines of files that may not be committed (only digests of the ids are kept)
     python tokenizer_parity.py show NAME [MODEL.gguf] INDEX
                                            the ids of one sample, to find out why a digest differs
 
@@ -100,7 +100,7 @@ def standard_library(rng):
         for lines_of_kind, count in ((prose, 1300), (code, 1100), (c, 600), (others, 700), (cjk, 100))
         for line in rng.sample(lines_of_kind, min(count, len(lines_of_kind)))
     ]
-    # Several lines together, some with Windows line ends.
+    # Several lines as one sample, some with Windows line ends.
     for i in range(100):
         start = rng.randrange(len(code) - 5)
         samples.append(rng.choice(["\n", "\r\n", "\n\n", " \n"]).join(code[start : start + 3]))
@@ -108,7 +108,7 @@ def standard_library(rng):
 
 
 def scripts(rng):
-    """Words of every script's letters, marks and digits."""
+    """Makes words from every script's letters, marks and digits."""
     blocks = {}
     for code in range(0x80, 0x20000):
         c = chr(code)
@@ -173,7 +173,7 @@ def digests(encode, samples, chunk):
 
 
 def small(name):
-    """The tests' own vocabulary with a pre-tokenizer, as `qwen2`, and perhaps a normaliser, as `qwen2+NFC`."""
+    """Returns the tests' own vocabulary with a pre-tokenizer, such as `qwen2`, and optionally a normaliser, as in `qwen2+NFC`."""
     pre_tokenizer, _, normalizer = name.partition("+")
     text = (HERE / "tokenizer.json").read_text()
     text = text.replace(PLACEHOLDER, '"pre_tokenizer":' + json.dumps(PRE_TOKENIZERS[pre_tokenizer]))
@@ -190,7 +190,7 @@ def make_corpus():
         pre_tokenizers.Split(Regex(PATTERNS["llama3"]), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
-    # No initial alphabet: the vocabulary lacks some bytes, as SmolLM2's does, and what happens to them is compared too.
+    # There is no initial alphabet: as in SmolLM2, the vocabulary lacks some bytes, so their treatment is compared too.
     tokenizer.train_from_iterator(samples, trainers.BpeTrainer(
         vocab_size=2000, special_tokens=[AddedToken(t, special=True) for t in SPECIAL], show_progress=False))
     data = json.loads(tokenizer.to_str())
@@ -205,7 +205,7 @@ def make_corpus():
 
 
 def from_gguf(path):
-    """The tokenizer of a GGUF file with pre-tokenizer `smollm`, put together by hand: transformers' own conversion loses the digit split."""
+    """Builds the tokenizer of a GGUF file with pre-tokenizer `smollm` by hand, because transformers' own conversion loses the digit split."""
     from gguf import GGUFReader
 
     fields = GGUFReader(path).fields

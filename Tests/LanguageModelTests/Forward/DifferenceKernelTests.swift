@@ -1,7 +1,7 @@
 import Kernels
 import Testing
 
-/// Products of differences in bytes against what differences.h says, number by number.
+/// Products of differences in 8-bit integers equal what differences.h specifies, number by number.
 @Suite struct DifferenceKernelTests {
     static let variants = ["amx", "avx512vnni", "avx2", "portable"]
 
@@ -10,7 +10,7 @@ import Testing
         var testDescription: String { "\(rows) × \(inputs) → \(outputs)" }
     }
 
-    /// Whole and broken blocks of rows, panels of outputs and steps of inputs.
+    /// Complete and partial blocks of rows, panels of outputs and steps of inputs.
     static let shapes = [
         Shape(rows: 1, inputs: 1, outputs: 1), Shape(rows: 9, inputs: 64, outputs: 48), Shape(rows: 7, inputs: 172, outputs: 37),
         Shape(rows: 230, inputs: 576, outputs: 17),
@@ -34,7 +34,7 @@ import Testing
         }
     }
 
-    /// round(v·limit/max|v|), and what 1 stands for.
+    /// Returns round(v·limit/max|v|), and the value of one unit.
     private func rounded(_ v: ArraySlice<Float>, limit: Int32) -> (integers: [Int32], scale: Float) {
         let largest = v.reduce(0) { max($0, abs($1)) }
         guard largest > 0 else { return (v.map { _ in 0 }, 0) }
@@ -61,8 +61,8 @@ import Testing
 
     @Test(arguments: variants, shapes)
     func product_isThatOfTheRoundedNumbers(variant: String, shape: Shape) {
-        guard ob_difference_select(variant) != 0 else { return }
-        defer { ob_difference_select(nil) }
+        guard ob_kernels_select(variant) != 0 else { return }
+        defer { ob_kernels_select(nil) }
         var weightLimit: Int32 = 0
         var differenceLimit: Int32 = 0
         ob_difference_limits(&weightLimit, &differenceLimit)
@@ -91,11 +91,11 @@ import Testing
         }
     }
 
-    /// The largest sums that 16 bits have to hold.
+    /// The largest sums fit into 16 bits.
     @Test(arguments: variants)
     func product_doesNotOverflow(variant: String) {
-        guard ob_difference_select(variant) != 0 else { return }
-        defer { ob_difference_select(nil) }
+        guard ob_kernels_select(variant) != 0 else { return }
+        defer { ob_kernels_select(nil) }
         let shape = Shape(rows: 1, inputs: 1536, outputs: 16)
         for sign in [Float(1), -1] {
             let packed = Packed([Float](repeating: sign, count: 1536 * 16), outputs: 16, inputs: 1536)
@@ -109,8 +109,8 @@ import Testing
 
     @Test(arguments: variants, [Float.nan, .infinity])
     func product_ofWhatIsNotFinite_isNotFinite(variant: String, bad: Float) {
-        guard ob_difference_select(variant) != 0 else { return }
-        defer { ob_difference_select(nil) }
+        guard ob_kernels_select(variant) != 0 else { return }
+        defer { ob_kernels_select(nil) }
         let shape = Shape(rows: 1, inputs: 64, outputs: 16)
         let ones = [Float](repeating: 1, count: 64)
         let zeros = [Float](repeating: 0, count: 64)
@@ -128,11 +128,11 @@ import Testing
         #expect(y[1].isFinite)
     }
 
-    /// Where nothing differs, nothing is added.
+    /// If the rows do not differ, nothing is added.
     @Test(arguments: variants)
     func product_ofEqualRows_isTheCleanOne(variant: String) {
-        guard ob_difference_select(variant) != 0 else { return }
-        defer { ob_difference_select(nil) }
+        guard ob_kernels_select(variant) != 0 else { return }
+        defer { ob_kernels_select(nil) }
         var random = SystemRandomNumberGenerator()
         let shape = Shape(rows: 1, inputs: 64, outputs: 16)
         let x = values(64, &random)

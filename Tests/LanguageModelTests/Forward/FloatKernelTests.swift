@@ -3,14 +3,14 @@ import Kernels
 import LanguageModel
 import Testing
 
-/// Every variant of the float kernels that this machine has, against plain Double arithmetic; odd lengths, so that tails run too.
+/// Every variant of the float kernels that this machine has equals plain Double arithmetic. Odd lengths also test the tails.
 @Suite struct FloatKernelTests {
     static let variants = ["avx512", "avx2", "neon", "portable"]
 
-    /// Runs the body with the variant on this thread, if the machine has it.
+    /// Runs the body with a variant on this thread, if the machine has it.
     func with(_ variant: String, _ body: () throws -> Void) rethrows {
-        guard onebyte_select_float_variant(variant) != 0 else { return }
-        defer { onebyte_select_float_variant(nil) }
+        guard ob_kernels_select(variant) != 0 else { return }
+        defer { ob_kernels_select(nil) }
         try body()
     }
 
@@ -40,13 +40,13 @@ import Testing
                 let y = floats(n, seed: 2)
                 let b = bytes(n, seed: 3)
                 let dot = zip(x, b).reduce(0.0) { $0 + Double($1.0) * Double($1.1) }
-                #expect(abs(Double(onebyte_dot_i8(x, b, n)) - dot) < 1e-4 * Double(n))
+                #expect(abs(Double(ob_dot_i8(x, b, n)) - dot) < 1e-4 * Double(n))
                 let plain = zip(x, y).reduce(0.0) { $0 + Double($1.0) * Double($1.1) }
-                #expect(abs(Double(onebyte_dot(x, y, n)) - plain) < 1e-6 * Double(n))
+                #expect(abs(Double(ob_dot(x, y, n)) - plain) < 1e-6 * Double(n))
                 var out = y
-                onebyte_add_scaled_i8(&out, b, 0.25, n)
+                ob_add_scaled_i8(&out, b, 0.25, n)
                 expectClose(out, zip(y, b).map { Double($0) + 0.25 * Double($1) }, "add_scaled_i8 \(n)")
-                onebyte_sum_scaled_i8(x, b, -0.5, &out, n)
+                ob_sum_scaled_i8(x, b, -0.5, &out, n)
                 expectClose(out, zip(x, b).map { Double($0) - 0.5 * Double($1) }, "sum_scaled_i8 \(n)")
             }
         }
@@ -59,7 +59,7 @@ import Testing
                 let x = floats(3 * n, seed: 4)
                 let w = floats(n, seed: 5)
                 var out = [Float](repeating: 0, count: 3 * n)
-                onebyte_rms_norm(x, w, &out, 3, n, 1e-5)
+                ob_rms_norm(x, w, &out, 3, n, 1e-5)
                 for r in 0..<3 {
                     let row = x[r * n..<(r + 1) * n]
                     let mean = row.reduce(0.0) { $0 + Double($1) * Double($1) } / Double(n)
@@ -69,13 +69,13 @@ import Testing
                 let gate = floats(n, seed: 6, scale: 30)
                 let up = floats(n, seed: 7)
                 var activated = [Float](repeating: 0, count: n)
-                onebyte_gated_rank1(Int32(OB_SILU), gate, nil, 0, up, nil, 0, &activated, n)
+                ob_gated_rank1(Int32(OB_SILU), gate, nil, 0, up, nil, 0, &activated, n)
                 for (i, value) in activated.enumerated() {
                     let wanted = Double(gate[i]) / (1 + exp(-Double(gate[i]))) * Double(up[i])
                     #expect(abs(Double(value) - wanted) <= 2e-6 * abs(wanted) + 1e-30)
                 }
                 let a = bytes(n, seed: 8)
-                onebyte_gated_rank1(Int32(OB_SILU), gate, a, 0.01, up, nil, 0, &activated, n)
+                ob_gated_rank1(Int32(OB_SILU), gate, a, 0.01, up, nil, 0, &activated, n)
                 for i in 0..<n {
                     let g = Double(gate[i]) + 0.01 * Double(a[i])
                     let wanted = g / (1 + exp(-g)) * Double(up[i])
@@ -92,21 +92,21 @@ import Testing
                 let x = floats(n, seed: 9, scale: 40)
                 var largest: Float = 0
                 var sum: Float = 0
-                onebyte_log_sum_exp_parts(x, n, &largest, &sum)
+                ob_log_sum_exp_parts(x, n, &largest, &sum)
                 let top = x.max().map(Double.init) ?? 0
                 let wanted = x.reduce(0.0) { $0 + exp(Double($1) - top) }
                 #expect(Double(largest) == top)
                 #expect(abs(Double(sum) - wanted) < 2e-6 * wanted)
                 var softmax = x
-                onebyte_softmax(&softmax, n)
+                ob_softmax(&softmax, n)
                 expectClose(softmax, x.map { exp(Double($0) - top) / wanted }, "softmax \(n)")
             }
             var broken: [Float] = [1, .nan, 2]
             var largest: Float = 0
             var sum: Float = 0
-            onebyte_log_sum_exp_parts(broken, 3, &largest, &sum)
+            ob_log_sum_exp_parts(broken, 3, &largest, &sum)
             #expect(sum.isNaN, "a broken logit must not be averaged away")
-            onebyte_softmax(&broken, 3)
+            ob_softmax(&broken, 3)
             #expect(broken.allSatisfy { $0.isNaN })
         }
     }
@@ -122,8 +122,8 @@ import Testing
                 var out = [Float](repeating: 0, count: heads * size)
                 var scores = [Float](repeating: 0, count: count)
                 let scale = 1 / Float(size).squareRoot()
-                var form = onebyte_attention(heads: heads, kv_heads: kvHeads, head_size: size, scale: scale, softcap: 0, window: 0, slopes: nil)
-                onebyte_attend(q, k, kvHeads * size, v, kvHeads * size, count, &form, &scores, &out)
+                var form = ob_attention(heads: heads, kv_heads: kvHeads, head_size: size, scale: scale, softcap: 0, window: 0, slopes: nil)
+                ob_attend(q, k, kvHeads * size, v, kvHeads * size, count, &form, &scores, &out)
                 for h in 0..<heads {
                     let g = h / (heads / kvHeads)
                     let raw = (0..<count).map { t in
@@ -148,7 +148,7 @@ import Testing
             let angles = floats(5 * half, seed: 14, scale: 3)
             var out = x
             let positions: [Int32] = [4, 1]
-            onebyte_rope(&out, 3 * size, positions, 2, 3, size, size, 0, angles.map { cos($0) }, angles.map { sin($0) })
+            ob_rope(&out, 3 * size, positions, 2, 3, size, size, 0, angles.map { cos($0) }, angles.map { sin($0) })
             for r in 0..<2 {
                 for h in 0..<3 {
                     for i in 0..<half {
@@ -174,7 +174,7 @@ import Testing
                     x.withUnsafeBufferPointer { x in
                         w.withUnsafeBufferPointer { w in
                             b.withUnsafeBufferPointer { b in
-                                onebyte_layer_norm(x.baseAddress, hasWeight ? w.baseAddress : nil, hasBias ? b.baseAddress : nil, &out, 3, n, 1e-5)
+                                ob_layer_norm(x.baseAddress, hasWeight ? w.baseAddress : nil, hasBias ? b.baseAddress : nil, &out, 3, n, 1e-5)
                             }
                         }
                     }
@@ -204,21 +204,21 @@ import Testing
             let x = floats(301, seed: 20, scale: 9) + floats(64, seed: 21, scale: 0.01)
             for (kind, function) in activations {
                 var out = x
-                onebyte_activate(&out, out.count, kind)
+                ob_activate(&out, out.count, kind)
                 for (got, from) in zip(out, x) {
                     #expect(abs(Double(got) - function(Double(from))) <= 1e-6 * max(abs(Double(from)), 1e-3), "\(kind) of \(from)")
                 }
                 let up = floats(x.count, seed: 22)
                 var gated = [Float](repeating: 0, count: x.count)
-                onebyte_gated_rank1(kind, x, nil, 0, up, nil, 0, &gated, x.count)
+                ob_gated_rank1(kind, x, nil, 0, up, nil, 0, &gated, x.count)
                 for i in x.indices { #expect(abs(gated[i] - out[i] * up[i]) <= 1e-6 * max(abs(out[i]), 1e-3)) }
                 var broken: [Float] = [.nan, 1]
-                onebyte_activate(&broken, 2, kind)
+                ob_activate(&broken, 2, kind)
                 #expect(broken[0].isNaN)
             }
             for cap in [0.5, 3, 50] as [Float] {
                 var out = x
-                onebyte_softcap(&out, out.count, cap)
+                ob_softcap(&out, out.count, cap)
                 for (got, from) in zip(out, x) {
                     let wanted = Double(cap) * tanh(Double(from) / Double(cap))
                     #expect(abs(Double(got) - wanted) <= 1e-6 * abs(wanted) + 1e-12, "\(from) capped at \(cap)")
@@ -227,7 +227,7 @@ import Testing
         }
     }
 
-    /// A window, a softcap and slopes, for one query and for many.
+    /// Attention with a window, a softcap and slopes, for one query and for many.
     @Test(arguments: variants)
     func otherForms(_ variant: String) {
         with(variant) {
@@ -240,19 +240,19 @@ import Testing
             for (window, softcap, hasSlopes) in [
                 (0, 0, false), (5, 0, false), (70, 0, false), (1, 0, false), (0, 0.7, false), (0, 0, true), (7, 2, true),
             ] as [(Int, Float, Bool)] {
-                var form = onebyte_attention(
+                var form = ob_attention(
                     heads: heads, kv_heads: kvHeads, head_size: size, scale: 0.3, softcap: softcap, window: window,
                     slopes: hasSlopes ? UnsafePointer(slopes.pointer) : nil)
-                let scratch = ScratchBuffer<Float>(capacity: onebyte_attention_scratch(rows, before, size))
+                let scratch = ScratchBuffer<Float>(capacity: ob_attention_scratch(rows, before, size))
                 var many = [Float](repeating: 7, count: rows * heads * size)
                 var scores = [Float](repeating: 0, count: count)
                 kv.withUnsafeBufferPointer { kv in
                     guard let k = kv.baseAddress else { return }
-                    onebyte_attend_rows(q, heads * size, rows, k, k + kvHeads * size, width, before, &form, scratch.pointer, &many, heads * size)
+                    ob_attend_rows(q, heads * size, rows, k, k + kvHeads * size, width, before, &form, scratch.pointer, &many, heads * size)
                     for r in [0, 1, 40, 89] {
                         var one = [Float](repeating: 0, count: heads * size)
                         let query = Array(q[r * heads * size..<(r + 1) * heads * size])
-                        onebyte_attend(query, k, width, k + kvHeads * size, width, before + r + 1, &form, &scores, &one)
+                        ob_attend(query, k, width, k + kvHeads * size, width, before + r + 1, &form, &scores, &one)
                         let last = before + r
                         let first = window == 0 ? 0 : max(0, last + 1 - window)
                         for h in 0..<heads {
@@ -281,7 +281,7 @@ import Testing
         }
     }
 
-    /// A part of each head, its halves or its neighbours.
+    /// Rotation of a part of each head, by halves and interleaved.
     @Test(arguments: variants)
     func rotationOfAPart(_ variant: String) {
         with(variant) {
@@ -292,7 +292,7 @@ import Testing
             let positions: [Int32] = [4, 1]
             for pairs in [false, true] {
                 var out = x
-                onebyte_rope(&out, 3 * size, positions, 2, 3, size, width, pairs ? 1 : 0, angles.map { cos($0) }, angles.map { sin($0) })
+                ob_rope(&out, 3 * size, positions, 2, 3, size, width, pairs ? 1 : 0, angles.map { cos($0) }, angles.map { sin($0) })
                 for r in 0..<2 {
                     for h in 0..<3 {
                         let head = (r * 3 + h) * size

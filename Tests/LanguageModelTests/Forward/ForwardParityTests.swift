@@ -4,7 +4,7 @@ import LanguageModel
 import Testing
 import Training
 
-/// The forward pass against transformers on the same weights.
+/// The forward pass equals that of transformers on the same weights.
 struct ForwardParityTests {
     struct Reference: Decodable {
         let prompt: String
@@ -92,7 +92,7 @@ struct ForwardParityTests {
         #expect(full.count <= 2 + 1, "the context bounds the text")
     }
 
-    /// Twenty prompts: English, code, other scripts, emoji, odd white space, a chat.
+    /// Twenty prompts: English, code, other scripts, emoji, unusual white space, a chat.
     @Test(.enabled(if: TestModels.smollm2 != nil, "needs SmolLM2, which make demo obtains"))
     func smolLM2() throws {
         struct File: Decodable {
@@ -123,7 +123,7 @@ struct ForwardParityTests {
         }
     }
 
-    /// llama2.c's own greedy text: 60-odd decoding steps through kept keys and values.
+    /// The model writes llama2.c's own greedy text, in more than 60 decoding steps with kept keys and values.
     @Test(.enabled(if: Stories260K.files != nil, "stories260K is not on this machine"))
     func aTrainedModelTellsItsStory() throws {
         try withTemporaryDirectory { directory in
@@ -135,7 +135,7 @@ struct ForwardParityTests {
         }
     }
 
-    /// A text whose every token after the first is predicted.
+    /// Returns a text in which every token after the first is predicted.
     static func text(_ tokens: [Int32]) -> Example {
         Example(
             sequences: [

@@ -2,15 +2,15 @@ import Foundation
 import Kernels
 import Testing
 
-/// Every variant of the matrix products that this machine has, against plain Double arithmetic: sizes that fit no tile, no panel and no block.
+/// Every variant of the matrix products that this machine has equals plain Double arithmetic. The sizes fit no tile, no panel and no block.
 @Suite struct ProductKernelTests {
-    /// Weights in each form that a product reads.
+    /// The forms of weights that a product reads.
     enum Form: CaseIterable { case floats, fixed, perturbedFloats, perturbedFixed }
 
-    /// A matrix with its storage, and what it stands for.
+    /// A matrix with its storage, and its values as Doubles.
     final class Weights {
         let outputs, inputs: Int
-        /// With the direction added, and subtracted.
+        /// Values with the direction added, then with it subtracted.
         private var plus: [Double] = []
         private var minus: [Double] = []
         private let floats: UnsafeMutableBufferPointer<Float>
@@ -43,16 +43,16 @@ import Testing
             direction.deallocate()
         }
 
-        var matrix: onebyte_matrix {
+        var matrix: ob_matrix {
             let isFixed = form == .fixed || form == .perturbedFixed
             let isPerturbed = form == .perturbedFloats || form == .perturbedFixed
-            return onebyte_matrix(
+            return ob_matrix(
                 outputs: outputs, inputs: inputs, stride: 0, floats: isFixed ? nil : UnsafePointer(floats.baseAddress),
                 fixed: isFixed ? UnsafePointer(fixed.baseAddress) : nil, fixed_scale: 0x1p-24,
                 direction: isPerturbed ? UnsafePointer(direction.baseAddress) : nil, direction_scale: 0.01)
         }
 
-        /// Row `row` of x·wᵀ, where the first `plus` see the direction added.
+        /// Returns row `row` of x·wᵀ; the first `plus` rows see the direction added.
         func product(_ x: [Float], _ stride: Int, row: Int, plus count: Int) -> [Double] {
             let values = row < count ? plus : minus
             return (0..<outputs).map { o in
@@ -77,7 +77,7 @@ import Testing
             factors = .allocate(capacity: rows)
             var scales: [Float] = []
             for r in 0..<rows {
-                // Every third row has none.
+                // Every third row has no term.
                 pointers[r] = r % 3 == 2 ? nil : vectors.baseAddress.map { UnsafePointer($0 + r * outputs) }
                 factors[r] = Float(r % 5) * 0.01 - 0.02
                 scales.append(r % 3 == 2 ? 0 : factors[r])
@@ -91,8 +91,8 @@ import Testing
             factors.deallocate()
         }
 
-        var terms: onebyte_rank1_terms {
-            onebyte_rank1_terms(a: UnsafePointer(pointers.baseAddress), scales: UnsafePointer(factors.baseAddress))
+        var terms: ob_rank1_terms {
+            ob_rank1_terms(a: UnsafePointer(pointers.baseAddress), scales: UnsafePointer(factors.baseAddress))
         }
 
         func value(_ row: Int, _ output: Int) -> Double { Double(scales[row]) * Double(vectors[row * outputs + output]) }
@@ -111,18 +111,18 @@ import Testing
     }
 
     func with(_ variant: String, _ body: () throws -> Void) rethrows {
-        guard onebyte_select_float_variant(variant) != 0 else { return }
-        defer { onebyte_select_float_variant(nil) }
+        guard ob_kernels_select(variant) != 0 else { return }
+        defer { ob_kernels_select(nil) }
         try body()
     }
 
-    /// - Parameter terms: in the sum: rounding grows with them.
+    /// - Parameter terms: number of terms in the sum; rounding errors grow with it.
     func expectClose(_ got: Float, _ wanted: Double, terms: Int = 1, _ what: @autoclosure () -> String) {
         let tolerance = 2e-5 * max(1, abs(wanted)) + 2e-7 * Double(terms)
         if !(abs(Double(got) - wanted) <= tolerance) { Issue.record("\(what()): \(got) should be \(wanted)") }
     }
 
-    /// Floats on a cache line boundary for the kernels, freed afterwards.
+    /// Provides floats on a cache line boundary for the kernels, freed afterwards.
     func withScratch(_ count: Int, _ body: (UnsafeMutablePointer<Float>) -> Void) {
         let raw = UnsafeMutableRawPointer.allocate(byteCount: max(count, 1) * 4, alignment: 64)
         defer { raw.deallocate() }
@@ -133,7 +133,7 @@ import Testing
     func products(_ variant: String, _ form: Form) {
         var random = SplitMix(state: 1)
         with(variant) {
-            // The last reads its weights in more than one part.
+            // The last size reads its weights in more than one part.
             for (rows, inputs, outputs) in [(1, 1, 1), (3, 16, 32), (15, 37, 45), (29, 130, 71), (2, 64, 300), (61, 48, 16), (5, 2100, 35)] {
                 let x = random.floats(rows * (inputs + 3))
                 let w = Weights(outputs: outputs, inputs: inputs, form: form, random: &random)
@@ -144,11 +144,11 @@ import Testing
                     var y = before
                     var matrix = w.matrix
                     var own = terms.terms
-                    withScratch(onebyte_product_scratch(inputs)) { scratch in
+                    withScratch(ob_product_scratch(inputs)) { scratch in
                         if hasTerms {
-                            onebyte_product(x, inputs + 3, rows, plus, &matrix, &own, &y, outputs + 2, accumulate ? 1 : 0, scratch)
+                            ob_product(x, inputs + 3, rows, plus, &matrix, &own, &y, outputs + 2, accumulate ? 1 : 0, scratch)
                         } else {
-                            onebyte_product(x, inputs + 3, rows, plus, &matrix, nil, &y, outputs + 2, accumulate ? 1 : 0, scratch)
+                            ob_product(x, inputs + 3, rows, plus, &matrix, nil, &y, outputs + 2, accumulate ? 1 : 0, scratch)
                         }
                     }
                     for r in 0..<rows {
@@ -181,11 +181,11 @@ import Testing
                     var y = [Float](repeating: 7, count: rows * (outputs + 1))
                     var (g, u) = (gate.matrix, up.matrix)
                     var (gTerms, uTerms) = (gateTerms.terms, upTerms.terms)
-                    withScratch(onebyte_product_scratch(inputs)) { scratch in
+                    withScratch(ob_product_scratch(inputs)) { scratch in
                         if hasTerms {
-                            onebyte_gated_product(Int32(OB_SILU), x, inputs, rows, plus, &g, &u, &gTerms, &uTerms, &y, outputs + 1, scratch)
+                            ob_gated_product(Int32(OB_SILU), x, inputs, rows, plus, &g, &u, &gTerms, &uTerms, &y, outputs + 1, scratch)
                         } else {
-                            onebyte_gated_product(Int32(OB_SILU), x, inputs, rows, plus, &g, &u, nil, nil, &y, outputs + 1, scratch)
+                            ob_gated_product(Int32(OB_SILU), x, inputs, rows, plus, &g, &u, nil, nil, &y, outputs + 1, scratch)
                         }
                     }
                     for r in 0..<rows {
@@ -204,7 +204,7 @@ import Testing
         }
     }
 
-    /// Many queries at once see what each of them sees alone.
+    /// Many queries at once give the same result as each query alone.
     @Test(arguments: FloatKernelTests.variants)
     func attentionOfManyQueries(_ variant: String) {
         var random = SplitMix(state: 3)
@@ -215,23 +215,23 @@ import Testing
                 let q = random.floats(rows * width)
                 let kv = random.floats(count * 2 * kvWidth)
                 let scale = 1 / Float(size).squareRoot()
-                var form = onebyte_attention(heads: heads, kv_heads: kvHeads, head_size: size, scale: scale, softcap: 0, window: 0, slopes: nil)
+                var form = ob_attention(heads: heads, kv_heads: kvHeads, head_size: size, scale: scale, softcap: 0, window: 0, slopes: nil)
                 var out = [Float](repeating: 7, count: rows * width)
                 var wanted = out
                 var scores = [Float](repeating: 0, count: count)
                 kv.withUnsafeBufferPointer { kv in
                     guard let k = kv.baseAddress else { return }
-                    withScratch(onebyte_attention_scratch(rows, before, size)) { scratch in
-                        // What is there before must not matter.
-                        for i in 0..<onebyte_attention_scratch(rows, before, size) { scratch[i] = .nan }
-                        onebyte_attend_rows(
+                    withScratch(ob_attention_scratch(rows, before, size)) { scratch in
+                        // The previous contents must not matter.
+                        for i in 0..<ob_attention_scratch(rows, before, size) { scratch[i] = .nan }
+                        ob_attend_rows(
                             q, width, rows, k, k + kvWidth, 2 * kvWidth, before, &form, scratch, &out, width)
                     }
                     for r in 0..<rows {
                         q.withUnsafeBufferPointer { q in
                             wanted.withUnsafeMutableBufferPointer { wanted in
                                 guard let from = q.baseAddress, let to = wanted.baseAddress else { return }
-                                onebyte_attend(
+                                ob_attend(
                                     from + r * width, k, 2 * kvWidth, k + kvWidth, 2 * kvWidth, before + r + 1, &form,
                                     &scores, to + r * width)
                             }
@@ -251,7 +251,7 @@ import Testing
                 let x = random.floats(rows * (n + 1))
                 let b = (0..<n).map { _ in Int8(truncatingIfNeeded: random.next()) }
                 var out = [Float](repeating: 0, count: rows)
-                onebyte_dots_i8(x, n + 1, rows, b, n, -0.25, &out)
+                ob_dots_i8(x, n + 1, rows, b, n, -0.25, &out)
                 for r in 0..<rows {
                     let wanted = (0..<n).reduce(0.0) { $0 + Double(x[r * (n + 1) + $1]) * Double(b[$1]) }
                     #expect(abs(Double(out[r]) + 0.25 * wanted) < 1e-4 * Double(n))

@@ -46,7 +46,7 @@ struct TensorPatternTests {
 }
 
 struct SampleCostTests {
-    /// hidden 32, feed-forward 64, 4 heads of 8, 2 key/value heads, 3 layers, vocabulary 288.
+    /// The tiny model has hidden 32, feed-forward 64, 4 heads of 8, 2 key/value heads, 3 layers, vocabulary 288.
     @Test func countsMultiplyAdds() throws {
         let source = try EstimatorTests.tiny()
         func cost(_ pattern: String, _ family: PerturbationFamily = .rank1, full: Bool = false) throws -> SampleCost {
@@ -59,11 +59,11 @@ struct SampleCostTests {
         let layer = 10 * (keyValue + 32 * 32 + rest)
         let top = try cost("layers.2")
         #expect(top.perSample == 2 * rest)
-        #expect(top.perDraw == 10 * keyValue + 32 * 32)
+        #expect(top.perBatch == 10 * keyValue + 32 * 32)
         #expect(top.prefix == 2 * layer)
         #expect(try cost("layers.2", full: true).perSample == 2 * (rest + 288 * 32))
         let dense = try cost("layers.2", .gaussian)
-        #expect(dense.perDraw == 0)
+        #expect(dense.perBatch == 0)
         #expect(dense.perSample == 2 * (rest + 10 * keyValue + 32 * 32))
         let all = try cost("all")
         #expect(all.prefix == 0)

@@ -4,19 +4,19 @@ import LanguageModel
 import Testing
 import Training
 
-/// A tiny model of a family, and what transformers computes with it (make_families.py).
+/// A tiny model of a family, and the results of transformers for it (make_families.py).
 struct FamilyFixture: @unchecked Sendable {  // constants of a file
     let name: String
     /// config.json as transformers writes it.
     let config: [String: Any]
-    /// All tensors of model.safetensors, with the mean and the half width of their values.
+    /// All tensors of model.safetensors with the mean and half the range of their values.
     let tensors: [(name: String, shape: [Int], mean: Double, halfWidth: Double)]
     let tokens: [Int32]
     /// −log p of each token after the first.
     let losses: [Double]
-    /// The loss of token 9 against token 5 behind all tokens.
+    /// Loss of token 9 against token 5 after all tokens.
     let choice: Double
-    /// What follows the first eight tokens, greedily.
+    /// Greedy continuation of the first eight tokens.
     let written: [Int32]
 
     static let all: [String: FamilyFixture] = {
@@ -48,7 +48,7 @@ struct FamilyFixture: @unchecked Sendable {  // constants of a file
         }
     }
 
-    /// Uniform in mean ± halfWidth: splitmix64 from the FNV-1a hash of the name, 24 bits a value.
+    /// Returns values uniform in mean ± halfWidth: splitmix64 from the FNV-1a hash of the name, 24 bits per value.
     static func values(_ name: String, _ count: Int, mean: Double, halfWidth: Double) -> [Float] {
         var state: UInt64 = 0xCBF2_9CE4_8422_2325
         for byte in name.utf8 { state = (state ^ UInt64(byte)) &* 0x100_0000_01B3 }
@@ -58,7 +58,7 @@ struct FamilyFixture: @unchecked Sendable {  // constants of a file
 
     /// Writes config.json and model.safetensors.
     ///
-    /// - Parameter renaming: gives a tensor another name in the file, or with nil leaves it out.
+    /// - Parameter renaming: returns a tensor's name in the file; nil leaves the tensor out.
     func write(to directory: String, settings: [String: Any] = [:], renaming: (String) -> String? = { $0 }) throws {
         let own = config.merging(settings) { $1 }
         try JSONSerialization.data(withJSONObject: own).write(to: URL(filePath: directory + "/config.json"))
@@ -94,7 +94,7 @@ struct FamilyFixture: @unchecked Sendable {  // constants of a file
         }
     }
 
-    /// A text, two texts of different lengths of which one is read in part, and a choice.
+    /// A text, two texts of different lengths of which one is partly read, and a choice.
     var examples: [Example] {
         func part(_ from: Int, _ count: Int, reading reads: [Int]) -> Example {
             let own = Array(tokens[from..<from + count])

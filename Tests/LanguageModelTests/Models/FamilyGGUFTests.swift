@@ -4,10 +4,10 @@ import LanguageModel
 import Testing
 import Training
 
-/// The models of the families as llama.cpp's converter writes them (make_family_gguf.py): the same losses, tensors and configuration.
+/// Models of the families as llama.cpp's converter writes them (make_family_gguf.py) have the same losses, tensors and configuration.
 @Suite struct FamilyGGUFTests {
     private static let directory = ProcessInfo.processInfo.environment["ONEBYTE_FAMILY_GGUF"]
-    /// Converted with less than they have: without their window or scale, or as a family with state-space layers.
+    /// Models whose conversion loses something: their window or scale, or their family, which becomes one with state-space layers.
     private static let otherwise: Set = ["mistral", "starcoder2", "gemma3-scaled", "granite-4"]
 
     @Test(.enabled(if: directory != nil, "needs the files that make_family_gguf.py makes"), arguments: FamilyFixture.names)
@@ -23,7 +23,7 @@ import Training
         let wanted = fixture.losses.reduce(0, +) / Double(fixture.losses.count)
         #expect(abs(found - wanted) < 1e-5 * wanted, "\(found), not \(wanted)")
 
-        // It has the tensors of the directory that was converted.
+        // The GGUF file has the same tensors as the converted directory.
         try withTemporaryDirectory { directory in
             try FileManager.default.createDirectory(atPath: directory + "/in", withIntermediateDirectories: false)
             try fixture.write(to: directory + "/in")

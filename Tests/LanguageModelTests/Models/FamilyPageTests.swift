@@ -4,7 +4,7 @@ import LanguageModel
 import Testing
 import Training
 
-/// The table of families in docs/reference/models.md is made here from what is measured: `ONEBYTE_WRITE_PAGES=1` writes it.
+/// Makes the table of families in docs/reference/models.md from measurements; `ONEBYTE_WRITE_PAGES=1` writes it.
 @Suite struct FamilyPageTests {
     private static let page = TestModels.packageRoot.appending(path: "docs/reference/models.md")
     private static let (begin, end) = ("<!-- families: made by FamilyPageTests -->\n", "<!-- families end -->\n")
@@ -35,7 +35,7 @@ import Training
         return text
     }
 
-    /// The largest relative difference of a loss from transformers' in F64, and whether the greedy text is the same.
+    /// Returns the largest relative difference of a loss from transformers' in F64, and whether the greedy text is the same.
     private static func measure(_ fixture: FamilyFixture) throws -> (error: Double, writes: Bool) {
         try fixture.with { source in
             let model = try TrainableModel(source: source)

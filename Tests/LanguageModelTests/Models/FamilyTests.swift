@@ -4,11 +4,11 @@ import LanguageModel
 import Testing
 import Training
 
-/// Every family against transformers, and everything that trains against the family's own clean pass.
+/// Every family equals transformers, and everything that trains equals the family's own clean pass.
 @Suite struct FamilyTests {
     @Test func allFamiliesAreTested() {
         let tested = Set(FamilyFixture.all.values.compactMap { $0.config["model_type"] as? String })
-        // A model with a part for pictures has the pass of the one without.
+        // A model with a vision part has the same pass as the one without.
         #expect(Set(ModelFamily.all.map(\.name)).subtracting(tested) == ["gemma3"])
     }
 
@@ -26,7 +26,7 @@ import Training
             #expect(abs(found - text) < 1e-5 * text, "\(found), not \(text)")
             let choice = try loss(expected.choiceExample)
             #expect(abs(choice - expected.choice) < 1e-5 * max(expected.choice, 1), "\(choice), not \(expected.choice)")
-            // Tokens alone: no products of many rows, no attention in blocks.
+            // Short inputs use no products of many rows and no attention in blocks.
             for count in [2, 7] {
                 let beginning = expected.losses.prefix(count - 1).reduce(0, +) / Double(count - 1)
                 #expect(try abs(loss(ForwardParityTests.text(Array(expected.tokens.prefix(count)))) - beginning) < 1e-5 * beginning)
@@ -53,7 +53,7 @@ import Training
         }
     }
 
-    /// What is written is what was read: the same tensors under the same names, whatever the model's own are.
+    /// An export has the same tensors under the same names as the files that were read.
     @Test(arguments: FamilyFixture.names)
     func exportsItsOwnFiles(_ name: String) throws {
         let expected = try FamilyFixture.named(name)
@@ -78,7 +78,7 @@ import Training
         }
     }
 
-    /// g of each sample is what a model whose parameters are θ ± εz says.
+    /// g of each sample equals that of models whose parameters are θ ± εz.
     @Test(arguments: FamilyFixture.names, [PerturbationFamily.rank1, .rademacher])
     func gradientsAreDifferencesOfCleanPasses(_ name: String, _ family: PerturbationFamily) throws {
         let fixture = try FamilyFixture.named(name)
@@ -92,7 +92,7 @@ import Training
                 let set = try ExampleSet(fixture.examples, for: source.configuration)
                 let found = try Estimator(
                     model: model, directions: directions, cache: PrefixCache(model: model, set: set),
-                    options: .init(epsilon: epsilon, batchSize: set.count, samplesPerBatch: 2, usesClosedFormHead: false)
+                    options: .init(epsilon: epsilon, batchSize: set.count, samplesPerBatch: 2), throughHead: true
                 ).projectedGradients(machine: MachineID(3), samples: 0..<2)
                 for sample in [0, 1] as [SampleNumber] {
                     func loss(_ sign: Int8) throws -> Double {
@@ -106,7 +106,7 @@ import Training
                     }
                     let (plus, minus) = (try loss(1), try loss(-1))
                     let wanted = (plus - minus) / (2 * epsilon)
-                    // F32 noise of a loss is some 1e-6 of it.
+                    // The F32 noise of a loss is some 1e-6 of it.
                     let tolerance = 8e-6 * max(plus, 1) / (2 * epsilon) + 2e-4 * abs(wanted)
                     #expect(abs(Double(found.values[Int(sample)]) - wanted) < tolerance, "\(patterns): \(found.values[Int(sample)]), not \(wanted)")
                 }
@@ -114,7 +114,7 @@ import Training
         }
     }
 
-    /// The head's gradient gives what both signs through the head give, and bytes give nearly that.
+    /// The head's gradient gives the same result as both signs through the head, and 8-bit products nearly the same.
     @Test(arguments: FamilyFixture.names)
     func shortWaysGiveTheSame(_ name: String) throws {
         let fixture = try FamilyFixture.named(name)
@@ -126,8 +126,7 @@ import Training
                 func gradients(closed: Bool, _ precision: Precision = .float) throws -> [Float] {
                     try Estimator(
                         model: model, directions: Directions(seed: RunSeed(9), family: .rank1), cache: cache,
-                        options: .init(
-                            epsilon: 1e-3, batchSize: 2, samplesPerBatch: 3, orderSeed: 4, usesClosedFormHead: closed, precision: precision)
+                        options: .init(epsilon: 1e-3, batchSize: 2, samplesPerBatch: 3, orderSeed: 4, precision: precision), throughHead: !closed
                     ).projectedGradients(machine: MachineID(2), samples: 0..<24).values
                 }
                 let (plain, closed, bytes) = (try gradients(closed: false), try gradients(closed: true), try gradients(closed: true, .int8))
@@ -141,7 +140,7 @@ import Training
         }
     }
 
-    /// An adapter at `final`: its gradient is the slope of the loss, and its export the same model.
+    /// The gradient of an adapter at `final` is the slope of the loss, and its export is the same model.
     @Test(arguments: FamilyFixture.names)
     func adaptersAtFinal(_ name: String) throws {
         let fixture = try FamilyFixture.named(name)
@@ -196,7 +195,7 @@ import Training
         }
     }
 
-    /// Inputs that a run damps are measured, in every space of a layer.
+    /// Bases are made from the inputs of every space of a layer.
     @Test(arguments: FamilyFixture.names)
     func basesAreMade(_ name: String) throws {
         let fixture = try FamilyFixture.named(name)
@@ -209,7 +208,7 @@ import Training
         }
     }
 
-    /// Ledgers hold the hash of this text: it must not change, whatever is renamed.
+    /// Ledgers hold the hash of this text, so it must not change whatever is renamed.
     @Test func identitiesStayWhatTheyAre() throws {
         try FamilyFixture.named("gemma3").with { source in
             #expect(
@@ -243,7 +242,7 @@ import Training
         }
     }
 
-    /// The same tensors with another window are another base, and are told apart by the manifest.
+    /// The same tensors with another window are another base, and have another manifest.
     @Test func anotherConfigurationIsAnotherBase() throws {
         let fixture = try FamilyFixture.named("mistral")
         let own = try fixture.with { $0.baseManifest(threads: 1) }

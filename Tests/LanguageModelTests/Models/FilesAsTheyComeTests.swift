@@ -4,7 +4,7 @@ import LanguageModel
 import Testing
 import Training
 
-/// Directories and files as people have them: read, or refused in one sentence.
+/// Directories and files from real users are read, or refused in one sentence.
 @Suite struct FilesAsTheyComeTests {
     private func loss(_ source: ModelSource, _ fixture: FamilyFixture) throws -> Double {
         let model = try TrainableModel(source: source)
@@ -30,7 +30,7 @@ import Training
         try Data(text.utf8).write(to: URL(filePath: directory + "/" + name))
     }
 
-    /// Older config.json say θ and its scaling otherwise.
+    /// Older config.json files use other keys for θ and its scaling.
     @Test func olderConfigurations() throws {
         let cases: [(String, [String: Any])] = [
             ("llama", ["rope_parameters": NSNull(), "rope_theta": 10000, "rope_scaling": NSNull()]),
@@ -52,7 +52,7 @@ import Training
         }
     }
 
-    /// Checkpoints of the bare model leave out what all names begin with; those with a part for pictures have more in front.
+    /// Checkpoints of the bare model omit the common beginning of all names; those with a vision part have more in front.
     @Test func namesOfOtherCheckpoints() throws {
         let gpt2 = try FamilyFixture.named("gpt2")
         try withTemporaryDirectory { directory in
@@ -71,7 +71,7 @@ import Training
                 let source = try ModelSource.open(directory)
                 let wanted = gemma3.losses.reduce(0, +) / Double(gemma3.losses.count)
                 #expect(try abs(loss(source, gemma3) - wanted) < 1e-5 * wanted)
-                // Exported, it is the model of texts alone.
+                // The export is the text model alone.
                 try ModelExporter(source: source).write(to: directory + "/out")
                 let copy = try ModelSource.open(directory + "/out")
                 #expect(copy.configuration.family == ModelFamily.all.first { $0.name == "gemma3_text" })
@@ -90,7 +90,7 @@ import Training
             #expect(!source.configuration.tiedHead)
             #expect(try abs(loss(source, fixture) - wanted) < 1e-5 * wanted)
         }
-        // The same values are no head of its own.
+        // A head with the same values counts as tied.
         let tied = try FamilyFixture.named("qwen2")
         try withTemporaryDirectory { directory in
             try tied.write(to: directory)
@@ -137,7 +137,7 @@ import Training
                 $0.contains("gate_proj") ? $0.replacingOccurrences(of: ".weight", with: ".qweight") : $0
             }
         }
-        // Plain weights with a wish to load them in fewer bits are plain weights, and an export does not wish it again.
+        // Plain weights whose configuration asks for fewer bits on loading stay plain, and the export does not ask for it again.
         let fixture = try FamilyFixture.named("llama")
         try withTemporaryDirectory { directory in
             try FileManager.default.createDirectory(atPath: directory + "/in", withIntermediateDirectories: false)
@@ -154,7 +154,7 @@ import Training
         try expectRefusal("config.json: special token: 700 is not in the vocabulary of 61", settings: ["eos_token_id": 700])
     }
 
-    /// Lists and switches that would trap or go on for ever if they were believed.
+    /// Lists and switches that would trap or loop forever if they were trusted.
     @Test func hostileConfigurations() throws {
         try expectRefusal("rotary_dim: is 4611686018427387904", of: "gpt-j", settings: ["rotary_dim": 1 << 62])
         try expectRefusal("attention_types: ", of: "gpt-neo", settings: ["attention_layers": NSNull(), "attention_types": [[["global"], 1 << 60]]])

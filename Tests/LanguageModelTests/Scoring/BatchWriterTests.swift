@@ -3,7 +3,7 @@ import LanguageModel
 import Testing
 import Training
 
-/// What many versions of a model write in one batch is what each of them writes alone.
+/// Many versions of a model write the same texts in one batch as each does alone.
 struct BatchWriterTests {
     private static let maxTokens = 9
     private static let prompts: [[Int32]] = (0..<6).map { (i: Int) -> [Int32] in
@@ -28,12 +28,12 @@ struct BatchWriterTests {
         for threads in [1, 2] {
             let writer = try writer(try EstimatorTests.model(source, patterns), threads: threads)
             let all = Array(Self.prompts.indices)
-            // Again: from the tree, with nothing to compute.
+            // The second time comes from the tree, with nothing to compute.
             for _ in 0..<2 { #expect(try writer.write(prompts: all).map(\.node.written) == expected) }
         }
     }
 
-    /// θ ± εz, against a model whose parameters are θ ± εz.
+    /// Texts at θ ± εz are those of a model whose parameters are θ ± εz.
     @Test(arguments: PerturbationFamily.allCases, [["layers.0"], ["layers.1"], ["layers.2"], ["model.norm.weight"], ["all"]])
     func alongDirections(_ family: PerturbationFamily, _ patterns: [String]) throws {
         let source = try EstimatorTests.tiny()
@@ -41,7 +41,7 @@ struct BatchWriterTests {
         let directions = Directions(seed: RunSeed(5), family: family)
         let epsilon = 0.0625
         let samples = (0..<5).map { SampleName(machine: MachineID(3), sample: SampleNumber($0)) }
-        // Draws of two samples share their prompts.
+        // Batches of two samples share their prompts.
         let drawn = samples.indices.map { i in (0..<3).map { ($0 + i / 2 * 2) % Self.prompts.count } }
         var expected: [[Int32]] = []
         for (sample, prompts) in zip(samples, drawn) {
@@ -66,7 +66,7 @@ struct BatchWriterTests {
         }
     }
 
-    /// Small steps from clean places, and so the bound on what can win: the whole head gives the same.
+    /// Small steps from clean states, where the bound on winning tokens applies, give the same texts as the whole head.
     @Test func manyDirectionsShareTheirPlaces() throws {
         let source = try EstimatorTests.tiny()
         let directions = Directions(seed: RunSeed(8), family: .rank1)
@@ -74,7 +74,7 @@ struct BatchWriterTests {
             let samples = (0..<24).map { SampleName(machine: MachineID(1), sample: SampleNumber($0)) }
             let writer = try writer(try EstimatorTests.model(source, ["layers.2"]))
             let together = try writer.write(samples: samples, prompts: samples.map { _ in [0, 1] }, directions: directions, epsilon: epsilon)
-            // One alone stands nowhere beside another after the first tokens: it goes through the whole head.
+            // A sample alone shares no position with others after the first tokens, so it goes through the whole head.
             let alone = try samples.flatMap { sample in
                 try (0..<2).map { try writer.write(samples: [sample], prompts: [[$0]], directions: directions, epsilon: epsilon).map(\.node.written) }
             }
@@ -87,7 +87,7 @@ struct BatchWriterTests {
         }
     }
 
-    @Test("What is forgotten is computed again")
+    @Test("Removed states are computed again")
     func littleMemory() throws {
         let source = try EstimatorTests.tiny()
         let expected = try alone(try TrainableModel(source: source))
@@ -103,7 +103,7 @@ struct BatchWriterTests {
         let model = try EstimatorTests.model(source, ["layers.1"])
         let free = try alone(model)
         let end = try #require(free[0].dropFirst(2).first { !free[0].prefix(2).contains($0) })
-        var endings = [BatchWriter.Ending](repeating: .goesOn, count: source.configuration.vocabularySize)
+        var endings = [BatchWriter.Ending](repeating: .continues, count: source.configuration.vocabularySize)
         for (ending, isKept) in [(BatchWriter.Ending.endOfText, false), (.lineBreak, true)] {
             endings[Int(end)] = ending
             let writer = try BatchWriter(

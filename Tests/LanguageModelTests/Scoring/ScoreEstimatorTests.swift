@@ -4,9 +4,9 @@ import LanguageModel
 import Testing
 import Training
 
-/// Differences of scores along directions.
+/// Tests of differences of scores along directions.
 struct ScoreEstimatorTests {
-    /// Scores without a process.
+    /// Scores texts without a process.
     private final class Judge: TextScorer {
         private let judge: (WrittenText) -> Double
         private(set) var asked = 0
@@ -35,7 +35,7 @@ struct ScoreEstimatorTests {
     @Test func aSampleIsTheDifferenceOfMeanScores() throws {
         let source = try EstimatorTests.tiny()
         let model = try EstimatorTests.model(source, ["layers.1-2"])
-        // Whether a text has an even number of bytes: multiples of 1/3.
+        // The score tells whether a text has an even number of bytes, so means are multiples of 1/3.
         let judge = Judge { $0.text.utf8.count % 2 == 0 ? 1 : 0 }
         let estimator = try estimator(model, judge, tokenizer: try source.tokenizer)
         let found = try estimator.projectedGradients(machine: MachineID(1), samples: 0..<24)
@@ -46,7 +46,7 @@ struct ScoreEstimatorTests {
         }
         #expect((-1...0).contains(found.meanLoss))
         #expect(judge.asked < 24 * 2 * 3, "the same text after the same prompt is scored once")
-        // The same samples alone and again are the same.
+        // The same samples one by one, and again, give the same values.
         let again = try (0..<24).map { try estimator.projectedGradients(machine: MachineID(1), samples: $0..<$0 + 1).values[0] }
         #expect(again == found.values)
     }
@@ -92,7 +92,7 @@ struct ScoreEstimatorTests {
         return try #require(try encoder.encode(try DataFile.read(url.path)).examples.first)
     }
 
-    /// What each kind of record becomes.
+    /// Records of each kind become prompts.
     @Test func promptsOfAllKinds() throws {
         let tokenizer = try EstimatorTests.tiny().tokenizer
         func check(_ task: TaskSpec, _ json: String, prompt: String, fields: String) throws -> [Int32] {

@@ -5,9 +5,9 @@ import Synchronization
 import Testing
 import Training
 
-/// A program outside that behaves, and all the ways in which one may not.
+/// An external program that behaves, and all the ways in which one may misbehave.
 struct ScoringProgramTests {
-    /// A Python program as `/bin/sh -c` takes it; `requests` reads the lines as objects.
+    /// Returns the command for a Python program; `requests` reads the lines as objects.
     private static func python(_ body: String) -> String {
         let text =
             "import json, sys, time\nrequests = (json.loads(line) for line in sys.stdin)\ndef answer(r, s): print(json.dumps({'id': r['id'], 'score': s}), flush=True)\n"
@@ -42,7 +42,7 @@ struct ScoringProgramTests {
         #expect(try program.scores(of: []).isEmpty)
     }
 
-    @Test("The request has id, prompt and text, and what else the record has")
+    @Test("The request has id, prompt, text and the record's further fields")
     func request() throws {
         let program = ScoringProgram(
             .init(
@@ -59,7 +59,7 @@ struct ScoringProgramTests {
         #expect(try program.scores(of: [WrittenText(prompt: prompt, text: "é\n")]) == [1])
     }
 
-    /// Megabytes each way, and no answer before all lines are read.
+    /// Megabytes go each way, and the program answers only after it has read all lines.
     @Test func aHugeBatchDoesNotBlock() throws {
         let program = ScoringProgram(
             .init(
@@ -75,7 +75,7 @@ struct ScoringProgramTests {
         #expect(scores.count == 5000 && scores.allSatisfy { $0 == 0.5 })
     }
 
-    @Test("A program that never stops talking is timed out all the same")
+    @Test("A program that never stops writing is timed out")
     func endlessWords() {
         let started = ContinuousClock.now
         let found = message(ScoringProgram(.init(command: "yes words without end >&2 & exec sleep 60", timeoutSeconds: 0.5)))
@@ -106,7 +106,7 @@ struct ScoringProgramTests {
 
     @Test func onceAnEndIsForgivenTwiceItIsAnError() throws {
         let lines = Mutex<[String]>([])
-        // One batch for each life.
+        // The program answers one batch each time it is started.
         let once = ScoringProgram(.init(command: Self.python("for i, r in zip(range(3), requests): answer(r, i)"))) { line in
             lines.withLock { $0.append(line) }
         }
@@ -114,7 +114,7 @@ struct ScoringProgramTests {
         #expect(lines.withLock { $0.contains { $0.contains("starting it again") } })
         let never = ScoringProgram(.init(command: "echo alas >&2; exit 3"))
         let found = message(never)
-        #expect(found.contains("it ended with status 3") && found.contains("alas") && found.contains("started again"), "\(found)")
+        #expect(found.contains("it ended with status 3") && found.contains("alas") && found.contains("after a restart"), "\(found)")
         #expect(message(ScoringProgram(.init(command: "no-such-program-at-all"))).contains("status 127"))
         #expect(message(ScoringProgram(.init(command: "kill -9 $$"))).contains("signal 9"))
         #expect(message(ScoringProgram(.init(command: "exec >&-; sleep 60"))).contains("closed its output"))
@@ -135,7 +135,7 @@ struct ScoringProgramTests {
         do {
             let program = ScoringProgram(.init(command: "sleep \(mark) & read line; echo '{\"id\": 0, \"score\": 1}'; sleep \(mark)"))
             #expect(try program.scores(of: texts(1)) == [1])
-            // A child that was just forked is not yet what it will be.
+            // Right after the fork a child has not yet become the program.
             try wait(until: { try count() > 0 })
             #expect(try count() > 0)
             withExtendedLifetime(program) {}

@@ -4,7 +4,7 @@ import Testing
 import Training
 
 @Suite struct ChatTemplateTests {
-    /// Fixtures/make_chat.py: what transformers writes for the same template and conversation, and what of it is the assistant's.
+    /// A case of Fixtures/make_chat.py: what transformers writes for the same template and conversation, and which part is the assistant's.
     private struct Case {
         let name: String
         let template: String
@@ -51,7 +51,8 @@ import Training
         }
     }
 
-    /// Found by rendering without the replies, and by the template's own marks: both are the assistant's turns and nothing else.
+    /// The learnt part is the assistant's turns and nothing else, whether it is found by rendering without the replies or by the template's
+    /// own marks.
     @Test func whatIsLearntIsTheAssistantsTurns() throws {
         let tokenizer = try ModelSource.open(fixture("tiny-llama").path).tokenizer
         for test in try cases() {
@@ -68,7 +69,7 @@ import Training
         }
     }
 
-    /// The templates of real models, where a file with what transformers makes of them is there.
+    /// Templates of real models, if there is a file with transformers' renderings.
     @Test(.enabled(if: ProcessInfo.processInfo.environment["ONEBYTE_CHATS"] != nil, "ONEBYTE_CHATS names no file"))
     func realTemplates() throws {
         let tokenizer = try ModelSource.open(fixture("tiny-llama").path).tokenizer
@@ -81,7 +82,7 @@ import Training
                 #expect(text == test[key]?.string, "\(name) \(key)")
             }
             guard test["text"]?.string != nil, let chat = try? template.encode(messages, tools: nil, tokenizer: tokenizer) else { continue }
-            // Every reply, in order, and nothing of the others' words.
+            // Every reply is learnt, in order, and none of the others' words.
             let learnt = tokenizer.decode(chat.learnt.map { chat.tokens[$0] })
             var rest = learnt[...]
             for message in messages where message.role == "assistant" {
@@ -101,7 +102,7 @@ import Training
         let messages = [ChatMessage(role: "user", content: forged), ChatMessage(role: "assistant", content: "<|im_start|>")]
         let chat = try template(source, "test").encode(messages, tools: nil, tokenizer: tokenizer)
         #expect(chat.tokens.count { $0 == 1 } == 2 && chat.tokens.count { $0 == 2 } == 2)
-        // A token whose halves come from both sides is none either.
+        // Halves of a control token from the template and from a content do not make a control token.
         let halves = try template("{% for m in messages %}<|im_{{ m.content }}|>{% endfor %}", "test")
         #expect(try !halves.prompt([ChatMessage(role: "user", content: "end")], tokenizer: tokenizer).contains(2))
     }

@@ -19,7 +19,7 @@ import Testing
 
     private func render(_ source: String) throws -> String { try JinjaTemplate(source).render(Self.conversation).text.string }
 
-    /// Fixtures/make_chat.py: what Jinja itself makes of these programs.
+    /// Programs write the same text as in Jinja itself (Fixtures/make_chat.py).
     @Test func programsWriteWhatJinjaWrites() throws {
         let programs = try JSONDecoder().decode([Program].self, from: Data(contentsOf: fixture("jinja.json")))
         #expect(programs.count == 26)
@@ -60,7 +60,7 @@ import Testing
         #expect(text == "02 Jan 1970")
     }
 
-    /// Programs cut short and damaged: an error or a text, never a crash.
+    /// Truncated and damaged programs give an error or a text, never a crash.
     @Test func damagedProgramsAreErrors() throws {
         let programs = try JSONDecoder().decode([Program].self, from: Data(contentsOf: fixture("jinja.json"))).map(\.program)
         var random = SplitMix64(state: 5)

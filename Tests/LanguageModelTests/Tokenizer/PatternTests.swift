@@ -12,7 +12,7 @@ import Testing
         }
     }
 
-    /// Oniguruma's answers for small patterns, each for one construct.
+    /// Small patterns, one for each construct, give Oniguruma's answers.
     @Test(arguments: [
         ("a|ab", "ab abb", ["a", "a"]), ("(?:ab|a)b", "abb ab", ["abb", "ab"]), ("a+?b", "aab", ["aab"]), ("a++ab|a", "aaab", ["a", "a", "a"]),
         ("(?>a|ab)c", "abc ac", ["ac"]), ("\\s+(?!\\S)|\\s+", "a  b ", [" ", " ", " "]), ("(?i:ss)x", "SſX ssx", ["ssx"]),
@@ -37,7 +37,7 @@ import Testing
         #expect(throws: PatternError.self) { try Pattern(deep) }
     }
 
-    /// Patterns on which backtracking alone would never end.
+    /// Patterns on which plain backtracking would never end.
     @Test(.timeLimit(.minutes(1)), arguments: [("(?:a+)+b", "a"), ("(?:a|a)*c", "a"), ("\\s+$", " "), ("(?:[^x]*y?)*z", "q")])
     func noTextTakesForever(_ pattern: String, _ unit: String) throws {
         #expect(try matches(pattern, String(repeating: unit, count: 4_000) + "!").isEmpty)

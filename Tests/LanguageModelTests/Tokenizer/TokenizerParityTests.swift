@@ -4,7 +4,7 @@ import LanguageModel
 import Testing
 import Training
 
-/// Token ids equal to those of Hugging Face's tokenizers (Fixtures/tokenizer_parity.py made the corpus and the answers).
+/// Token ids equal those of Hugging Face's tokenizers library (Fixtures/tokenizer_parity.py made the corpus and the answers).
 @Suite struct TokenizerParityTests {
     struct Parity: Decodable {
         let chunk: Int
@@ -36,7 +36,7 @@ import Training
             let name: String
             let vocabulary: String
             let replacements: [[String]]
-            /// Samples with characters that are younger than the Unicode of Hugging Face's normaliser.
+            /// Samples with characters that are newer than the Unicode version of Hugging Face's normaliser.
             let unknown: [Int]
             let digests: [String]
             var testDescription: String { name }
@@ -50,7 +50,7 @@ import Training
 
     @Test func thereArePipelines() { #expect(Self.pipelines?.pipelines.count == 22) }
 
-    /// Normalisers, pre-tokenizers and added tokens of every structure that models have (Fixtures/make_pipelines.py).
+    /// Normalisers, pre-tokenizers and added tokens of every structure that models use (Fixtures/make_pipelines.py).
     @Test(arguments: pipelines?.pipelines ?? [])
     func pipeline(_ pipeline: Pipelines.Pipeline) throws {
         let all = try #require(Self.pipelines)
@@ -61,11 +61,11 @@ import Training
         for place in pipeline.unknown.sorted(by: >) { samples.remove(at: place) }
         let tokenizer = try tokenizer(text)
         try compare(samples, tokenizer, chunk: all.chunk, with: pipeline.digests)
-        // What is written out for Hugging Face's tokenizers is the same tokenizer.
+        // The exported tokenizer.json is the same tokenizer.
         try compare(samples, self.tokenizer(tokenizer.file().text(indent: 0)), chunk: all.chunk, with: pipeline.digests)
     }
 
-    /// Of a directory that holds nothing else.
+    /// Reads a tokenizer from a directory that holds nothing else.
     private func tokenizer(_ text: String) throws -> Tokenizer {
         try withTemporaryDirectory { directory in
             try Data(text.utf8).write(to: URL(filePath: directory + "/tokenizer.json"))
@@ -73,7 +73,7 @@ import Training
         }
     }
 
-    /// 5,579 samples and, where the shared data are there, 83,470 lines of them.
+    /// 5,579 samples and, if the shared data are there, 83,470 lines of them.
     @Test(.enabled(if: TestModels.smollm2 != nil, "SmolLM2 is not on this machine"))
     func smollm2() throws {
         let parity = try JSONDecoder().decode(ModelParity.self, from: Data(contentsOf: fixture("tokenizer/smollm2.json")))
@@ -114,13 +114,13 @@ import Training
         try process.run()
         let data = try #require(try pipe.fileHandleForReading.readToEnd())
         process.waitUntilExit()
-        // Split by bytes: Characters may join the separator to a mark that follows it.
+        // Splits by bytes, because Characters may combine the separator with a following mark.
         return data.split(separator: 0x1e).map { String(decoding: $0, as: UTF8.self) }
     }
 }
 
-/// The fixtures' own vocabulary of 2,000 tokens with one of the pre-tokenizers of parity.json (`qwen2`), and perhaps a normaliser
-/// (`qwen2+NFC`), read as a Hugging Face directory.
+/// Reads, as a Hugging Face directory, the fixtures' own vocabulary of 2,000 tokens with one of the pre-tokenizers of parity.json
+/// (`qwen2`), and optionally a normaliser (`qwen2+NFC`).
 func smallTokenizer(preTokenizer name: String) throws -> Tokenizer {
     let parity = try JSONSerialization.jsonObject(with: Data(contentsOf: fixture("tokenizer/parity.json"))) as? [String: Any]
     let parts = name.split(separator: "+").map(String.init)
@@ -131,7 +131,7 @@ func smallTokenizer(preTokenizer name: String) throws -> Tokenizer {
     return try tinyLlama(tokenizerJSON: text.replacing("\"PRE_TOKENIZER\"", with: value)) { try $0.tokenizer }
 }
 
-/// A copy of tiny-llama in a temporary directory, with another tokenizer.json.
+/// Runs a test on a copy of tiny-llama in a temporary directory, with another tokenizer.json.
 func tinyLlama<T>(tokenizerJSON: String, _ body: (ModelSource) throws -> T) throws -> T {
     try withTemporaryDirectory { directory in
         try FileManager.default.copyItem(atPath: fixture("tiny-llama").path, toPath: directory + "/model")

@@ -4,7 +4,7 @@ import Testing
 import Training
 
 @Suite struct TokenizerTests {
-    /// FACTS: each digit alone, then GPT-2's pattern, no BOS.
+    /// SmolLM2's tokenizer splits digits one by one, then uses GPT-2's pattern, and adds no BOS.
     @Test(.enabled(if: TestModels.smollm2 != nil, "SmolLM2 is not on this machine"))
     func smollm2SplitsDigitsAndKeepsSpaces() throws {
         let tokenizer = try ModelSource.open(try #require(TestModels.smollm2)).tokenizer
@@ -49,12 +49,12 @@ extension TokenizerTests {
         #expect(parts.joined() + decoder.finish() == text)
         #expect(!parts.contains { $0.contains("\u{fffd}") })
         #expect(parts.contains(""))
-        // An unfinished character is shown as such at the end.
+        // At the end, an incomplete character is shown as U+FFFD.
         let cut = Array(tokenizer.encode("日").dropLast())
         #expect(cut.map { decoder.append($0) }.joined() + decoder.finish() == "\u{fffd}")
     }
 
-    /// A piece of a megabyte, which no cache and no quadratic loop would survive.
+    /// A piece of a megabyte would break a cache and take forever in a quadratic loop.
     @Test(.timeLimit(.minutes(5))) func longPiecesAreNotQuadratic() throws {
         let tokenizer = try smallTokenizer(preTokenizer: "gpt2")
         let text = String(repeating: "theaabbing", count: 100_000)
@@ -83,7 +83,7 @@ extension TokenizerTests {
         }
     }
 
-    /// SentencePiece's tokens are characters; those that the vocabulary lacks are bytes.
+    /// SentencePiece's tokens are characters; characters that the vocabulary lacks become bytes.
     @Test func textOfSentencePieceComesBack() throws {
         let tokenizer = try sentencePiece(normalizer: legacySentencePiece, preTokenizer: "null")
         for text in ["", " ", "a", " a  b ", "\n\t", "日本語 🙂", "\u{0}x"] { #expect(tokenizer.decode(tokenizer.encode(text)) == text) }
@@ -91,7 +91,7 @@ extension TokenizerTests {
         #expect(tokenizer.decode(tokenizer.encode(" great"), fromStart: false) == "  great")
     }
 
-    /// What each token stands for, as bytes of the text as it came.
+    /// The spans cover the bytes of the original text.
     @Test func spansCoverTheText() throws {
         let tokenizers = [
             try tiny(), try smallTokenizer(preTokenizer: "qwen2+NFC"),
@@ -132,7 +132,7 @@ extension TokenizerTests {
 private let legacySentencePiece =
     #"{"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"▁"},{"type":"Replace","pattern":{"String":" "},"content":"▁"}]}"#
 
-/// The fixtures' SentencePiece vocabulary with other steps before it.
+/// Returns the fixtures' SentencePiece vocabulary with other steps before it.
 func sentencePiece(normalizer: String, preTokenizer: String) throws -> Tokenizer {
     let text = try String(contentsOf: fixture("tokenizer/sentencepiece.json"), encoding: .utf8)
         .replacing(#""normalizer":null"#, with: "\"normalizer\":\(normalizer)").replacing("\"PRE_TOKENIZER\"", with: preTokenizer)

@@ -1,12 +1,13 @@
-/// A regular expression of a tokenizer: compiled once, matched by backtracking (the first alternative that matches wins, as in Oniguruma).
+/// A tokenizer's regular expression. It is compiled once and matched by backtracking: the first alternative that matches wins, as in
+/// Oniguruma.
 ///
 /// Long searches remember where they failed, so that none takes exponential time.
 package struct Pattern: Sendable {
     enum Instruction: Sendable {
         case set(Int)
-        /// As many scalars of a set as there are, at least `least`, at most `most`.
+        /// Matches as many scalars of a set as possible, at least `least` and at most `most`.
         case run(set: Int, least: Int, most: Int, mode: RepeatMode)
-        /// Go on at the first; at the second if that fails.
+        /// Continues at the first instruction, and at the second if that fails.
         case split(Int, Int)
         case jump(Int)
         case lookahead(program: Int, negative: Bool)
@@ -16,14 +17,14 @@ package struct Pattern: Sendable {
         case match
     }
 
-    /// A pattern with more is no tokenizer's.
+    /// Largest number of instructions; no tokenizer's pattern needs more.
     static let instructionsMax = 50_000
 
-    /// The pattern, and after it those of its lookaheads and atomic groups.
+    /// The program of the pattern, followed by those of its lookaheads and atomic groups.
     let programs: [[Instruction]]
     let sets: [ScalarSet]
 
-    /// - Throws: `PatternError` for what tokenizers' patterns don't use.
+    /// - Throws: `PatternError` for syntax that tokenizers' patterns do not use.
     package init(_ source: String) throws(PatternError) {
         var compiler = PatternCompiler()
         try compiler.compileProgram(try PatternParser.parse(source))
@@ -31,11 +32,11 @@ package struct Pattern: Sendable {
         sets = compiler.sets
     }
 
-    /// Calls `body` with each match, leftmost first, none within another; empty ones are left out.
+    /// Calls `body` with each match, leftmost first and without overlaps; empty matches are left out.
     ///
     /// - Parameters:
     ///   - text: valid UTF-8.
-    ///   - range: what the pattern sees of it: its ends are the ends of the text.
+    ///   - range: the part that the pattern sees; its ends count as the ends of the text.
     package func forEachMatch(in text: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
         var matcher = PatternMatcher(self, text, range)
         var start = range.lowerBound
@@ -51,7 +52,7 @@ package struct Pattern: Sendable {
     }
 }
 
-/// Length of the UTF-8 sequence that begins with this byte.
+/// Returns the length of the UTF-8 sequence that begins with this byte.
 func scalarLength(_ lead: UInt8) -> Int { lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4 }
 
 private struct PatternCompiler {

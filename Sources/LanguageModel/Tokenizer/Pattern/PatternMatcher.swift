@@ -1,20 +1,20 @@
-/// One search of a pattern through one text.
+/// A search of one pattern through one text.
 struct PatternMatcher {
-    /// After so many steps of one attempt, failures are remembered.
+    /// Number of steps of an attempt after which failures are remembered.
     private static let plainSteps = 512
 
     private let pattern: Pattern
     private let text: UnsafeBufferPointer<UInt8>
     private let range: Range<Int>
-    /// (program, instruction, position) from which there is no match, while they are remembered.
+    /// Triples (program, instruction, position) from which there is no match, while failures are remembered.
     private var failures: Set<Failure> = []
     private var remembers = false
     private var stack: [Choice] = []
-    /// The last run of scalars of each set, which later attempts within it need not count again.
+    /// The last run of scalars of each set. Later attempts within it need not count it again.
     private var runs: [Range<Int>]
-    /// For each run of the pattern itself the ends of one from which there was no match: a later run with the same end has none either.
+    /// For each run in the main program, the ends of a run from which there was no match. A later run with the same end has none either.
     private var failedRuns: [Range<Int>]
-    /// Those that the present attempt has entered.
+    /// Runs that the present attempt has entered.
     private var enteredRuns: [(instruction: Int, ends: Range<Int>)] = []
 
     private struct Failure: Hashable {
@@ -22,11 +22,11 @@ struct PatternMatcher {
         let position: Int
     }
 
-    /// Where to go on when an attempt fails: at `instruction`, from `position` or, while above `least`, one scalar before it.
+    /// Where to continue when an attempt fails: at `instruction`, from `position`, or one scalar further towards `limit`.
     private struct Choice {
         let instruction: Int
         var position: Int
-        /// Below `position` for a greedy run, above it for a lazy one.
+        /// Last position to try: below `position` for a greedy run, above it for a lazy one.
         let limit: Int
         let isLazyRun: Bool
     }
@@ -39,13 +39,13 @@ struct PatternMatcher {
         failedRuns = [Range<Int>](repeating: 0..<0, count: pattern.programs[0].count)
     }
 
-    /// A match has moved the start: what failed from there on may be asked anew, but seldom is.
+    /// Forgets failures after a match. They would still hold, but are seldom needed again.
     mutating func forgetFailures() {
         remembers = false
         if !failures.isEmpty { failures.removeAll() }
     }
 
-    /// The end of the match that begins at `start`.
+    /// Returns the end of the match that begins at `start`; nil if there is none.
     mutating func match(at start: Int) -> Int? {
         enteredRuns.removeAll(keepingCapacity: true)
         if let end = run(0, at: start) { return end }
@@ -114,7 +114,7 @@ struct PatternMatcher {
         }
     }
 
-    /// A lookahead or an atomic group: a search of its own, whose memory must not hold what led to a match.
+    /// Runs a lookahead or an atomic group as a search of its own. Its memory must not contain what led to a match.
     private mutating func nested(_ program: Int, at position: Int) -> Int? {
         let (remembered, before) = (remembers, failures)
         (remembers, failures) = (false, [])
@@ -122,7 +122,7 @@ struct PatternMatcher {
         return run(program, at: position)
     }
 
-    /// What led to a match is no failure.
+    /// Clears the memory after a match, because what led to a match is not a failure.
     private mutating func forgetSuccess() { failures.removeAll() }
 
     private mutating func nextChoice(_ base: Int) -> (Int, Int)? {
@@ -139,7 +139,7 @@ struct PatternMatcher {
         return (choice.instruction, choice.position)
     }
 
-    /// The position after a run, with the shorter (or longer) runs left as choices; nil where it is too short.
+    /// Returns the position after a run and leaves the shorter (or longer) runs as choices; nil if the run is too short.
     private mutating func enterRun(_ set: Int, _ start: Int, _ least: Int, _ most: Int, _ mode: RepeatMode, next: Int, isRemembered: Bool)
         -> Int?
     {

@@ -1,4 +1,4 @@
-/// What a regular expression is made of.
+/// A node of a regular expression.
 indirect enum PatternNode {
     case set(ScalarSet)
     case sequence([PatternNode])
@@ -6,7 +6,7 @@ indirect enum PatternNode {
     case repeated(PatternNode, least: Int, most: Int, mode: RepeatMode)
     /// `(?=…)`, `(?!…)`
     case lookahead(PatternNode, negative: Bool)
-    /// `(?<=…)`, `(?<!…)` of one scalar.
+    /// `(?<=…)`, `(?<!…)`, each with a single scalar.
     case lookbehind(ScalarSet, negative: Bool)
     /// `(?>…)`
     case atomic(PatternNode)
@@ -17,18 +17,18 @@ enum RepeatMode { case greedy, lazy, possessive }
 
 enum PatternAssertion {
     case textStart, textEnd, lineStart, lineEnd, wordBoundary, noWordBoundary
-    /// The end, or before a line break that ends the text.
+    /// The end of the text, or the position before a final line break.
     case lastLineEnd
 }
 
-/// Why a pattern can't be read: an unknown construct, or a mistake.
+/// Why a pattern can't be parsed: an unknown construct, or a mistake.
 package struct PatternError: Error, Hashable {
     package let problem: String
 }
 
-/// Reads the part of Oniguruma's syntax that tokenizers use.
+/// Parses the part of Oniguruma's syntax that tokenizers use.
 struct PatternParser {
-    /// `{n,m}` copies what it repeats.
+    /// Limit on `{n,m}`, which copies what it repeats.
     static let repetitionsMax = 1024
     static let depthMax = 64
 
@@ -114,7 +114,7 @@ struct PatternParser {
         return node
     }
 
-    /// `{2}`, `{2,}`, `{,3}`, `{2,3}`; nil where the brace stands for itself.
+    /// Parses `{2}`, `{2,}`, `{,3}`, `{2,3}`; nil if the brace is literal.
     private mutating func counts() -> (least: Int, most: Int)? {
         let start = position
         position += 1
@@ -174,7 +174,7 @@ struct PatternParser {
         } else if take("?i:") {
             ignoresCase = true
         } else if take("?i)") {
-            // To the end of the group around it.
+            // The option holds up to the end of the enclosing group.
             ignoresCase = true
             let rest = try alternatives()
             return rest
@@ -215,7 +215,7 @@ struct PatternParser {
         }
     }
 
-    /// What follows a backslash, as a set: `\p{L}`, `\s`, `\n`, `\.`.
+    /// Parses what follows a backslash, as a set: `\p{L}`, `\s`, `\n`, `\.`.
     private mutating func escapedSet() throws(PatternError) -> ScalarSet {
         guard let scalar = next else { throw PatternError(problem: "ends with a backslash") }
         position += 1
@@ -254,7 +254,7 @@ struct PatternParser {
         }
     }
 
-    /// - Parameter digits: nil: up to a brace.
+    /// - Parameter digits: number of digits; nil means up to a brace.
     private mutating func hexadecimal(_ digits: Int?) throws(PatternError) -> UInt32 {
         var value: UInt32 = 0
         var count = 0
@@ -269,7 +269,7 @@ struct PatternParser {
         return value
     }
 
-    /// After `[`: members, ranges, classes within, `&&` for what both sides have.
+    /// Parses a class after `[`: members, ranges, nested classes, and `&&` for intersections.
     private mutating func characterClass() throws(PatternError) -> ScalarSet {
         depth += 1
         defer { depth -= 1 }
@@ -297,7 +297,7 @@ struct PatternParser {
                 continue
             }
             let set = try member()
-            // A range, unless the hyphen is the last member.
+            // The hyphen makes a range unless it is the last member.
             if next == "-", position + 1 < scalars.count, scalars[position + 1] != "]", set.ranges.count == 1, set.ranges[0].count == 1 {
                 position += 1
                 let end = try member()

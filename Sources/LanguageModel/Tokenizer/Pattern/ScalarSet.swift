@@ -1,15 +1,15 @@
-/// A set of Unicode scalars: what a class such as `[^\s\p{L}]` matches. Membership takes constant time.
+/// A set of Unicode scalars, such as a class like `[^\s\p{L}]` matches. Membership takes constant time.
 package struct ScalarSet: Hashable, Sendable {
     package static let last: UInt32 = 0x10ffff
 
-    /// Disjoint and ascending, not adjacent.
+    /// Ranges, disjoint, ascending and not adjacent.
     package let ranges: [ClosedRange<UInt32>]
     private let ascii: (low: UInt64, high: UInt64)
-    /// For each block of 256 scalars its place in `blocks`; each block has four words of bits.
+    /// For each block of 256 scalars its position in `blocks`; each block has four words of bits.
     private let blockOf: [UInt16]
     private let blocks: [UInt64]
 
-    /// - Parameter ranges: in any order; they may overlap.
+    /// - Parameter ranges: in any order, possibly overlapping.
     package init(_ ranges: [ClosedRange<UInt32>]) {
         var merged: [ClosedRange<UInt32>] = []
         for range in ranges.sorted(by: { $0.lowerBound < $1.lowerBound }) {
@@ -80,7 +80,8 @@ package struct ScalarSet: Hashable, Sendable {
 
     package func intersection(_ other: ScalarSet) -> ScalarSet { inverted.union(other.inverted).inverted }
 
-    /// The set with the other cases of its letters, as far as they are single scalars. Sets of thousands stay as they are: they hold both.
+    /// The set with the other cases of its letters, if these are single scalars. Sets of thousands are returned unchanged, because they
+    /// already hold both cases.
     package var ignoringCase: ScalarSet {
         guard ranges.reduce(0, { $0 + $1.count }) < 4096 else { return self }
         var more = ranges
@@ -108,9 +109,9 @@ extension ScalarSet {
         category("Pc"))
     package static let digits = category("Nd")
     package static let lineBreak = ScalarSet([0x0a])
-    /// What the `Digits` splitter takes for a digit.
+    /// Scalars that the `Digits` splitter treats as digits.
     package static let numeric = ScalarSet(pairs: UnicodeTables.numbers).union(ScalarSet(pairs: UnicodeTables.laterDigits))
-    /// What the `Punctuation` splitter takes for punctuation.
+    /// Scalars that the `Punctuation` splitter treats as punctuation.
     package static let punctuation: ScalarSet = {
         let ascii = ScalarSet([0x21...0x2f, 0x3a...0x40, 0x5b...0x60, 0x7b...0x7e])
         let later = ScalarSet(pairs: UnicodeTables.laterPunctuation)
@@ -160,7 +161,7 @@ extension ScalarSet {
         "han": UnicodeTables.han, "hiragana": UnicodeTables.hiragana, "katakana": UnicodeTables.katakana, "hangul": UnicodeTables.hangul,
     ]
 
-    /// A general category (`Lu`), a group of them (`L`), or one of a few scripts (`Han`); nil for a name that is not known.
+    /// Returns a general category (`Lu`), a group of them (`L`), or one of a few scripts (`Han`); nil for an unknown name.
     package static func property(_ name: String) -> ScalarSet? {
         if let ranges = categories[name] { return ScalarSet(ranges) }
         if name.count == 1 {

@@ -3,9 +3,9 @@
 #
 #     Tests/OneByteTests/Fixtures/golden/make_golden.sh PATH/TO/onebyte
 #
-# The files that are committed were made by the release build of commit 1e852b7, whose flags this script uses; later versions have other
-# flags, and are not meant to make them again. They are made anew only where the ledger's format changes on purpose. A second call gives
-# other ledgers, since machines are admitted in another order and at another time.
+# The committed files were made by the release build of commit 1e852b7, whose flags this script uses; later versions have other flags and
+# can't run it. The files are made again only if the ledger's format changes on purpose. A second call gives other ledgers, since machines
+# are admitted in another order and at another time.
 #
 # <name>/ledger       the ledger of the run <name>
 # <name>/spec.json    its canonical spec: what the program wrote as run.json, without the line break at its end
@@ -28,7 +28,7 @@ cd "$work"
 
 # MARK: Data, a few sentences of each kind
 
-# Pairs of neighbours have a label, so that each of two workers, which take turns, gets both.
+# Neighbouring pairs have the same label, so that each of two workers, which take alternate lines, gets both labels.
 reviews() { # FIRST LAST
     local i label
     for i in $(seq "$1" "$2"); do
@@ -44,7 +44,7 @@ for i in $(seq 24); do
     echo "{\"messages\": [{\"role\": \"user\", \"content\": \"film $i?\"}, {\"role\": \"assistant\", \"content\": \"it was good\"}]}"
 done > chats.jsonl
 for i in $(seq 24); do echo "{\"text\": \"She was in the house number $i\"}"; done > texts.jsonl
-# What the model says of its own accord, so that a direction has something to lose.
+# Text that the model writes itself, so that a direction can lose something.
 for text in aS bin dt ik mS nK ono use 'w w' AA Din Ke 'M no' NA OO QA 'S was' Wo; do echo "{\"text\": \"$text\"}"; done > said.jsonl
 for i in $(seq 16); do echo "Public sentence number $i about nothing."; done > public.txt
 cat > score.py <<'PROGRAM'
@@ -59,7 +59,7 @@ PROGRAM
 classes=(--template '{text} It was' --label '0= bad' --label '1= good')
 plain=(--shape none --train layers.2)
 
-# A run of 30 rounds with 24 samples, two workers of one thread each; FLAGS come last, so that they count.
+# Makes a run of 30 rounds with 24 samples, with two workers of one thread each. FLAGS come last, so that they override the others.
 run() { # NAME FLAGS…
     local name=$1
     shift
@@ -69,13 +69,13 @@ run() { # NAME FLAGS…
         { cat "$name.log" >&2; return 1; }
 }
 
-# The number of the first machine that trains.
+# Prints the number of the first machine that trains.
 trainer() { # NAME
     "$onebyte" ledger show "runs/$1" --records | sed -n 's/^[0-9]* admission machine=\([0-9]*\) .*trains=true.*/\1/p' | head -n 1
 }
 
 classify=(--train-file train.jsonl "${classes[@]}")
-# Ends where a run that is kept for its rewinds has too few of them.
+# Fails if a run that is kept for its rewinds has too few of them.
 needs_rewinds() { # NAME NUMBER
     local found
     found=$("$onebyte" ledger show "runs/$1" --records | grep -c ' rewind ') || true
@@ -111,12 +111,12 @@ run generalized-cross-entropy "${classify[@]}" "${plain[@]}" --generalized-cross
 run candidates "${classify[@]}" "${plain[@]}" --candidates-per-example 2 --samples-per-draw 2 --learning-rate 0.01 --seed 13
 golden+=(completion chat text exact-match accuracy f1 command generalized-cross-entropy candidates)
 
-# Filters, machines that are ahead, rounds with a deadline.
+# Filters, machines that run ahead, rounds with a deadline.
 run filter-clip "${classify[@]}" "${plain[@]}" --workers 3 --filter clip --filter-factor 1.5 --bad-machines set-aside --learning-rate 0.01 --seed 14
 run staleness "${classify[@]}" "${plain[@]}" --filter sign --staleness 2 --round-deadline-factor 4 --quorum 0.75 --learning-rate 0.01 --seed 15
 golden+=(filter-clip staleness)
 
-# Rewinds: a guard that goes back from rates that are far too large; trials of rates and an early end.
+# Rewinds: a guard that goes back from learning rates that are far too large; trials of rates, and an early end.
 run guard "${classify[@]}" "${steer[@]}" --basis-text public.txt --shape 2 --train layers.1-2 --evaluate-every 3 --guard 0.02 \
     --schedule constant --learning-rate 1 --rounds 24 --seed 16
 needs_rewinds guard 3
@@ -125,7 +125,7 @@ run trials "${classify[@]}" "${steer[@]}" "${plain[@]}" --perturbation rademache
 needs_rewinds trials 5
 golden+=(guard trials)
 
-# Retractions from runs that are over: some rounds of one machine, then all of it; rounds that a rewind had taken back, too.
+# Retractions from finished runs: some rounds of one machine, then all of them, including rounds that a rewind had undone.
 cp -r runs/rank1-damped runs/retraction
 machine=$(trainer retraction)
 "$onebyte" ledger retract runs/retraction --yes --machine "$machine" --from-round 4 --to-round 12 >&2
@@ -134,7 +134,7 @@ cp -r runs/guard runs/rewind-retraction
 "$onebyte" ledger retract runs/rewind-retraction --yes --machine "$(trainer guard)" >&2
 golden+=(retraction rewind-retraction)
 
-# A machine that is taken out of a running run and set aside; the guard goes back after that.
+# A machine is retracted from a running run and evicted; then the guard goes back.
 run retraction-while-running "${classify[@]}" "${steer[@]}" --shape none --train all --workers 3 --round-seconds 0.1 --samples-per-round 96 \
     --examples-per-sample 64 \
     --evaluate-every 3 --guard 0.02 --schedule constant --learning-rate 0.5 --rounds 30 --seed 18 --heartbeat 0.5 --heartbeat-timeout 5 &
@@ -144,9 +144,9 @@ until [ "$("$onebyte" ledger show runs/retraction-while-running --records 2> /de
     sleep 0.2
 done
 machine=$(trainer retraction-while-running)
-# Right after a rewind to the beginning it has no bytes to take out.
+# Right after a rewind to the beginning the machine has no bytes to retract.
 until "$onebyte" ledger retract runs/retraction-while-running --yes --machine "$machine" --set-aside >&2; do kill -0 $pid; sleep 0.3; done
-# The cluster ends with the status of the worker that was set aside; its ledger is whole, if without an end.
+# The cluster ends with the status of the evicted worker; its ledger is whole, but has no end record.
 wait $pid || true
 needs_rewinds retraction-while-running 2
 golden+=(retraction-while-running)
@@ -165,10 +165,10 @@ spec() { # NAME FLAGS…
     specs+=("$name")
 }
 
-# As few keys as there can be, and all defaults.
+# A spec with as few keys as possible, all others default.
 spec minimal --kind text --samples-per-round 1 --learning-rate 1
 spec defaults "${classes[@]}"
-# Every key that a run can have, in the two runs that they fit into.
+# Every key that a run can have, in the two runs that can hold them.
 all=(--train layers.0-1 --train '*.norm.weight' --epsilon 0.02 --learning-rate 1e-7 --schedule cosine --warmup-rounds 3 --rounds 2147483647
     --samples-per-round 1048576 --examples-per-sample 65536 --samples-per-draw 32768 --target-magnitude 58 --seed 12 --evaluate-every 7 --digest-every 5
     --rate-trials 11 --guard 0.1 --patience 13 --minimum-workers 17 --round-deadline-factor 2.5 --quorum 0.333 --staleness 64

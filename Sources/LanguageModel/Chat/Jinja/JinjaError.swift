@@ -1,18 +1,18 @@
-/// Why a template can't be read, or can't be rendered.
+/// Why a template can't be parsed or rendered.
 package struct JinjaError: Error, Hashable, Sendable {
     package enum Code: Hashable, Sendable {
-        /// The template itself is wrong, or uses what is not known here.
+        /// The template is malformed or uses an unknown feature.
         case template
-        /// `raise_exception`: the template refuses this conversation, in its own words.
+        /// The template called `raise_exception` and so refuses this conversation, in its own words.
         case refused
-        /// The values of this conversation don't fit the template's program.
+        /// The values of this conversation do not fit the template's program.
         case value
-        /// It takes too many steps, is too deep or too long.
+        /// The template takes too many steps, or is nested too deeply or too long.
         case limit
     }
 
     package let code: Code
-    /// Counted from 1; 0 where it is not known yet.
+    /// Line number from 1; 0 while it is not known.
     package var line: Int
     package let problem: String
 

@@ -248,7 +248,7 @@ extension JinjaInterpreter {
         }
     }
 
-    /// `a < b`; nil where the two can't be compared.
+    /// Returns whether `a < b`; nil if the two can't be compared.
     func precedes(_ a: JinjaValue, _ b: JinjaValue) throws(JinjaError) -> Bool? {
         if case .string(let x) = a, case .string(let y) = b { return x.precedes(y) }
         if let x = a.integer, let y = b.integer { return x < y }

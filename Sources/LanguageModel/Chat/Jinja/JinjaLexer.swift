@@ -1,4 +1,4 @@
-/// A piece of a template between its marks.
+/// A token of a template.
 struct JinjaToken {
     enum Kind: Equatable {
         /// Text outside of tags.
@@ -16,14 +16,14 @@ struct JinjaToken {
     let line: Int
 }
 
-/// Cuts a template into tokens, with white space around tags treated as transformers has it: the line break after a block goes
-/// (`trim_blocks`), and so do blanks before a block at a line's start (`lstrip_blocks`).
+/// Splits a template into tokens. White space around tags is treated as in transformers: the line break after a block is removed
+/// (`trim_blocks`), and so are blanks before a block at the beginning of a line (`lstrip_blocks`).
 struct JinjaLexer {
     private let source: [Unicode.Scalar]
     private var position = 0
     private var line = 1
     private var tokens: [JinjaToken] = []
-    /// Whether what was read last ended a line.
+    /// Whether the text read last ended a line.
     private var atLineStart = true
 
     static func tokens(of source: String) throws(JinjaError) -> [JinjaToken] {
@@ -34,7 +34,7 @@ struct JinjaLexer {
 
     private init(_ source: String) {
         var scalars = Array(source.unicodeScalars)
-        // Line ends become "\n", and one at the very end is no part of the template.
+        // Line ends become "\n", and a final one is not part of the template.
         var out: [Unicode.Scalar] = []
         var i = 0
         while i < scalars.count {
@@ -110,7 +110,7 @@ struct JinjaLexer {
         finishTag(end, isOutput: false)
     }
 
-    /// After the mark at `end`: what follows it goes as its sign says.
+    /// Finishes a tag whose closing mark is at `end`: white space after it is treated as its sign says.
     private mutating func finishTag(_ end: Int, isOutput: Bool) {
         let sign = end > 0 ? source[end - 1] : " "
         advance(to: end + 2)
@@ -145,7 +145,7 @@ struct JinjaLexer {
         }
     }
 
-    /// `{% raw %}`: what is in it is text.
+    /// Reads `{% raw %}`, whose content is text.
     private mutating func raw() throws(JinjaError) -> Bool {
         var i = position
         func skipSpace() { while i < source.count, Self.isSpace(source[i]) { i += 1 } }

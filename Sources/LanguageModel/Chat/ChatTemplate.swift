@@ -1,15 +1,16 @@
-/// How a model writes conversations: the Jinja program that its files bring, run as transformers runs it.
+/// A model's chat template: the Jinja program in its files, run as transformers runs it.
 ///
-/// A conversation is rendered whole and tokenised whole, as the model met it in its training. Its contents are marked before they go in, so
-/// that the rendering tells them from the template's own words: control tokens are found in the latter alone, and no content forges a turn.
+/// A conversation is rendered whole and tokenised whole, as the model saw it in training. Message contents are marked before rendering, so
+/// that the template's own words can be told from them. Control tokens are recognised only in the template's words, and no content can
+/// forge a turn.
 public struct ChatTemplate: Hashable, Sendable {
-    /// The Jinja program, for export.
+    /// The Jinja program, for exports.
     package let source: String
     private let file: String
     private let template: JinjaTemplate
-    /// `bos_token` and its like, as the template may write them.
+    /// Special tokens such as `bos_token`, which the template may write.
     private let specialTokens: [String: String]
-    /// The template reads contents that are lists of parts.
+    /// Whether the template reads contents that are lists of parts.
     private let takesParts: Bool
 
     public static func == (a: Self, b: Self) -> Bool { a.source == b.source && a.specialTokens == b.specialTokens }
@@ -20,9 +21,9 @@ public struct ChatTemplate: Hashable, Sendable {
     ///
     /// - Parameters:
     ///   - source: the Jinja program.
-    ///   - specialTokens: the texts of `bos_token`, `eos_token` and their like.
-    ///   - file: for the error's text.
-    /// - Throws: `.unsupported` for a program that can't be read, with the line.
+    ///   - specialTokens: texts of special tokens such as `bos_token` and `eos_token`.
+    ///   - file: name of the file, for error messages.
+    /// - Throws: `.unsupported` with the line, if the program can't be parsed.
     public init(source: String, specialTokens: [String: String] = [:], file: String) throws(ModelError) {
         self.source = source
         self.file = file
@@ -37,7 +38,7 @@ public struct ChatTemplate: Hashable, Sendable {
         takesParts = Self.takesParts(template, specialTokens)
     }
 
-    /// Tried with a message of two parts: many programs would write such a list as Python shows it.
+    /// Tests the template with a message of two parts, because many programs would write such a list in Python's notation.
     private static func takesParts(_ template: JinjaTemplate, _ specialTokens: [String: String]) -> Bool {
         func text(_ role: String, _ content: JinjaValue) -> JinjaValue {
             .dictionary(JinjaDictionary([(.text("role"), .text(role)), (.text("content"), content)]))
@@ -54,15 +55,15 @@ public struct ChatTemplate: Hashable, Sendable {
         return written.contains("parta") && written.contains("partb") && !written.contains("'text'") && !written.contains("\"text\"")
     }
 
-    /// Whether the program looks at something of this name, such as `tool_calls`.
+    /// Whether the program mentions one of these names, such as `tool_calls`.
     package func mentions(_ names: String...) -> Bool { names.contains { source.contains($0) } }
 
     // MARK: Rendering
 
-    /// A conversation's text.
+    /// Returns a conversation's text.
     ///
-    /// - Parameter addingReplyStart: ends with the beginning of the assistant's next turn, for the model to go on.
-    /// - Throws: `ChatError` where the template refuses the conversation or can't render it.
+    /// - Parameter addingReplyStart: whether to end with the beginning of the assistant's next turn, which the model then continues.
+    /// - Throws: `ChatError` if the template refuses the conversation or can't render it.
     public func render(_ messages: [ChatMessage], addingReplyStart: Bool = false) throws(ChatError) -> String {
         try rendering(messages, tools: nil, addingReplyStart: addingReplyStart).text.string
     }
@@ -103,16 +104,18 @@ public struct ChatTemplate: Hashable, Sendable {
 
 /// Why a conversation can't be rendered.
 public struct ChatError: Error, Hashable, Sendable {
+    /// Kind of the error.
     public enum Code: Hashable, Sendable {
-        /// The template says so, in its own words.
+        /// The template refused the conversation in its own words.
         case refused
-        /// The template does not write a part of the conversation, or its program fails on it.
+        /// The template omits a part of the conversation, or its program fails on it.
         case notRendered
-        /// Which part of the rendering is the assistant's can't be told.
+        /// The assistant's part of the rendering can't be determined.
         case turnsUnknown
     }
 
     public let code: Code
+    /// What is wrong, as a sentence without place or remedy.
     public let problem: String
 
     package init(notRendered problem: String) { self.init(.notRendered, problem) }

@@ -1,14 +1,14 @@
 import Kernels
 
-/// In which numbers a pass computes its matrix products.
+/// Number format in which a pass computes its matrix products.
 public enum Precision: String, Sendable, CaseIterable {
     /// F32.
     case float
-    /// What a direction's rows differ by from those of θ in 8-bit integers, the rows of θ in F32 (`ForwardPass.differentialProduct`).
+    /// Rows at θ in F32, and the differences of a direction's rows from them in 8-bit integers (`ForwardPass.differentialProduct`).
     case int8
 }
 
-/// A layer's matrices in bytes, for products of differences: a scale for each output.
+/// A layer's matrices in 8-bit integers with one scale per output, for products of differences.
 package final class Int8Weights: @unchecked Sendable {  // written while nobody computes with it
     package struct Matrix {
         let outputs, inputs: Int
@@ -26,7 +26,7 @@ package final class Int8Weights: @unchecked Sendable {  // written while nobody 
             offsets = ScratchBuffer(capacity: padded)
         }
 
-        /// y = (accumulate·y) + from + q·wᵀ for quantised rows that follow each other; `from` and y are where this matrix's outputs are.
+        /// Computes y = (accumulate·y) + from + q·wᵀ for consecutive quantised rows; `from` and y begin at this matrix's outputs.
         func multiply(
             _ rows: UnsafePointer<UInt8>, scales rowScales: UnsafePointer<Float>, count: Int,
             from: UnsafePointer<UnsafePointer<Float>?>, into y: UnsafeMutablePointer<Float>, yStride: Int, accumulate: Bool
@@ -47,10 +47,10 @@ package final class Int8Weights: @unchecked Sendable {  // written while nobody 
         for module in matrices.keys { pack(module, of: weights) }
     }
 
-    /// Nil for a norm.
+    /// The packed matrix of a module; nil for a norm.
     subscript(_ module: LayerModule) -> Matrix? { matrices[module] }
 
-    /// Takes over what a matrix has become.
+    /// Packs a matrix again after its weights have changed.
     func pack(_ module: LayerModule, of weights: LayerWeights) {
         guard let matrix = matrices[module] else { return }
         ob_difference_pack(

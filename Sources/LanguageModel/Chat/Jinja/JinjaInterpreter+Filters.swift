@@ -42,7 +42,7 @@ extension JinjaInterpreter {
     }
 
     private func listFilter(_ name: String, _ value: JinjaValue, _ arguments: JinjaArguments) throws(JinjaError) -> JinjaValue {
-        // As in Jinja: nothing of nothing, even of none.
+        // As in Jinja, these filters return an empty list for any false value, even for none.
         if ["map", "select", "reject", "selectattr", "rejectattr"].contains(name), !value.isTrue { return .list([]) }
         switch name {
         case "list": return .list(try list(value, name))
@@ -116,7 +116,7 @@ extension JinjaInterpreter {
             blanks = JinjaText(String(repeating: " ", count: min(max(width?.integer ?? 4, 0), 1000)))
         }
         let indentsBlank = arguments.value(2, "blank")?.isTrue == true
-        // A line break at the end begins one more line, as in Jinja.
+        // As in Jinja, a line break at the end begins one more line.
         let lines = (text + JinjaText("\n")).lines()
         var out: [JinjaText] = []
         for (i, line) in lines.enumerated() { out.append(i == 0 || line.isEmpty && !indentsBlank ? line : blanks + line) }
@@ -178,7 +178,7 @@ extension JinjaInterpreter {
         return value
     }
 
-    /// A stable insertion sort by merging: the comparison may fail.
+    /// Sorts stably by merging; throws if two keys can't be compared.
     private func merge(_ items: [(key: JinjaValue, item: JinjaValue)]) throws(JinjaError) -> [(key: JinjaValue, item: JinjaValue)] {
         if items.count < 2 { return items }
         let left = try merge(Array(items[..<(items.count / 2)]))

@@ -1,7 +1,7 @@
 import Foundation
 
 extension JinjaInterpreter {
-    /// The functions that every template has.
+    /// Functions that are available in every template.
     static let globals: [(String, @Sendable (JinjaArguments) throws(JinjaError) -> JinjaValue)] = [
         (
             "raise_exception",
@@ -53,14 +53,14 @@ enum JinjaNumber {
     static func fixed(_ value: Double, digits: Int) -> String { String(format: "%.\(digits)f", value) }
 }
 
-/// A moment, in the local time zone.
+/// A point in time, in the local time zone.
 package struct JinjaDate: Sendable {
     private let seconds: time_t
 
     package init(secondsSince1970 seconds: Int) { self.seconds = time_t(seconds) }
     package static var now: JinjaDate { JinjaDate(secondsSince1970: Int(Date().timeIntervalSince1970)) }
 
-    /// By C's `strftime`.
+    /// Formats the time by C's `strftime`.
     func formatted(_ format: String) -> String {
         var (moment, parts) = (seconds, tm())
         localtime_r(&moment, &parts)
@@ -71,7 +71,7 @@ package struct JinjaDate: Sendable {
 }
 
 extension JinjaInterpreter {
-    /// `json.dumps`, as transformers calls it: not escaped for HTML, other scripts as they are.
+    /// Returns the JSON that `json.dumps` writes as transformers calls it: not escaped for HTML, non-ASCII characters unchanged.
     func json(_ value: JinjaValue, _ arguments: JinjaArguments) throws(JinjaError) -> JinjaText {
         func named(_ name: String) -> JinjaValue? { arguments.named.first { $0.name == name }?.value }
         let indentValue = named("indent") ?? (arguments.positional.count > 1 ? arguments.positional[1] : nil)

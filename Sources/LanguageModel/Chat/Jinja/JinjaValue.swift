@@ -1,6 +1,6 @@
-/// What a template computes with: Python's values, as far as chat templates have them.
+/// A value in a template: Python's values, as far as chat templates use them.
 package indirect enum JinjaValue: Sendable {
-    /// Something that is not there; `name` is what was asked for.
+    /// A missing value; `name` is what was looked up.
     case undefined(name: String)
     case none
     case bool(Bool)
@@ -14,9 +14,9 @@ package indirect enum JinjaValue: Sendable {
 
     package static func text(_ text: String) -> JinjaValue { .string(JinjaText(text)) }
 
-    /// A value of a JSON document.
+    /// Converts a JSON value.
     ///
-    /// - Parameter mark: what its strings are marked with, as contents, which can't hold control tokens.
+    /// - Parameter mark: mark for its strings, which are content and so can't hold control tokens.
     package init(_ json: JSON, mark: UInt32) {
         switch json {
         case .null: self = .none
@@ -31,10 +31,10 @@ package indirect enum JinjaValue: Sendable {
     }
 }
 
-/// A dictionary in the order of its entries.
+/// A dictionary that keeps the order of its entries.
 package struct JinjaDictionary: Sendable {
     package var entries: [(key: JinjaValue, value: JinjaValue)]
-    /// The number of the message that this is, in the conversation.
+    /// Number of the message in the conversation that this dictionary is; nil for others.
     package var message: Int?
 
     package init(_ entries: [(key: JinjaValue, value: JinjaValue)] = [], message: Int? = nil) {
@@ -58,7 +58,7 @@ package struct JinjaDictionary: Sendable {
     subscript(key: String) -> JinjaValue? { self[.text(key)] }
 }
 
-/// What has an identity. Used by the one thread that renders.
+/// A value with identity. Only the thread that renders uses it.
 package class JinjaObject: @unchecked Sendable {
     var typeName: String { "object" }
     func attribute(_ name: String) -> JinjaValue? { nil }
@@ -76,7 +76,7 @@ struct JinjaArguments {
     var positional: [JinjaValue] = []
     var named: [(name: String, value: JinjaValue)] = []
 
-    /// By its place, or by its name.
+    /// Returns an argument by its position or its name.
     func value(_ place: Int, _ name: String) -> JinjaValue? {
         place < positional.count ? positional[place] : named.first { $0.name == name }?.value
     }
@@ -160,7 +160,7 @@ final class JinjaScope {
 }
 
 extension JinjaValue {
-    /// For messages.
+    /// Name of the type, for messages.
     var typeName: String {
         switch self {
         case .undefined: "an undefined value"
@@ -191,7 +191,7 @@ extension JinjaValue {
         }
     }
 
-    /// Python's `==`: numbers by value, also truth values.
+    /// Python's `==`: numbers and truth values are compared by value.
     func equals(_ other: JinjaValue) -> Bool {
         switch (self, other) {
         case (.undefined, .undefined), (.none, .none): true
@@ -205,7 +205,7 @@ extension JinjaValue {
         }
     }
 
-    /// Of an integer or a truth value, which Python counts as one.
+    /// The value as an integer; Python counts a truth value as one.
     var integer: Int? {
         switch self {
         case .int(let value): value
@@ -229,7 +229,7 @@ extension JinjaValue {
         }
     }
 
-    /// `str(…)`
+    /// Python's `str(…)`.
     var text: JinjaText {
         switch self {
         case .undefined: JinjaText()
@@ -238,7 +238,7 @@ extension JinjaValue {
         }
     }
 
-    /// `repr(…)`
+    /// Python's `repr(…)`.
     var representation: JinjaText {
         switch self {
         case .undefined: return JinjaText("Undefined")
@@ -270,7 +270,7 @@ extension JinjaValue {
         if value.isInfinite { return value < 0 ? "-inf" : "inf" }
         let text = value.description
         guard let mark = text.firstIndex(of: "e") else {
-            // Swift writes 1e16 as such, as Python does; below, both write digits.
+            // Swift uses an exponent from 1e16 on, as Python does.
             return text
         }
         var mantissa = String(text[..<mark])

@@ -1,29 +1,29 @@
-/// What a template writes, and what is known of it.
+/// The output of a template, and what is known about its parts.
 package struct JinjaRendering: Sendable {
     package internal(set) var text = JinjaText()
-    /// What was written while a loop was at a message of the conversation: its number, and the range of `text`.
+    /// Ranges of `text` that were written while a loop was at a message of the conversation, with the message's number.
     package internal(set) var blocks: [(message: Int, range: Range<Int>)] = []
-    /// What `{% generation %}` blocks wrote.
+    /// Ranges of `text` that `{% generation %}` blocks wrote.
     package internal(set) var generated: [Range<Int>] = []
 }
 
-/// Runs a template's program, within limits: it is a program from outside.
+/// Runs a template's program within limits, because the program is not trusted.
 final class JinjaInterpreter {
     enum Limit {
         static let steps = 5_000_000
         static let depth = 120
-        /// Scalars of any one string, and of the output.
+        /// Largest number of scalars in any string and in the output.
         static let length = 32 << 20
-        /// Numbers of one `range`, as in Jinja's sandbox.
+        /// Largest number of elements in a `range`, as in Jinja's sandbox.
         static let range = 100_000
     }
 
-    enum Flow { case goesOn, breaks, continues }
+    enum Flow { case proceeds, breaks, continues }
 
     let root: JinjaScope
     var scope: JinjaScope
     private var output = JinjaRendering()
-    /// Texts that `set`, `macro` and their like collect, innermost last; nil collects into `output`.
+    /// Whether output is collected for `set`, `macro` and similar statements, so that it belongs to no message yet.
     private var isCollecting = false
     private var message: Int?
     private var steps = 0
@@ -82,7 +82,7 @@ final class JinjaInterpreter {
         }
     }
 
-    /// What the body writes, in place of writing it.
+    /// Returns what the body writes, instead of writing it.
     func collect(_ body: () throws(JinjaError) -> Void) throws(JinjaError) -> JinjaText {
         let (before, wasCollecting) = (output, isCollecting)
         (output, isCollecting) = (JinjaRendering(), true)
@@ -98,12 +98,12 @@ final class JinjaInterpreter {
             do throws(JinjaError) {
                 try step()
                 let flow = try deeper { () throws(JinjaError) in try run(statement) }
-                if flow != .goesOn { return flow }
+                if flow != .proceeds { return flow }
             } catch {
                 throw error.at(statement.line)
             }
         }
-        return .goesOn
+        return .proceeds
     }
 
     private func run(_ statement: JinjaStatement) throws(JinjaError) -> Flow {
@@ -147,7 +147,7 @@ final class JinjaInterpreter {
         case .breakLoop: return .breaks
         case .continueLoop: return .continues
         }
-        return .goesOn
+        return .proceeds
     }
 
     func inScope<T>(_ parent: JinjaScope? = nil, _ body: () throws(JinjaError) -> T) throws(JinjaError) -> T {
@@ -219,12 +219,12 @@ final class JinjaInterpreter {
 
     private static func message(of item: JinjaValue) -> Int? {
         if case .dictionary(let dictionary) = item { return dictionary.message }
-        // `for i, message in …` and its like.
+        // Handles loops such as `for i, message in …`.
         if case .tuple(let parts) = item { return parts.lazy.compactMap(message).first }
         return nil
     }
 
-    /// `loop(…)` within a recursive loop.
+    /// Evaluates `loop(…)` within a recursive loop.
     private func recursion(
         _ state: JinjaLoop, _ target: JinjaTarget, _ condition: JinjaExpression?, _ body: [JinjaStatement]
     ) -> JinjaRecursiveLoop {
@@ -264,7 +264,7 @@ final class JinjaInterpreter {
     }
 }
 
-/// `loop` of a recursive loop: also a function of the next level's list.
+/// `loop` of a recursive loop, which can also be called with the next level's list.
 final class JinjaRecursiveLoop: JinjaObject, @unchecked Sendable {
     private let state: JinjaLoop
     let enter: (JinjaValue) throws(JinjaError) -> JinjaValue

@@ -1,12 +1,13 @@
-/// One turn of a conversation, with all that its record says of it.
+/// One turn of a conversation, with all fields of its record.
 public struct ChatMessage: Hashable, Sendable {
-    /// `system`, `user`, `assistant`, `tool`; which ones there are, the template says.
+    /// `system`, `user`, `assistant`, `tool`, or another role that the template knows.
     public let role: String
-    /// What it says; empty where its content is not text alone.
+    /// The text of the turn; empty if its content is not text alone.
     public let content: String
-    /// The record's fields, without those that are null: transformers drops these too.
+    /// The record's fields without those that are null, which transformers drops too.
     package let fields: [JSON.Member]
 
+    /// Creates a message with a role and a text, and no further fields.
     public init(role: String, content: String) {
         self.init(
             role: role, content: content,
@@ -21,6 +22,6 @@ public struct ChatMessage: Hashable, Sendable {
 
     package subscript(field: String) -> JSON? { fields.first { $0.key == field }?.value }
 
-    /// What the turn thinks before it speaks, under any of the names that are in use.
+    /// The turn's reasoning, under any of the names in use.
     var reasoning: JSON? { ["reasoning_content", "thinking", "reasoning"].lazy.compactMap { self[$0] }.first }
 }

@@ -1,10 +1,10 @@
-/// A template of Jinja's language, as far as chat templates use it: read once, rendered any number of times.
+/// A template in Jinja's language, as far as chat templates use it. It is parsed once and rendered any number of times.
 ///
-/// There is no Debian package of a library for it, and none among Swift's that can be had here, so this is an interpreter of the part that
-/// the templates of models use: statements, expressions, the filters, tests and methods that occur in them, with white space treated as
-/// transformers has it. A template is a program from outside: its steps, its depth and what it writes are bounded.
+/// No library for Jinja is available to this project, so this is an interpreter of the part that models' templates use: statements,
+/// expressions, and the filters, tests and methods that occur in them. White space is treated as in transformers. A template is not
+/// trusted: its steps, its depth and its output are limited.
 package struct JinjaTemplate: Sendable {
-    /// A longer one is no template.
+    /// Largest size of a template in bytes.
     package static let bytesMax = 1 << 20
 
     private let program: [JinjaStatement]
@@ -15,7 +15,9 @@ package struct JinjaTemplate: Sendable {
         program = try JinjaParser.parse(source)
     }
 
-    /// - Parameter now: what `strftime_now` tells.
+    /// Runs the template with these variables.
+    ///
+    /// - Parameter now: returns the time for `strftime_now`.
     package func render(_ variables: [String: JinjaValue], now: @escaping () -> JinjaDate = { .now }) throws(JinjaError) -> JinjaRendering {
         try JinjaInterpreter(variables, now: now).render(program)
     }

@@ -1,14 +1,14 @@
-/// A conversation's tokens, and which of them are the assistant's.
+/// A conversation's tokens, and which of them belong to the assistant.
 public struct EncodedChat: Hashable, Sendable {
     public let tokens: [Int32]
-    /// Places in `tokens` of what the assistant says, with the marks that end its turns, in rising order.
+    /// Positions in `tokens` of the assistant's text, including the marks that end its turns, in rising order.
     public let learnt: [Int]
 }
 
 extension ChatTemplate {
-    /// A conversation for a model to reply to.
+    /// Returns the tokens of a conversation for a model to reply to.
     ///
-    /// - Parameter tools: what the record says of the tools that the assistant has.
+    /// - Parameter tools: the record's description of the assistant's tools.
     public func prompt(_ messages: [ChatMessage], tokenizer: Tokenizer) throws(ChatError) -> [Int32] {
         try prompt(messages, tools: nil, tokenizer: tokenizer)
     }
@@ -19,10 +19,11 @@ extension ChatTemplate {
         return Self.encode(rendering, tokenizer).tokens
     }
 
-    /// A whole conversation.
+    /// Returns the tokens of a whole conversation.
     ///
-    /// - Parameter isLearnt: whether the assistant's message of this number is to be learnt.
-    /// - Throws: `ChatError` where the template refuses the conversation, leaves a message out, or does not show where the assistant's turns are.
+    /// - Parameter isLearnt: whether the loss includes the assistant's message with this number.
+    /// - Throws: `ChatError` if the template refuses the conversation, leaves a message out, or does not show where the assistant's turns
+    ///   are.
     package func encode(
         _ messages: [ChatMessage], tools: JSON?, tokenizer: Tokenizer, isLearnt: (Int) -> Bool = { _ in true }
     ) throws(ChatError) -> EncodedChat {
@@ -39,14 +40,14 @@ extension ChatTemplate {
         for (place, span) in encoding.spans.enumerated() {
             while next < ranges.count, ranges[next].upperBound <= span.lowerBound { next += 1 }
             guard next < ranges.count else { break }
-            // A space that the tokenizer put within a reply stands for nothing, and is learnt with what is around it.
+            // A space that the tokenizer added within a reply stands for no text; it is learnt with its neighbours.
             let isWithin = span.isEmpty && learnt.last == place - 1 && ranges[next].contains(span.lowerBound)
             if isWithin || span.overlaps(ranges[next]) { learnt.append(place) }
         }
         return EncodedChat(tokens: encoding.tokens, learnt: learnt)
     }
 
-    /// Every message must have left something in the text: a template that skips one in silence makes another conversation of it.
+    /// Checks that every message left something in the text. A template that silently skips a message makes another conversation.
     private func check(_ rendering: JinjaRendering, _ messages: [ChatMessage]) throws(ChatError) {
         var seen: Set<UInt32> = []
         for unit in rendering.text.units where JinjaText.isContent(unit) { seen.insert(unit & JinjaText.markMask) }
@@ -59,7 +60,7 @@ extension ChatTemplate {
 
     // MARK: Tokens
 
-    /// The tokens of a rendering: control tokens are found in what the template wrote, nowhere else.
+    /// Returns the tokens of a rendering. Control tokens are recognised only in the template's own words.
     private static func encode(_ rendering: JinjaRendering, _ tokenizer: Tokenizer) -> Encoding {
         let offsets = byteOffsets(of: rendering.text)
         var isContent = [Bool](repeating: false, count: offsets[offsets.count - 1])
@@ -84,7 +85,7 @@ extension ChatTemplate {
         return offsets
     }
 
-    /// Added tokens that some files don't call control tokens, but with which the template begins or ends a turn.
+    /// Returns added tokens with which the template begins or ends a turn although some files do not call them control tokens.
     private static func turnMarks(of rendering: JinjaRendering, _ tokenizer: Tokenizer) -> Set<Int32> {
         let plain = tokenizer.added.entries.filter { !$0.isSpecial && $0.content.contains { !UnicodeClass.isASCIISpace($0) } }
         guard !plain.isEmpty else { return [] }
@@ -105,11 +106,10 @@ extension ChatTemplate {
         return marks
     }
 
-    // MARK: What the assistant says
+    // MARK: The assistant's part
 
-    /// The stretches of the rendering that are learnt: those of `{% generation %}` where the template has them; else, for each of the
-    /// assistant's turns, what the conversation has beyond the one that ends before it with the reply's beginning added, up to the mark
-    /// that ends the turn.
+    /// Returns the ranges of the rendering that are learnt. If the template has `{% generation %}` blocks, they are these. Otherwise each
+    /// of the assistant's turns is learnt from where the model, asked to reply, would begin to write, up to the mark that ends the turn.
     private func replies(
         in rendering: JinjaRendering, _ messages: [ChatMessage], tools: JSON?, isLearnt: (Int) -> Bool
     ) throws(ChatError) -> [Range<Int>] {
@@ -135,14 +135,14 @@ extension ChatTemplate {
         return replies
     }
 
-    /// What the template wrote while its loop was at the message.
+    /// Returns the range that the template wrote while its loop was at the message.
     private static func block(of message: Int, in rendering: JinjaRendering) -> Range<Int>? {
         let ranges = rendering.blocks.filter { $0.message == message }.map(\.range)
         guard let first = ranges.first, let last = ranges.last else { return nil }
         return first.lowerBound..<last.upperBound
     }
 
-    /// Where the model, asked to reply, would begin to write; not after the first of the message's own words.
+    /// Returns where the model, asked to reply, would begin to write. This is never after the beginning of the message's own words.
     private func replyStart(_ i: Int, _ block: Range<Int>, in rendering: JinjaRendering, _ messages: [ChatMessage], tools: JSON?) -> Int {
         let before = Array(messages[..<i])
         let units = rendering.text.units
@@ -150,10 +150,11 @@ extension ChatTemplate {
         guard let asked = try? self.rendering(before, tools: tools, addingReplyStart: true).text.units else { return own }
         let shared = Self.common(units[...], asked[...])
         if block.contains(shared) || shared == block.upperBound {
-            // Where the beginning is another one, such as an open `<think>`, the reply begins after the last mark that both have.
+            // The prompt to reply may begin differently, for instance with an open `<think>`. Then the reply begins after the last mark
+            // that both have.
             return min(own, shared == asked.count ? shared : Self.lastMark(units, block.lowerBound..<shared))
         }
-        // The template writes earlier turns in another way when more follow: then the reply begins after the beginning that is added.
+        // The template writes earlier turns differently if more follow. Then the reply begins after the part that prompts for a reply.
         guard let silent = try? self.rendering(before, tools: tools, addingReplyStart: false).text.units else { return own }
         let added = asked[Self.common(asked[...], silent[...])...]
         let count = Self.common(units[block], added)
@@ -161,7 +162,8 @@ extension ChatTemplate {
         return count == added.count ? min(own, end) : min(own, Self.lastMark(units, block.lowerBound..<end))
     }
 
-    /// What the conversation up to this turn has beyond the one before it with the reply's beginning added, where both begin the whole.
+    /// Returns the part by which the conversation up to this turn exceeds the prompt to reply before it; nil unless the whole begins with
+    /// both.
     private func difference(_ i: Int, _ units: [UInt32], _ messages: [ChatMessage], tools: JSON?) -> Range<Int>? {
         guard let asked = try? rendering(Array(messages[..<i]), tools: tools, addingReplyStart: true).text.units,
             let told = try? rendering(Array(messages[...i]), tools: tools, addingReplyStart: false).text.units,
@@ -174,7 +176,7 @@ extension ChatTemplate {
         zip(a, b).prefix { ($0 ^ $1) & JinjaText.valueMask == 0 }.count
     }
 
-    /// The end of the last whole mark or line in a range: what two texts share may end within a token.
+    /// Returns the end of the last whole mark or line in a range, because the common beginning of two texts may end within a token.
     private static func lastMark(_ units: [UInt32], _ range: Range<Int>) -> Int {
         var end = range.upperBound
         while end > range.lowerBound, !">]}".unicodeScalars.contains(JinjaText.scalar(units[end - 1])), !JinjaText.isSpace(units[end - 1]) {
@@ -183,7 +185,7 @@ extension ChatTemplate {
         return end
     }
 
-    /// White space that the template writes after the turn's end is not the assistant's.
+    /// Returns the end of a reply. White space that the template writes after the turn's end is not the assistant's.
     private static func replyEnd(_ range: Range<Int>, in text: JinjaText) -> Int {
         var end = range.upperBound
         while end > range.lowerBound, !JinjaText.isContent(text.units[end - 1]), JinjaText.isSpace(text.units[end - 1]) { end -= 1 }

@@ -1,6 +1,6 @@
 extension JinjaInterpreter {
-    /// A method of a value, bound to it; nil for one that it does not have. What would change a value is left out, as in the sandbox that
-    /// transformers uses.
+    /// Returns a method bound to its value; nil if the value does not have it. Methods that would change a value are left out, as in the
+    /// sandbox that transformers uses.
     func method(_ name: String, of object: JinjaValue) -> JinjaValue? {
         switch object {
         case .string(let text):
@@ -161,7 +161,7 @@ extension JinjaInterpreter {
 
     // MARK: Formats
 
-    /// `"{} {0} {name}".format(…)`, without format specifications.
+    /// Formats `"{} {0} {name}".format(…)`, without format specifications.
     private func braceFormatted(_ format: JinjaText, _ arguments: JinjaArguments) throws(JinjaError) -> JinjaText {
         var out = JinjaText()
         var next = 0
@@ -197,7 +197,7 @@ extension JinjaInterpreter {
         return try checked(out)
     }
 
-    /// `"%s %d" % …`
+    /// Formats `"%s %d" % …`.
     func formatted(_ format: JinjaText, _ value: JinjaValue) throws(JinjaError) -> JinjaText {
         var values: [JinjaValue]
         if case .tuple(let list) = value { values = list } else { values = [value] }

@@ -1,5 +1,5 @@
 extension JinjaInterpreter {
-    /// `value is name(arguments)`
+    /// Evaluates `value is name(arguments)`.
     func test(_ name: String, _ value: JinjaValue, _ arguments: JinjaArguments) throws(JinjaError) -> Bool {
         func other() throws(JinjaError) -> JinjaValue {
             guard let other = arguments.positional.first else { throw JinjaError(.template, "the test \"\(name)\" needs a value") }

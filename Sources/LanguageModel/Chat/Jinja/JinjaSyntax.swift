@@ -31,7 +31,7 @@ struct JinjaCallArguments: Sendable {
     var spreadNamed: JinjaExpression?
 }
 
-/// What a name is bound to by `for` and `set`.
+/// The target of `for` and `set`: a name, or a list of targets.
 indirect enum JinjaTarget: Sendable {
     case name(String)
     case attribute(String, String)
@@ -51,13 +51,13 @@ struct JinjaStatement: Sendable {
             JinjaTarget, JinjaExpression, condition: JinjaExpression?, body: [JinjaStatement], otherwise: [JinjaStatement],
             isRecursive: Bool)
         case set(JinjaTarget, JinjaExpression)
-        /// The text of its body, put through filters.
+        /// Sets a name to the text of the body, put through filters.
         case setBlock(JinjaTarget, filters: [(String, JinjaCallArguments)], [JinjaStatement])
         case filterBlock([(String, JinjaCallArguments)], [JinjaStatement])
         case macro(String, parameters: [(name: String, standard: JinjaExpression?)], [JinjaStatement])
         case call(JinjaExpression, parameters: [(name: String, standard: JinjaExpression?)], [JinjaStatement])
         case with([(JinjaTarget, JinjaExpression)], [JinjaStatement])
-        /// What the assistant says, by the template's own word.
+        /// The assistant's text, as the template itself marks it.
         case generation([JinjaStatement])
         case breakLoop
         case continueLoop

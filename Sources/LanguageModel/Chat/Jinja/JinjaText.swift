@@ -1,16 +1,16 @@
-/// A string of a template, as scalars of which each remembers whether it came out of a conversation. Whatever a template does with a
-/// content (trimming, cutting, joining) moves scalars, so that the rendering still tells a user's words from the template's own.
+/// A string of a template. Each scalar remembers whether it came from a conversation. Whatever a template does with a message's content
+/// (trimming, cutting, joining) moves scalars, so the rendering still tells a user's words from the template's own.
 package struct JinjaText: Hashable, Sendable {
-    /// A scalar's value, and above it the mark of a content with the number of its message.
+    /// The scalars. The bits above a scalar's value mark it as content and hold its message's number.
     package var units: [UInt32]
 
     static let contentMark: UInt32 = 1 << 31
     static let valueMask: UInt32 = 0x1f_ffff
     static let markMask: UInt32 = ~valueMask
-    /// Messages whose numbers differ by as many have the same mark.
+    /// Number of messages with distinct marks. Messages whose numbers differ by this have the same mark.
     package static let messagesMax = 1 << 10
 
-    /// The mark of what message `number` says; nil is something else that came from outside, such as a tool's description.
+    /// Returns the mark for the content of message `number`; nil means other text from outside, such as a tool's description.
     package static func mark(message number: Int?) -> UInt32 { contentMark | UInt32((number ?? messagesMax - 1) % messagesMax) << 21 }
 
     package static func isContent(_ unit: UInt32) -> Bool { unit & contentMark != 0 }
@@ -19,7 +19,7 @@ package struct JinjaText: Hashable, Sendable {
 
     init(units: some Sequence<UInt32>) { self.units = Array(units) }
 
-    /// - Parameter mark: 0 for what is no content.
+    /// - Parameter mark: 0 for text that is not content.
     package init(_ text: String, mark: UInt32 = 0) {
         units = text.unicodeScalars.map { $0.value | mark }
     }
@@ -43,7 +43,7 @@ package struct JinjaText: Hashable, Sendable {
 
     static func + (a: Self, b: Self) -> Self { JinjaText(units: a.units + b.units) }
 
-    /// As Python compares strings.
+    /// Compares as Python compares strings.
     func precedes(_ other: Self) -> Bool {
         units.lazy.map { $0 & Self.valueMask }.lexicographicallyPrecedes(other.units.lazy.map { $0 & Self.valueMask })
     }
@@ -77,7 +77,7 @@ package struct JinjaText: Hashable, Sendable {
         return true
     }
 
-    /// Where `other` is first found at or after `start`.
+    /// Returns the first position of `other` at or after `start`.
     func firstIndex(of other: Self, from start: Int = 0) -> Int? {
         guard other.count <= count else { return nil }
         var i = max(0, start)
@@ -97,7 +97,7 @@ package struct JinjaText: Hashable, Sendable {
         return nil
     }
 
-    /// - Parameter limit: cuts at most; the rest stays in one piece.
+    /// - Parameter limit: largest number of cuts; the rest stays in one piece.
     func split(_ separator: Self, limit: Int = .max) -> [Self] {
         var parts: [Self] = []
         var start = 0
@@ -170,7 +170,7 @@ package struct JinjaText: Hashable, Sendable {
     var uppercased: Self { mapped { $0.properties.uppercaseMapping } }
     var capitalized: Self { self[0..<min(1, count)].mapped { $0.properties.titlecaseMapping } + self[min(1, count)..<count].lowercased }
 
-    /// - Parameter afterLettersOnly: a new word begins after anything that is no letter (Python's method), else after white space and brackets (Jinja's filter).
+    /// - Parameter isWordEnd: whether a new word begins after this scalar.
     func titled(isWordEnd: (Unicode.Scalar) -> Bool) -> Self {
         var atStart = true
         return mapped { scalar in

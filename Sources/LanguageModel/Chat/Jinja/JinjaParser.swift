@@ -1,4 +1,4 @@
-/// Reads a template's tokens as statements and expressions, with Jinja's precedences.
+/// Parses a template's tokens into statements and expressions, with Jinja's precedences.
 struct JinjaParser {
     static let depthMax = 100
 
@@ -68,7 +68,7 @@ struct JinjaParser {
 
     // MARK: Statements
 
-    /// Up to a block that begins with one of these names, whose begin and name are taken.
+    /// Parses statements up to a block that begins with one of these names, and consumes the block's beginning and name.
     private mutating func statements(until ends: Set<String>) throws(JinjaError) -> [JinjaStatement] {
         try nested { parser throws(JinjaError) in try parser.statementList(ends) }
     }
@@ -218,7 +218,7 @@ struct JinjaParser {
         return whole
     }
 
-    /// A name, or several with commas between, of which each may be such a list in brackets.
+    /// Parses a name, or several separated by commas. Each may again be such a list in brackets.
     private mutating func target() throws(JinjaError) -> JinjaTarget {
         var list: [JinjaTarget] = []
         repeat {
@@ -251,7 +251,7 @@ struct JinjaParser {
 
     // MARK: Expressions
 
-    /// One expression, or several with commas between.
+    /// Parses one expression, or several separated by commas.
     private mutating func tuple(isConditionAllowed: Bool = true) throws(JinjaError) -> JinjaExpression {
         func ends() -> Bool {
             switch kind {
@@ -481,7 +481,7 @@ struct JinjaParser {
                 let name = try dottedName()
                 value = .test(value, name, try testArguments(), isNegated: isNegated)
             } else if isSign("(") {
-                // `(a | filter)(…)` calls what the filter gave.
+                // `(a | filter)(…)` calls the result of the filter.
                 value = .call(value, try arguments())
             } else {
                 return value
@@ -489,7 +489,7 @@ struct JinjaParser {
         }
     }
 
-    /// In brackets, or one argument without: `is divisibleby 3`, `is in [1, 2]`.
+    /// Parses a test's arguments, in brackets or a single one without: `is divisibleby 3`, `is in [1, 2]`.
     private mutating func testArguments() throws(JinjaError) -> JinjaCallArguments {
         if isSign("(") { return try arguments() }
         switch kind {
