@@ -122,20 +122,19 @@ public struct SteeringHistory: Sendable {
 
     /// Ledgers since format 3 are steered by rules that know noise and movement; earlier ones as they began.
     private let isCareful: Bool
-    private let trialRounds: Int?
-    private let roundsOfRun: Int
-    private let isConstant: Bool
     /// Of each trial's loss.
     private var trialNoise: [Int: Double] = [:]
 
     /// A tensor that has moved by more than this part of its norm is another one: what else the model could do is gone.
     public static let largestMovement = 0.5
 
-    /// The trial that is best, the smaller rate within its noise; nil before the first.
+    /// The trial whose rate is taken; nil before the first. A trial is short and a small rate slow, so what trials don't tell apart is decided
+    /// by the given rate, and at most one octave is given up for noise.
     public var chosenRate: Int? {
         guard let lowest = RateSearch.best(of: trials) else { return nil }
-        let noise = trialNoise[lowest] ?? .nan
-        return RateSearch.best(of: trials, within: isCareful && noise.isFinite ? noise : 0)
+        guard isCareful, let noise = trialNoise[lowest], noise.isFinite, let loss = trials[lowest], loss.isFinite else { return lowest }
+        if let base = lows.first, base.round == 0, let given = trials[0], given.isFinite, base.loss - loss <= 2 * noise { return 0 }
+        return RateSearch.best(of: trials.filter { $0.key >= lowest - 1 }, within: noise)
     }
 
     /// Whether the lowest loss is below the base's by more than its noise explains: what `patience` may end for.
@@ -150,21 +149,11 @@ public struct SteeringHistory: Sendable {
     /// Where a run that has moved too far goes back to: the newest low that is not half as far, for half the step from there on.
     public var nearPoint: Low? { lows.last { !($0.moved > Self.largestMovement / 2) } ?? lows.first }
 
-    /// How far a trial's parameters would have moved after a run of its rate, whose steps go in all directions: their sum grows as the root of
-    /// their number, and where the rate falls to 0 to the root of a third of it.
-    private func projected(_ moved: Double) -> Double {
-        guard let trialRounds, trialRounds > 0 else { return moved }
-        return moved * max(1, (Double(roundsOfRun) / Double(trialRounds) / (isConstant ? 1 : 3)).squareRoot())
-    }
-
     /// The point of the lowest validation loss.
     public var best: Low? { lows.last }
 
     init(_ spec: RunSpec, format: UInt32) {
         isCareful = format >= 3
-        trialRounds = spec.steering?.trialRounds
-        roundsOfRun = spec.rounds
-        isConstant = spec.schedule == .constant
         isSearching = spec.steering?.trialRounds != nil
         samplesPerBatch = spec.samplesPerBatch ?? 1
     }
@@ -177,7 +166,7 @@ public struct SteeringHistory: Sendable {
         let isTrial = isSearching && validation.isTrialOver
         latest = (loss, isTrial, validation.moved)
         if isTrial {
-            trials[rateShift] = isCareful && projected(validation.moved) > Self.largestMovement ? .infinity : loss
+            trials[rateShift] = isCareful && validation.moved > Self.largestMovement ? .infinity : loss
             trialNoise[rateShift] = validation.noise
             // The last trial was the best: its rounds stand.
             if RateSearch.next(after: trials) == nil, chosenRate == rateShift { isSearching = false }

@@ -55,7 +55,7 @@ public struct SpeedProbe: Sendable {
         plain.basisDigest = nil
         let estimator = try Estimator(
             model: model, directions: try Directions(plain, tensors: tensors), cache: cache,
-            options: Estimator.Options(
+            options: EstimatorOptions(
                 epsilon: spec.epsilon, batchSize: spec.batchSize, samplesPerBatch: spec.samplesPerBatch ?? 1,
                 estimator: spec.estimator ?? .twoSided, threads: threads, objective: spec.task.objective, precision: precision))
         // The rest of the hidden states is not to be made here: samples read what is there.

@@ -296,7 +296,7 @@ import Testing
 
     @Test("Of trials whose losses differ by noise the smallest rate is chosen, and none that would move too far")
     func carefulTrials() throws {
-        // 2^1 is best by less than noise, and 2^2 moves too far over twelve rounds.
+        // 2^1 is best by less than noise, and from 2^2 on a trial moves too far.
         let losses = [-2: 1.3, -1: 1.1, 0: 1.004, 1: 1.0, 2: 0.5, 3: 0.4, 4: 0.3]
         var run = try Run(Steering(trialRounds: 2), rounds: 12, evaluateEvery: 0)
         run.validate(3)
@@ -305,9 +305,24 @@ import Testing
             for _ in 0..<2 { try run.round() }
             tried += 1
             let shift = run.ledger.rateShift
-            run.validate(try #require(losses[shift]), noise: 0.01, moved: shift > 1 ? 0.4 : 0.1)
+            run.validate(try #require(losses[shift]), noise: 0.01, moved: shift > 1 ? 0.6 : 0.1)
         }
         #expect(run.ledger.rateShift == 0 && run.ledger.steering.chosenRate == 0)
+    }
+
+    @Test("Where trials tell nothing apart the given rate is taken, and noise gives up one octave at most", arguments: [(0.3, 0), (0.1, -1)])
+    func flatTrials(noise: Double, expected: Int) throws {
+        var run = try Run(Steering(trialRounds: 2), rounds: 12, evaluateEvery: 0)
+        run.validate(1.5)
+        // All rates below the best are as good as it within noise; the whole gain is 0.5.
+        var tried = 0
+        while run.ledger.steering.isSearching, tried < 20 {
+            for _ in 0..<2 { try run.round() }
+            tried += 1
+            let shift = run.ledger.rateShift
+            run.validate(shift == 0 ? 0.999 : shift < 0 ? 1 : 5, noise: noise)
+        }
+        #expect(run.ledger.rateShift == expected)
     }
 
     @Test("Validations stand in the ledger of a run that is not steered, too, and tell its best round")
