@@ -42,7 +42,7 @@ import Testing
             train: ["all"], rounds: 400, samples: 256, training: share, speed: .init(perPosition: 0, perSample: 0.5, perRead: 0, measured: 2))
         #expect(try #require(slowSamples.remedy()).contains("--train adapter:final"))
         // What it advises takes what it says.
-        #expect(try #require(slowSamples.remedy()).contains("(4) would take about 10:00"))
+        #expect(try #require(slowSamples.remedy()).contains("(4 would take about 10:00"))
     }
 
     @Test func withoutAMeasurementNothingIsSaidOfTime() {

@@ -122,7 +122,7 @@ public struct LedgerSummary: Sendable {
             switch record {
             case .retraction, .restoration, .signature: break
             case .rewind(let rewind) where format >= 3 && !rewind.isFinal: break
-            default: throw RuleBroken(reason: "a record behind the end of the run that is none of those which may follow it")
+            default: throw RuleBroken(reason: "a record that is none of those that may follow the end of the run")
             }
         }
         guard record.sinceFormat <= format else {
