@@ -35,7 +35,7 @@ PROGRAMS = {
     "kernels": [[BUILD / "KernelBenchmark", "1", "--json"], [BUILD / "KernelBenchmark", "2", "--json"]],
     "model": [[BUILD / "KernelBenchmark", "1", "--model", "--json"]],
     "step": [[BUILD / "EstimatorBenchmark", "step", "--run", RUN]],
-    "sharing": [[BUILD / "EstimatorBenchmark", "speed", "--run", RUN, "--layers", "1,2", "--draws", "1,8", "--examples", "64", "--seconds", "2", "--json"]],
+    "sharing": [[BUILD / "EstimatorBenchmark", "speed", "--run", RUN, "--layers", "1,2", "--draws", "1,8", "--examples", "64", "--seconds", "2", "--estimator", "one-sided", "--json"]],
     "mezo": [[sys.executable, ROOT / "Benchmarks/mezo.py"]],
     "wire": [[BUILD / "ClusterBenchmark", "rounds", "--workers", "16,64"]],
     "cluster": [
@@ -139,7 +139,7 @@ def main():
     parser.add_argument("--check", action="store_true", help="hold the rows against thresholds.json")
     parser.add_argument("--output", type=Path, default=ROOT / "bench.json")
     arguments = parser.parse_args()
-    if {"step", "sharing"} & set(arguments.only) and not (RUN / "run.json").exists():
+    if {"step", "sharing"} & set(arguments.only) and not (RUN / "basis").exists():
         from estimators import prepare
         prepare("reviews")
     if "mezo" in arguments.only and not HF_MODEL.exists():

@@ -92,15 +92,17 @@ def prepare(task):
     run = tomllib.loads((ROOT / FILES[task]).read_text())
     if task == "strong":
         run["task"] |= STRONG
-    spec = {"version": 1, "seed": 0, "train": ["layers.29"], "perturbation": "rank1", "dampedComponents": 0, "epsilon": 1e-3,
+    spec = {"version": 1, "seed": 0, "train": ["layers.29"], "perturbation": "rank1", "shapeComponents": 0, "epsilon": 1e-3,
             "learningRate": run["training"]["learning-rate"], "schedule": "linear", "warmupRounds": 0, "rounds": 400, "samplesPerRound": 256,
-            "batchSize": 1, "targetMagnitude": 32, "digestEvery": 0, "evaluateEvery": 0, "minimumWorkers": 1, "roundDeadlineFactor": 0,
+            "examplesPerSample": 1, "targetMagnitude": 32, "digestEvery": 0, "evaluateEvery": 0, "minimumWorkers": 1, "roundDeadlineFactor": 0,
             "quorum": 0.5, "staleness": 0, "heartbeatSeconds": 1, "heartbeatTimeoutSeconds": 10,
             "task": {"kind": "classification", "template": run["task"]["template"], "maxLength": run["task"]["max-length"],
                      "labels": [{"label": label, "word": word} for label, word in run["task"]["labels"].items()]}}
     (directory / "run.json").write_text(json.dumps(spec))
+    for components in (1, 2, 4, 8, 16):
+        if not (directory / f"basis-{components}").exists():
+            subprocess.run([BINARY, "bases", "--run", directory, "--components", str(components)], cwd=ROOT, check=True)
     if not (directory / "basis").exists():
-        subprocess.run([BINARY, "bases", "--run", directory], cwd=ROOT, check=True)
         (directory / "basis").write_bytes((directory / "basis-4").read_bytes())
     return directory, ["--run", directory, "--train-file", run["data"]["train-file"]], ["--eval-file", run["data"]["eval-file"]]
 
