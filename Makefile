@@ -23,6 +23,20 @@ portable: ## .build/portable/release/onebyte, which needs no Swift on the hosts 
 	@scripts/install-needs
 	swift build -c release --product onebyte --static-swift-stdlib -Xlinker --strip-all --scratch-path .build/portable
 
+PREFIX := /usr/local
+SHARE  := $(DESTDIR)$(PREFIX)/share
+
+.PHONY: install
+install: ## Install the release binary, completions for bash, zsh and fish, and man pages below PREFIX=/usr/local
+	@test -x $(ONEBYTE) || $(MAKE) build
+	install -D -m 755 $(ONEBYTE) $(DESTDIR)$(PREFIX)/bin/onebyte
+	@mkdir -p $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d $(SHARE)/man/man1
+	$(ONEBYTE) --generate-completion-script bash > $(SHARE)/bash-completion/completions/onebyte
+	$(ONEBYTE) --generate-completion-script zsh > $(SHARE)/zsh/site-functions/_onebyte
+	$(ONEBYTE) --generate-completion-script fish > $(SHARE)/fish/vendor_completions.d/onebyte.fish
+	swift package --allow-writing-to-package-directory plugin generate-manual --target onebyte --multi-page --output-directory .build/man
+	install -m 644 .build/man/*.1 $(SHARE)/man/man1
+
 .PHONY: demo
 demo: ## Fine-tune a real language model on this machine: one coordinator, three workers, one byte a sample
 	@scripts/install-needs demo

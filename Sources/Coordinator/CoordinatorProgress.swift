@@ -197,14 +197,21 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let seconds: Double?
         /// The scores of the examples that steer the run.
         public let validation: Validated?
+        /// How far the tensor that has moved most has moved, as a part of its norm.
+        public let moved: Double?
+        /// What the examples have gained on average since the base, and the standard error of that.
+        public let gain: Double?
+        public let gainError: Double?
 
         public init(
             machine: MachineID, name: String, round: RoundNumber, examples: UInt32, loss: Double?, accuracy: Double?,
-            bestThresholdAccuracy: Double?, auc: Double?, seconds: Double?, validation: Validated?
+            bestThresholdAccuracy: Double?, auc: Double?, seconds: Double?, validation: Validated?,
+            moved: Double? = nil, gain: Double? = nil, gainError: Double? = nil
         ) {
             (self.machine, self.name, self.round, self.examples) = (machine, name, round, examples)
             (self.loss, self.accuracy, self.bestThresholdAccuracy, self.auc) = (loss, accuracy, bestThresholdAccuracy, auc)
             (self.seconds, self.validation) = (seconds, validation)
+            (self.moved, self.gain, self.gainError) = (moved, gain, gainError)
         }
     }
 
@@ -214,6 +221,8 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         /// The validation loss at the trial's end; nil if it is not finite.
         public let loss: Double?
         public let accuracy: Double?
+        /// Standard error of the mean change since the base.
+        public let noise: Double?
     }
 
     /// A learning rate that was tried.
@@ -275,8 +284,8 @@ extension CoordinatorProgress.Event {
                         accuracy: report.accuracy.known, bestThresholdAccuracy: report.bestThresholdAccuracy.known,
                         auc: report.auc.known, seconds: report.seconds.known,
                         validation: report.validation.map {
-                            .init(examples: $0.examples, loss: $0.loss.known, accuracy: $0.accuracy.known)
-                        }))
+                            .init(examples: $0.examples, loss: $0.loss.known, accuracy: $0.accuracy.known, noise: $0.noise.known)
+                        }, moved: report.moved.known, gain: report.gain.known, gainError: report.gainError.known))
             case .trial(let rate, let loss, let isChosen): .trial(.init(learningRate: rate, loss: loss.known, isChosen: isChosen))
             case .digestsAgree(let round, let digest, let machines):
                 .digests(.init(round: round, digest: digest, groups: [machines]))
@@ -285,8 +294,10 @@ extension CoordinatorProgress.Event {
             case .retracted(let machine, let rounds):
                 .warning("the contributions of \(machine) to rounds \(rounds.lowerBound)…\(rounds.upperBound - 1) are taken out")
             case .rewound(let round, _, isFinal: true): .warning("the run ends with the parameters before round \(round), the best")
-            case .rewound(let round, let shift, isFinal: false):
-                .warning("back to the parameters before round \(round), the learning rate times 2^\(shift)")
+            case .restored(let machine, let rounds):
+                .warning("the contributions of \(machine) to rounds \(rounds.lowerBound)…\(rounds.upperBound - 1) are put back")
+            case .rewound(let round, let rate, isFinal: false):
+                .warning("back to the parameters before round \(round); the learning rate is \(rate) from here on")
             case .ledgerStalled(let reason): .warning("rounds wait for the ledger: \(reason)")
             case .ledgerRecovered: .warning("the ledger can be written again; rounds go on")
             case .warning(let text): .warning(text)

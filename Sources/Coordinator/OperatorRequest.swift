@@ -6,12 +6,18 @@ import Glibc
 public enum OperatorRequest: Hashable, Sendable {
     /// Takes the machine's contributions out of these rounds.
     case retract(MachineID, rounds: Range<RoundNumber>)
+    /// Puts back what was taken out of these rounds.
+    case restore(MachineID, rounds: Range<RoundNumber>)
+    /// Goes back to the parameters before the round.
+    case rewind(RoundNumber)
     /// Removes the machine from the run.
     case evict(MachineID)
 
     var event: CoordinatorEvent {
         switch self {
         case .retract(let machine, let rounds): .retract(machine, rounds: rounds)
+        case .restore(let machine, let rounds): .restore(machine, rounds: rounds)
+        case .rewind(let round): .rewind(to: round, rateShift: 0)
         case .evict(let machine): .remove(machine)
         }
     }
@@ -19,6 +25,8 @@ public enum OperatorRequest: Hashable, Sendable {
     var line: String {
         switch self {
         case .retract(let machine, let rounds): "retract \(machine.rawValue) \(rounds.lowerBound) \(rounds.upperBound)"
+        case .restore(let machine, let rounds): "restore \(machine.rawValue) \(rounds.lowerBound) \(rounds.upperBound)"
+        case .rewind(let round): "rewind \(round)"
         case .evict(let machine): "evict \(machine.rawValue)"
         }
     }
@@ -30,6 +38,8 @@ public enum OperatorRequest: Hashable, Sendable {
         guard numbers.count == words.count - 1 else { return nil }
         switch (words.first, numbers.count) {
         case ("retract", 3) where numbers[1] <= numbers[2]: self = .retract(MachineID(numbers[0]), rounds: numbers[1]..<numbers[2])
+        case ("restore", 3) where numbers[1] <= numbers[2]: self = .restore(MachineID(numbers[0]), rounds: numbers[1]..<numbers[2])
+        case ("rewind", 1): self = .rewind(numbers[0])
         case ("evict", 1): self = .evict(MachineID(numbers[0]))
         default: return nil
         }

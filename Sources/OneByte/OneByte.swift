@@ -77,7 +77,7 @@ package struct OneByte: AsyncParsableCommand {
         discussion: """
             A local cluster, from data to a better model in one command:
 
-              onebyte cluster --model SmolLM2.gguf --train layers.29 \\
+              onebyte cluster --model SmolLM2.gguf \\
                 --train-file reviews.jsonl --eval-file held-out.jsonl \\
                 --template '{text} It was' \\
                 --label '0= terrible' --label '1= great'

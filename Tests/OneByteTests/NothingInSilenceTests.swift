@@ -232,6 +232,22 @@ import Testing
         #expect(done.status == 0 && done.output.contains("(worker-2)"), "\(done)")
         #expect(try await Binary.run("ledger", "show", run).output.contains("of them retracted"))
         #expect(try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel).output != before)
+        #expect(done.output.contains("ledger rewind") && done.output.contains("--before worker-2"), "\(done.output)")
+        // To the last bit.
+        let restored = try await Binary.run("ledger", "restore", run, "--machine", "worker-2", "--yes")
+        #expect(restored.status == 0, "\(restored)")
+        #expect(try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel).output == before)
+        #expect(try await !Binary.run("ledger", "show", run).output.contains("retracted"))
+        #expect(try await Binary.run("ledger", "restore", run, "--machine", "worker-2", "--yes").status == ExitStatus.usage.rawValue)
+        // The end is taken back, and the run goes on to another.
+        let unsaid = try await Binary.run("ledger", "rewind", run, "--to", "1")
+        #expect(unsaid.status == ExitStatus.usage.rawValue && unsaid.errors.contains("1 rounds with"), "\(unsaid)")
+        let back = try await Binary.run("ledger", "rewind", run, "--before", "worker-2", "--yes")
+        #expect(back.status == 0 && back.output.contains("back to before round 0"), "\(back)")
+        let gone = try await Binary.run("cluster", "--resume", run)
+        #expect(gone.status == 0 && gone.output.contains("Run completed: 4 rounds"), "\(gone)")
+        let verified = try await Binary.run("ledger", "verify", run, "--base", Binary.tinyModel)
+        #expect(verified.status == 0, "\(verified)")
     }
 
     @Test("A text that was cut is distinguished from one that the model ended")

@@ -13,7 +13,7 @@ import Training
         let found = Set(options.matches(of: /(?m)^ +(?:-h, )?(--[a-z0-9-]+)/).map { String($0.output.1) })
         let table = Set(SettingKey.allCases.map(\.flag))
         #expect(table.count == SettingKey.allCases.count, "two settings have the same flag")
-        #expect(found == table.union(["--config", "--print-config", "--resume", "--version", "--help"]))
+        #expect(found == table.union(["--config", "--print-config", "--dry-run", "--resume", "--version", "--help"]))
         let words = help.split(whereSeparator: \.isWhitespace).joined(separator: " ")
         for key in SettingKey.allCases { #expect(words.contains(key.setting.flagHelp), "\(key)") }
     }

@@ -27,6 +27,20 @@ public struct ParameterProbe: Sendable {
     }
 }
 
+extension ParameterProbe {
+    /// ‖θ − θ₀‖/‖θ₀‖ of each tensor, by the elements that are looked at; nil for a tensor that was 0.
+    public func relativeChanges(in parameters: Parameters) -> [Double?] {
+        zip(values, ParameterProbe(parameters).values).map { old, new in
+            var (moved, size) = (0.0, 0.0)
+            for (a, b) in zip(old, new) {
+                moved += (Double(b) - Double(a)) * (Double(b) - Double(a))
+                size += Double(a) * Double(a)
+            }
+            return size > 0 ? (moved / size).squareRoot() : nil
+        }
+    }
+}
+
 /// How far parameters have moved from their base.
 public struct ParameterChange: Hashable, Sendable {
     /// ‖θ − θ₀‖₂ over all trained tensors.

@@ -166,4 +166,10 @@ extension RoundRecord {
             round: round, scaleExponent: scaleExponent, step: step,
             contributions: contributions.filter { $0.machine != machine })
     }
+
+    /// The round with these contributions put back, in the ledger's order.
+    func adding(_ more: [Contribution]) -> RoundRecord {
+        RoundRecord(
+            round: round, scaleExponent: scaleExponent, step: step, contributions: (contributions + more).sorted(by: Contribution.precedes))
+    }
 }

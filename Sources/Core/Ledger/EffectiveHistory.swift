@@ -4,6 +4,8 @@ public struct EffectiveHistory: Sendable {
     private struct Slot: Sendable {
         /// The round without its retracted contributions.
         var record: RoundRecord
+        /// Those that are gone.
+        var retracted: [Contribution] = []
         var isVoid = false
     }
     /// The rounds by their numbers. Numbers begin at 0, have no gaps and are never used again.
@@ -12,6 +14,7 @@ public struct EffectiveHistory: Sendable {
     public private(set) var effectiveRounds = 0
     /// Whether no round follows.
     public private(set) var isFinal = false
+    private var isEnded = false
 
     public init() {}
 
@@ -37,12 +40,27 @@ public struct EffectiveHistory: Sendable {
                 let new = old.removing(retraction.machine)
                 guard new.contributions.count < old.contributions.count else { continue }
                 slots[index].record = new
+                slots[index].retracted += old.contributions.filter { $0.machine == retraction.machine }
                 if !slots[index].isVoid { changes.append(.replace(old, with: new)) }
+            }
+            return changes
+        case .restoration(let restoration):
+            guard restoration.rounds.upperBound <= nextRound else { throw .range(restoration.rounds, rounds: nextRound) }
+            var changes: [HistoryChange] = []
+            for index in restoration.rounds.map(Int.init) {
+                let back = slots[index].retracted.filter { $0.machine == restoration.machine }
+                guard !back.isEmpty else { continue }
+                let old = slots[index].record
+                slots[index].record = old.adding(back)
+                slots[index].retracted.removeAll { $0.machine == restoration.machine }
+                if !slots[index].isVoid { changes.append(.replace(old, with: slots[index].record)) }
             }
             return changes
         case .rewind(let rewind):
             guard rewind.round <= nextRound else { throw .round(rewind.round, expected: nextRound) }
-            isFinal = isFinal || rewind.isFinal
+            // Behind the end it takes the end back.
+            isFinal = (isFinal && !isEnded) || rewind.isFinal
+            isEnded = false
             var changes: [HistoryChange] = []
             for index in slots.indices.dropFirst(Int(rewind.round)).reversed() where !slots[index].isVoid {
                 slots[index].isVoid = true
@@ -50,6 +68,9 @@ public struct EffectiveHistory: Sendable {
                 changes.append(.revert(slots[index].record))
             }
             return changes
+        case .end:
+            isEnded = true
+            return []
         default: return []
         }
     }

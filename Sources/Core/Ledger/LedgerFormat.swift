@@ -1,9 +1,9 @@
 /// The ledger's bytes (docs/reference/ledger.md): a header, then records. Each record continues the hash chain.
 public enum LedgerFormat {
     public static let magic: [UInt8] = Array("ONEBYTE\n".utf8)
-    /// Format of new ledgers. Format 2 added signatures. A ledger of format 1 is read, and resumed in its own format.
-    public static let version: UInt32 = 2
-    /// The oldest format that this version reads.
+    /// Of ledgers that are begun now. Format 2 added signatures; format 3 restorations, rewinds behind the end, and what validations say of noise
+    /// and of how far the parameters have moved. Earlier ones are read, and gone on with as they are.
+    public static let version: UInt32 = 3
     public static let oldestVersion: UInt32 = 1
     /// Magic, version, the spec's SHA-256, CRC-32C.
     public static let headerBytes = 8 + 4 + Digest.byteCount + 4
@@ -100,7 +100,7 @@ public enum LedgerError: Error, Hashable, Sendable, CustomStringConvertible {
         switch self {
         case .notALedger: "not a ledger: it does not begin with the magic bytes ONEBYTE"
         case .version(let version):
-            "ledger format \(version), this program reads formats \(LedgerFormat.oldestVersion) and \(LedgerFormat.version); use a newer program"
+            "ledger format \(version), this program reads formats \(LedgerFormat.oldestVersion) to \(LedgerFormat.version); use a newer program"
         case .damagedHeader: "the ledger's header is damaged; take the ledger from another copy"
         case .damagedRecord(let offset, let index, let reason):
             "record \(index) at byte \(offset) is damaged (\(reason)); take the ledger from another copy"

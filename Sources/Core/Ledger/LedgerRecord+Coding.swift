@@ -42,6 +42,10 @@ extension LedgerRecord {
             writer.write(varint: retraction.machine.rawValue)
             writer.write(varint: retraction.rounds.lowerBound)
             writer.write(varint: retraction.rounds.upperBound)
+        case .restoration(let restoration):
+            writer.write(varint: restoration.machine.rawValue)
+            writer.write(varint: restoration.rounds.lowerBound)
+            writer.write(varint: restoration.rounds.upperBound)
         case .rewind(let rewind):
             writer.write(varint: rewind.round)
             writer.write(rewind.rateShift)
@@ -54,6 +58,10 @@ extension LedgerRecord {
             writer.write(validation.loss)
             writer.write(validation.accuracy)
             writer.write((validation.isTrialOver ? 1 : 0) as UInt8)
+            if !validation.isPlain {
+                writer.write(validation.noise)
+                writer.write(validation.moved)
+            }
         case .signature(let signature):
             writer.write(signature.signer.bytes)
             writer.write(signature.signature.bytes)
@@ -95,11 +103,14 @@ extension LedgerRecord {
             self = .departure(Departure(machine: machine, unixSeconds: when, reason: reason))
         case .round: self = .round(try RoundRecord(from: &reader))
         case .digest: self = .digest(try DigestRecord(from: &reader))
-        case .retraction:
+        case .retraction, .restoration:
             let machine = MachineID(try reader.varint32("machine"))
             let (lower, upper) = (try reader.varint32("first round"), try reader.varint32("end of the rounds"))
             guard lower <= upper else { throw .invalid(field: "rounds", reason: "\(lower) ..< \(upper)") }
-            self = .retraction(Retraction(machine: machine, rounds: lower..<upper))
+            self =
+                kind == .retraction
+                ? .retraction(Retraction(machine: machine, rounds: lower..<upper))
+                : .restoration(Restoration(machine: machine, rounds: lower..<upper))
         case .rewind:
             self = .rewind(
                 Rewind(
@@ -108,7 +119,13 @@ extension LedgerRecord {
             self = .validation(
                 Validation(
                     round: try reader.varint32("round"), position: try reader.varint("position"), examples: try reader.varint32("examples"),
-                    loss: try reader.double("loss"), accuracy: try reader.double("accuracy"), isTrialOver: try reader.flag("end of a trial")))
+                    loss: try reader.double("loss"), accuracy: try reader.double("accuracy"), isTrialOver: try reader.flag("end of a trial"),
+                    noise: reader.remaining > 0 ? try reader.double("noise") : .nan,
+                    moved: reader.remaining > 0 ? try reader.double("moved") : .nan))
+            // One spelling: a record that says neither has no room for them.
+            if case .validation(let validation) = self, validation.isPlain, payload.count != self.payload().count {
+                throw .invalid(field: "noise", reason: "neither it nor what has moved is a number")
+            }
         case .end: self = .end(RunEnd(unixSeconds: try reader.fixed("time")))
         case .signature:
             self = .signature(LedgerSignature(signer: try reader.signerKey("signer"), signature: try reader.signature("signature")))

@@ -17,10 +17,13 @@ public enum LedgerRecord: Hashable, Sendable {
     case signature(LedgerSignature)
     /// Since format 2.
     case witnesses(Witnesses)
+    /// Since format 3.
+    case restoration(Restoration)
 
     /// The kind byte of each record.
     public enum Kind: UInt8, Sendable, CaseIterable {
-        case spec = 1, baseManifest, basis, admission, departure, round, digest, retraction, rewind, end, validation, signature, witnesses
+        case spec = 1, baseManifest, basis, admission, departure, round, digest, retraction, rewind, end, validation, signature, witnesses,
+            restoration
     }
 
     public var kind: Kind {
@@ -38,6 +41,7 @@ public enum LedgerRecord: Hashable, Sendable {
         case .validation: .validation
         case .signature: .signature
         case .witnesses: .witnesses
+        case .restoration: .restoration
         }
     }
 
@@ -46,6 +50,8 @@ public enum LedgerRecord: Hashable, Sendable {
         switch self {
         case .signature, .witnesses: 2
         case .admission(let admission): admission.signingKey == nil ? 1 : 2
+        case .restoration: 3
+        case .validation(let validation): validation.isPlain ? 1 : 3
         default: 1
         }
     }
@@ -53,7 +59,7 @@ public enum LedgerRecord: Hashable, Sendable {
     /// Whether the parameters after this record can differ from those before it.
     public var changesParameters: Bool {
         switch kind {
-        case .round, .retraction, .rewind: true
+        case .round, .retraction, .restoration, .rewind: true
         default: false
         }
     }
@@ -146,6 +152,16 @@ public struct Retraction: Hashable, Sendable {
     }
 }
 
+/// One machine's contributions to the rounds `rounds` that retractions have taken out so far are put back, exactly.
+public struct Restoration: Hashable, Sendable {
+    public let machine: MachineID
+    public let rounds: Range<RoundNumber>
+    public init(machine: MachineID, rounds: Range<RoundNumber>) {
+        self.machine = machine
+        self.rounds = rounds
+    }
+}
+
 /// All rounds from `round` on that are in the ledger so far are void. Their numbers are not used again.
 public struct Rewind: Hashable, Sendable {
     /// The first round that becomes void.
@@ -175,7 +191,20 @@ public struct Validation: Hashable, Sendable {
     public let accuracy: Double
     /// Whether it judges the trial that ends here.
     public let isTrialOver: Bool
-    public init(round: RoundNumber, position: UInt64, examples: UInt32, loss: Double, accuracy: Double, isTrialOver: Bool = false) {
+    /// Standard error of the mean change of the examples' losses since the base; NaN where it is not known. Since format 3.
+    public let noise: Double
+    /// How far the tensor that has moved most has moved, as a part of its norm (an adapter: of what it is added to); NaN where it is not known.
+    /// Since format 3.
+    public let moved: Double
+    /// It says neither, as before format 3.
+    var isPlain: Bool { noise.isNaN && moved.isNaN }
+
+    public init(
+        round: RoundNumber, position: UInt64, examples: UInt32, loss: Double, accuracy: Double, isTrialOver: Bool = false, noise: Double = .nan,
+        moved: Double = .nan
+    ) {
+        self.noise = noise
+        self.moved = moved
         self.round = round
         self.position = position
         self.examples = examples
@@ -189,7 +218,7 @@ public struct Validation: Hashable, Sendable {
         (a.round, a.position, a.examples, a.loss.bitPattern, a.accuracy.bitPattern) == (
             b.round, b.position, b.examples, b.loss.bitPattern, b.accuracy.bitPattern
         )
-            && a.isTrialOver == b.isTrialOver
+            && a.isTrialOver == b.isTrialOver && (a.noise.bitPattern, a.moved.bitPattern) == (b.noise.bitPattern, b.moved.bitPattern)
     }
 
     public func hash(into hasher: inout Hasher) {

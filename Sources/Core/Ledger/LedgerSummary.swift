@@ -34,7 +34,9 @@ public struct LedgerSummary: Sendable {
     public private(set) var nextRound: RoundNumber = 0
     /// For each machine that ever was there, the rounds that hold its bytes: void rounds too, but no retracted bytes.
     private var roundsWithBytes: [MachineID: SampleSet] = [:]
-    /// The position after the last record that changed the parameters. It names the present parameters.
+    /// Those of which the bytes were retracted.
+    private var retractedRounds: [MachineID: SampleSet] = [:]
+    /// After the last record that changed the parameters: names the present parameters.
     public private(set) var parameters: LedgerPosition
     /// The learning rate is multiplied by 2^rateShift.
     public private(set) var rateShift = 0
@@ -71,7 +73,7 @@ public struct LedgerSummary: Sendable {
         self.position = position
         parameters = position
         scale = ScaleAdapter(target: spec.targetMagnitude)
-        steering = SteeringHistory(spec)
+        steering = SteeringHistory(spec, format: format)
         measured = [(position.records, 0)]
     }
 
@@ -109,14 +111,20 @@ public struct LedgerSummary: Sendable {
         roundsWithBytes[machine]?.overlaps(UInt64(rounds.lowerBound)..<UInt64(rounds.upperBound)) ?? false
     }
 
+    /// Whether a restoration of the machine's bytes of these rounds would put anything back.
+    public func holdsRetracted(of machine: MachineID, in rounds: Range<RoundNumber>) -> Bool {
+        retractedRounds[machine]?.overlaps(UInt64(rounds.lowerBound)..<UInt64(rounds.upperBound)) ?? false
+    }
+
     package struct RuleBroken: Error { package let reason: String }
 
     private mutating func fold(_ record: LedgerRecord, position next: LedgerPosition) throws(RuleBroken) {
         if isEnded {
-            // After the end of a run, contributions can still be retracted, and the ledger can be signed.
+            // A run that is over can still be made to forget a machine, and be signed; since format 3 also taken back.
             switch record {
-            case .retraction, .signature: break
-            default: throw RuleBroken(reason: "only retractions and signatures may follow the end of the run")
+            case .retraction, .restoration, .signature: break
+            case .rewind(let rewind) where format >= 3 && !rewind.isFinal: break
+            default: throw RuleBroken(reason: "a record that is none of those that may follow the end of the run")
             }
         }
         guard record.sinceFormat <= format else {
@@ -154,7 +162,10 @@ public struct LedgerSummary: Sendable {
             lastDigest = digest
         case .retraction(let retraction):
             guard retraction.rounds.upperBound <= nextRound else { throw RuleBroken(reason: "a retraction of rounds to come") }
-            roundsWithBytes[retraction.machine]?.remove(UInt64(retraction.rounds.lowerBound)..<UInt64(retraction.rounds.upperBound))
+            move(retraction.rounds, of: retraction.machine, from: \.roundsWithBytes, to: \.retractedRounds)
+        case .restoration(let restoration):
+            guard restoration.rounds.upperBound <= nextRound else { throw RuleBroken(reason: "a restoration of rounds to come") }
+            move(restoration.rounds, of: restoration.machine, from: \.retractedRounds, to: \.roundsWithBytes)
         case .rewind(let rewind):
             guard rewind.round <= nextRound else { throw RuleBroken(reason: "a rewind to a round to come") }
             guard rateShift.magnitude + UInt(rewind.rateShift.magnitude) <= Self.rateShiftLimit else {
@@ -163,7 +174,8 @@ public struct LedgerSummary: Sendable {
             rateShift += Int(rewind.rateShift)
             makeVoid(from: rewind.round)
             rewoundAt = next.records
-            isFinal = isFinal || rewind.isFinal
+            isFinal = (isFinal && !isEnded) || rewind.isFinal
+            isEnded = false
             steering.fold(rewind)
         case .validation(let validation):
             guard validation.round <= nextRound, validation.position <= position.records else {
@@ -182,7 +194,18 @@ public struct LedgerSummary: Sendable {
         }
     }
 
-    /// Whether evaluators measure after this record. They measure the base, every `evaluateEvery` rounds, the end of a trial, and the end.
+    /// Takes those of a machine's rounds that are in the range from one set to another.
+    private mutating func move(
+        _ rounds: Range<RoundNumber>, of machine: MachineID, from: WritableKeyPath<Self, [MachineID: SampleSet]>,
+        to: WritableKeyPath<Self, [MachineID: SampleSet]>
+    ) {
+        let wanted = UInt64(rounds.lowerBound)..<UInt64(rounds.upperBound)
+        let moved = (self[keyPath: from][machine]?.ranges ?? []).map { $0.clamped(to: wanted) }.filter { !$0.isEmpty }
+        self[keyPath: from][machine]?.remove(wanted)
+        for range in moved { self[keyPath: to][machine, default: SampleSet()].insert(range) }
+    }
+
+    /// Evaluators measure the base, every `evaluateEvery` rounds, the end of a trial, and the end.
     private func isMeasured(after record: LedgerRecord) -> Bool {
         if isTrained || effectiveRounds == spec.steering?.trialRounds { return true }
         guard case .round = record else { return false }

@@ -52,6 +52,7 @@ public struct LedgerVerifier: Sendable {
             case .round(let round): faults(of: round)
             case .digest(let digest): faults(of: digest)
             case .retraction(let retraction): faults(of: retraction)
+            case .restoration(let restoration): faults(of: restoration)
             case .rewind(let rewind): faults(of: rewind)
             case .validation(let validation): faults(of: validation)
             case .end:
@@ -111,6 +112,11 @@ public struct LedgerVerifier: Sendable {
         return ["a retraction of nothing: \(retraction.machine) has no bytes in rounds \(retraction.rounds)"]
     }
 
+    private func faults(of restoration: Restoration) -> [String] {
+        guard !summary.holdsRetracted(of: restoration.machine, in: restoration.rounds) else { return [] }
+        return ["a restoration of nothing: no bytes of \(restoration.machine) were retracted from rounds \(restoration.rounds)"]
+    }
+
     private func faults(of rewind: Rewind) -> [String] {
         var faults: [String] = []
         if rewind.round == summary.nextRound, rewind.rateShift == 0, !rewind.isFinal { faults.append("a rewind of nothing") }
@@ -120,7 +126,10 @@ public struct LedgerVerifier: Sendable {
 
     private func faults(of validation: Validation) -> [String] {
         var faults = placeFaults("a validation", position: validation.position, round: validation.round)
-        if summary.spec.steering == nil { faults.append("a validation in a run that is not steered") }
+        if summary.spec.steering == nil, summary.format < 3 { faults.append("a validation in a run that is not steered") }
+        for value in [validation.noise, validation.moved] where !value.isNaN && !(0...WireNumber.largestLoss).contains(value) {
+            faults.append("a validation with a noise or a movement of \(value)")
+        }
         if !summary.machines.values.contains(where: \.admission.evaluates) { faults.append("a validation, though no machine evaluates") }
         if validation.examples == 0 { faults.append("a validation of no examples") }
         if !validation.accuracy.isNaN, !(0...1).contains(validation.accuracy) {

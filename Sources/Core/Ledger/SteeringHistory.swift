@@ -24,7 +24,10 @@ public struct SteeringHistory: Sendable {
         /// The loss is of the parameters before this round.
         public let round: RoundNumber
         public let loss: Double
-        /// Magnitude of the bytes that were found near these parameters.
+        /// How far the parameters had moved from the base, and how well the loss's change is known; NaN where nobody said.
+        var moved = Double.nan
+        var noise = Double.nan
+        /// The bytes found near its parameters.
         var near = MeanMagnitude()
     }
 
@@ -114,13 +117,43 @@ public struct SteeringHistory: Sendable {
     /// Whether trials are under way, so that the rate is not chosen yet.
     public private(set) var isSearching: Bool
 
-    /// The last validation and whether it judged a trial; nil if the run has gone back since.
-    public private(set) var latest: (loss: Double, isTrial: Bool)?
+    /// The last validation, if the run has not gone back since; whether it judged a trial; how far the parameters had moved.
+    public private(set) var latest: (loss: Double, isTrial: Bool, moved: Double)?
+
+    /// Ledgers since format 3 are steered by rules that know noise and movement; earlier ones as they began.
+    private let isCareful: Bool
+    /// Of each trial's loss.
+    private var trialNoise: [Int: Double] = [:]
+
+    /// A tensor that has moved by more than this part of its norm is another one: what else the model could do is gone.
+    public static let largestMovement = 0.5
+
+    /// The trial whose rate is taken; nil before the first. A trial is short and a small rate slow, so what trials don't tell apart is decided
+    /// by the given rate, and at most one octave is given up for noise.
+    public var chosenRate: Int? {
+        guard let lowest = RateSearch.best(of: trials) else { return nil }
+        guard isCareful, let noise = trialNoise[lowest], noise.isFinite, let loss = trials[lowest], loss.isFinite else { return lowest }
+        if let base = lows.first, base.round == 0, let given = trials[0], given.isFinite, base.loss - loss <= 2 * noise { return 0 }
+        return RateSearch.best(of: trials.filter { $0.key >= lowest - 1 }, within: noise)
+    }
+
+    /// Whether the lowest loss is below the base's by more than its noise explains: what `patience` may end for.
+    public var hasLearned: Bool {
+        guard isCareful, let base = lows.first, base.round == 0, let best else { return true }
+        return best.round > 0 && base.loss - best.loss > 2 * (best.noise.isFinite ? best.noise : 0)
+    }
+
+    /// The parameters at the last validation have moved too far.
+    public var hasMovedTooFar: Bool { isCareful && (latest?.moved ?? 0) > Self.largestMovement }
+
+    /// Where a run that has moved too far goes back to: the newest low that is not half as far, for half the step from there on.
+    public var nearPoint: Low? { lows.last { !($0.moved > Self.largestMovement / 2) } ?? lows.first }
 
     /// The point of the lowest validation loss.
     public var best: Low? { lows.last }
 
-    init(_ spec: RunSpec) {
+    init(_ spec: RunSpec, format: UInt32) {
+        isCareful = format >= 3
         isSearching = spec.steering?.trialRounds != nil
         samplesPerBatch = spec.samplesPerBatch ?? 1
     }
@@ -131,14 +164,15 @@ public struct SteeringHistory: Sendable {
         // A loss that is not finite is worse than any other.
         let loss = validation.loss.isFinite ? validation.loss : .infinity
         let isTrial = isSearching && validation.isTrialOver
-        latest = (loss, isTrial)
+        latest = (loss, isTrial, validation.moved)
         if isTrial {
-            trials[rateShift] = loss
-            // The last trial was the best, so its rounds stand.
-            if RateSearch.next(after: trials) == nil, RateSearch.best(of: trials) == rateShift { isSearching = false }
+            trials[rateShift] = isCareful && validation.moved > Self.largestMovement ? .infinity : loss
+            trialNoise[rateShift] = validation.noise
+            // The last trial was the best: its rounds stand.
+            if RateSearch.next(after: trials) == nil, chosenRate == rateShift { isSearching = false }
         }
         if loss < (best?.loss ?? .infinity) {
-            lows.append(Low(round: validation.round, loss: loss, near: recent))
+            lows.append(Low(round: validation.round, loss: loss, moved: validation.moved, noise: validation.noise, near: recent))
             (sinceBest, rewindsSinceBest) = (0, 0)
         } else {
             sinceBest += 1
@@ -182,8 +216,10 @@ public enum RateSearch {
         return nil
     }
 
-    /// Returns the rate with the lowest loss; of equals, the smaller.
-    public static func best(of losses: [Int: Double]) -> Int? {
-        losses.min { ($0.value, $0.key) < ($1.value, $1.key) }?.key
+    /// The one of the lowest loss, the smaller of equals; with `noise` the smallest whose loss is no more than that above the lowest.
+    public static func best(of losses: [Int: Double], within noise: Double = 0) -> Int? {
+        guard let lowest = losses.min(by: { ($0.value, $0.key) < ($1.value, $1.key) }) else { return nil }
+        guard noise > 0, lowest.value.isFinite else { return lowest.key }
+        return losses.filter { $0.value <= lowest.value + noise }.keys.min()
     }
 }

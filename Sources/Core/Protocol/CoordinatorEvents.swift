@@ -15,6 +15,8 @@ public enum CoordinatorEvent: Sendable {
     case stopRequested
     /// An operator takes a machine's contributions out of past rounds.
     case retract(MachineID, rounds: Range<RoundNumber>)
+    /// An operator puts back what retractions have taken out of the rounds so far.
+    case restore(MachineID, rounds: Range<RoundNumber>)
     /// An operator goes back to the parameters before `round` and multiplies the learning rate by 2^rateShift.
     case rewind(to: RoundNumber, rateShift: Int8)
     /// An operator evicts a machine.
@@ -61,8 +63,10 @@ public enum CoordinatorNotice: Hashable, Sendable {
     case digestsDiffer(round: RoundNumber, groups: [[MachineID]])
     case rebuilding(MachineID?, name: String)
     case retracted(MachineID, rounds: Range<RoundNumber>)
-    case rewound(to: RoundNumber, rateShift: Int8, isFinal: Bool)
-    /// A trial's validation loss. `isChosen`: the run continues at this rate.
+    case restored(MachineID, rounds: Range<RoundNumber>)
+    /// `learningRate`: the run's own, from here on, before its schedule.
+    case rewound(to: RoundNumber, learningRate: Double, isFinal: Bool)
+    /// A trial's validation loss; `isChosen`: the run goes on at this rate.
     case trial(learningRate: Double, loss: Double, isChosen: Bool)
     /// A record could not be written; the value is the reason. Rounds wait.
     case ledgerStalled(String)

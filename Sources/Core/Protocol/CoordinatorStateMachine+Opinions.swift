@@ -7,6 +7,7 @@ extension CoordinatorStateMachine {
         /// The time until which other evaluators are waited for.
         let decidedAt: Timestamp
         var scores: [MachineID: EvaluationReport.ValidationScore]
+        var moved: [Double] = []
     }
 
     /// The machines whose validations count: evaluators that joined before the first round, or, if none of them is there any more, the evaluator that
@@ -44,6 +45,7 @@ extension CoordinatorStateMachine {
         }
         guard opinions?.position == report.position else { return }
         opinions?.scores[machine] = score
+        opinions?.moved.append(report.moved)
         if let open = opinions, judges.subtracting(judgesWithoutExamples).isSubset(of: open.scores.keys) { decide(open) }
     }
 
@@ -59,9 +61,11 @@ extension CoordinatorStateMachine {
         let order = open.scores.sorted { $0.key < $1.key }.map(\.value)
         // A loss that is not finite is worse than any other.
         let loss = Self.median(order.map { $0.loss.isFinite ? $0.loss : .infinity })
+        let isCareful = ledger.format >= 3
         let record = Validation(
             round: open.round, position: open.position, examples: order.map(\.examples).max() ?? 0, loss: loss,
-            accuracy: Self.median(order.map(\.accuracy)), isTrialOver: isTrialOver && open.round == ledger.nextRound)
+            accuracy: Self.median(order.map(\.accuracy)), isTrialOver: isTrialOver && open.round == ledger.nextRound,
+            noise: isCareful ? Self.median(order.map(\.noise)) : .nan, moved: isCareful ? Self.median(open.moved) : .nan)
         guard record.examples > 0, append(.validation(record)) else { return }
         if record.isTrialOver { reportTrial(ledger.rateShift, ledger.steering.trials, isChosen: !ledger.steering.isSearching) }
     }

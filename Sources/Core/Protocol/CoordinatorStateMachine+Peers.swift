@@ -185,6 +185,12 @@ extension CoordinatorStateMachine {
         guard report.position > peer.lastEvaluation, report.position <= ledger.position.records else { return }
         peers[peer.id]?.lastEvaluation = report.position
         effects.append(.notice(.evaluated(machine, name: peer.hello.name, report)))
+        if report.moved > SteeringHistory.largestMovement, !hasReportedMoved, report.moved.isFinite {
+            hasReportedMoved = true
+            let text =
+                "at round \(report.round) a trained tensor has moved by \(Int(min(report.moved, 1e6) * 100)) % of its norm: what else the model can do suffers; a smaller learning rate or a larger batch moves less"
+            effects.append(.notice(.warning(text)))
+        }
         steer(by: report, of: machine, at: now)
     }
 

@@ -202,6 +202,16 @@ extension CoordinatorStateMachine {
         if isClosing { wantsCheck = true }
     }
 
+    mutating func restore(_ machine: MachineID, rounds: Range<RoundNumber>) {
+        let present = rounds.clamped(to: 0..<ledger.nextRound)
+        guard ledger.holdsRetracted(of: machine, in: present), ledger.format >= 3, !ledger.isEnded else {
+            effects.append(.notice(.warning("nothing to restore: \(machine), rounds \(rounds)")))
+            return
+        }
+        append(.restoration(Restoration(machine: machine, rounds: present)), notice: .restored(machine, rounds: present))
+        if isClosing { wantsCheck = true }
+    }
+
     mutating func rewind(to target: RoundNumber, rateShift: Int8, isFinal: Bool = false) {
         guard target <= ledger.nextRound, !ledger.isEnded else {
             effects.append(
@@ -221,7 +231,9 @@ extension CoordinatorStateMachine {
         early = [:]
         append(
             .rewind(Rewind(round: target, rateShift: rateShift, isFinal: isFinal)),
-            notice: .rewound(to: target, rateShift: rateShift, isFinal: isFinal))
+            notice: .rewound(
+                to: target, learningRate: spec.learningRate * Double(sign: .plus, exponent: ledger.rateShift + Int(rateShift), significand: 1),
+                isFinal: isFinal))
         guard isClosing else { return }
         wantsCheck = true
         if !ledger.isTrained { phase = .running }

@@ -18,7 +18,8 @@ extension CoordinatorStateMachine {
 
     /// Takes an evaluator's report into account if validations steer the run.
     mutating func steer(by report: EvaluationReport, of machine: MachineID, at now: Timestamp) {
-        guard spec.steering != nil, !ledger.isEnded, !ledger.isFinal else { return }
+        // Since format 3 validations stand in the ledger whether they steer or not: they say which round is the best.
+        guard spec.steering != nil || ledger.format >= 3, !ledger.isEnded, !ledger.isFinal else { return }
         consider(report, of: machine, at: now)
     }
 
@@ -34,9 +35,14 @@ extension CoordinatorStateMachine {
         guard let latest = ledger.steering.latest else { return }
         if latest.isTrial {
             let trials = ledger.steering.trials
-            guard ledger.steering.isSearching, let shift = RateSearch.next(after: trials) ?? RateSearch.best(of: trials) else { return }
+            guard ledger.steering.isSearching, let shift = RateSearch.next(after: trials) ?? ledger.steering.chosenRate else { return }
             rewind(to: 0, rateShift: Int8(clamping: shift - ledger.rateShift))
             if !ledger.steering.isSearching { reportTrial(shift, trials, isChosen: true) }
+            return
+        }
+        if steering.guardTolerance != nil, ledger.steering.hasMovedTooFar, let point = ledger.steering.nearPoint, mayGoBack {
+            effects.append(.notice(.warning("a trained tensor has moved by \(Int(latest.moved * 100)) % of its norm, which is too far")))
+            rewind(to: point.round, rateShift: -1)
             return
         }
         guard !ledger.steering.isSearching, let best = ledger.steering.best, ledger.steering.sinceBest > 0 else { return }
@@ -50,7 +56,7 @@ extension CoordinatorStateMachine {
                     "\(Tuning.rewindsInARow) smaller and smaller steps from round \(best.round) have not lowered the validation loss: check the data; the run goes on"
                 effects.append(.notice(.warning(text)))
             }
-        } else if let patience = steering.patience, ledger.steering.sinceBest >= patience {
+        } else if let patience = steering.patience, ledger.steering.sinceBest >= patience, ledger.steering.hasLearned {
             rewind(to: best.round, rateShift: 0, isFinal: true)
         }
     }

@@ -90,13 +90,15 @@ public struct CoordinatorStateMachine: Sendable {
     /// Whether a comparison is wanted that was not possible when it was asked for.
     var wantsCheck = false
     var lastWaiting: Int?
-    /// Whether the operator was told that the steps vanish.
+    /// The operator knows that the steps vanish.
     var hasReportedVanishing = false
-    /// Whether the operator was told that going back does not help.
+    /// That a tensor has moved by more than half of its norm was said.
+    var hasReportedMoved = false
+    /// The operator knows that going back does not help.
     var hasReportedHelpless = false
-    /// Whether the operator was told that nobody judges the trials.
+    /// The operator knows that nobody judges the trials.
     var hasReportedUnjudged = false
-    /// Number of shares that a machine has missed in a row, and the round from which on it is given a share again.
+    /// Shares that a machine has missed in a row, and the round from which on it is given one again.
     var missedShares: [MachineID: (count: Int, until: RoundNumber)] = [:]
     /// Machines that contributed bytes and whose parameters then agreed with the others': at one comparison (`agreedOnce`), at two (`established`).
     var agreedOnce: Set<MachineID> = []
@@ -228,6 +230,7 @@ public struct CoordinatorStateMachine: Sendable {
         case .ledgerRead(let id): peers[id]?.isReading = false
         case .stopRequested: stop(RunFinish(outcome: .stopped, message: "stopped by its operator"), at: now)
         case .retract(let machine, let rounds): retract(machine, rounds: rounds)
+        case .restore(let machine, let rounds): restore(machine, rounds: rounds)
         case .rewind(let round, let rateShift): rewind(to: round, rateShift: rateShift)
         case .remove(let machine): remove(machine, at: now)
         }

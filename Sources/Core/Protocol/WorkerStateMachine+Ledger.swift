@@ -137,11 +137,12 @@ extension WorkerStateMachine {
         case .round: scheduleEvaluation(at: entry.position)
         case .end: isRunEnded = true
         case .rewind:
+            isRunEnded = false
             scheduleFinalEvaluation(at: entry.position)
             // Samples that were begun or sent ahead belong to parameters that are void now.
             answers = []
             if case .compute = inHand { effects.append(.abandon) }
-        case .retraction: scheduleFinalEvaluation(at: entry.position)
+        case .retraction, .restoration: scheduleFinalEvaluation(at: entry.position)
         case .digest, .validation, .signature, .witnesses: break
         }
         confirmSnapshots(at: entry.position)

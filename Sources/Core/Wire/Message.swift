@@ -378,6 +378,12 @@ public struct EvaluationReport: Hashable, Sendable {
     public var position: UInt64
     /// The scores of the examples that steer the run. They are not those that judge it.
     public let validation: ValidationScore?
+    /// How far the tensor that has moved most has moved from the base, as a part of its norm; NaN where it is not known.
+    public let moved: Double
+    /// Mean over the examples of what each has gained since the base, and its standard error: the part that is classified right at the best
+    /// threshold, else minus the loss. NaN where it is not known.
+    public let gain: Double
+    public let gainError: Double
 
     /// The scores of the examples that steer the run.
     public struct ValidationScore: Hashable, Sendable {
@@ -386,7 +392,10 @@ public struct EvaluationReport: Hashable, Sendable {
         public let loss: Double
         /// NaN for tasks without labels.
         public let accuracy: Double
-        public init(examples: UInt32, loss: Double, accuracy: Double) {
+        /// Standard error of the mean change of the examples' losses since the base; NaN where it is not known.
+        public let noise: Double
+        public init(examples: UInt32, loss: Double, accuracy: Double, noise: Double = .nan) {
+            self.noise = WireNumber.amount(noise)
             self.examples = examples
             self.loss = WireNumber.loss(loss)
             self.accuracy = WireNumber.part(accuracy)
@@ -395,8 +404,12 @@ public struct EvaluationReport: Hashable, Sendable {
 
     public init(
         round: RoundNumber, examples: UInt32, loss: Double, accuracy: Double, bestThresholdAccuracy: Double, auc: Double,
-        seconds: Double, position: UInt64 = 0, validation: ValidationScore? = nil
+        seconds: Double, position: UInt64 = 0, validation: ValidationScore? = nil, moved: Double = .nan,
+        gain: Double = .nan, gainError: Double = .nan
     ) {
+        self.gain = WireNumber.loss(gain)
+        self.gainError = WireNumber.amount(gainError)
+        self.moved = WireNumber.amount(moved)
         self.position = position
         self.validation = validation
         self.round = round

@@ -3,10 +3,11 @@ import FoundationEssentials
 /// A message as one frame: version, kind, body (docs/reference/protocol.md). Messages of every round are packed by hand. Messages that come once for
 /// each connection are JSON.
 public enum MessageCoding {
-    /// Version 2 has ledger chunks of any size with tickets, numbered heartbeats, base manifests named by their hash, and newcomers that prove with a
-    /// fresh nonce that they hold the parameters. Both sides must have the same version.
-    public static let version: UInt8 = 2
-    /// Bytes of version and kind.
+    /// Version 2: ledger chunks of any size with tickets, heartbeats that are counted, base manifests by their hash, and newcomers that prove with a
+    /// fresh nonce that they hold the parameters. Version 3: evaluations tell their noise, and how far the parameters have moved. Both sides must
+    /// be of one version.
+    public static let version: UInt8 = 3
+    /// Version and kind.
     public static let headerBytes = 2
     /// The form in which a commit carries its opening.
     enum OpeningForm: UInt8 {
@@ -113,7 +114,9 @@ extension Message {
                 writer.write(varint: validation.examples)
                 writer.write(validation.loss)
                 writer.write(validation.accuracy)
+                writer.write(validation.noise)
             }
+            for value in [body.moved, body.gain, body.gainError] { writer.write(value) }
         case .status(let body):
             writer.write(body.phase.rawValue)
             for value in [body.progress, body.trainingLoss, body.samplesPerSecond] { writer.write(value) }
@@ -216,7 +219,8 @@ extension Message {
                     validation: try reader.flag("validation")
                         ? .init(
                             examples: try reader.varint32("validation examples"), loss: try reader.loss("validation loss"),
-                            accuracy: try reader.part("validation accuracy")) : nil))
+                            accuracy: try reader.part("validation accuracy"), noise: try reader.amount("noise")) : nil,
+                    moved: try reader.amount("moved"), gain: try reader.loss("gain"), gainError: try reader.amount("error of the gain")))
         case .status:
             guard let phase = WorkerStatus.Phase(rawValue: try reader.byte("phase")) else {
                 throw .invalid(field: "phase", reason: "unknown")

@@ -14,6 +14,13 @@ struct ClusterPlan: Sendable {
     private let isNamedByTime: Bool
     /// Which examples the files share, once `check` has read them.
     private(set) var dataUse = DataUse()
+    /// How much data there is, once `check` has read it.
+    private var shares: [DataUse.Use: RunForecast.Share] = [:]
+    /// Training examples that were longer than the maximum length.
+    private var cutExamples = 0
+    /// Some of the training examples, to measure this machine's speed on.
+    private var someExamples: [Example] = []
+    private static let examplesToMeasure = 512
     private let model: String
     private let trainFile: String
     private let evalFile: String?
@@ -36,6 +43,7 @@ struct ClusterPlan: Sendable {
         generalFile = settings.optionalText(.generalFile)
         scoring = try settings.scoring()
         workerCount = try settings.integer(.workers)
+        if resuming == nil { try settings.deriveFromModelAndData() }
         let task = try settings.resolveTask()
         if task.objective == .command, scoring == nil {
             throw SettingsError.usage("the objective is a command's score: give the command with --objective-command '…'")
@@ -119,13 +127,44 @@ struct ClusterPlan: Sendable {
             let data = try encoder.encode(records)
             if seen.insert(file).inserted { for remark in data.remarks { standardError.write("note: \(file): \(remark)") } }
             dataUse.note(use, path: file, data.examples)
+            shares[use] = RunForecast.Share(data.examples)
+            if use == .training {
+                cutExamples = data.truncated
+                let stride = Swift.stride(from: 0, to: data.examples.count, by: data.examples.count / Self.examplesToMeasure + 1)
+                someExamples = stride.map { data.examples[$0] }
+            }
         }
         for overlap in dataUse.overlaps { standardError.write("note: \(overlap)") }
         // The run reads this file only at its end, when an error would cost the report.
         if let generalFile { _ = try SideEffects.generalExamples(generalFile, source) }
     }
 
-    /// Takes the lock of a run that is to be resumed, before anything of it is read.
+    /// What the run will take, measured on this machine for about two seconds; after `check`.
+    ///
+    /// - Throws: errors of the model's files.
+    func forecast() throws -> ForecastTable {
+        let source = try openModel(model)
+        let patterns = spec.train.filter { !$0.hasPrefix(RunSpec.adapterPrefix) }
+        let isMeasured = scoring == nil && !someExamples.isEmpty
+        let probe =
+            try isMeasured
+            ? SpeedProbe(
+                spec, source: source, examples: someExamples, precision: Precision(rawValue: precision) ?? .float, threads: threads * workerCount)
+            : nil
+        let outputs = spec.task.kind == .classification ? (spec.task.labels?.count ?? 2) - 1 : (try? settings.integer(.adapterOutputs)) ?? 0
+        let isChoice = someExamples.allSatisfy { if case .candidates = $0.objective { true } else { false } }
+        let forecast = RunForecast(
+            spec: spec, workers: workerCount, training: shares[.training] ?? .init(), validation: shares[.validation] ?? .init(),
+            evaluation: shares[.evaluation] ?? .init(), needsFullVocabulary: !isChoice, speed: probe.map(RunForecast.Speed.init))
+        return ForecastTable(
+            forecast: forecast, model: source.configuration, modelName: model,
+            trained: patterns.isEmpty ? [] : try source.trainedTensors(matching: patterns, basis: nil),
+            adapterNumbers: spec.trainsAdapters ? outputs * ((try? settings.integer(.adapterInputs)) ?? 0) : 0, longest: spec.task.maxLength,
+            cut: cutExamples, cacheLimit: settings.optionalText(.cacheMemory).flatMap { ByteSize($0)?.bytes } ?? .max,
+            memoryAvailable: availableMemory())
+    }
+
+    /// The lock of a run that is to be resumed, before anything of it is read.
     static func lock(resuming path: String) throws -> RunLock {
         let directory = RunDirectory(path)
         guard FileManager.default.fileExists(atPath: directory.ledger) else {
@@ -134,7 +173,7 @@ struct ClusterPlan: Sendable {
         guard FileManager.default.fileExists(atPath: directory.configuration) else {
             throw ProcessFailure(
                 .missingInput,
-                "\(path): the run is not `onebyte cluster`'s: there is no run.toml in it\nresume it with `onebyte coordinator --directory \(shellWord(path))`, and start its workers"
+                "\(path): there is no run.toml in it, as in coordinators' directories of earlier versions\ngo on with it by `onebyte coordinator --directory \(shellWord(path))`, and start its workers"
             )
         }
         do { return try directory.acquireLock() } catch { throw ProcessFailure(error, directory: path) }
@@ -211,12 +250,20 @@ struct ClusterPlan: Sendable {
                 "--threads", "\(Processors.count)",
             ], log: directory.log(of: "prepare"))
         standardError.write("making the basis from \(settings.publicText)")
-        let ending = try await child.run(eachLine: nil)
+        let isLive = standardError.isLive
+        let ending = try await child.run { line in
+            // The last line is what came of it.
+            if isLive, line.contains(" left") { standardError.writeRaw("\r\u{1B}[K\(printable(line, onOneLine: true))") }
+        }
+        if isLive { standardError.writeRaw("\r\u{1B}[K") }
         guard ending.isSuccess else {
             throw ProcessFailure(ending.status, "the basis could not be made: \(child.lastWords()) (log: \(child.log))")
         }
         return began.duration(to: .now) / .seconds(1)
     }
+
+    /// What the forecast says of a round, for the estimate of the time left.
+    var secondsOfCachedRound: Double?
 
     func cluster() throws -> LocalCluster {
         let directory = directory
@@ -261,7 +308,12 @@ struct ClusterPlan: Sendable {
 
     /// The run's progress according to `metrics.jsonl`; empty for a new run.
     var past: RunProgress {
-        var record = RunRecord(RunProgress(rounds: spec.rounds, isScored: scoring != nil, measures: MeasuredData(dataUse)))
+        var record = RunRecord(
+            RunProgress(
+                rounds: spec.rounds, isScored: scoring != nil, measures: MeasuredData(dataUse),
+                plan: TimeLeft.Plan(
+                    rounds: spec.rounds, trialRounds: spec.steering?.trialRounds, learningRate: spec.learningRate,
+                    secondsOfCachedRound: secondsOfCachedRound)))
         guard isResumed else { return record.progress }
         record.read(directory)
         if record.unread > 0 {
@@ -281,45 +333,12 @@ struct ClusterPlan: Sendable {
         let spec = try spec(of: archive.summary)
         let source = try openModel(model)
         let trained = try source.trainedTensors(matching: spec.train, basis: archive.basis).reduce(0) { $0 + $1.shape.count }
-        let rounds = Int(archive.history.nextRound)
-        let samples = Int(archive.summary.samples)
-        // In each round each contributing machine would send a gradient and fetch the mean, at 4 bytes per parameter.
-        let contributions = archive.contributions
-        let floatBytes = UInt64(contributions.count) * 2 * 4 * UInt64(trained)
         if generalFile != nil { standardError.write("measuring what training did to the model on general text …") }
         let sideEffects = try SideEffects(
             of: archive, on: source, texts: generalFile, threads: Processors.count)
         return RunReport(
-            before: progress.first.flatMap { $0.round == 0 ? $0 : nil },
-            after: progress.latest.flatMap { $0.round == rounds ? $0 : nil },
-            bestRound: archive.summary.steering.best.map { Int($0.round) },
-            learningRate: spec.learningRate * exp2(Double(archive.summary.rateShift)),
-            evaluation: evalFile.map { RunReport.EvaluationData(file: $0, dataUse, task: spec.task) },
-            contributionBytes: samples,
-            wireBytes: progress.wireBytes,
-            wireBytesOfRounds: progress.wireBytesOfRounds,
-            samples: samples,
-            seconds: .init(
-                preparing: basisSeconds + progress.preparingSeconds, prefixCache: basisSeconds + progress.preparingSeconds,
-                training: progress.trainingSeconds,
-                total: progress.earlierSeconds + totalSeconds),
-            digest: archive.digest?.digest.description,
-            rounds: rounds,
-            roundsRewound: rounds - archive.history.rounds.count,
-            workers: contributions.workers,
-            seed: Int(spec.seed),
-            payloadBytesPerSample: samples > 0 ? 1 : 0,
-            wireBytesPerSample: samples > 0 ? Double(progress.wireBytes) / Double(samples) : 0,
-            samplesWithoutValue: progress.noValue,
-            digestChecks: progress.digestChecks,
-            trainedParameters: trained,
-            sideEffects: sideEffects,
-            floatGradientBytes: floatBytes,
-            chain: archive.summary.position.chain.description,
-            signer: archive.signer?.description,
-            ledger: archive.path,
-            ledgerBytes: archive.summary.position.offset,
-            model: model,
-            outcome: progress.finish?.outcome.rawValue ?? "ended")
+            archive, progress, model: model, trainedParameters: trained, sideEffects: sideEffects,
+            evaluation: evalFile.map { RunReport.EvaluationData(file: $0, dataUse, task: spec.task) }, basisSeconds: basisSeconds,
+            totalSeconds: totalSeconds)
     }
 }

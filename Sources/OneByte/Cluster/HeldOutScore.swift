@@ -30,6 +30,10 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
     package var scoreInterval: [Double]?
     /// Confusion matrix of a classification; nil in a run's own report.
     package var confusion: Confusion?
+    /// What the examples have gained on average since the base, each beside itself: the part that is right at the best threshold, elsewhere
+    /// minus the loss; with its 95 % interval, by the normal distribution. Absent where the base was not measured by the same process.
+    package var gain: Double?
+    package var gainInterval: [Double]?
 
     package init(_ heldOut: CoordinatorProgress.HeldOut, isScored: Bool = false) {
         round = Int(heldOut.round)
@@ -47,6 +51,10 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
         accuracyBestThreshold = heldOut.bestThresholdAccuracy
         auc = heldOut.auc
         score = isScored ? loss.map { -$0 } : nil
+        if let gain = heldOut.gain, let error = heldOut.gainError {
+            self.gain = gain
+            gainInterval = [gain - 1.96 * error, gain + 1.96 * error]
+        }
     }
 
     /// What an evaluator measured, in its own words.
@@ -81,7 +89,22 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
         case accuracyBestThreshold = "accuracy_best_threshold"
         case auc, score
         case scoreInterval = "score_interval"
-        case confusion
+        case confusion, gain
+        case gainInterval = "gain_interval"
+    }
+
+    /// What was learnt; nil where that is not known.
+    package var learnt: String? {
+        guard let gain, let interval = gainInterval, interval.count == 2 else { return nil }
+        let isNoise = interval[0] <= 0 && interval[1] >= 0
+        let verdict = isNoise ? "nothing beyond noise" : gain > 0 ? "yes" : "the opposite"
+        func signed(_ value: Double, _ places: Int) -> String { (value < 0 ? "−" : "+") + fixed(abs(value), places) }
+        guard accuracyBestThreshold != nil else {
+            return
+                "\(verdict): \(score == nil ? "minus the loss" : "the score") \(signed(gain, 4)) on average, 95 % interval \(signed(interval[0], 4)) to \(signed(interval[1], 4))"
+        }
+        let points = [gain, interval[0], interval[1]].map { signed($0 * 100, 1) }
+        return "\(verdict): accuracy at the best threshold \(points[0]) points, 95 % interval \(points[1]) to \(points[2])"
     }
 
     private var lossText: String { loss.map { "loss \(fixed($0, 4))" } ?? "no finite loss" }

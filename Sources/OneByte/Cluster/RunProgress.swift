@@ -38,6 +38,7 @@ package struct RunProgress: Sendable {
     private var lastRoundAt: Double?
     private var firstRound: Int?
     package private(set) var lastTime: Double?
+    private var timeLeft: TimeLeft
 
     private struct Past: Hashable, Sendable {
         var wireBytes: UInt64 = 0
@@ -47,7 +48,8 @@ package struct RunProgress: Sendable {
         var total = 0.0
     }
 
-    package init(rounds: Int, isScored: Bool = false, measures: MeasuredData = .unknown) {
+    package init(rounds: Int, isScored: Bool = false, measures: MeasuredData = .unknown, plan: TimeLeft.Plan? = nil) {
+        timeLeft = TimeLeft(plan ?? TimeLeft.Plan(rounds: rounds))
         self.rounds = rounds
         self.isScored = isScored
         self.measures = measures
@@ -64,6 +66,7 @@ package struct RunProgress: Sendable {
         traffic = Traffic()
         finish = nil
         hold = nil
+        timeLeft.beginProcess()
         (listeningSince, trainingSince, lastRoundAt, firstRound, samplesPerSecond) = (time, nil, nil, nil, nil)
     }
 
@@ -77,13 +80,14 @@ package struct RunProgress: Sendable {
         case .worker(let worker):
             // Each round works it out anew; before the first one there is nothing else to do so.
             if worker.trainingLoss != nil, isWaiting || trainingLoss == nil { trainingLoss = workers.meanLoss }
+            takeCaches(at: progress.time)
         case .hold(let held):
             hold = held.reason == .none ? nil : (held, hold?.what.reason == held.reason ? hold?.since ?? progress.time : progress.time)
         case .round(let round): take(round, at: progress.time)
         case .evaluation(let heldOut):
             let measurement = HeldOutScore(heldOut, isScored: isScored)
             // "Before" is before round 0, also where a coordinator was started again.
-            if heldOut.round == 0 { first = measurement }
+            if heldOut.round == 0 { first = first ?? measurement }
             latest = measurement
         case .digests(let digests):
             guard let agreed = digests.digest else {
@@ -97,7 +101,18 @@ package struct RunProgress: Sendable {
             finish = finished.finish
             hold = nil
             traffic = finished.traffic
-        case .reading, .trial, .greeted, .refused, .joined, .left, .waiting, .late, .connection, .warning: break
+        case .trial(let trial): timeLeft.takeTrial(learningRate: trial.learningRate, loss: trial.loss, isChosen: trial.isChosen)
+        case .reading, .greeted, .refused, .joined, .left, .waiting, .late, .connection, .warning: break
+        }
+    }
+
+    /// Takes how much of the prefix caches of the workers that train is there. Caches that are filled before the first round say nothing of rounds.
+    private mutating func takeCaches(at time: Double) {
+        let parts = workers.trainers.filter { $0.phase != "caching" }.compactMap(\.cache)
+        if parts.contains(where: { $0 > 0 && $0 < 1 }) {
+            timeLeft.takeCache(parts.reduce(0, +) / Double(parts.count), at: time)
+        } else if !isWaiting {
+            timeLeft.takeCache(1, at: time)
         }
     }
 
@@ -116,6 +131,7 @@ package struct RunProgress: Sendable {
             samplesPerSecond = Self.smooth(samplesPerSecond, Double(round.samples) / (time - previous))
         }
         lastRoundAt = time
+        timeLeft.takeRound(at: time, seconds: round.seconds, roundsInForce: round.effectiveRounds)
     }
 
     private static func smooth(_ old: Double?, _ new: Double) -> Double {
@@ -136,8 +152,5 @@ package struct RunProgress: Sendable {
     package var wireBytes: UInt64 { earlier.wireBytes &+ traffic.sent.total.bytes &+ traffic.received.total.bytes }
     package var wireBytesPerSample: Double? { samples > 0 ? Double(wireBytes) / Double(samples) : nil }
 
-    package var secondsLeft: Double? {
-        guard let firstRound, roundsDone - firstRound > 1, presentTrainingSeconds > 0 else { return nil }
-        return Double(rounds - roundsDone) * presentTrainingSeconds / Double(roundsDone - firstRound)
-    }
+    package var secondsLeft: Double? { timeLeft.seconds }
 }

@@ -34,18 +34,19 @@ package struct RunReport: Codable, Hashable, Sendable {
     package var samplesWithoutValue: Int
     /// Number of comparisons at which all machines had the same digest.
     package var digestChecks: Int
-    package var trainedParameters: Int
-    /// Side effects of the last round's parameters, whatever the outcome.
+    /// Absent where a coordinator without the model can't tell.
+    package var trainedParameters: Int?
+    /// Of the last round's parameters, whatever the outcome.
     package var sideEffects: SideEffects?
-    /// Bytes that the same number of rounds would have moved if every contributing machine had sent its gradient as F32 and fetched the
-    /// mean.
-    package var floatGradientBytes: UInt64
-    /// The ledger's hash chain after its last record, which identifies the whole ledger, and the public key that signed it.
+    /// What as many rounds would have moved if every machine that gave bytes had sent its gradient as F32 and fetched the mean.
+    package var floatGradientBytes: UInt64?
+    /// The ledger's hash chain after its last record, which names all of it, and the public key that signed it.
     package var chain: String?
     package var signer: String?
     package var ledger: String
     package var ledgerBytes: UInt64
-    package var model: String
+    /// Absent in the report of a coordinator, which needs no model.
+    package var model: String?
     package var outcome: String
 
     /// The data that judge a run, and how much of them the run has seen.
@@ -68,6 +69,13 @@ package struct RunReport: Codable, Hashable, Sendable {
             alsoInValidation = overlaps.first { $0.with == .validation }?.shared ?? 0
             isHeldOut = overlaps.isEmpty
             name = MeasuredData(use).name
+            lossMeaning = task.lossMeaning
+        }
+
+        /// Whoever has the data measures them, and says nothing else of them.
+        init(ofEvaluators task: TaskSpec) {
+            (file, alsoInTraining, alsoInValidation, isHeldOut) = ("", 0, 0, true)
+            name = MeasuredData.unknown.name
             lossMeaning = task.lossMeaning
         }
 
@@ -136,6 +144,7 @@ package struct RunReport: Codable, Hashable, Sendable {
             // "training data before" is longer than "held out before".
             row("\(evaluation.name) before", before?.text ?? "not known: nothing was measured before the first round")
             row("\(evaluation.name) after", after?.text ?? "not known: nothing was measured after the last round")
+            if let learnt = after?.learnt { row("learnt", learnt) }
             if before?.score == nil, after?.score == nil { row("", "the loss is: \(evaluation.lossMeaning)") }
             if let remark = evaluation.remark { row("seen before", remark) }
         }
@@ -147,7 +156,7 @@ package struct RunReport: Codable, Hashable, Sendable {
         row("on the wire", "\(grouped(wireBytes)) bytes in both directions and to all machines, \(fixed(wireBytesPerSample, 2)) a sample:")
         let ofRounds = samples > 0 ? Double(wireBytesOfRounds) / Double(samples) : 0
         row("", "\(grouped(wireBytesOfRounds)) for the rounds (\(fixed(ofRounds, 2)) a sample), the rest for joining, heartbeats and checks")
-        if wireBytes > 0 {
+        if wireBytes > 0, let floatGradientBytes {
             let ratio = Double(floatGradientBytes) / Double(wireBytes)
             row(
                 "float gradients",
@@ -160,8 +169,8 @@ package struct RunReport: Codable, Hashable, Sendable {
         row("ledger", "\(ledger), \(grouped(ledgerBytes)) bytes")
         if let chain { row("", "chain \(chain)") }
         if let signer { row("", "signed by \(signer)") }
-        row("model", "\(model) + the ledger; as a Hugging Face directory:")
-        row("", "onebyte export --model \(shellWord(model)) --ledger \(shellWord(ledger)) --output exported")
+        row("model", "\(model ?? "the base model") + the ledger; as a Hugging Face directory:")
+        row("", "onebyte export --model \(model.map(shellWord) ?? "MODEL") --ledger \(shellWord(ledger)) --output exported")
         return lines.joined(separator: "\n")
     }
 }

@@ -8,8 +8,15 @@ package struct SideEffects: Codable, Hashable, Sendable {
     package var updateNorm: Double
     package var updateRelative: Double
     package var updateLargest: Double
-    /// Nil without general text.
+    /// The matrix that has moved most, and by what part of its norm; an adapter by what it adds to a state, as a part of the state's norm.
+    package var mostMoved: MovedTensor?
+    /// Absent without general text.
     package var generalText: GeneralText?
+
+    package struct MovedTensor: Codable, Hashable, Sendable {
+        package var tensor: String
+        package var part: Double
+    }
 
     package struct GeneralText: Codable, Hashable, Sendable {
         package var texts: Int
@@ -30,6 +37,7 @@ package struct SideEffects: Codable, Hashable, Sendable {
         case updateNorm = "update_norm"
         case updateRelative = "update_relative"
         case updateLargest = "update_largest"
+        case mostMoved = "most_moved"
         case generalText = "general_text"
     }
 
@@ -54,15 +62,23 @@ package struct SideEffects: Codable, Hashable, Sendable {
             throw ProcessFailure(.internalError, "the replayed parameters are not those of the base's tensors")
         }
         (updateNorm, updateRelative, updateLargest) = (change.norm, change.relative, change.largest)
-        guard let texts else { return }
-        let examples = try Self.generalExamples(texts, source)
+        let examples = try texts.map { try Self.generalExamples($0, source) }
         let model = try TrainableModel(source: source, parameters: parameters, basis: archive.basis)
-        // States below the trained tensors are the same before and after the run.
+        let movement = Movement(from: parameters, model: model)
+        func noteMovement() throws {
+            guard parameters.assign(trained) else { throw ProcessFailure(.internalError, "the replayed parameters are scaled otherwise") }
+            model.parametersChanged(threads: threads)
+            mostMoved = movement.largest(in: parameters).map { MovedTensor(tensor: $0.name, part: $0.part) }
+        }
+        guard let examples else {
+            try noteMovement()
+            return
+        }
+        // What lies below the trained tensors is the same before and after.
         let cache = try PrefixCache(model: model, set: ExampleSet(examples, for: source.configuration), options: .init(threads: threads))
         let evaluator = Evaluator(model: model, cache: cache, threads: threads)
         let before = try evaluator.evaluate()
-        guard parameters.assign(trained) else { throw ProcessFailure(.internalError, "the replayed parameters are scaled otherwise") }
-        model.parametersChanged(threads: threads)
+        try noteMovement()
         let after = try evaluator.evaluate()
         generalText = GeneralText(
             texts: examples.count, tokens: before.tokenCount, perplexityBefore: before.perplexity.flatMap { $0.isFinite ? $0 : nil },
@@ -77,6 +93,16 @@ package struct SideEffects: Codable, Hashable, Sendable {
             ? "the adapter's numbers, which begin at 0, have a norm of \(fixed(updateNorm, 3))"
             : "\(percent(updateRelative)) of the trained tensors' norm"
         var rows = [("update", "\(change), \(fixed(updateLargest, 5)) at most")]
+        if let moved = mostMoved {
+            let isAdapter = moved.tensor.hasPrefix(RunSpec.adapterPrefix)
+            let what =
+                isAdapter
+                ? "it adds \(percent(moved.part)) of a state's norm to it" : "\(moved.tensor) has moved most, by \(percent(moved.part)) of its norm"
+            let warning =
+                moved.part > SteeringHistory.largestMovement
+                ? ": too far, what else the model could do has suffered; take a smaller learning rate" : ""
+            rows.append(("", what + warning))
+        }
         if let general = generalText {
             let numbers = [general.perplexityBefore, general.perplexityAfter].map { $0.map { fixed($0, 2) } ?? "not finite" }
             rows.append(

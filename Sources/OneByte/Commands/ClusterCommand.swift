@@ -10,13 +10,13 @@ struct ClusterCommand: AsyncParsableCommand {
         commandName: "cluster",
         abstract: "Fine-tune on this machine: one coordinator and several workers, each with its own part of the data.",
         discussion: """
-            Sentiment, three workers, the last layer, shaped by public text:
+            Five settings are enough: the model, the data to train on and to judge by, and for a classification a template
+            and a word for each label. All else has a default, which --print-config shows:
 
               onebyte cluster --model SmolLM2.gguf \\
                 --train-file reviews.jsonl --eval-file held-out.jsonl \\
                 --template '{text} It was' \\
-                --label '0= terrible' --label '1= great' \\
-                --train layers.29 --basis-text headlines.txt
+                --label '0= terrible' --label '1= great'
 
             The same from a run file, with another seed and fewer rounds:
 
@@ -26,8 +26,9 @@ struct ClusterCommand: AsyncParsableCommand {
 
               onebyte cluster --config run.toml --objective-command 'python3 score.py'
 
-            What would be done, and where each setting comes from:
+            What would be trained, how long it will take, and where each setting comes from:
 
+              onebyte cluster --config run.toml --dry-run
               onebyte cluster --config run.toml --print-config
 
             Go on with a run that was stopped:
@@ -37,8 +38,9 @@ struct ClusterCommand: AsyncParsableCommand {
             Ctrl-C stops all processes in order; nothing that is in the ledger is lost.
             """)
 
+    @OptionGroup(title: "Model") var model: SettingFlags<ModelSettings>
+    @OptionGroup(title: "Model") var preset: SettingFlags<PresetSettings>
     @OptionGroup var config: ConfigFlags
-    @OptionGroup var model: SettingFlags<ModelSettings>
     @OptionGroup(title: "Task") var task: SettingFlags<TaskSettings>
     @OptionGroup(title: "Task") var objective: SettingFlags<ObjectiveSettings>
     @OptionGroup(title: "Data") var data: SettingFlags<DataSettings>
@@ -52,6 +54,8 @@ struct ClusterCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Go on with the run in this directory, with its settings.", valueName: "directory"))
     var resume: String?
 
+    @Flag(help: "Say what the run will take (time, bytes, memory; measured for two seconds), and end.") var dryRun = false
+
     func validate() throws {
         if resume != nil, config.config != nil || place.settings[.directory] != nil {
             throw ValidationError("--resume takes the settings of the run in its directory; leave out --config and --directory")
@@ -64,7 +68,7 @@ struct ClusterCommand: AsyncParsableCommand {
         let held = try config.printConfig ? nil : resume.map { try ClusterPlan.lock(resuming: $0) }
         var settings = try Settings(
             file: resume.map { RunDirectory($0).configuration } ?? config.config,
-            flags: model.settings + task.settings + objective.settings + data.settings + publicText.settings + training.settings
+            flags: preset.settings + model.settings + task.settings + objective.settings + data.settings + publicText.settings + training.settings
                 + machines.settings + place.settings + workers.settings + processes.settings)
         var preparation = try ClusterPlan(&settings, resuming: resume)
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
@@ -75,6 +79,12 @@ struct ClusterCommand: AsyncParsableCommand {
         for text in settings.idle() { standardError.write("note: \(text)") }
         let page = try settings.optionalText(.dashboard).map { try DashboardAddress.parse($0) }
         try preparation.check()
+        if resume == nil {
+            let table = try preparation.forecast()
+            if dryRun { return standardOutput.write(table.text) }
+            standardError.write(table.text)
+            preparation.secondsOfCachedRound = table.forecast.roundSeconds
+        }
         let lock = try preparation.makeDirectory(&settings, held: held)
         defer { withExtendedLifetime(lock) {} }
         let plan = preparation
@@ -108,8 +118,7 @@ struct ClusterCommand: AsyncParsableCommand {
     }
 
     private func write(_ report: RunReport, to directory: RunDirectory) throws {
-        try directory.write(json(report) + "\n", to: directory.report)
-        try directory.write(printable(report.text) + "\n", to: directory.reportText)
+        try report.write(to: directory)
         standardOutput.write(report.text)
         standardOutput.write("  report            \(directory.report)")
     }

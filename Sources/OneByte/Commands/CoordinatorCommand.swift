@@ -75,6 +75,10 @@ struct CoordinatorCommand: AsyncParsableCommand {
         var settings = try Settings(
             file: config.config,
             flags: task.settings + training.settings + machines.settings + place.settings)
+        if config.printConfig, !settings.has(.directory) {
+            _ = try Self.spec(&settings, basisDigest: Digest.sha256([]))
+            return standardOutput.writeContents(settings.annotated)
+        }
         let directory = RunDirectory(try settings.text(.directory))
         let basis = try basis.map(readWhole)
         let decoded = try basis.map { try RunBasis(decoding: $0) }
@@ -131,8 +135,11 @@ struct CoordinatorCommand: AsyncParsableCommand {
                 }))
         let announcer = JoinAnnouncer(advertised: advertise, file: joinFile.map { JoinFile($0) })
         defer { announcer.end() }
+        let annotated = spec == nil ? nil : settings.annotated(without: [.directory, .listen])
         let display = Task { [events] in
-            await CoordinatorDisplay(writesEvents: events, announcer: announcer, monitor: monitor, directory: directory).show(stream)
+            await CoordinatorDisplay(
+                writesEvents: events, announcer: announcer, monitor: monitor, directory: directory, settings: annotated
+            ).show(stream)
         }
         let ticks = Task {
             while !Task.isCancelled {
@@ -144,6 +151,16 @@ struct CoordinatorCommand: AsyncParsableCommand {
         let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }
         post.finish()
         await display.value
+        // A local cluster has a report of its own, with what its model and data tell.
+        if ParentWatch.parent == nil, FileManager.default.fileExists(atPath: directory.ledger) {
+            do {
+                let report = try RunReport(ofCoordinator: directory)
+                try report.write(to: directory)
+                if !events { standardOutput.write(report.text) }
+            } catch {
+                standardError.write("note: the report could not be written: \(describe(error))")
+            }
+        }
         if outcome.status != .success { throw ProcessFailure(outcome.status, outcome.finish.message) }
         if stop == .interrupt { throw StopSignal.interrupt }
     }

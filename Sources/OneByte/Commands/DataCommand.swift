@@ -10,8 +10,9 @@ struct DataCommand: ParsableCommand {
         discussion: """
               onebyte data preview reviews.jsonl --model SmolLM2.gguf \\
                 --template '{text} It was' --label '0= terrible' --label '1= great'
+              onebyte data split reviews.jsonl --split 80/10/10
             """,
-        subcommands: [Preview.self])
+        subcommands: [Preview.self, Split.self])
 
     struct Preview: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -52,8 +53,52 @@ struct DataCommand: ParsableCommand {
             standardOutput.write(
                 "\(grouped(data.examples.count)) examples (\(task.kind.rawValue)), \(grouped(data.tokenCount)) tokens, \(grouped(trained)) of them learnt"
             )
+            standardOutput.write(LengthSummary(data.examples.map(\.tokenCount)).text)
+            if let labels = LabelCounts(data.examples, task).text { standardOutput.write(labels) }
             for line in data.remarks { standardOutput.write(line) }
         }
+    }
+}
+
+/// How long examples are.
+struct LengthSummary {
+    private let sorted: [Int]
+
+    init(_ lengths: [Int]) { sorted = lengths.sorted() }
+
+    /// The smallest length that so many of 100 examples don't exceed.
+    func percentile(_ percent: Int) -> Int {
+        guard !sorted.isEmpty else { return 0 }
+        return sorted[max(0, (sorted.count * percent + 99) / 100 - 1)]
+    }
+
+    var text: String {
+        "tokens: half of the examples have at most \(percentile(50)), 95 of 100 at most \(percentile(95)), the longest \(percentile(100))"
+    }
+}
+
+/// How often each label is there.
+struct LabelCounts {
+    /// Nil where there are no labels.
+    let text: String?
+
+    init(_ examples: [Example], _ task: TaskSpec) {
+        let labels = (task.labels ?? []).map(\.label)
+        var counts = Array(repeating: 0, count: labels.count)
+        for example in examples {
+            switch example.objective {
+            case .candidates(_, let correct), .options(let correct): if counts.indices.contains(correct) { counts[correct] += 1 }
+            case .tokens, .text: break
+            }
+        }
+        guard task.kind == .classification, !labels.isEmpty else {
+            text = nil
+            return
+        }
+        let parts = zip(labels, counts).map {
+            "\(printable($0, onOneLine: true)) \(grouped($1)) (\(percent(Double($1) / Double(max(examples.count, 1)))))"
+        }
+        text = "labels: " + parts.joined(separator: ", ")
     }
 }
 

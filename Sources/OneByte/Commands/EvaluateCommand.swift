@@ -28,6 +28,11 @@ struct EvaluateCommand: ParsableCommand {
                 --ledger runs/friendlier --objective-command 'python3 score.py' \\
                 --texts written.jsonl
 
+            Each example with the label that it was taken for, the wrong ones first:
+
+              onebyte evaluate held-out.jsonl --model SmolLM2.gguf \
+                --ledger runs/reviews --examples judged.jsonl
+
             An exported model, with the task of a run file; as JSON:
 
               onebyte evaluate held-out.jsonl --model exported/ \\
@@ -42,6 +47,10 @@ struct EvaluateCommand: ParsableCommand {
     @OptionGroup var objective: SettingFlags<ObjectiveSettings>
     @Option(help: ArgumentHelp("Write what the command scored here: JSON lines of prompt, text and score.", valueName: "file"))
     var texts: String?
+    @Option(
+        help: ArgumentHelp(
+            "Write each example with its loss, and of a classification the label taken and whether it is right, as JSON lines.", valueName: "file"))
+    var examples: String?
     @OptionGroup var threads: ThreadFlags
     @Option(help: "text or json.") var format: OutputFormat = .text
 
@@ -70,13 +79,38 @@ struct EvaluateCommand: ParsableCommand {
         let evaluation = try Evaluator(
             model: trainable, cache: cache, threads: threads.count, objective: encoder.task.objective
         ).evaluate()
+        if let path = examples { try write(evaluation, of: records, encoder.task, to: path) }
         var measurement = HeldOutScore(evaluation, of: encoder.task, round: state.ledger.map { Int($0.history.nextRound) })
         measurement.confusion = Confusion(evaluation, encoder.task)
         standardOutput.write(
             format == .json ? try json(measurement) : ([measurement.text] + [measurement.confusion?.text].compactMap { $0 }).joined(separator: "\n"))
     }
 
-    /// Largest training file that is read again for the comparison. That both are the same file is recognised at any size.
+    /// A line for each record, wrong ones first, then by falling loss: what a person wants to read.
+    private func write(_ evaluation: Evaluation, of records: [DataRecord], _ task: TaskSpec, to path: String) throws {
+        guard evaluation.items.count == records.count else {
+            throw ProcessFailure(
+                .badData,
+                "\(file): \(records.count - evaluation.items.count) examples have nothing to judge, so that lines and results don't match; take them out"
+            )
+        }
+        let labels = (task.labels ?? []).map(\.label)
+        let judged = zip(records, evaluation.items).map { record, item in
+            let predicted = item.predicted.flatMap { labels.indices.contains($0) ? labels[$0] : nil }
+            let isRight = item.correct == nil ? item.isRight : item.predicted == item.correct
+            var members = [
+                JSON.Member(key: "loss", value: item.loss.isFinite ? .number(fixed(item.loss, 6)) : .null),
+                .init(key: "right", value: .bool(isRight)),
+            ]
+            if !labels.isEmpty { members.append(.init(key: "predicted", value: predicted.map { .string($0) } ?? .null)) }
+            return (isRight: isRight, loss: item.loss.isNaN ? .infinity : item.loss, line: record.line(adding: members))
+        }
+        let order = judged.sorted { ($0.isRight ? 1 : 0, -$0.loss) < ($1.isRight ? 1 : 0, -$1.loss) }
+        try writeWhole(Data(order.map { $0.line + "\n" }.joined().utf8), to: path)
+        standardError.write("\(path): \(grouped(order.count)) examples, the \(grouped(order.count { !$0.isRight })) wrong ones first")
+    }
+
+    /// Training data above this are not read again only to be compared; that the file is the same one shows at any size.
     private static let comparedBytesMax = 64 << 20
 
     /// Notes if the run was trained or steered by the measured data, as far as its directory tells.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Core
+import Foundation
 import LanguageModel
 import Training
 
@@ -22,9 +23,20 @@ struct GenerateCommand: ParsableCommand {
 
               onebyte generate 'Name three rivers.' --chat --model SmolLM2.gguf \\
                 --temperature 0.7 --top-p 0.9 --seed 5
+
+            All prompts of a file, before the run's rounds and after, beside what was wanted:
+
+              onebyte generate --file held-out.jsonl --model SmolLM2.gguf \
+                --ledger runs/e2e --output written.jsonl
             """)
 
-    @Argument(help: ArgumentHelp("What the model goes on from.", valueName: "text")) var prompt: String
+    @Argument(help: ArgumentHelp("What the model goes on from.", valueName: "text")) var prompt: String?
+    @Option(
+        help: ArgumentHelp("Go on from each prompt of this file: JSON lines, CSV or TSV of prompt and completion, or of messages.", valueName: "file")
+    )
+    var file: String?
+    @Option(name: .shortAndLong, help: ArgumentHelp("Where the texts of --file go, as JSON lines. (default: standard output)", valueName: "file"))
+    var output: String?
     @Option(help: .of(.model)) var model: String
     @OptionGroup var ledger: LedgerFlags
     @Flag(help: "The text is a user's turn; the model's chat template goes around it.") var chat = false
@@ -37,10 +49,17 @@ struct GenerateCommand: ParsableCommand {
     func validate() throws {
         guard maxTokens > 0 else { throw ValidationError("--max-tokens must be at least 1") }
         guard temperature >= 0, temperature.isFinite else { throw ValidationError("--temperature must be 0 or more") }
+        guard (prompt == nil) != (file == nil) else { throw ValidationError("give either a text to go on from, or --file") }
+        guard file == nil || (!chat && temperature == 0) else {
+            throw ValidationError("--file takes the likeliest token each time, and the task's own form; leave out --chat and --temperature")
+        }
+        guard output == nil || file != nil else { throw ValidationError("--output is where the texts of --file go") }
         guard topP > 0, topP <= 1 else { throw ValidationError("--top-p must be above 0 and at most 1") }
     }
 
     func run() throws {
+        if let file { return try writeAll(file) }
+        let prompt = prompt ?? ""
         let state = try ModelState.load(model: model, ledger: ledger.ledger, atRound: ledger.atRound, threads: threads.count)
         let tokenizer = try state.source.tokenizer
         var tokens: [Int32]
@@ -76,5 +95,35 @@ struct GenerateCommand: ParsableCommand {
         } else if tokens.count + written.count >= context {
             standardError.write("note: cut at the \(context) tokens that the model takes; it had not ended the text")
         }
+    }
+
+    /// What the base and the run's model write after each prompt of a file, beside what was wanted.
+    private func writeAll(_ file: String) throws {
+        let records = try DataFile.read(file)
+        let state = try ModelState.load(model: model, ledger: ledger.ledger, atRound: ledger.atRound, threads: threads.count)
+        var settings = try Settings(file: nil, flags: [.trainFile: [file]])
+        let task = try state.ledger?.summary.spec.task ?? settings.resolveTask()
+        guard task.kind == .completion || task.kind == .chat else {
+            throw ProcessFailure(
+                .usage, "\(file): a \(task.kind.rawValue) has no prompts to go on from; `onebyte predict` says what the model makes of it")
+        }
+        func write(_ model: TrainableModel) throws -> [String?] {
+            try WrittenTexts.write(records, task, model, maxTokens: maxTokens, threads: threads.count)
+        }
+        let after = try write(try TrainableModel(source: state.source, parameters: state.parameters, basis: state.ledger?.basis))
+        let before = try state.ledger == nil ? nil : write(try TrainableModel(source: state.source))
+        let lines = records.indices.map { index in
+            var members = [JSON.Member(key: before == nil ? "text" : "after", value: after[index].map { .string($0) } ?? .null)]
+            if let before { members.insert(.init(key: "before", value: before[index].map { .string($0) } ?? .null), at: 0) }
+            return records[index].line(adding: members) + "\n"
+        }.joined()
+        if let output { try writeWhole(Data(lines.utf8), to: output) } else { standardOutput.writeContents(lines) }
+        let wanted = records.map(\.wantedText)
+        func scores(_ texts: [String?]) -> TextScores? {
+            let pairs = zip(texts, wanted).compactMap { text, wanted in wanted.map { (written: text ?? "", wanted: $0) } }
+            return pairs.isEmpty ? nil : TextScores(pairs)
+        }
+        if let before, let score = scores(before) { standardError.write("before: \(score.text)") }
+        if let score = scores(after) { standardError.write("\(before == nil ? "" : "after: ")\(score.text), \(grouped(score.texts)) texts") }
     }
 }

@@ -14,8 +14,10 @@ struct LedgerCommand: ParsableCommand {
               onebyte ledger verify runs/reviews/ledger
               onebyte ledger replay runs/reviews --model SmolLM2.gguf
               onebyte ledger retract runs/reviews --machine worker-3
+              onebyte ledger restore runs/reviews --machine worker-3
+              onebyte ledger rewind runs/reviews --before worker-3
             """,
-        subcommands: [Show.self, LedgerVerify.self, LedgerAudit.self, Replay.self, LedgerRetract.self])
+        subcommands: [Show.self, LedgerVerify.self, LedgerAudit.self, Replay.self, LedgerRetract.self, LedgerRestore.self, LedgerRewind.self])
 
     struct Show: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -38,8 +40,11 @@ struct LedgerCommand: ParsableCommand {
         func run() throws {
             let archive = try LedgerArchive(path)
             if records {
+                var rateShift = 0
                 for entry in archive.entries {
-                    let row = LedgerRow(entry)
+                    if case .rewind(let rewind) = entry.record { rateShift += Int(rewind.rateShift) }
+                    let rate = archive.summary.spec.learningRate * Double(sign: .plus, exponent: rateShift, significand: 1)
+                    let row = LedgerRow(entry, learningRate: rate)
                     standardOutput.write(format == .json ? try row.json() : row.text)
                 }
             } else {

@@ -1,12 +1,15 @@
-/// Progress of a long operation, shown only on a terminal.
+/// Progress of something that takes a while: on a terminal, or where `tells` says so as lines for the process that started this one.
 struct Meter {
     private let title: String
     private let clock = ContinuousClock()
     private let began: ContinuousClock.Instant
     private var lastShown: ContinuousClock.Instant?
+    private let tells: Bool
 
-    init(_ title: String) {
+    /// - Parameter tells: a line on standard output now and then, for a cluster that waits for this process.
+    init(_ title: String, tells: Bool = false) {
         self.title = title
+        self.tells = tells && ParentWatch.parent != nil
         began = clock.now
     }
 
@@ -15,15 +18,19 @@ struct Meter {
     mutating func show(_ done: Int, of total: Int) -> Bool {
         let now = clock.now
         let isDue = lastShown.map { now - $0 > .milliseconds(200) } ?? (now - began > .milliseconds(500))
-        guard standardError.isLive, isDue, total > 0, done > 0 else { return true }
+        guard standardError.isLive || tells, isDue, total > 0, done > 0 else { return true }
         lastShown = now
         let left = (now - began) / .seconds(1) * Double(total - done) / Double(done)
+        guard !tells else {
+            standardOutput.write("\(title): \(100 * done / total) %, \(duration(left)) left")
+            return true
+        }
         standardError.writeRaw("\r\u{1B}[K\(title) \(100 * done / total) %, \(duration(left)) left")
         return true
     }
 
     mutating func end() {
-        if lastShown != nil { standardError.writeRaw("\r\u{1B}[K") }
+        if lastShown != nil, !tells { standardError.writeRaw("\r\u{1B}[K") }
         lastShown = nil
     }
 }

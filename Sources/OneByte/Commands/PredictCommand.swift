@@ -34,8 +34,6 @@ struct PredictCommand: ParsableCommand {
     @Option(name: .shortAndLong, help: ArgumentHelp("Where the lines go. (default: standard output)", valueName: "file")) var output: String?
     @OptionGroup var threads: ThreadFlags
 
-    private static let standardMaxTokens = 64
-
     func validate() throws {
         if let maxTokens, !Writing.maxTokensRange.contains(maxTokens) {
             throw ValidationError("--max-tokens must be within \(RunSpecLimits.text(Writing.maxTokensRange))")
@@ -88,34 +86,9 @@ struct PredictCommand: ParsableCommand {
 
     /// Returns what the model writes after each record's prompt.
     private func texts(_ records: [DataRecord], _ task: TaskSpec, _ model: TrainableModel) throws -> [String] {
-        var task = task
-        let known = task.writing
-        let writing = Writing(maxTokens: maxTokens ?? known?.maxTokens ?? Self.standardMaxTokens, stopsAtNewline: known?.stopsAtNewline)
-        (task.objective, task.writing) = (.command, writing)
-        let encoder = try TaskEncoder(task: task, model: model.source)
-        let data = try encoder.encode(records)
-        for remark in data.remarks { standardError.write("note: \(remark)") }
-        guard data.examples.count == records.count else {
-            // A prompt that leaves no room for writing is reported by its line number, not left out.
-            for record in records {
-                do { _ = try encoder.encode([record]) } catch { throw ProcessFailure(ExitStatus(error), "\(record.place): \(error)") }
-            }
-            throw ProcessFailure(.internalError, "\(data.examples.count) prompts of \(records.count) records")
-        }
-        let writer = try PromptWriter(
-            model: model, examples: data.examples, writing: writing, tokenizer: try model.source.tokenizer, threads: threads.count)
-        var meter = Meter("reading the prompts")
-        try writer.fill { done, total in meter.show(done, of: total) }
-        meter.end()
-        let written = try writer.write()
-        let cut = written.count { $0?.isCut == true }
-        if cut > 0 {
-            standardError.write(
-                "note: \(grouped(cut)) of \(grouped(written.count)) texts were cut at \(writing.maxTokens) tokens (--max-tokens) or at the model's context"
-            )
-        }
+        let written = try WrittenTexts.write(records, task, model, maxTokens: maxTokens, threads: threads.count)
         return zip(records, written).map { record, found in
-            record.line(adding: [.init(key: "predicted", value: found.map { .string($0.text) } ?? .null)])
+            record.line(adding: [.init(key: "predicted", value: found.map { .string($0) } ?? .null)])
         }
     }
 }

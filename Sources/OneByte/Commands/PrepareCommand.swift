@@ -59,7 +59,7 @@ enum Preparation {
         if components > 0 {
             let texts = try settings.publicText.texts()
             let examples = try TaskEncoder(task: task, model: source).encodePublicText(texts)
-            var meter = Meter("measuring what layers read")
+            var meter = Meter("measuring what layers read", tells: true)
             defer { meter.end() }
             spaces = try BasisMaker.makeBasis(
                 source: source, training: patterns.filter { !$0.hasPrefix(RunSpec.adapterPrefix) }, examples: examples, components: components,
@@ -101,7 +101,7 @@ enum Preparation {
             tau: try settings.number(.whiteningFloor),
             outputDirections: settings.optionalText(.outputDirections).flatMap(AdapterBasisMaker.OutputDirections.init(rawValue:)),
             seed: UInt64(try settings.integer(.seed)), threads: threads)
-        var meter = Meter("making the basis")
+        var meter = Meter("making the basis", tells: true)
         defer { meter.end() }
         return try AdapterBasisMaker.makeBases(source: source, task: task, texts: texts, places: places, options: options) { done, total in
             meter.show(done, of: total)

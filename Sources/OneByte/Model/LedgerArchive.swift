@@ -57,13 +57,21 @@ struct LedgerArchive {
             while let entry = try reader.next() {
                 if let round, case .round(let record) = entry.record, record.round >= round { isThere = true }
                 guard !isThere else {
-                    if let round, case .retraction(let retraction) = entry.record {
+                    guard let round else { continue }
+                    switch entry.record {
+                    case .retraction(let retraction):
                         let rounds = retraction.rounds.clamped(to: 0..<round)
                         let changes = try history.fold(.retraction(Retraction(machine: retraction.machine, rounds: rounds)))
                         if !changes.isEmpty {
                             lastDigest = nil
                             retractedLater.append(retraction.machine)
                         }
+                    case .restoration(let restoration):
+                        let rounds = restoration.rounds.clamped(to: 0..<round)
+                        if try !history.fold(.restoration(Restoration(machine: restoration.machine, rounds: rounds))).isEmpty {
+                            retractedLater.removeAll { $0 == restoration.machine }
+                        }
+                    default: break
                     }
                     continue
                 }
@@ -73,7 +81,7 @@ struct LedgerArchive {
                 case .baseManifest(let found): manifest = found
                 case .basis(let bytes): basis = try RunBasis(decoding: bytes)
                 case .digest(let found) where found.position >= undone: lastDigest = found
-                case .retraction, .rewind: (undone, lastDigest) = (entry.position.records, nil)
+                case .retraction, .restoration, .rewind: (undone, lastDigest) = (entry.position.records, nil)
                 default: break
                 }
                 entries.append(entry)

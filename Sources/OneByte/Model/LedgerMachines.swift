@@ -36,7 +36,8 @@ extension LedgerArchive {
         var found: [UInt32: LedgerMachine] = [:]
         /// Round and bytes of each machine's contributions, in the order of rounds.
         var given: [UInt32: [(round: RoundNumber, bytes: Int)]] = [:]
-        var retracted: [UInt32: [Range<RoundNumber>]] = [:]
+        /// Retractions and what took them back, in their order.
+        var retracted: [UInt32: [(rounds: Range<RoundNumber>, isGone: Bool)]] = [:]
         for entry in entries {
             switch entry.record {
             case .admission(let admission):
@@ -50,15 +51,18 @@ extension LedgerArchive {
                 for contribution in round.contributions {
                     given[contribution.machine.rawValue, default: []].append((round.round, contribution.bytes.count))
                 }
-            case .retraction(let retraction): retracted[retraction.machine.rawValue, default: []].append(retraction.rounds)
+            case .retraction(let retraction): retracted[retraction.machine.rawValue, default: []].append((retraction.rounds, true))
+            case .restoration(let restoration): retracted[restoration.machine.rawValue, default: []].append((restoration.rounds, false))
             default: break
             }
         }
         for (machine, parts) in given {
-            let gone = retracted[machine] ?? []
+            let changes = retracted[machine] ?? []
             found[machine]?.bytes = parts.reduce(0) { $0 + $1.bytes }
             found[machine]?.rounds = Set(parts.map(\.round)).count
-            found[machine]?.retractedBytes = parts.filter { part in gone.contains { $0.contains(part.round) } }.reduce(0) { $0 + $1.bytes }
+            found[machine]?.retractedBytes = parts.filter { part in
+                changes.last { $0.rounds.contains(part.round) }?.isGone ?? false
+            }.reduce(0) { $0 + $1.bytes }
         }
         return found.values.sorted { $0.machine < $1.machine }
     }

@@ -75,7 +75,13 @@ struct LedgerFacts: Codable {
 struct LedgerRow {
     private let entry: LedgerEntry
 
-    init(_ entry: LedgerEntry) { self.entry = entry }
+    /// The run's own from this record on, before its schedule.
+    private let learningRate: Double
+
+    init(_ entry: LedgerEntry, learningRate: Double) {
+        self.entry = entry
+        self.learningRate = learningRate
+    }
 
     /// The record's facts in the order in which they are displayed.
     private var facts: [(name: String, value: String)] {
@@ -105,11 +111,14 @@ struct LedgerRow {
             ]
         case .retraction(let retraction):
             [("machine", "\(retraction.machine.rawValue)"), ("rounds", "\(retraction.rounds.lowerBound)–\(retraction.rounds.upperBound)")]
-        case .rewind(let rewind): [("round", "\(rewind.round)"), ("rateShift", "\(rewind.rateShift)"), ("final", "\(rewind.isFinal)")]
+        case .restoration(let restoration):
+            [("machine", "\(restoration.machine.rawValue)"), ("rounds", "\(restoration.rounds.lowerBound)–\(restoration.rounds.upperBound)")]
+        case .rewind(let rewind): [("round", "\(rewind.round)"), ("learningRate", "\(learningRate)"), ("final", "\(rewind.isFinal)")]
         case .validation(let validation):
             [
                 ("round", "\(validation.round)"), ("examples", "\(validation.examples)"), ("loss", "\(validation.loss)"),
-                ("accuracy", "\(validation.accuracy)"), ("trial", "\(validation.isTrialOver)"),
+                ("accuracy", "\(validation.accuracy)"), ("trial", "\(validation.isTrialOver)"), ("noise", "\(validation.noise)"),
+                ("moved", "\(validation.moved)"),
             ]
         case .end(let end): [("time", Self.time(end.unixSeconds))]
         case .signature(let signature): [("signer", "\(signature.signer)")]

@@ -124,7 +124,7 @@ package struct Setting: Sendable {
 
     /// Settings whose flags belong together; a command takes whole groups.
     package enum FlagGroup: Hashable, Sendable {
-        case model, task, objective, data, publicText, training, machines, processes, workers, place
+        case preset, model, task, objective, data, publicText, training, machines, processes, workers, place
     }
 
     /// Help text of its flag.

@@ -14,6 +14,7 @@ protocol SettingGroup {
     static var group: Setting.FlagGroup { get }
 }
 
+enum PresetSettings: SettingGroup { static let group = Setting.FlagGroup.preset }
 enum ModelSettings: SettingGroup { static let group = Setting.FlagGroup.model }
 enum TaskSettings: SettingGroup { static let group = Setting.FlagGroup.task }
 enum ObjectiveSettings: SettingGroup { static let group = Setting.FlagGroup.objective }

@@ -8,7 +8,8 @@ enum SettingNames {
         "dtype": ["--data-type", "--precision"],
         "outtype": ["--data-type"], "force": ["--overwrite"], "resume-from-checkpoint": ["--resume"], "checkpoint": ["--resume", "--ledger"],
         "adapter": ["--ledger"],
-        "lora": ["--ledger"], "run": ["--ledger"], "dry-run": ["--print-config"], "test-file": ["--eval-file", "--evaluate"], "round": ["--at-round"],
+        "lora": ["--ledger"], "run": ["--ledger"], "dry-run": ["--dry-run", "--print-config"], "plan": ["--dry-run", "--print-config"],
+        "test-file": ["--eval-file", "--evaluate"], "round": ["--at-round"],
         "worker": ["--machine"], "json": ["--format"], "host": ["--listen", "--coordinator"], "address": ["--listen", "--coordinator"],
         "server": ["--coordinator"], "master": ["--coordinator"], "id": ["--name"],
     ]

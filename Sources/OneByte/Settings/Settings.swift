@@ -18,6 +18,9 @@ package struct Settings: Sendable {
         for (key, texts) in flags {
             values[key] = (try Self.value(of: texts, for: key), .flag(key.flag))
         }
+        if case .text(let name)? = values[.preset]?.value, let preset = Preset(rawValue: name) {
+            for (key, value) in preset.values where values[key] == nil { values[key] = (value, .derived("of the preset \(name)")) }
+        }
         for key in SettingKey.allCases where values[key] == nil {
             guard let standard = key.setting.standard.value(self) else { continue }
             values[key] = (standard.value, standard.reason.map(SettingSource.derived) ?? .standard)
@@ -139,10 +142,13 @@ package struct Settings: Sendable {
     }
 
     /// The effective configuration as a run file that gives the same run again, each line with its source.
-    package var annotated: String {
+    package var annotated: String { annotated(without: []) }
+
+    /// - Parameter left: settings that are left out.
+    package func annotated(without left: Set<SettingKey>) -> String {
         var lines: [String] = []
         var section = ""
-        for key in SettingKey.allCases {
+        for key in SettingKey.allCases where !left.contains(key) {
             guard let entry = values[key] else { continue }
             if key.section != section {
                 section = key.section

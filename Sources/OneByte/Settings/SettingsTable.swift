@@ -5,6 +5,7 @@ import Training
 /// Every setting by its place in a run file. The last component is the flag that overrides it: `training.learning-rate` is
 /// `--learning-rate`. `--print-config` and the reference page keep this order.
 package enum SettingKey: String, CaseIterable, Sendable {
+    case preset
     case model
     case kind = "task.kind"
     case template = "task.template"
@@ -68,6 +69,11 @@ package enum SettingKey: String, CaseIterable, Sendable {
     package var setting: Setting {
         typealias Limits = RunSpecLimits
         switch self {
+        case .preset:
+            return Setting(
+                .oneOf(Preset.allCases.map(\.rawValue)), valueName: "kind", owner: .host, flags: .preset,
+                "What the run is for, with the best settings that are known for it: classify, generate or score (docs/guide/presets.md).",
+                "It stands in for defaults: what is given goes before it.")
         case .model:
             return Setting(
                 .text, valueName: "model", owner: .host, flags: .model,
@@ -91,7 +97,9 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 "In a run file a table: `{ 0 = \" terrible\", 1 = \" great\" }`.")
         case .maxLength:
             return Setting(
-                .integer(Limits.maxLength), .value(.integer(128)), unit: "tokens", owner: .run("task.maxLength"), flags: .task,
+                .integer(Limits.maxLength),
+                .rule("128; in a local cluster what 95 of 100 training examples need, where that is more") { _ in (.integer(128), nil) },
+                unit: "tokens", owner: .run("task.maxLength"), flags: .task,
                 aliases: ["max-seq-length", "max-seq-len", "seq-len", "block-size", "max-len"],
                 "Longest example in tokens; longer texts are cut.")
         case .objective:
@@ -158,7 +166,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .train:
             return Setting(
                 .texts,
-                .rule("adapter:final; all for the objectives command and exact-match") {
+                .rule("adapter:final; for the objectives command and exact-match the last layer in a local cluster, else all") {
                     $0.objectiveNeedsTexts
                         ? (.texts(["all"]), "since the objective is a score of texts")
                         : (.texts(["\(RunSpec.adapterPrefix)\(AdapterPlace.finalName)"]), nil)

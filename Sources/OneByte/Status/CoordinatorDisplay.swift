@@ -15,6 +15,8 @@ struct CoordinatorDisplay: Sendable {
     let announcer: JoinAnnouncer
     let monitor: RunMonitor
     let directory: RunDirectory
+    /// The effective settings; nil if the run is resumed by its ledger alone.
+    let settings: String?
     static let drawInterval = Duration.milliseconds(250)
     /// Between two writings of the status file.
     private static let statusInterval = Duration.seconds(1)
@@ -27,6 +29,10 @@ struct CoordinatorDisplay: Sendable {
         for await item in stream {
             switch item {
             case .progress(let news):
+                // From here on the directory exists and is locked. A local cluster has written its own settings.
+                if case .listening = news.event, let settings, ParentWatch.parent == nil {
+                    try? directory.write(settings, to: directory.configuration)
+                }
                 if writesEvents, let line = news.jsonLine { standardOutput.writeContents(String(decoding: line, as: UTF8.self)) }
                 if !standardError.isLive {
                     log(news.event, to: logger)

@@ -50,7 +50,9 @@ public struct Evaluation: Sendable {
     /// The accuracy after the best constants were added to the class scores, never below `accuracy`. A gain beyond this number is more than
     /// the removal of a bias between label words. The constants are chosen on these same examples.
     public let accuracyAtBestThreshold: Double?
-    /// Area under the ROC curve for two classes; nil if one of them is missing.
+    /// Whether each of the examples with classes is right at that threshold; empty where there is none.
+    public let isRightAtBestThreshold: [Bool]
+    /// Area under the ROC curve; of two classes only, nil where one of them is missing.
     public let areaUnderCurve: Double?
     /// Perplexity per token, exp(Σ −log p / tokens) over all tokens of all examples, if the loss is a mean token loss. Unlike in
     /// `meanLoss`, a long example counts for more than a short one.
@@ -72,6 +74,7 @@ public struct Evaluation: Sendable {
         (meanLoss, score, scoreInterval) = (-mean, mean, scores.count > 1 ? Interval(lower: mean - half, upper: mean + half) : nil)
         tokenCount = 0
         (accuracy, accuracyInterval, accuracyAtBestThreshold, areaUnderCurve, perplexity) = (nil, nil, nil, nil, nil)
+        isRightAtBestThreshold = []
     }
 
     package init(items: [Item], tokenLosses: Bool, objective: Objective? = nil) {
@@ -93,6 +96,7 @@ public struct Evaluation: Sendable {
             accuracy = nil
             accuracyInterval = nil
             accuracyAtBestThreshold = nil
+            isRightAtBestThreshold = []
             areaUnderCurve = nil
             return
         }
@@ -104,12 +108,15 @@ public struct Evaluation: Sendable {
         if judged.contains(where: { $0.scores.contains(where: \.isNaN) }) {
             // There is no threshold between scores that are not numbers.
             accuracyAtBestThreshold = nil
+            isRightAtBestThreshold = []
             areaUnderCurve = nil
         } else if uniform, classes == 2 {
-            accuracyAtBestThreshold = max(Self.bestThreshold(judged), accuracy ?? 0)
+            isRightAtBestThreshold = Self.rightAtBestThreshold(judged)
+            accuracyAtBestThreshold = max(Self.part(isRightAtBestThreshold), accuracy ?? 0)
             areaUnderCurve = Self.areaUnderCurve(judged)
         } else {
-            accuracyAtBestThreshold = uniform ? Self.bestBiases(judged, classes: classes) : accuracy
+            isRightAtBestThreshold = uniform ? Self.rightAtBestBiases(judged, classes: classes) : judged.map { $0.predicted == $0.correct }
+            accuracyAtBestThreshold = uniform ? Self.part(isRightAtBestThreshold) : accuracy
             areaUnderCurve = nil
         }
     }
@@ -125,32 +132,34 @@ public struct Evaluation: Sendable {
         return Interval(lower: max(0, (centre - spread) / scale), upper: min(1, (centre + spread) / scale))
     }
 
-    /// Returns the accuracy at the best threshold of the score differences, for two classes.
-    private static func bestThreshold(_ items: [Item]) -> Double {
+    /// Two classes: the best cut in the score differences.
+    private static func rightAtBestThreshold(_ items: [Item]) -> [Bool] {
         let sorted = items.map { (difference: $0.scores[1] - $0.scores[0], positive: $0.correct == 1) }
             .filter { !$0.difference.isNaN }
             .sorted { $0.difference < $1.difference }
         // Everything above the threshold counts as class 1. It begins below all items.
         var right = sorted.count { $0.positive }
         var best = right
+        var cut = -Double.infinity
         for (i, item) in sorted.enumerated() {
             right += item.positive ? -1 : 1
-            if i + 1 == sorted.count || sorted[i + 1].difference > item.difference { best = max(best, right) }
+            if right > best, i + 1 == sorted.count || sorted[i + 1].difference > item.difference { (best, cut) = (right, item.difference) }
         }
-        return Double(best) / Double(items.count)
+        return items.map { item in
+            let difference = item.scores[1] - item.scores[0]
+            return difference.isNaN ? false : (difference > cut || cut == -.infinity) == (item.correct == 1)
+        }
     }
 
-    /// Returns the accuracy with the best constants for several classes, found by coordinate ascent. It begins at the plain accuracy and
-    /// never falls below it.
-    private static func bestBiases(_ items: [Item], classes: Int) -> Double {
+    private static func part(_ flags: [Bool]) -> Double { Double(flags.count { $0 }) / Double(max(flags.count, 1)) }
+
+    /// Several classes: coordinate ascent over a constant for each class. Never below the plain accuracy, where it begins.
+    private static func rightAtBestBiases(_ items: [Item], classes: Int) -> [Bool] {
         var biases = Array(repeating: 0.0, count: classes)
-        func rightCount() -> Int {
-            items.count { item in
-                let best = (0..<classes).reduce(0) { item.scores[$1] + biases[$1] > item.scores[$0] + biases[$0] ? $1 : $0 }
-                return best == item.correct
-            }
+        func isRight(_ item: Item) -> Bool {
+            (0..<classes).reduce(0) { item.scores[$1] + biases[$1] > item.scores[$0] + biases[$0] ? $1 : $0 } == item.correct
         }
-        var best = rightCount()
+        var best = items.count(where: isRight)
         let sweepsMax = 10
         for _ in 0..<sweepsMax {
             let before = best
@@ -184,7 +193,7 @@ public struct Evaluation: Sendable {
             }
             if best == before { break }
         }
-        return Double(best) / Double(items.count)
+        return items.map(isRight)
     }
 
     /// Returns the Mann–Whitney statistic: the probability that a positive scores above a negative, with ties as one half.

@@ -27,6 +27,11 @@ struct PreparedRun {
     private(set) var nextRound: RoundNumber = 0
     /// Whether the model's F32 copies are older than the parameters.
     private var isStale = false
+    /// From the base; nil where nothing is evaluated.
+    private let movement: Movement?
+    /// The validation examples' losses of the base, and the merits of what judges the run, once they are known.
+    private var baseLosses: [Double]?
+    private var baseMerits: [Double]?
 
     init(
         spec: RunSpec, directions: Directions, tensors: [TrainedTensor], parameters: Parameters, model: TrainableModel,
@@ -47,6 +52,7 @@ struct PreparedRun {
         isTimeBoxed = spec.roundSeconds != nil
         isIndependentOfTime = spec.roundSeconds == nil && spec.staleness == 0 && spec.roundDeadlineFactor == 0
         probe = ParameterProbe(parameters)
+        movement = evaluator == nil ? nil : Movement(from: parameters, model: model)
     }
 
     // MARK: The parameters
@@ -173,12 +179,16 @@ struct PreparedRun {
         } catch let error as ScoringError where error.code == .cancelled {
             throw Abandoned()
         }
+        if round == 0 { (baseLosses, baseMerits) = (validation?.items.map(\.loss), found.merits) }
+        let gain = PairedChange(found.merits, since: round == 0 ? nil : baseMerits)
         return EvaluationReport(
             round: round, examples: UInt32(found.items.count), loss: found.meanLoss, accuracy: found.accuracy ?? .nan,
             bestThresholdAccuracy: found.accuracyAtBestThreshold ?? .nan, auc: found.areaUnderCurve ?? .nan,
             seconds: monotonicSeconds() - start,
             validation: validation.map {
-                .init(examples: UInt32($0.items.count), loss: $0.meanLoss, accuracy: $0.accuracy ?? .nan)
-            })
+                .init(
+                    examples: UInt32($0.items.count), loss: $0.meanLoss, accuracy: $0.accuracy ?? .nan,
+                    noise: PairedChange($0.items.map(\.loss), since: round == 0 ? nil : baseLosses).error)
+            }, moved: movement?.largest(in: parameters)?.part ?? .nan, gain: gain.mean, gainError: gain.error)
     }
 }

@@ -14,7 +14,7 @@ import sys
 MAGIC = bytes.fromhex("4F4E45425954450A")
 LIMIT = 24 << 20
 KINDS = ["", "spec", "baseManifest", "basis", "admission", "departure", "round", "digest", "retraction", "rewind", "end",
-         "validation", "signature", "witnesses"]
+         "validation", "signature", "witnesses", "restoration"]
 
 CRC_TABLE = []
 for i in range(256):
@@ -150,13 +150,17 @@ def parse(kind, payload):
     elif name == "digest":
         out = {"round": c.varint(), "position": c.varint(), "sha256": c.take(32).hex()}
         out["machines"] = [c.varint() for _ in range(c.varint())]
-    elif name == "retraction":
+    elif name in ("retraction", "restoration"):
         out = {"machine": c.varint(), "rounds": [c.varint(), c.varint()]}
     elif name == "rewind":
         out = {"round": c.varint(), "rateShift": c.number("b"), "final": c.flag()}
     elif name == "validation":
         out = {"round": c.varint(), "position": c.varint(), "examples": c.varint(), "loss": c.number("d"), "accuracy": c.number("d"),
                "trial": c.flag()}
+        if c.at < len(payload):
+            out |= {"noise": c.number("d"), "moved": c.number("d")}
+            if out["noise"] != out["noise"] and out["moved"] != out["moved"]:
+                raise Damage("a validation with room for what it does not say")
     elif name == "signature":
         out = {"signer": c.take(32).hex(), "signature": c.take(64).hex()}
     elif name == "witnesses":
@@ -173,7 +177,7 @@ def whole_record(data, at):
     if len(data) - at < 17:
         return None
     length, kind = struct.unpack_from("<IB", data, at)
-    if length > LIMIT or not 1 <= kind <= 13 or at + length + 17 > len(data):
+    if length > LIMIT or not 1 <= kind <= 14 or at + length + 17 > len(data):
         return None
     (crc,) = struct.unpack_from("<I", data, at + length + 13)
     return length + 17 if crc32c(data[at : at + length + 13]) == crc else None
@@ -184,15 +188,15 @@ def records(data):
     if data[:8] != MAGIC:
         raise Damage("not a ledger")
     version, digest, crc = struct.unpack("<I32sI", data[8:48])
-    if version not in (1, 2) or crc != crc32c(data[:44]):
+    if version not in (1, 2, 3) or crc != crc32c(data[:44]):
         raise Damage("bad header")
     chain, at = hashlib.sha256(data[:48]).digest(), 48
     while at < len(data):
         size = whole_record(data, at)
         if size is not None:
             kind, payload = data[at + 4], data[at + 5 : at + size - 12]
-            if version == 1 and kind > 11:
-                raise Damage(f"format 1 has no records of kind {kind}")
+            if kind > {1: 11, 2: 13, 3: 14}[version]:
+                raise Damage(f"format {version} has no records of kind {kind}")
             chain = hashlib.sha256(chain + bytes([kind]) + payload).digest()
             if data[at + size - 12 : at + size - 4] != chain[:8]:
                 size = None
@@ -244,12 +248,20 @@ def effective(data):
             rounds.append(record)
         elif record["kind"] == "retraction":
             for r in rounds[record["rounds"][0] : record["rounds"][1]]:
-                if r:
-                    r["contributions"] = [e for e in r["contributions"] if e["machine"] != record["machine"]]
+                for e in r["contributions"]:
+                    if e["machine"] == record["machine"]:
+                        e["gone"] = True
+        elif record["kind"] == "restoration":
+            for r in rounds[record["rounds"][0] : record["rounds"][1]]:
+                for e in r["contributions"]:
+                    if e["machine"] == record["machine"]:
+                        e.pop("gone", None)
         elif record["kind"] == "rewind":
-            for t in range(record["round"], len(rounds)):
-                rounds[t] = None
-    return [r for r in rounds if r]
+            for r in rounds[record["round"] :]:
+                r["void"] = True
+    for r in rounds:
+        r["contributions"] = [e for e in r["contributions"] if "gone" not in e]
+    return [r for r in rounds if "void" not in r]
 
 
 def make():

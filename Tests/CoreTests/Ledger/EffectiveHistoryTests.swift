@@ -22,7 +22,11 @@ import Testing
         var history = EffectiveHistory()
         for _ in 0..<40 {
             let record: LedgerRecord
-            switch Int.random(in: 0..<10, using: &random) {
+            switch Int.random(in: 0..<11, using: &random) {
+            case 10:
+                let lower = UInt32.random(in: 0...history.nextRound, using: &random)
+                record = .restoration(
+                    Restoration(machine: MachineID(UInt32.random(in: 1...4, using: &random) * 100), rounds: lower..<history.nextRound))
             case 0:
                 let lower = UInt32.random(in: 0...history.nextRound, using: &random)
                 let upper = UInt32.random(in: lower...history.nextRound, using: &random)
@@ -52,7 +56,37 @@ import Testing
         #expect(followed.digest() == replayed.digest())
     }
 
-    @Test("Retractions and rewinds affect only earlier rounds") func retractionAndRewindTouchOnlyWhatWasThere() throws {
+    @Test("A restoration puts back what retractions took, to the same rounds, and nothing else")
+    func restoration() throws {
+        var history = EffectiveHistory()
+        for round: UInt32 in 0..<3 { _ = try history.fold(Samples.round(round, [(1, round, [1]), (2, round, [2])])) }
+        let whole = history.rounds
+        _ = try history.fold(.retraction(Retraction(machine: MachineID(1), rounds: 0..<3)))
+        _ = try history.fold(.retraction(Retraction(machine: MachineID(2), rounds: 1..<2)))
+        #expect(try history.fold(.restoration(Restoration(machine: MachineID(1), rounds: 1..<3))).count == 2)
+        #expect(history.rounds.map(\.contributions.count) == [1, 1, 2])
+        // Again: nothing is left to put back. A void round comes back in its place and changes nothing.
+        #expect(try history.fold(.restoration(Restoration(machine: MachineID(1), rounds: 1..<3))).isEmpty)
+        _ = try history.fold(.rewind(Rewind(round: 1, rateShift: 0)))
+        #expect(try history.fold(.restoration(Restoration(machine: MachineID(2), rounds: 0..<3))).isEmpty)
+        _ = try history.fold(.restoration(Restoration(machine: MachineID(1), rounds: 0..<3)))
+        #expect(history.rounds == Array(whole.prefix(1)))
+        #expect(throws: HistoryError.self) { try history.fold(.restoration(Restoration(machine: MachineID(1), rounds: 0..<4))) }
+    }
+
+    @Test("A rewind behind the end takes the end back, an early one too")
+    func reopened() throws {
+        var history = EffectiveHistory()
+        for round: UInt32 in 0..<3 { _ = try history.fold(Samples.round(round, [(1, round, [1])])) }
+        _ = try history.fold(.rewind(Rewind(round: 2, rateShift: 0, isFinal: true)))
+        _ = try history.fold(.rewind(Rewind(round: 2, rateShift: 0)))
+        #expect(history.isFinal)
+        _ = try history.fold(.end(RunEnd(unixSeconds: 1)))
+        _ = try history.fold(.rewind(Rewind(round: 1, rateShift: 0)))
+        #expect(!history.isFinal && history.rounds.map(\.round) == [0] && history.nextRound == 3)
+    }
+
+    @Test func retractionAndRewindTouchOnlyWhatWasThere() throws {
         var history = EffectiveHistory()
         _ = try history.fold(Samples.round(0, [(1, 0, [1]), (2, 0, [2])]))
         _ = try history.fold(Samples.round(1, [(1, 1, [1]), (2, 1, [2])]))

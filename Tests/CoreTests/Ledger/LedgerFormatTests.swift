@@ -84,22 +84,42 @@ import Testing
         var random = SeededRandom(seed: 1)
         let records: [LedgerRecord] =
             [.baseManifest(Samples.base), Samples.admission(1), Samples.admission(2)]
-            + (0..<30).map { .round(Samples.randomRound($0, &random)) }
+            + (0..<30).map { .round(Samples.randomRound($0, &random)) } + [
+                .validation(Validation(round: 30, position: 34, examples: 5, loss: 1, accuracy: .nan, noise: 0.25, moved: .nan)),
+                .retraction(Retraction(machine: MachineID(100), rounds: 0..<20)), .restoration(Restoration(machine: MachineID(100), rounds: 5..<9)),
+                .end(RunEnd(unixSeconds: 1)), .rewind(Rewind(round: 28, rateShift: 0)),
+            ]
         let bytes = try Samples.ledger(Samples.spec(rounds: 30), records)
         let file = FileManager.default.temporaryDirectory.appending(path: "onebyte-\(UUID().uuidString).ledger")
         try Data(bytes).write(to: file)
         defer { try? FileManager.default.removeItem(at: file) }
-        let process = Process()
-        process.executableURL = URL(filePath: "/usr/bin/python3")
-        process.arguments = [Samples.fixtureURL("ledger_reader.py").path(), "verify", file.path()]
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        try process.run()
-        let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
+        func read(_ command: String) throws -> String {
+            let process = Process()
+            process.executableURL = URL(filePath: "/usr/bin/python3")
+            process.arguments = [Samples.fixtureURL("ledger_reader.py").path(), command, file.path()]
+            let pipe = Pipe()
+            process.standardOutput = pipe
+            try process.run()
+            let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+            process.waitUntilExit()
+            #expect(process.terminationStatus == 0)
+            return output
+        }
         let chain = try #require(try Samples.entries(of: bytes).last?.position.chain)
-        #expect(output == "\(records.count + 1) records, chain \(chain)\n")
-        #expect(process.terminationStatus == 0)
+        #expect(try read("verify") == "\(records.count + 1) records, chain \(chain)\n")
+        // What decides the parameters is the same to both.
+        var history = EffectiveHistory()
+        for entry in try Samples.entries(of: bytes) { _ = try history.fold(entry.record) }
+        struct Theirs: Decodable {
+            struct Part: Decodable { let machine: UInt32, first: UInt32, q: [Int8] }
+            let round: UInt32
+            let contributions: [Part]
+        }
+        let theirs = try read("effective").split(separator: "\n").map { try JSONDecoder().decode(Theirs.self, from: Data($0.utf8)) }
+        #expect(theirs.map(\.round) == history.rounds.map(\.round) && theirs.count == 28)
+        #expect(
+            theirs.map { $0.contributions.map { Contribution(machine: MachineID($0.machine), firstSample: $0.first, bytes: $0.q) } }
+                == history.rounds.map(\.contributions))
     }
 
     @Test("Every flipped bit is noticed")

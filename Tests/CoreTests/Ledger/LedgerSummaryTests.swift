@@ -47,7 +47,28 @@ import Testing
         #expect(try reason([Samples.round(0, [(1, 0, [1, 2])]), Samples.round(1, [(1, 2, [1])])]) == "accepted")
     }
 
-    @Test("A round that breaks a rule changes nothing, whichever contribution breaks it and in whatever order they come")
+    @Test("Since format 3 a retraction can be taken back, and a run that has ended be gone on with")
+    func takenBack() throws {
+        let round = Samples.round(0, [(1, 0, [1, 2])])
+        let retraction = LedgerRecord.retraction(Retraction(machine: MachineID(1), rounds: 0..<1))
+        let restoration = LedgerRecord.restoration(Restoration(machine: MachineID(1), rounds: 0..<1))
+        var summary = try Samples.summary(of: try Samples.ledger(Samples.spec(), Self.begin + [round]))
+        #expect(summary.holdsBytes(of: MachineID(1), in: 0..<1) && !summary.holdsRetracted(of: MachineID(1), in: 0..<1))
+        _ = try summary.append(retraction)
+        #expect(!summary.holdsBytes(of: MachineID(1), in: 0..<1) && summary.holdsRetracted(of: MachineID(1), in: 0..<1))
+        _ = try summary.append(restoration)
+        #expect(summary.holdsBytes(of: MachineID(1), in: 0..<1) && !summary.holdsRetracted(of: MachineID(1), in: 0..<1))
+        _ = try summary.append(.end(RunEnd(unixSeconds: 1)))
+        _ = try summary.append(retraction)
+        _ = try summary.append(.rewind(Rewind(round: 0, rateShift: 0)))
+        #expect(!summary.isEnded && summary.effectiveRounds == 0 && summary.nextRound == 1)
+        // Earlier formats have neither.
+        for records in [[retraction, restoration], [.end(RunEnd(unixSeconds: 1)), .rewind(Rewind(round: 0, rateShift: 0))]] {
+            #expect(throws: LedgerError.self) { try Samples.summary(of: Samples.ledger(Samples.spec(), Self.begin + [round] + records, format: 2)) }
+        }
+    }
+
+    @Test("A round that breaks a rule changes nothing, whichever of its contributions it is; their order does not matter")
     func wholeOrNotAtAll() throws {
         var summary = try Samples.summary(of: try Samples.ledger(Samples.spec(), Self.begin + [Samples.round(0, [(1, 0, [1, 2]), (2, 0, [3])])]))
         let before = summary

@@ -100,9 +100,9 @@ import Testing
         #expect(entries.allSatisfy { $0.format == 2 })
         let records = entries.dropFirst().map(\.record)
         guard case .spec(let spec)? = entries.first?.record else { return }
-        #expect(try Samples.ledger(RunSpec(canonicalBytes: spec), Array(records)) == bytes)
+        #expect(try Samples.ledger(RunSpec(canonicalBytes: spec), Array(records), format: 2) == bytes)
         func found(_ records: [LedgerRecord]) throws -> LedgerVerifier {
-            let entries = try Samples.entries(of: Samples.ledger(RunSpec(canonicalBytes: spec), records))
+            let entries = try Samples.entries(of: Samples.ledger(RunSpec(canonicalBytes: spec), records, format: 2))
             var verifier = try LedgerVerifier(first: entries[0], checker: Ed25519())
             for entry in entries.dropFirst() { try verifier.fold(entry) }
             return verifier
@@ -130,7 +130,7 @@ import Testing
         #expect(try Samples.entries(of: Samples.ledger(Samples.spec(), [signature], format: 2)).count == 2)
         let old = try Samples.summary(of: Samples.ledger(Samples.spec(), [], format: 1))
         #expect(CoordinatorStateMachine(ledger: old, notary: SigningKey(), at: Timestamp(nanoseconds: 1)).signer == nil)
-        #expect(throws: LedgerError.version(3)) { try Samples.entries(of: Samples.ledger(Samples.spec(), [], format: 3)) }
+        #expect(throws: LedgerError.version(4)) { try Samples.entries(of: Samples.ledger(Samples.spec(), [], format: 4)) }
     }
 
     @Test("The coordinator signs at each digest and at the end, machines countersign, and wrong countersignatures are left out")

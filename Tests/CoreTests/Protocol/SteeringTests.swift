@@ -23,7 +23,10 @@ import Testing
     func cliff() {
         #expect(RateSearch.best(of: search { $0 > 1 ? .infinity : -Double($0) }) == 1)
         #expect(RateSearch.best(of: [0: 1, -2: 1, 2: 1]) == -2)
-        // If all rates fail, the smallest that was tried is taken.
+        // Within noise the smaller rate, beyond it the better one.
+        #expect(RateSearch.best(of: [-1: 1.002, 0: 1.001, 1: 1], within: 0.0015) == 0)
+        #expect(RateSearch.best(of: [-1: 1.002, 0: 1.001, 1: 1], within: 0.0005) == 1)
+        // Nothing but ruin: the smallest that was tried.
         let ruin = search { _ in .infinity }
         #expect(RateSearch.best(of: ruin) == ruin.keys.min())
     }
@@ -49,8 +52,10 @@ import Testing
 
         mutating func round() throws { try harness.answer(1, machine: 1) }
 
-        /// Reports the evaluator's loss at the present parameters.
-        mutating func validate(_ loss: Double, atRound: RoundNumber? = nil, position: UInt64? = nil) {
+        /// The evaluator's word about the present parameters.
+        mutating func validate(
+            _ loss: Double, noise: Double = .nan, moved: Double = .nan, atRound: RoundNumber? = nil, position: UInt64? = nil
+        ) {
             let ledger = harness.machine.ledger
             harness.tell(
                 .received(
@@ -58,7 +63,7 @@ import Testing
                         EvaluationReport(
                             round: atRound ?? ledger.nextRound, examples: 9, loss: 1, accuracy: .nan, bestThresholdAccuracy: .nan, auc: .nan,
                             seconds: 1, position: position ?? ledger.parameters.records,
-                            validation: .init(examples: 5, loss: loss, accuracy: .nan))),
+                            validation: .init(examples: 5, loss: loss, accuracy: .nan, noise: noise), moved: moved)),
                     from: PeerID([2])))
         }
 
@@ -259,7 +264,84 @@ import Testing
         #expect(run.ledger.isEnded)
     }
 
-    @Test("Trials choose the rate: each is taken back, none of their rounds counts, and the run continues at the best rate")
+    @Test("Patience does not end a run that has learnt nothing beyond noise")
+    func nothingToEndFor() throws {
+        var run = try Run(Steering(patience: 2), rounds: 100)
+        run.validate(1.0)
+        for loss in [0.97, 0.99, 0.98, 1.01, 0.98] {
+            for _ in 0..<3 { try run.round() }
+            run.validate(loss, noise: 0.02)
+        }
+        #expect(try run.rewinds.isEmpty)
+        // It learns after all, and then no more.
+        for loss in [0.8, 0.85, 0.9] {
+            for _ in 0..<3 { try run.round() }
+            run.validate(loss, noise: 0.02)
+        }
+        #expect(try run.rewinds == [Rewind(round: 18, rateShift: 0, isFinal: true)])
+    }
+
+    @Test("The guard goes back where the parameters have moved too far, though the loss is the lowest so far")
+    func movement() throws {
+        var run = try Run(Steering(guardTolerance: 0.1), rounds: 40)
+        run.validate(1.0, moved: 0)
+        for (loss, moved) in [(0.9, 0.1), (0.8, 0.24), (0.7, 0.4), (0.6, 0.6)] {
+            for _ in 0..<3 { try run.round() }
+            run.validate(loss, noise: 0.01, moved: moved)
+        }
+        #expect(try run.rewinds == [Rewind(round: 6, rateShift: -1)])
+        let said = run.harness.notices.compactMap { if case .warning(let text) = $0 { text } else { nil } }
+        #expect(said.contains { $0.contains("60 % of its norm") })
+    }
+
+    @Test("Of trials whose losses differ by noise the smallest rate is chosen, and none that would move too far")
+    func carefulTrials() throws {
+        // 2^1 is best by less than noise, and from 2^2 on a trial moves too far.
+        let losses = [-2: 1.3, -1: 1.1, 0: 1.004, 1: 1.0, 2: 0.5, 3: 0.4, 4: 0.3]
+        var run = try Run(Steering(trialRounds: 2), rounds: 12, evaluateEvery: 0)
+        run.validate(3)
+        var tried = 0
+        while run.ledger.steering.isSearching, tried < 20 {
+            for _ in 0..<2 { try run.round() }
+            tried += 1
+            let shift = run.ledger.rateShift
+            run.validate(try #require(losses[shift]), noise: 0.01, moved: shift > 1 ? 0.6 : 0.1)
+        }
+        #expect(run.ledger.rateShift == 0 && run.ledger.steering.chosenRate == 0)
+    }
+
+    @Test("Where trials tell nothing apart the given rate is taken, and noise gives up one octave at most", arguments: [(0.3, 0), (0.1, -1)])
+    func flatTrials(noise: Double, expected: Int) throws {
+        var run = try Run(Steering(trialRounds: 2), rounds: 12, evaluateEvery: 0)
+        run.validate(1.5)
+        // All rates below the best are as good as it within noise; the whole gain is 0.5.
+        var tried = 0
+        while run.ledger.steering.isSearching, tried < 20 {
+            for _ in 0..<2 { try run.round() }
+            tried += 1
+            let shift = run.ledger.rateShift
+            run.validate(shift == 0 ? 0.999 : shift < 0 ? 1 : 5, noise: noise)
+        }
+        #expect(run.ledger.rateShift == expected)
+    }
+
+    @Test("Validations stand in the ledger of a run that is not steered, too, and tell its best round")
+    func unsteered() throws {
+        var run = try Run(Steering(), rounds: 12)
+        run.harness = try CoordinatorHarness(Samples.spec(rounds: 12, samplesPerRound: 2, digestEvery: 0, evaluateEvery: 3))
+        run.harness.join(1)
+        run.harness.join(2, trains: false, evaluates: true)
+        run.prove()
+        run.validate(1.0)
+        for loss in [0.5, 0.7] {
+            for _ in 0..<3 { try run.round() }
+            run.validate(loss)
+        }
+        #expect(run.ledger.steering.best?.round == 3)
+        #expect(try run.rewinds.isEmpty)
+    }
+
+    @Test("Trials choose the rate: each is taken back, none of their rounds counts, and the best rate goes on")
     func trials() throws {
         var run = try Run(Steering(trialRounds: 2), rounds: 12, evaluateEvery: 0)
         // The best rate is twice the given one.

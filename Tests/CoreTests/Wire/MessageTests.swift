@@ -46,7 +46,8 @@ import Testing
                 EvaluationReport(
                     round: UInt32(number(9999)), examples: UInt32(number(9999)), loss: real(), accuracy: part(),
                     bestThresholdAccuracy: part(), auc: part(), seconds: part() * 1e6, position: number(1 << 40),
-                    validation: number(1) == 0 ? nil : .init(examples: UInt32(number(9999)), loss: real(), accuracy: part())))
+                    validation: number(1) == 0 ? nil : .init(examples: UInt32(number(9999)), loss: real(), accuracy: part(), noise: part()),
+                    moved: part(), gain: real(), gainError: part()))
         case .status:
             return .status(
                 WorkerStatus(
@@ -137,7 +138,7 @@ import Testing
         // The doubles follow one another. The test sets each in turn by hand, as a peer may.
         let report = EvaluationReport(
             round: 1, examples: 2, loss: 0.5, accuracy: 0.5, bestThresholdAccuracy: 0.5, auc: 0.5, seconds: 0.5, position: 3,
-            validation: .init(examples: 4, loss: 0.5, accuracy: 0.5))
+            validation: .init(examples: 4, loss: 0.5, accuracy: 0.5, noise: 0.5), moved: 0.5, gain: 0.5, gainError: 0.5)
         let status = WorkerStatus(phase: .training, progress: 0.5, trainingLoss: 0.5, samplesPerSecond: 0.5, applied: 1)
         let half = withUnsafeBytes(of: (0.5).bitPattern.littleEndian) { Array($0) }
         for message in [Message.evaluation(report), .status(status)] {
@@ -165,7 +166,7 @@ import Testing
         // This program's own measurements are brought into range before they are sent, and decode again.
         let own = EvaluationReport(
             round: 1, examples: 2, loss: value, accuracy: value, bestThresholdAccuracy: value, auc: value, seconds: value,
-            validation: .init(examples: 4, loss: value, accuracy: value))
+            validation: .init(examples: 4, loss: value, accuracy: value, noise: value), moved: value, gain: value, gainError: value)
         #expect(try Message(decoding: Message.evaluation(own).encoded()).encoded() == Message.evaluation(own).encoded())
         let busy = WorkerStatus(phase: .training, progress: value, trainingLoss: value, samplesPerSecond: value, applied: 1)
         #expect(try Message(decoding: Message.status(busy).encoded()).encoded() == Message.status(busy).encoded())

@@ -1,0 +1,244 @@
+import Core
+import Foundation
+import LanguageModel
+import Training
+
+/// What a run will take, told before anything is spent. A pure function of the run's settings, its data's size and this machine's speed.
+package struct RunForecast: Hashable, Sendable {
+    /// Examples and positions of one use of data.
+    package struct Share: Hashable, Sendable {
+        package var examples = 0
+        /// Tokens that a pass goes through.
+        package var positions = 0
+        /// Of them those that the loss reads.
+        package var reads = 0
+
+        package init(examples: Int = 0, positions: Int = 0, reads: Int = 0) {
+            self.examples = examples
+            self.positions = positions
+            self.reads = reads
+        }
+
+        package init(_ set: [Example]) {
+            for example in set {
+                for sequence in example.sequences {
+                    positions += (sequence.targets.last?.position ?? 0) + 1
+                    reads += sequence.targets.count
+                }
+            }
+            examples = set.count
+        }
+    }
+
+    /// Seconds of each kind of work.
+    package struct Speed: Hashable, Sendable {
+        package var perPosition: Double
+        package var perSample: Double
+        package var perRead: Double
+        /// That it took to measure them.
+        package var measured: Double
+
+        package init(perPosition: Double, perSample: Double, perRead: Double, measured: Double) {
+            (self.perPosition, self.perSample, self.perRead, self.measured) = (perPosition, perSample, perRead, measured)
+        }
+
+        package init(_ probe: SpeedProbe) {
+            self.init(
+                perPosition: probe.secondsPerPosition, perSample: probe.secondsPerSample, perRead: probe.secondsPerRead, measured: probe.seconds)
+        }
+    }
+
+    package let spec: RunSpec
+    package let workers: Int
+    package let training: Share
+    package let validation: Share
+    package let evaluation: Share
+    /// The loss needs the logits of all tokens.
+    package let needsFullVocabulary: Bool
+    /// Nil: nothing was measured, as where a program scores texts.
+    package let speed: Speed?
+
+    /// What a round costs beside its samples: messages, the ledger's sync, the update.
+    private static let secondsOfRound = 0.004
+    /// A process with a small model and nothing computed.
+    private static let bytesOfProcess = 60 << 20
+
+    package init(
+        spec: RunSpec, workers: Int, training: Share, validation: Share = Share(), evaluation: Share = Share(), needsFullVocabulary: Bool,
+        speed: Speed?
+    ) {
+        self.spec = spec
+        self.workers = workers
+        self.training = training
+        self.validation = validation
+        self.evaluation = evaluation
+        self.needsFullVocabulary = needsFullVocabulary
+        self.speed = speed
+    }
+
+    // MARK: Bytes
+
+    /// One for each sample. Rounds of trials that are taken back come on top.
+    package var contributionBytes: Int { spec.rounds.multipliedReportingOverflow(by: spec.samplesPerRound).partialValue }
+
+    /// Rounds with those that trials of the rate take back, as far as is known beforehand.
+    package var rounds: Int { TimeLeft(TimeLeft.Plan(rounds: spec.rounds, trialRounds: spec.steering?.trialRounds)).roundsLeft }
+
+    // MARK: Time
+
+    /// Hidden states of all examples, once.
+    package var fillingSeconds: Double? {
+        speed.map { Double(training.positions + validation.positions + evaluation.positions) * $0.perPosition }
+    }
+
+    /// One round that finds all hidden states.
+    package var roundSeconds: Double? {
+        guard let speed else { return nil }
+        let samples = Double(spec.samplesPerRound)
+        var seconds = Self.secondsOfRound + samples * speed.perSample
+        if spec.trainsAdapters, needsFullVocabulary, training.examples > 0 {
+            // Samples that share a batch share the head's gradient, which is a pass and its way back.
+            let batch = spec.batchSize == RunSpecLimits.allExamples ? training.examples : min(spec.batchSize, training.examples)
+            let batches = spec.batchSize == RunSpecLimits.allExamples ? 1 : (samples / Double(spec.samplesPerBatch ?? 1)).rounded(.up)
+            seconds += 2 * batches * Double(batch) * readsPerExample * speed.perRead
+        }
+        return seconds
+    }
+
+    private var readsPerExample: Double { Double(training.reads) / Double(max(training.examples, 1)) }
+
+    /// Measurements of what judges and steers the run.
+    package var evaluationSeconds: Double? {
+        guard let speed, let secondsOfRound = roundSeconds, evaluation.examples > 0 else { return speed == nil ? nil : 0 }
+        let often = spec.evaluateEvery > 0 ? rounds / spec.evaluateEvery : 0
+        let examples = evaluation.examples + validation.examples
+        let reads = needsFullVocabulary ? Double(evaluation.reads + validation.reads) * speed.perRead : 0
+        // A clean pass through the trained layers is about half of a sample's two.
+        let pass = Double(examples) * speed.perSample / Double(max(spec.batchSize, 1)) / 2
+        // Between the first and the last, rounds go on, and an evaluator that is not done leaves one out.
+        let held = min(Double(often), Double(rounds) * secondsOfRound / max(reads + pass, 1e-9))
+        return (2 + held) * (reads + pass)
+    }
+
+    package var totalSeconds: Double? {
+        guard let filling = fillingSeconds, let round = roundSeconds, let evaluating = evaluationSeconds else { return nil }
+        return filling + Double(rounds) * round + evaluating
+    }
+
+    // MARK: Memory
+
+    /// Rough, of all processes together. What is mapped from the model's file is the system's to give and take, and not counted.
+    package func memoryBytes(_ model: ModelConfiguration, trained: Int, cacheLimit: Int) -> Int {
+        let processes = workers + (evaluation.examples > 0 ? 1 : 0)
+        let all = training.positions + validation.positions + evaluation.positions
+        let rows = spec.trainsAdapters ? training.reads + validation.reads + evaluation.reads : all
+        let states = min(rows * model.hiddenSize * 4, cacheLimit * max(processes, 1))
+        let head = needsFullVocabulary ? model.vocabularySize * model.hiddenSize * 4 : 0
+        // Integers of four bytes, and of the layers that a pass goes through again and again a copy.
+        let parameters = trained * (spec.trainsAdapters ? 4 : 8)
+        return states + processes * (head + parameters + Self.bytesOfProcess)
+    }
+
+    // MARK: Words
+
+    /// What to change where it takes longer than people like to wait; nil where it does not.
+    package func remedy(ifLongerThan seconds: Double = 600) -> String? {
+        guard let total = totalSeconds, total > seconds, let filling = fillingSeconds, let round = roundSeconds else { return nil }
+        if filling > total / 2 {
+            return "most of it goes into hidden states, once: fewer examples or a smaller --max-length; --cache-directory keeps them for the next run"
+        }
+        if (evaluationSeconds ?? 0) > total / 2 { return "most of it goes into evaluations: fewer held-out examples, or a larger --evaluate-every" }
+        let rounds = "fewer --rounds (\(max(1, whole((Double(spec.rounds) * seconds / total).rounded(.down)))) would take about \(duration(seconds)))"
+        if spec.trainsAdapters {
+            return "most of it goes into rounds of \(fixed(round, 1)) s: \(rounds), or a smaller --batch-size"
+        }
+        return
+            "most of it goes into samples: \(rounds), --train adapter:final, --samples-per-batch 16, or --precision int8"
+    }
+
+    /// "about 1:10 (measured for 2.0 s): 1:05 for hidden states, once; 0:01 for 64 rounds; 0:04 for evaluations"
+    package var timeText: String {
+        guard let speed, let total = totalSeconds, let filling = fillingSeconds, let round = roundSeconds, let evaluating = evaluationSeconds
+        else { return "not known beforehand: a program judges texts" }
+        let parts = [
+            filling > 0 ? "\(duration(filling)) for hidden states, once" : nil, "\(duration(Double(rounds) * round)) for \(grouped(rounds)) rounds",
+            evaluating > 0 ? "\(duration(evaluating)) for evaluations" : nil,
+        ].compactMap { $0 }
+        return "about \(duration(total)) (measured on this machine for \(fixed(speed.measured, 1)) s): \(parts.joined(separator: "; "))"
+    }
+}
+
+/// The forecast as a table for people.
+struct ForecastTable {
+    let forecast: RunForecast
+    let model: ModelConfiguration
+    let modelName: String
+    /// The layers' tensors that are trained.
+    let trained: [TrainedTensor]
+    /// Numbers of the adapter, where one is trained.
+    let adapterNumbers: Int
+    let longest: Int
+    let cut: Int
+    let cacheLimit: Int
+    let memoryAvailable: Int?
+
+    private var trainedCount: Int { adapterNumbers + trained.reduce(0) { $0 + $1.shape.count } }
+
+    var text: String {
+        var lines = ["This run"]
+        func row(_ name: String, _ value: String) {
+            lines.append("  " + name + String(repeating: " ", count: max(1, 10 - name.count)) + value)
+        }
+        let spec = forecast.spec
+        row("trains", trains)
+        row("data", data)
+        let trials = forecast.rounds > spec.rounds ? ", after about \(grouped(forecast.rounds - spec.rounds)) rounds of trials" : ""
+        row(
+            "rounds",
+            "\(grouped(spec.rounds)) of \(grouped(spec.samplesPerRound)) samples\(trials): \(grouped(forecast.contributionBytes)) bytes, one for each sample (a direction that is tried)"
+        )
+        row("time", forecast.timeText)
+        if let remedy = forecast.remedy() { row("", "too long? \(remedy)") }
+        let memory = forecast.memoryBytes(model, trained: trainedCount, cacheLimit: cacheLimit)
+        let processes = forecast.workers + 1 + (forecast.evaluation.examples > 0 ? 1 : 0)
+        let available = memoryAvailable.map { "; \(Self.size($0)) are free" } ?? ""
+        row("memory", "about \(Self.size(memory)) in \(processes) processes\(available)")
+        if let memoryAvailable, memory > memoryAvailable {
+            row("", "too much? fewer --workers, a smaller --cache-memory, or less to train: --train adapter:final")
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    private var trains: String {
+        let spec = forecast.spec
+        let names = spec.train.joined(separator: ", ")
+        if trained.isEmpty { return "\(names): \(grouped(adapterNumbers)) numbers in front of the head of \(modelName)" }
+        let tensors = trained.count == 1 ? trained[0].name : "\(trained.count) tensors"
+        let much =
+            spec.train == ["all"] ? "; everything is much for one byte a sample: adapter:final or the last layer learn more from few bytes" : ""
+        return "\(names): \(TrainableParts.rounded(trainedCount)) numbers in \(tensors) of \(modelName)\(much)"
+    }
+
+    private var data: String {
+        var parts = ["\(grouped(forecast.training.examples)) examples to train on"]
+        if forecast.validation.examples > 0 { parts.append("\(grouped(forecast.validation.examples)) to steer by") }
+        if forecast.evaluation.examples > 0 { parts.append("\(grouped(forecast.evaluation.examples)) to judge by") }
+        let mean = Double(forecast.training.positions) / Double(max(forecast.training.examples, 1))
+        let cuts = cut > 0 ? ", \(grouped(cut)) cut at \(longest) (--max-length)" : ""
+        return parts.joined(separator: ", ") + "; \(fixed(mean, 0)) tokens on average\(cuts)"
+    }
+
+    /// 1300000000 → 1.3 GB
+    static func size(_ bytes: Int) -> String {
+        bytes >= 1_000_000_000 ? "\(fixed(Double(bytes) / 1e9, 1)) GB" : "\(max(1, bytes / 1_000_000)) MB"
+    }
+}
+
+/// What the system can still give, by its own account.
+func availableMemory() -> Int? {
+    guard let text = try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8) else { return nil }
+    for line in text.split(separator: "\n") where line.hasPrefix("MemAvailable:") {
+        return line.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map { $0 * 1024 }
+    }
+    return nil
+}

@@ -1,0 +1,41 @@
+import Core
+import LanguageModel
+import Training
+
+/// What a model writes after the prompts of a file, by the likeliest token each time.
+enum WrittenTexts {
+    static let standardMaxTokens = 64
+
+    /// A text for each record, nil where the model's numbers broke; says on standard error what was cut.
+    ///
+    /// - Parameter maxTokens: nil: what the task's objective says, else 64.
+    static func write(_ records: [DataRecord], _ task: TaskSpec, _ model: TrainableModel, maxTokens: Int?, threads: Int) throws -> [String?] {
+        var task = task
+        let known = task.writing
+        let writing = Writing(maxTokens: maxTokens ?? known?.maxTokens ?? standardMaxTokens, stopsAtNewline: known?.stopsAtNewline)
+        (task.objective, task.writing) = (.command, writing)
+        let encoder = try TaskEncoder(task: task, model: model.source)
+        let data = try encoder.encode(records)
+        for remark in data.remarks { standardError.write("note: \(remark)") }
+        guard data.examples.count == records.count else {
+            // A prompt that leaves no room to write is told by its line, not left out.
+            for record in records {
+                do { _ = try encoder.encode([record]) } catch { throw ProcessFailure(ExitStatus(error), "\(record.place): \(error)") }
+            }
+            throw ProcessFailure(.internalError, "\(data.examples.count) prompts of \(records.count) records")
+        }
+        let writer = try PromptWriter(
+            model: model, examples: data.examples, writing: writing, tokenizer: try model.source.tokenizer, threads: threads)
+        var meter = Meter("reading the prompts")
+        try writer.fill { done, total in meter.show(done, of: total) }
+        meter.end()
+        let written = try writer.write()
+        let cut = written.count { $0?.isCut == true }
+        if cut > 0 {
+            standardError.write(
+                "note: \(grouped(cut)) of \(grouped(written.count)) texts were cut at \(writing.maxTokens) tokens (--max-tokens) or at the model's context"
+            )
+        }
+        return written.map { $0?.text }
+    }
+}

@@ -1,0 +1,45 @@
+import Core
+import LanguageModel
+import Training
+
+extension Settings {
+    /// Settings whose best values only the model and the data know, where nothing gives them. What can't be read is left for those who report it.
+    ///
+    /// - Throws: `SettingsError` for a setting that is wrong.
+    mutating func deriveFromModelAndData() throws {
+        guard let model = optionalText(.model), let source = try? ModelSource.open(model, log: { _ in }) else { return }
+        if !isGiven(.train), objectiveNeedsTexts {
+            derive(
+                .train, .texts(["layers.\(source.configuration.layerCount - 1)"]), from: "the last layer, since the objective is a score of texts")
+        }
+        guard !isGiven(.maxLength), let path = optionalText(.trainFile), let task = try? resolveTask() else { return }
+        var whole = task
+        whole.maxLength = source.configuration.contextLength
+        guard let records = try? DataFile.read(path), let encoder = try? TaskEncoder(task: whole, model: source) else { return }
+        let some = stride(from: 0, to: records.count, by: records.count / Self.recordsToMeasure + 1).map { records[$0] }
+        guard let data = try? encoder.encode(some) else { return }
+        let written = task.writing?.maxTokens ?? 0
+        let lengths = data.examples.map { ($0.sequences.map(\.tokens.count).max() ?? 0) + written }
+        let length = min(MaximumLength.forLengths(lengths), source.configuration.contextLength, RunSpecLimits.maxLength.upperBound)
+        if length > MaximumLength.usual { derive(.maxLength, .integer(length), from: "95 of 100 examples in \(path) are no longer") }
+    }
+
+    /// Examples whose lengths say what all are like.
+    private static let recordsToMeasure = 2000
+}
+
+/// The longest example in tokens, where nobody gives it.
+package enum MaximumLength {
+    /// Short examples cost no more for it, and a few that are longer than most keep their end.
+    package static let usual = 128
+    /// Beyond it hidden states take more memory than most have.
+    private static let most = 1024
+
+    /// What 95 of 100 examples need, but at least the usual.
+    package static func forLengths(_ lengths: [Int]) -> Int {
+        guard !lengths.isEmpty else { return usual }
+        let sorted = lengths.sorted()
+        let place = (Double(sorted.count) * 0.95).rounded(.up)
+        return min(max(usual, sorted[max(0, Int(place) - 1)]), most)
+    }
+}

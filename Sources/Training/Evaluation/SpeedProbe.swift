@@ -1,0 +1,101 @@
+import Core
+import LanguageModel
+
+/// How fast this machine computes for a run, measured on some of the run's own examples.
+public struct SpeedProbe: Sendable {
+    /// Seconds that a position of an example takes through all that lies below the trained tensors; 0 where nothing does.
+    public private(set) var secondsPerPosition = 0.0
+    /// Seconds that a sample takes on all cores together; 0 for adapters, whose samples cost no pass through a layer.
+    public private(set) var secondsPerSample = 0.0
+    /// Seconds that a position that a loss reads takes through the head, where the loss needs the logits of all tokens.
+    public private(set) var secondsPerRead = 0.0
+    /// That the measurement took.
+    public private(set) var seconds = 0.0
+
+    /// Examples that are put through the model at most.
+    private static let examplesMost = 256
+    private static let samplesAtOnce = 8
+
+    /// - Parameters:
+    ///   - spec: needs no basis: directions that avoid components cost what others do.
+    ///   - examples: of the training data.
+    ///   - threads: of all workers together.
+    ///   - budget: seconds; the measurement ends sooner where the run itself would be over by then.
+    /// - Throws: errors of the model's files, and where the examples are none that the run could read.
+    public init(
+        _ spec: RunSpec, source: ModelSource, examples: [Example], precision: Precision, threads: Int, budget: Double = 2
+    ) throws {
+        let began = monotonicSeconds()
+        defer { seconds = monotonicSeconds() - began }
+        MatrixLibrary.setThreads(1)
+        let some =
+            examples.count <= Self.examplesMost
+            ? examples : stride(from: 0, to: examples.count, by: examples.count / Self.examplesMost + 1).map { examples[$0] }
+        let set = try ExampleSet(some, for: source.configuration)
+        if spec.trainsAdapters {
+            let cache = try PrefixCache(
+                model: try TrainableModel(source: source), set: set, options: .init(threads: threads))
+            try measureFilling(cache, threads, budget: budget)
+            if set.needsFullVocabulary { measureHead(source.configuration) }
+        } else {
+            try measureLayers(spec, source, set, precision, threads, budget)
+        }
+    }
+
+    private mutating func measureLayers(
+        _ spec: RunSpec, _ source: ModelSource, _ set: ExampleSet, _ precision: Precision, _ threads: Int, _ budget: Double
+    ) throws {
+        let tensors = try source.trainedTensors(matching: spec.train, basis: nil)
+        let parameters = try source.makeParameters(tensors)
+        let model = try TrainableModel(source: source, parameters: parameters)
+        let cache = try PrefixCache(model: model, set: set, options: .init(threads: threads))
+        try measureFilling(cache, threads, budget: budget / 2)
+        var plain = spec
+        plain.dampedComponents = 0
+        plain.basisDigest = nil
+        let estimator = try Estimator(
+            model: model, directions: try Directions(plain, tensors: tensors), cache: cache,
+            options: EstimatorOptions(
+                epsilon: spec.epsilon, batchSize: spec.batchSize, samplesPerBatch: spec.samplesPerBatch ?? 1,
+                estimator: spec.estimator ?? .twoSided, threads: threads, objective: spec.task.objective, precision: precision))
+        // The rest of the hidden states is not to be made here: samples read what is there.
+        cache.replacesMissing = true
+        let count = SampleNumber(Self.samplesAtOnce * max(1, spec.samplesPerBatch ?? 1))
+        // The first samples also make room and copies, once for a run.
+        _ = try estimator.projectedGradients(machine: MachineID(1), samples: 0..<1)
+        let start = monotonicSeconds()
+        var done: SampleNumber = 0
+        while done == 0 || monotonicSeconds() - start < budget / 2, Int(done) < spec.samplesPerRound * min(spec.rounds, 4) {
+            _ = try estimator.projectedGradients(machine: MachineID(1), samples: done..<done + count)
+            done += count
+        }
+        secondsPerSample = (monotonicSeconds() - start) / Double(done)
+    }
+
+    /// Some blocks of hidden states: at least one, and no more than fit into the budget.
+    private mutating func measureFilling(_ cache: PrefixCache, _ threads: Int, budget: Double) throws {
+        guard !cache.isFilled else { return }
+        let start = monotonicSeconds()
+        // A block for each thread at a time, however large the model is.
+        var wanted: [Int] = []
+        for example in 0..<cache.set.count where !cache.contains(example) {
+            if !wanted.contains(where: { cache.block(of: $0) == cache.block(of: example) }) { wanted.append(example) }
+            guard wanted.count == threads else { continue }
+            try cache.fillOrReplaceMissing(&wanted)
+            wanted = []
+            guard monotonicSeconds() - start < budget else { break }
+        }
+        if cache.filledPart == 0 { try cache.fillOrReplaceMissing(&wanted) }
+        let positions = cache.filledPart * Double(cache.set.positionCount)
+        guard positions > 0 else { return }
+        secondsPerPosition = (monotonicSeconds() - start) / positions
+    }
+
+    /// By the layers' speed: both are products of matrices of about the same size.
+    private mutating func measureHead(_ configuration: ModelConfiguration) {
+        let whole = SampleCost(configuration, training: [], family: .rank1, tokens: 64, reads: 64, fullVocabulary: true)
+        let head = Double(whole.perSample) / 2
+        guard whole.prefix > 0 else { return }
+        secondsPerRead = secondsPerPosition * head / Double(whole.prefix)
+    }
+}

@@ -1,0 +1,175 @@
+import Coordinator
+import Core
+import Foundation
+import Testing
+
+@testable import OneByte
+
+@Suite struct ForecastTests {
+    private func forecast(
+        train: [String] = ["adapter:final"], rounds: Int = 64, samples: Int = 64, steering: Steering? = nil, training: RunForecast.Share,
+        speed: RunForecast.Speed?, fullVocabulary: Bool = false
+    ) -> RunForecast {
+        var spec = RunSpec(
+            seed: 0, train: train, learningRate: 1, rounds: rounds, samplesPerRound: samples, task: TaskSpec(kind: .text, maxLength: 64))
+        spec.steering = steering
+        return RunForecast(spec: spec, workers: 2, training: training, needsFullVocabulary: fullVocabulary, speed: speed)
+    }
+
+    @Test func timeIsTheSumOfWhatTheRunDoes() throws {
+        let speed = RunForecast.Speed(perPosition: 0.001, perSample: 0.01, perRead: 0, measured: 2)
+        let run = forecast(train: ["layers.1"], rounds: 100, samples: 8, training: .init(examples: 10, positions: 500, reads: 10), speed: speed)
+        #expect(abs(try #require(run.fillingSeconds) - 0.5) < 1e-9)
+        let expected: Double = 0.5 + 100 * 0.084
+        #expect(abs(try #require(run.totalSeconds) - expected) < 1e-6)
+        #expect(run.contributionBytes == 800)
+        #expect(run.remedy() == nil)
+    }
+
+    @Test func trialsCostRoundsOfTheirOwn() {
+        let speed = RunForecast.Speed(perPosition: 0, perSample: 0, perRead: 0, measured: 2)
+        let run = forecast(
+            rounds: 100, steering: Steering(trialRounds: 10), training: .init(examples: 1, positions: 1, reads: 1), speed: speed)
+        // A quarter, once and four times, then the neighbours of the best.
+        #expect(run.rounds == 150)
+    }
+
+    @Test func aLongRunSaysWhatToChange() throws {
+        let share = RunForecast.Share(examples: 1000, positions: 100_000, reads: 1000)
+        let slowFilling = forecast(training: share, speed: .init(perPosition: 0.01, perSample: 0, perRead: 0, measured: 2))
+        #expect(try #require(slowFilling.remedy()).contains("--max-length"))
+        let slowSamples = forecast(
+            train: ["all"], rounds: 400, samples: 256, training: share, speed: .init(perPosition: 0, perSample: 0.5, perRead: 0, measured: 2))
+        #expect(try #require(slowSamples.remedy()).contains("--train adapter:final"))
+        // What it advises takes what it says.
+        #expect(try #require(slowSamples.remedy()).contains("(4 would take about 10:00"))
+    }
+
+    @Test func withoutAMeasurementNothingIsSaidOfTime() {
+        let run = forecast(training: .init(examples: 1, positions: 1, reads: 1), speed: nil)
+        #expect(run.totalSeconds == nil && run.remedy() == nil)
+        #expect(run.timeText.contains("not known"))
+    }
+
+    @Test func theMaximumLengthIsWhatNearlyAllExamplesNeed() {
+        #expect(MaximumLength.forLengths([]) == 128)
+        #expect(MaximumLength.forLengths(Array(repeating: 60, count: 100)) == 128)
+        #expect(MaximumLength.forLengths((1...100).map { $0 * 3 }) == 285)
+        #expect(MaximumLength.forLengths(Array(repeating: 5000, count: 10)) == 1024)
+    }
+
+    @Test func aPresetStandsInForDefaultsOnly() throws {
+        let plain = try Settings(file: nil, flags: [.preset: ["generate"]])
+        #expect(try plain.integer(.samplesPerRound) == 256 && plain.integer(.batchSize) == 32)
+        let given = try Settings(file: nil, flags: [.preset: ["generate"], .batchSize: ["4"]])
+        #expect(try given.integer(.batchSize) == 4)
+        #expect(plain.annotated.contains("# of the preset generate"))
+        #expect(throws: SettingsError.self) { try Settings(file: nil, flags: [.preset: ["clasify"]]) }
+    }
+}
+
+@Suite struct TimeLeftTests {
+    /// Rounds of these lengths, with what is said after each.
+    private func told(_ plan: TimeLeft.Plan, _ paces: [Double], inForce: ((Int) -> Int)? = nil) -> [Double?] {
+        var left = TimeLeft(plan)
+        var time = 0.0
+        return paces.enumerated().map { index, pace in
+            time += pace
+            left.takeRound(at: time, seconds: pace, roundsInForce: inForce?(index) ?? index + 1)
+            return left.seconds
+        }
+    }
+
+    @Test func evenRoundsAreToldExactly() throws {
+        let told = told(.init(rounds: 100), Array(repeating: 0.5, count: 100))
+        #expect(told[0] == nil)
+        #expect(abs(try #require(told[9]) - 45) < 1e-9)
+        #expect(try #require(told[99]) == 0)
+    }
+
+    @Test func oneStandstillIsNoPace() throws {
+        var paces = Array(repeating: 0.1, count: 60)
+        paces[20] = 25
+        let told = told(.init(rounds: 100), paces)
+        #expect(abs(try #require(told[30]) - 6.9) < 0.1)
+    }
+
+    @Test func evaluationsThatComeAgainAreOne() throws {
+        // Every tenth round waits for an evaluation.
+        let paces = (1...100).map { $0 % 10 == 0 ? 2.0 : 0.1 }
+        let told = told(.init(rounds: 200), paces)
+        let actual: Double = 20 + 9
+        #expect(abs(try #require(told[99]) / actual - 1) < 0.1)
+    }
+
+    @Test func trialsThatAreTakenBackCountAsRounds() throws {
+        var left = TimeLeft(.init(rounds: 100, trialRounds: 10, learningRate: 0.04))
+        for round in 1...10 { left.takeRound(at: Double(round), seconds: 1, roundsInForce: round) }
+        // Four more trials, then the run.
+        #expect(left.roundsLeft == 140)
+        left.takeTrial(learningRate: 0.04, loss: 1, isChosen: false)
+        for round in 1...5 { left.takeRound(at: Double(10 + round), seconds: 1, roundsInForce: round) }
+        #expect(left.roundsLeft == 135)
+        left.takeTrial(learningRate: 0.01, loss: 2, isChosen: false)
+        left.takeTrial(learningRate: 0.16, loss: 2, isChosen: false)
+        left.takeTrial(learningRate: 0.02, loss: 2, isChosen: false)
+        left.takeTrial(learningRate: 0.08, loss: 2, isChosen: true)
+        left.takeRound(at: 60, seconds: 1, roundsInForce: 1)
+        #expect(left.roundsLeft == 99)
+    }
+
+    @Test func roundsThatFillTheCacheAreSlowerThanThoseToCome() throws {
+        var left = TimeLeft(.init(rounds: 400, secondsOfCachedRound: 0.1))
+        left.takeCache(0.1, at: 0)
+        for round in 1...10 {
+            left.takeRound(at: Double(round) * 2, seconds: 2, roundsInForce: round)
+            left.takeCache(0.1 + 0.03 * Double(round), at: Double(round) * 2)
+        }
+        // 20 more rounds fill the cache at 2 seconds, 370 take a tenth.
+        let expected: Double = 40 + 37
+        #expect(abs(try #require(left.seconds) / expected - 1) < 0.15)
+        // The last hidden state is there: what took long before says nothing any more.
+        left.takeCache(1, at: 20.5)
+        for round in 11...14 { left.takeRound(at: 20 + Double(round) * 0.1, seconds: 0.1, roundsInForce: round) }
+        #expect(try #require(left.seconds) < 60)
+    }
+}
+
+@Suite struct TextScoresTests {
+    @Test func rougeIsTheLongestCommonSubsequenceOfWords() {
+        #expect(TextScores.rougeL("the cat sat", "The cat sat.") == 1)
+        #expect(TextScores.rougeL("a b c d", "a c") == 2 * 2 / 6.0)
+        // Order counts, and every word only once.
+        #expect(TextScores.rougeL("b a", "a b") == 0.5)
+        #expect(TextScores.rougeL("a a a", "a") == 0.5)
+        #expect(TextScores.rougeL("", "a") == 0 && TextScores.rougeL("", "") == 1)
+        let scores = TextScores([(" yes ", "yes"), ("no", "yes")])
+        #expect(scores.exactMatch == 0.5 && scores.rougeL == 0.5 && scores.texts == 2)
+    }
+
+    @Test func percentilesAndSplits() {
+        let lengths = LengthSummary(Array(1...200))
+        #expect(lengths.percentile(50) == 100 && lengths.percentile(95) == 190 && lengths.percentile(100) == 200)
+        #expect(LengthSummary([]).percentile(95) == 0 && LengthSummary([7]).percentile(50) == 7)
+        let parts = SplitParts(argument: "80/10/10")
+        #expect([0, 0.79, 0.81, 0.89, 0.91, 0.9999].map { parts?.part(of: $0) } == [0, 0, 1, 1, 2, 2])
+        for wrong in ["80", "80/0", "a/b", "80/", "1/2/3/4", "-1/2"] { #expect(SplitParts(argument: wrong) == nil, "\(wrong)") }
+    }
+}
+
+@Suite struct GainTests {
+    private func score(gain: Double?, error: Double?, threshold: String = "0.6") throws -> HeldOutScore {
+        let known = gain.map { ",\"gain\":\($0),\"gainError\":\(error ?? 0)" } ?? ""
+        let json =
+            "{\"machine\":1,\"name\":\"e\",\"round\":3,\"examples\":100,\"loss\":0.5,\"accuracy\":0.6,\"bestThresholdAccuracy\":\(threshold)\(known)}"
+        return HeldOutScore(try JSONDecoder().decode(CoordinatorProgress.HeldOut.self, from: Data(json.utf8)))
+    }
+
+    @Test func aReportSaysWhereNothingWasLearntBeyondNoise() throws {
+        #expect(try score(gain: nil, error: nil).learnt == nil)
+        #expect(try #require(try score(gain: 0.02, error: 0.02).learnt).hasPrefix("nothing beyond noise: accuracy at the best threshold +2.0 points"))
+        #expect(try #require(try score(gain: 0.1, error: 0.02).learnt).hasPrefix("yes"))
+        #expect(try #require(try score(gain: -0.1, error: 0.02).learnt).hasPrefix("the opposite"))
+        #expect(try #require(try score(gain: 0.1, error: 0.02, threshold: "null").learnt).contains("minus the loss +0.1000"))
+    }
+}
