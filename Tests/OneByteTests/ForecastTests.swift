@@ -3,7 +3,7 @@ import Core
 import Foundation
 import Testing
 
-@testable import OneByte
+import OneByte
 
 @Suite struct ForecastTests {
     private func forecast(

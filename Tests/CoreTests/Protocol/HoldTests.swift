@@ -1,6 +1,6 @@
 import Testing
 
-@testable import Core
+import Core
 
 /// What a coordinator says that a run waits for.
 @Suite struct HoldTests {
