@@ -9,6 +9,8 @@ let package = Package(
     targets: [
         .executableTarget(
             name: "Fuzz", dependencies: [.product(name: "FuzzTargets", package: "onebyte")],
-            swiftSettings: [.swiftLanguageMode(.v6), .unsafeFlags(["-parse-as-library"])])
+            swiftSettings: [.swiftLanguageMode(.v6), .unsafeFlags(["-parse-as-library"])],
+            // libFuzzer's archive has a main of its own; ours comes first.
+            linkerSettings: [.unsafeFlags(["-use-ld=lld", "-Xlinker", "--allow-multiple-definition"])])
     ]
 )

@@ -29,7 +29,9 @@ public enum AdapterPlace: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// The name of C among the trained tensors.
-    public var adapterName: String { name + ".adapter" }
+    public var adapterName: String { name + Self.nameSuffix }
+    /// End of the names of all trained tensors that are adapters.
+    public static let nameSuffix = ".adapter"
 
     /// τ of C.
     public var adapterIndex: UInt32 {

@@ -16,6 +16,8 @@ package struct SideEffects: Codable, Hashable, Sendable {
     package struct MovedTensor: Codable, Hashable, Sendable {
         package var tensor: String
         package var part: Double
+        /// Whether `part` is what an adapter adds to a state, as a part of the state's norm.
+        package var isAdapter: Bool { tensor.hasSuffix(AdapterPlace.nameSuffix) }
     }
 
     package struct GeneralText: Codable, Hashable, Sendable {
@@ -86,7 +88,7 @@ package struct SideEffects: Codable, Hashable, Sendable {
     }
 
     /// Name and text of each row of a report.
-    var rows: [(name: String, text: String)] {
+    package var rows: [(name: String, text: String)] {
         // An adapter begins at 0, so a relative change does not exist.
         let change =
             updateRelative == 0 && updateNorm > 0
@@ -94,10 +96,10 @@ package struct SideEffects: Codable, Hashable, Sendable {
             : "\(percent(updateRelative)) of the trained tensors' norm"
         var rows = [("update", "\(change), \(fixed(updateLargest, 5)) at most")]
         if let moved = mostMoved {
-            let isAdapter = moved.tensor.hasPrefix(RunSpec.adapterPrefix)
             let what =
-                isAdapter
-                ? "it adds \(percent(moved.part)) of a state's norm to it" : "\(moved.tensor) has moved most, by \(percent(moved.part)) of its norm"
+                moved.isAdapter
+                ? "\(moved.tensor) adds \(percent(moved.part)) of a state's norm to it"
+                : "\(moved.tensor) has moved most, by \(percent(moved.part)) of its norm"
             let warning =
                 moved.part > SteeringHistory.largestMovement
                 ? ": too far, what else the model could do has suffered; take a smaller learning rate" : ""

@@ -1,5 +1,12 @@
-import FuzzTargets
 import Foundation
+import FuzzTargets
+
+/// libFuzzer as a library (llvm.org/docs/LibFuzzer.html): the package manager links every executable by its own name for `main`.
+@_silgen_name("LLVMFuzzerRunDriver")
+private func runDriver(
+    _ argumentCount: UnsafeMutablePointer<CInt>, _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>,
+    _ testOneInput: @convention(c) (UnsafePointer<UInt8>?, Int) -> CInt
+) -> CInt
 
 /// The parser that this process fuzzes: ONEBYTE_FUZZ names it.
 private let target: FuzzTarget = {
@@ -17,9 +24,12 @@ private let directory: String = {
     return path
 }()
 
-/// The entry point of libFuzzer (llvm.org/docs/LibFuzzer.html).
-@_cdecl("LLVMFuzzerTestOneInput")
-public func testOneInput(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
-    target.run([UInt8](UnsafeBufferPointer(start: start, count: count)), directory: directory)
-    return 0
+@_cdecl("Fuzz_main")
+public func main(_ count: CInt, _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) -> CInt {
+    var count = count
+    var arguments = arguments
+    return runDriver(&count, &arguments) { start, count in
+        target.run([UInt8](UnsafeBufferPointer(start: start, count: count)), directory: directory)
+        return 0
+    }
 }
