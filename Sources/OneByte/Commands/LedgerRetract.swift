@@ -11,9 +11,9 @@ struct LedgerRetract: AsyncParsableCommand {
             A record is added that every worker and every replay applies; what is left is exactly what a run with the
             recorded steps, but without these bytes, gives. It is not the model that the others would have trained
             alone, because they continued from where these bytes had led. So the model may be worse than before. It
-            recovers when the run continues. `onebyte ledger rewind --before NAME` goes back instead. Works on a run that
-            is over or stopped, and on a running one, on the coordinator's host. `onebyte ledger show RUN` lists the
-            machines:
+            recovers when the run continues. `onebyte ledger rewind --before NAME` goes back instead. Works on a run
+            that is over or stopped, and on a running one, on the coordinator's host. `onebyte ledger show RUN` lists
+            the machines:
 
               onebyte ledger show runs/reviews
               onebyte ledger retract runs/reviews --machine worker-2

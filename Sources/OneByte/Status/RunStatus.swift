@@ -128,7 +128,7 @@ package struct RunStatus: Codable, Hashable, Sendable {
         case disagrees
         /// The others compute more than twice as fast (`RateOutliers`).
         case slow
-        /// It has said nothing for too long.
+        /// It has sent nothing for too long.
         case silent
     }
 
