@@ -118,6 +118,19 @@ format: ## Format all Swift files
 # Further seeds of the chaos test.
 CHAOS_SEEDS := 10
 
+# The parsers that are fuzzed, and for how long each.
+FUZZ := message ledger record snapshot basis spec gguf safetensors config tokenizer template jsonl csv
+FUZZ_SECONDS := 300
+
+.PHONY: fuzz
+fuzz: ## Every parser under libFuzzer for FUZZ_SECONDS=300 (an hour in all; FUZZ='ledger gguf' for some); what fails lies in .build/fuzz/found
+	@scripts/install-needs
+	swift build -c release --package-path Tests/Fuzz --scratch-path .build/fuzz --product Fuzz -Xswiftc -sanitize=fuzzer -Xcc -fsanitize=fuzzer-no-link
+	@mkdir -p .build/fuzz/found
+	@for parser in $(FUZZ); do echo "== $$parser"; mkdir -p .build/fuzz/corpus/$$parser; \
+		ONEBYTE_FUZZ=$$parser .build/fuzz/release/Fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+			-verbosity=0 -artifact_prefix=.build/fuzz/found/$$parser- .build/fuzz/corpus/$$parser Tests/Fuzz/corpus/$$parser; done
+
 .PHONY: chaos
 chaos: ## Real processes under CHAOS_SEEDS=10 seeds of SIGKILL, SIGSTOP, cut links and newcomers; and a coordinator killed 50 times
 	@scripts/install-needs

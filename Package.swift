@@ -21,6 +21,7 @@ let package = Package(
         .library(name: "Transport", targets: ["Transport"]),
         .library(name: "Coordinator", targets: ["Coordinator"]),
         .library(name: "TestSupport", targets: ["TestSupport"]),
+        .library(name: "FuzzTargets", targets: ["FuzzTargets"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -80,6 +81,9 @@ let package = Package(
             name: "LanguageModelTests", dependencies: ["LanguageModel", "Training", "Core", "Kernels"], resources: [.copy("Fixtures")],
             swiftSettings: strict),
         .target(name: "TestSupport", dependencies: ["CZeroMQ", "Core", "Transport"], path: "Tests/TestSupport", swiftSettings: strict),
+        // The parsers, for libFuzzer (Tests/Fuzz, a package of its own) and for its corpus as a test.
+        .target(name: "FuzzTargets", dependencies: ["Core", "LanguageModel", "Training"], path: "Tests/FuzzTargets", swiftSettings: strict),
+        .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "TransportTests", dependencies: ["TestSupport", "Transport", "Coordinator", "Worker", "Core"], swiftSettings: strict),
         .testTarget(
             name: "OneByteTests",

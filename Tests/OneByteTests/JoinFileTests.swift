@@ -33,7 +33,7 @@ import Testing
             """
             onebyte worker --join-file shared --model "$MODEL" --train-file train.jsonl --threads 1 2> worker.log & worker=$!
             until grep -q 'waiting for a coordinator' worker.log; do sleep 0.05; done
-            onebyte coordinator --config run.toml --directory run --listen 'tcp://127.0.0.1:*' --join-file shared 2> coordinator.log & coordinator=$!
+            onebyte coordinator --config run.toml --directory run --listen 'tcp://127.0.0.1:*' --join-file shared > report 2> coordinator.log & coordinator=$!
             until [ -s shared ]; do sleep 0.05; done
             stat -c %a shared
             wait $worker && wait $coordinator
@@ -47,7 +47,7 @@ import Testing
         let scratch = try Scratch()
         let found = try await run(
             """
-            coordinator() { onebyte coordinator --config run.toml --directory run --listen 'tcp://127.0.0.1:*' --join-file shared --rounds 4000 --samples-per-round 2 2>> coordinator.log & coordinator=$!; }
+            coordinator() { onebyte coordinator --config run.toml --directory run --listen 'tcp://127.0.0.1:*' --join-file shared --rounds 4000 --samples-per-round 2 > report 2>> coordinator.log & coordinator=$!; }
             coordinator
             onebyte worker --join-file shared --model "$MODEL" --train-file train.jsonl --threads 1 2> worker.log & worker=$!
             until grep -q '"event":"round"' run/metrics.jsonl 2> /dev/null; do sleep 0.05; done

@@ -61,13 +61,13 @@ struct DataCommand: ParsableCommand {
 }
 
 /// Lengths of examples.
-struct LengthSummary {
+package struct LengthSummary {
     private let sorted: [Int]
 
-    init(_ lengths: [Int]) { sorted = lengths.sorted() }
+    package init(_ lengths: [Int]) { sorted = lengths.sorted() }
 
     /// Returns the smallest length that the given number of 100 examples don't exceed.
-    func percentile(_ percent: Int) -> Int {
+    package func percentile(_ percent: Int) -> Int {
         guard !sorted.isEmpty else { return 0 }
         return sorted[max(0, (sorted.count * percent + 99) / 100 - 1)]
     }

@@ -5,10 +5,10 @@ import LanguageModel
 import Training
 
 /// Sizes of the parts of data, written as 80/10/10.
-struct SplitParts: ExpressibleByArgument {
+package struct SplitParts: ExpressibleByArgument {
     let shares: [Double]
 
-    init?(argument: String) {
+    package init?(argument: String) {
         let numbers = argument.split(separator: "/", omittingEmptySubsequences: false).map { Double($0) }
         let shares = numbers.compactMap { $0 }
         guard shares.count == numbers.count, (2...3).contains(shares.count), shares.allSatisfy({ $0 > 0 && $0.isFinite }) else { return nil }
@@ -16,7 +16,7 @@ struct SplitParts: ExpressibleByArgument {
     }
 
     /// Returns the part into which a point of 0…1 falls.
-    func part(of point: Double) -> Int {
+    package func part(of point: Double) -> Int {
         let sum = shares.reduce(0, +)
         var end = 0.0
         for (index, share) in shares.enumerated() {

@@ -1,0 +1,107 @@
+import Core
+import Foundation
+import LanguageModel
+import Training
+
+/// The parsers that read bytes of strangers: from the network, from ledgers, from model directories and from data files.
+///
+/// A parser may refuse its input in any way that Swift calls an error. It must not trap, read outside its buffers, or run without end.
+public enum FuzzTarget: String, CaseIterable, Sendable {
+    case message, ledger, record, snapshot, basis, spec, gguf, safetensors, config, tokenizer, template, jsonl, csv
+
+    /// Hands bytes to the parser, and uses what comes out as a run would.
+    ///
+    /// - Parameter directory: where a parser of files finds its input. It may be used again for the next call.
+    public func run(_ bytes: [UInt8], directory: String) {
+        do {
+            switch self {
+            case .message: _ = try Message(decoding: bytes).encoded()
+            case .ledger: try Self.readLedger(bytes)
+            case .record:
+                guard let kind = bytes.first else { return }
+                _ = try LedgerRecord(kind: kind, payload: Array(bytes.dropFirst()))
+            case .snapshot: try Self.readSnapshot(bytes)
+            case .basis: _ = try RunBasis(decoding: bytes).encoded()
+            case .spec: _ = try RunSpec(canonicalBytes: bytes).digest()
+            case .gguf: try Self.readModel(at: try Self.write(bytes, "\(directory)/model.gguf"))
+            case .safetensors:
+                try Self.write([UInt8](Self.configuration.utf8), "\(directory)/config.json")
+                try Self.write(bytes, "\(directory)/model.safetensors")
+                try Self.readModel(at: directory)
+            case .config:
+                try Self.write(bytes, "\(directory)/config.json")
+                try Self.write(Self.emptySafetensors, "\(directory)/model.safetensors")
+                try Self.readModel(at: directory)
+            case .tokenizer:
+                try Self.write([UInt8](Self.configuration.utf8), "\(directory)/config.json")
+                try Self.write(Self.emptySafetensors, "\(directory)/model.safetensors")
+                try Self.write(bytes, "\(directory)/tokenizer.json")
+                let tokenizer = try ModelSource.open(directory).tokenizer
+                _ = tokenizer.decode(tokenizer.encode("It's 12 naïve  words.\n"))
+            case .template: try Self.render(String(decoding: bytes, as: UTF8.self))
+            case .jsonl: _ = try DataFile.read(try Self.write(bytes, "\(directory)/data.jsonl"))
+            case .csv: _ = try DataFile.read(try Self.write(bytes, "\(directory)/data.csv"))
+            }
+        } catch {
+            // The words of an error are made of the input too.
+            _ = "\(error)"
+        }
+    }
+
+    private static func readLedger(_ bytes: [UInt8]) throws {
+        var decoder = LedgerDecoder()
+        decoder.push(bytes)
+        guard let first = try decoder.next() else { return }
+        var verifier = try LedgerVerifier(first: first, checker: NobodySigns())
+        var history = EffectiveHistory()
+        while let entry = try decoder.next() {
+            try verifier.fold(entry)
+            _ = try history.fold(entry.record)
+        }
+    }
+
+    /// Reads a snapshot behind the checksum, which no fuzzer guesses.
+    private static func readSnapshot(_ body: [UInt8]) throws {
+        let bytes = body + Digest.sha256(body).bytes
+        let tensor = TrainedTensor(name: "w", index: 0, shape: .matrix(rows: 2, columns: 3))
+        try bytes.withUnsafeBytes { bytes in
+            _ = try Parameters.positionOfSnapshot(bytes)
+            _ = try Parameters(tensors: [tensor], snapshot: bytes).digest()
+        }
+    }
+
+    private static func readModel(at path: String) throws {
+        let source = try ModelSource.open(path)
+        _ = try source.tokenizer
+        let tensors = try source.trainedTensors(matching: ["all"], basis: nil)
+        // Enough to reach every tensor's bytes; a file of some kilobytes can't hold more.
+        guard tensors.reduce(0, { $0 + $1.shape.count }) < 1 << 20 else { return }
+        _ = try source.makeParameters(tensors)
+    }
+
+    private static func render(_ source: String) throws {
+        let template = try ChatTemplate(source: source, specialTokens: ["bos_token": "<s>", "eos_token": "</s>"], file: "template")
+        let messages = [ChatMessage(role: "user", content: "Hello {{ x }}"), ChatMessage(role: "assistant", content: "Good day.")]
+        _ = try template.render(messages)
+        _ = try template.render([messages[0]], addingReplyStart: true)
+    }
+
+    @discardableResult
+    private static func write(_ bytes: [UInt8], _ path: String) throws -> String {
+        // In place of an older file, which a model that is still open may have mapped.
+        try Data(bytes).write(to: URL(fileURLWithPath: path), options: .atomic)
+        return path
+    }
+
+    private static let emptySafetensors: [UInt8] = [2, 0, 0, 0, 0, 0, 0, 0, 0x7b, 0x7d]
+
+    private static let configuration = """
+        {"model_type": "llama", "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, \
+        "num_key_value_heads": 1, "vocab_size": 16, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 1e4, \
+        "tie_word_embeddings": true}
+        """
+
+    private struct NobodySigns: SignatureChecker {
+        func isValid(_ signature: Signature, of message: [UInt8], by key: SignerKey) -> Bool { false }
+    }
+}
