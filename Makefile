@@ -118,12 +118,12 @@ format: ## Format all Swift files
 # Further seeds of the chaos test.
 CHAOS_SEEDS := 10
 
-# The parsers that are fuzzed, and for how long each.
+# The fuzzed parsers, and the seconds for each.
 FUZZ := message ledger record snapshot basis spec gguf safetensors config tokenizer template jsonl csv
 FUZZ_SECONDS := 300
 
 .PHONY: fuzz
-fuzz: ## Every parser under libFuzzer for FUZZ_SECONDS=300 (an hour in all; FUZZ='ledger gguf' for some); what fails lies in .build/fuzz/found
+fuzz: ## Every parser under libFuzzer for FUZZ_SECONDS=300 (an hour in all; FUZZ='ledger gguf' selects some); failing inputs are in .build/fuzz/found
 	@scripts/install-needs
 	swift build -c release --package-path Tests/Fuzz --scratch-path .build/fuzz --product Fuzz -Xswiftc -sanitize=fuzzer -Xcc -fsanitize=fuzzer-no-link
 	@mkdir -p .build/fuzz/found

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Whether a run's adapters are the same model in transformers, merged, and in peft.
+"""Checks that a run's adapters give the same model in transformers, merged, and in peft.
 
     scripts/check_adapter_exports.py BASE MERGED PEFT
 
-BASE is the base model as a Hugging Face directory, MERGED and PEFT what `onebyte export --format merged` and `--format peft` wrote of one
-run. Prints the largest difference of logits beside their size, and how often the likeliest token is the same. Needs torch, transformers and peft.
+BASE is the base model as a Hugging Face directory, MERGED and PEFT the outputs of `onebyte export --format merged` and `--format peft` for one
+run. Prints the largest difference of logits, their size, and how often the likeliest token is the same. Needs torch, transformers and peft.
 """
 
 import sys

@@ -329,7 +329,7 @@ def defaults(arguments):
     ], arguments)
 
 
-# Name, what --train names, flags, and the rates from which the validation loss of seed 0 chooses.
+# Name, values of --train, flags, and the rates among which the validation loss of seed 0 chooses.
 PLACES = [
     ("final, 1 × 128", ["final"], ["--adapter-inputs", "128"], (0.15, 0.3, 0.6)),
     ("29 down, 1 × 128", ["layers.29.mlp.down_proj"], ["--adapter-inputs", "128"], (0.075, 0.15, 0.3, 0.6)),
@@ -347,7 +347,7 @@ PLACES = [
 
 
 def places(arguments):
-    """The first sentences of the demo's. Rates are chosen by the validation loss of the first seed."""
+    """Trains on the demo's first sentences. The validation loss of the first seed chooses the rates."""
     directory = ROOT / ".cache/study/places"
     directory.mkdir(parents=True, exist_ok=True)
     for split, count in (("train", 300), ("validation", 150), ("test", 400)):

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Whether steering hurts: the same run with and without it, over tasks and seeds.
+"""Measures whether steering hurts: the same run with and without it, over tasks and seeds.
 
     Benchmarks/learning/steering.py [--binary .build/release/onebyte] [--tasks reviews,trec] [--seeds 2]
 
-Takes the data of scripts/demo-data and Benchmarks/learning/tasks.py; a part of each task's examples, so that a run is short. Trains the last
-layer, once as it is ("none") and once with trials of the rate, guard and patience ("steered"), at the default rate and at four times that,
-which is where steering has something to do. Both are judged on the same held-out examples, which neither trains nor steers.
+Uses a part of the examples of scripts/demo-data and Benchmarks/learning/tasks.py, so that runs are short. Trains the last
+layer, once as it is ("none") and once with trials of the rate, guard and patience ("steered"), at the default rate and at four times that rate,
+where steering matters. Both are judged on the same held-out examples, which neither trains nor steers.
 
 Writes steering.json beside this file; --table prints it as Markdown.
 """
@@ -72,7 +72,7 @@ def run(binary, task, seed, rate, steered, caches):
 
 
 def table(rows):
-    """Of each pair the loss after, and how much of the layer has moved."""
+    """Returns the loss after and the movement of the layer, for each pair."""
     known = {(r["task"], r["seed"], r["rate"], r["steered"]): r for r in rows}
     print("| task, rate | seed | loss before | none | steered | moved, none | moved, steered | rate taken |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
     for (task, seed, rate, steered), none in known.items():

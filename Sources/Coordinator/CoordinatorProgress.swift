@@ -36,7 +36,7 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         case late(Late)
         /// A worker reported what it does.
         case worker(Worker)
-        /// What the run waits for has changed.
+        /// The run waits for something else than before, or no longer waits.
         case hold(Held)
         /// An evaluator reported its measurement.
         case evaluation(HeldOut)
@@ -81,7 +81,7 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let name: String
         public let trains: Bool
         public let evaluates: Bool
-        /// Tells workers of one name apart; absent from events of earlier versions, as in those that follow.
+        /// Tells workers of one name apart. Nil in events of earlier versions, here and below.
         public let session: UInt32?
     }
 
@@ -143,43 +143,44 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let samples: Int
     }
 
-    /// What a worker says of itself, about once a second; in `metrics.jsonl` less often (`WorkerThinning`).
+    /// A worker's status, about once a second; less often in `metrics.jsonl` (`WorkerThinning`). `WorkerStatus` explains the fields; nil stands for
+    /// NaN.
     public struct Worker: Hashable, Sendable, Codable {
         public let machine: MachineID?
         public let name: String
         /// `WorkerStatus.Phase` by name: loading, hashing, caching, catchingUp, training, evaluating, waiting, fetching.
         public let phase: String
-        /// 0…1 within the phase; training or waiting, the part of the prefix cache that is there.
+        /// 0…1 within the phase; while training or waiting, the part of the prefix cache that is filled.
         public let progress: Double?
-        /// Mean over the samples since the word before.
+        /// Mean over the samples since the worker's last status.
         public var trainingLoss: Double?
         public let samplesPerSecond: Double?
-        /// Ledger records in its parameters.
+        /// Number of ledger records in its parameters.
         public let applied: UInt64
         public let session: UInt32?
         public let trains: Bool?
         public let evaluates: Bool?
-        /// Of its bytes those that the ledger holds, one a sample.
+        /// Number of its bytes in the ledger, one per sample.
         public let bytes: UInt64?
-        /// Its bytes point against the other machines', and a robust filter leaves them out.
+        /// True if its bytes point against the other machines', so that the robust filter leaves them out.
         public let disagrees: Bool?
     }
 
-    /// What the run waits for, as `Hold` says it, or that it goes on.
+    /// Something that the run waits for (`Hold`), or that it no longer waits.
     public struct Held: Hashable, Sendable, Codable {
         public enum Reason: String, Hashable, Sendable, Codable, CaseIterable {
-            /// Nothing: the run goes on.
+            /// The run waits for nothing.
             case none
             case workers, evaluators, returning, shares, ledger, closing
         }
         public let reason: Reason
-        /// Those that are waited for, by name.
+        /// Names of the workers that the run waits for.
         public let workers: [String]
-        /// Of `shares`.
+        /// The open round; only for `shares`.
         public let round: RoundNumber?
-        /// Of `shares`: the workers take rounds out again first.
+        /// What the workers take back first; only for `shares`.
         public let undoing: Hold.Undoing?
-        /// Of `workers`: how many there are, and how many are needed.
+        /// Number of workers that are present, and number that are needed; only for `workers`.
         public let machines: Int?
         public let of: Int?
     }
@@ -197,9 +198,9 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let seconds: Double?
         /// The scores of the examples that steer the run.
         public let validation: Validated?
-        /// How far the tensor that has moved most has moved, as a part of its norm.
+        /// Movement of the tensor that has moved most, divided by its norm.
         public let moved: Double?
-        /// What the examples have gained on average since the base, and the standard error of that.
+        /// Mean gain of the examples since the base, and its standard error.
         public let gain: Double?
         public let gainError: Double?
 
@@ -221,7 +222,7 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         /// The validation loss at the trial's end; nil if it is not finite.
         public let loss: Double?
         public let accuracy: Double?
-        /// Standard error of the mean change since the base.
+        /// Standard error of the mean change of the losses since the base.
         public let noise: Double?
     }
 

@@ -3,15 +3,15 @@ import Foundation
 import LanguageModel
 import Training
 
-/// The parsers that read bytes of strangers: from the network, from ledgers, from model directories and from data files.
+/// The parsers of untrusted bytes: from the network, ledgers, model directories and data files.
 ///
-/// A parser may refuse its input in any way that Swift calls an error. It must not trap, read outside its buffers, or run without end.
+/// A parser may refuse its input with any error. It must not trap, read outside its buffers, or run without end.
 public enum FuzzTarget: String, CaseIterable, Sendable {
     case message, ledger, record, snapshot, basis, spec, gguf, safetensors, config, tokenizer, template, jsonl, csv
 
     /// Hands bytes to the parser, and uses what comes out as a run would.
     ///
-    /// - Parameter directory: where a parser of files finds its input. It may be used again for the next call.
+    /// - Parameter directory: a directory for the input of parsers that read files. Later calls may use it again.
     public func run(_ bytes: [UInt8], directory: String) {
         do {
             switch self {
@@ -43,7 +43,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
             case .csv: _ = try DataFile.read(try Self.write(bytes, "\(directory)/data.csv"))
             }
         } catch {
-            // The words of an error are made of the input too.
+            // An error's text is made from the input too.
             _ = "\(error)"
         }
     }
@@ -60,7 +60,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
         }
     }
 
-    /// Reads a snapshot behind the checksum, which no fuzzer guesses.
+    /// Adds the checksum, which a fuzzer can't guess, and reads the snapshot.
     private static func readSnapshot(_ body: [UInt8]) throws {
         let bytes = body + Digest.sha256(body).bytes
         let tensor = TrainedTensor(name: "w", index: 0, shape: .matrix(rows: 2, columns: 3))
@@ -88,7 +88,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
 
     @discardableResult
     private static func write(_ bytes: [UInt8], _ path: String) throws -> String {
-        // In place of an older file, which a model that is still open may have mapped.
+        // The file replaces an older one, because a model that is still open may have mapped that one.
         try Data(bytes).write(to: URL(fileURLWithPath: path), options: .atomic)
         return path
     }

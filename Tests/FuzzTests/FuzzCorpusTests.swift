@@ -3,7 +3,7 @@ import FuzzTargets
 import TestSupport
 import Testing
 
-/// What the fuzzers found and began with, and small changes of it, through every parser. A trap ends the test process.
+/// Runs every parser on the fuzzers' first inputs and findings, and on small changes of them. A trap ends the test process.
 @Suite struct FuzzCorpusTests {
     private static let corpus = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .appendingPathComponent("Fuzz/corpus")
@@ -24,7 +24,7 @@ import Testing
         }
     }
 
-    /// One to four changes: a byte, a cut, a part twice, or an extreme number in the place of eight bytes.
+    /// Makes one to four changes: a changed byte, a cut, a doubled part, or an extreme number in place of eight bytes.
     private static func damaged(_ bytes: [UInt8], by random: inout SeededRandom) -> [UInt8] {
         var bytes = bytes
         for _ in 0...Int.random(in: 0...3, using: &random) where !bytes.isEmpty {

@@ -2,7 +2,7 @@ import Foundation
 import OneByte
 import Testing
 
-/// The dashboard by real requests to real processes.
+/// Tests of the dashboard with real requests to real processes.
 @Suite struct DashboardTests {
     @Test(
         "A port alone is this host's; whoever wants more names the address",
@@ -15,10 +15,10 @@ import Testing
         #expect(address.url(port: address.port) == url && address.isLoopback == isLoopback)
     }
 
-    @Test("What is no address is refused", arguments: ["", "x", "70000", "-1", "host:80", "1.2.3:80", "::1:80", "127.0.0.1:", "[::1]"])
+    @Test("Text that is no address is refused", arguments: ["", "x", "70000", "-1", "host:80", "1.2.3:80", "::1:80", "127.0.0.1:", "[::1]"])
     func noAddress(_ text: String) { #expect(DashboardAddress(text) == nil) }
 
-    @Test("Requests are told apart; nothing can be changed, and a foreign name leads nowhere")
+    @Test("Each path has its route; the dashboard is read-only, and a foreign host name is refused")
     func routes() {
         func route(_ method: String, _ path: String, _ host: String? = "localhost:80", _ isLoopback: Bool = true) -> DashboardRoute {
             DashboardRoute(method: method, path: path, host: host, isLoopback: isLoopback)
@@ -65,7 +65,7 @@ import Testing
             in: scratch.path, environment: ["PATH": "\(programs):\(path)", "MODEL": Binary.tinyModel])
     }
 
-    @Test("Page, status, metrics, health and events of both roles; a run is watched from its directory and from its address")
+    @Test("Both roles serve page, status, metrics, health and events; a run is watched by its directory and by its address")
     func bothRoles() async throws {
         let scratch = try Scratch()
         let found = try await run(
@@ -109,7 +109,7 @@ import Testing
         try compare(scratch.path)
     }
 
-    /// What the page and the status hold is what the ledger holds.
+    /// Checks that page and status agree with the ledger.
     private func compare(_ directory: String) throws {
         func object(_ file: String) throws -> [String: Any] {
             let data = try Data(contentsOf: URL(filePath: "\(directory)/\(file)"))
@@ -132,7 +132,7 @@ import Testing
         #expect(!page.contains("/*DATA*/null") && page.contains(#""run":"#) && !page.contains("http://") || page.contains("www.w3.org"))
     }
 
-    @Test("The page asks nobody but its own server, and text of peers can't end its data")
+    @Test("The page loads only from its own server, and text from peers can't end its data")
     func page() throws {
         var story = try StatusTests.story()
         try story.worker("</script><img src=x onerror=alert(1)>", machine: 9, loss: 0.5, at: 1032)
@@ -142,7 +142,7 @@ import Testing
         for match in page.matches(of: /https?:\/\/[^"'\s)]+/) { #expect(match.0 == "http://www.w3.org/2000/svg", "\(match.0)") }
     }
 
-    @Test("Beyond this host it listens only where it is told to, and says who can read it; a port that is taken is named")
+    @Test("It listens beyond this host only if told to, and then says who can read it; a port in use is reported")
     func beyondThisHost() async throws {
         let scratch = try Scratch()
         let found = try await run(
@@ -160,7 +160,7 @@ import Testing
         #expect(found.output.contains("whoever reaches 0.0.0.0 can read the dashboard"), "\(found.output)")
     }
 
-    @Test("The page of metrics names each of them, from the code")
+    @Test("The documentation of metrics is made from the code")
     func metricsPage() throws {
         let path = Binary.packageRoot.appending(path: "docs/reference/metrics.md")
         let page = try String(contentsOf: path, encoding: .utf8)

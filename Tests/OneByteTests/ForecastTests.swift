@@ -30,7 +30,7 @@ import OneByte
         let speed = RunForecast.Speed(perPosition: 0, perSample: 0, perRead: 0, measured: 2)
         let run = forecast(
             rounds: 100, steering: Steering(trialRounds: 10), training: .init(examples: 1, positions: 1, reads: 1), speed: speed)
-        // A quarter, once and four times, then the neighbours of the best.
+        // Trials at a quarter, once and four times the rate, then at the neighbours of the best.
         #expect(run.rounds == 150)
     }
 
@@ -41,7 +41,7 @@ import OneByte
         let slowSamples = forecast(
             train: ["all"], rounds: 400, samples: 256, training: share, speed: .init(perPosition: 0, perSample: 0.5, perRead: 0, measured: 2))
         #expect(try #require(slowSamples.remedy()).contains("--train adapter:final"))
-        // What it advises takes what it says.
+        // A run with the advised number of rounds takes the stated time.
         #expect(try #require(slowSamples.remedy()).contains("(4 would take about 10:00"))
     }
 
@@ -69,7 +69,7 @@ import OneByte
 }
 
 @Suite struct TimeLeftTests {
-    /// Rounds of these lengths, with what is said after each.
+    /// Returns the estimates after each of the rounds with these lengths.
     private func told(_ plan: TimeLeft.Plan, _ paces: [Double], inForce: ((Int) -> Int)? = nil) -> [Double?] {
         var left = TimeLeft(plan)
         var time = 0.0
@@ -105,7 +105,7 @@ import OneByte
     @Test func trialsThatAreTakenBackCountAsRounds() throws {
         var left = TimeLeft(.init(rounds: 100, trialRounds: 10, learningRate: 0.04))
         for round in 1...10 { left.takeRound(at: Double(round), seconds: 1, roundsInForce: round) }
-        // Four more trials, then the run.
+        // Four more trials are left, then the run.
         #expect(left.roundsLeft == 140)
         left.takeTrial(learningRate: 0.04, loss: 1, isChosen: false)
         for round in 1...5 { left.takeRound(at: Double(10 + round), seconds: 1, roundsInForce: round) }
@@ -125,10 +125,10 @@ import OneByte
             left.takeRound(at: Double(round) * 2, seconds: 2, roundsInForce: round)
             left.takeCache(0.1 + 0.03 * Double(round), at: Double(round) * 2)
         }
-        // 20 more rounds fill the cache at 2 seconds, 370 take a tenth.
+        // 20 more rounds fill the cache and take 2 seconds each; 370 take a tenth of a second.
         let expected: Double = 40 + 37
         #expect(abs(try #require(left.seconds) / expected - 1) < 0.15)
-        // The last hidden state is there: what took long before says nothing any more.
+        // Once all hidden states are computed, the slow rounds before say nothing any more.
         left.takeCache(1, at: 20.5)
         for round in 11...14 { left.takeRound(at: 20 + Double(round) * 0.1, seconds: 0.1, roundsInForce: round) }
         #expect(try #require(left.seconds) < 60)
@@ -139,7 +139,7 @@ import OneByte
     @Test func rougeIsTheLongestCommonSubsequenceOfWords() {
         #expect(TextScores.rougeL("the cat sat", "The cat sat.") == 1)
         #expect(TextScores.rougeL("a b c d", "a c") == 2 * 2 / 6.0)
-        // Order counts, and every word only once.
+        // Order counts, and each word counts only once.
         #expect(TextScores.rougeL("b a", "a b") == 0.5)
         #expect(TextScores.rougeL("a a a", "a") == 0.5)
         #expect(TextScores.rougeL("", "a") == 0 && TextScores.rougeL("", "") == 1)

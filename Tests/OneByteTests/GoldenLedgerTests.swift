@@ -123,7 +123,7 @@ struct Golden: Decodable, Sendable {
             let last = entries.last { $0.record.kind == .retraction }
             if let last, entries.contains(where: { $0.record.kind == .rewind && $0.index < last.index }) { rewindsBeforeRetraction += 1 }
         }
-        // Signatures came with format 2, and restorations with format 3; Core's tests hold those against second implementations.
+        // Signatures came with format 2, and restorations with format 3. Core's tests compare them with second implementations.
         #expect(kinds == Set(LedgerRecord.Kind.allCases).subtracting([.signature, .witnesses, .restoration]))
         #expect(families == Set(PerturbationFamily.allCases))
         #expect(rewindsBeforeRetraction > 0)

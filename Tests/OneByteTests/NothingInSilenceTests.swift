@@ -233,13 +233,13 @@ import Testing
         #expect(try await Binary.run("ledger", "show", run).output.contains("of them retracted"))
         #expect(try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel).output != before)
         #expect(done.output.contains("ledger rewind") && done.output.contains("--before worker-2"), "\(done.output)")
-        // To the last bit.
+        // The restored model is equal to the last bit.
         let restored = try await Binary.run("ledger", "restore", run, "--machine", "worker-2", "--yes")
         #expect(restored.status == 0, "\(restored)")
         #expect(try await Binary.run("ledger", "replay", run, "--model", Binary.tinyModel).output == before)
         #expect(try await !Binary.run("ledger", "show", run).output.contains("retracted"))
         #expect(try await Binary.run("ledger", "restore", run, "--machine", "worker-2", "--yes").status == ExitStatus.usage.rawValue)
-        // The end is taken back, and the run goes on to another.
+        // The end is taken back, and the run continues to a new end.
         let unsaid = try await Binary.run("ledger", "rewind", run, "--to", "1")
         #expect(unsaid.status == ExitStatus.usage.rawValue && unsaid.errors.contains("1 rounds with"), "\(unsaid)")
         let back = try await Binary.run("ledger", "rewind", run, "--before", "worker-2", "--yes")

@@ -4,7 +4,7 @@ import Foundation
 import OneByte
 import Testing
 
-/// Events of a run as they stand in `metrics.jsonl`, for tests of what displays make of them.
+/// Events of a run as in `metrics.jsonl`, for tests of displays.
 struct EventStory {
     private(set) var progress: RunProgress
     private(set) var history = RunHistory()
@@ -48,7 +48,7 @@ struct EventStory {
     func status(at time: Double) -> RunStatus { RunStatus(progress, at: time) }
 }
 
-/// SplitMix64 and normal numbers of it (Box and Muller).
+/// SplitMix64, and normal numbers made from it (Box and Muller).
 private struct Dice {
     var state: UInt64
     mutating func uniform() -> Double {
@@ -62,10 +62,10 @@ private struct Dice {
 }
 
 @Suite struct OutlierTests {
-    /// When a worker says what its loss is: behind its first rounds, then once a second, of so many rounds each.
+    /// Rounds after which a worker reports its loss: some of its first rounds, then once a second, with the given number of rounds per second.
     private static let words = [4, 8, 16, 24, 30]
 
-    /// Runs a story of some workers whose losses are functions of the round, and says who was marked as bad, and when first.
+    /// Simulates workers whose losses are functions of the round. Returns which ones were marked as bad, and when first.
     private func marked(
         _ losses: [(Int) -> Double], noise: Double, seed: UInt64, rounds: Int, every: Int = 12
     ) throws -> [Int: Int] {
@@ -89,19 +89,19 @@ private struct Dice {
         return found
     }
 
-    @Test("A worker with wrong labels is seen within thirty rounds, and no other", arguments: 1...40 as ClosedRange<UInt64>)
+    @Test("A worker with wrong labels is marked within thirty rounds, and no other is", arguments: 1...40 as ClosedRange<UInt64>)
     func wrongLabels(_ seed: UInt64) throws {
-        // The base model knows something of the task: the others' loss falls, and with it grows that of the wrong labels.
+        // The base model knows something about the task. The others' loss falls, while the loss of wrong labels grows.
         let knowing = try marked(
             [{ 0.95 - 0.008 * Double($0) }, { 0.90 - 0.008 * Double($0) }, { 1.70 + 0.01 * Double($0) }], noise: 0.04, seed: seed, rounds: 30)
         #expect(knowing.keys.sorted() == [3], "\(knowing)")
-        // The base model knows nothing: all begin alike.
+        // The base model knows nothing, so all begin alike.
         let ignorant = try marked(
             [{ 0.69 - 0.008 * Double($0) }, { 0.70 - 0.007 * Double($0) }, { 0.69 + 0.012 * Double($0) }], noise: 0.03, seed: seed, rounds: 30)
         #expect(ignorant.keys.sorted() == [3], "\(ignorant)")
     }
 
-    @Test("Two of seven with wrong labels are both seen")
+    @Test("Two of seven workers with wrong labels are both marked")
     func twoOfSeven() throws {
         let honest = (0..<5).map { offset in { (round: Int) in 0.9 + 0.03 * Double(offset) - 0.008 * Double(round) } }
         let found = try marked(honest + [{ 1.6 + 0.01 * Double($0) }, { 1.8 + 0.01 * Double($0) }], noise: 0.04, seed: 5, rounds: 30)
@@ -112,7 +112,7 @@ private struct Dice {
     func skewedShares(_ seed: UInt64) throws {
         var dice = Dice(state: seed &* 77)
         let count = 3 + Int(seed % 10)
-        // Each share is easier or harder than the mean by some 30 %, one of them by far more, and the gaps shrink as the model learns.
+        // Each share is easier or harder than the mean by some 30 %, and one by far more. The gaps shrink as the model learns.
         let losses = (0..<count).map { index in
             let skew = exp(0.3 * dice.normal()) * (index == 0 ? 1.7 : 1)
             return { (round: Int) -> Double in
@@ -144,12 +144,12 @@ private struct Dice {
         #expect(bad.isEmpty ? firstMark == nil : (firstMark ?? 99) <= 24, "\(firstMark ?? -1)")
     }
 
-    @Test("Of two workers nobody can tell which one is wrong")
+    @Test("With two workers, neither is marked, because nobody can tell which one is wrong")
     func two() throws {
         #expect(try marked([{ _ in 0.5 }, { 1.7 + 0.01 * Double($0) }], noise: 0.01, seed: 1, rounds: 100).isEmpty)
     }
 
-    @Test("A sentence names the worker, its loss and the others'; it goes when the worker is mended")
+    @Test("A sentence names the worker, its loss and the others' loss, and disappears when the worker recovers")
     func sentence() throws {
         var story = EventStory()
         try story.listening(at: 0)
@@ -169,7 +169,7 @@ private struct Dice {
         #expect(story.status(at: 79).notes.isEmpty)
     }
 
-    @Test("A worker that computes less than half as fast as the others is slow; one that is silent is silent")
+    @Test("A worker that is less than half as fast as the others is slow; one that sends nothing is silent")
     func slowAndSilent() throws {
         var story = EventStory()
         try story.listening(at: 0)

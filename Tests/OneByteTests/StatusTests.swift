@@ -4,9 +4,9 @@ import Foundation
 import OneByte
 import Testing
 
-/// The one model of a run's status, and what is made of it.
+/// Tests of a run's status, and of the displays that are made from it.
 @Suite struct StatusTests {
-    /// Three workers in the midst of a run, one of them bad, and an evaluator's word.
+    /// Three workers in the middle of a run, one of them bad, and an evaluator's report.
     static func story() throws -> EventStory {
         var story = EventStory(rounds: 64)
         try story.listening(at: 1000)
@@ -37,7 +37,7 @@ import Testing
         }
     }
 
-    @Test("A wide terminal shows all columns, a narrow one those that matter")
+    @Test("A wide terminal shows all columns, a narrow one the important ones")
     func columns() throws {
         let status = try Self.story().status(at: 1032.5)
         func heading(_ columns: Int) throws -> [String] {
@@ -52,7 +52,7 @@ import Testing
         #expect(lines.last == "  ! worker-3 looks bad: loss 1.70 where the others have 0.94; look at its data and its labels", "\(lines)")
     }
 
-    @Test("Many workers fit the height: those with marks are shown, the others counted")
+    @Test("If many workers do not fit the height, those with marks are shown and the others counted")
     func manyWorkers() throws {
         var story = EventStory()
         try story.listening(at: 0)
@@ -94,7 +94,7 @@ import Testing
         #expect(story.status(at: 1053).waitingFor == nil)
     }
 
-    @Test("JSON comes back as it was, and holds no number that JSON has not")
+    @Test("JSON is read back as it was written, and holds only numbers that JSON has")
     func json() throws {
         let status = try Self.story().status(at: 1032)
         let bytes = try JSONEncoder().encode(status)
@@ -105,7 +105,7 @@ import Testing
         #expect(workers.map(\.bytes) == [100, 200, 300] && workers[2].share == 0.5)
     }
 
-    @Test("Workers of one name are two, and before is before round 0 also after a coordinator's restart")
+    @Test("Two workers of one name are told apart, and \"before\" means before round 0 even after a restart of the coordinator")
     func namesAndBefore() throws {
         var story = EventStory()
         try story.listening(at: 0)
@@ -125,7 +125,7 @@ import Testing
 
     // MARK: Metrics
 
-    @Test("The metrics are Prometheus' text format: a head for each, escaped labels, a line each")
+    @Test("The metrics have Prometheus' text format: a heading for each, escaped labels, one sample per line")
     func metrics() throws {
         var story = try Self.story()
         try story.worker("quo\\\"te\\\\", machine: 9, loss: 0.9, at: 1032)
@@ -147,7 +147,7 @@ import Testing
 
     // MARK: Curves
 
-    @Test("A long run's history stays small, keeps its ends, and its numbers grow")
+    @Test("A long run's history stays small, keeps its first and last points, and its numbers rise")
     func longHistory() throws {
         var story = EventStory(rounds: 20_000)
         try story.listening(at: 0)
@@ -162,7 +162,7 @@ import Testing
         #expect(story.history.points(from: story.history.end).isEmpty)
     }
 
-    @Test("The table of curves quotes names and has a value a line")
+    @Test("The table of curves quotes names, and has one value per line")
     func csv() throws {
         var story = try Self.story()
         try story.worker("a,b", machine: 7, loss: 0.9, at: 1032)
@@ -175,9 +175,9 @@ import Testing
         #expect(lines.contains("evaluation_accuracy,evaluator,,32,1032.0,256,300,0.8125"), "\(lines.suffix(8))")
     }
 
-    @Test("An event file is TFRecords of Event messages, by their specification")
+    @Test("An event file holds TFRecords of Event messages, by their specification")
     func eventFile() throws {
-        // By TensorFlow's own writer: an Event with wall time 1 and the version.
+        // Written by TensorFlow: an Event with wall time 1 and the version.
         let payload: [UInt8] = [9, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0x1a, 13] + Array("brain.Event:2".utf8)
         let record = TensorBoard.record(payload)
         #expect(record.count == 8 + 4 + payload.count + 4)
@@ -195,7 +195,7 @@ import Testing
     private static let lengthChecksum: [UInt8] = [163, 127, 75, 34]
     private static let payloadChecksum: [UInt8] = [134, 191, 87, 122]
 
-    /// A reader of its own, which knows the format from its page alone.
+    /// An independent reader, written from the format's specification alone.
     private static func scalars(in file: [UInt8]) throws -> [(step: UInt64, tag: String, value: Float)] {
         var found: [(UInt64, String, Float)] = []
         var at = 0

@@ -1,6 +1,6 @@
 import Glibc
 
-/// Says whose training loss is out of line with the others', as the loss of a worker with wrong labels is.
+/// Finds workers whose training loss is out of line with the others', such as workers with wrong labels.
 ///
 /// All workers have the same parameters, so their losses differ by their data and by chance alone. Let m be the median of the smoothed losses
 /// of the workers that train, and s the largest of 1.4826·MAD (the median absolute deviation, which estimates a standard deviation), a tenth
@@ -10,8 +10,8 @@ import Glibc
 /// is out of line if, eight or more rounds after its first report, it is far and its loss has not fallen by more than chance and a quarter of
 /// the others' fall, at two reports in a row. It is in line again below 2·s.
 ///
-/// Median and MAD bear with just under half of the workers being wrong (Rousseeuw and Croux, *Alternatives to the Median Absolute
-/// Deviation*, 1993). Of two workers nobody can tell which one is wrong.
+/// Median and MAD tolerate just under half of the workers being wrong (Rousseeuw and Croux, *Alternatives to the Median Absolute Deviation*, 1993).
+/// With two workers, nobody can tell which one is wrong.
 public enum LossOutliers {
     public static let workersNeeded = 3
     /// Ratio of a normal distribution's standard deviation to its MAD.
@@ -22,27 +22,27 @@ public enum LossOutliers {
     /// Smallest s, as a part of |m| and in itself.
     static let smallestPart = 0.1
     static let smallest = 0.02
-    /// Part of the others' fall that an honest worker's loss falls by at least.
+    /// Smallest fall of an honest worker's loss, as a part of the others' fall.
     static let honestPart = 0.25
     /// Rounds between a worker's first report and a judgement.
     static let roundsNeeded = 8
     static let wordsInARow = 2
 
-    /// A worker's loss as it goes: smoothed, with what its words scatter by.
+    /// A worker's smoothed loss, and the scatter of its reports.
     public struct Track: Hashable, Sendable {
-        /// Weight of a new word, once there are a few.
+        /// Weight of a new report, once there are a few.
         static let weight = 0.4
-        /// Reports that a smoothed loss is worth.
+        /// Number of reports that a smoothed loss is worth.
         static let effectiveWords = 4.0
 
-        /// The mean over the first words, later smoothed.
+        /// Mean of the first reports, later smoothed.
         public private(set) var loss: Double
         public private(set) var words = 1
         private let first: Double
         private var last: Double
         /// m at the first judgement, and the round then.
         var firstMiddle: Double?
-        /// Mean square of the difference of two words in a row.
+        /// Mean square of the difference between two reports in a row.
         private var squares = 0.0
         var firstRound = 0
         var strikes = 0
@@ -63,7 +63,7 @@ public enum LossOutliers {
             last = new
         }
 
-        /// How far the loss has fallen since the first report.
+        /// Fall of the loss since the first report.
         var fall: Double { first - last }
 
         /// Standard deviation of a report: half the mean square of successive differences is its variance (von Neumann).
@@ -72,12 +72,12 @@ public enum LossOutliers {
         var standardError: Double { deviation / min(Double(words), Self.effectiveWords).squareRoot() }
     }
 
-    /// What the workers have in common: m and 1.4826·MAD. Nil of too few of them.
+    /// The workers' common figures: m and 1.4826·MAD. Nil for too few workers.
     struct Field: Hashable, Sendable {
         let middle: Double
         let deviation: Double
 
-        /// - Parameter losses: smoothed losses of all workers that train and have spoken of late.
+        /// - Parameter losses: smoothed losses of all workers that train and have reported recently.
         init?(_ losses: [Double]) {
             guard losses.count >= workersNeeded, let middle = median(losses) else { return nil }
             self.middle = middle
@@ -85,11 +85,11 @@ public enum LossOutliers {
         }
     }
 
-    /// Judges one worker that has just spoken.
+    /// Judges one worker that has just reported.
     ///
     /// - Parameters:
-    ///   - track: its own, which is judged.
-    ///   - round: rounds committed so far.
+    ///   - track: the worker's own track, which is judged.
+    ///   - round: number of rounds committed so far.
     static func judge(_ track: inout Track, in field: Field?, round: Int) {
         guard let field else {
             (track.strikes, track.isOutOfLine) = (0, false)
@@ -120,12 +120,12 @@ public enum LossOutliers {
     }
 }
 
-/// Says who computes far more slowly than the others, whom every round waits for: the rate is below half the median, and on a logarithmic
-/// scale more than 3·1.4826·MAD below it.
+/// Finds workers that compute far more slowly than the others, because every round waits for them. Their rate is below half of the median, and more
+/// than 3·1.4826·MAD below it on a logarithmic scale.
 public struct RateOutliers: Sendable {
     private let field: LossOutliers.Field?
 
-    /// - Parameter rates: samples a second of all workers that train.
+    /// - Parameter rates: samples per second of all workers that train.
     public init(_ rates: [Double]) { field = .init(rates.filter { $0 > 0 }.map(log2)) }
 
     public func isSlow(_ rate: Double) -> Bool {

@@ -1,8 +1,7 @@
 import Core
 import Foundation
 
-/// What is known of each worker while a run goes on, from the coordinator's events alone. Displays, `status`, the page and the metrics are
-/// all made of it.
+/// The state of each worker during a run, built from the coordinator's events alone. Displays, `status`, the page and the metrics are made from it.
 public struct WorkerTable: Hashable, Sendable {
     /// One worker, admitted or not.
     public struct Row: Hashable, Sendable {
@@ -11,37 +10,37 @@ public struct WorkerTable: Hashable, Sendable {
         public fileprivate(set) var machine: MachineID?
         public fileprivate(set) var trains: Bool
         public fileprivate(set) var evaluates: Bool
-        /// `WorkerStatus.Phase` by name; "greeted" before its first word.
+        /// `WorkerStatus.Phase` by name; "greeted" before its first status.
         public fileprivate(set) var phase = "greeted"
-        /// 0…1 within the phase, where the phase has one.
+        /// 0…1 within the phase; nil if the phase has no progress.
         public fileprivate(set) var progress: Double?
-        /// When `progress` was first heard of in this phase, and how far it was.
+        /// Time and progress at the first report of this phase.
         fileprivate var progressSince: (time: Double, progress: Double)?
-        /// The part of the prefix cache that is there; nil before it is known.
+        /// The part of the prefix cache that is filled; nil if unknown.
         public fileprivate(set) var cache: Double?
         fileprivate var cacheSince: (time: Double, progress: Double)?
-        /// Samples for each second that it computes, smoothed.
+        /// Samples per second of computing, smoothed.
         public fileprivate(set) var samplesPerSecond: Double?
-        /// Its own training loss, smoothed, and whether that is out of line with the others'.
+        /// Its own smoothed training loss, and whether it is out of line with the others'.
         public fileprivate(set) var losses: LossOutliers.Track?
         fileprivate var lossAt = 0.0
-        /// Its bytes that the ledger holds, one a sample.
+        /// Number of its bytes in the ledger, one per sample.
         public fileprivate(set) var bytes: UInt64 = 0
-        /// Unix seconds.
+        /// Time of its last status, in Unix seconds.
         public fileprivate(set) var heard: Double
-        /// Between two of its words, smoothed: on a thin link they come seldom.
+        /// Seconds between two of its status messages, smoothed. On a thin link they are rare.
         public fileprivate(set) var interval = 1.0
-        /// Its bytes point against the others', as the coordinator found, and the run's filter leaves them out.
+        /// Whether its bytes point against the others', so that the run's filter leaves them out.
         public fileprivate(set) var disagrees = false
-        /// How it left (`Departure.Reason` by name); nil: it is there.
+        /// The reason why it left (`Departure.Reason` by name); nil while it is present.
         public fileprivate(set) var departure: String?
         fileprivate let session: UInt32?
 
         public var loss: Double? { losses?.loss }
 
-        /// How long `progress` will take at the speed so far, once that is known.
+        /// Seconds until `progress` is complete, at the speed so far; nil until that is known.
         public var secondsLeft: Double? { Self.secondsLeft(progress, since: progressSince, at: heard) }
-        /// The same of the prefix cache.
+        /// Seconds until the prefix cache is filled, at the speed so far; nil until that is known.
         public var cacheSecondsLeft: Double? { Self.secondsLeft(cache, since: cacheSince, at: heard) }
 
         private static func secondsLeft(_ part: Double?, since: (time: Double, progress: Double)?, at now: Double) -> Double? {
@@ -60,11 +59,11 @@ public struct WorkerTable: Hashable, Sendable {
         }
     }
 
-    /// Rows that are kept: each is of a peer's making.
+    /// Largest number of rows, because peers create them.
     private static let rowsMax = 4096
-    /// A stranger that says nothing more for so long has gone; nobody says so of whom nobody had admitted.
+    /// Seconds of silence after which a worker that was never admitted counts as gone. No event reports its departure.
     private static let strangerSeconds = 30.0
-    /// Losses that are older than so many intervals of their worker tell nothing of now.
+    /// Age, in intervals of its worker, beyond which a loss says nothing about the present.
     private static let staleIntervals = 4.0
     private static let staleSeconds = 10.0
     /// Weight of a new rate.
@@ -74,7 +73,7 @@ public struct WorkerTable: Hashable, Sendable {
     /// Keys in the order in which the workers came.
     private var order: [String] = []
     private var rounds = 0
-    /// What the losses have in common; with many workers not worked out anew for each word.
+    /// The losses' common figures. With many workers they are not computed for each status.
     private var field: LossOutliers.Field?
     private var fieldAt = -Double.infinity
     private static let rowsForEachWord = 64
@@ -82,20 +81,20 @@ public struct WorkerTable: Hashable, Sendable {
 
     public init() {}
 
-    /// All that are there, and those that have left, by machine number; strangers last.
+    /// All workers, present or gone, by machine number; those never admitted come last.
     public var all: [Row] {
         order.compactMap { rows[$0] }.enumerated().sorted { a, b in
             (a.element.machine?.rawValue ?? .max, a.offset) < (b.element.machine?.rawValue ?? .max, b.offset)
         }.map(\.element)
     }
 
-    /// Those that are there.
+    /// The workers that are present.
     public var present: [Row] { all.filter { $0.departure == nil } }
 
-    /// Those of them that train, in no order.
+    /// The present workers that train, in no order.
     public var trainers: [Row] { rows.values.filter { $0.trains && $0.departure == nil } }
 
-    /// Mean of the smoothed losses of those that train; nil before the first report.
+    /// Mean of the smoothed losses of the workers that train; nil before the first report.
     public var meanLoss: Double? {
         let losses = trainers.compactMap(\.loss)
         return losses.isEmpty ? nil : losses.reduce(0, +) / Double(losses.count)
@@ -189,7 +188,7 @@ extension WorkerTable.Row {
         default:
             if phase != worker.phase || part < progress ?? 0 { progressSince = (time, part) }
             progress = part
-            // The head start of the cache is a phase of its own.
+            // The head start of the cache has its own phase.
             if worker.phase == "caching", part < cacheSince?.progress ?? .infinity { cacheSince = (time, part) }
         }
         phase = worker.phase

@@ -1,17 +1,17 @@
 import Core
 
-/// What of the workers' words goes into `metrics.jsonl`: every change of what a worker does, and its loss now and then, ever less often. So
-/// the file stays small in long runs and with many workers, and still has the curve of each worker's loss.
+/// Chooses which status messages of workers go into `metrics.jsonl`: every change of a worker's phase, and its loss, less and less often. So the
+/// file stays small in long runs and with many workers, and still holds the curve of each worker's loss.
 struct WorkerThinning: Sendable {
-    /// A worker's first words with a loss all become lines: a short run has no others.
+    /// Number of a worker's first losses that all become lines, because a short run has no others.
     private static let firstLines = 16
-    /// Between two lines of a worker after these: so long at least,
+    /// Least number of seconds between two later lines of a worker.
     private static let shortestSeconds = 5.0
-    /// …this part of the time since the first line,
+    /// Least time between two later lines, as a part of the time since the first line.
     private static let partOfAge = 1.0 / 200
-    /// …and so long for each worker that there is.
+    /// Least number of seconds between two later lines, per worker of the run.
     private static let secondsPerWorker = 0.05
-    /// Workers that are kept apart: each names itself.
+    /// Largest number of workers that are told apart, because peers choose their names.
     private static let workersMax = 4096
 
     private var began: Double?
@@ -21,14 +21,14 @@ struct WorkerThinning: Sendable {
         var writtenAt: Double
         var phase: String
         var lines = 0
-        /// Its newest word.
+        /// Its newest status.
         var last: CoordinatorProgress.Worker?
-        /// Of the losses since the last line.
+        /// Sum and number of the losses since the last line.
         var sum = 0.0
         var count = 0
     }
 
-    /// The line to write, with the mean of the losses since the worker's last one; nil: none now.
+    /// Returns the line to write, with the mean of the losses since the worker's last line; nil if there is none to write now.
     mutating func admit(_ worker: CoordinatorProgress.Worker, at time: Double) -> CoordinatorProgress.Worker? {
         let start = began ?? time
         began = start
@@ -40,7 +40,7 @@ struct WorkerThinning: Sendable {
         }
         kept.last = worker
         let seconds = max(Self.shortestSeconds, (time - start) * Self.partOfAge, Double(workers.count) * Self.secondsPerWorker)
-        // Between two orders a worker waits: that changes every second and says nothing.
+        // A worker waits between two orders. That phase changes every second and says nothing.
         let phase = worker.phase == "waiting" ? "training" : worker.phase
         let isFirst = worker.trainingLoss != nil && kept.lines < Self.firstLines
         let isDue = isFirst || time - kept.writtenAt >= seconds || phase != kept.phase
@@ -54,7 +54,7 @@ struct WorkerThinning: Sendable {
         return line
     }
 
-    /// What was held back of each worker's losses, for the end of a run.
+    /// Returns the losses of each worker that were held back, at the end of a run.
     mutating func flush() -> [CoordinatorProgress.Worker] {
         let held = workers.values.filter { $0.count > 0 }.compactMap { kept in
             kept.last.map { last in

@@ -28,7 +28,7 @@ public struct ParameterProbe: Sendable {
 }
 
 extension ParameterProbe {
-    /// ‖θ − θ₀‖/‖θ₀‖ of each tensor, by the elements that are looked at; nil for a tensor that was 0.
+    /// Returns ‖θ − θ₀‖/‖θ₀‖ of each tensor, computed from the sampled elements; nil for a tensor that was 0.
     public func relativeChanges(in parameters: Parameters) -> [Double?] {
         zip(values, ParameterProbe(parameters).values).map { old, new in
             var (moved, size) = (0.0, 0.0)

@@ -48,7 +48,7 @@ extension Parameters {
     /// Changes the list of rounds in force. The parameters follow when they are next read.
     func changeRounds(_ directions: Directions, threads: Int, _ change: (inout MomentumState) -> Void) {
         precondition(directions.coordinates.adapters == tensors, "these directions are of other adapters")
-        precondition(isReplayable, "parameters of a snapshot, or of rounds without momentum, have no velocities to go on with")
+        precondition(isReplayable, "parameters of a snapshot, or of rounds without momentum, have no velocities to continue with")
         momentum.withLock { state in
             precondition(state.directions == nil || state.directions == directions, "the rounds before had other directions")
             state.directions = directions

@@ -167,7 +167,7 @@ extension RoundRecord {
             contributions: contributions.filter { $0.machine != machine })
     }
 
-    /// The round with these contributions put back, in the ledger's order.
+    /// Returns the round with these contributions put back, in the ledger's order.
     func adding(_ more: [Contribution]) -> RoundRecord {
         RoundRecord(
             round: round, scaleExponent: scaleExponent, step: step, contributions: (contributions + more).sorted(by: Contribution.precedes))

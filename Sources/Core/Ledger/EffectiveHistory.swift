@@ -4,7 +4,7 @@ public struct EffectiveHistory: Sendable {
     private struct Slot: Sendable {
         /// The round without its retracted contributions.
         var record: RoundRecord
-        /// Those that are gone.
+        /// The contributions that retractions took out.
         var retracted: [Contribution] = []
         var isVoid = false
     }
@@ -58,7 +58,7 @@ public struct EffectiveHistory: Sendable {
             return changes
         case .rewind(let rewind):
             guard rewind.round <= nextRound else { throw .round(rewind.round, expected: nextRound) }
-            // Behind the end it takes the end back.
+            // After the end, a rewind takes the end back.
             isFinal = (isFinal && !isEnded) || rewind.isFinal
             isEnded = false
             var changes: [HistoryChange] = []

@@ -1,9 +1,10 @@
 /// The ledger's bytes (docs/reference/ledger.md): a header, then records. Each record continues the hash chain.
 public enum LedgerFormat {
     public static let magic: [UInt8] = Array("ONEBYTE\n".utf8)
-    /// Of ledgers that are begun now. Format 2 added signatures; format 3 restorations, rewinds behind the end, and what validations say of noise
-    /// and of how far the parameters have moved. Earlier ones are read, and gone on with as they are.
+    /// Format of new ledgers. Format 2 added signatures. Format 3 added restorations, rewinds after the end, and the noise and movement in
+    /// validations. A ledger of an earlier format is read, and resumed in its own format.
     public static let version: UInt32 = 3
+    /// The oldest format that this version reads.
     public static let oldestVersion: UInt32 = 1
     /// Magic, version, the spec's SHA-256, CRC-32C.
     public static let headerBytes = 8 + 4 + Digest.byteCount + 4

@@ -122,9 +122,9 @@ extension LedgerRecord {
                     loss: try reader.double("loss"), accuracy: try reader.double("accuracy"), isTrialOver: try reader.flag("end of a trial"),
                     noise: reader.remaining > 0 ? try reader.double("noise") : .nan,
                     moved: reader.remaining > 0 ? try reader.double("moved") : .nan))
-            // One spelling: a record that says neither has no room for them.
+            // Each value has one encoding: a record without both numbers has no bytes for them.
             if case .validation(let validation) = self, validation.isPlain, payload.count != self.payload().count {
-                throw .invalid(field: "noise", reason: "neither it nor what has moved is a number")
+                throw .invalid(field: "noise", reason: "both noise and movement are NaN, so they must be left out")
             }
         case .end: self = .end(RunEnd(unixSeconds: try reader.fixed("time")))
         case .signature:

@@ -152,7 +152,7 @@ public struct Retraction: Hashable, Sendable {
     }
 }
 
-/// One machine's contributions to the rounds `rounds` that retractions have taken out so far are put back, exactly.
+/// Puts back, exactly, what retractions so far have taken out of one machine's contributions to `rounds`.
 public struct Restoration: Hashable, Sendable {
     public let machine: MachineID
     public let rounds: Range<RoundNumber>
@@ -191,12 +191,12 @@ public struct Validation: Hashable, Sendable {
     public let accuracy: Double
     /// Whether it judges the trial that ends here.
     public let isTrialOver: Bool
-    /// Standard error of the mean change of the examples' losses since the base; NaN where it is not known. Since format 3.
+    /// Standard error of the mean change of the examples' losses since the base; NaN if unknown. Since format 3.
     public let noise: Double
-    /// How far the tensor that has moved most has moved, as a part of its norm (an adapter: of what it is added to); NaN where it is not known.
-    /// Since format 3.
+    /// Movement of the tensor that has moved most, divided by its norm; for an adapter, by the norm of the state that it is added to. NaN if
+    /// unknown. Since format 3.
     public let moved: Double
-    /// It says neither, as before format 3.
+    /// Whether it has neither noise nor movement, as before format 3.
     var isPlain: Bool { noise.isNaN && moved.isNaN }
 
     public init(

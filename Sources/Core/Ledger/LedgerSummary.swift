@@ -8,7 +8,7 @@ public struct LedgerSummary: Sendable {
         public let admittedBefore: RoundNumber
         /// The machine's samples that are committed.
         var committed = SampleSet()
-        /// Its bytes that are in the ledger, one a sample, void ones too.
+        /// Number of its bytes in the ledger, one per sample, including void ones.
         public var committedSamples: UInt64 { committed.count }
         /// The first number above all committed samples.
         public var nextSample: UInt64 { committed.end }
@@ -34,9 +34,9 @@ public struct LedgerSummary: Sendable {
     public private(set) var nextRound: RoundNumber = 0
     /// For each machine that ever was there, the rounds that hold its bytes: void rounds too, but no retracted bytes.
     private var roundsWithBytes: [MachineID: SampleSet] = [:]
-    /// Those of which the bytes were retracted.
+    /// For each machine, the rounds from which its bytes were retracted.
     private var retractedRounds: [MachineID: SampleSet] = [:]
-    /// After the last record that changed the parameters: names the present parameters.
+    /// The position after the last record that changed the parameters. It names the present parameters.
     public private(set) var parameters: LedgerPosition
     /// The learning rate is multiplied by 2^rateShift.
     public private(set) var rateShift = 0
@@ -120,11 +120,12 @@ public struct LedgerSummary: Sendable {
 
     private mutating func fold(_ record: LedgerRecord, position next: LedgerPosition) throws(RuleBroken) {
         if isEnded {
-            // A run that is over can still be made to forget a machine, and be signed; since format 3 also taken back.
+            // After the end of a run, contributions can still be retracted, and the ledger can be signed. Since format 3, contributions can also be
+            // restored, and a rewind takes the end back.
             switch record {
             case .retraction, .restoration, .signature: break
             case .rewind(let rewind) where format >= 3 && !rewind.isFinal: break
-            default: throw RuleBroken(reason: "a record that is none of those that may follow the end of the run")
+            default: throw RuleBroken(reason: "no record of this kind may follow the end of the run")
             }
         }
         guard record.sinceFormat <= format else {
@@ -194,7 +195,7 @@ public struct LedgerSummary: Sendable {
         }
     }
 
-    /// Takes those of a machine's rounds that are in the range from one set to another.
+    /// Moves a machine's rounds within the range from one set to another.
     private mutating func move(
         _ rounds: Range<RoundNumber>, of machine: MachineID, from: WritableKeyPath<Self, [MachineID: SampleSet]>,
         to: WritableKeyPath<Self, [MachineID: SampleSet]>
@@ -205,7 +206,7 @@ public struct LedgerSummary: Sendable {
         for range in moved { self[keyPath: to][machine, default: SampleSet()].insert(range) }
     }
 
-    /// Evaluators measure the base, every `evaluateEvery` rounds, the end of a trial, and the end.
+    /// Whether evaluators measure after this record. They measure the base, every `evaluateEvery` rounds, the end of a trial, and the end.
     private func isMeasured(after record: LedgerRecord) -> Bool {
         if isTrained || effectiveRounds == spec.steering?.trialRounds { return true }
         guard case .round = record else { return false }

@@ -8,7 +8,7 @@ package struct SampleSet: Hashable, Sendable {
     /// The end of the last range.
     package var end: UInt64 { ranges.last?.upperBound ?? 0 }
 
-    /// How many samples are there.
+    /// Number of samples in the set.
     package var count: UInt64 { ranges.reduce(0) { $0 + UInt64($1.count) } }
 
     /// Whether the set contains any of `samples`.

@@ -24,10 +24,10 @@ public struct SteeringHistory: Sendable {
         /// The loss is of the parameters before this round.
         public let round: RoundNumber
         public let loss: Double
-        /// How far the parameters had moved from the base, and how well the loss's change is known; NaN where nobody said.
+        /// The movement from the base, and the noise of the loss's change; NaN if no evaluator reported it.
         var moved = Double.nan
         var noise = Double.nan
-        /// The bytes found near its parameters.
+        /// Magnitude of the bytes that were found near these parameters.
         var near = MeanMagnitude()
     }
 
@@ -117,19 +117,19 @@ public struct SteeringHistory: Sendable {
     /// Whether trials are under way, so that the rate is not chosen yet.
     public private(set) var isSearching: Bool
 
-    /// The last validation, if the run has not gone back since; whether it judged a trial; how far the parameters had moved.
+    /// The last validation, whether it judged a trial, and the movement at it; nil if the run has gone back since.
     public private(set) var latest: (loss: Double, isTrial: Bool, moved: Double)?
 
-    /// Ledgers since format 3 are steered by rules that know noise and movement; earlier ones as they began.
+    /// Whether steering takes noise and movement into account, as it does since format 3. Ledgers of earlier formats are steered as they began.
     private let isCareful: Bool
-    /// Of each trial's loss.
+    /// Noise of each trial's loss, by rate shift.
     private var trialNoise: [Int: Double] = [:]
 
-    /// A tensor that has moved by more than this part of its norm is another one: what else the model could do is gone.
+    /// Largest movement that steering accepts, as a part of a tensor's norm. Beyond it, the model loses its other abilities.
     public static let largestMovement = 0.5
 
-    /// The trial whose rate is taken; nil before the first. A trial is short and a small rate slow, so what trials don't tell apart is decided
-    /// by the given rate, and at most one octave is given up for noise.
+    /// The rate shift that the trials choose; nil before the first trial. A trial is short, and a small rate learns slowly. So if no trial is better
+    /// than the base by more than noise, the given rate is chosen. And noise lowers the rate by at most one octave.
     public var chosenRate: Int? {
         guard let lowest = RateSearch.best(of: trials) else { return nil }
         guard isCareful, let noise = trialNoise[lowest], noise.isFinite, let loss = trials[lowest], loss.isFinite else { return lowest }
@@ -137,16 +137,17 @@ public struct SteeringHistory: Sendable {
         return RateSearch.best(of: trials.filter { $0.key >= lowest - 1 }, within: noise)
     }
 
-    /// Whether the lowest loss is below the base's by more than its noise explains: what `patience` may end for.
+    /// Whether the lowest loss is below the base's by more than noise. Only then may `patience` end the run.
     public var hasLearned: Bool {
         guard isCareful, let base = lows.first, base.round == 0, let best else { return true }
         return best.round > 0 && base.loss - best.loss > 2 * (best.noise.isFinite ? best.noise : 0)
     }
 
-    /// The parameters at the last validation have moved too far.
+    /// Whether the parameters had moved too far at the last validation.
     public var hasMovedTooFar: Bool { isCareful && (latest?.moved ?? 0) > Self.largestMovement }
 
-    /// Where a run that has moved too far goes back to: the newest low that is not half as far, for half the step from there on.
+    /// The point to which a run that has moved too far goes back: the newest low with at most half of the largest movement. From there on the step
+    /// is halved.
     public var nearPoint: Low? { lows.last { !($0.moved > Self.largestMovement / 2) } ?? lows.first }
 
     /// The point of the lowest validation loss.
@@ -168,7 +169,7 @@ public struct SteeringHistory: Sendable {
         if isTrial {
             trials[rateShift] = isCareful && validation.moved > Self.largestMovement ? .infinity : loss
             trialNoise[rateShift] = validation.noise
-            // The last trial was the best: its rounds stand.
+            // The last trial was the best, so its rounds stand.
             if RateSearch.next(after: trials) == nil, chosenRate == rateShift { isSearching = false }
         }
         if loss < (best?.loss ?? .infinity) {
@@ -216,7 +217,8 @@ public enum RateSearch {
         return nil
     }
 
-    /// The one of the lowest loss, the smaller of equals; with `noise` the smallest whose loss is no more than that above the lowest.
+    /// Returns the rate with the lowest loss; of equals, the smaller. With `noise`, returns the smallest rate whose loss is at most `noise` above
+    /// the lowest.
     public static func best(of losses: [Int: Double], within noise: Double = 0) -> Int? {
         guard let lowest = losses.min(by: { ($0.value, $0.key) < ($1.value, $1.key) }) else { return nil }
         guard noise > 0, lowest.value.isFinite else { return lowest.key }

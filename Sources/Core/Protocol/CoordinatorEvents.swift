@@ -15,7 +15,7 @@ public enum CoordinatorEvent: Sendable {
     case stopRequested
     /// An operator takes a machine's contributions out of past rounds.
     case retract(MachineID, rounds: Range<RoundNumber>)
-    /// An operator puts back what retractions have taken out of the rounds so far.
+    /// An operator puts back a machine's contributions that were taken out of past rounds.
     case restore(MachineID, rounds: Range<RoundNumber>)
     /// An operator goes back to the parameters before `round` and multiplies the learning rate by 2^rateShift.
     case rewind(to: RoundNumber, rateShift: Int8)
@@ -55,7 +55,7 @@ public enum CoordinatorNotice: Hashable, Sendable {
     case roundCommitted(RoundSummary)
     case late(MachineID, round: RoundNumber, samples: Int)
     case status(WorkerReport)
-    /// What the run waits for; nil: it goes on.
+    /// The run waits for this; nil if it no longer waits.
     case hold(Hold?)
     case evaluated(MachineID, name: String, EvaluationReport)
     case digestsAgree(round: RoundNumber, Digest, machines: [MachineID])
@@ -64,9 +64,9 @@ public enum CoordinatorNotice: Hashable, Sendable {
     case rebuilding(MachineID?, name: String)
     case retracted(MachineID, rounds: Range<RoundNumber>)
     case restored(MachineID, rounds: Range<RoundNumber>)
-    /// `learningRate`: the run's own, from here on, before its schedule.
+    /// `learningRate` is the run's rate from here on, before its schedule.
     case rewound(to: RoundNumber, learningRate: Double, isFinal: Bool)
-    /// A trial's validation loss; `isChosen`: the run goes on at this rate.
+    /// A trial's validation loss. `isChosen`: the run continues at this rate.
     case trial(learningRate: Double, loss: Double, isChosen: Bool)
     /// A record could not be written; the value is the reason. Rounds wait.
     case ledgerStalled(String)
@@ -76,7 +76,7 @@ public enum CoordinatorNotice: Hashable, Sendable {
     case warning(String)
 }
 
-/// What a worker says of itself, with what the coordinator knows of it.
+/// A worker's status, and what the coordinator knows about the worker.
 public struct WorkerReport: Hashable, Sendable {
     /// Nil before its admission.
     public let machine: MachineID?
@@ -85,9 +85,9 @@ public struct WorkerReport: Hashable, Sendable {
     public let session: UInt32
     public let trains: Bool
     public let evaluates: Bool
-    /// Its bytes in the ledger, one a sample, those of rounds that are void now too.
+    /// Number of its bytes in the ledger, one per sample, including those of void rounds.
     public let bytes: UInt64
-    /// Its bytes point against the other machines' (`Agreement`).
+    /// Whether its bytes point against the other machines' (`Agreement`).
     public let disagrees: Bool
     public let status: WorkerStatus
 }

@@ -40,7 +40,7 @@ struct CoordinatorPeer: Sendable {
         tag = hello.session.fingerprint.tag
     }
 
-    /// How many of a peer's words about itself are heard: a few at once, and then so many a second.
+    /// Limits a peer's status messages: a few at once, and then so many per second.
     struct StatusAllowance: Sendable {
         static let atOnce = 8.0
         static let perSecond = 5.0

@@ -1,16 +1,16 @@
-/// What a run waits for while nothing else happens, so that displays can say it. Names are those of workers.
+/// Something that a run waits for, so that displays can show it. Names are workers' names.
 public enum Hold: Hashable, Sendable {
-    /// Too few machines that train have come for the first round, or all have gone since.
+    /// Too few machines that train are present for the first round, or all have left since.
     case workers(there: Int, needed: Int)
-    /// Held-out data are measured before the first round, or validation examples at the end of a trial of the learning rate.
+    /// Evaluators measure held-out data before the first round, or validation examples at the end of a trial.
     case evaluators([String])
-    /// A restarted coordinator waits for the machines that it had, until their heartbeat timeout.
+    /// A restarted coordinator waits for the machines of before, until their heartbeat timeout.
     case returning([String])
-    /// Shares of the open round that are unanswered for longer than usual. `undoing`: the machines first take rounds out again.
+    /// Shares of the open round have been unanswered for longer than usual. `undoing`: the machines first take rounds or bytes back.
     case shares(round: RoundNumber, [String], undoing: Undoing?)
-    /// The disk does not take the ledger.
+    /// The ledger can't be written to disk.
     case ledger
-    /// All rounds are done: the last digests and evaluations of these are missing.
+    /// All rounds are done, but the last digests or evaluations of these workers are missing.
     case closing([String])
 
     public enum Undoing: String, Hashable, Sendable, Codable {
@@ -19,7 +19,7 @@ public enum Hold: Hashable, Sendable {
 }
 
 extension CoordinatorStateMachine {
-    /// Says what the run waits for where that has changed since the last tick.
+    /// Reports what the run waits for, if that has changed since the last tick.
     mutating func noteHold(at now: Timestamp) {
         let hold = currentHold(at: now)
         guard hold != lastHold else { return }
@@ -27,7 +27,7 @@ extension CoordinatorStateMachine {
         effects.append(.notice(.hold(hold)))
     }
 
-    /// Nil while rounds go on.
+    /// Returns what the run waits for; nil while rounds are made.
     private func currentHold(at now: Timestamp) -> Hold? {
         if isStalled { return .ledger }
         switch phase {
@@ -41,7 +41,7 @@ extension CoordinatorStateMachine {
 
     private func holdOfOpenRound(_ open: OpenRound, at now: Timestamp) -> Hold? {
         let usual = answerSeconds.isEmpty ? 0 : answerSeconds.sorted()[answerSeconds.count / 2]
-        // Where bytes wait for parameters that are built anew, that they take long is no surprise and yet to be explained.
+        // Machines that rebuild their parameters take long, as expected. Users still want to know why.
         let limit = lastUndoing == nil ? max(Tuning.holdSeconds, Tuning.holdFactor * usual, 2 * (spec.roundSeconds ?? 0)) : Tuning.holdSeconds
         guard now.seconds(since: open.openedAt) > limit, !open.shares.isEmpty else { return nil }
         return .shares(round: open.opening.round, open.shares.keys.sorted().map(displayName), undoing: lastUndoing?.what)
@@ -62,7 +62,7 @@ extension CoordinatorStateMachine {
         return missing.isEmpty ? nil : .returning(missing.map(\.admission.name).sorted())
     }
 
-    /// Who has not proved the final parameters, or not measured them.
+    /// Names of the workers that have not yet proved the final parameters, or not measured them.
     private var unsettledNames: [String] {
         let final = references.last.flatMap { $0.position == ledger.parameters.records ? $0 : nil }
         let missing = names { peer in

@@ -26,7 +26,7 @@ extension CoordinatorStateMachine {
         case .digestReport(let report): take(report, from: peer, at: now)
         case .evaluation(let report): take(report, from: peer, at: now)
         case .status(let status):
-            // A worker says it every second, and more often in its first rounds; beyond that nobody wants to know.
+            // A worker sends one every second, and some more in its first rounds. More often is of no use.
             guard peers[id]?.statuses.admit(at: now) == true else { return }
             effects.append(.notice(.status(self.report(of: peer, status))))
         case .goodbye(let goodbye):
@@ -188,7 +188,7 @@ extension CoordinatorStateMachine {
         if report.moved > SteeringHistory.largestMovement, !hasReportedMoved, report.moved.isFinite {
             hasReportedMoved = true
             let text =
-                "at round \(report.round) a trained tensor has moved by \(Int(min(report.moved, 1e6) * 100)) % of its norm: what else the model can do suffers; a smaller learning rate or a larger batch moves less"
+                "at round \(report.round) a trained tensor has moved by \(Int(min(report.moved, 1e6) * 100)) % of its norm, so the model's other abilities suffer; take a smaller learning rate or a larger batch"
             effects.append(.notice(.warning(text)))
         }
         steer(by: report, of: machine, at: now)

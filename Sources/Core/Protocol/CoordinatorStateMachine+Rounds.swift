@@ -63,7 +63,7 @@ extension CoordinatorStateMachine {
     /// Warns once for each machine, not at every event.
     private mutating func reportExhausted(_ machine: MachineID) {
         guard exhausted.insert(machine).inserted, let peer = peer(of: machine) else { return }
-        effects.append(.notice(.warning("\(name(peer.id)) has no sample numbers left; start its worker anew, it gets a new machine number")))
+        effects.append(.notice(.warning("\(name(peer.id)) has no sample numbers left; start its worker again; it gets a new machine number")))
     }
 
     /// Opens a round that follows no commit: the first one, or one after all machines had gone.

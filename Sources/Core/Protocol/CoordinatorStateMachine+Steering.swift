@@ -18,7 +18,7 @@ extension CoordinatorStateMachine {
 
     /// Takes an evaluator's report into account if validations steer the run.
     mutating func steer(by report: EvaluationReport, of machine: MachineID, at now: Timestamp) {
-        // Since format 3 validations stand in the ledger whether they steer or not: they say which round is the best.
+        // Since format 3, validations are recorded even if they do not steer: they show which round is the best.
         guard spec.steering != nil || ledger.format >= 3, !ledger.isEnded, !ledger.isFinal else { return }
         consider(report, of: machine, at: now)
     }

@@ -90,15 +90,15 @@ public struct CoordinatorStateMachine: Sendable {
     /// Whether a comparison is wanted that was not possible when it was asked for.
     var wantsCheck = false
     var lastWaiting: Int?
-    /// The operator knows that the steps vanish.
+    /// Whether the operator was told that the steps vanish.
     var hasReportedVanishing = false
-    /// That a tensor has moved by more than half of its norm was said.
+    /// Whether the operator was told that a tensor has moved by more than half of its norm.
     var hasReportedMoved = false
-    /// The operator knows that going back does not help.
+    /// Whether the operator was told that going back does not help.
     var hasReportedHelpless = false
-    /// The operator knows that nobody judges the trials.
+    /// Whether the operator was told that nobody judges the trials.
     var hasReportedUnjudged = false
-    /// Shares that a machine has missed in a row, and the round from which on it is given one again.
+    /// Number of shares that a machine has missed in a row, and the round from which on it is given a share again.
     var missedShares: [MachineID: (count: Int, until: RoundNumber)] = [:]
     /// Machines that contributed bytes and whose parameters then agreed with the others': at one comparison (`agreedOnce`), at two (`established`).
     var agreedOnce: Set<MachineID> = []
@@ -125,9 +125,10 @@ public struct CoordinatorStateMachine: Sendable {
     /// Machines of which the operator was told that they have no sample numbers left.
     var exhausted: Set<MachineID> = []
 
-    /// What the operator was last told that the run waits for.
+    /// The hold that the operator was last told about.
     var lastHold: Hold?
-    /// Why rounds were taken out, and the next round at that time; nil once a later round is committed. Machines take them out before they go on.
+    /// The last retraction or rewind, and the next round at that time; nil once a later round is committed. Machines take the bytes back before they
+    /// answer.
     var lastUndoing: (what: Hold.Undoing, round: RoundNumber)?
 
     var effects: [CoordinatorEffect] = []
@@ -170,8 +171,9 @@ public struct CoordinatorStateMachine: Sendable {
         static let smallestRateShift = -24
         /// Number of characters of a peer's text that are repeated to people. The text may be as long as a frame.
         static let quoted = 300
-        /// Seconds that the run stands still before displays say what it waits for, and times the usual time that an unanswered share may take.
+        /// Seconds that the run stands still before displays show what it waits for.
         static let holdSeconds = 2.0
+        /// Multiple of the usual answer time after which an unanswered share is shown.
         static let holdFactor = 4.0
         /// Per cent of the parameters that rounds leave unchanged from which on their steps count as vanishing.
         static let vanishingPercent: UInt8 = 99

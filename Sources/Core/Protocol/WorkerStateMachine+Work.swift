@@ -220,7 +220,7 @@ extension WorkerStateMachine {
         answers.append(Answer(sent: contribution, heartbeat: heartbeats + 1))
         send(.contribution(contribution))
         roundsAnswered += 1
-        // Rounds may take hundredths of a second. A worker whose data are wrong is to be seen in its first rounds all the same.
+        // Rounds may take only hundredths of a second. Even so, a worker with wrong data must show in its first rounds.
         if Tuning.statusRounds.contains(roundsAnswered) { sendStatus() }
         effects.append(
             .notice(.contributed(round: order.round, samples: used.count, meanLoss: statistics.meanLoss)))

@@ -71,12 +71,12 @@ public struct WorkerStateMachine: Sendable {
         static let heartbeatTimeoutSeconds = 10.0
         /// Number of rounds in one `apply`, so that a long catch-up shows its progress.
         static let changesPerApply = 256
-        /// A worker that is further behind than so many records is catching up.
+        /// Number of records beyond which a worker that is behind counts as catching up.
         static let recordsBehind: UInt64 = 8
         /// Number of damaged ledger chunks in a row before the worker gives up.
         static let damagedChunks = 5
         static let statusSeconds = 1.0
-        /// After its answers to so many rounds a worker reports its loss at once.
+        /// Numbers of answered rounds after which a worker reports its loss at once.
         static let statusRounds: Set<Int> = [4, 8, 16, 24]
         /// Seconds between two reports on a download.
         static let downloadSeconds = 5.0
@@ -105,7 +105,7 @@ public struct WorkerStateMachine: Sendable {
     var helloAttempts = 0
     var nextHeartbeat: Timestamp?
     var nextStatus: Timestamp?
-    /// Shares that this session has answered.
+    /// Number of shares that this session has answered.
     var roundsAnswered = 0
     var saidSilent = false
     var isConnected = true
@@ -159,7 +159,7 @@ public struct WorkerStateMachine: Sendable {
     var rebuilds: UInt32 = 0
     var inHand: WorkerTask?
     var steps: [Step] = []
-    /// Largest number of steps since there were none, for the progress that is reported.
+    /// Largest number of steps since `steps` was last empty, from which the reported progress is computed.
     private var mostSteps = 0
     /// Number of records that the parameters contain.
     var applied: UInt64 = 0
@@ -324,7 +324,7 @@ public struct WorkerStateMachine: Sendable {
             switch inHand {
             case .hashBase: .hashing
             case .prepare: .caching
-            // A retraction is one record and may be many steps.
+            // A retraction is one record, but may take many steps.
             case .apply, .reset, .digest, .restore, .snapshot:
                 applied + Tuning.recordsBehind < records || steps.count > Int(Tuning.recordsBehind) ? .catchingUp : .training
             case .compute: .training

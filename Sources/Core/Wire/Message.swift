@@ -378,10 +378,10 @@ public struct EvaluationReport: Hashable, Sendable {
     public var position: UInt64
     /// The scores of the examples that steer the run. They are not those that judge it.
     public let validation: ValidationScore?
-    /// How far the tensor that has moved most has moved from the base, as a part of its norm; NaN where it is not known.
+    /// Movement of the tensor that has moved most from the base, divided by its norm; NaN if unknown.
     public let moved: Double
-    /// Mean over the examples of what each has gained since the base, and its standard error: the part that is classified right at the best
-    /// threshold, else minus the loss. NaN where it is not known.
+    /// Mean gain of the examples since the base, each compared with itself, and its standard error. An example's merit is 1 if it is classified
+    /// right at the best threshold, else 0; without labels, minus its loss. NaN if unknown.
     public let gain: Double
     public let gainError: Double
 
@@ -392,7 +392,7 @@ public struct EvaluationReport: Hashable, Sendable {
         public let loss: Double
         /// NaN for tasks without labels.
         public let accuracy: Double
-        /// Standard error of the mean change of the examples' losses since the base; NaN where it is not known.
+        /// Standard error of the mean change of the examples' losses since the base; NaN if unknown.
         public let noise: Double
         public init(examples: UInt32, loss: Double, accuracy: Double, noise: Double = .nan) {
             self.noise = WireNumber.amount(noise)

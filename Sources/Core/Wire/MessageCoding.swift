@@ -3,11 +3,10 @@ import FoundationEssentials
 /// A message as one frame: version, kind, body (docs/reference/protocol.md). Messages of every round are packed by hand. Messages that come once for
 /// each connection are JSON.
 public enum MessageCoding {
-    /// Version 2: ledger chunks of any size with tickets, heartbeats that are counted, base manifests by their hash, and newcomers that prove with a
-    /// fresh nonce that they hold the parameters. Version 3: evaluations tell their noise, and how far the parameters have moved. Both sides must
-    /// be of one version.
+    /// Version 2 has ledger chunks of any size with tickets, numbered heartbeats, base manifests named by their hash, and newcomers that prove with
+    /// a fresh nonce that they hold the parameters. Version 3 has the noise and the movement in evaluations. Both sides must have the same version.
     public static let version: UInt8 = 3
-    /// Version and kind.
+    /// Bytes of version and kind.
     public static let headerBytes = 2
     /// The form in which a commit carries its opening.
     enum OpeningForm: UInt8 {

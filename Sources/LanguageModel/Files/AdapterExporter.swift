@@ -1,27 +1,27 @@
 import Core
 import Kernels
 
-/// An adapter as other programs take it: as a change of a matrix, W + B·A with A = C·Vᵀ. On a matrix of a layer B is U. At `final` the matrix is the
-/// head, E + (E·U)·(C·Vᵀ), E being its rows (vocabulary × width). The change has rank p, the adapter's outputs.
+/// An adapter in the form that other programs take: a change of a matrix, W + B·A with A = C·Vᵀ. On a matrix of a layer, B is U. At `final` the
+/// matrix is the head, E + (E·U)·(C·Vᵀ), where E are the head's rows (vocabulary × width). The change has rank p, the adapter's number of outputs.
 public struct AdapterChange {
-    /// The matrix that changes, by the model's name of it.
+    /// The model's name of the matrix that changes.
     public let name: String
     /// Whether it is the head.
     public let isHead: Bool
-    /// p.
+    /// The rank p.
     public let rank: Int
-    /// m×n.
+    /// Shape of the matrix, m×n.
     let rows, columns: Int
     private let matrix: StoredTensor
     /// C·Vᵀ, p×n: `lora_A` of a LoRA adapter (Hu et al., arXiv 2106.09685).
     private let inputs: [Float]
-    /// U, p vectors.
+    /// U: p vectors.
     private let outputs: FixedPointVectors
     private let outputValues: [Float]
 
-    /// Those of all adapters among the parameters.
+    /// Returns the changes of all adapters among the parameters.
     ///
-    /// - Throws: `ModelError` where the basis does not have one as it is trained.
+    /// - Throws: `ModelError` if the basis lacks an adapter or has it in another shape.
     public static func all(source: ModelSource, parameters: Parameters, basis: RunBasis?) throws(ModelError) -> [AdapterChange] {
         var changes: [AdapterChange] = []
         for (slot, tensor) in parameters.tensors.enumerated() {
@@ -66,22 +66,22 @@ public struct AdapterChange {
         inputs = product
     }
 
-    /// The name without `.weight`.
+    /// Name of the matrix without `.weight`.
     private var module: String { String(name.dropLast(".weight".count)) }
 
-    /// The matrix's rows with the adapter merged in, row-major.
+    /// Copies the matrix's rows with the adapter merged in, row-major.
     func copyMergedRows(_ rows: Range<Int>, into out: UnsafeMutablePointer<Float>) {
         matrix.copyFloats(rows: rows, into: out)
         for (i, row) in rows.enumerated() {
             let weights = out + i * columns
-            // All coefficients first: each one reads the row as it was.
+            // All coefficients are computed first, because each one reads the row as it was.
             for (k, y) in coefficients(of: row, weights).enumerated() {
                 inputs.withUnsafeBufferPointer { if let base = $0.baseAddress { ob_add_scaled(weights, base + k * columns, y, columns) } }
             }
         }
     }
 
-    /// B for some rows, rows × p: `lora_B`.
+    /// Copies some rows of B, rows × p: `lora_B`.
     private func copyOutputs(_ rows: Range<Int>, into out: UnsafeMutablePointer<Float>) {
         let buffer = ScratchBuffer<Float>(capacity: isHead ? rows.count * columns : 1)
         if isHead { matrix.copyFloats(rows: rows, into: buffer.pointer) }
@@ -90,12 +90,12 @@ public struct AdapterChange {
         }
     }
 
-    /// C·Vᵀ for some rows, rows × n: `lora_A`.
+    /// Copies some rows of C·Vᵀ, rows × n: `lora_A`.
     private func copyInputs(_ rows: Range<Int>, into out: UnsafeMutablePointer<Float>) {
         for (i, value) in inputs[rows.lowerBound * columns..<rows.upperBound * columns].enumerated() { out[i] = value }
     }
 
-    /// A row of B.
+    /// Computes a row of B.
     private func coefficients(of row: Int, _ weights: UnsafePointer<Float>) -> [Float] {
         guard isHead else { return (0..<rank).map { outputValues[$0 * outputs.length + row] } }
         return outputValues.withUnsafeBufferPointer { u in
@@ -104,9 +104,9 @@ public struct AdapterChange {
         }
     }
 
-    /// Writes a LoRA adapter as `peft` loads it: adapter_config.json and adapter_model.safetensors. The base stays as it is.
+    /// Writes a LoRA adapter in the form that `peft` loads: adapter_config.json and adapter_model.safetensors. The base is not written.
     ///
-    /// - Throws: `ModelError` for a matrix that is no module of its own in transformers.
+    /// - Throws: `ModelError` for a matrix that is not a module of its own in transformers.
     static func writeLoRA(
         _ changes: [AdapterChange], of source: ModelSource, to directory: String, dataType: ElementType
     ) throws(ModelError) {
@@ -115,7 +115,7 @@ public struct AdapterChange {
         if let part = changes.first(where: { change in !change.isHead && !whole.contains { change.module.hasSuffix("." + $0) } }) {
             throw ModelError(
                 .unsupported, file: source.path, subject: part.name,
-                "is a part of a larger matrix in transformers, where a LoRA adapter can't be of a part",
+                "is a part of a larger matrix in transformers, and a LoRA adapter can't change only a part",
                 remedy: "write the merged model")
         }
         let ranks = JSON.object(changes.map { JSON.Member(key: $0.module, value: .integer($0.rank)) })

@@ -13,9 +13,9 @@ public struct ModelExporter {
     public var shardBytesMax = 5_000_000_000
     /// Markdown below the model card's title: what was trained, on what, and how well.
     public var card = ""
-    /// What adapters change. Where that is the head, it becomes a tensor of its own in a merged model, for the embedding stays as it is.
+    /// The adapters' changes. If the head changes, it is a tensor of its own in a merged model, because the embedding does not change.
     public var changes: [AdapterChange] = []
-    /// What is written.
+    /// Form of the export.
     public var format = Format.merged
 
     /// Forms in which a fine-tuned model is written.

@@ -83,12 +83,12 @@ public final class ModelSource: Sendable {
         return try openDirectory(cache.directory(of: hub, log: log), reference: reference)
     }
 
-    /// What the tensors take in their files.
+    /// Number of bytes of the tensors in their files.
     public var mappedBytes: Int {
         stored.values.reduce(0) { $0 + ($1.type.byteCount(of: $1.shape.count) ?? 0) }
     }
 
-    /// Nil for a name that is not in `tensorNames`.
+    /// Returns the shape of a tensor; nil if the name is not in `tensorNames`.
     public func shape(of name: String) -> TensorShape? { stored[name]?.shape }
 
     /// Returns the type in which the file stores a tensor; nil if the name is not in `tensorNames`.

@@ -1,22 +1,22 @@
 import Core
 import Kernels
 
-/// An adapter in the forward pass: what reads x and gives y gives y + U·C·Vᵀ·x. On a linear map x is its input and y its output; at `final` both are
-/// the final norm's output on its way to the head. U and V are frozen, C follows the parameters.
+/// An adapter in the forward pass: it adds U·C·Vᵀ·x to y. On a linear map, x is the map's input and y its output. At `final`, both are the final
+/// norm's output on its way to the head. U and V are frozen; C follows the parameters.
 package final class Adapter: @unchecked Sendable {  // C is written while nobody computes with it
-    /// p: the vectors of U.
+    /// p, the number of vectors in U.
     package let outputCount: Int
-    /// r: the vectors of V.
+    /// r, the number of vectors in V.
     package let inputCount: Int
-    /// C among the model's trained tensors.
+    /// Position of C among the model's trained tensors.
     package let slot: Int
-    /// U, vector after vector of `outputWidth`.
+    /// U: p vectors of `outputWidth`, one after the other.
     package let outputs: ScratchBuffer<Float>
-    /// V, vector after vector of `inputWidth`.
+    /// V: r vectors of `inputWidth`, one after the other.
     package let inputs: ScratchBuffer<Float>
     /// C, p×r.
     package let coordinates: ScratchBuffer<Float>
-    /// m and n.
+    /// m and n, the widths of the output and the input.
     package let outputWidth, inputWidth: Int
 
     fileprivate init(slot: Int, basis: AdapterBasis) {
@@ -30,15 +30,15 @@ package final class Adapter: @unchecked Sendable {  // C is written while nobody
         coordinates = ScratchBuffer(capacity: outputCount * inputCount)
     }
 
-    /// Vᵀ·x of one row, r numbers. They do not depend on what else is computed at the same time.
+    /// Computes Vᵀ·x of one row: r numbers. They do not depend on what else is computed at the same time.
     package func project(_ row: UnsafePointer<Float>, into x: UnsafeMutablePointer<Float>) {
         for j in 0..<inputCount { x[j] = ob_dot(row, inputs.pointer + j * inputWidth, inputWidth) }
     }
 
-    /// V as the map that gives Vᵀ·x.
+    /// V as a matrix, for computing Vᵀ·x.
     var projection: ob_matrix { ob_matrix(inputs.pointer, outputs: inputCount, inputs: inputWidth) }
 
-    /// Adds U·(C + scale·Z)·x to a row; Z, p×r, counts as zeros where it is nil.
+    /// Adds U·(C + scale·Z)·x to a row. Z is p×r; nil counts as zeros.
     package func adapt(
         _ row: UnsafeMutablePointer<Float>, projection x: UnsafePointer<Float>, direction: UnsafePointer<Int8>? = nil, scale: Float = 0
     ) {
@@ -59,9 +59,9 @@ package final class Adapter: @unchecked Sendable {  // C is written while nobody
 }
 
 extension ModelSource {
-    /// The adapters among trained tensors, by the names of their places.
+    /// Returns the adapters among trained tensors, by the names of their places.
     ///
-    /// - Throws: `ModelError` where the basis does not have one as it is trained.
+    /// - Throws: `ModelError` if the basis lacks an adapter or has it in another shape.
     func adapters(of tensors: [TrainedTensor], basis: RunBasis?) throws(ModelError) -> [String: Adapter] {
         var adapters: [String: Adapter] = [:]
         for (slot, tensor) in tensors.enumerated() {
@@ -78,7 +78,7 @@ extension ModelSource {
         return adapters
     }
 
-    /// What an adapter at a place reads and gives; nil where there can be none.
+    /// Returns the widths of an adapter's output and input at a place; nil if no adapter can be there.
     public func widths(of place: AdapterPlace) -> (outputs: Int, inputs: Int)? {
         switch place {
         case .final:
@@ -92,7 +92,7 @@ extension ModelSource {
 }
 
 extension ForwardPass {
-    /// n + U·(C ± εZ)·Vᵀ·n for all rows of `normed`, in the layout `reads`.
+    /// Replaces n by n + U·(C ± εZ)·Vᵀ·n in all rows of `normed`, in the layout `reads`.
     func adaptFinalStates(_ adapter: Adapter) {
         let h = sizes.embedding
         let x = adapterInputs.reserve(adapter.inputCount)
@@ -106,13 +106,13 @@ extension ForwardPass {
         }
     }
 
-    /// Z of a segment, and ±ε.
+    /// Returns a segment's Z, and ±ε.
     private func perturbation(of adapter: Adapter, for segment: Segment) -> (direction: UnsafePointer<Int8>?, scale: Float) {
         guard let directions, segment.direction >= 0 else { return (nil, 0) }
         return (directions.vector(adapter.slot, segment.direction), segment.sign * directions.scales[adapter.slot])
     }
 
-    /// Adds U·(C ± εZ)·Vᵀ·x of some of a layer's matrices, whose outputs lie side by side; without ±εZ in the layout `sequences`.
+    /// Adds U·(C ± εZ)·Vᵀ·x of some of a layer's matrices, whose outputs lie side by side. In the layout `sequences`, ±εZ is left out.
     func addAdapters(
         _ modules: [LayerModule], of layer: Int, _ x: UnsafePointer<Float>, _ xStride: Int, _ rows: Int, to y: UnsafeMutablePointer<Float>,
         _ yStride: Int, layout: Layout
@@ -136,7 +136,7 @@ extension ForwardPass {
         }
     }
 
-    /// Vᵀ·x of rows of a matrix's input, r numbers each; they stay until the matrix is asked for again.
+    /// Returns Vᵀ·x of rows of a matrix's input, r numbers each. They are valid until the next call for this matrix.
     private func project(
         _ x: UnsafePointer<Float>, _ xStride: Int, _ rows: Int, _ module: LayerModule, _ adapter: Adapter
     ) -> UnsafePointer<Float> {
@@ -146,7 +146,7 @@ extension ForwardPass {
         return UnsafePointer(out)
     }
 
-    /// Adds ±ε·U·Z·Vᵀ·x to a segment's copy of shared rows, the first of which is `first` among those that `addAdapters` saw last.
+    /// Adds ±ε·U·Z·Vᵀ·x to a segment's copy of shared rows. The first of them is row `first` of the last call of `addAdapters`.
     func perturbCopy(
         _ module: LayerModule, of layer: Int, _ segment: Segment, firstRow first: Int, rows: Int, to y: UnsafeMutablePointer<Float>, _ yStride: Int,
         scaledBy factor: Float = 1

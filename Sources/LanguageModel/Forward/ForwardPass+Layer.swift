@@ -28,8 +28,8 @@ extension ForwardPass {
         }
     }
 
-    /// The module up to which a layer is the same for all directions, where it is one that adds to the residual stream; nil where directions
-    /// differ before that, or have more than an adapter there.
+    /// Returns the module up to which a layer is the same for all directions, if that module adds to the residual stream. Returns nil if directions
+    /// differ before it, or by more than an adapter at it.
     func lastWriter(_ layer: Int) -> LayerModule? {
         guard directions != nil, !description.isParallel, model.layerSlots[layer].allSatisfy({ $0 < 0 }) else { return nil }
         guard description.norms.isDisjoint(with: [.attentionOutputNorm, .attentionSumNorm, .feedForwardOutputNorm, .feedForwardSumNorm])
@@ -39,8 +39,8 @@ extension ForwardPass {
         return !adapted.isEmpty && Set(adapted).isSubset(of: [.output, .gate, .up, .down]) && adapted.contains(.output) ? .output : nil
     }
 
-    /// The same where only adapters from `module` on tell directions apart: what stands before it is computed once per sequence, and so are its
-    /// product and what its adapter reads. Each segment adds ±ε·U·Z·Vᵀ·x.
+    /// Runs a layer in which directions differ only by adapters from `module` on. Everything before `module`, its product, and its adapter's input
+    /// are computed once per sequence. Then each segment adds ±ε·U·Z·Vᵀ·x.
     func run(_ layer: Int, sharingUpTo module: LayerModule) throws(ModelError) {
         let last = isLast(layer)
         let layout: Layout = last ? .reads : .segments
@@ -69,7 +69,7 @@ extension ForwardPass {
         if module == .output { try feedForward(layer, try feedForwardInput(layer, layout: layout, rows: rows), rows, layout: layout) }
     }
 
-    /// Whether only positions that are read leave the layer.
+    /// Whether only the positions that are read leave the layer.
     func isLast(_ layer: Int) -> Bool { layer == model.configuration.layerCount - 1 && keptAttention == nil }
 
     // MARK: Parts of a layer

@@ -121,7 +121,7 @@ package final class ForwardPass {
     package let upTerms = RowTerms()
     package let madeVectors = ScratchBuffer<Float>()
     package let adapterInputs = ScratchBuffer<Float>()
-    /// By module: Vᵀ·x of its rows.
+    /// Vᵀ·x of each module's rows.
     let projectedInputs = LayerModule.allCases.map { _ in ScratchBuffer<Float>(capacity: 0) }
     package let capSlopes = ScratchBuffer<Float>()
 
@@ -181,7 +181,7 @@ package final class ForwardPass {
         return segments.count - 1
     }
 
-    /// Does something with one clean segment of each sequence in place of the batch's own.
+    /// Runs `body` with one clean segment per sequence instead of the batch's own segments.
     func withCleanSegments<R>(_ body: () throws(ModelError) -> R) throws(ModelError) -> R {
         let own = (segments, groups, segmentRows, segmentReads, directions)
         defer { (segments, groups, segmentRows, segmentReads, directions) = own }
@@ -235,7 +235,7 @@ package final class ForwardPass {
 
     // MARK: Entering
 
-    /// x: the entry's rows once for each segment.
+    /// Copies the entry's rows into `x`, once for each segment.
     func expand() {
         let h = sizes.hidden
         let x = x.reserve(segmentRows * h)

@@ -4,8 +4,9 @@ import Kernels
 
 /// The gradient of a loss with respect to the adapters of a model's layers, by reverse-mode differentiation (Baydin et al., arXiv 1502.05767).
 ///
-/// Of each layer only its input is kept; the rest is computed again on the way back. So a batch's memory is a row of the model's width for each position and
-/// layer, and its time that of about three passes, however many coordinates there are. For layers as llama has them; all others take differences.
+/// Only the input of each layer is kept; the rest is computed again on the way back. So a batch takes the memory of one row of the model's width per
+/// position and layer, and the time of about three passes, however many coordinates there are. This works for layers such as llama's; other models
+/// use differences of losses.
 package final class GradientPass {
     /// Whether layers of this kind can be differentiated here.
     package static func supports(_ d: ModelDescription) -> Bool {
@@ -16,7 +17,7 @@ package final class GradientPass {
             && attention.queryKeyNorm == .none && attention.softcap == 0 && !attention.hasLinearBiases && attention.queryGrowth == nil
     }
 
-    /// Carries clean segments up; its `normed` are the states that the head reads.
+    /// The forward pass, with clean segments. Its `normed` holds the states that the head reads.
     package let pass: ForwardPass
     private let model: TrainableModel
     private let sizes: LayerSizes
@@ -38,7 +39,7 @@ package final class GradientPass {
         case d, dInner, dGate, dUp, dInput, dAttended, dQueries, dKeys, dValues, dRead
     }
 
-    /// - Parameter model: with adapters, of whose layers the first is its entry.
+    /// - Parameter model: has adapters on layers; the first such layer is its entry.
     package init(model: TrainableModel) {
         self.model = model
         sizes = model.sizes
@@ -52,7 +53,7 @@ package final class GradientPass {
 
     // MARK: Up
 
-    /// From the entry to the states that the head reads.
+    /// Computes from the entry up to the states that the head reads.
     package func forward(_ sequences: [ForwardPass.Sequence]) throws(ModelError) {
         let h = sizes.hidden
         pass.begin(directions: nil)
@@ -77,14 +78,14 @@ package final class GradientPass {
 
     // MARK: Down
 
-    /// Adds ∂L/∂C of each adapter, by its slot, to `gradients`.
+    /// Adds ∂L/∂C of each adapter to `gradients`, by slot.
     ///
-    /// - Parameter states: ∂L/∂n for each row of the layout `reads`, n being what the head reads; is written over.
+    /// - Parameter states: ∂L/∂n for each row of the layout `reads`, where n is the state that the head reads. It is overwritten.
     package func backward(from states: UnsafeMutablePointer<Float>, into gradients: inout [[Double]]) throws(ModelError) {
         let h = sizes.hidden
         let rows = pass.segmentReads
         if let adapter = model.finalAdapter {
-            // The gradient of x + U·C·Vᵀx is that of x and V·Cᵀ·Uᵀ times it.
+            // If y = x + U·C·Vᵀ·x, then ∂L/∂x = ∂L/∂y + V·Cᵀ·Uᵀ·∂L/∂y.
             let direct = buffer(.d, rows * h)
             direct.update(from: states, count: rows * h)
             back(adapter, x: adapterStates.pointer, dy: direct, rows, into: states, &gradients)
@@ -101,7 +102,7 @@ package final class GradientPass {
         }
     }
 
-    /// Rows that leave a layer: positions in their segment, and their numbers among all rows.
+    /// Rows that leave a layer: their positions in their segment, and their indices among all rows.
     private func rowsOut(_ layer: Int, of segment: ForwardPass.Segment) -> (range: Range<Int>, positions: UnsafePointer<Int32>) {
         let sequence = pass.sequences[segment.sequence]
         let isLast = layer == model.configuration.layerCount - 1
@@ -109,7 +110,7 @@ package final class GradientPass {
         return (range, isLast ? sequence.reads.baseAddress ?? UnsafePointer(allPositions.pointer) : UnsafePointer(allPositions.pointer))
     }
 
-    /// Through one layer: from ∂L/∂(what leaves it) to ∂L/∂(what enters it), which the entry's needs no more.
+    /// Goes back through one layer, from ∂L/∂output to ∂L/∂input. The entry layer needs no ∂L/∂input.
     private func back(
         _ layer: Int, dz: UnsafeMutablePointer<Float>, into gradients: inout [[Double]]
     ) throws(ModelError) -> UnsafeMutablePointer<Float> {
@@ -154,7 +155,7 @@ package final class GradientPass {
         guard layer > first else { return dz }
         let dx: UnsafeMutablePointer<Float>
         if isLast {
-            // What goes round the layer does so at the positions that are read.
+            // The residual stream bypasses the layer only at the positions that are read.
             dx = buffer(.readInput, all * h)
             dx.update(repeating: 0, count: all * h)
             forEachRead { row, read in (dx + row * h).update(from: dz + read * h, count: h) }
@@ -165,7 +166,7 @@ package final class GradientPass {
         return dx
     }
 
-    /// Each row of the layout `reads` and where it stands among all rows.
+    /// Calls `body` for each row that is read, with its index among all rows and in the layout `reads`.
     private func forEachRead(_ body: (_ row: Int, _ read: Int) -> Void) {
         for segment in pass.segments {
             for (i, position) in pass.sequences[segment.sequence].reads.enumerated() { body(segment.row + Int(position), segment.readRow + i) }
@@ -176,7 +177,7 @@ package final class GradientPass {
 
     private struct LayerState {
         let attentionInput, queryInput, attended, middle, feedForwardInput, gate, up, inner: UnsafePointer<Float>
-        /// Rotated.
+        /// Queries and keys are rotated.
         let queries, keys, values: UnsafePointer<Float>
         let attentionNorm, feedForwardNorm: UnsafePointer<Float>
     }
@@ -232,7 +233,7 @@ package final class GradientPass {
         return UnsafePointer(out)
     }
 
-    /// - Parameter isNew: of a layer that was not asked for before.
+    /// - Parameter isNew: whether the layer was not asked for before.
     private func weight(_ module: LayerModule, _ layer: Int, isNew: Bool = false) throws(ModelError) -> UnsafePointer<Float> {
         if let kept = model.residentLayer(layer) { return UnsafePointer(kept[module]) }
         guard let place = LayerModule.matrices.firstIndex(of: module) else { return UnsafePointer(weights[0].pointer) }
@@ -243,7 +244,7 @@ package final class GradientPass {
         return UnsafePointer(out)
     }
 
-    /// y = (y +) W·x + U·C·Vᵀ·x.
+    /// Computes y = (y +) W·x + U·C·Vᵀ·x.
     private func map(
         _ module: LayerModule, _ layer: Int, _ x: UnsafePointer<Float>, _ rows: Int, into y: UnsafeMutablePointer<Float>, adds: Bool = false
     ) throws(ModelError) {
@@ -258,7 +259,7 @@ package final class GradientPass {
         Self.multiply(t, rows, p, by: adapter.outputs.pointer, m, into: y, adds: true)
     }
 
-    /// dx = (dx +) dy·W, and what the adapter adds to it; ∂L/∂C += (Uᵀdy)·(Vᵀx)ᵀ.
+    /// Computes dx = (dx +) dy·W, plus the adapter's part, and ∂L/∂C += (Uᵀdy)·(Vᵀx)ᵀ.
     private func back(
         _ module: LayerModule, _ layer: Int, x: UnsafePointer<Float>, dy: UnsafePointer<Float>, _ rows: Int, into dx: UnsafeMutablePointer<Float>,
         isFirst: Bool, _ gradients: inout [[Double]]
@@ -270,7 +271,7 @@ package final class GradientPass {
         if let adapter = model.adapter(layer, module) { back(adapter, x: x, dy: dy, rows, into: dx, &gradients) }
     }
 
-    /// dx += V·Cᵀ·Uᵀ·dy for each row; ∂L/∂C += (Uᵀdy)·(Vᵀx)ᵀ.
+    /// Computes dx += V·Cᵀ·Uᵀ·dy for each row, and ∂L/∂C += (Uᵀdy)·(Vᵀx)ᵀ.
     private func back(
         _ adapter: Adapter, x: UnsafePointer<Float>, dy: UnsafePointer<Float>, _ rows: Int, into dx: UnsafeMutablePointer<Float>,
         _ gradients: inout [[Double]]
@@ -289,7 +290,7 @@ package final class GradientPass {
         Self.multiply(z, rows, r, by: adapter.inputs.pointer, adapter.inputWidth, into: dx, adds: true)
     }
 
-    /// y = (y +) x·wᵀ, w being outputs × inputs.
+    /// Computes y = (y +) x·wᵀ, where w is outputs × inputs.
     private static func multiply(
         _ x: UnsafePointer<Float>, _ rows: Int, _ inputs: Int, transposed w: UnsafePointer<Float>, _ outputs: Int,
         into y: UnsafeMutablePointer<Float>, adds: Bool
@@ -299,7 +300,7 @@ package final class GradientPass {
             adds ? 1 : 0, y, blasint(outputs))
     }
 
-    /// y = (y +) x·w, w being inputs × outputs.
+    /// Computes y = (y +) x·w, where w is inputs × outputs.
     private static func multiply(
         _ x: UnsafePointer<Float>, _ rows: Int, _ inputs: Int, by w: UnsafePointer<Float>, _ outputs: Int, into y: UnsafeMutablePointer<Float>,
         adds: Bool
@@ -311,7 +312,7 @@ package final class GradientPass {
 
     // MARK: Norms
 
-    /// dx += ∂/∂x of y = w ⊙ x/√(mean(x²) + ε), for rows of dy.
+    /// Adds the gradient of y = w ⊙ x/√(mean(x²) + ε) with respect to x, for rows of dy, to dx.
     private func backNorm(
         _ x: UnsafePointer<Float>, _ w: UnsafePointer<Float>, _ dy: UnsafePointer<Float>, _ rows: Int, into dx: UnsafeMutablePointer<Float>
     ) {
@@ -336,7 +337,7 @@ package final class GradientPass {
         let (rotation, table) = (d.rotations[number], model.rotary[number])
         var sine = UnsafePointer(table.sine)
         if back {
-            // The transpose of a rotation is the one the other way.
+            // The transpose of a rotation is its inverse.
             let count = table.positions * rotation.frequencies.count
             let other = negatedSine.reserve(count)
             for i in 0..<count { other[i] = -table.sine[i] }
@@ -361,7 +362,7 @@ package final class GradientPass {
         }
     }
 
-    /// Softmax of a query's scores: the keys from the first that it sees.
+    /// Computes the softmax of a query's scores over the keys that it sees, from `first` on.
     private func probabilities(
         _ query: UnsafePointer<Float>, _ keys: UnsafePointer<Float>, count: Int, from first: Int, into p: UnsafeMutablePointer<Float>
     ) {
@@ -370,7 +371,7 @@ package final class GradientPass {
         ob_softmax(p, count - first)
     }
 
-    /// For each query and head: the keys that it sees.
+    /// Calls `body` for each query and head, with the keys that it sees.
     private func forEachQuery(
         _ layer: Int, _ body: (_ row: Int, _ head: Int, _ firstRow: Int, _ keyHead: Int, _ first: Int, _ count: Int) -> Void
     ) {
@@ -439,6 +440,6 @@ package final class GradientPass {
 }
 
 extension ModelSource {
-    /// Whether the gradient of adapters on the layers can be computed, and not only differences along directions.
+    /// Whether the gradient of adapters on layers can be computed. If not, only differences of losses along directions can.
     public var canDifferentiate: Bool { GradientPass.supports(configuration.description) }
 }

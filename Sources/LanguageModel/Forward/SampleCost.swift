@@ -37,7 +37,7 @@ public struct SampleCost: Hashable, Sendable {
         func whole(_ layer: Int) -> Int {
             layer == layers - 1 ? tokens * keyValue + reads * (query + rest) : tokens * (keyValue + query + rest)
         }
-        /// Vᵀx and U·(…) of a layer's adapters.
+        /// Multiply-adds of Vᵀ·x and of U times the result, for a layer's adapters.
         func adapted(_ layer: Int) -> Int {
             LayerModule.matrices.reduce(0) { sum, module in
                 guard let ranks = adapters[name(LayerTensor(module), layer)], ranks.count == 2 else { return sum }
@@ -52,7 +52,7 @@ public struct SampleCost: Hashable, Sendable {
         let rows = first == layers - 1 ? reads : tokens
         var shared = shares ? tokens * keyValue + rows * query : 0
         if shares, s.tensors.filter({ names.contains(name($0, first)) }).allSatisfy({ adapters[name($0, first)] != nil }) {
-            // What stands before the first adapter of the layer, where that adds to the residual stream.
+            // Directions share what comes before the layer's first adapter, if its matrix adds to the residual stream.
             let modules = LayerModule.matrices.filter { adapters[name(LayerTensor($0), first)] != nil }
             if modules == [.down] { shared = whole(first) } else if modules.first == .output { shared += rows * s.cost(.output) }
         }

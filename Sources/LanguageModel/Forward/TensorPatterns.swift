@@ -147,12 +147,12 @@ extension ModelSource {
     ///   impossible place, and for an empty list of patterns.
     public func checkPatterns(_ patterns: [String]) throws(TrainingError) { _ = try resolve(patterns) }
 
-    /// The places of the adapters that the patterns name, in rising τ.
+    /// Returns the places of the adapters that the patterns name, in the order of their indices τ.
     ///
     /// - Throws: as `checkPatterns`.
     public func adapterPlaces(matching patterns: [String]) throws(TrainingError) -> [AdapterPlace] { try resolve(patterns).adapters }
 
-    /// The places of the named tensors in `tensorNames` and of adapters, both in rising τ.
+    /// Returns the positions of the named tensors in `tensorNames`, rising, and the places of the named adapters, in the order of τ.
     private func resolve(_ patterns: [String]) throws(TrainingError) -> (tensors: [Int], adapters: [AdapterPlace]) {
         guard !patterns.isEmpty else {
             throw TrainingError(.badTensors, "no tensors to train are named (try layers.\(configuration.layerCount - 1))")
@@ -179,7 +179,7 @@ extension ModelSource {
         return (chosen.sorted(), places.sorted { $0.adapterIndex < $1.adapterIndex })
     }
 
-    /// Places in `tensorNames`.
+    /// Returns positions in `tensorNames`.
     ///
     /// - Parameter text: the pattern as the user gave it, for errors.
     private func tensors(matching name: String, named text: String) throws(TrainingError) -> [Int] {
@@ -194,7 +194,7 @@ extension ModelSource {
         return found
     }
 
-    /// The names of the layers' matrices.
+    /// Names of the layers' matrices.
     private var linearMaps: Set<String> {
         let sizes = LayerSizes(configuration)
         let names = configuration.description.names

@@ -35,14 +35,14 @@ public final class TrainableModel: @unchecked Sendable {
     package let embeddingSlot: Int
     package let headSlot: Int
     package let finalAdapter: Adapter?
-    /// For each layer by `LayerModule`; empty for one without.
+    /// Adapters of each layer, by `LayerModule`; empty for a layer without any.
     private let layerAdapters: [[Adapter?]]
     private let allAdapters: [Adapter]
-    /// Counts the calls of `parametersChanged`: what was computed from the parameters holds as long as this stays.
+    /// Number of calls of `parametersChanged`. Results computed from the parameters hold as long as it stays the same.
     package private(set) var revision = 0
-    /// One for each rotation of the description.
+    /// Tables for rotating queries and keys, one for each rotation of the description.
     package private(set) var rotary: [RotaryTable]
-    /// ALiBi's, where the description asks for them.
+    /// ALiBi's slopes, if the description asks for them.
     private let slopes: ScratchBuffer<Float>?
     /// Tensors outside the layers in F32, except the embedding and the head.
     private var residentTensors: [ModelTensor: ScratchBuffer<Float>] = [:]
@@ -104,18 +104,18 @@ public final class TrainableModel: @unchecked Sendable {
         for tensor in ModelTensor.allCases where tensor != .embedding && tensor != .head && configuration.has(tensor) {
             residentTensors[tensor] = try makeTensor(tensor)
         }
-        // Of the last layer most rows are needed for their keys and values only: making it would cost as much as computing with it.
+        // The last layer is kept. Most of its rows need only keys and values, so making the layer would cost as much as computing with it.
         for layer in layersFromEntry where layer == layerCount - 1 || !(isTrained(layer) || areAdaptersDeep) {
             resident[layer] = try makeLayer(layer)
         }
     }
 
-    /// Whether adapters below the last layer are all that is trained of layers: the base then stays in its files' formats.
+    /// Whether only adapters are trained in layers, and some below the last layer. The base then stays in its files' formats.
     private var areAdaptersDeep: Bool {
         layerSlots.allSatisfy { $0.allSatisfy { $0 < 0 } } && layerAdapters.dropLast().contains { !$0.isEmpty }
     }
 
-    /// Of a layer's matrix; nil for one without.
+    /// Returns the adapter of a layer's matrix; nil if it has none.
     package func adapter(_ layer: Int, _ module: LayerModule) -> Adapter? {
         layerAdapters[layer].isEmpty ? nil : layerAdapters[layer][module.rawValue]
     }

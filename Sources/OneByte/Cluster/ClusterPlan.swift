@@ -14,11 +14,11 @@ struct ClusterPlan: Sendable {
     private let isNamedByTime: Bool
     /// Which examples the files share, once `check` has read them.
     private(set) var dataUse = DataUse()
-    /// How much data there is, once `check` has read it.
+    /// Size of the data, once `check` has read them.
     private var shares: [DataUse.Use: RunForecast.Share] = [:]
-    /// Training examples that were longer than the maximum length.
+    /// Number of training examples that were longer than the maximum length.
     private var cutExamples = 0
-    /// Some of the training examples, to measure this machine's speed on.
+    /// Some of the training examples, for measuring this machine's speed.
     private var someExamples: [Example] = []
     private static let examplesToMeasure = 512
     private let model: String
@@ -139,7 +139,7 @@ struct ClusterPlan: Sendable {
         if let generalFile { _ = try SideEffects.generalExamples(generalFile, source) }
     }
 
-    /// What the run will take, measured on this machine for about two seconds; after `check`.
+    /// Forecasts what the run will take, from about two seconds of measuring on this machine. Call it after `check`.
     ///
     /// - Throws: errors of the model's files.
     func forecast() throws -> ForecastTable {
@@ -164,7 +164,7 @@ struct ClusterPlan: Sendable {
             memoryAvailable: availableMemory())
     }
 
-    /// The lock of a run that is to be resumed, before anything of it is read.
+    /// Takes the lock of a run that is to be resumed, before anything of it is read.
     static func lock(resuming path: String) throws -> RunLock {
         let directory = RunDirectory(path)
         guard FileManager.default.fileExists(atPath: directory.ledger) else {
@@ -173,7 +173,7 @@ struct ClusterPlan: Sendable {
         guard FileManager.default.fileExists(atPath: directory.configuration) else {
             throw ProcessFailure(
                 .missingInput,
-                "\(path): there is no run.toml in it, as in coordinators' directories of earlier versions\ngo on with it by `onebyte coordinator --directory \(shellWord(path))`, and start its workers"
+                "\(path): there is no run.toml in it, as in coordinators' directories of earlier versions\nresume it with `onebyte coordinator --directory \(shellWord(path))`, and start its workers"
             )
         }
         do { return try directory.acquireLock() } catch { throw ProcessFailure(error, directory: path) }
@@ -252,7 +252,7 @@ struct ClusterPlan: Sendable {
         standardError.write("making the basis from \(settings.publicText)")
         let isLive = standardError.isLive
         let ending = try await child.run { line in
-            // The last line is what came of it.
+            // The last line is the result, so it is not shown as progress.
             if isLive, line.contains(" left") { standardError.writeRaw("\r\u{1B}[K\(printable(line, onOneLine: true))") }
         }
         if isLive { standardError.writeRaw("\r\u{1B}[K") }
@@ -262,7 +262,7 @@ struct ClusterPlan: Sendable {
         return began.duration(to: .now) / .seconds(1)
     }
 
-    /// What the forecast says of a round, for the estimate of the time left.
+    /// The forecast's seconds of a round, for the estimate of the time left.
     var secondsOfCachedRound: Double?
 
     func cluster() throws -> LocalCluster {

@@ -30,8 +30,8 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
     package var scoreInterval: [Double]?
     /// Confusion matrix of a classification; nil in a run's own report.
     package var confusion: Confusion?
-    /// What the examples have gained on average since the base, each beside itself: the part that is right at the best threshold, elsewhere
-    /// minus the loss; with its 95 % interval, by the normal distribution. Absent where the base was not measured by the same process.
+    /// Mean gain of the examples since the base, each compared with itself, and its 95 % interval by the normal distribution. The gain is in the
+    /// part that is right at the best threshold; without labels, in minus the loss. Nil if the same process did not measure the base.
     package var gain: Double?
     package var gainInterval: [Double]?
 
@@ -57,7 +57,7 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
         }
     }
 
-    /// What an evaluator measured, in its own words.
+    /// Takes an evaluator's own report.
     init(_ report: EvaluationReport) {
         self.init(
             CoordinatorProgress.HeldOut(
@@ -93,7 +93,7 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
         case gainInterval = "gain_interval"
     }
 
-    /// What was learnt; nil where that is not known.
+    /// A sentence that says whether anything was learnt; nil if unknown.
     package var learnt: String? {
         guard let gain, let interval = gainInterval, interval.count == 2 else { return nil }
         let isNoise = interval[0] <= 0 && interval[1] >= 0

@@ -1,7 +1,7 @@
 import Coordinator
 import Core
 
-/// The display of a run: a picture that stays in place on a terminal, or a plain line now and then elsewhere.
+/// The display of a run: a table that stays in place on a terminal, or a plain line now and then elsewhere.
 package struct LiveView {
     private let stream: LineStream
     private let live: Bool
@@ -19,7 +19,7 @@ package struct LiveView {
     }
 
     /// - Parameters:
-    ///   - seconds: since the view's beginning.
+    ///   - seconds: time since the view began.
     ///   - now: Unix seconds.
     mutating func show(_ progress: RunProgress, seconds: Double, at now: Double) {
         let status = RunStatus(progress, at: now)
@@ -35,7 +35,7 @@ package struct LiveView {
         }
     }
 
-    /// Writes once what is wrong with a worker, where there is no picture to show it.
+    /// Writes once what is wrong with a worker, if there is no table to show it.
     private mutating func sayNotes(of status: RunStatus) {
         for note in status.markNotes where note.mark != .silent && saidNotes.count < Self.notesMax && saidNotes.insert(note.key).inserted {
             stream.write("note: \(note.text)")
@@ -58,7 +58,7 @@ package struct LiveView {
         stream.write(text)
     }
 
-    /// Draws a status in place of the one before.
+    /// Draws a status over the one before.
     mutating func redraw(_ status: RunStatus) {
         let lines = Self.picture(of: status, columns: stream.columns, rows: stream.rows, colour: stream.hasColour)
         let up = drawnLines > 0 ? "\u{1B}[\(drawnLines)A\r\u{1B}[J" : ""
@@ -87,13 +87,13 @@ extension LiveView {
         return parts.joined(separator: ", ")
     }
 
-    /// Returns the lines for a terminal; each fits the width, and all of them fit the height as far as workers can be left out.
+    /// Returns the lines for a terminal. Each fits the width. Workers are left out so that all lines fit the height.
     package static func picture(of status: RunStatus, columns: Int, rows: Int = .max, colour: Bool) -> [String] {
-        // The last column stays free: some terminals wrap at it.
+        // The last column stays free, because some terminals wrap at it.
         let width = max(20, columns - 1)
         let header = StatusText.header(status, width: width)
         let notes = StatusText.notes(status, width: width)
-        // A heading, the count of those that are left out, and the cursor's line.
+        // Three lines are for the heading, the number of workers that are left out, and the cursor.
         let room = max(3, rows == .max ? .max : rows - header.count - notes.count - 3)
         let table = StatusText.table(status, width: width, rowsMax: room)
         let lines = (header + table + notes).map { printable($0, onOneLine: true) }

@@ -3,14 +3,15 @@ import Foundation
 import LanguageModel
 import Training
 
-/// What a run will take, told before anything is spent. A pure function of the run's settings, its data's size and this machine's speed.
+/// A forecast of what a run will take, made before anything is spent. It is a pure function of the run's settings, its data's size and this
+/// machine's speed.
 package struct RunForecast: Hashable, Sendable {
-    /// Examples and positions of one use of data.
+    /// Size of the data for one use, such as training.
     package struct Share: Hashable, Sendable {
         package var examples = 0
-        /// Tokens that a pass goes through.
+        /// Number of tokens that a pass goes through.
         package var positions = 0
-        /// Of them those that the loss reads.
+        /// Number of these tokens that the loss reads.
         package var reads = 0
 
         package init(examples: Int = 0, positions: Int = 0, reads: Int = 0) {
@@ -30,12 +31,12 @@ package struct RunForecast: Hashable, Sendable {
         }
     }
 
-    /// Seconds of each kind of work.
+    /// Seconds that each kind of work takes.
     package struct Speed: Hashable, Sendable {
         package var perPosition: Double
         package var perSample: Double
         package var perRead: Double
-        /// That it took to measure them.
+        /// Seconds that the measurement took.
         package var measured: Double
 
         package init(perPosition: Double, perSample: Double, perRead: Double, measured: Double) {
@@ -53,14 +54,14 @@ package struct RunForecast: Hashable, Sendable {
     package let training: Share
     package let validation: Share
     package let evaluation: Share
-    /// The loss needs the logits of all tokens.
+    /// Whether the loss needs the logits of all tokens.
     package let needsFullVocabulary: Bool
-    /// Nil: nothing was measured, as where a program scores texts.
+    /// Nil if nothing was measured, as when a program scores texts.
     package let speed: Speed?
 
-    /// What a round costs beside its samples: messages, the ledger's sync, the update.
+    /// Seconds that a round takes in addition to its samples: messages, the ledger's sync, the update.
     private static let secondsOfRound = 0.004
-    /// A process with a small model and nothing computed.
+    /// Bytes of a process with a small model that has computed nothing.
     private static let bytesOfProcess = 60 << 20
 
     package init(
@@ -78,26 +79,26 @@ package struct RunForecast: Hashable, Sendable {
 
     // MARK: Bytes
 
-    /// One for each sample. Rounds of trials that are taken back come on top.
+    /// Bytes of the run's samples, one each. The rounds of trials that are taken back come on top.
     package var contributionBytes: Int { spec.rounds.multipliedReportingOverflow(by: spec.samplesPerRound).partialValue }
 
-    /// Rounds with those that trials of the rate take back, as far as is known beforehand.
+    /// Number of rounds, including those that trials of the rate take back, as far as known beforehand.
     package var rounds: Int { TimeLeft(TimeLeft.Plan(rounds: spec.rounds, trialRounds: spec.steering?.trialRounds)).roundsLeft }
 
     // MARK: Time
 
-    /// Hidden states of all examples, once.
+    /// Seconds for the hidden states of all examples, which are computed once.
     package var fillingSeconds: Double? {
         speed.map { Double(training.positions + validation.positions + evaluation.positions) * $0.perPosition }
     }
 
-    /// One round that finds all hidden states.
+    /// Seconds of a round that finds all hidden states in the cache.
     package var roundSeconds: Double? {
         guard let speed else { return nil }
         let samples = Double(spec.samplesPerRound)
         var seconds = Self.secondsOfRound + samples * speed.perSample
         if spec.trainsAdapters, needsFullVocabulary, training.examples > 0 {
-            // Samples that share a batch share the head's gradient, which is a pass and its way back.
+            // Samples that share a batch share the head's gradient, which costs a pass forward and a pass back.
             let batch = spec.batchSize == RunSpecLimits.allExamples ? training.examples : min(spec.batchSize, training.examples)
             let batches = spec.batchSize == RunSpecLimits.allExamples ? 1 : (samples / Double(spec.samplesPerBatch ?? 1)).rounded(.up)
             seconds += 2 * batches * Double(batch) * readsPerExample * speed.perRead
@@ -107,15 +108,15 @@ package struct RunForecast: Hashable, Sendable {
 
     private var readsPerExample: Double { Double(training.reads) / Double(max(training.examples, 1)) }
 
-    /// Measurements of what judges and steers the run.
+    /// Seconds for measuring the data that judge and steer the run.
     package var evaluationSeconds: Double? {
         guard let speed, let secondsOfRound = roundSeconds, evaluation.examples > 0 else { return speed == nil ? nil : 0 }
         let often = spec.evaluateEvery > 0 ? rounds / spec.evaluateEvery : 0
         let examples = evaluation.examples + validation.examples
         let reads = needsFullVocabulary ? Double(evaluation.reads + validation.reads) * speed.perRead : 0
-        // A clean pass through the trained layers is about half of a sample's two.
+        // A sample makes two passes through the trained layers, so a clean pass takes about half of its time.
         let pass = Double(examples) * speed.perSample / Double(max(spec.batchSize, 1)) / 2
-        // Between the first and the last, rounds go on, and an evaluator that is not done leaves one out.
+        // Rounds continue during all evaluations but the first and the last. An evaluator that is still busy skips one.
         let held = min(Double(often), Double(rounds) * secondsOfRound / max(reads + pass, 1e-9))
         return (2 + held) * (reads + pass)
     }
@@ -127,21 +128,21 @@ package struct RunForecast: Hashable, Sendable {
 
     // MARK: Memory
 
-    /// Rough, of all processes together. What is mapped from the model's file is the system's to give and take, and not counted.
+    /// Rough memory of all processes together. Memory mapped from the model's file is not counted, because the system can free it.
     package func memoryBytes(_ model: ModelConfiguration, trained: Int, cacheLimit: Int) -> Int {
         let processes = workers + (evaluation.examples > 0 ? 1 : 0)
         let all = training.positions + validation.positions + evaluation.positions
         let rows = spec.trainsAdapters ? training.reads + validation.reads + evaluation.reads : all
         let states = min(rows * model.hiddenSize * 4, cacheLimit * max(processes, 1))
         let head = needsFullVocabulary ? model.vocabularySize * model.hiddenSize * 4 : 0
-        // Integers of four bytes, and of the layers that a pass goes through again and again a copy.
+        // Parameters are integers of four bytes. Trained layers also have a copy in floats.
         let parameters = trained * (spec.trainsAdapters ? 4 : 8)
         return states + processes * (head + parameters + Self.bytesOfProcess)
     }
 
     // MARK: Words
 
-    /// What to change where it takes longer than people like to wait; nil where it does not.
+    /// Advice on what to change if the run takes longer than people like to wait; nil if it does not.
     package func remedy(ifLongerThan seconds: Double = 600) -> String? {
         guard let total = totalSeconds, total > seconds, let filling = fillingSeconds, let round = roundSeconds else { return nil }
         if filling > total / 2 {
@@ -156,7 +157,7 @@ package struct RunForecast: Hashable, Sendable {
             "most of it goes into samples: \(rounds), --train adapter:final, --samples-per-batch 16, or --precision int8"
     }
 
-    /// "about 1:10 (measured for 2.0 s): 1:05 for hidden states, once; 0:01 for 64 rounds; 0:04 for evaluations"
+    /// Text such as "about 1:10 (measured for 2.0 s): 1:05 for hidden states, once; 0:01 for 64 rounds; 0:04 for evaluations".
     package var timeText: String {
         guard let speed, let total = totalSeconds, let filling = fillingSeconds, let round = roundSeconds, let evaluating = evaluationSeconds
         else { return "not known beforehand: a program judges texts" }
@@ -173,9 +174,9 @@ struct ForecastTable {
     let forecast: RunForecast
     let model: ModelConfiguration
     let modelName: String
-    /// The layers' tensors that are trained.
+    /// The trained tensors of layers.
     let trained: [TrainedTensor]
-    /// Numbers of the adapter, where one is trained.
+    /// Count of the adapters' numbers.
     let adapterNumbers: Int
     let longest: Int
     let cut: Int
@@ -228,13 +229,13 @@ struct ForecastTable {
         return parts.joined(separator: ", ") + "; \(fixed(mean, 0)) tokens on average\(cuts)"
     }
 
-    /// 1300000000 → 1.3 GB
+    /// Formats bytes: 1300000000 → 1.3 GB.
     static func size(_ bytes: Int) -> String {
         bytes >= 1_000_000_000 ? "\(fixed(Double(bytes) / 1e9, 1)) GB" : "\(max(1, bytes / 1_000_000)) MB"
     }
 }
 
-/// What the system can still give, by its own account.
+/// Bytes of memory that the system reports as available.
 func availableMemory() -> Int? {
     guard let text = try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8) else { return nil }
     for line in text.split(separator: "\n") where line.hasPrefix("MemAvailable:") {

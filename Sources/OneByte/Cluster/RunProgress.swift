@@ -23,11 +23,11 @@ package struct RunProgress: Sendable {
     package private(set) var digestChecks = 0
     package private(set) var digestDisagreements = 0
     package private(set) var workers = WorkerTable()
-    /// The present process's own announcement.
+    /// The announcement of the coordinator's present process.
     package private(set) var listening: CoordinatorProgress.Listening?
     /// The last committed round.
     package private(set) var lastRound: CoordinatorProgress.Round?
-    /// What the run waits for, and since when (Unix seconds); nil while it goes on.
+    /// What the run waits for, and since when (Unix seconds); nil while it waits for nothing.
     package private(set) var hold: (what: CoordinatorProgress.Held, since: Double)?
     package private(set) var finish: RunFinish?
     /// Smoothed speed.
@@ -78,7 +78,7 @@ package struct RunProgress: Sendable {
             beginProcess(at: progress.time)
             self.listening = listening
         case .worker(let worker):
-            // Each round works it out anew; before the first one there is nothing else to do so.
+            // Each round updates the training loss. Before the first round, only the workers' reports can.
             if worker.trainingLoss != nil, isWaiting || trainingLoss == nil { trainingLoss = workers.meanLoss }
             takeCaches(at: progress.time)
         case .hold(let held):
@@ -86,7 +86,7 @@ package struct RunProgress: Sendable {
         case .round(let round): take(round, at: progress.time)
         case .evaluation(let heldOut):
             let measurement = HeldOutScore(heldOut, isScored: isScored)
-            // "Before" is before round 0, also where a coordinator was started again.
+            // "Before" means before round 0, even after a restart of the coordinator.
             if heldOut.round == 0 { first = first ?? measurement }
             latest = measurement
         case .digests(let digests):
@@ -106,7 +106,7 @@ package struct RunProgress: Sendable {
         }
     }
 
-    /// Takes how much of the prefix caches of the workers that train is there. Caches that are filled before the first round say nothing of rounds.
+    /// Takes the filled part of the training workers' prefix caches. Caches that are filled before the first round say nothing about rounds.
     private mutating func takeCaches(at time: Double) {
         let parts = workers.trainers.filter { $0.phase != "caching" }.compactMap(\.cache)
         if parts.contains(where: { $0 > 0 && $0 < 1 }) {

@@ -4,11 +4,11 @@ import Foundation
 import LanguageModel
 
 extension RunReport {
-    /// What a ledger and the events of its run tell.
+    /// Makes the report from a ledger and the events of its run.
     ///
     /// - Parameters:
-    ///   - model: nil where it is not here, as with a coordinator.
-    ///   - totalSeconds: of the present process.
+    ///   - model: nil if this machine does not have it, as at a coordinator.
+    ///   - totalSeconds: seconds of the present process.
     init(
         _ archive: LedgerArchive, _ progress: RunProgress, model: String?, trainedParameters: Int?, sideEffects: SideEffects?,
         evaluation: EvaluationData?, basisSeconds: Double, totalSeconds: Double
@@ -16,7 +16,7 @@ extension RunReport {
         let spec = archive.summary.spec
         let rounds = Int(archive.history.nextRound)
         let samples = Int(archive.summary.samples)
-        // Up as a gradient and down as the mean, 4 bytes a parameter, for each machine that gave bytes, in each round.
+        // In each round each contributing machine would send a gradient and fetch the mean, at 4 bytes per parameter.
         let contributions = archive.contributions
         self.init(
             before: progress.first,
@@ -52,7 +52,7 @@ extension RunReport {
             outcome: progress.finish?.outcome.rawValue ?? "ended")
     }
 
-    /// What a coordinator, which has neither model nor data, can say of a run in its directory.
+    /// Returns the report that a coordinator, which has neither model nor data, can make of the run in its directory.
     init(ofCoordinator directory: RunDirectory) throws {
         let archive = try LedgerArchive(directory.ledger)
         let summary = archive.summary

@@ -34,18 +34,18 @@ package struct RunReport: Codable, Hashable, Sendable {
     package var samplesWithoutValue: Int
     /// Number of comparisons at which all machines had the same digest.
     package var digestChecks: Int
-    /// Absent where a coordinator without the model can't tell.
+    /// Nil if a coordinator, which has no model, can't tell.
     package var trainedParameters: Int?
-    /// Of the last round's parameters, whatever the outcome.
+    /// Side effects of the last round's parameters, whatever the outcome.
     package var sideEffects: SideEffects?
-    /// What as many rounds would have moved if every machine that gave bytes had sent its gradient as F32 and fetched the mean.
+    /// Bytes that the same number of rounds would have moved if every contributing machine had sent its gradient as F32 and fetched the mean.
     package var floatGradientBytes: UInt64?
-    /// The ledger's hash chain after its last record, which names all of it, and the public key that signed it.
+    /// The ledger's hash chain after its last record, which identifies the whole ledger, and the public key that signed it.
     package var chain: String?
     package var signer: String?
     package var ledger: String
     package var ledgerBytes: UInt64
-    /// Absent in the report of a coordinator, which needs no model.
+    /// Nil in the report of a coordinator, which needs no model.
     package var model: String?
     package var outcome: String
 
@@ -72,7 +72,7 @@ package struct RunReport: Codable, Hashable, Sendable {
             lossMeaning = task.lossMeaning
         }
 
-        /// Whoever has the data measures them, and says nothing else of them.
+        /// Data that another machine holds and measures, and that are otherwise unknown here.
         init(ofEvaluators task: TaskSpec) {
             (file, alsoInTraining, alsoInValidation, isHeldOut) = ("", 0, 0, true)
             name = MeasuredData.unknown.name

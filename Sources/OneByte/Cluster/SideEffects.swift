@@ -8,9 +8,10 @@ package struct SideEffects: Codable, Hashable, Sendable {
     package var updateNorm: Double
     package var updateRelative: Double
     package var updateLargest: Double
-    /// The matrix that has moved most, and by what part of its norm; an adapter by what it adds to a state, as a part of the state's norm.
+    /// The matrix that has moved most, and its movement as a part of its norm. An adapter's movement is what it adds to a state, as a part of the
+    /// state's norm.
     package var mostMoved: MovedTensor?
-    /// Absent without general text.
+    /// Nil without general text.
     package var generalText: GeneralText?
 
     package struct MovedTensor: Codable, Hashable, Sendable {
@@ -76,7 +77,7 @@ package struct SideEffects: Codable, Hashable, Sendable {
             try noteMovement()
             return
         }
-        // What lies below the trained tensors is the same before and after.
+        // States below the trained tensors are the same before and after the run.
         let cache = try PrefixCache(model: model, set: ExampleSet(examples, for: source.configuration), options: .init(threads: threads))
         let evaluator = Evaluator(model: model, cache: cache, threads: threads)
         let before = try evaluator.evaluate()
@@ -102,7 +103,7 @@ package struct SideEffects: Codable, Hashable, Sendable {
                 : "\(moved.tensor) has moved most, by \(percent(moved.part)) of its norm"
             let warning =
                 moved.part > SteeringHistory.largestMovement
-                ? ": too far, what else the model could do has suffered; take a smaller learning rate" : ""
+                ? ", which is too far: the model's other abilities have suffered; take a smaller learning rate" : ""
             rows.append(("", what + warning))
         }
         if let general = generalText {

@@ -1,19 +1,19 @@
 import Core
 import Foundation
 
-/// How long a run will still take, from the times of its rounds so far.
+/// An estimate of the time that a run will still take, from the times of its rounds so far.
 ///
-/// Three things make the mean of all rounds a bad guess, and each is taken into account: the first rounds wait for hidden states that later
-/// ones find in the prefix cache, trials of the rate take their rounds back, and one long standstill (a rebuild after a retraction, a worker
-/// that was lost) says nothing of the rounds to come.
+/// The mean of all rounds would be a bad estimate, for three reasons. The first rounds wait for hidden states that later rounds find in the prefix
+/// cache. Trials of the rate take their rounds back. And one long standstill (a rebuild after a retraction, a lost worker) says nothing about later
+/// rounds.
 package struct TimeLeft: Hashable, Sendable {
-    /// What is known of the run beforehand.
+    /// Facts that are known before the run.
     package struct Plan: Hashable, Sendable {
         package var rounds: Int
-        /// Of each trial of the rate; nil: no trials.
+        /// Number of rounds of each trial of the rate; nil if there are no trials.
         package var trialRounds: Int?
         package var learningRate: Double
-        /// A round that finds all hidden states, as it was measured before the run; nil: not known.
+        /// Seconds of a round that finds all hidden states, measured before the run; nil if unknown.
         package var secondsOfCachedRound: Double?
 
         package init(rounds: Int, trialRounds: Int? = nil, learningRate: Double = 1, secondsOfCachedRound: Double? = nil) {
@@ -25,14 +25,14 @@ package struct TimeLeft: Hashable, Sendable {
     }
 
     private let plan: Plan
-    /// Seconds from commit to commit, the newest last.
+    /// Seconds between commits, the newest last.
     private var paces: [Double] = []
     private var lastRoundAt: Double?
     private var roundsInForce = 0
-    /// Trials with a loss, as powers of two of the plan's rate.
+    /// Loss of each trial, by the power of two that multiplies the plan's rate.
     private var trials: [Int: Double] = [:]
     private var isChosen: Bool
-    /// The part of the training examples' hidden states that is there, with when it was first and last heard of.
+    /// The filled part of the training examples' hidden states, at the first and at the last report.
     private var cache: (first: Known, last: Known)?
 
     private struct Known: Hashable, Sendable {
@@ -40,14 +40,14 @@ package struct TimeLeft: Hashable, Sendable {
         let part: Double
     }
 
-    /// The fastest round while hidden states were still missing; nil where none ever were.
+    /// Seconds of the fastest round while hidden states were missing; nil if none were.
     private var fastestOfFilling: Double?
 
-    /// Rounds that tell the pace: enough that a few evaluations are among them.
+    /// Number of rounds that determine the pace: enough to include a few evaluations.
     private static let window = 60
-    /// Rounds that were seen, before anything is said.
+    /// Least number of rounds before an estimate is given.
     private static let fewest = 3
-    /// A round so many times as long as the next longest one is a standstill, which will not come again.
+    /// Ratio of the longest round to the next longest beyond which it counts as a standstill that will not recur.
     private static let standstill = 4.0
 
     package init(_ plan: Plan) {
@@ -64,7 +64,7 @@ package struct TimeLeft: Hashable, Sendable {
         hasher.combine(roundsInForce)
     }
 
-    /// A coordinator begins anew: what was before its start says nothing of the time from here on.
+    /// Begins a new process of the coordinator. Rounds before its start say nothing about the time from here on.
     package mutating func beginProcess() {
         lastRoundAt = nil
         paces = []
@@ -72,11 +72,11 @@ package struct TimeLeft: Hashable, Sendable {
         fastestOfFilling = nil
     }
 
-    /// A round was committed.
+    /// Takes a committed round.
     ///
     /// - Parameters:
-    ///   - seconds: from its opening.
-    ///   - roundsInForce: this one included.
+    ///   - seconds: time since its opening.
+    ///   - roundsInForce: number of rounds in force, including this one.
     package mutating func takeRound(at time: Double, seconds: Double, roundsInForce: Int) {
         let pace = lastRoundAt.map { time - $0 } ?? seconds
         if pace.isFinite, pace >= 0 { paces.append(pace) }
@@ -85,15 +85,15 @@ package struct TimeLeft: Hashable, Sendable {
         self.roundsInForce = roundsInForce
     }
 
-    /// - Parameter part: of the hidden states of all training examples on all workers, 0…1.
+    /// - Parameter part: filled part of the hidden states of all training examples on all workers, 0…1.
     package mutating func takeCache(_ part: Double, at time: Double) {
         let known = Known(time: time, part: part)
         if part >= 1, let cache, cache.last.part < 1 {
-            // The rounds that waited for hidden states say nothing of those to come.
+            // The rounds that waited for hidden states say nothing about later rounds.
             fastestOfFilling = paces.min()
             paces = []
         }
-        // What was filled before the first round has no part in the rounds' pace.
+        // States filled before the first round did not slow any round.
         guard lastRoundAt != nil, let cache, part >= cache.last.part else {
             cache = (known, known)
             return
@@ -109,11 +109,11 @@ package struct TimeLeft: Hashable, Sendable {
         self.isChosen = self.isChosen || isChosen
     }
 
-    /// Rounds to come, those among them that trials will take back.
+    /// Number of rounds to come, including those that trials will take back.
     package var roundsLeft: Int {
         let proper = max(0, plan.rounds - roundsInForce)
         guard !isChosen, let trial = plan.trialRounds else { return proper }
-        // Suppose that the best so far stays the best.
+        // Assume that the best trial so far stays the best.
         var known = trials
         var further = 0
         while let next = RateSearch.next(after: known) {
@@ -124,11 +124,11 @@ package struct TimeLeft: Hashable, Sendable {
         return max(0, further * trial - min(roundsInForce, trial)) + plan.rounds
     }
 
-    /// Nil while too little is known.
+    /// Seconds that the run will still take; nil while too little is known.
     package var seconds: Double? {
         let left = Double(roundsLeft)
         guard paces.count >= Self.fewest else {
-            // Soon after the last hidden state is there, a round takes as long as the fastest before, or as those since.
+            // Just after the last hidden state is computed, a round takes as long as the fastest round before, or as the rounds since.
             guard let fastest = fastestOfFilling else { return nil }
             return left * (paces.min() ?? min(fastest, plan.secondsOfCachedRound ?? fastest))
         }
@@ -142,7 +142,7 @@ package struct TimeLeft: Hashable, Sendable {
         return roundsOfFilling * now + (left - roundsOfFilling) * cached
     }
 
-    /// Mean seconds of a round, without one standstill.
+    /// Mean seconds of a round, leaving out one standstill.
     private func pace(of paces: [Double]) -> Double {
         var sorted = paces.sorted()
         if sorted.count >= Self.fewest, let longest = sorted.last, longest > Self.standstill * sorted[sorted.count - 2] { sorted.removeLast() }

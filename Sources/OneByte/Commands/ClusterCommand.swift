@@ -51,10 +51,10 @@ struct ClusterCommand: AsyncParsableCommand {
     @OptionGroup(title: "This host") var workers: SettingFlags<WorkerSettings>
     @OptionGroup(title: "This host") var processes: SettingFlags<ProcessSettings>
 
-    @Option(help: ArgumentHelp("Go on with the run in this directory, with its settings.", valueName: "directory"))
+    @Option(help: ArgumentHelp("Resume the run in this directory, with its settings.", valueName: "directory"))
     var resume: String?
 
-    @Flag(help: "Say what the run will take (time, bytes, memory; measured for two seconds), and end.") var dryRun = false
+    @Flag(help: "Print what the run will take (time, bytes, memory; measured for two seconds), and exit.") var dryRun = false
 
     func validate() throws {
         if resume != nil, config.config != nil || place.settings[.directory] != nil {
@@ -91,7 +91,7 @@ struct ClusterCommand: AsyncParsableCommand {
         let directory = plan.directory
         standardError.write("run directory: \(directory.path)")
         if let page {
-            // A port that the system chooses is known to the coordinator alone, whose log names it.
+            // Only the coordinator knows a port that the system chose. Its log names the port.
             standardError.write("dashboard: \(page.port == 0 ? "its address is in \(directory.log(of: "coordinator"))" : page.url(port: page.port))")
             if let warning = Dashboard.warning(page) { standardError.write("warning: \(warning)") }
         }

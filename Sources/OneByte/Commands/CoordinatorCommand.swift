@@ -151,7 +151,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         let (outcome, stop) = try await stoppingOnSignals(onStop: { process.requestStop() }) { try await process.run() }
         post.finish()
         await display.value
-        // A local cluster has a report of its own, with what its model and data tell.
+        // A local cluster writes its own report, which also covers model and data.
         if ParentWatch.parent == nil, FileManager.default.fileExists(atPath: directory.ledger) {
             do {
                 let report = try RunReport(ofCoordinator: directory)
@@ -177,7 +177,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         return spec
     }
 
-    /// Returns what the run directory tells of the run so far.
+    /// Returns what the run directory holds about the run so far.
     private static func past(of directory: RunDirectory, spec: RunSpec?, isNew: Bool) throws -> RunRecord {
         let spec = try spec ?? LedgerArchive(directory.ledger).summary.spec
         var record = RunRecord(RunProgress(rounds: spec.rounds, isScored: spec.task.objective == .command))

@@ -60,13 +60,13 @@ struct DataCommand: ParsableCommand {
     }
 }
 
-/// How long examples are.
+/// Lengths of examples.
 package struct LengthSummary {
     private let sorted: [Int]
 
     package init(_ lengths: [Int]) { sorted = lengths.sorted() }
 
-    /// The smallest length that so many of 100 examples don't exceed.
+    /// Returns the smallest length that the given number of 100 examples don't exceed.
     package func percentile(_ percent: Int) -> Int {
         guard !sorted.isEmpty else { return 0 }
         return sorted[max(0, (sorted.count * percent + 99) / 100 - 1)]
@@ -77,9 +77,9 @@ package struct LengthSummary {
     }
 }
 
-/// How often each label is there.
+/// Counts of the labels.
 struct LabelCounts {
-    /// Nil where there are no labels.
+    /// Nil if there are no labels.
     let text: String?
 
     init(_ examples: [Example], _ task: TaskSpec) {

@@ -4,7 +4,7 @@ import Foundation
 import LanguageModel
 import Training
 
-/// Parts of data as people write them: 80/10/10.
+/// Sizes of the parts of data, written as 80/10/10.
 package struct SplitParts: ExpressibleByArgument {
     let shares: [Double]
 
@@ -15,7 +15,7 @@ package struct SplitParts: ExpressibleByArgument {
         self.shares = shares
     }
 
-    /// The part that a point of 0…1 falls into.
+    /// Returns the part into which a point of 0…1 falls.
     package func part(of point: Double) -> Int {
         let sum = shares.reduce(0, +)
         var end = 0.0
@@ -40,15 +40,15 @@ extension DataCommand {
 
                   onebyte data split reviews.jsonl --split 90/10 --output parts
 
-                The part depends on nothing but the example's fields without its label, so that copies of an example,
-                whatever their labels, are never in two parts, and more data added later move none.
+                The part depends only on the example's fields other than its label. So copies of an example are never in
+                two parts, even with different labels. Data added later move no example.
                 """)
 
         @Argument(help: ArgumentHelp("JSON lines, CSV or TSV.", valueName: "file")) var file: String
         @Option(help: ArgumentHelp("The parts: train/validation/test, or train/test.", valueName: "parts")) var split: SplitParts
         @Option(name: .shortAndLong, help: ArgumentHelp("Where the parts go. (default: beside the file)", valueName: "directory"))
         var output: String?
-        @Flag(help: "Replace parts that are there.") var overwrite = false
+        @Flag(help: "Replace existing parts.") var overwrite = false
 
         func run() throws {
             let records = try DataFile.read(file)
@@ -69,7 +69,7 @@ extension DataCommand {
                 throw ProcessFailure(.cannotCreate, "\(path) is there already; --overwrite replaces it")
             }
             if let empty = parts.firstIndex(where: \.isEmpty) {
-                throw ProcessFailure(.usage, "\(file): \(records.count) examples are too few for a part \(names[empty]) of this size")
+                throw ProcessFailure(.usage, "\(file): \(records.count) examples are too few for a \(names[empty]) part of this size")
             }
             if let output { try FileManager.default.createDirectory(atPath: output, withIntermediateDirectories: true) }
             for (path, lines) in zip(paths, parts) {

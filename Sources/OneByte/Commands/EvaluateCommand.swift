@@ -28,9 +28,9 @@ struct EvaluateCommand: ParsableCommand {
                 --ledger runs/friendlier --objective-command 'python3 score.py' \\
                 --texts written.jsonl
 
-            Each example with the label that it was taken for, the wrong ones first:
+            Each example with its predicted label, the wrong ones first:
 
-              onebyte evaluate held-out.jsonl --model SmolLM2.gguf \
+              onebyte evaluate held-out.jsonl --model SmolLM2.gguf \\
                 --ledger runs/reviews --examples judged.jsonl
 
             An exported model, with the task of a run file; as JSON:
@@ -49,7 +49,7 @@ struct EvaluateCommand: ParsableCommand {
     var texts: String?
     @Option(
         help: ArgumentHelp(
-            "Write each example with its loss, and of a classification the label taken and whether it is right, as JSON lines.", valueName: "file"))
+            "Write each example as a JSON line with its loss and, for a classification, the predicted label and if it is right.", valueName: "file"))
     var examples: String?
     @OptionGroup var threads: ThreadFlags
     @Option(help: "text or json.") var format: OutputFormat = .text
@@ -86,12 +86,12 @@ struct EvaluateCommand: ParsableCommand {
             format == .json ? try json(measurement) : ([measurement.text] + [measurement.confusion?.text].compactMap { $0 }).joined(separator: "\n"))
     }
 
-    /// A line for each record, wrong ones first, then by falling loss: what a person wants to read.
+    /// Writes a line for each record: wrong ones first, then by falling loss, because that is what people look for.
     private func write(_ evaluation: Evaluation, of records: [DataRecord], _ task: TaskSpec, to path: String) throws {
         guard evaluation.items.count == records.count else {
             throw ProcessFailure(
                 .badData,
-                "\(file): \(records.count - evaluation.items.count) examples have nothing to judge, so that lines and results don't match; take them out"
+                "\(file): \(records.count - evaluation.items.count) examples have nothing to judge, so lines and results don't match; take these examples out"
             )
         }
         let labels = (task.labels ?? []).map(\.label)
@@ -110,7 +110,7 @@ struct EvaluateCommand: ParsableCommand {
         standardError.write("\(path): \(grouped(order.count)) examples, the \(grouped(order.count { !$0.isRight })) wrong ones first")
     }
 
-    /// Training data above this are not read again only to be compared; that the file is the same one shows at any size.
+    /// Largest training file that is read again for the comparison. That both are the same file is recognised at any size.
     private static let comparedBytesMax = 64 << 20
 
     /// Notes if the run was trained or steered by the measured data, as far as its directory tells.

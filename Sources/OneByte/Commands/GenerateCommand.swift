@@ -9,7 +9,7 @@ struct GenerateCommand: ParsableCommand {
         commandName: "generate",
         abstract: "Let a model write: base, exported, or base + ledger.",
         discussion: """
-            Go on from a text:
+            Continue a text:
 
               onebyte generate 'The film was' --model SmolLM2.gguf
 
@@ -24,15 +24,15 @@ struct GenerateCommand: ParsableCommand {
               onebyte generate 'Name three rivers.' --chat --model SmolLM2.gguf \\
                 --temperature 0.7 --top-p 0.9 --seed 5
 
-            All prompts of a file, before the run's rounds and after, beside what was wanted:
+            All prompts of a file, before the run's rounds and after, next to the wanted text:
 
-              onebyte generate --file held-out.jsonl --model SmolLM2.gguf \
+              onebyte generate --file held-out.jsonl --model SmolLM2.gguf \\
                 --ledger runs/e2e --output written.jsonl
             """)
 
-    @Argument(help: ArgumentHelp("What the model goes on from.", valueName: "text")) var prompt: String?
+    @Argument(help: ArgumentHelp("The text that the model continues.", valueName: "text")) var prompt: String?
     @Option(
-        help: ArgumentHelp("Go on from each prompt of this file: JSON lines, CSV or TSV of prompt and completion, or of messages.", valueName: "file")
+        help: ArgumentHelp("Continue each prompt of this file: JSON lines, CSV or TSV of prompt and completion, or of messages.", valueName: "file")
     )
     var file: String?
     @Option(name: .shortAndLong, help: ArgumentHelp("Where the texts of --file go, as JSON lines. (default: standard output)", valueName: "file"))
@@ -49,11 +49,11 @@ struct GenerateCommand: ParsableCommand {
     func validate() throws {
         guard maxTokens > 0 else { throw ValidationError("--max-tokens must be at least 1") }
         guard temperature >= 0, temperature.isFinite else { throw ValidationError("--temperature must be 0 or more") }
-        guard (prompt == nil) != (file == nil) else { throw ValidationError("give either a text to go on from, or --file") }
+        guard (prompt == nil) != (file == nil) else { throw ValidationError("give either a text to continue, or --file") }
         guard file == nil || (!chat && temperature == 0) else {
-            throw ValidationError("--file takes the likeliest token each time, and the task's own form; leave out --chat and --temperature")
+            throw ValidationError("--file always takes the likeliest token, in the task's own form; leave out --chat and --temperature")
         }
-        guard output == nil || file != nil else { throw ValidationError("--output is where the texts of --file go") }
+        guard output == nil || file != nil else { throw ValidationError("--output names the file for the texts of --file; give --file too") }
         guard topP > 0, topP <= 1 else { throw ValidationError("--top-p must be above 0 and at most 1") }
     }
 
@@ -97,7 +97,7 @@ struct GenerateCommand: ParsableCommand {
         }
     }
 
-    /// What the base and the run's model write after each prompt of a file, beside what was wanted.
+    /// Writes the texts of the base and of the run's model after each prompt of a file, next to the wanted text.
     private func writeAll(_ file: String) throws {
         let records = try DataFile.read(file)
         let state = try ModelState.load(model: model, ledger: ledger.ledger, atRound: ledger.atRound, threads: threads.count)
@@ -105,7 +105,7 @@ struct GenerateCommand: ParsableCommand {
         let task = try state.ledger?.summary.spec.task ?? settings.resolveTask()
         guard task.kind == .completion || task.kind == .chat else {
             throw ProcessFailure(
-                .usage, "\(file): a \(task.kind.rawValue) has no prompts to go on from; `onebyte predict` says what the model makes of it")
+                .usage, "\(file): a \(task.kind.rawValue) has no prompts to continue; use `onebyte predict`")
         }
         func write(_ model: TrainableModel) throws -> [String?] {
             try WrittenTexts.write(records, task, model, maxTokens: maxTokens, threads: threads.count)

@@ -9,10 +9,11 @@ struct LedgerRetract: AsyncParsableCommand {
         abstract: "Take one machine's contributions out of a run, exactly.",
         discussion: """
             A record is added that every worker and every replay applies; what is left is exactly what a run with the
-            recorded steps, but without these bytes, gives. That is not the model that would have been trained without
-            the machine: the others' bytes were found beside its own. So the model may be worse than before, and heals
-            when the run goes on; `onebyte ledger rewind --before NAME` goes back instead. Works on a run that is over
-            or stopped, and on a running one, on the coordinator's host. `onebyte ledger show RUN` lists the machines:
+            recorded steps, but without these bytes, gives. It is not the model that the others would have trained
+            alone, because they continued from where these bytes had led. So the model may be worse than before. It
+            recovers when the run continues. `onebyte ledger rewind --before NAME` goes back instead. Works on a run
+            that is over or stopped, and on a running one, on the coordinator's host. `onebyte ledger show RUN` lists
+            the machines:
 
               onebyte ledger show runs/reviews
               onebyte ledger retract runs/reviews --machine worker-2
@@ -61,7 +62,7 @@ struct LedgerRetract: AsyncParsableCommand {
         if isRunning {
             return standardOutput.write("retracted \(LedgerPart.named(parts)) in the running run; its workers take the bytes out")
         }
-        if evict { standardError.write("note: --evict is for a running run; this one does not run, so that no machine is in it") }
+        if evict { standardError.write("note: --evict is for a running run; this one does not run, so there is no machine to evict") }
         let bytes = parts.reduce(0) { $0 + $1.bytes }
         standardOutput.write("retracted \(grouped(bytes)) bytes of \(LedgerPart.named(parts)); replay, export and evaluate go without them")
         if let worth = ModelWorth(before: edit.archive, path: path).text() { standardOutput.write(worth) }
@@ -69,12 +70,12 @@ struct LedgerRetract: AsyncParsableCommand {
         if edit.archive.summary.isEnded, canBeRestored {
             standardOutput.write(
                 """
-                the others' bytes were found beside the ones that are gone; to train anew without that machine:
+                the others continued from where these bytes had led; to go back and train again without that machine:
                   onebyte ledger rewind \(directory) --before \(shellWord(machine))
                   onebyte cluster --resume \(directory)
                 """)
         } else if !edit.archive.summary.isEnded {
-            standardOutput.write("going on heals the model: onebyte cluster --resume \(directory)")
+            standardOutput.write("the model recovers when the run continues: onebyte cluster --resume \(directory)")
         }
     }
 }
@@ -84,8 +85,9 @@ struct LedgerRestore: AsyncParsableCommand {
         commandName: "restore",
         abstract: "Take a retraction back: put a machine's contributions into the run again, exactly.",
         discussion: """
-            A record is added; the model is to the last bit the one from before the retraction, where nothing else has
-            changed since.
+            A record is added. If nothing else has changed since, the model is to the last bit the one from before the
+            retraction:
+
 
               onebyte ledger restore runs/reviews --machine worker-2
               onebyte ledger restore runs/reviews --machine worker-2 \\
@@ -108,7 +110,7 @@ struct LedgerRestore: AsyncParsableCommand {
         guard summary.format >= 3 else {
             throw ProcessFailure(
                 .usage,
-                "\(edit.archive.path) is of format \(summary.format), which has no record that takes a retraction back\nits bytes are gone for good")
+                "\(edit.archive.path) is of format \(summary.format), in which a retraction can't be taken back\nthe bytes stay out")
         }
         let rounds = try edit.rounds(from: fromRound, to: toRound)
         let ids = try edit.machines(machine).map { MachineID($0.machine) }.filter { summary.holdsRetracted(of: $0, in: rounds) }
@@ -136,17 +138,17 @@ struct LedgerRewind: AsyncParsableCommand {
         commandName: "rewind",
         abstract: "Go back to the parameters before a round, or to before a machine's first byte.",
         discussion: """
-            All rounds from there on no longer count; they stay in the ledger, and their numbers are not used again. A
-            run that was complete can be gone on with:
+            The rounds from there on no longer count. They stay in the ledger, and their numbers are not used again. Even
+            a complete run can then be resumed:
 
               onebyte ledger rewind runs/reviews --before worker-2
               onebyte cluster --resume runs/reviews
 
-            To a round by its number, as all displays count:
+            To a round by its number:
 
               onebyte ledger rewind runs/reviews --to 120 --yes
 
-            Nothing takes a rewind back; `--at-round` still shows the rounds that are void.
+            A rewind can't be taken back, but `--at-round` still reaches the void rounds.
             """)
 
     @Argument(help: ArgumentHelp("The run directory.", valueName: "directory")) var path: String
@@ -163,11 +165,11 @@ struct LedgerRewind: AsyncParsableCommand {
         let archive = edit.archive
         let target = try to ?? firstRound(of: before ?? "", edit)
         guard target <= archive.history.nextRound else {
-            throw ProcessFailure(.usage, "\(archive.path): has \(archive.history.nextRound) rounds, so that there is no round \(target)")
+            throw ProcessFailure(.usage, "\(archive.path): there is no round \(target), but \(archive.history.nextRound) rounds")
         }
         guard !archive.summary.isEnded || archive.summary.format >= 3 else {
             throw ProcessFailure(
-                .usage, "\(archive.path) is of format \(archive.summary.format), and complete: its end can't be taken back\nbegin another run")
+                .usage, "\(archive.path) is of format \(archive.summary.format), and complete; its end can't be taken back\nbegin another run")
         }
         let void = archive.history.rounds.filter { $0.round >= target }
         guard !void.isEmpty else {
@@ -180,7 +182,7 @@ struct LedgerRewind: AsyncParsableCommand {
             }.map { printable($0.name, onOneLine: true) }
         ).sorted()
         standardError.write(
-            "back to the parameters before round \(target): \(grouped(void.count)) rounds with \(grouped(bytes)) bytes of \(names.joined(separator: ", ")) no longer count, and nothing brings them back"
+            "back to the parameters before round \(target): \(grouped(void.count)) rounds with \(grouped(bytes)) bytes of \(names.joined(separator: ", ")) no longer count, and can't be brought back"
         )
         try LedgerEdit.confirm("go back?", yes: yes, nothing: "nothing is taken back")
         let isRunning = try await edit.apply([.rewind(Rewind(round: target, rateShift: 0))], requests: [.rewind(target)]) { records in
@@ -189,12 +191,12 @@ struct LedgerRewind: AsyncParsableCommand {
         standardOutput.write("back to before round \(target)\(isRunning ? " in the running run" : "")")
         guard !isRunning else { return }
         if let worth = ModelWorth(before: archive, path: path).text() { standardOutput.write(worth) }
-        standardOutput.write("go on: onebyte cluster --resume \(shellWord(path))")
+        standardOutput.write("to resume: onebyte cluster --resume \(shellWord(path))")
     }
 
     private func firstRound(of machine: String, _ edit: LedgerEdit) throws -> RoundNumber {
         let ids = Set(try edit.machines(machine).map { MachineID($0.machine) })
-        // What was retracted counts too: the others' bytes were found beside it.
+        // Retracted bytes count too, because the others continued from where they had led.
         for case .round(let round) in edit.archive.entries.lazy.map(\.record)
         where round.contributions.contains(where: { ids.contains($0.machine) }) {
             return round.round

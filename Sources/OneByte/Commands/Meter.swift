@@ -1,4 +1,4 @@
-/// Progress of something that takes a while: on a terminal, or where `tells` says so as lines for the process that started this one.
+/// Progress of a long operation: shown on a terminal or, with `tells`, written as lines for the process that started this one.
 struct Meter {
     private let title: String
     private let clock = ContinuousClock()
@@ -6,7 +6,7 @@ struct Meter {
     private var lastShown: ContinuousClock.Instant?
     private let tells: Bool
 
-    /// - Parameter tells: a line on standard output now and then, for a cluster that waits for this process.
+    /// - Parameter tells: whether to write a line to standard output now and then, for a cluster that waits for this process.
     init(_ title: String, tells: Bool = false) {
         self.title = title
         self.tells = tells && ParentWatch.parent != nil

@@ -37,8 +37,8 @@ struct ModelCommand: ParsableCommand {
         @Flag(help: "For the cost: the loss needs all tokens' logits, as of a text, completion or chat, not those of label words.")
         var allLogits = false
 
-        @Option(help: ArgumentHelp("For the cost: r of adapters on matrices of layers.", valueName: "number")) var adapterInputs = 16
-        @Option(help: ArgumentHelp("For the cost: p of adapters on matrices of layers.", valueName: "number")) var adapterOutputs = 4
+        @Option(help: ArgumentHelp("r of adapters on layers, for the cost.", valueName: "number")) var adapterInputs = 16
+        @Option(help: ArgumentHelp("p of adapters on layers, for the cost.", valueName: "number")) var adapterOutputs = 4
 
         func validate() throws {
             guard (1...AdapterBasis.rankMax).contains(adapterInputs), (1...AdapterBasis.rankMax).contains(adapterOutputs) else {

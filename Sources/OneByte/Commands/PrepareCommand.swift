@@ -87,7 +87,7 @@ enum Preparation {
                 "note: without public text random tokens stand in for it; leave out --basis-text none, or give a hundred texts that look like the task's"
             )
         }
-        // A rank that nobody gave is no reason to refuse a narrow model.
+        // The default rank is lowered for a narrow model; only a rank that the user gave is refused.
         func rank(_ key: SettingKey, standard: Int, width: Int) throws -> Int {
             guard settings.has(key) else { return min(standard, width) }
             let given = try settings.integer(key)

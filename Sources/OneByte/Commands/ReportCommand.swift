@@ -8,7 +8,7 @@ struct ReportCommand: ParsableCommand {
         commandName: "report",
         abstract: "Show a run's curves, workers and events: as a page to mail, a table, or for TensorBoard.",
         discussion: """
-            A page in one file, which needs no network; of any run directory, also while the run goes on:
+            A page in one file, which needs no network, for any run directory, even during the run:
 
               onebyte report runs/reviews --html reviews.html
 
@@ -22,7 +22,7 @@ struct ReportCommand: ParsableCommand {
               onebyte report runs/reviews --format tensorboard --output board/reviews
               tensorboard --logdir board
 
-            Without flags it says how the run stands, as `onebyte status` does.
+            Without flags it shows the state of the run, as `onebyte status` does.
             """)
 
     enum Format: String, CaseIterable, ExpressibleByArgument {
@@ -32,7 +32,7 @@ struct ReportCommand: ParsableCommand {
     @Argument(help: ArgumentHelp("A run directory.", valueName: "run")) var path: String
     @Option(help: ArgumentHelp("Write a page with everything in it here.", valueName: "file")) var html: String?
     @Option(help: "Write the curves: csv, json or tensorboard.") var format: Format?
-    @Option(help: ArgumentHelp("Where the curves go: a file, or of tensorboard a directory. (default: standard output)", valueName: "path"))
+    @Option(help: ArgumentHelp("Where the curves go: a file, or a directory for tensorboard. (default: standard output)", valueName: "path"))
     var output: String?
 
     func validate() throws {

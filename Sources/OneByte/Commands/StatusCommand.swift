@@ -5,13 +5,13 @@ import Foundation
 struct StatusCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "status",
-        abstract: "Say once how a run stands: rounds, losses, and a line for each worker.",
+        abstract: "Show the state of a run once: rounds, losses, and a line for each worker.",
         discussion: """
-            Of a run directory, whether a coordinator leads the run now or not:
+            A run directory, whether its coordinator is running or not:
 
               onebyte status runs/reviews
 
-            Of a coordinator elsewhere that was started with --dashboard:
+            A coordinator elsewhere that was started with --dashboard:
 
               onebyte status coordinator:8080
 
@@ -31,7 +31,7 @@ struct StatusCommand: AsyncParsableCommand {
         for line in title + StatusText.picture(status, width: width, hasBar: false) { standardOutput.write(line) }
     }
 
-    /// Where lines go to a file or a program, nothing has to be cut.
+    /// Width of lines that go to a file or a program, where little has to be cut.
     private static let widthOfFiles = 160
 
     static func title(_ status: RunStatus) -> [String] {
@@ -44,7 +44,7 @@ struct TopCommand: AsyncParsableCommand {
         commandName: "top",
         abstract: "Watch a run that is under way, from another terminal or another host.",
         discussion: """
-            It refreshes every second until the run ends or Ctrl-C; the run goes on whoever watches:
+            It refreshes every second until the run ends, or until Ctrl-C, which does not stop the run:
 
               onebyte top runs/reviews
 
@@ -54,9 +54,9 @@ struct TopCommand: AsyncParsableCommand {
             """)
 
     @Argument(help: ArgumentHelp("A run directory, or the address of a coordinator's dashboard.", valueName: "run|address")) var place: String
-    @Option(help: ArgumentHelp("Seconds between two looks.", valueName: "seconds")) var interval = 1.0
+    @Option(help: ArgumentHelp("Seconds between two updates.", valueName: "seconds")) var interval = 1.0
 
-    /// Looks in a row that may fail before it gives up: a coordinator may be started again meanwhile.
+    /// Number of failures in a row after which it gives up. A few are allowed, because a coordinator may restart.
     private static let failuresMax = 10
 
     func validate() throws {
@@ -69,7 +69,7 @@ struct TopCommand: AsyncParsableCommand {
         do {
             _ = try await stoppingOnSignals(onStop: {}) { try await Self.watch(place, interval) }
         } catch StopSignal.interrupt {
-            // Ctrl-C is how one stops looking; nothing was interrupted.
+            // Ctrl-C is the usual way to stop watching, so it is no failure.
         }
     }
 

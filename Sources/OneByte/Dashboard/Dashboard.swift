@@ -5,14 +5,14 @@ import Foundation
 import Logging
 import Synchronization
 
-/// A process's page and its figures for machines, over HTTP. It only answers; nothing can be changed through it.
+/// Serves a process's page and its metrics over HTTP. It is read-only.
 final class Dashboard: Sendable {
     let url: String
     private let task: Task<Void, Never>
 
-    /// Listens, and answers until `stop`.
+    /// Listens, and answers requests until `stop`.
     ///
-    /// - Throws: `ProcessFailure` where it can't listen there.
+    /// - Throws: `ProcessFailure` if it can't listen there.
     init(_ address: DashboardAddress, _ source: DashboardSource) async throws {
         let handler = DashboardHandler(source: source, isLoopback: address.isLoopback)
         let server = try address.server(handler: handler)
@@ -35,9 +35,9 @@ final class Dashboard: Sendable {
         self.task = task
     }
 
-    /// Begins to show what is asked for by `--dashboard`, and says where.
+    /// Starts the dashboard that `--dashboard` asks for, and logs its address.
     ///
-    /// - Throws: `SettingsError` for what is no address, `ProcessFailure` where it can't listen there.
+    /// - Throws: `SettingsError` if the text is no address, `ProcessFailure` if it can't listen there.
     static func start(at text: String, _ source: DashboardSource, _ logger: Logger) async throws -> Dashboard {
         let address = try DashboardAddress.parse(text)
         let dashboard = try await Dashboard(address, source)
@@ -53,7 +53,7 @@ final class Dashboard: Sendable {
         return code == EADDRINUSE ? "another process listens there; choose another port" : String(cString: strerror(code))
     }
 
-    /// Said where others than this host's processes can look on.
+    /// A warning if others than this host's processes can connect; nil if not.
     static func warning(_ address: DashboardAddress) -> String? {
         address.isLoopback
             ? nil
@@ -85,9 +85,9 @@ private struct DashboardHandler: HTTPHandler {
             let reason = source.unreadiness()
             return text((reason ?? "ready") + "\n", status: reason == nil ? .ok : .serviceUnavailable)
         case .events: return events(after: request.headers[HTTPHeader("Last-Event-ID")].flatMap { Int($0) } ?? 0)
-        case .unknown: return text("there is no \(request.path.prefix(200)); there is \(DashboardRoute.paths)\n", status: .notFound)
-        case .wrongMethod: return text("only GET: nothing can be changed here\n", status: .methodNotAllowed)
-        case .wrongHost: return text("this dashboard answers to localhost alone\n", status: .forbidden)
+        case .unknown: return text("there is no \(request.path.prefix(200)), only \(DashboardRoute.paths)\n", status: .notFound)
+        case .wrongMethod: return text("only GET: the dashboard is read-only\n", status: .methodNotAllowed)
+        case .wrongHost: return text("this dashboard answers only to localhost\n", status: .forbidden)
         }
     }
 
@@ -110,7 +110,7 @@ private struct DashboardHandler: HTTPHandler {
     }
 }
 
-/// Open pages: each holds a task and is sent something every second.
+/// Limits the open pages, because each holds a task and gets an update every second.
 private final class StreamCount: Sendable {
     private static let most = 64
     private let count = Atomic<Int>(0)
@@ -130,7 +130,7 @@ private final class StreamCount: Sendable {
     }
 }
 
-/// Server-sent events: an update every second, numbered by the history's points, so that a browser that comes back gets what it missed.
+/// Server-sent events: an update every second. Updates are numbered by the history's points, so a browser that reconnects gets what it missed.
 private struct EventStream: AsyncBufferedSequence {
     typealias Element = UInt8
     let source: DashboardSource

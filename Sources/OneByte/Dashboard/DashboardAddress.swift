@@ -3,10 +3,10 @@ import FlyingFox
 import FlyingSocks
 import Glibc
 
-/// Where a process shows itself over HTTP: `8080` and `127.0.0.1:8080` on this host alone, `0.0.0.0:8080` or `[::]:8080` to everybody who
-/// reaches it. Port 0: any that is free.
+/// An address at which a process serves its dashboard over HTTP. At `8080` and `127.0.0.1:8080` only this host can connect; at `0.0.0.0:8080` and
+/// `[::]:8080` everyone who reaches it can. Port 0 stands for any free port.
 package struct DashboardAddress: Hashable, Sendable {
-    /// A number, without brackets.
+    /// The IP address, without brackets.
     package let host: String
     package let port: UInt16
 
@@ -35,19 +35,19 @@ package struct DashboardAddress: Hashable, Sendable {
         return inet_pton(AF_INET6, host, &address) == 1
     }
 
-    /// Nobody but this host's processes reaches it.
+    /// Whether only this host's processes can connect.
     package var isLoopback: Bool { host.hasPrefix("127.") || host == "::1" }
 
     package func url(port: UInt16) -> String { "http://\(isIPv4 ? host : "[\(host)]"):\(port)/" }
 
-    /// - Parameter logger: what FlyingFox says of its connections.
+    /// - Parameter logger: takes FlyingFox's messages about connections.
     func server(handler: some HTTPHandler) throws -> HTTPServer {
         isIPv4
             ? HTTPServer(address: try sockaddr_in.inet(ip4: host, port: port), logger: DisabledLogger.disabled, handler: handler)
             : HTTPServer(address: try sockaddr_in6.inet6(ip6: host, port: port), logger: DisabledLogger.disabled, handler: handler)
     }
 
-    /// - Throws: `SettingsError` that says what an address looks like.
+    /// - Throws: `SettingsError` that shows what an address looks like.
     package static func parse(_ text: String) throws(SettingsError) -> DashboardAddress {
         guard let address = DashboardAddress(text) else {
             throw .usage("\(SettingKey.dashboard.flag): \"\(text)\" is no port and no address with one, such as 8080, 127.0.0.1:8080 or [::1]:8080")

@@ -1,18 +1,18 @@
-/// What a request to a dashboard asks for.
+/// The resource that a request to a dashboard asks for.
 package enum DashboardRoute: Hashable, Sendable {
     case page, events, status, metrics, health, readiness
     case unknown
-    /// Nothing can be changed here.
+    /// A method other than GET and HEAD, because the dashboard is read-only.
     case wrongMethod
-    /// The browser was led here under another name, as by DNS rebinding: a foreign page is to read nothing of this host.
+    /// A browser that came here under another name, as by DNS rebinding. Foreign pages must read nothing of this host.
     case wrongHost
 
-    /// All paths, as a first page for people who ask for one that is not there.
+    /// All paths, for people who ask for one that does not exist.
     static let paths = "/, /api/status, /metrics, /healthz, /readyz, /events"
 
     /// - Parameters:
     ///   - host: the `Host` header.
-    ///   - isLoopback: the server listens on this host alone.
+    ///   - isLoopback: whether the server listens on this host alone.
     package init(method: String, path: String, host: String?, isLoopback: Bool) {
         guard method == "GET" || method == "HEAD" else {
             self = .wrongMethod

@@ -1,19 +1,19 @@
 import Foundation
 
-/// What a dashboard shows, asked for anew at each request.
+/// The state that a dashboard shows, read again at each request.
 struct DashboardSource: Sendable {
     let status: @Sendable () -> RunStatus
     let history: @Sendable () -> RunHistory
-    /// Why the process is not ready yet; nil: it is.
+    /// The reason why the process is not ready; nil if it is ready.
     let unreadiness: @Sendable () -> String?
 
-    /// One update of the page: the status, and the points from a number on.
+    /// Returns one update of the page: the status, and the history's points from a number on.
     struct Update: Codable, Sendable {
         let status: RunStatus
         let points: [RunHistory.Point]
     }
 
-    /// - Returns: the update as JSON on one line, and the number from which on the next one has points.
+    /// - Returns: the update as JSON on one line, and the number at which the next update's points begin.
     func update(from number: Int) -> (json: String, next: Int) {
         let history = history()
         let encoder = JSONEncoder()
@@ -24,15 +24,15 @@ struct DashboardSource: Sendable {
 
 }
 
-/// The page on which a run is seen: one file, which loads nothing else.
+/// The page that shows a run: one file, which loads nothing else.
 package enum RunPage {
-    /// It asks the server that it came from for what it shows.
+    /// The live page, which gets its data from its own server.
     package static let live = String(decoding: PackageResources.page_html, as: UTF8.self)
 
-    /// All that is known stands in it, so that it can be mailed.
+    /// The page of a report. It holds all data itself, so that it can be mailed.
     package static func whole(_ status: RunStatus, _ history: RunHistory) -> String {
         let source = DashboardSource(status: { status }, history: { history }, unreadiness: { nil })
-        // Within a script element nothing may look like its end.
+        // Nothing within a script element may look like its end.
         let data = source.update(from: 0).json.replacing("<", with: "\\u003c")
         return live.replacing("/*DATA*/null", with: data, maxReplacements: 1)
     }

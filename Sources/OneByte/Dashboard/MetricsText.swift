@@ -2,12 +2,12 @@ import Coordinator
 import Core
 import Foundation
 
-/// A run's figures in Prometheus' text format (version 0.0.4), for one moment. It is a pure function of the status, so that what the
-/// metrics say is what page and terminal say.
+/// A run's metrics at one moment in Prometheus' text format (version 0.0.4). They are a pure function of the status, so they always agree with page
+/// and terminal.
 package struct MetricsText {
     package let text: String
 
-    /// - Parameter process: figures of this process; nil: they are left out.
+    /// - Parameter process: figures of this process; nil leaves them out.
     package init(_ status: RunStatus, process: ProcessFigures? = .current) {
         var writer = Writer()
         for metric in Metric.allCases { metric.write(status, process, to: &writer) }
@@ -18,7 +18,7 @@ package struct MetricsText {
         private(set) var text = ""
         private var metric: Metric?
 
-        /// Adds a sample; a metric without a single one is left out with its head.
+        /// Adds a sample. A metric without any sample is left out, including its heading.
         mutating func add(_ metric: Metric, _ value: Double?, _ labels: KeyValuePairs<String, String> = [:]) {
             guard let value else { return }
             if self.metric != metric {
@@ -41,7 +41,7 @@ package struct MetricsText {
     }
 }
 
-/// What Linux tells of this process.
+/// Linux's figures of this process.
 package struct ProcessFigures: Hashable, Sendable {
     package var residentBytes: Double
     package var cpuSeconds: Double
@@ -53,7 +53,7 @@ package struct ProcessFigures: Hashable, Sendable {
 
     private static let began = Date().timeIntervalSince1970
 
-    /// Nil where `/proc` can't be read.
+    /// Nil if `/proc` can't be read.
     package static var current: ProcessFigures? {
         let fields = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8))?.split(separator: " ") ?? []
         guard fields.count > 1, let pages = Double(fields[1]) else { return nil }
@@ -64,7 +64,7 @@ package struct ProcessFigures: Hashable, Sendable {
     }
 }
 
-/// Every metric; the page docs/reference/metrics.md is made of this list.
+/// Every metric. The page docs/reference/metrics.md is made from this list.
 package enum Metric: CaseIterable, Sendable {
     case buildInfo, runInfo, runState, hold
     case rounds, roundsPlanned, samples, samplesPerSecond, secondsLeft
@@ -86,11 +86,11 @@ package enum Metric: CaseIterable, Sendable {
         case .buildInfo: ("build_info", "1; the program's version and this process's role.", ["version", "role"])
         case .runInfo: ("run_info", "1; the SHA-256 of the run's spec.", ["run"])
         case .runState: ("run_state", "1 for the state that the run is in, 0 for the others.", ["state"])
-        case .hold: ("run_waiting", "1 while the run waits for something, as the status says in words.", [])
-        case .rounds: ("rounds_in_force", "Rounds that decide the parameters; it falls where rounds are taken back.", [])
-        case .roundsPlanned: ("rounds_planned", "Rounds that the run is to have.", [])
-        case .samples: ("samples_total", "Bytes that were committed to the ledger, one a sample.", [])
-        case .samplesPerSecond: ("samples_per_second", "Committed samples a second, smoothed.", [])
+        case .hold: ("run_waiting", "1 while the run waits for something. The status says what for.", [])
+        case .rounds: ("rounds_in_force", "Rounds that count. The number falls when rounds are taken back.", [])
+        case .roundsPlanned: ("rounds_planned", "Rounds that the run will have.", [])
+        case .samples: ("samples_total", "Bytes in the ledger, one per sample.", [])
+        case .samplesPerSecond: ("samples_per_second", "Committed samples per second, smoothed.", [])
         case .secondsLeft: ("left_seconds", "Estimate of the time until the last round.", [])
         case .trainingLoss: ("training_loss", "Training loss, smoothed over all workers.", [])
         case .evaluationLoss: ("evaluation_loss", "Loss on the data that judge the run, at its last measurement.", [])
@@ -100,19 +100,19 @@ package enum Metric: CaseIterable, Sendable {
         case .wireBytes:
             ("wire_bytes_total", "Bytes through this coordinator's socket since it started, with their framing.", ["direction", "kind"])
         case .wireBytesWhole: ("run_wire_bytes", "Bytes through the sockets of all coordinators that the run has had.", [])
-        case .workers: ("workers", "Workers that are there, by what they do for the run.", ["role"])
-        case .workerUp: ("worker_up", "1 while a worker takes part and is heard, else 0.", ["worker", "machine"])
-        case .workerMark: ("worker_mark", "1 where something is wrong with a worker: bad, disagrees, slow or silent.", ["worker", "machine", "mark"])
+        case .workers: ("workers", "Present workers, by role.", ["role"])
+        case .workerUp: ("worker_up", "1 while a worker takes part and is not silent, else 0.", ["worker", "machine"])
+        case .workerMark: ("worker_mark", "1 if a worker has this mark: bad, disagrees, slow or silent.", ["worker", "machine", "mark"])
         case .workerLoss: ("worker_training_loss", "A worker's own training loss, smoothed.", ["worker", "machine"])
-        case .workerRate: ("worker_samples_per_second", "Samples a second while a worker computes, smoothed.", ["worker", "machine"])
-        case .workerHeard: ("worker_last_heard_seconds", "Seconds since a worker's last word.", ["worker", "machine"])
-        case .workerCache: ("worker_cache_ratio", "Part of a worker's prefix cache that is there, 0 to 1.", ["worker", "machine"])
-        case .workerBytes: ("worker_samples_total", "Bytes of a worker in the ledger, one a sample.", ["worker", "machine"])
+        case .workerRate: ("worker_samples_per_second", "Samples per second while a worker computes, smoothed.", ["worker", "machine"])
+        case .workerHeard: ("worker_last_heard_seconds", "Seconds since a worker's last message.", ["worker", "machine"])
+        case .workerCache: ("worker_cache_ratio", "Part of a worker's prefix cache that is filled, 0 to 1.", ["worker", "machine"])
+        case .workerBytes: ("worker_samples_total", "Bytes of a worker in the ledger, one per sample.", ["worker", "machine"])
         case .digestChecks: ("digest_checks_total", "Comparisons at which all machines had the same parameters.", [])
-        case .digestDisagreements: ("digest_disagreements_total", "Comparisons at which they had not.", [])
+        case .digestDisagreements: ("digest_disagreements_total", "Comparisons at which machines had different parameters.", [])
         case .residentBytes: ("resident_memory_bytes", "Resident memory.", [])
         case .cpuSeconds: ("cpu_seconds_total", "Processor time, in user and kernel mode.", [])
-        case .startSeconds: ("start_time_seconds", "When the process began, in Unix seconds.", [])
+        case .startSeconds: ("start_time_seconds", "Start of the process, in Unix seconds.", [])
         }
     }
 
@@ -163,7 +163,7 @@ package enum Metric: CaseIterable, Sendable {
             writer.add(self, Double(present.count(where: \.evaluates)), ["role": "evaluates"])
             return
         }
-        // Two strangers of one name would be the same series twice, which no scraper takes.
+        // Two workers of one name that were never admitted would be the same series twice, which scrapers reject.
         for worker in status.workers {
             guard let machine = worker.machine.map({ "\($0)" }) else { continue }
             switch self {

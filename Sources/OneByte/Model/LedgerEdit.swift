@@ -4,7 +4,8 @@ import Foundation
 import Glibc
 import Signing
 
-/// A change to a ledger by its operator: of a run that is over or stopped by the file, of a running one by its coordinator.
+/// A change that an operator makes to a ledger. If the run is over or stopped, the file is changed here; if it is running, its coordinator changes
+/// it.
 struct LedgerEdit {
     /// The run directory, or a ledger.
     let path: String
@@ -19,7 +20,7 @@ struct LedgerEdit {
 
     // MARK: Machines
 
-    /// The machines that a number or a name stands for: a worker that was started again is another machine of the same name.
+    /// Returns the machines that a number or a name stands for. A worker that was started again is another machine of the same name.
     func machines(_ wanted: String) throws -> [LedgerMachine] {
         let machines = archive.machines
         let byNumber = UInt32(wanted).flatMap { number in machines.first { $0.machine == number } }
@@ -32,9 +33,9 @@ struct LedgerEdit {
             .usage, "\(archive.path): no machine has the number or the name \(wanted)\n\(hint) (onebyte ledger show \(shellWord(path)))")
     }
 
-    /// The rounds from the first to the last one, as far as they are there.
+    /// Returns the rounds from the first to the last one, as far as they exist.
     ///
-    /// - Throws: `ProcessFailure` where none is.
+    /// - Throws: `ProcessFailure` if none exists.
     func rounds(from first: RoundNumber, to last: RoundNumber?) throws -> Range<RoundNumber> {
         let wanted = first..<(last.map { $0 == .max ? $0 : $0 + 1 } ?? .max)
         let rounds = wanted.clamped(to: 0..<archive.history.nextRound)
@@ -49,7 +50,7 @@ struct LedgerEdit {
     static func confirm(_ question: String, yes: Bool, nothing: String) throws {
         guard !yes else { return }
         guard isatty(STDIN_FILENO) == 1, isatty(STDERR_FILENO) == 1 else {
-            throw ProcessFailure(.usage, "\(nothing) without a yes\nsay --yes where nobody can be asked")
+            throw ProcessFailure(.usage, "\(nothing) without a yes\ngive --yes if nobody can be asked")
         }
         standardError.writeRaw("\(question) [y/N] ")
         guard ["y", "yes"].contains((readLine() ?? "").lowercased()) else { throw ProcessFailure(.usage, nothing) }
@@ -60,9 +61,9 @@ struct LedgerEdit {
     /// Writes the records, or has the running coordinator do it.
     ///
     /// - Parameters:
-    ///   - requests: the same for a running coordinator.
-    ///   - isDone: whether these records, which came since, are what was asked for.
-    /// - Returns: whether a running coordinator has done it.
+    ///   - requests: the same change, as requests to a running coordinator.
+    ///   - isDone: returns whether these new records contain the change.
+    /// - Returns: whether a running coordinator has made the change.
     func apply(_ records: [LedgerRecord], requests: [OperatorRequest], isDone: @escaping ([LedgerRecord]) -> Bool) async throws -> Bool {
         let file: LedgerFile
         let lock: RunLock?
@@ -91,7 +92,7 @@ struct LedgerEdit {
         var summary = file.summary
         do {
             for record in records { try file.append(try summary.append(record)) }
-            // Who may write to the run directory holds its key, too; without one the change is vouched for by nobody.
+            // Whoever may write to the run directory also holds its key. Without a key the change is unsigned.
             if summary.format >= 2, FileManager.default.fileExists(atPath: RunDirectory(path).signingKey) {
                 let key = try SigningKey(contentsOf: RunDirectory(path).signingKey)
                 let signature = key.sign(SignedStatement.history(summary.position))
@@ -106,7 +107,7 @@ struct LedgerEdit {
         }
     }
 
-    /// The coordinator has the ledger: it writes the records, and all workers apply them.
+    /// Asks the coordinator, which holds the ledger, to write the records. All workers apply them.
     private func ask(_ requests: [OperatorRequest], _ isDone: ([LedgerRecord]) -> Bool) async throws {
         let directory = RunDirectory(path)
         let known = archive.summary.position.records
@@ -126,7 +127,7 @@ struct LedgerPart {
     let bytes: Int
     let rounds: Int
 
-    /// "machine 2, worker-2, admitted 2026-11-24T03:15:00Z: 512 bytes in 64 rounds"
+    /// Text such as "machine 2, worker-2, admitted 2026-11-24T03:15:00Z: 512 bytes in 64 rounds".
     var text: String {
         let admitted = Date(timeIntervalSince1970: Double(machine.admitted)).formatted(.iso8601)
         return
@@ -137,7 +138,7 @@ struct LedgerPart {
         parts.map { "machine \($0.machine.machine) (\(printable($0.machine.name, onOneLine: true)))" }.joined(separator: " and ")
     }
 
-    /// Each machine's bytes in these rounds of the history; those that have none are left out.
+    /// Returns each machine's bytes in these rounds of the history. Machines without any are left out.
     static func of(_ machines: [LedgerMachine], in rounds: [RoundRecord]) -> [LedgerPart] {
         machines.compactMap { machine in
             let counts = rounds.map { round in

@@ -36,7 +36,7 @@ extension LedgerArchive {
         var found: [UInt32: LedgerMachine] = [:]
         /// Round and bytes of each machine's contributions, in the order of rounds.
         var given: [UInt32: [(round: RoundNumber, bytes: Int)]] = [:]
-        /// Retractions and what took them back, in their order.
+        /// Retractions and restorations, in the ledger's order.
         var retracted: [UInt32: [(rounds: Range<RoundNumber>, isGone: Bool)]] = [:]
         for entry in entries {
             switch entry.record {

@@ -75,7 +75,7 @@ struct LedgerFacts: Codable {
 struct LedgerRow {
     private let entry: LedgerEntry
 
-    /// The run's own from this record on, before its schedule.
+    /// The run's rate from this record on, before its schedule.
     private let learningRate: Double
 
     init(_ entry: LedgerEntry, learningRate: Double) {

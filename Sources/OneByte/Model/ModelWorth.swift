@@ -4,13 +4,13 @@ import Foundation
 import LanguageModel
 import Training
 
-/// What a run's model is worth by its own validation data, or by what judges it where it has none: told after a change to its ledger.
+/// Scores of a run's model before and after a change to its ledger, on the run's validation data or else on the data that judge it.
 struct ModelWorth {
-    /// Before the change.
+    /// The ledger before the change.
     private let before: LedgerArchive
     private let directory: RunDirectory
 
-    /// Examples that are measured at most: an answer within a minute is worth more than its last digit.
+    /// Largest number of examples that are measured, because a quick answer matters more than its last digit.
     private static let examplesMost = 500
 
     init(before: LedgerArchive, path: String) {
@@ -18,7 +18,7 @@ struct ModelWorth {
         directory = RunDirectory(path)
     }
 
-    /// A sentence with the scores before and now; nil where the run's files are not here.
+    /// Returns a sentence with the scores before and now; nil if this machine does not have the run's files.
     func text() -> String? {
         guard let run = try? SettingsFile.read(directory.configuration), case .text(let model)? = run[.model]?.0,
             case .text(let file)? = (run[.validationFile] ?? run[.evalFile])?.0, let now = try? LedgerArchive(directory.path),

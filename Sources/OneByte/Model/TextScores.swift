@@ -1,9 +1,9 @@
 import Foundation
 
-/// How near written texts are to those that were wanted.
+/// Scores that compare written texts with the wanted ones.
 package struct TextScores: Codable, Hashable, Sendable {
     package var texts: Int
-    /// The part that is the wanted text, but for white space around it.
+    /// Part of the texts that equal the wanted text, apart from white space around it.
     package var exactMatch: Double
     /// Mean ROUGE-L (Lin, 2004): F1 of the longest common subsequence of words, in lower case, without punctuation.
     package var rougeL: Double
@@ -21,7 +21,7 @@ package struct TextScores: Codable, Hashable, Sendable {
         rougeL = pairs.reduce(0) { $0 + Self.rougeL($1.written, $1.wanted) } / count
     }
 
-    /// F1 of the longest common subsequence of words; 1 for two texts without words.
+    /// Returns F1 of the longest common subsequence of words; 1 for two texts without words.
     package static func rougeL(_ written: String, _ wanted: String) -> Double {
         let (a, b) = (words(written), words(wanted))
         guard !a.isEmpty, !b.isEmpty else { return a.isEmpty && b.isEmpty ? 1 : 0 }
@@ -44,6 +44,6 @@ package struct TextScores: Codable, Hashable, Sendable {
         text.lowercased().split { !$0.isLetter && !$0.isNumber }
     }
 
-    /// "exact match 12.0 %, ROUGE-L 0.412"
+    /// Text such as "exact match 12.0 %, ROUGE-L 0.412".
     package var text: String { "exact match \(percent(exactMatch)), ROUGE-L \(fixed(rougeL, 3))" }
 }

@@ -11,8 +11,9 @@ struct TrainableParts {
     /// Lists parts of the model with their sizes and the cost of a sample.
     ///
     /// - Parameters:
-    ///   - train: what the user names; nothing: the top of the model at some depths.
-    ///   - tokens: of an example, of which the loss reads so many positions.
+    ///   - train: parts that the user named; if empty, the top of the model at some depths is listed.
+    ///   - tokens: length of an example.
+    ///   - reads: number of its positions that the loss reads.
     ///   - ranks: p and r of adapters on matrices of layers.
     func text(train: [String], tokens: Int, reads: Int, fullVocabulary: Bool, ranks: (outputs: Int, inputs: Int)) throws -> [String] {
         var lines: [String] = []
@@ -51,7 +52,7 @@ struct TrainableParts {
         return lines
     }
 
-    /// Those of the model, and adapters of these ranks; at final of as many as a classification of two has.
+    /// Returns the named tensors of the model, and adapters of these ranks. The adapter at final is that of a classification with two labels.
     private func tensors(_ names: [String], _ ranks: (outputs: Int, inputs: Int)) throws -> [TrainedTensor] {
         let plain = names.filter { !$0.hasPrefix(RunSpec.adapterPrefix) }
         let adapters = try source.adapterPlaces(matching: names).map { place in
@@ -62,7 +63,7 @@ struct TrainableParts {
         return (plain.isEmpty ? [] : try source.trainedTensors(matching: plain, basis: nil)) + adapters
     }
 
-    /// What a worker holds of the base where adapters are on matrices of layers.
+    /// Returns a sentence on the memory that the base takes in a worker; nil without adapters on matrices of layers.
     private func memory(_ places: [AdapterPlace]) -> String? {
         let count = places.count { $0 != .final }
         guard count > 0 else { return nil }
@@ -70,7 +71,7 @@ struct TrainableParts {
             "\(count) matri\(count == 1 ? "x" : "ces") with an adapter W + U·C·Vᵀ: the base stays mapped as its file has it, \(grouped(source.mappedBytes)) bytes"
     }
 
-    /// The top of the model, deeper and deeper.
+    /// Patterns for the top of the model at increasing depth.
     private var depths: [String] {
         let layers = source.configuration.layerCount
         let tops = [1, 2, 4, 8].filter { $0 < layers }.map { $0 == 1 ? "layers.\(layers - 1)" : "layers.\(layers - $0)-\(layers - 1)" }

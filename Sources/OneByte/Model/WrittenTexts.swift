@@ -2,13 +2,13 @@ import Core
 import LanguageModel
 import Training
 
-/// What a model writes after the prompts of a file, by the likeliest token each time.
+/// Texts that a model writes after the prompts of a file, always with the likeliest token.
 enum WrittenTexts {
     static let standardMaxTokens = 64
 
-    /// A text for each record, nil where the model's numbers broke; says on standard error what was cut.
+    /// Returns a text for each record; nil if the model's numbers were not finite. Notes on standard error what was cut.
     ///
-    /// - Parameter maxTokens: nil: what the task's objective says, else 64.
+    /// - Parameter maxTokens: nil for the number of the task's objective, or 64 without one.
     static func write(_ records: [DataRecord], _ task: TaskSpec, _ model: TrainableModel, maxTokens: Int?, threads: Int) throws -> [String?] {
         var task = task
         let known = task.writing
@@ -18,7 +18,7 @@ enum WrittenTexts {
         let data = try encoder.encode(records)
         for remark in data.remarks { standardError.write("note: \(remark)") }
         guard data.examples.count == records.count else {
-            // A prompt that leaves no room to write is told by its line, not left out.
+            // A prompt that leaves no room for writing is reported by its line number, not left out.
             for record in records {
                 do { _ = try encoder.encode([record]) } catch { throw ProcessFailure(ExitStatus(error), "\(record.place): \(error)") }
             }

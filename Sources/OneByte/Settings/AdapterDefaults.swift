@@ -40,12 +40,12 @@ extension Settings {
     /// Whether only adapters are trained.
     var trainsOnlyAdapters: Bool { ((try? texts(.train)) ?? []).allSatisfy { $0.hasPrefix(RunSpec.adapterPrefix) } }
 
-    /// Whether adapters sit on matrices of layers, and not at `final` alone.
+    /// Whether adapters sit on matrices of layers, not only at `final`.
     var adaptsLayers: Bool {
         ((try? texts(.train)) ?? []).contains { $0.hasPrefix(RunSpec.adapterPrefix) && $0 != RunSpec.adapterPrefix + AdapterPlace.finalName }
     }
 
-    /// Whether the task has labels. Its kind may still have to be found out, but only a classification has label words.
+    /// Whether the task has labels. Its kind may not be known yet, but only a classification has label words.
     var isClassification: Bool { has(.labels) }
 
     /// Whether the objective scores the model's texts, or a given text as a whole.

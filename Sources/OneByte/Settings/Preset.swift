@@ -1,13 +1,13 @@
 import Core
 import Training
 
-/// What people want of a run, with the settings that are known to be best for it (docs/guide/presets.md). Each value stands in for a default.
+/// A purpose of a run, with the best known settings for it (docs/guide/presets.md). Its values replace only defaults.
 package enum Preset: String, CaseIterable, Sendable {
-    /// One of a few labels for a text.
+    /// Choosing one of a few labels for a text.
     case classify
-    /// Texts like those of the data.
+    /// Writing texts like those of the data.
     case generate
-    /// Texts that a program likes.
+    /// Writing texts to which a program gives high scores.
     case score
 
     package var values: [SettingKey: SettingValue] {
@@ -24,7 +24,7 @@ package enum Preset: String, CaseIterable, Sendable {
                 .batchSize: .integer(32),
             ]
         case .score:
-            // What examples/friendlier.toml does. A score has steps, so that ε is large and a sample reads several prompts.
+            // The settings of examples/friendlier.toml. Scores have steps, so ε is large and a sample reads several prompts.
             [
                 .kind: .text(TaskSpec.Kind.completion.rawValue), .objective: .text(Objective.command.rawValue), .rounds: .integer(12),
                 .samplesPerRound: .integer(128), .batchSize: .integer(8), .samplesPerBatch: .integer(32), .evaluateEvery: .integer(6),

@@ -3,7 +3,7 @@ import LanguageModel
 import Training
 
 extension Settings {
-    /// Settings whose best values only the model and the data know, where nothing gives them. What can't be read is left for those who report it.
+    /// Derives settings from the model and the data, unless they are given. Files that can't be read are skipped, because later steps report them.
     ///
     /// - Throws: `SettingsError` for a setting that is wrong.
     mutating func deriveFromModelAndData() throws {
@@ -24,18 +24,18 @@ extension Settings {
         if length > MaximumLength.usual { derive(.maxLength, .integer(length), from: "95 of 100 examples in \(path) are no longer") }
     }
 
-    /// Examples whose lengths say what all are like.
+    /// Largest number of examples whose lengths are measured.
     private static let recordsToMeasure = 2000
 }
 
-/// The longest example in tokens, where nobody gives it.
+/// The default of the maximum length, in tokens.
 package enum MaximumLength {
-    /// Short examples cost no more for it, and a few that are longer than most keep their end.
+    /// The usual maximum. It costs nothing for short examples, and is long enough for a few that are longer than most.
     package static let usual = 128
-    /// Beyond it hidden states take more memory than most have.
+    /// The largest default. Beyond it, hidden states take more memory than most machines have.
     private static let most = 1024
 
-    /// What 95 of 100 examples need, but at least the usual.
+    /// Returns the length that 95 of 100 examples need, but at least the usual one.
     package static func forLengths(_ lengths: [Int]) -> Int {
         guard !lengths.isEmpty else { return usual }
         let sorted = lengths.sorted()

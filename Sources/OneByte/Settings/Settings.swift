@@ -144,7 +144,7 @@ package struct Settings: Sendable {
     /// The effective configuration as a run file that gives the same run again, each line with its source.
     package var annotated: String { annotated(without: []) }
 
-    /// - Parameter left: settings that are left out.
+    /// - Parameter left: settings to leave out.
     package func annotated(without left: Set<SettingKey>) -> String {
         var lines: [String] = []
         var section = ""

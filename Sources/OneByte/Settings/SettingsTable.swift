@@ -72,8 +72,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .preset:
             return Setting(
                 .oneOf(Preset.allCases.map(\.rawValue)), valueName: "kind", owner: .host, flags: .preset,
-                "What the run is for, with the best settings that are known for it: classify, generate or score (docs/guide/presets.md).",
-                "It stands in for defaults: what is given goes before it.")
+                "Purpose of the run, with the best known settings for it: classify, generate or score (docs/guide/presets.md).",
+                "It replaces defaults only; settings that you give take precedence.")
         case .model:
             return Setting(
                 .text, valueName: "model", owner: .host, flags: .model,
@@ -98,7 +98,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .maxLength:
             return Setting(
                 .integer(Limits.maxLength),
-                .rule("128; in a local cluster what 95 of 100 training examples need, where that is more") { _ in (.integer(128), nil) },
+                .rule("128; in a local cluster, what 95 of 100 training examples need if that is more") { _ in (.integer(128), nil) },
                 unit: "tokens", owner: .run("task.maxLength"), flags: .task,
                 aliases: ["max-seq-length", "max-seq-len", "seq-len", "block-size", "max-len"],
                 "Longest example in tokens; longer texts are cut.")
@@ -173,7 +173,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 },
                 valueName: "pattern", owner: .run("train"), flags: .training,
                 "What to train: adapter:final, layers.29, layers.20-29, all, or name patterns with *.",
-                "adapter:final is a small matrix in front of the head: it learns most from few bytes and leaves other text nearly as it was. adapter: before any other pattern, such as adapter:layers.29.mlp.down_proj, means adapters on these matrices."
+                "adapter:final is a small matrix in front of the head: it learns most from few bytes and leaves other text nearly as it was. adapter: before any other pattern puts adapters on these matrices, as in adapter:layers.29.mlp.down_proj."
             )
         case .rounds:
             return Setting(
@@ -193,7 +193,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .adapterInputs:
             return Setting(
                 .integer(1...AdapterBasis.rankMax),
-                .rule("2√bytes as a power of two, 16…256 (512 from 65,536 bytes on); 16 for texts, and where matrices of layers are adapted") {
+                .rule("2√bytes as a power of two, 16…256 (512 from 65,536 bytes on); 16 for texts and for adapters on layers") {
                     if $0.adaptsLayers { return (.integer(16), "since matrices of layers are adapted") }
                     guard $0.trainsOnlyAdapters else { return nil }
                     guard $0.isClassification else { return (.integer(16), "for texts") }
@@ -205,7 +205,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .adapterOutputs:
             return Setting(
                 .integer(1...AdapterBasis.rankMax),
-                .rule("256 for texts, 4 where matrices of layers are adapted; where labels point, one fewer than there are, whatever is given") {
+                .rule("256 for texts, 4 for adapters on layers; if outputs point along labels, always one fewer than there are labels") {
                     if $0.adaptsLayers { return (.integer(4), "since matrices of layers are adapted") }
                     return $0.trainsOnlyAdapters && !$0.isClassification ? (.integer(256), "for texts") : nil
                 },
@@ -215,7 +215,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
             return Setting(
                 .oneOf(AdapterBasisMaker.OutputDirections.allCases.map(\.rawValue)),
                 .elsewhere(
-                    "labels for classifications; for texts loss with public text, else seed; on matrices that do not add to the residual stream singular"
+                    "labels for classifications; for texts loss with public text, else seed; singular on matrices that do not add to the residual stream"
                 ), valueName: "what", owner: .run("basisDigest"),
                 flags: .training,
                 "Where an adapter's outputs point: along the label words' differences, along what a token loss asks for, along random signs, or along a matrix's singular vectors."
@@ -304,7 +304,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
             return Setting(
                 .integer(Limits.batchSize, words: ["all": Limits.allExamples]),
                 .rule(
-                    "all for the adapter at final of a classification, 32 for that of texts and adapters of layers; else 1, or 32 for an objective other than loss"
+                    "all for a classification's adapter at final; 32 for the adapters of texts and of layers; else 1, or 32 for an objective other than loss"
                 ) {
                     if $0.adaptsLayers { return (.integer(32), "since matrices of layers are adapted") }
                     if $0.trainsOnlyAdapters {
@@ -321,7 +321,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
             return Setting(
                 .integer(Limits.samplesPerBatch),
                 .rule(
-                    "2; 64 for the adapters of texts and of layers; 1 for that of a classification at final, an objective other than loss, or fewer than 64 samples a round"
+                    "2; 64 for the adapters of texts and of layers; 1 for a classification's adapter at final, an objective other than loss, or fewer than 64 samples a round"
                 ) {
                     if $0.adaptsLayers { return (.integer(64), "since matrices of layers are adapted") }
                     if $0.trainsOnlyAdapters { return $0.isClassification ? (.integer(1), Settings.sinceOnlyAdapters) : (.integer(64), "for texts") }
@@ -457,8 +457,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
         case .dashboard:
             return Setting(
                 .text, valueName: "address", owner: .host, flags: .place, aliases: ["http", "web", "ui", "metrics-address"],
-                "Show the run over HTTP at this port of this host: a page, and figures for Prometheus.",
-                "A port alone is one of 127.0.0.1, and so seen by this host alone. With an address (`0.0.0.0:8080`) whoever reaches it sees the run; there is no password."
+                "Show the run over HTTP at this port of this host: a page, and metrics for Prometheus.",
+                "With a port alone, only this host can connect. With an address (`0.0.0.0:8080`), everyone who reaches it can see the run; there is no password."
             )
         case .cacheMemory:
             return Setting(

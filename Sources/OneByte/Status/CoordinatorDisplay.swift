@@ -3,11 +3,11 @@ import Core
 import Foundation
 import Logging
 
-/// What a coordinator shows of itself: events for programs, the live view on a terminal, else log lines.
+/// The coordinator's display: events for programs, the live view on a terminal, else log lines.
 struct CoordinatorDisplay: Sendable {
     enum News: Sendable {
         case progress(CoordinatorProgress)
-        /// Nothing happened, and time went on.
+        /// Time passed without an event.
         case tick
     }
 
@@ -18,7 +18,7 @@ struct CoordinatorDisplay: Sendable {
     /// The effective settings; nil if the run is resumed by its ledger alone.
     let settings: String?
     static let drawInterval = Duration.milliseconds(250)
-    /// Between two writings of the status file.
+    /// Time between two writes of the status file.
     private static let statusInterval = Duration.seconds(1)
 
     func show(_ stream: AsyncStream<News>) async {
@@ -29,7 +29,7 @@ struct CoordinatorDisplay: Sendable {
         for await item in stream {
             switch item {
             case .progress(let news):
-                // From here on the directory exists and is locked. A local cluster has written its own settings.
+                // From here on the directory exists and is locked. A local cluster has already written its own settings.
                 if case .listening = news.event, let settings, ParentWatch.parent == nil {
                     try? directory.write(settings, to: directory.configuration)
                 }
@@ -40,7 +40,7 @@ struct CoordinatorDisplay: Sendable {
                     view.note(text)
                 }
             case .tick:
-                // Of a run that is not there yet, or any more, there is nothing to draw.
+                // Before the coordinator listens there is nothing to draw.
                 guard monitor.progress.listening != nil else { continue }
                 let status = monitor.status
                 if lastWritten.map({ $0.duration(to: .now) >= Self.statusInterval }) ?? true {
@@ -56,23 +56,23 @@ struct CoordinatorDisplay: Sendable {
         if standardError.isLive { view.end(monitor.progress, at: Date().timeIntervalSince1970) }
     }
 
-    /// For `onebyte status` and `onebyte top`. Where it can't be written they have the events; training goes on.
+    /// Writes the status file for `onebyte status` and `onebyte top`. If that fails, they use the events, and training continues.
     private func write(_ status: RunStatus) {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         if let bytes = try? encoder.encode(status) { try? bytes.write(to: URL(filePath: directory.status), options: .atomic) }
     }
 
-    /// What is wrong with a worker, once.
+    /// Logs once what is wrong with a worker.
     private func sayMarks(of status: RunStatus, _ said: inout Set<String>, to logger: Logger) {
         guard said.count < 4096 else { return }
         for note in status.markNotes where note.mark != .silent && said.insert(note.key).inserted { logger.warning("\(note.text)") }
     }
 
-    /// A peer's own words are not to look like a line of ours.
+    /// Returns a peer's name in a form that can't be taken for a line of this program.
     private static func named(_ name: String) -> String { printable(name, onOneLine: true) }
 
-    /// What deserves a line of its own above the live view.
+    /// Returns the text of an event that gets a line of its own above the live view; nil for other events.
     private func text(_ event: CoordinatorProgress.Event) -> String? {
         switch event {
         case .reading(let reading): "reading the ledger: \(reading.bytes * 100 / max(reading.of, 1)) %"

@@ -1,6 +1,6 @@
 import Foundation
 
-/// A run's curves as a table, one value a line: what data frames call tidy. A column more would be a curve of another grain.
+/// A run's curves as a table with one value per line. Data frames call this form tidy. It suits curves whose points lie at different rounds.
 package enum CurvesText {
     package static let columns = ["curve", "worker", "machine", "round", "unix_seconds", "samples", "wire_bytes", "value"]
 
@@ -34,7 +34,7 @@ package enum CurvesText {
         return all.compactMap { name, value in value.map { (name, $0) } }
     }
 
-    /// RFC 4180; names are peers', and what begins as a formula does is none to a spreadsheet behind an apostrophe.
+    /// Quotes a name by RFC 4180. Peers choose the names, so an apostrophe keeps spreadsheets from reading one as a formula.
     private static func quoted(_ text: String) -> String {
         let shown = printable(text, onOneLine: true)
         let safe = shown.first.map { "=+-@".contains($0) } == true ? "'" + shown : shown

@@ -3,26 +3,25 @@ import Core
 import Transport
 import Worker
 
-/// A run's curves and events, from the coordinator's events alone: what the page and the reports in CSV, JSON and TensorBoard's format are
-/// made of. It stays small however long a run is: of a series that has grown too long every second point goes, and later ones are taken
-/// half as often.
+/// A run's curves and events, built from the coordinator's events alone. The page and the reports in CSV, JSON and TensorBoard's format are made
+/// from it. It stays small in long runs: if a series grows too long, every second point is dropped, and later points are taken half as often.
 package struct RunHistory: Sendable {
-    /// A point of a curve, or something that happened. In JSON one flat object.
+    /// A point of a curve, or an event. In JSON it is one flat object.
     package struct Point: Codable, Hashable, Sendable {
         package enum Kind: String, Codable, Hashable, Sendable, CaseIterable {
             case round, evaluation, worker, event
         }
-        /// Grows by one from point to point, also of those that have gone.
+        /// Number of the point. It grows by one per point, and counts dropped points too.
         package var number: Int
         package var kind: Kind
-        /// Rounds that were committed before: the same numbers as the ledger's.
+        /// Number of rounds committed before, as the ledger numbers rounds.
         package var round: Int
         /// Unix seconds.
         package var time: Double
-        /// Bytes in the ledger, one a sample, and those through the coordinator's socket.
+        /// Number of samples in the ledger, one byte each, and of bytes through the coordinator's socket.
         package var samples: UInt64
         package var bytes: UInt64
-        /// Of `round` and `worker` the smoothed training loss, of `evaluation` that of the data that judge the run.
+        /// Smoothed training loss for `round` and `worker`; for `evaluation`, loss on the data that judge the run.
         package var loss: Double?
         package var accuracy: Double?
         package var validationLoss: Double?
@@ -77,18 +76,18 @@ package struct RunHistory: Sendable {
 
     package init() {}
 
-    /// All points, in the order in which they came.
+    /// All points, in the order of their numbers.
     package var points: [Point] {
         (rounds.points + evaluations.points + workers.values.flatMap(\.points) + events).sorted { $0.number < $1.number }
     }
 
-    /// Those from a number on.
+    /// Returns the points from a number on.
     package func points(from number: Int) -> [Point] { points.filter { $0.number >= number } }
 
-    /// Above all numbers that were given.
+    /// The number of the next point.
     package var end: Int { next }
 
-    /// - Parameter progress: of the same events, this one included.
+    /// - Parameter progress: the progress after the same events, including this one.
     package mutating func take(_ news: CoordinatorProgress, _ progress: RunProgress) {
         samples = progress.lastRound?.samplesSoFar ?? max(samples, progress.listening?.samples ?? 0)
         switch news.event {
@@ -119,7 +118,7 @@ package struct RunHistory: Sendable {
         }
     }
 
-    /// A worker's own words: its losses and what it measures.
+    /// Takes a worker's own reports: its losses and its measurements.
     mutating func take(_ progress: WorkerProgress, _ worker: WorkerMonitor.State, named name: String, at time: Double) {
         round = worker.round
         samples = worker.samples
@@ -155,7 +154,7 @@ package struct RunHistory: Sendable {
         return Point(number: next, kind: kind, round: round, time: news.time, samples: samples, bytes: progress.wireBytes)
     }
 
-    /// What belongs into a run's story.
+    /// Returns the text of an event that belongs in a run's history; nil for other events.
     private static func text(_ event: CoordinatorProgress.Event) -> String? {
         switch event {
         case .joined(let joined): "\(joined.name) joined as \(joined.machine)\(joined.evaluates && !joined.trains ? ", to evaluate" : "")"

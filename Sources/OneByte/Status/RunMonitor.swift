@@ -3,7 +3,7 @@ import Core
 import Foundation
 import Synchronization
 
-/// A run that is being led here, as its coordinator's events tell it; asked by displays, the dashboard and the status file.
+/// The state of a run whose coordinator runs in this process, built from its events. Displays, the dashboard and the status file read it.
 final class RunMonitor: Sendable {
     private struct State {
         var progress: RunProgress
@@ -12,7 +12,7 @@ final class RunMonitor: Sendable {
 
     private let state: Mutex<State>
 
-    /// - Parameter past: what is known of the run from before.
+    /// - Parameter past: progress of the run before this process.
     init(_ past: RunRecord) {
         state = Mutex(State(progress: past.progress, history: past.history))
     }
@@ -27,15 +27,15 @@ final class RunMonitor: Sendable {
     var progress: RunProgress { state.withLock { $0.progress } }
     var history: RunHistory { state.withLock { $0.history } }
 
-    /// The run as it stands now.
+    /// The present status of the run.
     var status: RunStatus { RunStatus(progress, at: Date().timeIntervalSince1970) }
 }
 
-/// What the events of a run told, read from its directory.
+/// The events of a run, read from its directory.
 package struct RunRecord: Sendable {
     package var progress: RunProgress
     package var history = RunHistory()
-    /// Lines that can't be read, as after a crash.
+    /// Number of lines that can't be read, as after a crash.
     package var unread = 0
 
     package init(_ progress: RunProgress) { self.progress = progress }
@@ -45,12 +45,12 @@ package struct RunRecord: Sendable {
         history.take(news, progress)
     }
 
-    /// Takes all that `metrics.jsonl` holds; nothing where there is none.
+    /// Takes all events of `metrics.jsonl`, if it exists.
     package mutating func read(_ directory: RunDirectory) {
         guard let data = FileManager.default.contents(atPath: directory.metrics) else { return }
         let decoder = JSONDecoder()
         for line in data.split(separator: UInt8(ascii: "\n")) {
-            // A line that a crash cut short is none.
+            // Skip a line that a crash cut short.
             if let event = try? decoder.decode(CoordinatorProgress.self, from: Data(line)) { take(event) } else { unread += 1 }
         }
     }

@@ -4,10 +4,10 @@ import Foundation
 import Glibc
 
 extension RunDirectory {
-    /// How the run stands, written about once a second by the coordinator that leads it.
+    /// Path of the run's status, which its coordinator writes about once a second.
     var status: String { path + "/status.json" }
 
-    /// Whether a process has the directory's lock.
+    /// Whether a process holds the directory's lock.
     var isLocked: Bool {
         let descriptor = open(lock, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return false }
@@ -17,12 +17,13 @@ extension RunDirectory {
 }
 
 extension RunStatus {
-    /// An answer that is older is said to be.
+    /// Seconds beyond which a status is reported as old.
     private static let freshSeconds = 5.0
 
-    /// A run's status from its directory: while a coordinator leads it here, what that says; else what events and ledger tell.
+    /// Reads a run's status from its directory. While a coordinator runs there, it is the coordinator's own status. Otherwise it is made from events
+    /// and ledger.
     ///
-    /// - Throws: `ProcessFailure` where there is no run, or the ledger can't be read.
+    /// - Throws: `ProcessFailure` if there is no run, or the ledger can't be read.
     package static func read(_ path: String) throws -> RunStatus {
         let directory = RunDirectory(path)
         if directory.isLocked, let data = FileManager.default.contents(atPath: directory.status),
@@ -37,7 +38,7 @@ extension RunStatus {
         return try past(directory).status
     }
 
-    /// A run that nobody leads now, with its curves. What the ledger says is taken from the ledger.
+    /// Makes the status of a run without a running coordinator. If events and ledger differ, the ledger decides.
     init(_ record: RunRecord, _ archive: LedgerArchive) {
         let last = record.progress.lastTime ?? Date().timeIntervalSince1970
         self.init(record.progress, at: last)
@@ -61,7 +62,7 @@ extension RunStatus {
         }
     }
 
-    /// Bytes as the ledger counts them, and machines that no event told of.
+    /// Takes the ledger's number of bytes for each machine, and adds machines that no event named.
     private mutating func take(_ machines: [LedgerMachine]) {
         let all = machines.reduce(0) { $0 + $1.bytes }
         for machine in machines {
@@ -84,13 +85,13 @@ extension RunStatus {
 }
 
 extension RunStatus {
-    /// A directory's run with all that is known of it.
+    /// The run of a directory: its status and its events.
     struct Past {
         let status: RunStatus
         let record: RunRecord
     }
 
-    /// - Throws: `ProcessFailure` where there is no run, or the ledger can't be read.
+    /// - Throws: `ProcessFailure` if there is no run, or the ledger can't be read.
     static func past(_ directory: RunDirectory) throws -> Past {
         let archive = try LedgerArchive(directory.path)
         let isScored = archive.summary.spec.task.objective == .command

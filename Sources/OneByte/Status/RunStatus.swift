@@ -2,45 +2,45 @@ import Coordinator
 import Core
 import Transport
 
-/// How a run stands at a moment: what the live view, `onebyte status`, `/api/status`, the page and the metrics show. A pure function of the
-/// coordinator's events and the time. The names of the keys in JSON stay.
+/// The status of a run at a moment, which the live view, `onebyte status`, `/api/status`, the page and the metrics show. It is a pure function of
+/// the coordinator's events and the time. The names of its JSON keys do not change.
 package struct RunStatus: Codable, Hashable, Sendable {
     package var role = "coordinator"
     package var version: String
-    /// Of a worker: what it is called.
+    /// The worker's name; nil for a coordinator.
     package var name: String?
     /// SHA-256 of the run's spec.
     package var run: String?
     /// Where the coordinator listens for workers.
     package var endpoint: String?
     package var state: State
-    /// Unix seconds: when this was so, and when the present coordinator began to listen.
+    /// Time of this status, and time at which the present process began to listen, in Unix seconds.
     package var time: Double
     package var since: Double?
-    /// Rounds in force, and how many there are to be.
+    /// Number of rounds in force, and number of rounds planned.
     package var round: Int
     package var rounds: Int
-    /// Bytes in the ledger, one a sample.
+    /// Number of bytes in the ledger, one per sample.
     package var samples: UInt64
     package var samplesPerSecond: Double?
     package var secondsLeft: Double?
-    /// Smoothed, over all workers.
+    /// Training loss, smoothed over all workers.
     package var trainingLoss: Double?
-    /// The losses are minus a program's scores.
+    /// Whether the losses are minus a program's scores.
     package var isScored: Bool
     package var learningRate: Double?
-    /// What the data that judge the run are called, and what the model makes of them: before round 0, and at last.
+    /// Name of the data that judge the run, and the model's scores on them before round 0 and at the last measurement.
     package var evaluationName: String
     package var before: HeldOutScore?
     package var latest: HeldOutScore?
-    /// Absent of a worker.
+    /// Nil for a worker.
     package var wire: Wire?
-    /// What the coordinator waits for, in words; absent while rounds go on.
+    /// What the coordinator waits for, in words; nil while it waits for nothing.
     package var waitingFor: String?
     package var workers: [Worker]
-    /// What a person should know, one sentence each.
+    /// Sentences that a person should read.
     package var notes: [String]
-    /// That all machines had at the last comparison, the round before which that was, and how many comparisons there were.
+    /// The digest of all machines at the last comparison, the round before which that was, and the number of comparisons.
     package var digest: String?
     package var digestRound: Int?
     package var digestChecks: Int
@@ -49,26 +49,26 @@ package struct RunStatus: Codable, Hashable, Sendable {
     package var ending: String?
 
     package enum State: String, Codable, Hashable, Sendable, CaseIterable {
-        /// No round was committed yet, by this coordinator.
+        /// This coordinator has not committed a round yet.
         case preparing
         case training
-        /// Something is waited for.
+        /// The run waits for something.
         case waiting
         case completed, stopped, failed
 
-        /// A coordinator is at work.
+        /// Whether a coordinator is running.
         package var isLive: Bool { [.preparing, .training, .waiting].contains(self) }
     }
 
-    /// Bytes through the coordinator's socket, by kind; those of the coordinator's present process, but for the total.
+    /// Bytes through the coordinator's socket, by kind. All but the total are those of the coordinator's present process.
     package struct Wire: Codable, Hashable, Sendable {
-        /// What workers send for rounds, and what they are told of them.
+        /// Bytes that workers send for rounds, and bytes of the commits that they get.
         package var contributions: UInt64
         package var commits: UInt64
-        /// All else, in and out: joining, the ledger, heartbeats, digests, evaluations, status.
+        /// All other bytes, in and out: joining, the ledger, heartbeats, digests, evaluations, status.
         package var controlIn: UInt64
         package var controlOut: UInt64
-        /// Of all processes of the run that events tell of.
+        /// Bytes of all the run's coordinator processes that left events.
         package var total: UInt64
         package var perSample: Double?
 
@@ -83,28 +83,28 @@ package struct RunStatus: Codable, Hashable, Sendable {
 
     package struct Worker: Codable, Hashable, Sendable {
         package var name: String
-        /// Absent before its admission.
+        /// Nil before its admission.
         package var machine: UInt32?
         package var trains: Bool
         package var evaluates: Bool
-        /// One word or two, for people.
+        /// The worker's state for people, in one or two words.
         package var state: String
-        /// 0…1 within the state, where that is known, and how long the rest will take.
+        /// Progress 0…1 within the state, and seconds for the rest; nil if unknown.
         package var progress: Double?
         package var secondsLeft: Double?
-        /// The part of the prefix cache that is there, and how long the rest will take.
+        /// The part of the prefix cache that is filled, and seconds for the rest; nil if unknown.
         package var cache: Double?
         package var cacheSecondsLeft: Double?
         package var samplesPerSecond: Double?
-        /// Its own, smoothed.
+        /// Its own training loss, smoothed.
         package var trainingLoss: Double?
-        /// Seconds since its last word; absent where it or the run has ended.
+        /// Seconds since its last message; nil if it or the run has ended.
         package var heard: Double?
         package var bytes: UInt64
-        /// Of all bytes of the workers in this list.
+        /// Its part of all bytes of the workers in this list.
         package var share: Double?
         package var marks: [Mark]
-        /// It takes part, or is about to.
+        /// Whether it takes part or is about to.
         package var isPresent: Bool
 
         enum CodingKeys: String, CodingKey {
@@ -120,7 +120,7 @@ package struct RunStatus: Codable, Hashable, Sendable {
         }
     }
 
-    /// What is wrong with a worker.
+    /// A fault of a worker.
     package enum Mark: String, Codable, Hashable, Sendable, CaseIterable {
         /// Its loss is out of line with the others' (`LossOutliers`).
         case bad
@@ -128,7 +128,7 @@ package struct RunStatus: Codable, Hashable, Sendable {
         case disagrees
         /// The others compute more than twice as fast (`RateOutliers`).
         case slow
-        /// It has said nothing for too long.
+        /// It has sent nothing for too long.
         case silent
     }
 
@@ -151,7 +151,7 @@ package struct RunStatus: Codable, Hashable, Sendable {
 }
 
 extension RunStatus {
-    /// Without a word for so long, and for so many of its usual intervals, a worker is silent.
+    /// Seconds without a message, and number of its usual intervals, after both of which a worker counts as silent.
     fileprivate static let silentSeconds = 6.0
     fileprivate static let silentIntervals = 3.0
 
@@ -203,7 +203,7 @@ extension RunStatus {
         }
     }
 
-    /// A sentence for each mark, with a key that stays while its numbers change.
+    /// A sentence for each mark, with a key that does not change with the sentence's numbers.
     var markNotes: [(mark: Mark, key: String, text: String)] {
         let training = workers.filter { $0.isPresent && $0.trains }
         return workers.filter { !$0.marks.isEmpty }.flatMap { worker in
@@ -227,7 +227,7 @@ extension RunStatus {
         }
     }
 
-    /// What is waited for.
+    /// Returns a sentence that says what the run waits for.
     private static func sentence(_ held: CoordinatorProgress.Held, seconds: Double) -> String {
         let names = list(held.workers)
         let since = seconds >= 1 ? ", for \(duration(seconds)) now" : ""
@@ -247,7 +247,7 @@ extension RunStatus {
         }
     }
 
-    /// worker-1, worker-2 and 5 others
+    /// Joins names, as in "worker-1, worker-2 and 5 others".
     private static func list(_ names: [String]) -> String {
         let names = names.map { printable($0, onOneLine: true) }
         guard names.count > 1 else { return names.first ?? "the workers" }
@@ -255,12 +255,12 @@ extension RunStatus {
         return names.prefix(2).joined(separator: ", ") + " and \(names.count - 2) others"
     }
 
-    /// Samples a second.
+    /// Formats samples per second.
     package static func rate(_ value: Double) -> String { value < 10 ? fixed(value, 1) : grouped(whole(value)) }
 }
 
 extension RunStatus.Worker {
-    /// - Parameter now: nil where the run has ended: nobody is silent then.
+    /// - Parameter now: nil if the run has ended, because nobody is silent then.
     fileprivate init(
         _ row: WorkerTable.Row, rates: RateOutliers, allBytes: UInt64, held: CoordinatorProgress.Held?, isUnderWay: Bool, at now: Double?
     ) {
@@ -296,7 +296,7 @@ extension RunStatus.Worker {
             case "fetching": "fetching ledger"
             case "catchingUp": held?.undoing != nil ? "rebuilding" : "catching up"
             case "evaluating": "evaluating"
-            // Between two orders a worker waits for a moment: that is training all the same.
+            // A worker that waits for a moment between two orders counts as training.
             case "training" where isUnderWay && row.trains, "waiting" where isUnderWay && row.trains:
                 held == nil || isAwaited ? "training" : "waiting"
             default: "ready"

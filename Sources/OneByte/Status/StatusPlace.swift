@@ -6,28 +6,28 @@ import Foundation
 import Glibc
 import Transport
 
-/// Where a run's status is to be had: its directory, or the HTTP address of its coordinator's dashboard.
+/// A place that has a run's status: the run's directory, or the HTTP address of its coordinator's dashboard.
 enum StatusPlace: Sendable {
     case directory(String)
     case address(host: String, port: UInt16)
 
-    /// - Throws: `SettingsError` where the text is neither.
+    /// - Throws: `SettingsError` if the text is neither.
     init(_ text: String) throws(SettingsError) {
         var isDirectory: ObjCBool = false
         if FileManager.default.fileExists(atPath: text, isDirectory: &isDirectory) {
-            // The ledger in it will do, too.
+            // The path of the ledger in a run directory is accepted too.
             self = .directory(isDirectory.boolValue ? text : URL(filePath: text).deletingLastPathComponent().path)
             return
         }
         guard let address = Self.address(text) else {
             throw .usage(
-                "\(text): there is no run directory of that name, and it is no address such as coordinator:8080, where a coordinator with --dashboard shows its run"
+                "\(text): neither a run directory nor the address of a coordinator's dashboard, such as coordinator:8080"
             )
         }
         self = .address(host: address.host, port: address.port)
     }
 
-    /// `http://host:port/…`, `host:port`, or a port of this host.
+    /// Reads `http://host:port/…`, `host:port`, or a port of this host.
     private static func address(_ text: String) -> (host: String, port: UInt16)? {
         var rest = text[...]
         let hasScheme = rest.hasPrefix("http://")
@@ -39,7 +39,7 @@ enum StatusPlace: Sendable {
         return (String(rest[..<colon]), port)
     }
 
-    /// - Throws: `ProcessFailure` where there is no run, or nobody answers.
+    /// - Throws: `ProcessFailure` if there is no run, or nobody answers.
     func status() async throws -> RunStatus {
         switch self {
         case .directory(let path): try RunStatus.read(path)
@@ -67,7 +67,7 @@ enum StatusPlace: Sendable {
             throw ProcessFailure(.unavailable, "\(place) does not answer (\(reason)); does a coordinator with --dashboard run there?")
         }
         guard let status = try? JSONDecoder().decode(RunStatus.self, from: bytes) else {
-            throw ProcessFailure(.badData, "\(place) answers, but with no run's status; is it a coordinator's --dashboard of this version?")
+            throw ProcessFailure(.badData, "\(place) answers, but not with a run's status; is it a coordinator's --dashboard of this version?")
         }
         return status
     }

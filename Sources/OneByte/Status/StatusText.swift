@@ -2,7 +2,7 @@ import Core
 
 /// A run's status as text for a terminal: the live view, `onebyte status` and `onebyte top`.
 package enum StatusText {
-    /// What stands above the table.
+    /// Returns the lines above the table.
     package static func header(_ status: RunStatus, width: Int, hasBar: Bool = true) -> [String] {
         let count = "round \(grouped(status.round))/\(grouped(status.rounds))"
         var lines = [hasBar ? bar(status, count, width: width) : TextTable.cut("  \(count)", to: width)]
@@ -34,7 +34,7 @@ package enum StatusText {
         return "  " + String(repeating: "━", count: full) + String(repeating: "─", count: room - full) + " " + count
     }
 
-    /// Four digits that say something.
+    /// Formats a number with four significant digits.
     private static func significant(_ value: Double) -> String {
         guard value.isFinite, value != 0 else { return "\(value)" }
         return "\(Float(value))"
@@ -46,7 +46,7 @@ package enum StatusText {
         .init("share", .right, rank: 2),
     ]
 
-    /// - Parameter rowsMax: rows of workers at most; those with marks come first where not all fit, and a last line counts the others.
+    /// - Parameter rowsMax: largest number of workers' rows. If not all fit, workers with marks come first, and a last line counts the others.
     package static func table(_ status: RunStatus, width: Int, rowsMax: Int = .max) -> [String] {
         guard !status.workers.isEmpty else { return [] }
         var shown = status.workers
@@ -81,16 +81,16 @@ package enum StatusText {
 
     private static func heard(_ seconds: Double) -> String { seconds < 60 ? "\(whole(seconds)) s" : duration(seconds) }
 
-    /// 70 %, 0:12 left
+    /// Formats progress, such as "70 %, 0:12 left".
     static func part(_ part: Double, _ left: Double?) -> String { "\(whole(part * 100)) %" + (left.map { ", \(duration($0)) left" } ?? "") }
 
-    /// What stands below the table: what is waited for, and what a person should know.
+    /// Returns the lines below the table: what the run waits for, and the notes.
     package static func notes(_ status: RunStatus, width: Int) -> [String] {
         let waiting = status.state.isLive ? status.waitingFor.map { ["… \($0)"] } ?? [] : []
         return (waiting + status.notes.map { "! \($0)" }).flatMap { TextTable.flow([$0], width: width) }
     }
 
-    /// All of it.
+    /// Returns all lines: those above the table, the table, and those below it.
     package static func picture(_ status: RunStatus, width: Int, rowsMax: Int = .max, hasBar: Bool = true) -> [String] {
         header(status, width: width, hasBar: hasBar) + table(status, width: width, rowsMax: rowsMax) + notes(status, width: width)
     }

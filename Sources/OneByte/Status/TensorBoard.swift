@@ -1,14 +1,13 @@
 import Core
 import Foundation
 
-/// A run's curves as a TensorBoard event file: TFRecords, each a length (UInt64, little-endian), its masked CRC-32C, a protocol buffer
-/// `Event`, and that one's masked CRC-32C.
+/// A run's curves as a TensorBoard event file. It is a sequence of TFRecords: a length (UInt64, little-endian), the length's masked CRC-32C, a
+/// protocol buffer `Event`, and its masked CRC-32C.
 ///
-/// The fields that are written are those of tensorflow/core/util/event.proto and framework/summary.proto: Event { double wall_time = 1;
-/// int64 step = 2; string file_version = 3; Summary summary = 5 }, Summary { repeated Value value = 1 }, Value { string tag = 1; float
-/// simple_value = 2 }.
+/// The fields are from tensorflow/core/util/event.proto and framework/summary.proto: Event { double wall_time = 1; int64 step = 2; string
+/// file_version = 3; Summary summary = 5 }, Summary { repeated Value value = 1 }, Value { string tag = 1; float simple_value = 2 }.
 package enum TensorBoard {
-    /// A file's whole contents. Steps are numbers of committed rounds.
+    /// Returns a file's whole contents. Steps are numbers of committed rounds.
     package static func file(_ points: [RunHistory.Point]) -> [UInt8] {
         let begin = points.first?.time ?? 0
         var file = record(event(time: begin) { $0.field(3, text: "brain.Event:2") })
@@ -29,10 +28,10 @@ package enum TensorBoard {
         return file
     }
 
-    /// What TensorBoard looks for in a directory.
+    /// Returns a file name of the form that TensorBoard looks for in a directory.
     package static func fileName(_ points: [RunHistory.Point]) -> String { "events.out.tfevents.\(whole(points.first?.time ?? 0)).onebyte" }
 
-    /// The curves that a point belongs to, and its values there.
+    /// Returns the curves that a point belongs to, and its values there.
     package static func scalars(of point: RunHistory.Point) -> [(tag: String, value: Double)] {
         let all: [(String, Double?)] =
             switch point.kind {
@@ -64,12 +63,12 @@ package enum TensorBoard {
         return length + littleEndian(masked(CRC32C.checksum(length))) + payload + littleEndian(masked(CRC32C.checksum(payload)))
     }
 
-    /// So that a checksum of data that hold checksums is no problem (tensorflow/core/lib/hash/crc32c.h).
+    /// Masks a checksum, because a plain CRC of data that hold CRCs is weak (tensorflow/core/lib/hash/crc32c.h).
     private static func masked(_ checksum: UInt32) -> UInt32 { (checksum >> 15 | checksum << 17) &+ 0xa282_ead8 }
 
     private static func littleEndian(_ value: some FixedWidthInteger) -> [UInt8] { withUnsafeBytes(of: value.littleEndian) { [UInt8]($0) } }
 
-    /// The few wire types of protocol buffers that are needed.
+    /// A writer of the few wire types of protocol buffers that are needed.
     private struct ProtocolBuffer {
         private(set) var bytes: [UInt8] = []
 

@@ -1,14 +1,14 @@
-/// Rows of text under headings, fit for a terminal of any width: where it is narrow, columns that matter less are left out, and the one
-/// that may shrink is cut with an ellipsis. No line is wider than asked for.
+/// A table of text that fits a terminal of any width. On a narrow one, less important columns are left out, and the column that may shrink is cut
+/// with an ellipsis. No line is wider than requested.
 package struct TextTable {
     package enum Alignment: Sendable { case left, right }
 
     package struct Column: Sendable {
         let title: String
         let alignment: Alignment
-        /// Columns of a higher number go first where there is no room; 0 always stays.
+        /// Order in which columns are left out: a higher number goes first, and 0 always stays.
         let rank: Int
-        /// It may be cut down to so many cells; nil: never.
+        /// Least number of cells to which the column may be cut; nil if it is never cut.
         let shrinksTo: Int?
 
         init(_ title: String, _ alignment: Alignment = .left, rank: Int = 0, shrinksTo: Int? = nil) {
@@ -19,17 +19,17 @@ package struct TextTable {
     private static let gap = 2
 
     /// - Parameters:
-    ///   - rows: a text for each column.
-    ///   - width: of a line, in cells, the indentation included.
-    /// - Returns: the headings and a line for each row.
+    ///   - rows: one text per column in each row.
+    ///   - width: largest width of a line in cells, including the indentation.
+    /// - Returns: the headings, and one line per row.
     package static func lines(_ columns: [Column], _ rows: [[String]], width: Int, indent: Int = 2) -> [String] {
         let all = [columns.map(\.title)] + rows
         var widths = columns.indices.map { column in all.map { cells($0[column]) }.max() ?? 0 }
-        // A column without a single value says nothing.
+        // A column without any value is left out.
         var shown = columns.indices.filter { column in columns[column].rank == 0 || rows.contains { !$0[column].isEmpty } }
         func total() -> Int { indent + shown.reduce(0) { $0 + widths[$1] } + gap * max(0, shown.count - 1) }
         while total() > width, let last = shown.filter({ columns[$0].rank > 0 }).max(by: { columns[$0].rank < columns[$1].rank }) {
-            // Names are cut before anything is left out, as far as they stay names.
+            // Names are cut first, as long as they stay readable. Columns are left out only then.
             if let name = shown.first(where: { columns[$0].shrinksTo != nil }), let least = columns[name].shrinksTo,
                 total() - width <= widths[name] - least
             {
@@ -59,7 +59,7 @@ package struct TextTable {
         return String(text)
     }
 
-    /// Parts of a line, as many on each line as fit; a part that is too long for one is broken between its words.
+    /// Arranges parts in lines, as many on each line as fit. A part that is too long for a line is broken between words.
     package static func flow(_ parts: [String], width: Int, indent: Int = 2, separator: String = "   ") -> [String] {
         let margin = String(repeating: " ", count: indent)
         var lines: [String] = []
@@ -83,7 +83,7 @@ package struct TextTable {
         return lines
     }
 
-    /// As much of a text as fits, with an ellipsis where something is missing.
+    /// Cuts a text to a width, with an ellipsis if something is missing.
     package static func cut(_ text: String, to width: Int) -> String {
         guard cells(text) > width else { return text }
         var (short, room) = ("", max(0, width - 1))
@@ -96,7 +96,7 @@ package struct TextTable {
         return width > 0 ? short + "…" : ""
     }
 
-    /// Cells that a text takes on a terminal.
+    /// Returns the number of cells that a text takes on a terminal.
     package static func cells(_ text: String) -> Int { text.reduce(0) { $0 + cells($1) } }
 
     private static func cells(_ character: Character) -> Int {

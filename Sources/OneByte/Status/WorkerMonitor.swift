@@ -5,17 +5,17 @@ import Synchronization
 import Transport
 import Worker
 
-/// What a worker says of itself, in the form of a run's status with one worker in it: the same page and the same metrics show both.
+/// A worker's own state, as a run's status with one worker. So the same page and the same metrics serve workers and coordinators.
 final class WorkerMonitor: Sendable {
-    /// Folds a worker's own words.
+    /// The state, folded from the worker's own events.
     struct State: Sendable {
         var isConnected = false
         var isSilent = false
-        /// It was welcomed, and by whom.
+        /// The run that has welcomed it; nil before.
         var run: Digest?
         var machine: UInt32?
         var phase = "calling"
-        /// Rounds that are in its parameters.
+        /// Number of rounds in its parameters.
         var round = 0
         var samples: UInt64 = 0
         var trainingLoss: Double?
@@ -98,7 +98,7 @@ final class WorkerMonitor: Sendable {
 
     var history: RunHistory { state.withLock { $0.history } }
 
-    /// Why it takes no part yet; nil: it does.
+    /// The reason why it takes no part yet; nil if it does.
     var unreadiness: String? {
         let worker = state.withLock { $0.worker }
         if worker.machine == nil { return "the worker has not joined yet: \(worker.phase)" }

@@ -2,16 +2,16 @@ import COpenBLAS
 import Core
 import LanguageModel
 
-/// Factors of adapters on the matrices of layers.
+/// Makes the factors of adapters on the matrices of layers.
 ///
-/// V whitens what a matrix reads in public text, as at `final`. U depends on what is known of its output. A matrix that adds to the residual stream
-/// has the head behind it, as far as the layers between leave the stream as it is: its U are the same directions as at `final`, seen through the
-/// final norm. Of other matrices U are random signs or the matrix's own singular vectors, as long as its outputs usually are.
+/// V whitens the inputs of a matrix on public text, as at `final`. U depends on the matrix. The output of some matrices is added to the residual
+/// stream, and so reaches the head, as far as the layers above leave the stream unchanged. Their U are the same directions as at `final`, seen
+/// through the final norm. For other matrices, U are random signs or the matrix's own singular vectors, scaled to the usual length of its outputs.
 extension AdapterBasisMaker {
     /// - Parameters:
-    ///   - places: of the adapters.
-    ///   - others: as of `makeBasis`.
-    /// - Returns: one for each place, in their order.
+    ///   - places: places of the adapters.
+    ///   - others: as for `makeBasis`.
+    /// - Returns: the factors for each place, in the order of `places`.
     /// - Throws: as `makeBasis`; `TrainingError` for output directions that a place can't have.
     public static func makeBases(
         source: ModelSource, task: TaskSpec, texts: [String], places: [AdapterPlace], options: Options = Options(),
@@ -75,17 +75,17 @@ private struct AdaptedMap {
         }
     }
 
-    /// Where second moments are kept.
+    /// Key of the second moment of the matrix's inputs.
     var key: Int { layer * InputSpace.allCases.count + space.rawValue }
 }
 
 private final class LayerBasisMaker {
-    /// Positions of public text that are read, at most.
+    /// Largest number of positions of public text that are read.
     private static let positionsMax = 1 << 14
     private static let batchRows = 1024
-    /// Of second moments that are in memory at once; text goes through the model again for the rest.
+    /// Largest number of bytes of second moments in memory at once. For the rest, the text goes through the model again.
     private static let momentBytesMax = 3 << 29
-    /// Texts are shared out among so many sums, whoever computes them, so that any number of threads makes the same basis.
+    /// Number of sums among which texts are divided. It is fixed, so that any number of threads makes the same basis.
     private static let lanes = 2
 
     private let source: ModelSource
@@ -133,7 +133,7 @@ private final class LayerBasisMaker {
             let measured = try measure(group, progress: progress)
             let known = try head ?? HeadDirections(self.parts, streamSize: measured.streamSize)
             head = known
-            // The eigenvalues of some thousand inputs take seconds.
+            // Computing the eigenvalues of some thousand inputs takes seconds.
             var made = [AdapterBasis?](repeating: nil, count: group.count)
             let failure = FirstError()
             made.withUnsafeMutableBufferPointer { made in
@@ -158,7 +158,7 @@ private final class LayerBasisMaker {
 
     private var parts: HeadDirections.Parts { (source, task, texts, options, encoder, model) }
 
-    /// Neighbours whose second moments fit into memory.
+    /// Groups neighbouring matrices whose second moments fit in memory.
     private func groups(of maps: [AdaptedMap]) -> [[AdaptedMap]] {
         var groups: [[AdaptedMap]] = []
         var keys = Set<Int>()
@@ -184,7 +184,7 @@ private final class LayerBasisMaker {
         var count = 0
     }
 
-    /// - Returns: the second moments by `AdaptedMap.key`, and the root mean square of the stream that reaches the final norm.
+    /// - Returns: the second moments by `AdaptedMap.key`, and the root mean square of the residual stream before the final norm.
     private func measure(
         _ maps: [AdaptedMap], progress: (_ done: Int, _ total: Int) -> Bool
     ) throws -> (moments: [Int: SecondMoment], streamSize: Double) {
@@ -254,7 +254,7 @@ private final class LayerBasisMaker {
         return (0..<map.outputs * map.inputs).map { Double(floats.pointer[$0]) }
     }
 
-    /// The root mean square length of W·x: √trace(W·S·Wᵀ).
+    /// Returns the root mean square length of W·x: √trace(W·S·Wᵀ).
     private func usualOutput(of map: AdaptedMap, _ moment: SymmetricMatrix) throws -> Double {
         let (m, n) = (map.outputs, map.inputs)
         let w = try weights(of: map)
@@ -265,7 +265,7 @@ private final class LayerBasisMaker {
         return max(dot(product, w), 0).squareRoot()
     }
 
-    /// The leading left singular vectors of W: eigenvectors of W·Wᵀ.
+    /// Returns the leading left singular vectors of W, which are the leading eigenvectors of W·Wᵀ.
     private func singularOutputs(_ map: AdaptedMap) throws -> [[Double]] {
         let gram = SymmetricMatrix(size: map.outputs)
         cblas_dsyrk(
@@ -275,13 +275,13 @@ private final class LayerBasisMaker {
         return (0..<options.outputs).map { eigen.vector($0) }
     }
 
-    /// Random signs, made orthonormal.
+    /// Returns vectors of random signs, made orthonormal.
     private func randomOutputs(_ map: AdaptedMap) -> [[Double]] {
         var random = SplitMix64(state: options.seed &+ UInt64(map.place.adapterIndex) << 32)
         var found: [[Double]] = []
         while found.count < options.outputs {
             var vector = (0..<map.outputs).map { _ in Bool.random(using: &random) ? 1.0 : -1 }
-            // Twice is enough for rounding.
+            // Orthogonalising twice removes the rounding errors of the first time.
             for _ in 0..<2 {
                 for other in found {
                     let share = dot(other, vector)
@@ -289,29 +289,29 @@ private final class LayerBasisMaker {
                 }
             }
             let length = dot(vector, vector).squareRoot()
-            // Signs that the others span already are drawn again.
+            // A vector already in the span of the others is drawn again.
             if length > 1e-6 * Double(map.outputs).squareRoot() { found.append(vector.map { $0 / length }) }
         }
         return found
     }
 }
 
-/// What the head asks of the residual stream.
+/// The output directions of matrices that add to the residual stream, derived from the head.
 private struct HeadDirections {
     typealias Parts = (
         source: ModelSource, task: TaskSpec, texts: [String], options: AdapterBasisMaker.Options, encoder: TaskEncoder, model: TrainableModel
     )
 
-    /// What was asked for; nil: what suits each place.
+    /// The requested directions; nil for those that suit each place.
     private let wanted: AdapterBasisMaker.OutputDirections?
-    /// What suits a matrix that adds to the stream.
+    /// The directions that suit a matrix that adds to the stream.
     private let kindOfWriters: AdapterBasisMaker.OutputDirections
-    /// Whether the head sees what such a matrix adds, but for the layers between.
+    /// Whether the output of such a matrix reaches the head, apart from the effect of the layers between.
     private let isStreamPlain: Bool
-    /// Of `kindOfWriters` where that is labels or loss.
+    /// The vectors for `kindOfWriters`, if that is labels or loss.
     let outputs: [[Double]]
 
-    /// - Parameter streamSize: the root mean square of what reaches the final norm.
+    /// - Parameter streamSize: root mean square of the residual stream before the final norm.
     init(_ parts: Parts, streamSize: Double) throws {
         let d = parts.source.configuration.description
         wanted = parts.options.outputDirections
@@ -353,13 +353,13 @@ private struct HeadDirections {
         return (0..<width).map { weights[$0] }
     }
 
-    /// - Throws: `TrainingError` where a place can't have what is asked for.
+    /// - Throws: `TrainingError` if a place can't have the requested directions.
     func kind(of map: AdaptedMap) throws(TrainingError) -> AdapterBasisMaker.OutputDirections {
         let isWriter = map.module == .output || map.module == .down
         if wanted == .labels || wanted == .loss, !isWriter || !isStreamPlain {
             throw TrainingError(
                 .badTensors,
-                "\(map.place) does not add to what the head reads, so that its outputs can't point along \(wanted?.rawValue ?? ""); take seed or singular"
+                "\(map.place) does not add to what the head reads, so its outputs can't point along \(wanted?.rawValue ?? ""); take seed or singular"
             )
         }
         return isWriter ? kindOfWriters : wanted ?? .singular

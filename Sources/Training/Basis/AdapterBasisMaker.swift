@@ -14,19 +14,19 @@ import LanguageModel
 public enum AdapterBasisMaker {
     /// Source of U.
     public enum OutputDirections: String, CaseIterable, Sendable {
-        /// Classifications: the differences of the label words' head rows, by that change of the state which moves the rest of the
-        /// vocabulary least. Of a matrix that adds to the residual stream: the same, seen through the final norm.
+        /// For classifications: the differences of the label words' head rows, produced by the change of the state that moves the rest of the
+        /// vocabulary least. For a matrix that adds to the residual stream, the same is seen through the final norm.
         case labels
-        /// Token losses: the leading components of what public text asks of the states, ∂L/∂n = (softmax − onehot)·E, whitened. Of a matrix
-        /// that adds to the residual stream: the same, seen through the final norm.
+        /// For token losses: the leading components of the gradients on public text, ∂L/∂n = (softmax − onehot)·E, whitened. For a matrix that adds
+        /// to the residual stream, the same is seen through the final norm.
         case loss
         /// Random signs, made orthonormal.
         case seed
 
-        /// Of a matrix, not at final: its leading left singular vectors.
+        /// The matrix's leading left singular vectors; not at `final`, which has no matrix.
         case singular
 
-        /// What suits a task at final.
+        /// Returns the source that suits a task at `final`.
         ///
         /// - Parameter hasText: whether there is public text.
         public static func standard(for kind: TaskSpec.Kind, hasText: Bool) -> OutputDirections {
@@ -98,7 +98,7 @@ public enum AdapterBasisMaker {
             throw TrainingError(.badTensors, "outputs by loss are for token losses, for public text has no labels; take labels or seed")
         }
         if kind == .loss, texts.isEmpty { throw TrainingError(.badTensors, "outputs by loss need public text; without any take seed") }
-        if kind == .singular { throw TrainingError(.badTensors, "at final there is no matrix that has singular vectors; take labels, loss or seed") }
+        if kind == .singular { throw TrainingError(.badTensors, "final has no matrix and so no singular vectors; take labels, loss or seed") }
 
         let publicTexts = texts.isEmpty ? try RandomTexts(source: source, seed: options.seed).texts : texts
         let states = try PublicStates(
@@ -150,7 +150,7 @@ struct RandomTexts {
 
 /// The final states of public text.
 final class PublicStates {
-    /// Positions that are read, at most: enough for any width, and a bound for memory and time.
+    /// Largest number of positions that are read: enough for any width, and a bound on memory and time.
     private static let readsMax = 1 << 14
     /// Largest number of positions whose logits are computed.
     private static let gradientsMax = 1 << 12

@@ -1,7 +1,7 @@
 import LanguageModel
 
-/// F, the covariance of all of the head's rows plus 0.1 of its mean eigenvalue times the identity. uᵀFu measures how much a change u of a
-/// state moves the logits of the whole vocabulary. With the weights w of the final norm, the rows count as w ⊙ row: u is then a change of the
+/// F, the covariance of all of the head's rows plus 0.1 of its mean eigenvalue times the identity. uᵀFu measures how much a change u of a state
+/// moves the logits of the whole vocabulary. With the weights w of the final norm, each row is replaced by w ⊙ row, and u is a change of the
 /// residual stream.
 struct HeadMetric {
     private static let ridge = 0.1
@@ -13,7 +13,7 @@ struct HeadMetric {
     private let matrix: SymmetricMatrix
     private let factor: CholeskyFactor
 
-    /// - Parameter weights: as many as the head's rows are wide; nil: ones.
+    /// - Parameter weights: one per column of the head; nil for ones.
     init(source: ModelSource, weights: [Float]? = nil) throws {
         self.source = source
         width = LayerSizes(source.configuration).embedding

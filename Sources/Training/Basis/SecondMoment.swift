@@ -32,14 +32,14 @@ final class SecondMoment {
             blasint(width))
     }
 
-    /// Adds another's rows.
+    /// Adds the rows of another second moment.
     func add(_ other: SecondMoment) {
         count += other.count
         for i in 0..<width * width { sum.pointer[i] += other.sum.pointer[i] }
         for i in 0..<width { rowSum.pointer[i] += other.rowSum.pointer[i] }
     }
 
-    /// The mean of x·xᵀ instead of the sum.
+    /// Returns the mean of x·xᵀ.
     func mean() -> SymmetricMatrix {
         let matrix = SymmetricMatrix(size: width)
         for i in 0..<width * width { matrix.upper.pointer[i] = sum.pointer[i] / Double(max(count, 1)) }

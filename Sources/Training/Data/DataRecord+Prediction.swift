@@ -12,14 +12,14 @@ extension DataRecord {
     /// The field `label` as text; nil if there is none.
     public var label: String? { try? text("label") }
 
-    /// The text that is wanted after its prompt: a completion, or a conversation's last turn; nil where it has neither.
+    /// The wanted text after the prompt: a completion, or a conversation's last turn; nil if the record has neither.
     package var wantedText: String? {
         if let completion = try? text("completion") { return completion }
         guard case .array(let messages)? = value("messages"), case .string(let content)? = messages.last?["content"] else { return nil }
         return content
     }
 
-    /// The record as one line of JSON, with further fields; one that is there already is replaced.
+    /// Returns the record as one line of JSON with further fields; a new field replaces an old one of the same name.
     package func line(adding members: [JSON.Member]) -> String {
         var fields = fields
         for member in members { fields.set(member.key, member.value) }

@@ -2,14 +2,15 @@ import Core
 import Kernels
 import LanguageModel
 
-/// The projected gradients of a run that trains adapters alone, on matrices of layers and perhaps at `final`, from the gradient of their
-/// coordinates: G = ∂L/∂C by reverse-mode differentiation, and ⟨Z, G⟩ for each sample, which is what a difference quotient with ε → 0 would give. One G
-/// serves all samples on the same examples, so that a round of a thousand coordinates costs about three passes over a batch. Its bytes mean the same
-/// as those of differences.
+/// Computes the projected gradients of a run that trains only adapters, on matrices of layers and perhaps at `final`.
 ///
-/// One thread at a time; it uses `threads` inside, and any number of them gives the same bits.
+/// It computes the gradient of their coordinates, G = ∂L/∂C, by reverse-mode differentiation. A sample is ⟨Z, G⟩, the limit of a difference quotient
+/// for ε → 0. One G serves all samples on the same examples, so a round of a thousand coordinates costs about three passes over a batch. Its bytes
+/// mean the same as those of differences.
+///
+/// Only one thread may call it at a time. It uses `threads` threads itself, and any number of them gives the same bits.
 public final class AdapterGradientEstimator: GradientEstimator {
-    /// Positions that go through the model at once.
+    /// Number of positions that go through the model at once.
     private static let pieceRows = 768
 
     public let model: TrainableModel
@@ -21,20 +22,20 @@ public final class AdapterGradientEstimator: GradientEstimator {
     private let passes: [GradientPass]
     private var known: (revision: Int, gradient: Gradient)?
 
-    /// Whether samples can be computed here: a loss with a derivative, and layers that can be differentiated.
+    /// Whether samples can be computed this way. The loss needs a derivative, and the layers must be differentiable by `GradientPass`.
     public static func canEstimate(_ tensors: [TrainedTensor], _ source: ModelSource, objective: Objective?) -> Bool {
         objective == nil && !tensors.isEmpty && tensors.allSatisfy(\.isAdapter) && source.canDifferentiate
     }
 
     /// - Parameters:
-    ///   - directions: of the run's tensors, so that it knows the adapters' coordinates.
-    ///   - options: `epsilon`, `estimator` and `precision` mean nothing here.
-    /// - Throws: `TrainingError` for options that can't be, or where `canEstimate` is false.
+    ///   - directions: directions of the run's tensors, which hold the adapters' coordinates.
+    ///   - options: `epsilon`, `estimator` and `precision` have no effect.
+    /// - Throws: `TrainingError` for impossible options, or if `canEstimate` is false.
     public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: EstimatorOptions) throws {
         try options.check()
         guard Self.canEstimate(model.trained, model.source, objective: options.objective) else {
             throw TrainingError(
-                .badTensors, "the gradient of adapters is for runs that train them alone, by a loss, in layers that can be differentiated")
+                .badTensors, "the gradient of adapters is only for runs that train nothing else, by a loss, in layers that can be differentiated")
         }
         guard cache.set.hasClasses || options.generalizedCrossEntropy == 0 else {
             throw TrainingError(.badExample, "the generalized cross-entropy needs examples with classes")
@@ -50,9 +51,9 @@ public final class AdapterGradientEstimator: GradientEstimator {
             seed: options.orderSeed)
     }
 
-    /// Of a mean over examples.
+    /// The gradient of a sum, and then of a mean, over examples.
     private struct Gradient {
-        /// By slot.
+        /// ∂L/∂C of each trained tensor, by slot.
         var tensors: [[Double]]
         var loss = 0.0
 
@@ -74,7 +75,7 @@ public final class AdapterGradientEstimator: GradientEstimator {
         var (sum, count) = (0.0, 0)
         var start = samples.lowerBound
         while start < samples.upperBound {
-            // Neighbours that read the same examples.
+            // The samples up to `next` read the same examples.
             let share = SampleNumber(clamping: options.batchSize == 0 ? Int(samples.upperBound - start) : options.samplesPerBatch)
             let next = options.batchSize == 0 ? samples.upperBound : min(samples.upperBound, start - start % share + share)
             let gradient = try gradient(machine, start)
@@ -93,7 +94,7 @@ public final class AdapterGradientEstimator: GradientEstimator {
         return found
     }
 
-    /// Over the examples that a sample reads.
+    /// Returns the gradient over the examples that a sample reads.
     private func gradient(_ machine: MachineID, _ sample: SampleNumber) throws -> Gradient {
         let isAll = options.batchSize == 0
         if isAll, let known, known.revision == model.revision { return known.gradient }
@@ -117,7 +118,7 @@ public final class AdapterGradientEstimator: GradientEstimator {
                 }
             }
             try failure.rethrow()
-            // In the order of the examples, whoever computed them.
+            // Sum in the order of the examples, whichever thread computed them.
             for case let part? in parts { total.add(part) }
         }
         total.divide(by: examples.count)
@@ -125,7 +126,7 @@ public final class AdapterGradientEstimator: GradientEstimator {
         return total
     }
 
-    /// Neighbouring examples with about `pieceRows` positions.
+    /// Returns ranges of neighbouring examples with about `pieceRows` positions each.
     private func pieces(of examples: [Int]) -> [Range<Int>] {
         let set = cache.set
         var pieces: [Range<Int>] = []
@@ -160,7 +161,7 @@ public final class AdapterGradientEstimator: GradientEstimator {
         return total
     }
 
-    /// ∂loss/∂n of an example's rows; returns its loss.
+    /// Adds ∂loss/∂n of an example's rows to `states`. Returns the example's loss.
     private func add(_ example: Int, _ segments: [Int], _ pass: ForwardPass, into states: UnsafeMutablePointer<Float>) -> Double {
         let set = cache.set
         let width = model.sizes.embedding
@@ -197,7 +198,7 @@ public final class AdapterGradientEstimator: GradientEstimator {
         }
     }
 
-    /// Rows from a segment's first on.
+    /// Adds rows to a segment's states, from its first row on.
     private func add(_ rows: [Float], times factor: Float, _ segment: Int, _ pass: ForwardPass, into states: UnsafeMutablePointer<Float>) {
         rows.withUnsafeBufferPointer { rows in
             guard let from = rows.baseAddress else { return }

@@ -50,9 +50,9 @@ public struct Evaluation: Sendable {
     /// The accuracy after the best constants were added to the class scores, never below `accuracy`. A gain beyond this number is more than
     /// the removal of a bias between label words. The constants are chosen on these same examples.
     public let accuracyAtBestThreshold: Double?
-    /// Whether each of the examples with classes is right at that threshold; empty where there is none.
+    /// Whether each example with classes is right at that threshold; empty if there is no such threshold.
     public let isRightAtBestThreshold: [Bool]
-    /// Area under the ROC curve; of two classes only, nil where one of them is missing.
+    /// Area under the ROC curve for two classes; nil if one of them is missing.
     public let areaUnderCurve: Double?
     /// Perplexity per token, exp(Σ −log p / tokens) over all tokens of all examples, if the loss is a mean token loss. Unlike in
     /// `meanLoss`, a long example counts for more than a short one.
@@ -132,7 +132,7 @@ public struct Evaluation: Sendable {
         return Interval(lower: max(0, (centre - spread) / scale), upper: min(1, (centre + spread) / scale))
     }
 
-    /// Two classes: the best cut in the score differences.
+    /// Returns which examples are right at the best threshold of the score differences, for two classes.
     private static func rightAtBestThreshold(_ items: [Item]) -> [Bool] {
         let sorted = items.map { (difference: $0.scores[1] - $0.scores[0], positive: $0.correct == 1) }
             .filter { !$0.difference.isNaN }
@@ -153,7 +153,8 @@ public struct Evaluation: Sendable {
 
     private static func part(_ flags: [Bool]) -> Double { Double(flags.count { $0 }) / Double(max(flags.count, 1)) }
 
-    /// Several classes: coordinate ascent over a constant for each class. Never below the plain accuracy, where it begins.
+    /// Returns which examples are right with the best constants for several classes, found by coordinate ascent. It begins at the plain accuracy and
+    /// never falls below it.
     private static func rightAtBestBiases(_ items: [Item], classes: Int) -> [Bool] {
         var biases = Array(repeating: 0.0, count: classes)
         func isRight(_ item: Item) -> Bool {

@@ -1,19 +1,19 @@
 import Core
 import LanguageModel
 
-/// How far trained tensors have moved from the base, as parts of their own norms.
+/// Measures how far trained tensors have moved from the base, as parts of their own norms.
 ///
-/// A matrix that has moved by half its norm is another matrix: what else the model could do goes with it, whatever the task's loss says. An
-/// adapter begins at 0, so that its own norm says nothing: what counts is what it adds to a state, U·C·Vᵀ·n, beside the state n. V whitens
-/// the states of public text, so that the mean square of Vᵀ·n is the unit matrix, and the root mean square of what is added is ‖U·C‖.
-/// That of n is the norm of the final norm's weights.
+/// If a matrix has moved by half of its norm, the model's other abilities suffer, whatever the task's loss says. An adapter begins at 0, so its own
+/// norm says nothing. Its movement is the ratio of what it adds to a state, U·C·Vᵀ·n, to the state n, both as root mean squares. V whitens the
+/// states of public text, so the second moment of Vᵀ·n is the identity, and the numerator is ‖U·C‖. The denominator is the norm of the final norm's
+/// weights.
 public struct Movement {
     private let base: ParameterProbe
     private let names: [String]
     private let isMatrix: [Bool]
     private let model: TrainableModel
 
-    /// - Parameter parameters: the base's.
+    /// - Parameter parameters: the base's parameters.
     public init(from parameters: Parameters, model: TrainableModel) {
         base = ParameterProbe(parameters)
         names = parameters.tensors.map(\.name)
@@ -21,9 +21,9 @@ public struct Movement {
         self.model = model
     }
 
-    /// The tensor that has moved most, and by what part; nil where nothing can be compared. Vectors are left out: some are almost 0.
+    /// Returns the matrix that has moved most, and its movement; nil if nothing can be compared. Vectors are left out, because some are almost 0.
     ///
-    /// - Parameter parameters: those that the model computes with.
+    /// - Parameter parameters: the parameters that the model computes with.
     public func largest(in parameters: Parameters) -> (name: String, part: Double)? {
         let parts = base.relativeChanges(in: parameters)
         var found: (name: String, part: Double)?
@@ -54,12 +54,12 @@ public struct Movement {
 }
 
 extension Evaluation {
-    /// What training is to make larger, example by example: 1 where the class is right at the best threshold, which is blind to a bias for one
-    /// label's word; elsewhere minus the loss.
+    /// The merit of each example, which training should increase. With classes it is 1 if the class is right at the best threshold, else 0. That
+    /// ignores a bias for one label's word. Otherwise it is minus the loss.
     var merits: [Double] { isRightAtBestThreshold.isEmpty ? items.map { -$0.loss } : isRightAtBestThreshold.map { $0 ? 1 : 0 } }
 }
 
-/// Mean and standard error of the change of some numbers, each beside itself as it was; NaN where that is not known.
+/// Mean and standard error of the change of some numbers, each compared with its own earlier value; NaN if unknown.
 struct PairedChange {
     let mean: Double
     let error: Double

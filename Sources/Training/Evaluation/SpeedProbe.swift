@@ -1,27 +1,27 @@
 import Core
 import LanguageModel
 
-/// How fast this machine computes for a run, measured on some of the run's own examples.
+/// Measures how fast this machine computes for a run, on some of the run's own examples.
 public struct SpeedProbe: Sendable {
-    /// Seconds that a position of an example takes through all that lies below the trained tensors; 0 where nothing does.
+    /// Seconds that a position takes through everything below the trained tensors; 0 if nothing is below them.
     public private(set) var secondsPerPosition = 0.0
-    /// Seconds that a sample takes on all cores together; 0 for adapters, whose samples cost no pass through a layer.
+    /// Seconds that a sample takes on all cores together; 0 for adapters, whose samples need no pass through a layer.
     public private(set) var secondsPerSample = 0.0
-    /// Seconds that a position that a loss reads takes through the head, where the loss needs the logits of all tokens.
+    /// Seconds that a position read by the loss takes through the head, if the loss needs the logits of all tokens.
     public private(set) var secondsPerRead = 0.0
-    /// That the measurement took.
+    /// Seconds that the measurement took.
     public private(set) var seconds = 0.0
 
-    /// Examples that are put through the model at most.
+    /// Largest number of examples that go through the model.
     private static let examplesMost = 256
     private static let samplesAtOnce = 8
 
     /// - Parameters:
-    ///   - spec: needs no basis: directions that avoid components cost what others do.
-    ///   - examples: of the training data.
-    ///   - threads: of all workers together.
-    ///   - budget: seconds; the measurement ends sooner where the run itself would be over by then.
-    /// - Throws: errors of the model's files, and where the examples are none that the run could read.
+    ///   - spec: the run's spec. No basis is needed, because directions that avoid components cost the same as others.
+    ///   - examples: some of the training data.
+    ///   - threads: number of threads of all workers together.
+    ///   - budget: seconds to spend; a run that is shorter ends the measurement sooner.
+    /// - Throws: errors of the model's files, and errors for examples that the run could not read.
     public init(
         _ spec: RunSpec, source: ModelSource, examples: [Example], precision: Precision, threads: Int, budget: Double = 2
     ) throws {
@@ -58,10 +58,10 @@ public struct SpeedProbe: Sendable {
             options: EstimatorOptions(
                 epsilon: spec.epsilon, batchSize: spec.batchSize, samplesPerBatch: spec.samplesPerBatch ?? 1,
                 estimator: spec.estimator ?? .twoSided, threads: threads, objective: spec.task.objective, precision: precision))
-        // The rest of the hidden states is not to be made here: samples read what is there.
+        // Samples read the hidden states that exist, so that the rest need not be computed.
         cache.replacesMissing = true
         let count = SampleNumber(Self.samplesAtOnce * max(1, spec.samplesPerBatch ?? 1))
-        // The first samples also make room and copies, once for a run.
+        // The first samples also allocate memory and make copies, once per run.
         _ = try estimator.projectedGradients(machine: MachineID(1), samples: 0..<1)
         let start = monotonicSeconds()
         var done: SampleNumber = 0
@@ -72,11 +72,11 @@ public struct SpeedProbe: Sendable {
         secondsPerSample = (monotonicSeconds() - start) / Double(done)
     }
 
-    /// Some blocks of hidden states: at least one, and no more than fit into the budget.
+    /// Measures some blocks of hidden states: at least one, and no more than the budget allows.
     private mutating func measureFilling(_ cache: PrefixCache, _ threads: Int, budget: Double) throws {
         guard !cache.isFilled else { return }
         let start = monotonicSeconds()
-        // A block for each thread at a time, however large the model is.
+        // Each thread takes one block at a time, so that even large models stay near the budget.
         var wanted: [Int] = []
         for example in 0..<cache.set.count where !cache.contains(example) {
             if !wanted.contains(where: { cache.block(of: $0) == cache.block(of: example) }) { wanted.append(example) }
@@ -91,7 +91,7 @@ public struct SpeedProbe: Sendable {
         secondsPerPosition = (monotonicSeconds() - start) / positions
     }
 
-    /// By the layers' speed: both are products of matrices of about the same size.
+    /// Estimates the head's speed from the layers' speed, because both are matrix products of similar size.
     private mutating func measureHead(_ configuration: ModelConfiguration) {
         let whole = SampleCost(configuration, training: [], family: .rank1, tokens: 64, reads: 64, fullVocabulary: true)
         let head = Double(whole.perSample) / 2

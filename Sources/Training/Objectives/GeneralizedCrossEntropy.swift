@@ -16,7 +16,7 @@ package struct GeneralizedCrossEntropy: Hashable, Sendable {
     /// - Parameter crossEntropy: −log p.
     package func loss(_ crossEntropy: Double) -> Double { q == 0 ? crossEntropy : -expm1(-q * crossEntropy) / q }
 
-    /// The loss of a choice between scores, and its derivative with respect to each.
+    /// Returns the loss of a choice between scores, and its derivative with respect to each score.
     func choice(_ scores: [Double], _ correct: Int) -> (loss: Double, weights: [Double]) {
         let total = scores.withUnsafeBufferPointer { ForwardPass.logSumExp($0) }
         let own = total - scores[correct]
@@ -24,6 +24,6 @@ package struct GeneralizedCrossEntropy: Hashable, Sendable {
         return (loss(own), scores.indices.map { slope * (exp(scores[$0] - total) - ($0 == correct ? 1 : 0)) })
     }
 
-    /// ∂loss/∂crossEntropy = p^q.
+    /// Returns ∂loss/∂crossEntropy = p^q.
     package func slope(_ crossEntropy: Double) -> Double { q == 0 ? 1 : exp(-q * crossEntropy) }
 }

@@ -27,9 +27,9 @@ struct PreparedRun {
     private(set) var nextRound: RoundNumber = 0
     /// Whether the model's F32 copies are older than the parameters.
     private var isStale = false
-    /// From the base; nil where nothing is evaluated.
+    /// Movement from the base; nil if this machine evaluates nothing.
     private let movement: Movement?
-    /// The validation examples' losses of the base, and the merits of what judges the run, once they are known.
+    /// The base's losses on the validation examples, and its merits on the examples that judge the run; nil until they are measured.
     private var baseLosses: [Double]?
     private var baseMerits: [Double]?
 

@@ -56,7 +56,7 @@ import Testing
         #expect(followed.digest() == replayed.digest())
     }
 
-    @Test("A restoration puts back what retractions took, to the same rounds, and nothing else")
+    @Test("A restoration puts back exactly what retractions took out, in the same rounds")
     func restoration() throws {
         var history = EffectiveHistory()
         for round: UInt32 in 0..<3 { _ = try history.fold(Samples.round(round, [(1, round, [1]), (2, round, [2])])) }
@@ -65,7 +65,7 @@ import Testing
         _ = try history.fold(.retraction(Retraction(machine: MachineID(2), rounds: 1..<2)))
         #expect(try history.fold(.restoration(Restoration(machine: MachineID(1), rounds: 1..<3))).count == 2)
         #expect(history.rounds.map(\.contributions.count) == [1, 1, 2])
-        // Again: nothing is left to put back. A void round comes back in its place and changes nothing.
+        // The second time nothing is left to put back. A void round comes back in its place and changes nothing.
         #expect(try history.fold(.restoration(Restoration(machine: MachineID(1), rounds: 1..<3))).isEmpty)
         _ = try history.fold(.rewind(Rewind(round: 1, rateShift: 0)))
         #expect(try history.fold(.restoration(Restoration(machine: MachineID(2), rounds: 0..<3))).isEmpty)
@@ -74,7 +74,7 @@ import Testing
         #expect(throws: HistoryError.self) { try history.fold(.restoration(Restoration(machine: MachineID(1), rounds: 0..<4))) }
     }
 
-    @Test("A rewind behind the end takes the end back, an early one too")
+    @Test("A rewind after the end takes the end back, even of a run that ended early")
     func reopened() throws {
         var history = EffectiveHistory()
         for round: UInt32 in 0..<3 { _ = try history.fold(Samples.round(round, [(1, round, [1])])) }
@@ -86,7 +86,7 @@ import Testing
         #expect(!history.isFinal && history.rounds.map(\.round) == [0] && history.nextRound == 3)
     }
 
-    @Test func retractionAndRewindTouchOnlyWhatWasThere() throws {
+    @Test("Retractions and rewinds affect only earlier rounds") func retractionAndRewindTouchOnlyWhatWasThere() throws {
         var history = EffectiveHistory()
         _ = try history.fold(Samples.round(0, [(1, 0, [1]), (2, 0, [2])]))
         _ = try history.fold(Samples.round(1, [(1, 1, [1]), (2, 1, [2])]))

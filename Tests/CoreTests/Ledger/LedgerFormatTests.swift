@@ -107,7 +107,7 @@ import Testing
         }
         let chain = try #require(try Samples.entries(of: bytes).last?.position.chain)
         #expect(try read("verify") == "\(records.count + 1) records, chain \(chain)\n")
-        // What decides the parameters is the same to both.
+        // Both readers find the same history.
         var history = EffectiveHistory()
         for entry in try Samples.entries(of: bytes) { _ = try history.fold(entry.record) }
         struct Theirs: Decodable {

@@ -47,7 +47,7 @@ import Testing
         #expect(try reason([Samples.round(0, [(1, 0, [1, 2])]), Samples.round(1, [(1, 2, [1])])]) == "accepted")
     }
 
-    @Test("Since format 3 a retraction can be taken back, and a run that has ended be gone on with")
+    @Test("Since format 3, a retraction can be taken back, and a run that has ended can be resumed")
     func takenBack() throws {
         let round = Samples.round(0, [(1, 0, [1, 2])])
         let retraction = LedgerRecord.retraction(Retraction(machine: MachineID(1), rounds: 0..<1))
@@ -62,13 +62,13 @@ import Testing
         _ = try summary.append(retraction)
         _ = try summary.append(.rewind(Rewind(round: 0, rateShift: 0)))
         #expect(!summary.isEnded && summary.effectiveRounds == 0 && summary.nextRound == 1)
-        // Earlier formats have neither.
+        // Earlier formats allow neither.
         for records in [[retraction, restoration], [.end(RunEnd(unixSeconds: 1)), .rewind(Rewind(round: 0, rateShift: 0))]] {
             #expect(throws: LedgerError.self) { try Samples.summary(of: Samples.ledger(Samples.spec(), Self.begin + [round] + records, format: 2)) }
         }
     }
 
-    @Test("A round that breaks a rule changes nothing, whichever of its contributions it is; their order does not matter")
+    @Test("A round that breaks a rule changes nothing, whichever contribution breaks it and in whatever order they come")
     func wholeOrNotAtAll() throws {
         var summary = try Samples.summary(of: try Samples.ledger(Samples.spec(), Self.begin + [Samples.round(0, [(1, 0, [1, 2]), (2, 0, [3])])]))
         let before = summary

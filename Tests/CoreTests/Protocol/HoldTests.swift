@@ -2,13 +2,13 @@ import Testing
 
 import Core
 
-/// What a coordinator says that a run waits for.
+/// Tests of what a coordinator says that a run waits for.
 @Suite struct HoldTests {
     private func holds(_ harness: CoordinatorHarness) -> [Hold?] {
         harness.notices.compactMap { notice -> Hold?? in if case .hold(let hold) = notice { .some(hold) } else { nil } }
     }
 
-    @Test("Before the first round it waits for workers, then for the evaluator; with the first round that is over")
+    @Test("Before the first round it waits for workers, then for the evaluator; the first round ends the wait")
     func beginning() throws {
         var harness = try CoordinatorHarness(Samples.spec(minimumWorkers: 2))
         harness.wait(0.2)
@@ -25,7 +25,7 @@ import Core
         #expect(holds(harness).last == .some(nil), "\(holds(harness))")
     }
 
-    @Test("A share that takes far longer than usual is said to be waited for by the worker's name, and once")
+    @Test("A share that takes far longer than usual is reported once, with the worker's name")
     func unansweredShare() throws {
         var harness = try CoordinatorHarness(Samples.spec(minimumWorkers: 2))
         harness.join(1)
@@ -42,7 +42,7 @@ import Core
         #expect(holds(harness).last == .some(nil))
     }
 
-    @Test("After a retraction the machines that are waited for are said to rebuild")
+    @Test("After a retraction, machines that are late are reported as rebuilding")
     func retraction() throws {
         var harness = try CoordinatorHarness(Samples.spec(minimumWorkers: 2))
         harness.join(1)
@@ -51,7 +51,7 @@ import Core
         harness.tell(.retract(MachineID(2), rounds: 0..<1))
         harness.wait(4, alive: [1, 2])
         #expect(holds(harness).last == .some(.shares(round: 1, ["w1", "w2"], undoing: .retraction)), "\(holds(harness))")
-        // The bytes of the round that was open may have been on their way; it is the next one that waits for the rebuilding.
+        // The bytes of the open round may already have been on their way. The next round waits for the rebuilding.
         for _ in 0..<2 {
             for peer: UInt8 in 1...2 { try harness.answer(peer, machine: UInt32(peer)) }
         }
@@ -62,7 +62,7 @@ import Core
         #expect(undoings == [.retraction], "the next rounds undo nothing")
     }
 
-    @Test("A full disk, a restarted coordinator's machines, and the last words are waited for")
+    @Test("A run waits for a full disk, for a restarted coordinator's machines, and for the last reports")
     func others() throws {
         var harness = try CoordinatorHarness(Samples.spec(minimumWorkers: 2))
         harness.join(1)
@@ -86,7 +86,7 @@ import Core
         #expect(holds(last).last == .some(.closing(["w1"])), "\(holds(last))")
     }
 
-    @Test("A worker's words about itself are heard, a few at once and then five a second")
+    @Test("A worker's status messages are taken, a few at once and then five per second")
     func words() throws {
         var harness = try CoordinatorHarness(Samples.spec())
         harness.join(1)

@@ -23,10 +23,10 @@ import Testing
     func cliff() {
         #expect(RateSearch.best(of: search { $0 > 1 ? .infinity : -Double($0) }) == 1)
         #expect(RateSearch.best(of: [0: 1, -2: 1, 2: 1]) == -2)
-        // Within noise the smaller rate, beyond it the better one.
+        // Within noise the smaller rate is taken, beyond it the better one.
         #expect(RateSearch.best(of: [-1: 1.002, 0: 1.001, 1: 1], within: 0.0015) == 0)
         #expect(RateSearch.best(of: [-1: 1.002, 0: 1.001, 1: 1], within: 0.0005) == 1)
-        // Nothing but ruin: the smallest that was tried.
+        // If all rates fail, the smallest that was tried is taken.
         let ruin = search { _ in .infinity }
         #expect(RateSearch.best(of: ruin) == ruin.keys.min())
     }
@@ -52,7 +52,7 @@ import Testing
 
         mutating func round() throws { try harness.answer(1, machine: 1) }
 
-        /// The evaluator's word about the present parameters.
+        /// Reports the evaluator's loss at the present parameters.
         mutating func validate(
             _ loss: Double, noise: Double = .nan, moved: Double = .nan, atRound: RoundNumber? = nil, position: UInt64? = nil
         ) {
@@ -273,7 +273,7 @@ import Testing
             run.validate(loss, noise: 0.02)
         }
         #expect(try run.rewinds.isEmpty)
-        // It learns after all, and then no more.
+        // Later it learns, and then no more.
         for loss in [0.8, 0.85, 0.9] {
             for _ in 0..<3 { try run.round() }
             run.validate(loss, noise: 0.02)
@@ -281,7 +281,7 @@ import Testing
         #expect(try run.rewinds == [Rewind(round: 18, rateShift: 0, isFinal: true)])
     }
 
-    @Test("The guard goes back where the parameters have moved too far, though the loss is the lowest so far")
+    @Test("The guard goes back if the parameters have moved too far, even if the loss is the lowest so far")
     func movement() throws {
         var run = try Run(Steering(guardTolerance: 0.1), rounds: 40)
         run.validate(1.0, moved: 0)
@@ -294,9 +294,9 @@ import Testing
         #expect(said.contains { $0.contains("60 % of its norm") })
     }
 
-    @Test("Of trials whose losses differ by noise the smallest rate is chosen, and none that would move too far")
+    @Test("If trials' losses differ only by noise, the smaller rate is chosen, and never one that moves too far")
     func carefulTrials() throws {
-        // 2^1 is best by less than noise, and from 2^2 on a trial moves too far.
+        // 2^1 is the best by less than noise. From 2^2 on, a trial moves too far.
         let losses = [-2: 1.3, -1: 1.1, 0: 1.004, 1: 1.0, 2: 0.5, 3: 0.4, 4: 0.3]
         var run = try Run(Steering(trialRounds: 2), rounds: 12, evaluateEvery: 0)
         run.validate(3)
@@ -310,11 +310,11 @@ import Testing
         #expect(run.ledger.rateShift == 0 && run.ledger.steering.chosenRate == 0)
     }
 
-    @Test("Where trials tell nothing apart the given rate is taken, and noise gives up one octave at most", arguments: [(0.3, 0), (0.1, -1)])
+    @Test("If trials can't tell rates apart, the given rate is taken; noise lowers the rate by one octave at most", arguments: [(0.3, 0), (0.1, -1)])
     func flatTrials(noise: Double, expected: Int) throws {
         var run = try Run(Steering(trialRounds: 2), rounds: 12, evaluateEvery: 0)
         run.validate(1.5)
-        // All rates below the best are as good as it within noise; the whole gain is 0.5.
+        // Within noise, all rates below the best are as good as it. The whole gain is 0.5.
         var tried = 0
         while run.ledger.steering.isSearching, tried < 20 {
             for _ in 0..<2 { try run.round() }
@@ -325,7 +325,7 @@ import Testing
         #expect(run.ledger.rateShift == expected)
     }
 
-    @Test("Validations stand in the ledger of a run that is not steered, too, and tell its best round")
+    @Test("Validations of a run that is not steered are recorded too, and show its best round")
     func unsteered() throws {
         var run = try Run(Steering(), rounds: 12)
         run.harness = try CoordinatorHarness(Samples.spec(rounds: 12, samplesPerRound: 2, digestEvery: 0, evaluateEvery: 3))
@@ -341,7 +341,7 @@ import Testing
         #expect(try run.rewinds.isEmpty)
     }
 
-    @Test("Trials choose the rate: each is taken back, none of their rounds counts, and the best rate goes on")
+    @Test("Trials choose the rate: each is taken back, none of their rounds counts, and the run continues at the best rate")
     func trials() throws {
         var run = try Run(Steering(trialRounds: 2), rounds: 12, evaluateEvery: 0)
         // The best rate is twice the given one.

@@ -4,7 +4,7 @@ import LanguageModel
 import Testing
 import Training
 
-/// Any model with adapters at any places, whose factors are random.
+/// A model with adapters at any places, with random factors.
 struct AdaptedModel {
     static let machine = MachineID(3)
 
@@ -30,7 +30,7 @@ struct AdaptedModel {
         directions = try Directions(seed: RunSeed(9), family: .rank1, sampling: sampling, tensors: tensors)
     }
 
-    /// The model at scale·Σ q·z, from sample 1000 on.
+    /// Moves the model by scale·Σ q·z, from sample 1000 on.
     func moved(_ bytes: [Int8], scale: Double) throws -> (parameters: Parameters, model: TrainableModel) {
         let parameters = try source.makeParameters(tensors)
         apply(bytes, from: 1000, scale: scale, to: parameters)
@@ -44,7 +44,7 @@ struct AdaptedModel {
         parameters.apply([record], directions: directions, threads: 1)
     }
 
-    /// The gradient's samples, of all examples and of batches, are the slopes.
+    /// Checks that the gradient's samples, over all examples and over batches, are the slopes of the loss.
     private func expectGradient(
         _ model: TrainableModel, _ set: ExampleSet, slopes: [Double], _ samples: Range<SampleNumber>, within tolerance: Double
     ) throws {
@@ -58,7 +58,7 @@ struct AdaptedModel {
         }
     }
 
-    /// Samples of the estimator, one- and two-sided, shared and not, are the differences of losses of models that are moved by ±εz.
+    /// Checks that the estimator's samples are the differences of losses of models moved by ±εz: one- and two-sided, shared and not.
     func expectDifferences(_ examples: [Example], epsilon: Double, within tolerance: Double) throws {
         let (parameters, model) = try moved([60, -90, 30], scale: 0x1p-11)
         let set = try ExampleSet(examples, for: source.configuration)

@@ -4,7 +4,7 @@ import LanguageModel
 import Testing
 import Training
 
-/// A model with adapters on matrices of its layers is the model with these matrices changed.
+/// Tests that a model with adapters on matrices of its layers equals the model with these matrices changed.
 struct LayerAdapterTests {
     static let patterns: [[String]] = [
         ["adapter:layers.2.mlp.down_proj"], ["adapter:layers.2.self_attn.o_proj"],
@@ -47,7 +47,7 @@ struct LayerAdapterTests {
         #expect(zip(own, before).map { abs($0 - $1) }.max() ?? 0 > 1e-3, "C changes something")
     }
 
-    /// With the head's derivative (texts) and without (classes), one- and two-sided, alone and sharing examples.
+    /// Samples with the head's derivative (texts) and without (classes), one- and two-sided, alone and sharing examples.
     @Test(arguments: patterns)
     func samplesAreDifferences(_ patterns: [String]) throws {
         for kind in ["classes", "tokens"] {
@@ -55,7 +55,7 @@ struct LayerAdapterTests {
         }
     }
 
-    /// What is shared by directions in the first layer is the same where nothing is: bytes in place of floats alone move the losses.
+    /// Sharing work among directions in the first layer does not change the losses; only bytes instead of floats do.
     @Test(arguments: patterns)
     func bytesAreNearFloats(_ patterns: [String]) throws {
         let run = try AdaptedModel(EstimatorTests.tiny(), patterns)
@@ -150,13 +150,13 @@ struct LayerAdapterTests {
             #expect(basis.outputs.count == (isWriter ? 2 : 3), "\(basis.place)")
         }
         #expect(try makeBases(["adapter:all", "adapter:final"], threads: 2) == bases, "threads change nothing")
-        // The same at a place, whatever else is adapted.
+        // The basis at a place is the same, whatever else is adapted.
         let alone = try makeBases(["adapter:layers.1.mlp.down_proj"])
         #expect(alone[0] == bases.first { $0.place == alone[0].place })
         _ = try source.trainedTensors(matching: ["adapter:all", "adapter:final"], basis: RunBasis(spaces: [], adapters: bases))
     }
 
-    /// VᵀSV = diag(λ/(λ + τλ₂)), S being the second moment of what the matrix reads.
+    /// VᵀSV = diag(λ/(λ + τλ₂)), where S is the second moment of the matrix's inputs.
     @Test(arguments: ["layers.0.self_attn.q_proj", "layers.1.mlp.down_proj", "layers.1.self_attn.o_proj", "layers.2.mlp.up_proj"])
     func inputsWhiten(_ place: String) throws {
         let source = try EstimatorTests.tiny()
@@ -194,7 +194,7 @@ struct LayerAdapterTests {
         }
     }
 
-    /// A unit of a coordinate moves the class scores by an orthonormal contrast, through the final norm's weights.
+    /// One unit of a coordinate moves the class scores by an orthonormal contrast, through the final norm's weights.
     @Test func outputsOfLabels() throws {
         let source = try EstimatorTests.tiny()
         let bases = try makeBases(["adapter:layers.2.mlp.down_proj", "adapter:layers.0.self_attn.o_proj"])
@@ -213,7 +213,7 @@ struct LayerAdapterTests {
         #expect(try makeBases(["adapter:layers.2.mlp.down_proj"], outputs: .seed)[0].outputs != bases[0].outputs)
     }
 
-    /// Orthogonal, and as long as the matrix's outputs usually are.
+    /// Outputs are orthogonal, and as long as the matrix's outputs usually are.
     @Test(arguments: [AdapterBasisMaker.OutputDirections.seed, .singular])
     func outputsWithoutLabels(_ kind: AdapterBasisMaker.OutputDirections) throws {
         let source = try EstimatorTests.tiny()

@@ -195,8 +195,7 @@ import Training
         }
     }
 
-    /// Adapters on all matrices of all layers and at `final`: samples are differences of losses, on every side of the base's own products, and the
-    /// export is the same model.
+    /// With adapters on all matrices of all layers and at `final`, samples are differences of losses, and the export is the same model.
     @Test(arguments: FamilyFixture.names)
     func adaptersOnMatrices(_ name: String) throws {
         let fixture = try FamilyFixture.named(name)
@@ -225,7 +224,7 @@ import Training
         }
     }
 
-    /// Inputs that a run damps are measured, in every space of a layer.
+    /// Bases are made from the inputs of every space of a layer.
     @Test(arguments: FamilyFixture.names)
     func basesAreMade(_ name: String) throws {
         let fixture = try FamilyFixture.named(name)
