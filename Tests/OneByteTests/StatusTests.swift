@@ -132,7 +132,7 @@ import Testing
         let text = MetricsText(story.status(at: 1032), process: nil).text
         #expect(
             text.contains(
-                "# HELP onebyte_rounds_in_force Rounds that decide the parameters; it falls where rounds are taken back.\n# TYPE onebyte_rounds_in_force gauge\nonebyte_rounds_in_force 32\n"
+                "# HELP onebyte_rounds_in_force Rounds that count. The number falls when rounds are taken back.\n# TYPE onebyte_rounds_in_force gauge\nonebyte_rounds_in_force 32\n"
             ))
         #expect(text.contains("# TYPE onebyte_samples_total counter\nonebyte_samples_total 256\n"))
         #expect(text.contains(#"onebyte_worker_mark{worker="worker-3",machine="3",mark="bad"} 1"#))
