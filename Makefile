@@ -34,8 +34,8 @@ install: ## Install the release binary, completions for bash, zsh and fish, and 
 	$(ONEBYTE) --generate-completion-script bash > $(SHARE)/bash-completion/completions/onebyte
 	$(ONEBYTE) --generate-completion-script zsh > $(SHARE)/zsh/site-functions/_onebyte
 	$(ONEBYTE) --generate-completion-script fish > $(SHARE)/fish/vendor_completions.d/onebyte.fish
-	swift package --allow-writing-to-package-directory plugin generate-manual --target onebyte --multi-page --output-directory .build/man
-	install -m 644 .build/man/*.1 $(SHARE)/man/man1
+	swift package generate-manual --multi-page > /dev/null
+	install -m 644 .build/plugins/GenerateManual/outputs/OneByte/*.1 $(SHARE)/man/man1
 
 .PHONY: demo
 demo: ## Fine-tune a real language model on this machine: one coordinator, three workers, one byte a sample
