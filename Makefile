@@ -62,8 +62,8 @@ friendlier: ## Train for the score of a program without a gradient: friendlier t
 # What pip may not install for the whole system goes beside the other downloads.
 PYTHON_HERE := PYTHONPATH="$(CURDIR)/.cache/python$${PYTHONPATH:+:$$PYTHONPATH}"
 
-# Benchmarks are a package of their own; its build folder lies in this one's.
-BUILD_BENCHMARKS := swift build -c release --package-path Benchmarks --scratch-path .build/benchmarks
+# A plain build leaves the benchmarks out (Package.swift).
+BUILD_BENCHMARKS := for product in KernelBenchmark EstimatorBenchmark ClusterBenchmark; do ONEBYTE_WITH=benchmarks swift build -c release --product $$product; done
 
 .PHONY: bench
 bench: ## How fast everything is, beside PyTorch in the same run: a table and bench.json (a quarter of an hour; FLAGS='--only kernels --turns 1' for a part)
@@ -119,13 +119,13 @@ format: ## Format all Swift files
 CHAOS_SEEDS := 10
 
 # The fuzzed parsers, and the seconds for each.
-FUZZ := message ledger record snapshot basis spec gguf safetensors config tokenizer template jsonl csv
+FUZZ := $(notdir $(wildcard Tests/Fuzz/corpus/*))
 FUZZ_SECONDS := 300
 
 .PHONY: fuzz
 fuzz: ## Every parser under libFuzzer for FUZZ_SECONDS=300 (an hour in all; FUZZ='ledger gguf' selects some); failing inputs are in .build/fuzz/found
 	@scripts/install-needs
-	swift build -c release --package-path Tests/Fuzz --scratch-path .build/fuzz --product Fuzz -Xswiftc -sanitize=fuzzer -Xcc -fsanitize=fuzzer-no-link
+	ONEBYTE_WITH=fuzz swift build -c release --scratch-path .build/fuzz --product Fuzz -Xswiftc -sanitize=fuzzer -Xcc -fsanitize=fuzzer-no-link
 	@mkdir -p .build/fuzz/found
 	@for parser in $(FUZZ); do echo "== $$parser"; mkdir -p .build/fuzz/corpus/$$parser; \
 		ONEBYTE_FUZZ=$$parser .build/fuzz/release/Fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \

@@ -12,16 +12,7 @@ let strict: [SwiftSetting] = [
 let package = Package(
     name: "onebyte",
     products: [
-        .executable(name: "onebyte", targets: ["OneByte"]),
-        // For those who replay ledgers in programs of their own; the others for the package in Benchmarks.
-        .library(name: "Core", targets: ["Core"]),
-        .library(name: "Kernels", targets: ["Kernels"]),
-        .library(name: "LanguageModel", targets: ["LanguageModel"]),
-        .library(name: "Training", targets: ["Training"]),
-        .library(name: "Transport", targets: ["Transport"]),
-        .library(name: "Coordinator", targets: ["Coordinator"]),
-        .library(name: "TestSupport", targets: ["TestSupport"]),
-        .library(name: "FuzzTargets", targets: ["FuzzTargets"]),
+        .executable(name: "onebyte", targets: ["OneByte"])
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -81,7 +72,7 @@ let package = Package(
             name: "LanguageModelTests", dependencies: ["LanguageModel", "Training", "Core", "Kernels"], resources: [.copy("Fixtures")],
             swiftSettings: strict),
         .target(name: "TestSupport", dependencies: ["CZeroMQ", "Core", "Transport"], path: "Tests/TestSupport", swiftSettings: strict),
-        // The parsers, for libFuzzer (Tests/Fuzz, a package of its own) and for its corpus as a test.
+        // The parsers, for libFuzzer and for its corpus as a test.
         .target(name: "FuzzTargets", dependencies: ["Core", "LanguageModel", "Training"], path: "Tests/FuzzTargets", swiftSettings: strict),
         .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "TransportTests", dependencies: ["TestSupport", "Transport", "Coordinator", "Worker", "Core"], swiftSettings: strict),
@@ -105,3 +96,34 @@ let package = Package(
     ],
     cxxLanguageStandard: .cxx17
 )
+
+// What measures and what fuzzes is no part of a plain build, nor are its flags: `make bench`, `make bench-check` and `make fuzz` ask for it.
+switch Context.environment["ONEBYTE_WITH"] {
+case "benchmarks":
+    let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+    package.targets += [
+        // Rates of the integer kernels, variant by variant.
+        .executableTarget(name: "KernelBenchmark", dependencies: ["Core", "Kernels"], path: "Benchmarks/KernelBenchmark", swiftSettings: strict),
+        // What the matrix products cost.
+        .target(name: "GemmMeter", dependencies: ["Kernels"], path: "Benchmarks/GemmMeter"),
+        // Samples: their speed, their agreement, what they teach.
+        .executableTarget(
+            name: "EstimatorBenchmark", dependencies: ["Core", "GemmMeter", "Kernels", "LanguageModel", "Training", argumentParser],
+            path: "Benchmarks/EstimatorBenchmark", swiftSettings: strict,
+            // GemmMeter's products stand before those of Kernels.
+            linkerSettings: [.unsafeFlags(["-Xlinker", "--wrap=ob_product", "-Xlinker", "--wrap=ob_gated_product"])]),
+        // A coordinator and many workers without a model.
+        .executableTarget(
+            name: "ClusterBenchmark", dependencies: ["Core", "Coordinator", "TestSupport", "Transport", argumentParser],
+            path: "Benchmarks/ClusterBenchmark", swiftSettings: strict),
+    ]
+case "fuzz":
+    package.targets += [
+        .executableTarget(
+            name: "Fuzz", dependencies: ["FuzzTargets"], path: "Tests/Fuzz", exclude: ["corpus"],
+            swiftSettings: strict + [.unsafeFlags(["-parse-as-library"])],
+            // libFuzzer's archive has a main of its own; ours comes first.
+            linkerSettings: [.unsafeFlags(["-use-ld=lld", "-Xlinker", "--allow-multiple-definition"])])
+    ]
+default: break
+}

@@ -25,8 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "Benchmarks/learning"))
 from learning import machine
 
-PROGRAM = ROOT / ".build/release/onebyte"
-BUILD = ROOT / ".build/benchmarks/release"
+BUILD = ROOT / ".build/release"
 THRESHOLDS = ROOT / "Benchmarks/thresholds.json"
 HF_MODEL = ROOT / ".cache/SmolLM2-135M-Instruct"
 RUN = ROOT / ".cache/study/run-reviews"
@@ -143,7 +142,7 @@ def main():
         from estimators import prepare
         prepare("reviews")
     if "mezo" in arguments.only and not HF_MODEL.exists():
-        subprocess.run([PROGRAM, "export", "--model", f"{HF_MODEL}.Q4_1.gguf", "--output", HF_MODEL], cwd=ROOT, check=True)
+        subprocess.run([BUILD / "onebyte", "export", "--model", f"{HF_MODEL}.Q4_1.gguf", "--output", HF_MODEL], cwd=ROOT, check=True)
 
     turns = []
     for turn in range(arguments.turns):

@@ -145,6 +145,6 @@ struct Learn: ParsableCommand {
     }
 }
 
-extension EstimatorKind: @retroactive ExpressibleByArgument {}
-extension PerturbationFamily: @retroactive ExpressibleByArgument {}
-extension Precision: @retroactive ExpressibleByArgument {}
+extension EstimatorKind: ExpressibleByArgument {}
+extension PerturbationFamily: ExpressibleByArgument {}
+extension Precision: ExpressibleByArgument {}

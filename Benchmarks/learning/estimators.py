@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What an estimator, a shape, a depth is worth: runs of one machine in one process, without a cluster around them, on one core.
 
-    swift build -c release --package-path Benchmarks --scratch-path .build/benchmarks     (after `make demo`, which obtains model and data)
+    ONEBYTE_WITH=benchmarks swift build -c release --product EstimatorBenchmark     (after `make demo`, which obtains model and data)
 
     Benchmarks/learning/estimators.py estimators   two-sided and one-sided, shared examples, mean off, momentum, a step by the bytes' spread
     Benchmarks/learning/estimators.py sharing      samples that share an example, on questions of six kinds
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from learning import ROOT, interval, machine
 
-BINARY = Path(os.environ.get("BENCHMARK", ROOT / ".build/benchmarks/release/EstimatorBenchmark"))
+BINARY = Path(os.environ.get("BENCHMARK", ROOT / ".build/release/EstimatorBenchmark"))
 FILES = {"reviews": "Benchmarks/learning/tasks/reviews.toml", "strong": "Benchmarks/learning/tasks/reviews.toml"} | {
     name: f"Benchmarks/learning/tasks/{name}.toml" for name in ("trec", "cola")}
 STRONG = {"template": "Review: {text}\nSentiment:", "labels": {"0": " negative", "1": " positive"}}

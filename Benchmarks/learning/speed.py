@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Samples a second on one core, by the number of trained layers: this program beside PyTorch doing the same.
 
-    swift build -c release --package-path Benchmarks --scratch-path .build/benchmarks     (after `make demo`, which obtains model and data)
+    ONEBYTE_WITH=benchmarks swift build -c release --product EstimatorBenchmark     (after `make demo`, which obtains model and data)
     .build/release/onebyte export --model .cache/SmolLM2-135M-Instruct.Q4_1.gguf --output .cache/SmolLM2-135M-Instruct
     Benchmarks/learning/speed.py
 

@@ -38,4 +38,4 @@ public enum OpenFiles {
 }
 
 /// Raises the limit for a coordinator, which may have as many workers as the protocol allows.
-public func raiseFileLimit() { OpenFiles.hope(for: ProtocolLimits.peers * 2) }
+package func raiseFileLimit() { OpenFiles.hope(for: ProtocolLimits.peers * 2) }

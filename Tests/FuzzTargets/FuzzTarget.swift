@@ -6,13 +6,13 @@ import Training
 /// The parsers of untrusted bytes: from the network, ledgers, model directories and data files.
 ///
 /// A parser may refuse its input with any error. It must not trap, read outside its buffers, or run without end.
-public enum FuzzTarget: String, CaseIterable, Sendable {
+package enum FuzzTarget: String, CaseIterable, Sendable {
     case message, ledger, record, snapshot, basis, spec, gguf, safetensors, config, tokenizer, template, jsonl, csv
 
     /// Hands bytes to the parser, and uses what comes out as a run would.
     ///
     /// - Parameter directory: a directory for the input of parsers that read files. Later calls may use it again.
-    public func run(_ bytes: [UInt8], directory: String) {
+    package func run(_ bytes: [UInt8], directory: String) {
         do {
             switch self {
             case .message: _ = try Message(decoding: bytes).encoded()

@@ -3,7 +3,7 @@ import Transport
 
 /// A worker with the real state machine on its own connection. Its tasks are done at once, since there is no model, so it costs only what the
 /// protocol costs.
-public struct CannedWorker {
+package struct CannedWorker {
     private var machine: WorkerStateMachine
     private let link: any ClientLink
     private let clock = ProcessClock()
@@ -11,7 +11,7 @@ public struct CannedWorker {
     /// Joins over TCP and runs until `isOver` returns true for a notice, or the run is over.
     ///
     /// - Throws: `ProcessFailure` if the worker can't take part; `TransportError` if there can be no such connection.
-    public static func run(_ join: JoinString, name: String, until isOver: (WorkerNotice) -> Bool) throws {
+    package static func run(_ join: JoinString, name: String, until isOver: (WorkerNotice) -> Bool) throws {
         var generator = SystemRandomNumberGenerator()
         guard let session = SessionToken(bytes: (0..<SessionToken.byteCount).map { _ in UInt8.random(in: 0...255, using: &generator) })
         else { throw ProcessFailure(.internalError, "a session token has \(SessionToken.byteCount) bytes") }

@@ -5,20 +5,20 @@ import Transport
 /// canned bytes, no parameters, and one ledger for all. They cost so little that a thousand of them leave the host's processors to the coordinator.
 ///
 /// To the coordinator each of them is a worker like any other.
-public struct Swarm {
-    public struct Configuration: Sendable {
-        public var join: JoinString
-        public var count: Int
+package struct Swarm {
+    package struct Configuration: Sendable {
+        package var join: JoinString
+        package var count: Int
         /// Seconds that a worker takes for its share; 0: none.
-        public var shareSeconds: Double
+        package var shareSeconds: Double
 
-        public init(join: JoinString, count: Int, shareSeconds: Double = 0) {
+        package init(join: JoinString, count: Int, shareSeconds: Double = 0) {
             self.join = join
             self.count = count
             self.shareSeconds = shareSeconds
         }
 
-        public init(address: Address, count: Int) { self.init(join: JoinString(address: address), count: count) }
+        package init(address: Address, count: Int) { self.init(join: JoinString(address: address), count: count) }
     }
 
     /// One worker.
@@ -65,7 +65,7 @@ public struct Swarm {
     ///
     /// - Throws: `ProcessFailure` if a worker is refused, given up or told to rebuild, or if two are told different things; `TransportError` if they
     ///   can't connect.
-    public static func run(_ configuration: Configuration) throws {
+    package static func run(_ configuration: Configuration) throws {
         raiseFileLimit()
         var swarm = try Swarm(configuration)
         let sessions = swarm.members.map(\.session.bytes)

@@ -5,7 +5,7 @@ import Kernels
 /// stores a linear layer).
 ///
 /// - Parameter panels: scratch of `ob_product_scratch(inputs)` floats.
-public func multiply(
+package func multiply(
     _ x: UnsafePointer<Float>, xStride: Int, rows: Int, by w: UnsafePointer<Float>, outputs: Int, inputs: Int,
     into y: UnsafeMutablePointer<Float>, yStride: Int, accumulate: Bool = false, panels: UnsafeMutablePointer<Float>
 ) {

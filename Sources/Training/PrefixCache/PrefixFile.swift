@@ -123,7 +123,8 @@ final class PrefixFile {
             }
             close(descriptor)
         }
-        // A private file has no name and disappears with the process; the process with the lock completes the shared one.
+        // A private file has no name and disappears with the process; the process with the lock completes the shared one. mkstemp puts random
+        // letters in the place of the six X.
         var name = Array("\(path).XXXXXX".utf8CString)
         let descriptor = mkstemp(&name)
         guard descriptor >= 0 else { throw failure(path, "can't be made", errno) }
