@@ -103,7 +103,7 @@ public final class CoordinatorProcess: Sendable {
 }
 
 /// A message from another thread to the coordinator's reactor.
-enum CoordinatorLetter: Sendable {
+package enum CoordinatorLetter: Sendable {
     case event(CoordinatorEvent)
     /// Ledger bytes that were read for a peer.
     case chunk(LedgerChunk, to: PeerID)

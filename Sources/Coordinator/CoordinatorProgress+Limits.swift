@@ -15,8 +15,9 @@ extension CoordinatorProgress {
         case .worker(let worker): return Self.areParts([worker.progress]) && worker.bytes ?? 0 < Self.most
         case .evaluation(let heldOut):
             return Self.areParts([heldOut.accuracy, heldOut.bestThresholdAccuracy, heldOut.auc, heldOut.validation?.accuracy])
+        case .hold(let held): return held.count.map { (held.workers.count...Int(Int32.max)).contains($0) } ?? true
         case .finished(let finished): return finished.traffic.isPlausible(Self.most)
-        case .reading, .greeted, .refused, .joined, .left, .waiting, .late, .hold, .trial, .digests, .connection, .warning: return true
+        case .reading, .greeted, .refused, .joined, .left, .waiting, .late, .trial, .digests, .connection, .warning: return true
         }
     }
 

@@ -174,15 +174,17 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
             case workers, evaluators, returning, shares, ledger, closing
         }
         public let reason: Reason
-        /// Names of the workers that the run waits for.
-        public let workers: [String]
+        /// Names of the first workers that the run waits for, at most `Hold.Workers.namesMax`.
+        public var workers: [String] = []
+        /// Number of all workers that the run waits for by name. Nil in events of earlier versions, where `workers` has all names.
+        public var count: Int?
         /// The open round; only for `shares`.
-        public let round: RoundNumber?
-        /// What the workers take back first; only for `shares`.
-        public let undoing: Hold.Undoing?
+        public var round: RoundNumber?
+        /// The reason why the workers first rebuild their parameters; only for `shares`.
+        public var undoing: Hold.Undoing?
         /// Number of workers that are present, and number that are needed; only for `workers`.
-        public let machines: Int?
-        public let of: Int?
+        public var machines: Int?
+        public var of: Int?
     }
 
     /// An evaluator's measurement. `EvaluationReport` explains the fields; nil stands for NaN and infinities.
@@ -203,17 +205,6 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         /// Mean gain of the examples since the base, and its standard error.
         public let gain: Double?
         public let gainError: Double?
-
-        public init(
-            machine: MachineID, name: String, round: RoundNumber, examples: UInt32, loss: Double?, accuracy: Double?,
-            bestThresholdAccuracy: Double?, auc: Double?, seconds: Double?, validation: Validated?,
-            moved: Double? = nil, gain: Double? = nil, gainError: Double? = nil
-        ) {
-            (self.machine, self.name, self.round, self.examples) = (machine, name, round, examples)
-            (self.loss, self.accuracy, self.bestThresholdAccuracy, self.auc) = (loss, accuracy, bestThresholdAccuracy, auc)
-            (self.seconds, self.validation) = (seconds, validation)
-            (self.moved, self.gain, self.gainError) = (moved, gain, gainError)
-        }
     }
 
     /// The scores of the validation examples. Nil stands for NaN and infinities.
@@ -278,15 +269,7 @@ extension CoordinatorProgress.Event {
             case .late(let machine, let round, let samples): .late(.init(machine: machine, round: round, samples: samples))
             case .status(let report): .worker(.init(report))
             case .hold(let hold): .hold(.init(hold))
-            case .evaluated(let machine, let name, let report):
-                .evaluation(
-                    .init(
-                        machine: machine, name: name, round: report.round, examples: report.examples, loss: report.loss.known,
-                        accuracy: report.accuracy.known, bestThresholdAccuracy: report.bestThresholdAccuracy.known,
-                        auc: report.auc.known, seconds: report.seconds.known,
-                        validation: report.validation.map {
-                            .init(examples: $0.examples, loss: $0.loss.known, accuracy: $0.accuracy.known, noise: $0.noise.known)
-                        }, moved: report.moved.known, gain: report.gain.known, gainError: report.gainError.known))
+            case .evaluated(let machine, let name, let report): .evaluation(.init(machine: machine, name: name, report))
             case .trial(let rate, let loss, let isChosen): .trial(.init(learningRate: rate, loss: loss.known, isChosen: isChosen))
             case .digestsAgree(let round, let digest, let machines):
                 .digests(.init(round: round, digest: digest, groups: [machines]))
@@ -321,21 +304,28 @@ extension CoordinatorProgress.Held {
     init(_ hold: Hold?) {
         self =
             switch hold {
-            case nil: Self(because: .none)
-            case .workers(let there, let needed): Self(because: .workers, machines: there, of: needed)
-            case .evaluators(let names): Self(because: .evaluators, names)
-            case .returning(let names): Self(because: .returning, names)
-            case .shares(let round, let names, let undoing): Self(because: .shares, names, round: round, undoing: undoing)
-            case .ledger: Self(because: .ledger)
-            case .closing(let names): Self(because: .closing, names)
+            case nil: Self(reason: .none)
+            case .workers(let there, let needed): Self(reason: .workers, machines: there, of: needed)
+            case .evaluators(let workers): Self(reason: .evaluators, workers: workers.names, count: workers.count)
+            case .returning(let workers): Self(reason: .returning, workers: workers.names, count: workers.count)
+            case .shares(let round, let workers, let undoing):
+                Self(reason: .shares, workers: workers.names, count: workers.count, round: round, undoing: undoing)
+            case .ledger: Self(reason: .ledger)
+            case .closing(let workers): Self(reason: .closing, workers: workers.names, count: workers.count)
             }
     }
+}
 
-    private init(
-        because reason: Reason, _ workers: [String] = [], round: RoundNumber? = nil, undoing: Hold.Undoing? = nil, machines: Int? = nil,
-        of: Int? = nil
-    ) {
-        self.init(reason: reason, workers: workers, round: round, undoing: undoing, machines: machines, of: of)
+extension CoordinatorProgress.HeldOut {
+    /// Takes an evaluator's report. Numbers that are not finite become nil.
+    public init(machine: MachineID, name: String, _ report: EvaluationReport) {
+        self.init(
+            machine: machine, name: name, round: report.round, examples: report.examples, loss: report.loss.known,
+            accuracy: report.accuracy.known, bestThresholdAccuracy: report.bestThresholdAccuracy.known, auc: report.auc.known,
+            seconds: report.seconds.known,
+            validation: report.validation.map {
+                .init(examples: $0.examples, loss: $0.loss.known, accuracy: $0.accuracy.known, noise: $0.noise.known)
+            }, moved: report.moved.known, gain: report.gain.known, gainError: report.gainError.known)
     }
 }
 

@@ -169,7 +169,15 @@ struct CoordinatorShell {
     private mutating func write(_ event: CoordinatorProgress.Event) {
         let progress = CoordinatorProgress(time: Double(clock.now.nanoseconds) / 1e9, event: event)
         report(progress)
-        guard case .worker(let worker) = event else { return disk.note(progress) }
-        if let kept = thinning.admit(worker, at: progress.time) { disk.note(CoordinatorProgress(time: progress.time, event: .worker(kept))) }
+        let status: CoordinatorProgress.Worker? =
+            switch event {
+            case .worker(let worker): thinning.admit(worker, at: progress.time)
+            // A worker's last losses come before its departure, because a status tells a reader that a worker is present.
+            case .left(let left): thinning.remove(left.machine)
+            default: nil
+            }
+        if let status { disk.note(CoordinatorProgress(time: progress.time, event: .worker(status))) }
+        if case .worker = event { return }
+        disk.note(progress)
     }
 }

@@ -18,12 +18,12 @@ GENERIC void generic_philox(uint32_t c[4], uint32_t k0, uint32_t k1) {
     }
 }
 
-enum { GENERIC_SHAPE_CHUNK = 64 };
+enum { GENERIC_DAMP_CHUNK = 64 };
 
-/// (32·rest + 2^27) >> 28 in 32 bits, with both sides divided by 32. It is for n ≤ GENERIC_SHAPE_CHUNK elements whose rest fits 32 bits.
+/// (32·rest + 2^27) >> 28 in 32 bits, with both sides divided by 32. It is for n ≤ GENERIC_DAMP_CHUNK elements whose rest fits 32 bits.
 GENERIC void generic_damp_narrow(const int8_t *b, const int16_t *v, size_t width, const int64_t *c, size_t components,
                                   size_t n, int8_t *output) {
-    int32_t rest[GENERIC_SHAPE_CHUNK];
+    int32_t rest[GENERIC_DAMP_CHUNK];
     for (size_t j = 0; j < n; j++) rest[j] = b[j] * (1 << 28);
     for (size_t k = 0; k < components; k++)
         for (size_t j = 0; j < n; j++) rest[j] -= v[k * width + j] * (int32_t)c[k];
@@ -64,9 +64,9 @@ GENERIC void generic_damp(const int8_t *signs, const int16_t *basis, size_t comp
         }
         bound += (high > -low ? high : -low) * (c[k] < 0 ? -c[k] : c[k]);  // below 2^50 each
     }
-    size_t whole = bound <= INT32_MAX ? width / GENERIC_SHAPE_CHUNK * GENERIC_SHAPE_CHUNK : 0;
-    for (size_t j = 0; j < whole; j += GENERIC_SHAPE_CHUNK)
-        generic_damp_narrow(signs + j, basis + j, width, c, components, GENERIC_SHAPE_CHUNK, output + j);
+    size_t whole = bound <= INT32_MAX ? width / GENERIC_DAMP_CHUNK * GENERIC_DAMP_CHUNK : 0;
+    for (size_t j = 0; j < whole; j += GENERIC_DAMP_CHUNK)
+        generic_damp_narrow(signs + j, basis + j, width, c, components, GENERIC_DAMP_CHUNK, output + j);
     generic_damp_wide(signs + whole, basis + whole, width, c, components, width - whole, output + whole);
 }
 

@@ -29,6 +29,35 @@ enum Binary {
         try await run(arguments, in: directory)
     }
 
+    /// Runs a script in bash, with `onebyte` on its path and a tiny model in MODEL. What it has left in the background ends with it.
+    ///
+    /// - Parameter seconds: time limit, so that waiting for somebody who never comes does not hang the tests.
+    static func runScript(_ script: String, model: String = tinyModel, seconds: Int, in directory: String) async throws -> Outcome {
+        let programs = URL(filePath: path).deletingLastPathComponent().path
+        let others = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
+        return try await run(
+            ["--kill-after=5", "\(seconds)", "/bin/bash", "-euo", "pipefail", "-c", script], program: "/usr/bin/timeout", in: directory,
+            environment: ["PATH": "\(programs):\(others)", "MODEL": model])
+    }
+
+    /// Lines of a script that write run.toml, a task for the tiny model, and train.jsonl.
+    static func smallRun(rounds: Int, samples: Int = 256) -> String {
+        """
+        cat > run.toml <<END
+        [task]
+        template = "{text} It was"
+        labels = { 0 = " bad", 1 = " good" }
+        [training]
+        train = "layers.2"
+        rounds = \(rounds)
+        samples-per-round = \(samples)
+        damped-components = "none"
+        END
+        for n in $(seq 24); do echo "{\\"text\\": \\"film $n\\", \\"label\\": \\"$((n % 2))\\"}"; done > train.jsonl
+
+        """
+    }
+
     /// Runs a line in bash.
     static func runShell(_ line: String) async throws -> Outcome { try await run(["-c", line], program: "/bin/bash") }
 

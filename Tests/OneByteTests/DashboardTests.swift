@@ -33,17 +33,7 @@ import Testing
         #expect(route("GET", "/", "gpu-7:80", false) == .page)
     }
 
-    private static let script = """
-        cat > run.toml <<END
-        [task]
-        template = "{text} It was"
-        labels = { 0 = " bad", 1 = " good" }
-        [training]
-        train = "layers.2"
-        rounds = 40
-        damped-components = "none"
-        END
-        for n in $(seq 24); do echo "{\\"text\\": \\"film $n\\", \\"label\\": \\"$((n % 2))\\"}"; done > train.jsonl
+    private static let start = """
         port() { sed -n 's/.*dashboard at http:..127.0.0.1:\\([0-9]*\\).*/\\1/p' "$1"; }
         ask() { # port, path, further header
             exec 3<> "/dev/tcp/127.0.0.1/$1"
@@ -58,11 +48,8 @@ import Testing
         """
 
     private func run(_ script: String, in scratch: borrowing Scratch) async throws -> Binary.Outcome {
-        let programs = URL(filePath: Binary.path).deletingLastPathComponent().path
-        let path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
-        return try await Binary.run(
-            ["--kill-after=5", "110", "/bin/bash", "-euo", "pipefail", "-c", Self.script + "\n" + script], program: "/usr/bin/timeout",
-            in: scratch.path, environment: ["PATH": "\(programs):\(path)", "MODEL": Binary.tinyModel])
+        // Rounds that take long enough for questions to be asked in their midst.
+        try await Binary.runScript(Binary.smallRun(rounds: 40, samples: 2048) + Self.start + "\n" + script, seconds: 110, in: scratch.path)
     }
 
     @Test("Both roles serve page, status, metrics, health and events; a run is watched by its directory and by its address")
@@ -70,31 +57,36 @@ import Testing
         let scratch = try Scratch()
         let found = try await run(
             """
-            ask $C /healthz; ask $C /readyz; echo; ask $C / evil.example; ask $C / localhost POST; ask $C /nothing; echo "=== waiting"
+            ask $C /healthz; ask $C /readyz; echo; ask $C / evil.example; ask $C / localhost POST; ask $C /nothing; echo "##### waiting"
             onebyte status 127.0.0.1:$C
-            echo "=== status"
+            echo "##### status"
             for n in 1 2 3; do
               onebyte worker --join-file shared --model "$MODEL" --train-file train.jsonl --shard $n/3 --threads 1 --name "worker-$n" \\
                 --dashboard 127.0.0.1:0 2> worker-$n.log & done
             until grep -q '"event":"round"' run/metrics.jsonl; do sleep 0.05; done
             W=$(port worker-1.log)
-            onebyte status run || true
-            echo "=== metrics"
-            ask $C /metrics || true
-            echo "=== worker"
-            (ask $W /metrics; ask $W /readyz; ask $W /api/status) || true
+            # The status is written once a second.
+            until onebyte status run > seen && grep -q worker-1 seen; do sleep 0.05; done
+            cat seen
+            echo "##### metrics"
+            ask $C /metrics
+            echo "##### worker"
+            ask $W /metrics; ask $W /readyz; ask $W /api/status; ask $W /
             wait $coordinator
-            echo "=== end"
+            echo "##### end"
             onebyte status run
             onebyte status run --json > status.json
             onebyte top run
             onebyte report run --html page.html --format csv --output curves.csv
             onebyte report run --format json --output run.json
             onebyte report run --format tensorboard --output board
+            # The file of an earlier process is not believed while another holds the lock and has not listened yet.
+            sed -i 's/"state":"completed"/"state":"failed"/' run/status.json; grep -q '"state":"failed"' run/status.json
+            (flock -x 9; onebyte status run | sed 's/^/again: /') 9< run/lock
             ls board; head -c 15 page.html; head -n 1 curves.csv; onebyte ledger show run --format json > ledger.json
             """, in: scratch)
         #expect(found.status == 0, "\(found.errors)\n\(found.output)")
-        let parts = found.output.components(separatedBy: "=== ")
+        let parts = found.output.components(separatedBy: "##### ")
         guard parts.count == 6 else {
             Issue.record("\(found.output)")
             return
@@ -103,8 +95,12 @@ import Testing
         #expect(parts[0].contains("403") && parts[0].contains("405") && parts[0].contains("404"), "\(parts[0])")
         #expect(
             parts[1].contains("run ") && parts[1].contains("preparing") && parts[1].contains("waiting for workers: 0 of 3 are ready"), "\(parts[1])")
+        #expect(parts[2].contains("worker-1") && parts[2].contains("/40"), "\(parts[2])")
         #expect(parts[3].contains("onebyte_rounds_planned 40"), "\(parts[3])")
+        #expect(parts[4].contains(#"role="worker""#) && parts[4].contains("worker-1") && parts[4].contains("\r\n\r\nready\n"), "\(parts[4])")
+        #expect(parts[4].contains("<!doctype html>"), "\(parts[4])")
         #expect(parts[5].contains("completed") && parts[5].contains("worker-2") && parts[5].contains("<!doctype html>"), "\(parts[5])")
+        #expect(parts[5].contains("again: ") && !parts[5].contains("failed"), "\(parts[5])")
         #expect(parts[5].contains("curve,worker,machine,round") && parts[5].contains("events.out.tfevents."), "\(parts[5])")
         try compare(scratch.path)
     }
@@ -129,7 +125,7 @@ import Testing
         let points = try #require(run["points"] as? [[String: Any]])
         #expect(points.filter { $0["kind"] as? String == "round" }.count == 40)
         let page = try String(contentsOfFile: "\(directory)/page.html", encoding: .utf8)
-        #expect(!page.contains("/*DATA*/null") && page.contains(#""run":"#) && !page.contains("http://") || page.contains("www.w3.org"))
+        #expect(!page.contains("/*DATA*/null") && page.contains(#""run":"#))
     }
 
     @Test("The page loads only from its own server, and text from peers can't end its data")

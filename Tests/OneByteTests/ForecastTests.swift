@@ -45,6 +45,22 @@ import OneByte
         #expect(try #require(slowSamples.remedy()).contains("(4 would take about 10:00"))
     }
 
+    @Test(
+        "The table counts the numbers of adapters wherever they are",
+        arguments: [
+            ("adapter:final", "numbers in front of the head of"), ("adapter:layers.2.mlp.down_proj", "numbers in 1 adapter of"),
+            ("adapter:layers.1-2.self_attn.*", "numbers in 8 adapters of"),
+        ])
+    func adaptersAreCounted(_ train: String, _ expected: String) async throws {
+        let scratch = try Scratch()
+        let lines = (0..<12).map { #"{"text":"film \#($0)","label":"\#($0 % 2)"}"# }.joined(separator: "\n")
+        let data = try scratch.file("train.jsonl", lines + "\n")
+        let found = try await Binary.run(
+            "cluster", "--model", Binary.tinyModel, "--train-file", data, "--template", "{text} It was", "--label", "0= bad", "--label", "1= good",
+            "--train", train, "--workers", "1", "--dry-run")
+        #expect(found.status == 0 && found.output.contains(expected) && !found.output.contains(" 0 numbers"), "\(found.output)\n\(found.errors)")
+    }
+
     @Test func withoutAMeasurementNothingIsSaidOfTime() {
         let run = forecast(training: .init(examples: 1, positions: 1, reads: 1), speed: nil)
         #expect(run.totalSeconds == nil && run.remedy() == nil)

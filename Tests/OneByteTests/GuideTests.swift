@@ -51,13 +51,7 @@ import Testing
     @Test(arguments: pages.filter { !$0.script.isEmpty })
     func everyCommandOfAPageRuns(_ page: Page) async throws {
         let scratch = try Scratch()
-        let programs = URL(filePath: Binary.path).deletingLastPathComponent().path
-        let path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
-        // `timeout` also ends what the page has left in the background.
-        let found = try await Binary.run(
-            ["--kill-after=5", "\(Self.limitSeconds)", "/bin/bash", "-euo", "pipefail", "-c", page.script], program: "/usr/bin/timeout",
-            in: scratch.path,
-            environment: ["PATH": "\(programs):\(path)", "MODEL": Binary.tinyGGUF])
+        let found = try await Binary.runScript(page.script, model: Binary.tinyGGUF, seconds: Self.limitSeconds, in: scratch.path)
         #expect(found.status == 0, "\(page.name):\n\(found.output.suffix(2000))\n\(found.errors.suffix(2000))")
     }
 

@@ -4,26 +4,8 @@ import Testing
 
 /// Tests of a coordinator and workers that find each other through a file.
 @Suite struct JoinFileTests {
-    private static let start = """
-        cat > run.toml <<END
-        [task]
-        template = "{text} It was"
-        labels = { 0 = " bad", 1 = " good" }
-        [training]
-        train = "layers.2"
-        rounds = 6
-        damped-components = "none"
-        END
-        for n in $(seq 24); do echo "{\\"text\\": \\"film $n\\", \\"label\\": \\"$((n % 2))\\"}"; done > train.jsonl
-        """
-
     private func run(_ script: String, in scratch: borrowing Scratch) async throws -> Binary.Outcome {
-        let programs = URL(filePath: Binary.path).deletingLastPathComponent().path
-        let path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
-        return try await Binary.run(
-            ["--kill-after=5", "100", "/bin/bash", "-euo", "pipefail", "-c", Self.start + "\n" + script], program: "/usr/bin/timeout",
-            in: scratch.path,
-            environment: ["PATH": "\(programs):\(path)", "MODEL": Binary.tinyModel])
+        try await Binary.runScript(Binary.smallRun(rounds: 6) + script, seconds: 100, in: scratch.path)
     }
 
     @Test("A worker that is started first waits for the file; only its owner can read it, and it is removed after the run")
@@ -47,16 +29,17 @@ import Testing
         let scratch = try Scratch()
         let found = try await run(
             """
-            coordinator() { onebyte coordinator --config run.toml --directory run --listen 'tcp://127.0.0.1:*' --join-file shared --rounds 4000 --samples-per-round 2 > report 2>> coordinator.log & coordinator=$!; }
+            coordinator() { onebyte coordinator --config run.toml --directory run --listen 'tcp://127.0.0.1:*' --join-file shared --rounds 4000 --samples-per-round 2 --learning-rate 0.0001 > report 2>> coordinator.log & coordinator=$!; }
             coordinator
             onebyte worker --join-file shared --model "$MODEL" --train-file train.jsonl --threads 1 2> worker.log & worker=$!
             until grep -q '"event":"round"' run/metrics.jsonl 2> /dev/null; do sleep 0.05; done
             kill -9 $coordinator; wait $coordinator || true
             before=$(cat shared)
+            rounds() { grep -c '"event":"round"' run/metrics.jsonl; }
+            had=$(rounds)
             coordinator
             until grep -q 'is at tcp' worker.log; do sleep 0.05; done
-            rounds() { grep -c '"event":"round"' run/metrics.jsonl; }
-            had=$(rounds); until [ "$(rounds)" -gt "$had" ]; do sleep 0.05; done
+            until [ "$(rounds)" -gt "$had" ]; do sleep 0.05; done
             [ "$(cat shared)" != "$before" ] && echo elsewhere
             kill $coordinator $worker; wait
             onebyte ledger show run --records | grep -c 'admission'

@@ -37,6 +37,13 @@ import Testing
         }
     }
 
+    @Test("Numbers from another host, however odd, are drawn", arguments: [(-5, 10), (5, 0), (.max, 1), (.max, .max), (.min, .max)])
+    func oddNumbers(_ round: Int, _ rounds: Int) throws {
+        var status = try Self.story().status(at: 1032)
+        (status.round, status.rounds) = (round, rounds)
+        #expect(StatusText.header(status, width: 100).first?.isEmpty == false)
+    }
+
     @Test("A wide terminal shows all columns, a narrow one the important ones")
     func columns() throws {
         let status = try Self.story().status(at: 1032.5)

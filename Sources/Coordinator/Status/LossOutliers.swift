@@ -29,7 +29,7 @@ public enum LossOutliers {
     static let wordsInARow = 2
 
     /// A worker's smoothed loss, and the scatter of its reports.
-    public struct Track: Hashable, Sendable {
+    public struct Track: Sendable {
         /// Weight of a new report, once there are a few.
         static let weight = 0.4
         /// Number of reports that a smoothed loss is worth.
@@ -73,7 +73,7 @@ public enum LossOutliers {
     }
 
     /// The workers' common figures: m and 1.4826·MAD. Nil for too few workers.
-    struct Field: Hashable, Sendable {
+    struct Field: Sendable {
         let middle: Double
         let deviation: Double
 

@@ -2,9 +2,9 @@ import Core
 import Foundation
 
 /// The state of each worker during a run, built from the coordinator's events alone. Displays, `status`, the page and the metrics are made from it.
-public struct WorkerTable: Hashable, Sendable {
+public struct WorkerTable: Sendable {
     /// One worker, admitted or not.
-    public struct Row: Hashable, Sendable {
+    public struct Row: Sendable {
         public let name: String
         /// Nil before its admission.
         public fileprivate(set) var machine: MachineID?
@@ -47,16 +47,6 @@ public struct WorkerTable: Hashable, Sendable {
             guard let part, let since, part > 0, part < 1, now - since.time >= 1, part - since.progress > 0.005 else { return nil }
             return (1 - part) * (now - since.time) / (part - since.progress)
         }
-
-        public static func == (a: Self, b: Self) -> Bool {
-            (a.name, a.machine, a.phase, a.progress, a.heard) == (b.name, b.machine, b.phase, b.progress, b.heard)
-                && (a.cache, a.samplesPerSecond, a.losses, a.bytes, a.departure) == (b.cache, b.samplesPerSecond, b.losses, b.bytes, b.departure)
-        }
-        public func hash(into hasher: inout Hasher) {
-            hasher.combine(name)
-            hasher.combine(machine)
-            hasher.combine(heard)
-        }
     }
 
     /// Largest number of rows, because peers create them.
@@ -72,6 +62,8 @@ public struct WorkerTable: Hashable, Sendable {
     private var rows: [String: Row] = [:]
     /// Keys in the order in which the workers came.
     private var order: [String] = []
+    /// Time of the last search for rows that can go.
+    private var searchedAt = -Double.infinity
     private var rounds = 0
     /// The losses' common figures. With many workers they are not computed for each status.
     private var field: LossOutliers.Field?
@@ -129,12 +121,25 @@ public struct WorkerTable: Hashable, Sendable {
     private func key(_ session: UInt32?, _ name: String) -> String { session.map { "\($0)" } ?? name }
 
     private mutating func insert(_ row: Row, at key: String) {
-        for (other, stranger) in rows where stranger.machine == nil && row.heard - stranger.heard > Self.strangerSeconds {
-            rows[other] = nil
-            order.removeAll { $0 == other }
-        }
-        guard rows.count < Self.rowsMax else { return }
+        // A search looks at every row, so it is rare while there is room.
+        let isFull = rows[key] == nil && rows.count >= Self.rowsMax
+        if isFull || row.heard - searchedAt > Self.strangerSeconds { makeRoom(at: row.heard) }
+        guard rows[key] != nil || rows.count < Self.rowsMax else { return }
         if rows.updateValue(row, forKey: key) == nil { order.append(key) }
+    }
+
+    /// Removes silent workers that were never admitted. If there are none and the table is full, removes the departed worker that was heard the
+    /// longest ago.
+    private mutating func makeRoom(at time: Double) {
+        searchedAt = time
+        var gone = Set(rows.filter { $0.value.machine == nil && time - $0.value.heard > Self.strangerSeconds }.keys)
+        if gone.isEmpty, rows.count >= Self.rowsMax {
+            let oldest = rows.filter { $0.value.departure != nil }.min { $0.value.heard < $1.value.heard }
+            if let oldest { gone = [oldest.key] }
+        }
+        guard !gone.isEmpty else { return }
+        for key in gone { rows[key] = nil }
+        order.removeAll { gone.contains($0) }
     }
 
     private mutating func take(_ worker: CoordinatorProgress.Worker, at time: Double) {

@@ -87,8 +87,12 @@ public struct RunBasis: Hashable, Sendable {
         }
         let parts = try result.get()
         try self.init(spaces: parts.spaces, adapters: parts.adapters)
-        // Each basis has exactly one encoding, so equal digests mean equal bases and the other way round.
-        guard spaces == parts.spaces, adapters == parts.adapters else { throw .malformed("its parts are not in order") }
+        // Each basis has exactly one encoding, so equal digests mean equal bases and the other way round. Bytes are compared, because strings are also
+        // equal if they spell one text in two ways.
+        func areSame(_ a: [String], _ b: [String]) -> Bool { a.elementsEqual(b) { $0.utf8.elementsEqual($1.utf8) } }
+        guard areSame(spaces.map(\.space), parts.spaces.map(\.space)), areSame(adapters.map(\.place), parts.adapters.map(\.place)) else {
+            throw .malformed("its parts are not in order")
+        }
     }
 
     private static func decode(_ bytes: UnsafeRawBufferPointer) throws(RunBasisError) -> (spaces: [InputBasis], adapters: [AdapterBasis]) {

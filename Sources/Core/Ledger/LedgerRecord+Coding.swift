@@ -115,17 +115,7 @@ extension LedgerRecord {
             self = .rewind(
                 Rewind(
                     round: try reader.varint32("round"), rateShift: try reader.signedByte("rate shift"), isFinal: try reader.flag("final")))
-        case .validation:
-            self = .validation(
-                Validation(
-                    round: try reader.varint32("round"), position: try reader.varint("position"), examples: try reader.varint32("examples"),
-                    loss: try reader.double("loss"), accuracy: try reader.double("accuracy"), isTrialOver: try reader.flag("end of a trial"),
-                    noise: reader.remaining > 0 ? try reader.double("noise") : .nan,
-                    moved: reader.remaining > 0 ? try reader.double("moved") : .nan))
-            // Each value has one encoding: a record without both numbers has no bytes for them.
-            if case .validation(let validation) = self, validation.isPlain, payload.count != self.payload().count {
-                throw .invalid(field: "noise", reason: "both noise and movement are NaN, so they must be left out")
-            }
+        case .validation: self = .validation(try Validation(from: &reader))
         case .end: self = .end(RunEnd(unixSeconds: try reader.fixed("time")))
         case .signature:
             self = .signature(LedgerSignature(signer: try reader.signerKey("signer"), signature: try reader.signature("signature")))
@@ -218,6 +208,26 @@ extension Admission {
         self.init(
             machine: machine, unixSeconds: when, trains: flags & 1 != 0, evaluates: flags & 2 != 0, name: name,
             session: session, publicKey: publicKey, signingKey: signingKey, data: data)
+    }
+}
+
+extension Validation {
+    fileprivate init(from reader: inout ByteReader) throws(WireError) {
+        let (round, position) = (try reader.varint32("round"), try reader.varint("position"))
+        let examples = try reader.varint32("examples")
+        let (loss, accuracy) = (try reader.double("loss"), try reader.double("accuracy"))
+        let isTrialOver = try reader.flag("end of a trial")
+        var (noise, moved) = (Double.nan, Double.nan)
+        // Each record has one encoding: either both numbers follow, or none if neither is known.
+        if reader.remaining > 0 {
+            (noise, moved) = (try reader.amount("noise"), try reader.amount("movement"))
+            guard !noise.isNaN || !moved.isNaN else {
+                throw .invalid(field: "noise", reason: "both noise and movement are NaN, so they must be left out")
+            }
+        }
+        self.init(
+            round: round, position: position, examples: examples, loss: loss, accuracy: accuracy, isTrialOver: isTrialOver, noise: noise,
+            moved: moved)
     }
 }
 

@@ -127,9 +127,6 @@ public struct LedgerVerifier: Sendable {
     private func faults(of validation: Validation) -> [String] {
         var faults = placeFaults("a validation", position: validation.position, round: validation.round)
         if summary.spec.steering == nil, summary.format < 3 { faults.append("a validation in a run that is not steered") }
-        for value in [validation.noise, validation.moved] where !value.isNaN && !(0...WireNumber.largestLoss).contains(value) {
-            faults.append("a validation with a noise or a movement of \(value)")
-        }
         if !summary.machines.values.contains(where: \.admission.evaluates) { faults.append("a validation, though no machine evaluates") }
         if validation.examples == 0 { faults.append("a validation of no examples") }
         if !validation.accuracy.isNaN, !(0...1).contains(validation.accuracy) {

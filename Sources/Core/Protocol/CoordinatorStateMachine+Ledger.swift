@@ -44,6 +44,7 @@ extension CoordinatorStateMachine {
         switch record.record {
         case .round(let round) where round.round > lastUndoing?.round ?? .max: lastUndoing = nil
         case .retraction: lastUndoing = (.retraction, ledger.nextRound)
+        case .restoration: lastUndoing = (.restoration, ledger.nextRound)
         case .rewind: lastUndoing = (.rewind, ledger.nextRound)
         default: break
         }

@@ -6,8 +6,8 @@ extension CoordinatorStateMachine {
         let round: RoundNumber
         /// The time until which other evaluators are waited for.
         let decidedAt: Timestamp
-        var scores: [MachineID: EvaluationReport.ValidationScore]
-        var moved: [Double] = []
+        /// The newest report of each evaluator. Each has a validation score.
+        var reports: [MachineID: EvaluationReport] = [:]
     }
 
     /// The machines whose validations count: evaluators that joined before the first round, or, if none of them is there any more, the evaluator that
@@ -23,7 +23,7 @@ extension CoordinatorStateMachine {
     mutating func consider(_ report: EvaluationReport, of machine: MachineID, at now: Timestamp) {
         let judges = judges
         guard judges.contains(machine) else { return }
-        guard let score = report.validation else {
+        guard report.validation != nil else {
             judgesWithoutExamples.insert(machine)
             if isTrialOver, judges.subtracting(judgesWithoutExamples).isEmpty, !hasReportedUnjudged {
                 hasReportedUnjudged = true
@@ -41,12 +41,11 @@ extension CoordinatorStateMachine {
         if let open = opinions, open.position < report.position { decide(open) }
         if opinions == nil {
             let patience = min(Tuning.opinionSeconds + 4 * (report.seconds.isFinite ? report.seconds : 0), Tuning.longestOpinionSeconds)
-            opinions = Opinions(position: report.position, round: report.round, decidedAt: now.advanced(bySeconds: patience), scores: [:])
+            opinions = Opinions(position: report.position, round: report.round, decidedAt: now.advanced(bySeconds: patience))
         }
         guard opinions?.position == report.position else { return }
-        opinions?.scores[machine] = score
-        opinions?.moved.append(report.moved)
-        if let open = opinions, judges.subtracting(judgesWithoutExamples).isSubset(of: open.scores.keys) { decide(open) }
+        opinions?.reports[machine] = report
+        if let open = opinions, judges.subtracting(judgesWithoutExamples).isSubset(of: open.reports.keys) { decide(open) }
     }
 
     mutating func decideOverdueOpinions(at now: Timestamp) {
@@ -56,16 +55,17 @@ extension CoordinatorStateMachine {
     /// Writes the median of the evaluators' scores. `goBackIfDue` then acts on it.
     private mutating func decide(_ open: Opinions) {
         opinions = nil
-        guard open.position >= ledger.rewoundAt, open.position > ledger.steering.position, !ledger.isEnded, !ledger.isFinal, !open.scores.isEmpty
+        guard open.position >= ledger.rewoundAt, open.position > ledger.steering.position, !ledger.isEnded, !ledger.isFinal, !open.reports.isEmpty
         else { return }
-        let order = open.scores.sorted { $0.key < $1.key }.map(\.value)
+        let reports = open.reports.values
+        let scores = reports.compactMap(\.validation)
         // A loss that is not finite is worse than any other.
-        let loss = Self.median(order.map { $0.loss.isFinite ? $0.loss : .infinity })
+        let loss = Self.median(scores.map { $0.loss.isFinite ? $0.loss : .infinity })
         let isCareful = ledger.format >= 3
         let record = Validation(
-            round: open.round, position: open.position, examples: order.map(\.examples).max() ?? 0, loss: loss,
-            accuracy: Self.median(order.map(\.accuracy)), isTrialOver: isTrialOver && open.round == ledger.nextRound,
-            noise: isCareful ? Self.median(order.map(\.noise)) : .nan, moved: isCareful ? Self.median(open.moved) : .nan)
+            round: open.round, position: open.position, examples: scores.map(\.examples).max() ?? 0, loss: loss,
+            accuracy: Self.median(scores.map(\.accuracy)), isTrialOver: isTrialOver && open.round == ledger.nextRound,
+            noise: isCareful ? Self.median(scores.map(\.noise)) : .nan, moved: isCareful ? Self.median(reports.map(\.moved)) : .nan)
         guard record.examples > 0, append(.validation(record)) else { return }
         if record.isTrialOver { reportTrial(ledger.rateShift, ledger.steering.trials, isChosen: !ledger.steering.isSearching) }
     }

@@ -41,7 +41,8 @@ extension CoordinatorStateMachine {
             return
         }
         if steering.guardTolerance != nil, ledger.steering.hasMovedTooFar, let point = ledger.steering.nearPoint, mayGoBack {
-            effects.append(.notice(.warning("a trained tensor has moved by \(Int(latest.moved * 100)) % of its norm, which is too far")))
+            let percent = Int(min(latest.moved, 1e6) * 100)
+            effects.append(.notice(.warning("a trained tensor has moved by \(percent) % of its norm, which is too far")))
             rewind(to: point.round, rateShift: -1)
             return
         }

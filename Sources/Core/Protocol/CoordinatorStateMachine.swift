@@ -127,8 +127,8 @@ public struct CoordinatorStateMachine: Sendable {
 
     /// The hold that the operator was last told about.
     var lastHold: Hold?
-    /// The last retraction or rewind, and the next round at that time; nil once a later round is committed. Machines take the bytes back before they
-    /// answer.
+    /// The last retraction, restoration or rewind, and the next round at that time; nil once a later round is committed. Machines rebuild their
+    /// parameters before they answer.
     var lastUndoing: (what: Hold.Undoing, round: RoundNumber)?
 
     var effects: [CoordinatorEffect] = []

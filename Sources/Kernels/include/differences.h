@@ -33,7 +33,4 @@ void ob_difference_product(const uint8_t *quantised, const float *row_scales, si
 /// Returns the name of the variant in use: "amx", "avx512vnni", "avx2" or "portable". It is the best that the processor has, unless ONEBYTE_KERNELS
 /// names another.
 const char *ob_difference_variant(void);
-/// Makes the calling thread, and no other, use the named variant, or with null the process's again. Returns 0 if this machine does not have it. For
-/// tests and benchmarks.
-int ob_difference_select(const char *name);
 #endif

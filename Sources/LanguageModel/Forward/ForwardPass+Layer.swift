@@ -28,15 +28,25 @@ extension ForwardPass {
         }
     }
 
+    func lastWriter(_ layer: Int) -> LayerModule? {
+        guard directions != nil else { return nil }
+        return Self.lastWriter(
+            description, adapted: LayerModule.matrices.filter { model.adapter(layer, $0) != nil },
+            trainsWeights: model.layerSlots[layer].contains { $0 >= 0 })
+    }
+
     /// Returns the module up to which a layer is the same for all directions, if that module adds to the residual stream. Returns nil if directions
     /// differ before it, or by more than an adapter at it.
-    func lastWriter(_ layer: Int) -> LayerModule? {
-        guard directions != nil, !description.isParallel, model.layerSlots[layer].allSatisfy({ $0 < 0 }) else { return nil }
+    ///
+    /// - Parameters:
+    ///   - adapted: the layer's matrices with an adapter, in the order of `LayerModule.matrices`.
+    ///   - trainsWeights: whether tensors of the layer itself are trained.
+    static func lastWriter(_ description: ModelDescription, adapted: [LayerModule], trainsWeights: Bool) -> LayerModule? {
+        guard !trainsWeights, !description.isParallel else { return nil }
         guard description.norms.isDisjoint(with: [.attentionOutputNorm, .attentionSumNorm, .feedForwardOutputNorm, .feedForwardSumNorm])
         else { return nil }
-        let adapted = LayerModule.matrices.filter { model.adapter(layer, $0) != nil }
         if adapted == [.down] { return .down }
-        return !adapted.isEmpty && Set(adapted).isSubset(of: [.output, .gate, .up, .down]) && adapted.contains(.output) ? .output : nil
+        return adapted.first == .output ? .output : nil
     }
 
     /// Runs a layer in which directions differ only by adapters from `module` on. Everything before `module`, its product, and its adapter's input

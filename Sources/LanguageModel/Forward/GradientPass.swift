@@ -29,7 +29,6 @@ package final class GradientPass {
     private let adapterStates = ScratchBuffer<Float>()
     private let scratch = Scratch.allCases.map { _ in ScratchBuffer<Float>(capacity: 0) }
     private let allPositions = ScratchBuffer<Int32>()
-    private let negatedSine = ScratchBuffer<Float>()
     private let projected = ScratchBuffer<Float>()
     private let asked = ScratchBuffer<Float>()
     private let product = ScratchBuffer<Float>()
@@ -335,14 +334,7 @@ package final class GradientPass {
         let d = model.description
         guard let number = d.layers[layer].rotation, d.rotations.indices.contains(number) else { return }
         let (rotation, table) = (d.rotations[number], model.rotary[number])
-        var sine = UnsafePointer(table.sine)
-        if back {
-            // The transpose of a rotation is its inverse.
-            let count = table.positions * rotation.frequencies.count
-            let other = negatedSine.reserve(count)
-            for i in 0..<count { other[i] = -table.sine[i] }
-            sine = UnsafePointer(other)
-        }
+        let sine = back ? table.negatedSine : table.sine
         ob_rope(x, stride, positions, rows, heads, sizes.headDimension, rotation.width, rotation.isInterleaved ? 1 : 0, table.cosine, sine)
     }
 

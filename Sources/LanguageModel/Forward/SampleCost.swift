@@ -22,6 +22,7 @@ public struct SampleCost: Hashable, Sendable {
         let s = LayerSizes(configuration)
         let layers = configuration.layerCount
         let names = Set(tensors.map { $0.place?.name ?? $0.name })
+        let weights = Set(tensors.filter { !$0.isAdapter }.map(\.name))
         let adapters = Dictionary(
             tensors.filter(\.isAdapter).map { ($0.place?.name ?? "", $0.shape.dimensions) }, uniquingKeysWith: { first, _ in first })
         let keyValue = s.cost(.key, .value)
@@ -51,10 +52,11 @@ public struct SampleCost: Hashable, Sendable {
             && ![false, true].contains { names.contains(name(LayerTensor(.inputNorm, isBias: $0), first)) }
         let rows = first == layers - 1 ? reads : tokens
         var shared = shares ? tokens * keyValue + rows * query : 0
-        if shares, s.tensors.filter({ names.contains(name($0, first)) }).allSatisfy({ adapters[name($0, first)] != nil }) {
-            // Directions share what comes before the layer's first adapter, if its matrix adds to the residual stream.
-            let modules = LayerModule.matrices.filter { adapters[name(LayerTensor($0), first)] != nil }
-            if modules == [.down] { shared = whole(first) } else if modules.first == .output { shared += rows * s.cost(.output) }
+        if shares {
+            let writer = ForwardPass.lastWriter(
+                configuration.description, adapted: LayerModule.matrices.filter { adapters[name(LayerTensor($0), first)] != nil },
+                trainsWeights: s.tensors.contains { weights.contains(name($0, first)) })
+            if writer == .down { shared = whole(first) } else if writer == .output { shared += rows * s.cost(.output) }
         }
         perSample = 2 * (above - shared + head)
         perBatch = shared

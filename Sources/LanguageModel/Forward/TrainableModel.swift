@@ -120,6 +120,9 @@ public final class TrainableModel: @unchecked Sendable {
         layerAdapters[layer].isEmpty ? nil : layerAdapters[layer][module.rawValue]
     }
 
+    /// Returns the adapter whose C is this trained tensor; nil for a tensor of the model itself.
+    package func adapter(at slot: Int) -> Adapter? { allAdapters.first { $0.slot == slot } }
+
     package func hasAdapters(_ layer: Int) -> Bool { !layerAdapters[layer].isEmpty }
 
     private var layersFromEntry: Range<Int> {
@@ -202,7 +205,7 @@ public final class TrainableModel: @unchecked Sendable {
     /// The F32 copy of a trained tensor, if there is one, and whether it is a norm's weights.
     private func trainedCopy(_ slot: Int) -> (UnsafeMutablePointer<Float>, isNormWeight: Bool)? {
         if slot == headSlot { return fullHead.map { ($0.pointer, false) } }
-        if let adapter = allAdapters.first(where: { $0.slot == slot }) { return (adapter.coordinates.pointer, false) }
+        if let adapter = adapter(at: slot) { return (adapter.coordinates.pointer, false) }
         if let tensor = ModelTensor.allCases.first(where: { modelSlots[$0.rawValue] == slot }) {
             return floats(tensor).map { ($0, tensor.isNorm && !tensor.isBias) }
         }

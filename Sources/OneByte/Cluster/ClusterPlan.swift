@@ -112,7 +112,9 @@ struct ClusterPlan: Sendable {
 
     /// Checks in seconds what would otherwise fail after minutes of running: the model opens, it has the tensors to be trained, and every
     /// line of the data becomes an example.
-    mutating func check() throws {
+    ///
+    /// - Returns: the model.
+    mutating func check() throws -> ModelSource {
         try OpenFiles.reserve(OpenFiles.base + Self.filesOfChild * (workerCount + 2), for: "\(workerCount) workers")
         let source = try openModel(model)
         try source.checkPatterns(spec.train)
@@ -137,29 +139,30 @@ struct ClusterPlan: Sendable {
         for overlap in dataUse.overlaps { standardError.write("note: \(overlap)") }
         // The run reads this file only at its end, when an error would cost the report.
         if let generalFile { _ = try SideEffects.generalExamples(generalFile, source) }
+        return source
     }
 
     /// Forecasts what the run will take, from about two seconds of measuring on this machine. Call it after `check`.
     ///
     /// - Throws: errors of the model's files.
-    func forecast() throws -> ForecastTable {
-        let source = try openModel(model)
-        let patterns = spec.train.filter { !$0.hasPrefix(RunSpec.adapterPrefix) }
+    func forecast(of source: ModelSource) throws -> ForecastTable {
         let isMeasured = scoring == nil && !someExamples.isEmpty
         let probe =
             try isMeasured
             ? SpeedProbe(
                 spec, source: source, examples: someExamples, precision: Precision(rawValue: precision) ?? .float, threads: threads * workerCount)
             : nil
-        let outputs = spec.task.kind == .classification ? (spec.task.labels?.count ?? 2) - 1 : (try? settings.integer(.adapterOutputs)) ?? 0
+        let standard = AdapterBasisMaker.Options()
+        let outputs = (try? settings.integer(.adapterOutputs)) ?? standard.outputs
+        let inputs = (try? settings.integer(.adapterInputs)) ?? standard.inputs
+        let finalOutputs = spec.task.kind == .classification ? (spec.task.labels?.count ?? 2) - 1 : outputs
         let isChoice = someExamples.allSatisfy { if case .candidates = $0.objective { true } else { false } }
         let forecast = RunForecast(
             spec: spec, workers: workerCount, training: shares[.training] ?? .init(), validation: shares[.validation] ?? .init(),
             evaluation: shares[.evaluation] ?? .init(), needsFullVocabulary: !isChoice, speed: probe.map(RunForecast.Speed.init))
         return ForecastTable(
             forecast: forecast, model: source.configuration, modelName: model,
-            trained: patterns.isEmpty ? [] : try source.trainedTensors(matching: patterns, basis: nil),
-            adapterNumbers: spec.trainsAdapters ? outputs * ((try? settings.integer(.adapterInputs)) ?? 0) : 0, longest: spec.task.maxLength,
+            trained: try TrainableParts(source).tensors(spec.train, (outputs, inputs), finalOutputs: finalOutputs), longest: spec.task.maxLength,
             cut: cutExamples, cacheLimit: settings.optionalText(.cacheMemory).flatMap { ByteSize($0)?.bytes } ?? .max,
             memoryAvailable: availableMemory())
     }

@@ -59,11 +59,7 @@ package struct HeldOutScore: Codable, Hashable, Sendable {
 
     /// Takes an evaluator's own report.
     init(_ report: EvaluationReport) {
-        self.init(
-            CoordinatorProgress.HeldOut(
-                machine: MachineID(0), name: "", round: report.round, examples: report.examples, loss: report.loss.finite,
-                accuracy: report.accuracy.finite, bestThresholdAccuracy: report.bestThresholdAccuracy.finite, auc: report.auc.finite,
-                seconds: report.seconds.finite, validation: nil))
+        self.init(CoordinatorProgress.HeldOut(machine: MachineID(0), name: "", report))
     }
 
     package init(_ evaluation: Evaluation, of task: TaskSpec, round: Int? = nil) {

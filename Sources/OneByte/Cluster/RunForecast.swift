@@ -174,16 +174,14 @@ struct ForecastTable {
     let forecast: RunForecast
     let model: ModelConfiguration
     let modelName: String
-    /// The trained tensors of layers.
+    /// The trained tensors. Adapters on matrices have the ranks that they have at most.
     let trained: [TrainedTensor]
-    /// Count of the adapters' numbers.
-    let adapterNumbers: Int
     let longest: Int
     let cut: Int
     let cacheLimit: Int
     let memoryAvailable: Int?
 
-    private var trainedCount: Int { adapterNumbers + trained.reduce(0) { $0 + $1.shape.count } }
+    private var trainedCount: Int { trained.reduce(0) { $0 + $1.shape.count } }
 
     var text: String {
         var lines = ["This run"]
@@ -213,7 +211,12 @@ struct ForecastTable {
     private var trains: String {
         let spec = forecast.spec
         let names = spec.train.joined(separator: ", ")
-        if trained.isEmpty { return "\(names): \(grouped(adapterNumbers)) numbers in front of the head of \(modelName)" }
+        if trained.allSatisfy(\.isAdapter) {
+            guard trained.map(\.name) != [AdapterPlace.final.adapterName] else {
+                return "\(names): \(grouped(trainedCount)) numbers in front of the head of \(modelName)"
+            }
+            return "\(names): at most \(grouped(trainedCount)) numbers in \(trained.count) adapter\(trained.count == 1 ? "" : "s") of \(modelName)"
+        }
         let tensors = trained.count == 1 ? trained[0].name : "\(trained.count) tensors"
         let much =
             spec.train == ["all"] ? "; everything is much for one byte a sample: adapter:final or the last layer learn more from few bytes" : ""

@@ -36,7 +36,6 @@ package struct RunProgress: Sendable {
     package private(set) var listeningSince: Double?
     private var trainingSince: Double?
     private var lastRoundAt: Double?
-    private var firstRound: Int?
     package private(set) var lastTime: Double?
     private var timeLeft: TimeLeft
 
@@ -56,7 +55,7 @@ package struct RunProgress: Sendable {
     }
 
     /// Whether the coordinator's present process has not opened a round yet.
-    package var isWaiting: Bool { firstRound == nil }
+    package var isWaiting: Bool { trainingSince == nil }
 
     /// Begins a new process of the coordinator. A coordinator that resumes a ledger counts from zero again.
     private mutating func beginProcess(at time: Double) {
@@ -67,7 +66,7 @@ package struct RunProgress: Sendable {
         finish = nil
         hold = nil
         timeLeft.beginProcess()
-        (listeningSince, trainingSince, lastRoundAt, firstRound, samplesPerSecond) = (time, nil, nil, nil, nil)
+        (listeningSince, trainingSince, lastRoundAt, samplesPerSecond) = (time, nil, nil, nil)
     }
 
     package mutating func take(_ progress: CoordinatorProgress) {
@@ -79,8 +78,7 @@ package struct RunProgress: Sendable {
             self.listening = listening
         case .worker(let worker):
             // Each round updates the training loss. Before the first round, only the workers' reports can.
-            if worker.trainingLoss != nil, isWaiting || trainingLoss == nil { trainingLoss = workers.meanLoss }
-            takeCaches(at: progress.time)
+            if worker.trainingLoss != nil, trainingLoss == nil { trainingLoss = workers.meanLoss }
         case .hold(let held):
             hold = held.reason == .none ? nil : (held, hold?.what.reason == held.reason ? hold?.since ?? progress.time : progress.time)
         case .round(let round): take(round, at: progress.time)
@@ -117,9 +115,7 @@ package struct RunProgress: Sendable {
     }
 
     private mutating func take(_ round: CoordinatorProgress.Round, at time: Double) {
-        // A coordinator that resumes a ledger begins in the middle.
-        firstRound = firstRound ?? round.effectiveRounds - 1
-        roundsDone = round.effectiveRounds
+        roundsDone = max(0, round.effectiveRounds)
         trainingLoss = workers.meanLoss ?? trainingLoss
         lastRound = round
         hold = nil
@@ -131,7 +127,8 @@ package struct RunProgress: Sendable {
             samplesPerSecond = Self.smooth(samplesPerSecond, Double(round.samples) / (time - previous))
         }
         lastRoundAt = time
-        timeLeft.takeRound(at: time, seconds: round.seconds, roundsInForce: round.effectiveRounds)
+        timeLeft.takeRound(at: time, seconds: round.seconds, roundsInForce: roundsDone)
+        takeCaches(at: time)
     }
 
     private static func smooth(_ old: Double?, _ new: Double) -> Double {

@@ -56,8 +56,7 @@ extension RunReport {
     init(ofCoordinator directory: RunDirectory) throws {
         let archive = try LedgerArchive(directory.ledger)
         let summary = archive.summary
-        var record = RunRecord(RunProgress(rounds: summary.spec.rounds, isScored: summary.spec.task.objective == .command))
-        record.read(directory)
+        let record = RunRecord(of: summary.spec, in: directory)
         let progress = record.progress
         if record.unread > 0 { standardError.write("note: \(record.unread) lines of \(directory.metrics) can't be read, as after a crash") }
         let names = (archive.manifest?.entries ?? []).filter { entry in

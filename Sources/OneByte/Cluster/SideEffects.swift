@@ -67,7 +67,7 @@ package struct SideEffects: Codable, Hashable, Sendable {
         (updateNorm, updateRelative, updateLargest) = (change.norm, change.relative, change.largest)
         let examples = try texts.map { try Self.generalExamples($0, source) }
         let model = try TrainableModel(source: source, parameters: parameters, basis: archive.basis)
-        let movement = Movement(from: parameters, model: model)
+        let movement = try Movement(from: parameters, model: model)
         func noteMovement() throws {
             guard parameters.assign(trained) else { throw ProcessFailure(.internalError, "the replayed parameters are scaled otherwise") }
             model.parametersChanged(threads: threads)

@@ -6,7 +6,7 @@ import Foundation
 /// The mean of all rounds would be a bad estimate, for three reasons. The first rounds wait for hidden states that later rounds find in the prefix
 /// cache. Trials of the rate take their rounds back. And one long standstill (a rebuild after a retraction, a lost worker) says nothing about later
 /// rounds.
-package struct TimeLeft: Hashable, Sendable {
+package struct TimeLeft: Sendable {
     /// Facts that are known before the run.
     package struct Plan: Hashable, Sendable {
         package var rounds: Int
@@ -53,15 +53,6 @@ package struct TimeLeft: Hashable, Sendable {
     package init(_ plan: Plan) {
         self.plan = plan
         isChosen = plan.trialRounds == nil
-    }
-
-    package static func == (a: Self, b: Self) -> Bool {
-        (a.plan, a.paces, a.roundsInForce, a.trials, a.isChosen) == (b.plan, b.paces, b.roundsInForce, b.trials, b.isChosen)
-    }
-
-    package func hash(into hasher: inout Hasher) {
-        hasher.combine(paces)
-        hasher.combine(roundsInForce)
     }
 
     /// Begins a new process of the coordinator. Rounds before its start say nothing about the time from here on.

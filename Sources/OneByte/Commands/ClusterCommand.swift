@@ -78,9 +78,9 @@ struct ClusterCommand: AsyncParsableCommand {
         }
         for text in settings.idle() { standardError.write("note: \(text)") }
         let page = try settings.optionalText(.dashboard).map { try DashboardAddress.parse($0) }
-        try preparation.check()
+        let source = try preparation.check()
         if resume == nil {
-            let table = try preparation.forecast()
+            let table = try preparation.forecast(of: source)
             if dryRun { return standardOutput.write(table.text) }
             standardError.write(table.text)
             preparation.secondsOfCachedRound = table.forecast.roundSeconds

@@ -114,11 +114,12 @@ struct CoordinatorCommand: AsyncParsableCommand {
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         logs.bootstrap()
         // Connections of leaving and joining workers overlap.
-        let workers = try spec?.minimumWorkers ?? LedgerArchive(directory.ledger).summary.spec.minimumWorkers
+        let effective = try spec ?? LedgerArchive(directory.ledger).summary.spec
+        let workers = effective.minimumWorkers
         try OpenFiles.reserve(OpenFiles.base + 2 * workers, for: "\(workers) workers")
         let manifest = try baseManifest(settings)
 
-        let monitor = RunMonitor(try Self.past(of: directory, spec: spec, isNew: isNew))
+        let monitor = RunMonitor(RunRecord(of: effective, in: directory))
         let dashboard = try await startDashboard(settings, monitor)
         defer { dashboard?.stop() }
         let (stream, post) = AsyncStream.makeStream(of: CoordinatorDisplay.News.self)
@@ -177,22 +178,13 @@ struct CoordinatorCommand: AsyncParsableCommand {
         return spec
     }
 
-    /// Returns what the run directory holds about the run so far.
-    private static func past(of directory: RunDirectory, spec: RunSpec?, isNew: Bool) throws -> RunRecord {
-        let spec = try spec ?? LedgerArchive(directory.ledger).summary.spec
-        var record = RunRecord(RunProgress(rounds: spec.rounds, isScored: spec.task.objective == .command))
-        if !isNew { record.read(directory) }
-        return record
-    }
-
     private func startDashboard(_ settings: Settings, _ monitor: RunMonitor) async throws -> Dashboard? {
         guard let text = settings.optionalText(.dashboard) else { return nil }
         let source = DashboardSource(
             status: { monitor.status }, history: { monitor.history },
             unreadiness: {
-                let progress = monitor.progress
-                guard progress.listening != nil else { return "the coordinator does not listen yet" }
-                return progress.hold?.what.reason == .ledger ? "the disk does not take the ledger" : nil
+                guard monitor.isListening else { return "the coordinator does not listen yet" }
+                return monitor.progress.hold?.what.reason == .ledger ? "the disk does not take the ledger" : nil
             })
         return try await Dashboard.start(at: text, source, Logger(label: "coordinator"))
     }

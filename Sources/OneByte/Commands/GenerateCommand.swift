@@ -107,9 +107,8 @@ struct GenerateCommand: ParsableCommand {
             throw ProcessFailure(
                 .usage, "\(file): a \(task.kind.rawValue) has no prompts to continue; use `onebyte predict`")
         }
-        func write(_ model: TrainableModel) throws -> [String?] {
-            try WrittenTexts.write(records, task, model, maxTokens: maxTokens, threads: threads.count)
-        }
+        let prompts = try WrittenTexts(records, task, state.source, maxTokens: maxTokens)
+        func write(_ model: TrainableModel) throws -> [String?] { try prompts.write(model, threads: threads.count) }
         let after = try write(try TrainableModel(source: state.source, parameters: state.parameters, basis: state.ledger?.basis))
         let before = try state.ledger == nil ? nil : write(try TrainableModel(source: state.source))
         let lines = records.indices.map { index in

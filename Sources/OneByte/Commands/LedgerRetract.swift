@@ -54,7 +54,7 @@ struct LedgerRetract: AsyncParsableCommand {
         )
         try LedgerEdit.confirm("take them out?", yes: yes, nothing: "nothing is taken out")
         let ids = parts.map { MachineID($0.machine.machine) }
-        var requests: [OperatorRequest] = ids.map { .retract($0, rounds: fromRound..<(toRound.map { $0 == .max ? $0 : $0 + 1 } ?? .max)) }
+        var requests: [OperatorRequest] = ids.map { .retract($0, rounds: LedgerEdit.wantedRounds(from: fromRound, to: toRound)) }
         if evict { requests.insert(contentsOf: ids.map { .evict($0) }, at: 0) }
         let isRunning = try await edit.apply(ids.map { .retraction(Retraction(machine: $0, rounds: rounds)) }, requests: requests) { records in
             Set(records.compactMap { if case .retraction(let retraction) = $0 { retraction.machine } else { nil } }).isSuperset(of: ids)
@@ -124,7 +124,7 @@ struct LedgerRestore: AsyncParsableCommand {
         try LedgerEdit.confirm("put them back?", yes: yes, nothing: "nothing is put back")
         let isRunning = try await edit.apply(
             ids.map { .restoration(Restoration(machine: $0, rounds: rounds)) },
-            requests: ids.map { .restore($0, rounds: fromRound..<(toRound.map { $0 == .max ? $0 : $0 + 1 } ?? .max)) }
+            requests: ids.map { .restore($0, rounds: LedgerEdit.wantedRounds(from: fromRound, to: toRound)) }
         ) { records in
             Set(records.compactMap { if case .restoration(let restoration) = $0 { restoration.machine } else { nil } }).isSuperset(of: ids)
         }

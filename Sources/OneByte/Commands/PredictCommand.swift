@@ -86,7 +86,7 @@ struct PredictCommand: ParsableCommand {
 
     /// Returns what the model writes after each record's prompt.
     private func texts(_ records: [DataRecord], _ task: TaskSpec, _ model: TrainableModel) throws -> [String] {
-        let written = try WrittenTexts.write(records, task, model, maxTokens: maxTokens, threads: threads.count)
+        let written = try WrittenTexts(records, task, model.source, maxTokens: maxTokens).write(model, threads: threads.count)
         return zip(records, written).map { record, found in
             record.line(adding: [.init(key: "predicted", value: found.map { .string($0) } ?? .null)])
         }

@@ -33,12 +33,16 @@ struct LedgerEdit {
             .usage, "\(archive.path): no machine has the number or the name \(wanted)\n\(hint) (onebyte ledger show \(shellWord(path)))")
     }
 
+    /// Returns the rounds from the first to the last one; without a last one, all that follow too.
+    static func wantedRounds(from first: RoundNumber, to last: RoundNumber?) -> Range<RoundNumber> {
+        first..<(last.map { $0 == .max ? $0 : $0 + 1 } ?? .max)
+    }
+
     /// Returns the rounds from the first to the last one, as far as they exist.
     ///
     /// - Throws: `ProcessFailure` if none exists.
     func rounds(from first: RoundNumber, to last: RoundNumber?) throws -> Range<RoundNumber> {
-        let wanted = first..<(last.map { $0 == .max ? $0 : $0 + 1 } ?? .max)
-        let rounds = wanted.clamped(to: 0..<archive.history.nextRound)
+        let rounds = Self.wantedRounds(from: first, to: last).clamped(to: 0..<archive.history.nextRound)
         guard !rounds.isEmpty else {
             throw ProcessFailure(.usage, "\(archive.path): there is no round \(first), but \(archive.history.nextRound) rounds")
         }

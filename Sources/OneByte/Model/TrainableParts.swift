@@ -52,13 +52,18 @@ struct TrainableParts {
         return lines
     }
 
-    /// Returns the named tensors of the model, and adapters of these ranks. The adapter at final is that of a classification with two labels.
-    private func tensors(_ names: [String], _ ranks: (outputs: Int, inputs: Int)) throws -> [TrainedTensor] {
+    /// Returns the named tensors of the model, and adapters of these ranks.
+    ///
+    /// - Parameters:
+    ///   - ranks: p and r of adapters on matrices of layers. A narrow matrix lowers them.
+    ///   - finalOutputs: p of the adapter at final; 1 is that of a classification with two labels.
+    func tensors(_ names: [String], _ ranks: (outputs: Int, inputs: Int), finalOutputs: Int = 1) throws -> [TrainedTensor] {
         let plain = names.filter { !$0.hasPrefix(RunSpec.adapterPrefix) }
         let adapters = try source.adapterPlaces(matching: names).map { place in
             let widths = source.widths(of: place) ?? (1, 1)
             return TrainedTensor(
-                adapterAt: place, rows: place == .final ? 1 : min(ranks.outputs, widths.outputs), columns: min(ranks.inputs, widths.inputs))
+                adapterAt: place, rows: min(place == .final ? finalOutputs : ranks.outputs, widths.outputs), columns: min(ranks.inputs, widths.inputs)
+            )
         }
         return (plain.isEmpty ? [] : try source.trainedTensors(matching: plain, basis: nil)) + adapters
     }

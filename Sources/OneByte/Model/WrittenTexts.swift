@@ -3,18 +3,22 @@ import LanguageModel
 import Training
 
 /// Texts that a model writes after the prompts of a file, always with the likeliest token.
-enum WrittenTexts {
+struct WrittenTexts {
     static let standardMaxTokens = 64
 
-    /// Returns a text for each record; nil if the model's numbers were not finite. Notes on standard error what was cut.
+    private let examples: [Example]
+    private let writing: Writing
+
+    /// Encodes the prompts, once for all models that continue them. Notes on standard error what was cut.
     ///
     /// - Parameter maxTokens: nil for the number of the task's objective, or 64 without one.
-    static func write(_ records: [DataRecord], _ task: TaskSpec, _ model: TrainableModel, maxTokens: Int?, threads: Int) throws -> [String?] {
+    /// - Throws: `ProcessFailure` that names the line of a prompt that leaves no room for writing.
+    init(_ records: [DataRecord], _ task: TaskSpec, _ source: ModelSource, maxTokens: Int?) throws {
         var task = task
         let known = task.writing
-        let writing = Writing(maxTokens: maxTokens ?? known?.maxTokens ?? standardMaxTokens, stopsAtNewline: known?.stopsAtNewline)
+        writing = Writing(maxTokens: maxTokens ?? known?.maxTokens ?? Self.standardMaxTokens, stopsAtNewline: known?.stopsAtNewline)
         (task.objective, task.writing) = (.command, writing)
-        let encoder = try TaskEncoder(task: task, model: model.source)
+        let encoder = try TaskEncoder(task: task, model: source)
         let data = try encoder.encode(records)
         for remark in data.remarks { standardError.write("note: \(remark)") }
         guard data.examples.count == records.count else {
@@ -24,8 +28,13 @@ enum WrittenTexts {
             }
             throw ProcessFailure(.internalError, "\(data.examples.count) prompts of \(records.count) records")
         }
+        examples = data.examples
+    }
+
+    /// Returns a text for each record; nil if the model's numbers were not finite.
+    func write(_ model: TrainableModel, threads: Int) throws -> [String?] {
         let writer = try PromptWriter(
-            model: model, examples: data.examples, writing: writing, tokenizer: try model.source.tokenizer, threads: threads)
+            model: model, examples: examples, writing: writing, tokenizer: try model.source.tokenizer, threads: threads)
         var meter = Meter("reading the prompts")
         try writer.fill { done, total in meter.show(done, of: total) }
         meter.end()

@@ -37,9 +37,6 @@ package enum MaximumLength {
 
     /// Returns the length that 95 of 100 examples need, but at least the usual one.
     package static func forLengths(_ lengths: [Int]) -> Int {
-        guard !lengths.isEmpty else { return usual }
-        let sorted = lengths.sorted()
-        let place = (Double(sorted.count) * 0.95).rounded(.up)
-        return min(max(usual, sorted[max(0, Int(place) - 1)]), most)
+        min(max(usual, LengthSummary(lengths).percentile(95)), most)
     }
 }

@@ -41,9 +41,11 @@ struct CoordinatorDisplay: Sendable {
                 }
             case .tick:
                 // Before the coordinator listens there is nothing to draw.
-                guard monitor.progress.listening != nil else { continue }
+                guard monitor.isListening else { continue }
+                let isDue = lastWritten.map { $0.duration(to: .now) >= Self.statusInterval } ?? true
+                guard isDue || standardError.isLive else { continue }
                 let status = monitor.status
-                if lastWritten.map({ $0.duration(to: .now) >= Self.statusInterval }) ?? true {
+                if isDue {
                     lastWritten = .now
                     write(status)
                     if !standardError.isLive { sayMarks(of: status, &saidNotes, to: logger) }
@@ -51,7 +53,7 @@ struct CoordinatorDisplay: Sendable {
                 if standardError.isLive { view.redraw(status) }
             }
         }
-        guard monitor.progress.listening != nil else { return }
+        guard monitor.isListening else { return }
         write(monitor.status)
         if standardError.isLive { view.end(monitor.progress, at: Date().timeIntervalSince1970) }
     }

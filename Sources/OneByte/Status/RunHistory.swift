@@ -77,12 +77,13 @@ package struct RunHistory: Sendable {
     package init() {}
 
     /// All points, in the order of their numbers.
-    package var points: [Point] {
-        (rounds.points + evaluations.points + workers.values.flatMap(\.points) + events).sorted { $0.number < $1.number }
-    }
+    package var points: [Point] { points(from: 0) }
 
-    /// Returns the points from a number on.
-    package func points(from number: Int) -> [Point] { points.filter { $0.number >= number } }
+    /// Returns the points from a number on, in the order of their numbers.
+    package func points(from number: Int) -> [Point] {
+        let series = [rounds.points, evaluations.points, events] + workers.values.map(\.points)
+        return series.flatMap { $0.filter { $0.number >= number } }.sorted { $0.number < $1.number }
+    }
 
     /// The number of the next point.
     package var end: Int { next }

@@ -6,26 +6,26 @@ import Synchronization
 /// The state of a run whose coordinator runs in this process, built from its events. Displays, the dashboard and the status file read it.
 final class RunMonitor: Sendable {
     private struct State {
-        var progress: RunProgress
-        var history = RunHistory()
+        var record: RunRecord
+        var isListening = false
     }
 
     private let state: Mutex<State>
 
-    /// - Parameter past: progress of the run before this process.
-    init(_ past: RunRecord) {
-        state = Mutex(State(progress: past.progress, history: past.history))
-    }
+    /// - Parameter past: what is known of the run from earlier processes.
+    init(_ past: RunRecord) { state = Mutex(State(record: past)) }
 
     func take(_ news: CoordinatorProgress) {
         state.withLock { state in
-            state.progress.take(news)
-            state.history.take(news, state.progress)
+            state.record.take(news)
+            if case .listening = news.event { state.isListening = true }
         }
     }
 
-    var progress: RunProgress { state.withLock { $0.progress } }
-    var history: RunHistory { state.withLock { $0.history } }
+    /// Whether this process's coordinator has begun to listen. What earlier processes did is not asked.
+    var isListening: Bool { state.withLock { $0.isListening } }
+    var progress: RunProgress { state.withLock { $0.record.progress } }
+    var history: RunHistory { state.withLock { $0.record.history } }
 
     /// The present status of the run.
     var status: RunStatus { RunStatus(progress, at: Date().timeIntervalSince1970) }
@@ -39,6 +39,12 @@ package struct RunRecord: Sendable {
     package var unread = 0
 
     package init(_ progress: RunProgress) { self.progress = progress }
+
+    /// Reads what a directory holds about a run with this spec.
+    package init(of spec: RunSpec, in directory: RunDirectory, measures: MeasuredData = .unknown) {
+        self.init(RunProgress(rounds: spec.rounds, isScored: spec.task.objective == .command, measures: measures))
+        read(directory)
+    }
 
     package mutating func take(_ news: CoordinatorProgress) {
         progress.take(news)

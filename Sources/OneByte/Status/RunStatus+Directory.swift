@@ -27,10 +27,11 @@ extension RunStatus {
     package static func read(_ path: String) throws -> RunStatus {
         let directory = RunDirectory(path)
         if directory.isLocked, let data = FileManager.default.contents(atPath: directory.status),
-            var status = try? JSONDecoder().decode(RunStatus.self, from: data)
+            var status = try? JSONDecoder().decode(RunStatus.self, from: data), status.state.isLive
         {
+            // The file of an earlier process, whose state was another, is not believed.
             let age = Date().timeIntervalSince1970 - status.time
-            if age > freshSeconds, status.state.isLive {
+            if age > freshSeconds {
                 status.notes.insert("this is \(duration(age)) old: the coordinator has written nothing since", at: 0)
             }
             return status
@@ -94,9 +95,7 @@ extension RunStatus {
     /// - Throws: `ProcessFailure` if there is no run, or the ledger can't be read.
     static func past(_ directory: RunDirectory) throws -> Past {
         let archive = try LedgerArchive(directory.path)
-        let isScored = archive.summary.spec.task.objective == .command
-        var record = RunRecord(RunProgress(rounds: archive.summary.spec.rounds, isScored: isScored, measures: .unknown))
-        record.read(directory)
+        let record = RunRecord(of: archive.summary.spec, in: directory)
         return Past(status: RunStatus(record, archive), record: record)
     }
 }

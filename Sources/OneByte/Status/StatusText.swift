@@ -30,7 +30,9 @@ package enum StatusText {
     private static func bar(_ status: RunStatus, _ count: String, width: Int) -> String {
         let room = min(width - count.count - 3, 50)
         guard room >= 10 else { return TextTable.cut("  \(count)", to: width) }
-        let full = status.rounds > 0 ? min(room, room * status.round / status.rounds) : 0
+        // The numbers may come from another host.
+        let part = status.rounds > 0 ? Double(status.round) / Double(status.rounds) : 0
+        let full = Int(Double(room) * min(max(part, 0), 1))
         return "  " + String(repeating: "━", count: full) + String(repeating: "─", count: room - full) + " " + count
     }
 

@@ -42,23 +42,23 @@ private struct AdaptedMap {
     static func find(_ places: [AdapterPlace], in source: ModelSource) throws(TrainingError) -> [AdaptedMap] {
         let sizes = LayerSizes(source.configuration)
         let names = source.configuration.description.names
+        let wanted = Dictionary(places.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
         var known: [String: AdaptedMap] = [:]
         for layer in 0..<source.configuration.layerCount {
             for module in LayerModule.matrices where sizes.has(module) {
                 let tensor = LayerTensor(module)
-                guard let space = InputSpace(of: tensor) else { continue }
-                let name = names.name(tensor, layer: layer)
+                guard let place = wanted[names.name(tensor, layer: layer)], let space = InputSpace(of: tensor) else { continue }
                 let shape = sizes.shape(module)
-                known[name] = AdaptedMap(
-                    place: .tensor(name: name, index: 0), layer: layer, module: module, space: space, outputs: shape.outputs, inputs: shape.inputs)
+                known[place.name] = AdaptedMap(
+                    place: place, layer: layer, module: module, space: space, outputs: shape.outputs, inputs: shape.inputs)
             }
         }
         var maps: [AdaptedMap] = []
-        for place in places {
-            guard case .tensor(let name, _) = place else { continue }
-            guard let map = known[name] else { throw TrainingError(.badTensors, "\(name) is no matrix of a layer, where an adapter could be") }
-            maps.append(
-                AdaptedMap(place: place, layer: map.layer, module: map.module, space: map.space, outputs: map.outputs, inputs: map.inputs))
+        for place in places where place != .final {
+            guard let map = known[place.name] else {
+                throw TrainingError(.badTensors, "\(place) is no matrix of a layer, where an adapter could be")
+            }
+            maps.append(map)
         }
         return maps
     }
@@ -164,13 +164,13 @@ private final class LayerBasisMaker {
         var keys = Set<Int>()
         var bytes = Int.max
         for map in maps {
-            let own = keys.contains(map.key) ? 0 : Self.lanes * map.inputs * map.inputs * MemoryLayout<Double>.stride
-            if bytes > Self.momentBytesMax - own {
+            let size = Self.lanes * map.inputs * map.inputs * MemoryLayout<Double>.stride
+            if bytes > Self.momentBytesMax - (keys.contains(map.key) ? 0 : size) {
                 groups.append([])
                 keys = []
                 bytes = 0
             }
-            bytes += keys.insert(map.key).inserted ? max(own, Self.lanes * map.inputs * map.inputs * MemoryLayout<Double>.stride) : 0
+            if keys.insert(map.key).inserted { bytes += size }
             groups[groups.count - 1].append(map)
         }
         return groups
@@ -277,22 +277,9 @@ private final class LayerBasisMaker {
 
     /// Returns vectors of random signs, made orthonormal.
     private func randomOutputs(_ map: AdaptedMap) -> [[Double]] {
-        var random = SplitMix64(state: options.seed &+ UInt64(map.place.adapterIndex) << 32)
-        var found: [[Double]] = []
-        while found.count < options.outputs {
-            var vector = (0..<map.outputs).map { _ in Bool.random(using: &random) ? 1.0 : -1 }
-            // Orthogonalising twice removes the rounding errors of the first time.
-            for _ in 0..<2 {
-                for other in found {
-                    let share = dot(other, vector)
-                    for j in vector.indices { vector[j] -= share * other[j] }
-                }
-            }
-            let length = dot(vector, vector).squareRoot()
-            // A vector already in the span of the others is drawn again.
-            if length > 1e-6 * Double(map.outputs).squareRoot() { found.append(vector.map { $0 / length }) }
-        }
-        return found
+        let seed = options.seed &+ UInt64(map.place.adapterIndex) << 32
+        return AdapterBasisMaker.randomVectors(
+            count: options.outputs, width: map.outputs, seed: seed, trace: Double(map.outputs), inner: dot)
     }
 }
 

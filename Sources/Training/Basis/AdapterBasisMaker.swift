@@ -90,28 +90,64 @@ public enum AdapterBasisMaker {
             throw TrainingError(.numerical, "τ is \(options.tau); it must be above 0 (0.05 is usual)")
         }
         let encoder = try TaskEncoder(task: task, model: source)
-        let kind = options.outputDirections ?? .standard(for: task.kind, hasText: !texts.isEmpty)
-        if kind == .labels, task.kind != .classification {
-            throw TrainingError(.badTensors, "outputs by labels are for classifications; take loss or seed")
-        }
-        if kind == .loss, task.kind == .classification {
-            throw TrainingError(.badTensors, "outputs by loss are for token losses, for public text has no labels; take labels or seed")
-        }
-        if kind == .loss, texts.isEmpty { throw TrainingError(.badTensors, "outputs by loss need public text; without any take seed") }
-        if kind == .singular { throw TrainingError(.badTensors, "final has no matrix and so no singular vectors; take labels, loss or seed") }
-
+        let makeOutputs = try outputMaker(source: source, task: task, encoder: encoder, hasText: !texts.isEmpty, options: options)
         let publicTexts = texts.isEmpty ? try RandomTexts(source: source, seed: options.seed).texts : texts
         let states = try PublicStates(
             source: source, examples: try encoder.encodePublicText(publicTexts), threads: options.threads, progress: progress)
         let inputs = try whitening(try states.secondMoment(), count: options.inputs, tau: options.tau, what: "the final states")
-        let outputs =
-            switch kind {
-            case .labels: try HeadMetric(source: source).labelOutputs(encoder.distinguishingTokens)
-            case .loss: try whitening(try states.gradientMoment(), count: options.outputs, tau: options.tau, what: "the loss's gradients")
-            case .seed, .singular: try HeadMetric(source: source).randomOutputs(count: options.outputs, seed: options.seed)
-            }
+        let outputs = try makeOutputs(states)
         return AdapterBasis(
             place: AdapterPlace.finalName, outputs: try FixedPointVectors(rounding: outputs), inputs: try FixedPointVectors(rounding: inputs))
+    }
+
+    /// Returns what makes the vectors of U at `final` from the states of public text.
+    ///
+    /// - Throws: `TrainingError` for output directions that the task can't have.
+    private static func outputMaker(
+        source: ModelSource, task: TaskSpec, encoder: TaskEncoder, hasText: Bool, options: Options
+    ) throws(TrainingError) -> (PublicStates) throws -> [[Double]] {
+        let kind = options.outputDirections ?? .standard(for: task.kind, hasText: hasText)
+        switch kind {
+        case .labels:
+            guard task.kind == .classification else {
+                throw TrainingError(.badTensors, "outputs by labels are for classifications; take loss or seed")
+            }
+            return { _ in try HeadMetric(source: source).labelOutputs(encoder.distinguishingTokens) }
+        case .loss:
+            guard task.kind != .classification else {
+                throw TrainingError(.badTensors, "outputs by loss are for token losses, for public text has no labels; take labels or seed")
+            }
+            guard hasText else { throw TrainingError(.badTensors, "outputs by loss need public text; without any take seed") }
+            return { try whitening($0.gradientMoment(), count: options.outputs, tau: options.tau, what: "the loss's gradients") }
+        case .seed:
+            return { _ in try HeadMetric(source: source).randomOutputs(count: options.outputs, seed: options.seed) }
+        case .singular:
+            throw TrainingError(.badTensors, "final has no matrix and so no singular vectors; take labels, loss or seed")
+        }
+    }
+
+    /// Returns vectors of random signs, made orthonormal in an inner product xᵀ·F·y.
+    ///
+    /// - Parameter trace: the trace of F.
+    static func randomVectors(
+        count: Int, width: Int, seed: UInt64, trace: Double, inner: (_ x: [Double], _ y: [Double]) -> Double
+    ) -> [[Double]] {
+        var random = SplitMix64(state: seed)
+        var found: [[Double]] = []
+        while found.count < count {
+            var vector = (0..<width).map { _ in Bool.random(using: &random) ? 1.0 : -1 }
+            // Orthogonalising twice removes the rounding errors of the first time.
+            for _ in 0..<2 {
+                for other in found {
+                    let share = inner(other, vector)
+                    for j in 0..<width { vector[j] -= share * other[j] }
+                }
+            }
+            let length = inner(vector, vector).squareRoot()
+            // A vector already in the span of the others is drawn again.
+            if length > 1e-6 * trace.squareRoot() { found.append(vector.map { $0 / length }) }
+        }
+        return found
     }
 
     /// Returns the first columns of Q·(diag(λ) + τλ₂)^(−½).

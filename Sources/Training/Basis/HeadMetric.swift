@@ -104,22 +104,7 @@ struct HeadMetric {
 
     /// Returns vectors of random signs, made orthonormal in F.
     func randomOutputs(count: Int, seed: UInt64) -> [[Double]] {
-        var random = SplitMix64(state: seed)
-        var found: [[Double]] = []
-        while found.count < count {
-            var vector = (0..<width).map { _ in Bool.random(using: &random) ? 1.0 : -1 }
-            // Orthogonalising twice removes the rounding errors of the first time.
-            for _ in 0..<2 {
-                for other in found {
-                    let share = dot(times(other), vector)
-                    for j in 0..<width { vector[j] -= share * other[j] }
-                }
-            }
-            let length = dot(times(vector), vector).squareRoot()
-            // A vector already in the span of the others is drawn again.
-            if length > 1e-6 * matrix.trace.squareRoot() { found.append(vector.map { $0 / length }) }
-        }
-        return found
+        AdapterBasisMaker.randomVectors(count: count, width: width, seed: seed, trace: matrix.trace) { dot(times($0), $1) }
     }
 
     private func times(_ x: [Double]) -> [Double] { (0..<width).map { i in (0..<width).reduce(0) { $0 + matrix[i, $1] * x[$1] } } }

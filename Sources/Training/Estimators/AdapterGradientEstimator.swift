@@ -32,13 +32,10 @@ public final class AdapterGradientEstimator: GradientEstimator {
     ///   - options: `epsilon`, `estimator` and `precision` have no effect.
     /// - Throws: `TrainingError` for impossible options, or if `canEstimate` is false.
     public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: EstimatorOptions) throws {
-        try options.check()
+        try options.check(for: cache.set)
         guard Self.canEstimate(model.trained, model.source, objective: options.objective) else {
             throw TrainingError(
                 .badTensors, "the gradient of adapters is only for runs that train nothing else, by a loss, in layers that can be differentiated")
-        }
-        guard cache.set.hasClasses || options.generalizedCrossEntropy == 0 else {
-            throw TrainingError(.badExample, "the generalized cross-entropy needs examples with classes")
         }
         self.model = model
         self.cache = cache

@@ -36,7 +36,7 @@ public final class Estimator: GradientEstimator {
 
     /// - Parameter throughHead: whether both sides of a difference go through the head even if its gradient would do; for tests.
     package init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: EstimatorOptions, throughHead: Bool) throws {
-        try options.check()
+        try options.check(for: cache.set)
         guard options.objective != .command else {
             throw TrainingError(.badExample, "a program's score needs texts: that is `ScoreEstimator`'s")
         }
@@ -47,11 +47,8 @@ public final class Estimator: GradientEstimator {
             throw TrainingError(
                 .badTensors, "8-bit products are for rank1 directions, not for \(directions.family.rawValue); use float precision")
         }
-        guard cache.set.hasClasses || options.generalizedCrossEntropy == 0 else {
-            throw TrainingError(.badExample, "the generalized cross-entropy needs examples with classes")
-        }
         guard options.batchSize > 0 || model.entry == .layer(model.configuration.layerCount) else {
-            throw TrainingError(.badExample, "samples of all examples are for runs that train adapters alone, by a loss; give --batch-size a number")
+            throw TrainingError(.badExample, "samples of all examples are for runs that train adapters alone, by a loss; give batch-size a number")
         }
         if options.precision == .int8 { try model.prepareInt8Weights() }
         self.model = model

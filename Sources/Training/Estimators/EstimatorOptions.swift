@@ -44,6 +44,14 @@ public struct EstimatorOptions: Sendable {
     /// Examples per sample where there are `exampleCount` examples.
     func batchSize(of exampleCount: Int) -> Int { batchSize == 0 ? exampleCount : batchSize }
 
+    /// - Throws: `TrainingError` for the first invalid option, or one that these examples can't have.
+    func check(for set: ExampleSet) throws(TrainingError) {
+        try check()
+        guard set.hasClasses || generalizedCrossEntropy == 0 else {
+            throw TrainingError(.badExample, "the generalized cross-entropy needs examples with classes")
+        }
+    }
+
     /// - Throws: `TrainingError` for the first invalid option.
     func check() throws(TrainingError) {
         guard epsilon > 0, epsilon.isFinite else {

@@ -57,16 +57,13 @@ public final class FinalAdapterEstimator: GradientEstimator {
     ///   - options: `precision` has no effect here. Without an objective, `epsilon` and `estimator` have none either.
     /// - Throws: `TrainingError` for invalid options or where `canEstimate` is false; errors from the model's files.
     public init(model: TrainableModel, directions: Directions, cache: PrefixCache, options: EstimatorOptions) throws {
-        try options.check()
+        try options.check(for: cache.set)
         guard Self.canEstimate(model.trained, cache.set, objective: options.objective), let adapter = model.finalAdapter else {
             throw TrainingError(
                 .badTensors, "the gradient of the adapter at final is for runs that train it alone, by a loss or a choice between single tokens")
         }
         guard directions.coordinates.count == adapter.outputCount * adapter.inputCount else {
             throw TrainingError(.badTensors, "the directions are not those of the adapter at final")
-        }
-        guard cache.set.hasClasses || options.generalizedCrossEntropy == 0 else {
-            throw TrainingError(.badExample, "the generalized cross-entropy needs examples with classes")
         }
         self.model = model
         self.cache = cache

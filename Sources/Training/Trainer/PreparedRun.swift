@@ -52,7 +52,7 @@ struct PreparedRun {
         isTimeBoxed = spec.roundSeconds != nil
         isIndependentOfTime = spec.roundSeconds == nil && spec.staleness == 0 && spec.roundDeadlineFactor == 0
         probe = ParameterProbe(parameters)
-        movement = evaluator == nil ? nil : Movement(from: parameters, model: model)
+        movement = try evaluator == nil ? nil : Movement(from: parameters, model: model, threads: threads)
     }
 
     // MARK: The parameters

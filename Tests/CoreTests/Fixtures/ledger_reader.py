@@ -161,6 +161,8 @@ def parse(kind, payload):
             out |= {"noise": c.number("d"), "moved": c.number("d")}
             if out["noise"] != out["noise"] and out["moved"] != out["moved"]:
                 raise Damage("a validation with room for what it does not say")
+            if any(x == x and not 0 <= x <= 1e12 for x in (out["noise"], out["moved"])):
+                raise Damage("a validation with a noise or a movement that is out of range")
     elif name == "signature":
         out = {"signer": c.take(32).hex(), "signature": c.take(64).hex()}
     elif name == "witnesses":

@@ -201,6 +201,32 @@ import Testing
         }
     }
 
+    @Test("A validation has both noise and movement or neither, and each is an amount or unknown")
+    func validationNumbers() throws {
+        func record(_ noise: Double, _ moved: Double) -> LedgerRecord {
+            .validation(Validation(round: 2, position: 9, examples: 5, loss: 1, accuracy: .nan, noise: noise, moved: moved))
+        }
+        func read(_ payload: some Sequence<UInt8>) throws -> LedgerRecord {
+            try LedgerRecord(kind: LedgerRecord.Kind.validation.rawValue, payload: Array(payload))
+        }
+        for (noise, moved) in [(0.25, 0.5), (0.25, .nan), (.nan, 0.5), (0, 1e12), (.nan, .nan)] as [(Double, Double)] {
+            let payload = record(noise, moved).payload()
+            #expect(try read(payload) == record(noise, moved))
+            #expect(try read(payload).payload() == payload)
+        }
+        for value in [.infinity, -.infinity, 1e300, 1.01e12, -0.5] as [Double] {
+            #expect(throws: WireError.self) { try read(record(value, 0.5).payload()) }
+            #expect(throws: WireError.self) { try read(record(0.5, value).payload()) }
+            // A coordinator does not continue such a ledger.
+            let ledger = try Samples.ledger(Samples.spec(), [.baseManifest(Samples.base), record(.nan, value)])
+            #expect(throws: (any Error).self) { try Samples.entries(of: ledger) }
+        }
+        #expect(throws: WireError.self) { try read(record(0.25, 0.5).payload().dropLast(8)) }
+        let unknown = withUnsafeBytes(of: Double.nan.bitPattern.littleEndian) { Array($0) }
+        #expect(throws: WireError.self) { try read(record(.nan, .nan).payload() + unknown) }
+        #expect(throws: WireError.self) { try read(record(.nan, .nan).payload() + unknown + unknown) }
+    }
+
     @Test("A count that asks for more than its bytes is refused before memory is taken")
     func hostileCounts() {
         let huge: [UInt8] = [0xFF, 0xFF, 0xFF, 0xFF, 0x0F]

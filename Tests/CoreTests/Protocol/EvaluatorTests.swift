@@ -106,6 +106,32 @@ import Testing
         run.harness.join(3, trains: false, evaluates: true)
     }
 
+    @Test("An evaluator that comes back and reports again is counted once, with its newest report")
+    func returned() throws {
+        var harness = try CoordinatorHarness(
+            Samples.spec(samplesPerRound: 4, minimumWorkers: 2, digestEvery: 0, evaluateEvery: 3, steering: Steering(guardTolerance: 0.1)))
+        harness.join(3, trains: false, evaluates: true)
+        harness.join(1)
+        harness.join(2, evaluates: true)
+        func say(_ peer: UInt8, _ loss: Double, moved: Double) {
+            let ledger = harness.machine.ledger
+            let report = EvaluationReport(
+                round: ledger.nextRound, examples: 9, loss: 1, accuracy: .nan, bestThresholdAccuracy: .nan, auc: .nan, seconds: 1,
+                position: ledger.parameters.records, validation: .init(examples: 5, loss: loss, accuracy: .nan), moved: moved)
+            harness.tell(.received(.evaluation(report), from: PeerID([peer])))
+        }
+        say(2, 0.5, moved: 0.0625)
+        // The open round holds its bytes, so its number is still its own when it comes back.
+        try harness.answer(2, machine: 2)
+        harness.tell(.received(.goodbye(Goodbye(reason: "")), from: PeerID([2])))
+        harness.tell(.received(harness.hello(2, evaluates: true), from: PeerID([2])))
+        say(2, 0.25, moved: 0.25)
+        say(3, 0.75, moved: 0.125)
+        let validations = try harness.records.compactMap { if case .validation(let validation) = $0 { validation } else { nil } }
+        #expect(validations.map(\.loss) == [0.5])
+        #expect(validations.map(\.moved) == [0.1875])
+    }
+
     @Test("A second evaluator that stays silent is waited for only for a while")
     func silent() throws {
         var run = try Run(evaluators: 2)

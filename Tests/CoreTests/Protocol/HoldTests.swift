@@ -18,7 +18,7 @@ import Core
         harness.join(2)
         harness.wait(0.2)
         #expect(
-            holds(harness) == [.workers(there: 0, needed: 2), .workers(there: 1, needed: 2), .evaluators(["w3"])], "\(holds(harness))")
+            holds(harness) == [.workers(there: 0, needed: 2), .workers(there: 1, needed: 2), .evaluators(.init(["w3"]))], "\(holds(harness))")
         harness.join(3, trains: false, evaluates: true)
         harness.wait(0.2)
         #expect(harness.lastOpening != nil)
@@ -36,7 +36,7 @@ import Core
         #expect(holds(harness).last == .some(nil) || !holds(harness).contains { if case .shares = $0 { true } else { false } })
         harness.wait(5, alive: [1, 2])
         let shares = holds(harness).filter { if case .shares = $0 { true } else { false } }
-        #expect(shares == [.shares(round: 0, ["w2"], undoing: nil)])
+        #expect(shares == [.shares(round: 0, .init(["w2"]), undoing: nil)])
         try harness.answer(2, machine: 2)
         harness.wait(0.2)
         #expect(holds(harness).last == .some(nil))
@@ -50,7 +50,7 @@ import Core
         for peer: UInt8 in 1...2 { try harness.answer(peer, machine: UInt32(peer)) }
         harness.tell(.retract(MachineID(2), rounds: 0..<1))
         harness.wait(4, alive: [1, 2])
-        #expect(holds(harness).last == .some(.shares(round: 1, ["w1", "w2"], undoing: .retraction)), "\(holds(harness))")
+        #expect(holds(harness).last == .some(.shares(round: 1, .init(["w1", "w2"]), undoing: .retraction)), "\(holds(harness))")
         // The bytes of the open round may already have been on their way. The next round waits for the rebuilding.
         for _ in 0..<2 {
             for peer: UInt8 in 1...2 { try harness.answer(peer, machine: UInt32(peer)) }
@@ -60,6 +60,31 @@ import Core
         harness.wait(60, alive: [1, 2])
         let undoings = holds(harness).compactMap { if case .shares(_, _, let undoing)? = $0 { undoing } else { nil } }
         #expect(undoings == [.retraction], "the next rounds undo nothing")
+    }
+
+    @Test("After a restoration, machines that are late are reported as rebuilding too")
+    func restoration() throws {
+        var harness = try CoordinatorHarness(Samples.spec(minimumWorkers: 2))
+        harness.join(1)
+        harness.join(2)
+        for peer: UInt8 in 1...2 { try harness.answer(peer, machine: UInt32(peer)) }
+        harness.tell(.retract(MachineID(2), rounds: 0..<1))
+        harness.tell(.restore(MachineID(2), rounds: 0..<1))
+        harness.wait(4, alive: [1, 2])
+        #expect(holds(harness).last == .some(.shares(round: 1, .init(["w1", "w2"]), undoing: .restoration)), "\(holds(harness))")
+    }
+
+    @Test("Of many workers, a hold names a few and counts all")
+    func many() throws {
+        var harness = try CoordinatorHarness(Samples.spec(samplesPerRound: 24, minimumWorkers: 12))
+        for peer: UInt8 in 1...12 { harness.join(peer) }
+        harness.wait(5, alive: Array(1...12))
+        let names = (1...12).map { "w\($0)" }.sorted()
+        guard case .shares(_, let workers, _)?? = holds(harness).last else {
+            Issue.record("\(holds(harness))")
+            return
+        }
+        #expect(workers.names == Array(names.prefix(8)) && workers.count == 12)
     }
 
     @Test("A run waits for a full disk, for a restarted coordinator's machines, and for the last reports")
@@ -73,7 +98,7 @@ import Core
         again.notices = []
         again.join(1)
         again.wait(0.2)
-        #expect(holds(again).last == .some(.returning(["w2"])), "\(holds(again))")
+        #expect(holds(again).last == .some(.returning(.init(["w2"]))), "\(holds(again))")
         harness.holdsAppends = true
         for peer: UInt8 in 1...2 { try harness.answer(peer, machine: UInt32(peer)) }
         harness.tell(.ledgerFailed("no space"))
@@ -83,7 +108,7 @@ import Core
         last.join(1)
         try last.answer(1, machine: 1)
         last.wait(4, alive: [1])
-        #expect(holds(last).last == .some(.closing(["w1"])), "\(holds(last))")
+        #expect(holds(last).last == .some(.closing(.init(["w1"]))), "\(holds(last))")
     }
 
     @Test("A worker's status messages are taken, a few at once and then five per second")

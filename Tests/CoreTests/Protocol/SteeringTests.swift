@@ -294,6 +294,18 @@ import Testing
         #expect(said.contains { $0.contains("60 % of its norm") })
     }
 
+    @Test("The largest movement that a ledger can hold is told to the operator")
+    func farthest() throws {
+        var run = try Run(Steering(guardTolerance: 0.1), rounds: 30)
+        run.validate(1.0, moved: 0)
+        for _ in 0..<3 { try run.round() }
+        run.validate(0.9, moved: WireNumber.largestAmount)
+        #expect(
+            run.harness.notices.contains {
+                if case .warning(let text) = $0 { text.contains("tensor has moved by 100000000 % of its norm, which is") } else { false }
+            })
+    }
+
     @Test("If trials' losses differ only by noise, the smaller rate is chosen, and never one that moves too far")
     func carefulTrials() throws {
         // 2^1 is the best by less than noise. From 2^2 on, a trial moves too far.

@@ -235,6 +235,32 @@ struct LayerAdapterTests {
         #expect(gains == gains.sorted(by: >))
     }
 
+    /// The random signs follow from the seed, and at a matrix from its place too; otherwise machines would make other bases.
+    @Test func randomOutputsFollowFromTheSeed() throws {
+        let source = try EstimatorTests.tiny()
+        for (pattern, isFinal) in [("adapter:layers.1.self_attn.q_proj", false), ("adapter:final", true)] {
+            let place = try source.adapterPlaces(matching: [pattern])[0]
+            var random = SplitMix64(state: isFinal ? 0 : UInt64(place.adapterIndex) << 32)
+            let signs = (0..<32).map { _ in Bool.random(using: &random) }
+            let first = vectors(try makeBases([pattern], outputs: .seed)[0].outputs)[0]
+            #expect(first.map { $0 > 0 } == signs, "\(pattern)")
+            #expect(Set(first.map(abs)).count == 1)
+        }
+    }
+
+    /// Bases come in the order of the places asked for, and a place that is no matrix of a layer is named.
+    @Test func placesKeepTheirOrder() throws {
+        let source = try EstimatorTests.tiny()
+        let places = try Array(source.adapterPlaces(matching: ["adapter:layers.1.self_attn", "adapter:final"]).reversed())
+        func bases(_ places: [AdapterPlace]) throws -> [AdapterBasis] {
+            try AdapterBasisMaker.makeBases(
+                source: source, task: Self.labels, texts: Self.texts, places: places, options: .init(inputs: 4, outputs: 2))
+        }
+        #expect(try bases(places).map(\.place) == places.map(\.name))
+        let found = try #require(throws: TrainingError.self) { try bases([.tensor(name: "model.norm.weight", index: 0)]) }
+        #expect(found.description.contains("model.norm.weight is no matrix of a layer"), "\(found)")
+    }
+
     @Test func outputsThatAPlaceCannotHave() throws {
         let cases: [(String, TaskSpec, AdapterBasisMaker.OutputDirections)] = [
             ("adapter:layers.1.mlp.up_proj", Self.labels, .labels), ("adapter:layers.1.mlp.down_proj", Self.text, .labels),

@@ -59,6 +59,28 @@ struct GeneralizedCrossEntropyTests {
         }
     }
 
+    /// Each estimator refuses it for examples without classes, whatever is trained.
+    @Test func everyEstimatorNeedsClasses() throws {
+        let run = try AdaptedTinyLlama()
+        func problem(_ kind: String, _ make: @escaping (PrefixCache, EstimatorOptions) throws -> any GradientEstimator) throws {
+            let options = EstimatorOptions(batchSize: 1, generalizedCrossEntropy: 0.7)
+            let tokens = try run.cache(AdaptedTinyLlama.examples("tokens"))
+            let found = try #require(throws: TrainingError.self) { try make(tokens, options) }
+            #expect(found.code == .badExample && found.description.contains("needs examples with classes"), "\(kind): \(found)")
+            _ = try make(run.cache(AdaptedTinyLlama.examples("classes")), options)
+        }
+        try problem("final") { try FinalAdapterEstimator(model: run.model, directions: run.directions, cache: $0, options: $1) }
+        try problem("adapters") { try AdapterGradientEstimator(model: run.model, directions: run.directions, cache: $0, options: $1) }
+        try problem("samples") { try Estimator(model: run.model, directions: run.directions, cache: $0, options: $1) }
+    }
+
+    /// A library's message names a setting and no flag, since a file may have given it.
+    @Test func samplesOfAllExamplesAreRefusedWithoutFlags() throws {
+        let fixture = try Fixture()
+        let found = try #require(throws: TrainingError.self) { try fixture.gradients(.init(batchSize: 0)) }
+        #expect(found.description.contains("batch-size") && !found.description.contains("--"), "\(found)")
+    }
+
     @Test func needsClasses() throws {
         let source = try EstimatorTests.tiny()
         let fixture = try Fixture()

@@ -70,4 +70,52 @@ struct SampleCostTests {
         #expect(all.perSample == 2 * (2 * layer + rest + 10 * keyValue + 32 * 32))
         #expect(try cost("model.norm.weight", full: true).perSample == 2 * 288 * 32)
     }
+
+    /// The part of the cost that directions share is what the pass computes once for all of them: in layers one part after the other, in parallel
+    /// ones, and in layers with norms behind their parts.
+    @Test(arguments: ["llama", "granite", "phi-2", "cohere", "stablelm-parallel", "gemma2", "gemma3", "olmo2"])
+    func sharesWhatThePassShares(_ name: String) throws {
+        try FamilyFixture.named(name).with { source in
+            let last = source.configuration.layerCount - 1
+            for modules in [[LayerModule.down], [.output], [.output, .up, .down], [.query], [.up, .down]] {
+                for layer in [last - 1, last] { try expectShared(source, modules, layer, isLast: layer == last) }
+            }
+        }
+    }
+
+    private func expectShared(_ source: ModelSource, _ modules: [LayerModule], _ layer: Int, isLast: Bool) throws {
+        let names = source.configuration.description.names
+        let run = try AdaptedModel(source, modules.map { "adapter:\(names.name(LayerTensor($0), layer: layer))" })
+        let model = try TrainableModel(source: source, parameters: source.makeParameters(run.tensors), basis: run.basis)
+        try #require(model.entry == .layer(layer))
+        let (tokens, reads) = (7, ScratchBuffer<Int32>([3, 6]))
+        model.preparePositions(tokens)
+        let states = ScratchBuffer((0..<tokens * model.sizes.hidden).map { Float($0 % 13) / 13 - 0.4 })
+        let batch = DirectionBatch(directions: run.directions, tensors: model.trained, epsilon: 1e-3)
+        batch.prepare((0..<2).map { SampleName(machine: AdaptedModel.machine, sample: $0) })
+        let pass = ForwardPass(model: model)
+        var rows: [InputSpace: Int] = [:]
+        pass.observer = { at, space, _, _, count in
+            guard at == layer else { return }
+            rows[space, default: 0] += count
+        }
+        pass.begin(directions: batch)
+        let sequence = pass.add(
+            ForwardPass.Sequence(
+                length: tokens, reads: UnsafeBufferPointer(start: reads.pointer, count: 2), tokens: UnsafeBufferPointer(start: nil, count: 0),
+                hidden: UnsafePointer(states.pointer)))
+        for direction in 0..<2 { for sign in [1, -1] as [Float] { _ = pass.add(segmentOf: sequence, direction: direction, sign: sign) } }
+        try withExtendedLifetime((reads, states)) { try pass.runToFinalNorm() }
+
+        let leaving = isLast ? 2 : tokens
+        var shared = 0
+        if rows[.attention] == tokens { shared += tokens * model.sizes.cost(.key, .value) + leaving * model.sizes.cost(.query) }
+        if rows[.output] == leaving { shared += leaving * model.sizes.cost(.output) }
+        if rows[.feedForward] == leaving { shared += leaving * model.sizes.cost(.gate, .up) }
+        if rows[.down] == leaving { shared += leaving * model.sizes.cost(.down) }
+        let cost = SampleCost(
+            source.configuration, training: run.tensors, family: .rank1, tokens: tokens, reads: 2, fullVocabulary: false)
+        #expect(cost.perBatch == shared, "\(modules) of layer \(layer): \(rows)")
+        #expect(shared > 0 && rows.count == InputSpace.allCases.count)
+    }
 }
