@@ -401,7 +401,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 "The δ that goes with it.")
         case .privacyClip:
             return Setting(
-                .number(Limits.privacyClip), .value(.number(1)), valueName: "norm", owner: .run("privacy.clip"), flags: .training,
+                .number(Limits.privacyClip), .value(.number(2)), valueName: "norm", owner: .run("privacy.clip"), flags: .training,
                 aliases: ["max-grad-norm", "l2-norm-clip", "clip"],
                 "Private runs: the largest root mean square of one example's projected gradients; larger ones are scaled down to it.",
                 "With a whole block of orthogonal samples this is the norm of the example's gradient.")
