@@ -8,7 +8,8 @@ extension DataCommand {
     struct Split: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Split a data file into parts to train on, to steer by and to judge by; the same example is always in the same part.",
-            discussion: """
+            discussion: joined(
+                """
                 Into reviews.train.jsonl, reviews.validation.jsonl and reviews.test.jsonl beside it:
 
                   onebyte data split reviews.csv --split 80/10/10
@@ -19,7 +20,7 @@ extension DataCommand {
 
                 The part depends only on the example's fields other than its label. So copies of an example are never in
                 two parts, even with different labels. Data added later move no example.
-                """)
+                """))
 
         @Argument(help: ArgumentHelp("JSON lines, CSV or TSV.", valueName: "file")) var file: String
         @Option(help: ArgumentHelp("The parts: train/validation/test, or train/test.", valueName: "parts")) var split: SplitParts
