@@ -33,8 +33,15 @@ package struct SplitParts: ExpressibleByArgument {
 /// labels, and data that are added later move no example.
 struct DataParts: Sendable {
     struct Part: Sendable {
-        /// `train`, `validation` or `test`.
-        let name: String
+        let use: DataUse.Use
+        /// Name of its file.
+        var name: String {
+            switch use {
+            case .training: "train"
+            case .validation: "validation"
+            case .evaluation: "test"
+            }
+        }
         fileprivate(set) var records: [DataRecord] = []
 
         /// Writes the part as JSON lines.
@@ -51,7 +58,7 @@ struct DataParts: Sendable {
 
     /// - Throws: `DataError` for a file that can't be read; `ProcessFailure` `.usage` if a part is empty.
     init(of file: String, _ split: SplitParts) throws {
-        parts = (split.shares.count == 3 ? ["train", "validation", "test"] : ["train", "test"]).map { Part(name: $0) }
+        parts = (split.shares.count == 3 ? [.training, .validation, .evaluation] : [.training, .evaluation]).map { Part(use: $0) }
         let records = try DataFile.read(file)
         var seen: Set<Digest> = []
         for record in records {
@@ -64,4 +71,7 @@ struct DataParts: Sendable {
             throw ProcessFailure(.usage, "\(file): \(records.count) examples are too few for a \(empty.name) part of this size")
         }
     }
+
+    /// Returns the examples for a use; nil if no part is for it.
+    func records(for use: DataUse.Use) -> [DataRecord]? { parts.first { $0.use == use }?.records }
 }
