@@ -44,19 +44,7 @@ extension CoordinatorStateMachine {
     /// hold back every other message to it as well.
     mutating func commitRecipients(index: UInt64, bytes: Int, at now: Timestamp) -> [PeerID] {
         let patience = max(4 * spec.heartbeatSeconds, spec.heartbeatTimeoutSeconds / 2)
-        var recipients: [PeerID] = []
-        for id in followers {
-            guard var flow = peers[id]?.flow else { continue }
-            if flow.isClogged(at: now, seconds: patience + 8 * flow.roundTripSeconds) {
-                flow.forgetCommits()
-                peers[id]?.isFollowing = false
-            } else {
-                flow.noteCommit(index: index, bytes: bytes, at: now)
-                recipients.append(id)
-            }
-            peers[id]?.flow = flow
-        }
-        return recipients
+        return followers.filter { peers[$0]?.noteCommit(index: index, bytes: bytes, at: now, patience: patience) == true }
     }
 
     /// Seconds of silence after which a peer is given up. They are more on a link whose answers take long, and if a share's bytes may be on their

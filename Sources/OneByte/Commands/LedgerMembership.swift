@@ -9,7 +9,8 @@ struct LedgerMembership: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "membership",
         abstract: "Attack a machine's bytes: how well do they tell which examples it trained on?",
-        discussion: """
+        discussion: joined(
+            """
             Measure what your own bytes reveal. The attacker knows what everybody who has the ledger can know: the base model, all
             directions, the parameters at each round, and other examples of the same kind. He tells the machine's examples from others by
             a likelihood ratio:
@@ -20,7 +21,7 @@ struct LedgerMembership: ParsableCommand {
 
             The first half of the others is what the attacker knows, the second half is what he has to tell from the members.
             Only for runs whose samples read all examples (batch-size all).
-            """)
+            """))
 
     @Argument(help: ArgumentHelp("A ledger or a run directory.", valueName: "path")) var path: String
     @Option(help: ArgumentHelp("The machine's number.", valueName: "number")) var machine: UInt32

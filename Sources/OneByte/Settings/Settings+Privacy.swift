@@ -7,12 +7,14 @@ extension Settings {
 
     /// Derives δ and the noise of a private run from what the run plans, unless they are given.
     ///
-    /// - Parameter workers: number of workers that share the training file; nil for a coordinator, which has no data.
+    /// - Parameters:
+    ///   - all: number of training examples; nil: as many as the training file has.
+    ///   - workers: number of workers that share them; nil for a coordinator, which has no data.
     /// - Throws: `SettingsError` if the noise can't be planned without the workers' numbers of examples.
-    mutating func derivePrivacy(workers: Int?) throws {
+    mutating func derivePrivacy(examples all: Int?, workers: Int?) throws {
         guard isPrivate else { return }
         var examples: Int?
-        if let workers, let path = optionalText(.trainFile) { examples = (try DataFile.read(path).count + workers - 1) / workers }
+        if let workers, let path = optionalText(.trainFile) { examples = (try (all ?? DataFile.read(path).count) + workers - 1) / workers }
         if let examples, source(.privacyDelta) == .standard {
             derive(
                 .privacyDelta, .number(min(1 / Double(examples), RunSpecLimits.privacyDelta.upperBound)), from: "1/\(examples), a worker's examples")
