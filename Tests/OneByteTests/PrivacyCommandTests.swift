@@ -44,7 +44,7 @@ import Testing
         }
         // Status messages of workers carry no loss; only the evaluator's own measurements do.
         let metrics = try String(contentsOfFile: "\(run)/metrics.jsonl", encoding: .utf8)
-        #expect(metrics.contains("status") && !metrics.contains("\"trainingLoss\":"), "\(metrics)")
+        #expect(metrics.contains("\"phase\"") && !metrics.contains("trainingLoss"), "\(metrics)")
         let shown = try await Binary.run("ledger", "show", run)
         #expect(shown.status == 0 && shown.output.contains("privacy         ε = 6.00 of 6.0"), "\(shown)")
         let audit = try await Binary.run(
@@ -77,22 +77,22 @@ import Testing
     @Test("A worker's own budget holds against any coordinator, over restarts and runs")
     func ownBudget() async throws {
         let scratch = try Scratch()
-        let data = try scratch.reviews(count: 16)
-        let account = "\(scratch.path)/account.json"
+        let (data, place) = (try scratch.reviews(count: 16), scratch.path)
+        let account = "\(place)/account.json"
         let settings = [
             "--kind", "classification", "--template", "{text} It was", "--label", "0= bad", "--label", "1= good", "--train", "layers.2",
             "--damped-components", "none", "--rounds", "4", "--samples-per-round", "16", "--learning-rate", "0.01", "--max-length", "64",
             "--batch-size", "4", "--samples-per-batch", "4",
         ]
         func train(_ name: String, _ coordinator: [String], _ worker: [String]) async throws -> Binary.Outcome {
-            let address = "ipc://\(scratch.path)/\(name)"
+            let address = "ipc://\(place)/\(name)"
             let script = """
-                onebyte coordinator --directory \(scratch.path)/\(name)-run --listen \(address) \(coordinator.map { "'\($0)'" }.joined(separator: " ")) \
-                    > \(scratch.path)/\(name).log 2>&1 &
+                onebyte coordinator --directory \(place)/\(name)-run --listen \(address) \(coordinator.map { "'\($0)'" }.joined(separator: " ")) \
+                    > \(place)/\(name).log 2>&1 &
                 onebyte worker --coordinator \(address) --model "$MODEL" --train-file \(data) --threads 1 --privacy-account \(account) \
                     \(worker.joined(separator: " "))
                 """
-            return try await Binary.runScript(script, seconds: 120, in: scratch.path)
+            return try await Binary.runScript(script, seconds: 120, in: place)
         }
         let open = try await train("open", settings, ["--privacy-budget", "3"])
         #expect(open.status == 78 && open.errors.contains("gives only private bytes"), "\(open)")
@@ -107,7 +107,7 @@ import Testing
         let second = try await train("second", secret, ["--privacy-budget", "3", "--privacy-delta", "0.001"])
         #expect(second.status == 0, "\(second)")
         #expect(try self.account(account) == spent)
-        let show = try await Binary.run("ledger", "show", "\(scratch.path)/second-run", "--records")
+        let show = try await Binary.run("ledger", "show", "\(place)/second-run", "--records")
         #expect(show.output.contains("valid=0"), "\(show.output)")
 
         try Data("{}".utf8).write(to: URL(filePath: account))
@@ -119,7 +119,7 @@ import Testing
     func settings() async throws {
         let scratch = try Scratch()
         for (more, expected) in [
-            (["--privacy-epsilon", "0.001", "--rounds", "10000"], "nothing could be learned"),
+            (["--privacy-epsilon", "0.001", "--privacy-delta", "1e-6", "--rounds", "10000"], "nothing could be learned"),
             (["--objective", "f1"], "a mean over examples"),
             (["--privacy-epsilon", "-1"], "privacy-epsilon"),
         ] {
@@ -144,19 +144,30 @@ import Testing
         let scratch = try Scratch()
         let others = try scratch.file(
             "others.jsonl", (0..<40).map { #"{"text":"another film, the \#($0)th of many","label":\#($0 % 2)}"# + "\n" }.joined())
+        let data = "\(scratch.path)/reviews.jsonl"
         for epsilon in ["0", "2"] {
             let run = "\(scratch.path)/run\(epsilon)"
             let cluster = try await Binary.run(try arguments(scratch, "--privacy-epsilon", epsilon, "--directory", run))
             try #require(cluster.status == 0, "\(cluster.errors)")
-            let found = try await Binary.run(
-                "ledger", "membership", run, "--machine", "2", "--model", Binary.tinyModel, "--train-file", "\(scratch.path)/reviews.jsonl",
-                "--shard", "1/2", "--others", others, "--format", "json", "--threads", "1")
+            // The evaluator is a machine too, and has no bytes. Machine numbers depend on who connected first.
+            func attack(_ more: String...) async throws -> Binary.Outcome {
+                for machine in 1...3 {
+                    let found = try await Binary.run(
+                        [
+                            "ledger", "membership", run, "--machine", "\(machine)", "--model", Binary.tinyModel, "--train-file", data, "--shard",
+                            "1/2",
+                            "--others", others, "--threads", "1",
+                        ] + more)
+                    if found.status == 0 { return found }
+                    #expect(found.errors.contains("has no bytes"), "\(found)")
+                }
+                return Binary.Outcome(status: 1, output: "", errors: "no machine has bytes")
+            }
+            let found = try await attack("--format", "json")
             try #require(found.status == 0, "\(found.errors)")
             let result = try JSONDecoder().decode(Found.self, from: Data(found.output.utf8))
             #expect(result.members == 12 && result.others == 20 && (0...1).contains(result.auc))
-            let text = try await Binary.run(
-                "ledger", "membership", run, "--machine", "2", "--model", Binary.tinyModel, "--train-file", "\(scratch.path)/reviews.jsonl",
-                "--shard", "1/2", "--others", others, "--threads", "1")
+            let text = try await attack()
             #expect(text.output.contains("against 12 members and 20 others"), "\(text)")
         }
     }

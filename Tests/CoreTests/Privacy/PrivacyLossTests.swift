@@ -15,7 +15,7 @@ struct PrivacyLossTests {
     }
 
     private static func cases() throws -> [Case] {
-        let file = try #require(Bundle.module.url(forResource: "privacy", withExtension: "json", subdirectory: "Fixtures"))
+        let file = try #require(Bundle.module.url(forResource: "Fixtures/privacy", withExtension: "json"))
         return try JSONDecoder().decode([Case].self, from: Data(contentsOf: file))
     }
 
