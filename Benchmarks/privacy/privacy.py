@@ -5,7 +5,7 @@
 
 Needs scripts/demo-data. For each ε (0: no noise) and seed it runs examples/movie-reviews.toml with three workers and without a guard, and then
 `onebyte ledger membership` on the bytes of worker-1: can the holder of the ledger tell its 500 examples from others of the same kind? The others are
-examples that the demo leaves alone; the attacker knows the first half of them.
+examples that the demo leaves alone. One attacker knows the first half of them, another all but one of the 500 examples.
 
 Writes privacy.json beside this file; --table prints it as Markdown.
 """
@@ -73,8 +73,8 @@ def measure(arguments, epsilon, seed, basis, others, place):
 
 
 def table(rows):
-    print("| ε | accuracy | bytes | area under the curve | advantage | found at 1 % false |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| ε | accuracy | bytes | knows the kind: area | advantage | knows the others: area | advantage |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for epsilon in sorted({row["epsilon"] for row in rows}, key=lambda e: -e if e else -1e9):
         own = [row for row in rows if row["epsilon"] == epsilon]
 
@@ -82,8 +82,8 @@ def table(rows):
             values = [value(row) for row in own]
             return f"{statistics.mean(values):.{digits}f} ({', '.join(f'{v:.{digits}f}' for v in values)})"
 
-        attack = [mean(lambda r: r["attack"]["auc"]), mean(lambda r: r["attack"]["advantage"]),
-                  mean(lambda r: 100 * r["attack"]["found_at_one_percent"], 1)] if "attack" in own[0] else ["", "", ""]
+        attack = [mean(lambda r: r["attack"][who][what]) for who in ("knowing_the_kind", "knowing_the_others")
+                  for what in ("auc", "advantage")] if "attack" in own[0] else [""] * 4
         print(f"| {f'{epsilon:g}' if epsilon else 'no noise'} | {mean(lambda r: 100 * r['accuracy'], 2)} | {own[0]['bytes']:,} | {' | '.join(attack)} |")
 
 

@@ -12,8 +12,9 @@ struct LedgerMembership: ParsableCommand {
         discussion: joined(
             """
             Measure what your own bytes reveal. The attacker knows what everybody who has the ledger can know: the base model, all
-            directions, the parameters at each round, and other examples of the same kind. He tells the machine's examples from others by
-            a likelihood ratio:
+            directions, the parameters at each round. He tells the machine's examples from others by a likelihood ratio, once with other
+            examples of the same kind to compare with, and once with all of the machine's other examples (the attacker
+            of the definition of differential privacy):
 
               onebyte ledger membership runs/reviews --machine 2 \\
                 --model SmolLM2.gguf --train-file reviews.jsonl --shard 2/3 \\
@@ -74,17 +75,37 @@ struct LedgerMembership: ParsableCommand {
         let found = counts.withLock { $0 }
         let view = try AttackerView(
             of: MachineID(machine), in: archive, bytes: bytes, trainer: trainer, members: found.members, examples: found.members + found.others)
-        let result = try view.attack(reference: found.others / 2)
+        let result = Findings(
+            knowingTheKind: try view.attack(reference: found.others / 2), knowingTheOthers: view.informedAttack(reference: found.others / 2))
         standardOutput.write(format == .json ? try json(result) : Self.text(result, view))
     }
 
-    private static func text(_ result: MembershipResult, _ view: AttackerView) -> String {
-        """
-        \(grouped(view.observed.count)) bytes of \(grouped(view.rounds)) rounds against \(grouped(result.members)) members and \(grouped(result.others)) others:
-          area under the curve \(fixed(result.auc, 3)) (by chance 0.500 ± \(fixed(result.aucErrorByChance, 3)))
-          advantage \(fixed(result.advantage, 3)), the largest difference between the parts of members and of others that are called members
-          \(fixed(100 * result.foundAtOnePercent, 1)) % of the members are found where 1 % of the others are called members
-        """
+    /// The results of two attackers.
+    private struct Findings: Codable {
+        /// He knows other examples of the same kind.
+        var knowingTheKind: MembershipResult
+        /// He knows all of the machine's other examples.
+        var knowingTheOthers: MembershipResult
+
+        enum CodingKeys: String, CodingKey {
+            case knowingTheKind = "knowing_the_kind"
+            case knowingTheOthers = "knowing_the_others"
+        }
+    }
+
+    private static func text(_ found: Findings, _ view: AttackerView) -> String {
+        let (kind, others) = (found.knowingTheKind, found.knowingTheOthers)
+        func row(_ attacker: String, _ result: MembershipResult) -> String {
+            """
+            who knows \(attacker): area under the curve \(fixed(result.auc, 3)), advantage \(fixed(result.advantage, 3)); \(fixed(100 * result.foundAtOnePercent, 1)) % of the members are found where 1 % of the others are called members
+            """
+        }
+        return """
+            \(grouped(view.observed.count)) bytes of \(grouped(view.rounds)) rounds against \(grouped(kind.members)) members and \(grouped(kind.others)) others, by an attacker
+              \(row("other examples of the same kind", kind))
+              \(row("all of the machine's other examples", others))
+            By chance the area is 0.500 ± \(fixed(kind.aucErrorByChance, 3)). The advantage is the largest difference between the parts of members and of others that are called members.
+            """
     }
 }
 
@@ -155,6 +176,16 @@ struct AttackerView {
             let factor = length.map { min(1, $0 / max(size, .leastNormalMagnitude)) } ?? 1
             for i in valid { vectors[example].append(Float(gradients[i] * factor)) }
         }
+    }
+
+    /// The attacker who knows all of the machine's other examples.
+    ///
+    /// - Parameter reference: number of examples after the members to leave out, so that both attackers judge the same ones.
+    func informedAttack(reference: Int) -> MembershipResult {
+        let test = InformedMembershipTest(observed: observed, noise: noise, members: vectors[..<members])
+        return MembershipResult(
+            members: vectors[..<members].map { test.score($0, isMember: true) },
+            others: vectors[(members + reference)...].map { test.score($0, isMember: false) })
     }
 
     /// - Parameter reference: number of the first examples after the members that the attacker knows.

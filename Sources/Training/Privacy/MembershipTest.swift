@@ -46,6 +46,40 @@ package struct MembershipTest {
     }
 }
 
+/// The same test by the attacker whom differential privacy is about: he knows all of the machine's other examples, and the noise alone is left.
+///
+/// Without the others' vectors, an observation is v(x)/n + noise if x is a member, and noise if nothing is in its place. The logarithm of the ratio of
+/// the two densities at r is Σ (v_i·r_i/n − v_i²/2n²)/variance_i. In a private run the area under the curve can be at most Φ(√ρ), but for rounding.
+package struct InformedMembershipTest {
+    /// The observation without all members' vectors.
+    private let residual: [Double]
+    private let noise: [Double]
+    private let count: Double
+
+    /// - Parameters:
+    ///   - observed: the mean with noise, D numbers.
+    ///   - noise: variance of the noise of each of them, above 0.
+    ///   - members: the vectors of all members, D numbers each.
+    package init(observed: [Double], noise: [Double], members: some Collection<[Float]>) {
+        var rest = observed
+        for vector in members { for i in rest.indices { rest[i] -= Double(vector[i]) / Double(members.count) } }
+        residual = rest
+        self.noise = noise
+        count = Double(members.count)
+    }
+
+    /// Returns the logarithm of the likelihood ratio for one example.
+    ///
+    /// - Parameter isMember: whether it is one. The attacker does not know it: he sees the observation without the others', which a member is still in.
+    package func score(_ vector: [Float], isMember: Bool) -> Double {
+        vector.indices.reduce(0) { sum, i in
+            let part = Double(vector[i]) / count
+            let seen = residual[i] + (isMember ? part : 0)
+            return sum + part * (seen - part / 2) / noise[i]
+        }
+    }
+}
+
 /// How well scores tell members from others.
 package struct MembershipResult: Codable, Hashable, Sendable {
     package var members: Int

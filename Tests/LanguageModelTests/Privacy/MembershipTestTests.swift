@@ -31,6 +31,35 @@ struct MembershipTestTests {
         #expect(abs(hidden.auc - 0.5) < 4 * hidden.aucErrorByChance && hidden.advantage < 0.25, "\(hidden)")
     }
 
+    /// Members' scores are N(d²/2, d²) and others' N(−d²/2, d²) with d = |v|/nσ, so the area is Φ(d/√2).
+    @Test("An attacker who knows the others is as good as theory says")
+    func informed() throws {
+        var random = SplitMix64(state: 2)
+        let (width, count) = (60, 300)
+        // Vectors of length 1, and noise of σ = 1/nd.
+        func vector(_ random: inout SplitMix64) -> [Float] {
+            let raw = (0..<width).map { _ in normal(&random) }
+            let length = raw.reduce(0) { $0 + $1 * $1 }.squareRoot()
+            return raw.map { Float($0 / length) }
+        }
+        for (d, area) in [(1.0, 0.760), (3, 0.983)] {
+            var areas = 0.0
+            let trials = 20
+            for _ in 0..<trials {
+                let members = (0..<count).map { _ in vector(&random) }
+                let others = (0..<count).map { _ in vector(&random) }
+                let sigma = 1 / (Double(count) * d)
+                let observed = (0..<width).map { i in members.reduce(0) { $0 + Double($1[i]) } / Double(count) + sigma * normal(&random) }
+                let test = InformedMembershipTest(observed: observed, noise: Array(repeating: sigma * sigma, count: width), members: members)
+                areas +=
+                    MembershipResult(
+                        members: members.map { test.score($0, isMember: true) }, others: others.map { test.score($0, isMember: false) }
+                    ).auc / Double(trials)
+            }
+            #expect(abs(areas - area) < 0.03, "\(d): \(areas)")
+        }
+    }
+
     @Test("The figures of scores that can be counted by hand")
     func figures() {
         let perfect = MembershipResult(members: [3, 4], others: [1, 2])
