@@ -52,7 +52,3 @@ struct DiscreteGaussianTests {
         #expect(!DiscreteGaussian.bernoulli(expMinus: .max, over: 1, using: &random))
     }
 }
-
-extension Range where Bound == Int {
-    fileprivate func count(_ body: (Int) -> Bool) -> Int { reduce(0) { $0 + (body($1) ? 1 : 0) } }
-}
