@@ -85,6 +85,8 @@ public enum LinkEvent: Sendable {
     case frame([UInt8], from: PeerID, key: PublicKey?)
     /// A message that none of our peers sends: it has not exactly one frame.
     case malformed(parts: Int, from: PeerID)
+    /// A relay's envelope that can't be taken apart, or a frame in it that nobody behind a relay sends.
+    case damaged(WireError, from: PeerID)
     case connection(ConnectionNotice)
 }
 

@@ -98,6 +98,8 @@ struct WorkerShell {
             return try feed(Self.read(frame))
         case .link(.malformed(let parts, _)):
             return try feed(.malformed(.invalid(field: "message", reason: "\(parts) frames, not one")))
+        case .link(.damaged(let error, _)):
+            return try feed(.malformed(error))
         case .link(.connection(let notice)):
             configuration.onProgress(.connection(notice))
             if note(notice) == .finish { return .finish }
