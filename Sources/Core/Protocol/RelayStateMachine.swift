@@ -248,7 +248,9 @@ public struct RelayStateMachine: Sendable {
         }
         strikes += 1
         if strikes >= Tuning.strikes, !hasAnswered {
-            fail("the coordinator answers a worker, but no relay: its version is older than relays, or it is a relay itself; update it, or give this relay the coordinator's own join string")
+            fail(
+                "the coordinator answers a worker, but no relay: its version is older than relays, or it is a relay itself; update it, or give this relay the coordinator's own join string"
+            )
         }
     }
 

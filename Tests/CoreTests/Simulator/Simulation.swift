@@ -538,7 +538,8 @@ final class Simulation {
                 }
                 let frame = message.encoded()
                 let peer = workers[index].peer
-                let event: Event = if let relay = relay(of: index) { .toRelay(frame, relay: relay, from: peer) } else { .toCoordinator(frame, from: peer) }
+                let relay = relay(of: index)
+                let event: Event = if let relay { .toRelay(frame, relay: relay, from: peer) } else { .toCoordinator(frame, from: peer) }
                 transmit(frame, event, worker: index)
             case .perform(let task):
                 guard workers[index].task == nil else { throw Failure(description: "worker \(index) has two tasks in hand") }
