@@ -99,9 +99,7 @@ struct CoordinatorShell {
         switch event {
         case .link(.frame(let frame, let peer, let key)):
             return try feed(Self.read(frame, from: peer, key))
-        case .link(.malformed(let parts, let peer)):
-            return try feed(.malformed(.invalid(field: "message", reason: "\(parts) frames, not one"), from: peer))
-        case .link(.damaged(let error, let peer)):
+        case .link(.malformed(let error, let peer)):
             return try feed(.malformed(error, from: peer))
         case .link(.connection(let notice)):
             if case .refused = notice { emit(.connection(notice.description)) }

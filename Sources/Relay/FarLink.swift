@@ -53,8 +53,8 @@ final class FarLink: Sendable {
         case .letter(.finish): return .finish
         case .link(.frame(let frame, _, _)): owner.post(.event(.coordinator(frame)))
         case .link(.connection(let notice)): owner.post(.connection(notice))
-        case .link(.malformed(let parts, _)): owner.post(.malformed(parts: parts))
-        case .link(.damaged), .tick: break
+        case .link(.malformed(let error, _)): owner.post(.malformed(error))
+        case .tick: break
         }
         return .continue
     }

@@ -85,8 +85,8 @@ enum RelayLetter: Sendable {
     /// The far link is made.
     case ready(endpoint: String, isEncrypted: Bool)
     case connection(ConnectionNotice)
-    /// Messages came that have not exactly one frame.
-    case malformed(parts: Int)
+    /// A message that no coordinator sends came over the far link.
+    case malformed(WireError)
     case move(JoinString)
     /// The far link can't go on.
     case failed(TransportError)

@@ -53,13 +53,12 @@ struct RelayShell {
     private mutating func handle(_ event: ReactorEvent<RelayLetter>) throws -> LoopControl {
         switch event {
         case .link(.frame(let frame, let peer, _)): return try feed(.worker(frame, from: peer))
-        case .link(.malformed(let parts, _)): reportMalformed(parts, "a worker")
+        case .link(.malformed(let error, _)): reportMalformed(error, from: "a worker")
         case .link(.connection(let notice)): if case .refused = notice { report(.warning(notice.description)) }
-        case .link(.damaged): break
         case .letter(.event(let event)): return try feed(event)
         case .letter(.ready(let endpoint, let isEncrypted)): coordinator = (endpoint, isEncrypted)
         case .letter(.connection(let notice)): return try note(notice)
-        case .letter(.malformed(let parts)): reportMalformed(parts, "the coordinator")
+        case .letter(.malformed(let error)): reportMalformed(error, from: "the coordinator")
         case .letter(.move(let join)):
             coordinator.endpoint = join.address.endpoint
             far.reconnect(to: join)
@@ -72,10 +71,11 @@ struct RelayShell {
         return .continue
     }
 
-    private mutating func reportMalformed(_ parts: Int, _ sender: String) {
+    /// Reports the first message only: a peer that sends nonsense must not fill a disk with our complaints.
+    private mutating func reportMalformed(_ error: WireError, from sender: String) {
         guard !hasReportedMalformed else { return }
         hasReportedMalformed = true
-        report(.warning("\(sender) sent a message of \(parts) frames, not one"))
+        report(.warning("a frame from \(sender) is not understood: \(error)"))
     }
 
     private mutating func feed(_ event: RelayEvent) throws -> LoopControl {

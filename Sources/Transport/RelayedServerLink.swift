@@ -55,12 +55,12 @@ package final class RelayedServerLink: ServerLink {
                     switch item {
                     // The connection has proved the relay's key. Nobody else's is known.
                     case .frame(let frame, let from): .frame(frame, from: from, key: key)
-                    case .malformed(let error, let from): .damaged(error, from: from)
+                    case .malformed(let error, let from): .malformed(error, from: from)
                     }
                 }
             }
         } catch {
-            return [.damaged(error, from: peer)]
+            return [.malformed(error, from: peer)]
         }
     }
 }

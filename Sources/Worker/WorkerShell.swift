@@ -96,9 +96,7 @@ struct WorkerShell {
         switch event {
         case .link(.frame(let frame, _, _)):
             return try feed(Self.read(frame))
-        case .link(.malformed(let parts, _)):
-            return try feed(.malformed(.invalid(field: "message", reason: "\(parts) frames, not one")))
-        case .link(.damaged(let error, _)):
+        case .link(.malformed(let error, _)):
             return try feed(.malformed(error))
         case .link(.connection(let notice)):
             configuration.onProgress(.connection(notice))

@@ -88,7 +88,7 @@ extension Traffic {
         switch event {
         case .frame(let frame, _, _): received.count(frame.count, classify(frame), encrypted: false)
         case .connection(.connected): connections += 1
-        case .connection, .malformed, .damaged: break
+        case .connection, .malformed: break
         }
     }
 }
