@@ -9,7 +9,7 @@ import Testing
 
     private static func randomFrame(_ random: inout SeededRandom) -> RelayFrame {
         func bytes() -> [UInt8] { random.bytes(Int.random(in: 1...40, using: &random)) }
-        func number() -> UInt32 { random.chance(0.2) ? .max - UInt32.random(in: 0...3, using: &random) : UInt32.random(in: 0...40, using: &random) }
+        func number() -> UInt32 { random.chance(0.2) ? UInt32.max - UInt32.random(in: 0...3, using: &random) : UInt32.random(in: 0...40, using: &random) }
         switch Int.random(in: 0..<4, using: &random) {
         case 0: return .ping(sequence: random.next())
         case 1: return .pong(sequence: random.next(), frameBytes: Int.random(in: 0...ProtocolLimits.frameBytes, using: &random))
@@ -48,7 +48,7 @@ import Testing
         #expect(size(0..<100) == 3)
         #expect(size((0..<16).filter { $0 != 5 }) == 5)
         #expect(RelayFrame.WorkerSet([3, 1, 2, 2, 9]).runs == [1...3, 9...9])
-        #expect(RelayFrame.WorkerSet([.max, .max - 1]).runs == [(.max - 1)...(.max)])
+        #expect(RelayFrame.WorkerSet([UInt32.max, UInt32.max - 1]).runs == [(UInt32.max - 1)...UInt32.max])
     }
 
     // MARK: The coordinator's edge
@@ -164,7 +164,7 @@ import Testing
             }
         }
 
-        mutating func down(_ message: Message, to workers: some Sequence<UInt32>) throws {
+        mutating func deliver(_ message: Message, to workers: some Sequence<UInt32>) throws {
             try tell(.coordinator(RelayFrame.down([.init(workers: .init(workers), frame: message.encoded())]).encoded()))
         }
 
@@ -217,9 +217,9 @@ import Testing
     func passing() throws {
         var harness = try Harness()
         for number in 0..<3 { try harness.tell(.worker(Self.hello("w"), from: Self.worker(number))) }
-        try harness.down(.rebuild(order: 1), to: 0..<2_000_000)
+        try harness.deliver(.rebuild(order: 1), to: 0..<2_000_000)
         #expect(harness.down.last?.peers == (0..<3).map { Self.worker($0) })
-        try harness.down(.rebuild(order: 1), to: [2, 77])
+        try harness.deliver(.rebuild(order: 1), to: [2, 77])
         #expect(harness.down.last?.peers == [Self.worker(2)])
         harness.pass(1)
         try harness.tell(.tick)
@@ -266,7 +266,7 @@ import Testing
         let welcome = Welcome(
             specDigest: .sha256([1]), session: SessionToken(bytes: [UInt8](repeating: 1, count: 16))!, ledgerRecords: 9,
             ledgerBytes: UInt64(ledger.count), heartbeatSeconds: 1, heartbeatTimeoutSeconds: 10)
-        try harness.down(.welcome(welcome), to: 0..<16)
+        try harness.deliver(.welcome(welcome), to: 0..<16)
         func fetch(_ number: Int) throws {
             try harness.tell(
                 .worker(
@@ -288,7 +288,7 @@ import Testing
                 crossed += part.count
                 lastTicket[item.worker] = nextTicket
                 let chunk = LedgerChunk(offset: fetch.offset, ticket: nextTicket, total: UInt64(ledger.count), bytes: part)
-                try harness.down(.chunk(chunk), to: [item.worker])
+                try harness.deliver(.chunk(chunk), to: [item.worker])
                 nextTicket += 1
             }
             let sent = harness.down
@@ -319,7 +319,7 @@ import Testing
         // A coordinator with an older copy of the ledger.
         var older = welcome
         older.ledgerBytes = 1000
-        try harness.down(.welcome(older), to: [0])
+        try harness.deliver(.welcome(older), to: [0])
         #expect(harness.relay.ledgerBytes == 0)
     }
 
@@ -347,13 +347,13 @@ import Testing
     func ends() throws {
         var harness = try Harness()
         try harness.tell(.worker(Self.hello("w"), from: Self.worker(0)))
-        try harness.down(.finished(RunFinish(outcome: .stopped, message: "later")), to: [0])
+        try harness.deliver(.finished(RunFinish(outcome: .stopped, message: "later")), to: [0])
         try harness.tell(.worker(Message.goodbye(Goodbye(reason: "later")).encoded(), from: Self.worker(0)))
         harness.pass(5)
         try harness.tell(.tick)
         #expect(harness.exit == nil)
         try harness.tell(.worker(Self.hello("w"), from: Self.worker(0)))
-        try harness.down(.finished(RunFinish(outcome: .completed, message: "done")), to: [0])
+        try harness.deliver(.finished(RunFinish(outcome: .completed, message: "done")), to: [0])
         try harness.tell(.tick)
         #expect(harness.exit == nil)
         try harness.tell(.worker(Message.goodbye(Goodbye(reason: "done")).encoded(), from: Self.worker(0)))

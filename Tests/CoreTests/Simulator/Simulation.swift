@@ -538,7 +538,7 @@ final class Simulation {
                 }
                 let frame = message.encoded()
                 let peer = workers[index].peer
-                let relay = relay(of: index)
+                let relay = self.relay(of: index)
                 let event: Event = if let relay { .toRelay(frame, relay: relay, from: peer) } else { .toCoordinator(frame, from: peer) }
                 transmit(frame, event, worker: index)
             case .perform(let task):
