@@ -9,7 +9,10 @@ import Testing
 
     private static func randomFrame(_ random: inout SeededRandom) -> RelayFrame {
         func bytes() -> [UInt8] { random.bytes(Int.random(in: 1...40, using: &random)) }
-        func number() -> UInt32 { random.chance(0.2) ? UInt32.max - UInt32.random(in: 0...3, using: &random) : UInt32.random(in: 0...40, using: &random) }
+        func number() -> UInt32 {
+            let number = UInt32.random(in: 0...40, using: &random)
+            return random.chance(0.2) ? UInt32.max - number : number
+        }
         switch Int.random(in: 0..<4, using: &random) {
         case 0: return .ping(sequence: random.next())
         case 1: return .pong(sequence: random.next(), frameBytes: Int.random(in: 0...ProtocolLimits.frameBytes, using: &random))
@@ -217,7 +220,7 @@ import Testing
     func passing() throws {
         var harness = try Harness()
         for number in 0..<3 { try harness.tell(.worker(Self.hello("w"), from: Self.worker(number))) }
-        try harness.deliver(.rebuild(order: 1), to: 0..<2_000_000)
+        try harness.deliver(.rebuild(order: 1), to: 0..<50_000)
         #expect(harness.down.last?.peers == (0..<3).map { Self.worker($0) })
         try harness.deliver(.rebuild(order: 1), to: [2, 77])
         #expect(harness.down.last?.peers == [Self.worker(2)])
