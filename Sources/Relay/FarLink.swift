@@ -33,7 +33,10 @@ final class FarLink: Sendable {
     func run(clock: ProcessClock) {
         do {
             let link = try transport.connect(classify: trafficClass(ofFrame:))
-            defer { counted.withLock { $0 = link.traffic } }
+            defer {
+                let traffic = link.traffic
+                counted.withLock { $0 = traffic }
+            }
             owner.post(.ready(endpoint: link.endpoint, isEncrypted: link.isEncrypted))
             try runReactor(link, mailbox: letters, clock: clock) { try handle($0, link) }
         } catch {

@@ -50,7 +50,7 @@ public final class RelayProcess: Sendable {
     ///
     /// - Throws: `TransportError` if it can't listen or there can be no connection.
     public func run() async throws -> Outcome {
-        let (configuration, mailbox) = (configuration, mailbox)
+        let (configuration, mailbox) = (self.configuration, self.mailbox)
         return try await onThread(named: "onebyte-net") { try RelayShell.run(configuration, mailbox) }
     }
 
