@@ -69,6 +69,9 @@ struct Rounds: ParsableCommand {
             try Figure.print(
                 "\(key).bytes_down_per_peer_sample", Double(after.sent.rounds.bytes - before.sent.rounds.bytes) / (samples * peers), "bytes")
         }
+        // Everything is counted here, heartbeats too: what the coordinator's link carries.
+        try Figure.print("\(key).bytes_up_per_round", Double(after.received.total.bytes - before.received.total.bytes) / rounds, "bytes")
+        try Figure.print("\(key).bytes_down_per_round", Double(after.sent.total.bytes - before.sent.total.bytes) / rounds, "bytes")
         let control = after.received.control.bytes - before.received.control.bytes + after.sent.control.bytes - before.sent.control.bytes
         try Figure.print("\(key).control_bytes_per_worker_second", Double(control) / seconds / Double(workers), "bytes/s")
         if after.dropped > before.dropped { say("\(after.dropped - before.dropped) messages were dropped") }
