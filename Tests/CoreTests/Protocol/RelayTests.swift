@@ -173,8 +173,9 @@ import Testing
 
         /// Takes the frames of workers that went up.
         mutating func takeUp() -> [RelayFrame.Upward] {
-            defer { up = [] }
-            return up.flatMap { if case .up(let frames) = $0 { frames } else { [] } }
+            let sent = up
+            up = []
+            return sent.flatMap { frame -> [RelayFrame.Upward] in if case .up(let frames) = frame { frames } else { [] } }
         }
     }
 
