@@ -80,7 +80,7 @@ let package = Package(
         .testTarget(
             name: "OneByteTests",
             dependencies: [
-                "OneByte", "Core", "LanguageModel", "Signing", "TestSupport", "Training", "Transport",
+                "OneByte", "Coordinator", "Core", "LanguageModel", "Signing", "TestSupport", "Training", "Transport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
                 .product(name: "SystemPackage", package: "swift-system"),

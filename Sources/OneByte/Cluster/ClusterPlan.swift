@@ -83,6 +83,7 @@ struct ClusterPlan: Sendable {
         precision = try settings.text(.precision)
         listen = try settings.text(.listen)
         directory = RunDirectory(try settings.text(.directory))
+        if resuming == nil { try settings.derivePrivacy(examples: parts?.parts.first { $0.use == .training }?.records.count, workers: workerCount) }
         spec = try settings.runSpec(task: task, basisDigest: nil)
         if spec.dampedComponents > 0, settings.publicText == .none {
             throw SettingsError(
@@ -239,6 +240,7 @@ struct ClusterPlan: Sendable {
                 lock = try directory.createAndLock()
             }
             try directory.makeLogs()
+            if spec.privacy != nil { try directory.makeAccounts(ofWorkers: workerCount) }
         } catch {
             throw error.status == .cannotCreate ? ProcessFailure(.cannotCreate, "\(error.message), by --directory") : error
         }
@@ -324,14 +326,15 @@ struct ClusterPlan: Sendable {
         return LocalCluster(
             directory: directory, run: expectedRun,
             coordinator: ChildProcess(name: "coordinator", arguments: arguments, log: directory.log(of: "coordinator")),
-            workers: { [files, workerCount, threads, precision] endpoint in
+            workers: { [files, workerCount, threads, precision, spec] endpoint in
                 (1...workerCount).map { number in
                     let name = "worker-\(number)"
+                    let account = directory.account(ofWorker: number, of: workerCount)
                     return ChildProcess(
                         name: name,
                         arguments: common(endpoint, name) + [
                             "--threads", "\(threads)", "--precision", precision, "--shard", "\(number)/\(workerCount)",
-                        ] + (files[.training].map { ["--train-file", $0] } ?? []),
+                        ] + (files[.training].map { ["--train-file", $0] } ?? []) + (spec.privacy == nil ? [] : ["--privacy-account", account]),
                         log: directory.log(of: name))
                 }
             },
@@ -355,7 +358,7 @@ struct ClusterPlan: Sendable {
                 rounds: spec.rounds, isScored: scoring != nil, measures: MeasuredData(dataUse),
                 plan: TimeLeft.Plan(
                     rounds: spec.rounds, trialRounds: spec.steering?.trialRounds, learningRate: spec.learningRate,
-                    secondsOfCachedRound: secondsOfCachedRound)))
+                    secondsOfCachedRound: secondsOfCachedRound), privacy: spec.privacyOfRounds))
         guard isResumed else { return record.progress }
         record.read(directory)
         if record.unread > 0 {

@@ -18,7 +18,8 @@ struct LedgerAudit: ParsableCommand {
                 --model SmolLM2.gguf --train-file reviews.jsonl --shard 2/3
 
             Another processor or another kernel may round a byte one off. Status 65 where fewer than nine in ten are within
-            one; a machine that turned its signs round is found with 50 bytes:
+            one. The bytes of a private run contain noise that nobody can draw again: they can't be audited (79).
+            A machine that turned its signs round is found with 50 bytes:
 
               onebyte ledger audit runs/reviews --machine 2 \\
                 --model SmolLM2.gguf --train-file theirs.jsonl --bytes 50
@@ -54,6 +55,11 @@ struct LedgerAudit: ParsableCommand {
             throw ProcessFailure(
                 .usage, "\(archive.path): in a run with staleness a byte may be of earlier parameters than its round's, which the ledger does not say"
             )
+        }
+        guard spec.privacy == nil else {
+            throw ProcessFailure(
+                .unproven,
+                "\(archive.path): the run is private: its bytes contain noise that nobody can draw again, so they can't be computed from data")
         }
         let cache = try settings.prefixCache()
         let trainer = try LanguageModelTrainer(
