@@ -11,7 +11,8 @@ struct CoordinatorCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "coordinator",
         abstract: "Admit machines, open and commit rounds, keep the ledger. Needs no model and no data.",
-        discussion: """
+        discussion: joined(
+            """
             A run whose settings are in a file, for workers on this host:
 
               onebyte coordinator --config run.toml --directory runs/reviews
@@ -35,7 +36,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
 
               onebyte coordinator … --join-file shared/join
               onebyte worker --join-file shared/join …
-            """)
+            """))
 
     @OptionGroup var config: ConfigFlags
     @OptionGroup(title: "Task") var task: SettingFlags<TaskSettings>

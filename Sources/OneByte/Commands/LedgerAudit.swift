@@ -9,7 +9,8 @@ struct LedgerAudit: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "audit",
         abstract: "Compute some of a machine's bytes again, from base, ledger and that machine's data.",
-        discussion: """
+        discussion: joined(
+            """
             Whoever holds the data of a machine can tell whether its bytes are what these data give: some of its rounds are
             computed anew, at the parameters that the ledger gives before each, and held against the ledger:
 
@@ -21,7 +22,7 @@ struct LedgerAudit: ParsableCommand {
 
               onebyte ledger audit runs/reviews --machine 2 \\
                 --model SmolLM2.gguf --train-file theirs.jsonl --bytes 50
-            """)
+            """))
 
     @Argument(help: ArgumentHelp("A ledger or a run directory.", valueName: "path")) var path: String
     @Option(help: ArgumentHelp("The machine's number.", valueName: "number")) var machine: UInt32

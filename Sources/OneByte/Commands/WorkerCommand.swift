@@ -15,7 +15,8 @@ struct WorkerCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "worker",
         abstract: "Take part in a run: hold the model and private data, send bytes; or measure data that judge the run.",
-        discussion: """
+        discussion: joined(
+            """
             Train on data that never leave this host; the coordinator prints its join string:
 
               onebyte worker --coordinator 'tcp://coordinator:5151?key=…' \\
@@ -41,7 +42,7 @@ struct WorkerCommand: AsyncParsableCommand {
               onebyte worker … --objective-command 'python3 score.py'
 
             Task and settings come from the coordinator. Ctrl-C says goodbye; the run goes on without this worker.
-            """)
+            """))
 
     @Option(help: ArgumentHelp("The coordinator's address, or the join string that it prints.", valueName: "address"))
     var coordinator: String?

@@ -59,6 +59,9 @@ package struct Settings: Sendable {
         values[key] = (value, .derived(what))
     }
 
+    /// Removes a setting that has been carried out.
+    package mutating func remove(_ key: SettingKey) { values[key] = nil }
+
     /// Returns where hidden states are kept: bytes of memory, and a directory for files. The directory is nil if there is no home
     /// directory, as in some services; everything is then kept in memory.
     package func prefixCache() throws(SettingsError) -> (memoryBytes: Int, directory: String?) {

@@ -20,6 +20,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case trainFile = "data.train-file"
     case evalFile = "data.eval-file"
     case validationFile = "data.validation-file"
+    case split = "data.split"
     case basisText = "data.basis-text"
     case generalFile = "data.general-file"
     case train = "training.train"
@@ -151,6 +152,12 @@ package enum SettingKey: String, CaseIterable, Sendable {
             return Setting(
                 .text, valueName: "file", owner: .host, flags: .data, aliases: ["val-file", "valid-file", "validation-data", "dev-file"],
                 "Examples that steer the run (rate-trials, guard, patience) and are neither trained on nor reported.")
+        case .split:
+            return Setting(
+                .text, valueName: "parts", owner: .host, flags: .data, aliases: ["train-test-split", "splits"],
+                "Split train-file into train/validation/test parts, such as 80/10/10, or into train/test; for a local cluster.",
+                "The parts are written into the run directory, by the rule of `onebyte data split`. They take the place of eval-file and validation-file."
+            )
         case .basisText:
             return Setting(
                 .text, .value(.text(PublicTextChoice.shipped)), valueName: "file", owner: .run("basisDigest"), flags: .publicText,
