@@ -1,7 +1,8 @@
 import Core
 
-/// A pattern by which a run spec picks tensors: `all`, `layers.29`, `layers.20-29`, a part of a layer such as `layers.29.mlp`, or a Hugging
-/// Face name in which `*` stands for any characters (after `layers.`, also the first parts of a name). Names of adapters, which begin with `adapter:`, are not patterns.
+/// A pattern by which a run spec picks tensors: `all`, `layers.29`, `layers.20-29`, a part of a layer such as `layers.29.mlp` or
+/// `layers.*.mlp`, or a Hugging Face name in which `*` stands for any characters. Names of adapters, which begin with `adapter:`, are not
+/// patterns.
 ///
 /// `layers.29` means the matrices of that layer. The weights of its two norms are left out unless they are named (by `all`, by
 /// `layers.29.input_layernorm` or with `*`). They multiply every channel, so a run that trains them at the step sizes of the matrices
