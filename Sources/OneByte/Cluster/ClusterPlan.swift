@@ -29,7 +29,7 @@ struct ClusterPlan: Sendable {
     private let scoring: ScoringProgram.Options?
     private let workerCount: Int
     private let threads: Int
-    private let precision: String
+    private let precisions: (samples: Precision, prefix: Precision)
     private let listen: String
     private let isResumed: Bool
 
@@ -78,7 +78,7 @@ struct ClusterPlan: Sendable {
             settings.derive(.directory, .text("runs/\(Self.timeName())"), from: "the time")
         }
         threads = try settings.integer(.threads)
-        precision = try settings.text(.precision)
+        precisions = try settings.precisions()
         listen = try settings.text(.listen)
         directory = RunDirectory(try settings.text(.directory))
         spec = try settings.runSpec(task: task, basisDigest: nil)
@@ -150,7 +150,8 @@ struct ClusterPlan: Sendable {
         let probe =
             try isMeasured
             ? SpeedProbe(
-                spec, source: source, examples: someExamples, precision: Precision(rawValue: precision) ?? .float, threads: threads * workerCount)
+                spec, source: source, examples: someExamples, precision: precisions.samples, prefixPrecision: precisions.prefix,
+                threads: threads * workerCount)
             : nil
         let standard = AdapterBasisMaker.Options()
         let outputs = (try? settings.integer(.adapterOutputs)) ?? standard.outputs
@@ -279,19 +280,22 @@ struct ClusterPlan: Sendable {
             settings.optionalText(.cacheDirectory).map { ["--cache-directory", $0] }
             ?? settings.optionalText(.cacheMemory).map { ["--cache-memory", $0] } ?? []
         let judge = scoring.map { ["--objective-command", $0.command, "--objective-timeout", "\($0.timeoutSeconds)"] } ?? []
-        let common: @Sendable (String, String) -> [String] = { [model] endpoint, name in
-            ["worker", "--coordinator", endpoint, "--model", model, "--name", name] + cache + judge
+        let common: @Sendable (String, String) -> [String] = { [model, precisions] endpoint, name in
+            [
+                "worker", "--coordinator", endpoint, "--model", model, "--name", name, "--prefix-precision", precisions.prefix.rawValue,
+            ] + cache + judge
         }
         return LocalCluster(
             directory: directory, run: expectedRun,
             coordinator: ChildProcess(name: "coordinator", arguments: arguments, log: directory.log(of: "coordinator")),
-            workers: { [trainFile, workerCount, threads, precision] endpoint in
+            workers: { [trainFile, workerCount, threads, precisions] endpoint in
                 (1...workerCount).map { number in
                     let name = "worker-\(number)"
                     return ChildProcess(
                         name: name,
                         arguments: common(endpoint, name) + [
-                            "--threads", "\(threads)", "--precision", precision, "--train-file", trainFile, "--shard", "\(number)/\(workerCount)",
+                            "--threads", "\(threads)", "--precision", precisions.samples.rawValue, "--train-file", trainFile, "--shard",
+                            "\(number)/\(workerCount)",
                         ],
                         log: directory.log(of: name))
                 }
