@@ -180,7 +180,7 @@ public final class PrefixCache {
     public var memoryBytes: Int { if case .memory = storage { byteCount } else { 0 } }
 
     /// The states of a sequence, once they are computed; nil if a pass starts from tokens.
-    func states(_ sequence: Int) -> UnsafePointer<Float>? { base.map { UnsafePointer($0) + offsets[sequence] } }
+    package func states(_ sequence: Int) -> UnsafePointer<Float>? { base.map { UnsafePointer($0) + offsets[sequence] } }
 
     private var base: UnsafeMutablePointer<Float>? {
         switch storage {
