@@ -180,7 +180,18 @@ public final class PrefixCache {
     public var memoryBytes: Int { if case .memory = storage { byteCount } else { 0 } }
 
     /// The states of a sequence, once they are computed; nil if a pass starts from tokens.
-    package func states(_ sequence: Int) -> UnsafePointer<Float>? { base.map { UnsafePointer($0) + offsets[sequence] } }
+    func states(_ sequence: Int) -> UnsafePointer<Float>? { base.map { UnsafePointer($0) + offsets[sequence] } }
+
+    /// A copy of the states of an example's sequences, one after the other; empty until they are computed.
+    package func states(ofExample example: Int) -> [Float] {
+        guard case .layer(let entry) = model.entry, contains(example) else { return [] }
+        let readsOnly = entry == model.configuration.layerCount
+        return set.ranges[example].flatMap { index in
+            let sequence = set.sequences[index]
+            let rows = readsOnly ? sequence.reads.count : sequence.length
+            return Array(UnsafeBufferPointer(start: states(index), count: rows * model.sizes.hidden))
+        }
+    }
 
     private var base: UnsafeMutablePointer<Float>? {
         switch storage {

@@ -188,20 +188,15 @@ struct PrefixCacheTests {
         let source = try EstimatorTests.tiny()
         let model = try EstimatorTests.model(source, ["layers.2"])
         let examples = try EstimatorFixture.shared.get().trainingExamples()
-        let width = source.configuration.hiddenSize
         /// Returns the bits of each example's states.
         func states(_ examples: [Example], order: [Int]? = nil, precision: Precision = .int8) throws -> [[UInt32]] {
             let set = try ExampleSet(examples, for: source.configuration)
             let cache = try PrefixCache(model: model, set: set, order: order, options: .init(precision: precision))
             try cache.fill()
-            return try set.ranges.map { sequences in
-                try sequences.flatMap { index in
-                    let floats = try #require(cache.states(index))
-                    return (0..<set.sequences[index].length * width).map { floats[$0].bitPattern }
-                }
-            }
+            return examples.indices.map { cache.states(ofExample: $0).map(\.bitPattern) }
         }
         let together = try states(examples)
+        #expect(together.allSatisfy { !$0.isEmpty })
         #expect(try states(examples, order: examples.indices.reversed()) == together)
         #expect(try examples.flatMap { try states([$0]) } == together)
         #expect(try states(examples, precision: .float) != together)
