@@ -12,7 +12,7 @@ extension CoordinatorStateMachine {
         let left = durableBytes - fetch.offset
         if left <= UInt64(granted) { peers[peer.id]?.isFollowing = true }
         guard left > 0 else { return }
-        let ticket = nextTicket()
+        let ticket = tickets.next()
         flow.noteChunk(bytes: granted, ticket: ticket, at: now)
         setFlow(flow, of: peer.id)
         peers[peer.id]?.isReading = true
@@ -28,16 +28,6 @@ extension CoordinatorStateMachine {
     /// Gives back a stranger's part of the budget when it is admitted or gone.
     mutating func releaseBudget(of peer: CoordinatorPeer) {
         if !peer.isAdmitted { strangersBytes -= peer.flow.unproven }
-    }
-
-    /// Returns a ticket that nobody can guess: only a peer that has received the chunk can name it.
-    private mutating func nextTicket() -> UInt32 {
-        tickets += 1
-        var writer = ByteWriter(capacity: 16)
-        writer.write(fixed: secret)
-        writer.write(fixed: tickets)
-        let ticket = Digest.sha256(writer.bytes).bytes.prefix(4).reduce(0) { $0 << 8 | UInt32($1) }
-        return max(ticket, 1)
     }
 
     /// Returns the followers that keep up. A follower that does not is left to fetch the ledger instead: commits that queue up in front of it would

@@ -46,7 +46,7 @@ struct LedgerAudit: ParsableCommand {
 
     func run() throws {
         let settings = try Settings(file: nil, flags: objective.settings + processes.settings)
-        guard let precision = Precision(rawValue: try settings.text(.precision)) else { throw SettingsError.usage("the precision is unknown") }
+        let (precision, prefixPrecision) = try settings.precisions()
         let records = try DataFile.read(trainFile, shard: shard ?? .whole)
         let archive = try LedgerArchive(path)
         archive.warnIfTorn()
@@ -66,7 +66,8 @@ struct LedgerAudit: ParsableCommand {
             LanguageModelTrainer.Configuration(
                 model: model,
                 trainingExamples: { task, source in try TaskEncoder(task: task, model: source).encode(records).examples },
-                threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory,
+                threads: threads.count, precision: precision, prefixPrecision: prefixPrecision, cacheMemory: cache.memoryBytes,
+                cacheDirectory: cache.directory,
                 scoring: try settings.scoring(), dataSecret: try signingKey.map { try SigningKey(contentsOf: $0).dataSecret }))
         let base = try trainer.hashBase(TaskContext())
         if let manifest = archive.manifest, let first = manifest.differences(from: base).first {

@@ -115,7 +115,7 @@ struct WorkerCommand: AsyncParsableCommand {
     func run() async throws {
         let settings = try Settings(file: nil, flags: objective.settings + processes.settings)
         let cache = try settings.prefixCache()
-        guard let precision = Precision(rawValue: try settings.text(.precision)) else { throw SettingsError.usage("the precision is unknown") }
+        let (precision, prefixPrecision) = try settings.precisions()
         logs.bootstrap()
         try OpenFiles.reserve(OpenFiles.base, for: "a worker")
         MatrixLibrary.setThreads(1)
@@ -151,7 +151,7 @@ struct WorkerCommand: AsyncParsableCommand {
             trainingExamples: training.map { maker($0, .training, trainFile) },
             heldOutExamples: heldOut.map { maker($0, .evaluation, evaluate) },
             validationExamples: steering.map { maker($0, .validation, validationFile) },
-            threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory,
+            threads: threads.count, precision: precision, prefixPrecision: prefixPrecision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory,
             onRemark: { logger.notice("\($0)") },
             scoring: try settings.scoring(), onScoringLine: { logger.info("objective: \($0)") },
             dataSecret: signing.dataSecret, privacy: account)

@@ -70,6 +70,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case cacheDirectory = "cluster.cache-directory"
     case threads = "cluster.threads"
     case precision = "cluster.precision"
+    case prefixPrecision = "cluster.prefix-precision"
 
     package var setting: Setting {
         typealias Limits = RunSpecLimits
@@ -515,6 +516,12 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 flags: .processes, formerly: ["compute"],
                 "Precision of samples: float; or int8, what directions change in 8-bit integers, which is faster (rank1 only).",
                 "Held-out data are measured in floats.")
+        case .prefixPrecision:
+            return Setting(
+                .oneOf(Precision.allCases.map(\.rawValue)), .value(.text(Precision.float.rawValue)), valueName: "numbers", owner: .host,
+                flags: .processes,
+                "Precision of hidden states, which are computed once for each example: float, or int8 (8-bit products).",
+                "`onebyte evaluate` and `onebyte predict` always use floats.")
         }
     }
 }

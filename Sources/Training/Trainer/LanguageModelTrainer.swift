@@ -18,6 +18,8 @@ public final class LanguageModelTrainer: Trainer {
         public var threads: Int
         /// Precision of matrix products in training. Held-out data are measured in `float`.
         public var precision: Precision
+        /// Precision of hidden states.
+        public var prefixPrecision: Precision
         /// Bytes of hidden states that may be kept in memory. A set of examples that would exceed this goes to a file.
         public var cacheMemory: Int
         /// Directory of that file; nil keeps everything in memory.
@@ -41,7 +43,8 @@ public final class LanguageModelTrainer: Trainer {
             model: String, trainingExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
             heldOutExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
             validationExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil, threads: Int = 1,
-            precision: Precision = .float, cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil, orderSeed: UInt64 = 0,
+            precision: Precision = .float, prefixPrecision: Precision = .float, cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil,
+            orderSeed: UInt64 = 0,
             onRemark: @escaping @Sendable (String) -> Void = { _ in }, scoring: ScoringProgram.Options? = nil,
             onScoringLine: @escaping @Sendable (String) -> Void = { _ in }, dataSecret: [UInt8]? = nil,
             privacy: PrivacyAccount? = nil
@@ -56,6 +59,7 @@ public final class LanguageModelTrainer: Trainer {
             self.heldOutExamples = heldOutExamples
             self.threads = threads
             self.precision = precision
+            self.prefixPrecision = prefixPrecision
             self.cacheMemory = cacheMemory
             self.cacheDirectory = cacheDirectory
             self.validationExamples = validationExamples

@@ -158,7 +158,8 @@ struct RunBuilder {
         let cache = try PrefixCache(
             model: model, set: set, order: asRead ? ExampleOrder.firstEpoch(of: set.count, seed: configuration.orderSeed) : nil,
             options: PrefixCache.Options(
-                memoryLimit: memoryLeft, directory: configuration.cacheDirectory, baseDigest: baseDigest, threads: configuration.threads))
+                memoryLimit: memoryLeft, directory: configuration.cacheDirectory, baseDigest: baseDigest, threads: configuration.threads,
+                precision: configuration.prefixPrecision))
         memoryLeft -= cache.memoryBytes
         for warning in cache.warnings { configuration.onRemark(warning) }
         return cache
