@@ -139,7 +139,13 @@ extension ForwardPass {
             let stride = f + Self.rowPadding
             let inner = inner.reserve(rows * stride)
             try project([.up], of: layer, x, sizes.hidden, rows, into: inner, stride, layout: layout)
-            for row in 0..<rows { ob_activate(inner + row * stride, f, kind) }
+            for row in 0..<rows {
+                if let x = description.layers[layer].xielu {
+                    ob_xielu(inner + row * stride, f, x.plus, x.minus, x.beta, x.epsilon)
+                } else {
+                    ob_activate(inner + row * stride, f, kind)
+                }
+            }
             return (UnsafePointer(inner), stride)
         }
         let isAdapted = model.adapter(layer, .gate) != nil || model.adapter(layer, .up) != nil

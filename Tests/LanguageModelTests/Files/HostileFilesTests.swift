@@ -94,9 +94,10 @@ import Training
     }
 
     @Test func unsupportedTypesAndHugeHeaders() throws {
-        let header = #"{"model.embed_tokens.weight":{"dtype":"F8_E4M3","shape":[288,32],"data_offsets":[0,9216]}}"#
+        let header = #"{"model.embed_tokens.weight":{"dtype":"I8","shape":[288,32],"data_offsets":[0,9216]}}"#
         try expectError(
-            ["model.safetensors": safetensors(header, data: 9216)], .unsupported, "dtype F8_E4M3, which is not supported (supported: BF16, F16, F32)")
+            ["model.safetensors": safetensors(header, data: 9216)], .unsupported,
+            "dtype I8, which is not supported (supported: BF16, F16, F32, F8_E4M3, F8_E5M2)")
         let unknown = #"{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,8]}}"#
         try expectError(["model.safetensors": safetensors(unknown, data: 8)], .malformed, "dtype F99, which safetensors does not know")
         for length in [UInt64.max, 1 << 63, 100_000_001] {
