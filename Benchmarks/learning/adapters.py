@@ -4,9 +4,6 @@
     Benchmarks/learning/adapters.py shares    1 and 16 workers, skewed data, late bytes and lost bytes, at equal bytes
     Benchmarks/learning/adapters.py join      a worker joins after a million bytes
     Benchmarks/learning/adapters.py memory    memory of a worker that adapts all layers
-    Benchmarks/learning/adapters.py rates     learning rates of adapters in the last layer, on two tasks and two places
-    Benchmarks/learning/adapters.py places    which place pays per byte and per second
-    Benchmarks/learning/adapters.py scores    few coordinates by the scores of programs (needs examples/friendliness.py --prepare)
 
 Needs what `make demo` has made (the binary, .cache/) and nothing but Python's standard library. The environment variable ONEBYTE names another
 binary. Prints a table and writes it to Benchmarks/learning/adapters-NAME.json; rows and seeds that are there are not run again.
@@ -15,6 +12,7 @@ binary. Prints a table and writes it to Benchmarks/learning/adapters-NAME.json; 
 import argparse
 import hashlib
 import json
+import os
 import random
 import re
 import shutil
@@ -51,7 +49,7 @@ class Run:
     """A coordinator, workers, and an evaluator of each file in `evaluate`. `workers` has the data flags of each worker; `basis_flags` are those
     flags that the basis depends on; `delay` is that of the workers' line, in seconds."""
 
-    def __init__(self, config, flags, workers, evaluate={}, basis_flags=(), delay=None, evaluator=()):
+    def __init__(self, config, flags, workers, evaluate={}, basis_flags=(), delay=None):
         self.directory = Path(tempfile.mkdtemp(prefix="onebyte-adapters-"))
         self.processes = []
         basis = prepare(config, list(basis_flags))
@@ -62,7 +60,7 @@ class Run:
         self.events = map(json.loads, self.coordinator.stdout)
         self.address = next(event["endpoint"] for event in self.events if event["event"] == "listening")
         # The coordinator does not wait long for a machine that measures. So the others come when that one has its hidden states.
-        waiting = {self.worker(name, "--evaluate", file, *evaluator) and name for name, file in evaluate.items()}
+        waiting = {self.worker(name, "--evaluate", file) and name for name, file in evaluate.items()}
         while waiting:
             event = next(self.events)
             if event["event"] == "worker" and event["phase"] == "waiting":
@@ -115,7 +113,7 @@ def fill(table, name, arguments, run):
             keep(path, rows)
     found = [row[str(seed)] for seed in arguments.seeds]
     parts = []
-    for key, digits in (("accuracy", 4), ("loss", 4), ("validation_loss", 4), ("bytes", 0), ("rounds", 0), ("seconds", 1)):
+    for key, digits in (("accuracy", 4), ("loss", 4), ("bytes", 0), ("rounds", 0), ("seconds", 1)):
         mean, half = interval([one.get(key) for one in found])
         if mean is not None:
             parts.append(f"{key} {mean:.{digits}f}" + (f" ± {half:.{digits}f}" if half else ""))
@@ -165,7 +163,7 @@ def learn(run, lost=0.0, seed=0):
     if not times:
         sys.exit(f"a run failed; see {run.directory}")
     shutil.rmtree(run.directory)
-    return {**measured["test"], "validation_loss": measured.get("validation", {}).get("loss"), "bytes": samples, "rounds": len(times),
+    return {**measured["test"], "bytes": samples, "rounds": len(times),
             "seconds": times[-1] - times[0]}
 
 
@@ -178,19 +176,28 @@ def shares(arguments):
     deadline = ["--round-deadline-factor", "2", "--quorum", "0.5"]
     table = [
         ("3 workers, the demo", [], whole, 3), ("1 worker", [], whole, 1), ("16 workers", [], whole, 16), ("16, one class each", [], skewed(), 16),
-        ("16, one class each, staleness 4", ["--staleness", "4"], skewed(), 16, 0.01),
+        ("16, one class each, staleness 4", ["--staleness", "4"], skewed(), 16, 0.01, 0),
         ("16, one class each, a third lost", ["--rounds", "96", *deadline], skewed(), 16, 0.01, 1 / 3),
         ("16, one class each, staleness 4, a third lost", ["--rounds", "96", "--staleness", "4", *deadline], skewed(), 16, 0.01, 1 / 3),
+        ("16, one class each, a third lost, no filter", ["--rounds", "96", "--filter", "none", *deadline], skewed(), 16, 0.01, 1 / 3),
+        ("16, a third lost", ["--rounds", "96", *deadline], whole, 16, 0.01, 1 / 3),
     ]
-    for name, flags, file, count, delay, lost in ((*row, None, 0)[:6] if len(row) < 6 else row for row in table):
+    for name, flags, file, count, *line in table:
+        delay, lost = line or (None, 0)
         fill("shares", name, arguments, lambda seed: learn(
             Run(DEMO, ["--seed", seed, *flags], split(file, count), test, delay=delay), lost, seed))
 
 
 # Join
 
+def processor_seconds(process):
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def join(arguments):
-    """One worker makes a ledger of a million bytes on a few sentences; another joins."""
+    """One worker makes a ledger of a million bytes on a few sentences; another joins. The first one joined an empty ledger, so the difference of
+    their processor time is what the ledger costs."""
     few = STUDY / "few.jsonl"
     STUDY.mkdir(parents=True, exist_ok=True)
     few.write_text("".join(open(REVIEWS / "train.jsonl").readlines()[:32]))
@@ -198,21 +205,27 @@ def join(arguments):
     for seed in map(str, arguments.seeds):
         run = Run(DEMO, ["--seed", seed, "--rounds", "1000000", "--schedule", "constant", "--learning-rate", "0.001", "--digest-every", "0"],
                   [["--train-file", few]])
-        started = None
+        late, hello, at, processor = None, None, {}, {}
         for event in run.events:
-            if event["event"] == "round" and event["samplesSoFar"] >= 1_000_000 and not started:
-                started = event["time"]
-                run.worker("late", "--train-file", few, "--log-level", "debug")
-            if event["event"] == "joined" and event["name"] == "late":
-                joined = event
-            if started and event["event"] == "round" and event["machines"] == 2:
-                break
-        time.sleep(1)
+            if event["event"] == "round" and event["samplesSoFar"] >= 1_000_000 and not late:
+                late = run.worker("late", "--train-file", few)
+            name = event.get("name")
+            if event["event"] == "joined":
+                processor[name] = processor_seconds(late if name == "late" else run.trainers[0])
+                at[name] = event["round"]
+            if name == "late":
+                hello = hello or event["time"]
+                if event["event"] == "worker" and event["phase"] != "hashing":
+                    at.setdefault("hashed", event["time"] - hello)
+                if event["event"] == "joined":
+                    at["joined"] = event["time"] - hello
+                    break
         run.stop()
-        rows[seed] = {"round": joined["round"], "seconds_of_process": event["time"] - started,
-                      "ledger_bytes": (run.directory / "run/ledger").stat().st_size, "log": run.log("late").splitlines()}
-        print(run.log("late"), rows[seed]["round"], rows[seed]["ledger_bytes"])
-    keep(path, rows)
+        rows[seed] = row = {"round": at["late"], "bytes": 64 * at["late"], "ledger_bytes": (run.directory / "run/ledger").stat().st_size,
+                            "seconds_from_hello": at["joined"], "of_these_hashing_at_most": at["hashed"],
+                            "processor_seconds": processor["late"], "processor_seconds_of_an_empty_ledger": processor["w0"]}
+        keep(path, rows)
+        print(json.dumps(row), flush=True)
 
 
 # Memory
@@ -228,7 +241,8 @@ def memory(arguments):
         for batch in ("1", "8", "16"):
             if arguments.rows and arguments.rows not in name:
                 continue
-            run = Run(DEMO, ["--rounds", "1", "--batch-size", batch, "--samples-per-batch", "64"], [["--train-file", few]], basis_flags=["--train", f"adapter:{pattern}", "--basis-text", few])
+            run = Run(DEMO, ["--rounds", "1", "--batch-size", batch, "--samples-per-batch", "64"], [["--train-file", few]],
+                      basis_flags=["--train", f"adapter:{pattern}", "--basis-text", few])
             worker = run.trainers[0]
             peak, parts = 0, {}
             while worker.poll() is None:
@@ -247,97 +261,9 @@ def memory(arguments):
                   f"{parts['RssFile'] / 1024:.0f}; 1.3 x the model's file is {1.3 * row['file_kB'] / 1024:.0f}", flush=True)
 
 
-# Rates and places
-
-TASKS = {
-    "reviews": ("Benchmarks/learning/tasks/adapters.toml", REVIEWS),
-    "agnews": ("Benchmarks/learning/tasks/defaults/agnews.toml", ROOT / ".cache/study/agnews"),
-}
-
-
-def some(task):
-    """Returns the first examples of each split of a task: 300 to train on, 150 that choose, 400 held out; and every fourth public text."""
-    directory = STUDY / task
-    directory.mkdir(parents=True, exist_ok=True)
-    data = TASKS[task][1]
-    for name, count in (("train", 300), ("validation", 150), ("test", 400)):
-        (directory / f"{name}.jsonl").write_text("".join((data / f"{name}.jsonl").read_text().splitlines(keepends=True)[:count]))
-    (directory / "public.jsonl").write_text("".join((REVIEWS / "public.jsonl").read_text().splitlines(keepends=True)[::4]))
-    return directory
-
-
-def place(table, name, task, patterns, flags, rate, arguments, rounds=64):
-    data = some(task)
-    basis = [*flags, "--basis-text", data / "public.jsonl", *(word for pattern in patterns for word in ("--train", "adapter:" + pattern))]
-    return fill(table, name, arguments, lambda seed: learn(Run(
-        TASKS[task][0], ["--seed", seed, "--learning-rate", rate, "--rounds", rounds, "--samples-per-round", "64", "--samples-per-batch", "64"],
-        split(data / "train.jsonl", 2), {"test": data / "test.jsonl", "validation": data / "validation.jsonl"}, basis)))
-
-
-def rates(arguments):
-    for task, inputs, usual in (("reviews", "128", 0.3), ("agnews", "42", 0.3)):
-        for where in ("mlp.down_proj", "self_attn.o_proj"):
-            for part in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1):
-                place("rates", f"{task}, {where}, {usual * part:g}", task, [f"layers.29.{where}"],
-                      ["--adapter-inputs", inputs, "--batch-size", "32"], usual * part, arguments)
-
-
-# Name, values of --train, flags, and the rates among which the validation loss of seed 0 chooses.
-PLACES = [
-    ("final, 1 × 128", ["final"], ["--adapter-inputs", "128"], (0.15, 0.3, 0.6)),
-    ("29 down, 1 × 128", ["layers.29.mlp.down_proj"], ["--adapter-inputs", "128"], (0.075, 0.15, 0.3, 0.6)),
-    ("29 o, 1 × 128", ["layers.29.self_attn.o_proj"], ["--adapter-inputs", "128"], (0.075, 0.15, 0.3, 0.6)),
-    ("29 q and v, 8 × 8 each", ["layers.29.self_attn.q_proj", "layers.29.self_attn.v_proj"], ["--adapter-inputs", "8", "--adapter-outputs", "8"], (0.3, 1.2, 5)),
-    ("29 all, 4 × 16 each", ["layers.29"], ["--adapter-inputs", "16", "--adapter-outputs", "4"], (0.03, 0.1, 0.3)),
-    ("20 down, 1 × 128", ["layers.20.mlp.down_proj"], ["--adapter-inputs", "128"], (0.1, 0.3)),
-    ("20 o, 1 × 128", ["layers.20.self_attn.o_proj"], ["--adapter-inputs", "128"], (0.1, 0.3)),
-    ("20 q and v, 8 × 8 each", ["layers.20.self_attn.q_proj", "layers.20.self_attn.v_proj"], ["--adapter-inputs", "8", "--adapter-outputs", "8"], (0.3, 1.2)),
-    ("20 to 29 down, 1 × 16 each", ["layers.20-29.mlp.down_proj"], ["--adapter-inputs", "16"], (0.02, 0.06)),
-    ("20 to 29 o, 1 × 16 each", ["layers.20-29.self_attn.o_proj"], ["--adapter-inputs", "16"], (0.02, 0.06)),
-    ("12 to 18 q and k, 4 × 4 each", ["layers.12-18.self_attn.q_proj", "layers.12-18.self_attn.k_proj"], ["--adapter-inputs", "4", "--adapter-outputs", "4"], (0.3, 1.2)),
-    ("12 to 29 v, 4 × 4 each", ["layers.12-29.self_attn.v_proj"], ["--adapter-inputs", "4", "--adapter-outputs", "4"], (0.1, 0.4)),
-]
-
-
-def places(arguments):
-    """Trains on the demo's first sentences. The validation loss of the first seed chooses the rates."""
-    first = argparse.Namespace(**{**vars(arguments), "seeds": arguments.seeds[:1]})
-    for name, patterns, flags, rates in PLACES:
-        for rounds in (64, 256):
-            row = lambda rate, some: place("places", f"{name}, {64 * rounds:,} bytes, rate {rate:g}", "reviews", patterns,
-                                           [*flags, "--batch-size", "16"], rate, some, rounds)
-            found = [(run[0]["validation_loss"], rate) for rate in rates if (run := row(rate, first))]
-            if found and len(arguments.seeds) > 1:
-                row(min(found)[1], arguments)
-
-
-# Scores
-
-SCORES = {
-    # Name: the program, the scale of ε and of the rate.
-    "friendlier": "python3 examples/friendliness.py",
-    "finished": "python3 Benchmarks/learning/finished.py",
-}
-
-
-def scores(arguments):
-    """Trains few coordinates in front of the head by the scores of programs. An evaluator's loss is minus the mean score."""
-    data = {split: ROOT / f".cache/friendlier/{split}.jsonl" for split in ("train", "test")}
-    for task, program in SCORES.items():
-        for inputs, outputs in ((4, 4), (8, 8), (16, 16)):
-            for epsilon, rate in ((0.1, 0.3), (0.3, 0.3)):
-                basis = ["--train", "adapter:final", "--adapter-inputs", inputs, "--adapter-outputs", outputs]
-                flags = ["--rounds", "16", "--samples-per-round", inputs * outputs if inputs * outputs < 64 else 64, "--batch-size", "16",
-                         "--samples-per-batch", "16", "--epsilon", epsilon, "--learning-rate", rate]
-                command = ["--objective-command", program]
-                fill("scores", f"{task}, {inputs * outputs} coordinates, ε {epsilon}, rate {rate}", arguments, lambda seed: learn(Run(
-                    "examples/friendlier.toml", ["--seed", seed, *flags], [part + command for part in split(data["train"], 2)],
-                    {"test": data["test"]}, basis, evaluator=command)))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["shares", "join", "memory", "rates", "places", "scores"])
+    parser.add_argument("what", choices=["shares", "join", "memory"])
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--rows", help="only rows whose names hold this text; the others stay as they are")
     parser.add_argument("--again", action="store_true")
