@@ -74,7 +74,8 @@ package struct OneByte: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "onebyte",
         abstract: "Fine-tune a language model across machines that share almost no bandwidth: one byte for each direction tried.",
-        discussion: """
+        discussion: joined(
+            """
             A local cluster, from data to a better model in one command:
 
               onebyte cluster --model SmolLM2.gguf \\
@@ -91,10 +92,11 @@ package struct OneByte: AsyncParsableCommand {
                 --model SmolLM2.gguf --train-file my-reviews.jsonl
 
             Logs go to standard error, results to standard output. `onebyte help <subcommand>` shows examples for each.
-            """,
+            """),
         version: Version.description,
         subcommands: [
-            ClusterCommand.self, CoordinatorCommand.self, WorkerCommand.self, StatusCommand.self, TopCommand.self, ReportCommand.self,
+            ClusterCommand.self, CoordinatorCommand.self, WorkerCommand.self, RelayCommand.self, StatusCommand.self, TopCommand.self,
+            ReportCommand.self,
             EvaluateCommand.self, PredictCommand.self, GenerateCommand.self,
             ExportCommand.self, PrepareCommand.self, LedgerCommand.self, ModelCommand.self, DataCommand.self, KeygenCommand.self,
             SettingsCommand.self, DoctorCommand.self,

@@ -63,6 +63,36 @@ import Testing
             ])
     }
 
+    @Test("A run that splits its data judges by examples that it does not train on, and its run file names the parts")
+    func split() async throws {
+        let scratch = try Scratch()
+        let run = "\(scratch.path)/run"
+        let whole = try scratch.reviews("whole.jsonl", count: 60)
+        let task = [
+            "cluster", "--model", Binary.tinyModel, "--train-file", whole, "--template", "{text} It was", "--label", "0= bad", "--label", "1= good",
+            "--rounds", "2", "--samples-per-round", "12", "--workers", "2", "--directory", run,
+        ]
+        let found = try await Binary.run(task + ["--split", "60/20/20"])
+        try #require(found.status == 0, "\(found.errors)")
+        let parts = try ["train", "validation", "test"].map { name in
+            try String(contentsOfFile: "\(run)/data/\(name).jsonl", encoding: .utf8).split(separator: "\n").map(String.init)
+        }
+        #expect(parts.joined().count == 60 && Set(parts.joined()).count == 60 && parts.allSatisfy { !$0.isEmpty })
+        let report = try report(run)
+        #expect(report.after?.examples == parts[2].count && report.evaluation?.file == "\(run)/data/test.jsonl")
+        let settings = try String(contentsOfFile: "\(run)/run.toml", encoding: .utf8)
+        #expect(settings.contains("validation-file = \"\(run)/data/validation.jsonl\"") && !settings.contains("split ="), "\(settings)")
+        // Judging the parts later finds what the run knew: the test part is held out, the training part is not.
+        for (part, isHeldOut) in [("test", true), ("train", false)] {
+            let judged = try await Binary.run("evaluate", "\(run)/data/\(part).jsonl", "--model", Binary.tinyModel, "--ledger", run)
+            #expect(judged.status == 0 && (judged.output + judged.errors).contains("training") != isHeldOut, "\(judged.output)\(judged.errors)")
+        }
+        for wrong in [["--split", "60"], ["--split", "60/0"], ["--split", "60/40", "--eval-file", whole]] {
+            let refused = try await Binary.run(task + wrong)
+            #expect(refused.status == Core.ExitStatus.usage.rawValue && refused.errors.contains("--split"), "\(refused.errors)")
+        }
+    }
+
     @Test func aRunFromDataToReportReplayAndExport() async throws {
         let scratch = try Scratch()
         let run = "\(scratch.path)/run"

@@ -45,6 +45,15 @@ import Testing
         }
     }
 
+    @Test("The prose of every help fills its lines, because the terminal alone wraps it", arguments: all)
+    func prose(_ path: [String]) async throws {
+        let help = try await Binary.run(path + ["--help"]).output
+        let prose = (help.split(separator: "USAGE: ").first ?? "").split(separator: "\n", omittingEmptySubsequences: false)
+        for (line, next) in zip(prose, prose.dropFirst()) where !line.isEmpty && !line.hasPrefix(" ") && !next.isEmpty && !next.hasPrefix(" ") {
+            #expect(line.count + 1 + (next.split(separator: " ").first?.count ?? 0) >= 80, "broken too early: \(line)")
+        }
+    }
+
     @Test func theVersionNamesTheBLASCore() async throws {
         let found = try await Binary.run("--version")
         #expect(found.status == 0)

@@ -110,7 +110,7 @@ public final class ModelSource: Sendable {
     ///
     /// - Parameter out: must have room for `shape(of: name)!.count` values.
     public func copyFloats(_ name: String, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
-        let tensor = try tensor(name)
+        let tensor = try storedTensor(name)
         tensor.copyFloats(rows: 0..<tensor.rows, into: out)
     }
 
@@ -118,7 +118,7 @@ public final class ModelSource: Sendable {
     ///
     /// - Parameter out: must have room for `rows.count` × the number of columns.
     public func copyFloats(_ name: String, rows: Range<Int>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
-        let tensor = try tensor(name)
+        let tensor = try storedTensor(name)
         guard rows.lowerBound >= 0, rows.upperBound <= tensor.rows else { throw rowError(name, tensor, "\(rows)") }
         tensor.copyFloats(rows: rows, into: out)
     }
@@ -127,12 +127,13 @@ public final class ModelSource: Sendable {
     ///
     /// - Parameter out: must have room for `rows.count` × the number of columns.
     public func gatherFloats(_ name: String, rows: some Collection<Int32>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
-        let tensor = try tensor(name)
+        let tensor = try storedTensor(name)
         if let wrong = rows.first(where: { !(0..<tensor.rows).contains(Int($0)) }) { throw rowError(name, tensor, "\(wrong)") }
         tensor.copyFloats(rows: rows.map(Int.init), into: out)
     }
 
-    private func tensor(_ name: String) throws(ModelError) -> StoredTensor {
+    /// Returns a tensor as it lies in its file.
+    package func storedTensor(_ name: String) throws(ModelError) -> StoredTensor {
         guard let tensor = stored[name] else { throw ModelError(.badRequest, file: path, subject: name, "the model has no such tensor") }
         return tensor
     }

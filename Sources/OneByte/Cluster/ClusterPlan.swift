@@ -22,14 +22,15 @@ struct ClusterPlan: Sendable {
     private var someExamples: [Example] = []
     private static let examplesToMeasure = 512
     private let model: String
-    private let trainFile: String
-    private let evalFile: String?
-    private let validationFile: String?
+    /// Files of examples by their uses.
+    private var files: [DataUse.Use: String] = [:]
+    /// The parts of the training file that `split` makes. `makeDirectory` writes them.
+    private let parts: DataParts?
     private let generalFile: String?
     private let scoring: ScoringProgram.Options?
     private let workerCount: Int
     private let threads: Int
-    private let precision: String
+    private let precisions: (samples: Precision, prefix: Precision)
     private let listen: String
     private let isResumed: Bool
 
@@ -37,9 +38,10 @@ struct ClusterPlan: Sendable {
     init(_ settings: inout Settings, resuming: String?) throws {
         isResumed = resuming != nil
         model = try settings.text(.model)
-        trainFile = try settings.text(.trainFile)
-        evalFile = settings.optionalText(.evalFile)
-        validationFile = settings.optionalText(.validationFile)
+        for (use, key) in Self.fileKeys { files[use] = settings.optionalText(key) }
+        let trainFile = try settings.text(.trainFile)
+        parts = try Self.split(trainFile, settings)
+        for part in parts?.parts ?? [] { files[part.use] = "\(trainFile), \(part.name) part" }
         generalFile = settings.optionalText(.generalFile)
         scoring = try settings.scoring()
         workerCount = try settings.integer(.workers)
@@ -78,9 +80,10 @@ struct ClusterPlan: Sendable {
             settings.derive(.directory, .text("runs/\(Self.timeName())"), from: "the time")
         }
         threads = try settings.integer(.threads)
-        precision = try settings.text(.precision)
+        precisions = try settings.precisions()
         listen = try settings.text(.listen)
         directory = RunDirectory(try settings.text(.directory))
+        if resuming == nil { try settings.derivePrivacy(examples: parts?.parts.first { $0.use == .training }?.records.count, workers: workerCount) }
         spec = try settings.runSpec(task: task, basisDigest: nil)
         if spec.dampedComponents > 0, settings.publicText == .none {
             throw SettingsError(
@@ -88,12 +91,48 @@ struct ClusterPlan: Sendable {
                 "--damped-components \(spec.dampedComponents) needs public text to be made from; leave out --basis-text none, or say --damped-components none"
             )
         }
-        if validationFile != nil, evalFile == nil { throw SettingsError(.usage, "--validation-file needs --eval-file, which judges the result") }
-        if spec.steering != nil, validationFile == nil {
+        if files[.validation] != nil, files[.evaluation] == nil {
+            throw SettingsError(.usage, "--validation-file needs --eval-file, which judges the result")
+        }
+        if spec.steering != nil, files[.validation] == nil {
             throw SettingsError(
                 .usage,
                 "--rate-trials, --guard and --patience judge by examples that neither train nor test: give --validation-file (and --eval-file)")
         }
+        self.settings = settings
+    }
+
+    private static let fileKeys: [(DataUse.Use, SettingKey)] = [
+        (.training, .trainFile), (.validation, .validationFile), (.evaluation, .evalFile),
+    ]
+
+    /// Splits the training file, if the settings say so.
+    private static func split(_ trainFile: String, _ settings: Settings) throws -> DataParts? {
+        guard let text = settings.optionalText(.split) else { return nil }
+        guard let sizes = SplitParts(argument: text) else {
+            throw SettingsError.usage(
+                "--split \(text) is not two or three sizes; give them as 80/10/10 (train/validation/test) or 90/10 (train/test)")
+        }
+        for key in [SettingKey.evalFile, .validationFile] where settings.has(key) {
+            throw SettingsError.usage("--split takes the examples to judge by from --train-file; leave out \(key.flag), or --split")
+        }
+        return try DataParts(of: trainFile, sizes)
+    }
+
+    /// Writes the parts of the training file into the run directory. From now on they are the run's files.
+    private mutating func writeParts(_ settings: inout Settings) throws {
+        guard let parts, let sizes = settings.optionalText(.split) else { return }
+        let (folder, source) = ("\(directory.path)/data", "\(sizes) of \(try settings.text(.trainFile))")
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        for part in parts.parts {
+            let path = "\(folder)/\(part.name).jsonl"
+            try part.write(to: path)
+            files[part.use] = path
+        }
+        for (use, key) in Self.fileKeys {
+            if let path = files[use] { settings.derive(key, .text(path), from: source) }
+        }
+        settings.remove(.split)
         self.settings = settings
     }
 
@@ -119,10 +158,10 @@ struct ClusterPlan: Sendable {
         let source = try openModel(model)
         try source.checkPatterns(spec.train)
         let encoder = try TaskEncoder(task: spec.task, model: source)
-        let files: [(DataUse.Use, String?)] = [(.training, trainFile), (.validation, validationFile), (.evaluation, evalFile)]
         var seen: Set<String> = []
-        for case (let use, let file?) in files {
-            let records = try DataFile.read(file)
+        for (use, _) in Self.fileKeys {
+            guard let file = files[use] else { continue }
+            let records = try parts?.records(for: use) ?? DataFile.read(file)
             if use == .training, records.count < workerCount {
                 throw SettingsError.usage("\(file): \(records.count) examples are too few for \(workerCount) workers; give fewer with --workers")
             }
@@ -150,7 +189,8 @@ struct ClusterPlan: Sendable {
         let probe =
             try isMeasured
             ? SpeedProbe(
-                spec, source: source, examples: someExamples, precision: Precision(rawValue: precision) ?? .float, threads: threads * workerCount)
+                spec, source: source, examples: someExamples, precision: precisions.samples, prefixPrecision: precisions.prefix,
+                threads: threads * workerCount)
             : nil
         let standard = AdapterBasisMaker.Options()
         let outputs = (try? settings.integer(.adapterOutputs)) ?? standard.outputs
@@ -201,6 +241,7 @@ struct ClusterPlan: Sendable {
                 lock = try directory.createAndLock()
             }
             try directory.makeLogs()
+            if spec.privacy != nil { try directory.makeAccounts(ofWorkers: workerCount) }
         } catch {
             throw error.status == .cannotCreate ? ProcessFailure(.cannotCreate, "\(error.message), by --directory") : error
         }
@@ -210,6 +251,7 @@ struct ClusterPlan: Sendable {
                 "\(directory.path) holds a run already; resume it with --resume \(shellWord(directory.path)), or choose another --directory")
         }
         if isResumed { try spec(of: try LedgerArchive(directory.ledger).summary) }
+        try writeParts(&settings)
         // Also when resuming: settings that were given now apply until they are given again.
         try directory.write(settings.annotated, to: directory.configuration)
         return lock
@@ -279,31 +321,34 @@ struct ClusterPlan: Sendable {
             settings.optionalText(.cacheDirectory).map { ["--cache-directory", $0] }
             ?? settings.optionalText(.cacheMemory).map { ["--cache-memory", $0] } ?? []
         let judge = scoring.map { ["--objective-command", $0.command, "--objective-timeout", "\($0.timeoutSeconds)"] } ?? []
-        let common: @Sendable (String, String) -> [String] = { [model] endpoint, name in
-            ["worker", "--coordinator", endpoint, "--model", model, "--name", name] + cache + judge
+        let common: @Sendable (String, String) -> [String] = { [model, precisions] endpoint, name in
+            [
+                "worker", "--coordinator", endpoint, "--model", model, "--name", name, "--prefix-precision", precisions.prefix.rawValue,
+            ] + cache + judge
         }
         return LocalCluster(
             directory: directory, run: expectedRun,
             coordinator: ChildProcess(name: "coordinator", arguments: arguments, log: directory.log(of: "coordinator")),
-            workers: { [trainFile, workerCount, threads, precision] endpoint in
+            workers: { [files, workerCount, threads, precisions, spec] endpoint in
                 (1...workerCount).map { number in
                     let name = "worker-\(number)"
+                    let account = directory.account(ofWorker: number, of: workerCount)
                     return ChildProcess(
                         name: name,
                         arguments: common(endpoint, name) + [
-                            "--threads", "\(threads)", "--precision", precision, "--train-file", trainFile, "--shard", "\(number)/\(workerCount)",
-                        ],
+                            "--threads", "\(threads)", "--precision", precisions.samples.rawValue, "--shard", "\(number)/\(workerCount)",
+                        ] + (files[.training].map { ["--train-file", $0] } ?? []) + (spec.privacy == nil ? [] : ["--privacy-account", account]),
                         log: directory.log(of: name))
                 }
             },
-            evaluator: { [evalFile, validationFile] endpoint in
-                guard let evalFile else { return nil }
+            evaluator: { [files] endpoint in
+                guard let evalFile = files[.evaluation] else { return nil }
                 // The evaluator's data are usually more than a worker's share, and the run waits for it at the beginning and the end.
                 let cores = Processors.count
                 return ChildProcess(
                     name: "evaluator",
                     arguments: common(endpoint, "evaluator") + ["--threads", "\(cores)", "--evaluate", evalFile]
-                        + (validationFile.map { ["--validate", $0] } ?? []),
+                        + (files[.validation].map { ["--validate", $0] } ?? []),
                     log: directory.log(of: "evaluator"))
             },
             trainers: workerCount, past: past)
@@ -316,7 +361,7 @@ struct ClusterPlan: Sendable {
                 rounds: spec.rounds, isScored: scoring != nil, measures: MeasuredData(dataUse),
                 plan: TimeLeft.Plan(
                     rounds: spec.rounds, trialRounds: spec.steering?.trialRounds, learningRate: spec.learningRate,
-                    secondsOfCachedRound: secondsOfCachedRound)))
+                    secondsOfCachedRound: secondsOfCachedRound), privacy: spec.privacyOfRounds))
         guard isResumed else { return record.progress }
         record.read(directory)
         if record.unread > 0 {
@@ -341,7 +386,7 @@ struct ClusterPlan: Sendable {
             of: archive, on: source, texts: generalFile, threads: Processors.count)
         return RunReport(
             archive, progress, model: model, trainedParameters: trained, sideEffects: sideEffects,
-            evaluation: evalFile.map { RunReport.EvaluationData(file: $0, dataUse, task: spec.task) }, basisSeconds: basisSeconds,
+            evaluation: files[.evaluation].map { RunReport.EvaluationData(file: $0, dataUse, task: spec.task) }, basisSeconds: basisSeconds,
             totalSeconds: totalSeconds)
     }
 }

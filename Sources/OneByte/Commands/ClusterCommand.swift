@@ -9,7 +9,8 @@ struct ClusterCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cluster",
         abstract: "Fine-tune on this machine: one coordinator and several workers, each with its own part of the data.",
-        discussion: """
+        discussion: joined(
+            """
             Five settings are enough: the model, the data to train on and to judge by, and for a classification a template
             and a word for each label. All else has a default, which --print-config shows:
 
@@ -36,7 +37,7 @@ struct ClusterCommand: AsyncParsableCommand {
               onebyte cluster --resume runs/reviews
 
             Ctrl-C stops all processes in order; nothing that is in the ledger is lost.
-            """)
+            """))
 
     @OptionGroup(title: "Model") var model: SettingFlags<ModelSettings>
     @OptionGroup(title: "Model") var preset: SettingFlags<PresetSettings>

@@ -11,7 +11,8 @@ struct CoordinatorCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "coordinator",
         abstract: "Admit machines, open and commit rounds, keep the ledger. Needs no model and no data.",
-        discussion: """
+        discussion: joined(
+            """
             A run whose settings are in a file, for workers on this host:
 
               onebyte coordinator --config run.toml --directory runs/reviews
@@ -35,7 +36,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
 
               onebyte coordinator … --join-file shared/join
               onebyte worker --join-file shared/join …
-            """)
+            """))
 
     @OptionGroup var config: ConfigFlags
     @OptionGroup(title: "Task") var task: SettingFlags<TaskSettings>
@@ -167,7 +168,9 @@ struct CoordinatorCommand: AsyncParsableCommand {
     }
 
     private static func spec(_ settings: inout Settings, basisDigest: Digest?) throws -> RunSpec {
-        let spec = try settings.runSpec(task: try settings.resolveTask(), basisDigest: basisDigest)
+        let task = try settings.resolveTask()
+        try settings.derivePrivacy(examples: nil, workers: nil)
+        let spec = try settings.runSpec(task: task, basisDigest: basisDigest)
         if spec.dampedComponents > 0, basisDigest == nil {
             throw SettingsError.usage(
                 "--damped-components \(spec.dampedComponents) needs --basis, which `onebyte prepare` makes; or say --damped-components none")

@@ -7,17 +7,19 @@ struct DataCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "data",
         abstract: "Look at data as a run would.",
-        discussion: """
+        discussion: joined(
+            """
               onebyte data preview reviews.jsonl --model SmolLM2.gguf \\
                 --template '{text} It was' --label '0= terrible' --label '1= great'
               onebyte data split reviews.jsonl --split 80/10/10
-            """,
+            """),
         subcommands: [Preview.self, Split.self])
 
     struct Preview: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Check a data file, and show examples as the model sees them, with what is learnt in [brackets].",
-            discussion: """
+            discussion: joined(
+                """
                 A classification, with the words for its labels:
 
                   onebyte data preview reviews.jsonl --model SmolLM2.gguf \\
@@ -26,7 +28,7 @@ struct DataCommand: ParsableCommand {
                 The task of a run file, the first 5 examples of the second worker of three:
 
                   onebyte data preview reviews.jsonl --config run.toml --shard 2/3 --count 5
-                """)
+                """))
 
         @Argument(help: ArgumentHelp("JSON lines, CSV or TSV: text and label, prompt and completion, messages, or text.", valueName: "file"))
         var file: String

@@ -8,7 +8,8 @@ struct DoctorCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "doctor",
         abstract: "Check step by step whether this host can take part: network, keys, run, model, data, disk, clock, speed.",
-        discussion: """
+        discussion: joined(
+            """
             As a worker, before it is started; name, route, port, keys, version and run are tried in
             this order, and the first that fails says what to do:
 
@@ -21,7 +22,7 @@ struct DoctorCommand: ParsableCommand {
                 --directory runs/reviews
 
             It ends with 0 where all is well, else with the status that the process itself would end with.
-            """)
+            """))
 
     @Option(help: ArgumentHelp("The coordinator's join string, as a worker is given it.", valueName: "address")) var coordinator: String?
     @Option(help: ArgumentHelp("A file that holds it.", valueName: "file")) var joinFile: String?

@@ -9,7 +9,8 @@ struct EvaluateCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "evaluate",
         abstract: "Measure a model on data that judge it: base, exported, or base + ledger.",
-        discussion: """
+        discussion: joined(
+            """
             A fine-tuned model, with the task that its ledger holds:
 
               onebyte evaluate held-out.jsonl --model SmolLM2.gguf \\
@@ -37,7 +38,7 @@ struct EvaluateCommand: ParsableCommand {
 
               onebyte evaluate held-out.jsonl --model exported/ \\
                 --config runs/reviews/run.toml --format json
-            """)
+            """))
 
     @Argument(help: ArgumentHelp("JSON lines, CSV or TSV.", valueName: "file")) var file: String
     @OptionGroup var config: ConfigFlags

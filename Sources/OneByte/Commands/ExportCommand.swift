@@ -8,7 +8,8 @@ struct ExportCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "export",
         abstract: "Write a fine-tuned model for other programs: a merged model, a GGUF file, a LoRA adapter, or its numbers.",
-        discussion: """
+        discussion: joined(
+            """
             From base model and ledger alone, also while the run goes on:
 
               onebyte export --model SmolLM2.gguf --ledger runs/reviews --output exported
@@ -39,7 +40,7 @@ struct ExportCommand: ParsableCommand {
                 --format peft --output adapter
               onebyte export --model SmolLM2.gguf --ledger runs/reviews \\
                 --format numbers
-            """)
+            """))
 
     @Option(help: .of(.model)) var model: String
     @OptionGroup var ledger: LedgerFlags

@@ -8,7 +8,8 @@ struct GenerateCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "generate",
         abstract: "Let a model write: base, exported, or base + ledger.",
-        discussion: """
+        discussion: joined(
+            """
             Continue a text:
 
               onebyte generate 'The film was' --model SmolLM2.gguf
@@ -28,7 +29,7 @@ struct GenerateCommand: ParsableCommand {
 
               onebyte generate --file held-out.jsonl --model SmolLM2.gguf \\
                 --ledger runs/e2e --output written.jsonl
-            """)
+            """))
 
     @Argument(help: ArgumentHelp("The text that the model continues.", valueName: "text")) var prompt: String?
     @Option(

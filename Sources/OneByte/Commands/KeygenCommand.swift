@@ -6,7 +6,8 @@ struct KeygenCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "keygen",
         abstract: "Make a key pair: for encrypted connections (CURVE), or for signatures (Ed25519).",
-        discussion: """
+        discussion: joined(
+            """
             The secret goes to the file (only its owner can read it), the public key beside it and to standard output:
 
               onebyte keygen coordinator.key
@@ -16,7 +17,7 @@ struct KeygenCommand: ParsableCommand {
             (`onebyte ledger verify --signers`):
 
               onebyte keygen --signing alice.key
-            """)
+            """))
 
     @Argument(help: ArgumentHelp("Where the secret goes; nothing is ever overwritten.", valueName: "file")) var path: String
     @Flag(help: "A signing key, not one for connections.") var signing = false

@@ -7,7 +7,8 @@ struct LedgerCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ledger",
         abstract: "Look into a run's ledger, check it, rebuild the parameters from it.",
-        discussion: """
+        discussion: joined(
+            """
             A ledger and its base model are the fine-tuned model.
 
               onebyte ledger show runs/reviews
@@ -16,13 +17,17 @@ struct LedgerCommand: ParsableCommand {
               onebyte ledger retract runs/reviews --machine worker-3
               onebyte ledger restore runs/reviews --machine worker-3
               onebyte ledger rewind runs/reviews --before worker-3
-            """,
-        subcommands: [Show.self, LedgerVerify.self, LedgerAudit.self, Replay.self, LedgerRetract.self, LedgerRestore.self, LedgerRewind.self])
+            """),
+        subcommands: [
+            Show.self, LedgerVerify.self, LedgerAudit.self, LedgerMembership.self, Replay.self, LedgerRetract.self, LedgerRestore.self,
+            LedgerRewind.self,
+        ])
 
     struct Show: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Say what a ledger holds.",
-            discussion: """
+            discussion: joined(
+                """
                 The run's facts:
 
                   onebyte ledger show runs/reviews
@@ -31,7 +36,7 @@ struct LedgerCommand: ParsableCommand {
 
                   onebyte ledger show runs/reviews --records
                   onebyte ledger show runs/reviews --records --format json
-                """)
+                """))
 
         @Argument(help: ArgumentHelp("A ledger or a run directory.", valueName: "path")) var path: String
         @Flag(help: "One line for each record.") var records = false
@@ -57,7 +62,8 @@ struct LedgerCommand: ParsableCommand {
     struct Replay: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Rebuild the parameters from base model and ledger alone, and print their digest.",
-            discussion: """
+            discussion: joined(
+                """
                 The digest must be the one that the workers reported; where the ledger holds it, they are compared:
 
                   onebyte ledger replay runs/reviews --model SmolLM2.gguf
@@ -66,7 +72,7 @@ struct LedgerCommand: ParsableCommand {
 
                   onebyte ledger replay runs/reviews --model SmolLM2.gguf \\
                     --at-round 100 --threads 1
-                """)
+                """))
 
         @Argument(help: ArgumentHelp("A ledger or a run directory.", valueName: "path")) var path: String
         @Option(help: ArgumentHelp("The base model that the run began with.", valueName: "model")) var model: String

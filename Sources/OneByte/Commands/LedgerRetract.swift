@@ -7,7 +7,8 @@ struct LedgerRetract: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "retract",
         abstract: "Take one machine's contributions out of a run, exactly.",
-        discussion: """
+        discussion: joined(
+            """
             A record is added that every worker and every replay applies; what is left is exactly what a run with the
             recorded steps, but without these bytes, gives. It is not the model that the others would have trained
             alone, because they continued from where these bytes had led. So the model may be worse than before. It
@@ -25,7 +26,7 @@ struct LedgerRetract: AsyncParsableCommand {
                 --from-round 120 --to-round 180 --evict --yes
 
             A name stands for all machines of that name: a worker that was started again is another machine.
-            """)
+            """))
 
     @Argument(help: ArgumentHelp("The run directory.", valueName: "directory")) var path: String
     @Option(help: ArgumentHelp("The worker's name, or the machine's number.", valueName: "machine")) var machine: String
@@ -84,7 +85,8 @@ struct LedgerRestore: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "restore",
         abstract: "Take a retraction back: put a machine's contributions into the run again, exactly.",
-        discussion: """
+        discussion: joined(
+            """
             A record is added. If nothing else has changed since, the model is to the last bit the one from before the
             retraction:
 
@@ -92,7 +94,7 @@ struct LedgerRestore: AsyncParsableCommand {
               onebyte ledger restore runs/reviews --machine worker-2
               onebyte ledger restore runs/reviews --machine worker-2 \\
                 --from-round 120 --to-round 180 --yes
-            """)
+            """))
 
     @Argument(help: ArgumentHelp("The run directory.", valueName: "directory")) var path: String
     @Option(help: ArgumentHelp("The worker's name, or the machine's number.", valueName: "machine")) var machine: String
@@ -137,7 +139,8 @@ struct LedgerRewind: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "rewind",
         abstract: "Go back to the parameters before a round, or to before a machine's first byte.",
-        discussion: """
+        discussion: joined(
+            """
             The rounds from there on no longer count. They stay in the ledger, and their numbers are not used again. Even
             a complete run can then be resumed:
 
@@ -149,7 +152,7 @@ struct LedgerRewind: AsyncParsableCommand {
               onebyte ledger rewind runs/reviews --to 120 --yes
 
             A rewind can't be taken back, but `--at-round` still reaches the void rounds.
-            """)
+            """))
 
     @Argument(help: ArgumentHelp("The run directory.", valueName: "directory")) var path: String
     @Option(help: ArgumentHelp("The parameters before this round.", valueName: "round")) var to: RoundNumber?

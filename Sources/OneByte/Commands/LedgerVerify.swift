@@ -8,7 +8,8 @@ struct LedgerVerify: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "verify",
         abstract: "Check every record: checksums, hash chain, and that each follows from those before it.",
-        discussion: """
+        discussion: joined(
+            """
             Ends with status 0 for a whole ledger, 65 for one that is damaged or breaks a rule of its run:
 
               onebyte ledger verify runs/reviews && echo whole
@@ -24,7 +25,7 @@ struct LedgerVerify: ParsableCommand {
             anything, 79 where rounds lie behind the last that one of them signed):
 
               onebyte ledger verify runs/reviews --signers trusted.pub
-            """)
+            """))
 
     @Argument(help: ArgumentHelp("A ledger or a run directory.", valueName: "path")) var path: String
     @Option(help: ArgumentHelp("The base model: replay, and compare the digests.", valueName: "model")) var base: String?

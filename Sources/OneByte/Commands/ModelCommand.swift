@@ -13,7 +13,8 @@ struct ModelCommand: ParsableCommand {
     struct Inspect: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Say what a model is, and which of its tensors --train can name.",
-            discussion: """
+            discussion: joined(
+                """
                 What it is:
 
                   onebyte model inspect SmolLM2.gguf
@@ -25,7 +26,7 @@ struct ModelCommand: ParsableCommand {
                   onebyte model inspect SmolLM2.gguf --train layers.29 \\
                     --tokens 100 --reads 30 --all-logits
                   onebyte model inspect SmolLM2.gguf --train layers.28-29 --tensors
-                """)
+                """))
 
         @Argument(help: ArgumentHelp("A Hugging Face directory, a .gguf file, or org/name from the hub's cache.", valueName: "model"))
         var model: String

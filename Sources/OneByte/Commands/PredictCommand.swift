@@ -8,7 +8,8 @@ struct PredictCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "predict",
         abstract: "Say what a model makes of each example of a file: labels with their probabilities, or texts.",
-        discussion: """
+        discussion: joined(
+            """
             Labels for examples that have none, as JSON lines with what was read:
 
               onebyte predict unlabelled.jsonl --model SmolLM2.gguf \\
@@ -22,7 +23,7 @@ struct PredictCommand: ParsableCommand {
 
               onebyte predict prompts.jsonl --model SmolLM2.gguf \\
                 --ledger runs/e2e --max-tokens 40
-            """)
+            """))
 
     @Argument(help: ArgumentHelp("JSON lines, CSV or TSV; no label is needed.", valueName: "file")) var file: String
     @OptionGroup var config: ConfigFlags

@@ -8,7 +8,8 @@ struct PrepareCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "prepare",
         abstract: "Make the basis of a run: where its adapters look and point, or which components its directions avoid.",
-        discussion: """
+        discussion: joined(
+            """
             It is made once, from public text that looks like the task's, never from private examples, and becomes data of the \
             run. `onebyte cluster` makes it by itself.
 
@@ -16,7 +17,7 @@ struct PrepareCommand: ParsableCommand {
                 --label '0= terrible' --label '1= great' \\
                 --basis-text headlines.txt --output basis
               onebyte coordinator --config run.toml --basis basis --directory runs/reviews
-            """)
+            """))
 
     @OptionGroup var config: ConfigFlags
     @OptionGroup var model: SettingFlags<ModelSettings>

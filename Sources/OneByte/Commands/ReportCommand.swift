@@ -7,7 +7,8 @@ struct ReportCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "report",
         abstract: "Show a run's curves, workers and events: as a page to mail, a table, or for TensorBoard.",
-        discussion: """
+        discussion: joined(
+            """
             A page in one file, which needs no network, for any run directory, even during the run:
 
               onebyte report runs/reviews --html reviews.html
@@ -23,7 +24,7 @@ struct ReportCommand: ParsableCommand {
               tensorboard --logdir board
 
             Without flags it shows the state of the run, as `onebyte status` does.
-            """)
+            """))
 
     enum Format: String, CaseIterable, ExpressibleByArgument {
         case csv, json, tensorboard

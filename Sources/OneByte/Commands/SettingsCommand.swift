@@ -4,7 +4,8 @@ struct SettingsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "settings",
         abstract: "List every setting of a run: type, range, default, meaning.",
-        discussion: """
+        discussion: joined(
+            """
             As Markdown, which reads well as it is:
 
               onebyte settings | less
@@ -16,7 +17,7 @@ struct SettingsCommand: ParsableCommand {
             The settings of a run at hand, and where each comes from:
 
               onebyte cluster --config run.toml --print-config
-            """)
+            """))
 
     func run() { standardOutput.writeRaw(SettingsReference.markdown) }
 }

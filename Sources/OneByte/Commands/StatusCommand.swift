@@ -6,7 +6,8 @@ struct StatusCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "status",
         abstract: "Show the state of a run once: rounds, losses, and a line for each worker.",
-        discussion: """
+        discussion: joined(
+            """
             A run directory, whether its coordinator is running or not:
 
               onebyte status runs/reviews
@@ -18,7 +19,7 @@ struct StatusCommand: AsyncParsableCommand {
             For programs (the same as the dashboard's /api/status):
 
               onebyte status runs/reviews --json
-            """)
+            """))
 
     @Argument(help: ArgumentHelp("A run directory, or the address of a coordinator's dashboard.", valueName: "run|address")) var place: String
     @Flag(name: .customLong("json"), help: "As JSON.") var isJSON = false
@@ -43,7 +44,8 @@ struct TopCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "top",
         abstract: "Watch a run that is under way, from another terminal or another host.",
-        discussion: """
+        discussion: joined(
+            """
             It refreshes every second until the run ends, or until Ctrl-C, which does not stop the run:
 
               onebyte top runs/reviews
@@ -51,7 +53,7 @@ struct TopCommand: AsyncParsableCommand {
             A coordinator elsewhere that was started with --dashboard:
 
               onebyte top coordinator:8080
-            """)
+            """))
 
     @Argument(help: ArgumentHelp("A run directory, or the address of a coordinator's dashboard.", valueName: "run|address")) var place: String
     @Option(help: ArgumentHelp("Seconds between two updates.", valueName: "seconds")) var interval = 1.0

@@ -59,6 +59,9 @@ package struct Settings: Sendable {
         values[key] = (value, .derived(what))
     }
 
+    /// Removes a setting that has been carried out.
+    package mutating func remove(_ key: SettingKey) { values[key] = nil }
+
     /// Returns where hidden states are kept: bytes of memory, and a directory for files. The directory is nil if there is no home
     /// directory, as in some services; everything is then kept in memory.
     package func prefixCache() throws(SettingsError) -> (memoryBytes: Int, directory: String?) {
@@ -73,6 +76,14 @@ package struct Settings: Sendable {
         // Relative paths in this variable must be ignored (XDG Base Directory Specification).
         if let path = environment["XDG_CACHE_HOME"], path.hasPrefix("/") { return (bytes, path + "/onebyte") }
         return (bytes, environment["HOME"].flatMap { $0.isEmpty ? nil : $0 + "/.cache/onebyte" })
+    }
+
+    /// Returns the precision of samples, and of the hidden states that are computed once for each example.
+    package func precisions() throws(SettingsError) -> (samples: Precision, prefix: Precision) {
+        guard let samples = Precision(rawValue: try text(.precision)), let prefix = Precision(rawValue: try text(.prefixPrecision)) else {
+            throw .usage("the precision is unknown")
+        }
+        return (samples, prefix)
     }
 
     /// Returns the value from the file or a flag, even for a setting further down in the table, whose default is not known yet.

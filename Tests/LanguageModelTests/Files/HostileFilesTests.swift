@@ -46,6 +46,21 @@ import Training
 
     // MARK: safetensors
 
+    @Test("Values that are no numbers give one digest, whatever their bits")
+    func notANumber() throws {
+        let whole = try weights()
+        /// The digest with these bits as the last half-precision value.
+        func digest(_ bits: UInt16) throws -> Digest? {
+            var found: Digest?
+            let value = withUnsafeBytes(of: bits.littleEndian) { Data($0) }
+            try withModel(["model.safetensors": whole.dropLast(2) + value]) { found = try ModelSource.open($0).baseManifest(threads: 1).digest }
+            return found
+        }
+        let quiet = try digest(0x7E00)
+        for bits: UInt16 in [0xFE00, 0x7E12, 0x7C01] { #expect(try digest(bits) == quiet) }
+        #expect(try digest(0x7C00) != quiet)
+    }
+
     @Test func truncatedWeights() throws {
         let whole = try weights()
         for count in [0, 7, 8, 100, 4000, whole.count - 1] {
