@@ -71,7 +71,7 @@ import Training
                 let own = try copy.tokenizer
                 #expect(own.leadingTokens + own.encode(text) + own.trailingTokens == ids, "GGUF: \(text.debugDescription)")
             }
-        } catch where error.code == .unsupported {
+        } catch  where error.code == .unsupported {
             print("\(name): no GGUF: \(error.description)")
         }
     }
