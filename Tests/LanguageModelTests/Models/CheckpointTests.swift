@@ -71,7 +71,8 @@ import Training
                 let own = try copy.tokenizer
                 #expect(own.leadingTokens + own.encode(text) + own.trailingTokens == ids, "GGUF: \(text.debugDescription)")
             }
-        } catch  where error.code == .unsupported {
+        } catch {
+            guard error.code == .unsupported else { throw error }
             print("\(name): no GGUF: \(error.description)")
         }
     }
