@@ -8,7 +8,10 @@ import Training
 struct Prefix: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Positions a second through all layers, in F32 and in 8-bit integers, as JSON lines.",
-        discussion: "Each turn measures both, and a ratio is that of one turn. Processor time where --threads is 1, so that other work on the machine counts little.")
+        discussion: """
+            Each turn measures both, and a ratio is that of one turn. Processor time where --threads is 1, so that other work on the machine
+            counts little.
+            """)
 
     @Option(help: "The base model; random weights do.") var model = ".cache/SmolLM2-135M-Instruct.Q4_1.gguf"
     @Option(help: "Name of the rows.") var name = "SmolLM2"

@@ -1,5 +1,5 @@
-// The parts of quantised.c that the compiler vectorises. They are included once for each instruction set, with TARGET, NAME and LANES defined. Nothing
-// here is fused or reordered, so all instruction sets give the same bits.
+// The parts of quantised.c that the compiler vectorises. They are included once for each instruction set, with TARGET, NAME and LANES defined.
+// Nothing here is fused or reordered, so all instruction sets give the same bits.
 
 typedef float NAME(vf) __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t NAME(vi) __attribute__((vector_size(4 * LANES), aligned(4)));

@@ -2,8 +2,8 @@
 // large activations do no harm to those in other blocks. Weights are w = scale·q + minimum with q in 0…255, which holds Q4_0, Q4_1 and Q8_0 without
 // rounding. Rows are x = scale·q with q in −127…127.
 //
-// Sums within a block are exact, and the sums of blocks are fused multiply-adds in the order of the inputs. So every variant gives the same bits, and a
-// row's result does not depend on the rows beside it.
+// Sums within a block are exact, and the sums of blocks are fused multiply-adds in the order of the inputs. So every variant gives the same bits, and
+// a row's result does not depend on the rows beside it.
 #ifndef ONEBYTE_QUANTISED_H
 #define ONEBYTE_QUANTISED_H
 #include <stddef.h>
@@ -44,7 +44,7 @@ void ob_quantised_product(const void *x, size_t rows, const ob_quantised_matrix 
 void ob_quantised_gated_product(int kind, const void *x, size_t rows, const ob_quantised_matrix *gate, const ob_quantised_matrix *up, float *y,
                                 size_t y_stride);
 
-/// Returns the name of the variant in use: "avx512vnni", "avx2", "neondot" or "portable". It is the best that the processor has, unless ONEBYTE_KERNELS
-/// names another.
+/// Returns the name of the variant in use: "avx512vnni", "avx2", "neondot" or "portable". It is the best that the processor has, unless
+/// ONEBYTE_KERNELS names another.
 const char *ob_quantised_variant(void);
 #endif

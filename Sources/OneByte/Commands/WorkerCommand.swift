@@ -151,7 +151,8 @@ struct WorkerCommand: AsyncParsableCommand {
             trainingExamples: training.map { maker($0, .training, trainFile) },
             heldOutExamples: heldOut.map { maker($0, .evaluation, evaluate) },
             validationExamples: steering.map { maker($0, .validation, validationFile) },
-            threads: threads.count, precision: precision, prefixPrecision: prefixPrecision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory,
+            threads: threads.count, precision: precision, prefixPrecision: prefixPrecision, cacheMemory: cache.memoryBytes,
+            cacheDirectory: cache.directory,
             onRemark: { logger.notice("\($0)") },
             scoring: try settings.scoring(), onScoringLine: { logger.info("objective: \($0)") },
             dataSecret: signing.dataSecret, privacy: account)

@@ -30,7 +30,6 @@ extension PrefixCache {
             }
             size *= 2
         }
-        frozen = nil
     }
 
     /// Computes what these examples lack or, with `replacesMissing`, replaces missing examples by others.
@@ -63,7 +62,6 @@ extension PrefixCache {
         if underway.isEmpty, let first = missingBlock(from: 0) { underway = missingBlocks(from: first, atMost: threads) }
         try advance(underway)
         if underway.allSatisfy(\.isDone) { underway = [] }
-        if isFilled { frozen = nil }
         return !isFilled
     }
 
@@ -114,6 +112,7 @@ extension PrefixCache {
         }
         try failure.rethrow()
         for block in blocks where block.isDone { try finish(block.number) }
+        if isFilled { frozen = nil }
     }
 }
 

@@ -3,19 +3,19 @@
 ///
 /// Every step is exact integer arithmetic. So the low bits of the noise reveal nothing, as they may with floating-point noise (Mironov 2012, "On
 /// Significance of the Least Significant Bits for Differential Privacy").
-struct DiscreteGaussian {
+package struct DiscreteGaussian {
     /// Upper bound of σ. With it all products stay within 128 bits.
-    static let sigmaMax: UInt64 = 1 << 28
+    package static let sigmaMax: UInt64 = 1 << 28
     /// A Laplace draw beyond this many scales would be accepted with a probability below e^−2000; it is drawn again.
     private static let scalesMax: UInt64 = 64
 
-    let sigma: UInt64
+    package let sigma: UInt64
 
     /// - Parameter sigma: 1…`sigmaMax`; values outside are moved to the nearest.
-    init(sigma: UInt64) { self.sigma = min(max(sigma, 1), Self.sigmaMax) }
+    package init(sigma: UInt64) { self.sigma = min(max(sigma, 1), Self.sigmaMax) }
 
     /// Returns one draw.
-    func draw(using generator: inout some RandomNumberGenerator) -> Int64 {
+    package func draw(using generator: inout some RandomNumberGenerator) -> Int64 {
         let (scale, variance) = (sigma + 1, UInt128(sigma) * UInt128(sigma))
         while true {
             let magnitude = Self.laplaceMagnitude(scale: scale, using: &generator)
@@ -44,7 +44,7 @@ struct DiscreteGaussian {
     }
 
     /// Returns true with the probability exp(−numerator/denominator).
-    static func bernoulli(
+    package static func bernoulli(
         expMinus numerator: UInt128, over denominator: UInt128, using generator: inout some RandomNumberGenerator
     ) -> Bool {
         for _ in 0..<(numerator / denominator) {

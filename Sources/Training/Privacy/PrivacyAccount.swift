@@ -47,21 +47,21 @@ public final class PrivacyAccount: Sendable {
     public var isSpent: Bool { state.withLock { $0.isSpent } }
 
     /// The largest ρ that both the run and this host allow.
-    func limit(_ privacy: Privacy) -> Double {
+    package func limit(_ privacy: Privacy) -> Double {
         let run = PrivacyLoss.rho(epsilon: privacy.epsilon, delta: privacy.delta)
         guard let budget else { return run }
         return min(run, PrivacyLoss.rho(epsilon: budget.epsilon, delta: budget.delta ?? privacy.delta))
     }
 
     /// ε so far, at the host's δ if it has one, else at the run's.
-    func epsilon(_ privacy: Privacy) -> Double { PrivacyLoss.epsilon(rho: rho, delta: budget?.delta ?? privacy.delta) }
+    package func epsilon(_ privacy: Privacy) -> Double { PrivacyLoss.epsilon(rho: rho, delta: budget?.delta ?? privacy.delta) }
 
     /// Pays for releases, or refuses them all.
     ///
     /// - Parameter releases: number of releases that read each example.
     /// - Returns: false if one of the examples would have revealed more than the limit. Nothing is paid then.
     /// - Throws: what `keep` throws; nothing may be released then.
-    func pay(for releases: [Int: Int], _ privacy: Privacy) throws -> Bool {
+    package func pay(for releases: [Int: Int], _ privacy: Privacy) throws -> Bool {
         let limit = limit(privacy)
         let each = privacy.rhoOfRelease
         return try state.withLock { state in

@@ -1,19 +1,19 @@
 import Core
 
 /// Makes a machine's bytes in a private run: clips, adds noise from the operating system's generator, and keeps the account.
-struct PrivateBytes {
+package struct PrivateBytes {
     let privacy: Privacy
     let account: PrivacyAccount
     private let batches: SampleBatches
 
-    init(_ privacy: Privacy, account: PrivacyAccount, exampleCount: Int, options: EstimatorOptions) {
+    package init(_ privacy: Privacy, account: PrivacyAccount, exampleCount: Int, options: EstimatorOptions) {
         self.privacy = privacy
         self.account = account
         batches = SampleBatches(exampleCount: exampleCount, options: options)
     }
 
     /// How much was spent, for displays.
-    var status: PrivacyStatus {
+    package var status: PrivacyStatus {
         PrivacyStatus(epsilon: account.epsilon(privacy), delta: account.budget?.delta ?? privacy.delta, isSpent: account.isSpent)
     }
 
@@ -21,7 +21,7 @@ struct PrivateBytes {
     /// nobody wants the bytes any more.
     ///
     /// - Parameter isOver: whether the rest is not wanted any more. It is asked before each batch.
-    func projectedGradients(
+    package func projectedGradients(
         _ machine: MachineID, _ samples: Range<SampleNumber>, _ estimator: any GradientEstimator, isOver: () -> Bool
     ) throws -> [Double]? {
         let batches = batches.of(machine, samples)
@@ -38,7 +38,7 @@ struct PrivateBytes {
     }
 
     /// Returns one batch's projected gradients with noise.
-    static func release(
+    package static func release(
         _ batch: SampleBatch, _ machine: MachineID, _ privacy: Privacy, _ estimator: any GradientEstimator,
         using generator: inout some RandomNumberGenerator
     ) throws -> [Double] {
@@ -47,7 +47,7 @@ struct PrivateBytes {
     }
 
     /// Returns the sum over a batch's examples, each clipped once as a vector over all of the batch's samples.
-    static func sum(_ batch: SampleBatch, _ machine: MachineID, _ privacy: Privacy, _ estimator: any GradientEstimator) throws -> ClippedSum {
+    package static func sum(_ batch: SampleBatch, _ machine: MachineID, _ privacy: Privacy, _ estimator: any GradientEstimator) throws -> ClippedSum {
         var sum = ClippedSum(clip: privacy.clip * Double(batch.samples.count).squareRoot(), count: batch.samples.count)
         try estimator.visitExamples(batch.counts.keys.sorted(), machine: machine, samples: batch.samples) { example, gradients in
             sum.add(gradients, times: batch.counts[example] ?? 0)
@@ -61,6 +61,12 @@ package struct SampleBatch: Hashable {
     package let samples: Range<SampleNumber>
     /// How often the batch holds each of its examples.
     package let counts: [Int: Int]
+
+    package init(samples: Range<SampleNumber>, counts: [Int: Int]) {
+        self.samples = samples
+        self.counts = counts
+    }
+
     /// Number of examples, repetitions included.
     package var exampleCount: Int { counts.values.reduce(0, +) }
 }

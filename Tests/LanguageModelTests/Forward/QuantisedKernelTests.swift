@@ -34,7 +34,7 @@ import Testing
     }
 
     /// Packs rows of the given type; `stored` has `rowBytes` for each output.
-    private func pack(_ stored: [UInt8], _ type: ob_element_type, outputs: Int, inputs: Int, rowBytes: Int) -> [UInt8] {
+    private func pack(_ stored: [UInt8], _ type: ElementType, outputs: Int, inputs: Int, rowBytes: Int) -> [UInt8] {
         let bytes = ob_quantised_panel_bytes(inputs)
         var panels = [UInt8](repeating: 0, count: (outputs + Self.panelOutputs - 1) / Self.panelOutputs * bytes)
         stored.withUnsafeBytes { stored in
@@ -42,7 +42,7 @@ import Testing
                 guard let from = stored.baseAddress, let to = panels.baseAddress else { return }
                 for start in stride(from: 0, to: outputs, by: Self.panelOutputs) {
                     var rows: [UnsafeRawPointer?] = (start..<min(start + Self.panelOutputs, outputs)).map { from + $0 * rowBytes }
-                    ob_quantise_panel(Int32(type.rawValue), &rows, rows.count, inputs, to + start / Self.panelOutputs * bytes)
+                    ob_quantise_panel(type.rawValue, &rows, rows.count, inputs, to + start / Self.panelOutputs * bytes)
                 }
             }
         }
@@ -50,7 +50,7 @@ import Testing
     }
 
     private func pack(_ w: [Float], _ shape: Shape) -> [UInt8] {
-        pack(w.withUnsafeBytes { Array($0) }, OB_F32, outputs: shape.outputs, inputs: shape.inputs, rowBytes: 4 * shape.inputs)
+        pack(w.withUnsafeBytes { Array($0) }, .f32, outputs: shape.outputs, inputs: shape.inputs, rowBytes: 4 * shape.inputs)
     }
 
     private func quantise(_ x: [Float], _ shape: Shape) -> [UInt8] {
@@ -116,19 +116,19 @@ import Testing
     }
 
     /// The formats that lie in 8 bits lose nothing: with rows of integers, the product is exact.
-    @Test(arguments: [OB_Q4_0, OB_Q4_1, OB_Q8_0])
-    func storedBlocks_areTakenAsTheyLie(type: ob_element_type) {
+    @Test(arguments: [ElementType.q4_0, .q4_1, .q8_0])
+    func storedBlocks_areTakenAsTheyLie(type: ElementType) {
         let shape = Shape(rows: 5, inputs: 96, outputs: 35)
-        let rowBytes = shape.inputs / ob_block_elements(Int32(type.rawValue)) * ob_block_bytes(Int32(type.rawValue))
+        let rowBytes = shape.inputs / type.blockElements * type.blockBytes
         var random = SystemRandomNumberGenerator()
         var stored = (0..<shape.outputs * rowBytes).map { _ in UInt8.random(in: 0...255, using: &random) }
         // Halves 2⁻⁴ as scales and −½ as minima, so that sums of floats are exact too.
-        for block in stride(from: 0, to: stored.count, by: ob_block_bytes(Int32(type.rawValue))) {
+        for block in stride(from: 0, to: stored.count, by: type.blockBytes) {
             (stored[block], stored[block + 1]) = (0, 0x2c)
-            if type == OB_Q4_1 { (stored[block + 2], stored[block + 3]) = (0, 0xb8) }
+            if type == .q4_1 { (stored[block + 2], stored[block + 3]) = (0, 0xb8) }
         }
         var w = [Float](repeating: 0, count: shape.outputs * shape.inputs)
-        ob_dequantise(Int32(type.rawValue), stored, &w, w.count)
+        ob_dequantise(type.rawValue, stored, &w, w.count)
         var x = (0..<shape.rows * shape.inputs).map { _ in Float(Int.random(in: -127...127, using: &random)) }
         for block in stride(from: 0, to: x.count, by: Self.blockInputs) { x[block] = 127 }
         let wanted = (0..<shape.rows).flatMap { r in
@@ -138,7 +138,7 @@ import Testing
             let panels = pack(stored, type, outputs: shape.outputs, inputs: shape.inputs, rowBytes: rowBytes)
             let rows = quantise(x, shape)
             #expect(product(rows, panels, shape) == wanted, "\(variant)")
-            if type != OB_Q8_0 { #expect(product(rows, panels, shape, isNarrow: true) == wanted, "\(variant), narrow") }
+            if type != .q8_0 { #expect(product(rows, panels, shape, isNarrow: true) == wanted, "\(variant), narrow") }
         }
     }
 

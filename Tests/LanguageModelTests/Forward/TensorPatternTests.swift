@@ -28,7 +28,9 @@ struct TensorPatternTests {
         #expect(tensors.map { Int($0.index) } == Array(source.tensorNames.indices), "τ is the place among the sorted names")
     }
 
-    @Test(arguments: ["layers.3", "layers.1-3", "layers.2-1", "layers.x", "", "layers.", "model.norm", "layers.2.mlp.down", "layers.*.mlp.down", "*.weights"])
+    @Test(arguments: [
+        "layers.3", "layers.1-3", "layers.2-1", "layers.x", "", "layers.", "model.norm", "layers.2.mlp.down", "layers.*.mlp.down", "*.weights",
+    ])
     func refuseWhatNamesNothing(_ pattern: String) throws {
         let error = try #require(throws: TrainingError.self) { try names(pattern) }
         #expect(error.code == .badTensors)

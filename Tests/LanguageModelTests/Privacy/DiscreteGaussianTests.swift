@@ -1,7 +1,7 @@
 import Foundation
+import LanguageModel
 import Testing
-
-@testable import Training
+import Training
 
 struct DiscreteGaussianTests {
     @Test("Draws have the frequencies of exp(−x²/2σ²)", arguments: [1, 2, 5] as [UInt64])

@@ -1,7 +1,7 @@
 import Foundation
+import LanguageModel
 import Testing
-
-@testable import Training
+import Training
 
 struct MembershipTestTests {
     private func normal(_ random: inout SplitMix64) -> Double {

@@ -3,8 +3,7 @@ import Foundation
 import LanguageModel
 import Synchronization
 import Testing
-
-@testable import Training
+import Training
 
 struct PrivateBytesTests {
     private static func square(_ x: [Int64]) -> Int64 { x.reduce(0) { $0 + $1 * $1 } }
