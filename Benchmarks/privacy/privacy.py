@@ -82,8 +82,8 @@ def table(rows):
             values = [value(row) for row in own]
             return f"{statistics.mean(values):.{digits}f} ({', '.join(f'{v:.{digits}f}' for v in values)})"
 
-        attack = [mean(lambda r: r["attack"][who][what]) for who in ("knowing_the_kind", "knowing_the_others")
-                  for what in ("auc", "advantage")] if "attack" in own[0] else [""] * 4
+        attack = [mean(lambda r: r["attack"][who][what]) if who in own[0].get("attack", {}) else ""
+                  for who in ("knowing_the_kind", "knowing_the_others") for what in ("auc", "advantage")]
         print(f"| {f'{epsilon:g}' if epsilon else 'no noise'} | {mean(lambda r: 100 * r['accuracy'], 2)} | {own[0]['bytes']:,} | {' | '.join(attack)} |")
 
 

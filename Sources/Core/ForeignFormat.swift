@@ -78,9 +78,9 @@ public struct ForeignFormat: Hashable, Sendable {
     private static func name(of path: String) -> String { path.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) } ?? path }
 
     /// Returns `text` quoted where a shell would not take it for one word.
-    private static func quoted(_ text: String) -> String {
+    package static func quoted(_ text: String) -> String {
         let isPlain = text.utf8.allSatisfy { byte in
-            (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte) || "._-+:=@%,".utf8.contains(byte)
+            (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte) || "/._-+:=@%,".utf8.contains(byte)
         }
         return isPlain ? text : "'" + String(decoding: text.utf8.flatMap { $0 == 0x27 ? Array(#"'\''"#.utf8) : [$0] }, as: UTF8.self) + "'"
     }

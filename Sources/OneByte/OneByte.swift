@@ -7,6 +7,8 @@ enum Program {
     static func main() async {
         // When a reader of our output goes away, write(2) then returns an error instead of ending the process.
         signal(SIGPIPE, SIG_IGN)
+        // The same for a file that grows beyond the shell's limit (ulimit -f).
+        signal(SIGXFSZ, SIG_IGN)
         BLASCore.restartWithBetterCore()
         ParentWatch.beginIfAsked()
         noteUnknownKernels()

@@ -68,7 +68,10 @@ import Training
         #expect(!data.examples[0].sequences[0].tokens.contains(1))
     }
 
-    @Test(arguments: [(["terrible", " great"], 1), ([" terrible", "great"], 1), ([" terrible", " great"], 0), (["?", "!"], 0), (["好", "坏"], 0)])
+    @Test(arguments: [
+        (["terrible", " great"], 1), ([" terrible", "great"], 1), ([" terrible", " great"], 0), (["?", "!"], 0), (["好", "坏"], 0),
+        (["1", "2"], 1), (["سيئ", "جيد"], 1), (["แย่", "ดี"], 0), (["だめ", "よい"], 0),
+    ])
     func wordsThatAreRunTogetherAreTold(_ words: [String], _ count: Int) throws {
         let data = try encoder(.classification, template: "{text} It was", labels: [("0", words[0]), ("1", words[1])])
             .encode(records(#"{"text":"A film.","label":"0"}"#))
@@ -76,6 +79,8 @@ import Training
     }
 
     @Test func aShellsLineBreaksAreTold() throws {
+        #expect(EscapedBreak("Review: {text}\\tIt was") == .tab && EscapedBreak("a\\t") == .tab && EscapedBreak("a\\t\\n") == .lineBreak)
+        for text in ["3 \\times 4", "a\nb", "a\tb", "C:\\", ""] { #expect(EscapedBreak(text) == nil, "\(text)") }
         let labels = [("0", " a\\n"), ("1", " b")]
         let data = try encoder(.classification, template: "Review: {text}\\nSentiment:", labels: labels).encode(records(#"{"text":"x","label":"0"}"#))
         #expect(data.escapedLineBreaks == ["Review: {text}\\nSentiment:", " a\\n"])
@@ -126,11 +131,120 @@ import Training
             "of the type \"image_url\""
         ),
         (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y","weight":0.5}]}"#, "weight 0.5"),
+        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y","train":false}]}"#, "\"train\" is false"),
+        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y","loss":0}]}"#, "\"loss\" is 0"),
+        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y","masked":true}]}"#, "\"masked\" is true"),
+        (.chat, #"{"system":"Be brief.","messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]}"#, "the first message"),
+        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}],"functions":[{"name":"f"}]}"#, "\"functions\""),
+        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}],"images":["a.png"]}"#, "\"images\""),
+        (.completion, #"{"prompt":"Hi","completion":" go away","Label":false}"#, "marks a bad example"),
+        (.completion, #"{"prompt":"Hi","completion":" go away","label":"rejected"}"#, "marks a bad example"),
+        (.completion, #"{"prompt":"Hi","completion":" go away","isRejected":true}"#, "should not be learnt"),
+        (.completion, #"{"prompt":"Hi","completion":" yes","sampleWeight":"0.5"}"#, "counts the same"),
     ])
     func whatTurnsTheMeaningAroundIsRefused(_ kind: TaskSpec.Kind, _ line: String, _ text: String) throws {
         let encoder = try encoder(kind, template: kind == .classification ? "{text}" : nil, labels: [("0", " a"), ("1", " b")])
         let problem = try problem(encoder, line)
         #expect(problem.contains(text) && problem.contains(":1: "), "\(problem)")
+        #expect(problem.split(separator: "\n").count == 2, "a remedy on the second line: \(problem)")
+    }
+
+    /// In a table, every value is a text, and an empty cell says nothing.
+    @Test func aTablesTextsMeanTheSame() throws {
+        func read(_ table: String) throws -> [DataRecord] {
+            try withTemporaryDirectory { directory in
+                try Data(table.utf8).write(to: URL(filePath: directory + "/data.csv"))
+                return try DataFile.read(directory + "/data.csv")
+            }
+        }
+        for (table, text) in [
+            ("prompt,completion,weight\na, b,1\na, b,0.5\n", "counts the same"),
+            ("prompt,completion,accepted\na, b,1\na, b,0\n", "marks a bad example"),
+            ("prompt,completion,rejected\na, b,\na, b,c\n", "should not be learnt"), ("prompt,completion,chosen\na, b,\na, b,c\n", "preference pair"),
+        ] {
+            let records = try read(table)
+            let error = #expect(throws: DataError.self) { try encoder(.completion).encode(records) }
+            #expect(error?.description.contains(text) == true && error?.description.contains(":3: ") == true, "\(error?.description ?? "")")
+        }
+    }
+
+    @Test func fieldsOfMessagesThatNobodyReadsAreListed() throws {
+        let data = try encoder(.chat).encode(
+            records(
+                #"{"id":1,"messages":[{"role":"user","content":"x","name":"Bob","train":false},{"role":"assistant","content":"<|im_end|>","rating":3,"name":"A"}]}"#
+            ))
+        #expect(data.unusedFields == ["id", "messages[].name", "messages[].train", "messages[].rating"])
+        #expect(data.spelledTokens?.count == 1 && data.examples.count == 1)
+    }
+
+    @Test func aFieldThatTellsTheLabelIsTold() throws {
+        let names = ["bad", "good"]
+        func telling(_ template: String, _ field: (Int) -> String) throws -> [String] {
+            let lines = (0..<12).map { #"{"text":"film \#($0)","label":"\#($0 % 2)","more":"\#(field($0))"}"# }
+            return try encoder(.classification, template: template, labels: [("0", " a"), ("1", " b")])
+                .encode(
+                    withTemporaryDirectory { directory in
+                        try Data(lines.joined(separator: "\n").utf8).write(to: URL(filePath: directory + "/data.jsonl"))
+                        return try DataFile.read(directory + "/data.jsonl")
+                    }
+                ).tellingFields
+        }
+        #expect(try telling("{text} {more} It was") { names[$0 % 2] } == ["more"])
+        #expect(try telling("{text} It was") { names[$0 % 2] } == [])
+        // The same for all, of all their own, or with another label once.
+        #expect(try telling("{text} {more} It was") { _ in "film" } == [])
+        #expect(try telling("{text} {more} It was") { "\($0)" } == [])
+        #expect(try telling("{text} {more} It was") { $0 == 11 ? "bad" : names[$0 % 2] } == [])
+    }
+
+    @Test func aFieldThatIsTheCompletionIsTold() throws {
+        func telling(_ hint: (Int) -> String) throws -> [String] {
+            let lines = (0..<9).map { #"{"prompt":"What is \#($0)?","hint":"\#(hint($0))","completion":" It is \#($0)."}"# }
+            return try encoder(.completion, template: "{prompt} {hint}")
+                .encode(
+                    withTemporaryDirectory { directory in
+                        try Data(lines.joined(separator: "\n").utf8).write(to: URL(filePath: directory + "/data.jsonl"))
+                        return try DataFile.read(directory + "/data.jsonl")
+                    }
+                ).tellingFields
+        }
+        #expect(try telling { "It is \($0)." } == ["hint"])
+        #expect(try telling { $0 == 3 ? "No." : "It is \($0)." } == [])
+    }
+
+    @Test(arguments: [("Say", "hello", 1), ("Page 1", "2", 1), ("Say:", "hello", 0), ("Say", " hello", 0), ("说", "你好", 0)])
+    func answersThatAreRunTogetherAreTold(_ prompt: String, _ completion: String, _ count: Int) throws {
+        let line = try String(decoding: JSONEncoder().encode(["prompt": prompt, "completion": completion]), as: UTF8.self)
+        let data = try encoder(.completion).encode(records(line))
+        #expect(data.joinedAnswers + data.splitBoundaries.values.reduce(0, +) == count)
+    }
+
+    @Test func theRemedyForALabelWithoutAWordIsValidTOML() throws {
+        let encoder = try encoder(.classification, template: "{text}", labels: [("0", " a"), ("1", " b")])
+        for (label, remedy) in [("2", #""2" = " word""#), ("very good", #""very good" = " word""#), (#"a \"b\""#, #""a \"b\"" = " word""#)] {
+            #expect(try problem(encoder, #"{"text":"x","label":"\#(label)"}"#).hasSuffix("for instance " + remedy))
+        }
+    }
+
+    @Test(.timeLimit(.minutes(1))) func whatIsNoFileOfLinesIsNamed() throws {
+        try withTemporaryDirectory { directory in
+            func problem(_ name: String) -> String {
+                let error = #expect(throws: DataError.self) { try DataFile.read("\(directory)/\(name)") }
+                return error?.description ?? ""
+            }
+            #expect(mkfifo("\(directory)/pipe", 0o600) == 0)
+            #expect(problem("pipe").contains("is not a regular file"))
+            try FileManager.default.createSymbolicLink(atPath: "\(directory)/link.jsonl", withDestinationPath: "nowhere.jsonl")
+            #expect(problem("link.jsonl").contains("link.jsonl is a link to nowhere.jsonl, which does not exist"))
+            #expect(!problem("link.jsonl").contains("did you mean"))
+            for (text, expected) in [
+                ("[{\"text\":\"a\"}]", "is one JSON list"), ("[\n{\"text\":\"a\"}\n]\n", "is one JSON list"),
+                ("{\n\"text\":\"a\"\n}\n", "is JSON over several lines"), ("{\"text\":\"a\"\n", ":1: the line is not JSON"),
+            ] {
+                try Data(text.utf8).write(to: URL(filePath: directory + "/data.json"))
+                #expect(problem("data.json").contains(expected))
+            }
+        }
     }
 
     @Test func whatDoesNotTurnItAroundIsListedOnce() throws {

@@ -93,7 +93,7 @@ import Training
         let lines = try records(#"{"text":"a","label":"0"}"#, #"{"text":"b","label":"neutral"}"#)
         #expect { try encoder.encode(lines) } throws: { error in
             let text = "\(error)"
-            return text.contains(":2: the label \"neutral\" has no word") && text.contains("neutral = ")
+            return text.contains(":2: the label \"neutral\" has no word") && text.contains("\"neutral\" = ")
         }
     }
 

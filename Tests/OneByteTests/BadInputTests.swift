@@ -137,7 +137,7 @@ import Testing
         let scratch = try Scratch()
         let file = try scratch.file("ledger", "this is no ledger, but it is long enough to be taken for one at first sight, is it not?")
         oneError(try await Binary.run("ledger", "verify", file), 65, "not a ledger")
-        oneError(try await Binary.run("ledger", "show", "\(scratch.path)/none"), 66, "there is no ledger")
+        oneError(try await Binary.run("ledger", "show", "\(scratch.path)/none"), 66, "there is no none in \(scratch.path)")
     }
 
     @Test func keysAreNeverOverwritten() async throws {

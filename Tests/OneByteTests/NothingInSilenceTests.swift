@@ -61,6 +61,11 @@ import Testing
         let found = try await Binary.run("data", "preview", "\(scratch.path)/revews.jsonl", "--model", Binary.tinyModel)
         #expect(found.status == ExitStatus.missingInput.rawValue && found.errors.contains("did you mean \(data)?"), "\(found.errors)")
         let file = try scratch.file("run.toml", "")
+        let hidden = try scratch.file(".hidden.jsonl", "")
+        let dotted = try await Binary.run("data", "preview", "\(scratch.path)/.hiden.jsonl", "--model", Binary.tinyModel)
+        #expect(dotted.errors.contains("did you mean \(hidden)?"), "\(dotted.errors)")
+        let ledger = try await Binary.run("ledger", "show", "\(scratch.path)/revews.jsonl")
+        #expect(ledger.status == ExitStatus.missingInput.rawValue && ledger.errors.contains("did you mean \(data)?"), "\(ledger.errors)")
         let other = try await Binary.run("cluster", "--config", "\(scratch.path)/rum.toml")
         #expect(other.status == ExitStatus.missingInput.rawValue && other.errors.contains("did you mean \(file)?"), "\(other.errors)")
     }
@@ -79,6 +84,15 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: "\(scratch.path)/run"))
         let soft = try await Binary.runShell("ulimit -Sn 24; '\(Binary.path)' \(run)")
         #expect(soft.status == 0, "\(soft.errors)")
+    }
+
+    @Test("Results that the shell's file limit does not take are an error, and no signal ends the program")
+    func fileSizeLimit() async throws {
+        let scratch = try Scratch()
+        let data = try scratch.file("texts.jsonl", "{\"text\":\"one\"}\n")
+        let found = try await Binary.runShell(
+            "ulimit -f 0; '\(Binary.path)' data preview '\(data)' --model '\(Binary.tinyModel)' > '\(scratch.path)/out'")
+        #expect(found.status == ExitStatus.inputOutput.rawValue && found.errors.contains("File too large"), "\(found)")
     }
 
     // MARK: Settings
@@ -152,6 +166,18 @@ import Testing
         let remedy = try #require(found.errors.firstMatch(of: /unpack it first: (.*)/)?.1)
         let mended = try await Binary.runShell("cd '\(scratch.path)' && \(remedy) && cmp unpacked-packed.jsonl '\(data)'")
         #expect(mended.status == 0, "\(remedy): \(mended.errors)")
+    }
+
+    @Test("The remedy for a JSON list gives lines that can be read")
+    func jsonList() async throws {
+        let scratch = try Scratch()
+        _ = try scratch.file("one list.json", "[\n  {\"text\": \"One\", \"id\": 1},\n  {\"text\": \"Two é\"}\n]\n")
+        let found = try await Binary.run("data", "preview", "one list.json", "--model", Binary.tinyModel, in: scratch.path)
+        #expect(found.status == ExitStatus.badData.rawValue && found.errors.contains("one list.json: is one JSON list"), "\(found.errors)")
+        let remedy = try #require(found.errors.firstMatch(of: /make lines of it: (.*)/)?.1)
+        let mended = try await Binary.runShell(
+            "cd '\(scratch.path)' && \(remedy) && '\(Binary.path)' data preview data.jsonl --model '\(Binary.tinyModel)'")
+        #expect(mended.status == 0 && mended.output.contains("2 examples (text)"), "\(remedy): \(mended)")
     }
 
     @Test("Tables can be trained on, and general text may have the same formats as public text")
@@ -254,6 +280,8 @@ import Testing
     func cutTexts() async throws {
         let found = try await Binary.run("generate", "The film", "--model", Binary.tinyModel, "--max-tokens", "2")
         #expect(found.status == 0 && found.errors.contains("cut after 2 tokens (--max-tokens)"), "\(found)")
+        let typed = try await Binary.run("generate", "Review: good\\nSentiment:", "--model", Binary.tinyModel, "--max-tokens", "2")
+        #expect(typed.errors.contains("note: the text holds a backslash and an n, not a line break"), "\(typed)")
     }
 
     /// Foundation's own descriptions name domains and numbers; only one function may turn its errors into text.

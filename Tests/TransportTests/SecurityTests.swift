@@ -112,6 +112,7 @@ import Transport
         #expect(try Address("10.0.0.1").endpoint == "tcp://10.0.0.1:5151")
         #expect(try Address("localhost:9").endpoint == "tcp://127.0.0.1:9")
         #expect(try Address("127.0.0.1:0").endpoint == "tcp://127.0.0.1:*")
+        for text in ["tcp://[::1:99", "[::1", "::1]:99", "fe80]"] { #expect(throws: TransportError.self, "\(text)") { try Address(text) } }
         #expect(try Address("[::1]:9").isLocal)
         #expect(try Address("ipc:///run/onebyte.sock").isLocal)
         #expect(try !Address("127.0.0.1.example.org:9").isLocal)

@@ -60,7 +60,9 @@ final class QuantisedLayer: @unchecked Sendable {  // written while nobody compu
 
 extension StoredTensor {
     /// Whether 8-bit weights are read from the file's own blocks, without rounding.
-    fileprivate var isPackedAsStored: Bool { ob_quantised_reads(type.rawValue) != 0 && !view.isTransposed && view.offset == 0 }
+    fileprivate var isPackedAsStored: Bool {
+        ob_quantised_reads(type.rawValue) != 0 && !view.isTransposed && view.offset == 0 && scales.isEmpty && change == nil
+    }
 
     /// Packs up to 16 rows of a matrix as a panel of 8-bit weights.
     fileprivate func pack(rows: Range<Int>, into panel: UnsafeMutableRawPointer, scratch: ScratchBuffer<Float>) {

@@ -75,7 +75,7 @@ extension ModelConfiguration {
         }
         for (i, key) in ModelDescription.XIELU.names.enumerated() {
             let numbers = description.layers.compactMap { $0.xielu?.values[i] }
-            if !numbers.isEmpty { metadata.set(prefix + "xielu." + key, .array(numbers.map { .single($0) })) }
+            if !numbers.isEmpty { metadata.set("xielu." + key, .array(numbers.map { .single($0) })) }
         }
         addMultipliers(architecture, to: &metadata)
         let tables = try addRotation(architecture, file: file, to: &metadata)

@@ -199,8 +199,10 @@ package struct HubCache {
         let message = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
         guard process.terminationStatus == 0 else {
+            // curl repeats its message at each try.
+            let last = message.split(whereSeparator: \.isNewline).last.map(String.init) ?? "curl ended with \(process.terminationStatus)"
             throw ModelError(
-                .network, file: url, "the download failed: \(message.trimmingCharacters(in: .whitespacesAndNewlines))",
+                .network, file: url, "the download failed: \(last)",
                 remedy: "check the network and HF_ENDPOINT; there is no local file or directory \(reference.repository)")
         }
         switch status {

@@ -10,7 +10,8 @@ package final class MappedFile: Sendable {
 
     package init(path: String) throws(ModelError) {
         self.path = path
-        let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
+        // Without O_NONBLOCK, a named pipe would be waited for; it is refused below.
+        let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
             throw ModelError(errno == ENOENT ? .notFound : .inputOutput, file: path, "cannot be opened: \(errnoText())")
         }

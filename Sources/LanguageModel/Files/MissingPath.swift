@@ -9,6 +9,8 @@ package struct MissingPath {
     private let directory: String
     /// The first component that is missing there.
     private let name: String
+    /// Where that component leads if it is a symbolic link.
+    private let target: String?
 
     /// Returns nil if the path exists.
     package init?(_ path: String) {
@@ -17,6 +19,7 @@ package struct MissingPath {
             let next = directory.isEmpty ? part : directory == "/" ? "/\(part)" : "\(directory)/\(part)"
             guard FileManager.default.fileExists(atPath: next) else {
                 (self.directory, name) = (directory, part)
+                target = try? FileManager.default.destinationOfSymbolicLink(atPath: next)
                 return
             }
             directory = next
@@ -25,15 +28,21 @@ package struct MissingPath {
     }
 
     /// The problem, such as "there is no tinny in models".
-    package var problem: String { directory.isEmpty || directory == "." ? "there is no \(name) here" : "there is no \(name) in \(directory)" }
+    package var problem: String {
+        if let target { return "\(name) is a link to \(target), which does not exist" }
+        return directory.isEmpty || directory == "." ? "there is no \(name) here" : "there is no \(name) in \(directory)"
+    }
 
     /// The path that was most likely meant, up to the missing component; nil if nothing there resembles it.
     package var nearest: String? {
-        nearestWord(to: name, in: names).map { directory.isEmpty ? $0 : directory == "/" ? "/\($0)" : "\(directory)/\($0)" }
+        target != nil
+            ? nil
+            : nearestWord(to: name, in: names).map { directory.isEmpty ? $0 : directory == "/" ? "/\($0)" : "\(directory)/\($0)" }
     }
 
     /// The remedy: "did you mean models/tiny?", or a list of what is there.
     package var remedy: String {
+        if target != nil { return "obtain what it leads to, or name another path" }
         if let nearest { return "did you mean \(nearest)?" }
         let names = names
         guard !names.isEmpty else { return "the directory is empty" }
@@ -42,6 +51,8 @@ package struct MissingPath {
     }
 
     private var names: [String] {
-        ((try? FileManager.default.contentsOfDirectory(atPath: directory.isEmpty ? "." : directory)) ?? []).filter { !$0.hasPrefix(".") }.sorted()
+        ((try? FileManager.default.contentsOfDirectory(atPath: directory.isEmpty ? "." : directory)) ?? []).filter {
+            name.hasPrefix(".") || !$0.hasPrefix(".")
+        }.sorted()
     }
 }

@@ -22,7 +22,7 @@ extension ModelConfiguration {
         try family.addGGUFSettings(&json, file)
         var configuration = try ModelConfiguration(ConfigurationFile(path: file.path, json: json), family: family)
         try configuration.readActivations(file.path) { layer throws(ModelError) in
-            try ["alpha_p", "alpha_n", "beta", "eps"].map { key throws(ModelError) in try file.number("\(name).xielu.\(key)", layer: layer) }
+            try ["alpha_p", "alpha_n", "beta", "eps"].map { key throws(ModelError) in try file.number("xielu.\(key)", layer: layer) }
         }
         return (try configuration.validated(file: file.path), json)
     }

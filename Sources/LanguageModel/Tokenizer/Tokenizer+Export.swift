@@ -32,7 +32,9 @@ extension Tokenizer {
     /// Returns a token's text as files write it: in the byte alphabet, if the vocabulary is of bytes.
     func fileText(_ token: Int32, isAdded: Bool) -> String {
         let bytes = vocabulary.tokens[Int(token)]
-        return !isAdded && merges.unit == .bytes ? ByteAlphabet.text(of: bytes) : String(decoding: bytes, as: UTF8.self)
+        // A token that no bytes become was written in other characters than those of the alphabet.
+        let isOfBytes = !isAdded && merges.unit == .bytes && vocabulary.token(bytes) == token
+        return isOfBytes ? ByteAlphabet.text(of: bytes) : String(decoding: bytes, as: UTF8.self)
     }
 
     /// Returns tokenizer_config.json. Its class uses tokenizer.json unchanged; other classes would build their own pre-tokenizer.

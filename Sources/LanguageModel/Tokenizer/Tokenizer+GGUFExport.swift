@@ -35,7 +35,11 @@ extension Tokenizer {
                 metadata.set("tokenizer.ggml.scores", .array(scores.map { .single($0) }))
             } else {
                 // The other kind of vocabulary with characters has merges, and no space in front of texts.
-                guard !prefix, !mergeList.contains(where: { texts[Int($0.merged)].contains(0x0a) }) else { throw inexpressible(file) }
+                let crossesLines = mergeList.contains { merge in
+                    let text = texts[Int(merge.merged)]
+                    return text.contains(0x0a) && text.contains { $0 != 0x0a }
+                }
+                guard !prefix, !crossesLines else { throw inexpressible(file) }
                 metadata.set("tokenizer.ggml.model", "gemma4")
                 listed = mergeTexts(texts)
             }
@@ -101,25 +105,27 @@ extension Tokenizer {
     /// Returns scores that order merges as their ranks do; nil if there are none, because not every way to cut a token is a merge or because
     /// the merges of different tokens alternate.
     private func scores(_ count: Int) -> [Float]? {
-        var first: [Int32: Int32] = [:]
-        var current: Int32?
-        var pairs = 0
+        // Merges of one rank, and those of one token, have one place.
+        var places: [Int32: Int32] = [:]
+        var place: Int32 = -1
+        var last: BytePairMerges.Merge?
         for merge in mergeList {
-            if merge.merged != current, first.updateValue(Int32(first.count), forKey: merge.merged) != nil { return nil }
-            current = merge.merged
-            pairs += 1
+            if last?.rank != merge.rank, last?.merged != merge.merged { place += 1 }
+            guard places.updateValue(place, forKey: merge.merged) ?? place == place else { return nil }
+            last = merge
         }
+        var pairs = mergeList.count
         let added = Set(added.entries.map(\.content))
         // Whether a text is a token that a merge can take.
         func isToken(_ text: ArraySlice<UInt8>) -> Bool { vocabulary.token(text) != nil || added.contains(Array(text)) }
-        for token in first.keys {
+        for token in places.keys {
             let text = vocabulary.tokens[Int(token)]
             for cut in text.indices.dropFirst() where text[cut] & 0xc0 != 0x80 {
                 if isToken(text[..<cut]), isToken(text[cut...]) { pairs -= 1 }
             }
         }
         guard pairs == 0 else { return nil }
-        return (0..<Int32(count)).map { token in first[token].map { -Float($0) } ?? -Float(first.count) }
+        return (0..<Int32(count)).map { token in -Float(places[token] ?? place + 1) }
     }
 
     private func addSpecialTokens(_ endings: [Int32], _ file: String, to metadata: inout GGUFMetadata) throws(ModelError) {

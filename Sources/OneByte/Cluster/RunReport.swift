@@ -154,7 +154,10 @@ package struct RunReport: Codable, Hashable, Sendable {
         if roundsRewound > 0 {
             row("taken back", "\(grouped(roundsRewound)) of \(grouped(rounds)) rounds; the learning rate ended at \(learningRate)")
         }
-        row("samples", grouped(samples) + (samplesWithoutValue > 0 ? ", \(grouped(samplesWithoutValue)) without a finite loss" : ""))
+        row(
+            "samples",
+            grouped(samples)
+                + (samplesWithoutValue > 0 ? ", \(grouped(samplesWithoutValue)) without \(privacy == nil ? "a finite loss" : "a value")" : ""))
         row("contributions", "\(grouped(contributionBytes)) bytes, \(fixed(payloadBytesPerSample, 2)) a sample")
         row("on the wire", "\(grouped(wireBytes)) bytes in both directions and to all machines, \(fixed(wireBytesPerSample, 2)) a sample:")
         let ofRounds = samples > 0 ? Double(wireBytesOfRounds) / Double(samples) : 0

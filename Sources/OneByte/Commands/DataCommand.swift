@@ -151,6 +151,18 @@ struct ExampleText {
     }
 }
 
+extension EscapedBreak {
+    /// What is wrong with a text that holds it, and what to do.
+    var remark: String {
+        let (letter, meant) =
+            switch self {
+            case .lineBreak: ("an n", "a line break")
+            case .tab: ("a t", "a tab")
+            }
+        return "holds a backslash and \(letter), not \(meant); in bash and zsh, $'…' makes \(meant) of them"
+    }
+}
+
 extension EncodedData {
     /// Remarks for the user about what happened to the file.
     var remarks: [String] {
@@ -164,6 +176,16 @@ extension EncodedData {
                 "\(counted(joinedWords, "example", "examples")): a label's word is run into the letters before it; let the word begin with a space, as in --label '1= great'"
             )
         }
+        if joinedAnswers > 0 {
+            lines.append(
+                "\(counted(joinedAnswers, "example", "examples")): the answer is run into the letters before it; if it is a word of its own, let it begin with a space"
+            )
+        }
+        for field in tellingFields {
+            lines.append(
+                "in every example {\(field)} alone tells the \(kind == .classification ? "label" : "completion"); if it was made from it, take {\(field)} out of the template"
+            )
+        }
         if let count = splitBoundaries[.leadingSpace] { lines.append("\(boundary(count)); let the answer begin with a space") }
         if let count = splitBoundaries[.moveSpace] {
             lines.append("\(boundary(count)); move the white space at the prompt's end to the answer's beginning")
@@ -171,16 +193,24 @@ extension EncodedData {
         if let count = splitBoundaries[.none] { lines.append("\(boundary(count)); they are read apart, as they are when the model is asked") }
         if let (count, token) = spelledTokens {
             lines.append(
-                "\(counted(count, "example spells", "examples spell")) control tokens such as \(quoted(token)), which are read as plain text; write conversations as \"messages\", and the model's chat template writes these tokens"
+                "\(counted(count, "example spells", "examples spell")) control tokens such as \(quoted(token)), which are read as plain text; \(spellingRemedy)"
             )
         }
         for text in escapedLineBreaks {
-            lines.append("\(quoted(text)) holds a backslash and an n, not a line break; in bash and zsh, $'…' makes a line break of them")
+            if let found = EscapedBreak(text) { lines.append("\(quoted(text)) \(found.remark)") }
         }
         if !unusedFields.isEmpty {
             lines.append("not used: \(unusedFields.prefix(20).map { quoted($0) }.joined(separator: ", "))\(unusedFields.count > 20 ? ", …" : "")")
         }
         return lines
+    }
+
+    private var spellingRemedy: String {
+        switch kind {
+        case .chat: "only the chat template writes control tokens, so that no message can end its own turn"
+        case .text: "if they stand between texts, give each text a line of its own"
+        case .classification, .completion: "write conversations as \"messages\", and the model's chat template writes these tokens"
+        }
     }
 
     private var losses: String {

@@ -77,7 +77,7 @@ struct ExportCommand: ParsableCommand {
     }
 
     func validate() throws {
-        if format != .numbers, output == nil { throw ValidationError("say where the model goes: --output DIRECTORY") }
+        if format != .numbers, (output ?? "").isEmpty { throw ValidationError("say where the model goes: --output DIRECTORY") }
         if format == .numbers, output != nil || overwrite || dataType != .f32 {
             throw ValidationError("--format numbers writes to standard output, as whole numbers: leave out --output, --overwrite and --data-type")
         }

@@ -61,6 +61,7 @@ struct GenerateCommand: ParsableCommand {
     func run() throws {
         if let file { return try writeAll(file) }
         let prompt = prompt ?? ""
+        if let found = EscapedBreak(prompt) { standardError.write("note: the text \(found.remark)") }
         let state = try ModelState.load(model: model, ledger: ledger.ledger, atRound: ledger.atRound, threads: threads.count)
         let tokenizer = try state.source.tokenizer
         var tokens: [Int32]

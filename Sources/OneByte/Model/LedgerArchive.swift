@@ -1,6 +1,7 @@
 import Coordinator
 import Core
 import Foundation
+import LanguageModel
 
 /// A whole ledger, read from its file: its contents, and the rounds that determine the parameters.
 struct LedgerArchive {
@@ -88,6 +89,7 @@ struct LedgerArchive {
             }
             tail = reader.tail.count
         } catch LedgerFileError.missing {
+            if let missing = MissingPath(path) { throw ProcessFailure(.missingInput, "\(path): \(missing.problem)\n\(missing.remedy)") }
             throw ProcessFailure(.missingInput, "\(path): there is no ledger to read; name a ledger file or a run directory")
         } catch let error as LedgerFileError {
             throw ProcessFailure(error.status, "\(error)")

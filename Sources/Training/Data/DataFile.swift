@@ -199,12 +199,34 @@ public enum DataFile {
             // The first line of a table is its header.
             let isTable = line.place.line == 1 && !line.bytes.contains(UInt8(ascii: "{")) && line.bytes.contains { [0x2C, 0x3B, 0x09].contains($0) }
             let remedy = isTable ? "\na table is read where its name ends in .csv or .tsv; else write one JSON object a line" : ""
+            if line.place.line == 1, let whole = wholeFile(line) { throw whole }
             throw .at(line.place, "the line \(error.problem)\(byte)\(remedy)")
         }
+        if line.place.line == 1, value.array != nil, let whole = wholeFile(line) { throw whole }
         guard value.members != nil else {
             throw .at(line.place, "expected a JSON object such as {\"text\": \"…\", \"label\": \"…\"}, not \(value.kind)")
         }
         return value
+    }
+
+    /// The error of a file that is one JSON value, perhaps over several lines, where every line should be one; nil if its first line does
+    /// not look so.
+    private static func wholeFile(_ line: Line) -> DataError? {
+        let bytes = line.bytes.drop { $0 == 0x20 || $0 == 0x09 }
+        let second = bytes.dropFirst().first { ![0x20, 0x09, 0x0D].contains($0) }
+        if bytes.first == UInt8(ascii: "["), second == nil || second == UInt8(ascii: "{") {
+            return DataError(
+                .malformed,
+                """
+                \(line.place.path): is one JSON list; a line for each example is read
+                make lines of it: python3 -c 'import json, sys; [print(json.dumps(x)) for x in json.load(sys.stdin)]' < \
+                \(ForeignFormat.quoted(line.place.path)) > data.jsonl
+                """)
+        }
+        guard bytes.first == UInt8(ascii: "{"), bytes.dropFirst().allSatisfy({ [0x20, 0x09, 0x0D].contains($0) }) else { return nil }
+        return DataError(
+            .malformed,
+            "\(line.place.path): is JSON over several lines; a line for each example is read\nwrite each example as one JSON object on one line")
     }
 
     private static func isBlank(_ bytes: Slice<UnsafeRawBufferPointer>) -> Bool {

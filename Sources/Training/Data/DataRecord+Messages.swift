@@ -41,6 +41,7 @@ extension DataRecord {
                 )
             }
         }
+        if role == "assistant" { try checkTurn(fields, number) }
         let hasCall = fields.contains { ["tool_calls", "function_call"].contains($0.key) }
         let content = fields.first { $0.key == "content" }?.value
         switch content {
@@ -49,6 +50,18 @@ extension DataRecord {
         case nil where hasCall: return ChatMessage(role: role, content: "", fields: fields)
         default: throw .at(place, "message \(number) must have the texts \"role\" and \"content\"")
         }
+    }
+
+    /// Fields of the messages that neither this program nor the template reads, as `messages[].name`.
+    func unusedMessageFields(_ template: ChatTemplate) -> [String] {
+        let read: Set = ["role", "content", "weight"]
+        var names: [String] = []
+        for message in fields["messages"]?.array ?? [] {
+            for member in message.members ?? [] where !member.value.isNull && !read.contains(member.key) && !template.mentions(member.key) {
+                names.append("messages[].\(member.key)")
+            }
+        }
+        return names
     }
 
     /// Joins content that is given as parts. Texts are read; a part of another type is refused.
@@ -79,7 +92,7 @@ extension DataRecord {
         switch weight.double {
         case 0: return false
         case 1: return true
-        default: throw .at(place, "message \(number + 1) has the weight \(weight.text(indent: 0)); a message can only be learnt (1) or not (0)")
+        default: throw .at(place, "message \(number + 1) has the weight \(weight.text(indent: 0)); a message can only be learnt or not\nwrite 1 or 0")
         }
     }
 }

@@ -1,7 +1,10 @@
+import Core
 import LanguageModel
 
 /// The examples made from a file, and what happened to them.
 public struct EncodedData: Hashable, Sendable {
+    /// The task's kind.
+    public internal(set) var kind = TaskSpec.Kind.text
     /// The examples, in the order of their records.
     public internal(set) var examples: [Example] = []
     /// Number of examples that were longer than the maximum length; each counts once.
@@ -16,6 +19,8 @@ public struct EncodedData: Hashable, Sendable {
     public internal(set) var splitBoundaries: [BoundaryRemedy: Int] = [:]
     /// Number of examples whose label word begins with a letter directly after a letter.
     public internal(set) var joinedWords = 0
+    /// Number of examples whose completion begins with a letter directly after a letter.
+    public internal(set) var joinedAnswers = 0
     /// Number of examples whose text spells control tokens, which are read as plain text, and the first such token.
     public internal(set) var spelledTokens: (count: Int, token: String)? {
         get { spelledCount > 0 ? (spelledCount, spelledToken) : nil }
@@ -28,7 +33,9 @@ public struct EncodedData: Hashable, Sendable {
     private var spelledToken = ""
     /// Fields that records have and the task does not read, in the order of their first appearance.
     public internal(set) var unusedFields: [String] = []
-    /// Texts of the task (its template and label words) that hold a backslash and an n where a line break may be meant.
+    /// Fields that the template writes and that alone tell the answer in every example.
+    public internal(set) var tellingFields: [String] = []
+    /// Texts of the task (its template and label words) that hold a backslash and a letter where a line break or a tab may be meant.
     public internal(set) var escapedLineBreaks: [String] = []
 
     /// A count of shortened examples and of the tokens that they lost.

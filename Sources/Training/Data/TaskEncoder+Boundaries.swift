@@ -9,6 +9,7 @@ extension TaskEncoder {
         var answer: [Int32]
         if whole.starts(with: head) {
             answer = Array(whole[head.count...])
+            if Self.joins(prompt, completion) { data.joinedAnswers += 1 }
         } else {
             answer = tokenizer.encode(completion)
             data.splitBoundaries[remedy(prompt, completion), default: 0] += 1
@@ -49,14 +50,18 @@ extension TaskEncoder {
         if words.contains(where: { Self.joins(prompt, $0.text) }) { data.joinedWords += 1 }
     }
 
-    /// Whether a word directly follows a letter in a script that puts spaces between words.
+    /// Scripts that put no spaces between words: Thai, Lao, Tibetan, Myanmar, Khmer, kana. Ideographs have a property of their own.
+    private static let scriptsWithoutSpaces: [ClosedRange<UInt32>] = [
+        0x0E00...0x0FFF, 0x1000...0x109F, 0x1780...0x17FF, 0x3040...0x30FF, 0x31F0...0x31FF, 0xA9E0...0xA9FF, 0xAA60...0xAA7F, 0xFF65...0xFF9F,
+    ]
+
+    /// Whether a word directly follows a letter or a digit in a script that puts spaces between words.
     private static func joins(_ prompt: String, _ word: String) -> Bool {
-        func isLetter(_ scalar: Unicode.Scalar?) -> Bool {
-            guard let properties = scalar?.properties else { return false }
-            return properties.isAlphabetic && !properties.isIdeographic
-                && (properties.isCased || properties.isLowercase || properties.isUppercase)
+        func isOfAWord(_ scalar: Unicode.Scalar?) -> Bool {
+            guard let scalar, scalar.properties.isAlphabetic || scalar.properties.numericType == .decimal else { return false }
+            return !scalar.properties.isIdeographic && !scriptsWithoutSpaces.contains { $0.contains(scalar.value) }
         }
-        return isLetter(prompt.unicodeScalars.last) && isLetter(word.unicodeScalars.first)
+        return isOfAWord(prompt.unicodeScalars.last) && isOfAWord(word.unicodeScalars.first)
     }
 
     /// Notes text that spells a control token. It is read as plain text, and its author may have meant the token.

@@ -85,7 +85,9 @@ public struct TaskEncoder: Sendable {
     /// - Throws: `DataError` `.malformed` with `file:line` of the first bad record; `.task` if no record gives an example.
     public func encode(_ records: [DataRecord]) throws(DataError) -> EncodedData {
         var data = EncodedData()
-        data.escapedLineBreaks = textsOfTheTask.filter { $0.contains("\\n") }
+        data.kind = task.kind
+        data.escapedLineBreaks = textsOfTheTask.filter { EscapedBreak($0) != nil }
+        var telling = TellingFields()
         for record in records {
             try record.checkMeaning(task.kind, used: usedFields)
             if let writing = task.writing {
@@ -93,8 +95,8 @@ public struct TaskEncoder: Sendable {
             } else {
                 data.note(unused: record.names.filter { !usedFields.contains($0) })
                 switch task.kind {
-                case .classification: try classify(record, into: &data)
-                case .completion: try complete(record, into: &data)
+                case .classification: try classify(record, into: &data, &telling)
+                case .completion: try complete(record, into: &data, &telling)
                 case .chat: try converse(record, into: &data)
                 case .text: try text(record, into: &data)
                 }
@@ -114,6 +116,7 @@ public struct TaskEncoder: Sendable {
             }
             throw DataError(.task, "no example has a token to learn from within \(task.maxLength) tokens; raise max-length")
         }
+        data.tellingFields = telling.found
         return data
     }
 
@@ -162,17 +165,19 @@ public struct TaskEncoder: Sendable {
 
     // MARK: The four kinds
 
-    private func classify(_ record: DataRecord, into data: inout EncodedData) throws(DataError) {
+    private func classify(_ record: DataRecord, into data: inout EncodedData, _ telling: inout TellingFields) throws(DataError) {
         guard let template, let labels = task.labels else { return }
         let label = try record.text("label")
         guard let correct = labels.firstIndex(where: { $0.label == label }) else {
             let known = labels.map { "\"\($0.label)\"" }.joined(separator: ", ")
             throw .at(
                 record.place,
-                "the label \"\(label)\" has no word (known: \(known)); add it to the task's labels, for instance \(label) = \" word\"")
+                "the label \"\(label)\" has no word (known: \(known)); add it to the task's labels, for instance \(JSON.string(label).text(indent: 0)) = \" word\""
+            )
         }
         let values = try values(template, record)
         let text = template.filled(with: values)
+        telling.note(values, label: label, classes: labels.count)
         note(text, in: &data)
         noteBoundaries(text, in: &data)
         let prompt = try fit(template, values, reserving: longestWord, at: record.place, into: &data)
@@ -180,11 +185,12 @@ public struct TaskEncoder: Sendable {
         data.append(labelled(prompt, correct: correct))
     }
 
-    private func complete(_ record: DataRecord, into data: inout EncodedData) throws(DataError) {
+    private func complete(_ record: DataRecord, into data: inout EncodedData, _ telling: inout TellingFields) throws(DataError) {
         guard let template else { return }
         let completion = try record.text("completion")
         let values = try values(template, record)
         let text = template.filled(with: values)
+        telling.note(values, completion: completion)
         note(text + completion, in: &data)
         var answer = completionTokens(of: completion, after: text, into: &data)
         let room = task.maxLength - tokenizer.leadingTokens.count
@@ -220,10 +226,16 @@ public struct TaskEncoder: Sendable {
         do throws(ChatError) {
             chat = try chatTemplate.encode(messages, tools: try tools(record, chatTemplate), tokenizer: tokenizer) { isLearnt[$0] }
         } catch {
-            throw .at(record.place, error.problem)
+            throw Self.refusal(error, record.place)
         }
+        data.note(unused: record.unusedMessageFields(chatTemplate))
+        note(messages.map(\.content).joined(separator: "\n"), in: &data)
         let targets = chat.learnt.filter { $0 > 0 }.map { TokenSequence.Target(position: $0 - 1, token: chat.tokens[$0]) }
         data.append(limited(chat.tokens, targets, into: &data))
+    }
+
+    private static func refusal(_ error: ChatError, _ place: DataPlace) -> DataError {
+        .at(place, "\(error.problem)\nleave such chats out, write them as \"prompt\" and \"completion\", or use a model whose template writes them")
     }
 
     /// - Throws: `ChatError` if the template does not write tools.
@@ -258,7 +270,7 @@ public struct TaskEncoder: Sendable {
             do throws(ChatError) {
                 tokens = try chatTemplate.prompt(messages, tools: try tools(record, chatTemplate), tokenizer: tokenizer)
             } catch {
-                throw .at(record.place, error.problem)
+                throw Self.refusal(error, record.place)
             }
             // A chat that was cut would be another chat.
             if tokens.count + writing.maxTokens > task.maxLength { return data.append(nil) }

@@ -35,6 +35,9 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
         guard rest.hasPrefix("[") || !rest.contains(":") else {
             throw TransportError(.invalidAddress, "\(text): put an IPv6 address in brackets, as in tcp://[::1]:\(Self.defaultPort)")
         }
+        guard rest.hasPrefix("[") == rest.hasSuffix("]") else {
+            throw TransportError(.invalidAddress, "\(text): a bracket is missing; write an IPv6 address as in tcp://[::1]:\(Self.defaultPort)")
+        }
         guard port == "*" || (Int(port).map { (0...65535).contains($0) } ?? false) else {
             throw TransportError(.invalidAddress, "\(text): the port is a number from 0 (any free one) to 65535, not \(port)")
         }

@@ -15,8 +15,8 @@ import sys
 import numpy as np
 from cyllama.llama import llama_cpp as cpp
 
-# Largest relative difference of the mean loss.
-LIMITS = {"F32": 1e-5, "F16": 1e-3, "BF16": 1e-2, "Q8_0": 1e-2}
+# Largest relative difference of the mean loss. llama.cpp looks up GELU in a table of halves.
+LIMITS = {"F32": 5e-5, "F16": 1e-3, "BF16": 1e-2, "Q8_0": 1e-2}
 
 
 class Model(cpp.LlamaModel):

@@ -156,7 +156,10 @@ PLAIN = [w for w in WORDS if w not in ("<|im_end|>", "<|im_start|>assistant\n", 
 
 def records(count, names):
     rng = random.Random(count)
-    templates = {name: source.replace("«", make_chat.G).replace("»", make_chat.E) for name, source in make_chat.TEMPLATES.items() if "tools" not in name and "thoughts" not in name}
+    # Headers of two characters, so that chats have something to learn within 8 tokens too.
+    sources = make_chat.TEMPLATES | {"letters": "{% for m in messages %}{% if m.role == 'assistant' %}{{ 'a:' }}«{{ m.content + '<|im_end|>' }}»{% else %}{{ m.role[0] + ':' + m.content }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'a:' }}{% endif %}"}
+    templates = {name: source.replace("«", make_chat.G).replace("»", make_chat.E) for name, source in sources.items() if "tools" not in name and "thoughts" not in name}
 
     def text(most, words=WORDS):
         return "".join(rng.choice(["", " "]) + rng.choice(words) for _ in range(rng.randint(0, most)))
@@ -175,7 +178,7 @@ def records(count, names):
         elif kind == "text":
             r["record"] = {"text": text(60)}
         else:
-            r["template"] = rng.choice(list(templates))
+            r["template"] = rng.choice(list(templates) + ["letters"] * 4)
             r["marked"] = templates[r["template"]]
             turns = [("system", text(6))] if rng.random() < 0.3 else []
             words = WORDS if rng.random() < 0.4 else PLAIN
