@@ -50,10 +50,11 @@ let package = Package(
             name: "Worker",
             dependencies: ["Core", "Transport", .product(name: "Logging", package: "swift-log")],
             swiftSettings: strict),
+        .target(name: "Relay", dependencies: ["Core", "Transport"], swiftSettings: strict),
         .executableTarget(
             name: "OneByte",
             dependencies: [
-                "Core", "LanguageModel", "Signing", "Training", "Transport", "Coordinator", "Worker",
+                "Core", "LanguageModel", "Signing", "Training", "Transport", "Coordinator", "Relay", "Worker",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "FlyingFox", package: "FlyingFox"),
                 .product(name: "FlyingSocks", package: "FlyingFox"),
@@ -79,7 +80,7 @@ let package = Package(
         .testTarget(
             name: "OneByteTests",
             dependencies: [
-                "OneByte", "Core", "LanguageModel", "Signing", "TestSupport", "Training", "Transport",
+                "OneByte", "Coordinator", "Core", "LanguageModel", "Signing", "TestSupport", "Training", "Transport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
                 .product(name: "SystemPackage", package: "swift-system"),
@@ -87,11 +88,11 @@ let package = Package(
             exclude: ["Fixtures"], swiftSettings: strict),
         // A coordinator or a worker as a process of its own, with a trainer that needs no model: what the cluster tests kill.
         .executableTarget(
-            name: "ClusterNode", dependencies: ["Core", "Coordinator", "TestSupport", "Transport", "Worker"], path: "Tests/ClusterNode",
+            name: "ClusterNode", dependencies: ["Core", "Coordinator", "Relay", "TestSupport", "Transport", "Worker"], path: "Tests/ClusterNode",
             swiftSettings: strict),
         .testTarget(
             name: "ClusterTests",
-            dependencies: ["ClusterNode", "TestSupport", "Core", "LanguageModel", "Training", "Coordinator", "Transport", "Worker"],
+            dependencies: ["ClusterNode", "TestSupport", "Core", "LanguageModel", "Training", "Coordinator", "Relay", "Transport", "Worker"],
             swiftSettings: strict),
     ],
     cxxLanguageStandard: .cxx17

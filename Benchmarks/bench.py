@@ -7,7 +7,7 @@ Prints a table and writes bench.json: for each row its key, ratio (where it is c
 that what disturbs the machine disturbs all of them; a ratio is that of two figures of the same turn. Rows of one thread are in processor time, so that other
 work on the machine counts little, all others in time of the clock.
 
-    Benchmarks/bench.py --only kernels,step --turns 1        kernels, model, step, mezo, cluster, sharing, wire
+    Benchmarks/bench.py --only kernels,step --turns 1        kernels, model, step, prefix, mezo, cluster, sharing, wire
 
 --check compares the rows that thresholds.json names with their bounds, and ends with 1 where one is outside. These are ratios and counts
 that hardly depend on the machine (make bench-check).
@@ -34,6 +34,7 @@ PROGRAMS = {
     "kernels": [[BUILD / "KernelBenchmark", "1", "--json"], [BUILD / "KernelBenchmark", "2", "--json"]],
     "model": [[BUILD / "KernelBenchmark", "1", "--model", "--json"]],
     "step": [[BUILD / "EstimatorBenchmark", "step", "--run", RUN]],
+    "prefix": [[BUILD / "EstimatorBenchmark", "prefix", "--threads", str(threads)] for threads in (1, 2)],
     "sharing": [[BUILD / "EstimatorBenchmark", "speed", "--run", RUN, "--layers", "1,2", "--draws", "1,8", "--examples", "64", "--seconds", "2", "--estimator", "one-sided", "--json"]],
     "mezo": [[sys.executable, ROOT / "Benchmarks/mezo.py"]],
     "wire": [[BUILD / "ClusterBenchmark", "rounds", "--workers", "16,64"]],
@@ -45,8 +46,8 @@ PROGRAMS = {
     ],
 }
 # The slow programs run once: they last long enough to average themselves.
-ONCE = {"model", "cluster", "wire"}
-USUAL = ["kernels", "model", "step", "mezo", "cluster"]
+ONCE = {"model", "cluster", "wire", "prefix"}
+USUAL = ["kernels", "model", "step", "prefix", "mezo", "cluster"]
 
 
 def best_variant(found):
@@ -83,6 +84,8 @@ def ratios(variant):
         ("step.forward_against_pytorch", "mezo.1.forward_twice", "step.1.rank1.forward", None),
         ("step.allocations", "step.1.rank1.allocations", None, None),
         ("step.memory_over_parameters", "step.1.peak_memory", "step.1.parameters", None),
+        ("prefix.int8_against_float", "prefix.SmolLM2.1.int8", "prefix.SmolLM2.1.float", "≥ 2× (VNNI)"),
+        ("prefix.int8_against_float.two_cores", "prefix.SmolLM2.2.int8", "prefix.SmolLM2.2.float", "≥ 2× (VNNI)"),
         ("sharing.last_layer", "speed.1.8.float", "speed.1.1.float", None),
         ("sharing.two_layers", "speed.2.8.float", "speed.2.1.float", None),
         ("coordinator.1024.rounds", "coordinator.1024.rounds_per_second", None, "≥ 25"),

@@ -14,12 +14,15 @@ struct Rounds: ParsableCommand {
     @Option(help: "Workers; several numbers are one run each.") var workers = "1,2,4,8,16,256,1024"
     @Option(help: "Rounds of each run; 0: as many as take some seconds.") var rounds = 0
     @Option(help: "Samples of a worker in a round.") var samples = 16
+    @Option(help: "Relays that the workers are behind; 0: none. They cost the coordinator's host nothing but their connections.") var relays = 0
     @Flag(help: "Encrypted.") var curve = false
     @Option(help: ArgumentHelp("Where the ledger is written.", valueName: "path")) var directory = FileManager.default.temporaryDirectory.path
 
     func validate() throws {
-        guard !counts.isEmpty, counts.allSatisfy({ $0 > 0 && $0 <= 10_000 }), samples > 0, samples <= 4096, rounds == 0 || rounds >= 10 else {
-            throw ValidationError("workers are 1…10,000, samples 1…4,096, rounds at least 10")
+        guard !counts.isEmpty, counts.allSatisfy({ $0 > 0 && $0 <= 10_000 }), samples > 0, samples <= 4096, rounds == 0 || rounds >= 10,
+            relays >= 0, relays <= counts.min() ?? 0
+        else {
+            throw ValidationError("workers are 1…10,000, samples 1…4,096, rounds at least 10, relays no more than workers")
         }
     }
 
@@ -34,7 +37,7 @@ struct Rounds: ParsableCommand {
         let scratch = try ScratchDirectory(in: directory)
         let reports = (1...10).map { rounds * $0 / 10 - 1 }
         let cluster = try BenchmarkCluster(
-            directory: scratch.path, rounds: rounds, workers: workers, samples: samples, curve: curve, reports: reports)
+            directory: scratch.path, rounds: rounds, workers: workers, samples: samples, curve: curve, reports: reports, relays: relays)
         let first = try cluster.report()
         let swarmSeconds = cluster.swarmSeconds
         var last = first
@@ -51,7 +54,7 @@ struct Rounds: ParsableCommand {
         guard let before = first.traffic, let after = last.traffic, let use = last.use, let used = first.use else {
             throw ValidationError("the coordinator did not say what it used")
         }
-        let key = "coordinator.\(workers)\(curve ? ".curve" : "")"
+        let key = "coordinator.\(workers)\(relays > 0 ? ".by_\(relays)_relays" : "")\(curve ? ".curve" : "")"
         let rounds = Double(last.round ?? 0) - Double(first.round ?? 0)
         let (seconds, samples) = (last.time - first.time, Double(last.samples - first.samples))
         try Figure.print("\(key).rounds_per_second", rounds / seconds, "rounds/s")
@@ -66,6 +69,9 @@ struct Rounds: ParsableCommand {
             try Figure.print(
                 "\(key).bytes_down_per_peer_sample", Double(after.sent.rounds.bytes - before.sent.rounds.bytes) / (samples * peers), "bytes")
         }
+        // Everything is counted here, heartbeats too: what the coordinator's link carries.
+        try Figure.print("\(key).bytes_up_per_round", Double(after.received.total.bytes - before.received.total.bytes) / rounds, "bytes")
+        try Figure.print("\(key).bytes_down_per_round", Double(after.sent.total.bytes - before.sent.total.bytes) / rounds, "bytes")
         let control = after.received.control.bytes - before.received.control.bytes + after.sent.control.bytes - before.sent.control.bytes
         try Figure.print("\(key).control_bytes_per_worker_second", Double(control) / seconds / Double(workers), "bytes/s")
         if after.dropped > before.dropped { say("\(after.dropped - before.dropped) messages were dropped") }

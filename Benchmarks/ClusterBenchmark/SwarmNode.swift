@@ -10,9 +10,10 @@ struct SwarmNode: ParsableCommand {
     @Option var join: String
     @Option var workers: Int
     @Option var shareSeconds = 0.0
+    @Option var relays = 0
 
     func run() throws {
         stopWithParent { Foundation.exit(0) }
-        try Swarm.run(.init(join: try JoinString(join), count: workers, shareSeconds: shareSeconds))
+        try Swarm.run(.init(join: try JoinString(join), count: workers, shareSeconds: shareSeconds, relays: relays))
     }
 }

@@ -63,5 +63,5 @@ struct EstimatorBenchmark: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "EstimatorBenchmark",
         abstract: "How fast samples are computed, how well estimators learn, and how well they agree, in one process without a cluster around it.",
-        subcommands: [Speed.self, Step.self, Learn.self, Agreement.self, Curvature.self, Products.self, Bases.self])
+        subcommands: [Speed.self, Step.self, Learn.self, Agreement.self, Curvature.self, Products.self, Prefix.self, Bases.self])
 }

@@ -15,7 +15,6 @@
     Benchmarks/learning/learning.py trec       other tasks (tasks.py makes their data): questions of six kinds,
     Benchmarks/learning/learning.py cola       acceptable sentences,
     Benchmarks/learning/learning.py e2e        and a generation task
-    Benchmarks/learning/learning.py places     which place of an adapter pays per byte and per second
     Benchmarks/learning/learning.py defaults   five tasks with nothing but model, task and data: an adapter and the program's own public text
 
 Needs what `make demo` has made (the binary, .cache/) and nothing but Python's standard library. Every row is `onebyte cluster` with
@@ -329,62 +328,9 @@ def defaults(arguments):
     ], arguments)
 
 
-# Name, values of --train, flags, and the rates among which the validation loss of seed 0 chooses.
-PLACES = [
-    ("final, 1 × 128", ["final"], ["--adapter-inputs", "128"], (0.15, 0.3, 0.6)),
-    ("29 down, 1 × 128", ["layers.29.mlp.down_proj"], ["--adapter-inputs", "128"], (0.075, 0.15, 0.3, 0.6)),
-    ("29 o, 1 × 128", ["layers.29.self_attn.o_proj"], ["--adapter-inputs", "128"], (0.075, 0.15, 0.3, 0.6)),
-    ("29 q and v, 8 × 8 each", ["layers.29.self_attn.q_proj", "layers.29.self_attn.v_proj"], ["--adapter-inputs", "8", "--adapter-outputs", "8"], (0.3, 1.2, 5)),
-    ("29 all, 4 × 16 each", ["layers.29"], ["--adapter-inputs", "16", "--adapter-outputs", "4"], (0.03, 0.1, 0.3)),
-    ("20 down, 1 × 128", ["layers.20.mlp.down_proj"], ["--adapter-inputs", "128"], (0.1, 0.3)),
-    ("20 o, 1 × 128", ["layers.20.self_attn.o_proj"], ["--adapter-inputs", "128"], (0.1, 0.3)),
-    ("20 q and v, 8 × 8 each", ["layers.20.self_attn.q_proj", "layers.20.self_attn.v_proj"], ["--adapter-inputs", "8", "--adapter-outputs", "8"], (0.3, 1.2)),
-    ("20 to 29 down, 1 × 16 each", ["layers.20-29.mlp.down_proj"], ["--adapter-inputs", "16"], (0.02, 0.06)),
-    ("20 to 29 o, 1 × 16 each", ["layers.20-29.self_attn.o_proj"], ["--adapter-inputs", "16"], (0.02, 0.06)),
-    ("12 to 18 q and k, 4 × 4 each", ["layers.12-18.self_attn.q_proj", "layers.12-18.self_attn.k_proj"], ["--adapter-inputs", "4", "--adapter-outputs", "4"], (0.3, 1.2)),
-    ("12 to 29 v, 4 × 4 each", ["layers.12-29.self_attn.v_proj"], ["--adapter-inputs", "4", "--adapter-outputs", "4"], (0.1, 0.4)),
-]
-
-
-def places(arguments):
-    """Trains on the demo's first sentences. The validation loss of the first seed chooses the rates."""
-    directory = ROOT / ".cache/study/places"
-    directory.mkdir(parents=True, exist_ok=True)
-    for split, count in (("train", 300), ("validation", 150), ("test", 400)):
-        (directory / f"{split}.jsonl").write_text("".join((DATA / f"{split}.jsonl").read_text().splitlines(keepends=True)[:count]))
-    (directory / "public.jsonl").write_text("".join((DATA / "public.jsonl").read_text().splitlines(keepends=True)[::4]))
-    path = Path(__file__).parent / "places.json"
-    made = {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
-    for name, patterns, flags, rates in PLACES:
-        if arguments.rows and arguments.rows not in name:
-            continue
-        row = made.get(name) or {"name": name, "machine": machine(), "flags": flags, "rates": {}, "runs": {}}
-        base = ["--config", "Benchmarks/learning/tasks/adapters.toml", *flags, *(word for pattern in patterns for word in ("--train", "adapter:" + pattern))]
-
-        def run(rate, seed):
-            report = train([*base, "--learning-rate", str(rate)], seed)
-            if "failed" in report:
-                return {"failed": report["failed"]}
-            return {"validation_loss": report["curve"][-1]["validation_loss"], "loss": report["after"]["loss"], "accuracy": report["after"]["accuracy"],
-                    "samples": report["samples"], "seconds": report["seconds"]["training"]}
-
-        for rate in rates:
-            if arguments.again or str(rate) not in row["rates"]:
-                row["rates"][str(rate)] = run(rate, arguments.seeds[0])
-        best = min((found.get("validation_loss") or math.inf, rate) for rate, found in row["rates"].items())[1]
-        row["rate"] = float(best)
-        for seed in arguments.seeds:
-            row["runs"][str(seed)] = row["rates"][best] if seed == arguments.seeds[0] else row["runs"].get(str(seed)) or run(best, seed)
-        made[name] = row
-        path.write_text(json.dumps({"title": "places of adapters", "rows": list(made.values())}, indent=1) + "\n")
-        runs = [found for found in row["runs"].values() if "failed" not in found]
-        accuracies, losses = (", ".join(format(found[key], form) for found in runs) for key, form in (("accuracy", ".1%"), ("loss", ".4f")))
-        print(f"  {name:32s} rate {best:5s} accuracy {accuracies}  loss {losses}  " + (f"{runs[0]['seconds']:.1f} s" if runs else "failed"), flush=True)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["guard", "rate", "draws", "examples", "machines", "byte", "shape", "strong", "objective", "hour", "deeper", "trec", "cola", "e2e", "places", "defaults"])
+    parser.add_argument("what", choices=["guard", "rate", "draws", "examples", "machines", "byte", "shape", "strong", "objective", "hour", "deeper", "trec", "cola", "e2e", "defaults"])
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--rows", help="only rows whose names hold this text; the others stay as they are")
     parser.add_argument("--again", action="store_true")

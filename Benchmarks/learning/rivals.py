@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What other methods reach on the same examples, prompts and label words, in PyTorch, on one core.
 
-    Benchmarks/learning/rivals.py reviews          rows: zero-shot, probe, last-layer, mezo, attention, layer-17, middle, top-2, top-4, top-8, lora, all-layers
+    Benchmarks/learning/rivals.py reviews          rows: zero-shot, probe, adapter-int8-{5,11,21}, adapter-adamw, lora-last-int8, last-layer, mezo,
+                                                   attention, layer-17, middle, top-2, top-4, top-8, lora, all-layers
     Benchmarks/learning/rivals.py e2e --rows zero-shot,last-layer,mezo,lora,all-layers --device cuda
 
 Needs torch, transformers, numpy and scikit-learn (PyPI), the data of `make demo` and of tasks.py, and the model as a directory:
@@ -37,6 +38,7 @@ class Task:
     """Returns examples as (tokens, first position that the loss reads, right class or None)."""
 
     def __init__(self, name):
+        self.name = name
         self.run = tomllib.loads(RUNS[name].read_text())
         self.tokenizer = AutoTokenizer.from_pretrained(MODEL)
         task = self.run["task"]
@@ -132,8 +134,16 @@ class Model:
         return torch.cat(losses).mean().item(), torch.cat(right).float().mean().item() if right else None
 
 
-def descend(model, part, parameters, rates, epochs, seed):
-    """Trains with AdamW and the best rate and epoch by validation loss. Returns its test scores, and seconds and steps of that run alone."""
+def as_int8(gradient):
+    """Returns a gradient as its receiver sees it: a byte for each number, and one scale."""
+    scale = gradient.abs().max().clamp(min=1e-30) / 127
+    return (gradient / scale).round() * scale
+
+
+def descend(model, part, parameters, rates, epochs, seed, int8=False):
+    """Trains with AdamW and the best rate and epoch by validation loss. Returns its test scores, and seconds and steps of that run alone.
+
+    With int8, each of three workers sends the gradient of its third of a batch as bytes."""
     first = [parameter.detach().clone() for parameter in parameters]
     best = (float("inf"),)
     if part == "last-layer":
@@ -156,7 +166,13 @@ def descend(model, part, parameters, rates, epochs, seed):
             shuffle.shuffle(groups)
             for group in groups:
                 optimiser.zero_grad()
-                model.losses([examples[i] for i in group], part)[0].mean().backward()
+                if int8:
+                    thirds = [[examples[i] for i in group[worker::3]] for worker in range(3)]
+                    sent = [torch.autograd.grad(model.losses(third, part)[0].sum() / len(group), parameters) for third in thirds if third]
+                    for parameter, gradients in zip(parameters, zip(*sent)):
+                        parameter.grad = sum(map(as_int8, gradients))
+                else:
+                    model.losses([examples[i] for i in group], part)[0].mean().backward()
                 optimiser.step()
                 steps += 1
             seconds += time.monotonic() - started
@@ -172,7 +188,7 @@ def descend(model, part, parameters, rates, epochs, seed):
         parameter.data.copy_(value)
     count = sum(parameter.numel() for parameter in parameters)
     return {"loss": loss, "accuracy": accuracy, "seconds": seconds, "steps": steps, "rate": rate, "parameters": count,
-            "bytes": count * 4 * 2 * 3 * steps}
+            "bytes": count * (1 if int8 else 4) * 2 * 3 * steps}
 
 
 def zero_shot(model, seed):
@@ -180,24 +196,86 @@ def zero_shot(model, seed):
     return {"loss": loss, "accuracy": accuracy, "seconds": 0, "bytes": 0}
 
 
+def final_states(model):
+    """Returns the normed last states at each prompt's end, and the labels, of each split and of the public text (no labels), from a file
+    if there is one."""
+    path = ROOT / f".cache/study/states-{model.task.name}.npz"
+    if not path.exists():
+        model.network.model.eval()
+        arrays = {}
+        splits = dict(model.task.splits)
+        if model.task.name == "reviews":  # the template fits the public text's field
+            any_label = {"label": next(iter(model.task.labels))}
+            splits["public"] = [model.task.encode(json.loads(line) | any_label, model.task.run["task"])
+                                for line in open(ROOT / ".cache/movie-reviews/public.jsonl")]
+        with torch.no_grad():
+            for split, examples in splits.items():
+                states = numpy.empty((len(examples), model.network.config.hidden_size), numpy.float32)
+                order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
+                for start in range(0, len(order), 32):
+                    chosen = order[start:start + 32]
+                    found = model.states([examples[i] for i in chosen], "all-layers")
+                    for row, i in enumerate(chosen):
+                        states[i] = found[row, examples[i][1]].cpu().numpy()
+                arrays[split], arrays[f"{split}_labels"] = states, numpy.array([label for *_, label in examples])
+        numpy.savez(path, **arrays)
+    return dict(numpy.load(path))
+
+
 def probe(model, seed):
     """Fits logistic regression on the last hidden state at the prompt's end."""
     from sklearn.linear_model import LogisticRegression
-    features, labels = {}, {}
     started = time.monotonic()
-    with torch.no_grad():
-        for split, examples in model.task.splits.items():
-            rows = [(model.states(batch, "last-layer"), batch) for batch in batches(examples, 32)]
-            features[split] = numpy.stack([states[i, first].cpu().numpy() for states, batch in rows for i, (_, first, _) in enumerate(batch)])
-            labels[split] = numpy.array([label for _, batch in rows for *_, label in batch])
-    mean, deviation = features["train"].mean(0), features["train"].std(0) + 1e-6
-    loss = lambda fit, split: -numpy.log(
-        fit.predict_proba((features[split] - mean) / deviation)[numpy.arange(len(labels[split])), labels[split]] + 1e-12).mean()
-    fits = [LogisticRegression(C=c, max_iter=2000).fit((features["train"] - mean) / deviation, labels["train"])
-            for c in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1)]
+    states = final_states(model)
+    mean, deviation = states["train"].mean(0), states["train"].std(0) + 1e-6
+    scaled = {split: (states[split] - mean) / deviation for split in model.task.splits}
+    labels = {split: states[f"{split}_labels"] for split in scaled}
+    loss = lambda fit, split: -numpy.log(fit.predict_proba(scaled[split])[numpy.arange(len(labels[split])), labels[split]] + 1e-12).mean()
+    fits = [LogisticRegression(C=c, max_iter=2000).fit(scaled["train"], labels["train"]) for c in (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1)]
     best = min(fits, key=lambda fit: loss(fit, "validation"))
-    accuracy = (best.predict((features["test"] - mean) / deviation) == labels["test"]).mean()
+    accuracy = (best.predict(scaled["test"]) == labels["test"]).mean()
     return {"loss": float(loss(best, "test")), "accuracy": float(accuracy), "seconds": time.monotonic() - started, "bytes": 0, "C": best.C}
+
+
+def adapter(inputs, steps, int8):
+    """Trains the coordinates of onebyte's adapter at `final` with gradients: class scores + B C V'n, where V whitens the public text's
+    states (docs/research/learning.md). Three workers have a third of the examples each, and send a number for each coordinate and step."""
+    def run(model, seed):
+        started = time.monotonic()
+        states = {name: torch.tensor(value) for name, value in final_states(model).items()}
+        values, vectors = torch.linalg.eigh((states["public"].T @ states["public"]).double() / len(states["public"]))
+        values, vectors = values.flip(0), vectors.flip(1)
+        whiten = (vectors[:, :inputs] / (values[:inputs] + 0.05 * values[1]).sqrt()).float()
+        head, kinds = model.network.lm_head.weight.detach()[model.task.words], len(model.task.words)
+        contrasts = torch.linalg.svd(torch.eye(kinds) - 1 / kinds)[0][:, :kinds - 1]
+        parts = {split: (states[split] @ head.T, states[split] @ whiten, states[f"{split}_labels"].long()) for split in model.task.splits}
+
+        def loss(c, split, rows=slice(None)):
+            scores, seen, labels = (part[rows] for part in parts[split])
+            scores = scores + seen @ c.T @ contrasts.T
+            return torch.nn.functional.cross_entropy(scores, labels), (scores.argmax(1) == labels).float().mean().item()
+
+        shuffle = torch.randperm(len(parts["train"][2]), generator=torch.Generator().manual_seed(seed))
+        best = (float("inf"),)
+        for rate in (0.1, 0.2, 0.3, 0.6, 1, 2, 4) if int8 else (0.01, 0.03, 0.1, 0.3):
+            for momentum in (0, 0.5, 0.9) if int8 else (0,):
+                c = torch.zeros(kinds - 1, inputs, requires_grad=True)
+                optimiser = (torch.optim.SGD([c], lr=rate, momentum=momentum, nesterov=momentum > 0) if int8
+                             else torch.optim.AdamW([c], lr=rate, weight_decay=0))
+                for step in range(steps):
+                    for group in optimiser.param_groups:
+                        group["lr"] = rate * (1 - step / steps)
+                    sent = [torch.autograd.grad(loss(c, "train", shuffle[worker::3])[0], c)[0] for worker in range(3)]
+                    c.grad = sum(map(as_int8, sent) if int8 else sent) / 3
+                    optimiser.step()
+                with torch.no_grad():
+                    validation = loss(c, "validation")[0].item()
+                    if validation < best[0]:
+                        best = (validation, *loss(c, "test"), rate, momentum)
+        _, test, accuracy, rate, momentum = best
+        return {"loss": test.item(), "accuracy": accuracy, "seconds": time.monotonic() - started, "steps": steps, "rate": rate, "momentum": momentum,
+                "parameters": (kinds - 1) * inputs, "bytes": (kinds - 1) * inputs * (1 if int8 else 4) * 2 * 3 * steps}
+    return run
 
 
 def last_layer(model, seed):
@@ -256,6 +334,22 @@ def lora(model, seed):
     return result
 
 
+def lora_last_int8(model, seed):
+    """Trains LoRA on all maps of the last layer. Gradients are sent as bytes."""
+    torch.manual_seed(seed)
+    for parameter in model.network.parameters():
+        parameter.requires_grad_(False)
+    layer = model.network.model.layers[-1]
+    places = [(part, name) for part in (layer.self_attn, layer.mlp) for name, module in part.named_children() if isinstance(module, torch.nn.Linear)]
+    for part, name in places:
+        setattr(part, name, LowRank(getattr(part, name)))
+    added = [parameter for parameter in layer.parameters() if parameter.requires_grad]
+    result = descend(model, "last-layer", added, (1e-3, 3e-3), 2, seed, int8=True)
+    for part, name in places:
+        setattr(part, name, getattr(part, name).linear)
+    return result
+
+
 def mezo(model, seed, seconds=60, rate=1e-6, epsilon=1e-3):
     """MeZO (Malladi et al., arXiv 2305.17333): all parameters, Gaussian z from a seed, perturbed three times and updated once per step."""
     parameters = model.parameters("all-layers")
@@ -284,7 +378,9 @@ def mezo(model, seed, seconds=60, rate=1e-6, epsilon=1e-3):
     return {"loss": loss, "accuracy": accuracy, "seconds": seconds, "steps": steps, "bytes": 4 * steps}
 
 
-ROWS = {"zero-shot": zero_shot, "probe": probe, "last-layer": last_layer, "mezo": mezo,
+ROWS = {"zero-shot": zero_shot, "probe": probe, "adapter-int8-5": adapter(64, 5, True), "adapter-int8-11": adapter(128, 11, True),
+        "adapter-int8-21": adapter(256, 21, True), "adapter-adamw": adapter(256, 400, False), "lora-last-int8": lora_last_int8,
+        "last-layer": last_layer, "mezo": mezo,
         # The attention that `learning.py hour` trains in two runs, and that rows of `deeper` add to its first run.
         "attention": last_and_attention("qkvo", 12, 18), "layer-17": last_and_attention("qk", 17, 17), "middle": last_and_attention("qk", 12, 18),
         **{f"top-{layers}": top(layers) for layers in (2, 4, 8)}, "lora": lora, "all-layers": all_layers}

@@ -31,7 +31,8 @@ struct CoordinatorShell {
         let samples = (configuration.spec ?? directory.ledgerSpec)?.samplesPerRound ?? ProtocolLimits.samplesPerRound
         let frameLimit = max(ProtocolLimits.chunkBytes, samples) + ProtocolLimits.frameMarginBytes
         // The address comes first: if a start fails because of it, no ledger is left behind.
-        let link = try configuration.transport.listen(classify: trafficClass(ofFrame:), frameLimit: frameLimit)
+        let link = RelayedServerLink(
+            try configuration.transport.listen(classify: trafficClass(ofFrame:), frameLimit: frameLimit), frameLimit: frameLimit)
         let clock = ProcessClock()
         let lock = try directory.lock(beginning: configuration.spec != nil, under: configuration.lockHolder)
         defer { withExtendedLifetime(lock) {} }
@@ -98,8 +99,8 @@ struct CoordinatorShell {
         switch event {
         case .link(.frame(let frame, let peer, let key)):
             return try feed(Self.read(frame, from: peer, key))
-        case .link(.malformed(let parts, let peer)):
-            return try feed(.malformed(.invalid(field: "message", reason: "\(parts) frames, not one"), from: peer))
+        case .link(.malformed(let error, let peer)):
+            return try feed(.malformed(error, from: peer))
         case .link(.connection(let notice)):
             if case .refused = notice { emit(.connection(notice.description)) }
         case .letter(.event(let event)):

@@ -65,6 +65,8 @@ public struct RunSpec: Codable, Hashable, Sendable {
     public var steering: Steering?
     /// How a round's bytes are filtered before they are committed; nil: not at all.
     public var filter: RoundFilter?
+    /// Clipping, noise and budget of the bytes; nil: bytes are as they are computed.
+    public var privacy: Privacy?
     /// True: a machine that sends mostly 'no value' or saturated bytes for a long time is removed. Otherwise it is only shown.
     public var evictsFaultyMachines: Bool?
     /// Seconds between two heartbeats, in both directions.
@@ -81,7 +83,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         case targetMagnitude, task, digestEvery, evaluateEvery, minimumWorkers, roundDeadlineFactor, quorum, staleness, roundSeconds
         case samplesPerBatch = "samplesPerDraw"
         case retiredCandidatesPerExample = "candidatesPerExample"
-        case estimator, steering, filter
+        case estimator, steering, filter, privacy
         case evictsFaultyMachines = "setsAsideBadMachines"
         case heartbeatSeconds, heartbeatTimeoutSeconds
     }
@@ -114,6 +116,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         estimator: EstimatorKind? = nil,
         steering: Steering? = nil,
         filter: RoundFilter? = nil,
+        privacy: Privacy? = nil,
         evictsFaultyMachines: Bool? = nil,
         heartbeatSeconds: Double = 1,
         heartbeatTimeoutSeconds: Double = 10
@@ -145,6 +148,7 @@ public struct RunSpec: Codable, Hashable, Sendable {
         self.estimator = estimator
         self.steering = steering
         self.filter = filter
+        self.privacy = privacy
         self.evictsFaultyMachines = evictsFaultyMachines
         self.heartbeatSeconds = heartbeatSeconds
         self.heartbeatTimeoutSeconds = heartbeatTimeoutSeconds

@@ -38,6 +38,14 @@ public enum RunSpecLimits {
     public static let generalizedCrossEntropy = 0.0...1.0
     /// Multiple of the median that a filter lets through. 127 is the largest byte.
     public static let filterFactor = 1.0...127.0
+    /// The largest root mean square of an example's projected gradients in a private run.
+    public static let privacyClip = 1e-6...1e6
+    /// Noise of a private run, as a multiple of the clipped length. 0.05 hides nothing, and beyond 1000 nothing is left to learn from.
+    public static let noiseMultiplier = 0.05...1000.0
+    /// ε of a private run's budget.
+    public static let privacyEpsilon = 1e-3...1e3
+    /// δ of a private run's budget.
+    public static let privacyDelta = 1e-12...0.1
     /// Seconds between heartbeats. A process that wakes every `ProtocolLimits.tickSeconds` can't send them more often.
     public static let heartbeatSeconds = ProtocolLimits.tickSeconds...3600
     /// Seconds of silence after which a peer counts as gone.

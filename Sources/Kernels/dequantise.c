@@ -164,6 +164,84 @@ INLINE void q6_k_body(const uint8_t *s, float *o, size_t n) {
     }
 }
 
+// 256 weights: 16 bytes of scales (low nibbles) and minima (high nibbles), 64 bytes of pairs of bits, f16 d, f16 dmin. x = q·(d·scale) − dmin·minimum,
+// 16 at a time
+INLINE void q2_k_body(const uint8_t *s, float *o, size_t n) {
+    for (size_t b = 0; b < n / 256; b++, s += 84, o += 256) {
+        float d = half(load16(s + 80)), dmin = half(load16(s + 82));
+        for (int g = 0; g < 16; g++) {
+            float ds = d * (float)(s[g] & 15), ms = dmin * (float)(s[g] >> 4);
+            const uint8_t *q = s + 16 + 32 * (g / 8) + 16 * (g % 2);
+            int shift = g % 8 / 2 * 2;
+            for (int i = 0; i < 16; i++) o[16 * g + i] = (float)(q[i] >> shift & 3) * ds - ms;
+        }
+    }
+}
+
+// 256 weights: 32 bytes with a third bit for each weight, 64 bytes of pairs of bits, sixteen 6-bit scales in 12 bytes, f16 d. x = (q − 4)·d·(scale − 32)
+INLINE void q3_k_body(const uint8_t *s, float *o, size_t n) {
+    for (size_t b = 0; b < n / 256; b++, s += 110, o += 256) {
+        float d = half(load16(s + 108));
+        const uint8_t *scales = s + 96;
+        for (int g = 0; g < 16; g++) {
+            int low = g < 8 ? scales[g] & 15 : scales[g - 8] >> 4, high = scales[8 + g % 4] >> (g / 4 * 2) & 3;
+            float ds = d * (float)((low | high << 4) - 32);
+            const uint8_t *q = s + 32 + 32 * (g / 8) + 16 * (g % 2), *third = s + 16 * (g % 2);
+            int shift = g % 8 / 2 * 2, bit = g / 2;
+            for (int i = 0; i < 16; i++) o[16 * g + i] = (float)((q[i] >> shift & 3) - (third[i] >> bit & 1 ? 0 : 4)) * ds;
+        }
+    }
+}
+
+static const int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+// Twice the values of a 4-bit float of 2 exponent bits and one mantissa bit.
+static const int8_t fp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+INLINE void table_body(const uint8_t *q, const int8_t *values, float d, float *o) {
+    for (int i = 0; i < 16; i++) o[i] = (float)values[q[i] & 15] * d;
+    for (int i = 0; i < 16; i++) o[16 + i] = (float)values[q[i] >> 4] * d;
+}
+
+// 32 weights: f16 d; 16 bytes, low nibbles first, which number values of a table.
+INLINE void iq4_nl_body(const uint8_t *s, float *o, size_t n) {
+    for (size_t b = 0; b < n / 32; b++, s += 18, o += 32) table_body(s + 2, iq4_values, half(load16(s)), o);
+}
+
+// 256 weights: f16 d; the high 2 bits of eight scales; their low 4 bits; 128 bytes as in IQ4_NL. The table's values times d·(scale − 32)
+INLINE void iq4_xs_body(const uint8_t *s, float *o, size_t n) {
+    for (size_t b = 0; b < n / 256; b++, s += 136, o += 256) {
+        float d = half(load16(s));
+        uint16_t high = load16(s + 2);
+        for (int g = 0; g < 8; g++) {
+            int scale = (s[4 + g / 2] >> (4 * (g % 2)) & 15) | ((high >> (2 * g) & 3) << 4);
+            table_body(s + 8 + 16 * g, iq4_values, d * (float)(scale - 32), o + 32 * g);
+        }
+    }
+}
+
+// 32 weights: an exponent e; 16 bytes, low nibbles first. x = value·2^(e − 127), of which the table holds twice the value
+INLINE void mxfp4_body(const uint8_t *s, float *o, size_t n) {
+    for (size_t b = 0; b < n / 32; b++, s += 17, o += 32) {
+        // 2^(e − 128); the two smallest are subnormal.
+        float d = from_bits(s[0] < 2 ? 0x00200000u << s[0] : (uint32_t)(s[0] - 1) << 23);
+        table_body(s + 1, fp4_values, d, o);
+    }
+}
+
+// Moves exponent and mantissa to their places in a float; a multiplication corrects the exponent and normalises subnormals.
+INLINE void f8_e4m3_body(const uint8_t *s, float *o, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint32_t sign = (uint32_t)(s[i] & 0x80) << 24, rest = s[i] & 0x7f;
+        uint32_t finite = to_bits(from_bits(rest << 20) * 0x1p120f);
+        o[i] = from_bits(sign | (rest == 0x7f ? 0x7fc00000 : finite));
+    }
+}
+
+// The high byte of a half.
+INLINE void f8_e5m2_body(const uint8_t *s, float *o, size_t n) {
+    for (size_t i = 0; i < n; i++) o[i] = half((uint16_t)(s[i] << 8));
+}
+
 INLINE void dequantise_body(int type, const void *source, float *o, size_t n) {
     const uint8_t *s = source;
     switch (type) {
@@ -178,14 +256,21 @@ INLINE void dequantise_body(int type, const void *source, float *o, size_t n) {
     case OB_Q4_K: q4_k_body(s, o, n); break;
     case OB_Q5_K: q5_k_body(s, o, n); break;
     case OB_Q6_K: q6_k_body(s, o, n); break;
+    case OB_Q2_K: q2_k_body(s, o, n); break;
+    case OB_Q3_K: q3_k_body(s, o, n); break;
+    case OB_IQ4_NL: iq4_nl_body(s, o, n); break;
+    case OB_IQ4_XS: iq4_xs_body(s, o, n); break;
+    case OB_MXFP4: mxfp4_body(s, o, n); break;
+    case OB_F8_E4M3: f8_e4m3_body(s, o, n); break;
+    case OB_F8_E5M2: f8_e5m2_body(s, o, n); break;
     }
 }
 
 size_t ob_block_elements(int type) {
     switch (type) {
-    case OB_F32: case OB_F16: case OB_BF16: return 1;
-    case OB_Q4_0: case OB_Q4_1: case OB_Q5_0: case OB_Q5_1: case OB_Q8_0: return 32;
-    case OB_Q4_K: case OB_Q5_K: case OB_Q6_K: return 256;
+    case OB_F32: case OB_F16: case OB_BF16: case OB_F8_E4M3: case OB_F8_E5M2: return 1;
+    case OB_Q4_0: case OB_Q4_1: case OB_Q5_0: case OB_Q5_1: case OB_Q8_0: case OB_IQ4_NL: case OB_MXFP4: return 32;
+    case OB_Q2_K: case OB_Q3_K: case OB_Q4_K: case OB_Q5_K: case OB_Q6_K: case OB_IQ4_XS: return 256;
     }
     return 0;
 }
@@ -202,6 +287,12 @@ size_t ob_block_bytes(int type) {
     case OB_Q4_K: return 144;
     case OB_Q5_K: return 176;
     case OB_Q6_K: return 210;
+    case OB_Q2_K: return 84;
+    case OB_Q3_K: return 110;
+    case OB_IQ4_NL: return 18;
+    case OB_IQ4_XS: return 136;
+    case OB_MXFP4: return 17;
+    case OB_F8_E4M3: case OB_F8_E5M2: return 1;
     }
     return 0;
 }

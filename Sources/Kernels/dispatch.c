@@ -36,17 +36,17 @@ static const struct {
     ob_variant variant;
 } registry[] = {
 #if defined(__x86_64__)
-    {ob_amx_is_available, {"amx", &ob_amx, &ob_avx512_floats, &ob_amx_differences, ob_dequantise_avx512}},
-    {has_vbmi, {"avx512vbmi", &ob_avx512vbmi, &ob_avx512_floats, &ob_avx512vnni_differences, ob_dequantise_avx512}},
-    {has_vnni, {"avx512vnni", &ob_avx512vnni, &ob_avx512_floats, &ob_avx512vnni_differences, ob_dequantise_avx512}},
+    {ob_amx_is_available, {"amx", &ob_amx, &ob_avx512_floats, &ob_amx_differences, &ob_avx512vnni_quantised, ob_dequantise_avx512}},
+    {has_vbmi, {"avx512vbmi", &ob_avx512vbmi, &ob_avx512_floats, &ob_avx512vnni_differences, &ob_avx512vnni_quantised, ob_dequantise_avx512}},
+    {has_vnni, {"avx512vnni", &ob_avx512vnni, &ob_avx512_floats, &ob_avx512vnni_differences, &ob_avx512vnni_quantised, ob_dequantise_avx512}},
     // Without VNNI, AVX-512 has no sum of bytes that would make products of its own worthwhile.
-    {has_avx512, {"avx512", &ob_avx512, &ob_avx512_floats, &ob_avx2_differences, ob_dequantise_avx512}},
-    {has_avx2, {"avx2", &ob_avx2, &ob_avx2_floats, &ob_avx2_differences, ob_dequantise_avx2}},
+    {has_avx512, {"avx512", &ob_avx512, &ob_avx512_floats, &ob_avx2_differences, &ob_avx2_quantised, ob_dequantise_avx512}},
+    {has_avx2, {"avx2", &ob_avx2, &ob_avx2_floats, &ob_avx2_differences, &ob_avx2_quantised, ob_dequantise_avx2}},
 #elif defined(__aarch64__)
-    {has_dot_products, {"neondot", &ob_neondot, &ob_portable_floats, &ob_portable_differences, ob_dequantise_portable}},
-    {always, {"neon", &ob_neon, &ob_portable_floats, &ob_portable_differences, ob_dequantise_portable}},
+    {has_dot_products, {"neondot", &ob_neondot, &ob_portable_floats, &ob_portable_differences, &ob_neondot_quantised, ob_dequantise_portable}},
+    {always, {"neon", &ob_neon, &ob_portable_floats, &ob_portable_differences, &ob_portable_quantised, ob_dequantise_portable}},
 #endif
-    {0, {"portable", &ob_portable, &ob_portable_floats, &ob_portable_differences, ob_dequantise_portable}},
+    {0, {"portable", &ob_portable, &ob_portable_floats, &ob_portable_differences, &ob_portable_quantised, ob_dequantise_portable}},
 };
 
 static const ob_variant *available(size_t index) {

@@ -13,6 +13,7 @@ struct ob_float_kernels {
     void (*softmax)(float *, size_t);
     void (*activate)(float *, size_t, int);
     void (*softcap)(float *, size_t, float);
+    void (*xielu)(float *, size_t, float, float, float, float);
     void (*gated_rank1)(int, const float *, const int8_t *, float, const float *, const int8_t *, float, float *, size_t);
     float (*dot_i8)(const float *, const int8_t *, size_t);
     float (*dot)(const float *, const float *, size_t);
@@ -154,6 +155,7 @@ void ob_attend(const float *q, const float *k, size_t k_stride, const float *v, 
 }
 void ob_softmax(float *x, size_t n) { kernels()->softmax(x, n); }
 void ob_activate(float *x, size_t n, int kind) { kernels()->activate(x, n, kind); }
+void ob_xielu(float *x, size_t n, float plus, float minus, float beta, float epsilon) { kernels()->xielu(x, n, plus, minus, beta, epsilon); }
 void ob_softcap(float *x, size_t n, float cap) { kernels()->softcap(x, n, cap); }
 void ob_gated_rank1(int kind, const float *gate, const int8_t *a_gate, float gate_scale, const float *up, const int8_t *a_up,
                          float up_scale, float *out, size_t n) {

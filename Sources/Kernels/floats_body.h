@@ -113,6 +113,18 @@ TARGET static void NAME(softcap)(float *x, size_t n, float cap) {
     for (; i < n; i++) x[i] = cap * NAME(tanh)(SPLAT(x[i] * inverse))[0];
 }
 
+INLINE VF NAME(xielu1)(VF x, VF plus, VF minus, VF beta, VF epsilon) {
+    const VF bent = NAME(select)(x > SPLAT(0.0f), plus * x * x, minus * (NAME(exp)(NAME(select)(x < epsilon, x, epsilon)) - SPLAT(1.0f) - x));
+    return FMA(beta, x, bent);
+}
+
+TARGET static void NAME(xielu)(float *x, size_t n, float plus, float minus, float beta, float epsilon) {
+    const VF p = SPLAT(plus), m = SPLAT(minus), b = SPLAT(beta), e = SPLAT(epsilon);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) STORE(x + i, NAME(xielu1)(LOAD(x + i), p, m, b, e));
+    for (; i < n; i++) x[i] = NAME(xielu1)(SPLAT(x[i]), p, m, b, e)[0];
+}
+
 TARGET static float NAME(dot_i8)(const float *x, const int8_t *b, size_t n) {
     VF s0 = {0}, s1 = {0};
     size_t i = 0;
@@ -360,7 +372,7 @@ TARGET static size_t NAME(multiply_adds)(size_t steps, float *sink) {
 #include "products_body.h"
 
 const ob_float_kernels TABLE = {
-    TABLE_NAME, NAME(rms_norm), NAME(layer_norm), NAME(rope), NAME(rope_pairs), NAME(attend), NAME(softmax), NAME(activate_row), NAME(softcap),
+    TABLE_NAME, NAME(rms_norm), NAME(layer_norm), NAME(rope), NAME(rope_pairs), NAME(attend), NAME(softmax), NAME(activate_row), NAME(softcap), NAME(xielu),
     NAME(gated_rank1), NAME(dot_i8), NAME(dot), NAME(add_scaled_i8), NAME(add_scaled), NAME(sum_scaled_i8), NAME(log_sum_exp_parts),
     NAME(multiply_adds), NAME(product), NAME(gated_product), NAME(attend_rows), NAME(dots_i8),
 };

@@ -93,6 +93,7 @@ typedef struct {
 
 typedef struct ob_float_kernels ob_float_kernels;
 typedef struct ob_difference_kernels ob_difference_kernels;
+typedef struct ob_quantised_kernels ob_quantised_kernels;
 
 /// What one instruction set runs: the kernels that are fastest on it.
 typedef struct {
@@ -103,20 +104,25 @@ typedef struct {
     const ob_float_kernels *floats;
     /// Products of small differences in 8 bits (differences.c).
     const ob_difference_kernels *differences;
+    /// Products in 8 bits with a scale for each block of inputs (quantised.c).
+    const ob_quantised_kernels *quantised;
     void (*dequantise)(int type, const void *source, float *out, size_t count);
 } ob_variant;
 
 extern const ob_kernels ob_portable;
 extern const ob_float_kernels ob_portable_floats;
 extern const ob_difference_kernels ob_portable_differences;
+extern const ob_quantised_kernels ob_portable_quantised;
 #if defined(__x86_64__)
 extern const ob_kernels ob_avx2, ob_avx512, ob_avx512vnni, ob_avx512vbmi, ob_amx;
 extern const ob_float_kernels ob_avx2_floats, ob_avx512_floats;
 extern const ob_difference_kernels ob_avx2_differences, ob_avx512vnni_differences, ob_amx_differences;
+extern const ob_quantised_kernels ob_avx2_quantised, ob_avx512vnni_quantised;
 void ob_dequantise_avx2(int type, const void *source, float *out, size_t count);
 void ob_dequantise_avx512(int type, const void *source, float *out, size_t count);
 #elif defined(__aarch64__)
 extern const ob_kernels ob_neon, ob_neondot;
+extern const ob_quantised_kernels ob_neondot_quantised;
 #endif
 
 

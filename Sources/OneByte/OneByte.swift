@@ -97,7 +97,8 @@ package struct OneByte: AsyncParsableCommand {
             """),
         version: Version.description,
         subcommands: [
-            ClusterCommand.self, CoordinatorCommand.self, WorkerCommand.self, StatusCommand.self, TopCommand.self, ReportCommand.self,
+            ClusterCommand.self, CoordinatorCommand.self, WorkerCommand.self, RelayCommand.self, StatusCommand.self, TopCommand.self,
+            ReportCommand.self,
             EvaluateCommand.self, PredictCommand.self, GenerateCommand.self,
             ExportCommand.self, PrepareCommand.self, LedgerCommand.self, ModelCommand.self, DataCommand.self, KeygenCommand.self,
             SettingsCommand.self, DoctorCommand.self,

@@ -83,9 +83,13 @@ public protocol Waker: Sendable {
 public enum LinkEvent: Sendable {
     /// A message of one frame. At a worker `from` is empty. `key` is the key that the sender has proved.
     case frame([UInt8], from: PeerID, key: PublicKey?)
-    /// A message that none of our peers sends: it has not exactly one frame.
-    case malformed(parts: Int, from: PeerID)
+    /// A message that none of our peers sends: it has not exactly one frame, or is an envelope that can't be taken apart.
+    case malformed(WireError, from: PeerID)
     case connection(ConnectionNotice)
+
+    static func malformed(parts: Int, from peer: PeerID) -> LinkEvent {
+        .malformed(.invalid(field: "message", reason: "\(parts) frames, not one"), from: peer)
+    }
 }
 
 /// A change of a connection, for logs. The transport reconnects by itself.

@@ -16,13 +16,16 @@ package enum LoopControl: Sendable { case `continue`, finish }
 ///
 /// It returns when `handle` returns `finish`, after the frames that were sent have been handed to the connections, or after
 /// `LinkLimits.lingerMilliseconds`.
+///
+/// - Parameter dueAt: returns the time of a tick that is needed before the ordinary one; nil: none is.
 package func runReactor<Letter: Sendable>(
     _ link: any Link, mailbox: Mailbox<Letter>, clock: ProcessClock, tickSeconds: Double = ProtocolLimits.tickSeconds,
-    _ handle: (ReactorEvent<Letter>) throws -> LoopControl
+    dueAt: () -> Timestamp? = { nil }, _ handle: (ReactorEvent<Letter>) throws -> LoopControl
 ) throws {
     mailbox.wake(by: link.waker)
     var nextTick = clock.now
     while true {
+        if let due = dueAt(), due < nextTick { nextTick = due }
         try link.wait(seconds: nextTick.seconds(since: clock.now))
         for letter in mailbox.takeAll() where try handle(.letter(letter)) == .finish {
             return try flush(link, clock)

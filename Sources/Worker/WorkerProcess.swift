@@ -153,7 +153,11 @@ public enum WorkerProgress: Sendable, CustomStringConvertible {
         case .restored(let round): "resuming from the snapshot before round \(round)"
         case .joined(let machine): "joined as \(machine)"
         case .applied(let round): "round \(round) applied"
-        case .contributed(let round, let samples, let loss): "round \(round): \(samples) samples, loss \(rounded(loss))"
+        case .contributed(let round, let samples, let loss):
+            "round \(round): \(samples) samples" + (loss.isNaN ? "" : ", loss \(rounded(loss))")
+        case .privacy(let status):
+            "private bytes so far: ε = \(rounded(status.epsilon)) at δ = \(status.delta)"
+                + (status.isSpent ? "; the budget is spent, and this worker gives no values any more" : "")
         case .digest(let round, let digest): "parameters before round \(round): \(digest.short)"
         case .evaluated(let report):
             "evaluation data before round \(report.round): loss \(rounded(report.loss))"

@@ -96,8 +96,8 @@ struct WorkerShell {
         switch event {
         case .link(.frame(let frame, _, _)):
             return try feed(Self.read(frame))
-        case .link(.malformed(let parts, _)):
-            return try feed(.malformed(.invalid(field: "message", reason: "\(parts) frames, not one")))
+        case .link(.malformed(let error, _)):
+            return try feed(.malformed(error))
         case .link(.connection(let notice)):
             configuration.onProgress(.connection(notice))
             if note(notice) == .finish { return .finish }

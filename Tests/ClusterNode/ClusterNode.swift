@@ -1,12 +1,13 @@
 import Coordinator
 import Core
 import Glibc
+import Relay
 import TestSupport
 import Transport
 import Worker
 
-/// A coordinator or a worker for tests. `ClusterNode coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT`, `ClusterNode worker ADDRESS NAME
-/// MICROSECONDS [STATE]` or `ClusterNode swarm ADDRESS COUNT`. It prints one line of JSON or text for each thing that happens. SIGTERM ends it
+/// A coordinator, a worker or a relay for tests. `ClusterNode coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT`, `ClusterNode worker ADDRESS NAME
+/// MICROSECONDS [STATE]`, `ClusterNode relay COORDINATOR ADDRESS` or `ClusterNode swarm ADDRESS COUNT`. It prints one line of JSON or text for each thing that happens. SIGTERM ends it
 /// cleanly.
 @main enum ClusterNode {
     static func main() {
@@ -60,6 +61,17 @@ import Worker
                 return outcome.status
             }
             return { process.requestStop() }
+        case "relay" where arguments.count == 4:
+            let process = RelayProcess(
+                configuration: .init(
+                    near: ZeroMQServer(address: try Address(arguments[3])), far: ZeroMQClient(try JoinString(arguments[2])), patienceSeconds: 60,
+                    onProgress: { say("\($0)") }))
+            finish {
+                let outcome = try await process.run()
+                say("ended \(outcome.message); \(outcome.ledgerBytes) bytes of the ledger; far: \(outcome.far); near: \(outcome.near)")
+                return outcome.status
+            }
+            return { process.requestStop() }
         case "swarm" where arguments.count == 4:
             let address = try Address(arguments[2])
             let count = Int(arguments[3]) ?? 1
@@ -71,7 +83,7 @@ import Worker
         default:
             throw ProcessFailure(
                 .configuration,
-                "usage: coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT | worker ADDRESS NAME MICROSECONDS [STATE] | swarm ADDRESS COUNT"
+                "usage: coordinator ADDRESS DIRECTORY ROUNDS WORKERS SAMPLES TIMEOUT | worker ADDRESS NAME MICROSECONDS [STATE] | relay COORDINATOR ADDRESS | swarm ADDRESS COUNT"
             )
         }
     }

@@ -6,7 +6,7 @@ import Synchronization
 import Testing
 import Transport
 
-/// A coordinator or a worker as its own process, and the lines that it prints.
+/// A coordinator, a worker or a relay as its own process, and the lines that it prints.
 final class NodeProcess: Sendable {
     let lines: AsyncStream<String>
     let identifier: pid_t
@@ -26,6 +26,11 @@ final class NodeProcess: Sendable {
     static func worker(_ address: String, name: String, microseconds: Int, state: String? = nil) throws -> NodeProcess {
         try NodeProcess(["worker", address, name, String(microseconds)] + (state.map { [$0] } ?? []))
     }
+
+    static func relay(_ coordinator: String, address: String) throws -> NodeProcess { try NodeProcess(["relay", coordinator, address]) }
+
+    /// As many workers with canned bytes behind one address.
+    static func swarm(_ address: String, count: Int) throws -> NodeProcess { try NodeProcess(["swarm", address, String(count)]) }
 
     private init(_ arguments: [String]) throws {
         var ends: [Int32] = [0, 0]

@@ -55,6 +55,11 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
     }
 
     private static func readMessage(_ bytes: [UInt8]) throws {
+        if RelayFrame.isRelayFrame(bytes) {
+            let frame = try RelayFrame(decoding: bytes)
+            precondition(frame.encoded() == bytes, "a relay's frame has a second encoding")
+            return
+        }
         let message = try Message(decoding: bytes)
         let frame = message.encoded()
         switch message {

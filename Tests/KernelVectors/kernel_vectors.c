@@ -137,11 +137,41 @@ static uint64_t hashes(void) {
     return hash_bytes(state, sizeof state) ^ ob_crc32c(0, bytes, COUNT + 3);
 }
 
-enum { CASES = 13 };
+/// Products of quantised rows; `type` is that of the weights.
+static uint64_t quantised(int type) {
+    enum { N = 9, INPUTS = 160, OUTPUTS = 45 };
+    static float x[N * INPUTS], w[OUTPUTS * INPUTS], y[N * OUTPUTS];
+    static uint8_t stored[2 * OUTPUTS * INPUTS];
+    for (int i = 0; i < N * INPUTS; i++) x[i] = (float)((int32_t)random_word((uint32_t)i, 6) >> 4) * 0x1p-27f;
+    for (int i = 0; i < OUTPUTS * INPUTS; i++) w[i] = (float)((int32_t)random_word((uint32_t)i, 7) >> 4) * 0x1p-29f;
+    for (int i = 0; i < 2 * OUTPUTS * INPUTS; i++) stored[i] = (uint8_t)random_word((uint32_t)i, 8);
+    const size_t row_bytes = type == OB_F32 ? INPUTS * sizeof *w : INPUTS / 32 * ob_block_bytes(type);
+    for (size_t i = 0; type != OB_F32 && i < OUTPUTS * row_bytes; i += ob_block_bytes(type)) {  // scales and minima of a usual size
+        stored[i + 1] = 0x28 | (stored[i + 1] & 3);
+        if (type == OB_Q4_1) stored[i + 3] = 0xb0 | (stored[i + 3] & 3);
+    }
+    const char *from = type == OB_F32 ? (const char *)w : (const char *)stored;
+    const size_t bytes = ob_quantised_panel_bytes(INPUTS);
+    char *panels = memory((OUTPUTS + 15) / 16 * bytes), *rows = memory(N * ob_quantised_row_bytes(INPUTS));
+    for (size_t o = 0; o < OUTPUTS; o += 16) {
+        const void *own[16];
+        const size_t count = OUTPUTS - o < 16 ? OUTPUTS - o : 16;
+        for (size_t i = 0; i < count; i++) own[i] = from + (o + i) * row_bytes;
+        ob_quantise_panel(type, own, count, INPUTS, panels + o / 16 * bytes);
+    }
+    ob_quantise_rows(x, INPUTS, N, INPUTS, rows);
+    const ob_quantised_matrix matrix = {.outputs = OUTPUTS, .inputs = INPUTS, .panels = panels, .is_narrow = type == OB_Q4_1};
+    ob_quantised_product(rows, N, &matrix, y, OUTPUTS, 0);
+    free(panels), free(rows);
+    return hash_bytes(y, sizeof y);
+}
+
+enum { CASES = 16 };
 static const char *const names[CASES] = {
     "signs", "gaussians", "rademacher update", "rademacher update, step of whole numbers", "gaussian update",
     "gaussian update, step of whole numbers", "rank1 update", "rank1 update, carried", "rank1 update, step of whole numbers", "shaped rank1 update",
     "shaped rank1 update, carried", "conversions", "SHA-256 and CRC-32C",
+    "products in blocks, F32", "products in blocks, Q4_1", "products in blocks, Q8_0",
 };
 
 static uint64_t run(int i) {
@@ -158,7 +188,10 @@ static uint64_t run(int i) {
     case 9: return rank1(1, 0, -17);
     case 10: return rank1(1, 1, -17);
     case 11: return conversions();
-    default: return hashes();
+    case 12: return hashes();
+    case 13: return quantised(OB_F32);
+    case 14: return quantised(OB_Q4_1);
+    default: return quantised(OB_Q8_0);
     }
 }
 

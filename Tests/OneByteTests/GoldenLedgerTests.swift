@@ -3,7 +3,7 @@ import Foundation
 import LanguageModel
 import Testing
 
-/// Specs and ledgers made by an earlier version, with its digests (Fixtures/golden/make_golden.sh).
+/// Specs and ledgers made by earlier versions, with their digests (Fixtures/golden/make_golden.sh and make_golden_3.sh).
 struct Golden: Decodable, Sendable {
     struct Spec: Decodable, Sendable, CustomTestStringConvertible {
         var name: String
@@ -42,8 +42,11 @@ struct Golden: Decodable, Sendable {
     var ledgers: [Ledger]
 
     static let directory = Binary.packageRoot.appending(path: "Tests/OneByteTests/Fixtures/golden").path
-    /// Empty if the file can't be read; a test then fails.
-    static let all = (try? JSONDecoder().decode(Golden.self, from: Data(bytes("golden.json")))) ?? Golden(specs: [], ledgers: [])
+    /// Empty if a file can't be read; a test then fails.
+    static let all: Golden = {
+        let sets = ["golden.json", "golden-3.json"].compactMap { try? JSONDecoder().decode(Golden.self, from: Data(bytes($0))) }
+        return sets.count == 2 ? Golden(specs: sets.flatMap(\.specs), ledgers: sets.flatMap(\.ledgers)) : Golden(specs: [], ledgers: [])
+    }()
 
     static func bytes(_ name: String) throws -> [UInt8] { try [UInt8](Data(contentsOf: URL(filePath: "\(directory)/\(name)"))) }
 }
@@ -70,7 +73,7 @@ struct Golden: Decodable, Sendable {
             let source = try ModelSource.open(golden.base)
             #expect(source.baseManifest(threads: 1) == summary.base)
             parameters = try source.makeParameters(source.trainedTensors(matching: summary.spec.train, basis: basis))
-            directions = Directions(seed: RunSeed(summary.spec.seed), family: summary.spec.perturbation)
+            directions = try Directions(summary.spec, tensors: parameters.tensors)
         }
 
         func perform(_ changes: [HistoryChange]) {
@@ -93,8 +96,8 @@ struct Golden: Decodable, Sendable {
         return entries
     }
 
-    /// Returns the rounds that determine the parameters before `round`. Records from that round on do not count, except retractions of
-    /// earlier rounds.
+    /// Returns the rounds that determine the parameters before `round`. Records from that round on do not count, except retractions and
+    /// restorations of earlier rounds.
     private static func history(_ entries: [LedgerEntry], before round: RoundNumber) throws -> [RoundRecord] {
         var history = EffectiveHistory()
         var isThere = false
@@ -102,9 +105,14 @@ struct Golden: Decodable, Sendable {
             if case .round(let record) = entry.record, record.round >= round { isThere = true }
             if !isThere {
                 _ = try history.fold(entry.record)
-            } else if case .retraction(let retraction) = entry.record {
-                let rounds = retraction.rounds.clamped(to: 0..<round)
-                _ = try history.fold(.retraction(Retraction(machine: retraction.machine, rounds: rounds)))
+            } else {
+                switch entry.record {
+                case .retraction(let record):
+                    _ = try history.fold(.retraction(Retraction(machine: record.machine, rounds: record.rounds.clamped(to: 0..<round))))
+                case .restoration(let record):
+                    _ = try history.fold(.restoration(Restoration(machine: record.machine, rounds: record.rounds.clamped(to: 0..<round))))
+                default: break
+                }
             }
         }
         #expect(history.nextRound == round)
@@ -123,8 +131,7 @@ struct Golden: Decodable, Sendable {
             let last = entries.last { $0.record.kind == .retraction }
             if let last, entries.contains(where: { $0.record.kind == .rewind && $0.index < last.index }) { rewindsBeforeRetraction += 1 }
         }
-        // Signatures came with format 2, and restorations with format 3. Core's tests compare them with second implementations.
-        #expect(kinds == Set(LedgerRecord.Kind.allCases).subtracting([.signature, .witnesses, .restoration]))
+        #expect(kinds == Set(LedgerRecord.Kind.allCases))
         #expect(families == Set(PerturbationFamily.allCases))
         #expect(rewindsBeforeRetraction > 0)
     }

@@ -38,7 +38,7 @@ import Training
         specs.append(
             try RunSpec(
                 seed: 1, train: ["adapter:final"], sampling: .orthogonal, momentum: 0.9, learningRate: 1, rounds: 1, samplesPerRound: 1,
-                task: TaskSpec(kind: .text, maxLength: 8)
+                task: TaskSpec(kind: .text, maxLength: 8), privacy: Privacy(clip: 1, noiseMultiplier: 4, epsilon: 8, delta: 1e-5)
             )
             .canonicalBytes())
         return try specs.map { try #require(JSONSerialization.jsonObject(with: Data($0)) as? [String: Any]) }
@@ -75,7 +75,7 @@ import Training
 
     /// Returns the field that the spec's own check complains about for a value; nil if it accepts the value.
     private static func complaint(_ value: Any, at place: String) throws -> String? {
-        let object = try objects()[place == "momentum" ? 2 : place.hasPrefix("task.writing") ? 1 : 0]
+        let object = try objects()[place == "momentum" || place.hasPrefix("privacy.") ? 2 : place.hasPrefix("task.writing") ? 1 : 0]
         let data = try JSONSerialization.data(withJSONObject: setting(value, at: place.split(separator: ".").map(String.init), in: object))
         do throws(RunSpecError) {
             guard let spec = try? JSONDecoder().decode(RunSpec.self, from: data) else { return "decoding" }

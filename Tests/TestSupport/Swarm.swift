@@ -11,8 +11,11 @@ package struct Swarm {
         package var count: Int
         /// Seconds that a worker takes for its share; 0: none.
         package var shareSeconds: Double
+        /// Number of relays that they are behind.
+        package var relays: Int
 
-        package init(join: JoinString, count: Int, shareSeconds: Double = 0) {
+        package init(join: JoinString, count: Int, shareSeconds: Double = 0, relays: Int = 0) {
+            self.relays = relays
             self.join = join
             self.count = count
             self.shareSeconds = shareSeconds
@@ -69,11 +72,14 @@ package struct Swarm {
         raiseFileLimit()
         var swarm = try Swarm(configuration)
         let sessions = swarm.members.map(\.session.bytes)
+        let identities = configuration.relays > 0 ? Array(sessions.prefix(configuration.relays)) : sessions
+        let connections: any SwarmConnections
         if let serverKey = configuration.join.serverKey {
-            try swarm.run(over: try EncryptedConnections(configuration.join.address, serverKey: serverKey, identities: sessions))
+            connections = try EncryptedConnections(configuration.join.address, serverKey: serverKey, identities: identities)
         } else {
-            try swarm.run(over: try PlainConnections(configuration.join.address, identities: sessions))
+            connections = try PlainConnections(configuration.join.address, identities: identities)
         }
+        try swarm.run(over: configuration.relays > 0 ? try RelayedConnections(connections, relays: identities.count) : connections)
     }
 
     private init(_ configuration: Configuration) throws {
@@ -95,7 +101,7 @@ package struct Swarm {
         }
     }
 
-    private mutating func run(over connections: some SwarmConnections) throws {
+    private mutating func run(over connections: any SwarmConnections) throws {
         var nextTick = clock.now
         while running > 0 {
             var wait = nextTick

@@ -251,7 +251,7 @@ import Transport
         _ = try socket.send([1], more: true)
         _ = try socket.send([2], more: true)
         _ = try socket.send([3])
-        #expect(try await server.next { if case .malformed(let parts) = $0 { parts } else { nil } } == 3)
+        #expect(try await server.next { if case .malformed(let error) = $0 { "\(error)" } else { nil } } == "message: 3 frames, not one")
 
         let raw = connectLoopback(port: UInt16(endpoint.split(separator: ":").last!)!)
         let noise = [UInt8](repeating: 0x47, count: 300)

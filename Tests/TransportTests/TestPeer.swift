@@ -8,7 +8,7 @@ final class TestPeer: Sendable {
     enum Seen: Sendable {
         case started(endpoint: String)
         case frame([UInt8], from: PeerID, key: PublicKey?)
-        case malformed(parts: Int)
+        case malformed(WireError)
         case connection(ConnectionNotice)
         case traffic(Traffic)
         /// It serves nothing from now on.
@@ -68,7 +68,7 @@ final class TestPeer: Sendable {
             case .link(.frame(let frame, let peer, let key)):
                 if echo { try send(frame, [peer]) }
                 report(.frame(frame, from: peer, key: key))
-            case .link(.malformed(let parts, _)): report(.malformed(parts: parts))
+            case .link(.malformed(let error, _)): report(.malformed(error))
             case .link(.connection(let notice)): report(.connection(notice))
             case .letter(.send(let frame, let peers)): try send(frame, peers)
             case .letter(.forget(let peer)): forget(peer)

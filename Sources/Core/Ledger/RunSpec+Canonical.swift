@@ -84,6 +84,14 @@ extension RunSpec {
         }
         try check(estimator != .oneSided || task.objective != .command, "estimator", "two-sided, where the objective is a program's score")
         if let filter { try check(filter.factor, in: Limits.filterFactor, "filter.factor") }
+        if let privacy {
+            try check(privacy.clip, in: Limits.privacyClip, "privacy.clip")
+            try check(privacy.noiseMultiplier, in: Limits.noiseMultiplier, "privacy.noiseMultiplier")
+            try check(privacy.epsilon, in: Limits.privacyEpsilon, "privacy.epsilon")
+            try check(privacy.delta, in: Limits.privacyDelta, "privacy.delta")
+            // What one example does to the F1 score of a batch depends on the others.
+            try check(task.objective != .f1, "task.objective", "a mean over examples, such as accuracy, where bytes are private")
+        }
         try check(heartbeatSeconds, in: Limits.heartbeatSeconds, "heartbeatSeconds")
         try check(heartbeatTimeoutSeconds, in: Limits.heartbeatTimeoutSeconds, "heartbeatTimeoutSeconds")
         try check(heartbeatTimeoutSeconds >= heartbeatSeconds, "heartbeatTimeoutSeconds", "at least the seconds between heartbeats")

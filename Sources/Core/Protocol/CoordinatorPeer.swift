@@ -58,6 +58,20 @@ struct CoordinatorPeer: Sendable {
 
     var isActive: Bool { isAdmitted && isProven }
 
+    /// Notes a commit that goes to this peer, unless earlier ones do not get through: the peer then no longer follows.
+    ///
+    /// - Parameter patience: seconds that commits may take, besides eight round trips.
+    /// - Returns: whether the peer is to get the commit.
+    mutating func noteCommit(index: UInt64, bytes: Int, at now: Timestamp, patience: Double) -> Bool {
+        guard !flow.isClogged(at: now, seconds: patience + 8 * flow.roundTripSeconds) else {
+            flow.forgetCommits()
+            isFollowing = false
+            return false
+        }
+        flow.noteCommit(index: index, bytes: bytes, at: now)
+        return true
+    }
+
     var standing: Pong.Standing {
         if !hasBase { return announcedBase == nil ? .baseMissing : .basePending }
         return isProven ? .active : .digestMissing

@@ -12,7 +12,7 @@ extension CoordinatorStateMachine {
         let left = durableBytes - fetch.offset
         if left <= UInt64(granted) { peers[peer.id]?.isFollowing = true }
         guard left > 0 else { return }
-        let ticket = nextTicket()
+        let ticket = tickets.next()
         flow.noteChunk(bytes: granted, ticket: ticket, at: now)
         setFlow(flow, of: peer.id)
         peers[peer.id]?.isReading = true
@@ -30,33 +30,11 @@ extension CoordinatorStateMachine {
         if !peer.isAdmitted { strangersBytes -= peer.flow.unproven }
     }
 
-    /// Returns a ticket that nobody can guess: only a peer that has received the chunk can name it.
-    private mutating func nextTicket() -> UInt32 {
-        tickets += 1
-        var writer = ByteWriter(capacity: 16)
-        writer.write(fixed: secret)
-        writer.write(fixed: tickets)
-        let ticket = Digest.sha256(writer.bytes).bytes.prefix(4).reduce(0) { $0 << 8 | UInt32($1) }
-        return max(ticket, 1)
-    }
-
     /// Returns the followers that keep up. A follower that does not is left to fetch the ledger instead: commits that queue up in front of it would
     /// hold back every other message to it as well.
     mutating func commitRecipients(index: UInt64, bytes: Int, at now: Timestamp) -> [PeerID] {
         let patience = max(4 * spec.heartbeatSeconds, spec.heartbeatTimeoutSeconds / 2)
-        var recipients: [PeerID] = []
-        for id in followers {
-            guard var flow = peers[id]?.flow else { continue }
-            if flow.isClogged(at: now, seconds: patience + 8 * flow.roundTripSeconds) {
-                flow.forgetCommits()
-                peers[id]?.isFollowing = false
-            } else {
-                flow.noteCommit(index: index, bytes: bytes, at: now)
-                recipients.append(id)
-            }
-            peers[id]?.flow = flow
-        }
-        return recipients
+        return followers.filter { peers[$0]?.noteCommit(index: index, bytes: bytes, at: now, patience: patience) == true }
     }
 
     /// Seconds of silence after which a peer is given up. They are more on a link whose answers take long, and if a share's bytes may be on their

@@ -48,9 +48,7 @@ public struct CoordinatorStateMachine: Sendable {
     var sessions: [SessionToken: PeerID] = [:]
     /// Bytes of chunks on their way to peers that are not admitted.
     var strangersBytes = 0
-    /// The secret that the tickets of chunks are made from. The shell draws it.
-    let secret: UInt64
-    var tickets: UInt64 = 0
+    var tickets: ChunkTickets
     /// Digest of the run's base manifest.
     var baseDigest: Digest?
     var upload: BaseUpload?
@@ -191,7 +189,7 @@ public struct CoordinatorStateMachine: Sendable {
     ///   - now: the present time.
     public init(ledger: LedgerSummary, secret: UInt64 = 0, notary: (any Notary)? = nil, nonceSecret: [UInt8] = [], at now: Timestamp) {
         self.ledger = ledger
-        self.secret = secret
+        tickets = ChunkTickets(secret: secret)
         self.nonceSecret = nonceSecret
         baseDigest = ledger.base?.digest
         // A ledger of an earlier format has no place for signatures.

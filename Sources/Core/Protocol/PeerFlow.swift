@@ -80,3 +80,20 @@ struct PeerFlow: Sendable {
         commitBytes = 0
     }
 }
+
+/// Makes tickets of chunks that nobody can guess: only a peer that has received a chunk can name its ticket.
+struct ChunkTickets: Sendable {
+    private let secret: UInt64
+    private var made: UInt64 = 0
+
+    init(secret: UInt64) { self.secret = secret }
+
+    mutating func next() -> UInt32 {
+        made += 1
+        var writer = ByteWriter(capacity: 16)
+        writer.write(fixed: secret)
+        writer.write(fixed: made)
+        let ticket = Digest.sha256(writer.bytes).bytes.prefix(4).reduce(0) { $0 << 8 | UInt32($1) }
+        return max(ticket, 1)
+    }
+}

@@ -42,6 +42,14 @@ public enum ProtocolLimits {
     public static let ledgerRecords: UInt64 = 1 << 48
     /// Number of peers at a coordinator, admitted or not.
     public static let peers = 1 << 14
+    /// Number of workers of one relay.
+    public static let workersPerRelay = 1 << 12
+    /// Number of relays at a coordinator.
+    public static let relays = 1 << 10
+    /// Number of workers' frames in one envelope of a relay.
+    public static let framesPerEnvelope = 1 << 12
+    /// Size from which on an envelope takes no further frame.
+    public static let envelopeBytes = chunkBytes
     /// Seconds between two `tick`s that a shell hands its state machine.
     public static let tickSeconds = 0.05
 }

@@ -103,9 +103,25 @@ public struct SampleStatistics: Hashable, Sendable {
     public let meanLoss: Double
     /// Seconds that the samples took.
     public let seconds: Double
-    public init(meanLoss: Double, seconds: Double) {
+    /// What the examples have revealed so far; nil if the run is not private.
+    public let privacy: PrivacyStatus?
+    public init(meanLoss: Double, seconds: Double, privacy: PrivacyStatus? = nil) {
         self.meanLoss = meanLoss
         self.seconds = seconds
+        self.privacy = privacy
+    }
+}
+
+/// What a machine's examples have revealed in private runs so far.
+public struct PrivacyStatus: Hashable, Sendable {
+    public let epsilon: Double
+    public let delta: Double
+    /// Whether the budget is spent: the machine's bytes have no value from now on.
+    public let isSpent: Bool
+    public init(epsilon: Double, delta: Double, isSpent: Bool) {
+        self.epsilon = epsilon
+        self.delta = delta
+        self.isSpent = isSpent
     }
 }
 
@@ -123,6 +139,8 @@ public enum WorkerNotice: Hashable, Sendable {
     case joined(MachineID)
     case applied(round: RoundNumber)
     case contributed(round: RoundNumber, samples: Int, meanLoss: Double)
+    /// What private bytes have cost so far. It comes with the first bytes, from time to time, and when the budget is spent.
+    case privacy(PrivacyStatus)
     case digest(round: RoundNumber, Digest)
     case evaluated(EvaluationReport)
     case silent(seconds: Double)

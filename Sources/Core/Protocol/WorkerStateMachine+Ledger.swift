@@ -120,6 +120,7 @@ extension WorkerStateMachine {
             basis = bytes
         case .admission(let admission):
             if admission.session == configuration.session.fingerprint {
+                guard checkOwnKey(admission) else { return }
                 machine = admission.machine
                 effects.append(.notice(.joined(admission.machine)))
                 for report in heldEvaluations { send(.evaluation(report)) }
@@ -134,7 +135,9 @@ extension WorkerStateMachine {
                 answers = []
                 effects.append(.notice(.warning("the coordinator gave \(departure.machine) up (\(departure.reason)); joining again")))
             }
-        case .round: scheduleEvaluation(at: entry.position)
+        case .round(let record):
+            checkOwnBytes(record)
+            scheduleEvaluation(at: entry.position)
         case .end: isRunEnded = true
         case .rewind:
             isRunEnded = false

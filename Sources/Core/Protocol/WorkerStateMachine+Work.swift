@@ -157,7 +157,7 @@ extension WorkerStateMachine {
             if machine == nil { heldEvaluations.append(report) } else { send(.evaluation(report)) }
             effects.append(.notice(.evaluated(report)))
         case (.compute(let order), .computed(let bytes, let statistics)):
-            finish(order, bytes, statistics)
+            finish(order, bytes, statistics, at: now)
             if stoppingSince != nil { leave(.stopped, saying: "stopped") }
         default:
             let text = "the compute thread answered \(result) to \(task.map { "\($0)" } ?? "nothing")"
@@ -196,13 +196,23 @@ extension WorkerStateMachine {
         }
     }
 
-    private mutating func finish(_ order: ComputeOrder, _ bytes: [Int8], _ statistics: SampleStatistics) {
+    private mutating func report(_ privacy: PrivacyStatus, at now: Timestamp) {
+        let isDue = privacy.isSpent ? !saidSpent : saidPrivacy.map { now.seconds(since: $0) >= Tuning.privacySeconds } ?? true
+        guard isDue else { return }
+        saidPrivacy = now
+        saidSpent = privacy.isSpent
+        effects.append(.notice(.privacy(privacy)))
+    }
+
+    private mutating func finish(_ order: ComputeOrder, _ bytes: [Int8], _ statistics: SampleStatistics, at now: Timestamp) {
         let used = bytes.prefix(Int(order.count))
         if statistics.meanLoss.isFinite {
             lossSum += statistics.meanLoss * Double(used.count)
             lossSamples += used.count
         }
+        samplesDone += used.count
         sampleSeconds += statistics.seconds
+        if let privacy = statistics.privacy { report(privacy, at: now) }
         let isWanted =
             machine == order.machine && !used.isEmpty && !mustReset
             && UInt64(order.round) + UInt64(spec?.staleness ?? 0) >= UInt64(history.nextRound)

@@ -84,6 +84,8 @@ public struct WorkerStateMachine: Sendable {
         static let longManifestSeconds = 2.0
         /// A hello that is older than this is repeated on a new connection.
         static let oldHelloSeconds = 2.0
+        /// Seconds between two reports on what private bytes have cost.
+        static let privacySeconds = 10.0
         /// Seconds between two reports on a catch-up, and seconds after which it may be called hopeless.
         static let catchUpSeconds = 2.0
         static let slowCatchUpSeconds = 20.0
@@ -173,6 +175,8 @@ public struct WorkerStateMachine: Sendable {
     var opening: Opening?
     /// Answers that were sent for recent rounds and for those ahead, the newest last.
     var answers: [Answer] = []
+    /// Whether the user was told that the ledger holds other bytes of this worker than it sent.
+    var hasReportedOtherBytes = false
     /// The time at which the samples in hand were begun, until a time box has ended them.
     var samplesSince: Timestamp?
     /// Whether the coordinator wants the present parameters' digest.
@@ -188,7 +192,10 @@ public struct WorkerStateMachine: Sendable {
     var cached = 1.0
     var lossSum = 0.0
     var lossSamples = 0
+    var samplesDone = 0
     var sampleSeconds = 0.0
+    var saidPrivacy: Timestamp?
+    var saidSpent = false
 
     var effects: [WorkerEffect] = []
 
@@ -344,7 +351,7 @@ public struct WorkerStateMachine: Sendable {
             .status(
                 WorkerStatus(
                     phase: phase, progress: part, trainingLoss: lossSamples > 0 ? lossSum / Double(lossSamples) : .nan,
-                    samplesPerSecond: sampleSeconds > 0 ? Double(lossSamples) / sampleSeconds : 0, applied: applied)))
-        (lossSum, lossSamples, sampleSeconds) = (0, 0, 0)
+                    samplesPerSecond: sampleSeconds > 0 ? Double(samplesDone) / sampleSeconds : 0, applied: applied)))
+        (lossSum, lossSamples, samplesDone, sampleSeconds) = (0, 0, 0, 0)
     }
 }

@@ -7,10 +7,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// The values are ggml's type numbers.
+// The values are ggml's type numbers. The last two are of safetensors alone: 8-bit floats of 4 exponent and 3 mantissa bits without infinities, and of
+// 5 and 2 bits (Micikevicius et al., arXiv 2209.05433).
 enum ob_element_type {
-    OB_F32 = 0, OB_F16 = 1, OB_Q4_0 = 2, OB_Q4_1 = 3, OB_Q5_0 = 6, OB_Q5_1 = 7, OB_Q8_0 = 8,
-    OB_Q4_K = 12, OB_Q5_K = 13, OB_Q6_K = 14, OB_BF16 = 30
+    OB_F32 = 0, OB_F16 = 1, OB_Q4_0 = 2, OB_Q4_1 = 3, OB_Q5_0 = 6, OB_Q5_1 = 7, OB_Q8_0 = 8, OB_Q2_K = 10, OB_Q3_K = 11,
+    OB_Q4_K = 12, OB_Q5_K = 13, OB_Q6_K = 14, OB_IQ4_NL = 20, OB_IQ4_XS = 23, OB_BF16 = 30, OB_MXFP4 = 39, OB_F8_E4M3 = 1000, OB_F8_E5M2 = 1001
 };
 
 // Returns the number of elements in a block of the format (1 for the plain ones); 0 for a type that is not in the list above.

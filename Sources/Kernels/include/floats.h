@@ -51,6 +51,10 @@ enum {
 /// Replaces x by its activation.
 void ob_activate(float *x, size_t n, int kind);
 
+/// Replaces x by plus·x² + beta·x where x is positive, and by minus·(eᵐ − 1 − x) + beta·x with m = min(x, epsilon) elsewhere (xIELU: Huang & Schlag,
+/// arXiv 2411.13010).
+void ob_xielu(float *x, size_t n, float plus, float minus, float beta, float epsilon);
+
 /// Replaces x by cap·tanh(x/cap).
 void ob_softcap(float *x, size_t n, float cap);
 

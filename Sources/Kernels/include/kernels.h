@@ -11,4 +11,5 @@
 #include "products.h"
 #include "dequantise.h"
 #include "differences.h"
+#include "quantised.h"
 #endif

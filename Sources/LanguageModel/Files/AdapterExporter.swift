@@ -129,7 +129,7 @@ public struct AdapterChange {
         let file = try OutputFile(path: directory + "/adapter_config.json")
         try file.write(Array((configuration.text() + "\n").utf8))
         try file.sync()
-        let tensors = changes.flatMap { change -> [SafetensorsWriter.Tensor] in
+        let tensors = changes.flatMap { change -> [OutputTensor] in
             let prefix = "base_model.model.\(change.module)."
             return [
                 .init(name: prefix + "lora_A.weight", shape: .matrix(rows: change.rank, columns: change.columns)) { change.copyInputs($0, into: $1) },

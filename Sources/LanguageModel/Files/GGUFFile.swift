@@ -98,12 +98,12 @@ package struct GGUFFile: Sendable {
                 dimensions.append(size)
             }
             let number: UInt32 = try reader.integer(name)
-            guard let type = Int32(exactly: number).flatMap(ElementType.init(rawValue:)) else {
-                let known = ElementType.allCases.map(\.description).joined(separator: ", ")
+            guard let type = ElementType.gguf.first(where: { $0.rawValue == number }) else {
+                let known = ElementType.gguf.map(\.description).joined(separator: ", ")
                 throw ModelError(
                     .unsupported, file: path, subject: name,
                     "is stored as \(Self.otherTypes[number].map { "\($0) (ggml type \(number))" } ?? "ggml type \(number)"), which is not supported",
-                    remedy: "supported: \(known)")
+                    remedy: "take a file of the model with other types, such as Q4_K_M or Q8_0; supported: \(known)")
             }
             found.append((name, dimensions, type, try reader.integer(name)))
         }
@@ -145,9 +145,8 @@ package struct GGUFFile: Sendable {
 extension GGUFFile {
     /// Types that are known but can't be read.
     private static let otherTypes: [UInt32: String] = [
-        9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S",
-        22: "IQ2_S",
-        23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4",
+        9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S", 22: "IQ2_S", 24: "I8", 25: "I16", 26: "I32",
+        27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 40: "NVFP4",
     ]
 
     /// Opens a file, or all parts of a split one (`NAME-00001-of-00003.gguf`) when any part is named.

@@ -25,6 +25,8 @@ package struct HubCache {
         "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
     ]
     private static let index = "model.safetensors.index.json"
+    /// A LoRA adapter, which names the repository of its base model.
+    private static let adapterFiles = ["adapter_config.json", "adapter_model.safetensors"]
 
     package init(environment: [String: String]) {
         func value(_ name: String) -> String? {
@@ -45,7 +47,7 @@ package struct HubCache {
     package func directory(of reference: HubReference, log: (String) -> Void) throws(ModelError) -> String {
         let cached = cachedSnapshot(reference)
         // transformers downloads a model's tokenizer only on request, so a snapshot may lack it.
-        if let cached, isOffline || FileManager.default.fileExists(atPath: cached + "/tokenizer.json") { return cached }
+        if let cached, isOffline || FileManager.default.fileExists(atPath: cached + "/tokenizer.json") || PEFTAdapter.isAt(cached) { return cached }
         guard !isOffline else {
             throw ModelError(
                 .notFound, file: root + "/" + reference.directory, "\(reference.repository) at \(reference.revision) is not in the hub's cache",
@@ -77,6 +79,7 @@ package struct HubCache {
         guard HubReference.isPlainName(commit) else { return nil }
         let snapshot = "\(repository)/snapshots/\(commit)"
         func has(_ file: String) -> Bool { FileManager.default.fileExists(atPath: "\(snapshot)/\(file)") }
+        if Self.adapterFiles.allSatisfy(has) { return snapshot }
         guard has("config.json") else { return nil }
         if has("model.safetensors") { return snapshot }
         guard let shards = try? Self.shards(index: "\(snapshot)/\(Self.index)"), shards.allSatisfy(has) else { return nil }
@@ -110,7 +113,8 @@ package struct HubCache {
         guard let commit = json["sha"]?.string, commit.utf8.count == 40, commit.allSatisfy(\.isHexDigit) else {
             throw ModelError(.malformed, file: listingURL, subject: "sha", "is not a commit")
         }
-        guard names.contains("config.json"), names.contains("model.safetensors") || names.contains(Self.index) else {
+        let isModel = names.contains("config.json") && (names.contains("model.safetensors") || names.contains(Self.index))
+        guard isModel || Self.adapterFiles.allSatisfy({ names.contains($0) }) else {
             throw ModelError(
                 .unsupported, file: listingURL, "the repository has no config.json with safetensors weights",
                 remedy: "download one of its other files, such as a .gguf, and give its path")
@@ -134,7 +138,9 @@ package struct HubCache {
             }
         }
         for name in Self.smallFiles where names.contains(name) { try fetch(name) }
-        if names.contains("model.safetensors") {
+        if !isModel {
+            for name in Self.adapterFiles { try fetch(name) }
+        } else if names.contains("model.safetensors") {
             try fetch("model.safetensors")
         } else {
             try fetch(Self.index)

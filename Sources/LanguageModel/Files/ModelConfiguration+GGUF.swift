@@ -20,7 +20,11 @@ extension ModelConfiguration {
         if family == .olmo2, file.metadata["olmo2.attention.sliding_window"] != nil { family = .olmo3 }
         var json = try file.configuration(of: family, keys: name)
         try family.addGGUFSettings(&json, file)
-        return (try ModelConfiguration(ConfigurationFile(path: file.path, json: json), family: family).validated(file: file.path), json)
+        var configuration = try ModelConfiguration(ConfigurationFile(path: file.path, json: json), family: family)
+        try configuration.readActivations(file.path) { layer throws(ModelError) in
+            try ["alpha_p", "alpha_n", "beta", "eps"].map { key throws(ModelError) in try file.number("\(name).xielu.\(key)", layer: layer) }
+        }
+        return (try configuration.validated(file: file.path), json)
     }
 }
 
@@ -59,8 +63,21 @@ extension GGUFFile {
         json.set("use_cache", true)
         json.set("vocab_size", .integer(embedding.dimensions[1]))
         if let bos = try integer("tokenizer.ggml.bos_token_id") { json.set("bos_token_id", .integer(bos)) }
-        if let eos = try integer("tokenizer.ggml.eos_token_id") { json.set("eos_token_id", .integer(eos)) }
+        if let eos = try integer("tokenizer.ggml.eos_token_id") {
+            // The end of a turn ends a text, too.
+            let turn = try integer("tokenizer.ggml.eot_token_id") ?? eos
+            json.set("eos_token_id", turn == eos ? .integer(eos) : .array([.integer(eos), .integer(turn)]))
+        }
         return json
+    }
+
+    /// Returns the number of a layer from a list with one for each, or the one that all layers share.
+    fileprivate func number(_ key: String, layer: Int) throws(ModelError) -> Float? {
+        guard case .array(let values)? = metadata[key] else { return try double(key).map { Float($0) } }
+        guard values.indices.contains(layer), case .single(let number) = values[layer] else {
+            throw ModelError(.malformed, file: path, subject: key, "does not hold a number for each layer")
+        }
+        return number
     }
 
     /// Returns a number that is the same for all layers; some files write it once per layer.
@@ -110,6 +127,10 @@ extension GGUFFile {
             if let length = try integer("\(keys).rope.scaling.original_context_length") {
                 scaling.set("original_max_position_embeddings", .integer(length))
             }
+            // llama.cpp multiplies its own amplitude by this one.
+            if let part = try double("\(keys).rope.scaling.attn_factor") {
+                scaling.set("attention_factor", .number("\(part * RotationSettings.yarnAmplitude(factor: factor))"))
+            }
             for (own, key) in [("yarn_beta_fast", "beta_fast"), ("yarn_beta_slow", "beta_slow"), ("yarn_attn_factor", "attention_factor")] {
                 if let value = try double("\(keys).rope.scaling.\(own)") { scaling.set(key, .number("\(value)")) }
             }
@@ -126,10 +147,27 @@ extension GGUFFile {
 
     /// Adds the factors of frequencies that are stored as tensors: those of Llama 3 (`rope_freqs`) and of longrope.
     private func addFactors(_ keys: String, headDimension: Int, to scaling: inout JSON) throws(ModelError) {
-        let isLong = tensors["rope_factors_short.weight"] != nil
-        guard let tensor = tensors[isLong ? "rope_factors_short.weight" : "rope_freqs.weight"], tensor.dimensions.count == 1 else { return }
+        let short = try factors("rope_factors_short.weight", headDimension)
+        let isLong = short != nil
+        let own = try factors("rope_freqs.weight", headDimension)
+        guard let list = short ?? own, isLong || list.contains(where: { $0 != 1 }) else { return }
+        let long = try factors("rope_factors_long.weight", headDimension) ?? list
+        scaling = ["long_factor": Self.json(long), "rope_type": "longrope", "short_factor": Self.json(list)]
+        var amplitude = try double("\(keys).rope.scaling.attn_factor")
+        if amplitude == nil, !isLong { amplitude = 1 }
+        if let amplitude { scaling.set("attention_factor", .number("\(amplitude)")) }
+        var length = try integer("\(keys).rope.scaling.original_context_length")
+        if length == nil { length = try integer("\(keys).context_length") }
+        scaling.set("original_max_position_embeddings", .integer(length ?? 0))
+    }
+
+    private static func json(_ factors: [Float]) -> JSON { .array(factors.map { .number("\($0)") }) }
+
+    /// Returns the numbers of a tensor of factors; nil if the file does not have it.
+    private func factors(_ name: String, _ headDimension: Int) throws(ModelError) -> [Float]? {
+        guard let tensor = tensors[name], tensor.dimensions.count == 1 else { return nil }
         let count = tensor.dimensions[0]
-        guard count <= headDimension else { throw ModelError(.malformed, file: path, subject: "rope_freqs.weight", "has \(count) numbers") }
+        guard count <= headDimension else { throw ModelError(.malformed, file: path, subject: name, "has \(count) numbers") }
         var factors = [Float](repeating: 0, count: count)
         factors.withUnsafeMutableBufferPointer { buffer in
             guard let out = buffer.baseAddress else { return }
@@ -137,13 +175,6 @@ extension GGUFFile {
                 file: tensor.file, offset: tensor.offset, type: tensor.type, shape: .vector(count), storedColumns: count, view: TensorView()
             ).copyFloats(rows: 0..<1, into: out)
         }
-        guard factors.contains(where: { $0 != 1 }) else { return }
-        let list = JSON.array(factors.map { .number("\($0)") })
-        scaling = ["long_factor": list, "rope_type": "longrope", "short_factor": list]
-        let amplitude = isLong ? try double("\(keys).rope.scaling.attn_factor") : 1
-        if let amplitude { scaling.set("attention_factor", .number("\(amplitude)")) }
-        var length = try integer("\(keys).rope.scaling.original_context_length")
-        if length == nil { length = try integer("\(keys).context_length") }
-        scaling.set("original_max_position_embeddings", .integer(length ?? 0))
+        return factors
     }
 }

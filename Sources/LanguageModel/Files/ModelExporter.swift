@@ -1,7 +1,7 @@
 import Core
 import Foundation
 
-/// Writes a model as a Hugging Face directory that transformers loads: configuration, tokenizer, weights, model card.
+/// Writes a model as a Hugging Face directory that transformers loads (configuration, tokenizer, weights, model card), or as a GGUF file.
 public struct ModelExporter {
     /// Writes the values of a range of a tensor's elements (row-major), in place of the source's.
     public typealias Values = (_ elements: Range<Int>, _ into: UnsafeMutablePointer<Float>) -> Void
@@ -38,9 +38,7 @@ public struct ModelExporter {
     ///   - progress: receives each tensor's name before it is written. Returning false ends the export with `ModelError.Code.cancelled` and
     ///     leaves nothing.
     public func write(to path: String, replacing: [String: Values] = [:], progress: (String) -> Bool = { _ in true }) throws(ModelError) {
-        if let unknown = replacing.keys.filter({ source.shape(of: $0) == nil }).min() {
-            throw ModelError(.badRequest, file: source.path, subject: unknown, "the model has no such tensor")
-        }
+        try refuseUnknown(replacing)
         let place = try ExportPlace(path, overwrites: overwrites, source: source.path, isOfExport: Self.isOfExport)
         do throws(ModelError) {
             try writeFiles(place.partial, replacing, progress)
@@ -49,6 +47,11 @@ public struct ModelExporter {
             place.abandon()
             throw error
         }
+    }
+
+    func refuseUnknown(_ replacing: [String: Values]) throws(ModelError) {
+        guard let unknown = replacing.keys.filter({ source.shape(of: $0) == nil }).min() else { return }
+        throw ModelError(.badRequest, file: source.path, subject: unknown, "the model has no such tensor")
     }
 
     /// Whether a directory of an exported model may hold a file of this name.
@@ -73,17 +76,27 @@ public struct ModelExporter {
             try file.write(bytes)
             try file.sync()
         }
+        let tensors = outputTensors(in: \.file, replacing)
+        try SafetensorsWriter(dataType: dataType, shardBytesMax: shardBytesMax).write(tensors, to: directory, progress: progress)
+    }
+
+    /// Returns the tensors of a file with all changes in them, in no order. A tied head that changed is a tensor of its own.
+    func outputTensors(in format: KeyPath<ExpectedTensor, ExpectedTensor.Place>, _ replacing: [String: Values]) -> [OutputTensor] {
         let changed = Dictionary(changes.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-        var tensors = source.fileTensors { name, stored in
+        var tensors = source.fileTensors(in: format) { name, stored in
             if let change = changed[name] { return change.copyMergedRows }
             guard let values = replacing[name] else { return stored.copyFloats }
             return { rows, out in values(rows.lowerBound * stored.columns..<rows.upperBound * stored.columns, out) }
         }
         if let headChange, source.configuration.tiedHead {
+            let names = source.configuration.description.names
             let shape = TensorShape.matrix(rows: headChange.rows, columns: headChange.columns)
-            tensors.append(SafetensorsWriter.Tensor(name: untiedHead, shape: shape) { headChange.copyMergedRows($0, into: $1) })
+            tensors.append(
+                OutputTensor(name: format == \.gguf ? names.ggufName(.head) : names.name(.head), shape: shape) {
+                    headChange.copyMergedRows($0, into: $1)
+                })
         }
-        try SafetensorsWriter(dataType: dataType, shardBytesMax: shardBytesMax).write(tensors, to: directory, progress: progress)
+        return tensors
     }
 
     /// Returns all files except the weights. Those of a Hugging Face directory are copied unchanged; those of a GGUF file are generated.
@@ -91,12 +104,13 @@ public struct ModelExporter {
         var files: [(String, [UInt8])] = []
         var config: JSON
         if source.isDirectory {
-            if let made = source.generatedConfiguration { config = made } else { config = try JSON.read(source.path + "/config.json") }
+            if let made = source.generatedConfiguration { config = made } else { config = try JSON.read(source.basePath + "/config.json") }
             // The exported weights are not quantised.
             config.remove("quantization_config")
             for name in Self.passedOn {
-                let path = source.path + "/" + name
-                if FileManager.default.fileExists(atPath: path) { files.append((name, try readSmallFile(path, limit: 256 << 20))) }
+                let places = [source.path, source.basePath].map { $0 + "/" + name }
+                guard let path = places.first(where: { FileManager.default.fileExists(atPath: $0) }) else { continue }
+                files.append((name, try readSmallFile(path, limit: 256 << 20)))
             }
         } else {
             config = source.generatedConfiguration ?? [:]
@@ -114,15 +128,13 @@ public struct ModelExporter {
         let type = dataType == .f32 ? "float32" : dataType == .f16 ? "float16" : "bfloat16"
         // transformers 5 calls it `dtype` and still reads the older name.
         if config["dtype"] != nil { config.set("dtype", .string(type)) } else { config.set("torch_dtype", .string(type)) }
-        if headChange != nil { config.set("tie_word_embeddings", .bool(false)) }
+        if headChange != nil || (source.path != source.basePath && !source.configuration.tiedHead) { config.set("tie_word_embeddings", .bool(false)) }
         files.append(("config.json", Array((config.text() + "\n").utf8)))
         files.append(("README.md", Array(modelCard().utf8)))
         return files
     }
 
-    private var headChange: AdapterChange? { changes.first(where: \.isHead) }
-
-    private var untiedHead: String { source.configuration.description.names.name(.head) }
+    var headChange: AdapterChange? { changes.first(where: \.isHead) }
 
     private static let passedOn = [
         "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",

@@ -22,9 +22,14 @@ extension ModelSource {
                 throw ModelError(.malformed, file: weights, subject: name, "is also in another file of the directory")
             }
         }
+        let scales = try takeScales(&found)
         try refuseOtherKinds(config, Array(found.keys))
         if configuration.tiedHead, headDiffers(configuration, found) { configuration.tiedHead = false }
-        let stored = try stored(configuration, &found, path: path)
+        let described = configuration
+        try configuration.readActivations(path) { layer throws(ModelError) in
+            described.activationNames(layer: layer).map { takeNumber($0, from: &found) }
+        }
+        let stored = try stored(configuration, &found, scales, path: path)
         if let extra = found.keys.filter({ !configuration.isRedundant($0) }).min() {
             throw ModelError(.unsupported, file: path, subject: extra, "is a tensor that a \(configuration.family.name) is not known to have")
         }
@@ -34,16 +39,47 @@ extension ModelSource {
             chatTemplateSource: try chatTemplateSource(path), isDirectory: true, generatedConfiguration: generatedConfiguration)
     }
 
+    /// Removes the scales of 8-bit weights from `found` and returns them by the names of the weights: one for a whole matrix, or one for each of
+    /// its rows. Scales of blocks are left.
+    private static func takeScales(
+        _ found: inout [String: (file: SafetensorsFile, tensor: SafetensorsFile.Tensor)]
+    ) throws(ModelError) -> [String: [Float]] {
+        var scales: [String: [Float]] = [:]
+        for (name, (file, tensor)) in found where name.hasSuffix(".weight_scale") {
+            let weight = String(name.dropLast("_scale".count))
+            let count = tensor.dimensions.reduce(1, *)
+            guard let matrix = found[weight]?.tensor, matrix.typeName.hasPrefix("F8"), let type = tensor.type, count > 0,
+                count == 1 || (count == matrix.dimensions.first && count == tensor.dimensions.first)
+            else { continue }
+            var values = [Float](repeating: 0, count: count)
+            values.withUnsafeMutableBufferPointer { buffer in
+                guard let base = buffer.baseAddress else { return }
+                StoredTensor(
+                    file: file.file, offset: tensor.offset, type: type, shape: .vector(count), storedColumns: count, view: TensorView()
+                ).copyFloats(rows: 0..<1, into: base)
+            }
+            guard values.allSatisfy(\.isFinite) else { throw ModelError(.malformed, file: file.file.path, subject: name, "holds what is no number") }
+            scales[weight] = values
+            found[name] = nil
+            // The scale of the layer's inputs is of no use, because these stay floats.
+            found[String(weight.dropLast("weight".count)) + "input_scale"] = nil
+        }
+        return scales
+    }
+
+    /// Removes a tensor of one number from `found` and returns the number.
+    private static func takeNumber(_ name: String, from found: inout [String: (file: SafetensorsFile, tensor: SafetensorsFile.Tensor)]) -> Float? {
+        guard let (file, tensor) = found[name], let type = tensor.type, tensor.dimensions.reduce(1, *) == 1 else { return nil }
+        found[name] = nil
+        var number: Float = 0
+        StoredTensor(file: file.file, offset: tensor.offset, type: type, shape: .vector(1), storedColumns: 1, view: TensorView())
+            .copyFloats(rows: 0..<1, into: &number)
+        return number
+    }
+
     /// Explains why a directory without config.json is not a model.
     private static func whatItIs(_ path: String) -> ModelError {
         func has(_ name: String) -> Bool { FileManager.default.fileExists(atPath: path + "/" + name) }
-        if has("adapter_config.json") {
-            let base = (try? JSON.read(path + "/adapter_config.json"))?["base_model_name_or_path"]?.string ?? "its base model"
-            return ModelError(
-                .unsupported, file: path, "is a PEFT adapter of \(base), not a model",
-                remedy:
-                    "merge it first: in Python, AutoPeftModelForCausalLM.from_pretrained(\"\(path)\").merge_and_unload().save_pretrained(\"merged\")")
-        }
         if has("params.json") {
             return ModelError(
                 .unsupported, file: path, "is in the format of its makers (params.json), not in Hugging Face's",
@@ -104,7 +140,8 @@ extension ModelSource {
 
     /// Returns the model's tensors as they are stored in files, and removes what was found from `found`.
     private static func stored(
-        _ configuration: ModelConfiguration, _ found: inout [String: (file: SafetensorsFile, tensor: SafetensorsFile.Tensor)], path: String
+        _ configuration: ModelConfiguration, _ found: inout [String: (file: SafetensorsFile, tensor: SafetensorsFile.Tensor)],
+        _ scales: [String: [Float]], path: String
     ) throws(ModelError) -> [String: StoredTensor] {
         let root = configuration.description.names.root
         var stored: [String: StoredTensor] = [:]
@@ -133,14 +170,14 @@ extension ModelSource {
             used.insert(name)
             stored[expected.name] = StoredTensor(
                 file: file.file, offset: tensor.offset, type: type, shape: expected.shape,
-                storedColumns: place.dimensions[place.dimensions.count - 1], view: place.view)
+                storedColumns: place.dimensions[place.dimensions.count - 1], view: place.view, scales: scales[name] ?? [])
         }
         for name in used { found[name] = nil }
         return stored
     }
 
     /// Returns chat_template.jinja, or `chat_template` of tokenizer_config.json, which may be a list with a template named `default`.
-    private static func chatTemplateSource(_ path: String) throws(ModelError) -> String? {
+    static func chatTemplateSource(_ path: String) throws(ModelError) -> String? {
         let file = path + "/chat_template.jinja"
         if FileManager.default.fileExists(atPath: file) {
             return String(decoding: try readSmallFile(file, limit: 1 << 20), as: UTF8.self)

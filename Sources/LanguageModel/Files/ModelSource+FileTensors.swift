@@ -4,25 +4,43 @@ extension ModelSource {
     /// Writes the values of rows of one of the model's tensors.
     package typealias Rows = (Range<Int>, UnsafeMutablePointer<Float>) -> Void
 
-    /// Returns the tensors of a Hugging Face directory. A file's tensor that holds several of the model's is joined from them.
+    /// Returns the tensors of a file, in no order. A file's tensor that holds several of the model's is joined from them.
     ///
-    /// - Parameter rows: source of the values of a model's tensor.
-    func fileTensors(_ rows: (String, StoredTensor) -> Rows) -> [SafetensorsWriter.Tensor] {
-        let groups = Dictionary(grouping: configuration.tensors) { $0.file.name }
-        return groups.values.compactMap { group -> SafetensorsWriter.Tensor? in
-            let place = group[0].file
-            let parts = group.compactMap { expected in
-                stored[expected.name].map { FilePart(rows: rows(expected.name, $0), shape: expected.shape, view: expected.file.view) }
+    /// - Parameters:
+    ///   - format: the format's place of a tensor: `\.file` for a Hugging Face directory, `\.gguf` for a GGUF file.
+    ///   - rows: source of the values of a model's tensor.
+    func fileTensors(
+        in format: KeyPath<ExpectedTensor, ExpectedTensor.Place> = \.file, _ rows: (String, StoredTensor) -> Rows
+    ) -> [OutputTensor] {
+        let numbers = format == \.file ? activationTensors : []
+        let groups = Dictionary(grouping: configuration.tensors) { $0[keyPath: format].name }
+        return numbers
+            + groups.values.compactMap { group -> OutputTensor? in
+                let place = group[0][keyPath: format]
+                let parts = group.compactMap { expected in
+                    stored[expected.name].map { FilePart(rows: rows(expected.name, $0), shape: expected.shape, view: expected[keyPath: format].view) }
+                }
+                guard let first = parts.first else { return nil }
+                if parts.count == 1, first.view == TensorView() {
+                    return OutputTensor(name: place.name, shape: first.shape, copyRows: first.rows)
+                }
+                let shape =
+                    place.dimensions.count == 1
+                    ? TensorShape.vector(place.dimensions[0]) : .matrix(rows: place.dimensions[0], columns: place.dimensions[1])
+                let whole = JoinedTensor(parts, shape: shape)
+                return OutputTensor(name: place.name, shape: shape) { whole.copyRows($0, into: $1) }
             }
-            guard let first = parts.first else { return nil }
-            if parts.count == 1, first.view == TensorView() {
-                return SafetensorsWriter.Tensor(name: place.name, shape: first.shape, copyRows: first.rows)
+    }
+}
+
+extension ModelSource {
+    /// The numbers of activations, which are no tensors of the model but lie beside them.
+    private var activationTensors: [OutputTensor] {
+        configuration.description.layers.enumerated().flatMap { layer, form in
+            zip(configuration.activationNames(layer: layer), form.xielu?.values ?? []).enumerated().map { i, number in
+                // transformers has the first two as vectors of one number.
+                OutputTensor(name: number.0, shape: .vector(1), isScalar: i > 1) { _, out in out.pointee = number.1 }
             }
-            let shape =
-                place.dimensions.count == 1
-                ? TensorShape.vector(place.dimensions[0]) : .matrix(rows: place.dimensions[0], columns: place.dimensions[1])
-            let whole = JoinedTensor(parts, shape: shape)
-            return SafetensorsWriter.Tensor(name: place.name, shape: shape) { whole.copyRows($0, into: $1) }
         }
     }
 }
@@ -41,10 +59,11 @@ private struct FilePart {
         }
     }
 
-    /// All values, row by row.
+    /// All values as they are stored, row by row.
     func values() -> ScratchBuffer<Float> {
         let buffer = ScratchBuffer<Float>(capacity: shape.count)
         if case .vector = shape { rows(0..<1, buffer.pointer) } else { rows(0..<size.rows, buffer.pointer) }
+        if view.offset != 0 { for i in 0..<shape.count { buffer.pointer[i] -= view.offset } }
         return buffer
     }
 }

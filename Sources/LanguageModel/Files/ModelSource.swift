@@ -7,6 +7,8 @@ public final class ModelSource: Sendable {
     public let reference: String
     /// The .gguf file or the directory that the reference led to.
     public let path: String
+    /// The base model's place, if `path` is an adapter of one; else `path`.
+    package let basePath: String
     /// The model's sizes and its computation.
     public let configuration: ModelConfiguration
     /// Hugging Face names of all the model's tensors, sorted by UTF-8 bytes; a tensor's position here is its τ
@@ -27,7 +29,7 @@ public final class ModelSource: Sendable {
         }
     }
 
-    /// Whether the path is a Hugging Face directory; if not, it is a GGUF file.
+    /// Whether the base path is a Hugging Face directory; if not, it is a GGUF file.
     package let isDirectory: Bool
     /// The licence that the files name, such as `apache-2.0`.
     package let license: String?
@@ -36,16 +38,17 @@ public final class ModelSource: Sendable {
     package let stored: [String: StoredTensor]
     /// A config.json for a model that came without one.
     package let generatedConfiguration: JSON?
-    private let tokenizerResult: Result<Tokenizer, ModelError>
+    let tokenizerResult: Result<Tokenizer, ModelError>
 
     package init(
-        reference: String, path: String, configuration: ModelConfiguration, stored: [String: StoredTensor],
+        reference: String, path: String, basePath: String? = nil, configuration: ModelConfiguration, stored: [String: StoredTensor],
         tokenizer: Result<Tokenizer, ModelError>, chatTemplateSource: String?, isDirectory: Bool, license: String? = nil,
         generatedConfiguration: JSON? = nil
     ) {
         self.generatedConfiguration = generatedConfiguration
         self.reference = reference
         self.path = path
+        self.basePath = basePath ?? path
         self.configuration = configuration
         self.stored = stored
         tokenizerResult = tokenizer
@@ -55,8 +58,8 @@ public final class ModelSource: Sendable {
         tensorNames = stored.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
     }
 
-    /// Opens a `.gguf` file, a Hugging Face directory, or `org/name` (or `org/name@revision`) through the hub's cache, which may download
-    /// it.
+    /// Opens a `.gguf` file, a Hugging Face directory, a directory of a LoRA adapter (which names its base), or `org/name` (or
+    /// `org/name@revision`) through the hub's cache, which may download it.
     ///
     /// - Parameter log: receives a line for each download.
     public static func open(_ reference: String, log: (String) -> Void = { _ in }) throws(ModelError) -> ModelSource {
@@ -69,6 +72,11 @@ public final class ModelSource: Sendable {
     ) throws(ModelError) -> ModelSource {
         var isDirectory: ObjCBool = false
         if FileManager.default.fileExists(atPath: reference, isDirectory: &isDirectory) {
+            if isDirectory.boolValue, PEFTAdapter.isAt(reference) {
+                return try PEFTAdapter(reference).merged(reference: reference) { base throws(ModelError) in
+                    try open(base, environment: environment, log: log)
+                }
+            }
             return isDirectory.boolValue
                 ? try openDirectory(reference, reference: reference) : try openGGUF(reference, reference: reference)
         }
@@ -80,7 +88,11 @@ public final class ModelSource: Sendable {
                 .notFound, file: reference, "there is no such file or directory",
                 remedy: "give a .gguf file, a directory with config.json and model.safetensors, or org/name")
         }
-        return try openDirectory(cache.directory(of: hub, log: log), reference: reference)
+        let directory = try cache.directory(of: hub, log: log)
+        guard PEFTAdapter.isAt(directory) else { return try openDirectory(directory, reference: reference) }
+        return try PEFTAdapter(directory).merged(reference: reference) { base throws(ModelError) in
+            try open(base, environment: environment, log: log)
+        }
     }
 
     /// Number of bytes of the tensors in their files.
@@ -98,7 +110,7 @@ public final class ModelSource: Sendable {
     ///
     /// - Parameter out: must have room for `shape(of: name)!.count` values.
     public func copyFloats(_ name: String, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
-        let tensor = try tensor(name)
+        let tensor = try storedTensor(name)
         tensor.copyFloats(rows: 0..<tensor.rows, into: out)
     }
 
@@ -106,7 +118,7 @@ public final class ModelSource: Sendable {
     ///
     /// - Parameter out: must have room for `rows.count` × the number of columns.
     public func copyFloats(_ name: String, rows: Range<Int>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
-        let tensor = try tensor(name)
+        let tensor = try storedTensor(name)
         guard rows.lowerBound >= 0, rows.upperBound <= tensor.rows else { throw rowError(name, tensor, "\(rows)") }
         tensor.copyFloats(rows: rows, into: out)
     }
@@ -115,12 +127,13 @@ public final class ModelSource: Sendable {
     ///
     /// - Parameter out: must have room for `rows.count` × the number of columns.
     public func gatherFloats(_ name: String, rows: some Collection<Int32>, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
-        let tensor = try tensor(name)
+        let tensor = try storedTensor(name)
         if let wrong = rows.first(where: { !(0..<tensor.rows).contains(Int($0)) }) { throw rowError(name, tensor, "\(wrong)") }
         tensor.copyFloats(rows: rows.map(Int.init), into: out)
     }
 
-    private func tensor(_ name: String) throws(ModelError) -> StoredTensor {
+    /// Returns a tensor as it lies in its file.
+    package func storedTensor(_ name: String) throws(ModelError) -> StoredTensor {
         guard let tensor = stored[name] else { throw ModelError(.badRequest, file: path, subject: name, "the model has no such tensor") }
         return tensor
     }

@@ -32,6 +32,11 @@ package final class OutputFile {
         try bytes.withUnsafeBufferPointer { bytes throws(ModelError) in try write(UnsafeRawBufferPointer(bytes)) }
     }
 
+    /// Gives the file its full length. What is not written yet reads as zeros.
+    package func setLength(_ length: Int) throws(ModelError) {
+        guard ftruncate(descriptor, length) == 0 else { throw ModelError(.inputOutput, file: path, "cannot be given its length: \(errnoText())") }
+    }
+
     /// Waits until everything is on the disk.
     package func sync() throws(ModelError) {
         guard fsync(descriptor) == 0 else { throw ModelError(.inputOutput, file: path, "cannot be written: \(errnoText())") }

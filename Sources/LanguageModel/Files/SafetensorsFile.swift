@@ -109,5 +109,5 @@ package struct SafetensorsFile: Sendable {
     ]
 
     /// The dtypes that can be read.
-    package static let types: [String: ElementType] = ["F32": .f32, "F16": .f16, "BF16": .bf16]
+    package static let types: [String: ElementType] = ["F32": .f32, "F16": .f16, "BF16": .bf16, "F8_E4M3": .f8E4M3, "F8_E5M2": .f8E5M2]
 }

@@ -51,6 +51,11 @@ package struct StoredTensor: Sendable {
     /// Number of elements in a row of the file's tensor; for a vector, all of them.
     package let storedColumns: Int
     package let view: TensorView
+    /// A factor of all values, or one for each row of the file's tensor; empty if there is none.
+    package var scales: [Float] = []
+    /// The change by an adapter among the model's files; nil if the file's values are the model's. Code that reads the file's bytes without
+    /// `copyFloats` must look here.
+    package var change: LowRankChange?
 
     /// Number of rows of a matrix; 1 for a vector.
     package var rows: Int {
@@ -83,6 +88,13 @@ package struct StoredTensor: Sendable {
             }
         }
         if view.offset != 0 { for i in 0..<rows.count * columns { out[i] += view.offset } }
+        if !scales.isEmpty {
+            for (i, row) in rows.enumerated() {
+                let scale = scales.count == 1 ? scales[0] : scales[view.storedRow(row)]
+                for k in i * columns..<(i + 1) * columns { out[k] *= scale }
+            }
+        }
+        if let change { for (i, row) in rows.enumerated() { change.apply(to: out + i * columns, row: row) } }
     }
 
     private func copyRows(_ rows: some Collection<Int>, of base: UnsafeRawPointer, into out: UnsafeMutablePointer<Float>) {

@@ -19,7 +19,7 @@ extension ForwardPass {
         let width = sizes.shape(module).outputs
         let weight = LayerTensor(module)
         let bias = LayerTensor(module, isBias: true)
-        if let kept = model.residentLayer(layer) {
+        if let kept = floats(of: layer) {
             found.weight = sizes.has(module) ? kept[weight].map { UnsafePointer($0) } : nil
             found.bias = kept[bias].map { UnsafePointer($0) }
         } else {
@@ -105,7 +105,7 @@ extension ForwardPass {
         let width = sizes.shape(module).outputs
         let tensor = LayerTensor(module, isBias: true)
         let bias: UnsafePointer<Float>
-        if let kept = model.residentLayer(layer)?[tensor] {
+        if let kept = floats(of: layer)?[tensor] {
             bias = UnsafePointer(kept)
         } else {
             let made = madeVectors.reserve(width)

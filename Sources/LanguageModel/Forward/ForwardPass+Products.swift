@@ -10,11 +10,14 @@ extension ForwardPass {
 
     // MARK: Weights
 
+    /// Returns a layer in F32; nil if it is not kept.
+    func floats(of layer: Int) -> LayerWeights? { frozen?.floats ?? model.residentLayer(layer) }
+
     /// Returns a matrix in the form that a product reads: the floats or integers that are kept, or, for a frozen layer that is not kept,
     /// floats made in `made`. Those stay until the next matrix is made there.
     private func matrix(_ module: LayerModule, of layer: Int, made: ScratchBuffer<Float>) throws(ModelError) -> ob_matrix {
         let (outputs, inputs) = sizes.shape(module)
-        if let kept = model.residentLayer(layer) { return ob_matrix(kept[module], outputs: outputs, inputs: inputs) }
+        if let kept = floats(of: layer) { return ob_matrix(kept[module], outputs: outputs, inputs: inputs) }
         let slot = slot(layer, module)
         if slot >= 0, let parameters = model.parameters { return ob_matrix(parameters, at: slot, outputs: outputs, inputs: inputs) }
         let out = made.reserve(outputs * inputs)
@@ -38,7 +41,9 @@ extension ForwardPass {
         _ yStride: Int, accumulate: Bool = false, layout: Layout
     ) throws(ModelError) {
         let isPerturbed = directions != nil && layout != .sequences && modules.contains { slot(layer, $0) >= 0 }
-        if layout != .sequences, let bytes = byteWeights(layer), let kept = model.residentLayer(layer) {
+        if let quantised = frozen?.quantised {
+            quantisedProduct(modules, of: quantised, x, xStride, rows, into: y, yStride, accumulate: accumulate)
+        } else if layout != .sequences, let bytes = byteWeights(layer), let kept = model.residentLayer(layer) {
             differentialProduct(
                 x, xStride, kept[modules[0]], modules.compactMap { bytes[$0] }, into: y, yStride, accumulate: accumulate, layout: layout)
             var done = 0
@@ -47,7 +52,7 @@ extension ForwardPass {
                 if !isGatedPair(modules) { correct(y + done, yStride, module, of: layer, from: x, xStride, rows, layout: layout) }
                 done += sizes.shape(module).outputs
             }
-        } else if !isPerturbed, let kept = model.residentLayer(layer) {
+        } else if !isPerturbed, let kept = floats(of: layer) {
             let outputs = modules.reduce(0) { $0 + sizes.shape($1).outputs }
             plainProduct(
                 ob_matrix(kept[modules[0]], outputs: outputs, inputs: sizes.shape(modules[0]).inputs), x, xStride, rows, into: y, yStride,
@@ -134,13 +139,23 @@ extension ForwardPass {
             let stride = f + Self.rowPadding
             let inner = inner.reserve(rows * stride)
             try project([.up], of: layer, x, sizes.hidden, rows, into: inner, stride, layout: layout)
-            for row in 0..<rows { ob_activate(inner + row * stride, f, kind) }
+            for row in 0..<rows {
+                if let x = description.layers[layer].xielu {
+                    ob_xielu(inner + row * stride, f, x.plus, x.minus, x.beta, x.epsilon)
+                } else {
+                    ob_activate(inner + row * stride, f, kind)
+                }
+            }
             return (UnsafePointer(inner), stride)
         }
         let isAdapted = model.adapter(layer, .gate) != nil || model.adapter(layer, .up) != nil
         if byteWeights(layer) == nil, !sizes.hasBias(.gate), !sizes.hasBias(.up), !isAdapted {
             let stride = f + Self.rowPadding
             let inner = inner.reserve(rows * stride)
+            if let quantised = frozen?.quantised {
+                quantisedGatedProduct(of: quantised, x, rows, into: inner, stride)
+                return (UnsafePointer(inner), stride)
+            }
             try gatedProduct(layer, x, rows, into: inner, stride, layout: layout)
             return (UnsafePointer(inner), stride)
         }

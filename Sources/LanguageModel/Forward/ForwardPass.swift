@@ -71,6 +71,9 @@ package final class ForwardPass {
     /// Number of threads that share a product without directions. More than 1 helps a single text; many texts are better shared out among
     /// passes.
     package var threads = 1
+    /// Weights of the layer that runs next, where the caller has made them for several passes; nil if the pass takes the model's. No direction
+    /// may change anything in that layer.
+    package var frozen: FrozenLayer?
 
     package private(set) var sequences: [Sequence] = []
     package private(set) var segments: [Segment] = []

@@ -1,7 +1,8 @@
 import Core
 
-/// A pattern by which a run spec picks tensors: `all`, `layers.29`, `layers.20-29`, a part of a layer such as `layers.29.mlp`, or a Hugging
-/// Face name in which `*` stands for any characters. Names of adapters, which begin with `adapter:`, are not patterns.
+/// A pattern by which a run spec picks tensors: `all`, `layers.29`, `layers.20-29`, a part of a layer such as `layers.29.mlp` or
+/// `layers.*.mlp`, or a Hugging Face name in which `*` stands for any characters. Names of adapters, which begin with `adapter:`, are not
+/// patterns.
 ///
 /// `layers.29` means the matrices of that layer. The weights of its two norms are left out unless they are named (by `all`, by
 /// `layers.29.input_layernorm` or with `*`). They multiply every channel, so a run that trains them at the step sizes of the matrices
@@ -11,6 +12,8 @@ package struct TensorPattern {
         case all
         case layers(ClosedRange<Int>, part: String)
         case glob([UInt8])
+        /// A name, or the first parts of one, with `*` in the layer's number.
+        case anyLayer([UInt8])
     }
     private let kind: Kind
 
@@ -36,7 +39,7 @@ package struct TensorPattern {
                 return
             }
             guard number.contains("*") else { return nil }
-            kind = .glob(Array((modelPrefix + rest).utf8))
+            kind = .anyLayer(Array((modelPrefix + rest).utf8))
             return
         }
         kind = .glob(Array(text.utf8))
@@ -49,6 +52,7 @@ package struct TensorPattern {
         switch kind {
         case .all: return true
         case .glob(let pattern): return Self.glob(pattern[...], Array(name.utf8)[...])
+        case .anyLayer(let pattern): return [pattern, pattern + Array(".*".utf8)].contains { Self.glob($0[...], Array(name.utf8)[...]) }
         case .layers(let range, let part):
             guard name.hasPrefix(prefix) else { return false }
             let rest = name.dropFirst(prefix.count)

@@ -38,14 +38,16 @@ extension ModelFamily {
         form: "four norms, q/k norm, windows, two rotations", gguf: "gemma3", className: "Gemma3ForCausalLM"
     ) { (model, config) throws(ModelError) in
         try model.useGemma3(config)
-    } addGGUFSettings: { (json, _) throws(ModelError) in
+    } addGGUFSettings: { (json, file) throws(ModelError) in
         json.setGemmaScale(layersOfLargest: 62)
-        json.set("rope_local_base_freq", .number("10000.0"))
+        json.set("rope_local_base_freq", .number("\(try file.double("gemma3.rope.freq_base_swa") ?? 10_000)"))
+        if let cap = try file.double("gemma3.final_logit_softcapping") { json.set("final_logit_softcapping", .number("\(cap)")) }
     }
 
     /// Gemma 3 with a vision part, which is left out.
     static let gemma3 = ModelFamily(
-        "gemma3", title: "Gemma 3 4B to 27B, without their part for pictures", form: "as `gemma3_text`", className: "Gemma3ForCausalLM",
+        "gemma3", title: "Gemma 3 4B to 27B, without their part for pictures", form: "as `gemma3_text`", exportedAs: "gemma3",
+        className: "Gemma3ForCausalLM",
         ignoredPrefixes: ["vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."]
     ) { (model, config) throws(ModelError) in
         try model.useGemma3(config)

@@ -22,7 +22,7 @@ extension ModelFamily {
     /// Granite 4 without experts and without state-space layers.
     static let granite4 = ModelFamily(
         "granitemoehybrid", title: "Granite 4, dense, without Mamba",
-        form: "four multipliers, gate and up in one matrix", className: "GraniteMoeHybridForCausalLM"
+        form: "four multipliers, gate and up in one matrix", exportedAs: "granite", className: "GraniteMoeHybridForCausalLM"
     ) { (model, config) throws(ModelError) in
         try config.require("hidden_act", oneOf: ["silu"])
         guard try config.integer("num_local_experts") ?? 8 == 0 else {
@@ -40,9 +40,12 @@ extension ModelFamily {
         }
         try model.readMultipliers(config)
         model.feedForwardSize = try config.required("shared_intermediate_size")
-        model.description.names = .plain
-        model.description.names.modules[.gate] = .init(partOf: "shared_mlp.input_linear", "gate", gguf: "ffn_up")
-        model.description.names.modules[.up] = .init(partOf: "shared_mlp.input_linear", "up", gguf: "ffn_up")
+        // GGUF's granite holds gate and up apart.
+        for (module, part) in [(LayerModule.gate, "gate"), (.up, "up")] {
+            var place = TensorNames.Place(partOf: "shared_mlp.input_linear", part, gguf: "ffn_" + part)
+            place.isPartOfGGUF = false
+            model.description.names.modules[module] = place
+        }
         model.description.names.rename([.down: "shared_mlp.output_linear"])
     }
 }

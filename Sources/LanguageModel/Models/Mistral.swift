@@ -2,7 +2,7 @@ extension ModelFamily {
     /// Mistral 7B and Nemo: llama with a window. (Their GGUF files name llama as the architecture.)
     static let mistral = ModelFamily(
         "mistral", title: "Mistral 7B, Nemo",
-        form: "window", className: "MistralForCausalLM"
+        form: "window", exportedAs: "llama", className: "MistralForCausalLM"
     ) { (model, config) throws(ModelError) in
         try config.require("hidden_act", oneOf: ["silu"])
         try model.readRotation(config)

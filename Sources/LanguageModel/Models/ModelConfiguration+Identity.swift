@@ -26,6 +26,7 @@ extension ModelConfiguration {
         }
         for (i, layer) in d.layers.enumerated() {
             lines.append("layer \(i) rotation=\(layer.rotation ?? -1) window=\(layer.window ?? 0)")
+            if let x = layer.xielu { lines.append("layer \(i) xielu \(x.alphaPlus) \(x.alphaMinus) \(x.beta) \(x.epsilon)") }
         }
         return lines.joined(separator: "\n") + "\n"
     }

@@ -1,3 +1,5 @@
+import Glibc
+
 /// The computation of a model, as data. `ForwardPass` alone interprets it: it runs batches of directions and writes texts.
 ///
 /// The defaults are llama's: RMSNorm before attention and before the feed-forward layer, rotary positions over the whole head, a gated
@@ -51,6 +53,25 @@ public struct ModelDescription: Hashable, Sendable {
         package var rotation: Int? = 0
         /// Number of tokens that a query sees, its own included; nil means all before it.
         package var window: Int?
+        /// The activation of this layer, if its files hold numbers for it; nil if it is the model's.
+        package var xielu: XIELU?
+    }
+
+    /// An activation with numbers that training the original model has found, and which stay as they are here (xIELU: Huang & Schlag, arXiv
+    /// 2411.13010).
+    package struct XIELU: Hashable, Sendable {
+        /// As files hold them: softplus(alphaPlus) is the factor of x², β + softplus(alphaMinus) that of eˣ − 1 − x.
+        package var alphaPlus, alphaMinus: Float
+        package var beta: Float = 0.5
+        package var epsilon: Float = -1e-6
+
+        /// Names of the numbers in files, below the feed-forward layer.
+        package static let names = ["alpha_p", "alpha_n", "beta", "eps"]
+        package var values: [Float] { [alphaPlus, alphaMinus, beta, epsilon] }
+        package var plus: Float { Self.softplus(alphaPlus) }
+        package var minus: Float { beta + Self.softplus(alphaMinus) }
+
+        private static func softplus(_ x: Float) -> Float { Float(max(Double(x), 0) + log1p(exp(-abs(Double(x))))) }
     }
 
     package enum Activation: String, Sendable {

@@ -8,6 +8,8 @@ public struct ModelFamily: Sendable {
     public let form: String
     /// `general.architecture` of GGUF files; nil if these can't be read.
     public let gguf: String?
+    /// `general.architecture` under which llama.cpp runs an export; nil if it does not know the family.
+    package let exportedAs: String?
     /// `architectures` of config.json.
     package let className: String
     /// Turns llama's configuration, with config.json's sizes, into this family's.
@@ -19,7 +21,8 @@ public struct ModelFamily: Sendable {
     package let ignoredPrefixes: [String]
 
     package init(
-        _ name: String, title: String, form: String, gguf: String? = nil, className: String, ignoredPrefixes: [String] = [],
+        _ name: String, title: String, form: String, gguf: String? = nil, exportedAs: String? = nil, className: String,
+        ignoredPrefixes: [String] = [],
         describe: @escaping @Sendable (inout ModelConfiguration, ConfigurationFile) throws(ModelError) -> Void,
         addGGUFSettings: @escaping @Sendable (inout JSON, GGUFFile) throws(ModelError) -> Void = { (_, _) throws(ModelError) in }
     ) {
@@ -27,6 +30,7 @@ public struct ModelFamily: Sendable {
         self.title = title
         self.form = form
         self.gguf = gguf
+        self.exportedAs = exportedAs ?? gguf
         self.className = className
         self.ignoredPrefixes = ignoredPrefixes
         self.describe = describe
@@ -54,7 +58,8 @@ public struct ModelFamily: Sendable {
     public static let all: [ModelFamily] = [
         .llama, .mistral, .ministral3, .qwen2, .qwen3, .gemma, .gemma2, .gemma3Text, .gemma3, .opt, .gpt2, .gptNeo, .gptJ, .gptNeoX, .phi, .phi3,
         .smolLM3,
-        .granite, .granite4, .olmo, .olmo2, .olmo3, .stableLM, .starCoder2, .cohere, .cohere2, .hunYuan, .exaone4, .arcee, .ernie, .helium, .falcon,
+        .granite, .granite4, .olmo, .olmo2, .olmo3, .stableLM, .starCoder2, .cohere, .cohere2, .hunYuan, .exaone4, .apertus, .arcee, .ernie, .helium,
+        .falcon,
         .bloom,
     ]
 

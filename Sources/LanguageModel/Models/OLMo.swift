@@ -25,7 +25,7 @@ extension ModelFamily {
     /// OLMo 3: OLMo 2 with windows, and a scaled rotation in the layers without them.
     static let olmo3 = ModelFamily(
         "olmo3", title: "OLMo 3",
-        form: "as OLMo 2, windows, YaRN", className: "Olmo3ForCausalLM"
+        form: "as OLMo 2, windows, YaRN", exportedAs: "olmo2", className: "Olmo3ForCausalLM"
     ) { (model, config) throws(ModelError) in
         try model.useOLMo2(config)
         let full = try RotationSettings(config, layerType: "full_attention")

@@ -13,7 +13,6 @@ extension ModelFamily {
         refuse(
             "gemma4", "gemma4_text",
             because: "its layers read embeddings of their own and share keys and values, which this program does not compute")
-        refuse("apertus", because: "its activation (xIELU) has trained numbers of its own, which this program does not compute")
         refuse("mamba", "mamba2", "falcon_mamba", "falcon-mamba", because: "it is a state-space model without attention")
         refuse(
             "jamba", "falcon_h1", "falcon-h1", "bamba", "zamba", "zamba2", "nemotron_h", "granitehybrid", "plamo2",

@@ -62,19 +62,21 @@ package struct RotationSettings {
         }
     }
 
+    /// The multiplier of cosines and sines that YaRN recommends.
+    package static func yarnAmplitude(factor: Double, scale: Double = 1) -> Double { factor <= 1 ? 1 : 0.1 * scale * log(factor) + 1 }
+
     private func applyYarn(to rotation: inout Rotation, contextLength: Int) throws(ModelError) {
         let length = try number("original_max_position_embeddings") ?? Double(contextLength)
         let factor = try number("factor") ?? Double(contextLength) / max(length, 1)
         rotation.scaling = .yarn(
             factor: factor, fast: try number("beta_fast") ?? 32, slow: try number("beta_slow") ?? 1, length: length,
             truncates: object?["truncate"]?.bool ?? true)
-        func amplitude(_ scale: Double) -> Double { factor <= 1 ? 1 : 0.1 * scale * log(factor) + 1 }
         if let given = try number("attention_factor") {
             rotation.amplitude = given
         } else if let scale = try number("mscale"), let all = try number("mscale_all_dim"), scale != 0, all != 0 {
-            rotation.amplitude = amplitude(scale) / amplitude(all)
+            rotation.amplitude = Self.yarnAmplitude(factor: factor, scale: scale) / Self.yarnAmplitude(factor: factor, scale: all)
         } else {
-            rotation.amplitude = amplitude(1)
+            rotation.amplitude = Self.yarnAmplitude(factor: factor)
         }
     }
 

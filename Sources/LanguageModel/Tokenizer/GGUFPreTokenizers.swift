@@ -33,6 +33,19 @@ enum GGUFPreTokenizers {
         (["exaone-moe"], "exaone-moe"),
     ]
 
+    /// Returns the name of a tokenizer's way to cut texts into pieces; nil if llama.cpp has none for it.
+    static func name(of tokenizer: Tokenizer) -> String? {
+        let composes = tokenizer.normalizer.map { if case .unicode(.nfc) = $0 { true } else { false } }
+        // GGUF says nothing about normalisers. llama.cpp composes no characters, so that NFC alone is left out, as its converter does.
+        guard composes ?? true else { return nil }
+        let names = families.flatMap(\.names)
+        func first(_ isSame: (Entry) -> Bool) -> String? { names.first { entry($0).map(isSame) ?? false } }
+        func fits(_ entry: Entry) -> Bool {
+            entry.ignoresMerges == tokenizer.ignoresMerges && PreTokenizer(entry.steps).cutsLike(tokenizer.preTokenizer)
+        }
+        return first { fits($0) && $0.composes == (composes != nil) } ?? first(fits)
+    }
+
     static func entry(_ name: String) -> Entry? {
         guard let family = families.first(where: { $0.names.contains(name) })?.family else { return nil }
         switch family {

@@ -61,6 +61,12 @@ package struct PreTokenizer: Sendable {
         }
     }
 
+    /// Whether both cut all texts into the same pieces, as far as their forms show it.
+    package func cutsLike(_ other: PreTokenizer) -> Bool {
+        if let scanner { return scanner == other.scanner }
+        return file() == other.file()
+    }
+
     /// Whether pieces are always bytes of the text itself, so that the text need not be copied.
     package var keepsText: Bool {
         steps.allSatisfy { step in

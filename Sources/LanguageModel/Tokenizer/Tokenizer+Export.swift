@@ -1,15 +1,12 @@
 extension Tokenizer {
     /// Returns a tokenizer.json from which Hugging Face's tokenizers library gives the same ids.
     package func file() -> JSON {
-        let addedById = Dictionary(uniqueKeysWithValues: added.entries.map { ($0.token, $0) })
-        func text(_ token: Int32) -> String {
-            let bytes = vocabulary.tokens[Int(token)]
-            return addedById[token] == nil && merges.unit == .bytes ? ByteAlphabet.text(of: bytes) : String(decoding: bytes, as: UTF8.self)
-        }
+        let addedTokens = Set(added.entries.map(\.token))
+        func text(_ token: Int32) -> String { fileText(token, isAdded: addedTokens.contains(token)) }
         let vocabularyMembers = (0..<Int32(vocabularySize)).compactMap { token -> JSON.Member? in
             vocabulary.tokens[Int(token)].isEmpty ? nil : JSON.Member(key: text(token), value: .integer(token))
         }
-        let addedTokens = added.entries.sorted { $0.token < $1.token }.map { entry -> JSON in
+        let addedEntries = added.entries.sorted { $0.token < $1.token }.map { entry -> JSON in
             [
                 "id": .integer(entry.token), "content": .string(String(decoding: entry.content, as: UTF8.self)),
                 "single_word": .bool(entry.isSingleWord), "lstrip": .bool(entry.stripsLeft), "rstrip": .bool(entry.stripsRight),
@@ -19,7 +16,7 @@ extension Tokenizer {
         let mergePairs = mergeList.map { JSON.array([.string(text($0.left)), .string(text($0.right))]) }
         let isByteLevel = self.merges.unit == .bytes
         return [
-            "version": "1.0", "truncation": .null, "padding": .null, "added_tokens": .array(addedTokens),
+            "version": "1.0", "truncation": .null, "padding": .null, "added_tokens": .array(addedEntries),
             "normalizer": normalizer?.file() ?? .null, "pre_tokenizer": preTokenizer.file(), "post_processor": postProcessor(),
             "decoder": decoder.file(),
             "model": [
@@ -30,6 +27,12 @@ extension Tokenizer {
                 "vocab": .object(vocabularyMembers), "merges": .array(mergePairs),
             ],
         ]
+    }
+
+    /// Returns a token's text as files write it: in the byte alphabet, if the vocabulary is of bytes.
+    func fileText(_ token: Int32, isAdded: Bool) -> String {
+        let bytes = vocabulary.tokens[Int(token)]
+        return !isAdded && merges.unit == .bytes ? ByteAlphabet.text(of: bytes) : String(decoding: bytes, as: UTF8.self)
     }
 
     /// Returns tokenizer_config.json. Its class uses tokenizer.json unchanged; other classes would build their own pre-tokenizer.

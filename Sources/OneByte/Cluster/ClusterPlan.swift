@@ -30,7 +30,7 @@ struct ClusterPlan: Sendable {
     private let scoring: ScoringProgram.Options?
     private let workerCount: Int
     private let threads: Int
-    private let precision: String
+    private let precisions: (samples: Precision, prefix: Precision)
     private let listen: String
     private let isResumed: Bool
 
@@ -80,9 +80,10 @@ struct ClusterPlan: Sendable {
             settings.derive(.directory, .text("runs/\(Self.timeName())"), from: "the time")
         }
         threads = try settings.integer(.threads)
-        precision = try settings.text(.precision)
+        precisions = try settings.precisions()
         listen = try settings.text(.listen)
         directory = RunDirectory(try settings.text(.directory))
+        if resuming == nil { try settings.derivePrivacy(examples: parts?.parts.first { $0.use == .training }?.records.count, workers: workerCount) }
         spec = try settings.runSpec(task: task, basisDigest: nil)
         if spec.dampedComponents > 0, settings.publicText == .none {
             throw SettingsError(
@@ -188,7 +189,8 @@ struct ClusterPlan: Sendable {
         let probe =
             try isMeasured
             ? SpeedProbe(
-                spec, source: source, examples: someExamples, precision: Precision(rawValue: precision) ?? .float, threads: threads * workerCount)
+                spec, source: source, examples: someExamples, precision: precisions.samples, prefixPrecision: precisions.prefix,
+                threads: threads * workerCount)
             : nil
         let standard = AdapterBasisMaker.Options()
         let outputs = (try? settings.integer(.adapterOutputs)) ?? standard.outputs
@@ -239,6 +241,7 @@ struct ClusterPlan: Sendable {
                 lock = try directory.createAndLock()
             }
             try directory.makeLogs()
+            if spec.privacy != nil { try directory.makeAccounts(ofWorkers: workerCount) }
         } catch {
             throw error.status == .cannotCreate ? ProcessFailure(.cannotCreate, "\(error.message), by --directory") : error
         }
@@ -318,20 +321,23 @@ struct ClusterPlan: Sendable {
             settings.optionalText(.cacheDirectory).map { ["--cache-directory", $0] }
             ?? settings.optionalText(.cacheMemory).map { ["--cache-memory", $0] } ?? []
         let judge = scoring.map { ["--objective-command", $0.command, "--objective-timeout", "\($0.timeoutSeconds)"] } ?? []
-        let common: @Sendable (String, String) -> [String] = { [model] endpoint, name in
-            ["worker", "--coordinator", endpoint, "--model", model, "--name", name] + cache + judge
+        let common: @Sendable (String, String) -> [String] = { [model, precisions] endpoint, name in
+            [
+                "worker", "--coordinator", endpoint, "--model", model, "--name", name, "--prefix-precision", precisions.prefix.rawValue,
+            ] + cache + judge
         }
         return LocalCluster(
             directory: directory, run: expectedRun,
             coordinator: ChildProcess(name: "coordinator", arguments: arguments, log: directory.log(of: "coordinator")),
-            workers: { [files, workerCount, threads, precision] endpoint in
+            workers: { [files, workerCount, threads, precisions, spec] endpoint in
                 (1...workerCount).map { number in
                     let name = "worker-\(number)"
+                    let account = directory.account(ofWorker: number, of: workerCount)
                     return ChildProcess(
                         name: name,
                         arguments: common(endpoint, name) + [
-                            "--threads", "\(threads)", "--precision", precision, "--shard", "\(number)/\(workerCount)",
-                        ] + (files[.training].map { ["--train-file", $0] } ?? []),
+                            "--threads", "\(threads)", "--precision", precisions.samples.rawValue, "--shard", "\(number)/\(workerCount)",
+                        ] + (files[.training].map { ["--train-file", $0] } ?? []) + (spec.privacy == nil ? [] : ["--privacy-account", account]),
                         log: directory.log(of: name))
                 }
             },
@@ -355,7 +361,7 @@ struct ClusterPlan: Sendable {
                 rounds: spec.rounds, isScored: scoring != nil, measures: MeasuredData(dataUse),
                 plan: TimeLeft.Plan(
                     rounds: spec.rounds, trialRounds: spec.steering?.trialRounds, learningRate: spec.learningRate,
-                    secondsOfCachedRound: secondsOfCachedRound)))
+                    secondsOfCachedRound: secondsOfCachedRound), privacy: spec.privacyOfRounds))
         guard isResumed else { return record.progress }
         record.read(directory)
         if record.unread > 0 {

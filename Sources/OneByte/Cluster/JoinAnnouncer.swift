@@ -5,7 +5,7 @@ import Logging
 import Synchronization
 import Transport
 
-/// Tells workers where the coordinator is: on the screen, ready to paste, and in the join file while it listens.
+/// Tells workers where the coordinator or a relay is: on the screen, ready to paste, and in the join file while it listens.
 final class JoinAnnouncer: Sendable {
     private let advertised: String?
     private let file: JoinFile?
@@ -18,14 +18,21 @@ final class JoinAnnouncer: Sendable {
 
     /// Returns the announcement for people, and writes the join file.
     func announce(_ listening: CoordinatorProgress.Listening) -> String {
-        let places = (try? Address(listening.endpoint)).map { address in
+        announce(listening.endpoint) { try? listening.joinString(host: $0) }
+    }
+
+    /// - Parameters:
+    ///   - endpoint: address at which the process listens.
+    ///   - joinString: returns what workers join with if they call this host; nil: the endpoint's own.
+    func announce(_ endpoint: String, joinString: (String?) -> JoinString?) -> String {
+        let places = (try? Address(endpoint)).map { address in
             JoinPlaces(
                 listening: address, addresses: HostAddress.all(), hostName: ProcessInfo.processInfo.hostName, advertised: advertised,
                 resolve: NameResolution.resolve)
         }
-        let join = (try? listening.joinString(host: places?.host)).map { "\($0)" } ?? listening.endpoint
+        let join = joinString(places?.host).map { "\($0)" } ?? endpoint
         var lines = [
-            "listening at \(listening.endpoint); workers join with",
+            "listening at \(endpoint); workers join with",
             "  onebyte worker --coordinator '\(join)' --model … --train-file …",
         ]
         if let places, !places.lines.isEmpty {
@@ -45,7 +52,7 @@ final class JoinAnnouncer: Sendable {
         return lines.joined(separator: "\n")
     }
 
-    /// Removes the join file after the coordinator has stopped listening.
+    /// Removes the join file after the process has stopped listening.
     func end() {
         guard let file, let join = written.withLock({ $0 }) else { return }
         file.remove(join)

@@ -8,6 +8,8 @@ package struct RunProgress: Sendable {
     /// Whether losses are minus a program's scores.
     package let isScored: Bool
     package let measures: MeasuredData
+    /// The run's budget, where each round is one release of every worker's examples; nil in other runs.
+    private let privacy: Privacy?
     package private(set) var roundsDone = 0
     package private(set) var samples = 0
     package private(set) var noValue = 0
@@ -47,11 +49,20 @@ package struct RunProgress: Sendable {
         var total = 0.0
     }
 
-    package init(rounds: Int, isScored: Bool = false, measures: MeasuredData = .unknown, plan: TimeLeft.Plan? = nil) {
+    package init(rounds: Int, isScored: Bool = false, measures: MeasuredData = .unknown, plan: TimeLeft.Plan? = nil, privacy: Privacy? = nil) {
+        self.privacy = privacy
         timeLeft = TimeLeft(plan ?? TimeLeft.Plan(rounds: rounds))
         self.rounds = rounds
         self.isScored = isScored
         self.measures = measures
+    }
+
+    /// What the rounds so far have revealed of an example, at most.
+    package var privacyLoss: RunStatus.PrivacyLoss? {
+        privacy.map { privacy in
+            let spent = privacy.epsilon(releases: lastRound.map { Int($0.round) + 1 } ?? 0)
+            return .init(epsilon: min(spent, privacy.epsilon), budget: privacy.epsilon, delta: privacy.delta)
+        }
     }
 
     /// Whether the coordinator's present process has not opened a round yet.

@@ -43,6 +43,7 @@ extension RunReport {
             digestChecks: progress.digestChecks,
             trainedParameters: trainedParameters,
             sideEffects: sideEffects,
+            privacy: PrivacyReport(archive),
             floatGradientBytes: trainedParameters.map { UInt64(contributions.count) * 2 * 4 * UInt64($0) },
             chain: archive.summary.position.chain.description,
             signer: archive.signer?.description,

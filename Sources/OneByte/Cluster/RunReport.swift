@@ -38,6 +38,8 @@ package struct RunReport: Codable, Hashable, Sendable {
     package var trainedParameters: Int?
     /// Side effects of the last round's parameters, whatever the outcome.
     package var sideEffects: SideEffects?
+    /// What the bytes have revealed; nil if the run is not private.
+    package var privacy: PrivacyReport?
     /// Bytes that the same number of rounds would have moved if every contributing machine had sent its gradient as F32 and fetched the mean.
     package var floatGradientBytes: UInt64?
     /// The ledger's hash chain after its last record, which identifies the whole ledger, and the public key that signed it.
@@ -128,6 +130,7 @@ package struct RunReport: Codable, Hashable, Sendable {
         case digestChecks = "digest_checks"
         case trainedParameters = "trained_parameters"
         case sideEffects = "side_effects"
+        case privacy
         case floatGradientBytes = "float_gradient_bytes"
         case chain, signer, ledger
         case ledgerBytes = "ledger_bytes"
@@ -164,6 +167,7 @@ package struct RunReport: Codable, Hashable, Sendable {
             )
         }
         row("time", "\(duration(seconds.preparing)) preparing, \(duration(seconds.training)) training, \(duration(seconds.total)) in all")
+        if let privacy { row("privacy", privacy.text) }
         for effect in sideEffects?.rows ?? [] { row(effect.name, effect.text) }
         if let digest { row("digest", "\(digest), the same on all machines at \(digestChecks) checks") }
         row("ledger", "\(ledger), \(grouped(ledgerBytes)) bytes")

@@ -168,7 +168,9 @@ struct CoordinatorCommand: AsyncParsableCommand {
     }
 
     private static func spec(_ settings: inout Settings, basisDigest: Digest?) throws -> RunSpec {
-        let spec = try settings.runSpec(task: try settings.resolveTask(), basisDigest: basisDigest)
+        let task = try settings.resolveTask()
+        try settings.derivePrivacy(examples: nil, workers: nil)
+        let spec = try settings.runSpec(task: task, basisDigest: basisDigest)
         if spec.dampedComponents > 0, basisDigest == nil {
             throw SettingsError.usage(
                 "--damped-components \(spec.dampedComponents) needs --basis, which `onebyte prepare` makes; or say --damped-components none")

@@ -7,7 +7,7 @@ import Training
 struct ExportCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "export",
-        abstract: "Write a fine-tuned model for other programs: a merged model, a LoRA adapter, or its numbers.",
+        abstract: "Write a fine-tuned model for other programs: a merged model, a GGUF file, a LoRA adapter, or its numbers.",
         discussion: joined(
             """
             From base model and ledger alone, also while the run goes on:
@@ -29,6 +29,11 @@ struct ExportCommand: ParsableCommand {
 
               AutoModelForCausalLM.from_pretrained("exported")
 
+            For llama.cpp, as one file:
+
+              onebyte export --model SmolLM2.gguf --ledger runs/reviews \\
+                --format gguf --data-type q8_0 --output reviews.gguf
+
             A run that trains adapters alone is also a LoRA adapter, or some numbers:
 
               onebyte export --model SmolLM2.gguf --ledger runs/reviews \\
@@ -41,27 +46,32 @@ struct ExportCommand: ParsableCommand {
     @OptionGroup var ledger: LedgerFlags
     @Option(help: ArgumentHelp("Take the parameters from here; the ledger only says which they are.", valueName: "file"))
     var snapshot: String?
-    @Option(name: .shortAndLong, help: ArgumentHelp("Where the model goes; not needed for numbers.", valueName: "directory"))
+    @Option(
+        name: .shortAndLong, help: ArgumentHelp("Where the model goes: a directory, or a file for gguf; not needed for numbers.", valueName: "path"))
     var output: String?
     @Option(
         help: ArgumentHelp(
-            "merged: a model that transformers loads; peft: a LoRA adapter; numbers: the adapters' coordinates on standard output.",
+            "merged: a model that transformers loads; gguf: a file that llama.cpp runs; peft: a LoRA adapter; "
+                + "numbers: the adapters' coordinates on standard output.",
             valueName: "format"))
     var format = Format.merged
-    @Option(help: "f32 keeps trained values as they are; f16 and bf16 halve the size and round.") var dataType: WeightType = .f32
+    @Option(help: "f32 keeps trained values as they are; f16 and bf16 halve the size and round; q8_0, for gguf, quarters it.")
+    var dataType: WeightType = .f32
     @Flag(help: "Replace what is there.") var overwrite = false
     @OptionGroup var threads: ThreadFlags
 
-    enum Format: String, CaseIterable, ExpressibleByArgument { case merged, peft, numbers }
+    enum Format: String, CaseIterable, ExpressibleByArgument { case merged, gguf, peft, numbers }
 
     enum WeightType: String, CaseIterable, ExpressibleByArgument {
         case f32, f16, bf16
+        case q8 = "q8_0"
 
         var elementType: ElementType {
             switch self {
             case .f32: .f32
             case .f16: .f16
             case .bf16: .bf16
+            case .q8: .q8_0
             }
         }
     }
@@ -71,7 +81,10 @@ struct ExportCommand: ParsableCommand {
         if format == .numbers, output != nil || overwrite || dataType != .f32 {
             throw ValidationError("--format numbers writes to standard output, as whole numbers: leave out --output, --overwrite and --data-type")
         }
-        if format != .merged, ledger.ledger == nil {
+        if dataType == .q8, format != .gguf {
+            throw ValidationError("--data-type q8_0 is a type of GGUF files: add --format gguf, or choose f32, f16 or bf16")
+        }
+        if format == .peft || format == .numbers, ledger.ledger == nil {
             throw ValidationError("--format \(format.rawValue) writes what a ledger has trained: give --ledger")
         }
         if snapshot != nil, ledger.ledger == nil { throw ValidationError("--snapshot needs --ledger, which says what the parameters are") }
@@ -110,9 +123,14 @@ struct ExportCommand: ParsableCommand {
         var meter = Meter("writing")
         var done = 0
         try stoppable { isStopped in
-            try exporter.write(to: output, replacing: replacing) { _ in
+            let progress = { (_: String) -> Bool in
                 done += 1
-                return meter.show(done, of: count) && !isStopped()
+                return meter.show(min(done, count), of: count) && !isStopped()
+            }
+            if format == .gguf {
+                try exporter.writeGGUF(to: output, replacing: replacing, progress: progress)
+            } else {
+                try exporter.write(to: output, replacing: replacing, progress: progress)
             }
         }
         meter.end()

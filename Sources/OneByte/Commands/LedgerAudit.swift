@@ -18,7 +18,8 @@ struct LedgerAudit: ParsableCommand {
                 --model SmolLM2.gguf --train-file reviews.jsonl --shard 2/3
 
             Another processor or another kernel may round a byte one off. Status 65 where fewer than nine in ten are within
-            one; a machine that turned its signs round is found with 50 bytes:
+            one. The bytes of a private run contain noise that nobody can draw again: they can't be audited (79).
+            A machine that turned its signs round is found with 50 bytes:
 
               onebyte ledger audit runs/reviews --machine 2 \\
                 --model SmolLM2.gguf --train-file theirs.jsonl --bytes 50
@@ -45,7 +46,7 @@ struct LedgerAudit: ParsableCommand {
 
     func run() throws {
         let settings = try Settings(file: nil, flags: objective.settings + processes.settings)
-        guard let precision = Precision(rawValue: try settings.text(.precision)) else { throw SettingsError.usage("the precision is unknown") }
+        let (precision, prefixPrecision) = try settings.precisions()
         let records = try DataFile.read(trainFile, shard: shard ?? .whole)
         let archive = try LedgerArchive(path)
         archive.warnIfTorn()
@@ -55,12 +56,18 @@ struct LedgerAudit: ParsableCommand {
                 .usage, "\(archive.path): in a run with staleness a byte may be of earlier parameters than its round's, which the ledger does not say"
             )
         }
+        guard spec.privacy == nil else {
+            throw ProcessFailure(
+                .unproven,
+                "\(archive.path): the run is private: its bytes contain noise that nobody can draw again, so they can't be computed from data")
+        }
         let cache = try settings.prefixCache()
         let trainer = try LanguageModelTrainer(
             LanguageModelTrainer.Configuration(
                 model: model,
                 trainingExamples: { task, source in try TaskEncoder(task: task, model: source).encode(records).examples },
-                threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory,
+                threads: threads.count, precision: precision, prefixPrecision: prefixPrecision, cacheMemory: cache.memoryBytes,
+                cacheDirectory: cache.directory,
                 scoring: try settings.scoring(), dataSecret: try signingKey.map { try SigningKey(contentsOf: $0).dataSecret }))
         let base = try trainer.hashBase(TaskContext())
         if let manifest = archive.manifest, let first = manifest.differences(from: base).first {

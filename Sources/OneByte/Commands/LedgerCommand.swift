@@ -18,7 +18,10 @@ struct LedgerCommand: ParsableCommand {
               onebyte ledger restore runs/reviews --machine worker-3
               onebyte ledger rewind runs/reviews --before worker-3
             """),
-        subcommands: [Show.self, LedgerVerify.self, LedgerAudit.self, Replay.self, LedgerRetract.self, LedgerRestore.self, LedgerRewind.self])
+        subcommands: [
+            Show.self, LedgerVerify.self, LedgerAudit.self, LedgerMembership.self, Replay.self, LedgerRetract.self, LedgerRestore.self,
+            LedgerRewind.self,
+        ])
 
     struct Show: ParsableCommand {
         static let configuration = CommandConfiguration(

@@ -78,6 +78,16 @@ struct WorkerCommand: AsyncParsableCommand {
         help: ArgumentHelp(
             "The run's basis, where this host has it (`onebyte prepare`): on a thin link it need not be downloaded.", valueName: "file"))
     var basis: String?
+    @Option(
+        help: ArgumentHelp(
+            "In private runs, keep account here of what the examples have revealed; name the same file in every run on them. (default: privacy.json in --state-dir)",
+            valueName: "file"))
+    var privacyAccount: String?
+    @Option(
+        help: ArgumentHelp(
+            "Spend no more than this ε on an example, whatever the run allows, and take part in private runs alone.", valueName: "epsilon"))
+    var privacyBudget: Double?
+    @Option(help: ArgumentHelp("The δ of --privacy-budget. (default: the run's)", valueName: "delta")) var privacyDelta: Double?
     @Option(help: .of(.dashboard)) var dashboard: String?
     @OptionGroup var processes: SettingFlags<ProcessSettings>
     @OptionGroup var threads: ThreadFlags
@@ -92,13 +102,20 @@ struct WorkerCommand: AsyncParsableCommand {
         }
         if validationFile != nil, evaluate == nil { throw ValidationError("--validate steers what --evaluate judges; give both") }
         if shard != nil, trainFile == nil { throw ValidationError("--shard is a part of --train-file") }
+        if privacyDelta != nil, privacyBudget == nil { throw ValidationError("--privacy-delta belongs to --privacy-budget") }
+        for (name, value, range) in [
+            ("--privacy-budget", privacyBudget, RunSpecLimits.privacyEpsilon), ("--privacy-delta", privacyDelta, RunSpecLimits.privacyDelta),
+        ] {
+            guard let value, !range.contains(value) else { continue }
+            throw ValidationError("\(name) must be within \(RunSpecLimits.text(range))")
+        }
         guard patience > 0 else { throw ValidationError("--patience must be above 0") }
     }
 
     func run() async throws {
         let settings = try Settings(file: nil, flags: objective.settings + processes.settings)
         let cache = try settings.prefixCache()
-        guard let precision = Precision(rawValue: try settings.text(.precision)) else { throw SettingsError.usage("the precision is unknown") }
+        let (precision, prefixPrecision) = try settings.precisions()
         logs.bootstrap()
         try OpenFiles.reserve(OpenFiles.base, for: "a worker")
         MatrixLibrary.setThreads(1)
@@ -128,15 +145,17 @@ struct WorkerCommand: AsyncParsableCommand {
         }
         let signing = try notary()
         logger.info("countersigning digests", metadata: ["key": "\(signing.publicKey)"])
+        let account = try account()
         let configuration = LanguageModelTrainer.Configuration(
             model: model,
             trainingExamples: training.map { maker($0, .training, trainFile) },
             heldOutExamples: heldOut.map { maker($0, .evaluation, evaluate) },
             validationExamples: steering.map { maker($0, .validation, validationFile) },
-            threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory,
+            threads: threads.count, precision: precision, prefixPrecision: prefixPrecision, cacheMemory: cache.memoryBytes,
+            cacheDirectory: cache.directory,
             onRemark: { logger.notice("\($0)") },
             scoring: try settings.scoring(), onScoringLine: { logger.info("objective: \($0)") },
-            dataSecret: signing.dataSecret)
+            dataSecret: signing.dataSecret, privacy: account)
         let called = name ?? ProcessInfo.processInfo.hostName
         let monitor = WorkerMonitor(name: called, trains: training != nil, evaluates: heldOut != nil)
         let source = DashboardSource(
@@ -193,10 +212,29 @@ struct WorkerCommand: AsyncParsableCommand {
         if stop == .interrupt { throw StopSignal.interrupt }
     }
 
+    /// Opens the account of a worker that trains; nil without a place for it, for runs that need none.
+    ///
+    /// - Throws: `ProcessFailure` if the file can't be used.
+    private func account() throws -> PrivacyAccount? {
+        guard trainFile != nil, let path = privacyAccount ?? stateDir.map({ "\($0)/privacy.json" }) else {
+            guard privacyBudget == nil else { throw PrivacyError(code: .noAccount, description: "a budget needs a file to keep the account in") }
+            return nil
+        }
+        if privacyAccount == nil { try makeStateDirectory() }
+        let file = try PrivacyAccountFile(path)
+        return PrivacyAccount(
+            budget: privacyBudget.map { .init(epsilon: $0, delta: privacyDelta) }, rho: file.rho, keep: { try file.keep($0) })
+    }
+
+    private func makeStateDirectory() throws {
+        guard let stateDir else { return }
+        try FileManager.default.createDirectory(atPath: stateDir, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+    }
+
     private func notary() throws -> SigningKey {
         if let signingKey { return try SigningKey(contentsOf: signingKey) }
         guard let stateDir else { return SigningKey() }
-        try FileManager.default.createDirectory(atPath: stateDir, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        try makeStateDirectory()
         return try SigningKey.kept(in: "\(stateDir)/signing.key")
     }
 
@@ -210,6 +248,7 @@ struct WorkerCommand: AsyncParsableCommand {
 
     private static func log(_ progress: WorkerProgress, to logger: Logger) {
         switch progress {
+        case .notice(.privacy(let status)) where status.isSpent: logger.warning("\(progress)")
         case .notice(.applied), .notice(.contributed): logger.debug("\(progress)")
         case .notice(.warning), .warning, .notice(.silent), .notice(.rebuilding): logger.warning("\(progress)")
         default: logger.info("\(progress)")

@@ -17,6 +17,8 @@ struct LedgerFacts: Codable {
     var bestRound: Int?
     var isComplete: Bool
     var unreadBytes: Int
+    /// What the bytes have revealed; nil if the run is not private.
+    var privacy: PrivacyReport?
     var chain: String
     var specDigest: String
     var spec: RunSpec
@@ -36,6 +38,7 @@ struct LedgerFacts: Codable {
         bestRound = summary.steering.best.map { Int($0.round) }
         isComplete = summary.isEnded
         unreadBytes = archive.unreadBytes
+        privacy = PrivacyReport(archive)
         chain = summary.position.chain.description
         specDigest = summary.specDigest.description
         spec = summary.spec
@@ -59,6 +62,7 @@ struct LedgerFacts: Codable {
         for (index, machine) in machineList.enumerated() { row(index == 0 ? "machines" : "", machine.text) }
         if machineList.isEmpty { row("machines", "none") }
         if let digest, let digestRound { row("digest", "\(digest) at round \(digestRound)") }
+        if let privacy { row("privacy", privacy.text) }
         row("chain", chain)
         row("train", spec.train.joined(separator: ", "))
         row("perturbation", "\(spec.perturbation.rawValue)\(spec.dampedComponents > 0 ? ", shape \(spec.dampedComponents)" : ""), ε \(spec.epsilon)")

@@ -57,7 +57,7 @@ extension ExitStatus {
                 case .missing: .configuration
                 case .cancelled: .interrupted
                 }
-            case is DirectionError: .configuration
+            case is DirectionError, is PrivacyError: .configuration
             case is ParameterError, is SnapshotError, is RunBasisError, is LedgerError: .badData
             case let stop as StopSignal: stop == .interrupt ? .interrupted : .terminated
             default: .internalError

@@ -15,6 +15,8 @@ func commandLineRemedy(for error: any Error) -> String? {
     case let error as ModelError where error.code == .occupied: "--overwrite replaces it"
     case let error as TransportError where error.code == .insecure:
         "make a key with `onebyte keygen` and give it with --key, or listen on 127.0.0.1, or say --insecure if you trust the network"
+    case let error as PrivacyError where error.code == .noAccount: "name one with --privacy-account FILE (or give --state-dir)"
+    case let error as PrivacyError where error.code == .notPrivate: "leave out --privacy-budget, or ask for a run with --privacy-epsilon"
     default: nil
     }
 }

@@ -123,6 +123,7 @@ extension Settings {
             estimator: estimator == .twoSided ? nil : estimator,
             steering: steering == Steering() ? nil : steering,
             filter: try RoundFilter.Kind(rawValue: text(.filter)).map { RoundFilter(kind: $0, factor: factor) },
+            privacy: try privacy(),
             evictsFaultyMachines: try text(.onFaulty) == "evict" ? true : nil,
             heartbeatSeconds: try number(.heartbeat),
             heartbeatTimeoutSeconds: try number(.heartbeatTimeout))

@@ -78,6 +78,14 @@ package struct Settings: Sendable {
         return (bytes, environment["HOME"].flatMap { $0.isEmpty ? nil : $0 + "/.cache/onebyte" })
     }
 
+    /// Returns the precision of samples, and of the hidden states that are computed once for each example.
+    package func precisions() throws(SettingsError) -> (samples: Precision, prefix: Precision) {
+        guard let samples = Precision(rawValue: try text(.precision)), let prefix = Precision(rawValue: try text(.prefixPrecision)) else {
+            throw .usage("the precision is unknown")
+        }
+        return (samples, prefix)
+    }
+
     /// Returns the value from the file or a flag, even for a setting further down in the table, whose default is not known yet.
     func given(_ key: SettingKey) -> SettingValue? { values[key]?.value }
     /// Whether the file or a flag gives the setting.

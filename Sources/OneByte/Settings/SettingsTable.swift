@@ -48,6 +48,10 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case rateTrials = "training.rate-trials"
     case guardTolerance = "training.guard"
     case patience = "training.patience"
+    case privacyEpsilon = "training.privacy-epsilon"
+    case privacyDelta = "training.privacy-delta"
+    case privacyClip = "training.privacy-clip"
+    case privacyNoise = "training.privacy-noise"
     case minimumWorkers = "cluster.minimum-workers"
     case roundDeadlineFactor = "cluster.round-deadline-factor"
     case quorum = "cluster.quorum"
@@ -66,6 +70,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
     case cacheDirectory = "cluster.cache-directory"
     case threads = "cluster.threads"
     case precision = "cluster.precision"
+    case prefixPrecision = "cluster.prefix-precision"
 
     package var setting: Setting {
         typealias Limits = RunSpecLimits
@@ -390,6 +395,30 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 flags: .training,
                 "Stop at the best round after this many validations without improvement; 0: never.")
 
+        // MARK: Privacy
+        case .privacyEpsilon:
+            return Setting(
+                .number(Limits.privacyEpsilon, orZero: true), .value(.number(0)), owner: .run("privacy.epsilon"), flags: .training,
+                aliases: ["target-epsilon"],
+                "Differential privacy: the ε that each worker's bytes may spend on each of its examples; 0: no clipping and no noise.",
+                "docs/guide/privacy.md says what this protects and what it does not.")
+        case .privacyDelta:
+            return Setting(
+                .number(Limits.privacyDelta), .rule("1/n for n examples of a worker in a local cluster, else 1e-5") { _ in (.number(1e-5), nil) },
+                owner: .run("privacy.delta"), flags: .training, aliases: ["target-delta"],
+                "The δ that goes with it.")
+        case .privacyClip:
+            return Setting(
+                .number(Limits.privacyClip), .value(.number(2)), valueName: "norm", owner: .run("privacy.clip"), flags: .training,
+                aliases: ["max-grad-norm", "l2-norm-clip", "clip"],
+                "Private runs: the largest root mean square of one example's projected gradients; larger ones are scaled down to it.",
+                "With a whole block of orthogonal samples this is the norm of the example's gradient.")
+        case .privacyNoise:
+            return Setting(
+                .number(Limits.noiseMultiplier), .elsewhere("the least with which the planned rounds stay within the budget"),
+                valueName: "multiplier", owner: .run("privacy.noiseMultiplier"), flags: .training, aliases: ["noise-multiplier"],
+                "Private runs: standard deviation of the noise on a sum over examples, as a multiple of what one of them can add.")
+
         // MARK: The machines
         case .minimumWorkers:
             return Setting(
@@ -487,6 +516,12 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 flags: .processes, formerly: ["compute"],
                 "Precision of samples: float; or int8, what directions change in 8-bit integers, which is faster (rank1 only).",
                 "Held-out data are measured in floats.")
+        case .prefixPrecision:
+            return Setting(
+                .oneOf(Precision.allCases.map(\.rawValue)), .value(.text(Precision.float.rawValue)), valueName: "numbers", owner: .host,
+                flags: .processes,
+                "Precision of hidden states, which are computed once for each example: float, or int8 (8-bit products).",
+                "`onebyte evaluate` and `onebyte predict` always use floats.")
         }
     }
 }

@@ -134,6 +134,7 @@ package struct RunHistory: Sendable {
             (point.loss, point.accuracy, point.worker) = (worker.latest?.loss, worker.latest?.accuracy, name)
             evaluations.append(point, limit: Self.evaluationsMax)
         case .notice(.applied), .notice(.contributed), .notice(.digest): return
+        case .notice(.privacy(let status)) where !status.isSpent: return
         case .connection, .snapshot, .warning, .notice:
             point.kind = .event
             point.text = shortened(printable("\(progress)", onOneLine: true), to: 500)

@@ -42,7 +42,7 @@ package struct RunRecord: Sendable {
 
     /// Reads what a directory holds about a run with this spec.
     package init(of spec: RunSpec, in directory: RunDirectory, measures: MeasuredData = .unknown) {
-        self.init(RunProgress(rounds: spec.rounds, isScored: spec.task.objective == .command, measures: measures))
+        self.init(RunProgress(rounds: spec.rounds, isScored: spec.task.objective == .command, measures: measures, privacy: spec.privacyOfRounds))
         read(directory)
     }
 

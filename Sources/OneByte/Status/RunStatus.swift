@@ -29,6 +29,8 @@ package struct RunStatus: Codable, Hashable, Sendable {
     /// Whether the losses are minus a program's scores.
     package var isScored: Bool
     package var learningRate: Double?
+    /// Nil if the run is not private, or if only the workers know how often an example was read.
+    package var privacy: PrivacyLoss?
     /// Name of the data that judge the run, and the model's scores on them before round 0 and at the last measurement.
     package var evaluationName: String
     package var before: HeldOutScore?
@@ -58,6 +60,13 @@ package struct RunStatus: Codable, Hashable, Sendable {
 
         /// Whether a coordinator is running.
         package var isLive: Bool { [.preparing, .training, .waiting].contains(self) }
+    }
+
+    /// What the bytes so far have revealed of any example of a worker, at most, and the worker's budget.
+    package struct PrivacyLoss: Codable, Hashable, Sendable {
+        package var epsilon: Double
+        package var budget: Double
+        package var delta: Double
     }
 
     /// Bytes through the coordinator's socket, by kind. All but the total are those of the coordinator's present process.
@@ -139,6 +148,7 @@ package struct RunStatus: Codable, Hashable, Sendable {
         case trainingLoss = "training_loss"
         case isScored = "scored"
         case learningRate = "learning_rate"
+        case privacy
         case evaluationName = "evaluation_name"
         case before, latest, wire
         case waitingFor = "waiting_for"
@@ -170,6 +180,7 @@ extension RunStatus {
         trainingLoss = progress.trainingLoss
         isScored = progress.isScored
         learningRate = progress.lastRound?.learningRate
+        privacy = progress.privacyLoss
         evaluationName = progress.measures.name
         before = progress.first
         latest = progress.latest

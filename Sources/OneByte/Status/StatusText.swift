@@ -13,6 +13,9 @@ package enum StatusText {
         if let rate = status.samplesPerSecond, status.state.isLive { parts.append("\(RunStatus.rate(rate)) samples/s") }
         if let left = status.secondsLeft { parts.append("\(duration(left)) left") }
         if let rate = status.learningRate { parts.append("learning rate \(significant(rate))") }
+        if let privacy = status.privacy {
+            parts.append("private: ε \(fixed(privacy.epsilon, 2)) of \(significant(privacy.budget)) at δ \(significant(privacy.delta))")
+        }
         lines += TextTable.flow(parts, width: width)
         if let latest = status.latest {
             let before = status.before.flatMap { $0.round != latest.round ? "(before: \($0.brief))" : nil } ?? ""

@@ -24,6 +24,8 @@ final class WorkerMonitor: Sendable {
         var before: HeldOutScore?
         var digest: (digest: Digest, round: Int)?
         var digestChecks = 0
+        /// What its examples have revealed so far; nil if the run is not private.
+        var privacy: PrivacyStatus?
         var lastWord: Double?
         var warning: String?
         var ending: String?
@@ -64,6 +66,7 @@ final class WorkerMonitor: Sendable {
                     samplesPerSecond = samplesPerSecond.map { $0 + Self.weight * (rate - $0) } ?? rate
                 }
                 lastContribution = time
+            case .privacy(let status): privacy = status
             case .digest(let round, let digest):
                 self.digest = (digest, Int(round))
                 digestChecks += 1
@@ -112,6 +115,11 @@ final class WorkerMonitor: Sendable {
 }
 
 extension RunStatus {
+    private static func sentence(_ privacy: PrivacyStatus) -> String {
+        "its private bytes so far have cost ε = \(fixed(privacy.epsilon, 3)) at δ = \(privacy.delta)"
+            + (privacy.isSpent ? "; the budget is spent, and it gives no values any more" : "")
+    }
+
     fileprivate init(_ worker: WorkerMonitor.State, name: String, trains: Bool, evaluates: Bool, since: Double, at now: Double) {
         let isJoined = worker.machine != nil
         let row = Worker(
@@ -124,7 +132,8 @@ extension RunStatus {
             samples: worker.samples, samplesPerSecond: worker.samplesPerSecond, trainingLoss: worker.trainingLoss, isScored: false,
             evaluationName: MeasuredData.unknown.name, before: worker.before, latest: worker.latest,
             waitingFor: worker.isSilent ? "the coordinator has been silent for longer than its timeout" : nil, workers: [row],
-            notes: worker.warning.map { [printable($0, onOneLine: true)] } ?? [], digest: worker.digest?.digest.description,
+            notes: [worker.warning.map { printable($0, onOneLine: true) }, worker.privacy.map(Self.sentence)].compactMap { $0 },
+            digest: worker.digest?.digest.description,
             digestRound: worker.digest?.round, digestChecks: worker.digestChecks, digestDisagreements: 0)
     }
 }

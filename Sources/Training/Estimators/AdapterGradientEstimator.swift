@@ -16,6 +16,7 @@ public final class AdapterGradientEstimator: GradientEstimator {
     public let model: TrainableModel
     public let cache: PrefixCache
     public let options: EstimatorOptions
+    public var exampleCount: Int { cache.set.count }
     private let directions: Directions
     private let crossEntropy: GeneralizedCrossEntropy
     private var order: ExampleOrder
@@ -76,10 +77,7 @@ public final class AdapterGradientEstimator: GradientEstimator {
             let share = SampleNumber(clamping: options.batchSize == 0 ? Int(samples.upperBound - start) : options.samplesPerBatch)
             let next = options.batchSize == 0 ? samples.upperBound : min(samples.upperBound, start - start % share + share)
             let gradient = try gradient(machine, start)
-            let coordinates = directions.coordinates.adapters.flatMap { adapter in
-                model.trained.firstIndex(of: adapter).map { gradient.tensors[$0] } ?? []
-            }
-            let own = directions.projections(of: coordinates, from: SampleName(machine: machine, sample: start), count: Int(next - start))
+            let own = projections(of: gradient, machine, start..<next)
             for g in own { found.values.append(g.isFinite && gradient.loss.isFinite ? Float(g) : .nan) }
             if gradient.loss.isFinite {
                 sum += gradient.loss * Double(next - start)
@@ -91,6 +89,33 @@ public final class AdapterGradientEstimator: GradientEstimator {
         return found
     }
 
+    public func visitExamples(
+        _ examples: [Int], machine: MachineID, samples: Range<SampleNumber>, _ visit: (_ example: Int, _ gradients: [Double]) throws -> Void
+    ) throws {
+        var examples = examples
+        try cache.fillOrReplaceMissing(&examples)
+        for start in stride(from: 0, to: examples.count, by: passes.count) {
+            try throwIfCancelled(isFirst: start == 0)
+            let some = Array(examples[start..<min(start + passes.count, examples.count)])
+            for (example, gradient) in zip(some, try sums(over: some, some.indices.map { $0..<$0 + 1 })) {
+                try visit(example, projections(of: gradient, machine, samples))
+            }
+        }
+    }
+
+    private func projections(of gradient: Gradient, _ machine: MachineID, _ samples: Range<SampleNumber>) -> [Double] {
+        let coordinates = directions.coordinates.adapters.flatMap { adapter in
+            model.trained.firstIndex(of: adapter).map { gradient.tensors[$0] } ?? []
+        }
+        return directions.projections(of: coordinates, from: SampleName(machine: machine, sample: samples.lowerBound), count: samples.count)
+    }
+
+    /// - Throws: `TrainingError.cancelled` if the cache's `onProgress` returns false.
+    private func throwIfCancelled(isFirst: Bool) throws {
+        guard !isFirst, let onProgress = cache.onProgress, !onProgress(cache.filledPart) else { return }
+        throw TrainingError(.cancelled, "stopped while samples were computed")
+    }
+
     /// Returns the gradient over the examples that a sample reads.
     private func gradient(_ machine: MachineID, _ sample: SampleNumber) throws -> Gradient {
         let isAll = options.batchSize == 0
@@ -99,28 +124,30 @@ public final class AdapterGradientEstimator: GradientEstimator {
         try cache.fillOrReplaceMissing(&examples)
         let pieces = pieces(of: examples)
         var total = Gradient(model)
-        let failure = FirstError()
         for first in stride(from: 0, to: pieces.count, by: passes.count) {
-            if first > 0, let onProgress = cache.onProgress, !onProgress(cache.filledPart) {
-                throw TrainingError(.cancelled, "stopped while samples were computed")
-            }
+            try throwIfCancelled(isFirst: first == 0)
             let some = Array(pieces[first..<min(first + passes.count, pieces.count)])
-            var parts = [Gradient?](repeating: nil, count: some.count)
-            parts.withUnsafeMutableBufferPointer { parts in
-                nonisolated(unsafe) let out = parts
-                nonisolated(unsafe) let own = self
-                let chosen = examples
-                forEachChunk(of: some.count, size: 1, threads: options.threads) { chunk in
-                    for i in chunk { failure.capture { out[i] = try own.sum(over: chosen[some[i]], own.passes[i]) } }
-                }
-            }
-            try failure.rethrow()
             // Sum in the order of the examples, whichever thread computed them.
-            for case let part? in parts { total.add(part) }
+            for part in try sums(over: examples, some) { total.add(part) }
         }
         total.divide(by: examples.count)
         if isAll { known = (model.revision, total) }
         return total
+    }
+
+    /// Returns the sums over some pieces of the examples, at most one for each thread.
+    private func sums(over examples: [Int], _ pieces: [Range<Int>]) throws -> [Gradient] {
+        let failure = FirstError()
+        var parts = [Gradient?](repeating: nil, count: pieces.count)
+        parts.withUnsafeMutableBufferPointer { parts in
+            nonisolated(unsafe) let out = parts
+            nonisolated(unsafe) let own = self
+            forEachChunk(of: pieces.count, size: 1, threads: options.threads) { chunk in
+                for i in chunk { failure.capture { out[i] = try own.sum(over: examples[pieces[i]], own.passes[i]) } }
+            }
+        }
+        try failure.rethrow()
+        return parts.compactMap { $0 }
     }
 
     /// Returns ranges of neighbouring examples with about `pieceRows` positions each.

@@ -14,10 +14,13 @@ public final class Estimator: GradientEstimator {
     private static let deepBatchRows = 1024
     /// The same for `int8`, where only the clean rows, a part of the batch, go through the matrix library.
     private static let int8BatchRows = 1536
+    /// Number of examples whose own gradients are computed together.
+    private static let examplesPerVisit = 32
 
     public let model: TrainableModel
     public let cache: PrefixCache
     public let options: EstimatorOptions
+    public var exampleCount: Int { cache.set.count }
     private let batchSize: Int
     private let directions: Directions
     private let pool: PassPool
@@ -86,15 +89,50 @@ public final class Estimator: GradientEstimator {
         losses.withUnsafeMutableBufferPointer { losses in
             nonisolated(unsafe) let out = losses
             nonisolated(unsafe) let own = self
-            forEachChunk(of: count, size: samplesPerPass(count), threads: options.threads) { chunk in
+            forEachChunk(of: count, size: samplesPerPass(count, of: batchSize), threads: options.threads) { chunk in
                 failure.capture {
-                    let found = try own.pool.with { try own.losses(machine, samples, chunk, $0) }
+                    let found = try own.pool.with {
+                        own.difference.losses(of: try own.perturbed(machine, samples, chunk, own.examples, own.batchSize, $0), score: own.score)
+                    }
                     for (sample, pair) in zip(chunk, found) { out[sample] = pair }
                 }
             }
         }
         try failure.rethrow()
         return ProjectedGradients(losses: losses[..<count], epsilon: options.epsilon, estimator: options.estimator)
+    }
+
+    public func visitExamples(
+        _ examples: [Int], machine: MachineID, samples: Range<SampleNumber>, _ visit: (_ example: Int, _ gradients: [Double]) throws -> Void
+    ) throws {
+        // Few enough examples that a sample's pass keeps its usual size.
+        for start in stride(from: 0, to: examples.count, by: Self.examplesPerVisit) {
+            var some = Array(examples[start..<min(start + Self.examplesPerVisit, examples.count)])
+            try cache.fillOrReplaceMissing(&some)
+            let each = some.count
+            // The layout of a batch is the same for each sample.
+            let all = samples.flatMap { _ in some }
+            var gradients = [Double](repeating: .nan, count: each * samples.count)
+            let failure = FirstError()
+            gradients.withUnsafeMutableBufferPointer { gradients in
+                nonisolated(unsafe) let out = gradients
+                nonisolated(unsafe) let own = self
+                forEachChunk(of: samples.count, size: samplesPerPass(samples.count, of: each), threads: options.threads) { chunk in
+                    failure.capture {
+                        let found = try own.pool.with {
+                            own.difference.exampleLosses(of: try own.perturbed(machine, samples, chunk, all, each, $0), score: own.score)
+                        }
+                        for (sample, pairs) in zip(chunk, found) {
+                            for (i, pair) in pairs.enumerated() {
+                                out[i * samples.count + sample] = pair.projectedGradient(epsilon: own.options.epsilon, own.options.estimator)
+                            }
+                        }
+                    }
+                }
+            }
+            try failure.rethrow()
+            for (i, example) in some.enumerated() { try visit(example, Array(gradients[i * samples.count..<(i + 1) * samples.count])) }
+        }
     }
 
     /// Finds the examples that samples read, and has the cache provide them.
@@ -108,7 +146,9 @@ public final class Estimator: GradientEstimator {
 
     /// Samples per batch. The products of a batch have about `batchRows` rows, and the threads get even shares. A batch holds whole groups
     /// of `samplesPerBatch`, since samples share work only within one pass.
-    private func samplesPerPass(_ count: Int) -> Int {
+    ///
+    /// - Parameter batchSize: examples per sample.
+    private func samplesPerPass(_ count: Int, of batchSize: Int) -> Int {
         let set = cache.set
         let isDeep = if case .layer(let layer) = model.entry { layer < model.configuration.layerCount - 1 } else { true }
         let rowsPerExample = max((isDeep ? set.positionCount : set.readCount) / set.count, 1)
@@ -122,10 +162,14 @@ public final class Estimator: GradientEstimator {
         return max((samples + group - 1) / group * group, 1)
     }
 
-    /// Returns the losses of the samples in a chunk.
-    private func losses(
-        _ machine: MachineID, _ samples: Range<SampleNumber>, _ chunk: Range<Int>, _ workspace: PassPool.Workspace
-    ) throws(ModelError) -> [LossPair] {
+    /// Runs the samples of a chunk up to the final norm's input.
+    ///
+    /// - Parameters:
+    ///   - examples: the examples of all samples, `each` for each.
+    private func perturbed(
+        _ machine: MachineID, _ samples: Range<SampleNumber>, _ chunk: Range<Int>, _ examples: [Int], _ each: Int,
+        _ workspace: PassPool.Workspace
+    ) throws(ModelError) -> PerturbedBatch {
         let pass = workspace.pass
         let batch =
             workspace.directions ?? DirectionBatch(directions: directions, tensors: model.trained, epsilon: options.epsilon)
@@ -138,7 +182,7 @@ public final class Estimator: GradientEstimator {
         workspace.placed.removeAll(keepingCapacity: true)
         for (direction, sample) in chunk.enumerated() {
             for sign in difference.signs {
-                for example in examples[sample * batchSize..<(sample + 1) * batchSize] {
+                for example in examples[sample * each..<(sample + 1) * each] {
                     let first = pass.segments.count
                     for index in cache.set.ranges[example] {
                         _ = pass.add(segmentOf: place(index, workspace), direction: direction, sign: sign)
@@ -150,10 +194,8 @@ public final class Estimator: GradientEstimator {
         // 8-bit products compute the differences of directions from an example's clean pass.
         let clean = difference.needsCleanPass || options.precision == .int8 ? addCleanSegments(workspace) : [:]
         try pass.runToFinalNorm()
-        return difference.losses(
-            of: PerturbedBatch(
-                pass: pass, set: cache.set, instances: workspace.instances, clean: clean, sampleCount: chunk.count, batchSize: batchSize),
-            score: score)
+        return PerturbedBatch(
+            pass: pass, set: cache.set, instances: workspace.instances, clean: clean, sampleCount: chunk.count, batchSize: each)
     }
 
     /// Adds a clean segment (at θ) for every sequence of the batch. The segments of an example stand together.

@@ -26,6 +26,7 @@ public final class FinalAdapterEstimator: GradientEstimator {
     public let model: TrainableModel
     public let cache: PrefixCache
     public let options: EstimatorOptions
+    public var exampleCount: Int { cache.set.count }
     private let directions: Directions
     private let tensor: TrainedTensor
     private let adapter: Adapter
@@ -356,6 +357,39 @@ public final class FinalAdapterEstimator: GradientEstimator {
     /// C·x.
     private func outputs(of x: UnsafePointer<Float>) -> [Float] {
         (0..<adapter.outputCount).map { ob_dot(adapter.coordinates.pointer + $0 * adapter.inputCount, x, adapter.inputCount) }
+    }
+
+    // MARK: Single examples
+
+    public func visitExamples(
+        _ examples: [Int], machine: MachineID, samples: Range<SampleNumber>, _ visit: (_ example: Int, _ gradients: [Double]) throws -> Void
+    ) throws {
+        var examples = examples
+        try cache.fillOrReplaceMissing(&examples)
+        try labels.prepare(examples)
+        let first = SampleName(machine: machine, sample: samples.lowerBound)
+        nonisolated(unsafe) let own = self
+        for start in stride(from: 0, to: examples.count, by: Self.piecesAtOnce) {
+            try throwIfCancelled(isFirst: start == 0)
+            let some = Array(examples[start..<min(start + Self.piecesAtOnce, examples.count)])
+            guard options.objective == nil else {
+                for example in some { try visit(example, differences(of: example, machine, samples)) }
+                continue
+            }
+            let single = try results(of: some.count) { place in try own.pool.with { try own.sum(over: some[place...place], $0.pass) } }
+            for (example, batch) in zip(some, single) {
+                try visit(example, directions.projections(of: batch.gradient, from: first, count: samples.count))
+            }
+        }
+    }
+
+    private func differences(of example: Int, _ machine: MachineID, _ samples: Range<SampleNumber>) -> [Double] {
+        let clean = [outputs(of: labels.input(of: example))]
+        let cleanLoss = options.estimator == .oneSided ? loss(of: [example], clean) : .nan
+        return samples.map { sample in
+            losses(along: SampleName(machine: machine, sample: sample), [example], clean: clean, cleanLoss: cleanLoss)
+                .projectedGradient(epsilon: options.epsilon, options.estimator)
+        }
     }
 
     // MARK: By differences

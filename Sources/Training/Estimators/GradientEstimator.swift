@@ -8,6 +8,13 @@ public struct ProjectedGradients: Sendable {
     public var meanLoss: Double
 }
 
+extension LossPair {
+    /// (L(θ+εz) − L(θ−εz)) / 2ε, or (L(θ+εz) − L(θ)) / ε.
+    func projectedGradient(epsilon: Double, _ estimator: EstimatorKind) -> Double {
+        (plus - other) / (estimator == .oneSided ? epsilon : 2 * epsilon)
+    }
+}
+
 extension ProjectedGradients {
     /// - Parameter losses: the two losses of each sample.
     init(losses: some Collection<LossPair>, epsilon: Double, estimator: EstimatorKind = .twoSided) {
@@ -17,7 +24,7 @@ extension ProjectedGradients {
         var finite = 0
         for pair in losses {
             let (plus, other) = (pair.plus, pair.other)
-            let g = (plus - other) / (estimator == .oneSided ? epsilon : 2 * epsilon)
+            let g = pair.projectedGradient(epsilon: epsilon, estimator)
             values.append(g.isFinite ? Float(g) : .nan)
             if (plus + other).isFinite {
                 sum += estimator == .oneSided ? other : (plus + other) / 2
@@ -31,10 +38,22 @@ extension ProjectedGradients {
 /// Estimates the projected gradients of samples: from the loss of given tokens (`Estimator`), from the gradient of the adapter at `final`
 /// (`FinalAdapterEstimator`), or from a program's score of the model's texts (`ScoreEstimator`).
 public protocol GradientEstimator: AnyObject {
+    /// Number of the worker's examples.
+    var exampleCount: Int { get }
     /// Returns the projected gradients of samples, in the order of their numbers.
     ///
     /// - Parameters:
     ///   - machine: the machine whose directions are tried.
     ///   - samples: numbers of the samples; they may come in any order from call to call.
     func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients
+
+    /// Computes the projected gradients of single examples, along all samples' directions. Their mean over a sample's examples is the sample's
+    /// projected gradient, up to the last bits of a sum.
+    ///
+    /// - Parameters:
+    ///   - examples: different examples, whatever the samples' own are.
+    ///   - samples: numbers of the samples, at least one.
+    ///   - visit: called for each example, in the order given, with one number per sample. Numbers of a loss that was not finite are not finite.
+    func visitExamples(
+        _ examples: [Int], machine: MachineID, samples: Range<SampleNumber>, _ visit: (_ example: Int, _ gradients: [Double]) throws -> Void) throws
 }

@@ -40,6 +40,8 @@ protocol LossDifference: Sendable {
     /// - Parameter score: computes the loss of a sample from the results of its examples.
     /// - Returns: the losses of each sample of the batch, in order.
     func losses(of batch: PerturbedBatch, score: SampleLoss) -> [LossPair]
+    /// - Returns: for each sample of the batch the losses of each of its examples, in order.
+    func exampleLosses(of batch: PerturbedBatch, score: SampleLoss) -> [[LossPair]]
 }
 
 /// The loss of a sample: the mean of its examples' losses, or 1 − their score under an objective without a derivative.
@@ -68,6 +70,14 @@ struct TwoSidedDifference: LossDifference {
                 other: score.loss(of: found[batch.instances(of: sample, sign: 1, of: 2)]))
         }
     }
+
+    func exampleLosses(of batch: PerturbedBatch, score: SampleLoss) -> [[LossPair]] {
+        let found = batch.results(of: batch.instances).map { score.loss(of: CollectionOfOne($0)) }
+        return (0..<batch.sampleCount).map { sample in
+            zip(found[batch.instances(of: sample, sign: 0, of: 2)], found[batch.instances(of: sample, sign: 1, of: 2)])
+                .map { LossPair(plus: $0, other: $1) }
+        }
+    }
 }
 
 /// L(θ + εz) against L(θ), both through the head. Half the passes, and an error of first order in ε.
@@ -76,7 +86,27 @@ struct OneSidedDifference: LossDifference {
     var needsCleanPass: Bool { true }
 
     func losses(of batch: PerturbedBatch, score: SampleLoss) -> [LossPair] {
-        // Each example is also needed once at θ; those instances follow all others.
+        let (found, place) = results(of: batch)
+        return (0..<batch.sampleCount).map { sample in
+            let own = batch.instances(of: sample, sign: 0, of: 1)
+            let clean = batch.instances[own].compactMap { place[$0.example] }.map { found[$0] }
+            return LossPair(plus: score.loss(of: found[own]), other: score.loss(of: clean))
+        }
+    }
+
+    func exampleLosses(of batch: PerturbedBatch, score: SampleLoss) -> [[LossPair]] {
+        let (found, place) = results(of: batch)
+        return (0..<batch.sampleCount).map { sample in
+            batch.instances(of: sample, sign: 0, of: 1).map { i in
+                LossPair(
+                    plus: score.loss(of: CollectionOfOne(found[i])),
+                    other: place[batch.instances[i].example].map { score.loss(of: CollectionOfOne(found[$0])) } ?? .nan)
+            }
+        }
+    }
+
+    /// Returns the results of all instances at θ + εz and then of each example at θ, and the places of the latter by example.
+    private func results(of batch: PerturbedBatch) -> (found: [(loss: Double, outcome: Outcome)], place: [Int: Int]) {
         var instances = batch.instances
         var place: [Int: Int] = [:]
         for instance in batch.instances where place[instance.example] == nil {
@@ -84,12 +114,7 @@ struct OneSidedDifference: LossDifference {
             place[instance.example] = instances.count
             instances.append(ForwardPass.Instance(example: instance.example, firstSegment: first))
         }
-        let found = batch.results(of: instances)
-        return (0..<batch.sampleCount).map { sample in
-            let own = batch.instances(of: sample, sign: 0, of: 1)
-            let clean = instances[own].compactMap { place[$0.example] }.map { found[$0] }
-            return LossPair(plus: score.loss(of: found[own]), other: score.loss(of: clean))
-        }
+        return (batch.results(of: instances), place)
     }
 }
 
@@ -103,6 +128,18 @@ struct HeadGradientDifference: LossDifference {
     var needsCleanPass: Bool { true }
 
     func losses(of batch: PerturbedBatch, score: SampleLoss) -> [LossPair] {
+        let each = Double(batch.batchSize)
+        return exampleLosses(of: batch, score: score).map { examples in
+            var losses = LossPair(plus: 0, other: 0)
+            for pair in examples {
+                losses.plus += pair.plus / each
+                losses.other += pair.other / each
+            }
+            return losses
+        }
+    }
+
+    func exampleLosses(of batch: PerturbedBatch, score: SampleLoss) -> [[LossPair]] {
         let pass = batch.pass
         let set = batch.set
         pass.finalNorm()
@@ -112,24 +149,20 @@ struct HeadGradientDifference: LossDifference {
             let targets = set.ranges[instance.example].map { set.targets(of: set.sequences[$0]) }
             gradients[instance.example] = pass.headGradient(of: segments, targets: targets)
         }
-        let each = Double(batch.batchSize)
         return (0..<batch.sampleCount).map { sample in
-            var losses = LossPair(plus: 0, other: 0)
-            for i in batch.instances(of: sample, sign: 0, of: signs.count) {
+            batch.instances(of: sample, sign: 0, of: signs.count).map { i in
                 let instance = batch.instances[i]
-                guard let gradient = gradients[instance.example], let clean = batch.clean[set.ranges[instance.example].lowerBound] else { continue }
+                guard let gradient = gradients[instance.example], let clean = batch.clean[set.ranges[instance.example].lowerBound] else {
+                    return LossPair(plus: 0, other: 0)
+                }
                 if isOneSided {
                     let difference = pass.difference(from: clean, to: instance.firstSegment, along: gradient)
-                    losses.plus += (gradient.loss + difference) / each
-                    losses.other += gradient.loss / each
-                } else {
-                    let minus = batch.instances[i + batch.batchSize].firstSegment
-                    let difference = pass.difference(from: minus, to: instance.firstSegment, along: gradient)
-                    losses.plus += (gradient.loss + difference / 2) / each
-                    losses.other += (gradient.loss - difference / 2) / each
+                    return LossPair(plus: gradient.loss + difference, other: gradient.loss)
                 }
+                let minus = batch.instances[i + batch.batchSize].firstSegment
+                let difference = pass.difference(from: minus, to: instance.firstSegment, along: gradient)
+                return LossPair(plus: gradient.loss + difference / 2, other: gradient.loss - difference / 2)
             }
-            return losses
         }
     }
 }

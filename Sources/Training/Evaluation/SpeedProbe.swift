@@ -23,7 +23,7 @@ public struct SpeedProbe: Sendable {
     ///   - budget: seconds to spend; a run that is shorter ends the measurement sooner.
     /// - Throws: errors of the model's files, and errors for examples that the run could not read.
     public init(
-        _ spec: RunSpec, source: ModelSource, examples: [Example], precision: Precision, threads: Int, budget: Double = 2
+        _ spec: RunSpec, source: ModelSource, examples: [Example], precision: Precision, prefixPrecision: Precision, threads: Int, budget: Double = 2
     ) throws {
         let began = monotonicSeconds()
         defer { seconds = monotonicSeconds() - began }
@@ -34,22 +34,23 @@ public struct SpeedProbe: Sendable {
         let set = try ExampleSet(some, for: source.configuration)
         if spec.trainsAdapters {
             let cache = try PrefixCache(
-                model: try TrainableModel(source: source), set: set, options: .init(threads: threads))
-            try measureFilling(cache, threads, budget: budget)
+                model: try TrainableModel(source: source), set: set, options: .init(threads: threads, precision: prefixPrecision))
+            try measureFilling(cache, budget: budget)
             if set.needsFullVocabulary { measureHead(source.configuration) }
         } else {
-            try measureLayers(spec, source, set, precision, threads, budget)
+            try measureLayers(spec, source, set, (precision, prefixPrecision), threads, budget)
         }
     }
 
     private mutating func measureLayers(
-        _ spec: RunSpec, _ source: ModelSource, _ set: ExampleSet, _ precision: Precision, _ threads: Int, _ budget: Double
+        _ spec: RunSpec, _ source: ModelSource, _ set: ExampleSet, _ precision: (samples: Precision, prefix: Precision),
+        _ threads: Int, _ budget: Double
     ) throws {
         let tensors = try source.trainedTensors(matching: spec.train, basis: nil)
         let parameters = try source.makeParameters(tensors)
         let model = try TrainableModel(source: source, parameters: parameters)
-        let cache = try PrefixCache(model: model, set: set, options: .init(threads: threads))
-        try measureFilling(cache, threads, budget: budget / 2)
+        let cache = try PrefixCache(model: model, set: set, options: .init(threads: threads, precision: precision.prefix))
+        try measureFilling(cache, budget: budget / 2)
         var plain = spec
         plain.dampedComponents = 0
         plain.basisDigest = nil
@@ -57,7 +58,7 @@ public struct SpeedProbe: Sendable {
             model: model, directions: try Directions(plain, tensors: tensors), cache: cache,
             options: EstimatorOptions(
                 epsilon: spec.epsilon, batchSize: spec.batchSize, samplesPerBatch: spec.samplesPerBatch ?? 1,
-                estimator: spec.estimator ?? .twoSided, threads: threads, objective: spec.task.objective, precision: precision))
+                estimator: spec.estimator ?? .twoSided, threads: threads, objective: spec.task.objective, precision: precision.samples))
         // Samples read the hidden states that exist, so that the rest need not be computed.
         cache.replacesMissing = true
         let count = SampleNumber(Self.samplesAtOnce * max(1, spec.samplesPerBatch ?? 1))
@@ -72,23 +73,19 @@ public struct SpeedProbe: Sendable {
         secondsPerSample = (monotonicSeconds() - start) / Double(done)
     }
 
-    /// Measures some blocks of hidden states: at least one, and no more than the budget allows.
-    private mutating func measureFilling(_ cache: PrefixCache, _ threads: Int, budget: Double) throws {
+    /// Measures how fast hidden states are computed: for as long as the budget allows, and at least a layer of some blocks.
+    private mutating func measureFilling(_ cache: PrefixCache, budget: Double) throws {
         guard !cache.isFilled else { return }
         let start = monotonicSeconds()
-        // Each thread takes one block at a time, so that even large models stay near the budget.
-        var wanted: [Int] = []
-        for example in 0..<cache.set.count where !cache.contains(example) {
-            if !wanted.contains(where: { cache.block(of: $0) == cache.block(of: example) }) { wanted.append(example) }
-            guard wanted.count == threads else { continue }
-            try cache.fillOrReplaceMissing(&wanted)
-            wanted = []
-            guard monotonicSeconds() - start < budget else { break }
-        }
-        if cache.filledPart == 0 { try cache.fillOrReplaceMissing(&wanted) }
-        let positions = cache.filledPart * Double(cache.set.positionCount)
+        var positions = 0
+        do {
+            try cache.fill { done, _ in
+                positions = done
+                return monotonicSeconds() - start < budget
+            }
+        } catch let error as TrainingError where error.code == .cancelled {}
         guard positions > 0 else { return }
-        secondsPerPosition = (monotonicSeconds() - start) / positions
+        secondsPerPosition = (monotonicSeconds() - start) / Double(positions)
     }
 
     /// Estimates the head's speed from the layers' speed, because both are matrix products of similar size.

@@ -3,22 +3,32 @@ import LanguageModel
 
 /// Three ways to compute missing states, all with the same bits: everything at once, what a batch of samples reads, and slices in idle
 /// time.
+///
+/// Blocks go through the model in groups, layer by layer: a layer's weights are read and made ready once for a whole group.
 extension PrefixCache {
-    /// Computes everything that is missing, on all threads.
+    /// Bytes of states between two layers that a group may hold.
+    private static let groupBytes = 256 << 20
+
+    /// Computes everything that is missing, on all threads. Groups double in size. So a stop costs at most as much as what is done already, and
+    /// the weights are read only a few times, however many examples there are.
     ///
-    /// - Parameter progress: called now and then with the positions done and the total that was missing. Returning false stops the filling;
-    ///   what is done stays.
+    /// - Parameter progress: called after each layer of a group with the positions done, counting those underway in part, and the total that
+    ///   was missing. Returning false stops the filling; whole groups stay.
     /// - Throws: `TrainingError.cancelled` after such a stop; errors from the model's or the cache's files.
     public func fill(progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }) throws {
         let before = readyPositions
         let total = set.positionCount - before
         try finishUnderway()
+        // Several blocks per thread, so that a thread that finishes early can take another one.
+        var size = 3 * threads
         while let first = missingBlock(from: 0) {
-            var next = [first]
-            // Several blocks per thread, so that a thread that finishes early can take another one.
-            while next.count < 3 * threads, let more = missingBlock(from: next[next.count - 1] + 1) { next.append(more) }
-            try compute(next)
-            guard progress(readyPositions - before, total) else { throw Self.stopped }
+            let group = missingBlocks(from: first, atMost: size)
+            let done = readyPositions - before
+            let positions = Double(group.reduce(0) { $0 + $1.positions })
+            try carry(group) { part in
+                guard progress(done + Int(part * positions), total) else { throw Self.stopped }
+            }
+            size *= 2
         }
     }
 
@@ -33,9 +43,12 @@ extension PrefixCache {
             return
         }
         try finishUnderway()
-        let missing = Set(examples.lazy.filter { !self.contains($0) }.map { self.block(of: $0) }).sorted()
-        for start in stride(from: 0, to: missing.count, by: threads) {
-            try compute(Array(missing[start..<min(start + threads, missing.count)]))
+        var missing = Set(examples.lazy.filter { !self.contains($0) }.map { self.block(of: $0) }).sorted()[...]
+        var size = threads
+        while !missing.isEmpty {
+            try carry(missing.prefix(size).map { PrefixBlock($0, of: self) })
+            missing = missing.dropFirst(size)
+            size *= 2
             guard onProgress?(filledPart) ?? true else { throw Self.stopped }
         }
     }
@@ -45,24 +58,10 @@ extension PrefixCache {
     /// - Returns: whether anything is left to do.
     /// - Throws: errors from the model's or the cache's files.
     public func fillSlice() throws -> Bool {
-        guard case .layer(let layer) = model.entry, !isFilled else { return false }
-        if underway.isEmpty {
-            var from = 0
-            while underway.count < threads, let block = missingBlock(from: from) {
-                underway.append(PrefixBlock(block, of: self))
-                from = block + 1
-            }
-        }
-        let failure = FirstError()
-        nonisolated(unsafe) let own = underway
-        forEachChunk(of: own.count, size: 1, threads: threads) { chunk in
-            failure.capture { try own[chunk.lowerBound].advance(to: layer) }
-        }
-        try failure.rethrow()
-        if underway.allSatisfy(\.isDone) {
-            for block in underway { try store(block) }
-            underway = []
-        }
+        guard case .layer = model.entry, !isFilled else { return false }
+        if underway.isEmpty, let first = missingBlock(from: 0) { underway = missingBlocks(from: first, atMost: threads) }
+        try advance(underway)
+        if underway.allSatisfy(\.isDone) { underway = [] }
         return !isFilled
     }
 
@@ -73,69 +72,110 @@ extension PrefixCache {
         while !underway.isEmpty { _ = try fillSlice() }
     }
 
-    private func compute(_ numbers: [Int]) throws {
-        guard case .layer(let layer) = model.entry else { return }
-        let failure = FirstError()
-        nonisolated(unsafe) let cache = self
-        forEachChunk(of: numbers.count, size: 1, threads: threads) { chunk in
-            failure.capture {
-                try cache.pool.with { workspace in
-                    let block = PrefixBlock(numbers[chunk.lowerBound], of: cache, in: workspace)
-                    while !block.isDone { try block.advance(to: layer) }
-                    block.copyOut(of: cache)
-                }
-            }
+    /// Returns the next missing blocks, no more than the memory for a group holds.
+    private func missingBlocks(from first: Int, atMost count: Int) -> [PrefixBlock] {
+        var found = [PrefixBlock(first, of: self)]
+        var bytes = found[0].byteCount
+        var next = first
+        while found.count < count, let more = missingBlock(from: next + 1) {
+            let block = PrefixBlock(more, of: self)
+            bytes += block.byteCount
+            guard bytes <= Self.groupBytes else { break }
+            found.append(block)
+            next = more
         }
-        try failure.rethrow()
-        for number in numbers { try finish(number) }
+        return found
     }
 
-    private func store(_ block: PrefixBlock) throws {
-        block.copyOut(of: self)
-        try finish(block.number)
+    /// Carries blocks from their tokens to the model's entry.
+    private func carry(_ blocks: [PrefixBlock], onLayer: (_ part: Double) throws -> Void = { _ in }) throws {
+        guard case .layer(let entry) = model.entry else { return }
+        for layer in 0..<max(entry, 1) {
+            try advance(blocks)
+            try onLayer(Double(layer + 1) / Double(max(entry, 1)))
+        }
+    }
+
+    /// Takes one step with blocks that have come equally far, and stores the states of those that are done.
+    private func advance(_ blocks: [PrefixBlock]) throws {
+        guard case .layer(let entry) = model.entry, let layer = blocks.first?.layer else { return }
+        var weights: FrozenLayer?
+        if layer < entry {
+            weights = frozen ?? FrozenLayer(model, precision: precision)
+            frozen = weights
+            try weights?.read(layer, threads: threads)
+        }
+        let failure = FirstError()
+        nonisolated(unsafe) let (cache, own) = (self, blocks)
+        forEachChunk(of: blocks.count, size: 1, threads: threads) { [weights] chunk in
+            failure.capture { try cache.pool.with { try own[chunk.lowerBound].advance(to: entry, of: cache, weights, in: $0.pass) } }
+        }
+        try failure.rethrow()
+        for block in blocks where block.isDone { try finish(block.number) }
+        if isFilled { frozen = nil }
     }
 }
 
 /// A block of examples on its way from the tokens to the model's entry.
 final class PrefixBlock {
     let number: Int
+    /// Number of layers done.
+    private(set) var layer = 0
     private(set) var isDone = false
-    private let workspace: PassPool.Workspace
+    /// Number of rows of all sequences.
+    let positions: Int
     private let sequences: [Int]
-    /// Number of layers done; nil before the embeddings.
-    private var layer: Int?
+    private let width: Int
+    /// The rows between two layers.
+    private let states = ScratchBuffer<Float>()
 
-    /// - Parameter workspace: a workspace that only this block uses until it is done; nil makes a new one.
-    init(_ number: Int, of cache: PrefixCache, in workspace: PassPool.Workspace? = nil) {
+    init(_ number: Int, of cache: PrefixCache) {
         self.number = number
-        self.workspace = workspace ?? PassPool.Workspace(cache.model)
         sequences = cache.sequences(of: number)
-        let pass = self.workspace.pass
+        positions = sequences.reduce(0) { $0 + cache.set.sequences[$1].length }
+        width = cache.model.sizes.hidden
+    }
+
+    /// Bytes of the rows between two layers.
+    var byteCount: Int { positions * width * MemoryLayout<Float>.stride }
+
+    /// Takes one step: a layer, together with the embeddings if it is the first. After the last, the states are in the cache's room for them.
+    ///
+    /// - Parameter weights: those of the layer; nil if there is no layer below the entry.
+    func advance(to entry: Int, of cache: PrefixCache, _ weights: FrozenLayer?, in pass: ForwardPass) throws(ModelError) {
+        guard !isDone else { return }
+        plan(pass, of: cache.set)
+        if layer == 0 {
+            try pass.embedSequences()
+        } else {
+            pass.x.reserve(positions * width).update(from: states.pointer, count: positions * width)
+        }
+        if layer < entry {
+            pass.frozen = weights
+            defer { pass.frozen = nil }
+            try pass.run(layer, shared: false)
+        }
+        layer += 1
+        isDone = layer >= entry
+        if isDone {
+            copyOut(of: pass, to: cache, layout: entry == cache.model.configuration.layerCount ? .reads : .segments)
+        } else {
+            states.reserve(positions * width).update(from: pass.x.pointer, count: positions * width)
+        }
+    }
+
+    /// Makes the batch: each sequence once, without directions.
+    private func plan(_ pass: ForwardPass, of set: ExampleSet) {
         pass.begin(directions: nil)
         for index in sequences {
-            let sequence = cache.set.sequences[index]
+            let sequence = set.sequences[index]
             let place = pass.add(
-                ForwardPass.Sequence(
-                    length: sequence.length, reads: cache.set.reads(of: sequence), tokens: cache.set.tokens(of: sequence), hidden: nil))
+                ForwardPass.Sequence(length: sequence.length, reads: set.reads(of: sequence), tokens: set.tokens(of: sequence), hidden: nil))
             _ = pass.add(segmentOf: place)
         }
     }
 
-    /// Takes one step: a layer, together with the embeddings if it is the first.
-    func advance(to entry: Int) throws(ModelError) {
-        guard !isDone else { return }
-        if layer == nil { try workspace.pass.embedSequences() }
-        let next = layer ?? 0
-        if next < entry { try workspace.pass.run(next, shared: false) }
-        layer = next + 1
-        isDone = next + 1 >= entry
-    }
-
-    func copyOut(of cache: PrefixCache) {
-        guard case .layer(let entry) = cache.model.entry else { return }
-        let pass = workspace.pass
-        let width = cache.model.sizes.hidden
-        let layout: ForwardPass.Layout = entry == cache.model.configuration.layerCount ? .reads : .segments
+    private func copyOut(of pass: ForwardPass, to cache: PrefixCache, layout: ForwardPass.Layout) {
         for (i, index) in sequences.enumerated() {
             let rows = pass.rows(of: pass.segments[i], layout)
             cache.room(for: index)?.update(from: pass.x.pointer + rows.lowerBound * width, count: rows.count * width)

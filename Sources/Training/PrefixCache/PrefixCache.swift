@@ -23,12 +23,17 @@ public final class PrefixCache {
         public var baseDigest: Digest?
         /// Number of threads that compute missing states.
         public var threads: Int
+        /// Precision of the layers' products (`FrozenLayer`).
+        public var precision: Precision
 
-        public init(memoryLimit: Int = 2 << 30, directory: String? = nil, baseDigest: Digest? = nil, threads: Int = 1) {
+        public init(
+            memoryLimit: Int = 2 << 30, directory: String? = nil, baseDigest: Digest? = nil, threads: Int = 1, precision: Precision = .float
+        ) {
             self.memoryLimit = memoryLimit
             self.directory = directory
             self.baseDigest = baseDigest
             self.threads = threads
+            self.precision = precision
         }
     }
 
@@ -48,6 +53,7 @@ public final class PrefixCache {
     let model: TrainableModel
     let pool: PassPool
     let threads: Int
+    let precision: Precision
     /// The examples in the order in which they are computed, and in which they are best requested.
     let order: [Int]
     /// Ranges of `order` that go through the model together.
@@ -61,6 +67,8 @@ public final class PrefixCache {
     private(set) var readyExamples: [Int] = []
     /// Blocks that slices carry up through the layers.
     var underway: [PrefixBlock] = []
+    /// Weights of the layer at hand, whose memory serves all layers; nil once nothing is missing.
+    var frozen: FrozenLayer?
 
     private enum Storage {
         case none
@@ -79,6 +87,7 @@ public final class PrefixCache {
         self.order = order
         pool = PassPool(model)
         threads = max(options.threads, 1)
+        precision = options.precision
         try set.prepare(model)
 
         let width = model.sizes.hidden
@@ -115,7 +124,7 @@ public final class PrefixCache {
         if total == 0 {
             storage = .none
         } else if byteCount > options.memoryLimit, let directory = options.directory {
-            let key = Self.key(model: model, set: set, order: order, base: options.baseDigest)
+            let key = Self.key(model: model, set: set, order: order, options)
             let (file, warning) = try PrefixFile.open(
                 directory: directory, key: key, blocks: zip(blockStarts, blockStarts.dropFirst() + [total]).map { $0..<$1 })
             if let warning { warnings.append(warning) }
@@ -134,10 +143,11 @@ public final class PrefixCache {
     }
 
     /// Digest of everything that the states depend on.
-    private static func key(model: TrainableModel, set: ExampleSet, order: [Int], base: Digest?) -> Digest {
+    private static func key(model: TrainableModel, set: ExampleSet, order: [Int], _ options: Options) -> Digest {
         var hash = SHA256()
         hash.update(Array("onebyte prefix cache 4".utf8))
-        hash.update(base?.bytes ?? [])
+        hash.update(options.baseDigest?.bytes ?? [])
+        if options.precision != .float { hash.update(Array(options.precision.rawValue.utf8)) }
         // Parts of the computation that the tensors' values do not determine.
         let configuration = model.configuration
         hash.update(Array(configuration.identity.utf8))
@@ -171,6 +181,17 @@ public final class PrefixCache {
 
     /// The states of a sequence, once they are computed; nil if a pass starts from tokens.
     func states(_ sequence: Int) -> UnsafePointer<Float>? { base.map { UnsafePointer($0) + offsets[sequence] } }
+
+    /// A copy of the states of an example's sequences, one after the other; empty until they are computed.
+    package func states(ofExample example: Int) -> [Float] {
+        guard case .layer(let entry) = model.entry, contains(example) else { return [] }
+        let readsOnly = entry == model.configuration.layerCount
+        return set.ranges[example].flatMap { index in
+            let sequence = set.sequences[index]
+            let rows = readsOnly ? sequence.reads.count : sequence.length
+            return Array(UnsafeBufferPointer(start: states(index), count: rows * model.sizes.hidden))
+        }
+    }
 
     private var base: UnsafeMutablePointer<Float>? {
         switch storage {

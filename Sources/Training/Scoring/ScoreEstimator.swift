@@ -9,6 +9,7 @@ import LanguageModel
 public final class ScoreEstimator: GradientEstimator {
     private let texts: TextWriter
     private let options: EstimatorOptions
+    public let exampleCount: Int
     private let batchSize: Int
     private let directions: Directions
     private var order: ExampleOrder
@@ -39,6 +40,7 @@ public final class ScoreEstimator: GradientEstimator {
             throw TrainingError(.badTensors, "8-bit products are not for texts that a program scores; use float precision")
         }
         self.options = options
+        exampleCount = examples.count
         batchSize = options.batchSize(of: examples.count)
         self.directions = directions
         texts = try TextWriter(
@@ -69,6 +71,24 @@ public final class ScoreEstimator: GradientEstimator {
                 LossPair(plus: -own.prefix(each).reduce(0, +) / Double(each), other: -own.suffix(each).reduce(0, +) / Double(each)))
         }
         return ProjectedGradients(losses: losses, epsilon: options.epsilon)
+    }
+
+    public func visitExamples(
+        _ examples: [Int], machine: MachineID, samples: Range<SampleNumber>, _ visit: (_ example: Int, _ gradients: [Double]) throws -> Void
+    ) throws {
+        let lines = try texts.writer.write(
+            samples: samples.map { SampleName(machine: machine, sample: $0) }, prompts: samples.map { _ in examples }, directions: directions,
+            epsilon: options.epsilon)
+        let scores = try texts.scores(of: lines)
+        for (i, example) in examples.enumerated() {
+            try visit(
+                example,
+                (0..<samples.count).map { sample in
+                    let first = 2 * examples.count * sample + i
+                    return LossPair(plus: -scores[first], other: -scores[first + examples.count]).projectedGradient(
+                        epsilon: options.epsilon, .twoSided)
+                })
+        }
     }
 }
 

@@ -18,6 +18,8 @@ public final class LanguageModelTrainer: Trainer {
         public var threads: Int
         /// Precision of matrix products in training. Held-out data are measured in `float`.
         public var precision: Precision
+        /// Precision of hidden states.
+        public var prefixPrecision: Precision
         /// Bytes of hidden states that may be kept in memory. A set of examples that would exceed this goes to a file.
         public var cacheMemory: Int
         /// Directory of that file; nil keeps everything in memory.
@@ -26,6 +28,8 @@ public final class LanguageModelTrainer: Trainer {
         public var headStartSeconds = 2.0
         /// Receives remarks for the log.
         public var onRemark: @Sendable (String) -> Void
+        /// What the training examples have revealed in private runs, and how much they may; nil: this host takes part in no private run.
+        public var privacy: PrivacyAccount?
         /// Secret from which the salts of a commitment to the training examples are made; nil makes no commitment.
         public var dataSecret: [UInt8]?
         /// Seed of the order of this worker's examples.
@@ -39,10 +43,13 @@ public final class LanguageModelTrainer: Trainer {
             model: String, trainingExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
             heldOutExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
             validationExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil, threads: Int = 1,
-            precision: Precision = .float, cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil, orderSeed: UInt64 = 0,
+            precision: Precision = .float, prefixPrecision: Precision = .float, cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil,
+            orderSeed: UInt64 = 0,
             onRemark: @escaping @Sendable (String) -> Void = { _ in }, scoring: ScoringProgram.Options? = nil,
-            onScoringLine: @escaping @Sendable (String) -> Void = { _ in }, dataSecret: [UInt8]? = nil
+            onScoringLine: @escaping @Sendable (String) -> Void = { _ in }, dataSecret: [UInt8]? = nil,
+            privacy: PrivacyAccount? = nil
         ) {
+            self.privacy = privacy
             self.dataSecret = dataSecret
             self.onRemark = onRemark
             self.scoring = scoring
@@ -52,6 +59,7 @@ public final class LanguageModelTrainer: Trainer {
             self.heldOutExamples = heldOutExamples
             self.threads = threads
             self.precision = precision
+            self.prefixPrecision = prefixPrecision
             self.cacheMemory = cacheMemory
             self.cacheDirectory = cacheDirectory
             self.validationExamples = validationExamples
@@ -85,7 +93,8 @@ public final class LanguageModelTrainer: Trainer {
         let basis: RunBasis? = if let basis { try RunBasis(decoding: basis) } else { nil }
         var builder = try RunBuilder(spec, basis: basis, source: source, baseDigest: baseDigest, configuration: configuration, task)
         prepared = try builder.build()
-        if let secret = configuration.dataSecret, let examples = configuration.trainingExamples {
+        // In a private run the commitment would say what the data are without any noise to whoever learns the secret later.
+        if spec.privacy == nil, let secret = configuration.dataSecret, let examples = configuration.trainingExamples {
             dataCommitment = DataCommitment(examples: try examples(spec.task, source).map(\.encoded), secret: secret)
         }
     }
@@ -94,6 +103,13 @@ public final class LanguageModelTrainer: Trainer {
 
     public func compute(_ order: ComputeOrder, _ task: TaskContext) throws -> (bytes: [Int8], statistics: SampleStatistics) {
         try withPrepared { try $0.compute(order, task) }
+    }
+
+    /// Computes the projected gradients of single training examples at the present parameters (`GradientEstimator.visitExamples`).
+    package func visitExamples(
+        _ examples: [Int], machine: MachineID, samples: Range<SampleNumber>, _ visit: (_ example: Int, _ gradients: [Double]) throws -> Void
+    ) throws {
+        try withPrepared { try $0.visitExamples(examples, machine: machine, samples: samples, visit) }
     }
 
     public func digest() throws -> (Digest, largestMagnitude: UInt32, unchanged: Double?) { try withPrepared { $0.digest() } }

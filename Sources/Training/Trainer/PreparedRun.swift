@@ -19,6 +19,8 @@ struct PreparedRun {
     /// Whether the run's ledger is independent of the machines' speed.
     let isIndependentOfTime: Bool
     let threads: Int
+    /// Makes the bytes of a private run; nil in other runs and for a worker that only evaluates.
+    let privateBytes: PrivateBytes?
     private var hasComputed = false
     /// Probe of the parameters at the last digest; nil if they have changed since then by anything other than rounds.
     private var probe: ParameterProbe?
@@ -36,8 +38,10 @@ struct PreparedRun {
     init(
         spec: RunSpec, directions: Directions, tensors: [TrainedTensor], parameters: Parameters, model: TrainableModel,
         estimator: (any GradientEstimator)?, trainingCache: PrefixCache?, evaluator: (any HeldOutEvaluator)?,
-        validator: (any HeldOutEvaluator)?, program: ScoringProgram?, threads: Int
+        validator: (any HeldOutEvaluator)?, program: ScoringProgram?, threads: Int,
+        privateBytes: PrivateBytes? = nil
     ) throws {
+        self.privateBytes = privateBytes
         specDigest = try spec.digest()
         self.directions = directions
         self.tensors = tensors
@@ -113,6 +117,7 @@ struct PreparedRun {
     mutating func compute(_ order: ComputeOrder, _ task: TaskContext) throws -> (bytes: [Int8], statistics: SampleStatistics) {
         guard let estimator else { throw ProcessFailure(.internalError, "a worker without training data was asked for samples") }
         refresh()
+        if let privateBytes { return try compute(order, task, estimator, privateBytes) }
         if !hasComputed {
             // The first machines of a run compute what their samples read, so that the same run gives the same ledger again. A machine that
             // comes later arrives at an arbitrary time anyway, and the others should not wait for its cache.
@@ -154,6 +159,45 @@ struct PreparedRun {
             bytes,
             SampleStatistics(meanLoss: lossCount > 0 ? lossSum / Double(lossCount) : .nan, seconds: monotonicSeconds() - start)
         )
+    }
+
+    /// Computes a private run's bytes: those of a batch all at once, because its examples are clipped as vectors over all of its samples. The
+    /// statistics have no loss, and no example is replaced by one whose hidden states are ready.
+    private func compute(
+        _ order: ComputeOrder, _ task: TaskContext, _ estimator: any GradientEstimator, _ privateBytes: PrivateBytes
+    ) throws -> (bytes: [Int8], statistics: SampleStatistics) {
+        let start = monotonicSeconds()
+        program?.isCancelled = task.isAbandoned
+        trainingCache?.onProgress = { part in
+            task.progress(part)
+            return !task.isAbandoned()
+        }
+        defer { trainingCache?.onProgress = nil }
+        var hasSome = false
+        var found: [Double]? = []
+        do {
+            found = try privateBytes.projectedGradients(
+                order.machine, order.firstSample..<order.firstSample + order.count, estimator,
+                isOver: {
+                    defer { hasSome = true }
+                    return task.isAbandoned() || (hasSome && task.isTimeUp())
+                })
+        } catch let error as TrainingError where error.code == .cancelled {
+        } catch let error as ScoringError where error.code == .cancelled {
+        }
+        let bytes =
+            found?.map { ByteCodec.encode($0, scaleExponent: order.scaleExponent) }
+            ?? Array(repeating: Contribution.noValue, count: Int(order.count))
+        return (bytes, SampleStatistics(meanLoss: .nan, seconds: monotonicSeconds() - start, privacy: privateBytes.status))
+    }
+
+    /// Computes the projected gradients of single examples at the present parameters.
+    mutating func visitExamples(
+        _ examples: [Int], machine: MachineID, samples: Range<SampleNumber>, _ visit: (_ example: Int, _ gradients: [Double]) throws -> Void
+    ) throws {
+        guard let estimator else { throw ProcessFailure(.internalError, "a worker without training data was asked for its examples") }
+        refresh()
+        try estimator.visitExamples(examples, machine: machine, samples: samples, visit)
     }
 
     /// Number of samples after which a worker checks whether they are still wanted: fewer if a sample costs a pass through many layers. It

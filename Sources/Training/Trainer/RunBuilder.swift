@@ -43,6 +43,7 @@ struct RunBuilder {
     /// - Throws: `Abandoned` if the work is no longer wanted; `ProcessFailure`, `TrainingError` or `DataError` if this host can't take part
     ///   in the run; errors from the model's files.
     mutating func build() throws -> PreparedRun {
+        let account = try privacyAccount()
         let (estimator, trainingCache) = try makeEstimator()
         let evaluator = try configuration.heldOutExamples.map { try makeEvaluator($0, asTrained: false) }
         let validator = try configuration.validationExamples.map { try makeEvaluator($0, asTrained: true) }
@@ -50,7 +51,35 @@ struct RunBuilder {
         if let trainingCache { try fillEnough(trainingCache) }
         return try PreparedRun(
             spec: spec, directions: directions, tensors: tensors, parameters: parameters, model: model, estimator: estimator,
-            trainingCache: trainingCache, evaluator: evaluator, validator: validator, program: program, threads: configuration.threads)
+            trainingCache: trainingCache, evaluator: evaluator, validator: validator, program: program, threads: configuration.threads,
+            privateBytes: estimator.flatMap { privateBytes($0, account) })
+    }
+
+    // MARK: Privacy
+
+    /// Returns the account of a worker that trains in a private run.
+    ///
+    /// - Throws: `PrivacyError` if run and host do not agree on whether bytes are private.
+    private func privacyAccount() throws -> PrivacyAccount? {
+        guard configuration.trainingExamples != nil else { return nil }
+        if spec.privacy == nil, configuration.privacy?.budget != nil {
+            throw PrivacyError(code: .notPrivate, description: "this worker gives only private bytes, and the run's bytes have no noise")
+        }
+        guard spec.privacy != nil else { return nil }
+        guard let account = configuration.privacy else {
+            throw PrivacyError(code: .noAccount, description: "the run is private, and this worker has no file to keep its account in")
+        }
+        return account
+    }
+
+    private func privateBytes(_ estimator: any GradientEstimator, _ account: PrivacyAccount?) -> PrivateBytes? {
+        guard let privacy = spec.privacy, let account else { return nil }
+        let count = estimator.exampleCount
+        let delta = account.budget?.delta ?? privacy.delta
+        if delta * Double(count) > 1.000001 {
+            configuration.onRemark("δ = \(delta) is above 1/\(count), the part of one example: publishing a whole example would count as private")
+        }
+        return PrivateBytes(privacy, account: account, exampleCount: count, options: estimatorOptions)
     }
 
     // MARK: Parts
@@ -129,7 +158,8 @@ struct RunBuilder {
         let cache = try PrefixCache(
             model: model, set: set, order: asRead ? ExampleOrder.firstEpoch(of: set.count, seed: configuration.orderSeed) : nil,
             options: PrefixCache.Options(
-                memoryLimit: memoryLeft, directory: configuration.cacheDirectory, baseDigest: baseDigest, threads: configuration.threads))
+                memoryLimit: memoryLeft, directory: configuration.cacheDirectory, baseDigest: baseDigest, threads: configuration.threads,
+                precision: configuration.prefixPrecision))
         memoryLeft -= cache.memoryBytes
         for warning in cache.warnings { configuration.onRemark(warning) }
         return cache

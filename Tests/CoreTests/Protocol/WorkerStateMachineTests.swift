@@ -25,12 +25,12 @@ import Testing
 
         init(
             session: UInt8 = 1, base: BaseManifest = Samples.base, evaluates: Bool = false, snapshots: [SnapshotPosition] = [],
-            snapshotSeconds: Double? = nil, basis: [UInt8]? = nil
+            snapshotSeconds: Double? = nil, basis: [UInt8]? = nil, notary: (any Notary)? = nil
         ) {
             machine = WorkerStateMachine(
                 WorkerConfiguration(
                     session: Samples.session(session), name: "w", trains: !evaluates, evaluates: evaluates, software: "test",
-                    patienceSeconds: 60, snapshots: snapshots, snapshotSeconds: snapshotSeconds, basis: basis))
+                    patienceSeconds: 60, snapshots: snapshots, snapshotSeconds: snapshotSeconds, notary: notary, basis: basis))
             self.base = base
             tell(.started)
         }

@@ -26,6 +26,10 @@ final class Simulation {
         var startSeconds: [Int: Double] = [:]
         var base = Samples.base
         var basis: [UInt8]?
+        /// Number of relays. Workers are behind them in turn.
+        var relays = 0
+        /// Whether some workers are behind no relay.
+        var isPartlyDirect = true
     }
 
     /// Defects put into the harness on purpose, to check that the invariants notice them.
@@ -69,9 +73,15 @@ final class Simulation {
         case cutLink(Int, seconds: Double, isNoticed: Bool)
         case mendLink(Int)
         case crashCoordinator
+        case startRelay(Int)
+        case tickRelay(Int, life: Int)
+        /// The time until which a relay gathers frames is over.
+        case relayIsDue(Int, life: Int)
+        case toRelay([UInt8], relay: Int, from: PeerID)
+        case fromCoordinator([UInt8], toRelay: PeerID)
     }
 
-    private(set) var random: SeededRandom
+    var random: SeededRandom
     let world: World
     let bug: Bug?
     private let toy: SimulatedWorker.Toy
@@ -82,7 +92,7 @@ final class Simulation {
     var keepsTrace = false
 
     // The coordinator and its disk
-    private var coordinator: CoordinatorStateMachine?
+    private(set) var coordinator: CoordinatorStateMachine?
     private var coordinatorLife = 0
     private var isCoordinatorPaused = false
     private var heldForCoordinator: [Event] = []
@@ -94,6 +104,11 @@ final class Simulation {
     private(set) var outcome: RunFinish?
 
     var workers: [SimulatedWorker] = []
+    var relays: [SimulatedRelay] = []
+    /// Bytes between the coordinator and workers behind no relay, with the headers of ZMTP, CURVE, TCP and IP.
+    private(set) var directBytes = (up: 0, down: 0)
+    /// The coordinator's edge towards relays.
+    var edge = CoordinatorRelays(secret: 0, frameBytes: ProtocolLimits.frameBytes)
     var lines: [Int: LinkLine] = [:]
     var partitioned: Set<Int> = []
 
@@ -107,7 +122,7 @@ final class Simulation {
     private var auditor = LedgerDecoder()
     private var audited = 0
     private var flips = 0
-    private(set) var statistics = Statistics()
+    var statistics = Statistics()
 
     struct Statistics {
         var faults = 0
@@ -117,6 +132,9 @@ final class Simulation {
         var tornTails = 0
         var rebuilds = 0
         var restores = 0
+        var relayCrashes = 0
+        /// Workers that noticed that their bytes were changed.
+        var changesSeen = 0
         var late = 0
         var events = 0
         var seconds = 0.0
@@ -129,6 +147,7 @@ final class Simulation {
             world.spec.train = [RunSpec.adapterPrefix + "all"]
             world.spec.momentum = 0.9
         }
+        if seed % 8 == 2 || seed % 8 == 5 { world.relays = 1 + Int(seed / 8 % 2) }
         if seed % 8 == 6 { world.links = Self.thinLinks(seed: seed, workers: world.workers + world.evaluators) }
         try self.init(seed: seed, world: world, bug: bug, random: random)
     }
@@ -147,6 +166,10 @@ final class Simulation {
         }
         syncedBytes = disk.count
         try startCoordinator()
+        for index in 0..<world.relays {
+            relays.append(SimulatedRelay(index: index))
+            try startRelay(index)
+        }
         for index in 0..<world.workers + world.evaluators {
             workers.append(SimulatedWorker(toy: toy, index: index, trains: index < world.workers))
             let start = Double.random(in: 0...3, using: &self.random)
@@ -204,7 +227,7 @@ final class Simulation {
 
     var seconds: Double { Double(now - start) / 1e9 }
     private var isCalm: Bool { seconds > world.calmAfterSeconds }
-    private var timestamp: Timestamp { Timestamp(nanoseconds: now) }
+    var timestamp: Timestamp { Timestamp(nanoseconds: now) }
 
     func schedule(_ event: Event, after delay: Double) {
         queue.push(event, at: now + UInt64(max(delay, 0) * 1e9))
@@ -260,10 +283,11 @@ final class Simulation {
                 heldForCoordinator.append(event)
             } else {
                 do {
-                    try tellCoordinator(.received(try Message(decoding: frame), from: id))
+                    for (frame, id) in try unpacked(frame, from: id) { try tellCoordinator(.received(try Message(decoding: frame), from: id)) }
                 } catch let error as WireError {
                     throw Failure(description: "a frame does not decode: \(error)")
                 }
+                sendToRelays()
             }
         case .toWorker(let frame, let id):
             guard let index = workers.firstIndex(where: { $0.peer == id && $0.machine != nil }) else { return }
@@ -316,6 +340,15 @@ final class Simulation {
         case .cutLink(let worker, let seconds, let isNoticed): try cutLink(worker, seconds: seconds, isNoticed: isNoticed)
         case .mendLink(let worker): try mendLink(worker)
         case .crashCoordinator: crashCoordinator()
+        case .startRelay(let index): try startRelay(index)
+        case .tickRelay(let index, let life):
+            guard relays[index].life == life, relays[index].machine != nil else { return }
+            schedule(event, after: 0.1)
+            try tellRelay(index, .tick)
+        case .relayIsDue(let index, let life): if relays[index].life == life { try tellRelay(index, .tick) }
+        case .toRelay(let frame, let relay, let id): try tellRelay(relay, .worker(frame, from: id))
+        case .fromCoordinator(let frame, let peer):
+            if let relay = relays.firstIndex(where: { $0.peer == peer }) { try tellRelay(relay, .coordinator(frame)) }
         }
     }
 
@@ -349,6 +382,7 @@ final class Simulation {
         syncedBytes = disk.count
         try audit()
         coordinator = CoordinatorStateMachine(ledger: summary, at: timestamp)
+        edge = CoordinatorRelays(secret: UInt64(coordinatorLife), frameBytes: ProtocolLimits.chunkBytes + ProtocolLimits.frameMarginBytes)
         say("coordinator starts with \(summary.position.records) records, round \(summary.nextRound)")
         schedule(.tickCoordinator(life: coordinatorLife), after: 0.05)
     }
@@ -378,7 +412,7 @@ final class Simulation {
             case .send(let message, let peers):
                 try checkHonest(message)
                 let frame = message.encoded()
-                for peer in peers { transmit(frame, .toWorker(frame, peer), worker: workers.firstIndex { $0.peer == peer }) }
+                send(frame, to: peers)
             case .append(let record, _):
                 guard writing == nil else { throw Failure(description: "two appends at a time") }
                 writing = record
@@ -389,9 +423,9 @@ final class Simulation {
                 }
                 let bytes = disk[Int(read.offset)...].prefix(read.count)
                 let frame = Message.chunk(read.chunk(of: Array(bytes), total: UInt64(disk.count))).encoded()
-                transmit(frame, .toWorker(frame, read.peer), worker: workers.firstIndex { $0.peer == read.peer })
+                send(frame, to: [read.peer])
                 reads.append(read.peer)
-            case .disconnect: break
+            case .disconnect(let peer): _ = edge.forget(peer)
             case .notice(let notice):
                 say("coordinator: \(notice)")
                 switch notice {
@@ -415,6 +449,11 @@ final class Simulation {
             }
         }
         for peer in reads { try tellCoordinator(.ledgerRead(for: peer)) }
+        sendToRelays()
+    }
+
+    private func send(_ frame: [UInt8], to peers: [PeerID]) {
+        for peer in edge.send(frame, to: peers) { transmit(frame, .toWorker(frame, peer), worker: workers.firstIndex { $0.peer == peer }) }
     }
 
     private func finishAppend() throws {
@@ -425,12 +464,20 @@ final class Simulation {
 
     // MARK: The network
 
-    private func transmit(_ frame: [UInt8], _ event: Event, worker: Int?) {
+    func transmit(_ frame: [UInt8], _ event: Event, worker: Int?) {
         guard let worker, !partitioned.contains(worker) else { return }
+        if relay(of: worker) == nil {
+            let bytes = ThinLink.cost(of: frame.count).bytes
+            if case .toWorker = event { directBytes.down += bytes } else { directBytes.up += bytes }
+        }
         if let arrival = arrival(of: frame, event, worker: worker) {
             schedule(.overLink(event, worker: worker, epoch: lines[worker]?.epoch ?? 0), after: arrival)
             return
         }
+        transmit(event)
+    }
+
+    func transmit(_ event: Event) {
         let isRough = !isCalm
         if isRough, random.chance(world.dropProbability) { return }
         schedule(event, after: Double.random(in: world.delaySeconds, using: &random))
@@ -490,7 +537,10 @@ final class Simulation {
                                 machine: sent.contribution.machine, firstSample: sent.contribution.firstSample, bytes: bytes)))
                 }
                 let frame = message.encoded()
-                transmit(frame, .toCoordinator(frame, from: workers[index].peer), worker: index)
+                let peer = workers[index].peer
+                let relay = self.relay(of: index)
+                let event: Event = if let relay { .toRelay(frame, relay: relay, from: peer) } else { .toCoordinator(frame, from: peer) }
+                transmit(frame, event, worker: index)
             case .perform(let task):
                 guard workers[index].task == nil else { throw Failure(description: "worker \(index) has two tasks in hand") }
                 workers[index].task = task
@@ -506,7 +556,12 @@ final class Simulation {
                 schedule(.worked(index, life: workers[index].life, task: workers[index].taskNumber), after: seconds)
             case .abandon, .endTimeBox: workers[index].isAbandoned = true
             case .reconnect: if !partitioned.contains(index) { try mendLink(index) }
-            case .notice(let notice): say("worker \(index): \(notice)")
+            case .notice(let notice):
+                say("worker \(index): \(notice)")
+                if case .warning(let text) = notice, text.contains("other bytes") {
+                    guard bug == .changeByte else { throw Failure(description: "worker \(index): \(text)") }
+                    statistics.changesSeen += 1
+                }
             case .finish(let exit):
                 say("worker \(index) ends: \(exit)")
                 workers[index].machine = nil
@@ -594,6 +649,7 @@ final class Simulation {
         }
         schedule(.fault, after: Double.random(in: 0...2 * world.faultEverySeconds, using: &random))
         statistics.faults += 1
+        if !relays.isEmpty, random.chance(0.15) { return try crashRelay(Int.random(in: 0..<relays.count, using: &random)) }
         let index = Int.random(in: 0..<workers.count, using: &random)
         let while_ = Double.random(in: 0.1...20, using: &random)
         switch Int.random(in: 0..<13, using: &random) {

@@ -37,12 +37,13 @@ import Testing
             total.rebuilds += found.rebuilds
             total.late += found.late
             total.restores += found.restores
+            total.relayCrashes += found.relayCrashes
             total.events += found.events
             total.seconds += found.seconds
         }
         print(
             "\(count) seeds: \(total.events) events in \(Int(total.seconds)) simulated s, \(total.rounds) rounds, \(total.faults) faults, "
-                + "\(total.coordinatorCrashes) coordinator and \(total.workerCrashes) worker crashes, \(total.tornTails) torn tails, "
+                + "\(total.coordinatorCrashes) coordinator, \(total.workerCrashes) worker and \(total.relayCrashes) relay crashes, \(total.tornTails) torn tails, "
                 + "\(total.rebuilds) rebuilds, \(total.late) late contributions taken, "
                 + "\(total.restores) starts from snapshots")
     }

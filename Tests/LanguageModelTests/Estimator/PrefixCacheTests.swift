@@ -50,6 +50,9 @@ struct PrefixCacheTests {
             let other = try PrefixCache(
                 model: model, set: set, options: .init(memoryLimit: 0, directory: directory.path, baseDigest: .sha256([1])))
             #expect(!other.isFilled, "another base model is another key")
+            var inBytes = options
+            inBytes.precision = .int8
+            #expect(try !PrefixCache(model: model, set: set, options: inBytes).isFilled, "another precision is another key")
             let shorter = try PrefixCache(model: model, set: ExampleSet(Array(set.examples.dropLast()), for: source.configuration), options: options)
             #expect(!shorter.isFilled, "other data are another key")
 
@@ -100,7 +103,7 @@ struct PrefixCacheTests {
             let set = try manyExamples(source)
             let options = PrefixCache.Options(memoryLimit: 0, directory: directory.path)
             var cache: PrefixCache? = try PrefixCache(model: model, set: set, options: options)
-            let error = try #require(throws: TrainingError.self) { try cache?.fill { _, _ in false } }
+            let error = try #require(throws: TrainingError.self) { try cache?.fill { _, _ in cache?.readyCount == 0 } }
             #expect(error.code == .cancelled)
             #expect(cache?.isFilled == false)
             let done = try #require(cache?.readyCount)
@@ -151,14 +154,14 @@ struct PrefixCacheTests {
     }
 
     /// States and the samples' bytes have the same bits, whichever way the states were computed.
-    @Test(arguments: [["layers.2"], ["layers.1-2"], ["model.norm.weight"]])
-    func filledBeforeOnDemandOrInSlicesGivesTheSameBits(_ patterns: [String]) throws {
+    @Test(arguments: [["layers.2"], ["layers.1-2"], ["model.norm.weight"]], Precision.allCases)
+    func filledBeforeOnDemandOrInSlicesGivesTheSameBits(_ patterns: [String], _ precision: Precision) throws {
         let source = try EstimatorTests.tiny()
         let model = try EstimatorTests.model(source, patterns)
         let set = try manyExamples(source)
         let order = ExampleOrder.firstEpoch(of: set.count, seed: 3)
         func gradients(threads: Int, prepare: (PrefixCache) throws -> Void, between: (PrefixCache) throws -> Void) throws -> [UInt32] {
-            let cache = try PrefixCache(model: model, set: set, order: order, options: .init(threads: threads))
+            let cache = try PrefixCache(model: model, set: set, order: order, options: .init(threads: threads, precision: precision))
             try prepare(cache)
             let estimator = try Estimator(
                 model: model, directions: Directions(seed: RunSeed(1), family: .rank1), cache: cache, options: .init(orderSeed: 3))
@@ -178,6 +181,25 @@ struct PrefixCacheTests {
                 threads: threads, prepare: { _ = try $0.fillSlice() }, between: { for _ in 0..<3 { _ = try $0.fillSlice() } })
             #expect(inSlices == before)
         }
+    }
+
+    /// An example's states in 8-bit integers do not depend on the examples beside it, nor on the order in which they are computed.
+    @Test func statesInInt8DependOnTheExampleAlone() throws {
+        let source = try EstimatorTests.tiny()
+        let model = try EstimatorTests.model(source, ["layers.2"])
+        let examples = try EstimatorFixture.shared.get().trainingExamples()
+        /// Returns the bits of each example's states.
+        func states(_ examples: [Example], order: [Int]? = nil, precision: Precision = .int8) throws -> [[UInt32]] {
+            let set = try ExampleSet(examples, for: source.configuration)
+            let cache = try PrefixCache(model: model, set: set, order: order, options: .init(precision: precision))
+            try cache.fill()
+            return examples.indices.map { cache.states(ofExample: $0).map(\.bitPattern) }
+        }
+        let together = try states(examples)
+        #expect(together.allSatisfy { !$0.isEmpty })
+        #expect(try states(examples, order: examples.indices.reversed()) == together)
+        #expect(try examples.flatMap { try states([$0]) } == together)
+        #expect(try states(examples, precision: .float) != together)
     }
 
     @Test func slicesAreALayerOfABlockAndComeToAnEnd() throws {

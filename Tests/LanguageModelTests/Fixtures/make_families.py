@@ -4,7 +4,7 @@
 
 Weights are not stored: a value is a function of its tensor's name and its place (`values`), and the tests make the same ones. A model has its
 config.json as transformers writes it, its tensors (`{}` stands for a layer's number) with shape, mean and half width of their values, tokens,
-the loss of each of them after the first, the loss of a choice between two tokens behind all, and 24 tokens that it writes greedily after eight.
+the loss of each of them after the first, the loss of a choice between two tokens behind all, and 32 tokens that it writes greedily after eight.
 """
 
 import json
@@ -101,6 +101,7 @@ MODELS = {
     "hunyuan": ("hunyuan_v1_dense", {**BASE, "head_dim": 12, "tie_word_embeddings": True, "rope_parameters": dict(
         rope_type="dynamic", rope_theta=10000.0, alpha=1000.0, factor=1.0)}),
     "exaone4": ("exaone4", {**BASE, "num_hidden_layers": 4, "sliding_window": 5, "sliding_window_pattern": 4, "tie_word_embeddings": True}),
+    "apertus": ("apertus", {**BASE, "head_dim": 8, "rope_parameters": LLAMA3}),
     "arcee": ("arcee", BASE),
     "ernie-4.5": ("ernie4_5", {**BASE, "head_dim": 8, "use_bias": False, "tie_word_embeddings": True}),
     "helium": ("helium", {**BASE, "head_dim": 8}),
@@ -134,6 +135,8 @@ def width_of(name, tensor, kind):
         return 0.0, round(2.0 / inputs**0.5, 4)
     if name.endswith("bias"):
         return 0.0, 0.3
+    if name.endswith(("act_fn.beta", "act_fn.eps")):
+        return (0.5 if name.endswith("beta") else -1e-6), 0.0
     return NORM_MEAN.get(kind, 1.0), 0.3
 
 
@@ -166,7 +169,7 @@ def describe(name):
         choice = -torch.log_softmax(logits[-1, [5, 9]], 0)[1].item()
         written_tokens = tokens[:8]
         margin = float("inf")
-        for _ in range(24):
+        for _ in range(32):
             last = model(torch.tensor([written_tokens])).logits[0, -1].double()
             top = torch.topk(last, 2)
             margin = min(margin, (top.values[0] - top.values[1]).item())

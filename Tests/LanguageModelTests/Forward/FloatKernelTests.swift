@@ -216,6 +216,13 @@ import Testing
                 ob_activate(&broken, 2, kind)
                 #expect(broken[0].isNaN)
             }
+            var bent = x + [.nan]
+            ob_xielu(&bent, bent.count, 0.8, 0.9, 0.5, -1e-6)
+            for (got, from) in zip(bent, x.map(Double.init)) {
+                let wanted = from > 0 ? 0.8 * from * from + 0.5 * from : 0.9 * (expm1(min(from, -1e-6)) - from) + 0.5 * from
+                #expect(abs(Double(got) - wanted) <= 1e-6 * max(abs(wanted), 0.1), "\(from)")
+            }
+            #expect(bent.last?.isNaN == true)
             for cap in [0.5, 3, 50] as [Float] {
                 var out = x
                 ob_softcap(&out, out.count, cap)

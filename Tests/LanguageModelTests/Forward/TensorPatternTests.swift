@@ -19,6 +19,8 @@ struct TensorPatternTests {
         #expect(try names("layers.2.*norm.weight").count == 2)
         #expect(try names("layers.2.input_layernorm") == ["model.layers.2.input_layernorm.weight"])
         #expect(try names("layers.*.input_layernorm.weight").count == 3)
+        #expect(try names("layers.*.mlp.down_proj") == names("layers.0-2.mlp.down_proj"))
+        #expect(try names("layers.*.self_attn") == names("layers.0-2.self_attn"))
         #expect(try names("*norm*").count == 7)
         #expect(try names("model.embed_tokens.weight", "model.norm.weight").count == 2)
         #expect(try names("layers.2", "layers.2", "*.2.*").count == 9, "no tensor twice")
@@ -26,7 +28,9 @@ struct TensorPatternTests {
         #expect(tensors.map { Int($0.index) } == Array(source.tensorNames.indices), "τ is the place among the sorted names")
     }
 
-    @Test(arguments: ["layers.3", "layers.1-3", "layers.2-1", "layers.x", "", "layers.", "model.norm", "layers.2.mlp.down", "*.weights"])
+    @Test(arguments: [
+        "layers.3", "layers.1-3", "layers.2-1", "layers.x", "", "layers.", "model.norm", "layers.2.mlp.down", "layers.*.mlp.down", "*.weights",
+    ])
     func refuseWhatNamesNothing(_ pattern: String) throws {
         let error = try #require(throws: TrainingError.self) { try names(pattern) }
         #expect(error.code == .badTensors)

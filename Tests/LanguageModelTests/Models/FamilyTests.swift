@@ -34,6 +34,23 @@ import Training
         }
     }
 
+    /// Hidden states in 8-bit integers give nearly the same losses in every family: gated or not, with biases, with transposed matrices.
+    @Test(arguments: FamilyFixture.names)
+    func hiddenStatesInInt8AreNear(_ name: String) throws {
+        let expected = try FamilyFixture.named(name)
+        try expected.with { source in
+            let model = try TrainableModel(source: source)
+            let set = try ExampleSet([ForwardParityTests.text(expected.tokens)], for: source.configuration)
+            func loss(_ precision: Precision) throws -> Double {
+                let cache = try PrefixCache(model: model, set: set, options: .init(precision: precision))
+                return try Evaluator(model: model, cache: cache).evaluate().meanLoss
+            }
+            let (float, int8) = try (loss(.float), loss(.int8))
+            #expect(int8 != float)
+            #expect(abs(int8 - float) < 0.02 * float, "\(int8), not \(float)")
+        }
+    }
+
     @Test(arguments: FamilyFixture.names)
     func writesWhatTransformersWrites(_ name: String) throws {
         let expected = try FamilyFixture.named(name)

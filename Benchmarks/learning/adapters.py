@@ -1,0 +1,351 @@
+#!/usr/bin/env python3
+"""What adapters learn and cost, on runs of a coordinator and workers that this script starts.
+
+    Benchmarks/learning/adapters.py shares    1 and 16 workers, skewed data, late bytes and lost bytes, at equal bytes
+    Benchmarks/learning/adapters.py join      a worker joins after a million bytes
+    Benchmarks/learning/adapters.py memory    memory of a worker that adapts all layers
+    Benchmarks/learning/adapters.py rates     learning rates of adapters in the last layer, on two tasks and two places
+    Benchmarks/learning/adapters.py places    which place pays per byte and per second
+    Benchmarks/learning/adapters.py scores    few coordinates by the scores of programs (needs examples/friendliness.py --prepare)
+
+Needs what `make demo` has made (the binary, .cache/) and nothing but Python's standard library. The environment variable ONEBYTE names another
+binary. Prints a table and writes it to Benchmarks/learning/adapters-NAME.json; rows and seeds that are there are not run again.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from learning import ONEBYTE, ROOT, interval, machine
+
+sys.path.append(str(ROOT / "Benchmarks/elasticity"))
+from elasticity import Line  # noqa: E402
+
+MODEL = ROOT / ".cache/SmolLM2-135M-Instruct.Q4_1.gguf"
+STUDY = ROOT / ".cache/study/adapters"
+DEMO = "examples/movie-reviews.toml"
+REVIEWS = ROOT / ".cache/movie-reviews"
+
+
+def prepare(config, flags):
+    """Returns the basis of a run file and flags. It does not depend on the seed, so it is made once."""
+    STUDY.mkdir(parents=True, exist_ok=True)
+    basis = STUDY / ("basis-" + hashlib.sha256((ROOT / config).read_bytes() + repr(list(map(str, flags))).encode()).hexdigest()[:16])
+    if not basis.exists():
+        subprocess.run([ONEBYTE, "prepare", "--config", config, *flags, "--output", basis, "--threads", "1"], cwd=ROOT, check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return basis
+
+
+class Run:
+    """A coordinator, workers, and an evaluator of each file in `evaluate`. `workers` has the data flags of each worker; `basis_flags` are those
+    flags that the basis depends on; `delay` is that of the workers' line, in seconds."""
+
+    def __init__(self, config, flags, workers, evaluate={}, basis_flags=(), delay=None, evaluator=()):
+        self.directory = Path(tempfile.mkdtemp(prefix="onebyte-adapters-"))
+        self.processes = []
+        basis = prepare(config, list(basis_flags))
+        self.coordinator = self.start(
+            "coordinator", "coordinator", "--config", config, "--basis", basis, "--directory", self.directory / "run", "--listen",
+            "tcp://127.0.0.1:0", "--events", "--evaluate-every", "0", "--guard", "0", "--minimum-workers", len(workers), *basis_flags, *flags,
+            stdout=subprocess.PIPE)
+        self.events = map(json.loads, self.coordinator.stdout)
+        self.address = next(event["endpoint"] for event in self.events if event["event"] == "listening")
+        # The coordinator does not wait long for a machine that measures. So the others come when that one has its hidden states.
+        waiting = {self.worker(name, "--evaluate", file, *evaluator) and name for name, file in evaluate.items()}
+        while waiting:
+            event = next(self.events)
+            if event["event"] == "worker" and event["phase"] == "waiting":
+                waiting.discard(event["name"])
+        if delay:
+            self.address = f"tcp://127.0.0.1:{Line(int(self.address.rsplit(':', 1)[1]), delay).port}"
+        self.trainers = [self.worker(f"w{number}", *data) for number, data in enumerate(workers)]
+
+    def start(self, name, *words, stdout=subprocess.DEVNULL):
+        process = subprocess.Popen([ONEBYTE, *map(str, words)], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stdout,
+                                   stderr=open(self.directory / f"{name}.log", "w"), text=True)
+        self.processes.append(process)
+        return process
+
+    def worker(self, name, *flags):
+        return self.start(name, "worker", "--coordinator", self.address, "--model", MODEL, "--name", name, "--threads", "1",
+                          "--cache-directory", ROOT / ".cache/hidden-states", *flags)
+
+    def log(self, name):
+        return (self.directory / f"{name}.log").read_text()
+
+    def stop(self):
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for process in self.processes:
+            process.wait()
+
+
+def rows_of(name):
+    """Returns the file of a table and its rows by name."""
+    path = Path(__file__).parent / f"adapters-{name}.json"
+    return path, json.loads(path.read_text())["rows"] if path.exists() else {}
+
+
+def keep(path, rows):
+    path.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+
+
+def fill(table, name, arguments, run):
+    """Makes the seeds of a row that the table lacks with `run`, and prints the row. Returns its seeds' results."""
+    if arguments.rows and arguments.rows not in name:
+        return []
+    path, rows = rows_of(table)
+    row = rows.setdefault(name, {})
+    for seed in map(str, arguments.seeds):
+        if seed not in row or arguments.again:
+            row[seed] = run(seed)
+            keep(path, rows)
+    found = [row[str(seed)] for seed in arguments.seeds]
+    parts = []
+    for key, digits in (("accuracy", 4), ("loss", 4), ("validation_loss", 4), ("bytes", 0), ("rounds", 0), ("seconds", 1)):
+        mean, half = interval([one.get(key) for one in found])
+        if mean is not None:
+            parts.append(f"{key} {mean:.{digits}f}" + (f" ± {half:.{digits}f}" if half else ""))
+    print(f"  {name:52s} {'  '.join(parts)}", flush=True)
+    return found
+
+
+# Shares
+
+def skewed():
+    """Returns a file of the demo's training sentences whose classes alternate: for an even n, `--shard i/n` has one class only."""
+    lines = [json.loads(line) for line in open(REVIEWS / "train.jsonl")]
+    classes = [[line for line in lines if line["label"] == label] for label in ("0", "1")]
+    STUDY.mkdir(parents=True, exist_ok=True)
+    path = STUDY / "skewed.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for pair in zip(*classes) for line in pair))
+    return path
+
+
+def learn(run, lost=0.0, seed=0):
+    """Waits for a run's end. `lost`: part of the workers, drawn anew every half a second, that stand still.
+
+    Returns what each evaluator measured last, the bytes committed, the rounds, and the seconds from the first round to the last."""
+    ended = threading.Event()
+
+    def stop_some():
+        choose = random.Random(seed)
+        while not ended.is_set():
+            some = [process for process in choose.sample(run.trainers, round(lost * len(run.trainers))) if process.poll() is None]
+            for process in some:
+                process.send_signal(signal.SIGSTOP)
+            ended.wait(0.5)
+            for process in some:
+                process.send_signal(signal.SIGCONT)
+
+    times, samples, measured = [], 0, {}
+    for event in run.events:
+        if event["event"] == "evaluation":
+            measured[event["name"]] = {key: event.get(key) for key in ("loss", "accuracy")}
+        if event["event"] == "round":
+            if not times and lost:
+                threading.Thread(target=stop_some, daemon=True).start()
+            times.append(event["time"])
+            samples = event["samplesSoFar"]
+    ended.set()
+    run.stop()
+    if not times:
+        sys.exit(f"a run failed; see {run.directory}")
+    shutil.rmtree(run.directory)
+    return {**measured["test"], "validation_loss": measured.get("validation", {}).get("loss"), "bytes": samples, "rounds": len(times),
+            "seconds": times[-1] - times[0]}
+
+
+def split(file, count):
+    return [["--train-file", file, "--shard", f"{i + 1}/{count}"] for i in range(count)]
+
+
+def shares(arguments):
+    whole, test = REVIEWS / "train.jsonl", {"test": REVIEWS / "test.jsonl"}
+    deadline = ["--round-deadline-factor", "2", "--quorum", "0.5"]
+    table = [
+        ("3 workers, the demo", [], whole, 3), ("1 worker", [], whole, 1), ("16 workers", [], whole, 16), ("16, one class each", [], skewed(), 16),
+        ("16, one class each, staleness 4", ["--staleness", "4"], skewed(), 16, 0.01),
+        ("16, one class each, a third lost", ["--rounds", "96", *deadline], skewed(), 16, 0.01, 1 / 3),
+        ("16, one class each, staleness 4, a third lost", ["--rounds", "96", "--staleness", "4", *deadline], skewed(), 16, 0.01, 1 / 3),
+    ]
+    for name, flags, file, count, delay, lost in ((*row, None, 0)[:6] if len(row) < 6 else row for row in table):
+        fill("shares", name, arguments, lambda seed: learn(
+            Run(DEMO, ["--seed", seed, *flags], split(file, count), test, delay=delay), lost, seed))
+
+
+# Join
+
+def join(arguments):
+    """One worker makes a ledger of a million bytes on a few sentences; another joins."""
+    few = STUDY / "few.jsonl"
+    STUDY.mkdir(parents=True, exist_ok=True)
+    few.write_text("".join(open(REVIEWS / "train.jsonl").readlines()[:32]))
+    path, rows = rows_of("join")
+    for seed in map(str, arguments.seeds):
+        run = Run(DEMO, ["--seed", seed, "--rounds", "1000000", "--schedule", "constant", "--learning-rate", "0.001", "--digest-every", "0"],
+                  [["--train-file", few]])
+        started = None
+        for event in run.events:
+            if event["event"] == "round" and event["samplesSoFar"] >= 1_000_000 and not started:
+                started = event["time"]
+                run.worker("late", "--train-file", few, "--log-level", "debug")
+            if event["event"] == "joined" and event["name"] == "late":
+                joined = event
+            if started and event["event"] == "round" and event["machines"] == 2:
+                break
+        time.sleep(1)
+        run.stop()
+        rows[seed] = {"round": joined["round"], "seconds_of_process": event["time"] - started,
+                      "ledger_bytes": (run.directory / "run/ledger").stat().st_size, "log": run.log("late").splitlines()}
+        print(run.log("late"), rows[seed]["round"], rows[seed]["ledger_bytes"])
+    keep(path, rows)
+
+
+# Memory
+
+def memory(arguments):
+    """One worker trains on 16 sentences; its largest resident memory, and the part of it that is the mapped file."""
+    few = STUDY / "some.jsonl"
+    STUDY.mkdir(parents=True, exist_ok=True)
+    few.write_text("".join(open(REVIEWS / "train.jsonl").readlines()[:16]))
+    places = {"final": "final", "down_proj of 30 layers": "layers.0-29.mlp.down_proj", "all maps of 30 layers": "layers.0-29"}
+    path, rows = rows_of("memory")
+    for name, pattern in places.items():
+        for batch in ("1", "8", "16"):
+            if arguments.rows and arguments.rows not in name:
+                continue
+            run = Run(DEMO, ["--rounds", "1", "--batch-size", batch, "--samples-per-batch", "64"], [["--train-file", few]], basis_flags=["--train", f"adapter:{pattern}", "--basis-text", few])
+            worker = run.trainers[0]
+            peak, parts = 0, {}
+            while worker.poll() is None:
+                try:
+                    status = dict(re.findall(r"^(VmHWM|RssAnon|RssFile):\s+(\d+) kB", Path(f"/proc/{worker.pid}/status").read_text(), re.M))
+                except OSError:
+                    break
+                if status:
+                    peak = int(status["VmHWM"])
+                    parts = {key: max(parts.get(key, 0), int(status[key])) for key in ("RssAnon", "RssFile")}
+                time.sleep(0.05)
+            run.stop()
+            rows[f"{name}, batches of {batch}"] = row = {"peak_kB": peak, **parts, "file_kB": MODEL.stat().st_size // 1024}
+            keep(path, rows)
+            print(f"  {name}, batches of {batch}: {peak / 1024:.0f} MB at most; own memory {parts['RssAnon'] / 1024:.0f}, mapped files "
+                  f"{parts['RssFile'] / 1024:.0f}; 1.3 x the model's file is {1.3 * row['file_kB'] / 1024:.0f}", flush=True)
+
+
+# Rates and places
+
+TASKS = {
+    "reviews": ("Benchmarks/learning/tasks/adapters.toml", REVIEWS),
+    "agnews": ("Benchmarks/learning/tasks/defaults/agnews.toml", ROOT / ".cache/study/agnews"),
+}
+
+
+def some(task):
+    """Returns the first examples of each split of a task: 300 to train on, 150 that choose, 400 held out; and every fourth public text."""
+    directory = STUDY / task
+    directory.mkdir(parents=True, exist_ok=True)
+    data = TASKS[task][1]
+    for name, count in (("train", 300), ("validation", 150), ("test", 400)):
+        (directory / f"{name}.jsonl").write_text("".join((data / f"{name}.jsonl").read_text().splitlines(keepends=True)[:count]))
+    (directory / "public.jsonl").write_text("".join((REVIEWS / "public.jsonl").read_text().splitlines(keepends=True)[::4]))
+    return directory
+
+
+def place(table, name, task, patterns, flags, rate, arguments, rounds=64):
+    data = some(task)
+    basis = [*flags, "--basis-text", data / "public.jsonl", *(word for pattern in patterns for word in ("--train", "adapter:" + pattern))]
+    return fill(table, name, arguments, lambda seed: learn(Run(
+        TASKS[task][0], ["--seed", seed, "--learning-rate", rate, "--rounds", rounds, "--samples-per-round", "64", "--samples-per-batch", "64"],
+        split(data / "train.jsonl", 2), {"test": data / "test.jsonl", "validation": data / "validation.jsonl"}, basis)))
+
+
+def rates(arguments):
+    for task, inputs, usual in (("reviews", "128", 0.3), ("agnews", "42", 0.3)):
+        for where in ("mlp.down_proj", "self_attn.o_proj"):
+            for part in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1):
+                place("rates", f"{task}, {where}, {usual * part:g}", task, [f"layers.29.{where}"],
+                      ["--adapter-inputs", inputs, "--batch-size", "32"], usual * part, arguments)
+
+
+# Name, values of --train, flags, and the rates among which the validation loss of seed 0 chooses.
+PLACES = [
+    ("final, 1 × 128", ["final"], ["--adapter-inputs", "128"], (0.15, 0.3, 0.6)),
+    ("29 down, 1 × 128", ["layers.29.mlp.down_proj"], ["--adapter-inputs", "128"], (0.075, 0.15, 0.3, 0.6)),
+    ("29 o, 1 × 128", ["layers.29.self_attn.o_proj"], ["--adapter-inputs", "128"], (0.075, 0.15, 0.3, 0.6)),
+    ("29 q and v, 8 × 8 each", ["layers.29.self_attn.q_proj", "layers.29.self_attn.v_proj"], ["--adapter-inputs", "8", "--adapter-outputs", "8"], (0.3, 1.2, 5)),
+    ("29 all, 4 × 16 each", ["layers.29"], ["--adapter-inputs", "16", "--adapter-outputs", "4"], (0.03, 0.1, 0.3)),
+    ("20 down, 1 × 128", ["layers.20.mlp.down_proj"], ["--adapter-inputs", "128"], (0.1, 0.3)),
+    ("20 o, 1 × 128", ["layers.20.self_attn.o_proj"], ["--adapter-inputs", "128"], (0.1, 0.3)),
+    ("20 q and v, 8 × 8 each", ["layers.20.self_attn.q_proj", "layers.20.self_attn.v_proj"], ["--adapter-inputs", "8", "--adapter-outputs", "8"], (0.3, 1.2)),
+    ("20 to 29 down, 1 × 16 each", ["layers.20-29.mlp.down_proj"], ["--adapter-inputs", "16"], (0.02, 0.06)),
+    ("20 to 29 o, 1 × 16 each", ["layers.20-29.self_attn.o_proj"], ["--adapter-inputs", "16"], (0.02, 0.06)),
+    ("12 to 18 q and k, 4 × 4 each", ["layers.12-18.self_attn.q_proj", "layers.12-18.self_attn.k_proj"], ["--adapter-inputs", "4", "--adapter-outputs", "4"], (0.3, 1.2)),
+    ("12 to 29 v, 4 × 4 each", ["layers.12-29.self_attn.v_proj"], ["--adapter-inputs", "4", "--adapter-outputs", "4"], (0.1, 0.4)),
+]
+
+
+def places(arguments):
+    """Trains on the demo's first sentences. The validation loss of the first seed chooses the rates."""
+    first = argparse.Namespace(**{**vars(arguments), "seeds": arguments.seeds[:1]})
+    for name, patterns, flags, rates in PLACES:
+        for rounds in (64, 256):
+            row = lambda rate, some: place("places", f"{name}, {64 * rounds:,} bytes, rate {rate:g}", "reviews", patterns,
+                                           [*flags, "--batch-size", "16"], rate, some, rounds)
+            found = [(run[0]["validation_loss"], rate) for rate in rates if (run := row(rate, first))]
+            if found and len(arguments.seeds) > 1:
+                row(min(found)[1], arguments)
+
+
+# Scores
+
+SCORES = {
+    # Name: the program, the scale of ε and of the rate.
+    "friendlier": "python3 examples/friendliness.py",
+    "finished": "python3 Benchmarks/learning/finished.py",
+}
+
+
+def scores(arguments):
+    """Trains few coordinates in front of the head by the scores of programs. An evaluator's loss is minus the mean score."""
+    data = {split: ROOT / f".cache/friendlier/{split}.jsonl" for split in ("train", "test")}
+    for task, program in SCORES.items():
+        for inputs, outputs in ((4, 4), (8, 8), (16, 16)):
+            for epsilon, rate in ((0.1, 0.3), (0.3, 0.3)):
+                basis = ["--train", "adapter:final", "--adapter-inputs", inputs, "--adapter-outputs", outputs]
+                flags = ["--rounds", "16", "--samples-per-round", inputs * outputs if inputs * outputs < 64 else 64, "--batch-size", "16",
+                         "--samples-per-batch", "16", "--epsilon", epsilon, "--learning-rate", rate]
+                command = ["--objective-command", program]
+                fill("scores", f"{task}, {inputs * outputs} coordinates, ε {epsilon}, rate {rate}", arguments, lambda seed: learn(Run(
+                    "examples/friendlier.toml", ["--seed", seed, *flags], [part + command for part in split(data["train"], 2)],
+                    {"test": data["test"]}, basis, evaluator=command)))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["shares", "join", "memory", "rates", "places", "scores"])
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--rows", help="only rows whose names hold this text; the others stay as they are")
+    parser.add_argument("--again", action="store_true")
+    arguments = parser.parse_args()
+    if not ONEBYTE.exists() or not (REVIEWS / "validation.jsonl").exists():
+        sys.exit("run `make demo` first")
+    globals()[arguments.what](arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+import Core
+import Foundation
+import LanguageModel
+import Testing
+import Training
+
+/// A GGUF export is the model that was exported, for every family that llama.cpp knows; check_gguf.py compares it with llama.cpp itself.
+@Suite struct GGUFExportTests {
+    /// Models of which GGUF or llama.cpp does not express something, and what the refusal says.
+    private static let refused: [String: String] = [
+        "gpt-neo": "which llama.cpp does not know", "gpt-j": "which llama.cpp does not know", "opt": "which llama.cpp does not know",
+        "opt-350m": "which llama.cpp does not know", "helium": "which llama.cpp does not know",
+        // The scale is computed from a head's width.
+        "gemma3-scaled": "attention qk=perHead after=false scale=0.2236068",
+        // Ramps between frequencies of their own, and windows that llama.cpp takes from the number of layers.
+        "olmo3": "scales its rotary positions in a way that llama.cpp does not know for a olmo2", "exaone4": "layer 3 rotation=-1 window=0",
+    ]
+
+    private static func loss(_ source: ModelSource, _ tokens: [Int32]) throws -> Double {
+        let model = try TrainableModel(source: source)
+        let set = try ExampleSet([ForwardParityTests.text(tokens)], for: source.configuration)
+        return try Evaluator(model: model, cache: PrefixCache(model: model, set: set)).evaluate().meanLoss
+    }
+
+    /// Exports a family's model, with a tokenizer of as many tokens as it has.
+    private static func export(_ fixture: FamilyFixture, in directory: String, to path: String, type: ElementType = .f32) throws -> ModelSource {
+        try FileManager.default.createDirectory(atPath: directory + "/\(fixture.name)", withIntermediateDirectories: true)
+        try fixture.write(to: directory + "/\(fixture.name)")
+        try fixture.writeTokenizer(to: directory + "/\(fixture.name)")
+        let source = try ModelSource.open(directory + "/\(fixture.name)")
+        var exporter = ModelExporter(source: source)
+        exporter.dataType = type
+        try exporter.writeGGUF(to: path)
+        return source
+    }
+
+    @Test(arguments: FamilyFixture.names)
+    func readsBackTheSame(_ name: String) throws {
+        let fixture = try FamilyFixture.named(name)
+        try withTemporaryDirectory { directory in
+            let path = directory + "/model.gguf"
+            if let reason = Self.refused[name] {
+                let error = #expect(throws: ModelError.self) { try Self.export(fixture, in: directory, to: path) }
+                #expect(error?.description.contains(reason) == true, "\(error?.description ?? "")")
+                #expect(try FileManager.default.contentsOfDirectory(atPath: directory) == [name])
+                return
+            }
+            let source = try Self.export(fixture, in: directory, to: path)
+            let copy = try ModelSource.open(path)
+            #expect(source.configuration.firstDifference(from: copy.configuration) == nil)
+            let own = Dictionary(uniqueKeysWithValues: source.baseManifest(threads: 1).entries.map { ($0.name, $0) })
+            for entry in copy.baseManifest(threads: 1).entries where entry.name != "configuration" && own[entry.name] != nil {
+                #expect(own[entry.name] == entry)
+            }
+            #expect(Set(source.tensorNames).isSubset(of: copy.tensorNames) || source.configuration.family.name.hasPrefix("granitemoe"))
+            // A window that llama.cpp does not know becomes the number of positions.
+            let count = min(copy.configuration.contextLength, fixture.tokens.count)
+            let expected = fixture.losses.prefix(count - 1).reduce(0, +) / Double(count - 1)
+            let found = try Self.loss(copy, Array(fixture.tokens.prefix(count)))
+            #expect(abs(found - expected) < 1e-5 * expected, "\(found), not \(expected)")
+        }
+    }
+
+    @Test(arguments: [ElementType.f16, .bf16, .q8_0], ["llama", "gpt2", "bloom"])
+    func smallerTypesRound(_ type: ElementType, _ name: String) throws {
+        let fixture = try FamilyFixture.named(name)
+        try withTemporaryDirectory { directory in
+            let path = directory + "/model.gguf"
+            let source = try Self.export(fixture, in: directory, to: path, type: type)
+            let copy = try ModelSource.open(path)
+            var kinds: Set<ElementType> = []
+            for name in source.tensorNames {
+                let shape = try #require(source.shape(of: name))
+                var (a, b) = ([Float](repeating: 0, count: shape.count), [Float](repeating: 0, count: shape.count))
+                try source.copyFloats(name, into: &a)
+                try copy.copyFloats(name, into: &b)
+                let kind = try #require(copy.dataType(of: name))
+                kinds.insert(kind)
+                let largest = a.map(abs).max() ?? 0
+                let step: Float = kind == .f32 ? 0 : kind == .f16 ? 0x1p-11 : kind == .bf16 ? 0x1p-8 : 1 / 200
+                for (x, y) in zip(a, b) { #expect(abs(x - y) <= step * largest) }
+                if case .vector = shape { #expect(kind == .f32) }
+            }
+            // Rows of 36 or 40 values are no whole number of blocks.
+            let blocks: [String: Set<ElementType>] = ["llama": [.f32, .f16, .q8_0], "gpt2": [.f32, .q8_0], "bloom": [.f32, .f16]]
+            #expect(kinds == (type == .q8_0 ? blocks[name] : [.f32, type]))
+            #expect(try abs(Self.loss(copy, fixture.tokens) - Self.loss(source, fixture.tokens)) < 0.05)
+        }
+    }
+
+    /// The adapters of a run are merged into the file, also those of a head that was tied to the embedding.
+    @Test(arguments: ["llama", "qwen3", "gpt2", "bloom", "phi-4", "granite-4"])
+    func mergesAdapters(_ name: String) throws {
+        let fixture = try FamilyFixture.named(name)
+        try withTemporaryDirectory { directory in
+            try fixture.write(to: directory)
+            try fixture.writeTokenizer(to: directory)
+            let source = try ModelSource.open(directory)
+            let run = try AdaptedModel(source, ["adapter:layers.0", "adapter:final"], outputs: 2, inputs: 3)
+            let moved = try run.moved([60, -90, 30], scale: 0x1p-11)
+            let set = try ExampleSet([ForwardParityTests.text(fixture.tokens)], for: source.configuration)
+            let own = try Evaluator(model: moved.model, cache: PrefixCache(model: moved.model, set: set)).evaluate().meanLoss
+            var exporter = ModelExporter(source: source)
+            exporter.changes = try AdapterChange.all(source: source, parameters: moved.parameters, basis: run.basis)
+            try exporter.writeGGUF(to: directory + "/merged.gguf")
+            let merged = try Self.loss(ModelSource.open(directory + "/merged.gguf"), fixture.tokens)
+            #expect(abs(merged - own) < 5e-5 * own, "\(merged), not \(own)")
+            #expect(try abs(Self.loss(source, fixture.tokens) - own) > 1e-4)
+        }
+    }
+
+    @Test(arguments: ["gemma", "cohere"])
+    func aHeadOfItsOwnIsRefusedWhereLlamaCppHasNone(_ name: String) throws {
+        try withTemporaryDirectory { directory in
+            let fixture = try FamilyFixture.named(name)
+            try fixture.write(to: directory)
+            try fixture.writeTokenizer(to: directory)
+            let source = try ModelSource.open(directory)
+            let run = try AdaptedModel(source, ["adapter:final"], outputs: 2, inputs: 3)
+            var exporter = ModelExporter(source: source)
+            exporter.changes = try AdapterChange.all(source: source, parameters: run.moved([60], scale: 0x1p-11).parameters, basis: run.basis)
+            let error = #expect(throws: ModelError.self) { try exporter.writeGGUF(to: directory + "/merged.gguf") }
+            #expect(error?.problem.hasPrefix("has a head that differs from its embedding") == true)
+        }
+    }
+
+    /// Exporting a GGUF file gives the same model, ids and conversations.
+    @Test func exportsGGUFFilesAgain() throws {
+        let source = try ModelSource.open(fixture("tiny-llama.gguf").path)
+        try withTemporaryDirectory { directory in
+            let path = directory + "/new/model.gguf"
+            var exporter = ModelExporter(source: source)
+            try exporter.writeGGUF(to: path)
+            let copy = try ModelSource.open(path)
+            #expect(copy.baseManifest(threads: 1) == source.baseManifest(threads: 1))
+            let text = "It was <|im_end|> 1234\r\n été"
+            #expect(try copy.tokenizer.encode(text, allowSpecial: true) == source.tokenizer.encode(text, allowSpecial: true))
+            #expect(try copy.tokenizer.bosToken == source.tokenizer.bosToken)
+            #expect(try copy.chatTemplate == source.chatTemplate)
+            #expect(copy.configuration.eosTokens == source.configuration.eosTokens)
+
+            // What is there is only replaced if it is asked for, and only if it is a GGUF file, and not the model itself.
+            #expect(throws: ModelError.self) { try exporter.writeGGUF(to: path) }
+            exporter.overwrites = true
+            try exporter.writeGGUF(to: path)
+            try Data("mine".utf8).write(to: URL(filePath: directory + "/precious.gguf"))
+            for (other, reason) in [
+                (directory + "/precious.gguf", "is no GGUF file"), (directory + "/new", "is a directory"),
+                ("/proc/nowhere/model.gguf", "cannot be created"),
+            ] {
+                let error = #expect(throws: ModelError.self) { try exporter.writeGGUF(to: other) }
+                #expect(error?.problem.hasPrefix(reason) == true, "\(error?.description ?? "")")
+            }
+            var itself = ModelExporter(source: copy)
+            itself.overwrites = true
+            #expect(throws: ModelError.self) { try itself.writeGGUF(to: path) }
+            let stopped = #expect(throws: ModelError.self) { try exporter.writeGGUF(to: directory + "/stopped.gguf") { !$0.hasPrefix("blk.1") } }
+            #expect(stopped?.code == .cancelled)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: directory).sorted() == ["new", "precious.gguf"])
+        }
+    }
+
+    /// Keeps files for a comparison with llama.cpp (check_gguf.py).
+    private static let kept = ProcessInfo.processInfo.environment["ONEBYTE_TEST_GGUF"]
+
+    @Test(.enabled(if: kept != nil, "needs ONEBYTE_TEST_GGUF"), arguments: FamilyFixture.names)
+    func keepsFilesForLlamaCpp(_ name: String) throws {
+        guard let directory = Self.kept, Self.refused[name] == nil else { return }
+        let fixture = try FamilyFixture.named(name)
+        for type in [ElementType.f32, .f16, .bf16, .q8_0] {
+            _ = try Self.export(fixture, in: directory, to: "\(directory)/\(name)-\(type).gguf", type: type)
+        }
+    }
+}
+
+extension FamilyFixture {
+    /// Writes a tokenizer with a token for each of 61 bytes.
+    func writeTokenizer(to directory: String) throws {
+        let vocabulary = Dictionary(uniqueKeysWithValues: (0..<61).map { (String(UnicodeScalar(UInt8(0x21 + $0))), $0) })
+        let json: [String: Any] = [
+            "version": "1.0", "added_tokens": [Any](), "normalizer": NSNull(), "post_processor": NSNull(),
+            "pre_tokenizer": ["type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true],
+            "decoder": ["type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true],
+            "model": ["type": "BPE", "vocab": vocabulary, "merges": [String]()],
+        ]
+        try JSONSerialization.data(withJSONObject: json).write(to: URL(filePath: directory + "/tokenizer.json"))
+    }
+}
