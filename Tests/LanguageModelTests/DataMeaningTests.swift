@@ -45,6 +45,14 @@ import Training
         #expect(data.cutAnswers.tokens == whole - 128)
     }
 
+    /// An empty prompt needs no room, so an answer that just fits keeps the token that ends it.
+    @Test func anAnswerThatJustFitsIsWhole() throws {
+        let line = #"{"prompt":"","completion":"word word word"}"#
+        let whole = try #require(encoder(.completion).encode(records(line)).examples.first?.sequences.first)
+        let data = try encoder(.completion, maxLength: whole.tokens.count).encode(records(line))
+        #expect(data.examples.first?.sequences == [whole] && data.truncated == 0 && data.cutAnswers.examples == 0)
+    }
+
     @Test func ofTwoThatAreTooLongEachKeepsHalf() throws {
         let long = String(repeating: "word ", count: 80)
         let data = try encoder(.completion, maxLength: 64).encode(records(#"{"prompt":"\#(long)","completion":" \#(long)"}"#))

@@ -200,7 +200,8 @@ public struct TaskEncoder: Sendable {
         // If prompt and completion don't both fit, each keeps at least half of the room, so that a long completion never displaces its
         // prompt. The template's own words stay, and so does at least one token to predict the completion's first token.
         let promptCount = tokenizer.encode(text).count
-        let promptKept = min(max(1, promptCount), max(room - answer.count, room / 2, templateTokens, 1))
+        let fits = promptCount + answer.count <= room
+        let promptKept = fits ? promptCount : min(max(1, promptCount), max(room - answer.count, room / 2, templateTokens, 1))
         let answerKept = min(answer.count, room - promptKept)
         let isCut = answerKept < answer.count || promptKept < promptCount
         if answerKept < answer.count { data.cutAnswers.add(answer.count - answerKept) }
