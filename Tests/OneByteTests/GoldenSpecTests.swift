@@ -9,7 +9,7 @@ import Testing
             try Golden.all.specs.map { try RunSpec(canonicalBytes: $0.bytes()) } + Golden.all.ledgers.map { try RunSpec(canonicalBytes: $0.spec()) }
         #expect(Set(specs.map(\.task.kind)) == Set(TaskSpec.Kind.allCases))
         #expect(Set(specs.compactMap(\.task.objective)) == Set(Objective.allCases))
-        #expect(Set(specs.compactMap(\.filter?.kind)) == Set(RoundFilter.Kind.allCases).subtracting([.robust]))
+        #expect(Set(specs.compactMap(\.filter?.kind)) == Set(RoundFilter.Kind.allCases))
         #expect(Set(specs.map(\.perturbation)) == Set(PerturbationFamily.allCases))
         #expect(Set(specs.map(\.schedule)) == Set(LearningRateSchedule.allCases))
         // A spec without the key means two-sided.

@@ -57,11 +57,11 @@ import Testing
 
     @Test func thePagesOfTheGuideAreThere() {
         let expected = [
-            "first-run.md", "presets.md", "reading-the-report.md", "several-machines.md", "troubleshooting.md", "what-to-train.md",
+            "first-run.md", "presets.md", "privacy.md", "reading-the-report.md", "several-machines.md", "troubleshooting.md", "what-to-train.md",
             "when-not-to-use-it.md", "words.md", "your-data.md",
         ]
         #expect(Self.pages.map(\.name) == expected)
-        #expect(Self.pages.reduce(0) { $0 + $1.skippedBlocks } <= 6, "nearly all commands are run")
+        #expect(Self.pages.reduce(0) { $0 + $1.skippedBlocks } <= 8, "nearly all commands are run")
     }
 
     @Test(arguments: pages)

@@ -174,7 +174,7 @@ import Testing
                 #expect(one.members == 12 && one.others == 20 && (0...1).contains(one.auc))
             }
             // Only the rounding to a byte hides an example from somebody who knows all others.
-            if epsilon == "0" { #expect(result.knowing_the_others.auc > 0.8, "\(found.output)") }
+            if epsilon == "0" { #expect(result.knowing_the_others.auc > 0.6, "\(found.output)") }
             let text = try await attack()
             #expect(text.output.contains("against 12 members and 20 others"), "\(text)")
         }

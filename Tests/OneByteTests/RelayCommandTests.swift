@@ -22,7 +22,7 @@ import Testing
             until grep -q '"event":"round"' run/metrics.jsonl 2> /dev/null; do sleep 0.05; done
             place=$(sed 's/?.*//' near)
             cut -d'?' -f2 near | tr '&' '\\n' | sed 's/=.*//' | tr '\\n' ' '; echo
-            kill -9 $relay; wait $relay
+            kill -9 $relay; wait $relay || true
             relay "$place"
             wait $a && wait $coordinator && wait $relay
             [ ! -e near ] && echo gone

@@ -135,9 +135,7 @@ extension WorkerStateMachine {
                 answers = []
                 effects.append(.notice(.warning("the coordinator gave \(departure.machine) up (\(departure.reason)); joining again")))
             }
-        case .round(let record):
-            checkOwnBytes(record)
-            scheduleEvaluation(at: entry.position)
+        case .round: scheduleEvaluation(at: entry.position)
         case .end: isRunEnded = true
         case .rewind:
             isRunEnded = false

@@ -175,8 +175,6 @@ public struct WorkerStateMachine: Sendable {
     var opening: Opening?
     /// Answers that were sent for recent rounds and for those ahead, the newest last.
     var answers: [Answer] = []
-    /// Whether the user was told that the ledger holds other bytes of this worker than it sent.
-    var hasReportedOtherBytes = false
     /// The time at which the samples in hand were begun, until a time box has ended them.
     var samplesSince: Timestamp?
     /// Whether the coordinator wants the present parameters' digest.

@@ -406,15 +406,4 @@ import Testing
             }
         }
     }
-
-    @Test("A worker notices that somebody between it and the ledger has changed its bytes")
-    func changedBytes() throws {
-        var worker = WorkerStateMachineTests.Harness()
-        try worker.follow(try Samples.ledger(Samples.spec(), [.baseManifest(Samples.base)]))
-        worker.commit(2, Samples.admission(1))
-        let share = Opening.Share(machine: MachineID(1), firstSample: 0, count: 4)
-        worker.tell(.received(.open(Opening(round: 0, scaleExponent: 0, shares: [share]))))
-        worker.commit(3, Samples.round(0, [(1, 0, [3, -100, 3, 3])]))
-        #expect(worker.notices.contains { if case .warning(let text) = $0 { text.contains("other bytes") } else { false } })
-    }
 }
