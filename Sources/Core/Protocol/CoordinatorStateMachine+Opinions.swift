@@ -6,8 +6,11 @@ extension CoordinatorStateMachine {
         let round: RoundNumber
         /// The time until which other evaluators are waited for.
         let decidedAt: Timestamp
-        /// The newest report of each evaluator. Each has a validation score.
+        /// The newest report of each judge. Each has a validation score.
         var reports: [MachineID: EvaluationReport] = [:]
+        /// Reports of evaluators that are no judges yet. An evaluator that was started again becomes one when its earlier process is given up, and it
+        /// does not report a second time.
+        var others: [MachineID: EvaluationReport] = [:]
     }
 
     /// The machines whose validations count: evaluators that joined before the first round, or, if none of them is there any more, the evaluator that
@@ -22,8 +25,8 @@ extension CoordinatorStateMachine {
     /// Takes an evaluator's report of parameters that are due to be measured. Decides when all judges have reported.
     mutating func consider(_ report: EvaluationReport, of machine: MachineID, at now: Timestamp) {
         let judges = judges
-        guard judges.contains(machine) else { return }
         guard report.validation != nil else {
+            guard judges.contains(machine) else { return }
             judgesWithoutExamples.insert(machine)
             if isTrialOver, judges.subtracting(judgesWithoutExamples).isEmpty, !hasReportedUnjudged {
                 hasReportedUnjudged = true
@@ -44,12 +47,21 @@ extension CoordinatorStateMachine {
             opinions = Opinions(position: report.position, round: report.round, decidedAt: now.advanced(bySeconds: patience))
         }
         guard opinions?.position == report.position else { return }
-        opinions?.reports[machine] = report
-        if let open = opinions, judges.subtracting(judgesWithoutExamples).isSubset(of: open.reports.keys) { decide(open) }
+        opinions?.others[machine] = report
+        decideOpinions(at: now)
     }
 
-    mutating func decideOverdueOpinions(at now: Timestamp) {
-        if let open = opinions, now >= open.decidedAt { decide(open) }
+    /// Decides if all judges have reported, or if some have and the time is up.
+    mutating func decideOpinions(at now: Timestamp) {
+        guard var open = opinions else { return }
+        let judges = judges
+        for (machine, report) in open.others where judges.contains(machine) {
+            open.reports[machine] = report
+            open.others[machine] = nil
+        }
+        opinions = open
+        guard !open.reports.isEmpty else { return }
+        if judges.subtracting(judgesWithoutExamples).isSubset(of: open.reports.keys) || now >= open.decidedAt { decide(open) }
     }
 
     /// Writes the median of the evaluators' scores. `goBackIfDue` then acts on it.

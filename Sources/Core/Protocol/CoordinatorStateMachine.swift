@@ -297,7 +297,7 @@ public struct CoordinatorStateMachine: Sendable {
         closeRoundAtDeadline(at: now)
         closeRoundWithoutStallers(at: now)
         noteEvaluators(at: now)
-        decideOverdueOpinions(at: now)
+        decideOpinions(at: now)
         warnIfUnjudged()
         concludeCheckIfOverdue(at: now)
         noteHold(at: now)
