@@ -11,7 +11,7 @@ import Testing
             relays: relays, isPartlyDirect: false)
     }
 
-    @Test("Three sites of sixteen workers: with relays the far links carry less than half up and an eighth down, and the ledger's parameters are the same")
+    @Test("For three sites of sixteen workers, far links behind relays carry less than half up and an eighth down, with the same result")
     func threeSites() throws {
         let spec = Samples.spec(rounds: 200, samplesPerRound: 240, minimumWorkers: 48, digestEvery: 50)
         let direct = try Simulation(seed: 1, world: Self.world(spec, workers: 48, relays: 0))
