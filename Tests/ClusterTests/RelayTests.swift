@@ -138,7 +138,7 @@ import Worker
         for relay in relays { #expect(await relay.exit == 0) }
     }
 
-    @Test("By relays the far links carry a small part of the bytes")
+    @Test("By relays the far links carry a sixth of the bytes down, and few more up")
     func farBytes() async throws {
         let perSite = 12
         func measure(_ connect: (String) async throws -> [NodeProcess]) async throws -> (up: Int, down: Int) {
@@ -160,7 +160,8 @@ import Worker
             return [relay, try NodeProcess.swarm(site, count: perSite)]
         }
         print("2 sites × \(perSite) workers, 120 rounds: direct \(direct), by relays \(relayed)")
-        #expect(relayed.down * 3 < direct.down)
-        #expect(relayed.up < direct.up)
+        #expect(relayed.down * 6 < direct.down)
+        // Envelopes add their own bytes to short contributions. What they save upward are packets, whose headers are not counted here.
+        #expect(relayed.up < 2 * direct.up)
     }
 }
