@@ -36,7 +36,8 @@ enum Binary {
         let programs = URL(filePath: path).deletingLastPathComponent().path
         let others = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
         return try await run(
-            ["--kill-after=5", "\(seconds)", "/bin/bash", "-euo", "pipefail", "-c", script], program: "/usr/bin/timeout", in: directory,
+            ["--kill-after=5", "\(seconds)", "/bin/bash", "-euo", "pipefail", "-c", "trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n" + script],
+            program: "/usr/bin/timeout", in: directory,
             environment: ["PATH": "\(programs):\(others)", "MODEL": model])
     }
 
