@@ -1,8 +1,6 @@
 import ArgumentParser
 import Core
 import Foundation
-import LanguageModel
-import Training
 
 extension DataCommand {
     struct Split: ParsableCommand {
