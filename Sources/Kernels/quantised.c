@@ -270,8 +270,6 @@ static const ob_quantised_kernels *kernels(void) { return ob_current_variant()->
 
 static size_t blocks_of(size_t inputs) { return (inputs + BLOCK - 1) / BLOCK; }
 
-const char *ob_quantised_variant(void) { return kernels()->name; }
-
 size_t ob_quantised_row_bytes(size_t inputs) { return blocks_of(inputs) * sizeof(row_block); }
 
 size_t ob_quantised_panel_bytes(size_t inputs) { return blocks_of(inputs) * sizeof(weight_block); }

@@ -43,8 +43,4 @@ void ob_quantised_product(const void *x, size_t rows, const ob_quantised_matrix 
 /// may differ from one instruction set to another.
 void ob_quantised_gated_product(int kind, const void *x, size_t rows, const ob_quantised_matrix *gate, const ob_quantised_matrix *up, float *y,
                                 size_t y_stride);
-
-/// Returns the name of the variant in use: "avx512vnni", "avx2", "neondot" or "portable". It is the best that the processor has, unless
-/// ONEBYTE_KERNELS names another.
-const char *ob_quantised_variant(void);
 #endif

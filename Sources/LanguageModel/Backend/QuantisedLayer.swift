@@ -60,7 +60,7 @@ final class QuantisedLayer: @unchecked Sendable {  // written while nobody compu
 
 extension StoredTensor {
     /// Whether 8-bit weights are read from the file's own blocks, without rounding.
-    fileprivate var isPackedAsStored: Bool {
+    package var isPackedAsStored: Bool {
         ob_quantised_reads(type.rawValue) != 0 && !view.isTransposed && view.offset == 0 && scales.isEmpty && change == nil
     }
 

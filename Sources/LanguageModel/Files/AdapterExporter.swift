@@ -70,8 +70,10 @@ public struct AdapterChange {
     private var module: String { String(name.dropLast(".weight".count)) }
 
     /// Copies the matrix's rows with the adapter merged in, row-major.
-    func copyMergedRows(_ rows: Range<Int>, into out: UnsafeMutablePointer<Float>) {
-        matrix.copyFloats(rows: rows, into: out)
+    ///
+    /// - Parameter trained: writes the matrix's elements, if the run trained the matrix too; nil takes the base's.
+    func copyMergedRows(_ rows: Range<Int>, of trained: ModelExporter.Values?, into out: UnsafeMutablePointer<Float>) {
+        if let trained { trained(rows.lowerBound * columns..<rows.upperBound * columns, out) } else { matrix.copyFloats(rows: rows, into: out) }
         for (i, row) in rows.enumerated() {
             let weights = out + i * columns
             // All coefficients are computed first, because each one reads the row as it was.

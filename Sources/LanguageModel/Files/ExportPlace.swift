@@ -18,9 +18,9 @@ struct ExportPlace {
 
     /// - Parameters:
     ///   - overwrites: whether files of an earlier export may be replaced.
-    ///   - source: the model's own directory or file, which is never written into.
+    ///   - source: the model's own directories and files, which are never written into.
     ///   - isOfExport: whether an export writes files of this name.
-    init(_ path: String, overwrites: Bool, source: String, isOfExport: (String) -> Bool) throws(ModelError) {
+    init(_ path: String, overwrites: Bool, source: Set<String>, isOfExport: (String) -> Bool) throws(ModelError) {
         self.path = path
         var status = stat()
         isThere = stat(path, &status) == 0
@@ -47,10 +47,10 @@ struct ExportPlace {
         guard contents.isEmpty || overwrites else {
             throw ModelError(.occupied, file: path, "already exists and is not empty", remedy: "choose another directory")
         }
-        guard Self.resolved(path) != Self.resolved(source) else {
-            throw ModelError(.badRequest, file: path, "is the model itself, which its ledgers need", remedy: "choose another directory")
+        guard let own = Self.resolved(path), !source.contains(where: { Self.resolved($0) == own }) else {
+            throw ModelError(.badRequest, file: path, "is the model itself or its base, which its ledgers need", remedy: "choose another directory")
         }
-        target = Self.resolved(path) ?? path
+        target = own
         partial = "\(target)/\(Self.partialPrefix)\(getpid())"
         try Self.make(partial, for: path)
     }
@@ -119,7 +119,8 @@ struct ExportPlace {
         return names
     }
 
-    private static func resolved(_ path: String) -> String? {
+    /// Returns the path without symbolic links; nil if there is nothing.
+    static func resolved(_ path: String) -> String? {
         guard let text = realpath(path, nil) else { return nil }
         defer { free(text) }
         return String(cString: text)

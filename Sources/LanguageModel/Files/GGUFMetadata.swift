@@ -71,7 +71,7 @@ extension ModelConfiguration {
                     .unsupported, file: file, "has windows of several sizes, for which GGUF has no place", remedy: "write another format")
             }
             metadata.set(prefix + "attention.sliding_window", window)
-            metadata.set(prefix + "attention.sliding_window_pattern", .array(description.layers.map { .bool($0.window != nil) }))
+            metadata.set(prefix + "attention.sliding_window_pattern", windowPattern)
         }
         for (i, key) in ModelDescription.XIELU.names.enumerated() {
             let numbers = description.layers.compactMap { $0.xielu?.values[i] }
@@ -80,6 +80,15 @@ extension ModelConfiguration {
         addMultipliers(architecture, to: &metadata)
         let tables = try addRotation(architecture, file: file, to: &metadata)
         return (metadata, tables)
+    }
+
+    /// Which layers have a window: the period of those that have none, if there is one, which every version of llama.cpp reads; else a list.
+    private var windowPattern: GGUFFile.Value {
+        let hasWindow = description.layers.map { $0.window != nil }
+        let period = (2...max(hasWindow.count, 2)).first { period in
+            hasWindow.indices.allSatisfy { hasWindow[$0] == ($0 % period < period - 1) }
+        }
+        return period.map { .unsigned(UInt64($0)) } ?? .array(hasWindow.map { .bool($0) })
     }
 
     /// Adds the numbers that only some architectures have.
@@ -166,9 +175,14 @@ extension ModelConfiguration {
         return nil
     }
 
+    private static func single(_ number: Double) -> Double { Double(Float(number).description) ?? number }
+
     private func comparable(_ positions: Int) -> (lines: [Substring], rotations: [Rotation]) {
         var copy = self
         copy.tiedHead = false
+        // GGUF holds these in single precision, and the reader takes the shortest decimal number for them.
+        copy.description.norm.epsilon = Self.single(copy.description.norm.epsilon)
+        if let growth = copy.description.attention.queryGrowth { copy.description.attention.queryGrowth?.beta = Self.single(growth.beta) }
         for layer in copy.description.layers.indices where (copy.description.layers[layer].window ?? 0) >= positions {
             copy.description.layers[layer].window = nil
         }

@@ -1,5 +1,4 @@
 import Core
-import Kernels
 
 /// The change of a matrix by a LoRA adapter of its files (Hu et al., arXiv 2106.09685): W + B·A, and with magnitudes m (DoRA, Liu et al.,
 /// arXiv 2402.09353) m·(W + B·A)/‖W + B·A‖, where the norm is that of each row.
@@ -26,15 +25,21 @@ package struct LowRankChange: Sendable {
     }
 
     /// Changes the values of a matrix's row.
-    func apply(to values: UnsafeMutablePointer<Float>, row: Int) {
+    ///
+    /// The result decides the base's digest, so it has the same bits on every processor: sums are in double precision, in a fixed order,
+    /// and nothing is fused.
+    package func apply(to values: UnsafeMutablePointer<Float>, row: Int) {
         let place = view.storedRow(row)
-        inputs.withUnsafeBufferPointer { inputs in
-            guard let base = inputs.baseAddress else { return }
-            for k in 0..<rank { ob_add_scaled(values, base + k * columns, outputs[place * rank + k], columns) }
+        var sums = (0..<columns).map { Double(values[$0]) }
+        for k in 0..<rank {
+            let y = Double(outputs[place * rank + k])
+            for i in 0..<columns { sums[i] += y * Double(inputs[k * columns + i]) }
         }
-        guard let magnitudes else { return }
-        let length = Double(ob_dot(values, values, columns)).squareRoot()
-        let factor = length > 0 ? Float(Double(magnitudes[place]) / length) : 0
-        for i in 0..<columns { values[i] *= factor }
+        if let magnitudes {
+            let length = sums.reduce(0) { $0 + $1 * $1 }.squareRoot()
+            let factor = length > 0 ? Double(magnitudes[place]) / length : 0
+            for i in 0..<columns { sums[i] *= factor }
+        }
+        for i in 0..<columns { values[i] = Float(sums[i]) }
     }
 }

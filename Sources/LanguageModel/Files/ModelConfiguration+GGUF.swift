@@ -58,6 +58,10 @@ extension GGUFFile {
         if let window = try integer("\(keys).attention.sliding_window"), window > 0 { json.set("sliding_window", .integer(window)) }
         if case .array(let pattern)? = metadata["\(keys).attention.sliding_window_pattern"] {
             json.set("layer_types", .array(pattern.map { if case .bool(true) = $0 { "sliding_attention" } else { "full_attention" } }))
+        } else if let period = try integer("\(keys).attention.sliding_window_pattern"), period > 1 {
+            let layers = try required("block_count")
+            guard (0...1 << 16).contains(layers) else { throw ModelError(.malformed, file: path, subject: "\(keys).block_count", "is \(layers)") }
+            json.set("layer_types", .array((0..<layers).map { $0 % period < period - 1 ? "sliding_attention" : "full_attention" }))
         }
         json.set("tie_word_embeddings", .bool(tensors["output.weight"] == nil))
         json.set("use_cache", true)

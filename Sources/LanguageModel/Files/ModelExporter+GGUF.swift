@@ -14,7 +14,7 @@ extension ModelExporter {
             throw ModelError(.unsupported, file: path, "\(dataType) can't be written", remedy: "possible: F32, F16, BF16, Q8_0")
         }
         let (metadata, tables, tensors) = try ggufParts(replacing)
-        let place = try ExportFile(path, overwrites: overwrites, source: source.path)
+        let place = try ExportFile(path, overwrites: overwrites, source: source.places)
         do throws(ModelError) {
             try GGUFWriter(metadata: metadata, tables: tables, tensors: tensors, dataType: dataType)
                 .write(to: place.partial, check: { file throws(ModelError) in try check(file) }, progress: progress)
@@ -75,11 +75,30 @@ extension ModelExporter {
             throw inexpressible([error.subject, error.problem].compactMap { $0 }.joined(separator: " "))
         }
         if let difference = source.configuration.firstDifference(from: written) { throw inexpressible(difference) }
-        let (asked, other) = (try source.tokenizer, try Tokenizer(file))
+        let (asked, other) = (try source.tokenizer, try tokenizer(of: file))
+        let lost = Set(source.configuration.eosTokens).subtracting(written.eosTokens)
+        if let token = lost.filter({ !Self.knownEndings.contains(asked.token($0) ?? "") }).min() {
+            throw inexpressible("the token \(token) (\((asked.token(token) ?? "").debugDescription)) ends a text, too")
+        }
         for sample in Self.samples where asked.encode(sample) != other.encode(sample) {
             throw ModelError(
                 .unsupported, file: source.path, subject: "tokenizer", "cuts texts in a way that GGUF does not express: \(sample.debugDescription)",
                 remedy: "write another format, and convert it with llama.cpp's convert_hf_to_gguf.py if that knows the tokenizer")
+        }
+    }
+
+    /// Texts of tokens that llama.cpp takes for an end by themselves (`special_eog_ids` in llama-vocab.cpp). A GGUF file has room for two others.
+    private static let knownEndings: Set<String> = [
+        "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]",
+        "<|end_of_text|>", "<end_of_utterance>",
+    ]
+
+    /// Reads the new file's tokenizer. Its name is still a hidden one, which an error need not show.
+    private func tokenizer(of file: GGUFFile) throws(ModelError) -> Tokenizer {
+        do throws(ModelError) {
+            return try Tokenizer(file)
+        } catch {
+            throw inexpressible([error.subject, error.problem].compactMap { $0 }.joined(separator: " "))
         }
     }
 
@@ -100,11 +119,13 @@ extension ModelExporter {
 /// The destination of an export that is one file.
 private struct ExportFile {
     private let path: String
+    private let overwrites: Bool
     let partial: String
 
     /// - Parameters: as for `ExportPlace`. Only a GGUF file is replaced.
-    init(_ path: String, overwrites: Bool, source: String) throws(ModelError) {
+    init(_ path: String, overwrites: Bool, source: Set<String>) throws(ModelError) {
         self.path = path
+        self.overwrites = overwrites
         let url = URL(filePath: path)
         partial =
             url.deletingLastPathComponent().appending(path: ".\(url.lastPathComponent).partial-\(ProcessInfo.processInfo.processIdentifier)").path
@@ -115,8 +136,10 @@ private struct ExportFile {
                     .badRequest, file: path, "is a directory, but a GGUF file is one file", remedy: "name it, such as \(path)/model.gguf")
             }
             guard overwrites else { throw ModelError(.occupied, file: path, "already exists", remedy: "choose another name") }
-            guard url.resolvingSymlinksInPath() != URL(filePath: source).resolvingSymlinksInPath() else {
-                throw ModelError(.badRequest, file: path, "is the model itself, which its ledgers need", remedy: "choose another name")
+            let target = ExportPlace.resolved(path)
+            guard !source.contains(where: { ExportPlace.resolved($0) == target }) else {
+                throw ModelError(
+                    .badRequest, file: path, "is the model itself or its base, which its ledgers need", remedy: "choose another name")
             }
             guard Self.isGGUF(path) else {
                 throw ModelError(.badRequest, file: path, "is no GGUF file, and is not replaced", remedy: "choose another name")
@@ -137,7 +160,14 @@ private struct ExportFile {
     }
 
     func finish() throws(ModelError) {
-        guard rename(partial, path) == 0 else { throw ModelError(.inputOutput, file: path, "cannot be put in place: \(errnoText())") }
+        // Without --overwrite, a file that appeared during the export stays.
+        let flags: UInt32 = overwrites ? 0 : 1  // RENAME_NOREPLACE
+        guard renameat2(AT_FDCWD, partial, AT_FDCWD, path, flags) != 0 else { return }
+        // Some file systems can't be told so.
+        guard !overwrites, errno == EINVAL, link(partial, path) == 0 else {
+            throw ModelError(.inputOutput, file: path, "cannot be put in place: \(errnoText())")
+        }
+        unlink(partial)
     }
 
     func abandon() { unlink(partial) }

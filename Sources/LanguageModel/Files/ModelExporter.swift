@@ -39,7 +39,7 @@ public struct ModelExporter {
     ///     leaves nothing.
     public func write(to path: String, replacing: [String: Values] = [:], progress: (String) -> Bool = { _ in true }) throws(ModelError) {
         try refuseUnknown(replacing)
-        let place = try ExportPlace(path, overwrites: overwrites, source: source.path, isOfExport: Self.isOfExport)
+        let place = try ExportPlace(path, overwrites: overwrites, source: source.places, isOfExport: Self.isOfExport)
         do throws(ModelError) {
             try writeFiles(place.partial, replacing, progress)
             try place.finish(isOfExport: Self.isOfExport)
@@ -66,6 +66,11 @@ public struct ModelExporter {
                 throw ModelError(
                     .badRequest, file: directory, "can't be a LoRA adapter: the run trains more than adapters", remedy: "write the merged model")
             }
+            guard source.path == source.basePath else {
+                throw ModelError(
+                    .unsupported, file: source.path, "is an adapter itself, and a LoRA adapter of an adapter can't be read again",
+                    remedy: "write the merged model")
+            }
             let card = try OutputFile(path: directory + "/README.md")
             try card.write(Array(modelCard().utf8))
             try card.sync()
@@ -84,16 +89,18 @@ public struct ModelExporter {
     func outputTensors(in format: KeyPath<ExpectedTensor, ExpectedTensor.Place>, _ replacing: [String: Values]) -> [OutputTensor] {
         let changed = Dictionary(changes.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
         var tensors = source.fileTensors(in: format) { name, stored in
-            if let change = changed[name] { return change.copyMergedRows }
+            if let change = changed[name] { return { change.copyMergedRows($0, of: replacing[name], into: $1) } }
             guard let values = replacing[name] else { return stored.copyFloats }
             return { rows, out in values(rows.lowerBound * stored.columns..<rows.upperBound * stored.columns, out) }
         }
         if let headChange, source.configuration.tiedHead {
             let names = source.configuration.description.names
             let shape = TensorShape.matrix(rows: headChange.rows, columns: headChange.columns)
+            // The head below the adapter is the embedding, trained or not.
+            let embedding = replacing[names.name(.embedding)]
             tensors.append(
                 OutputTensor(name: format == \.gguf ? names.ggufName(.head) : names.name(.head), shape: shape) {
-                    headChange.copyMergedRows($0, into: $1)
+                    headChange.copyMergedRows($0, of: embedding, into: $1)
                 })
         }
         return tensors
@@ -111,6 +118,11 @@ public struct ModelExporter {
                 let places = [source.path, source.basePath].map { $0 + "/" + name }
                 guard let path = places.first(where: { FileManager.default.fileExists(atPath: $0) }) else { continue }
                 files.append((name, try readSmallFile(path, limit: 256 << 20)))
+            }
+            // The adapter's template may lie in another kind of file than the base's, which must not win.
+            if source.path != source.basePath, let template = source.chatTemplateSource {
+                files.removeAll { $0.0 == "chat_template.jinja" }
+                files.append(("chat_template.jinja", Array(template.utf8)))
             }
         } else {
             config = source.generatedConfiguration ?? [:]

@@ -70,13 +70,24 @@ public final class ModelSource: Sendable {
     package static func open(
         _ reference: String, environment: [String: String], log: (String) -> Void = { _ in }
     ) throws(ModelError) -> ModelSource {
+        try open(reference, isBase: false, environment: environment, log: log)
+    }
+
+    /// - Parameter isBase: whether an adapter named this model as its base. It may be no adapter itself.
+    private static func open(
+        _ reference: String, isBase: Bool, environment: [String: String], log: (String) -> Void
+    ) throws(ModelError) -> ModelSource {
+        func merged(_ directory: String) throws(ModelError) -> ModelSource {
+            guard !isBase else {
+                throw ModelError(.unsupported, file: directory, "is itself an adapter", remedy: "merge that one into its base first")
+            }
+            return try PEFTAdapter(directory).merged(reference: reference) { base throws(ModelError) in
+                try open(base, isBase: true, environment: environment, log: log)
+            }
+        }
         var isDirectory: ObjCBool = false
         if FileManager.default.fileExists(atPath: reference, isDirectory: &isDirectory) {
-            if isDirectory.boolValue, PEFTAdapter.isAt(reference) {
-                return try PEFTAdapter(reference).merged(reference: reference) { base throws(ModelError) in
-                    try open(base, environment: environment, log: log)
-                }
-            }
+            if isDirectory.boolValue, try PEFTAdapter.isAt(reference) { return try merged(reference) }
             return isDirectory.boolValue
                 ? try openDirectory(reference, reference: reference) : try openGGUF(reference, reference: reference)
         }
@@ -89,10 +100,14 @@ public final class ModelSource: Sendable {
                 remedy: "give a .gguf file, a directory with config.json and model.safetensors, or org/name")
         }
         let directory = try cache.directory(of: hub, log: log)
-        guard PEFTAdapter.isAt(directory) else { return try openDirectory(directory, reference: reference) }
-        return try PEFTAdapter(directory).merged(reference: reference) { base throws(ModelError) in
-            try open(base, environment: environment, log: log)
-        }
+        return try PEFTAdapter.isAt(directory) ? merged(directory) : openDirectory(directory, reference: reference)
+    }
+
+    /// All files and directories that make up the model: an adapter's and its base's, every part of a split file.
+    var places: Set<String> {
+        var places: Set<String> = [path, basePath]
+        for file in stored.values.map(\.file.path) { places.formUnion([file, URL(filePath: file).deletingLastPathComponent().path]) }
+        return places
     }
 
     /// Number of bytes of the tensors in their files.

@@ -37,12 +37,13 @@ extension ElementType {
     private static func encodeQ8(_ x: UnsafePointer<Float>, into out: UnsafeMutableRawPointer) {
         var largest: Float = 0
         for i in 0..<q8Count { largest = max(largest, abs(x[i])) }
-        var scale = largest / 127
+        // A block whose scale is beyond a half's range becomes 0: an infinite scale would make NaN of its zeros.
+        var scale = largest <= 127 * 65_504 ? largest / 127 : 0
         let inverse = scale == 0 ? 0 : 1 / scale
         ob_floats_to_f16(&scale, out.assumingMemoryBound(to: UInt16.self), 1)
         let values = (out + 2).assumingMemoryBound(to: Int8.self)
         for i in 0..<q8Count {
-            // What is no number, or too large for a scale, becomes 0 and does not trap.
+            // What is no number becomes 0 and does not trap.
             let value = (x[i] * inverse).rounded(.toNearestOrAwayFromZero)
             values[i] = abs(value) <= 127 ? Int8(value) : 0
         }

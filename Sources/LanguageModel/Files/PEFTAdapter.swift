@@ -8,10 +8,16 @@ struct PEFTAdapter {
     private let weights: SafetensorsFile
     private static let prefix = "base_model.model."
 
-    /// Whether a directory holds an adapter and no model.
-    static func isAt(_ path: String) -> Bool {
+    /// Whether a directory holds an adapter.
+    ///
+    /// - Throws: `ModelError` if it holds a whole model as well: one of the two would be ignored.
+    static func isAt(_ path: String) throws(ModelError) -> Bool {
         func has(_ name: String) -> Bool { FileManager.default.fileExists(atPath: path + "/" + name) }
-        return has("adapter_config.json") && !has("model.safetensors") && !has("model.safetensors.index.json")
+        guard has("adapter_config.json") else { return false }
+        guard let model = ["model.safetensors", "model.safetensors.index.json"].first(where: has) else { return true }
+        throw ModelError(
+            .malformed, file: path, "holds an adapter (adapter_config.json) and a whole model (\(model)), and it can't be both",
+            remedy: "move the one that is not meant to another directory")
     }
 
     init(_ path: String) throws(ModelError) {
@@ -67,9 +73,6 @@ struct PEFTAdapter {
                 place += "@" + revision
             }
         }
-        guard !Self.isAt(place) else {
-            throw ModelError(.unsupported, file: config.path, subject: key, "\(place) is itself an adapter", remedy: "merge that one first")
-        }
         let base: ModelSource
         do throws(ModelError) {
             base = try open(place)
@@ -102,7 +105,11 @@ struct PEFTAdapter {
             configuration.tiedHead = false
             stored[head] = stored[embedding]
         }
-        let expected = Dictionary(grouping: configuration.tensors) { $0.file.name }
+        // A family may have several names for a tensor, such as a text model's own and those that it has beside a vision part.
+        var expected: [String: [ExpectedTensor]] = [:]
+        for tensor in configuration.tensors {
+            for name in configuration.family.namesInFiles(tensor.file.name) { expected[name, default: []].append(tensor) }
+        }
         for (name, replaced) in whole {
             guard let parts = expected[name] else { throw unknown(name, configuration) }
             for part in parts { stored[part.name] = try replacement(of: part, by: replaced.tensor, name) }
@@ -166,7 +173,15 @@ struct PEFTAdapter {
         of part: ExpectedTensor, by tensor: SafetensorsFile.Tensor, _ name: String
     ) throws(ModelError) -> StoredTensor {
         guard let type = tensor.type else { throw wrong(name, "has the dtype \(tensor.typeName), which is not supported") }
-        guard tensor.dimensions == part.file.dimensions else { throw wrong(name, "has another shape than the base's tensor of that name") }
+        guard tensor.dimensions == part.file.dimensions else {
+            if tensor.dimensions.count == 2, tensor.dimensions.last == part.file.dimensions.last, tensor.dimensions != part.file.dimensions,
+                name.contains("embed") || name.contains("lm_head") || name.contains("wte")
+            {
+                throw Self.unmerged(
+                    weights.file.path, name, "has \(tensor.dimensions[0]) tokens, but the base has \(part.file.dimensions[0])", path)
+            }
+            throw wrong(name, "has another shape than the base's tensor of that name")
+        }
         return StoredTensor(
             file: weights.file, offset: tensor.offset, type: type, shape: part.shape,
             storedColumns: part.file.dimensions[part.file.dimensions.count - 1], view: part.file.view)

@@ -18,7 +18,8 @@ struct LedgerAudit: ParsableCommand {
                 --model SmolLM2.gguf --train-file reviews.jsonl --shard 2/3
 
             Another processor or another kernel may round a byte one off. Status 65 where fewer than nine in ten are within
-            one. The bytes of a private run contain noise that nobody can draw again: they can't be audited (79).
+            one. The ledger does not say in which precision a worker computed. Bytes of --precision int8, or of hidden states
+            in int8, are farther from those of floats: give the worker's own settings, and the model file that it had. The bytes of a private run contain noise that nobody can draw again: they can't be audited (79).
             A machine that turned its signs round is found with 50 bytes:
 
               onebyte ledger audit runs/reviews --machine 2 \\
@@ -80,10 +81,16 @@ struct LedgerAudit: ParsableCommand {
         guard audit.isPlausible else {
             throw ProcessFailure(
                 .badData,
-                "\(archive.path): the bytes of machine \(machine) are not those of these data: \(audit.withinOne) of \(audit.bytes) within one, \(audit.sameSign) of \(audit.signed) with the same sign"
+                "\(archive.path): the bytes of machine \(machine) are not those of these data: \(audit.withinOne) of \(audit.bytes) within one, \(audit.sameSign) of \(audit.signed) with the same sign; was it a worker with \(Self.otherPrecisions(precision, prefixPrecision))? The ledger does not say"
             )
         }
     }
+
+    /// Names the precisions that were not tried.
+    private static func otherPrecisions(_ precision: Precision, _ prefix: Precision) -> String {
+        "--precision \(precision == .float ? Precision.int8 : .float) or --prefix-precision \(prefix == .float ? Precision.int8 : .float)"
+    }
+
     /// Compares the data with the machine's commitment.
     ///
     /// - Throws: `ProcessFailure` if the data are not those to which the machine committed before its first byte.

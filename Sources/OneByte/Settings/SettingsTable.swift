@@ -520,8 +520,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
             return Setting(
                 .oneOf(Precision.allCases.map(\.rawValue)), .value(.text(Precision.float.rawValue)), valueName: "numbers", owner: .host,
                 flags: .processes,
-                "Precision of hidden states, which are computed once for each example: float, or int8 (8-bit products).",
-                "`onebyte evaluate` and `onebyte predict` always use floats.")
+                "Precision of the training examples' hidden states, which are computed once: float, or int8 (8-bit products).",
+                "Held-out data are measured in floats.")
         }
     }
 }

@@ -46,10 +46,13 @@ extension PrefixCache {
         var missing = Set(examples.lazy.filter { !self.contains($0) }.map { self.block(of: $0) }).sorted()[...]
         var size = threads
         while !missing.isEmpty {
-            try carry(missing.prefix(size).map { PrefixBlock($0, of: self) })
-            missing = missing.dropFirst(size)
+            let group = group(of: missing, atMost: size)
+            let (before, part) = (filledPart, Double(group.reduce(0) { $0 + $1.positions }) / Double(max(set.positionCount, 1)))
+            try carry(group) { done in
+                guard onProgress?(before + done * part) ?? true else { throw Self.stopped }
+            }
+            missing = missing.dropFirst(group.count)
             size *= 2
-            guard onProgress?(filledPart) ?? true else { throw Self.stopped }
         }
     }
 
@@ -74,15 +77,18 @@ extension PrefixCache {
 
     /// Returns the next missing blocks, no more than the memory for a group holds.
     private func missingBlocks(from first: Int, atMost count: Int) -> [PrefixBlock] {
-        var found = [PrefixBlock(first, of: self)]
-        var bytes = found[0].byteCount
-        var next = first
-        while found.count < count, let more = missingBlock(from: next + 1) {
-            let block = PrefixBlock(more, of: self)
+        group(of: sequence(first: first) { self.missingBlock(from: $0 + 1) }, atMost: count)
+    }
+
+    /// Returns the first of some blocks, no more than the memory for a group holds, and at least one.
+    private func group(of blocks: some Sequence<Int>, atMost count: Int) -> [PrefixBlock] {
+        var found: [PrefixBlock] = []
+        var bytes = 0
+        for number in blocks.prefix(count) {
+            let block = PrefixBlock(number, of: self)
             bytes += block.byteCount
-            guard bytes <= Self.groupBytes else { break }
+            guard found.isEmpty || bytes <= Self.groupBytes else { break }
             found.append(block)
-            next = more
         }
         return found
     }

@@ -147,7 +147,14 @@ public final class PrefixCache {
         var hash = SHA256()
         hash.update(Array("onebyte prefix cache 4".utf8))
         hash.update(options.baseDigest?.bytes ?? [])
-        if options.precision != .float { hash.update(Array(options.precision.rawValue.utf8)) }
+        if options.precision != .float {
+            hash.update(Array(options.precision.rawValue.utf8))
+            // Weights in 8 bits are the file's own blocks or are rounded from its values, so two files of equal values can differ.
+            for name in model.source.tensorNames {
+                let tensor = try? model.source.storedTensor(name)
+                hash.update(Array("\(name) \(tensor.map { $0.isPackedAsStored ? $0.type.rawValue : -1 } ?? -1)\n".utf8))
+            }
+        }
         // Parts of the computation that the tensors' values do not determine.
         let configuration = model.configuration
         hash.update(Array(configuration.identity.utf8))

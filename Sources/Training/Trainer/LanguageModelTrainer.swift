@@ -18,7 +18,7 @@ public final class LanguageModelTrainer: Trainer {
         public var threads: Int
         /// Precision of matrix products in training. Held-out data are measured in `float`.
         public var precision: Precision
-        /// Precision of hidden states.
+        /// Precision of the training examples' hidden states. Those of held-out data are floats.
         public var prefixPrecision: Precision
         /// Bytes of hidden states that may be kept in memory. A set of examples that would exceed this goes to a file.
         public var cacheMemory: Int

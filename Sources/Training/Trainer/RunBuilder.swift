@@ -152,14 +152,15 @@ struct RunBuilder {
 
     /// Makes a prefix cache, with what remains of the memory limit.
     ///
-    /// - Parameter asRead: whether to order the cache as samples read the examples.
+    /// - Parameter asRead: whether to order the cache as samples read the examples. What measures is computed in floats, as those who use the
+    ///   model compute.
     private mutating func makeCache(_ examples: (TaskSpec, ModelSource) throws -> [Example], asRead: Bool) throws -> PrefixCache {
         let set = try ExampleSet(try examples(spec.task, source), for: source.configuration)
         let cache = try PrefixCache(
             model: model, set: set, order: asRead ? ExampleOrder.firstEpoch(of: set.count, seed: configuration.orderSeed) : nil,
             options: PrefixCache.Options(
                 memoryLimit: memoryLeft, directory: configuration.cacheDirectory, baseDigest: baseDigest, threads: configuration.threads,
-                precision: configuration.prefixPrecision))
+                precision: asRead ? configuration.prefixPrecision : .float))
         memoryLeft -= cache.memoryBytes
         for warning in cache.warnings { configuration.onRemark(warning) }
         return cache

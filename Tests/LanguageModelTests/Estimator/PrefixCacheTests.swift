@@ -202,6 +202,30 @@ struct PrefixCacheTests {
         #expect(try states(examples, precision: .float) != together)
     }
 
+    /// A file's own 8-bit blocks are taken as they are, so a file of the same values in F32 gives other states, and must not find these.
+    @Test func statesInInt8BelongToTheFileThatStoresTheWeights() throws {
+        try withDirectory { directory in
+            let packed = try ModelSource.open(fixture("tiny-llama.gguf").path)
+            try ModelExporter(source: packed).write(to: directory.path + "/floats")
+            let floats = try ModelSource.open(directory.path + "/floats")
+            #expect(floats.baseManifest(threads: 1) == packed.baseManifest(threads: 1))
+            let examples = try EstimatorFixture.shared.get().trainingExamples()
+            let caches = directory.path + "/caches"
+            try FileManager.default.createDirectory(atPath: caches, withIntermediateDirectories: true)
+            func isFilled(_ source: ModelSource, _ precision: Precision) throws -> Bool {
+                let model = try EstimatorTests.model(source, ["layers.2"])
+                let cache = try PrefixCache(
+                    model: model, set: ExampleSet(examples, for: source.configuration),
+                    options: .init(memoryLimit: 0, directory: caches, baseDigest: .sha256([1]), precision: precision))
+                defer { try? cache.fill() }
+                return cache.isFilled
+            }
+            #expect(try !isFilled(packed, .float) && isFilled(floats, .float), "floats are the same from both")
+            #expect(try !isFilled(packed, .int8) && !isFilled(floats, .int8))
+            #expect(try isFilled(packed, .int8) && isFilled(floats, .int8))
+        }
+    }
+
     @Test func slicesAreALayerOfABlockAndComeToAnEnd() throws {
         let source = try EstimatorTests.tiny()
         let model = try EstimatorTests.model(source, ["layers.2"])
@@ -242,11 +266,19 @@ struct PrefixCacheTests {
         let model = try EstimatorTests.model(source, ["layers.2"])
         let set = try manyExamples(source)
         let cache = try PrefixCache(model: model, set: set)
-        cache.onProgress = { _ in false }
         var all = Array(0..<set.count)
-        let error = try #require(throws: TrainingError.self) { try cache.fillOrReplaceMissing(&all) }
-        #expect(error.code == .cancelled)
+        // A stop is heard after a layer, before the first block is done.
+        cache.onProgress = { _ in false }
+        #expect(try #require(throws: TrainingError.self) { try cache.fillOrReplaceMissing(&all) }.code == .cancelled)
+        #expect(cache.readyBlocks == 0)
+        var parts: [Double] = []
+        cache.onProgress = { [unowned cache] part in
+            parts.append(part)
+            return cache.readyBlocks == 0
+        }
+        #expect(try #require(throws: TrainingError.self) { try cache.fillOrReplaceMissing(&all) }.code == .cancelled)
         #expect(cache.readyBlocks == 1)
+        #expect(parts.count == 2 && parts[0] < parts[1] && abs(parts[1] - cache.filledPart) < 1e-12)
     }
 
     @Test func aDirectoryThatIsNotThereIsAClearError() throws {

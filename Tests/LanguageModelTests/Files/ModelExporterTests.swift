@@ -45,6 +45,46 @@ import Training
         }
     }
 
+    /// A matrix that a run trained and that has an adapter as well is exported with both changes, the head that shares the embedding too.
+    @Test func aTrainedMatrixWithAnAdapterKeepsBoth() throws {
+        let source = try ModelSource.open(fixture("tiny-llama.gguf").path)
+        let name = "model.layers.1.mlp.down_proj.weight"
+        let run = try AdaptedModel(source, ["adapter:layers.1.mlp.down_proj", "adapter:final"], outputs: 2, inputs: 3)
+        let changes = try AdapterChange.all(
+            source: source, parameters: run.moved([60, -90, 30], scale: 0x1p-11).parameters, basis: run.basis)
+        func exported(_ replacing: [String: ModelExporter.Values], adapted: Bool) throws -> [String: [Float]] {
+            try withTemporaryDirectory { directory in
+                var exporter = ModelExporter(source: source)
+                exporter.changes = adapted ? changes : []
+                try exporter.write(to: directory + "/model", replacing: replacing)
+                let copy = try ModelSource.open(directory + "/model")
+                return try Dictionary(
+                    uniqueKeysWithValues: [name, "lm_head.weight"].filter { copy.shape(of: $0) != nil }.map { name in
+                        var values = [Float](repeating: 0, count: try #require(copy.shape(of: name)).count)
+                        try copy.copyFloats(name, into: &values)
+                        return (name, values)
+                    })
+            }
+        }
+        // The trained matrices are the base's, doubled.
+        func doubled(_ tensor: String) throws -> ModelExporter.Values {
+            var values = [Float](repeating: 0, count: try #require(source.shape(of: tensor)).count)
+            try source.copyFloats(tensor, into: &values)
+            return { elements, out in for (i, element) in elements.enumerated() { out[i] = 2 * values[element] } }
+        }
+        let embedding = "model.embed_tokens.weight"
+        let trained = try [name: doubled(name), embedding: doubled(embedding)]
+        let (plain, adapted) = (try exported([:], adapted: false), try exported([:], adapted: true))
+        let both = try exported(trained, adapted: true)
+        // W + BA and 2W + BA.
+        let (w, wa, wb) = (try #require(plain[name]), try #require(adapted[name]), try #require(both[name]))
+        #expect(wa != w)
+        for i in w.indices { #expect(abs(wb[i] - wa[i] - w[i]) < 1e-5) }
+        // E + E·U·C·Vᵀ is linear in E.
+        let (head, headBoth) = (try #require(adapted["lm_head.weight"]), try #require(both["lm_head.weight"]))
+        for i in head.indices { #expect(abs(headBoth[i] - 2 * head[i]) < 1e-5) }
+    }
+
     @Test func doesNotWriteOverWhatIsThere() throws {
         let source = try ModelSource.open(fixture("tiny-llama").path)
         try withTemporaryDirectory { directory in

@@ -120,10 +120,93 @@ import Training
             try plain.write(to: directory, settings: ["base_model_name_or_path": directory + "/adapter"], writesBase: false)
             let itself = #expect(throws: ModelError.self) { try ModelSource.open(directory + "/adapter") }
             #expect(itself?.description.contains("is itself an adapter") == true)
+            try Data().write(to: URL(filePath: directory + "/adapter/model.safetensors"))
+            let both = #expect(throws: ModelError.self) { try ModelSource.open(directory + "/adapter") }
+            #expect(both?.problem.contains("and a whole model (model.safetensors), and it can't be both") == true, "\(both?.description ?? "")")
+            try FileManager.default.removeItem(atPath: directory + "/adapter/model.safetensors")
             try FileManager.default.removeItem(atPath: directory + "/adapter/adapter_model.safetensors")
             try Data().write(to: URL(filePath: directory + "/adapter/adapter_model.bin"))
             let pickle = #expect(throws: ModelError.self) { try ModelSource.open(directory + "/adapter") }
             #expect(pickle?.problem.hasPrefix("is a pickle") == true)
+        }
+    }
+
+    /// The sums are those of double precision in a fixed order, so that every processor gives the base the same digest.
+    @Test func mergedRowsHaveTheSameBitsEverywhere() {
+        // numpy: v = w.astype(float64); for k in range(2): v = v + float64(b[k]) * a[k].astype(float64); then m·v/√Σv² and float32.
+        let w: [Float] = [0.1, -0.7, 3.3, 1e-8, 2.5]
+        let change = { (magnitudes: [Float]?) in
+            LowRankChange(
+                rank: 2, columns: 5, inputs: [0.3, 0.7, -1.1, 5e-9, 0.013, 1.7, -0.9, 0.37, 2e-8, -3.1], outputs: [0.77, -0.33],
+                magnitudes: magnitudes, view: TensorView())
+        }
+        for (magnitudes, bits) in [
+            (nil, [0xBE6B8521, 0x3E0B4395, 0x40152D77, 0x31F91BAC, 0x40621CD6]),
+            ([1.9], [0xBDD306B3, 0x3D798FB3, 0x3F85A9CB, 0x315F3379, 0x3FCA98DD]),
+        ] as [([Float]?, [UInt32])] {
+            var row = w
+            row.withUnsafeMutableBufferPointer { if let base = $0.baseAddress { change(magnitudes).apply(to: base, row: 0) } }
+            #expect(row.map(\.bitPattern) == bits)
+        }
+    }
+
+    /// What an adapter's ledgers need is never written over: the adapter, its base, and every file of them.
+    @Test func anExportSparesTheBase() throws {
+        let plain = try #require(Adapter.all.first { $0.name == "plain" })
+        try withTemporaryDirectory { directory in
+            try plain.write(to: directory)
+            var exporter = ModelExporter(source: try ModelSource.open(directory + "/adapter"))
+            exporter.overwrites = true
+            let before = try FileManager.default.contentsOfDirectory(atPath: directory + "/base").sorted()
+            for place in ["base", "adapter", "./base/../base/"] {
+                let error = #expect(throws: ModelError.self) { try exporter.write(to: "\(directory)/\(place)") }
+                #expect(error?.problem == "is the model itself or its base, which its ledgers need", "\(error?.description ?? "")")
+            }
+            #expect(try FileManager.default.contentsOfDirectory(atPath: directory + "/base").sorted() == before)
+            exporter.format = .peft
+            exporter.changes = []
+            #expect(throws: ModelError.self) { try exporter.write(to: directory + "/new") }
+        }
+        // A GGUF file as the base.
+        let source = try ModelSource.open(fixture("tiny-llama.gguf").path)
+        try withTemporaryDirectory { directory in
+            let base = directory + "/base.gguf"
+            try FileManager.default.copyItem(atPath: source.path, toPath: base)
+            let run = try AdaptedModel(try ModelSource.open(base), ["adapter:final"], outputs: 2, inputs: 3)
+            var exporter = ModelExporter(source: try ModelSource.open(base))
+            exporter.changes = try AdapterChange.all(
+                source: exporter.source, parameters: run.moved([60], scale: 0x1p-11).parameters, basis: run.basis)
+            exporter.format = .peft
+            try exporter.write(to: directory + "/adapter")
+            let adapted = try ModelSource.open(directory + "/adapter")
+            var again = ModelExporter(source: adapted)
+            again.overwrites = true
+            let gguf = #expect(throws: ModelError.self) { try again.writeGGUF(to: base) }
+            #expect(gguf?.problem == "is the model itself or its base, which its ledgers need", "\(gguf?.description ?? "")")
+            #expect(FileManager.default.contentsEqual(atPath: base, andPath: source.path))
+            // A LoRA adapter of an adapter could not be read again.
+            again.format = .peft
+            again.changes = exporter.changes
+            let twice = #expect(throws: ModelError.self) { try again.write(to: directory + "/twice") }
+            #expect(twice?.problem.hasPrefix("is an adapter itself") == true, "\(twice?.description ?? "")")
+        }
+    }
+
+    /// An adapter's own chat template is the one that its export has, in whatever file the base keeps its own.
+    @Test func anExportHasTheAdaptersTemplate() throws {
+        let plain = try #require(Adapter.all.first { $0.name == "plain" })
+        try withTemporaryDirectory { directory in
+            try plain.write(to: directory)
+            for (place, tokenizer) in [("base", "{}"), ("adapter", #"{"chat_template": "adapter's {{ messages[0].content }}"}"#)] {
+                try FamilyFixture.named(plain.family).writeTokenizer(to: "\(directory)/\(place)")
+                try Data(tokenizer.utf8).write(to: URL(filePath: "\(directory)/\(place)/tokenizer_config.json"))
+            }
+            try Data("base's {{ messages[0].content }}".utf8).write(to: URL(filePath: directory + "/base/chat_template.jinja"))
+            let source = try ModelSource.open(directory + "/adapter")
+            try ModelExporter(source: source).write(to: directory + "/merged")
+            let copy = try ModelSource.open(directory + "/merged")
+            #expect(copy.chatTemplateSource == "adapter's {{ messages[0].content }}")
+            #expect(copy.chatTemplateSource == source.chatTemplateSource)
         }
     }
 

@@ -112,6 +112,57 @@ import Training
         }
     }
 
+    /// Windows are written as the period that every version of llama.cpp reads, where layers follow one.
+    @Test func windowsAreAPeriodOrAList() throws {
+        let (window, full) = ("sliding_attention", "full_attention")
+        for (name, types, expected) in [
+            ("gemma2", nil, .unsigned(2)), ("gemma3", nil, .unsigned(6)), ("cohere2", nil, .unsigned(4)),
+            ("cohere2", [window, window, full, window], .unsigned(3)),
+            ("cohere2", [full, window, window, full], .array([.bool(false), .bool(true), .bool(true), .bool(false)])),
+        ] as [(String, [String]?, GGUFFile.Value)] {
+            let fixture = try FamilyFixture.named(name)
+            try withTemporaryDirectory { directory in
+                try fixture.write(to: directory, settings: types.map { ["layer_types": $0] } ?? [:])
+                try fixture.writeTokenizer(to: directory)
+                let source = try ModelSource.open(directory)
+                try ModelExporter(source: source).writeGGUF(to: directory + "/model.gguf")
+                let file = try GGUFFile(path: directory + "/model.gguf")
+                let written = try #require(file.metadata["\(name).attention.sliding_window_pattern"])
+                #expect(String(describing: written) == String(describing: expected))
+                let copy = try ModelSource.open(directory + "/model.gguf")
+                #expect(copy.configuration.description.layers.map(\.window) == source.configuration.description.layers.map(\.window))
+            }
+        }
+    }
+
+    /// An ε that is a float's value in double precision, as some writers have it, is no reason to refuse a model.
+    @Test func anEpsilonOfSinglePrecisionIsTheSame() throws {
+        let fixture = try FamilyFixture.named("llama")
+        try withTemporaryDirectory { directory in
+            try fixture.write(to: directory, settings: ["rms_norm_eps": 9.999999747378752e-06])
+            try fixture.writeTokenizer(to: directory)
+            try ModelExporter(source: ModelSource.open(directory)).writeGGUF(to: directory + "/model.gguf")
+            // Another ε is another model.
+            let copy = try ModelSource.open(directory + "/model.gguf")
+            try fixture.write(to: directory, settings: ["rms_norm_eps": 1.1e-05])
+            #expect(try ModelSource.open(directory).configuration.firstDifference(from: copy.configuration) != nil)
+        }
+    }
+
+    /// GGUF has room for two tokens that end a text; llama.cpp knows some others by their text.
+    @Test func aThirdEndOfTextIsRefused() throws {
+        let fixture = try FamilyFixture.named("llama")
+        try withTemporaryDirectory { directory in
+            try fixture.write(to: directory, settings: ["eos_token_id": [1, 2, 3]])
+            try fixture.writeTokenizer(to: directory)
+            let exporter = ModelExporter(source: try ModelSource.open(directory))
+            let error = #expect(throws: ModelError.self) { try exporter.writeGGUF(to: directory + "/model.gguf") }
+            #expect(error?.problem.hasSuffix(#"the token 3 ("$") ends a text, too"#) == true, "\(error?.description ?? "")")
+            try fixture.write(to: directory, settings: ["eos_token_id": [1, 2]])
+            try ModelExporter(source: ModelSource.open(directory)).writeGGUF(to: directory + "/model.gguf")
+        }
+    }
+
     @Test(arguments: ["gemma", "cohere"])
     func aHeadOfItsOwnIsRefusedWhereLlamaCppHasNone(_ name: String) throws {
         try withTemporaryDirectory { directory in
