@@ -47,7 +47,10 @@ package struct HubCache {
     package func directory(of reference: HubReference, log: (String) -> Void) throws(ModelError) -> String {
         let cached = cachedSnapshot(reference)
         // transformers downloads a model's tokenizer only on request, so a snapshot may lack it.
-        if let cached, isOffline || FileManager.default.fileExists(atPath: cached + "/tokenizer.json") || PEFTAdapter.isAt(cached) { return cached }
+        if let cached {
+            let isAdapter = try PEFTAdapter.isAt(cached)
+            if isOffline || isAdapter || FileManager.default.fileExists(atPath: cached + "/tokenizer.json") { return cached }
+        }
         guard !isOffline else {
             throw ModelError(
                 .notFound, file: root + "/" + reference.directory, "\(reference.repository) at \(reference.revision) is not in the hub's cache",

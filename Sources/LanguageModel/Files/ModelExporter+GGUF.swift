@@ -160,14 +160,16 @@ private struct ExportFile {
     }
 
     func finish() throws(ModelError) {
-        // Without --overwrite, a file that appeared during the export stays.
-        let flags: UInt32 = overwrites ? 0 : 1  // RENAME_NOREPLACE
-        guard renameat2(AT_FDCWD, partial, AT_FDCWD, path, flags) != 0 else { return }
-        // Some file systems can't be told so.
-        guard !overwrites, errno == EINVAL, link(partial, path) == 0 else {
-            throw ModelError(.inputOutput, file: path, "cannot be put in place: \(errnoText())")
+        if !overwrites {
+            // A link replaces nothing, so a file that appeared during the export stays.
+            if link(partial, path) == 0 {
+                unlink(partial)
+                return
+            }
+            guard errno != EEXIST else { throw ModelError(.occupied, file: path, "already exists", remedy: "choose another name") }
+            // The file system has no links.
         }
-        unlink(partial)
+        guard rename(partial, path) == 0 else { throw ModelError(.inputOutput, file: path, "cannot be put in place: \(errnoText())") }
     }
 
     func abandon() { unlink(partial) }

@@ -108,7 +108,7 @@ struct PEFTAdapter {
         // A family may have several names for a tensor, such as a text model's own and those that it has beside a vision part.
         var expected: [String: [ExpectedTensor]] = [:]
         for tensor in configuration.tensors {
-            for name in configuration.family.namesInFiles(tensor.file.name) { expected[name, default: []].append(tensor) }
+            for name in configuration.family.namesInFiles(of: tensor.file.name) { expected[name, default: []].append(tensor) }
         }
         for (name, replaced) in whole {
             guard let parts = expected[name] else { throw unknown(name, configuration) }

@@ -77,7 +77,7 @@ extension PrefixCache {
 
     /// Returns the next missing blocks, no more than the memory for a group holds.
     private func missingBlocks(from first: Int, atMost count: Int) -> [PrefixBlock] {
-        group(of: sequence(first: first) { self.missingBlock(from: $0 + 1) }, atMost: count)
+        group(of: Swift.sequence(first: first) { self.missingBlock(from: $0 + 1) }, atMost: count)
     }
 
     /// Returns the first of some blocks, no more than the memory for a group holds, and at least one.
