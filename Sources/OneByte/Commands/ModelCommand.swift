@@ -28,7 +28,7 @@ struct ModelCommand: ParsableCommand {
                   onebyte model inspect SmolLM2.gguf --train layers.28-29 --tensors
                 """))
 
-        @Argument(help: ArgumentHelp("A Hugging Face directory, a .gguf file, or org/name from the hub's cache.", valueName: "model"))
+        @Argument(help: ArgumentHelp("A Hugging Face directory, a .gguf file, a directory of a LoRA adapter, or org/name.", valueName: "model"))
         var model: String
         @Option(help: ArgumentHelp("What would be trained: layers.29, layers.20-29, all, or patterns with *.", valueName: "pattern"))
         var train: [String] = []

@@ -84,7 +84,7 @@ package enum SettingKey: String, CaseIterable, Sendable {
             return Setting(
                 .text, valueName: "model", owner: .host, flags: .model,
                 aliases: ["model-name-or-path", "model-name", "model-path", "base-model", "pretrained"],
-                "The base model: a Hugging Face directory, a .gguf file, or org/name from the hub's cache.")
+                "The base model: a Hugging Face directory, a .gguf file, a directory of a LoRA adapter, or org/name from the hub's cache.")
 
         // MARK: Task
         case .kind:
