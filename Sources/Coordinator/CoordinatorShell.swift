@@ -13,7 +13,6 @@ struct CoordinatorShell {
     private let report: @Sendable (CoordinatorProgress) -> Void
     private var complaints: RateLimit
     private var thinning = WorkerThinning()
-    private static let complaintsPerSecond = 20
     private var finish = RunFinish(outcome: .failed, message: "the coordinator ended without a reason")
 
     /// Totals of the run that the shell keeps for its outcome.
@@ -92,7 +91,7 @@ struct CoordinatorShell {
         self.disk = disk
         self.directory = directory
         self.report = report
-        complaints = RateLimit(perSecond: Self.complaintsPerSecond, at: clock.now)
+        complaints = RateLimit(at: clock.now)
     }
 
     private mutating func handle(_ event: ReactorEvent<CoordinatorLetter>) throws -> LoopControl {

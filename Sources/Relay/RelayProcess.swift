@@ -11,17 +11,22 @@ public final class RelayProcess: Sendable {
         public var near: any ServerTransport
         /// The way and the address at which the relay finds the coordinator.
         public var far: any ClientTransport
+        /// The run and the base that the coordinator's join string names; nil: none. A later join string must name the same.
+        public var run: String?
+        public var base: String?
         /// The relay gives up when the coordinator has been silent for this long.
         public var patienceSeconds: Double
         /// Receives progress on the relay's thread. It must return at once.
         public var onProgress: @Sendable (RelayProgress) -> Void
 
         public init(
-            near: any ServerTransport, far: any ClientTransport, patienceSeconds: Double = 600,
+            near: any ServerTransport, far: any ClientTransport, run: String? = nil, base: String? = nil, patienceSeconds: Double = 600,
             onProgress: @escaping @Sendable (RelayProgress) -> Void = { _ in }
         ) {
             self.near = near
             self.far = far
+            self.run = run
+            self.base = base
             self.patienceSeconds = patienceSeconds
             self.onProgress = onProgress
         }
@@ -57,7 +62,8 @@ public final class RelayProcess: Sendable {
     /// Ends the relay. Its workers wait for it or another one at its address.
     public func requestStop() { mailbox.post(.event(.stopRequested)) }
 
-    /// Leaves the coordinator's address for another one, at which the restarted coordinator listens.
+    /// Leaves the coordinator's address for another one, at which the restarted coordinator listens. If the join string names another run or base
+    /// than before, the relay ends: its workers are told of the first.
     public func reconnect(to join: JoinString) { mailbox.post(.move(join)) }
 }
 
@@ -80,7 +86,7 @@ public enum RelayProgress: Sendable, CustomStringConvertible {
 }
 
 /// A message to the thread that owns the state machine.
-enum RelayLetter: Sendable {
+package enum RelayLetter: Sendable {
     case event(RelayEvent)
     /// The far link is made.
     case ready(endpoint: String, isEncrypted: Bool)

@@ -4,30 +4,26 @@ import Transport
 /// The thin shell around a relay's state machine, on the thread that owns the link to the workers: frames, letters and ticks in, effects out.
 struct RelayShell {
     private var machine: RelayStateMachine
-    private let near: any ServerLink
+    private let configuration: RelayProcess.Configuration
+    private let near: NearLink
     private let far: FarLink
     private let clock: ProcessClock
-    private let report: @Sendable (RelayProgress) -> Void
+    private var complaints: RateLimit
     private var end: (exit: RelayExit, status: ExitStatus, message: String)?
     /// The coordinator's address, and whether it must prove a key.
     private var coordinator: (endpoint: String, isEncrypted: Bool) = ("the coordinator's address", false)
     private var hasConnected = false
     /// Whether a connection was ended before its handshake was over.
     private var wasCutOff = false
-    private var hasReportedMalformed = false
-
-    /// A share of the largest size fits into a worker's frame. The state machine knows the coordinator's own limit.
-    private static let frameLimit = ProtocolLimits.samplesPerRound + ProtocolLimits.frameMarginBytes
 
     static func run(_ configuration: RelayProcess.Configuration, _ mailbox: Mailbox<RelayLetter>) throws -> RelayProcess.Outcome {
-        let near = try configuration.near.listen(classify: trafficClass(ofFrame:), frameLimit: frameLimit)
-        configuration.onProgress(.listening(endpoint: near.endpoint, key: near.publicKey))
+        let near = try NearLink(configuration.near)
         let clock = ProcessClock()
         let far = FarLink(configuration.far, owner: mailbox)
         var shell = RelayShell(
             machine: RelayStateMachine(
-                secret: UInt64.random(in: 0...(.max)), patienceSeconds: configuration.patienceSeconds, at: clock.now), near: near, far: far,
-            clock: clock, report: configuration.onProgress)
+                secret: UInt64.random(in: 0...(.max)), patienceSeconds: configuration.patienceSeconds, at: clock.now),
+            configuration: configuration, near: near, far: far, clock: clock)
         try withThread(named: "onebyte-far") {
             far.run(clock: clock)
         } during: {
@@ -41,25 +37,32 @@ struct RelayShell {
     }
 
     private init(
-        machine: RelayStateMachine, near: any ServerLink, far: FarLink, clock: ProcessClock, report: @escaping @Sendable (RelayProgress) -> Void
+        machine: RelayStateMachine, configuration: RelayProcess.Configuration, near: NearLink, far: FarLink, clock: ProcessClock
     ) {
         self.machine = machine
+        self.configuration = configuration
         self.near = near
         self.far = far
         self.clock = clock
-        self.report = report
+        complaints = RateLimit(at: clock.now)
     }
 
     private mutating func handle(_ event: ReactorEvent<RelayLetter>) throws -> LoopControl {
         switch event {
         case .link(.frame(let frame, let peer, _)): return try feed(.worker(frame, from: peer))
-        case .link(.malformed(let error, _)): reportMalformed(error, from: "a worker")
+        case .link(.malformed(let error, _)): report(.warning("a frame from a worker is not understood: \(error)"))
         case .link(.connection(let notice)): if case .refused = notice { report(.warning(notice.description)) }
-        case .letter(.event(let event)): return try feed(event)
+        case .letter(.event(let event)):
+            defer { if case .coordinator(let frame) = event { far.take(frame.count) } }
+            return try feed(event)
         case .letter(.ready(let endpoint, let isEncrypted)): coordinator = (endpoint, isEncrypted)
         case .letter(.connection(let notice)): return try note(notice)
-        case .letter(.malformed(let error)): reportMalformed(error, from: "the coordinator")
+        case .letter(.malformed(let error)): report(.warning("a frame from the coordinator is not understood: \(error)"))
         case .letter(.move(let join)):
+            if let change = change(in: join) {
+                end = (.failed(ProcessFailure(.configuration, change)), .configuration, change)
+                return .finish
+            }
             coordinator.endpoint = join.address.endpoint
             far.reconnect(to: join)
             return try feed(.connection(isUp: false))
@@ -71,17 +74,33 @@ struct RelayShell {
         return .continue
     }
 
-    /// Reports the first message only: a peer that sends nonsense must not fill a disk with our complaints.
-    private mutating func reportMalformed(_ error: WireError, from sender: String) {
-        guard !hasReportedMalformed else { return }
-        hasReportedMalformed = true
-        report(.warning("a frame from \(sender) is not understood: \(error)"))
+    /// Reports progress. What peers can cause at will is reported so often and not more: they must not fill a disk with our complaints.
+    private mutating func report(_ progress: RelayProgress) {
+        switch progress {
+        case .warning, .notice(.warning), .notice(.workerCame), .notice(.workerLeft):
+            let (passes, heldBack) = complaints.admit(at: clock.now)
+            if heldBack > 0 { configuration.onProgress(.warning("\(heldBack) more lines within a second are not shown")) }
+            if passes { configuration.onProgress(progress) }
+        default: configuration.onProgress(progress)
+        }
+    }
+
+    /// Returns what a later join string says that the first one did not; nil: it names the same run and base.
+    private func change(in join: JoinString) -> String? {
+        for (what, old, new) in [("run", configuration.run, join.run), ("base", configuration.base, join.base)] {
+            guard let old, let new, old != new else { continue }
+            return "the coordinator's join string names another \(what) now (\(new.prefix(8)), not \(old.prefix(8))); start the relay again"
+        }
+        return nil
     }
 
     private mutating func feed(_ event: RelayEvent) throws -> LoopControl {
         for effect in machine.handle(event, at: clock.now) {
             switch effect {
             case .toCoordinator(let frame): far.send(frame)
+            case .listen(let frameBytes):
+                try near.open(frameLimit: frameBytes)
+                report(.listening(endpoint: near.endpoint, key: near.publicKey))
             case .toWorkers(let frame, let peers): try near.send(frame, to: peers)
             case .forget(let peer): near.forget(peer)
             case .notice(let notice): report(.notice(notice))

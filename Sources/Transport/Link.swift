@@ -24,9 +24,17 @@ public protocol ClientTransport: Sendable {
 
     /// Begins to connect, on the thread that will own the link. The coordinator need not be there yet.
     ///
-    /// - Parameter classify: returns the tally of `Traffic` to which a frame belongs.
+    /// - Parameters:
+    ///   - classify: returns the tally of `Traffic` to which a frame belongs.
+    ///   - queuedFrames: number of frames that the connection itself queues. With few of them, the link is not flushed while the connection is behind.
     /// - Throws: `TransportError`, with the remedy, if there can be no such connection.
-    func connect(classify: @escaping FrameClassifier) throws(TransportError) -> any ClientLink
+    func connect(classify: @escaping FrameClassifier, queuedFrames: Int) throws(TransportError) -> any ClientLink
+}
+
+extension ClientTransport {
+    package func connect(classify: @escaping FrameClassifier) throws(TransportError) -> any ClientLink {
+        try connect(classify: classify, queuedFrames: LinkLimits.connectionFrames)
+    }
 }
 
 /// Returns the tally to which a frame belongs.
@@ -125,7 +133,7 @@ package enum LinkLimits {
     /// Number of frames taken in before timers and letters get their turn.
     static let framesPerTurn = 256
     /// A turn also ends after this number of bytes and at most one frame more, so that many large frames at once do not fill gigabytes of memory.
-    static let bytesPerTurn = 32 << 20
+    package static let bytesPerTurn = 32 << 20
     /// Number of frames in a connection's own queue in one direction.
     package static let connectionFrames = 256
     /// Number of frames that wait for one slow peer beyond that.
@@ -134,6 +142,11 @@ package enum LinkLimits {
     package static let waitingBytes = 64 << 20
     /// Bytes that wait for all slow peers together.
     static let allWaitingBytes = 512 << 20
+    /// Number of frames of one relay's envelopes that are taken before the next relay's.
+    static let framesPerRelay = 32
+    /// Bytes of envelopes of one relay that wait to be taken apart, unless a single one has more; and their number.
+    static let relayBytes = 4 << 20
+    static let relayEnvelopes = 256
     /// Time that a closed link has to send what it still holds.
     static let lingerMilliseconds: Int32 = 300
 }

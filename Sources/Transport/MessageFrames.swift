@@ -5,20 +5,13 @@ import Core
 ///
 /// A relay's envelope counts as what training needs if it holds such a frame.
 package func trafficClass(ofFrame frame: [UInt8]) -> TrafficClass {
-    if RelayFrame.isRelayFrame(frame) {
-        switch try? RelayFrame(decoding: frame) {
-        case .up(let frames): return frames.contains { isOfRounds($0.frame) } ? .rounds : .control
-        case .down(let frames): return frames.contains { isOfRounds($0.frame) } ? .rounds : .control
-        case .ping, .pong, nil: return .control
-        }
-    }
-    return isOfRounds(frame) ? .rounds : .control
+    if RelayFrame.isRelayFrame(frame) { return RelayFrame.holds(frame, where: isOfRounds) ? .rounds : .control }
+    return frame.count >= MessageCoding.headerBytes && isOfRounds(frame[1]) ? .rounds : .control
 }
 
-private func isOfRounds(_ frame: [UInt8]) -> Bool {
-    guard frame.count >= MessageCoding.headerBytes else { return false }
-    switch Message.Kind(rawValue: frame[1]) {
-    case .contribution, .commit: return true
-    default: return false
+private func isOfRounds(_ kind: UInt8) -> Bool {
+    switch Message.Kind(rawValue: kind) {
+    case .contribution, .commit: true
+    default: false
     }
 }

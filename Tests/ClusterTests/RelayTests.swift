@@ -81,6 +81,56 @@ import Worker
         #expect(try await relay.outcome.exit == .completed)
     }
 
+    @Test("A relay that can't keep up lets the coordinator wait, and gets everything once it takes it")
+    func farQueue() async throws {
+        let network = InProcessNetwork(name: "far")
+        let server = try network.listen(classify: { _ in .control }, frameLimit: ProtocolLimits.frameBytes)
+        let letters = Mailbox<RelayLetter>()
+        let far = FarLink(network, owner: letters)
+        let thread = try NamedThread("far") { far.run(clock: ProcessClock()) }
+        far.send([1])
+        var relay: PeerID?
+        while relay == nil { for case .frame(_, let from, _) in try server.service() { relay = from } }
+        let peer = try #require(relay)
+        let (frames, frameBytes) = (100, 1 << 20)
+        for _ in 0..<frames { try server.send([UInt8](repeating: 2, count: frameBytes), to: [peer]) }
+        func taken() -> Int { letters.takeAll().count { if case .event(.coordinator) = $0 { true } else { false } } }
+        var count = 0
+        for _ in 0..<100 {
+            _ = try server.service()
+            count += taken()
+            try await Task.sleep(for: .milliseconds(5))
+        }
+        #expect(count * frameBytes >= 32 << 20 && count * frameBytes <= 33 << 20, "\(count) frames")
+        var acknowledged = 0
+        while count < frames {
+            while acknowledged < count {
+                far.take(frameBytes)
+                acknowledged += 1
+            }
+            _ = try server.service()
+            count += taken()
+        }
+        // It ends although nothing more is taken.
+        for _ in 0..<40 { try server.send([UInt8](repeating: 2, count: frameBytes), to: [peer]) }
+        try await Task.sleep(for: .milliseconds(50))
+        far.finish()
+        let hasEnded = thread.join(within: 10)
+        #expect(hasEnded)
+    }
+
+    @Test("A relay does not follow its coordinator into another run or to another base", arguments: ["run", "base"])
+    func anotherRun(_ what: String) async throws {
+        let (old, new) = (String(repeating: "ab", count: 32), String(repeating: "cd", count: 32))
+        let process = RelayProcess(
+            configuration: .init(near: InProcessNetwork(name: "near"), far: InProcessNetwork(name: "far"), run: old, base: old, patienceSeconds: 30))
+        let place = try Address("tcp://127.0.0.1:5151")
+        process.reconnect(to: JoinString(address: place, run: old))
+        process.reconnect(to: JoinString(address: place, run: what == "run" ? new : old, base: what == "base" ? new : old))
+        let outcome = try await process.run()
+        #expect(outcome.status == .configuration && outcome.message.contains("another \(what)"), "\(outcome.message)")
+    }
+
     @Test("The coordinator's list holds the relay's key and the relay's list the workers'; an admission holds the key that the connection proved")
     func keys() async throws {
         let directory = try TestDirectory()

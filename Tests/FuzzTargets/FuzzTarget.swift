@@ -56,6 +56,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
 
     private static func readMessage(_ bytes: [UInt8]) throws {
         if RelayFrame.isRelayFrame(bytes) {
+            precondition(!RelayFrame.holds(bytes) { _ in false }, "a relay's frame holds what nothing is")
             let frame = try RelayFrame(decoding: bytes)
             precondition(frame.encoded() == bytes, "a relay's frame has a second encoding")
             return

@@ -40,14 +40,18 @@ final class RelayedConnections: SwarmConnections {
     }
 
     private func tell(_ relay: Int, _ event: RelayEvent) throws {
+        var isSending = false
         for effect in relays[relay].handle(event, at: clock.now) {
             switch effect {
-            case .toCoordinator(let frame): try far.send(frame, from: relay)
+            case .toCoordinator(let frame):
+                isSending = true
+                try far.send(frame, from: relay)
             case .toWorkers(let frame, let peers):
                 waiting.append((frame, peers.map { Int($0.bytes.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }) }))
             case .finish(.failed(let failure)): throw failure
-            case .forget, .notice, .finish: break
+            case .forget, .listen, .notice, .finish: break
             }
         }
+        if isSending { try tell(relay, .sent) }
     }
 }

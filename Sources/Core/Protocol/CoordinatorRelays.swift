@@ -2,27 +2,41 @@
 /// machine knows nothing of relays: a worker behind one is a peer like any other, with a `PeerID` that is made here.
 public struct CoordinatorRelays: Sendable {
     /// What came with a frame.
-    public enum Taken: Hashable, Sendable {
+    public enum Taken: Sendable {
         /// The frame is no relay's. It is its sender's own message.
         case direct
-        /// Frames of workers behind a relay, and an error for each that can't be one.
-        case relayed([Item])
+        /// The frame is a relay's, and its answer waits to be taken with `takeOutgoing`.
+        case answered
+        /// Frames of workers behind a relay, for `next`.
+        case envelope(Envelope)
+    }
+
+    /// An envelope that is taken apart frame by frame.
+    public struct Envelope: Sendable {
+        fileprivate var frames: RelayFrame.UpwardReader
+        fileprivate let index: UInt32
     }
 
     public enum Item: Hashable, Sendable {
         case frame([UInt8], from: PeerID)
+        /// The frame can't be a worker's.
         case malformed(WireError, from: PeerID)
+        /// The frame was a hello for which there is no room. Its answer waits to be taken.
+        case refused
     }
 
     private struct Relay: Sendable {
         let peer: PeerID
-        /// Workers that said hello and were not forgotten since.
+        /// Workers that were welcomed and were not forgotten since.
         var workers: Set<UInt32> = []
+        /// Workers whose hellos wait for their answers, which come before `takeOutgoing`.
+        var greeting: Set<UInt32> = []
         /// Rises with each use, so that the relay that was silent the longest is known.
         var lastUse: UInt64 = 0
         /// What waits to be packed.
         var outgoing: [(workers: [UInt32], frame: [UInt8])] = []
         var outgoingBytes = 0
+        var isIdle: Bool { workers.isEmpty && greeting.isEmpty }
     }
 
     /// Beginning of the ids of workers behind relays. No peer can take such an id as its own, because nobody else knows it.
@@ -35,6 +49,8 @@ public struct CoordinatorRelays: Sendable {
     /// Relays with something to be packed, in the order in which it came.
     private var waiting: [UInt32] = []
     private var packed: [(frame: [UInt8], relay: PeerID)] = []
+    /// Relays with workers whose hellos wait for their answers.
+    private var greeting: Set<UInt32> = []
 
     private static let numberBytes = 4
 
@@ -51,36 +67,46 @@ public struct CoordinatorRelays: Sendable {
 
     /// Takes a frame as it came from a connection.
     ///
-    /// - Throws: `WireError` if it is a relay's and is malformed.
+    /// - Throws: `WireError` if it is a relay's and is malformed, or there is no room for the relay, which is told then.
     public mutating func take(_ frame: [UInt8], from peer: PeerID) throws(WireError) -> Taken {
-        guard RelayFrame.isRelayFrame(frame) else { return .direct }
-        switch try RelayFrame(decoding: frame) {
-        case .ping(let sequence):
+        guard let kind = RelayFrame.kind(of: frame) else { return .direct }
+        switch kind {
+        case .ping:
+            guard case .ping(let sequence) = try RelayFrame(decoding: frame) else { return .direct }
             _ = try index(of: peer)
             packed.append((RelayFrame.pong(sequence: sequence, frameBytes: frameBytes).encoded(), peer))
-            return .relayed([])
-        case .up(let frames):
-            let index = try index(of: peer)
-            return .relayed(frames.compactMap { item($0, behind: index) })
+            return .answered
+        case .up:
+            guard frame.count <= ProtocolLimits.frameBytes else { throw .tooLong(bytes: frame.count, limit: ProtocolLimits.frameBytes) }
+            return .envelope(Envelope(frames: RelayFrame.UpwardReader(frame[MessageCoding.headerBytes...]), index: try index(of: peer)))
         case .pong, .down: throw .invalid(field: "kind", reason: "only a coordinator sends this to a relay")
         }
     }
 
-    /// Returns nil for a frame that is answered here.
-    private mutating func item(_ upward: RelayFrame.Upward, behind index: UInt32) -> Item? {
+    /// Returns an envelope's next frame; nil after the last one.
+    ///
+    /// - Throws: `WireError` if the rest of the envelope is malformed. It is of no use then.
+    public mutating func next(_ envelope: inout Envelope) throws(WireError) -> Item? {
+        guard relays[envelope.index] != nil, let upward = try envelope.frames.next() else { return nil }
+        return item(upward, behind: envelope.index)
+    }
+
+    private mutating func item(_ upward: RelayFrame.Upward, behind index: UInt32) -> Item {
         let id = id(of: upward.worker, behind: index)
         guard !RelayFrame.isRelayFrame(upward.frame) else {
             return .malformed(.invalid(field: "kind", reason: "a relay is behind a relay; give it the coordinator's join string"), from: id)
         }
-        guard upward.frame.count >= MessageCoding.headerBytes, upward.frame[1] == Message.Kind.hello.rawValue else {
-            return .frame(upward.frame, from: id)
-        }
-        guard let workers = relays[index]?.workers, workers.contains(upward.worker) || workers.count < ProtocolLimits.workersPerRelay else {
+        guard Message.hasKind(.hello, upward.frame), let relay = relays[index] else { return .frame(upward.frame, from: id) }
+        let isKnown = relay.workers.contains(upward.worker) || relay.greeting.contains(upward.worker)
+        guard isKnown || relay.workers.count + relay.greeting.count < ProtocolLimits.workersPerRelay else {
             let reason = "there are \(ProtocolLimits.workersPerRelay) workers behind this relay, which is the limit; use a second relay"
             pack(Message.refuse(Refusal(code: .full, reason: reason)).encoded(), for: [upward.worker], behind: index)
-            return nil
+            return .refused
         }
-        relays[index]?.workers.insert(upward.worker)
+        if !isKnown {
+            relays[index]?.greeting.insert(upward.worker)
+            greeting.insert(index)
+        }
         return .frame(upward.frame, from: id)
     }
 
@@ -93,8 +119,10 @@ public struct CoordinatorRelays: Sendable {
         }
         if relays.count >= ProtocolLimits.relays {
             // A relay that left keeps its place until it is needed.
-            guard let idle = relays.filter({ $0.value.workers.isEmpty }).min(by: { $0.value.lastUse < $1.value.lastUse }) else {
-                throw .invalid(field: "relay", reason: "there are \(relays.count) relays, which is the limit")
+            guard let idle = relays.filter({ $0.value.isIdle }).min(by: { $0.value.lastUse < $1.value.lastUse }) else {
+                let reason = "there are \(relays.count) relays with workers at this coordinator, which is the limit"
+                packed.append((Message.refuse(Refusal(code: .full, reason: reason)).encoded(), peer))
+                throw .invalid(field: "relay", reason: reason)
             }
             relays[idle.key] = nil
             indices[idle.value.peer] = nil
@@ -129,12 +157,17 @@ public struct CoordinatorRelays: Sendable {
     /// - Returns: the other peers.
     public mutating func send(_ frame: [UInt8], to peers: [PeerID]) -> [PeerID] {
         guard !relays.isEmpty else { return peers }
+        let isWelcome = Message.hasKind(.welcome, frame)
         var direct: [PeerID] = []
         var relayed: [(index: UInt32, workers: [UInt32])] = []
         for id in peers {
             guard let place = place(of: id) else {
                 direct.append(id)
                 continue
+            }
+            if isWelcome {
+                relays[place.index]?.workers.insert(place.worker)
+                relays[place.index]?.greeting.remove(place.worker)
             }
             // Peers come in the order of their ids, so those of a relay come together.
             if relayed.last?.index == place.index {
@@ -184,16 +217,29 @@ public struct CoordinatorRelays: Sendable {
             relays[index] = relay
         }
         waiting = []
+        // Those that were welcomed are counted as workers, and the others have no place.
+        for index in greeting { relays[index]?.greeting = [] }
+        greeting = []
         defer { packed = [] }
         return packed
     }
 
-    /// Forgets a worker behind a relay.
+    /// Forgets a worker behind a relay, and gives its place to another.
     ///
     /// - Returns: whether the peer is one.
     public mutating func forget(_ id: PeerID) -> Bool {
         guard let place = place(of: id) else { return false }
         relays[place.index]?.workers.remove(place.worker)
         return true
+    }
+}
+
+extension PeerID {
+    private static let relayedBytes = 17
+    private static let workerBytes = 4
+
+    /// What the ids of all workers of one relay begin with; nil for a peer with a connection of its own.
+    var relay: ArraySlice<UInt8>? {
+        bytes.count == Self.relayedBytes && bytes.first == 0 ? bytes.dropLast(Self.workerBytes) : nil
     }
 }

@@ -7,8 +7,8 @@ extension CoordinatorStateMachine {
         flow.takeProof(fetch.ticket)
         setFlow(flow, of: peer.id)
         guard !peer.isReading, let granted = flow.grant(fetch, at: now, resendSeconds: 2 * spec.heartbeatSeconds) else { return }
-        // Strangers share one budget. A peer that gets nothing asks again.
-        guard peer.isAdmitted || strangersBytes + granted <= ProtocolLimits.strangersBytes else { return }
+        // Strangers share one budget, and those behind one relay a part of it. A peer that gets nothing asks again.
+        guard peer.isAdmitted || strangers.allows(granted, for: peer.id) else { return }
         let left = durableBytes - fetch.offset
         if left <= UInt64(granted) { peers[peer.id]?.isFollowing = true }
         guard left > 0 else { return }
@@ -21,13 +21,13 @@ extension CoordinatorStateMachine {
 
     private mutating func setFlow(_ flow: PeerFlow, of id: PeerID) {
         guard let peer = peers[id] else { return }
-        if !peer.isAdmitted { strangersBytes += flow.unproven - peer.flow.unproven }
+        if !peer.isAdmitted { strangers.add(flow.unproven - peer.flow.unproven, for: id) }
         peers[id]?.flow = flow
     }
 
     /// Gives back a stranger's part of the budget when it is admitted or gone.
     mutating func releaseBudget(of peer: CoordinatorPeer) {
-        if !peer.isAdmitted { strangersBytes -= peer.flow.unproven }
+        if !peer.isAdmitted { strangers.add(-peer.flow.unproven, for: peer.id) }
     }
 
     /// Returns the followers that keep up. A follower that does not is left to fetch the ledger instead: commits that queue up in front of it would
@@ -48,6 +48,25 @@ extension CoordinatorStateMachine {
     var shortestCheckSeconds: Double {
         let slowest = peers.values.lazy.filter { $0.isActive }.map(\.flow.roundTripSeconds).max() ?? 0
         return slowest > Tuning.thinRoundTripSeconds ? Tuning.roundTripsPerCheck * slowest : 0
+    }
+}
+
+/// Bytes of chunks on their way to peers that are not admitted, and how many there may be.
+struct StrangersBudget: Sendable {
+    private var bytes = 0
+    private var relayed: [ArraySlice<UInt8>: Int] = [:]
+
+    func allows(_ more: Int, for peer: PeerID) -> Bool {
+        guard bytes + more <= ProtocolLimits.strangersBytes else { return false }
+        guard let relay = peer.relay else { return true }
+        return relayed[relay, default: 0] + more <= ProtocolLimits.relayedStrangersBytes
+    }
+
+    mutating func add(_ more: Int, for peer: PeerID) {
+        bytes += more
+        guard let relay = peer.relay else { return }
+        let left = relayed[relay, default: 0] + more
+        relayed[relay] = left == 0 ? nil : left
     }
 }
 

@@ -271,7 +271,7 @@ extension CoordinatorStateMachine {
         // A peer that came back before its goodbye was written takes part under a new number.
         for id in peers.keys where peers[id]?.machine == machine {
             peers[id]?.machine = nil
-            if let peer = peers[id], peer.isAdmitted { strangersBytes += peer.flow.unproven }
+            if let peer = peers[id], peer.isAdmitted { strangers.add(peer.flow.unproven, for: id) }
             peers[id]?.isAdmitted = false
             mayHaveNewcomers = true
         }

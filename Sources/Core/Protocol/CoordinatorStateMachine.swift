@@ -47,7 +47,7 @@ public struct CoordinatorStateMachine: Sendable {
     /// The peer of each session, so that a hello among ten thousand is answered as fast as the first.
     var sessions: [SessionToken: PeerID] = [:]
     /// Bytes of chunks on their way to peers that are not admitted.
-    var strangersBytes = 0
+    var strangers = StrangersBudget()
     var tickets: ChunkTickets
     /// Digest of the run's base manifest.
     var baseDigest: Digest?

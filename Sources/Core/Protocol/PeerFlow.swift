@@ -28,6 +28,9 @@ struct PeerFlow: Sendable {
     /// The round trip that the peer measured between a heartbeat and its pong.
     var roundTripSeconds = 0.0
 
+    /// Whether nobody knows yet if the last chunk has come.
+    var awaitsProof: Bool { chunk != nil }
+
     /// Takes the proof of receipt that a fetch carries.
     mutating func takeProof(_ ticket: UInt32) {
         guard let chunk, ticket == chunk.ticket else { return }

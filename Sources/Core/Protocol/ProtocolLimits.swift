@@ -14,6 +14,8 @@ public enum ProtocolLimits {
     public static let smallestChunkBytes = 512
     /// Bytes of all chunks together that are on their way to peers that are not admitted.
     public static let strangersBytes = 16 << 20
+    /// The part of them that goes to peers behind one relay.
+    public static let relayedStrangersBytes = strangersBytes / 4
     /// Rate of the slowest link on which no peer is given up for being slow: 2,400 bit/s.
     public static let slowestBytesPerSecond = 300.0
     /// Size of a hello's JSON.
@@ -42,8 +44,8 @@ public enum ProtocolLimits {
     public static let ledgerRecords: UInt64 = 1 << 48
     /// Number of peers at a coordinator, admitted or not.
     public static let peers = 1 << 14
-    /// Number of workers of one relay.
-    public static let workersPerRelay = 1 << 12
+    /// Number of workers of one relay: a quarter of all peers.
+    public static let workersPerRelay = peers / 4
     /// Number of relays at a coordinator.
     public static let relays = 1 << 10
     /// Number of workers' frames in one envelope of a relay.

@@ -4,6 +4,8 @@ public enum RelayEvent: Sendable {
     case worker([UInt8], from: PeerID)
     /// A frame of the coordinator.
     case coordinator([UInt8])
+    /// Everything that was sent to the coordinator is in its connection's hands.
+    case sent
     /// The connection to the coordinator was made or has ended.
     case connection(isUp: Bool)
     /// The clock has advanced, at least to `RelayStateMachine.dueAt`.
@@ -13,7 +15,10 @@ public enum RelayEvent: Sendable {
 
 /// An order to a relay's shell, to be carried out in the order in which it is returned.
 public enum RelayEffect: Sendable {
+    /// Send this frame, and report `sent` when nothing is left to be sent.
     case toCoordinator([UInt8])
+    /// Begin to listen for workers. Frames of more than `frameBytes` bytes are not taken. It comes once.
+    case listen(frameBytes: Int)
     case toWorkers([UInt8], [PeerID])
     /// Drop what waits for this worker.
     case forget(PeerID)

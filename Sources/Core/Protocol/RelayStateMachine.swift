@@ -6,8 +6,10 @@ public struct RelayStateMachine: Sendable {
         let number: UInt32
         var lastHeard: Timestamp
         var hasLeft = false
-        /// The ticket of the last chunk that the coordinator sent it. The chunk has crossed the far link, whether the worker has it or not.
+        var lastAnswered: Timestamp?
+        /// The ticket of the last chunk that the coordinator sent it. The coordinator hears it again when the worker has proved that it receives.
         var ticket: UInt32 = 0
+        /// Counts all chunks on their way to the worker, the relay's and the coordinator's.
         var flow = PeerFlow()
     }
 
@@ -24,8 +26,11 @@ public struct RelayStateMachine: Sendable {
         static let silentSeconds = 15.0
         /// A worker that was silent for so long is forgotten. If it is alive, it gets a new number, and its session stays.
         static let forgetSeconds = 3600.0
-        /// If there is no room for a new worker, one that was silent for so long makes room.
+        /// If there is no room for a new worker, one that was silent for so long makes room. A worker that has answered no round for so long is not
+        /// waited for.
         static let idleSeconds = 60.0
+        /// A gap between two ticks of more than this is this process's own standstill.
+        static let standstillSeconds = 2.0
         /// Seconds to wait for workers' goodbyes after the end of the run.
         static let leavingSeconds = 3.0
     }
@@ -38,6 +43,7 @@ public struct RelayStateMachine: Sendable {
 
     private var isUp = false
     private var hasAnswered = false
+    private var lastTick: Timestamp
     /// Answers to heartbeats since the last answer to a ping.
     private var strikes = 0
     private var ping: (sequence: UInt64, sentAt: Timestamp)?
@@ -50,14 +56,17 @@ public struct RelayStateMachine: Sendable {
     private var frameBytes = ProtocolLimits.chunkBytes + ProtocolLimits.frameMarginBytes
     private var hasReportedLong = false
     private var hasReportedFull = false
+    private var hasReportedFlood = false
+    private var hasReportedNested = false
 
-    private var gathered: [RelayFrame.Upward] = []
-    private var gatheredBytes = 0
+    private var gathering = RelayGathering()
     private var gatheredSince: Timestamp?
-    /// The newest round that workers have answered, and those that have.
-    private var answers: (round: RoundNumber, workers: Set<UInt32>) = (0, [])
-    /// Number of workers that answered the round before; nil: not known yet.
-    private var expected: Int?
+    /// Whether an envelope is still in the far link's queue. The next one goes when that is empty: what waits here can still be replaced by newer
+    /// frames, and no worker's frames delay the others' for longer.
+    private var isSending = false
+    /// Whether the next envelope is to go as soon as it may.
+    private var isDue = false
+    private var answers = RelayAnswers()
     private var endedAt: Timestamp?
     private var nextCleaning: Timestamp
     private var effects: [RelayEffect] = []
@@ -70,11 +79,12 @@ public struct RelayStateMachine: Sendable {
         ledger = RelayLedger(secret: secret)
         nextPing = now
         lastHeard = now
+        lastTick = now
         nextCleaning = now
     }
 
     /// The time at which the next `tick` is needed, if that is before the ordinary one.
-    public var dueAt: Timestamp? { gatheredSince?.advanced(bySeconds: gatherSeconds) }
+    public var dueAt: Timestamp? { isSending ? nil : gatheredSince?.advanced(bySeconds: gatherSeconds) }
 
     /// Number of workers that are there.
     public var workerCount: Int { workers.values.count { !$0.hasLeft } }
@@ -91,10 +101,13 @@ public struct RelayStateMachine: Sendable {
         switch event {
         case .worker(let frame, let peer): take(frame, from: peer, at: now)
         case .coordinator(let frame): take(frame, at: now)
+        case .sent:
+            isSending = false
+            if isDue || gathering.isFull || dueAt.map({ now >= $0 }) ?? false { flush() }
         case .connection(let isUp): connection(isUp: isUp, at: now)
         case .tick: tick(at: now)
         case .stopRequested:
-            flush()
+            flushAll()
             effects.append(.finish(.stopped))
         }
         defer { effects = [] }
@@ -106,22 +119,23 @@ public struct RelayStateMachine: Sendable {
     // MARK: From workers
 
     private mutating func take(_ frame: [UInt8], from peer: PeerID, at now: Timestamp) {
-        guard !frame.isEmpty, let number = number(of: peer, at: now) else { return }
-        guard !RelayFrame.isRelayFrame(frame) else {
-            // A relay behind a relay. The coordinator warns of it, and its own pings stay without an answer.
-            return gather(.init(worker: number, frame: frame), at: now)
-        }
+        guard !frame.isEmpty else { return }
+        // Longer frames would end the connection of all.
         guard frame.count + RelayFrame.overheadBytes <= frameBytes else {
             if !hasReportedLong { warn("a worker sends frames of \(frame.count) bytes; the coordinator takes \(frameBytes)") }
             hasReportedLong = true
             return
         }
+        guard !RelayFrame.isRelayFrame(frame) else { return takeNested(frame, from: peer) }
+        guard let number = number(of: peer, at: now) else { return }
         let kind = frame.count >= MessageCoding.headerBytes ? Message.Kind(rawValue: frame[1]) : nil
         switch kind {
         case .fetch:
             guard case .fetch(let fetch)? = try? Message(decoding: frame) else { break }
             return take(fetch, from: peer, number, at: now)
         case .goodbye:
+            gathering.dropSigns(of: number)
+            answers.forget(number)
             if workers[peer]?.hasLeft == false {
                 workers[peer]?.hasLeft = true
                 effects.append(.notice(.workerLeft(workers: workerCount)))
@@ -133,8 +147,21 @@ public struct RelayStateMachine: Sendable {
             }
         default: break
         }
-        gather(.init(worker: number, frame: frame), at: now)
-        if kind == .contribution, let round = Self.round(ofContribution: frame) { noteAnswer(round, of: number) }
+        gather(frame, kind: kind, of: number, at: now)
+        if kind == .contribution {
+            workers[peer]?.lastAnswered = now
+            if answers.note(number, workers: workerCount) { flush() }
+        }
+    }
+
+    /// Takes a frame that only a relay sends. A relay behind a relay, or somebody who looks for the reason of a silence, is told what this is.
+    private mutating func takeNested(_ frame: [UInt8], from peer: PeerID) {
+        if case .ping(let sequence)? = try? RelayFrame(decoding: frame) {
+            effects.append(.toWorkers(RelayFrame.pong(sequence: sequence, frameBytes: RelayFrame.relayFrameBytes).encoded(), [peer]))
+        } else if !hasReportedNested {
+            hasReportedNested = true
+            warn("a worker sends what only a relay or a coordinator sends")
+        }
     }
 
     /// Returns a worker's number. A new worker gets one, if there is room.
@@ -144,7 +171,7 @@ public struct RelayStateMachine: Sendable {
             return worker.number
         }
         if workers.count >= ProtocolLimits.workersPerRelay {
-            guard let idle = workers.min(by: { $0.value.lastHeard < $1.value.lastHeard }),
+            guard let idle = workers.min(by: { ($0.value.lastHeard, $0.value.number) < ($1.value.lastHeard, $1.value.number) }),
                 now.seconds(since: idle.value.lastHeard) > Tuning.idleSeconds
             else {
                 if !hasReportedFull { warn("there are \(workers.count) workers, which is the limit; use a second relay") }
@@ -166,6 +193,7 @@ public struct RelayStateMachine: Sendable {
         guard let worker = workers.removeValue(forKey: peer) else { return }
         peers[worker.number] = nil
         ledger.forget(worker.number)
+        answers.forget(worker.number)
         effects.append(.forget(peer))
         if !worker.hasLeft { effects.append(.notice(.workerLeft(workers: workerCount))) }
     }
@@ -177,48 +205,47 @@ public struct RelayStateMachine: Sendable {
         switch answer {
         case .chunk(let chunk): effects.append(.toWorkers(Message.chunk(chunk).encoded(), [peer]))
         case .nothing: break
-        case .ask:
+        case .ask(let count):
             // The worker may name a ticket of this relay's own, which the coordinator does not know.
-            let asked = LedgerFetch(offset: fetch.offset, count: fetch.count, ticket: worker.ticket)
-            gather(.init(worker: number, frame: Message.fetch(asked).encoded()), at: now)
+            let asked = LedgerFetch(offset: fetch.offset, count: count, ticket: worker.flow.awaitsProof ? 0 : worker.ticket)
+            gather(Message.fetch(asked).encoded(), kind: .fetch, of: number, at: now)
         }
     }
 
     // MARK: Gathering
 
-    private mutating func gather(_ upward: RelayFrame.Upward, at now: Timestamp) {
+    private mutating func gather(_ frame: [UInt8], kind: Message.Kind?, of worker: UInt32, at now: Timestamp) {
         // Nothing waits for a connection that is not there: it would be stale.
         guard isUp else { return }
-        let bytes = upward.frame.count + RelayFrame.overheadBytes
-        if gatheredBytes + bytes > ProtocolLimits.envelopeBytes || gathered.count >= ProtocolLimits.framesPerEnvelope { flush() }
-        gathered.append(upward)
-        gatheredBytes += bytes
-        if gatheredSince == nil { gatheredSince = now }
-    }
-
-    /// Notes that a worker has answered a round. When as many have as in the round before, nothing is left to wait for.
-    private mutating func noteAnswer(_ round: RoundNumber, of number: UInt32) {
-        if round > answers.round || answers.workers.isEmpty {
-            if !answers.workers.isEmpty { expected = answers.workers.count }
-            answers = (round, [])
+        guard gathering.append(frame, kind: kind, of: worker) else {
+            if !hasReportedFlood { warn("a worker sends more than the far link carries; what is too much of it is left out") }
+            hasReportedFlood = true
+            return
         }
-        guard round == answers.round else { return }
-        answers.workers.insert(number)
-        if answers.workers.count >= expected ?? workerCount { flush() }
+        if gatheredSince == nil { gatheredSince = now }
+        if gathering.isFull { flush() }
     }
 
+    /// Sends the next envelope, or lets it go when the one before is gone.
     private mutating func flush() {
+        guard !isSending else {
+            isDue = true
+            return
+        }
         gatheredSince = nil
-        guard !gathered.isEmpty else { return }
-        effects.append(.toCoordinator(RelayFrame.up(gathered).encoded()))
-        gathered = []
-        gatheredBytes = 0
+        let frames = gathering.takeEnvelope()
+        isDue = !gathering.isEmpty
+        guard !frames.isEmpty else { return }
+        isSending = true
+        effects.append(.toCoordinator(RelayFrame.up(frames).encoded()))
     }
 
-    private static func round(ofContribution frame: [UInt8]) -> RoundNumber? {
-        var reader = ByteReader(frame[MessageCoding.headerBytes...])
-        guard (try? reader.varint32("machine")) != nil else { return nil }
-        return try? reader.varint32("round")
+    /// Sends all that waits: the relay is about to end.
+    private mutating func flushAll() {
+        repeat {
+            isSending = false
+            flush()
+        } while !gathering.isEmpty
     }
 
     // MARK: From the coordinator
@@ -238,28 +265,38 @@ public struct RelayStateMachine: Sendable {
         }
     }
 
-    /// Takes a frame that is no relay's: the answer to the heartbeat that went with the ping.
+    /// Takes a frame that is no relay's: a refusal, or the answer to the heartbeat that went with the ping.
     private mutating func takeForeign(_ frame: [UInt8]) {
         do throws(WireError) {
-            guard case .pong = try Message(decoding: frame) else { return }
+            switch try Message(decoding: frame) {
+            case .pong: break
+            case .refuse(let refusal): return fail(refusal.code == .full ? .temporary : .refused, refusal.reason)
+            default: return
+            }
         } catch {
-            if case .version = error { return fail("the coordinator and this relay are of different versions: \(error)") }
+            if case .version = error { return fail(.configuration, "the coordinator and this relay are of different versions: \(error)") }
             return warn("a frame of the coordinator is not understood: \(error)")
         }
         strikes += 1
         if strikes >= Tuning.strikes, !hasAnswered {
-            fail(
-                "the coordinator answers a worker, but no relay: its version is older than relays, or it is a relay itself; update it, or give this relay the coordinator's own join string"
-            )
+            fail(.configuration, "the coordinator answers a worker, but no relay: its version is older than relays; update it")
         }
     }
 
-    private mutating func fail(_ text: String) { effects.append(.finish(.failed(ProcessFailure(.configuration, text)))) }
+    private mutating func fail(_ status: ExitStatus, _ text: String) { effects.append(.finish(.failed(ProcessFailure(status, text)))) }
 
     private mutating func takePong(_ sequence: UInt64, frameBytes: Int, at now: Timestamp) {
+        guard frameBytes != RelayFrame.relayFrameBytes else {
+            return fail(.configuration, "a relay answers there, and there are no relays behind relays; give it the coordinator's own join string")
+        }
         strikes = 0
         // A smaller limit would keep chunks of a manifest from passing.
-        self.frameBytes = max(frameBytes, ProtocolLimits.chunkBytes + RelayFrame.overheadBytes)
+        let limit = max(frameBytes, ProtocolLimits.chunkBytes + RelayFrame.overheadBytes)
+        // Workers whose frames are larger than this relay listens for are cut off.
+        guard !hasAnswered || limit <= self.frameBytes else {
+            return fail(.temporary, "the coordinator takes larger frames than before: it has another run now; start the relay again")
+        }
+        self.frameBytes = limit
         if let ping, ping.sequence == sequence {
             let seconds = now.seconds(since: ping.sentAt)
             roundTripSeconds = roundTripSeconds.map { $0 + Tuning.smoothing * (seconds - $0) } ?? seconds
@@ -269,6 +306,7 @@ public struct RelayStateMachine: Sendable {
         hasAnswered = true
         nextPing = now.advanced(bySeconds: Tuning.pingSeconds)
         effects.append(.notice(.answered))
+        effects.append(.listen(frameBytes: limit))
     }
 
     /// Passes a frame on to its workers.
@@ -279,10 +317,16 @@ public struct RelayStateMachine: Sendable {
         switch kind {
         case .chunk:
             guard case .chunk(let chunk)? = try? Message(decoding: item.frame) else { break }
-            for peer in targets { workers[peer]?.ticket = chunk.ticket }
+            for peer in targets {
+                workers[peer]?.ticket = chunk.ticket
+                workers[peer]?.flow.noteChunk(bytes: chunk.bytes.count, ticket: chunk.ticket, at: now)
+            }
             released = ledger.take(chunk)
         case .welcome:
             if case .welcome(let welcome)? = try? Message(decoding: item.frame) { ledger.take(welcome) }
+        case .refuse:
+            // A worker with more records than the coordinator may have some of them from here.
+            if case .refuse(let refusal)? = try? Message(decoding: item.frame), refusal.code == .otherRun { ledger.clear() }
         case .finished:
             // A run that was stopped may be resumed, and workers that have not heard of the stop wait for that.
             if endedAt == nil, case .finished(let finish)? = try? Message(decoding: item.frame), finish.outcome != .stopped { endedAt = now }
@@ -310,10 +354,10 @@ public struct RelayStateMachine: Sendable {
     private mutating func connection(isUp: Bool, at now: Timestamp) {
         self.isUp = isUp
         ping = nil
-        gathered = []
-        gatheredBytes = 0
+        gathering = RelayGathering()
         gatheredSince = nil
-        ledger.forgetRequests()
+        (isSending, isDue) = (false, false)
+        ledger.clear()
         if isUp { nextPing = now }
         tick(at: now)
     }
@@ -328,6 +372,7 @@ public struct RelayStateMachine: Sendable {
     }
 
     private mutating func tick(at now: Timestamp) {
+        excuseStandstill(at: now)
         if let dueAt, now >= dueAt { flush() }
         if isUp, now >= nextPing { sendPing(at: now) }
         let silence = now.seconds(since: lastHeard)
@@ -338,7 +383,7 @@ public struct RelayStateMachine: Sendable {
             effects.append(.notice(.silent(seconds: silence)))
         }
         if let endedAt, workerCount == 0 || now.seconds(since: endedAt) > Tuning.leavingSeconds {
-            flush()
+            flushAll()
             effects.append(.finish(.completed))
         }
         guard now >= nextCleaning else { return }
@@ -347,5 +392,17 @@ public struct RelayStateMachine: Sendable {
         where now.seconds(since: worker.lastHeard) > (worker.hasLeft ? Tuning.idleSeconds : Tuning.forgetSeconds) {
             forget(peer)
         }
+        for worker in workers.values where worker.lastAnswered.map({ now.seconds(since: $0) > Tuning.idleSeconds }) ?? true {
+            answers.forget(worker.number)
+        }
+    }
+
+    /// If this process itself stood still (stopped, swapped out), the silence is its own fault, as for coordinators and workers.
+    private mutating func excuseStandstill(at now: Timestamp) {
+        let pause = now.seconds(since: lastTick)
+        lastTick = now
+        guard pause > Tuning.standstillSeconds else { return }
+        lastHeard = now
+        for peer in workers.keys { workers[peer]?.lastHeard = now }
     }
 }

@@ -39,6 +39,9 @@ public enum Message: Hashable, Sendable {
         case hello = 1, base, fetch, contribution, heartbeat, digestReport, evaluation, status, goodbye, baseDigest, basePart
         case welcome = 65, refuse, commit, open, chunk, pong, digestRequest, rebuild, finished, baseFetch
     }
+
+    /// Returns whether a frame says that it is of this kind. The frame may still be damaged.
+    static func hasKind(_ kind: Kind, _ frame: [UInt8]) -> Bool { frame.count >= MessageCoding.headerBytes && frame[1] == kind.rawValue }
 }
 
 /// The first message of a connection: "here I am". It is repeated when the coordinator does not know the peer. JSON.

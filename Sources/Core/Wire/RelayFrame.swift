@@ -5,7 +5,7 @@ public enum RelayFrame: Hashable, Sendable {
     case ping(sequence: UInt64)
     /// Relay → coordinator: frames of workers.
     case up([Upward])
-    /// Coordinator → relay: the answer to a ping, with the largest frame that the coordinator takes.
+    /// Coordinator → relay: the answer to a ping, with the largest frame that the coordinator takes. A relay answers with `relayFrameBytes`.
     case pong(sequence: UInt64, frameBytes: Int)
     /// Coordinator → relay: frames for workers.
     case down([Downward])
@@ -58,12 +58,51 @@ public enum RelayFrame: Hashable, Sendable {
     }
 
     /// Returns whether a frame is one of a relay's connection, and not a worker's message.
-    public static func isRelayFrame(_ frame: [UInt8]) -> Bool {
-        frame.count >= MessageCoding.headerBytes && frame[0] == MessageCoding.version && Kind(rawValue: frame[1]) != nil
+    public static func isRelayFrame(_ frame: [UInt8]) -> Bool { kind(of: frame) != nil }
+
+    static func kind(of frame: [UInt8]) -> Kind? {
+        guard frame.count >= MessageCoding.headerBytes, frame[0] == MessageCoding.version else { return nil }
+        return Kind(rawValue: frame[1])
+    }
+
+    /// Returns whether an envelope holds a frame of a wanted kind. Nothing is copied, and nothing is read beyond that frame or damage.
+    public static func holds(_ envelope: [UInt8], where isWanted: (UInt8) -> Bool) -> Bool {
+        guard let kind = kind(of: envelope), kind == .up || kind == .down else { return false }
+        var reader = ByteReader(envelope[MessageCoding.headerBytes...])
+        do throws(WireError) {
+            while reader.remaining > 0 {
+                // A set's number of runs is followed by two numbers for each.
+                let first = try reader.varint32("worker")
+                if kind == .down { for _ in 0..<2 * UInt64(first) { _ = try reader.varint32("worker") } }
+                let frame = try reader.take(try reader.size("length", limit: ProtocolLimits.frameBytes), "frame")
+                if frame.count >= MessageCoding.headerBytes, isWanted(frame[frame.startIndex + 1]) { return true }
+            }
+        } catch {
+            return false
+        }
+        return false
+    }
+
+    /// Reads the frames of workers out of an envelope one after the other, so that an envelope of thousands costs no more at once than its turn allows.
+    public struct UpwardReader: Sendable {
+        private var reader: ByteReader
+        private var frames = 0
+
+        /// - Parameter envelope: what follows the header.
+        init(_ envelope: ArraySlice<UInt8>) { reader = ByteReader(envelope) }
+
+        /// Returns the next frame; nil after the last one.
+        public mutating func next() throws(WireError) -> Upward? {
+            guard frames == 0 || reader.remaining > 0 else { return nil }
+            defer { frames += 1 }
+            return Upward(worker: try reader.varint32("worker"), frame: try reader.relayedFrame(after: frames))
+        }
     }
 
     /// Bytes that an envelope's header and the numbers and length of one frame take at most.
     public static let overheadBytes = 32
+    /// The largest frame in a pong of a relay: nothing that has to do with relays passes through it.
+    public static let relayFrameBytes = 0
 }
 
 // MARK: Coding
@@ -117,9 +156,8 @@ extension RelayFrame {
                 sequence: try reader.varint("sequence"), frameBytes: try reader.size("largest frame", limit: ProtocolLimits.frameBytes))
         case .up:
             var frames: [Upward] = []
-            repeat {
-                frames.append(Upward(worker: try reader.varint32("worker"), frame: try reader.relayedFrame(after: frames.count)))
-            } while reader.remaining > 0
+            var upward = UpwardReader(reader.rest())
+            while let frame = try upward.next() { frames.append(frame) }
             self = .up(frames)
         case .down:
             var frames: [Downward] = []

@@ -37,7 +37,7 @@ public final class InProcessNetwork: Sendable, ServerTransport, ClientTransport 
         return InProcessServerLink(self, signal, classify: classify)
     }
 
-    public func connect(classify: @escaping FrameClassifier) throws(TransportError) -> any ClientLink {
+    public func connect(classify: @escaping FrameClassifier, queuedFrames: Int) throws(TransportError) -> any ClientLink {
         let signal = WakeSignal()
         let (peer, woken) = state.withLock { $0.join(signal) }
         for signal in woken { signal.wake() }

@@ -25,12 +25,12 @@ struct ConnectionMonitor: ~Copyable {
             case ZMQ_EVENT_DISCONNECTED: return .lost(endpoint)
             case ZMQ_EVENT_CONNECT_RETRIED: return .retrying(endpoint)
             case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-                return .refused(endpoint, reason: "this worker's public key is not in the coordinator's allow list", isFinal: true)
+                return .refused(endpoint, reason: "the public key of this side is not in the other side's allow list", isFinal: true)
             case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                let reason = "the handshake failed: one side encrypts and the other does not, or it is no coordinator"
+                let reason = "the handshake failed: one side encrypts and the other does not, or it is neither coordinator nor relay"
                 return .refused(endpoint, reason: reason, isFinal: true)
             default:
-                let reason = "the connection ended within the handshake: wrong server key, or it is no coordinator"
+                let reason = "the connection ended within the handshake: wrong server key, or it is neither coordinator nor relay"
                 return .refused(endpoint, reason: reason, isFinal: false)
             }
         }

@@ -1,12 +1,12 @@
 import CZeroMQ
 import Core
 
-/// The address and the keys with which a worker connects over ZeroMQ.
+/// The address and the keys with which a worker or a relay connects over ZeroMQ.
 public struct ZeroMQClient: ClientTransport {
     public var address: Address
     /// The key that the coordinator must prove; nil: nothing is encrypted.
     public var serverKey: PublicKey?
-    /// This worker's own keys, if the coordinator has an allow list; nil: new keys for each connection.
+    /// This side's own keys, if the coordinator has an allow list; nil: new keys for each connection.
     public var keys: KeyPair?
     public var heartbeat: ConnectionHeartbeat
 
@@ -25,12 +25,12 @@ public struct ZeroMQClient: ClientTransport {
 
     public var publicKey: PublicKey? { keys?.publicKey }
 
-    public func connect(classify: @escaping FrameClassifier) throws(TransportError) -> any ClientLink {
-        try ZeroMQClientLink(self, classify: classify)
+    public func connect(classify: @escaping FrameClassifier, queuedFrames: Int) throws(TransportError) -> any ClientLink {
+        try ZeroMQClientLink(self, classify: classify, queuedFrames: queuedFrames)
     }
 }
 
-/// A worker's link over one DEALER socket.
+/// A worker's or a relay's link over one DEALER socket.
 final class ZeroMQClientLink: ClientLink {
     private let socket: ZMQSocket
     private let monitor: ConnectionMonitor
@@ -48,10 +48,11 @@ final class ZeroMQClientLink: ClientLink {
     let isEncrypted: Bool
     private let keys: KeyPair?
 
-    init(_ client: ZeroMQClient, classify: @escaping FrameClassifier) throws(TransportError) {
+    init(_ client: ZeroMQClient, classify: @escaping FrameClassifier, queuedFrames: Int) throws(TransportError) {
         let context = try ZMQContext()
         let socket = try ZMQSocket(.dealer, in: context)
         try socket.prepareForNetwork(heartbeat: client.heartbeat, ipv6: client.address.isIPv6, frameLimit: ProtocolLimits.frameBytes)
+        try socket.set(ZMQ_SNDHWM, Int32(queuedFrames))
         // A name that nobody knows is an error at once. A name that can't be looked up now may be known soon.
         var addresses: [ResolvedAddress] = []
         do throws(LookupFailure) {
@@ -97,7 +98,7 @@ final class ZeroMQClientLink: ClientLink {
     /// The socket stays, and with it this worker's routing id. So the coordinator recognises it.
     func reconnect(to join: JoinString) throws(TransportError) {
         guard (join.serverKey != nil) == isEncrypted else {
-            throw TransportError(.key, "the coordinator \(isEncrypted ? "has no key any more" : "has a key now"); start the worker again")
+            throw TransportError(.key, "the coordinator \(isEncrypted ? "has no key any more" : "has a key now"); start this process again")
         }
         if let current = rotation.current { socket.disconnect(from: current) }
         if let serverKey = join.serverKey, let keys { try socket.encrypt(to: serverKey, with: keys) }

@@ -75,6 +75,41 @@ import Testing
         #expect(chunks(harness, to: 9).count == 1)
     }
 
+    @Test("Strangers behind one relay get a quarter of the strangers' budget, and leave the rest to others")
+    func relayedStrangers() throws {
+        var harness = try Self.coordinator(bytes: 2_000_000)
+        var edge = CoordinatorRelays(secret: 3, frameBytes: ProtocolLimits.frameBytes)
+        /// Lets a stranger prove that it receives until its pieces are large, and then read no more. Returns the bytes that it has not received.
+        func visit(_ id: PeerID, _ session: [UInt8]) throws -> Int {
+            let token = try #require(SessionToken(bytes: session))
+            harness.tell(.received(.hello(Hello(session: token, name: "s", trains: true, evaluates: false, software: "test")), from: id))
+            var last: LedgerChunk?
+            for _ in 0..<9 {
+                let offset = last.map { $0.offset + UInt64($0.bytes.count) } ?? 0
+                let before = harness.sent.count
+                harness.tell(.received(.fetch(LedgerFetch(offset: offset, ticket: last?.ticket ?? 0)), from: id))
+                guard case .chunk(let chunk)? = harness.sent[before...].last?.message else { return last?.bytes.count ?? 0 }
+                last = chunk
+            }
+            return last?.bytes.count ?? 0
+        }
+        func relayed(_ relay: UInt8, _ workers: Range<UInt32>) throws -> Int {
+            let hello = Message.hello(
+                Hello(session: Samples.session(1), name: "s", trains: true, evaluates: false, software: "test")
+            ).encoded()
+            let frame = RelayFrame.up(workers.map { .init(worker: $0, frame: hello) }).encoded()
+            guard case .envelope(var envelope) = try edge.take(frame, from: PeerID([relay])) else { return 0 }
+            var total = 0
+            while case .frame(_, let id)? = try edge.next(&envelope) { total += try visit(id, Array(id.bytes.suffix(16))) }
+            return total
+        }
+        let first = try relayed(1, 0..<100)
+        #expect(first <= ProtocolLimits.relayedStrangersBytes && first > ProtocolLimits.relayedStrangersBytes / 2, "\(first)")
+        let second = try relayed(2, 0..<100)
+        #expect(second <= ProtocolLimits.relayedStrangersBytes && second > ProtocolLimits.relayedStrangersBytes / 2, "\(second)")
+        #expect(try visit(PeerID([77]), [UInt8](repeating: 9, count: 16)) == ProtocolLimits.chunkBytes)
+    }
+
     @Test("Commits do not pile up for a peer that does not take them; it gets the rest by chunks")
     func cloggedFollower() throws {
         var harness = try CoordinatorHarness(Samples.spec(rounds: 5000, samplesPerRound: 1000, digestEvery: 0))

@@ -51,14 +51,16 @@ extension Simulation {
         if let due = relays[index].machine?.dueAt {
             schedule(.relayIsDue(index, life: relays[index].life), after: due.seconds(since: timestamp) + 1e-6)
         }
+        var isSending = false
         for effect in effects {
             switch effect {
             case .toCoordinator(let frame):
+                isSending = true
                 relays[index].up += ThinLink.cost(of: frame.count).bytes
                 transmit(.toCoordinator(frame, from: relays[index].peer))
             case .toWorkers(let frame, let peers):
                 for peer in peers { transmit(frame, .toWorker(frame, peer), worker: workers.firstIndex { $0.peer == peer }) }
-            case .forget: break
+            case .forget, .listen: break
             case .notice(let notice): say("relay \(index): \(notice)")
             case .finish(let exit):
                 say("relay \(index) ends: \(exit)")
@@ -68,17 +70,21 @@ extension Simulation {
                 return
             }
         }
+        if isSending { try tellRelay(index, .sent) }
     }
 
     /// Returns the messages in a frame that has come to the coordinator.
     func unpacked(_ frame: [UInt8], from peer: PeerID) throws -> [([UInt8], PeerID)] {
         switch try edge.take(frame, from: peer) {
         case .direct: return [(frame, peer)]
-        case .relayed(let items):
-            return try items.map { item in
+        case .answered: return []
+        case .envelope(var envelope):
+            var messages: [([UInt8], PeerID)] = []
+            while let item = try edge.next(&envelope) {
                 guard case .frame(let frame, let from) = item else { throw Failure(description: "a relay passes on \(item)") }
-                return (frame, from)
+                messages.append((frame, from))
             }
+            return messages
         }
     }
 
