@@ -145,6 +145,13 @@ struct WorkerChecks {
                 .failed(
                     "run", "nobody answers the hello", .unavailable, remedy: "is it a coordinator of onebyte that listens there, and not stopped?"))
             skip(["link"])
+        case .noAnswerBehindRelay:
+            findings.append(.ok("keys", "the handshake is done"))
+            findings.append(
+                .failed(
+                    "run", "a relay is there, and no answer of its coordinator comes through it", .unavailable,
+                    remedy: "is the coordinator running, and can the relay's host reach it? The relay's log says since when it is silent"))
+            skip(["link"])
         case .notUnderstood(let error):
             findings.append(.ok("keys", "the handshake is done"))
             findings.append(

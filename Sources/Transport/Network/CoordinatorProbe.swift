@@ -10,6 +10,8 @@ public struct CoordinatorProbe: Sendable {
         case handshakeFailed(String)
         /// The connection was made, but nobody answers the hello.
         case noAnswer
+        /// A relay is there, and its coordinator does not answer the hello.
+        case noAnswerBehindRelay
         /// The other side speaks another version of the protocol, or another protocol.
         case notUnderstood(WireError)
         case refused(Refusal)
@@ -55,7 +57,14 @@ public struct CoordinatorProbe: Sendable {
         var reason = ""
         var deadline = clock.now.advanced(bySeconds: seconds)
         var saidHello = clock.now
+        var hasAsked = false
+        var isRelay = false
         while clock.now < deadline {
+            // A relay answers a relay's ping itself. A coordinator that answers no hello is not asked more for it.
+            if isConnected, !hasAsked, clock.now.seconds(since: saidHello) > seconds / 2 {
+                hasAsked = true
+                try link.send(RelayFrame.ping(sequence: 1).encoded())
+            }
             try link.wait(seconds: min(0.25, deadline.seconds(since: clock.now)))
             for event in try link.service() {
                 switch event {
@@ -74,6 +83,8 @@ public struct CoordinatorProbe: Sendable {
                     if reason.isEmpty { reason = "the connection is ended before its handshake is over" }
                     if failures >= Self.failuresMax { return .handshakeFailed(reason) }
                 case .connection(.retrying), .malformed: continue
+                case .frame(let frame, _, _) where RelayFrame.isRelayFrame(frame):
+                    if case .pong(_, RelayFrame.relayFrameBytes)? = try? RelayFrame(decoding: frame) { isRelay = true }
                 case .frame(let frame, _, _):
                     let message: Message
                     do throws(WireError) {
@@ -96,7 +107,7 @@ public struct CoordinatorProbe: Sendable {
             }
         }
         if failures > 0 { return .handshakeFailed(reason) }
-        return isConnected ? .noAnswer : .noConnection
+        return isRelay ? .noAnswerBehindRelay : isConnected ? .noAnswer : .noConnection
     }
 
     /// Fetches the ledger's first pieces, one after the other, for a few seconds.
