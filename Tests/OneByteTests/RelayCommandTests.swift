@@ -35,6 +35,27 @@ import Testing
         #expect(found.output.hasPrefix("key run "), "\(found.output)")
     }
 
+    @Test("A check passes through a relay, and says so when its coordinator is gone; who has waited for a join string still ends in order")
+    func doctor() async throws {
+        let scratch = try Scratch()
+        let found = try await run(
+            """
+            onebyte worker --join-file near --model "$MODEL" --train-file train.jsonl --threads 1 2> worker.log & worker=$!
+            onebyte relay --coordinator-file far --join-file near --listen 'tcp://127.0.0.1:*' 2> relay.log & relay=$!
+            sleep 1
+            onebyte coordinator --config run.toml --directory run --listen 'tcp://127.0.0.1:*' --join-file far \
+                --rounds 100000 --samples-per-round 2 --learning-rate 0.0001 > report 2> coordinator.log & coordinator=$!
+            until grep -q '"event":"round"' run/metrics.jsonl 2> /dev/null; do sleep 0.05; done
+            onebyte doctor --join-file near --wait 3 > healthy && echo healthy
+            kill $worker; wait $worker && echo left
+            kill -9 $coordinator; wait $coordinator || true
+            onebyte doctor --join-file near --wait 3 > silent 2> said || echo $?
+            grep -c 'a relay is there, and no answer of its coordinator' said
+            kill $relay; wait $relay && echo ended
+            """, in: scratch)
+        #expect(found.output == "healthy\nleft\n69\n1\nended\n", "\(found.output)\n\(found.errors)")
+    }
+
     @Test("Wrong uses are errors at once, with what to do")
     func wrongUse() async throws {
         #expect(try await Binary.run(["relay"]).status == Core.ExitStatus.usage.rawValue)

@@ -9,7 +9,8 @@ struct RelayCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "relay",
         abstract: "Stand between a site's workers and the coordinator: one far link carries each commit once for all of them.",
-        discussion: """
+        discussion: joined(
+            """
             Give it the coordinator's join string; it prints one of its own for the site's workers:
 
               onebyte keygen site.key
@@ -27,8 +28,11 @@ struct RelayCommand: AsyncParsableCommand {
               onebyte relay --coordinator-file far/join --join-file near/join …
               onebyte worker --join-file near/join …
 
-            It needs no model, no data and no disk, and may be stopped and started at any time. It ends with the run.
-            """)
+            It needs no model, no data and no disk, and listens once the coordinator answers. It may be stopped and
+            started at any time: workers that are without it for no longer than the run's heartbeat timeout (10 s)
+            keep their machine numbers, and get new ones after that. It ends with the run, or when the coordinator
+            was silent for --patience seconds.
+            """))
 
     @Option(help: ArgumentHelp("The coordinator's address, or the join string that it prints.", valueName: "address"))
     var coordinator: String?
@@ -71,7 +75,7 @@ struct RelayCommand: AsyncParsableCommand {
         defer { announcer.end() }
         let process = RelayProcess(
             configuration: .init(
-                near: near, far: ZeroMQClient(join, keys: keys), patienceSeconds: patience,
+                near: near, far: ZeroMQClient(join, keys: keys), run: join.run, base: join.base, patienceSeconds: patience,
                 onProgress: { Self.log($0, to: logger, join, announcer) }))
         // A coordinator that was restarted may have another address.
         let moves = Task { [coordinatorFile] in
@@ -95,8 +99,8 @@ struct RelayCommand: AsyncParsableCommand {
         guard let coordinatorFile else { return try JoinString(coordinator ?? "") }
         let file = JoinFile(coordinatorFile)
         if file.contents == nil { logger.info("waiting for a coordinator's join string in \(coordinatorFile)") }
-        let (join, _) = try await stoppingOnSignals(onStop: {}) { [patience] in try await file.wait(seconds: patience) }
-        return join
+        // There is nothing to put in order yet, so signals keep their default action. Trapped here, they would not be trapped again later.
+        return try await file.wait(seconds: patience)
     }
 
     private static func log(_ progress: RelayProgress, to logger: Logger, _ join: JoinString, _ announcer: JoinAnnouncer) {

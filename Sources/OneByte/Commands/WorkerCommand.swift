@@ -242,8 +242,8 @@ struct WorkerCommand: AsyncParsableCommand {
         guard let joinFile else { return try JoinString(coordinator ?? "") }
         let file = JoinFile(joinFile)
         if file.contents == nil { logger.info("waiting for a coordinator's join string in \(joinFile)") }
-        let (join, _) = try await stoppingOnSignals(onStop: {}) { [patience] in try await file.wait(seconds: patience) }
-        return join
+        // There is nothing to put in order yet, so signals keep their default action. Trapped here, they would not be trapped again later.
+        return try await file.wait(seconds: patience)
     }
 
     private static func log(_ progress: WorkerProgress, to logger: Logger) {
