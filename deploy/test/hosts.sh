@@ -47,7 +47,9 @@ model       tiny.gguf
 port        $((port + 1))
 coordinator root@127.0.0.1
 worker      root@127.0.0.1  part-00.jsonl
+relay       root@127.0.0.1
 worker      root@127.0.0.1  part-01.jsonl   --threads 1
+relay       -
 evaluator   root@127.0.0.1  @$scratch/held-out.jsonl
 END
 tool=$repository/deploy/hosts/onebyte-hosts
@@ -58,7 +60,10 @@ at_end+=(stop_all clear_home)
 "$tool" copy hosts.conf
 [ -z "$("$tool" copy hosts.conf 2>&1)" ] || fail 'what is there already is sent again'
 "$tool" start hosts.conf
-"$tool" status hosts.conf | grep -c 'running' | grep -q '^4$' || fail "not all run: $("$tool" status hosts.conf; "$tool" logs hosts.conf)"
+"$tool" status hosts.conf | grep -c 'running' | grep -q '^5$' || fail "not all run: $("$tool" status hosts.conf; "$tool" logs hosts.conf)"
+relayed() { "$tool" logs hosts.conf | grep -q 'a worker has come; there are 1'; }
+for _ in $(seq 50); do if relayed; then break; fi; sleep 0.2; done
+relayed || fail "no worker is behind the relay: $("$tool" logs hosts.conf)"
 "$tool" restart hosts.conf
 timeout 120 "$tool" wait hosts.conf || fail "the run does not end: $("$tool" logs hosts.conf)"
 "$tool" status hosts.conf
