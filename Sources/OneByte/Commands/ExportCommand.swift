@@ -168,7 +168,7 @@ struct ExportCommand: ParsableCommand {
         } catch {
             throw ProcessFailure(.missingInput, "\(path): can't read the snapshot: \(systemReason(of: error))")
         }
-        if let foreign = ForeignFormat(start: Array(data.prefix(ForeignFormat.bytesNeeded)), path: path) {
+        if let foreign = ForeignFormat(start: Array(data.prefix(ForeignFormat.bytesNeeded)), path: path, isTaken: isFile) {
             throw ProcessFailure(.badData, "\(path): \(foreign.problem)\n\(foreign.remedy)")
         }
         let source = try openModel(model)
