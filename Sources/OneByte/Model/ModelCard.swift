@@ -37,7 +37,7 @@ struct ModelCard {
             let found = try JSONDecoder().decode(RunReport.self, from: file)
             report = found.digest == digest.description ? found : nil
         } catch {
-            standardError.write("note: \(path) can't be read, so the README has no scores; `onebyte report` writes it again")
+            standardError.write("note: \(path) can't be read, so the README has no scores; `onebyte evaluate` measures them again")
             report = nil
         }
     }
