@@ -5,7 +5,7 @@ import Testing
     @Test(
         "A file of a foreign format is recognised, with a remedy that fits it",
         arguments: [
-            (Array("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n".utf8), "Git LFS", "git lfs pull"),
+            (Array("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n".utf8), "Git LFS", "lfs pull --include "),
             ([0x1F, 0x8B, 0x08, 0, 0, 0, 0, 0], "gzip", "gzip -dc"), ([0x28, 0xB5, 0x2F, 0xFD, 4, 0], "Zstandard", "zstd -dc"),
             (Array("PK".utf8) + [3, 4, 20, 0], "ZIP", "unpack"), (Array("PAR1".utf8) + [0x15, 4], "Parquet", "read_parquet"),
             (Array("ARROW1".utf8) + [0, 0], "Arrow", "read_feather"), ([0x80, 2, 0x7D], "pickle", "safetensors"),

@@ -68,7 +68,7 @@ struct HubFailure {
                 "\(peer) is not trusted: \(reason)",
                 "install the certificates (ca-certificates), or those of the network's own proxy; check the clock of this machine")
         case 47: return network("the hub \(endpoint) sends from one address to another without end", "check HF_ENDPOINT")
-        case 56, 97:
+        case 18, 56, 92, 97:
             if let code = reason.firstMatch(of: /response (\d{3})|HTTP code (\d{3}) from proxy/) {
                 return refusedByProxy(String(code.1 ?? code.2 ?? ""))
             }
