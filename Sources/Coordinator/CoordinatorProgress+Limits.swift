@@ -10,6 +10,7 @@ extension CoordinatorProgress {
         case .listening(let listening): return RunSpecLimits.rounds.contains(listening.rounds) && listening.samples < Self.most
         case .round(let round):
             return (0...ProtocolLimits.samplesPerRound).contains(round.samples) && (0...round.samples).contains(round.noValue)
+                && (0...round.noValue).contains(round.leftOut ?? 0)
                 && (0...Int(Int32.max)).contains(round.effectiveRounds) && round.samplesSoFar < Self.most && round.traffic.isPlausible(Self.most)
                 && round.seconds.isFinite && (0..<Self.latestTime).contains(round.seconds)
         case .worker(let worker): return Self.areParts([worker.progress]) && worker.bytes ?? 0 < Self.most

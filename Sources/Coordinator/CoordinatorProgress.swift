@@ -124,6 +124,8 @@ public struct CoordinatorProgress: Hashable, Sendable, Codable {
         public let machines: Int
         public let samples: Int
         public let noValue: Int
+        /// Nil in events of earlier versions, which did not count it.
+        public let leftOut: Int?
         public let saturated: Int
         public let meanMagnitude: Double
         public let scaleExponent: Int8
@@ -262,7 +264,7 @@ extension CoordinatorProgress.Event {
             case .roundCommitted(let round):
                 .round(
                     .init(
-                        round: round.round, machines: round.machines, samples: round.samples, noValue: round.noValue,
+                        round: round.round, machines: round.machines, samples: round.samples, noValue: round.noValue, leftOut: round.leftOut,
                         saturated: round.saturated, meanMagnitude: round.meanMagnitude, scaleExponent: round.scaleExponent,
                         learningRate: round.learningRate, seconds: round.seconds, effectiveRounds: round.effectiveRounds, samplesSoFar: samples,
                         traffic: traffic))

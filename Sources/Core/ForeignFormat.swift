@@ -14,41 +14,36 @@ public struct ForeignFormat: Hashable, Sendable {
     ///   - start: the first `bytesNeeded` bytes of a file, or all of a shorter one.
     ///   - path: the file's path, which the remedy repeats.
     ///   - mayBeMarkup: true for a corpus of plain lines, which may well begin as a web page does.
-    public init?(start: [UInt8], path: String, mayBeMarkup: Bool = false) {
-        guard let found = Self.binary(start, path) ?? Self.text(start, path, mayBeMarkup) else { return nil }
+    ///   - keepsName: true for a file that is looked for under this very name, as a model's config.json is.
+    ///   - isTaken: whether a file has this path, so that the remedy overwrites nothing.
+    public init?(start: [UInt8], path: String, mayBeMarkup: Bool = false, keepsName: Bool = false, isTaken: @escaping (String) -> Bool) {
+        let place = ForeignFile(path: path, keepsName: keepsName, isTaken: isTaken)
+        guard let found = Self.binary(start, place) ?? Self.text(start, place, mayBeMarkup) else { return nil }
         (problem, remedy) = found
     }
 
-    private static func binary(_ start: [UInt8], _ path: String) -> (String, String)? {
+    private static func binary(_ start: [UInt8], _ place: ForeignFile) -> (String, String)? {
         func begins(_ bytes: [UInt8]) -> Bool { start.starts(with: bytes) }
         func begins(_ text: String, _ more: [UInt8] = []) -> Bool { start.starts(with: Array(text.utf8) + more) }
-        let file = quoted(name(of: path))
-        if begins([0x1F, 0x8B]) { return unpacking("gzip", path, "gzip -dc", ".gz") }
-        if begins([0x28, 0xB5, 0x2F, 0xFD]) { return unpacking("Zstandard", path, "zstd -dc", ".zst") }
-        if begins([0xFD, 0x37, 0x7A, 0x58, 0x5A, 0x00]) { return unpacking("xz", path, "xz -dc", ".xz") }
+        let file = quoted(place.path)
+        if begins([0x1F, 0x8B]) { return place.unpacking("gzip", "gzip -dc", ".gz") }
+        if begins([0x28, 0xB5, 0x2F, 0xFD]) { return place.unpacking("Zstandard", "zstd -dc", ".zst") }
+        if begins([0xFD, 0x37, 0x7A, 0x58, 0x5A, 0x00]) { return place.unpacking("xz", "xz -dc", ".xz") }
         if begins("BZh"), start.count > 9, start[4..<10].elementsEqual([0x31, 0x41, 0x59, 0x26, 0x53, 0x59]) {
-            return unpacking("bzip2", path, "bzip2 -dc", ".bz2")
+            return place.unpacking("bzip2", "bzip2 -dc", ".bz2")
         }
-        if begins([0x04, 0x22, 0x4D, 0x18]) { return unpacking("LZ4", path, "lz4 -dc", ".lz4") }
+        if begins([0x04, 0x22, 0x4D, 0x18]) { return place.unpacking("LZ4", "lz4 -dc", ".lz4") }
         if begins("PK", [0x03, 0x04]) {
             return (
                 "is a ZIP archive, as .zip, .xlsx, .npz and PyTorch's checkpoints are", "unpack it, or save its contents in the format that is wanted"
             )
         }
         if begins([0x37, 0x7A, 0xBC, 0xAF, 0x27, 0x1C]) { return ("is a 7z archive", "unpack it first: 7z x \(file)") }
-        if start.count > 262, start[257..<262].elementsEqual("ustar".utf8) { return ("is a tar archive", "unpack it first: tar xf \(file)") }
+        if start.count > 262, start[257..<262].elementsEqual("ustar".utf8) { return ("is a tar archive", "unpack it first: tar xkf \(file)") }
         if begins("PAR1"), start.count > 4, start[4] < 0x20 || start[4] > 0x7E {
-            return (
-                "is a Parquet file",
-                "write it as JSON lines, in Python: pandas.read_parquet('\(name(of: path))').to_json('data.jsonl', orient='records', lines=True)"
-            )
+            return ("is a Parquet file", "write it as JSON lines: \(place.convertingTable("parquet"))")
         }
-        if begins("ARROW1", [0]) {
-            return (
-                "is an Arrow file",
-                "write it as JSON lines, in Python: pandas.read_feather('\(name(of: path))').to_json('data.jsonl', orient='records', lines=True)"
-            )
-        }
+        if begins("ARROW1", [0]) { return ("is an Arrow file", "write it as JSON lines: \(place.convertingTable("feather"))") }
         if begins([0x89, 0x48, 0x44, 0x46]) { return ("is an HDF5 file", "save the model as safetensors, with transformers' save_pretrained") }
         if begins([0x93] + Array("NUMPY".utf8)) { return ("is a NumPy array", "save its contents in the format that is wanted") }
         if start.count > 2, start[0] == 0x80, (2...5).contains(start[1]) {
@@ -68,15 +63,6 @@ public struct ForeignFormat: Hashable, Sendable {
         return nil
     }
 
-    /// Returns the problem and a command that unpacks the file whatever it is called: most unpackers insist on their own file ending.
-    private static func unpacking(_ format: String, _ path: String, _ command: String, _ ending: String) -> (String, String) {
-        let file = name(of: path)
-        let plain = file.hasSuffix(ending) ? String(file.dropLast(ending.count)) : "unpacked-\(file)"
-        return ("is compressed with \(format)", "unpack it first: \(command) \(quoted(file)) > \(quoted(plain))")
-    }
-
-    private static func name(of path: String) -> String { path.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) } ?? path }
-
     /// Returns `text` quoted where a shell would not take it for one word.
     package static func quoted(_ text: String) -> String {
         let isPlain = text.utf8.allSatisfy { byte in
@@ -85,21 +71,17 @@ public struct ForeignFormat: Hashable, Sendable {
         return isPlain ? text : "'" + String(decoding: text.utf8.flatMap { $0 == 0x27 ? Array(#"'\''"#.utf8) : [$0] }, as: UTF8.self) + "'"
     }
 
-    private static func text(_ start: [UInt8], _ path: String, _ mayBeMarkup: Bool) -> (String, String)? {
-        let file = quoted(name(of: path))
+    private static func text(_ start: [UInt8], _ place: ForeignFile, _ mayBeMarkup: Bool) -> (String, String)? {
         if start.starts(with: "version https://git-lfs.github.com/spec/".utf8) {
-            return ("is a pointer of Git LFS, not the file itself", "fetch the file: git lfs pull --include \(file)")
+            return ("is a pointer of Git LFS, not the file itself", "fetch the file: \(place.fetchingFromLFS)")
         }
-        func convert(_ encoding: String) -> (String, String) {
-            ("is \(encoding) text; UTF-8 is read", "convert it: iconv -f \(encoding) -t UTF-8 \(file) > \(quoted("utf8-" + name(of: path)))")
-        }
-        if start.starts(with: [0xFF, 0xFE, 0x00, 0x00]) || start.starts(with: [0x00, 0x00, 0xFE, 0xFF]) { return convert("UTF-32") }
-        if start.starts(with: [0xFF, 0xFE]) || start.starts(with: [0xFE, 0xFF]) { return convert("UTF-16") }
+        if start.starts(with: [0xFF, 0xFE, 0x00, 0x00]) || start.starts(with: [0x00, 0x00, 0xFE, 0xFF]) { return place.converting("UTF-32") }
+        if start.starts(with: [0xFF, 0xFE]) || start.starts(with: [0xFE, 0xFF]) { return place.converting("UTF-16") }
         if start.count >= 4 {
             // UTF-16 without a byte-order mark: ASCII letters, each with a zero byte at its side.
             let (even, odd) = (start[0] == 0 && start[2] == 0, start[1] == 0 && start[3] == 0)
-            if odd, !even, start[0] < 0x80, start[2] < 0x80, start[2] != 0 { return convert("UTF-16LE") }
-            if even, !odd, start[1] < 0x80, start[3] < 0x80, start[1] != 0 { return convert("UTF-16BE") }
+            if odd, !even, start[0] < 0x80, start[2] < 0x80, start[2] != 0 { return place.converting("UTF-16LE") }
+            if even, !odd, start[1] < 0x80, start[3] < 0x80, start[1] != 0 { return place.converting("UTF-16BE") }
         }
         guard !mayBeMarkup else { return nil }
         let visible = start.drop { $0 == 0x20 || $0 == 0x09 || $0 == 0x0A || $0 == 0x0D }.prefix(16)

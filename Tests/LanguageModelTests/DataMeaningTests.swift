@@ -86,6 +86,84 @@ import Training
         #expect(data.joinedWords == count)
     }
 
+    @Test("Characters that a model has no tokens for are told, in every kind of task", arguments: ["bytes", "characters", "unknown"])
+    func charactersWithoutTokens(_ vocabulary: String) throws {
+        // The fixtures' vocabularies: one of bytes that lacks some, and one of characters without bytes to fall back on.
+        let base = try String(contentsOf: fixture("tokenizer/sentencepiece.json"), encoding: .utf8)
+        let tokenizer =
+            vocabulary == "bytes"
+            ? try smallTokenizer(preTokenizer: "gpt2")
+            : try tinyLlama(
+                tokenizerJSON: base.replacing(
+                    "\"PRE_TOKENIZER\"", with: #"{"type":"Metaspace","replacement":"▁","prepend_scheme":"first","split":true}"#
+                )
+                .replacing("\"byte_fallback\":true", with: "\"byte_fallback\":false")
+                .replacing("\"unk_token\":\"<unk>\"", with: vocabulary == "unknown" ? "\"unk_token\":\"<unk>\"" : "\"unk_token\":null")
+            ) { try $0.tokenizer }
+        try #require(tokenizer.lacksCharacters && tokenizer.hasUnknownToken == (vocabulary == "unknown"))
+        let all = (0..<0x3000).compactMap(Unicode.Scalar.init).filter { !$0.properties.isWhitespace }
+        let lost = try #require(all.first { tokenizer.lacks($0) })
+        // What is said is what happens: such a character leaves no trace of its own, and others do.
+        for character in all.filter({ $0.value % 7 == 0 }) {
+            let text = String(character)
+            let ids = tokenizer.encode("a" + text)
+            let isLost = vocabulary == "unknown" ? ids.contains { tokenizer.token($0) == "<unk>" } : tokenizer.decode(ids) != "a" + text
+            #expect(tokenizer.lacks(character) == isLost, "U+\(String(character.value, radix: 16)) \(ids)")
+        }
+        for kind in [TaskSpec.Kind.text, .completion, .classification, .chat] {
+            let labels = [LabelWord(label: "0", word: " a"), LabelWord(label: "1", word: " b")]
+            let task = TaskSpec(
+                kind: kind, template: kind == .classification ? "{text}" : nil, labels: kind == .classification ? labels : nil, maxLength: 64)
+            let encoder = try TaskEncoder(task: task, tokenizer: tokenizer, chatTemplate: ChatTemplate(source: Self.chatML, file: "template"))
+            func record(_ text: String) throws -> EncodedData {
+                let json: JSON =
+                    switch kind {
+                    case .text: ["text": .string(text)]
+                    case .completion: ["prompt": "a", "completion": .string(" " + text)]
+                    case .classification: ["text": .string(text), "label": "0"]
+                    case .chat: ["messages": [["role": "user", "content": .string(text)], ["role": "assistant", "content": "a"]]]
+                    }
+                return try encoder.encode(records(json.text(indent: 0)))
+            }
+            let found = try record("a \(lost) a").lackingTokens
+            #expect(found?.count == 1 && found?.character == lost, "\(kind)")
+            #expect(try record("a a").lackingTokens == nil, "\(kind)")
+        }
+    }
+
+    @Test func completionsWithoutAnEndAreTold() throws {
+        try withTemporaryDirectory { directory in
+            try FileManager.default.copyItem(atPath: fixture("tiny-llama").path, toPath: directory + "/model")
+            let config = URL(filePath: directory + "/model/tokenizer_config.json")
+            func lacksEnd(_ text: String) throws -> Bool {
+                try Data(text.utf8).write(to: config)
+                let encoder = try TaskEncoder(task: TaskSpec(kind: .completion, maxLength: 64), tokenizer: Tokenizer(directory: directory + "/model"))
+                return try encoder.encode(records(#"{"prompt":"a","completion":" b"}"#)).lacksEnd
+            }
+            #expect(try lacksEnd("{}") && lacksEnd(#"{"eos_token":"<|nowhere|>"}"#))
+            #expect(try !lacksEnd(#"{"eos_token":"<|im_end|>"}"#))
+        }
+    }
+
+    @Test func aTemplateThatWritesTheDateIsTold() throws {
+        let dated = "{% if strftime_now is defined %}{% set today = strftime_now('%d %b %Y') %}{% endif %}"
+        let chat = #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]}"#
+        #expect(try encoder(.chat, chat: dated + "{{ today }}\n" + Self.chatML).encode(records(chat)).writesDate)
+        // Only a template that asks for it: many mention the date for other conversations.
+        #expect(try !encoder(.chat, chat: "{% if tools %}" + dated + "{{ today }}{% endif %}" + Self.chatML).encode(records(chat)).writesDate)
+        #expect(try !encoder(.chat).encode(records(chat)).writesDate)
+    }
+
+    @Test func aChatTemplateThatIsNotUTF8IsRefused() throws {
+        try withTemporaryDirectory { directory in
+            try FileManager.default.copyItem(atPath: fixture("tiny-llama").path, toPath: directory + "/model")
+            let file = directory + "/model/chat_template.jinja"
+            try (Data(contentsOf: URL(filePath: file)) + [0xE9, 0x20]).write(to: URL(filePath: file))
+            let error = #expect(throws: ModelError.self) { try ModelSource.open(directory + "/model") }
+            #expect(error?.file == file && error?.problem == "is not UTF-8")
+        }
+    }
+
     @Test func aShellsLineBreaksAreTold() throws {
         #expect(EscapedBreak("Review: {text}\\tIt was") == .tab && EscapedBreak("a\\t") == .tab && EscapedBreak("a\\t\\n") == .lineBreak)
         for text in ["3 \\times 4", "a\nb", "a\tb", "C:\\", ""] { #expect(EscapedBreak(text) == nil, "\(text)") }

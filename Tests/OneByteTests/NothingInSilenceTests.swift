@@ -155,29 +155,99 @@ import Testing
         #expect(mended.status == 0, "\(mended.errors)")
     }
 
-    @Test("The remedy for a compressed file gives a file that can be read")
-    func compressed() async throws {
+    @Test(
+        "The remedy for compressed data gives a file that can be read, and overwrites none",
+        arguments: [("gzip", "gz", "gzip"), ("xz", "xz", "xz"), ("zstd -q", "zst", "Zstandard"), ("bzip2", "bz2", "bzip2"), ("lz4 -q", "lz4", "LZ4")])
+    func compressed(_ packer: String, _ ending: String, _ format: String) async throws {
+        let tool = packer.split(separator: " ")[0]
+        guard try await Binary.runShell("command -v \(tool)").status == 0 else { return }
         let scratch = try Scratch()
         let data = try scratch.reviews()
+        // In another directory, under a name with the usual ending beside a file that has the name without it, and under a name without one.
+        for name in ["reviews copy.jsonl.\(ending)", "packed.jsonl"] {
+            _ = try scratch.file("reviews copy.jsonl", "mine\n")
+            let found = try await Binary.runShell(
+                "cd / && \(packer) -c '\(data)' > '\(scratch.path)/\(name)' && '\(Binary.path)' data preview '\(scratch.path)/\(name)' --model '\(Binary.tinyModel)'"
+            )
+            #expect(
+                found.status == ExitStatus.badData.rawValue && found.errors.contains("\(name): is compressed with \(format)\n"), "\(found.errors)")
+            let remedy = try #require(found.errors.firstMatch(of: /\nunpack it first: (.*)\n/)?.1)
+            let unpacked = try #require(remedy.split(separator: " > ").last)
+            let mended = try await Binary.runShell(
+                "cd / && \(remedy) && '\(Binary.path)' data preview \(unpacked) --model '\(Binary.tinyModel)' --template '{text} It was' --label '0= bad' --label '1= good'"
+            )
+            #expect(mended.status == 0 && mended.output.contains("24 examples"), "\(remedy): \(mended)")
+            #expect(try String(contentsOfFile: "\(scratch.path)/reviews copy.jsonl", encoding: .utf8) == "mine\n")
+        }
+    }
+
+    @Test(
+        "The remedy for a compressed file of a model gives a model that can be opened",
+        arguments: ["tiny.gguf.xz", "tiny.gguf", "model/config.json", "model/tokenizer.json", "model/model.safetensors"])
+    func compressedModel(_ name: String) async throws {
+        let scratch = try Scratch()
+        try FileManager.default.copyItem(atPath: Binary.tinyModel, toPath: "\(scratch.path)/model")
+        let isGGUF = name.hasPrefix("tiny.gguf")
+        let packing =
+            isGGUF
+            ? "xz -c '\(Binary.tinyGGUF)' > \(name)" : "gzip -c \(name) > packed && mv packed \(name) && echo old > \(name).gz"
+        let model = isGGUF ? name : "model"
+        let found = try await Binary.runShell("cd '\(scratch.path)' && \(packing) && '\(Binary.path)' generate a --max-tokens 2 --model \(model)")
+        #expect(
+            found.status == ExitStatus.badData.rawValue && found.errors.contains("\(name): is compressed with \(isGGUF ? "xz" : "gzip")\n"),
+            "\(found.errors)")
+        let remedy = try #require(found.errors.firstMatch(of: /\nunpack it first: (.*)\n/)?.1)
+        let mendedModel = isGGUF ? String(remedy.split(separator: " > ").last ?? "") : model
+        let mended = try await Binary.runShell(
+            "cd '\(scratch.path)' && \(remedy) && '\(Binary.path)' generate a --max-tokens 2 --model \(mendedModel)")
+        #expect(mended.status == 0, "\(remedy): \(mended.errors)")
+        if !isGGUF { #expect(try String(contentsOfFile: "\(scratch.path)/\(name).gz", encoding: .utf8) == "old\n") }
+    }
+
+    @Test("The remedy for text in another encoding gives data that can be read", arguments: ["UTF-16", "UTF-32", "LATIN1"])
+    func encodings(_ encoding: String) async throws {
+        let scratch = try Scratch()
+        _ = try scratch.file("texts.jsonl", "{\"text\": \"Ein schöner Film\"}\n")
         let found = try await Binary.runShell(
-            "cd '\(scratch.path)' && gzip -c reviews.jsonl > packed.jsonl && '\(Binary.path)' data preview packed.jsonl --model '\(Binary.tinyModel)'"
+            "cd '\(scratch.path)' && iconv -f UTF-8 -t \(encoding) < texts.jsonl > 'my texts.jsonl' && '\(Binary.path)' data preview 'my texts.jsonl' --model '\(Binary.tinyModel)'"
         )
-        #expect(found.status == ExitStatus.badData.rawValue && found.errors.contains("packed.jsonl: is compressed with gzip"), "\(found.errors)")
-        let remedy = try #require(found.errors.firstMatch(of: /unpack it first: (.*)/)?.1)
-        let mended = try await Binary.runShell("cd '\(scratch.path)' && \(remedy) && cmp unpacked-packed.jsonl '\(data)'")
+        #expect(found.status == ExitStatus.badData.rawValue, "\(found.errors)")
+        let remedy = try #require(found.errors.firstMatch(of: /\n.*convert it: (.*)\n/)?.1)
+        let mended = try await Binary.runShell("cd '\(scratch.path)' && \(remedy) && cmp 'utf8-my texts.jsonl' texts.jsonl")
         #expect(mended.status == 0, "\(remedy): \(mended.errors)")
     }
 
-    @Test("The remedy for a JSON list gives lines that can be read")
+    @Test("The remedy for a JSON list gives lines that can be read, and overwrites no file")
     func jsonList() async throws {
         let scratch = try Scratch()
-        _ = try scratch.file("one list.json", "[\n  {\"text\": \"One\", \"id\": 1},\n  {\"text\": \"Two é\"}\n]\n")
-        let found = try await Binary.run("data", "preview", "one list.json", "--model", Binary.tinyModel, in: scratch.path)
-        #expect(found.status == ExitStatus.badData.rawValue && found.errors.contains("one list.json: is one JSON list"), "\(found.errors)")
-        let remedy = try #require(found.errors.firstMatch(of: /make lines of it: (.*)/)?.1)
-        let mended = try await Binary.runShell(
-            "cd '\(scratch.path)' && \(remedy) && '\(Binary.path)' data preview data.jsonl --model '\(Binary.tinyModel)'")
-        #expect(mended.status == 0 && mended.output.contains("2 examples (text)"), "\(remedy): \(mended)")
+        let list = "[\n  {\"text\": \"One\", \"id\": 1},\n  {\"text\": \"Two é\"}\n]\n"
+        _ = try scratch.file("one list.json", list)
+        for (taken, lines) in [(nil, "'one list.jsonl'"), ("one list.jsonl", "'lines-one list.jsonl'")] {
+            if let taken { _ = try scratch.file(taken, "mine\n") }
+            let found = try await Binary.run("data", "preview", "one list.json", "--model", Binary.tinyModel, in: scratch.path)
+            #expect(found.status == ExitStatus.badData.rawValue && found.errors.contains("one list.json: is one JSON list"), "\(found.errors)")
+            let remedy = try #require(found.errors.firstMatch(of: /make lines of it: (.*)/)?.1)
+            let mended = try await Binary.runShell(
+                "cd '\(scratch.path)' && \(remedy) && '\(Binary.path)' data preview \(lines) --model '\(Binary.tinyModel)'")
+            #expect(mended.status == 0 && mended.output.contains("2 examples (text)"), "\(remedy): \(mended)")
+            if let taken { #expect(try String(contentsOfFile: "\(scratch.path)/\(taken)", encoding: .utf8) == "mine\n") }
+        }
+    }
+
+    @Test("General and public text in JSON is not read as plain lines, whatever the file's name", arguments: ["corpus.json", "corpus.txt"])
+    func jsonAsPlainText(_ name: String) async throws {
+        let scratch = try Scratch()
+        for (text, problem) in [
+            (#"{"sentence":"A film."}"# + "\n", "no field \"text\""), (#"[ {"text":"A film."} ]"# + "\n", "is one JSON list"),
+        ] {
+            let file = try scratch.file(name, text)
+            let found = try await Binary.run(cluster(scratch, data: try scratch.reviews(), "--general-file", file))
+            #expect(found.status == ExitStatus.badData.rawValue && found.errors.contains(problem), "\(text): \(found.errors)")
+        }
+        // A line of text may begin with a brace.
+        let plain = try scratch.file(name.replacing(".json", with: ".text"), "{} is empty.\n{text} is a field.\n[1] is a reference.\n")
+        let found = try await Binary.run(cluster(scratch, data: try scratch.reviews(), "--general-file", plain, "--train", "layers.2"))
+        #expect(found.status == 0 && found.output.contains("3 texts"), "\(found)")
     }
 
     @Test("Tables can be trained on, and general text may have the same formats as public text")
@@ -233,7 +303,7 @@ import Testing
         let card = try String(contentsOfFile: "\(exported)/README.md", encoding: .utf8)
         for part in [
             "template: `{text} It was`", "label `1`: the word ` good`", "also train the run", "AutoModelForCausalLM.from_pretrained(path)",
-            #"classify(**{"text": "…"})"#, #"words = {"0": " bad", "1": " good"}"#,
+            #"classify({"text": "…"})"#, #"words = {"0": " bad", "1": " good"}"#,
         ] {
             #expect(card.contains(part), "\(part): \(card)")
         }

@@ -70,6 +70,63 @@ import Testing
         try withFiles(files) { #expect(Processors.count(under: $0) == 3) }
     }
 
+    @Test("Mount points with spaces, deeper groups and groups outside of a container's own are found")
+    func placesOfGroups() throws {
+        // The kernel writes a space as \040.
+        var files = [
+            "/proc/self/status": Self.eight, "/proc/self/cgroup": "0::/a b/c\n",
+            "/proc/self/mountinfo": "31 23 0:28 / /sys/control\\040groups rw - cgroup2 cgroup2 rw\n",
+            "/sys/control groups/a b/cpu.max": "300000 100000\n",
+        ]
+        try withFiles(files) { #expect(Processors.count(under: $0) == 3) }
+        files["/sys/control groups/a b/c/cpu.max"] = "250000 100000\n"
+        try withFiles(files) { #expect(Processors.count(under: $0) == 3) }
+        files["/sys/control groups/a b/c/cpu.max"] = "100000 100000\n"
+        try withFiles(files) { #expect(Processors.count(under: $0) == 1) }
+        // A process that was moved out of its container's group, which is visible as the root.
+        files = ["/proc/self/status": Self.eight, "/proc/self/cgroup": "0::/../other\n", "/proc/self/mountinfo": Self.version2]
+        files["/sys/fs/cgroup/cpu.max"] = "200000 100000\n"
+        try withFiles(files) { #expect(Processors.count(under: $0) == 2) }
+        // The same hierarchy at two places, as with a bind mount: the group is read where it is visible.
+        files = ["/proc/self/status": Self.eight, "/proc/self/cgroup": "4:cpu:/pods/one\n"]
+        files["/proc/self/mountinfo"] =
+            "1 0 0:9 /system /host rw - cgroup cgroup rw,cpu\n" + "2 0 0:9 /pods /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"
+        files["/sys/fs/cgroup/cpu/one/cpu.cfs_quota_us"] = "400000\n"
+        files["/sys/fs/cgroup/cpu/one/cpu.cfs_period_us"] = "100000\n"
+        try withFiles(files) { #expect(Processors.count(under: $0) == 4) }
+    }
+
+    /// The directory in which this machine's root may make control groups with quotas, and how to write one.
+    private static let groups: (path: String, quota: @Sendable (Int) -> String)? = {
+        let first = "/sys/fs/cgroup/cpu"
+        if access("\(first)/cpu.cfs_quota_us", W_OK) == 0 { return (first, { "echo \($0) > cpu.cfs_quota_us" }) }
+        let second = "/sys/fs/cgroup"
+        let controllers = (try? String(contentsOfFile: "\(second)/cgroup.subtree_control", encoding: .utf8)) ?? ""
+        guard controllers.split(whereSeparator: \.isWhitespace).contains("cpu"), access("\(second)/cgroup.procs", W_OK) == 0 else { return nil }
+        return (second, { "echo $0 100000 > cpu.max".replacing("$0", with: "\($0)") })
+    }()
+
+    @Test(
+        "In real control groups the least quota of all levels counts",
+        .enabled(if: groups != nil, "needs root and control groups with a cpu controller"),
+        arguments: [(nil, nil, 3), (50_000, nil, 1), (nil, 100_000, 1), (100_000, 300_000, 1), (100_001, nil, 2)] as [(Int?, Int?, Int)])
+    func realGroups(_ outer: Int?, _ inner: Int?, _ expected: Int) async throws {
+        let groups = try #require(Self.groups)
+        let name = "\(groups.path)/onebyte-\(UUID().uuidString)"
+        func write(_ quota: Int?) -> String { quota.map { groups.quota($0) } ?? "true" }
+        let script = """
+            mkdir -p \(name)/inner; trap 'rmdir \(name)/inner \(name)' EXIT
+            cd \(name); \(write(outer)); [ ! -e cgroup.subtree_control ] || echo +cpu > cgroup.subtree_control
+            cd inner; \(write(inner))
+            (echo $BASHPID > cgroup.procs; exec '\(Binary.path)' cluster --config '\(Binary.packageRoot.path)/examples/movie-reviews.toml' --workers 1 --print-config)
+            """
+        let found = try await Binary.runShell(script)
+        try #require(found.status == 0, "\(found.errors)")
+        let line = try #require(found.output.split(separator: "\n").first { $0.hasPrefix("threads = ") })
+        let count = min(expected, Processors.allowed(try String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? expected)
+        #expect(line.hasPrefix("threads = \(count) "), "\(line)")
+    }
+
     @Test func withoutControlGroupsTheAffinityCounts() throws {
         try withFiles(["/proc/self/status": Self.eight]) { #expect(Processors.count(under: $0) == 8) }
     }

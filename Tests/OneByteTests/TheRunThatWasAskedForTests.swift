@@ -161,6 +161,35 @@ import Testing
             #expect(evaluated.errors.contains("both the evaluation data and the training data"), "\(evaluated.errors)")
         }
     }
+
+    @Test("Where it can't be seen whether the data that judge a run also train it, evaluate says so; so does an export without its scores")
+    func whatCanNotBeCompared() async throws {
+        let scratch = try Scratch()
+        let run = "\(scratch.path)/run"
+        let judge = try scratch.file("judge.jsonl", #"{"text":"another","label":1}"# + "\n")
+        #expect(try await Binary.run(try cluster(scratch, "--directory", run, "--eval-file", judge)).status == 0)
+        func evaluated() async throws -> String {
+            let found = try await Binary.run("evaluate", judge, "--model", Binary.tinyModel, "--ledger", run)
+            #expect(found.status == 0, "\(found.errors)")
+            return found.errors
+        }
+        #expect(try await !evaluated().contains("is not known"))
+        try FileManager.default.removeItem(atPath: "\(scratch.path)/reviews.jsonl")
+        let unknown = "note: whether \(judge) and the training data share examples is not known: "
+        #expect(try await evaluated().contains(unknown + "No such file"))
+        _ = try scratch.file("reviews.jsonl", "{\"text\": \"of another shape\"}\n")
+        #expect(try await evaluated().contains(unknown))
+
+        func exported(_ name: String) async throws -> Binary.Outcome {
+            try await Binary.run("export", "--model", Binary.tinyModel, "--ledger", run, "--output", "\(scratch.path)/\(name)")
+        }
+        #expect(try await exported("whole").errors.isEmpty)
+        try Data("{".utf8).write(to: URL(filePath: "\(run)/report.json"))
+        let damaged = try await exported("damaged")
+        #expect(damaged.status == 0 && damaged.errors.contains("note: \(run)/report.json can't be read, so the README has no scores"), "\(damaged)")
+        #expect(try String(contentsOfFile: "\(scratch.path)/whole/README.md", encoding: .utf8).contains("## Scores"))
+        #expect(try !String(contentsOfFile: "\(scratch.path)/damaged/README.md", encoding: .utf8).contains("## Scores"))
+    }
 }
 
 /// A file on which this process holds a lock.

@@ -103,8 +103,10 @@ public struct RoundSummary: Hashable, Sendable {
     public let machines: Int
     /// Number of bytes, those without a value included.
     public let samples: Int
-    /// Number of bytes −128: the loss was not finite.
+    /// Number of bytes −128: the loss was not finite, a private worker's budget is spent, or the filter left the byte out.
     public let noValue: Int
+    /// Number of bytes, of those without a value, that had one before the filter.
+    public let leftOut: Int
     /// Number of bytes with |q| = 127.
     public let saturated: Int
     /// Mean |q| of the bytes that have a value.
@@ -116,7 +118,7 @@ public struct RoundSummary: Hashable, Sendable {
 
     public init(
         round: RoundNumber, scaleExponent: Int8, learningRate: Double, step: StepSize, machines: Int, samples: Int, noValue: Int,
-        saturated: Int, meanMagnitude: Double, seconds: Double, effectiveRounds: Int
+        leftOut: Int, saturated: Int, meanMagnitude: Double, seconds: Double, effectiveRounds: Int
     ) {
         self.round = round
         self.scaleExponent = scaleExponent
@@ -125,13 +127,18 @@ public struct RoundSummary: Hashable, Sendable {
         self.machines = machines
         self.samples = samples
         self.noValue = noValue
+        self.leftOut = leftOut
         self.saturated = saturated
         self.meanMagnitude = meanMagnitude
         self.seconds = seconds
         self.effectiveRounds = effectiveRounds
     }
 
-    init(_ record: RoundRecord, learningRate: Double, seconds: Double, effectiveRounds: Int) {
+    /// - Parameter sent: the contributions before the filter, in the record's order.
+    init(_ record: RoundRecord, sent: [Contribution], learningRate: Double, seconds: Double, effectiveRounds: Int) {
+        let leftOut = zip(sent, record.contributions).reduce(0) { count, pair in
+            count + zip(pair.0.bytes, pair.1.bytes).count { $0 != Contribution.noValue && $1 == Contribution.noValue }
+        }
         var (count, noValue, saturated, sum) = (0, 0, 0, 0)
         for contribution in record.contributions {
             count += contribution.bytes.count
@@ -147,7 +154,8 @@ public struct RoundSummary: Hashable, Sendable {
         }
         self.init(
             round: record.round, scaleExponent: record.scaleExponent, learningRate: learningRate, step: record.step,
-            machines: Set(record.contributions.map(\.machine)).count, samples: count, noValue: noValue, saturated: saturated,
+            machines: Set(record.contributions.map(\.machine)).count, samples: count, noValue: noValue, leftOut: leftOut,
+            saturated: saturated,
             meanMagnitude: count > noValue ? Double(sum) / Double(count - noValue) : 0, seconds: seconds,
             effectiveRounds: effectiveRounds)
     }

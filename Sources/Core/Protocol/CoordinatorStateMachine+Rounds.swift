@@ -167,7 +167,7 @@ extension CoordinatorStateMachine {
             .round(record),
             notice: .roundCommitted(
                 RoundSummary(
-                    record, learningRate: learningRate, seconds: now.seconds(since: open.openedAt),
+                    record, sent: sent, learningRate: learningRate, seconds: now.seconds(since: open.openedAt),
                     effectiveRounds: ledger.effectiveRounds + 1)))
         judge(sent, at: now)
     }

@@ -3,6 +3,8 @@ public struct EncodedChat: Hashable, Sendable {
     public let tokens: [Int32]
     /// Positions in `tokens` of the assistant's text, including the marks that end its turns, in rising order.
     public let learnt: [Int]
+    /// Whether the template asked for the time, so that the tokens are those of today.
+    public let writesDate: Bool
 }
 
 extension ChatTemplate {
@@ -44,7 +46,7 @@ extension ChatTemplate {
             let isWithin = span.isEmpty && learnt.last == place - 1 && ranges[next].contains(span.lowerBound)
             if isWithin || span.overlaps(ranges[next]) { learnt.append(place) }
         }
-        return EncodedChat(tokens: encoding.tokens, learnt: learnt)
+        return EncodedChat(tokens: encoding.tokens, learnt: learnt, writesDate: rendering.readsTime)
     }
 
     /// Checks that every message left something in the text. A template that silently skips a message makes another conversation.

@@ -12,11 +12,18 @@ package struct HubCache {
     package let endpoint: String
     package let isOffline: Bool
     private let token: String?
+    /// Where the token is from.
+    private let tokenPlace: String
+    /// The environment's proxies, for curl.
+    private let proxies: [String: String]
+    /// Seconds without a byte after which a download is given up.
+    private let stallSeconds: Int
 
     package enum Limits {
         package static let listingBytesMax = 16 << 20
-        package static let filesMax = 10_000
+        package static let tokenBytesMax = 4096
         package static let connectSeconds = 20
+        package static let stallSeconds = 60
         package static let retries = 3
     }
 
@@ -28,7 +35,8 @@ package struct HubCache {
     /// A LoRA adapter, which names the repository of its base model.
     private static let adapterFiles = ["adapter_config.json", "adapter_model.safetensors"]
 
-    package init(environment: [String: String]) {
+    /// - Parameter stallSeconds: seconds without a byte after which a download is given up.
+    package init(environment: [String: String], stallSeconds: Int = Limits.stallSeconds) {
         func value(_ name: String) -> String? {
             environment[name].flatMap { $0.isEmpty ? nil : $0 }
         }
@@ -38,7 +46,12 @@ package struct HubCache {
         endpoint = (value("HF_ENDPOINT") ?? "https://huggingface.co").replacing(/\/+$/, with: "")
         isOffline = ["1", "ON", "YES", "TRUE"].contains(value("HF_HUB_OFFLINE")?.uppercased())
         let tokenFile = value("HF_TOKEN_PATH") ?? home + "/token"
-        token = (value("HF_TOKEN") ?? (try? String(contentsOfFile: tokenFile, encoding: .utf8)))?.trimmingCharacters(in: .whitespacesAndNewlines)
+        let given = (value("HF_TOKEN") ?? (try? String(contentsOfFile: tokenFile, encoding: .utf8)))?
+            .trimmingCharacters(in: .whitespacesAndNewlines)
+        token = given.flatMap { $0.isEmpty ? nil : $0 }
+        tokenPlace = value("HF_TOKEN") == nil ? tokenFile : "HF_TOKEN"
+        proxies = environment.filter { HubFailure.proxyVariables.contains($0.key) && !$0.value.isEmpty }
+        self.stallSeconds = stallSeconds
     }
 
     /// Returns the directory of a repository's files, downloading them if necessary.
@@ -98,7 +111,19 @@ package struct HubCache {
         return names
     }
 
+    /// Refuses a token that can't be written into a header as it is.
+    private func checkToken() throws(ModelError) {
+        let isPlain = token?.utf8.allSatisfy { byte in
+            (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte) || "-._~+/=".utf8.contains(byte)
+        }
+        guard isPlain == false || token?.utf8.count ?? 0 > Limits.tokenBytesMax else { return }
+        throw ModelError(
+            .badRequest, file: tokenPlace, "is no access token: it holds characters that none has",
+            remedy: "write the token alone, without quotes or spaces; or remove it, if the model is public")
+    }
+
     private func download(_ reference: HubReference, log: (String) -> Void) throws(ModelError) -> String {
+        try checkToken()
         let repository = root + "/" + reference.directory
         let work = "\(repository)/.onebyte-\(getpid())"
         try attempt(repository) {
@@ -110,17 +135,20 @@ package struct HubCache {
 
         let listingURL = "\(endpoint)/api/models/\(reference.repository)/revision/\(reference.revision)"
         let listing = "\(work)/listing.json"
-        _ = try get(listingURL, to: listing, reference)
-        let json = try JSON.read(listing, limit: Limits.listingBytesMax)
-        let names = (json["siblings"]?.array ?? []).prefix(Limits.filesMax).compactMap { $0["rfilename"]?.string }
+        _ = try get(listingURL, to: listing, reference, retries: 0)
+        let json: JSON
+        do throws(ModelError) { json = try JSON.read(listing, limit: Limits.listingBytesMax) } catch {
+            throw HubFailure.noHub(reference, endpoint, error.problem)
+        }
+        let names = Set((json["siblings"]?.array ?? []).compactMap { $0["rfilename"]?.string })
         guard let commit = json["sha"]?.string, commit.utf8.count == 40, commit.allSatisfy(\.isHexDigit) else {
-            throw ModelError(.malformed, file: listingURL, subject: "sha", "is not a commit")
+            throw HubFailure.noHub(reference, endpoint, "names no commit")
         }
         let isModel = names.contains("config.json") && (names.contains("model.safetensors") || names.contains(Self.index))
         guard isModel || Self.adapterFiles.allSatisfy({ names.contains($0) }) else {
             throw ModelError(
-                .unsupported, file: listingURL, "the repository has no config.json with safetensors weights",
-                remedy: "download one of its other files, such as a .gguf, and give its path")
+                .unsupported, file: reference.repository, "the repository has no config.json with safetensors weights",
+                remedy: Self.remedy(withoutWeights: names, endpoint, reference))
         }
 
         func fetch(_ name: String) throws(ModelError) {
@@ -129,7 +157,7 @@ package struct HubCache {
             log("downloading \(reference.repository)/\(name)")
             let file = "\(work)/\(name)"
             let url = "\(endpoint)/\(reference.repository)/resolve/\(commit)/\(name)"
-            let tag = try get(url, to: file, reference)
+            let tag = try get(url, to: file, reference, retries: Limits.retries)
             let blob = try blobName(tag: tag, file: file, url: url)
             try attempt(link) {
                 let target = "\(repository)/blobs/\(blob)"
@@ -158,6 +186,14 @@ package struct HubCache {
         return "\(repository)/snapshots/\(commit)"
     }
 
+    /// Returns what to do about a repository that has other files than a model's.
+    private static func remedy(withoutWeights names: Set<String>, _ endpoint: String, _ reference: HubReference) -> String {
+        guard let file = names.filter({ $0.lowercased().hasSuffix(".gguf") }).min() else {
+            return "name a repository of the model in Hugging Face's format; this one has \(names.count) files and none that can be read"
+        }
+        return "download one of its .gguf files, such as \(endpoint)/\(reference.repository)/resolve/\(reference.revision)/\(file), and give its path"
+    }
+
     /// Returns the name of a blob: the hub's tag. For a large file the tag is its SHA-256, which is checked; for a small one it is Git's
     /// name.
     private func blobName(tag: String?, file: String, url: String) throws(ModelError) -> String {
@@ -173,16 +209,18 @@ package struct HubCache {
 
     /// Downloads with curl, which handles proxies, certificates and redirects reliably.
     ///
+    /// - Parameter retries: how often what may pass is tried again.
     /// - Returns: the file's tag, if the server sent one.
-    private func get(_ url: String, to file: String, _ reference: HubReference) throws(ModelError) -> String? {
+    private func get(_ url: String, to file: String, _ reference: HubReference, retries: Int) throws(ModelError) -> String? {
         let headers = file + ".headers"
         let process = Process()
         process.executableURL = URL(filePath: "/usr/bin/env")
         process.arguments = [
             "curl", "--config", "-", "--location", "--max-redirs", "5", "--proto", "=https,http", "--silent", "--show-error",
-            "--connect-timeout", "\(Limits.connectSeconds)", "--retry", "\(Limits.retries)", "--dump-header", headers, "--output", file,
-            "--write-out", "%{http_code}", "--url", url,
+            "--connect-timeout", "\(Limits.connectSeconds)", "--speed-limit", "1", "--speed-time", "\(stallSeconds)", "--retry", "\(retries)",
+            "--dump-header", headers, "--output", file, "--write-out", "%{http_code}", "--url", url,
         ]
+        process.environment = ProcessInfo.processInfo.environment.filter { !HubFailure.proxyVariables.contains($0.key) }.merging(proxies) { $1 }
         let input = Pipe()
         let output = Pipe()
         let errors = Pipe()
@@ -191,35 +229,20 @@ package struct HubCache {
         process.standardError = errors
         // The token goes through standard input, because every user of the machine can see arguments. It is written before curl reads, so
         // that curl's early end can't break the pipe; it fits into the pipe's buffer.
-        let plain = token?.filter { $0.isLetter && $0.isASCII || $0.isNumber && $0.isASCII || "-._~+/=".contains($0) }.prefix(4096)
-        let authorisation = plain.map { "header = \"Authorization: Bearer \($0)\"\n" } ?? ""
+        let authorisation = token.map { "header = \"Authorization: Bearer \($0)\"\n" } ?? ""
         try? input.fileHandleForWriting.write(contentsOf: Data(authorisation.utf8))
         try? input.fileHandleForWriting.close()
-        do { try process.run() } catch {
-            throw ModelError(.network, file: url, "curl can't be started: \(systemReason(of: error))", remedy: "install curl")
-        }
+        let failure = HubFailure(reference: reference, url: url, endpoint: endpoint, tokenPlace: token == nil ? nil : tokenPlace, proxies: proxies)
+        do { try process.run() } catch { throw failure.withoutCurl(systemReason(of: error)) }
         let status = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         let message = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
+        let answer = (try? String(contentsOfFile: headers, encoding: .utf8)) ?? ""
         guard process.terminationStatus == 0 else {
-            // curl repeats its message at each try.
-            let last = message.split(whereSeparator: \.isNewline).last.map(String.init) ?? "curl ended with \(process.terminationStatus)"
-            throw ModelError(
-                .network, file: url, "the download failed: \(last)",
-                remedy: "check the network and HF_ENDPOINT; there is no local file or directory \(reference.repository)")
+            throw failure.ended(Int(process.terminationStatus), message: message, headers: answer, stallSeconds: stallSeconds)
         }
-        switch status {
-        case "200": return Self.tag(inHeaders: (try? String(contentsOfFile: headers, encoding: .utf8)) ?? "")
-        case "404":
-            throw ModelError(
-                .notFound, file: url, "the hub does not have it",
-                remedy: "check the name and the revision; there is no local file or directory \(reference.repository) either")
-        case "401", "403":
-            throw ModelError(
-                .network, file: url, "the hub refuses it (\(status)): it does not exist, or it is private or gated",
-                remedy: "check the name; ask for access on the hub and set HF_TOKEN")
-        default: throw ModelError(.network, file: url, "the hub answered with status \(status)", remedy: "try again later")
-        }
+        guard status == "200" else { throw failure.answered(status, headers: answer) }
+        return Self.tag(inHeaders: answer)
     }
 
     /// Returns the first linked tag, or else the first tag. Later tags come from servers that requests are redirected to.

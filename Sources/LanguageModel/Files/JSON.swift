@@ -98,7 +98,7 @@ extension JSON {
             throw ModelError(.malformed, file: path, "is \(file.count) bytes long; at most \(limit) are read")
         }
         defer { withExtendedLifetime(file) {} }
-        try file.refuseForeignFormat()
+        try file.refuseForeignFormat(keepsName: true)
         // Some editors put a byte order mark at the beginning.
         let start = file.bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0
         return try JSON(UnsafeRawBufferPointer(rebasing: file.bytes[start...]), file: path)

@@ -44,17 +44,32 @@ package final class MappedFile: Sendable {
 
 extension MappedFile {
     /// Returns the file's format if it is recognised as one that does not belong here.
-    package func foreignFormat(mayBeMarkup: Bool = false) -> ForeignFormat? {
-        withExtendedLifetime(self) { ForeignFormat(start: Array(bytes.prefix(ForeignFormat.bytesNeeded)), path: path, mayBeMarkup: mayBeMarkup) }
+    ///
+    /// - Parameters:
+    ///   - mayBeMarkup: true for a corpus of plain lines, which may well begin as a web page does.
+    ///   - keepsName: true for a file that is looked for under this very name.
+    package func foreignFormat(mayBeMarkup: Bool = false, keepsName: Bool = false) -> ForeignFormat? {
+        withExtendedLifetime(self) {
+            ForeignFormat(
+                start: Array(bytes.prefix(ForeignFormat.bytesNeeded)), path: path, mayBeMarkup: mayBeMarkup, keepsName: keepsName,
+                isTaken: isFile)
+        }
     }
 
     /// Refuses a file whose format is recognised as one that does not belong here.
     ///
+    /// - Parameter keepsName: true for a file that is looked for under this very name.
     /// - Throws: `ModelError` `.malformed` with the file's format, if that is recognised.
-    package func refuseForeignFormat() throws(ModelError) {
-        guard let foreign = foreignFormat() else { return }
+    package func refuseForeignFormat(keepsName: Bool = false) throws(ModelError) {
+        guard let foreign = foreignFormat(keepsName: keepsName) else { return }
         throw ModelError(.malformed, file: path, foreign.problem, remedy: foreign.remedy)
     }
+}
+
+/// Whether there is something at this path.
+package func isFile(_ path: String) -> Bool {
+    var status = stat()
+    return lstat(path, &status) == 0
 }
 
 /// The text of `errno`, such as `No such file or directory`.

@@ -42,11 +42,8 @@ public struct ModelError: Error, Hashable, Sendable, CustomStringConvertible {
         self.remedy = remedy
     }
 
-    public var description: String {
-        var text = file
-        if let subject { text += ": \(subject)" }
-        text += ": \(problem)"
-        if let remedy { text += " (\(remedy))" }
-        return text
-    }
+    /// The file, its part and the problem, without the remedy.
+    public var what: String { "\(file)\(subject.map { ": \($0)" } ?? ""): \(problem)" }
+
+    public var description: String { what + (remedy.map { " (\($0))" } ?? "") }
 }

@@ -180,7 +180,10 @@ extension ModelSource {
     static func chatTemplateSource(_ path: String) throws(ModelError) -> String? {
         let file = path + "/chat_template.jinja"
         if FileManager.default.fileExists(atPath: file) {
-            return String(decoding: try readSmallFile(file, limit: 1 << 20), as: UTF8.self)
+            guard let text = String(validating: try readSmallFile(file, limit: 1 << 20), as: UTF8.self) else {
+                throw ModelError(.malformed, file: file, "is not UTF-8", remedy: "obtain it again")
+            }
+            return text
         }
         let configPath = path + "/tokenizer_config.json"
         guard FileManager.default.fileExists(atPath: configPath) else { return nil }

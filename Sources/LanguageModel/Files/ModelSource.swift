@@ -70,7 +70,9 @@ public final class ModelSource: Sendable {
     package static func open(
         _ reference: String, environment: [String: String], log: (String) -> Void = { _ in }
     ) throws(ModelError) -> ModelSource {
-        try open(reference, isBase: false, environment: environment, log: log)
+        let source = try open(reference, isBase: false, environment: environment, log: log)
+        for remark in source.remarks { log("note: \(remark)") }
+        return source
     }
 
     /// - Parameter isBase: whether an adapter named this model as its base. It may be no adapter itself.

@@ -25,7 +25,7 @@ package struct SafetensorsFile: Sendable {
         self.file = file
         defer { withExtendedLifetime(file) {} }
         // Checked only if it can't be safetensors: a header's length may look like another format's magic number.
-        if file.count <= 8 || file.bytes[8] != UInt8(ascii: "{") { try file.refuseForeignFormat() }
+        if file.count <= 8 || file.bytes[8] != UInt8(ascii: "{") { try file.refuseForeignFormat(keepsName: true) }
         let cut = "the file is cut short or damaged: obtain it again"
         guard file.count >= 8 else {
             throw ModelError(.malformed, file: path, "is \(file.count) bytes long, too short for a safetensors file", remedy: cut)

@@ -11,8 +11,13 @@ extension Tokenizer {
             let path = directory + "/" + name
             return FileManager.default.fileExists(atPath: path) ? try JSON.read(path) : nil
         }
-        let names = SpecialTokenNames(
-            config: try beside("tokenizer_config.json"), map: try beside("special_tokens_map.json"), added: try beside("added_tokens.json"))
+        let config = try beside("tokenizer_config.json")
+        for member in config?["added_tokens_decoder"]?.members ?? [] where Int32(member.key) == nil {
+            throw ModelError(
+                .malformed, file: directory + "/tokenizer_config.json", subject: "added_tokens_decoder",
+                "the key \(member.key.debugDescription) is no token's number")
+        }
+        let names = SpecialTokenNames(config: config, map: try beside("special_tokens_map.json"), added: try beside("added_tokens.json"))
 
         guard let model = file.json["model"] else { throw file.malformed("model", "is missing") }
         // Files older than this key also have a vocabulary and merges.
@@ -48,7 +53,7 @@ extension Tokenizer {
         for (i, merge) in merges.enumerated() {
             let parts =
                 merge.string.map { $0.split(separator: " ", omittingEmptySubsequences: false).map(String.init) }
-                ?? (merge.array ?? []).compactMap(\.string)
+                ?? merge.array.flatMap { parts in parts.allSatisfy { $0.string != nil } ? parts.compactMap(\.string) : nil } ?? []
             guard parts.count == 2 else { throw file.malformed("model.merges", "entry \(i) is not two tokens") }
             builder.merge(parts[0], parts[1])
         }
@@ -59,6 +64,13 @@ extension Tokenizer {
         builder.padToken = names.text("pad_token").flatMap { ids[$0] }
         builder.unknownToken = model["unk_token"]?.string.flatMap { ids[$0] }
         (builder.leadingTokens, builder.trailingTokens) = try file.surroundings(ids)
+        // Two classes of transformers do not read the post-processor: they put these tokens around every text.
+        switch config?["tokenizer_class"]?.string {
+        case "GPTNeoXTokenizer", "GPTNeoXTokenizerFast": (builder.leadingTokens, builder.trailingTokens) = ([], [])
+        case "CodeLlamaTokenizer", "CodeLlamaTokenizerFast":
+            (builder.leadingTokens, builder.trailingTokens) = ([builder.bosToken].compactMap { $0 }, [])
+        default: break
+        }
         self = try builder.build()
     }
 

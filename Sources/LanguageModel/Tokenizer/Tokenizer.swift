@@ -95,6 +95,34 @@ public struct Tokenizer: Sendable {
         return added.entries.first { $0.content == bytes }?.token ?? vocabulary.token(bytes)
     }
 
+    /// Whether some characters have no tokens: their bytes are dropped, or become the unknown token.
+    package var lacksCharacters: Bool {
+        // No UTF-8 holds the bytes C0, C1 and F5 … FF.
+        merges.byteTokens.enumerated().contains { byte, token in token < 0 && ![0xC0, 0xC1].contains(byte) && byte < 0xF5 }
+    }
+
+    /// Whether text that no token matches becomes a token of its own. If not, it is dropped.
+    package var hasUnknownToken: Bool { merges.unknown != nil }
+
+    /// Whether a character has no tokens, so that a text loses it or has the unknown token in its place.
+    package func lacks(_ character: Unicode.Scalar) -> Bool {
+        var text = String(character)
+        if vocabulary.token(Array(text.utf8)) != nil || added.entries.contains(where: { $0.content.elementsEqual(text.utf8) }) { return false }
+        let (changed, pieces) = text.withUTF8 { bytes in
+            let text = AlignedText(bytes[...])
+            return preTokenizer.pieces(of: normalizer?.apply(text) ?? text)
+        }
+        func isMissing(_ bytes: some Sequence<UInt8>) -> Bool { bytes.contains { merges.byteTokens[Int($0)] < 0 } }
+        return pieces.contains { piece in
+            let bytes = changed.bytes[piece]
+            guard case .characters = merges.unit else { return isMissing(bytes) }
+            return String(decoding: bytes, as: UTF8.self).unicodeScalars.contains { scalar in
+                let bytes = Array(String(scalar).utf8)
+                return vocabulary.token(bytes) == nil && isMissing(bytes)
+            }
+        }
+    }
+
     /// Whether the token is a control token.
     public func isSpecial(_ token: Int32) -> Bool { controlTokens.contains(token) }
 

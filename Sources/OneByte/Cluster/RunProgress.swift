@@ -13,6 +13,8 @@ package struct RunProgress: Sendable {
     package private(set) var roundsDone = 0
     package private(set) var samples = 0
     package private(set) var noValue = 0
+    /// Number of bytes, of those without a value, that the filter left out.
+    package private(set) var leftOut = 0
     /// Traffic through the socket of the coordinator's present process.
     package private(set) var traffic = Traffic()
     /// Totals of the coordinator's earlier processes, each from its start to its last event.
@@ -132,6 +134,7 @@ package struct RunProgress: Sendable {
         hold = nil
         samples &+= round.samples
         noValue &+= round.noValue
+        leftOut &+= round.leftOut ?? 0
         traffic = round.traffic
         trainingSince = trainingSince ?? time - round.seconds
         if let previous = lastRoundAt, time > previous {

@@ -40,6 +40,7 @@ extension RunReport {
             payloadBytesPerSample: samples > 0 ? 1 : 0,
             wireBytesPerSample: samples > 0 ? Double(progress.wireBytes) / Double(samples) : 0,
             samplesWithoutValue: progress.noValue,
+            samplesLeftOut: progress.leftOut,
             digestChecks: progress.digestChecks,
             trainedParameters: trainedParameters,
             sideEffects: sideEffects,

@@ -30,8 +30,10 @@ package struct RunReport: Codable, Hashable, Sendable {
     package var seed: Int
     package var payloadBytesPerSample: Double
     package var wireBytesPerSample: Double
-    /// Number of samples whose loss was not finite.
+    /// Number of samples without a value: their loss was not finite, a private worker's budget was spent, or the filter left them out.
     package var samplesWithoutValue: Int
+    /// Number of samples, of those without a value, that the filter left out. Nil in reports of earlier versions.
+    package var samplesLeftOut: Int?
     /// Number of comparisons at which all machines had the same digest.
     package var digestChecks: Int
     /// Nil if a coordinator, which has no model, can't tell.
@@ -127,6 +129,7 @@ package struct RunReport: Codable, Hashable, Sendable {
         case payloadBytesPerSample = "payload_bytes_per_sample"
         case wireBytesPerSample = "wire_bytes_per_sample"
         case samplesWithoutValue = "samples_without_value"
+        case samplesLeftOut = "samples_left_out"
         case digestChecks = "digest_checks"
         case trainedParameters = "trained_parameters"
         case sideEffects = "side_effects"
@@ -154,10 +157,11 @@ package struct RunReport: Codable, Hashable, Sendable {
         if roundsRewound > 0 {
             row("taken back", "\(grouped(roundsRewound)) of \(grouped(rounds)) rounds; the learning rate ended at \(learningRate)")
         }
-        row(
-            "samples",
-            grouped(samples)
-                + (samplesWithoutValue > 0 ? ", \(grouped(samplesWithoutValue)) without \(privacy == nil ? "a finite loss" : "a value")" : ""))
+        let leftOut = samplesLeftOut ?? 0
+        let lost = [
+            (samplesWithoutValue - leftOut, "without \(privacy == nil ? "a finite loss" : "a value")"), (leftOut, "left out by the filter"),
+        ]
+        row("samples", ([grouped(samples)] + lost.filter { $0.0 > 0 }.map { "\(grouped($0.0)) \($0.1)" }).joined(separator: ", "))
         row("contributions", "\(grouped(contributionBytes)) bytes, \(fixed(payloadBytesPerSample, 2)) a sample")
         row("on the wire", "\(grouped(wireBytes)) bytes in both directions and to all machines, \(fixed(wireBytesPerSample, 2)) a sample:")
         let ofRounds = samples > 0 ? Double(wireBytesOfRounds) / Double(samples) : 0

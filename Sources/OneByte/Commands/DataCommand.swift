@@ -196,6 +196,21 @@ extension EncodedData {
                 "\(counted(count, "example spells", "examples spell")) control tokens such as \(quoted(token)), which are read as plain text; \(spellingRemedy)"
             )
         }
+        if let (count, character) = lackingTokens {
+            let code = String(character.value, radix: 16, uppercase: true)
+            let shown = "\(quoted(String(character))) (U+\(String(repeating: "0", count: max(0, 4 - code.count)))\(code))"
+            lines.append(
+                "\(counted(count, "example holds", "examples hold")) characters that the model has no tokens for, such as \(shown); they are \(hasUnknownToken ? "read as its token for unknown text" : "left out")"
+            )
+        }
+        if lacksEnd {
+            lines.append(
+                "the model's files name no token that ends a text, so completions are learnt without one, and the model does not learn where to stop; name an eos_token in tokenizer_config.json"
+            )
+        }
+        if writesDate {
+            lines.append("the chat template writes today's date: on another day the same conversations have other tokens, and other losses")
+        }
         for text in escapedLineBreaks {
             if let found = EscapedBreak(text) { lines.append("\(quoted(text)) \(found.remark)") }
         }

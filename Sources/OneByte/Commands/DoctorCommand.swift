@@ -81,8 +81,7 @@ struct DoctorCommand: ParsableCommand {
         do {
             return .ok("model", "\(model) is \(try openModel(model).baseManifest(threads: threads).digest.short)")
         } catch {
-            return .failed(
-                "model", describe(error), ExitStatus(error), remedy: "--model is a file or a directory on this host, or a name on the model hub")
+            return .failed("model", error, remedy: "--model is a file or a directory on this host, or a name on the model hub")
         }
     }
 

@@ -123,13 +123,25 @@ struct EvaluateCommand: ParsableCommand {
             guard case .text(let path)? = run[key]?.0 else { continue }
             if DataUse.isSameFile(file, path) {
                 use.note(role, path: path, examples)
-            } else if let size = (try? FileManager.default.attributesOfItem(atPath: path))?[.size] as? Int, size <= Self.comparedBytesMax,
-                let records = try? DataFile.read(path), let data = try? encoder.encode(records)
-            {
-                use.note(role, path: path, data.examples)
+                continue
+            }
+            do {
+                use.note(role, path: path, try comparable(path, encoder))
+            } catch {
+                standardError.write(
+                    "note: whether \(file) and the \(role.rawValue) data share examples is not known: \(shortened(describe(error), to: 300))")
             }
         }
         for overlap in use.overlaps where overlap.use == .evaluation { standardError.write("note: \(overlap)") }
+    }
+
+    /// Returns the examples of a file that the run used.
+    private func comparable(_ path: String, _ encoder: TaskEncoder) throws -> [Example] {
+        let size = try FileManager.default.attributesOfItem(atPath: path)[.size] as? Int ?? 0
+        guard size <= Self.comparedBytesMax else {
+            throw ProcessFailure(.usage, "\(path) is larger than \(Self.comparedBytesMax >> 20) MiB and was not read again")
+        }
+        return try encoder.encode(try DataFile.read(path)).examples
     }
 
     /// Lets the model write, and the command score the texts.

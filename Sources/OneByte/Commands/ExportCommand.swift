@@ -110,8 +110,9 @@ struct ExportCommand: ParsableCommand {
         exporter.overwrites = overwrite
         var replacing: [String: ModelExporter.Values] = [:]
         if let parameters, let round, let archive, let path = ledger.ledger {
-            let card = ModelCard(
-                archive, base: model, round: round, digest: parameters.digest(threads: threads.count), isAdapter: format == .peft, ledger: path)
+            let card = try ModelCard(
+                archive, base: model, source: source, round: round, digest: parameters.digest(threads: threads.count), isAdapter: format == .peft,
+                ledger: path)
             exporter.card = card.markdown
             exporter.changes = try AdapterChange.all(source: source, parameters: parameters, basis: basis)
             exporter.format = format == .peft ? .peft : .merged
@@ -168,7 +169,7 @@ struct ExportCommand: ParsableCommand {
         } catch {
             throw ProcessFailure(.missingInput, "\(path): can't read the snapshot: \(systemReason(of: error))")
         }
-        if let foreign = ForeignFormat(start: Array(data.prefix(ForeignFormat.bytesNeeded)), path: path) {
+        if let foreign = ForeignFormat(start: Array(data.prefix(ForeignFormat.bytesNeeded)), path: path, isTaken: isFile) {
             throw ProcessFailure(.badData, "\(path): \(foreign.problem)\n\(foreign.remedy)")
         }
         let source = try openModel(model)

@@ -27,6 +27,12 @@ package struct Finding: Codable, Sendable {
         Finding(step: step, verdict: .failed, text: text, remedy: remedy, status: status)
     }
 
+    /// - Parameter remedy: what to do if the error does not say it.
+    static func failed(_ step: String, _ error: any Error, remedy: String) -> Finding {
+        let lines = describe(error).split(separator: "\n", maxSplits: 1).map(String.init)
+        return failed(step, lines[0], ExitStatus(error), remedy: lines.count > 1 ? lines[1].replacing("\n", with: "; ") : remedy)
+    }
+
     static func skipped(_ step: String, _ text: String) -> Finding {
         Finding(step: step, verdict: .skipped, text: text, remedy: nil, status: nil)
     }

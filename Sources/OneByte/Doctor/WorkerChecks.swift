@@ -219,9 +219,7 @@ struct WorkerChecks {
             }
             findings.append(.ok("model", "\(path) is the run's base, \(digest.short)"))
         } catch {
-            findings.append(
-                .failed(
-                    "model", describe(error), ExitStatus(error), remedy: "--model is a file or a directory on this host, or a name on the model hub"))
+            findings.append(.failed("model", error, remedy: "--model is a file or a directory on this host, or a name on the model hub"))
         }
     }
 

@@ -2,6 +2,7 @@ import Coordinator
 import Core
 import Foundation
 import LanguageModel
+import Training
 
 /// The part of an exported model's README that describes the run: the task that the model was trained for, its scores, and a program that
 /// uses it. Without its template a model is of no use.
@@ -15,43 +16,75 @@ struct ModelCard {
     let isAdapter: Bool
     /// The run's own report, if it describes exactly these parameters.
     let report: RunReport?
+    /// Tokens that the model expects before every text.
+    private let leadingTokens: [Int32]
 
-    /// - Parameter ledger: path of the ledger or run directory, which may also hold the run's report.
-    init(_ archive: LedgerArchive, base: String, round: RoundNumber, digest: Digest, isAdapter: Bool, ledger: String) {
+    /// - Parameters:
+    ///   - source: the base model.
+    ///   - ledger: path of the ledger or run directory, which may also hold the run's report.
+    init(
+        _ archive: LedgerArchive, base: String, source: ModelSource, round: RoundNumber, digest: Digest, isAdapter: Bool, ledger: String
+    ) throws {
         task = archive.summary.spec.task
         (self.base, self.round, self.digest, self.isAdapter) = (base, round, digest, isAdapter)
-        let file = FileManager.default.contents(atPath: RunDirectory(ledger).report)
-        let found = file.flatMap { try? JSONDecoder().decode(RunReport.self, from: $0) }
-        report = found?.digest == digest.description ? found : nil
+        leadingTokens = try source.tokenizer.leadingTokens
+        let path = RunDirectory(ledger).report
+        guard let file = FileManager.default.contents(atPath: path) else {
+            report = nil
+            return
+        }
+        do {
+            let found = try JSONDecoder().decode(RunReport.self, from: file)
+            report = found.digest == digest.description ? found : nil
+        } catch {
+            standardError.write("note: \(path) can't be read, so the README has no scores; `onebyte evaluate` measures them again")
+            report = nil
+        }
     }
 
     var markdown: String {
-        var parts = ["Fine-tuned with OneByte: \(round) rounds on `\(base)`. Digest of the trained parameters: `\(digest)`."]
+        var parts = ["Fine-tuned with OneByte: \(round) rounds on \(Self.span(base)). Digest of the trained parameters: `\(digest)`."]
         parts.append("## Task\n\n" + taskRows.joined(separator: "\n"))
         if let scores { parts.append("## Scores\n\n" + scores.joined(separator: "\n")) }
-        parts.append("## Use\n\n```python\n\(program)\n```")
+        let fence = Self.fence(program, least: 3)
+        parts.append("## Use\n\n\(fence)python\n\(program)\n\(fence)")
         return parts.joined(separator: "\n\n") + "\n"
+    }
+
+    /// Returns backticks that the text does not hold in a row.
+    private static func fence(_ text: String, least: Int) -> String {
+        let longest = text.utf8.split(omittingEmptySubsequences: true) { $0 != UInt8(ascii: "`") }.map(\.count).max() ?? 0
+        return String(repeating: "`", count: max(least, longest + 1))
+    }
+
+    /// Returns a text as Markdown's code on one line. Line breaks and other control characters are escaped as in JSON.
+    private static func span(_ text: String) -> String {
+        let isPlain = !text.unicodeScalars.contains { $0.properties.generalCategory == .control }
+        let shown = isPlain ? text : literal(text)
+        let fence = fence(shown, least: 1)
+        let pad = shown.hasPrefix("`") || shown.hasSuffix("`") ? " " : ""
+        return fence + pad + shown + pad + fence
     }
 
     // MARK: Task
 
-    /// The template without the spaces at its end; these belong to the label words, as in training.
-    private var promptTemplate: String {
-        let template = task.template ?? "{prompt}"
-        guard task.kind == .classification else { return template }
-        return String(template.reversed().drop { $0 == " " }.reversed())
+    /// The template without the spaces at its end, which belong to the label words, as in training; nil if the task has none.
+    private var template: (parts: [Template.Part], fields: [String], space: String)? {
+        guard task.kind == .classification || task.kind == .completion, let whole = try? Template(task.template ?? "{prompt}") else { return nil }
+        guard task.kind == .classification else { return (whole.parts, whole.fields, "") }
+        let (kept, space) = whole.splittingTrailingSpace()
+        return (kept.parts, kept.fields, space)
     }
 
     private var words: [(label: String, word: String)] {
-        let template = task.template ?? ""
-        let space = String(template.dropFirst(promptTemplate.count))
+        let space = template?.space ?? ""
         return (task.labels ?? []).map { ($0.label, $0.word.hasPrefix(" ") ? $0.word : space + $0.word) }
     }
 
     private var taskRows: [String] {
         var rows = ["- kind: \(task.kind.rawValue)"]
-        if task.kind == .classification || task.template != nil { rows.append("- template: `\(promptTemplate)`") }
-        for (label, word) in words { rows.append("- label `\(label)`: the word `\(word)`") }
+        if let text = task.template { rows.append("- template: \(Self.span(String(text.dropLast(template?.space.count ?? 0))))") }
+        for (label, word) in words { rows.append("- label \(Self.span(label)): the word \(Self.span(word))") }
         rows.append("- longest example in training: \(task.maxLength) tokens; longer ones were cut")
         return rows
     }
@@ -70,7 +103,10 @@ struct ModelCard {
     // MARK: Program
 
     /// Returns a text as a Python literal.
-    private func literal(_ text: String) -> String { JSON.string(text).text(indent: 0) }
+    private static func literal(_ text: String) -> String { JSON.string(text).text(indent: 0) }
+
+    /// The base model as the program names it: a path that is there by its whole name, because the program runs elsewhere.
+    private var basePlace: String { FileManager.default.fileExists(atPath: base) ? URL(filePath: base).standardizedFileURL.path : base }
 
     private var loading: String {
         guard isAdapter else {
@@ -88,45 +124,74 @@ struct ModelCard {
             from peft import PeftModel
             from transformers import AutoModelForCausalLM, AutoTokenizer
 
-            base = \(literal(base))  # the base model, in Hugging Face's format
+            base = \(Self.literal(basePlace))  # the base model, in Hugging Face's format
             path = "."  # this directory
             tokenizer = AutoTokenizer.from_pretrained(base)
             model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), path)
             """
     }
 
-    /// The fields of the template, each with an example value.
-    private var fields: String {
-        var names: [String] = []
-        for part in promptTemplate.unicodeScalars.split(separator: "{", omittingEmptySubsequences: false).dropFirst() {
-            guard let end = part.firstIndex(of: "}") else { continue }
-            let name = String(part[..<end])
-            if !name.isEmpty, !names.contains(name) { names.append(name) }
+    /// The Python function that encodes a text as the training did: special tokens that the text spells stay text, and what the model expects
+    /// before a text is put there once.
+    private var encoding: String {
+        """
+        def encode(text):
+            return tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+
+        def begin(text):
+            return [\(leadingTokens.map(String.init).joined(separator: ", "))] + encode(text)
+        """
+    }
+
+    /// The Python function that fills the template. It joins the parts, because braces, colons and dots of a field's name mean something to
+    /// Python's own templates.
+    private var filling: String {
+        let parts = (template?.parts ?? []).map { part in
+            switch part {
+            case .literal(let text): Self.literal(text)
+            case .field(let name): "str(fields[\(Self.literal(name))])"
+            }
         }
-        return names.map { "\(literal($0)): \"…\"" }.joined(separator: ", ")
+        return """
+            def fill(fields):
+                return \(parts.joined(separator: " + "))
+            """
+    }
+
+    /// An example of the template's fields, in Python.
+    private var fields: String { "{" + (template?.fields ?? []).map { "\(Self.literal($0)): \"…\"" }.joined(separator: ", ") + "}" }
+
+    private func writing(after text: String) -> String {
+        """
+        prompt = torch.tensor([begin(\(text))])
+        written = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=64, do_sample=False)
+        print(tokenizer.decode(written[0][prompt.shape[1]:], skip_special_tokens=True))
+        """
     }
 
     private var program: String {
         switch task.kind {
         case .classification:
-            let table = words.map { "\(literal($0.label)): \(literal($0.word))" }.joined(separator: ", ")
+            let table = words.map { "\(Self.literal($0.label)): \(Self.literal($0.word))" }.joined(separator: ", ")
             return """
                 \(loading)
-                template = \(literal(promptTemplate))
                 words = {\(table)}
 
-                def score(prompt, word):
-                    start = tokenizer(prompt).input_ids
-                    tokens = tokenizer(word, add_special_tokens=False).input_ids
-                    with torch.no_grad():
-                        logits = model(torch.tensor([start + tokens])).logits[0].float().log_softmax(-1)
-                    return sum(logits[len(start) - 1 + i, token].item() for i, token in enumerate(tokens))
+                \(encoding)
 
-                def classify(**fields):
-                    prompt = template.format(**fields)
+                \(filling)
+
+                def score(prompt, word):
+                    tokens = encode(word)
+                    with torch.no_grad():
+                        logits = model(torch.tensor([prompt + tokens])).logits[0].float().log_softmax(-1)
+                    return sum(logits[len(prompt) - 1 + i, token].item() for i, token in enumerate(tokens))
+
+                def classify(fields):
+                    prompt = begin(fill(fields))
                     return max(words, key=lambda label: score(prompt, words[label]))
 
-                print(classify(**{\(fields)}))
+                print(classify(\(fields)))
                 """
         case .chat:
             return """
@@ -136,13 +201,23 @@ struct ModelCard {
                 written = model.generate(**inputs, max_new_tokens=64, do_sample=False)
                 print(tokenizer.decode(written[0][inputs["input_ids"].shape[1]:], skip_special_tokens=True))
                 """
-        case .completion, .text:
-            let prompt = task.kind == .text ? "\"…\"" : "\(literal(promptTemplate)).format(**{\(fields)})"
+        case .completion:
             return """
                 \(loading)
-                inputs = tokenizer(\(prompt), return_tensors="pt")
-                written = model.generate(**inputs, max_new_tokens=64, do_sample=False)
-                print(tokenizer.decode(written[0][inputs["input_ids"].shape[1]:], skip_special_tokens=True))
+
+                \(encoding)
+
+                \(filling)
+
+                \(writing(after: "fill(\(fields))"))
+                """
+        case .text:
+            return """
+                \(loading)
+
+                \(encoding)
+
+                \(writing(after: "\"…\""))
                 """
         }
     }

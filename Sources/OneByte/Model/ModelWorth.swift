@@ -27,7 +27,8 @@ struct ModelWorth {
         do {
             let source = try openModel(model)
             let encoder = try TaskEncoder(task: before.summary.spec.task, model: source)
-            let examples = Array(try encoder.encode(try DataFile.read(file)).examples.prefix(Self.examplesMost))
+            let all = try encoder.encode(try DataFile.read(file)).examples
+            let examples = Array(all.prefix(Self.examplesMost))
             let threads = Processors.count
             let parameters = try before.replay(on: source, threads: threads)
             let trainable = try TrainableModel(source: source, parameters: parameters, basis: before.basis)
@@ -41,7 +42,8 @@ struct ModelWorth {
             guard parameters.assign(try now.replay(on: source, threads: threads)) else { return nil }
             trainable.parametersChanged(threads: threads)
             let new = HeldOutScore(try evaluator.evaluate(), of: encoder.task)
-            return "on \(grouped(examples.count)) examples of \(file): \(old.brief) before, \(new.brief) now"
+            let part = examples.count < all.count ? "the first \(grouped(examples.count)) of \(grouped(all.count))" : grouped(all.count)
+            return "on \(part) examples of \(file): \(old.brief) before, \(new.brief) now"
         } catch {
             return "what the model is worth now could not be measured: \(shortened(describe(error), to: 300))"
         }

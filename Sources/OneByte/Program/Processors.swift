@@ -69,8 +69,23 @@ public enum Processors {
             guard halves.count == 2 else { return nil }
             let (left, right) = (halves[0].split(separator: " ").map(String.init), halves[1].split(separator: " ").map(String.init))
             guard left.count >= 5, right.count >= 3 else { return nil }
-            (type, group, point) = (right[0], left[3], left[4])
+            (type, group, point) = (right[0], Self.unescaped(left[3]), Self.unescaped(left[4]))
             options = Set(right[2].split(separator: ",").map(String.init))
+        }
+
+        /// Returns a path that the kernel wrote with spaces, tabs, line ends and backslashes as octal numbers, such as `\040`.
+        private static func unescaped(_ path: String) -> String {
+            var bytes: [UInt8] = []
+            var rest = Array(path.utf8)[...]
+            while let byte = rest.popFirst() {
+                if byte == UInt8(ascii: "\\"), let code = UInt8(String(decoding: rest.prefix(3), as: UTF8.self), radix: 8), rest.count >= 3 {
+                    bytes.append(code)
+                    rest = rest.dropFirst(3)
+                } else {
+                    bytes.append(byte)
+                }
+            }
+            return String(decoding: bytes, as: UTF8.self)
         }
 
         /// Returns the directories of a group and of all its parents that are visible here.

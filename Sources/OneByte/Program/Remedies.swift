@@ -2,8 +2,13 @@ import LanguageModel
 import Training
 import Transport
 
-/// Returns an error's text followed by the remedy on the command line. Libraries know no flags: they report the cause with a code.
+/// Returns an error's text: what is wrong, and from the second line on what to do. Libraries know no flags: they report the cause with a code,
+/// and the remedy on the command line is added here.
 package func describe(_ error: any Error) -> String {
+    if let error = error as? ModelError {
+        let remedies = [error.remedy, commandLineRemedy(for: error)].compactMap { $0 }
+        return error.what + (remedies.isEmpty ? "" : "\n" + remedies.joined(separator: "; "))
+    }
     guard let remedy = commandLineRemedy(for: error) else { return systemReason(of: error) }
     return "\(error); \(remedy)"
 }

@@ -16,7 +16,7 @@ enum SettingsFile {
             if let missing = MissingPath(path) { throw SettingsError(.missing, "\(path): \(missing.problem)\n\(missing.remedy)") }
             throw SettingsError(.missing, "\(path): can't read the run file; may this user read it, and is it a file?")
         }
-        if let foreign = ForeignFormat(start: Array(data.prefix(ForeignFormat.bytesNeeded)), path: path) {
+        if let foreign = ForeignFormat(start: Array(data.prefix(ForeignFormat.bytesNeeded)), path: path, isTaken: isFile) {
             throw SettingsError(.file, "\(path): \(foreign.problem)\n\(foreign.remedy)")
         }
         guard data.count <= maximumBytes, let text = String(validating: data, as: UTF8.self) else {

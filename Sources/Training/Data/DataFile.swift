@@ -114,13 +114,13 @@ public enum DataFile {
         return records
     }
 
-    /// Returns the texts of a public corpus: the field `text` of JSON lines or of a table, and otherwise every line as it is. JSON lines
-    /// are recognised by the file's name (.jsonl) or by the first line, an object with a field `text`.
+    /// Returns the texts of a public corpus: the field `text` of JSON lines or of a table, and otherwise every line as it is. JSON is
+    /// recognised by the file's name (.jsonl, .json) or by the first line, an object or the beginning of a list of objects.
     ///
     /// - Throws: the errors of `read`.
     public static func readTexts(_ path: String) throws(DataError) -> [String] {
-        var hasFields = path.hasSuffix(".jsonl") || DelimitedFile.isNamed(path)
-        if !hasFields { hasFields = try beginsWithText(path) }
+        var hasFields = [".jsonl", ".json"].contains { path.lowercased().hasSuffix($0) } || DelimitedFile.isNamed(path)
+        if !hasFields { hasFields = try beginsAsJSON(path) }
         if hasFields {
             var texts: [String] = []
             for record in try read(path) { texts.append(try record.text("text")) }
@@ -138,11 +138,26 @@ public enum DataFile {
         return texts
     }
 
-    private static func beginsWithText(_ path: String) throws(DataError) -> Bool {
+    /// Whether the first line is a JSON object with fields, or the beginning of a list of such objects. Their braces are no text to read.
+    private static func beginsAsJSON(_ path: String) throws(DataError) -> Bool {
         let file = try open(path)
         defer { withExtendedLifetime(file) {} }
-        for line in lines(of: file) where !isBlank(line.bytes) { return ((try? object(line))?["text"]) != nil }
+        for line in lines(of: file) where !isBlank(line.bytes) {
+            if let value = try? object(line) { return value.members?.isEmpty == false }
+            return isListOfObjects(line.bytes)
+        }
         return false
+    }
+
+    /// Whether bytes begin as `[{"` does, with or without spaces.
+    private static func isListOfObjects(_ bytes: Slice<UnsafeRawBufferPointer>) -> Bool {
+        bytes.lazy.filter { ![0x20, 0x09, 0x0D].contains($0) }.prefix(3).elementsEqual(#"[{""#.utf8)
+    }
+
+    /// The error of a line that is not UTF-8.
+    static func notUTF8(_ place: DataPlace) -> DataError {
+        let command = ForeignFile(path: place.path, isTaken: isFile).convertingText(from: "LATIN1")
+        return .at(place, "the line is not UTF-8\nif the file is in Latin-1, convert it: \(command)")
     }
 
     private static func refuse(_ foreign: ForeignFormat?, _ path: String) throws(DataError) {
@@ -184,7 +199,7 @@ public enum DataFile {
             throw .at(line.place, "the line is longer than \(maximumLineBytes >> 20) MiB; write one JSON object a line")
         }
         guard let text = String(validating: line.bytes, as: UTF8.self) else {
-            throw .at(line.place, "not UTF-8; convert the file, for instance with `iconv -f latin1 -t utf-8`")
+            throw notUTF8(line.place)
         }
         return text
     }
@@ -220,7 +235,8 @@ public enum DataFile {
                 """
                 \(line.place.path): is one JSON list; a line for each example is read
                 make lines of it: python3 -c 'import json, sys; [print(json.dumps(x)) for x in json.load(sys.stdin)]' < \
-                \(ForeignFormat.quoted(line.place.path)) > data.jsonl
+                \(ForeignFormat.quoted(line.place.path)) > \
+                \(ForeignFormat.quoted(ForeignFile(path: line.place.path, isTaken: isFile).linesPath))
                 """)
         }
         guard bytes.first == UInt8(ascii: "{"), bytes.dropFirst().allSatisfy({ [0x20, 0x09, 0x0D].contains($0) }) else { return nil }

@@ -139,7 +139,7 @@ enum DelimitedFile {
                 throw .at(place, "a field is longer than \(DataFile.maximumLineBytes >> 20) MiB; is a quote never closed?")
             }
             guard let text = String(validating: value, as: UTF8.self) else {
-                throw .at(place, "not UTF-8; convert the file, for instance with `iconv -f latin1 -t utf-8`")
+                throw DataFile.notUTF8(place)
             }
             return text
         }

@@ -31,6 +31,19 @@ public struct EncodedData: Hashable, Sendable {
     }
     private var spelledCount = 0
     private var spelledToken = ""
+    /// Number of examples with characters that the model has no tokens for, and the first such character.
+    public internal(set) var lackingTokens: (count: Int, character: Unicode.Scalar)? {
+        get { lackingCharacter.map { (lackingCount, $0) } }
+        set { (lackingCount, lackingCharacter) = (newValue?.count ?? 0, newValue?.character) }
+    }
+    private var lackingCount = 0
+    private var lackingCharacter: Unicode.Scalar?
+    /// Whether a character that the model has no tokens for becomes its unknown token; otherwise it is left out.
+    public internal(set) var hasUnknownToken = false
+    /// Whether completions are learnt without a token that ends them, because the model's files name none.
+    public internal(set) var lacksEnd = false
+    /// Whether the chat template writes the date, so that the same conversation has other tokens on another day.
+    public internal(set) var writesDate = false
     /// Fields that records have and the task does not read, in the order of their first appearance.
     public internal(set) var unusedFields: [String] = []
     /// Fields that the template writes and that alone tell the answer in every example.

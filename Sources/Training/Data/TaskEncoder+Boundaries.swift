@@ -18,6 +18,8 @@ extension TaskEncoder {
             answer += tokenizer.trailingTokens
         } else if let end = tokenizer.eosToken {
             answer.append(end)
+        } else {
+            data.lacksEnd = true
         }
         return answer
     }
@@ -64,9 +66,17 @@ extension TaskEncoder {
         return isOfAWord(prompt.unicodeScalars.last) && isOfAWord(word.unicodeScalars.first)
     }
 
-    /// Notes text that spells a control token. It is read as plain text, and its author may have meant the token.
+    /// Notes text that spells a control token, which is read as plain text although its author may have meant the token; and text with
+    /// characters that the model has no tokens for.
     func note(_ text: String, in data: inout EncodedData) {
+        noteLackingTokens(text, in: &data)
         guard let token = tokenizer.specialTokens(spelledIn: text).first else { return }
         data.spelledTokens = ((data.spelledTokens?.count ?? 0) + 1, data.spelledTokens?.token ?? token)
+    }
+
+    private func noteLackingTokens(_ text: String, in data: inout EncodedData) {
+        guard let lacking, let found = text.unicodeScalars.first(where: lacking.contains) else { return }
+        data.lackingTokens = ((data.lackingTokens?.count ?? 0) + 1, data.lackingTokens?.character ?? found)
+        data.hasUnknownToken = tokenizer.hasUnknownToken
     }
 }

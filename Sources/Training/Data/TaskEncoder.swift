@@ -18,6 +18,8 @@ public struct TaskEncoder: Sendable {
     let words: [Word]
     /// Number of tokens of the template with empty fields.
     let templateTokens: Int
+    /// Characters that the model has no tokens for; nil if it has tokens for all.
+    let lacking: LackingCharacters?
     /// Longest sequence that the model takes; nil if it is not known.
     private let contextLength: Int?
 
@@ -43,6 +45,7 @@ public struct TaskEncoder: Sendable {
         self.tokenizer = tokenizer
         self.chatTemplate = chatTemplate
         self.contextLength = contextLength
+        lacking = LackingCharacters(tokenizer)
         switch task.kind {
         case .classification:
             guard let text = task.template, let labels = task.labels, labels.count >= 2 else {
@@ -230,6 +233,7 @@ public struct TaskEncoder: Sendable {
             throw Self.refusal(error, record.place)
         }
         data.note(unused: record.unusedMessageFields(chatTemplate))
+        if chat.writesDate { data.writesDate = true }
         note(messages.map(\.content).joined(separator: "\n"), in: &data)
         let targets = chat.learnt.filter { $0 > 0 }.map { TokenSequence.Target(position: $0 - 1, token: chat.tokens[$0]) }
         data.append(limited(chat.tokens, targets, into: &data))
@@ -285,6 +289,7 @@ public struct TaskEncoder: Sendable {
             }
         }
         guard !tokens.isEmpty else { throw .at(record.place, "the prompt has no tokens; put words into it") }
+        note(text, in: &data)
         data.append(
             Example(
                 sequences: [TokenSequence(tokens: tokens, targets: [])],

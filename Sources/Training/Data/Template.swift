@@ -2,14 +2,14 @@ import LanguageModel
 
 /// A prompt with fields to fill in: `Review: {text}` takes the field `text` of an example. `{{` and `}}` stand for braces.
 public struct Template: Hashable, Sendable {
-    enum Part: Hashable, Sendable {
+    package enum Part: Hashable, Sendable {
         case literal(String)
         case field(String)
     }
 
-    let parts: [Part]
+    package let parts: [Part]
     /// Names of the fields, each once, in the order of their first appearance.
-    let fields: [String]
+    package let fields: [String]
 
     /// - Throws: `DataError` `.task` for an unclosed or empty field, and for a template without fields.
     public init(_ text: String) throws(DataError) {
@@ -66,7 +66,7 @@ public struct Template: Hashable, Sendable {
 
     /// Splits off the spaces at the template's end. The label word must bring them: byte-level tokenizers have ` great` as one token, which
     /// never follows a prompt that already ends in the space.
-    func splittingTrailingSpace() -> (template: Template, space: String) {
+    package func splittingTrailingSpace() -> (template: Template, space: String) {
         guard case .literal(let last)? = parts.last else { return (self, "") }
         let kept = last.reversed().drop { $0 == " " }.count
         guard kept < last.count else { return (self, "") }

@@ -76,7 +76,7 @@ public final class LanguageModelTrainer: Trainer {
 
     public init(_ configuration: Configuration) throws {
         self.configuration = configuration
-        source = try ModelSource.open(configuration.model)
+        source = try ModelSource.open(configuration.model, log: configuration.onRemark)
     }
 
     public func hashBase(_ task: TaskContext) throws -> BaseManifest {

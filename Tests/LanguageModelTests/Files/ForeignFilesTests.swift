@@ -22,7 +22,7 @@ import Training
             try Data(Self.pointer.utf8).write(to: file)
             let error = #expect(throws: ModelError.self) { _ = try ModelSource.open(name.hasSuffix(".gguf") ? file.path : model).tokenizer }
             #expect(
-                error?.problem.contains("Git LFS") == true && error?.remedy?.contains("git lfs pull") == true, "\(error.map { "\($0)" } ?? "none")")
+                error?.problem.contains("Git LFS") == true && error?.remedy?.contains("lfs pull --include ") == true, "\(error.map { "\($0)" } ?? "none")")
             #expect(error?.file.hasSuffix(name) == true)
         }
     }
@@ -105,7 +105,7 @@ import Training
             let line = #"{"text":"a"}"# + "\n"
             for (bytes, word) in [
                 ([0x1F, 0x8B, 8, 0], "gzip -dc"), ([0xFF, 0xFE] + line.utf16.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] }, "iconv"),
-                (Array(Self.pointer.utf8), "git lfs pull"),
+                (Array(Self.pointer.utf8), "lfs pull --include "),
             ] as [([UInt8], String)] {
                 let error = #expect(throws: DataError.self) { try read(bytes) }
                 #expect(error?.description.contains(word) == true, "\(error.map { "\($0)" } ?? "")")

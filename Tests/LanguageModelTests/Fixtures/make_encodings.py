@@ -1,13 +1,16 @@
 """Makes records of every kind of task, with the tokens and learnt positions that transformers and `tokenizers` give.
 
-    python make_encodings.py                   encodings.json: 260 records, for CI
+    python make_encodings.py                   encodings.json: 400 records, for CI
     python make_encodings.py COUNT FILE        as many as you like; ONEBYTE_ENCODINGS=FILE makes the test read them
+
+Three quarters of the records are cut by their max-length, which takes each value of 8 ... 64 in turn, for every kind.
 
 The reference for conversations is PreTrainedTokenizerFast.apply_chat_template, whose generation marks show what is learnt;
 where a content spells a control token, the text between the template's own control tokens is encoded as plain text. The other kinds are a
 second implementation of docs/reference/tasks.md: tokens of prompt and answer, what is cut, what is learnt.
 """
 
+import collections
 import json
 import pathlib
 import random
@@ -22,6 +25,7 @@ import make_pipelines
 
 HERE = pathlib.Path(__file__).parent
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>", "</s>"]
+LENGTHS = range(8, 65)
 SMOLLM = make_pipelines.sequence(make_pipelines.DIGITS, make_pipelines.GPT2)
 
 
@@ -154,58 +158,82 @@ WORDS = ["the", "film", "was", "great", "It", "café", "日本", "12345", "don't
 PLAIN = [w for w in WORDS if w not in ("<|im_end|>", "<|im_start|>assistant\n", "</s>", "<s>")]
 
 
-def records(count, names):
-    rng = random.Random(count)
+def templates():
     # Headers of two characters, so that chats have something to learn within 8 tokens too.
     sources = make_chat.TEMPLATES | {"letters": "{% for m in messages %}{% if m.role == 'assistant' %}{{ 'a:' }}«{{ m.content + '<|im_end|>' }}»{% else %}{{ m.role[0] + ':' + m.content }}{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}{{ 'a:' }}{% endif %}"}
-    templates = {name: source.replace("«", make_chat.G).replace("»", make_chat.E) for name, source in sources.items() if "tools" not in name and "thoughts" not in name}
+    return {name: source.replace("«", make_chat.G).replace("»", make_chat.E) for name, source in sources.items() if "tools" not in name and "thoughts" not in name}
 
+
+def record(kind, rng, sources):
+    """Returns a random record of a kind."""
     def text(most, words=WORDS):
         return "".join(rng.choice(["", " "]) + rng.choice(words) for _ in range(rng.randint(0, most)))
 
+    r = {"kind": kind}
+    if kind == "classification":
+        r["template"] = rng.choice(["{text} It was", "{premise}\n{text}?", "Review: {text}\nSentiment:", "{text}"])
+        r["labels"] = rng.choice([[["0", " terrible"], ["1", " great"]], [["0", " a"], ["1", " b"], ["2", " c"]], [["no", " not at all"], ["yes", " yes"]], [["0", "bad"], ["1", "good"]]])
+        r["record"] = {"text": text(40), "premise": text(20), "label": rng.choice(r["labels"])[0]}
+    elif kind == "completion":
+        r["template"] = rng.choice(["{prompt}", "Q: {prompt}\nA:", "{prompt} => "])
+        r["record"] = {"prompt": text(30), "completion": text(30)}
+    elif kind == "text":
+        r["record"] = {"text": text(60)}
+    else:
+        r["template"] = rng.choice(list(sources) + ["letters"] * 4)
+        r["marked"] = sources[r["template"]]
+        turns = [("system", text(6))] if rng.random() < 0.3 else []
+        words = WORDS if rng.random() < 0.4 else PLAIN
+        for _ in range(rng.randint(1, 3)):
+            turns += [("user", text(10, words)), ("assistant", "" if rng.random() < 0.1 else text(10, words))]
+        if rng.random() < 0.1:
+            turns.pop()
+        r["record"] = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    return r
+
+
+def records(count, references):
+    """Yields records and the reference's answers. Of each kind, three in four are cut, at the lengths 8 ... 64 in turn."""
+    rng, sources, drawn, cut = random.Random(count), templates(), collections.Counter(), collections.Counter()
+    names = list(references)
     for i in range(count):
         kind = ["classification", "completion", "chat", "chat", "text"][i % 5]
-        longest = 512 if rng.random() < (0.5 if kind == "chat" else 0.1) else rng.randint(8, 64)
-        r = {"tokenizer": rng.choice(names), "kind": kind, "max": longest}
-        if kind == "classification":
-            r["template"] = rng.choice(["{text} It was", "{premise}\n{text}?", "Review: {text}\nSentiment:", "{text}"])
-            r["labels"] = rng.choice([[["0", " terrible"], ["1", " great"]], [["0", " a"], ["1", " b"], ["2", " c"]], [["no", " not at all"], ["yes", " yes"]], [["0", "bad"], ["1", "good"]]])
-            r["record"] = {"text": text(40), "premise": text(20), "label": rng.choice(r["labels"])[0]}
-        elif kind == "completion":
-            r["template"] = rng.choice(["{prompt}", "Q: {prompt}\nA:", "{prompt} => "])
-            r["record"] = {"prompt": text(30), "completion": text(30)}
-        elif kind == "text":
-            r["record"] = {"text": text(60)}
+        drawn[kind] += 1
+        if drawn[kind] % 4 == 0:
+            longest = 512 if rng.random() < (0.5 if kind == "chat" else 0.1) else rng.randint(8, 64)
+            r = record(kind, rng, sources) | {"tokenizer": rng.choice(names), "max": longest}
+            yield r, getattr(references[r["tokenizer"]], kind)(r)
+            continue
+        # 57 is a multiple of 3, so that each further pass gives each length another tokenizer.
+        turn, step = divmod(cut[kind], len(LENGTHS))
+        name, longest = names[(step + turn) % len(names)], LENGTHS[step]
+        cut[kind] += 1
+        for _ in range(100_000):
+            r = record(kind, rng, sources) | {"tokenizer": name, "max": longest, "cut": True}
+            answer = getattr(references[name], kind)(r)
+            if answer and answer != getattr(references[name], kind)(r | {"max": 1 << 20}):
+                break
         else:
-            r["template"] = rng.choice(list(templates) + ["letters"] * 4)
-            r["marked"] = templates[r["template"]]
-            turns = [("system", text(6))] if rng.random() < 0.3 else []
-            words = WORDS if rng.random() < 0.4 else PLAIN
-            for _ in range(rng.randint(1, 3)):
-                turns += [("user", text(10, words)), ("assistant", "" if rng.random() < 0.1 else text(10, words))]
-            if rng.random() < 0.1:
-                turns.pop()
-            r["record"] = {"messages": [{"role": role, "content": content} for role, content in turns]}
-        yield r
+            raise SystemExit(f"no {kind} is cut at {longest} tokens")
+        yield r, answer
 
 
-def main(count=260, path=HERE / "encodings.json"):
+def main(count=400, path=HERE / "encodings.json"):
     files = tokenizers()
     references = {name: Reference(name, f["text"], f["config"]) for name, f in files.items()}
-    out, refused, templates = [], 0, {}
-    for r in records(int(count), list(files)):
-        answer = getattr(references[r["tokenizer"]], r["kind"])(r)
+    out, refused, used = [], 0, {}
+    for r, answer in records(int(count), references):
         if r["kind"] == "chat":
-            templates[r["template"]] = r.pop("marked").replace(make_chat.E + "\n", "").replace(make_chat.G, "").replace(make_chat.E, "")
+            used[r["template"]] = r.pop("marked").replace(make_chat.E + "\n", "").replace(make_chat.G, "").replace(make_chat.E, "")
         refused += answer is None
         if answer:
             r["sequences"] = [{"tokens": tokens, "targets": targets} for tokens, targets in answer[0]]
             r["objective"] = answer[1]
         out.append(r)
-    whole = {"tokenizers": {name: {k: v for k, v in f.items() if k != "text"} for name, f in files.items()}, "templates": templates, "records": out}
+    whole = {"tokenizers": {name: {k: v for k, v in f.items() if k != "text"} for name, f in files.items()}, "templates": used, "records": out}
     pathlib.Path(path).write_text(json.dumps(whole, ensure_ascii=False, separators=(",", ":")) + "\n")
-    print(len(out), "records,", refused, "refused or left out")
+    print(len(out), "records,", sum("cut" in r for r in out), "cut,", refused, "refused or left out")
 
 
 main(*sys.argv[1:])

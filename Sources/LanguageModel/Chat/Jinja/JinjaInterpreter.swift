@@ -5,6 +5,8 @@ package struct JinjaRendering: Sendable {
     package internal(set) var blocks: [(message: Int, range: Range<Int>)] = []
     /// Ranges of `text` that `{% generation %}` blocks wrote.
     package internal(set) var generated: [Range<Int>] = []
+    /// Whether the template asked for the time.
+    package internal(set) var readsTime = false
 }
 
 /// Runs a template's program within limits, because the program is not trusted.
@@ -30,6 +32,10 @@ final class JinjaInterpreter {
     private var depth = 0
     private var loopDepth = 0
     let now: () -> JinjaDate
+    private let clock = Clock()
+
+    /// Whether a program asked for the time.
+    private final class Clock { var wasRead = false }
 
     init(_ variables: [String: JinjaValue], now: @escaping () -> JinjaDate) {
         root = JinjaScope(parent: nil)
@@ -37,14 +43,16 @@ final class JinjaInterpreter {
         self.now = now
         for (name, function) in Self.globals { root.values[name] = .object(JinjaFunction(name, function)) }
         root.values["strftime_now"] = .object(
-            JinjaFunction("strftime_now") { arguments throws(JinjaError) in
-                .text(now().formatted(arguments.value(0, "format")?.text.string ?? ""))
+            JinjaFunction("strftime_now") { [clock] arguments throws(JinjaError) in
+                clock.wasRead = true
+                return .text(now().formatted(arguments.value(0, "format")?.text.string ?? ""))
             })
         for (name, value) in variables { root.values[name] = value }
     }
 
     func render(_ program: [JinjaStatement]) throws(JinjaError) -> JinjaRendering {
         _ = try run(program)
+        output.readsTime = clock.wasRead
         return output
     }
 
