@@ -12,6 +12,7 @@ Writes privacy.json beside this file; --table prints it as Markdown.
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -26,6 +27,8 @@ DATA = ROOT / ".cache/movie-reviews"
 MODEL = ".cache/SmolLM2-135M-Instruct.Q4_1.gguf"
 CONFIG = "examples/movie-reviews.toml"
 WORKERS = 3
+ROUNDS = 64
+DELTA = 1 / 500
 
 
 def onebyte(binary, *arguments):
@@ -38,21 +41,32 @@ def onebyte(binary, *arguments):
 def train(arguments, epsilon, seed, basis, directory):
     """Runs a coordinator, three workers and an evaluator with one basis for all runs, as `onebyte cluster` would. Returns the report."""
     endpoint = f"ipc://{directory}.socket"
-    private = ["--privacy-epsilon", epsilon, "--privacy-delta", f"{1 / 500}"] if float(epsilon) > 0 else []
+    private = ["--privacy-epsilon", epsilon, "--privacy-delta", DELTA] if float(epsilon) > 0 else []
     coordinator = ["coordinator", "--config", CONFIG, "--directory", directory, "--listen", endpoint, "--basis", basis, "--base", "none",
-                   "--minimum-workers", WORKERS, "--guard", 0, "--seed", seed, *private, *arguments.flags]
+                   "--minimum-workers", WORKERS, "--rounds", ROUNDS, "--guard", 0, "--seed", seed, *private, *arguments.flags]
     common = ["worker", "--coordinator", endpoint, "--model", MODEL, "--cache-directory", arguments.caches, "--threads", arguments.threads]
     evaluator = [*common, "--name", "evaluator", "--evaluate", arguments.eval_file]
     workers = [[*common, "--name", f"worker-{i}", "--train-file", arguments.train_file, "--shard", f"{i}/{WORKERS}",
-                "--privacy-account", f"{directory}.{i}.json"] for i in range(1, WORKERS + 1)]
+                *(["--privacy-account", f"{directory}.{i}.json"] if private else [])] for i in range(1, WORKERS + 1)]
     children = []
     for number, command in enumerate([coordinator, evaluator, *workers]):
         log = open(f"{directory}.{number}.log", "w")
         children.append(subprocess.Popen([arguments.binary, *map(str, command)], cwd=ROOT, stdout=log, stderr=log))
         # The evaluator calls first, so that the run waits for it.
         time.sleep(1 if number < 2 else 0)
-    if any(child.wait() for child in children):
-        sys.exit(f"a process failed; its log is {directory}.N.log")
+    failed = None
+    try:
+        # Whichever fails first ends the wait: without a worker the coordinator would wait for ever.
+        while failed is None and any(child.poll() is None for child in children):
+            time.sleep(0.2)
+            failed = next((number for number, child in enumerate(children) if child.poll()), None)
+    finally:
+        for child in children:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+    if failed is not None:
+        sys.exit(f"process {failed} ended with status {children[failed].returncode}:\n{Path(f'{directory}.{failed}.log').read_text()[-2000:]}")
     return json.loads((directory / "report.json").read_text())
 
 
@@ -73,8 +87,8 @@ def measure(arguments, epsilon, seed, basis, others, place):
 
 
 def table(rows):
-    print("| ε | accuracy | bytes | knows the kind: area | advantage | knows the others: area | advantage |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| ε | δ | noise | accuracy | bytes | knows the kind: area | advantage | knows the others: area | advantage | bound |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for epsilon in sorted({row["epsilon"] for row in rows}, key=lambda e: -e if e else -1e9):
         own = [row for row in rows if row["epsilon"] == epsilon]
 
@@ -84,7 +98,13 @@ def table(rows):
 
         attack = [mean(lambda r: r["attack"][who][what]) if who in own[0].get("attack", {}) else ""
                   for who in ("knowing_the_kind", "knowing_the_others") for what in ("auc", "advantage")]
-        print(f"| {f'{epsilon:g}' if epsilon else 'no noise'} | {mean(lambda r: 100 * r['accuracy'], 2)} | {own[0]['bytes']:,} | {' | '.join(attack)} |")
+        privacy = own[0]["privacy"] or {}
+        noise = privacy.get("noise_multiplier", 0)
+        # The largest area for an attacker who knows all other examples: Φ(√ρ), with ρ = 1/2σ² for each of the rounds.
+        bound = statistics.NormalDist().cdf(math.sqrt(ROUNDS / 2) / noise) if noise else 1
+        cells = [f"{epsilon:g}" if epsilon else "no noise", f"{privacy['delta']:g}" if privacy else "", f"{noise:g}",
+                 mean(lambda r: 100 * r["accuracy"], 2), f"{own[0]['bytes']:,}", *attack, f"{bound:.2f}"]
+        print(f"| {' | '.join(cells)} |")
 
 
 def main():

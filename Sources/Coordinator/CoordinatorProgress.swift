@@ -279,7 +279,7 @@ extension CoordinatorProgress.Event {
             case .rebuilding(_, let name): .warning("\(name) builds its parameters again from base and ledger")
             case .retracted(let machine, let rounds):
                 .warning("the contributions of \(machine) to rounds \(rounds.lowerBound)…\(rounds.upperBound - 1) are taken out")
-            case .rewound(let round, _, isFinal: true): .warning("the run ends with the parameters before round \(round), the best")
+            case .rewound(let round, _, isFinal: true): .warning("the run ends with the parameters before round \(round)")
             case .restored(let machine, let rounds):
                 .warning("the contributions of \(machine) to rounds \(rounds.lowerBound)…\(rounds.upperBound - 1) are put back")
             case .rewound(let round, let rate, isFinal: false):

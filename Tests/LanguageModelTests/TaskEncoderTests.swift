@@ -216,4 +216,18 @@ import Training
         let tokens = try #require(examples.first?.sequences.first).tokens
         #expect(tokenizer.decode(tokens).hasPrefix("News so News"))
     }
+
+    @Test("In a private run every record counts, and one that does not fit the task says nothing and stops nobody")
+    func privateRecords() throws {
+        let lines = try records(
+            #"{"text":"hi","label":"1"}"#, #"{"text":"hi","label":"rare"}"#, #"{"label":"0"}"#, #"{"text":"ho","label":"0"}"#)
+        let encoder = try encoder(.classification, template: "{text}:", labels: oneTokenWords())
+        #expect(throws: DataError.self) { try encoder.encode(lines) }
+        let data = encoder.encodePrivately(lines)
+        #expect(data.ofRecords.map { $0 != nil } == [true, false, false, true])
+        #expect(data.examples == data.ofRecords.compactMap { $0 } && data.misfits?.count == 2)
+        #expect(data.misfits?.first.description.contains("the label \"rare\" has no word") == true)
+        let alone = encoder.encodePrivately(Array(lines[1...2]))
+        #expect(alone.ofRecords == [nil, nil] && alone.examples.isEmpty)
+    }
 }

@@ -120,7 +120,9 @@ public struct LedgerVerifier: Sendable {
     private func faults(of rewind: Rewind) -> [String] {
         var faults: [String] = []
         if rewind.round == summary.nextRound, rewind.rateShift == 0, !rewind.isFinal { faults.append("a rewind of nothing") }
-        if rewind.isFinal, summary.spec.steering?.patience == nil { faults.append("a last round by patience, which the run has none of") }
+        if rewind.isFinal, summary.spec.steering?.patience == nil, summary.spec.privacy == nil {
+            faults.append("a last round by patience, which the run has none of")
+        }
         return faults
     }
 

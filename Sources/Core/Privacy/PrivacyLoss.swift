@@ -63,8 +63,11 @@ public enum PrivacyLoss {
     }
 
     /// Returns the least noise multiplier, rounded up to four digits, with which so many releases stay within (ε, δ).
-    public static func noiseMultiplier(epsilon: Double, delta: Double, releases: Int) -> Double {
-        let exact = (Double(releases) / (2 * rho(epsilon: epsilon, delta: delta))).squareRoot()
+    ///
+    /// - Parameter releases: at least 1. Plans may have more of them than an `Int` can count.
+    public static func noiseMultiplier(epsilon: Double, delta: Double, releases: Double) -> Double {
+        let exact = (releases / (2 * rho(epsilon: epsilon, delta: delta))).squareRoot()
+        guard exact.isFinite else { return .infinity }
         let digits = pow(10, 3 - floor(log10(exact)))
         return (exact * digits).rounded(.up) / digits
     }

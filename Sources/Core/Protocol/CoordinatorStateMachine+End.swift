@@ -39,10 +39,13 @@ extension CoordinatorStateMachine {
 
     private mutating func leave(at now: Timestamp) {
         let digest = references.last.map { ", digest \($0.digest.short)" } ?? ""
-        leave(
-            RunFinish(
-                outcome: .completed, message: "\(ledger.isFinal ? "the best round is reached" : "all \(spec.rounds) rounds are done")\(digest)"),
-            at: now)
+        // Only patience and spent budgets end a run before its last round.
+        let reason =
+            !ledger.isFinal
+            ? "all \(spec.rounds) rounds are done"
+            : areBudgetsSpent || spec.steering?.patience == nil
+                ? "the workers' privacy budgets are spent after \(ledger.effectiveRounds) rounds" : "the best round is reached"
+        leave(RunFinish(outcome: .completed, message: "\(reason)\(digest)"), at: now)
     }
 
     private mutating func leave(_ finish: RunFinish, at now: Timestamp) {

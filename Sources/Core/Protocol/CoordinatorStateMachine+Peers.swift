@@ -263,6 +263,7 @@ extension CoordinatorStateMachine {
         agreement?.forget(machine)
         lastAnswer[machine] = nil
         byteHealth[machine] = nil
+        spent.remove(machine)
         for round in missed.keys { missed[round]?[machine] = nil }
         for round in early.keys { early[round]?[machine] = nil }
         // A machine that departs in this way did not say goodbye. If it had, its bytes would count: see `departLeavers`.

@@ -170,6 +170,22 @@ extension CoordinatorStateMachine {
                     record, sent: sent, learningRate: learningRate, seconds: now.seconds(since: open.openedAt),
                     effectiveRounds: ledger.effectiveRounds + 1)))
         judge(sent, at: now)
+        if spec.privacy != nil { endIfBudgetsAreSpent(sent) }
+    }
+
+    /// Ends a private run once none of its machines gives a value any more. A private byte always has one until its worker's budget is spent, so
+    /// further rounds would change nothing.
+    private mutating func endIfBudgetsAreSpent(_ contributions: [Contribution]) {
+        for contribution in contributions {
+            if contribution.validCount == 0 { spent.insert(contribution.machine) } else { spent.remove(contribution.machine) }
+        }
+        let trainers = activeTrainers
+        guard !contributions.isEmpty, contributions.allSatisfy({ $0.validCount == 0 }), !trainers.isEmpty,
+            trainers.allSatisfy({ spent.contains($0) }), !ledger.isTrained
+        else { return }
+        areBudgetsSpent = true
+        effects.append(.notice(.warning("no worker gives a value any more: their privacy budgets are spent, and the run ends here")))
+        rewind(to: ledger.nextRound, rateShift: 0, isFinal: true)
     }
 
     /// Reports machines whose bytes have been useless for a long time, and evicts them if the run spec says so.
@@ -181,8 +197,13 @@ extension CoordinatorStateMachine {
             switch change {
             case .recovered: effects.append(.notice(.warning("\(name(peer.id)) sends useful bytes again")))
             case .worsened:
-                let isRemoved = spec.evictsFaultyMachines == true
-                let remedy = isRemoved ? "it is evicted" : "look at its data and its log; its bytes can be retracted"
+                // A worker whose budget is spent is not faulty.
+                let mayBeSpent = spec.privacy != nil && contribution.validCount == 0
+                let isRemoved = spec.evictsFaultyMachines == true && !mayBeSpent
+                let remedy =
+                    mayBeSpent
+                    ? "its privacy budget may be spent; its log says so"
+                    : isRemoved ? "it is evicted" : "look at its data and its log; its bytes can be retracted"
                 effects.append(
                     .notice(.warning("at least half of the recent bytes of \(name(peer.id)) are 'no value' or saturated: \(remedy)")))
                 if isRemoved { remove(machine, at: now) }

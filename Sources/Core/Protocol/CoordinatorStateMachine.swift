@@ -78,6 +78,10 @@ public struct CoordinatorStateMachine: Sendable {
     /// Machines that said goodbye while the open round held their bytes. They depart when the round is written.
     var leavers: Set<MachineID> = []
     var byteHealth: [MachineID: ByteHealth] = [:]
+    /// Machines of a private run whose last bytes had no value: their budgets are spent.
+    var spent: Set<MachineID> = []
+    /// Whether the run ends because no machine gives a value any more.
+    var areBudgetsSpent = false
     /// Seconds that each recent share took, the newest last: since its opening, or, if a machine is ahead, since the machine's answer before.
     var answerSeconds: [Double] = []
 

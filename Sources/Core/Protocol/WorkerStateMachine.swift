@@ -219,7 +219,8 @@ public struct WorkerStateMachine: Sendable {
         case .received(let message): received(message, at: now)
         case .malformed(let error): effects.append(.notice(.warning("a frame from the coordinator is not understood: \(error)")))
         case .performed(let result): performed(result, at: now)
-        case .failed(let failure): leave(.failed(failure), saying: failure.message)
+        // A failure's text may quote a record, a path or what a scoring program said. It stays on this host.
+        case .failed(let failure): leave(.failed(failure), saying: Goodbye.failure)
         case .tick: tick(at: now)
         case .connection(let isUp): noteConnection(isUp: isUp, at: now)
         case .progressed(let part): noteProgress(part)
@@ -348,8 +349,12 @@ public struct WorkerStateMachine: Sendable {
         send(
             .status(
                 WorkerStatus(
-                    phase: phase, progress: part, trainingLoss: lossSamples > 0 ? lossSum / Double(lossSamples) : .nan,
+                    phase: phase, progress: spec?.privacy == nil ? part : Self.coarse(part),
+                    trainingLoss: lossSamples > 0 ? lossSum / Double(lossSamples) : .nan,
                     samplesPerSecond: sampleSeconds > 0 ? Double(samplesDone) / sampleSeconds : 0, applied: applied)))
         (lossSum, lossSamples, samplesDone, sampleSeconds) = (0, 0, 0, 0)
     }
+
+    /// Returns progress in whole hundredths, rounded down. The exact part of a cache is a ratio of sums of the examples' lengths.
+    private static func coarse(_ part: Double) -> Double { part.isFinite ? (part * 100).rounded(.down) / 100 : part }
 }

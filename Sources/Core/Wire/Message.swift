@@ -455,6 +455,9 @@ public struct Goodbye: Hashable, Sendable, Codable {
         /// The worker's parameters have left their range.
         case diverged
     }
+    /// The reason of a worker that failed, whatever the failure. Its text may quote private data, so it does not leave the worker's host.
+    public static let failure = "this worker can't take part; its own log says why"
+
     /// The reason, for people.
     public var reason: String
     /// The cause, if the coordinator has to act on it.

@@ -59,7 +59,8 @@ package struct RunProgress: Sendable {
         self.measures = measures
     }
 
-    /// What the rounds so far have revealed of an example, at most.
+    /// What the rounds so far have cost an example of a worker that answered all of them. Rounds that were opened again cost more: a worker's account
+    /// has the truth.
     package var privacyLoss: RunStatus.PrivacyLoss? {
         privacy.map { privacy in
             let spent = privacy.epsilon(releases: lastRound.map { Int($0.round) + 1 } ?? 0)

@@ -164,6 +164,13 @@ extension EscapedBreak {
 }
 
 extension EncodedData {
+    /// What the user of a private worker should know about records that don't fit the run's task; nil if all do.
+    var misfitRemark: String? {
+        guard let (count, first) = misfits else { return nil }
+        return
+            "\(counted(count, "example does", "examples do")) not fit the run's task and \(count == 1 ? "counts" : "count") as saying nothing, because a private run must not tell; the first: \(first)"
+    }
+
     /// Remarks for the user about what happened to the file.
     var remarks: [String] {
         var lines: [String] = []

@@ -66,7 +66,7 @@ struct LedgerAudit: ParsableCommand {
         let trainer = try LanguageModelTrainer(
             LanguageModelTrainer.Configuration(
                 model: model,
-                trainingExamples: { task, source in try TaskEncoder(task: task, model: source).encode(records).examples },
+                trainingExamples: { spec, source in try TaskEncoder(task: spec.task, model: source).encode(records).examples },
                 threads: threads.count, precision: precision, prefixPrecision: prefixPrecision, cacheMemory: cache.memoryBytes,
                 cacheDirectory: cache.directory,
                 scoring: try settings.scoring(), dataSecret: try signingKey.map { try SigningKey(contentsOf: $0).dataSecret }))

@@ -49,6 +49,11 @@ struct LedgerMembership: ParsableCommand {
         guard archive.summary.spec.batchSize == RunSpecLimits.allExamples else {
             throw ProcessFailure(.usage, "\(archive.path): this attack is for runs whose samples read all of a machine's examples (batch-size all)")
         }
+        guard archive.summary.spec.staleness == 0 else {
+            throw ProcessFailure(
+                .usage, "\(archive.path): in a run with staleness a byte may be of earlier parameters than its round's, which the ledger does not say"
+            )
+        }
         // Examples that have nothing to learn from are left out of both.
         let counts = Mutex((members: 0, others: 0))
         guard strangers.count >= 4 else { throw ProcessFailure(.usage, "\(others): \(strangers.count) examples are too few to compare with") }
@@ -56,9 +61,10 @@ struct LedgerMembership: ParsableCommand {
         let trainer = try LanguageModelTrainer(
             LanguageModelTrainer.Configuration(
                 model: model,
-                trainingExamples: { task, source in
-                    let encoder = try TaskEncoder(task: task, model: source)
-                    let (own, foreign) = (try encoder.encode(members).examples, try encoder.encode(strangers).examples)
+                trainingExamples: { spec, source in
+                    let encoder = try TaskEncoder(task: spec.task, model: source)
+                    let found = spec.privacy == nil ? try encoder.encode(members) : encoder.encodePrivately(members)
+                    let (own, foreign) = (found.examples, try encoder.encode(strangers).examples)
                     counts.withLock { $0 = (own.count, foreign.count) }
                     return own + foreign
                 },
@@ -74,7 +80,8 @@ struct LedgerMembership: ParsableCommand {
         try trainer.prepare(archive.summary.spec, basis: basis, TaskContext())
         let found = counts.withLock { $0 }
         let view = try AttackerView(
-            of: MachineID(machine), in: archive, bytes: bytes, trainer: trainer, members: found.members, examples: found.members + found.others)
+            of: MachineID(machine), in: archive, bytes: bytes, trainer: trainer, members: found.members,
+            divisor: archive.summary.spec.privacy == nil ? found.members : members.count, examples: found.members + found.others)
         let result = Findings(
             knowingTheKind: try view.attack(reference: found.others / 2), knowingTheOthers: view.informedAttack(reference: found.others / 2))
         standardOutput.write(format == .json ? try json(result) : Self.text(result, view))
@@ -119,16 +126,20 @@ struct AttackerView {
     /// The candidates' projected gradients along the same directions: the members first.
     private var vectors: [[Float]]
     private let members: Int
+    private let divisor: Int
 
     /// - Parameters:
     ///   - trainer: is prepared for the run; its parameters are the base's.
     ///   - members: number of members, which are the trainer's first examples.
+    ///   - divisor: the number by which the machine divides a sum over its members. In a private run records that say nothing count too.
     ///   - examples: number of all of the trainer's examples.
     /// - Throws: `ProcessFailure` if the machine has no bytes; errors from the trainer.
     init(
-        of machine: MachineID, in archive: LedgerArchive, bytes wanted: Int, trainer: LanguageModelTrainer, members: Int, examples: Int
+        of machine: MachineID, in archive: LedgerArchive, bytes wanted: Int, trainer: LanguageModelTrainer, members: Int, divisor: Int,
+        examples: Int
     ) throws {
         self.members = members
+        self.divisor = divisor
         vectors = Array(repeating: [], count: examples)
         var counts: [RoundNumber: Int] = [:]
         for case .round(let round) in archive.entries.lazy.map(\.record) {
@@ -163,7 +174,7 @@ struct AttackerView {
         let valid = contribution.bytes.indices.filter { contribution.bytes[$0] != Contribution.noValue }
         let unit = Double(sign: .plus, exponent: Int(round.scaleExponent), significand: 1)
         let length = privacy.map { $0.clip * Double(contribution.bytes.count).squareRoot() }
-        let deviation = (length ?? 0) * (privacy?.noiseMultiplier ?? 0) / Double(members)
+        let deviation = (length ?? 0) * (privacy?.noiseMultiplier ?? 0) / Double(divisor)
         let first = contribution.firstSample
         let (last, overflow) = first.addingReportingOverflow(SampleNumber(clamping: contribution.bytes.count))
         guard !overflow else { return }
@@ -173,8 +184,9 @@ struct AttackerView {
         }
         try trainer.visitExamples(Array(vectors.indices), machine: contribution.machine, samples: first..<last) { example, gradients in
             let size = gradients.reduce(0) { $0 + $1 * $1 }.squareRoot()
-            let factor = length.map { min(1, $0 / max(size, .leastNormalMagnitude)) } ?? 1
-            for i in valid { vectors[example].append(Float(gradients[i] * factor)) }
+            // As in `ClippedSum`, a vector that is not finite counts as zeros.
+            let factor = gradients.allSatisfy(\.isFinite) ? length.map { min(1, $0 / max(size, .leastNormalMagnitude)) } ?? 1 : 0
+            for i in valid { vectors[example].append(factor > 0 ? Float(gradients[i] * factor) : 0) }
         }
     }
 
@@ -182,7 +194,7 @@ struct AttackerView {
     ///
     /// - Parameter reference: number of examples after the members to leave out, so that both attackers judge the same ones.
     func informedAttack(reference: Int) -> MembershipResult {
-        let test = InformedMembershipTest(observed: observed, noise: noise, members: vectors[..<members])
+        let test = InformedMembershipTest(observed: observed, noise: noise, members: vectors[..<members], count: divisor)
         return MembershipResult(
             members: vectors[..<members].map { test.score($0, isMember: true) },
             others: vectors[(members + reference)...].map { test.score($0, isMember: false) })
@@ -191,7 +203,7 @@ struct AttackerView {
     /// - Parameter reference: number of the first examples after the members that the attacker knows.
     func attack(reference: Int) throws -> MembershipResult {
         let known = vectors[members..<members + reference].flatMap { $0 }
-        let test = try MembershipTest(observed: observed, noise: noise, reference: known, count: members)
+        let test = try MembershipTest(observed: observed, noise: noise, reference: known, count: divisor)
         return MembershipResult(
             members: vectors[..<members].map { test.score($0) }, others: vectors[(members + reference)...].map { test.score($0) })
     }

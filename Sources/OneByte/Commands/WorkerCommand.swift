@@ -80,7 +80,7 @@ struct WorkerCommand: AsyncParsableCommand {
     var basis: String?
     @Option(
         help: ArgumentHelp(
-            "In private runs, keep account here of what the examples have revealed; name the same file in every run on them. (default: privacy.json in --state-dir)",
+            "Take part in private runs alone, and keep account here of what the examples have revealed. Without the same file in the next run, the budget begins anew. (default: privacy.json in --state-dir)",
             valueName: "file"))
     var privacyAccount: String?
     @Option(
@@ -127,35 +127,51 @@ struct WorkerCommand: AsyncParsableCommand {
         let steering = try validationFile.map { try DataFile.read($0) }
         typealias MakeExamples = @Sendable (TaskSpec, ModelSource) throws -> [Example]
         let uses = Mutex(DataUse())
-        @Sendable func maker(_ records: [DataRecord], _ use: DataUse.Use, _ path: String?) -> MakeExamples {
-            { task, source in
-                do {
-                    let data = try TaskEncoder(task: task, model: source).encode(records)
-                    for remark in data.remarks { logger.notice("\(remark)") }
-                    let overlaps = uses.withLock { uses in
-                        uses.note(use, path: path ?? "", data.examples)
-                        return uses.overlaps.filter { $0.use == use || $0.with == use }
-                    }
-                    for overlap in overlaps { logger.notice("\(overlap)") }
-                    return data.examples
-                } catch let error as DataError {
-                    throw ProcessFailure(ExitStatus(error), error.description)
+        @Sendable func encode(
+            _ records: [DataRecord], _ use: DataUse.Use, _ path: String?, _ task: TaskSpec, _ source: ModelSource, isPrivate: Bool = false
+        ) throws -> EncodedData {
+            do {
+                let encoder = try TaskEncoder(task: task, model: source)
+                let data = isPrivate ? encoder.encodePrivately(records) : try encoder.encode(records)
+                if let remark = data.misfitRemark { logger.warning("\(remark)") }
+                for remark in data.remarks { logger.notice("\(remark)") }
+                let overlaps = uses.withLock { uses in
+                    uses.note(use, path: path ?? "", data.examples)
+                    return uses.overlaps.filter { $0.use == use || $0.with == use }
                 }
+                for overlap in overlaps { logger.notice("\(overlap)") }
+                return data
+            } catch let error as DataError {
+                throw ProcessFailure(ExitStatus(error), error.description)
             }
+        }
+        @Sendable func maker(_ records: [DataRecord], _ use: DataUse.Use, _ path: String?) -> MakeExamples {
+            { task, source in try encode(records, use, path, task, source).examples }
         }
         let signing = try notary()
         logger.info("countersigning digests", metadata: ["key": "\(signing.publicKey)"])
-        let account = try account()
+        let accountFile = try accountFile()
+        let budget = privacyBudget.map { PrivacyAccount.Budget(epsilon: $0, delta: privacyDelta) }
         let configuration = LanguageModelTrainer.Configuration(
             model: model,
-            trainingExamples: training.map { maker($0, .training, trainFile) },
+            trainingExamples: training.map { [trainFile] records in
+                { spec, source in
+                    let isPrivate = spec.privacy != nil
+                    if let privacy = spec.privacy, let accountFile { logger.notice("\(accountFile.text(delta: budget?.delta ?? privacy.delta))") }
+                    let data = try encode(records, .training, trainFile, spec.task, source, isPrivate: isPrivate)
+                    return isPrivate ? data.ofRecords : data.examples
+                }
+            },
             heldOutExamples: heldOut.map { maker($0, .evaluation, evaluate) },
             validationExamples: steering.map { maker($0, .validation, validationFile) },
             threads: threads.count, precision: precision, prefixPrecision: prefixPrecision, cacheMemory: cache.memoryBytes,
             cacheDirectory: cache.directory,
             onRemark: { logger.notice("\($0)") },
             scoring: try settings.scoring(), onScoringLine: { logger.info("objective: \($0)") },
-            dataSecret: signing.dataSecret, privacy: account)
+            dataSecret: signing.dataSecret,
+            privacy: accountFile.map { [privacyAccount] file in
+                PrivacyAccount(budget: budget, rho: file.rho, isForPrivateRunsAlone: privacyAccount != nil, keep: { try file.keep($0) })
+            })
         let called = name ?? ProcessInfo.processInfo.hostName
         let monitor = WorkerMonitor(name: called, trains: training != nil, evaluates: heldOut != nil)
         let source = DashboardSource(
@@ -215,15 +231,13 @@ struct WorkerCommand: AsyncParsableCommand {
     /// Opens the account of a worker that trains; nil without a place for it, for runs that need none.
     ///
     /// - Throws: `ProcessFailure` if the file can't be used.
-    private func account() throws -> PrivacyAccount? {
+    private func accountFile() throws -> PrivacyAccountFile? {
         guard trainFile != nil, let path = privacyAccount ?? stateDir.map({ "\($0)/privacy.json" }) else {
             guard privacyBudget == nil else { throw PrivacyError(code: .noAccount, description: "a budget needs a file to keep the account in") }
             return nil
         }
         if privacyAccount == nil { try makeStateDirectory() }
-        let file = try PrivacyAccountFile(path)
-        return PrivacyAccount(
-            budget: privacyBudget.map { .init(epsilon: $0, delta: privacyDelta) }, rho: file.rho, keep: { try file.keep($0) })
+        return try PrivacyAccountFile(path)
     }
 
     private func makeStateDirectory() throws {

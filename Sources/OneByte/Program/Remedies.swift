@@ -21,7 +21,8 @@ func commandLineRemedy(for error: any Error) -> String? {
     case let error as TransportError where error.code == .insecure:
         "make a key with `onebyte keygen` and give it with --key, or listen on 127.0.0.1, or say --insecure if you trust the network"
     case let error as PrivacyError where error.code == .noAccount: "name one with --privacy-account FILE (or give --state-dir)"
-    case let error as PrivacyError where error.code == .notPrivate: "leave out --privacy-budget, or ask for a run with --privacy-epsilon"
+    case let error as PrivacyError where error.code == .notPrivate:
+        "ask for a run with --privacy-epsilon, or leave out --privacy-budget, --privacy-account and a --state-dir that has an account (privacy.json)"
     default: nil
     }
 }

@@ -13,7 +13,7 @@ extension Settings {
                 .train, .texts(["layers.\(source.configuration.layerCount - 1)"]), from: "the last layer, since the objective is a score of texts")
         }
         // A length that follows from private examples would tell of them.
-        guard !isGiven(.maxLength), !isPrivate, let path = optionalText(.trainFile), let task = try? resolveTask() else { return }
+        guard try !isGiven(.maxLength) && !isPrivate, let path = optionalText(.trainFile), let task = try? resolveTask() else { return }
         var whole = task
         whole.maxLength = source.configuration.contextLength
         guard let records = try? DataFile.read(path), let encoder = try? TaskEncoder(task: whole, model: source) else { return }

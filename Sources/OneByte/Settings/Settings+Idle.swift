@@ -27,7 +27,7 @@ extension Settings {
         note([.filterFactor], "there is no filter", if: optionalText(.filter).flatMap(RoundFilter.Kind.init(rawValue:)) == nil)
         note([.labels], "only a classification has labels, and this is a \(kind?.rawValue ?? "")", if: kind != nil && kind != .classification)
         note([.template], "a \(kind?.rawValue ?? "") has no template", if: kind == .chat || kind == .text)
-        note([.privacyDelta, .privacyClip, .privacyNoise], "privacy-epsilon is 0, so that bytes have no noise", if: !isPrivate)
+        note([.privacyDelta, .privacyClip, .privacyNoise], "privacy-epsilon is 0, so that bytes have no noise", if: (try? isPrivate) == false)
         note([.evaluateEvery], "there is nothing to evaluate: no eval-file", if: !has(.evalFile) && has(.trainFile))
         note([.cacheMemory], "cache-directory keeps all hidden states in files", if: has(.cacheDirectory))
         return found

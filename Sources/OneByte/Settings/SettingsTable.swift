@@ -404,7 +404,8 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 "docs/guide/privacy.md says what this protects and what it does not.")
         case .privacyDelta:
             return Setting(
-                .number(Limits.privacyDelta), .rule("1/n for n examples of a worker in a local cluster, else 1e-5") { _ in (.number(1e-5), nil) },
+                .number(Limits.privacyDelta),
+                .rule("1e-5; less than that in a local cluster with more than 10,000 examples a worker: 1/10n for n") { _ in (.number(1e-5), nil) },
                 owner: .run("privacy.delta"), flags: .training, aliases: ["target-delta"],
                 "The δ that goes with it.")
         case .privacyClip:

@@ -62,7 +62,7 @@ package struct RunStatus: Codable, Hashable, Sendable {
         package var isLive: Bool { [.preparing, .training, .waiting].contains(self) }
     }
 
-    /// What the bytes so far have revealed of any example of a worker, at most, and the worker's budget.
+    /// What the ledger's bytes so far have cost an example, and a worker's budget. The worker's account has the truth.
     package struct PrivacyLoss: Codable, Hashable, Sendable {
         package var epsilon: Double
         package var budget: Double

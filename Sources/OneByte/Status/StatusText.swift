@@ -14,7 +14,8 @@ package enum StatusText {
         if let left = status.secondsLeft { parts.append("\(duration(left)) left") }
         if let rate = status.learningRate { parts.append("learning rate \(significant(rate))") }
         if let privacy = status.privacy {
-            parts.append("private: ε \(fixed(privacy.epsilon, 2)) of \(significant(privacy.budget)) at δ \(significant(privacy.delta))")
+            parts.append(
+                "private: ε \(fixed(privacy.epsilon, 2)) of \(significant(privacy.budget)) at δ \(significant(privacy.delta)), of the ledger's bytes")
         }
         lines += TextTable.flow(parts, width: width)
         if let latest = status.latest {

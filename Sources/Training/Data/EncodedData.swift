@@ -7,6 +7,15 @@ public struct EncodedData: Hashable, Sendable {
     public internal(set) var kind = TaskSpec.Kind.text
     /// The examples, in the order of their records.
     public internal(set) var examples: [Example] = []
+    /// For each record its example; nil if the record has nothing to learn from, or does not fit the task (`TaskEncoder.encodePrivately`).
+    public internal(set) var ofRecords: [Example?] = []
+    /// Number of records that don't fit the task, and what is wrong with the first of them.
+    public internal(set) var misfits: (count: Int, first: DataError)? {
+        get { firstMisfit.map { (misfitCount, $0) } }
+        set { (misfitCount, firstMisfit) = (newValue?.count ?? 0, newValue?.first) }
+    }
+    private var misfitCount = 0
+    private var firstMisfit: DataError?
     /// Number of examples that were longer than the maximum length; each counts once.
     public internal(set) var truncated = 0
     /// Examples whose prompt or text lost its end, and the number of tokens lost.
@@ -75,6 +84,7 @@ public struct EncodedData: Hashable, Sendable {
     public var tokenCount: Int { examples.reduce(0) { $0 + $1.tokenCount } }
 
     mutating func append(_ example: Example?) {
+        ofRecords.append(example)
         if let example { examples.append(example) } else { skipped += 1 }
     }
 

@@ -75,7 +75,7 @@ public final class ExampleSet: @unchecked Sendable {  // written in init only
         }
     }
 
-    private static func problem(of example: Example, for model: ModelConfiguration) -> String? {
+    static func problem(of example: Example, for model: ModelConfiguration) -> String? {
         guard !example.sequences.isEmpty else { return "has no tokens" }
         for sequence in example.sequences {
             if let token = sequence.tokens.first(where: { $0 < 0 || Int($0) >= model.vocabularySize }) {

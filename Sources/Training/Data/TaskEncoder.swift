@@ -87,30 +87,9 @@ public struct TaskEncoder: Sendable {
     ///
     /// - Throws: `DataError` `.malformed` with `file:line` of the first bad record; `.task` if no record gives an example.
     public func encode(_ records: [DataRecord]) throws(DataError) -> EncodedData {
-        var data = EncodedData()
-        data.kind = task.kind
-        data.escapedLineBreaks = textsOfTheTask.filter { EscapedBreak($0) != nil }
+        var data = emptyData
         var telling = TellingFields()
-        for record in records {
-            try record.checkMeaning(task.kind, used: usedFields)
-            if let writing = task.writing {
-                try prompt(record, writing, into: &data)
-            } else {
-                data.note(unused: record.names.filter { !usedFields.contains($0) })
-                switch task.kind {
-                case .classification: try classify(record, into: &data, &telling)
-                case .completion: try complete(record, into: &data, &telling)
-                case .chat: try converse(record, into: &data)
-                case .text: try text(record, into: &data)
-                }
-            }
-            if let contextLength, let longest = data.examples.last?.sequences.map(\.tokens.count).max(), longest > contextLength {
-                throw .at(
-                    record.place,
-                    "the example has \(longest) tokens, and the model takes \(contextLength)\na maximum length of \(contextLength) cuts such examples (max-length \(contextLength)); or shorten this one"
-                )
-            }
-        }
+        for record in records { try encode(record, into: &data, &telling) }
         guard !data.examples.isEmpty else {
             if task.writing != nil {
                 throw DataError(
@@ -121,6 +100,56 @@ public struct TaskEncoder: Sendable {
         }
         data.tellingFields = telling.found
         return data
+    }
+
+    /// Encodes the records of a worker in a private run. Whether the worker takes part, and with how many examples, must not depend on what a single
+    /// record says: a record that does not fit the task is noted in `misfits` and says nothing.
+    ///
+    /// - Returns: data whose `ofRecords` has an element for each record.
+    public func encodePrivately(_ records: [DataRecord]) -> EncodedData {
+        var data = emptyData
+        var telling = TellingFields()
+        for (number, record) in records.enumerated() {
+            let before = data.examples.count
+            do throws(DataError) {
+                try encode(record, into: &data, &telling)
+            } catch {
+                data.misfits = ((data.misfits?.count ?? 0) + 1, data.misfits?.first ?? error)
+                data.examples.removeLast(data.examples.count - before)
+                data.ofRecords.removeLast(data.ofRecords.count - number)
+                data.ofRecords.append(nil)
+            }
+        }
+        data.tellingFields = telling.found
+        return data
+    }
+
+    private var emptyData: EncodedData {
+        var data = EncodedData()
+        data.kind = task.kind
+        data.escapedLineBreaks = textsOfTheTask.filter { EscapedBreak($0) != nil }
+        return data
+    }
+
+    private func encode(_ record: DataRecord, into data: inout EncodedData, _ telling: inout TellingFields) throws(DataError) {
+        try record.checkMeaning(task.kind, used: usedFields)
+        if let writing = task.writing {
+            try prompt(record, writing, into: &data)
+        } else {
+            data.note(unused: record.names.filter { !usedFields.contains($0) })
+            switch task.kind {
+            case .classification: try classify(record, into: &data, &telling)
+            case .completion: try complete(record, into: &data, &telling)
+            case .chat: try converse(record, into: &data)
+            case .text: try text(record, into: &data)
+            }
+        }
+        if let contextLength, let longest = data.ofRecords.last??.sequences.map(\.tokens.count).max(), longest > contextLength {
+            throw .at(
+                record.place,
+                "the example has \(longest) tokens, and the model takes \(contextLength)\na maximum length of \(contextLength) cuts such examples (max-length \(contextLength)); or shorten this one"
+            )
+        }
     }
 
     private var textsOfTheTask: [String] { [task.template].compactMap { $0 } + (task.labels ?? []).map(\.word) }

@@ -71,19 +71,14 @@ public final class AdapterGradientEstimator: GradientEstimator {
     public func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) throws -> ProjectedGradients {
         var found = ProjectedGradients(values: [], meanLoss: .nan)
         var (sum, count) = (0.0, 0)
-        var start = samples.lowerBound
-        while start < samples.upperBound {
-            // The samples up to `next` read the same examples.
-            let share = SampleNumber(clamping: options.batchSize == 0 ? Int(samples.upperBound - start) : options.samplesPerBatch)
-            let next = options.batchSize == 0 ? samples.upperBound : min(samples.upperBound, start - start % share + share)
-            let gradient = try gradient(machine, start)
-            let own = projections(of: gradient, machine, start..<next)
+        for batch in options.batches(of: samples) {
+            let gradient = try gradient(machine, batch.lowerBound)
+            let own = projections(of: gradient, machine, batch)
             for g in own { found.values.append(g.isFinite && gradient.loss.isFinite ? Float(g) : .nan) }
             if gradient.loss.isFinite {
-                sum += gradient.loss * Double(next - start)
-                count += Int(next - start)
+                sum += gradient.loss * Double(batch.count)
+                count += batch.count
             }
-            start = next
         }
         if count > 0 { found.meanLoss = sum / Double(count) }
         return found

@@ -41,6 +41,20 @@ public struct EstimatorOptions: Sendable {
         self.precision = precision
     }
 
+    /// Splits samples into runs of neighbours that read the same examples. Only the first and the last may be part of a whole batch.
+    package func batches(of samples: Range<SampleNumber>) -> [Range<SampleNumber>] {
+        guard batchSize > 0 else { return samples.isEmpty ? [] : [samples] }
+        let share = UInt64(samplesPerBatch)
+        var batches: [Range<SampleNumber>] = []
+        var start = samples.lowerBound
+        while start < samples.upperBound {
+            let next = SampleNumber(min(UInt64(samples.upperBound), (UInt64(start) / share + 1) * share))
+            batches.append(start..<next)
+            start = next
+        }
+        return batches
+    }
+
     /// Examples per sample where there are `exampleCount` examples.
     func batchSize(of exampleCount: Int) -> Int { batchSize == 0 ? exampleCount : batchSize }
 

@@ -139,15 +139,10 @@ public final class FinalAdapterEstimator: GradientEstimator {
         }
         var groups: [Group] = []
         var examples: [Int] = []
-        for (place, sample) in samples.enumerated() {
-            let isSame = place > 0 && Int(sample) % options.samplesPerBatch > 0
-            if isSame, let last = groups.popLast() {
-                groups.append(Group(samples: last.samples.lowerBound..<place + 1, examples: last.examples))
-            } else {
-                let first = examples.count
-                for i in 0..<options.batchSize { examples.append(order.example(machine: machine, sample: sample, i)) }
-                groups.append(Group(samples: place..<place + 1, examples: first..<examples.count))
-            }
+        for batch in options.batches(of: samples) {
+            let (place, first) = (Int(batch.lowerBound - samples.lowerBound), examples.count)
+            for i in 0..<options.batchSize { examples.append(order.example(machine: machine, sample: batch.lowerBound, i)) }
+            groups.append(Group(samples: place..<place + batch.count, examples: first..<examples.count))
         }
         try cache.fillOrReplaceMissing(&examples)
         return (groups, examples)

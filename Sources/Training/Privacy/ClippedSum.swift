@@ -51,7 +51,7 @@ package struct ClippedSum {
     ///
     /// - Parameter noiseMultiplier: σ as a multiple of `clip`. The noise is a discrete Gaussian on the grid, rounded up to a whole step.
     package func released(noiseMultiplier: Double, divisor: Int, using generator: inout some RandomNumberGenerator) -> [Double] {
-        let noise = DiscreteGaussian(sigma: UInt64(min((noiseMultiplier * Double(Self.unit)).rounded(.up), Double(DiscreteGaussian.sigmaMax))))
+        let noise = DiscreteGaussian(sigma: noiseMultiplier * Double(Self.unit))
         let step = clip / Double(Self.unit) / Double(divisor)
         return sum.map { Double($0 + noise.draw(using: &generator)) * step }
     }

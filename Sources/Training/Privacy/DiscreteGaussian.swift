@@ -11,8 +11,9 @@ package struct DiscreteGaussian {
 
     package let sigma: UInt64
 
-    /// - Parameter sigma: 1…`sigmaMax`; values outside are moved to the nearest.
-    package init(sigma: UInt64) { self.sigma = min(max(sigma, 1), Self.sigmaMax) }
+    /// - Parameter sigma: rounded up to a whole number. Values outside 1…`sigmaMax` are moved to the nearest. The largest noise multiplier of a run
+    ///   stays below the limit (`DiscreteGaussianTests/limits`).
+    package init(sigma: Double) { self.sigma = UInt64(max(1, min(sigma.rounded(.up), Double(Self.sigmaMax)))) }
 
     /// Returns one draw.
     package func draw(using generator: inout some RandomNumberGenerator) -> Int64 {

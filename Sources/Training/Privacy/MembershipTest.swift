@@ -59,13 +59,14 @@ package struct InformedMembershipTest {
     /// - Parameters:
     ///   - observed: the mean with noise, D numbers.
     ///   - noise: variance of the noise of each of them, above 0.
-    ///   - members: the vectors of all members, D numbers each.
-    package init(observed: [Double], noise: [Double], members: some Collection<[Float]>) {
+    ///   - members: the vectors of all members that say anything, D numbers each.
+    ///   - count: n, the number by which their sum was divided.
+    package init(observed: [Double], noise: [Double], members: some Collection<[Float]>, count: Int) {
         var rest = observed
-        for vector in members { for i in rest.indices { rest[i] -= Double(vector[i]) / Double(members.count) } }
+        for vector in members { for i in rest.indices { rest[i] -= Double(vector[i]) / Double(count) } }
         residual = rest
         self.noise = noise
-        count = Double(members.count)
+        self.count = Double(count)
     }
 
     /// Returns the logarithm of the likelihood ratio for one example.
@@ -99,11 +100,14 @@ package struct MembershipResult: Codable, Hashable, Sendable {
         case foundAtOnePercent = "found_at_one_percent"
     }
 
+    /// - Parameters:
+    ///   - members: scores of the members. A score that is not a number tells nothing and counts as 0.
+    ///   - others: scores of the others, in the same way.
     package init(members: [Double], others: [Double]) {
         (self.members, self.others) = (members.count, others.count)
         let (m, n) = (Double(max(members.count, 1)), Double(max(others.count, 1)))
         aucErrorByChance = ((m + n + 1) / (12 * m * n)).squareRoot()
-        let all = (members.map { ($0, true) } + others.map { ($0, false) }).sorted { $0.0 > $1.0 }
+        let all = (members.map { ($0.isNaN ? 0 : $0, true) } + others.map { ($0.isNaN ? 0 : $0, false) }).sorted { $0.0 > $1.0 }
         var (found, wrong) = (0.0, 0.0)
         (auc, advantage, foundAtOnePercent) = (0, 0, 0)
         var start = 0

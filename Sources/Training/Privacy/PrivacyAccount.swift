@@ -17,6 +17,8 @@ public final class PrivacyAccount: Sendable {
 
     /// The host's own limit; nil: only the run's counts.
     public let budget: Budget?
+    /// Whether the host asks for private runs alone, as it does with a budget.
+    public let isForPrivateRunsAlone: Bool
     private let keep: @Sendable (Double) throws -> Void
     private struct State {
         /// ρ of earlier processes and runs, counted for every example.
@@ -33,9 +35,13 @@ public final class PrivacyAccount: Sendable {
     /// - Parameters:
     ///   - budget: the host's own limit.
     ///   - rho: what was spent before, as ρ of zCDP.
+    ///   - isForPrivateRunsAlone: whether the host's user asked for an account, and so for private runs.
     ///   - keep: stores the largest ρ of an example durably. It is called before the bytes that it pays for are made.
-    public init(budget: Budget? = nil, rho: Double = 0, keep: @escaping @Sendable (Double) throws -> Void = { _ in }) {
+    public init(
+        budget: Budget? = nil, rho: Double = 0, isForPrivateRunsAlone: Bool = false, keep: @escaping @Sendable (Double) throws -> Void = { _ in }
+    ) {
         self.budget = budget
+        self.isForPrivateRunsAlone = isForPrivateRunsAlone || budget != nil
         self.keep = keep
         state = Mutex(State(before: rho, most: rho))
     }
@@ -58,13 +64,14 @@ public final class PrivacyAccount: Sendable {
 
     /// Pays for releases, or refuses them all.
     ///
-    /// - Parameter releases: number of releases that read each example.
+    /// - Parameters:
+    ///   - releases: number of releases that read each example.
+    ///   - each: ρ of one release.
+    ///   - limit: the largest ρ of an example (`limit(_:)`, which takes long).
     /// - Returns: false if one of the examples would have revealed more than the limit. Nothing is paid then.
     /// - Throws: what `keep` throws; nothing may be released then.
-    package func pay(for releases: [Int: Int], _ privacy: Privacy) throws -> Bool {
-        let limit = limit(privacy)
-        let each = privacy.rhoOfRelease
-        return try state.withLock { state in
+    package func pay(for releases: [Int: Int], each: Double, limit: Double) throws -> Bool {
+        try state.withLock { state in
             guard !state.isSpent else { return false }
             var most = state.most
             for (example, count) in releases { most = max(most, state.before + (state.spent[example] ?? 0) + Double(count) * each) }

@@ -4,12 +4,20 @@ import Core
 package struct PrivateBytes {
     let privacy: Privacy
     let account: PrivacyAccount
+    /// The largest ρ of an example that run and host allow.
+    private let limit: Double
     private let batches: SampleBatches
+    /// For each record its example's number at the estimator.
+    private let examples: [Int?]
 
-    package init(_ privacy: Privacy, account: PrivacyAccount, exampleCount: Int, options: EstimatorOptions) {
+    /// - Parameter examples: for each of the worker's records the number of its example; nil for a record that says nothing. All records count as
+    ///   examples, so that their number alone decides what is read and by what a sum is divided.
+    package init(_ privacy: Privacy, account: PrivacyAccount, examples: [Int?], options: EstimatorOptions) {
         self.privacy = privacy
         self.account = account
-        batches = SampleBatches(exampleCount: exampleCount, options: options)
+        self.examples = examples
+        limit = account.limit(privacy)
+        batches = SampleBatches(exampleCount: examples.count, options: options)
     }
 
     /// How much was spent, for displays.
@@ -27,33 +35,43 @@ package struct PrivateBytes {
         let batches = batches.of(machine, samples)
         var releases: [Int: Int] = [:]
         for batch in batches { for example in batch.counts.keys { releases[example, default: 0] += 1 } }
-        guard try account.pay(for: releases, privacy) else { return nil }
+        guard try account.pay(for: releases, each: privacy.rhoOfRelease, limit: limit) else { return nil }
         var generator = SystemRandomNumberGenerator()
         var found: [Double] = []
         for batch in batches {
             if isOver() { break }
-            found += try Self.release(batch, machine, privacy, estimator, using: &generator)
+            found += try sum(batch, machine, estimator)
+                .released(noiseMultiplier: privacy.noiseMultiplier, divisor: batch.exampleCount, using: &generator)
         }
         return found
     }
 
-    /// Returns one batch's projected gradients with noise.
-    package static func release(
-        _ batch: SampleBatch, _ machine: MachineID, _ privacy: Privacy, _ estimator: any GradientEstimator,
-        using generator: inout some RandomNumberGenerator
-    ) throws -> [Double] {
-        try sum(batch, machine, privacy, estimator)
-            .released(noiseMultiplier: privacy.noiseMultiplier, divisor: batch.exampleCount, using: &generator)
-    }
-
-    /// Returns the sum over a batch's examples, each clipped once as a vector over all of the batch's samples.
-    package static func sum(_ batch: SampleBatch, _ machine: MachineID, _ privacy: Privacy, _ estimator: any GradientEstimator) throws -> ClippedSum {
+    /// Returns the sum over a batch's examples, each clipped once as a vector over all of the batch's samples. Records that say nothing add
+    /// nothing.
+    package func sum(_ batch: SampleBatch, _ machine: MachineID, _ estimator: any GradientEstimator) throws -> ClippedSum {
         var sum = ClippedSum(clip: privacy.clip * Double(batch.samples.count).squareRoot(), count: batch.samples.count)
-        try estimator.visitExamples(batch.counts.keys.sorted(), machine: machine, samples: batch.samples) { example, gradients in
-            sum.add(gradients, times: batch.counts[example] ?? 0)
+        var times: [Int: Int] = [:]
+        for (record, count) in batch.counts { if let example = examples[record] { times[example] = count } }
+        guard !times.isEmpty else { return sum }
+        try estimator.visitExamples(times.keys.sorted(), machine: machine, samples: batch.samples) { example, gradients in
+            sum.add(gradients, times: times[example] ?? 0)
         }
         return sum
     }
+}
+
+/// The estimator of a private worker none of whose records has anything to learn from. Its bytes are noise alone: that it has nothing to add must not
+/// show.
+final class NothingToLearn: GradientEstimator {
+    let exampleCount = 0
+
+    func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) -> ProjectedGradients {
+        ProjectedGradients(values: Array(repeating: .nan, count: samples.count), meanLoss: .nan)
+    }
+
+    func visitExamples(
+        _ examples: [Int], machine: MachineID, samples: Range<SampleNumber>, _ visit: (_ example: Int, _ gradients: [Double]) throws -> Void
+    ) {}
 }
 
 /// Neighbouring samples that read the same examples. In a private run their bytes are one release.
@@ -82,22 +100,15 @@ package struct SampleBatches {
     }
 
     package func of(_ machine: MachineID, _ samples: Range<SampleNumber>) -> [SampleBatch] {
-        guard options.batchSize > 0 else {
-            return samples.isEmpty
-                ? [] : [SampleBatch(samples: samples, counts: Dictionary(uniqueKeysWithValues: (0..<exampleCount).map { ($0, 1) }))]
-        }
         var order = ExampleOrder(
             exampleCount: exampleCount, batchSize: options.batchSize, samplesPerBatch: options.samplesPerBatch, seed: options.orderSeed)
-        var batches: [SampleBatch] = []
-        var start = samples.lowerBound
-        let share = UInt64(options.samplesPerBatch)
-        while start < samples.upperBound {
-            let next = SampleNumber(min(UInt64(samples.upperBound), (UInt64(start) / share + 1) * share))
+        return options.batches(of: samples).map { samples in
+            guard options.batchSize > 0 else {
+                return SampleBatch(samples: samples, counts: Dictionary(uniqueKeysWithValues: (0..<exampleCount).map { ($0, 1) }))
+            }
             var counts: [Int: Int] = [:]
-            for i in 0..<options.batchSize { counts[order.example(machine: machine, sample: start, i), default: 0] += 1 }
-            batches.append(SampleBatch(samples: start..<next, counts: counts))
-            start = next
+            for i in 0..<options.batchSize { counts[order.example(machine: machine, sample: samples.lowerBound, i), default: 0] += 1 }
+            return SampleBatch(samples: samples, counts: counts)
         }
-        return batches
     }
 }

@@ -8,8 +8,9 @@ public final class LanguageModelTrainer: Trainer {
     public struct Configuration: Sendable {
         /// A .gguf file, a Hugging Face directory, or org/name.
         public var model: String
-        /// Returns the private training examples once the task is known; nil for a worker that only evaluates.
-        public var trainingExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])?
+        /// Returns the private training examples once the run is known, one element for each record; nil stands for a record that says nothing. In a
+        /// private run such records count as examples (`TaskEncoder.encodePrivately`). Without this closure the worker only evaluates.
+        public var trainingExamples: (@Sendable (RunSpec, ModelSource) throws -> [Example?])?
         /// Returns the held-out examples; nil for a worker that only trains.
         public var heldOutExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])?
         /// Returns examples that steer the run and judge nothing; nil for none. Needs `heldOutExamples`.
@@ -40,7 +41,7 @@ public final class LanguageModelTrainer: Trainer {
         public var onScoringLine: @Sendable (String) -> Void
 
         public init(
-            model: String, trainingExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
+            model: String, trainingExamples: (@Sendable (RunSpec, ModelSource) throws -> [Example?])? = nil,
             heldOutExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
             validationExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil, threads: Int = 1,
             precision: Precision = .float, prefixPrecision: Precision = .float, cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil,
@@ -95,7 +96,7 @@ public final class LanguageModelTrainer: Trainer {
         prepared = try builder.build()
         // In a private run the commitment would say what the data are without any noise to whoever learns the secret later.
         if spec.privacy == nil, let secret = configuration.dataSecret, let examples = configuration.trainingExamples {
-            dataCommitment = DataCommitment(examples: try examples(spec.task, source).map(\.encoded), secret: secret)
+            dataCommitment = DataCommitment(examples: try examples(spec, source).compactMap { $0?.encoded }, secret: secret)
         }
     }
 

@@ -41,6 +41,10 @@ struct PreparedRun {
         validator: (any HeldOutEvaluator)?, program: ScoringProgram?, threads: Int,
         privateBytes: PrivateBytes? = nil
     ) throws {
+        // Whatever is wrong elsewhere, bytes without noise never leave a private run.
+        guard spec.privacy == nil || estimator == nil || privateBytes != nil else {
+            throw ProcessFailure(.internalError, "a private run was prepared without its noise and its account")
+        }
         self.privateBytes = privateBytes
         specDigest = try spec.digest()
         self.directions = directions

@@ -18,6 +18,8 @@ struct RunBuilder {
     private let directions: Directions
     private let program: ScoringProgram?
     private var memoryLeft: Int
+    /// For each training record the number of its example; nil for a record that says nothing.
+    private var exampleOfRecord: [Int?] = []
     /// Prefix caches of held-out and validation data.
     private var measured: [PrefixCache] = []
 
@@ -52,7 +54,7 @@ struct RunBuilder {
         return try PreparedRun(
             spec: spec, directions: directions, tensors: tensors, parameters: parameters, model: model, estimator: estimator,
             trainingCache: trainingCache, evaluator: evaluator, validator: validator, program: program, threads: configuration.threads,
-            privateBytes: estimator.flatMap { privateBytes($0, account) })
+            privateBytes: estimator == nil ? nil : privateBytes(account))
     }
 
     // MARK: Privacy
@@ -62,24 +64,42 @@ struct RunBuilder {
     /// - Throws: `PrivacyError` if run and host do not agree on whether bytes are private.
     private func privacyAccount() throws -> PrivacyAccount? {
         guard configuration.trainingExamples != nil else { return nil }
-        if spec.privacy == nil, configuration.privacy?.budget != nil {
-            throw PrivacyError(code: .notPrivate, description: "this worker gives only private bytes, and the run's bytes have no noise")
+        let account = configuration.privacy
+        guard spec.privacy != nil else {
+            if account?.isForPrivateRunsAlone == true {
+                throw PrivacyError(code: .notPrivate, description: "this worker gives only private bytes, and the run's bytes have no noise")
+            }
+            if let account, account.rho > 0 {
+                throw PrivacyError(
+                    code: .notPrivate,
+                    description:
+                        "these examples have an account of what private runs revealed of them, and this run's bytes, which have no noise, would make it void"
+                )
+            }
+            return nil
         }
-        guard spec.privacy != nil else { return nil }
-        guard let account = configuration.privacy else {
+        guard let account else {
             throw PrivacyError(code: .noAccount, description: "the run is private, and this worker has no file to keep its account in")
         }
         return account
     }
 
-    private func privateBytes(_ estimator: any GradientEstimator, _ account: PrivacyAccount?) -> PrivateBytes? {
+    private func privateBytes(_ account: PrivacyAccount?) -> PrivateBytes? {
         guard let privacy = spec.privacy, let account else { return nil }
-        let count = estimator.exampleCount
+        let count = exampleOfRecord.count
         let delta = account.budget?.delta ?? privacy.delta
-        if delta * Double(count) > 1.000001 {
-            configuration.onRemark("δ = \(delta) is above 1/\(count), the part of one example: publishing a whole example would count as private")
+        // The default of a local cluster is a tenth of 1/n.
+        if delta * Double(count) > 0.1 * (1 + 1e-6) {
+            configuration.onRemark(
+                "δ = \(delta) is above 1/\(10 * count), a tenth of one of \(count) examples: with δ = 1/\(count), publishing a whole example would count as private"
+            )
         }
-        return PrivateBytes(privacy, account: account, exampleCount: count, options: estimatorOptions)
+        if program != nil {
+            configuration.onRemark(
+                "an example counts for no more than its clip only if the scoring program judges each text by itself, whatever else it is given or remembers"
+            )
+        }
+        return PrivateBytes(privacy, account: account, examples: exampleOfRecord, options: estimatorOptions)
     }
 
     // MARK: Parts
@@ -105,21 +125,25 @@ struct RunBuilder {
 
     /// Makes the estimator and the hidden states that it reads; both are nil for a worker that only evaluates.
     private mutating func makeEstimator() throws -> ((any GradientEstimator)?, PrefixCache?) {
-        guard let examples = configuration.trainingExamples else { return (nil, nil) }
+        guard let read = configuration.trainingExamples else { return (nil, nil) }
         guard spec.retiredCandidatesPerExample ?? 1 == 1 else {
             throw ProcessFailure(
                 .configuration,
                 "this run chooses examples by importance, which this version no longer does; its ledger can be replayed and evaluated, but not continued"
             )
         }
+        let examples = number(try read(spec, source))
+        if spec.privacy != nil, examples.isEmpty { return (NothingToLearn(), nil) }
         if let program, let writing = spec.task.writing {
             let scored = try ScoreEstimator(
-                model: model, directions: directions, examples: try examples(spec.task, source), writing: writing,
+                model: model, directions: directions, examples: examples, writing: writing,
                 tokenizer: try source.tokenizer, program: program, memoryLimit: configuration.cacheMemory, options: estimatorOptions)
             try fill(scored.fill)
             return (scored, nil)
         }
-        let cache = try makeCache(examples, asRead: true)
+        let records = spec.privacy == nil ? Array(examples.indices) : exampleOfRecord
+        let order = ExampleOrder.firstEpoch(of: records.count, seed: configuration.orderSeed).compactMap { records[$0] }
+        let cache = try makeCache(examples, order: order)
         if FinalAdapterEstimator.canEstimate(tensors, cache.set, objective: spec.task.objective) {
             return (try FinalAdapterEstimator(model: model, directions: directions, cache: cache, options: estimatorOptions), cache)
         }
@@ -127,6 +151,19 @@ struct RunBuilder {
             return (try AdapterGradientEstimator(model: model, directions: directions, cache: cache, options: estimatorOptions), cache)
         }
         return (try Estimator(model: model, directions: directions, cache: cache, options: estimatorOptions), cache)
+    }
+
+    /// Numbers the examples of all records. In a private run an example that the model can't take says nothing, as any other misfit does.
+    private mutating func number(_ records: [Example?]) -> [Example] {
+        var examples: [Example] = []
+        exampleOfRecord = records.map { example in
+            guard let example else { return nil }
+            let isRefused = spec.privacy != nil && program == nil && ExampleSet.problem(of: example, for: source.configuration) != nil
+            guard !isRefused else { return nil }
+            examples.append(example)
+            return examples.count - 1
+        }
+        return examples
     }
 
     /// Makes an evaluator of held-out or validation examples.
@@ -137,7 +174,7 @@ struct RunBuilder {
         _ examples: (TaskSpec, ModelSource) throws -> [Example], asTrained: Bool
     ) throws -> any HeldOutEvaluator {
         guard let program, let writing = spec.task.writing else {
-            let cache = try makeCache(examples, asRead: false)
+            let cache = try makeCache(try examples(spec.task, source), order: nil)
             measured.append(cache)
             return Evaluator(
                 model: model, cache: cache, threads: configuration.threads, objective: spec.task.objective,
@@ -152,15 +189,15 @@ struct RunBuilder {
 
     /// Makes a prefix cache, with what remains of the memory limit.
     ///
-    /// - Parameter asRead: whether to order the cache as samples read the examples. What measures is computed in floats, as those who use the
-    ///   model compute.
-    private mutating func makeCache(_ examples: (TaskSpec, ModelSource) throws -> [Example], asRead: Bool) throws -> PrefixCache {
-        let set = try ExampleSet(try examples(spec.task, source), for: source.configuration)
+    /// - Parameter order: the order in which samples read the examples; nil for examples that measure. Those are computed in floats, as everybody
+    ///   computes who uses the model.
+    private mutating func makeCache(_ examples: [Example], order: [Int]?) throws -> PrefixCache {
+        let set = try ExampleSet(examples, for: source.configuration)
         let cache = try PrefixCache(
-            model: model, set: set, order: asRead ? ExampleOrder.firstEpoch(of: set.count, seed: configuration.orderSeed) : nil,
+            model: model, set: set, order: order,
             options: PrefixCache.Options(
                 memoryLimit: memoryLeft, directory: configuration.cacheDirectory, baseDigest: baseDigest, threads: configuration.threads,
-                precision: asRead ? configuration.prefixPrecision : .float))
+                precision: order == nil ? .float : configuration.prefixPrecision))
         memoryLeft -= cache.memoryBytes
         for warning in cache.warnings { configuration.onRemark(warning) }
         return cache

@@ -47,13 +47,14 @@ struct PrivacyLossTests {
     @Test("The planned noise stays within the budget, and less noise would not")
     func noise() {
         for (epsilon, delta, releases) in [(8.0, 0.002, 64), (2, 0.002, 64), (1, 1e-6, 1000), (0.1, 1e-5, 1)] {
-            let noise = PrivacyLoss.noiseMultiplier(epsilon: epsilon, delta: delta, releases: releases)
+            let noise = PrivacyLoss.noiseMultiplier(epsilon: epsilon, delta: delta, releases: Double(releases))
             func spent(_ noise: Double) -> Double {
                 Privacy(clip: 1, noiseMultiplier: noise, epsilon: epsilon, delta: delta).epsilon(releases: releases)
             }
             #expect(spent(noise) <= epsilon)
             #expect(spent(noise * 0.998) > epsilon)
         }
+        #expect(PrivacyLoss.noiseMultiplier(epsilon: 1e-3, delta: 1e-12, releases: 1e300) > 1e100)
     }
 
     @Test("A private spec keeps its canonical form, and refuses a score that is no mean over examples")

@@ -521,4 +521,39 @@ import Testing
         harness.wait(3, alive: [1])
         #expect(harness.notices.count { if case .warning(let text) = $0 { text.contains("no machine evaluates") } else { false } } == 1)
     }
+
+    // MARK: Spent budgets
+
+    @Test("A private run ends when no worker gives a value any more, and a spent worker is not taken for a faulty one")
+    func spentBudgets() throws {
+        var spec = Samples.spec(rounds: 400, samplesPerRound: 1200, minimumWorkers: 2)
+        spec.evictsFaultyMachines = true
+        let none = [Int8](repeating: Contribution.noValue, count: 600)
+        for isPrivate in [true, false] {
+            if isPrivate { spec.privacy = Privacy(clip: 1, noiseMultiplier: 4, epsilon: 8, delta: 1e-5) } else { spec.privacy = nil }
+            var harness = try CoordinatorHarness(spec)
+            for peer: UInt8 in 1...2 { harness.join(peer) }
+            for peer: UInt8 in 1...2 { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
+            try harness.answer(1, machine: 1, bytes: none)
+            try harness.answer(2, machine: 2)
+            #expect(harness.machine.activeTrainers == (isPrivate ? [MachineID(1), MachineID(2)] : [MachineID(2)]))
+            let warnings = harness.notices.compactMap { if case .warning(let text) = $0 { text } else { nil } }
+            #expect(warnings.contains { $0.contains("its privacy budget may be spent") } == isPrivate)
+            #expect(warnings.contains { $0.contains("it is evicted") } != isPrivate)
+            guard isPrivate else { continue }
+            // One spent worker does not end the run, and one with saturated bytes is faulty here too.
+            #expect(harness.lastOpening?.round == 1)
+            try harness.answer(1, machine: 1, bytes: none)
+            try harness.answer(2, machine: 2)
+            for peer: UInt8 in 1...2 { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
+            #expect(harness.lastOpening?.round == 2)
+            try harness.answer(1, machine: 1, bytes: none)
+            try harness.answer(2, machine: 2, bytes: none)
+            #expect(try harness.records.contains(.rewind(Rewind(round: 3, rateShift: 0, isFinal: true))))
+            for peer: UInt8 in 1...2 { harness.tell(.received(harness.report(), from: PeerID([peer]))) }
+            harness.wait(1)
+            let finish = harness.messages(to: 1).compactMap { if case .finished(let finish) = $0 { finish } else { nil } }.first
+            #expect(finish?.outcome == .completed && finish?.message.contains("privacy budgets are spent after 3 rounds") == true, "\(finish as Any)")
+        }
+    }
 }

@@ -473,4 +473,38 @@ import Testing
         worker.tell(.tick)
         #expect(worker.exit == nil)
     }
+
+    // MARK: What leaves the host
+
+    private static let privateSpec: RunSpec = {
+        var spec = Samples.spec()
+        spec.privacy = Privacy(clip: 1, noiseMultiplier: 4, epsilon: 8, delta: 1e-5)
+        return spec
+    }()
+
+    @Test("What a worker failed at stays on its host, for it may quote private data")
+    func failureText() throws {
+        var harness = Harness()
+        try harness.follow(Samples.ledger(Samples.spec()))
+        let failure = ProcessFailure(.badData, "mine.jsonl:7: the label \"secret\" has no word")
+        harness.tell(.failed(failure))
+        let goodbyes = harness.sent.compactMap { if case .goodbye(let goodbye) = $0 { goodbye } else { nil } }
+        #expect(goodbyes == [Goodbye(reason: "this worker can't take part; its own log says why")])
+        #expect(harness.exit == .failed(failure))
+    }
+
+    @Test("A private worker tells the progress of its cache in whole hundredths, another one exactly")
+    func coarseProgress() throws {
+        for (spec, told) in [(Self.privateSpec, [0.99, 1]), (Samples.spec(), [0.9951, 1])] {
+            var harness = Harness()
+            try harness.follow(Samples.ledger(spec))
+            var found: [Double] = []
+            for part in [0.9951, 1] {
+                harness.tell(.progressed(part))
+                harness.beat()
+                found += harness.sent.reversed().lazy.compactMap { if case .status(let status) = $0 { status.progress } else { nil } }.prefix(1)
+            }
+            #expect(found == told)
+        }
+    }
 }

@@ -1,3 +1,4 @@
+import Core
 import Foundation
 import LanguageModel
 import Testing
@@ -7,7 +8,7 @@ struct DiscreteGaussianTests {
     @Test("Draws have the frequencies of exp(−x²/2σ²)", arguments: [1, 2, 5] as [UInt64])
     func frequencies(_ sigma: UInt64) {
         var random = SplitMix64(state: 11 + sigma)
-        let noise = DiscreteGaussian(sigma: sigma)
+        let noise = DiscreteGaussian(sigma: Double(sigma))
         let count = 40_000
         var seen: [Int64: Int] = [:]
         for _ in 0..<count { seen[noise.draw(using: &random), default: 0] += 1 }
@@ -28,7 +29,7 @@ struct DiscreteGaussianTests {
     @Test("At the sizes in use, draws have σ's deviation and all low bits", arguments: [1 << 18, 3_000_000, 1 << 28] as [UInt64])
     func moments(_ sigma: UInt64) {
         var random = SplitMix64(state: sigma)
-        let noise = DiscreteGaussian(sigma: sigma)
+        let noise = DiscreteGaussian(sigma: Double(sigma))
         let count = 4000
         let draws = (0..<count).map { _ in noise.draw(using: &random) }
         let mean = draws.reduce(0.0) { $0 + Double($1) } / Double(count) / Double(sigma)
@@ -50,5 +51,16 @@ struct DiscreteGaussianTests {
         }
         // A distance so large that it never happens ends at once.
         #expect(!DiscreteGaussian.bernoulli(expMinus: .max, over: 1, using: &random))
+    }
+
+    @Test("σ is rounded up and stays within its limits, which no run's noise reaches")
+    func limits() {
+        #expect(DiscreteGaussian(sigma: 4.001).sigma == 5 && DiscreteGaussian(sigma: 7).sigma == 7)
+        #expect(DiscreteGaussian(sigma: -1).sigma == 1 && DiscreteGaussian(sigma: 0.3).sigma == 1)
+        for huge in [1e30, .infinity, Double(DiscreteGaussian.sigmaMax) + 1] {
+            #expect(DiscreteGaussian(sigma: huge).sigma == DiscreteGaussian.sigmaMax)
+        }
+        // Noise that were moved to the limit would be less than what was paid for.
+        #expect(RunSpecLimits.noiseMultiplier.upperBound * Double(ClippedSum.unit) < Double(DiscreteGaussian.sigmaMax))
     }
 }

@@ -50,7 +50,8 @@ struct MembershipTestTests {
                 let others = (0..<count).map { _ in vector(&random) }
                 let sigma = 1 / (Double(count) * d)
                 let observed = (0..<width).map { i in members.reduce(0) { $0 + Double($1[i]) } / Double(count) + sigma * normal(&random) }
-                let test = InformedMembershipTest(observed: observed, noise: Array(repeating: sigma * sigma, count: width), members: members)
+                let test = InformedMembershipTest(
+                    observed: observed, noise: Array(repeating: sigma * sigma, count: width), members: members, count: count)
                 areas +=
                     MembershipResult(
                         members: members.map { test.score($0, isMember: true) }, others: others.map { test.score($0, isMember: false) }
@@ -68,5 +69,8 @@ struct MembershipTestTests {
         #expect(mixed.auc == 0.75 && mixed.advantage == 0.5 && mixed.foundAtOnePercent == 0.5)
         let same = MembershipResult(members: [1, 1], others: [1, 1, 1])
         #expect(same.auc == 0.5 && same.advantage == 0 && same.foundAtOnePercent == 0)
+        // A score that is not a number tells nothing.
+        let unknown = MembershipResult(members: [.nan, 1], others: [.nan, -1])
+        #expect(unknown.auc == 0.875 && unknown.advantage == 0.5)
     }
 }

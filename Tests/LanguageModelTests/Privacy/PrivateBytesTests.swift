@@ -113,7 +113,8 @@ struct PrivateBytesTests {
             let privacy = Privacy(clip: clip, noiseMultiplier: 1, epsilon: 1, delta: 1e-5)
             func sum(_ estimator: any GradientEstimator) throws -> ClippedSum {
                 let all = Dictionary(uniqueKeysWithValues: (0..<estimator.exampleCount).map { ($0, 1) })
-                return try PrivateBytes.sum(SampleBatch(samples: 0..<16, counts: all), machine, privacy, estimator)
+                let bytes = PrivateBytes(privacy, account: PrivacyAccount(), examples: Array(0..<all.count), options: .init(batchSize: 0))
+                return try bytes.sum(SampleBatch(samples: 0..<16, counts: all), machine, estimator)
             }
             let whole = try sum(estimator(kind))
             #expect(Self.square(whole.sum) > 0)
@@ -123,6 +124,55 @@ struct PrivateBytesTests {
                 #expect(length <= Double(ClippedSum.unit) * 1.01, "\(kind), without \(dropped): \(length)")
             }
         }
+    }
+
+    /// Counts how often each example was asked for, and gives everyone the vector (1, 1, …).
+    private final class Ones: GradientEstimator {
+        let exampleCount: Int
+        var visits: [Int: Int] = [:]
+        init(_ count: Int) { exampleCount = count }
+        func projectedGradients(machine: MachineID, samples: Range<SampleNumber>) -> ProjectedGradients {
+            ProjectedGradients(values: samples.map { _ in 1 }, meanLoss: 1)
+        }
+        func visitExamples(
+            _ examples: [Int], machine: MachineID, samples: Range<SampleNumber>, _ visit: (_ example: Int, _ gradients: [Double]) throws -> Void
+        ) throws {
+            for example in examples {
+                visits[example, default: 0] += 1
+                try visit(example, samples.map { _ in 1 })
+            }
+        }
+    }
+
+    @Test("A record that says nothing counts as an example: it is in batches, paid for, and adds zero", arguments: [0, 4])
+    func silentRecords(_ batchSize: Int) throws {
+        let records: [Int?] = [0, nil, 1, nil, 2, nil]
+        let options = EstimatorOptions(batchSize: batchSize, samplesPerBatch: 2, orderSeed: 3)
+        let privacy = Privacy(clip: 100, noiseMultiplier: 0.05, epsilon: 1000, delta: 1e-5)
+        let account = PrivacyAccount()
+        let bytes = PrivateBytes(privacy, account: account, examples: records, options: options)
+        let estimator = Ones(3)
+        let samples: Range<SampleNumber> = 0..<6
+        // The same records with something to learn from in each read the same batches and pay the same.
+        let full = PrivacyAccount()
+        let others = PrivateBytes(privacy, account: full, examples: Array(0..<6), options: options)
+        _ = try bytes.projectedGradients(MachineID(1), samples, estimator, isOver: { false })
+        _ = try others.projectedGradients(MachineID(1), samples, Ones(6), isOver: { false })
+        #expect(account.rho == full.rho && account.rho > 0)
+        #expect(Set(estimator.visits.keys) == [0, 1, 2])
+        for batch in SampleBatches(exampleCount: 6, options: options).of(MachineID(1), samples) {
+            let sum = try bytes.sum(batch, MachineID(1), Ones(3))
+            let said = [0, 2, 4].reduce(0) { $0 + (batch.counts[$1] ?? 0) }
+            let expected = Double(said) / sum.clip * Double(ClippedSum.unit)
+            #expect(sum.sum.count == batch.samples.count && sum.sum.allSatisfy { abs(Double($0) - expected) <= Double(said) })
+            #expect(batch.exampleCount == (batchSize == 0 ? 6 : 4))
+        }
+        // Nothing is visited if nobody has anything to say.
+        let silent = Ones(0)
+        #expect(
+            try PrivateBytes(privacy, account: PrivacyAccount(), examples: [nil, nil], options: options)
+                .projectedGradients(MachineID(1), samples, silent, isOver: { false })?.count == 6)
+        #expect(silent.visits.isEmpty)
     }
 
     // MARK: The account
@@ -139,20 +189,23 @@ struct PrivateBytesTests {
         let kept = Mutex<[Double]>([])
         let most = Int(PrivacyLoss.rho(epsilon: 2, delta: 1e-5) / privacy.rhoOfRelease)
         #expect(most > 2)
+        func pay(_ account: PrivacyAccount, _ releases: [Int: Int]) throws -> Bool {
+            try account.pay(for: releases, each: privacy.rhoOfRelease, limit: account.limit(privacy))
+        }
         let account = PrivacyAccount(rho: 0, keep: { rho in kept.withLock { $0.append(rho) } })
         for round in 0..<most {
-            #expect(try account.pay(for: [0: 1, round + 1: 1], privacy))
+            #expect(try pay(account, [0: 1, round + 1: 1]))
             #expect(account.rho == kept.withLock { $0.last })
             #expect(abs(account.rho - Double(round + 1) * privacy.rhoOfRelease) < 1e-12)
         }
         #expect(account.epsilon(privacy) <= 2)
-        #expect(try !account.pay(for: [0: 1], privacy))
+        #expect(try !pay(account, [0: 1]))
         // It stays spent: what is released must not depend on who was asked last.
-        #expect(try !account.pay(for: [99: 1], privacy))
+        #expect(try !pay(account, [99: 1]))
         #expect(account.isSpent && kept.withLock { $0.count } == most)
 
         // A restarted worker goes on from there.
-        #expect(try !PrivacyAccount(rho: account.rho).pay(for: [0: 1], privacy))
+        #expect(try !pay(PrivacyAccount(rho: account.rho), [0: 1]))
         // The host's own limit counts, if it is lower.
         let strict = PrivacyAccount(budget: .init(epsilon: 0.5, delta: 1e-6))
         #expect(strict.limit(privacy) < PrivacyLoss.rho(epsilon: 0.5, delta: 1e-5))
@@ -165,16 +218,19 @@ struct PrivateBytesTests {
         let estimator = try estimator("final")
         let bytes = PrivateBytes(
             Privacy(clip: 1, noiseMultiplier: 4, epsilon: 8, delta: 1e-5), account: PrivacyAccount(keep: { _ in throw Full() }),
-            exampleCount: estimator.exampleCount, options: .init(batchSize: 0))
+            examples: Array(0..<estimator.exampleCount), options: .init(batchSize: 0))
         #expect(throws: Full.self) { try bytes.projectedGradients(MachineID(1), 0..<8, estimator, isOver: { false }) }
     }
 
     // MARK: The trainer
 
-    private func trainer(_ account: PrivacyAccount?, privacy: Privacy?) throws -> LanguageModelTrainer {
+    private func trainer(
+        _ account: PrivacyAccount?, privacy: Privacy?, records: [Example?] = AdaptedTinyLlama.sentences(12),
+        onRemark: @escaping @Sendable (String) -> Void = { _ in }
+    ) throws -> LanguageModelTrainer {
         let trainer = try LanguageModelTrainer(
             LanguageModelTrainer.Configuration(
-                model: fixture("tiny-llama").path, trainingExamples: { _, _ in AdaptedTinyLlama.sentences(12) }, dataSecret: [1, 2, 3],
+                model: fixture("tiny-llama").path, trainingExamples: { _, _ in records }, onRemark: onRemark, dataSecret: [1, 2, 3],
                 privacy: account))
         _ = try trainer.hashBase(TaskContext())
         let spec = RunSpec(
@@ -217,6 +273,40 @@ struct PrivateBytesTests {
         #expect(without?.code == .noAccount)
         let strict = #expect(throws: PrivacyError.self) { try trainer(PrivacyAccount(budget: .init(epsilon: 1)), privacy: nil) }
         #expect(strict?.code == .notPrivate)
+        let named = #expect(throws: PrivacyError.self) { try trainer(PrivacyAccount(isForPrivateRunsAlone: true), privacy: nil) }
+        #expect(named?.code == .notPrivate)
+        let spent = #expect(throws: PrivacyError.self) { try trainer(PrivacyAccount(rho: 0.01), privacy: nil) }
+        #expect(spent?.code == .notPrivate && spent?.description.contains("would make it void") == true)
+        // An account that nobody asked for and nothing was spent on, as in a state directory, forbids nothing.
+        _ = try trainer(PrivacyAccount(), privacy: nil)
         #expect(try trainer(nil, privacy: nil).dataCommitment != nil)
+    }
+
+    @Test("All records count in a private run, whatever they hold, and δ is judged by their number")
+    func recordsCount() throws {
+        let privacy = Privacy(clip: 1, noiseMultiplier: 4, epsilon: 4, delta: 1e-3)
+        let (long, alien) = (
+            Example(
+                sequences: [TokenSequence(tokens: Array(repeating: 20, count: 5000), targets: [.init(position: 4000, token: 20)])],
+                objective: .candidates([20, 21], correct: 0)),
+            Example(
+                sequences: [TokenSequence(tokens: [1_000_000], targets: [.init(position: 0, token: 20)])],
+                objective: .candidates([20, 21], correct: 0))
+        )
+        let sentences = AdaptedTinyLlama.sentences(12) as [Example?]
+        let cases: [([Example?], Bool)] = [
+            (sentences, false), (sentences + Array(repeating: nil, count: 90), true), ([long, alien, nil] + sentences, false), ([nil, long], false),
+        ]
+        for (records, isRemarked) in cases {
+            let remarks = Mutex<[String]>([])
+            let trainer = try trainer(
+                PrivacyAccount(), privacy: privacy, records: records, onRemark: { text in remarks.withLock { $0.append(text) } })
+            #expect(remarks.withLock { $0.contains { $0.contains("above 1/\(10 * records.count)") } } == isRemarked)
+            let order = ComputeOrder(round: 0, machine: AdaptedTinyLlama.machine, firstSample: 0, count: 100, scaleExponent: -7)
+            let (bytes, _) = try trainer.compute(order, TaskContext())
+            #expect(bytes.count == 100 && !bytes.contains(Contribution.noValue))
+        }
+        #expect(throws: TrainingError.self) { try trainer(nil, privacy: nil, records: [nil]) }
+        #expect(throws: TrainingError.self) { try trainer(nil, privacy: nil, records: [alien]) }
     }
 }
