@@ -146,9 +146,15 @@ extension ModelConfiguration {
         let factors = zip(plain, rotation.frequencies).map { Float($0 / $1) }
         if architecture.name == "phi3" {
             metadata.set(prefix + "scaling.type", "longrope")
-            metadata.set(prefix + "scaling.original_context_length", contextLength)
+            metadata.set(prefix + "scaling.original_context_length", rotation.longTexts?.length ?? contextLength)
             metadata.set(prefix + "scaling.attn_factor", rotation.amplitude)
-            return ["short", "long"].map { GGUFTable(name: "rope_factors_\($0).weight", values: factors) }
+            let long = zip(plain, rotation.longFrequencies).map { Float($0 / $1) }
+            return [("short", factors), ("long", long)].map { GGUFTable(name: "rope_factors_\($0).weight", values: $1) }
+        }
+        guard rotation.longTexts == nil else {
+            throw ModelError(
+                .unsupported, file: file, "rotates longer texts by other factors, which llama.cpp does not know for a \(architecture.name)",
+                remedy: "write another format")
         }
         guard architecture.readsFrequencyFactors else {
             throw ModelError(
@@ -170,6 +176,12 @@ extension ModelConfiguration {
             let (x, y) = (a.frequencies + [a.amplitude], b.frequencies + [b.amplitude])
             guard x.count == y.count, zip(x, y).allSatisfy({ abs($0 - $1) <= 1e-6 * abs($0) }), a.isInterleaved == b.isInterleaved else {
                 return "rotation with θ = \(a.theta)"
+            }
+            // What differs only for texts that neither takes makes no difference.
+            func long(_ rotation: Rotation) -> Rotation.LongTexts? { rotation.longTexts.flatMap { $0.length < positions ? $0 : nil } }
+            let areAlike = long(a) == nil || zip(a.longFrequencies, b.longFrequencies).allSatisfy { abs($0 - $1) <= 1e-6 * abs($0) }
+            guard long(a)?.length == long(b)?.length, areAlike else {
+                return "rotation of texts of more than \(long(a)?.length ?? long(b)?.length ?? 0) tokens"
             }
         }
         return nil

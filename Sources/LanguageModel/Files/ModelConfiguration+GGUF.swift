@@ -162,7 +162,7 @@ extension GGUFFile {
         if let amplitude { scaling.set("attention_factor", .number("\(amplitude)")) }
         var length = try integer("\(keys).rope.scaling.original_context_length")
         if length == nil { length = try integer("\(keys).context_length") }
-        scaling.set("original_max_position_embeddings", .integer(length ?? 0))
+        if let length { scaling.set("original_max_position_embeddings", .integer(length)) }
     }
 
     private static func json(_ factors: [Float]) -> JSON { .array(factors.map { .number("\($0)") }) }

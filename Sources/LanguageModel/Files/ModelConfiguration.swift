@@ -44,6 +44,8 @@ public struct ModelConfiguration: Hashable, Sendable {
         self.eosTokens = eosTokens
     }
 
+    /// Number of tokens above which texts are rotated otherwise; nil if the length makes no difference.
+    public var longTextLength: Int? { description.rotations.compactMap(\.longTexts?.length).min() }
     /// θ of the (first) rotary position embedding; 0 if there is none.
     public var ropeTheta: Double { description.rotations.first?.theta ?? 0 }
     /// Number of tokens seen by each layer that has a window.

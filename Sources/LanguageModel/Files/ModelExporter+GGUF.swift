@@ -80,7 +80,7 @@ extension ModelExporter {
         if let token = lost.filter({ !Self.knownEndings.contains(asked.token($0) ?? "") }).min() {
             throw inexpressible("the token \(token) (\((asked.token(token) ?? "").debugDescription)) ends a text, too")
         }
-        for sample in Self.samples where asked.encode(sample) != other.encode(sample) {
+        for sample in Self.samples + (asked.merges.unit == .bytes ? [] : asked.mixedTexts()) where asked.encode(sample) != other.encode(sample) {
             throw ModelError(
                 .unsupported, file: source.path, subject: "tokenizer", "cuts texts in a way that GGUF does not express: \(sample.debugDescription)",
                 remedy: "write another format, and convert it with llama.cpp's convert_hf_to_gguf.py if that knows the tokenizer")
@@ -114,6 +114,19 @@ extension ModelExporter {
         "It's 1234567 o'clock, WE'LL see\u{21}\n\n  - a\tb  c \r\n", "naïve café — „Straße“ № 42½ ×3", "东京都、한국어 кириллица हिन्दी 🙂👩‍👩‍👧",
         "def f(x_1): return x**2  # comment\n\n\n", "   leading and trailing   ", "camelCaseWord HTTPServer2 a.b/c:d?e=f&g", "",
     ]
+}
+
+extension Tokenizer {
+    private static let (mixedTextCount, mixedTextTokens) = (200, 40)
+
+    /// Returns texts that consist of tokens drawn at random, the same at each call.
+    fileprivate func mixedTexts() -> [String] {
+        var random = SplitMix64(state: 1)
+        return (0..<Self.mixedTextCount).map { _ in
+            let tokens = (0..<Self.mixedTextTokens).map { _ in Int.random(in: 0..<max(vocabularySize, 1), using: &random) }
+            return String(decoding: tokens.flatMap { vocabulary.tokens[$0] }, as: UTF8.self)
+        }
+    }
 }
 
 /// The destination of an export that is one file.

@@ -15,6 +15,16 @@ extension ElementType {
     /// Types in which a tensor can be written.
     package static let written: [ElementType] = [.f32, .f16, .bf16, .q8_0]
 
+    /// Type in which values of this one are written without asking for another.
+    fileprivate func written(asGGUF: Bool) -> ElementType {
+        switch self {
+        case .f16, .bf16: self
+        case .f8E4M3, .f8E5M2: .bf16
+        case .q8_0: asGGUF ? .q8_0 : .f32
+        default: .f32
+        }
+    }
+
     /// Number of values in a block of Q8_0.
     private static let q8Count = 32
 
@@ -70,5 +80,18 @@ extension OutputFile {
             type.encode(floats.pointer, count, into: UnsafeMutableRawPointer(bytes.pointer))
             try write(UnsafeRawBufferPointer(start: bytes.pointer, count: type.byteCount(of: count) ?? 0))
         }
+    }
+}
+
+extension ModelSource {
+    /// Type in which most of the matrices' values are stored, if it can be written, and F32 otherwise.
+    public func writtenType(asGGUF: Bool) -> ElementType {
+        var counts: [ElementType: Int] = [:]
+        for name in tensorNames {
+            guard let type = dataType(of: name), let shape = shape(of: name), case .matrix = shape else { continue }
+            counts[type, default: 0] += shape.count
+        }
+        let most = counts.max { ($0.value, $0.key.rawValue) < ($1.value, $1.key.rawValue) }
+        return (most?.key ?? .f32).written(asGGUF: asGGUF)
     }
 }

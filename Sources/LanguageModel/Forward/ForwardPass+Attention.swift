@@ -103,13 +103,16 @@ extension ForwardPass {
     // MARK: Norms and rotation
 
     /// Normalises and rotates the heads of some rows in place.
+    ///
+    /// - Parameter textLength: number of tokens of the rows' text; nil if they are of several texts.
     private func finish(
         _ x: UnsafeMutablePointer<Float>, _ stride: Int, _ norm: LayerModule, of layer: Int, _ segment: Segment,
-        at positions: UnsafePointer<Int32>, rows: Int
+        at positions: UnsafePointer<Int32>, textLength: Int?, rows: Int
     ) throws(ModelError) {
         let isAfter = description.attention.normalisesAfterRotation
         if !isAfter { try normaliseHeads(x, stride, norm, of: layer, segment, rows: rows) }
-        rotate(x, stride, of: layer, at: positions, rows: rows, heads: norm == .queryNorm ? sizes.heads : sizes.keyValueHeads)
+        let heads = norm == .queryNorm ? sizes.heads : sizes.keyValueHeads
+        rotate(x, stride, of: layer, at: positions, textLength: textLength, rows: rows, heads: heads)
         if isAfter { try normaliseHeads(x, stride, norm, of: layer, segment, rows: rows) }
         if norm == .queryNorm, let growth = description.attention.queryGrowth { grow(x, stride, growth, at: positions, rows: rows) }
     }
@@ -125,11 +128,23 @@ extension ForwardPass {
         for row in 0..<rows { self.norm(x + row * stride, own, into: x + row * stride, count, width: width) }
     }
 
-    private func rotate(_ x: UnsafeMutablePointer<Float>, _ stride: Int, of layer: Int, at positions: UnsafePointer<Int32>, rows: Int, heads: Int) {
+    private func rotate(
+        _ x: UnsafeMutablePointer<Float>, _ stride: Int, of layer: Int, at positions: UnsafePointer<Int32>, textLength: Int?, rows: Int, heads: Int
+    ) {
         guard let number = description.layers[layer].rotation, description.rotations.indices.contains(number) else { return }
         let (rotation, table) = (description.rotations[number], model.rotary[number])
+        var at = positions
+        var first = 0
+        if let textLength {
+            first = table.firstRow(length: textLength) * table.half
+        } else if table.hasLongTexts {
+            let own = rotaryRows.reserve(rows)
+            for row in 0..<rows { own[row] = positions[row] + Int32(table.firstRow(length: Int(rowTextLengths.pointer[row]))) }
+            at = UnsafePointer(own)
+        }
         ob_rope(
-            x, stride, positions, rows, heads, sizes.headDimension, rotation.width, rotation.isInterleaved ? 1 : 0, table.cosine, table.sine)
+            x, stride, at, rows, heads, sizes.headDimension, rotation.width, rotation.isInterleaved ? 1 : 0, table.cosine + first,
+            table.sine + first)
     }
 
     private func grow(
@@ -147,8 +162,8 @@ extension ForwardPass {
     private func attendKept(_ layer: Int, _ own: Projections, rows: Int, into out: UnsafeMutablePointer<Float>) throws(ModelError) {
         let clean = Segment(sequence: 0, direction: -1, sign: 0)
         let at = UnsafePointer(rowPositions.pointer)
-        try finish(own.queries, own.queryStride, .queryNorm, of: layer, clean, at: at, rows: rows)
-        try finish(own.keyValues, own.keyValueStride, .keyNorm, of: layer, clean, at: at, rows: rows)
+        try finish(own.queries, own.queryStride, .queryNorm, of: layer, clean, at: at, textLength: nil, rows: rows)
+        try finish(own.keyValues, own.keyValueStride, .keyNorm, of: layer, clean, at: at, textLength: nil, rows: rows)
         keptAttention?(
             Attention(
                 layer: layer, queries: UnsafePointer(own.queries), keyValues: UnsafePointer(own.keyValues), stride: own.queryStride, output: out,
@@ -171,7 +186,7 @@ extension ForwardPass {
                 keys = copies.keyValues(keys, keyStride, of: segment, input: own.input, firstRow: row, rows: sequence.length)
                 keyStride = 2 * sizes.keyValue
             }
-            try finish(keys, keyStride, .keyNorm, of: layer, segment, at: all, rows: sequence.length)
+            try finish(keys, keyStride, .keyNorm, of: layer, segment, at: all, textLength: sequence.textLength, rows: sequence.length)
 
             let count = last ? sequence.reads.count : sequence.length
             let queryRow = last ? (shared ? sequence.readRow : segment.readRow) : row
@@ -182,7 +197,7 @@ extension ForwardPass {
                 queries = copies.queries(queries, queryStride, of: segment, input: own.queryInput, firstRow: queryRow, rows: count)
                 queryStride = sizes.query
             }
-            try finish(queries, queryStride, .queryNorm, of: layer, segment, at: at, rows: count)
+            try finish(queries, queryStride, .queryNorm, of: layer, segment, at: at, textLength: sequence.textLength, rows: count)
             attend(
                 model.attention(layer), queries, queryStride, at: at, count, keys, keyStride,
                 into: out + (last ? segment.readRow : segment.row) * sizes.query)

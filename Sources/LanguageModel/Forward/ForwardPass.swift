@@ -14,12 +14,14 @@ package final class ForwardPass {
         package let length: Int
         /// Positions that the loss reads, in rising order; the last is `length − 1`. Must stay valid as long as the batch.
         package let reads: UnsafeBufferPointer<Int32>
-        /// Tokens, if the pass starts from them; may be empty otherwise.
+        /// Tokens of the whole text; may be empty if the pass does not start from them and no text is longer than `length`.
         package let tokens: UnsafeBufferPointer<Int32>
         /// `length` rows at the model's entry, or only those of `reads` if the entry is the final norm; nil if the pass starts from tokens.
         package let hidden: UnsafePointer<Float>?
         package fileprivate(set) var row = 0
         package fileprivate(set) var readRow = 0
+        /// Number of tokens of the whole text, as far as it is known.
+        package var textLength: Int { max(length, tokens.count) }
 
         package init(
             length: Int, reads: UnsafeBufferPointer<Int32>, tokens: UnsafeBufferPointer<Int32>, hidden: UnsafePointer<Float>?
@@ -66,7 +68,7 @@ package final class ForwardPass {
     package let description: ModelDescription
     package var observer: Observer?
     /// Set where texts are written token by token. The closure keeps the new keys and values of each layer and fills `output` with the
-    /// attention of each query. Rows then stand at `rowPositions`, and all of them go through all layers.
+    /// attention of each query. Rows then stand at `rowPositions` of texts with `rowTextLengths` tokens, and all of them go through all layers.
     package var keptAttention: ((Attention) -> Void)?
     /// Number of threads that share a product without directions. More than 1 helps a single text; many texts are better shared out among
     /// passes.
@@ -103,6 +105,8 @@ package final class ForwardPass {
     package let logits = ScratchBuffer<Float>()
     package let positions = ScratchBuffer<Int32>()
     package let rowPositions = ScratchBuffer<Int32>()
+    package let rowTextLengths = ScratchBuffer<Int32>()
+    package let rotaryRows = ScratchBuffer<Int32>()
     package let branch = ScratchBuffer<Float>()
     package let embedded = ScratchBuffer<Float>()
     package let targetTokens = ScratchBuffer<Int32>()

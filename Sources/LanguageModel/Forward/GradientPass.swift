@@ -329,13 +329,16 @@ package final class GradientPass {
     // MARK: Attention
 
     private func rotate(
-        _ x: UnsafeMutablePointer<Float>, _ stride: Int, _ layer: Int, at positions: UnsafePointer<Int32>, rows: Int, heads: Int, back: Bool
+        _ x: UnsafeMutablePointer<Float>, _ stride: Int, _ layer: Int, at positions: UnsafePointer<Int32>, of length: Int, rows: Int, heads: Int,
+        back: Bool
     ) {
         let d = model.description
         guard let number = d.layers[layer].rotation, d.rotations.indices.contains(number) else { return }
         let (rotation, table) = (d.rotations[number], model.rotary[number])
-        let sine = back ? table.negatedSine : table.sine
-        ob_rope(x, stride, positions, rows, heads, sizes.headDimension, rotation.width, rotation.isInterleaved ? 1 : 0, table.cosine, sine)
+        let first = table.firstRow(length: length) * table.half
+        ob_rope(
+            x, stride, positions, rows, heads, sizes.headDimension, rotation.width, rotation.isInterleaved ? 1 : 0, table.cosine + first,
+            (back ? table.negatedSine : table.sine) + first)
     }
 
     private func rotateAll(
@@ -345,12 +348,14 @@ package final class GradientPass {
         let all = allPositions.reserve(longest)
         for i in 0..<longest { all[i] = Int32(i) }
         for segment in pass.segments {
-            let length = pass.sequences[segment.sequence].length
-            rotate(keys + segment.row * sizes.keyValue, sizes.keyValue, layer, at: all, rows: length, heads: sizes.keyValueHeads, back: back)
+            let sequence = pass.sequences[segment.sequence]
+            rotate(
+                keys + segment.row * sizes.keyValue, sizes.keyValue, layer, at: all, of: sequence.textLength, rows: sequence.length,
+                heads: sizes.keyValueHeads, back: back)
             let out = rowsOut(layer, of: segment)
             rotate(
-                queries + out.range.lowerBound * sizes.query, sizes.query, layer, at: out.positions, rows: out.range.count, heads: sizes.heads,
-                back: back)
+                queries + out.range.lowerBound * sizes.query, sizes.query, layer, at: out.positions, of: sequence.textLength, rows: out.range.count,
+                heads: sizes.heads, back: back)
         }
     }
 

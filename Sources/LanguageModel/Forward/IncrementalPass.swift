@@ -19,19 +19,21 @@ package final class IncrementalPass {
     /// Carries tokens from the embeddings through the first layers.
     ///
     /// - Parameters:
-    ///   - tokens: tokens with their positions in their texts.
+    ///   - tokens: tokens with their positions in their texts, and these texts' numbers of tokens.
     ///   - layers: number of layers to run, from the first.
     ///   - attend: keeps the new keys and values, and fills `output` with the attention of each query.
     /// - Returns: the hidden states after these layers, one row per token; valid until the next call.
     package func run(
-        _ tokens: some Collection<(token: Int32, position: Int)>, layers: Int, attend: (ForwardPass.Attention) -> Void
+        _ tokens: some Collection<(token: Int32, position: Int, textLength: Int)>, layers: Int, attend: (ForwardPass.Attention) -> Void
     ) throws(ModelError) -> UnsafeMutablePointer<Float> {
         let rows = tokens.count
         let ids = ids.reserve(rows)
         let at = pass.rowPositions.reserve(rows)
-        for (row, (token, position)) in tokens.enumerated() {
+        let lengths = pass.rowTextLengths.reserve(rows)
+        for (row, (token, position, textLength)) in tokens.enumerated() {
             ids[row] = token
             at[row] = Int32(position)
+            lengths[row] = Int32(textLength)
         }
         let own = UnsafeBufferPointer(start: ids, count: rows)
         pass.begin(directions: nil)

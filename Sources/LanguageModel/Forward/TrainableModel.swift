@@ -237,7 +237,7 @@ public final class TrainableModel: @unchecked Sendable {
         for layer in layers where resident[layer] == nil { resident[layer] = try makeLayer(layer) }
     }
 
-    /// Ensures that positions below `count` can be rotated.
+    /// Ensures that texts of up to `count` tokens can be rotated.
     package func preparePositions(_ count: Int) {
         guard let known = rotary.first, count > known.positions else { return }
         rotary = description.rotations.map { RotaryTable($0, positions: count) }

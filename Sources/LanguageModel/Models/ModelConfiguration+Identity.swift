@@ -23,6 +23,7 @@ extension ModelConfiguration {
             lines.append(
                 "rotation theta=\(rotation.theta) width=\(rotation.width) interleaved=\(rotation.isInterleaved) amplitude=\(rotation.amplitude) \(rotation.scaling.text)"
             )
+            if let long = rotation.longTexts { lines.append("long texts \(long.length) \(Rotation.Scaling.factors(long.factors).text)") }
         }
         for (i, layer) in d.layers.enumerated() {
             lines.append("layer \(i) rotation=\(layer.rotation ?? -1) window=\(layer.window ?? 0)")

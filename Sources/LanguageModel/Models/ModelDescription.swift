@@ -123,3 +123,10 @@ public struct ModelDescription: Hashable, Sendable {
 
     package init() {}
 }
+
+extension ModelDescription {
+    /// Whether a text of `length` tokens is rotated otherwise than one of `other` tokens.
+    package func rotates(_ length: Int, otherwiseThan other: Int) -> Bool {
+        rotations.contains { rotation in rotation.longTexts.map { (length > $0.length) != (other > $0.length) } ?? false }
+    }
+}

@@ -33,8 +33,6 @@ extension ModelFamily {
         try config.require("hidden_act", oneOf: ["silu"])
         try model.readRotation(config, rotatesParts: true)
         try model.readWindows(config)
-        // Longer texts would need other factors for all of their positions.
-        if let length = try RotationSettings(config, layerType: nil).longRopeLength { model.contextLength = min(model.contextLength, max(length, 1)) }
         model.description.names = .plain
         model.description.names.fuseAttention("self_attn.qkv_proj")
         model.description.names.modules[.gate] = .init(partOf: "mlp.gate_up_proj", "gate", gguf: "ffn_up")

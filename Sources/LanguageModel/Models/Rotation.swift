@@ -15,6 +15,19 @@ package struct Rotation: Hashable, Sendable {
         case factors([Double])
     }
 
+    /// How longer texts are rotated: all of their positions, not only the later ones.
+    package struct LongTexts: Hashable, Sendable {
+        /// Divisors of the frequencies.
+        package var factors: [Double]
+        /// Number of tokens up to which a text is rotated as usual.
+        package var length: Int
+
+        package init(factors: [Double], length: Int) {
+            self.factors = factors
+            self.length = length
+        }
+    }
+
     package var theta: Double
     /// Number of elements of each head that are rotated; the others stay.
     package var width: Int
@@ -23,9 +36,16 @@ package struct Rotation: Hashable, Sendable {
     package var scaling = Scaling.none
     /// Multiplier of cosines and sines.
     package var amplitude = 1.0
+    /// Nil if the length of a text makes no difference.
+    package var longTexts: LongTexts?
 
     /// Radians from one position to the next, for each pair.
-    package var frequencies: [Double] {
+    package var frequencies: [Double] { frequencies(scaling) }
+
+    /// The same for long texts.
+    package var longFrequencies: [Double] { frequencies(longTexts.map { .factors($0.factors) } ?? scaling) }
+
+    private func frequencies(_ scaling: Scaling) -> [Double] {
         let plain = (0..<width / 2).map { pow(theta, -2 * Double($0) / Double(width)) }
         switch scaling {
         case .none: return plain

@@ -81,28 +81,31 @@ package struct RotationSettings {
     }
 
     private func applyLongRope(to rotation: inout Rotation, contextLength: Int) throws(ModelError) {
-        guard let factors = object?["short_factor"]?.array, factors.count == rotation.width / 2 else {
-            throw ModelError(.malformed, file: file.path, subject: "\(key).short_factor", "does not hold \(rotation.width / 2) numbers")
-        }
-        var short: [Double] = []
-        for factor in factors {
-            guard let value = factor.double, value.isFinite, value > 0 else {
-                throw ModelError(.malformed, file: file.path, subject: "\(key).short_factor", "holds something that is no positive number")
-            }
-            short.append(value)
-        }
+        let short = try factors("short_factor", count: rotation.width / 2)
         rotation.scaling = .factors(short)
         let length = try originalLength ?? Double(contextLength)
-        let factor = try number("factor") ?? Double(contextLength) / max(length, 1)
+        guard length >= 1, let usual = Int(exactly: length.rounded(.down)) else {
+            throw ModelError(.malformed, file: file.path, subject: "original_max_position_embeddings", "is \(length), which is no number of tokens")
+        }
+        let factor = try number("factor") ?? Double(contextLength) / length
         rotation.amplitude = try number("attention_factor") ?? (factor <= 1 ? 1 : (1 + log(factor) / log(length)).squareRoot())
+        guard contextLength > usual else { return }
+        let long = try factors("long_factor", count: rotation.width / 2)
+        if long != short { rotation.longTexts = .init(factors: long, length: usual) }
     }
 
-    /// The length up to which a `longrope` model uses its short factors; nil for other models.
-    package var longRopeLength: Int? {
-        get throws(ModelError) {
-            guard ["longrope", "su"].contains((object?["rope_type"] ?? object?["type"])?.string), let length = try originalLength else { return nil }
-            return Int(exactly: length)
+    private func factors(_ name: String, count: Int) throws(ModelError) -> [Double] {
+        guard let factors = object?[name]?.array, factors.count == count else {
+            throw ModelError(.malformed, file: file.path, subject: "\(key).\(name)", "does not hold \(count) numbers")
         }
+        var values: [Double] = []
+        for factor in factors {
+            guard let value = factor.double, value.isFinite, value > 0 else {
+                throw ModelError(.malformed, file: file.path, subject: "\(key).\(name)", "holds something that is no positive number")
+            }
+            values.append(value)
+        }
+        return values
     }
 
     private var originalLength: Double? {

@@ -102,30 +102,75 @@ extension Tokenizer {
         }
     }
 
-    /// Returns scores that order merges as their ranks do; nil if there are none, because not every way to cut a token is a merge or because
-    /// the merges of different tokens alternate.
+    /// Returns scores with which SentencePiece's way of merging gives the same tokens: it may join any two tokens whose texts make a third, the
+    /// third with the highest score first. Returns nil if that is not proved.
     private func scores(_ count: Int) -> [Float]? {
-        // Merges of one rank, and those of one token, have one place.
+        guard let places = mergePlaces(), furtherMergesAreIdle else { return nil }
+        let last = Int32(places.count)
+        return (0..<Int32(count)).map { token in -Float(places[token] ?? last) }
+    }
+
+    /// Number of pairs of merges that are compared to bring merges of one token together.
+    private static let comparisonsMax = 20_000_000
+
+    /// Returns the place of each merged token, where the merges of a token, and those of one rank, have one place. A merge whose token has
+    /// been merged before moves there, if it commutes with all merges that it passes. Returns nil if one does not.
+    private func mergePlaces() -> [Int32: Int32]? {
+        var firstUse: [Int32: Int] = [:]
+        for (i, merge) in mergeList.enumerated() {
+            for part in [merge.left, merge.right] where firstUse[part] == nil { firstUse[part] = i }
+        }
+        var groups: [[BytePairMerges.Merge]] = []
         var places: [Int32: Int32] = [:]
-        var place: Int32 = -1
-        var last: BytePairMerges.Merge?
-        for merge in mergeList {
-            if last?.rank != merge.rank, last?.merged != merge.merged { place += 1 }
-            guard places.updateValue(place, forKey: merge.merged) ?? place == place else { return nil }
-            last = merge
-        }
-        var pairs = mergeList.count
-        let added = Set(added.entries.map(\.content))
-        // Whether a text is a token that a merge can take.
-        func isToken(_ text: ArraySlice<UInt8>) -> Bool { vocabulary.token(text) != nil || added.contains(Array(text)) }
-        for token in places.keys {
-            let text = vocabulary.tokens[Int(token)]
-            for cut in text.indices.dropFirst() where text[cut] & 0xc0 != 0x80 {
-                if isToken(text[..<cut]), isToken(text[cut...]) { pairs -= 1 }
+        var comparisons = 0
+        var last: (rank: Int32, place: Int32)?
+        for (i, merge) in mergeList.enumerated() {
+            let place: Int32
+            if let own = places[merge.merged] {
+                for other in groups[(Int(own) + 1)...].joined() {
+                    comparisons += 1
+                    guard comparisons <= Self.comparisonsMax, merge.commutes(with: other) else { return nil }
+                    // A token that has been a part of an earlier merge could go on merging at once.
+                    for token in [merge.merged, other.merged] where firstUse[token] ?? .max < i { return nil }
+                }
+                place = own
+                groups[Int(place)].append(merge)
+            } else if let last, last.rank == merge.rank {
+                place = last.place
+                groups[Int(place)].append(merge)
+            } else {
+                place = Int32(groups.count)
+                groups.append([merge])
             }
+            places[merge.merged] = place
+            last = (merge.rank, place)
         }
-        guard pairs == 0 else { return nil }
-        return (0..<Int32(count)).map { token in -Float(places[token] ?? place + 1) }
+        return places
+    }
+
+    /// Whether the merges that SentencePiece knows beyond these never find their two tokens beside each other.
+    ///
+    /// If two neighbours come about in any text, they also do in the text that consists of them alone, and stay if no merge joins them. So it is
+    /// enough to look at what becomes of each token's own text.
+    private var furtherMergesAreIdle: Bool {
+        let pairs = Set(mergeList.map { UInt64(UInt32(bitPattern: $0.left)) << 32 | UInt64(UInt32(bitPattern: $0.right)) })
+        let special = Dictionary(added.entries.map { ($0.content, $0.token) }, uniquingKeysWith: { first, _ in first })
+        let bytes = Set(merges.byteTokens)
+        // The token of a text that a merge can take.
+        func token(_ text: ArraySlice<UInt8>) -> Int32? { vocabulary.token(text) ?? special[Array(text)] }
+        for (number, entry) in vocabulary.tokens.indices.map({ (Int32($0), vocabulary.tokens[$0]) }) where !entry.isEmpty {
+            guard !bytes.contains(number), vocabulary.token(entry) == number else { continue }
+            let text = Array(entry)
+            let isFurther = text.indices.dropFirst().contains { cut in
+                guard text[cut] & 0xc0 != 0x80, let left = token(text[..<cut]), let right = token(text[cut...]) else { return false }
+                return !pairs.contains(UInt64(UInt32(bitPattern: left)) << 32 | UInt64(UInt32(bitPattern: right)))
+            }
+            guard isFurther else { continue }
+            var pieces: [Int32] = []
+            text.withUnsafeBufferPointer { merges.encode($0[...], vocabulary, into: &pieces) }
+            if pieces.count == 2 { return false }
+        }
+        return true
     }
 
     private func addSpecialTokens(_ endings: [Int32], _ file: String, to metadata: inout GGUFMetadata) throws(ModelError) {
@@ -143,5 +188,14 @@ extension Tokenizer {
         if let padToken { metadata.set("tokenizer.ggml.padding_token_id", Int(padToken)) }
         metadata.set("tokenizer.ggml.add_bos_token", !leadingTokens.isEmpty)
         metadata.set("tokenizer.ggml.add_eos_token", !trailingTokens.isEmpty)
+    }
+}
+
+extension BytePairMerges.Merge {
+    /// Whether the order of two merges of different tokens makes no difference: neither takes what the other makes, and no token can be the
+    /// right part of one and the left part of the other.
+    fileprivate func commutes(with other: Self) -> Bool {
+        right != other.left && left != other.right && merged != other.left && merged != other.right && left != other.merged
+            && right != other.merged
     }
 }

@@ -69,7 +69,13 @@ public final class Generator {
             if options.stopTokens.contains(token) { break }
             text.append(token)
             guard onToken(token), text.count < options.maxTokens, used < length else { break }
-            try advance([token])
+            if model.description.rotates(used + 1, otherwiseThan: used) {
+                // Every key turns otherwise from here on.
+                used = 0
+                try fill(prompt + text)
+            } else {
+                try advance([token], textLength: used + 1)
+            }
         }
         return text
     }
@@ -95,19 +101,23 @@ public final class Generator {
         for layer in keyValues { layer.reserve(room * 2 * model.sizes.keyValue) }
         self.room = room
         used = 0
-        for start in stride(from: 0, to: prompt.count, by: Self.promptRows) {
-            try advance(Array(prompt[start..<min(start + Self.promptRows, prompt.count)]))
+        try fill(prompt)
+    }
+
+    private func fill(_ text: [Int32]) throws(ModelError) {
+        for start in stride(from: 0, to: text.count, by: Self.promptRows) {
+            try advance(Array(text[start..<min(start + Self.promptRows, text.count)]), textLength: text.count)
         }
     }
 
     /// Adds tokens to the text; afterwards `logits` are those of the token that follows.
-    private func advance(_ tokens: [Int32]) throws(ModelError) {
+    private func advance(_ tokens: [Int32], textLength: Int) throws(ModelError) {
         let s = model.sizes
         let kvw = 2 * s.keyValue
         let rows = tokens.count
         let scores = scores.reserve(room)
         let x = try pass.run(
-            tokens.enumerated().map { (token: $1, position: used + $0) }, layers: keyValues.count
+            tokens.enumerated().map { (token: $1, position: used + $0, textLength: textLength) }, layers: keyValues.count
         ) { attention in
             let kv = keyValues[attention.layer].pointer
             for r in 0..<rows { (kv + (used + r) * kvw).update(from: attention.keyValues + r * attention.stride, count: kvw) }

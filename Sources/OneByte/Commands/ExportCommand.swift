@@ -55,8 +55,12 @@ struct ExportCommand: ParsableCommand {
                 + "numbers: the adapters' coordinates on standard output.",
             valueName: "format"))
     var format = Format.merged
-    @Option(help: "f32 keeps trained values as they are; f16 and bf16 halve the size and round; q8_0, for gguf, quarters it.")
-    var dataType: WeightType = .f32
+    @Option(
+        help: ArgumentHelp(
+            "f32 keeps trained values as they are; f16 and bf16 halve the size and round; q8_0, for gguf, quarters it. "
+                + "Without it, the base's own type; f32 for quantised bases and for peft.",
+            valueName: "type"))
+    var dataType: WeightType?
     @Flag(help: "Replace what is there.") var overwrite = false
     @OptionGroup var threads: ThreadFlags
 
@@ -78,7 +82,7 @@ struct ExportCommand: ParsableCommand {
 
     func validate() throws {
         if format != .numbers, (output ?? "").isEmpty { throw ValidationError("say where the model goes: --output DIRECTORY") }
-        if format == .numbers, output != nil || overwrite || dataType != .f32 {
+        if format == .numbers, output != nil || overwrite || dataType != nil {
             throw ValidationError("--format numbers writes to standard output, as whole numbers: leave out --output, --overwrite and --data-type")
         }
         if dataType == .q8, format != .gguf {
@@ -106,7 +110,7 @@ struct ExportCommand: ParsableCommand {
         if format == .numbers { return printNumbers(parameters) }
         guard let output else { return }
         var exporter = ModelExporter(source: source)
-        exporter.dataType = dataType.elementType
+        exporter.dataType = dataType?.elementType ?? (format == .peft ? .f32 : source.writtenType(asGGUF: format == .gguf))
         exporter.overwrites = overwrite
         var replacing: [String: ModelExporter.Values] = [:]
         if let parameters, let round, let archive, let path = ledger.ledger {
@@ -144,7 +148,7 @@ struct ExportCommand: ParsableCommand {
             standardOutput.write("\(output): a LoRA adapter of \(changed), rank \(rank)\(moment)")
         } else {
             let adapted = exporter.changes.isEmpty ? "" : ", \(changed) with \(exporter.changes.count == 1 ? "its adapter" : "their adapters")"
-            standardOutput.write("\(output): \(count) tensors, \(replacing.count) of them trained\(adapted)\(moment)")
+            standardOutput.write("\(output): \(count) tensors in \(exporter.dataType), \(replacing.count) of them trained\(adapted)\(moment)")
         }
     }
 

@@ -58,6 +58,10 @@ struct ModelCommand: ParsableCommand {
             return ", of which \(layers) see the last \(grouped(window))"
         }
 
+        private func longTexts(of configuration: ModelConfiguration) -> String {
+            configuration.longTextLength.map { ", rotated by other factors above \(grouped($0))" } ?? ""
+        }
+
         func run() throws {
             let source = try openModel(model)
             let configuration = source.configuration
@@ -80,7 +84,7 @@ struct ModelCommand: ParsableCommand {
                 "layers.0 … layers.\(configuration.layerCount - 1): hidden \(configuration.hiddenSize), FFN \(configuration.feedForwardSize), \(configuration.headCount) heads of \(configuration.headDimension), \(configuration.keyValueHeadCount) for keys and values"
             )
             row("vocabulary", "\(grouped(configuration.vocabularySize)), head \(configuration.tiedHead ? "tied to the embedding" : "of its own")")
-            row("context", "\(grouped(configuration.contextLength)) tokens\(windows(of: configuration))")
+            row("context", "\(grouped(configuration.contextLength)) tokens\(windows(of: configuration))\(longTexts(of: configuration))")
             let types = Dictionary(grouping: source.tensorNames) { source.dataType(of: $0).map { "\($0)" } ?? "?" }
             row("stored as", types.sorted { $0.value.count > $1.value.count }.map { "\($0.value.count) × \($0.key)" }.joined(separator: ", "))
             if let trained {

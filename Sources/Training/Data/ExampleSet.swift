@@ -24,7 +24,8 @@ public final class ExampleSet: @unchecked Sendable {  // written in init only
     public let positionCount: Int
     /// Number of positions that losses read, over all examples.
     let readCount: Int
-    let longest: Int
+    /// Number of tokens of the longest text.
+    let longestText: Int
     let needsFullVocabulary: Bool
     /// Whether every example's loss is a mean token loss.
     let hasTokenLosses: Bool
@@ -64,7 +65,7 @@ public final class ExampleSet: @unchecked Sendable {  // written in init only
         self.targets = ScratchBuffer(targets)
         positionCount = sequences.reduce(0) { $0 + $1.length }
         readCount = reads.count
-        longest = sequences.reduce(0) { max($0, $1.length) }
+        longestText = sequences.reduce(0) { max($0, $1.tokens.count) }
         needsFullVocabulary = full
         hasTokenLosses = examples.allSatisfy { $0.objective == .tokens }
         hasClasses = examples.allSatisfy {
@@ -129,7 +130,7 @@ public final class ExampleSet: @unchecked Sendable {  // written in init only
 
     /// Prepares the model for all of these examples.
     func prepare(_ model: TrainableModel) throws(ModelError) {
-        model.preparePositions(longest)
+        model.preparePositions(longestText)
         if needsFullVocabulary { try model.prepareFullHead() }
         var candidates = Set<Int32>()
         for example in examples {

@@ -8,7 +8,7 @@ extension TrainableModel {
         let example = Example(
             sequences: [TokenSequence(tokens: tokens, targets: [.init(position: max(tokens.count - 1, 0), token: 0)])], objective: .tokens)
         let set = try ExampleSet([example], for: configuration)
-        preparePositions(set.longest)
+        preparePositions(set.longestText)
         let pass = ForwardPass(model: self)
         pass.begin(directions: nil)
         for sequence in set.sequences {

@@ -159,8 +159,15 @@ package final class BatchWriter {
         }
         let ending = endings.indices.contains(Int(token)) ? endings[Int(token)] : .continues
         if ending != .endOfText { line.node = tree.child(of: line.node, token) }
-        line.isCut = ending == .continues && (isLast || line.node.length >= model.configuration.contextLength)
+        line.isCut = ending == .continues && (isLast || line.node.length >= lengthMax(tree.prompts[line.prompt]))
         line.isFinished = ending != .continues || line.isCut
+    }
+
+    /// Number of tokens of the longest text that a prompt may become. A text does not grow to a length at which it would be rotated otherwise,
+    /// because the states of its first tokens would no longer hold.
+    private func lengthMax(_ prompt: [Int32]) -> Int {
+        let usual = model.description.rotations.compactMap(\.longTexts?.length).filter { $0 >= prompt.count }
+        return min(usual.min() ?? .max, model.configuration.contextLength)
     }
 
     /// Units per batch. The products of a batch have about `batchRows` rows, and the threads get even shares.

@@ -18,7 +18,7 @@ final class FrozenPass {
         let scores = scores.reserve(longest)
         let gathered = pathKeyValues.reserve(longest * kvw)
         let paths = nodes.map(\.path)
-        let tokens = nodes.flatMap { node in node.tokens.enumerated().map { (token: $1, position: node.start + $0) } }
+        let tokens = nodes.flatMap { node in node.tokens.enumerated().map { (token: $1, position: node.start + $0, textLength: node.length) } }
         let x = try pass.run(tokens, layers: layers) { attention in
             var row = 0
             for (node, path) in zip(nodes, paths) {

@@ -77,6 +77,8 @@ MODELS = {
     "phi-2": ("phi", {**ALL_HEADS, "partial_rotary_factor": 0.5, "hidden_act": "gelu_new"}),
     "phi-3.5": ("phi3", {**BASE, "original_max_position_embeddings": 64, "max_position_embeddings": 256, "sliding_window": 5, "rope_parameters": dict(
         rope_type="longrope", rope_theta=10000.0, original_max_position_embeddings=64, short_factor=[1.0, 1.1, 1.3, 2.0], long_factor=[1.0, 2.0, 4.0, 8.0])}),
+    "phi-3.5-long": ("phi3", {**BASE, "original_max_position_embeddings": 24, "max_position_embeddings": 96, "rope_parameters": dict(
+        rope_type="longrope", rope_theta=10000.0, original_max_position_embeddings=24, short_factor=[1.0, 1.1, 1.3, 2.0], long_factor=[1.0, 2.0, 4.0, 8.0])}),
     "phi-4": ("phi3", {**BASE, "rope_parameters": default(250000.0)}),
     "phi-4-mini": ("phi3", {**BASE, "partial_rotary_factor": 0.5, "tie_word_embeddings": True, "rope_parameters": dict(
         rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5)}),

@@ -26,8 +26,8 @@ import Training
             #expect(abs(found - text) < 1e-5 * text, "\(found), not \(text)")
             let choice = try loss(expected.choiceExample)
             #expect(abs(choice - expected.choice) < 1e-5 * max(expected.choice, 1), "\(choice), not \(expected.choice)")
-            // Short inputs use no products of many rows and no attention in blocks.
-            for count in [2, 7] {
+            // Short inputs use no products of many rows and no attention in blocks. They are rotated otherwise if the whole is a long text.
+            for count in source.configuration.longTextLength ?? .max < expected.tokens.count ? [] : [2, 7] {
                 let beginning = expected.losses.prefix(count - 1).reduce(0, +) / Double(count - 1)
                 #expect(try abs(loss(ForwardParityTests.text(Array(expected.tokens.prefix(count)))) - beginning) < 1e-5 * beginning)
             }
@@ -65,8 +65,49 @@ import Training
                     model: EstimatorTests.model(source, patterns), prompts: [prompt], maxTokens: expected.written.count, endings: [],
                     memoryLimit: 1 << 30,
                     threads: 1)
-                #expect(try writer.write(prompts: [0]).map(\.node.written) == [expected.written])
+                // Many texts at once end before they would be rotated otherwise.
+                let count = source.configuration.longTextLength.map { $0 - prompt.count } ?? expected.written.count
+                #expect(try writer.write(prompts: [0]).map(\.node.written) == [Array(expected.written.prefix(count))])
             }
+        }
+    }
+
+    /// All positions of a text above the model's usual length turn by other factors, whatever else is in a batch.
+    @Test func longTextsHaveTheirOwnRotation() throws {
+        let fixture = try FamilyFixture.named("phi-3.5-long")
+        let (short, long) = ([1.0, 1.1, 1.3, 2.0], [1.0, 2.0, 4.0, 8.0])
+        func losses(_ factors: (short: [Double], long: [Double]), _ counts: [Int]) throws -> Double {
+            var parameters = try #require(fixture.config["rope_parameters"] as? [String: Any])
+            parameters.merge(["short_factor": factors.short, "long_factor": factors.long]) { $1 }
+            return try withTemporaryDirectory { directory in
+                try fixture.write(to: directory, settings: ["rope_parameters": parameters])
+                let source = try ModelSource.open(directory)
+                #expect(source.configuration.longTextLength == (factors.short == factors.long ? nil : 24))
+                let model = try TrainableModel(source: source)
+                let examples = counts.map { ForwardParityTests.text(Array(fixture.tokens.prefix($0))) }
+                let set = try ExampleSet(examples, for: source.configuration)
+                return try Evaluator(model: model, cache: PrefixCache(model: model, set: set)).evaluate().meanLoss
+            }
+        }
+        let (at24, at25) = (try losses((short, short), [24]), try losses((long, long), [25]))
+        #expect(try losses((short, long), [24]) == at24)
+        #expect(try losses((short, long), [25]) == at25)
+        #expect(try abs(losses((long, long), [24]) - at24) > 1e-3)
+        #expect(try abs(losses((short, long), [24, 25]) - (at24 + at25) / 2) < 1e-6)
+
+        try fixture.with { source in
+            let prompts = [30, 10, 25].map { Array(fixture.tokens.prefix($0)) }
+            let generator = try Generator(model: TrainableModel(source: source))
+            let expected = try prompts.map { try generator.generate(prompt: $0, options: .init(maxTokens: 9)) }
+            for patterns in [["layers.1"], ["all"]] {
+                let writer = try BatchWriter(
+                    model: EstimatorTests.model(source, patterns), prompts: prompts, maxTokens: 9, endings: [], memoryLimit: 1 << 30, threads: 1)
+                #expect(try writer.write(prompts: [0, 1, 2]).map(\.node.written) == expected)
+            }
+            let error = #expect(throws: TrainingError.self) {
+                try ExampleSet([ForwardParityTests.text(Array(repeating: 3, count: 97))], for: source.configuration)
+            }
+            #expect(error.map { "\($0)" }?.contains("is 97 tokens long, the model takes 96") == true)
         }
     }
 

@@ -206,6 +206,10 @@ import Training
         try expectRefusal("no_rope_layers", of: "smollm3", settings: ["no_rope_layers": [1]])
         try expectRefusal(
             "short_factor: does not hold 4 numbers", of: "phi-3.5", settings: ["rope_parameters": ["rope_type": "longrope", "short_factor": [1.0]]])
+        let short: [String: Any] = ["rope_type": "longrope", "short_factor": [1.0, 1.0, 1.0, 1.0], "original_max_position_embeddings": 64]
+        try expectRefusal("long_factor: does not hold 4 numbers", of: "phi-3.5", settings: ["rope_parameters": short])
+        let negative = short.merging(["original_max_position_embeddings": -1]) { $1 }
+        try expectRefusal("is -1.0, which is no number of tokens", of: "phi-3.5", settings: ["rope_parameters": negative])
         try expectRefusal("query_pre_attn_scalar: is 0.0", of: "gemma2", settings: ["query_pre_attn_scalar": 0.0])
         try expectRefusal("hidden_act: is \"tanh\", which is not supported", of: "pythia", settings: ["hidden_act": "tanh"])
         try expectRefusal("alibi: is true: the form of Falcon-RW is not supported", of: "falcon", settings: ["alibi": true])

@@ -84,6 +84,8 @@ import Training
                 for (x, y) in zip(a, b) { #expect(abs(x - y) <= step * largest) }
                 if case .vector = shape { #expect(kind == .f32) }
             }
+            #expect(copy.writtenType(asGGUF: true) == (type == .q8_0 && name == "bloom" ? .f16 : type))
+            #expect(copy.writtenType(asGGUF: false) == (type == .q8_0 && name != "bloom" ? .f32 : kinds.contains(.f16) ? .f16 : type))
             // Rows of 36 or 40 values are no whole number of blocks.
             let blocks: [String: Set<ElementType>] = ["llama": [.f32, .f16, .q8_0], "gpt2": [.f32, .q8_0], "bloom": [.f32, .f16]]
             #expect(kinds == (type == .q8_0 ? blocks[name] : [.f32, type]))
@@ -212,6 +214,76 @@ import Training
             #expect(stopped?.code == .cancelled)
             #expect(try FileManager.default.contentsOfDirectory(atPath: directory).sorted() == ["new", "precious.gguf"])
         }
+    }
+
+    /// Scores are written in place of merges only if they give the same tokens for every text.
+    @Test func scoresThatReplaceMergesGiveTheSameTokens() throws {
+        var random = SplitMix64(state: 7)
+        var kinds: [String: Int] = [:]
+        // Vocabularies with scores in which a token can also be cut in a way that is no merge.
+        var withOtherCuts = 0
+        for _ in 0..<400 {
+            var tokens = ["a", "b", "c"]
+            var merges: [Merge] = []
+            let (count, repeats) = (Int.random(in: 2...7, using: &random), Bool.random(using: &random))
+            while merges.count < count {
+                let pair = (tokens[Int.random(in: tokens.indices, using: &random)], tokens[Int.random(in: tokens.indices, using: &random)])
+                let merged = pair.0 + pair.1
+                guard merged.count < 6, !merges.contains(where: { $0 == pair }), repeats || !tokens.contains(merged) else { continue }
+                if !tokens.contains(merged) { tokens.append(merged) }
+                merges.append(pair)
+            }
+            let kind = try writeAndCompare(tokens, merges, textLength: 7)
+            kinds[kind, default: 0] += 1
+            let hasOtherCuts = merges.map { $0.0 + $0.1 }.contains { text in
+                (1..<text.count).contains { cut in
+                    let parts = (String(text.prefix(cut)), String(text.dropFirst(cut)))
+                    return tokens.contains(parts.0) && tokens.contains(parts.1) && !merges.contains { $0 == parts }
+                }
+            }
+            withOtherCuts += kind == "llama" && hasOtherCuts ? 1 : 0
+        }
+        #expect((kinds["gemma4"] ?? 0) > 40 && (kinds["llama"] ?? 0) > 40 && withOtherCuts > 40, "\(kinds) \(withOtherCuts)")
+
+        // Tokens of equal scores in the order that transformers converts them to: merges by the length of their parts.
+        let letters = ["a", "b", "c", "d", "e", "f"]
+        let pairs: [Merge] = [("a", "b"), ("b", "c"), ("d", "e"), ("e", "f")]
+        let alternating: [Merge] = [("ab", "c"), ("de", "f"), ("a", "bc"), ("d", "ef")]
+        let all = letters + ["ab", "bc", "de", "ef", "abc", "def"]
+        #expect(try writeAndCompare(all, pairs + alternating, textLength: 5) == "llama")
+        // "bcd" takes what "abc" needs between two of its merges.
+        let between: [Merge] = [("ab", "c"), ("bc", "d"), ("a", "bc")]
+        #expect(try writeAndCompare(letters + ["ab", "bc", "abc", "bcd"], [("b", "c"), ("a", "b")] + between, textLength: 5) == "gemma4")
+    }
+
+    private typealias Merge = (String, String)
+
+    /// Writes a tokenizer as GGUF, and compares the tokens of all texts of its one-letter tokens.
+    ///
+    /// - Returns: the kind of vocabulary that was written.
+    private func writeAndCompare(_ tokens: [String], _ merges: [Merge], textLength: Int) throws -> String {
+        var builder = TokenizerBuilder(file: "", preTokenizer: PreTokenizer([]), unit: .characters(joinsUnknown: true))
+        builder.normalizer = .replace(" ", with: "▁")
+        builder.decoder = TokenDecoder(space: "▁", stripsFirstSpace: false)
+        for (i, token) in tokens.enumerated() { try builder.vocabularyToken(Int32(i), text: token) }
+        for (left, right) in merges { builder.merge(left, right) }
+        let tokenizer = try builder.build()
+        let metadata = try tokenizer.ggufMetadata(count: tokens.count, endings: [], chatTemplate: nil, file: "")
+        let (kind, copy) = try withTemporaryDirectory { directory in
+            try GGUFWriter(metadata: metadata, tables: [], tensors: [], dataType: .f32)
+                .write(to: directory + "/copy.gguf", check: { _ in }, progress: { _ in true })
+            let file = try GGUFFile.open(directory + "/copy.gguf")
+            return (try #require(try file.string("tokenizer.ggml.model")), try Tokenizer(file))
+        }
+        let letters = tokens.filter { $0.count == 1 }
+        var texts = [""]
+        var differing: String?
+        for _ in 0..<textLength {
+            texts = texts.flatMap { text in letters.map { text + $0 } }
+            differing = differing ?? texts.first { tokenizer.encode($0) != copy.encode($0) }
+        }
+        #expect(differing == nil, "\(merges) as \(kind)")
+        return kind
     }
 
     /// Keeps files for a comparison with llama.cpp (check_gguf.py).
