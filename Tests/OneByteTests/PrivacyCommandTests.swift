@@ -240,9 +240,9 @@ import Testing
             path = new.path
             #expect(path.hasSuffix("/real/mine.json") && path.hasPrefix("/"))
             #expect(new.text(delta: 1e-5) == "new privacy account at \(path): nothing spent so far" && new.rho == 0)
-            try new.keep(0.25)
             let held = #expect(throws: ProcessFailure.self) { try PrivacyAccountFile("\(real)/mine.json") }
             #expect(held?.status == .temporary)
+            try new.keep(0.25)
         }
         let link = "\(scratch.path)/link.json"
         try manager.createSymbolicLink(atPath: link, withDestinationPath: path)

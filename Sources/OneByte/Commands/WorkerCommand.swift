@@ -125,53 +125,24 @@ struct WorkerCommand: AsyncParsableCommand {
         let training = try trainFile.map { try DataFile.read($0, shard: shard ?? .whole) }
         let heldOut = try evaluate.map { try DataFile.read($0) }
         let steering = try validationFile.map { try DataFile.read($0) }
-        typealias MakeExamples = @Sendable (TaskSpec, ModelSource) throws -> [Example]
-        let uses = Mutex(DataUse())
-        @Sendable func encode(
-            _ records: [DataRecord], _ use: DataUse.Use, _ path: String?, _ task: TaskSpec, _ source: ModelSource, isPrivate: Bool = false
-        ) throws -> EncodedData {
-            do {
-                let encoder = try TaskEncoder(task: task, model: source)
-                let data = isPrivate ? encoder.encodePrivately(records) : try encoder.encode(records)
-                if let remark = data.misfitRemark { logger.warning("\(remark)") }
-                for remark in data.remarks { logger.notice("\(remark)") }
-                let overlaps = uses.withLock { uses in
-                    uses.note(use, path: path ?? "", data.examples)
-                    return uses.overlaps.filter { $0.use == use || $0.with == use }
-                }
-                for overlap in overlaps { logger.notice("\(overlap)") }
-                return data
-            } catch let error as DataError {
-                throw ProcessFailure(ExitStatus(error), error.description)
-            }
-        }
-        @Sendable func maker(_ records: [DataRecord], _ use: DataUse.Use, _ path: String?) -> MakeExamples {
-            { task, source in try encode(records, use, path, task, source).examples }
-        }
+        let maker = ExampleMaker(logger)
         let signing = try notary()
         logger.info("countersigning digests", metadata: ["key": "\(signing.publicKey)"])
-        let accountFile = try accountFile()
+        let accountFile = try openAccount()
         let budget = privacyBudget.map { PrivacyAccount.Budget(epsilon: $0, delta: privacyDelta) }
+        let account = accountFile.map { [privacyAccount] file in
+            PrivacyAccount(budget: budget, rho: file.rho, isForPrivateRunsAlone: privacyAccount != nil, keep: { try file.keep($0) })
+        }
         let configuration = LanguageModelTrainer.Configuration(
             model: model,
-            trainingExamples: training.map { [trainFile] records in
-                { spec, source in
-                    let isPrivate = spec.privacy != nil
-                    if let privacy = spec.privacy, let accountFile { logger.notice("\(accountFile.text(delta: budget?.delta ?? privacy.delta))") }
-                    let data = try encode(records, .training, trainFile, spec.task, source, isPrivate: isPrivate)
-                    return isPrivate ? data.ofRecords : data.examples
-                }
-            },
-            heldOutExamples: heldOut.map { maker($0, .evaluation, evaluate) },
-            validationExamples: steering.map { maker($0, .validation, validationFile) },
+            trainingExamples: training.map { maker.training($0, trainFile, accountFile, budget) },
+            heldOutExamples: heldOut.map { maker.measured($0, .evaluation, evaluate) },
+            validationExamples: steering.map { maker.measured($0, .validation, validationFile) },
             threads: threads.count, precision: precision, prefixPrecision: prefixPrecision, cacheMemory: cache.memoryBytes,
             cacheDirectory: cache.directory,
             onRemark: { logger.notice("\($0)") },
             scoring: try settings.scoring(), onScoringLine: { logger.info("objective: \($0)") },
-            dataSecret: signing.dataSecret,
-            privacy: accountFile.map { [privacyAccount] file in
-                PrivacyAccount(budget: budget, rho: file.rho, isForPrivateRunsAlone: privacyAccount != nil, keep: { try file.keep($0) })
-            })
+            dataSecret: signing.dataSecret, privacy: account)
         let called = name ?? ProcessInfo.processInfo.hostName
         let monitor = WorkerMonitor(name: called, trains: training != nil, evaluates: heldOut != nil)
         let source = DashboardSource(
@@ -231,7 +202,7 @@ struct WorkerCommand: AsyncParsableCommand {
     /// Opens the account of a worker that trains; nil without a place for it, for runs that need none.
     ///
     /// - Throws: `ProcessFailure` if the file can't be used.
-    private func accountFile() throws -> PrivacyAccountFile? {
+    private func openAccount() throws -> PrivacyAccountFile? {
         guard trainFile != nil, let path = privacyAccount ?? stateDir.map({ "\($0)/privacy.json" }) else {
             guard privacyBudget == nil else { throw PrivacyError(code: .noAccount, description: "a budget needs a file to keep the account in") }
             return nil
@@ -266,6 +237,50 @@ struct WorkerCommand: AsyncParsableCommand {
         case .notice(.applied), .notice(.contributed): logger.debug("\(progress)")
         case .notice(.warning), .warning, .notice(.silent), .notice(.rebuilding): logger.warning("\(progress)")
         default: logger.info("\(progress)")
+        }
+    }
+}
+
+/// Makes examples from a worker's files once the run is known, and says in the log what is remarkable about them.
+private final class ExampleMaker: Sendable {
+    private let logger: Logger
+    private let uses = Mutex(DataUse())
+
+    init(_ logger: Logger) { self.logger = logger }
+
+    func measured(
+        _ records: [DataRecord], _ use: DataUse.Use, _ path: String?
+    ) -> @Sendable (TaskSpec, ModelSource) throws -> [Example] {
+        { task, source in try self.encode(records, use, path, task, source, isPrivate: false).examples }
+    }
+
+    /// Training examples: in a private run one for each record, whatever the records hold.
+    func training(
+        _ records: [DataRecord], _ path: String?, _ account: PrivacyAccountFile?, _ budget: PrivacyAccount.Budget?
+    ) -> @Sendable (RunSpec, ModelSource) throws -> [Example?] {
+        { spec, source in
+            if let privacy = spec.privacy, let account { self.logger.notice("\(account.text(delta: budget?.delta ?? privacy.delta))") }
+            let data = try self.encode(records, .training, path, spec.task, source, isPrivate: spec.privacy != nil)
+            return spec.privacy == nil ? data.examples : data.ofRecords
+        }
+    }
+
+    private func encode(
+        _ records: [DataRecord], _ use: DataUse.Use, _ path: String?, _ task: TaskSpec, _ source: ModelSource, isPrivate: Bool
+    ) throws -> EncodedData {
+        do {
+            let encoder = try TaskEncoder(task: task, model: source)
+            let data = isPrivate ? encoder.encodePrivately(records) : try encoder.encode(records)
+            if let remark = data.misfitRemark { logger.warning("\(remark)") }
+            for remark in data.remarks { logger.notice("\(remark)") }
+            let overlaps = uses.withLock { uses in
+                uses.note(use, path: path ?? "", data.examples)
+                return uses.overlaps.filter { $0.use == use || $0.with == use }
+            }
+            for overlap in overlaps { logger.notice("\(overlap)") }
+            return data
+        } catch let error as DataError {
+            throw ProcessFailure(ExitStatus(error), error.description)
         }
     }
 }

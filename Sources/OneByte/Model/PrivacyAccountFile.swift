@@ -84,7 +84,7 @@ package final class PrivacyAccountFile: Sendable {
     }
 
     /// Writes ρ, so that it is on the disk when this returns.
-    func keep(_ rho: Double) throws {
+    package func keep(_ rho: Double) throws {
         let partial = path + ".partial"
         let text = Array("{\"version\":1,\"rho\":\(rho)}\n".utf8)
         func failure() -> ProcessFailure {

@@ -6,6 +6,11 @@ public struct ProjectedGradients: Sendable {
     public var values: [Float]
     /// Mean of (L(θ+εz) + L(θ−εz)) / 2, or of L(θ) if one-sided, over the samples whose losses are finite; NaN if there are none.
     public var meanLoss: Double
+
+    package init(values: [Float], meanLoss: Double) {
+        self.values = values
+        self.meanLoss = meanLoss
+    }
 }
 
 extension LossPair {

@@ -485,7 +485,7 @@ import Testing
     @Test("What a worker failed at stays on its host, for it may quote private data")
     func failureText() throws {
         var harness = Harness()
-        try harness.follow(Samples.ledger(Samples.spec()))
+        try harness.follow(Samples.ledger(Samples.spec(), []))
         let failure = ProcessFailure(.badData, "mine.jsonl:7: the label \"secret\" has no word")
         harness.tell(.failed(failure))
         let goodbyes = harness.sent.compactMap { if case .goodbye(let goodbye) = $0 { goodbye } else { nil } }
@@ -497,7 +497,7 @@ import Testing
     func coarseProgress() throws {
         for (spec, told) in [(Self.privateSpec, [0.99, 1]), (Samples.spec(), [0.9951, 1])] {
             var harness = Harness()
-            try harness.follow(Samples.ledger(spec))
+            try harness.follow(Samples.ledger(spec, []))
             var found: [Double] = []
             for part in [0.9951, 1] {
                 harness.tell(.progressed(part))
