@@ -78,7 +78,7 @@ extension ModelConfiguration {
             if !numbers.isEmpty { metadata.set("xielu." + key, .array(numbers.map { .single($0) })) }
         }
         addMultipliers(architecture, to: &metadata)
-        let tables = try addRotation(architecture, file: file, to: &metadata)
+        let tables = try addRotation(architecture, positions: positions, file: file, to: &metadata)
         return (metadata, tables)
     }
 
@@ -117,7 +117,7 @@ extension ModelConfiguration {
 
     /// Adds the rotation of the layers without a window, and of the others if they differ.
     private func addRotation(
-        _ architecture: GGUFArchitecture, file: String, to metadata: inout GGUFMetadata
+        _ architecture: GGUFArchitecture, positions: Int, file: String, to metadata: inout GGUFMetadata
     ) throws(ModelError) -> [GGUFTable] {
         guard let rotation = description.rotations.first else { return [] }
         let prefix = architecture.name + ".rope."
@@ -148,7 +148,9 @@ extension ModelConfiguration {
             metadata.set(prefix + "scaling.type", "longrope")
             metadata.set(prefix + "scaling.original_context_length", rotation.longTexts?.length ?? contextLength)
             metadata.set(prefix + "scaling.attn_factor", rotation.amplitude)
-            let long = zip(plain, rotation.longFrequencies).map { Float($0 / $1) }
+            // llama.cpp goes by the size of its context, so a model that takes no long text has nothing for one.
+            let takesLong = rotation.longTexts.map { $0.length < positions } ?? false
+            let long = takesLong ? zip(plain, rotation.longFrequencies).map { Float($0 / $1) } : factors
             return [("short", factors), ("long", long)].map { GGUFTable(name: "rope_factors_\($0).weight", values: $1) }
         }
         guard rotation.longTexts == nil else {

@@ -294,7 +294,7 @@ import Training
         guard let directory = Self.kept, Self.refused[name] == nil else { return }
         let fixture = try FamilyFixture.named(name)
         for type in [ElementType.f32, .f16, .bf16, .q8_0] {
-            _ = try Self.export(fixture, in: directory, to: "\(directory)/\(name)-\(type).gguf", type: type)
+            _ = try Self.export(fixture, in: "\(directory)/\(name)", to: "\(directory)/\(name)-\(type).gguf", type: type)
         }
     }
 }
