@@ -22,7 +22,8 @@ import Training
             try Data(Self.pointer.utf8).write(to: file)
             let error = #expect(throws: ModelError.self) { _ = try ModelSource.open(name.hasSuffix(".gguf") ? file.path : model).tokenizer }
             #expect(
-                error?.problem.contains("Git LFS") == true && error?.remedy?.contains("lfs pull --include ") == true, "\(error.map { "\($0)" } ?? "none")")
+                error?.problem.contains("Git LFS") == true && error?.remedy?.contains("lfs pull --include ") == true,
+                "\(error.map { "\($0)" } ?? "none")")
             #expect(error?.file.hasSuffix(name) == true)
         }
     }
