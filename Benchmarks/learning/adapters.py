@@ -219,6 +219,8 @@ def join(arguments):
                     at.setdefault("hashed", event["time"] - hello)
                 if event["event"] == "joined":
                     at["joined"] = event["time"] - hello
+                    # A worker that was quick may have told nothing in between.
+                    at.setdefault("hashed", at["joined"])
                     break
         run.stop()
         rows[seed] = row = {"round": at["late"], "bytes": 64 * at["late"], "ledger_bytes": (run.directory / "run/ledger").stat().st_size,
