@@ -58,7 +58,7 @@ import Training
     @Test func bytesThatAreNoTextAreAnErrorWithTheLine() throws {
         try withFile(Array("{\"text\":\"a\"}\n{\"text\":\"".utf8) + [0xE9] + Array("\"}\n".utf8)) { path in
             let found = error { _ = try DataFile.read(path) }
-            #expect(found?.description.contains(":2: not UTF-8") == true)
+            #expect(found?.description.contains(":2: the line is not UTF-8") == true)
         }
     }
 

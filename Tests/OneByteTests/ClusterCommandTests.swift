@@ -43,7 +43,7 @@ import Testing
         let digest = try #require(report.digest)
         #expect(replay.status == 0 && replay.output == digest + "\n", "\(replay.errors)")
         let exported = "\(scratch.path)/exported"
-        let written = try await Binary.run("export", "--model", Binary.tinyModel, "--ledger", run, "--output", exported)
+        let written = try await Binary.run("export", "--model", Binary.tinyModel, "--ledger", run, "--output", exported, "--data-type", "f32")
         try #require(written.status == 0, "\(written.errors)")
         for model in [["--model", Binary.tinyModel, "--ledger", run], ["--model", exported, "--config", "\(run)/run.toml"]] {
             let evaluated = try await Binary.run(["evaluate", "\(scratch.path)/held-out.jsonl", "--format", "json"] + model)
@@ -127,7 +127,7 @@ import Testing
         // Base and ledger have the same scores that the evaluator measured, and so has the exported model.
         let expected = try #require(report.after)
         let exported = "\(scratch.path)/exported"
-        #expect(try await Binary.run("export", "--model", Binary.tinyModel, "--ledger", run, "--output", exported).status == 0)
+        #expect(try await Binary.run("export", "--model", Binary.tinyModel, "--ledger", run, "--output", exported, "--data-type", "f32").status == 0)
         for model in [["--model", Binary.tinyModel, "--ledger", run], ["--model", exported, "--config", "\(run)/run.toml"]] {
             let evaluated = try await Binary.run(["evaluate", "\(scratch.path)/held-out.jsonl", "--format", "json"] + model)
             let measured = try JSONDecoder().decode(HeldOutScore.self, from: Data(evaluated.output.utf8))

@@ -69,7 +69,7 @@ import Testing
             ] + task)
         try #require(trained.status == 0, "\(trained.errors)")
         let exported = "\(scratch.path)/exported"
-        let found = try await Binary.run("export", "--model", model, "--ledger", run, "--output", exported, "--format", format)
+        let found = try await Binary.run("export", "--model", model, "--ledger", run, "--output", exported, "--format", format, "--data-type", "f32")
         try #require(found.status == 0, "\(found.errors)")
         let card = try String(contentsOfFile: "\(exported)/README.md", encoding: .utf8)
         // The fence is longer than any row of backticks in the program.
