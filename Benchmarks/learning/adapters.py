@@ -2,6 +2,7 @@
 """What adapters learn and cost, on runs of a coordinator and workers that this script starts.
 
     Benchmarks/learning/adapters.py shares    1 and 16 workers, skewed data, late bytes and lost bytes, at equal bytes
+    Benchmarks/learning/adapters.py alone     three workers, one of which alone holds a class, with and without a filter
     Benchmarks/learning/adapters.py join      a worker joins after a million bytes
     Benchmarks/learning/adapters.py memory    memory of a worker that adapts all layers
 
@@ -190,6 +191,21 @@ def shares(arguments):
 
 # Join
 
+def alone(arguments):
+    """Three workers with 60 reviews each, two with bad ones and one with good ones; 200 others are held out."""
+    lines = [json.loads(line) for line in open(REVIEWS / "train.jsonl")]
+    bad, good = ([line for line in lines if line["label"] == label] for label in "01")
+    STUDY.mkdir(parents=True, exist_ok=True)
+    held_out = [json.loads(line) for line in open(REVIEWS / "test.jsonl")][:200]
+    parts = {"bad-1": bad[:60], "bad-2": bad[60:120], "good": good[:60], "test": held_out}
+    for name, rows in parts.items():
+        (STUDY / f"alone-{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    workers = [["--train-file", STUDY / f"alone-{name}.jsonl"] for name in ("bad-1", "bad-2", "good")]
+    for kind in ("robust", "none"):
+        fill("alone", f"filter {kind}", arguments, lambda seed: learn(
+            Run(DEMO, ["--seed", seed, "--filter", kind], workers, {"test": STUDY / "alone-test.jsonl"}), seed=seed))
+
+
 def processor_seconds(process):
     fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -265,7 +281,7 @@ def memory(arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["shares", "join", "memory"])
+    parser.add_argument("what", choices=["shares", "alone", "join", "memory"])
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--rows", help="only rows whose names hold this text; the others stay as they are")
     parser.add_argument("--again", action="store_true")
