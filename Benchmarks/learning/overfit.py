@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Why AG News' 600 examples teach no more from more bytes: runs of the defaults with a decay towards C = 0, and the best that a decay reaches.
 
-    Benchmarks/learning/disagreement.py states                 makes the hidden states of AG News first
-    Benchmarks/learning/overfit.py --basis FILE                prints the tables and writes them to overfit.json
+    Benchmarks/learning/overfit.py states                 makes the hidden states first, with PyTorch (needs what rivals.py needs)
+    Benchmarks/learning/overfit.py --basis FILE           prints the tables and writes them to overfit.json
 
 FILE is the basis of a run of tasks/defaults/agnews.toml with --adapter-inputs 256 (onebyte prepare). Runs are in NumPy, as in simulate.py; a
 decay of c examples adds c·C/600 to the gradient. The best is a ridge regression in the whitened space of the training examples, which starts from the
@@ -16,7 +16,30 @@ from pathlib import Path
 import numpy
 
 import simulate
-from disagreement import STATES
+from learning import ROOT
+
+STATES = ROOT / ".cache/study/states-agnews.npz"
+
+
+def make_states():
+    import rivals
+    import torch
+    torch.set_num_threads(1)
+    task = rivals.Task("agnews")
+    model = rivals.Model(task)
+    arrays = {"head": model.network.lm_head.weight[task.words].detach().numpy()}
+    with torch.no_grad():
+        for split, examples in task.splits.items():
+            order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
+            arrays[split] = numpy.empty((len(examples), arrays["head"].shape[1]), numpy.float32)
+            for start in range(0, len(order), 16):
+                some = order[start:start + 16]
+                found = model.states([examples[i] for i in some], "all-layers")
+                for row, i in enumerate(some):
+                    arrays[split][i] = found[row, examples[i][1]]
+            arrays[f"{split}_labels"] = numpy.array([label for *_, label in examples])
+    STATES.parent.mkdir(parents=True, exist_ok=True)
+    numpy.savez(STATES, **arrays)
 
 
 class Task:
@@ -107,9 +130,14 @@ def ridge(own_scores, floor=0.3, steps=300):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--basis", type=Path, required=True)
+    parser.add_argument("what", nargs="?", choices=["states"])
+    parser.add_argument("--basis", type=Path)
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     arguments = parser.parse_args()
+    if arguments.what == "states":
+        return make_states()
+    if not arguments.basis:
+        parser.error("give --basis FILE, or states")
     rows = {}
 
     def keep(name, found):

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The study's further tasks as JSON lines, out of public files.
 
-    Benchmarks/learning/tasks.py --data DIR      (default .cache/public-data)
+    Benchmarks/learning/tasks.py --data DIR             all of them (default of DIR: .cache/public-data)
+    Benchmarks/learning/tasks.py --data DIR agnews rte  only these
 
 DIR holds these files as their projects publish them:
 
@@ -92,10 +93,14 @@ def rte(data):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT / ".cache/public-data")
+    tasks = {task.__name__: task for task in (trec, cola, e2e, agnews, rte)}
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(tasks)}; default: all")
     arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(tasks):
+        parser.error(f"no task: {', '.join(sorted(unknown))}")
     try:
-        for task in (trec, cola, e2e, agnews, rte):
-            task(arguments.data)
+        for name in arguments.names or tasks:
+            tasks[name](arguments.data)
     except FileNotFoundError as error:
         sys.exit(f"tasks.py: {error.filename} is not there; --help says where it is published")
 
