@@ -26,6 +26,17 @@ import OneByte
         #expect(run.remedy() == nil)
     }
 
+    @Test("Held-out data cost what floats cost, whatever the training examples' hidden states cost")
+    func heldOutData() throws {
+        let spec = RunSpec(
+            seed: 0, train: ["adapter:final"], learningRate: 1, rounds: 1, samplesPerRound: 1, task: TaskSpec(kind: .text, maxLength: 64))
+        let run = RunForecast(
+            spec: spec, workers: 1, training: .init(examples: 1, positions: 100, reads: 1), validation: .init(examples: 1, positions: 200, reads: 1),
+            evaluation: .init(examples: 1, positions: 400, reads: 1), needsFullVocabulary: false,
+            speed: .init(perPosition: 0.01, perHeldOutPosition: 0.02, perSample: 0, perRead: 0, measured: 2))
+        #expect(abs(try #require(run.fillingSeconds) - 13) < 1e-9)
+    }
+
     @Test func trialsCostRoundsOfTheirOwn() {
         let speed = RunForecast.Speed(perPosition: 0, perSample: 0, perRead: 0, measured: 2)
         let run = forecast(

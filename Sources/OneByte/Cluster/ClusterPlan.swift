@@ -321,10 +321,8 @@ struct ClusterPlan: Sendable {
             settings.optionalText(.cacheDirectory).map { ["--cache-directory", $0] }
             ?? settings.optionalText(.cacheMemory).map { ["--cache-memory", $0] } ?? []
         let judge = scoring.map { ["--objective-command", $0.command, "--objective-timeout", "\($0.timeoutSeconds)"] } ?? []
-        let common: @Sendable (String, String) -> [String] = { [model, precisions] endpoint, name in
-            [
-                "worker", "--coordinator", endpoint, "--model", model, "--name", name, "--prefix-precision", precisions.prefix.rawValue,
-            ] + cache + judge
+        let common: @Sendable (String, String) -> [String] = { [model] endpoint, name in
+            ["worker", "--coordinator", endpoint, "--model", model, "--name", name] + cache + judge
         }
         return LocalCluster(
             directory: directory, run: expectedRun,
@@ -336,7 +334,8 @@ struct ClusterPlan: Sendable {
                     return ChildProcess(
                         name: name,
                         arguments: common(endpoint, name) + [
-                            "--threads", "\(threads)", "--precision", precisions.samples.rawValue, "--shard", "\(number)/\(workerCount)",
+                            "--threads", "\(threads)", "--precision", precisions.samples.rawValue, "--prefix-precision",
+                            precisions.prefix.rawValue, "--shard", "\(number)/\(workerCount)",
                         ] + (files[.training].map { ["--train-file", $0] } ?? []) + (spec.privacy == nil ? [] : ["--privacy-account", account]),
                         log: directory.log(of: name))
                 }

@@ -33,19 +33,25 @@ package struct RunForecast: Hashable, Sendable {
 
     /// Seconds that each kind of work takes.
     package struct Speed: Hashable, Sendable {
+        /// For the hidden states of training examples.
         package var perPosition: Double
+        /// For those of data that are measured.
+        package var perHeldOutPosition: Double
         package var perSample: Double
         package var perRead: Double
         /// Seconds that the measurement took.
         package var measured: Double
 
-        package init(perPosition: Double, perSample: Double, perRead: Double, measured: Double) {
+        /// - Parameter perHeldOutPosition: nil: as `perPosition`.
+        package init(perPosition: Double, perHeldOutPosition: Double? = nil, perSample: Double, perRead: Double, measured: Double) {
             (self.perPosition, self.perSample, self.perRead, self.measured) = (perPosition, perSample, perRead, measured)
+            self.perHeldOutPosition = perHeldOutPosition ?? perPosition
         }
 
         package init(_ probe: SpeedProbe) {
             self.init(
-                perPosition: probe.secondsPerPosition, perSample: probe.secondsPerSample, perRead: probe.secondsPerRead, measured: probe.seconds)
+                perPosition: probe.secondsPerPosition, perHeldOutPosition: probe.secondsPerHeldOutPosition, perSample: probe.secondsPerSample,
+                perRead: probe.secondsPerRead, measured: probe.seconds)
         }
     }
 
@@ -89,7 +95,7 @@ package struct RunForecast: Hashable, Sendable {
 
     /// Seconds for the hidden states of all examples, which are computed once.
     package var fillingSeconds: Double? {
-        speed.map { Double(training.positions + validation.positions + evaluation.positions) * $0.perPosition }
+        speed.map { Double(training.positions) * $0.perPosition + Double(validation.positions + evaluation.positions) * $0.perHeldOutPosition }
     }
 
     /// Seconds of a round that finds all hidden states in the cache.

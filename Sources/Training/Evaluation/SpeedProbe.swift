@@ -5,6 +5,8 @@ import LanguageModel
 public struct SpeedProbe: Sendable {
     /// Seconds that a position takes through everything below the trained tensors; 0 if nothing is below them.
     public private(set) var secondsPerPosition = 0.0
+    /// The same for held-out data, whose hidden states are floats whatever those of training examples are.
+    public private(set) var secondsPerHeldOutPosition = 0.0
     /// Seconds that a sample takes on all cores together; 0 for adapters, whose samples need no pass through a layer.
     public private(set) var secondsPerSample = 0.0
     /// Seconds that a position read by the loss takes through the head, if the loss needs the logits of all tokens.
@@ -33,9 +35,7 @@ public struct SpeedProbe: Sendable {
             ? examples : stride(from: 0, to: examples.count, by: examples.count / Self.examplesMost + 1).map { examples[$0] }
         let set = try ExampleSet(some, for: source.configuration)
         if spec.trainsAdapters {
-            let cache = try PrefixCache(
-                model: try TrainableModel(source: source), set: set, options: .init(threads: threads, precision: prefixPrecision))
-            try measureFilling(cache, budget: budget)
+            _ = try measureFilling(TrainableModel(source: source), set, prefixPrecision, threads: threads, budget: budget)
             if set.needsFullVocabulary { measureHead(source.configuration) }
         } else {
             try measureLayers(spec, source, set, (precision, prefixPrecision), threads, budget)
@@ -49,8 +49,7 @@ public struct SpeedProbe: Sendable {
         let tensors = try source.trainedTensors(matching: spec.train, basis: nil)
         let parameters = try source.makeParameters(tensors)
         let model = try TrainableModel(source: source, parameters: parameters)
-        let cache = try PrefixCache(model: model, set: set, options: .init(threads: threads, precision: precision.prefix))
-        try measureFilling(cache, budget: budget / 2)
+        let cache = try measureFilling(model, set, precision.prefix, threads: threads, budget: budget / 2)
         var plain = spec
         plain.dampedComponents = 0
         plain.basisDigest = nil
@@ -73,9 +72,27 @@ public struct SpeedProbe: Sendable {
         secondsPerSample = (monotonicSeconds() - start) / Double(done)
     }
 
-    /// Measures how fast hidden states are computed: for as long as the budget allows, and at least a layer of some blocks.
-    private mutating func measureFilling(_ cache: PrefixCache, budget: Double) throws {
-        guard !cache.isFilled else { return }
+    /// Measures how fast hidden states are computed, in floats too if those of training examples are not.
+    ///
+    /// - Returns: the cache with the training examples' states, as far as they were computed.
+    private mutating func measureFilling(
+        _ model: TrainableModel, _ set: ExampleSet, _ precision: Precision, threads: Int, budget: Double
+    ) throws -> PrefixCache {
+        let cache = try PrefixCache(model: model, set: set, options: .init(threads: threads, precision: precision))
+        guard precision != .float else {
+            secondsPerPosition = try Self.secondsPerPosition(filling: cache, budget: budget)
+            secondsPerHeldOutPosition = secondsPerPosition
+            return cache
+        }
+        secondsPerPosition = try Self.secondsPerPosition(filling: cache, budget: budget / 2)
+        let floats = try PrefixCache(model: model, set: set, options: .init(threads: threads))
+        secondsPerHeldOutPosition = try Self.secondsPerPosition(filling: floats, budget: budget / 2)
+        return cache
+    }
+
+    /// Fills a cache for as long as the budget allows, and at least a layer of some blocks. Returns 0 if there is nothing to fill.
+    private static func secondsPerPosition(filling cache: PrefixCache, budget: Double) throws -> Double {
+        guard !cache.isFilled else { return 0 }
         let start = monotonicSeconds()
         var positions = 0
         do {
@@ -84,15 +101,14 @@ public struct SpeedProbe: Sendable {
                 return monotonicSeconds() - start < budget
             }
         } catch let error as TrainingError where error.code == .cancelled {}
-        guard positions > 0 else { return }
-        secondsPerPosition = (monotonicSeconds() - start) / Double(positions)
+        return positions > 0 ? (monotonicSeconds() - start) / Double(positions) : 0
     }
 
-    /// Estimates the head's speed from the layers' speed, because both are matrix products of similar size.
+    /// Estimates the head's speed from the layers' speed in floats, because both are matrix products of similar size.
     private mutating func measureHead(_ configuration: ModelConfiguration) {
         let whole = SampleCost(configuration, training: [], family: .rank1, tokens: 64, reads: 64, fullVocabulary: true)
         let head = Double(whole.perSample) / 2
         guard whole.prefix > 0 else { return }
-        secondsPerRead = secondsPerPosition * head / Double(whole.prefix)
+        secondsPerRead = secondsPerHeldOutPosition * head / Double(whole.prefix)
     }
 }

@@ -74,6 +74,8 @@ private struct LiarRun {
     let warnings: [String]
     /// Number of bytes that count, of liars and of honest machines.
     let counted: (liars: Int, honest: Int)
+    /// Number of bytes, and of those that the filter left out, as the coordinator told.
+    let told: (samples: Int, leftOut: Int)
 
     /// - Parameter parts: the fraction of its share that each machine contributes, as in time-boxed rounds.
     init(
@@ -132,6 +134,11 @@ private struct LiarRun {
         loss = PlaneTask.loss(floats.map { Double($0) * scale }, heldOut)
         warnings = run.notices.compactMap { if case .warning(let text) = $0 { text } else { nil } }
         self.counted = counted
+        told = run.notices.reduce(into: (0, 0)) { sums, notice in
+            guard case .roundCommitted(let round) = notice else { return }
+            sums.0 += round.samples
+            sums.1 += round.leftOut
+        }
     }
 
     /// Returns z of a sample: what one byte of 1 with a step of 1 subtracts.
@@ -218,6 +225,15 @@ private struct LiarRun {
                 #expect(filtered.dropFirst() == round.dropFirst(), "the others' bytes stay")
             }
         }
+    }
+
+    @Test("The coordinator tells how many bytes the filter left out")
+    func leftOut() throws {
+        let found = try LiarRun(machines: 3, liars: [2], lie: .flippedSign, filter: Self.robust, seed: 1)
+        #expect(found.told.leftOut > 0)
+        #expect(found.told.leftOut == found.told.samples - found.counted.liars - found.counted.honest, "all bytes had a value when they were sent")
+        let open = try LiarRun(machines: 3, liars: [2], lie: .flippedSign, filter: nil, seed: 1)
+        #expect(open.told.samples > 0 && open.told.leftOut == 0)
     }
 
     @Test("With fewer than three machines the robust filter does nothing")
