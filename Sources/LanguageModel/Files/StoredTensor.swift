@@ -117,15 +117,20 @@ package struct StoredTensor: Sendable {
         }
     }
 
-    /// Copies rows of a matrix that are columns in the file.
+    /// Copies rows of a matrix that are columns in the file. Of each row there, only the blocks between the first and the last of these columns
+    /// are dequantised, since callers take a matrix in pieces of a few rows.
     private func copyColumns(_ rows: some Collection<Int>, of base: UnsafeRawPointer, into out: UnsafeMutablePointer<Float>) {
-        let rowBytes = storedColumns / type.blockElements * type.blockBytes
         let places = rows.map(view.storedRow)
-        withUnsafeTemporaryAllocation(of: Float.self, capacity: storedColumns) { row in
-            guard let from = row.baseAddress else { return }
+        guard let least = places.min(), let greatest = places.max() else { return }
+        let rowBytes = storedColumns / type.blockElements * type.blockBytes
+        let blocks = least / type.blockElements...greatest / type.blockElements
+        let first = blocks.lowerBound * type.blockElements
+        let start = base + blocks.lowerBound * type.blockBytes
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: blocks.count * type.blockElements) { part in
+            guard let from = part.baseAddress else { return }
             for input in 0..<columns {
-                ob_dequantise(type.rawValue, base + input * rowBytes, from, storedColumns)
-                for (i, place) in places.enumerated() { out[i * columns + input] = from[place] }
+                ob_dequantise(type.rawValue, start + input * rowBytes, from, blocks.count * type.blockElements)
+                for (i, place) in places.enumerated() { out[i * columns + input] = from[place - first] }
             }
         }
     }
