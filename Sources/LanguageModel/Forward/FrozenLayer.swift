@@ -10,6 +10,8 @@ package final class FrozenLayer: @unchecked Sendable {  // written while nobody 
     let floats: LayerWeights?
     /// The matrices in 8-bit integers; nil in F32. Norms and biases are F32 in both, and passes read these few from the file.
     let quantised: QuantisedLayer?
+    /// The layer whose weights these are; nil before the first and after a failure.
+    package private(set) var layer: Int?
 
     /// - Parameter precision: that of the layer's products. In `int8`, rows are rounded too (quantised.h), not differences of rows.
     package init(_ model: TrainableModel, precision: Precision) {
@@ -20,8 +22,10 @@ package final class FrozenLayer: @unchecked Sendable {  // written while nobody 
 
     /// Reads the weights of a layer below the model's entry, in which nothing is trained.
     package func read(_ layer: Int, threads: Int) throws(ModelError) {
+        self.layer = nil
         if let floats { try copy(layer, into: floats, threads: threads) }
         try quantised?.pack(layer, of: model, threads: threads)
+        self.layer = layer
     }
 
     private func copy(_ layer: Int, into weights: LayerWeights, threads: Int) throws(ModelError) {

@@ -6,29 +6,34 @@ import LanguageModel
 ///
 /// Blocks go through the model in groups, layer by layer: a layer's weights are read and made ready once for a whole group.
 extension PrefixCache {
-    /// Bytes of states between two layers that a group may hold.
+    /// Bytes of states between two layers that a group may hold. With 8 billion weights that is 16,384 tokens, beside whose products the
+    /// reading of the weights is nothing.
     private static let groupBytes = 256 << 20
 
-    /// Computes everything that is missing, on all threads. Groups double in size. So a stop costs at most as much as what is done already, and
-    /// the weights are read only a few times, however many examples there are.
+    /// Blocks per thread that are carried through a layer before the caller is asked again whether to go on. There are several, so that a thread
+    /// that finishes early can take another one.
+    private static let blocksAtOnce = 4
+
+    /// Computes everything that is missing, on all threads. All of it goes through the model in one group if its states between two layers fit
+    /// in 256 MiB, so that each layer's weights are read once.
     ///
-    /// - Parameter progress: called after each layer of a group with the positions done, counting those underway in part, and the total that
-    ///   was missing. Returning false stops the filling; whole groups stay.
+    /// - Parameter progress: called after each piece of work with the positions done, counting those underway in part, and the total that
+    ///   was missing. Returning false stops the filling. What is done stays; in a file, also for the next process.
     /// - Throws: `TrainingError.cancelled` after such a stop; errors from the model's or the cache's files.
     public func fill(progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }) throws {
-        let before = readyPositions
-        let total = set.positionCount - before
-        try finishUnderway()
-        // Several blocks per thread, so that a thread that finishes early can take another one.
-        var size = 3 * threads
-        while let first = missingBlock(from: 0) {
-            let group = missingBlocks(from: first, atMost: size)
-            let done = readyPositions - before
-            let positions = Double(group.reduce(0) { $0 + $1.positions })
-            try carry(group) { part in
-                guard progress(done + Int(part * positions), total) else { throw Self.stopped }
+        let before = computedPositions
+        let total = Double(set.positionCount) - before
+        do {
+            // Blocks that slices have begun wait for the others, so that they share the weights.
+            extendUnderway(by: missingBlocks)
+            while !isFilled {
+                if underway.isEmpty { extendUnderway(by: missingBlocks) }
+                try advance(atMost: Self.blocksAtOnce * threads)
+                guard progress(Int(computedPositions - before), Int(total)) else { throw Self.stopped }
             }
-            size *= 2
+        } catch {
+            keepUnderway()
+            throw error
         }
     }
 
@@ -42,16 +47,20 @@ extension PrefixCache {
             for i in examples.indices where !contains(examples[i]) { examples[i] = readyExamples[examples[i] % readyExamples.count] }
             return
         }
-        try finishUnderway()
-        var missing = Set(examples.lazy.filter { !self.contains($0) }.map { self.block(of: $0) }).sorted()[...]
+        let wanted = Set(examples.lazy.filter { !self.contains($0) }.map { self.block(of: $0) })
+        // Nobody waits for blocks that are underway and not wanted.
+        let others = underway.filter { !wanted.contains($0.number) }
+        underway.removeAll { !wanted.contains($0.number) }
+        defer { underway += others }
+        // Groups double, so that the first blocks are soon there if the caller stops.
         var size = threads
-        while !missing.isEmpty {
-            let group = group(of: missing, atMost: size)
-            let (before, part) = (filledPart, Double(group.reduce(0) { $0 + $1.positions }) / Double(max(set.positionCount, 1)))
-            try carry(group) { done in
-                guard onProgress?(before + done * part) ?? true else { throw Self.stopped }
+        while true {
+            if underway.isEmpty { extendUnderway(by: wanted.sorted().lazy.filter { !self.isReady(block: $0) }.prefix(size)) }
+            guard !underway.isEmpty else { return }
+            while !underway.isEmpty {
+                try advance(atMost: Self.blocksAtOnce * threads)
+                guard onProgress?(filledPart) ?? true else { throw Self.stopped }
             }
-            missing = missing.dropFirst(group.count)
             size *= 2
         }
     }
@@ -62,63 +71,49 @@ extension PrefixCache {
     /// - Throws: errors from the model's or the cache's files.
     public func fillSlice() throws -> Bool {
         guard case .layer = model.entry, !isFilled else { return false }
-        if underway.isEmpty, let first = missingBlock(from: 0) { underway = missingBlocks(from: first, atMost: threads) }
-        try advance(underway)
-        if underway.allSatisfy(\.isDone) { underway = [] }
+        if underway.isEmpty { extendUnderway(by: missingBlocks.prefix(threads)) }
+        try advance(atMost: threads)
         return !isFilled
     }
 
     private static var stopped: TrainingError { TrainingError(.cancelled, "stopped while the examples' hidden states were computed") }
 
-    /// Finishes the blocks that slices have begun; they are nearly always what is wanted next.
-    private func finishUnderway() throws {
-        while !underway.isEmpty { _ = try fillSlice() }
-    }
+    private var missingBlocks: LazyFilterSequence<Range<Int>> { (0..<blockCount).lazy.filter { !self.isReady(block: $0) } }
 
-    /// Returns the next missing blocks, no more than the memory for a group holds.
-    private func missingBlocks(from first: Int, atMost count: Int) -> [PrefixBlock] {
-        group(of: Swift.sequence(first: first) { self.missingBlock(from: $0 + 1) }, atMost: count)
-    }
-
-    /// Returns the first of some blocks, no more than the memory for a group holds, and at least one.
-    private func group(of blocks: some Sequence<Int>, atMost count: Int) -> [PrefixBlock] {
-        var found: [PrefixBlock] = []
-        var bytes = 0
-        for number in blocks.prefix(count) {
+    /// Adds blocks to those underway until the memory for a group is full, and at least one if there is none.
+    private func extendUnderway(by blocks: some Sequence<Int>) {
+        let present = Set(underway.map(\.number))
+        var bytes = underway.reduce(0) { $0 + $1.byteCount }
+        for number in blocks where !present.contains(number) {
             let block = PrefixBlock(number, of: self)
             bytes += block.byteCount
-            guard found.isEmpty || bytes <= Self.groupBytes else { break }
-            found.append(block)
-        }
-        return found
-    }
-
-    /// Carries blocks from their tokens to the model's entry.
-    private func carry(_ blocks: [PrefixBlock], onLayer: (_ part: Double) throws -> Void = { _ in }) throws {
-        guard case .layer(let entry) = model.entry else { return }
-        for layer in 0..<max(entry, 1) {
-            try advance(blocks)
-            try onLayer(Double(layer + 1) / Double(max(entry, 1)))
+            guard underway.isEmpty || bytes <= Self.groupBytes else { return }
+            underway.append(block)
         }
     }
 
-    /// Takes one step with blocks that have come equally far, and stores the states of those that are done.
-    private func advance(_ blocks: [PrefixBlock]) throws {
-        guard case .layer(let entry) = model.entry, let layer = blocks.first?.layer else { return }
-        var weights: FrozenLayer?
-        if layer < entry {
-            weights = frozen ?? FrozenLayer(model, precision: precision)
-            frozen = weights
-            try weights?.read(layer, threads: threads)
-        }
+    /// Takes one step with some of the blocks underway that have come least far, and stores the states of those that are done then.
+    private func advance(atMost count: Int) throws {
+        guard case .layer(let entry) = model.entry, let layer = underway.lazy.map(\.layer).min() else { return }
+        let blocks = Array(underway.lazy.filter { $0.layer == layer }.prefix(count))
+        let weights = try layer < entry ? self.weights(of: layer) : nil
         let failure = FirstError()
         nonisolated(unsafe) let (cache, own) = (self, blocks)
-        forEachChunk(of: blocks.count, size: 1, threads: threads) { [weights] chunk in
+        forEachChunk(of: blocks.count, size: 1, threads: threads) { chunk in
             failure.capture { try cache.pool.with { try own[chunk.lowerBound].advance(to: entry, of: cache, weights, in: $0.pass) } }
         }
         try failure.rethrow()
         for block in blocks where block.isDone { try finish(block.number) }
+        underway.removeAll(where: \.isDone)
         if isFilled { frozen = nil }
+    }
+
+    /// The weights of a layer below the entry, read if they are not those at hand.
+    private func weights(of layer: Int) throws(ModelError) -> FrozenLayer {
+        let weights = frozen ?? FrozenLayer(model, precision: precision)
+        frozen = weights
+        if weights.layer != layer { try weights.read(layer, threads: threads) }
+        return weights
     }
 }
 
@@ -126,7 +121,7 @@ extension PrefixCache {
 final class PrefixBlock {
     let number: Int
     /// Number of layers done.
-    private(set) var layer = 0
+    private(set) var layer: Int
     private(set) var isDone = false
     /// Number of rows of all sequences.
     let positions: Int
@@ -135,15 +130,23 @@ final class PrefixBlock {
     /// The rows between two layers.
     private let states = ScratchBuffer<Float>()
 
-    init(_ number: Int, of cache: PrefixCache) {
+    /// - Parameters:
+    ///   - layer: number of layers done.
+    ///   - rows: the rows behind them, as `rows` gave them; empty in front of the first layer.
+    init(_ number: Int, of cache: PrefixCache, layer: Int = 0, rows: UnsafeRawBufferPointer = .init(start: nil, count: 0)) {
         self.number = number
+        self.layer = layer
         sequences = cache.sequences(of: number)
         positions = sequences.reduce(0) { $0 + cache.set.sequences[$1].length }
         width = cache.model.sizes.hidden
+        UnsafeMutableRawBufferPointer(start: states.reserve(rows.count / MemoryLayout<Float>.stride), count: rows.count).copyMemory(from: rows)
     }
 
     /// Bytes of the rows between two layers.
     var byteCount: Int { positions * width * MemoryLayout<Float>.stride }
+
+    /// The rows behind the layers done, of which there is at least one.
+    var rows: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: states.pointer, count: byteCount) }
 
     /// Takes one step: a layer, together with the embeddings if it is the first. After the last, the states are in the cache's room for them.
     ///

@@ -46,7 +46,7 @@ public final class PrefixCache {
     /// Whether requested examples that are missing are replaced by available ones, so that nobody waits for them. The examples read then
     /// depend on timing.
     public var replacesMissing = false
-    /// Called after each piece of work with the available part, 0…1. Returning false stops the work; what is done stays. Estimators whose
+    /// Called after each piece of work with the computed part, 0…1. Returning false stops the work; what is done stays. Estimators whose
     /// samples take long call it too.
     public var onProgress: ((Double) -> Bool)?
 
@@ -65,7 +65,7 @@ public final class PrefixCache {
     package private(set) var readyBlocks = 0
     private(set) var readyPositions = 0
     private(set) var readyExamples: [Int] = []
-    /// Blocks that slices carry up through the layers.
+    /// Blocks on their way up through the layers.
     var underway: [PrefixBlock] = []
     /// Weights of the layer at hand, whose memory serves all layers; nil once nothing is missing.
     var frozen: FrozenLayer?
@@ -130,6 +130,7 @@ public final class PrefixCache {
             if let warning { warnings.append(warning) }
             storage = .file(file)
             for block in blocks.indices where file.holds(block) { markReady(block) }
+            underway = file.underway(of: self)
         } else {
             storage = .memory(ScratchBuffer(capacity: total))
         }
@@ -177,8 +178,14 @@ public final class PrefixCache {
     /// Whether nothing is left to compute.
     public var isFilled: Bool { readyBlocks == blocks.count }
 
-    /// Available part of all positions, 0…1.
-    public var filledPart: Double { isFilled ? 1 : Double(readyPositions) / Double(max(set.positionCount, 1)) }
+    /// Computed part of all positions, 0…1. Positions underway count by the layers behind them.
+    public var filledPart: Double { isFilled ? 1 : computedPositions / Double(max(set.positionCount, 1)) }
+
+    /// Number of positions computed. Those underway count by the layers behind them.
+    var computedPositions: Double {
+        guard case .layer(let entry) = model.entry else { return Double(readyPositions) }
+        return underway.reduce(Double(readyPositions)) { $0 + Double($1.positions * $1.layer) / Double(max(entry, 1)) }
+    }
 
     /// Number of available examples.
     public var readyCount: Int { isFilled ? set.count : readyExamples.count }
@@ -216,8 +223,10 @@ public final class PrefixCache {
 
     func sequences(of block: Int) -> [Int] { order[blocks[block]].flatMap { set.ranges[$0] } }
 
-    /// Returns the first missing block from this one on.
-    func missingBlock(from first: Int) -> Int? { isReady[first...].firstIndex(of: false) }
+    func isReady(block: Int) -> Bool { isReady[block] }
+
+    /// Keeps the blocks underway for the next process, if the cache is a file.
+    func keepUnderway() { if case .file(let file) = storage { file.keep(underway) } }
 
     /// The place for a sequence's states.
     func room(for sequence: Int) -> UnsafeMutablePointer<Float>? { base.map { $0 + offsets[sequence] } }

@@ -5,6 +5,8 @@ import LanguageModel
 /// A prefix cache on disk in blocks that each have a CRC-32C. Whole blocks survive a killed process. The file is written under another name
 /// and renamed when it is complete.
 ///
+/// A second file, `.underway`, keeps the blocks that a stop has caught between two layers (`UnderwayFile`).
+///
 /// Layout, little-endian: "OBPREFIX", UInt32 version, UInt32 number of blocks, 32 bytes key, UInt64 number of floats, UInt64 0 (64 bytes in
 /// all); the floats; for each block UInt32 CRC-32C of its floats (1 if that is 0), or 0 for a missing block; UInt32 CRC-32C of header and
 /// table once all blocks are there.
@@ -87,9 +89,27 @@ final class PrefixFile {
             guard msync(mapping, Self.byteCount(blocks), MS_SYNC) == 0, fsync(descriptor) == 0, rename(partialPath, path) == 0 else {
                 throw Self.failure(partialPath, "can't be written", errno)
             }
+            unlink(underwayPath)
             flock(descriptor, LOCK_UN)
         }
         isComplete = true
+    }
+
+    // MARK: Blocks underway
+
+    private var underwayPath: String { "\(path).underway" }
+
+    /// Keeps blocks that are between two layers, if this process fills the file of this key. A failure costs the next process some time and
+    /// nothing else.
+    func keep(_ blocks: [PrefixBlock]) {
+        guard partialPath != nil, !isComplete else { return }
+        UnderwayFile.write(blocks.filter { $0.layer > 0 }, key: key, to: underwayPath)
+    }
+
+    /// Returns the blocks that an earlier process has kept, if this process fills the file of this key.
+    func underway(of cache: PrefixCache) -> [PrefixBlock] {
+        guard partialPath != nil, !isComplete else { return [] }
+        return UnderwayFile.read(underwayPath, key: key, of: cache).filter { !isWhole[$0.number] }
     }
 
     // MARK: Opening
