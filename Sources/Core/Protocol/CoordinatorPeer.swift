@@ -1,7 +1,9 @@
 /// A worker as the coordinator sees it: a session behind a connection.
 struct CoordinatorPeer: Sendable {
     let id: PeerID
-    let hello: Hello
+    /// Copies of a peer are made for every record and every tick. So they share what does not change.
+    private let constants: Constants
+    var hello: Hello { constants.hello }
     let tag: UInt32
     var session: SessionToken { hello.session }
     /// The peer's machine number, from the moment at which its admission is appended.
@@ -35,9 +37,14 @@ struct CoordinatorPeer: Sendable {
 
     init(id: PeerID, hello: Hello, lastHeard: Timestamp) {
         self.id = id
-        self.hello = hello
+        constants = Constants(hello)
         self.lastHeard = lastHeard
         tag = hello.session.fingerprint.tag
+    }
+
+    private final class Constants: Sendable {
+        let hello: Hello
+        init(_ hello: Hello) { self.hello = hello }
     }
 
     /// Limits a peer's status messages: a few at once, and then so many per second.

@@ -50,9 +50,9 @@ extension CoordinatorStateMachine {
         }
         if let notice = record.notice { effects.append(.notice(notice)) }
         if case .admission(let admission) = record.record {
-            for id in peers.keys where peers[id]?.machine == admission.machine {
-                if let peer = peers[id] { releaseBudget(of: peer) }
-                peers[id]?.isAdmitted = true
+            for peer in peers.values.filter({ $0.machine == admission.machine }) {
+                releaseBudget(of: peer)
+                peers[peer.id]?.isAdmitted = true
             }
         }
         let opening = if case .round = record.record { openRound(at: now) } else { Opening?.none }
