@@ -92,12 +92,17 @@ docs: ## The reference of Core's public API, for a browser: .build/docs/Core.doc
 	@echo "look at it with: python3 -m http.server --directory .build/docs/Core.doccarchive 8080    (http://localhost:8080/documentation/core)"
 
 .PHONY: test
-test: check-format ## All tests, in release (installs the libraries that are missing)
+test: ## All tests, in release (installs the libraries that are missing)
 	@scripts/install-needs
-	swift test -c release --explicit-target-dependency-import-check error --skip ClusterTests
+	@mkdir -p .build
+# A build waits for one module after another, so a core is free for the format and the other processor's kernels.
+	@{ $(MAKE) -s check-format && scripts/test-neon; } > .build/beside.log 2>&1 & beside=$$!; \
+		status=0; swift test $(TEST_FLAGS) --skip ClusterTests || status=$$?; \
+		wait $$beside || status=$$?; cat .build/beside.log; exit $$status
 # Processes that are killed and stopped in the midst of runs have the machine to themselves: who reads what they say must keep up.
-	swift test -c release --explicit-target-dependency-import-check error --filter ClusterTests
-	@scripts/test-neon
+	swift test $(TEST_FLAGS) --filter ClusterTests
+
+TEST_FLAGS := -c release --explicit-target-dependency-import-check error
 
 .PHONY: fast
 fast: ## The tests that start no processes: arithmetic, ledger, protocol, simulator, models, tokenizers

@@ -9,6 +9,9 @@ let strict: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
+/// Tests that mostly start processes and wait for them are compiled fast. Tests with reference implementations are optimised.
+let strictTests: [SwiftSetting] = strict + [.unsafeFlags(["-Onone"])]
+
 let package = Package(
     name: "onebyte",
     products: [
@@ -68,15 +71,16 @@ let package = Package(
             swiftSettings: strict),
 
         .testTarget(
-            name: "CoreTests", dependencies: ["Core", "Kernels", "Signing", "TestSupport"], resources: [.copy("Fixtures")], swiftSettings: strict),
+            name: "CoreTests", dependencies: ["Core", "Kernels", "Signing", "TestSupport"], resources: [.copy("Fixtures")],
+            swiftSettings: strict),
         .testTarget(
             name: "LanguageModelTests", dependencies: ["LanguageModel", "Training", "Core", "Kernels"], resources: [.copy("Fixtures")],
             swiftSettings: strict),
         .target(name: "TestSupport", dependencies: ["CZeroMQ", "Core", "Transport"], path: "Tests/TestSupport", swiftSettings: strict),
         // The parsers, for libFuzzer and for its corpus as a test.
         .target(name: "FuzzTargets", dependencies: ["Core", "LanguageModel", "Training"], path: "Tests/FuzzTargets", swiftSettings: strict),
-        .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets", "TestSupport"], swiftSettings: strict),
-        .testTarget(name: "TransportTests", dependencies: ["TestSupport", "Transport", "Coordinator", "Worker", "Core"], swiftSettings: strict),
+        .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets", "TestSupport"], swiftSettings: strictTests),
+        .testTarget(name: "TransportTests", dependencies: ["TestSupport", "Transport", "Coordinator", "Worker", "Core"], swiftSettings: strictTests),
         .testTarget(
             name: "OneByteTests",
             dependencies: [
@@ -85,7 +89,7 @@ let package = Package(
                 .product(name: "Subprocess", package: "swift-subprocess"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
-            exclude: ["Fixtures"], swiftSettings: strict),
+            exclude: ["Fixtures"], swiftSettings: strictTests),
         // A coordinator or a worker as a process of its own, with a trainer that needs no model: what the cluster tests kill.
         .executableTarget(
             name: "ClusterNode", dependencies: ["Core", "Coordinator", "Relay", "TestSupport", "Transport", "Worker"], path: "Tests/ClusterNode",
@@ -93,7 +97,7 @@ let package = Package(
         .testTarget(
             name: "ClusterTests",
             dependencies: ["ClusterNode", "TestSupport", "Core", "LanguageModel", "Training", "Coordinator", "Relay", "Transport", "Worker"],
-            swiftSettings: strict),
+            swiftSettings: strictTests),
     ],
     cxxLanguageStandard: .cxx17
 )

@@ -235,7 +235,8 @@ private func squaredDistance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b)
 
 @Suite struct AdapterBasisTests {
     private func vectors(_ count: Int, _ length: Int) throws -> FixedPointVectors {
-        try FixedPointVectors(rounding: (0..<count).map { i in (0..<length).map { j in Double(i + 1) * 0.3 - Double(j) } })
+        let rows = (0..<count).map { (i: Int) -> [Double] in (0..<length).map { (j: Int) -> Double in Double(i + 1) * 0.3 - Double(j) } }
+        return try FixedPointVectors(rounding: rows)
     }
 
     private func basis() throws -> RunBasis {

@@ -140,10 +140,9 @@ struct FinalAdapterEstimatorTests {
                 model: run.model, directions: run.directions, cache: cache,
                 options: .init(batchSize: batchSize, samplesPerBatch: 4, threads: threads))
             let size = 24 / parts
-            return try (0..<parts).flatMap { part in
-                try estimator.projectedGradients(
-                    machine: AdaptedTinyLlama.machine, samples: SampleNumber(part * size)..<SampleNumber((part + 1) * size)
-                ).values.map(\.bitPattern)
+            return try (0..<parts).flatMap { (part: Int) -> [UInt32] in
+                let samples = SampleNumber(part * size)..<SampleNumber((part + 1) * size)
+                return try estimator.projectedGradients(machine: AdaptedTinyLlama.machine, samples: samples).values.map(\.bitPattern)
             }
         }
         let expected = try bits(threads: 1, parts: 1, isFilled: true)

@@ -49,7 +49,7 @@ struct ObjectiveTests {
         let source = try EstimatorTests.tiny()
         let model = try EstimatorTests.model(source, ["layers.2"])
         let count = 8
-        let tokens = (0..<count).map { i in (0..<6).map { Int32((i * 37 + $0 * 11) % 200) } }
+        let tokens = (0..<count).map { (i: Int) -> [Int32] in (0..<6).map { (j: Int) -> Int32 in Int32((i * 37 + j * 11) % 200) } }
         let likeliest = try tokens.map { try Generator(model: model).generate(prompt: $0, options: .init(maxTokens: 1))[0] }
         let examples = zip(tokens, likeliest).map { tokens, top in
             Example(

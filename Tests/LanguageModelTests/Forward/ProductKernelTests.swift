@@ -253,7 +253,7 @@ import Testing
                 var out = [Float](repeating: 0, count: rows)
                 ob_dots_i8(x, n + 1, rows, b, n, -0.25, &out)
                 for r in 0..<rows {
-                    let wanted = (0..<n).reduce(0.0) { $0 + Double(x[r * (n + 1) + $1]) * Double(b[$1]) }
+                    let wanted = zip(x[(r * (n + 1))...], b).reduce(0.0) { (sum: Double, pair) in sum + Double(pair.0) * Double(pair.1) }
                     #expect(abs(Double(out[r]) + 0.25 * wanted) < 1e-4 * Double(n))
                 }
             }
