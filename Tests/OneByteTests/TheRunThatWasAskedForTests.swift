@@ -323,6 +323,37 @@ extension TheRunThatWasAskedForTests {
         }
     }
 
+    @Test("A path in a run file is that from where the program is started; where the run file's directory has another of that name, it is said")
+    func pathsOfARunFile() async throws {
+        let scratch = try Scratch()
+        let place = "\(scratch.path)/place"
+        try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
+        let file = try scratch.file(
+            "run.toml",
+            """
+            model = "\(Binary.tinyModel)"
+            [task]
+            template = "{text} It was"
+            labels = { 0 = " bad", 1 = " good" }
+            [data]
+            train-file = "reviews.jsonl"
+            """)
+        let train = try scratch.reviews()
+        func errors(_ command: [String], in directory: String) async throws -> String {
+            try await Binary.run(command + ["--config", directory == place ? "../run.toml" : file], in: directory).errors
+        }
+        let note = "note: data.train-file is reviews.jsonl from where the program is started, and not ../reviews.jsonl (../run.toml:6)"
+        // Where there is none, the note names the one that may be meant.
+        #expect(try await errors(["cluster", "--dry-run"], in: place).hasPrefix(note + "\nerror: reviews.jsonl: there is no reviews.jsonl here"))
+        try Data((0..<24).map { #"{"text":"another \#($0)","label":\#($0 % 2)}"# + "\n" }.joined().utf8).write(
+            to: URL(filePath: "\(place)/reviews.jsonl"))
+        #expect(try await errors(["cluster", "--print-config"], in: place).contains(note))
+        try FileManager.default.removeItem(atPath: "\(place)/reviews.jsonl")
+        try FileManager.default.createSymbolicLink(atPath: "\(place)/reviews.jsonl", withDestinationPath: train)
+        #expect(try await errors(["cluster", "--print-config"], in: place) == "")
+        #expect(try await errors(["cluster", "--print-config"], in: scratch.path) == "")
+    }
+
     @Test("Flags that have no effect are said to have none, or refused")
     func flagsWithoutEffect() async throws {
         let scratch = try Scratch()

@@ -71,6 +71,7 @@ struct ClusterCommand: AsyncParsableCommand {
             file: resume.map { RunDirectory($0).configuration } ?? config.config,
             flags: preset.settings + model.settings + task.settings + objective.settings + data.settings + publicText.settings + training.settings
                 + machines.settings + place.settings + workers.settings + processes.settings)
+        if resume == nil { for text in settings.otherPlaces() { standardError.write("note: \(text)") } }
         var preparation = try ClusterPlan(&settings, resuming: resume)
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         let isComplete = try preparation.isComplete()

@@ -57,6 +57,7 @@ struct EvaluateCommand: ParsableCommand {
 
     func run() throws {
         var settings = try Settings(file: config.config, flags: model.settings + task.settings + objective.settings + [.trainFile: [file]])
+        for text in settings.otherPlaces() { standardError.write("note: \(text)") }
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         // Data are read first: a broken line then shows at once, while a model takes time to load.
         let records = try DataFile.read(file)

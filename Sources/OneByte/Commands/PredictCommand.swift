@@ -43,6 +43,7 @@ struct PredictCommand: ParsableCommand {
 
     func run() throws {
         var settings = try Settings(file: config.config, flags: model.settings + task.settings + [.trainFile: [file]])
+        for text in settings.otherPlaces() { standardError.write("note: \(text)") }
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         let records = try DataFile.read(file)
         let state = try ModelState.load(model: try settings.text(.model), ledger: ledger.ledger, atRound: ledger.atRound, threads: threads.count)
