@@ -49,14 +49,18 @@ public enum OperatorRequest: Hashable, Sendable {
 extension RunDirectory {
     /// The file of requests to a running coordinator. The coordinator deletes it when it has read it.
     public var requests: String { path + "/requests" }
-    private static let requestBytesMax = 4096
+    private static let requestBytesMax = 1 << 16
 
     /// Writes requests for the coordinator, whole or not at all.
     ///
-    /// - Throws: `ProcessFailure` `.temporary` while earlier requests wait, `.inputOutput` if the directory can't be written.
+    /// - Throws: `ProcessFailure` `.temporary` while earlier requests wait, `.inputOutput` if the directory can't be written, `.usage` for more
+    ///   than a coordinator reads.
     public func leave(_ wanted: [OperatorRequest]) throws(ProcessFailure) {
         let temporary = "\(requests).\(getpid())"
         let text = Array(wanted.map { $0.line + "\n" }.joined().utf8)
+        guard text.count <= Self.requestBytesMax else {
+            throw ProcessFailure(.usage, "\(wanted.count) requests are more than a coordinator takes at once\nname fewer machines")
+        }
         let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
             throw ProcessFailure(.inputOutput, "can't write \(temporary): \(String(cString: strerror(errno)))")
@@ -85,9 +89,11 @@ extension RunDirectory {
         defer { close(descriptor) }
         var status = stat()
         guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return ([], []) }
-        var bytes = [UInt8](repeating: 0, count: Self.requestBytesMax)
+        var bytes = [UInt8](repeating: 0, count: Self.requestBytesMax + 1)
         let count = read(descriptor, &bytes, bytes.count)
         guard unlink(requests) == 0, count > 0 else { return ([], []) }
+        // Half of what somebody wants is not done: it could be the wrong half.
+        guard count <= Self.requestBytesMax else { return ([], ["more than \(Self.requestBytesMax) bytes of requests"]) }
         let lines = String(decoding: bytes[..<count], as: UTF8.self).split(separator: "\n").map(String.init)
         return (lines.compactMap(OperatorRequest.init(line:)), lines.filter { OperatorRequest(line: $0) == nil })
     }

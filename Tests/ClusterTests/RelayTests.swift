@@ -119,6 +119,63 @@ import Worker
         #expect(hasEnded)
     }
 
+    @Test("A worker that comes and goes without end makes a relay write twenty lines a second, and no more")
+    func complaints() async throws {
+        let directory = try TestDirectory()
+        let (far, near) = (InProcessNetwork(name: "far"), InProcessNetwork(name: "near"))
+        let coordinator = RunningCoordinator(directory, spec: ToyTrainer.spec(rounds: 10, minimumWorkers: 1), over: far)
+        let (said, post) = AsyncStream<String>.makeStream()
+        let (open, opened) = AsyncStream<Void>.makeStream()
+        let process = RelayProcess(
+            configuration: .init(
+                near: near, far: far, patienceSeconds: 30,
+                onProgress: { progress in
+                    switch progress {
+                    case .listening: opened.finish()
+                    case .notice(.workerCame), .notice(.workerLeft), .warning: post.yield("\(progress)")
+                    default: break
+                    }
+                }))
+        let relay = Task {
+            defer { post.finish() }
+            return try await process.run()
+        }
+        for await _ in open {}
+        // The second byte of a frame is its kind. The relay looks at no more of these two.
+        let frames = [Message.Kind.goodbye, .hello].map { kind in
+            var frame = [UInt8](repeating: 0, count: MessageCoding.headerBytes)
+            frame[1] = kind.rawValue
+            return frame
+        }
+        let pairs = 1_500
+        let noise = try NamedThread("noise") {
+            guard let link = try? near.connect(classify: { _ in .control }, queuedFrames: 256) else { return }
+            for _ in 0..<30 {
+                for _ in 0..<pairs / 30 { for frame in frames { try? link.send(frame) } }
+                _ = try? link.service()
+                usleep(50_000)
+            }
+        }
+        let hasEnded = noise.join(within: 30)
+        #expect(hasEnded)
+        // Another worker is served all the same.
+        let worker = RunningWorker(near, name: "honest")
+        _ = try await coordinator.outcome
+        #expect(try await worker.finalDigest == directory.replay().digest)
+        _ = try await relay.value
+        var (lines, counts): (Int, [Int]) = (0, [])
+        for await line in said {
+            if line.hasSuffix("more lines within a second are not shown") {
+                counts.append(Int(line.prefix { $0.isNumber }) ?? 0)
+            } else {
+                lines += 1
+            }
+        }
+        // The noise lasts for one second and a half, and longer on a slow machine.
+        #expect(lines >= 20 && lines < pairs / 2, "\(lines)")
+        #expect(!counts.isEmpty && counts.reduce(lines, +) > lines + pairs / 2 && counts.reduce(lines, +) <= 2 * pairs + 4, "\(lines) \(counts)")
+    }
+
     @Test("A relay does not follow its coordinator into another run or to another base", arguments: ["run", "base"])
     func anotherRun(_ what: String) async throws {
         let (old, new) = (String(repeating: "ab", count: 32), String(repeating: "cd", count: 32))

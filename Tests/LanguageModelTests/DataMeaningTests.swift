@@ -202,7 +202,7 @@ import Training
         (TaskSpec.Kind.completion, #"{"prompt":"Say hi","completion":" go away","label":false}"#, "marks a bad example"),
         (.completion, #"{"prompt":"Hi","chosen":" yes","rejected":" no","completion":" yes"}"#, "preference"),
         (.completion, #"{"prompt":"Hi","completion":" yes","weight":0.5}"#, "counts the same"),
-        (.text, #"{"text":"Hi","train":false}"#, "marks a bad example"),
+        (.text, #"{"text":"Hi","train":false}"#, "should not be used"),
         (.text, #"{"text":"Hi","desirable":"false"}"#, "marks a bad example"),
         (.chat, #"{"messages":[{"role":"assistant","content":"x"}],"rejected":[{"role":"assistant","content":"y"}]}"#, "should not be learnt"),
         (.classification, #"{"text":"a","label":"0","sample_weight":2}"#, "counts the same"),
@@ -227,12 +227,110 @@ import Training
         (.completion, #"{"prompt":"Hi","completion":" go away","label":"rejected"}"#, "marks a bad example"),
         (.completion, #"{"prompt":"Hi","completion":" go away","isRejected":true}"#, "should not be learnt"),
         (.completion, #"{"prompt":"Hi","completion":" yes","sampleWeight":"0.5"}"#, "counts the same"),
+        // Other spellings, and other ways to say it.
+        (.completion, #"{"prompt":"Hi","completion":" go away","Is correct":false}"#, "marks a bad example"),
+        (.completion, #"{"prompt":"Hi","completion":" yes","loss-weight":0.1}"#, "counts the same"),
+        (.completion, #"{"prompt":"Hi","completion":" yes","rejected_response":" no"}"#, "should not be learnt"),
+        (.completion, #"{"prompt":"Hi","completion":" yes","non_preferred_output":" no"}"#, "should not be learnt"),
+        (.completion, #"{"prompt":"Hi","completion":" yes","preferred_output":" yes"}"#, "preference pair"),
+        (.completion, #"{"prompt":"Hi","completion":" go away","feedback":"thumbs_down"}"#, "marks a bad example"),
+        (.completion, #"{"prompt":"Hi","completion":" go away","reward":-1}"#, "marks a bad example"),
+        (.text, #"{"text":"Hi","valid":"no"}"#, "marks a bad example"),
+        (.text, #"{"text":"Hi","incorrect":true}"#, "should not be learnt"),
+        (.text, #"{"text":"Hi","skip":true}"#, "should not be used"),
+        (.classification, #"{"text":"a","label":"0","answer":"reject"}"#, "should not be used"),
+        (.classification, #"{"text":"a","label":"0","ignore":true}"#, "should not be used"),
+        (.classification, #"{"text":"a","label":"0","train":false}"#, "should not be used"),
+        (.classification, #"{"text":"a","label":["0","1"]}"#, "one class is learnt for each text"),
+        (.classification, #"{"text":"a","label":-1}"#, "a label that nobody knows"),
+        // What stands beside a prompt that no template puts together with it.
+        (.completion, #"{"system":"Answer in French.","prompt":"Hi","completion":" Salut"}"#, "\"system\" stands beside \"prompt\""),
+        (.completion, #"{"context":"Anna has a red boat.","prompt":"Which colour?","completion":" red"}"#, "\"context\" stands beside \"prompt\""),
+        (.completion, #"{"tools":[{"name":"f"}],"prompt":"Hi","completion":" f()"}"#, "\"tools\" stands beside \"prompt\""),
+        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}],"context":"z"}"#, "\"context\" is not passed"),
+        (
+            .chat,
+            #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"},{"role":"user","content":"z"}],"completion":"w"}"#,
+            "\"completion\" stands beside \"messages\""
+        ),
+        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"","refusal":"No."}]}"#, "\"refusal\""),
+        (.chat, #"{"messages":[{"role":"user","content":"x","images":["a.png"]},{"role":"assistant","content":"y"}]}"#, "\"images\""),
+        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y","loss_weight":0.5}]}"#, "\"loss_weight\" is 0.5"),
+        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y","loss_mask":0}]}"#, "\"loss_mask\" is 0"),
+        (
+            .chat, #"{"messages":[{"role":"user","content":[{"type":"input_audio"}]},{"role":"assistant","content":"y"}]}"#,
+            "of the type \"input_audio\""
+        ),
     ])
     func whatTurnsTheMeaningAroundIsRefused(_ kind: TaskSpec.Kind, _ line: String, _ text: String) throws {
         let encoder = try encoder(kind, template: kind == .classification ? "{text}" : nil, labels: [("0", " a"), ("1", " b")])
         let problem = try problem(encoder, line)
         #expect(problem.contains(text) && problem.contains(":1: "), "\(problem)")
         #expect(problem.split(separator: "\n").count == 2, "a remedy on the second line: \(problem)")
+    }
+
+    /// What has no such meaning is read as before: it is listed, or it is what the prompt itself says.
+    @Test(arguments: [
+        (TaskSpec.Kind.completion, #"{"prompt":"Use this: Anna has a boat. Who?","context":"Anna has a boat.","completion":" Anna"}"#, ["context"]),
+        (
+            .completion, #"{"prompt":"Hi","completion":" yes","score":0.1,"rating":4,"answer":"no","system":"","reward":0.5}"#,
+            ["answer", "rating", "reward", "score", "system"]
+        ),
+        (
+            .classification, #"{"text":"a","label":"0","correct":false,"accepted":false,"confidence":0.6,"ignore":false}"#,
+            ["accepted", "confidence", "correct", "ignore"]
+        ),
+        (
+            .chat,
+            #"{"system":"Be brief.","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"x"},{"role":"assistant","content":"y"}]}"#,
+            ["system"]
+        ),
+        (
+            .chat,
+            #"{"messages":[{"role":"user","weight":1,"content":[{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}]},{"role":"assistant","content":"y","prefix":true,"weight":1}]}"#,
+            ["messages[].content[].cache_control", "messages[].prefix", "messages[].weight"]
+        ),
+    ])
+    func whatMeansNothingElseIsListed(_ kind: TaskSpec.Kind, _ line: String, _ unused: [String]) throws {
+        let encoder = try encoder(kind, template: kind == .classification ? "{text}" : nil, labels: [("0", " a"), ("1", " b")])
+        let data = try encoder.encode(records(line))
+        #expect(data.examples.count == 1 && data.unusedFields.sorted() == unused, "\(data.unusedFields)")
+    }
+
+    /// The remedies for a field beside the prompt and for a list of labels give examples.
+    @Test func aTemplateTakesWhatStandsBesideThePrompt() throws {
+        let line = #"{"context":"Anna has a red boat.","prompt":"Which colour?","completion":" red"}"#
+        let data = try encoder(.completion, template: "{context} {prompt}").encode(records(line))
+        let sequence = try #require(data.examples.first?.sequences.first)
+        #expect(try tokenizer().decode(sequence.tokens).hasPrefix("Anna has a red boat. Which colour? red") && data.unusedFields.isEmpty)
+    }
+
+    @Test func recordsOfSeveralPartsOfADataSetAreTold() throws {
+        let mixed = try encoder(.text).encode(
+            records(#"{"text":"a b","split":"train"}"#, #"{"text":"c d","split":"test"}"#, #"{"text":"e f","split":"train"}"#))
+        #expect(mixed.mixedSplits.map(\.field) == ["split"] && mixed.mixedSplits.first?.parts == ["test", "train"])
+        let one = try encoder(.text).encode(records(#"{"text":"a b","split":"test"}"#, #"{"text":"c d","split":"test"}"#))
+        #expect(one.mixedSplits.isEmpty)
+        let read = try encoder(.completion, template: "{split}: {prompt}").encode(
+            records(#"{"prompt":"a","completion":" b","split":"train"}"#, #"{"prompt":"a","completion":" b","split":"test"}"#))
+        #expect(read.mixedSplits.isEmpty)
+    }
+
+    /// Many templates leave the reasoning of earlier turns out.
+    @Test func wordsThatTheTemplateLeavesOutAreTold() throws {
+        let forgetful =
+            "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}"
+            + "{% if m.role == 'assistant' and not loop.last %}{{ m.content.split('</think>')[-1].lstrip('\\n') }}{% else %}{{ m.content }}{% endif %}"
+            + "{{ '<|im_end|>\\n' }}{% endfor %}"
+        func shortened(_ first: String, chat: String = forgetful) throws -> Int {
+            let reply = try String(decoding: JSONEncoder().encode(first), as: UTF8.self)
+            let line =
+                #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":\#(reply)},{"role":"user","content":"z"},{"role":"assistant","content":"w"}]}"#
+            return try encoder(.chat, chat: chat).encode(records(line)).shortenedByTemplate
+        }
+        #expect(try shortened("<think>because</think>\n\nyes") == 1)
+        #expect(try shortened("yes") == 0 && shortened("  1 < 2, and 3 > 2 <br> \n") == 0)
+        #expect(try shortened("<think>because</think>yes", chat: Self.chatML) == 0)
     }
 
     /// In a table, every value is a text, and an empty cell says nothing.

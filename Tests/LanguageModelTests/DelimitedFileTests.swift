@@ -26,6 +26,8 @@ import Training
             ("text\none\n", #"{"text": "one"}"#),
             ("\"text\",\"label\"\n\"é\u{301}\",1\n", "{\"text\": \"é\u{301}\", \"label\": \"1\"}"),
             ("text,label\n\na,1\n\n", #"{"text": "a", "label": "1"}"#),
+            ("text,label\n\u{FEFF}fine,1\n", #"{"text": "fine", "label": "1"}"#),
+            ("text,label\n\u{FEFF}\"fine\",1\n\u{FEFF}", #"{"text": "fine", "label": "1"}"#),
         ])
     func rows(_ text: String, _ expected: String) throws {
         #expect(try read(text).map { $0.replacing("\":\"", with: "\": \"").replacing("\",\"", with: "\", \"") } == [expected])
@@ -45,6 +47,7 @@ import Training
             ("text,text\na,b\n", ":1: two columns are called \"text\""),
             ("text,\na,b\n", ":1: column 2 has no name"), ("", "the file is empty"), ("text,label\n", "the file is empty"),
             ("text,label\n\"x\ny\",0\nb\n", ":4: 1 fields"),
+            ("text,label\na,1\n\u{FEFF}text,label\nb,0\n", ":3: the line repeats the first line, which names the columns"),
         ])
     func wrong(_ text: String, _ expected: String) throws {
         let error = #expect(throws: DataError.self) { try read(text) }

@@ -46,12 +46,22 @@ import Training
     @Test(arguments: [
         ("", "the file is empty"), ("\n \n", "the file is empty"), ("[1]\n", "expected a JSON object"), ("7\n", "expected a JSON object"),
         ("{\"a\":1} x\n", "not JSON"), ("{\"a\":1,\"a\":2}\n", "twice"),
+        ("{\"a\":\"\\ud800\"}\n", ":1: the line is not JSON: half of a surrogate pair"),
+        ("{\"a\":NaN}\n", ":1: the line is not JSON: a value is expected"),
     ])
     func whatIsNoDataIsAnError(_ text: String, _ message: String) throws {
         try withFile(Array(text.utf8)) { path in
             let found = error { _ = try DataFile.read(path) }
             #expect(found?.code == .malformed)
             #expect(found?.description.contains(message) == true, "\(found?.description ?? "no error")")
+        }
+    }
+
+    @Test func aLineOf20MegabytesIsAnError() throws {
+        let long = "{\"text\":\"" + String(repeating: "a", count: 20 << 20) + "\"}\n"
+        try withFile(Array(("{\"text\":\"a\"}\n" + long).utf8)) { path in
+            let found = error { _ = try DataFile.read(path) }
+            #expect(found?.description == "\(path):2: the line is longer than 16 MiB; write one JSON object a line")
         }
     }
 

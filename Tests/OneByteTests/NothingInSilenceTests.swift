@@ -54,6 +54,25 @@ import Testing
         #expect(found.errors.contains("no-such-host.invalid"), "\(found.errors)")
     }
 
+    @Test("Where curl is missing, a model that has to be downloaded is an error that names curl; one in the cache is read")
+    func withoutCurl() async throws {
+        let scratch = try Scratch()
+        let empty = "\(scratch.path)/bin"
+        try FileManager.default.createDirectory(atPath: empty, withIntermediateDirectories: true)
+        let environment = ["PATH": empty, "HF_HOME": "\(scratch.path)/hf", "HF_ENDPOINT": "http://127.0.0.1:1"]
+        let found = try await Binary.run(["model", "inspect", "org/model"], environment: environment)
+        #expect(found.status == ExitStatus.unavailable.rawValue, "\(found.errors)")
+        #expect(
+            found.errors.contains(
+                "org/model: can't be downloaded: curl can't be started: it is not installed, or not in PATH\ninstall curl; or copy"),
+            "\(found.errors)")
+        let cached = "\(scratch.path)/hf/hub/models--org--model/snapshots/main"
+        try FileManager.default.createDirectory(atPath: "\(cached)/..", withIntermediateDirectories: true)
+        try FileManager.default.copyItem(atPath: Binary.tinyModel, toPath: cached)
+        let read = try await Binary.run(["model", "inspect", "org/model"], environment: environment)
+        #expect(read.status == 0 && read.output.contains("can be trained"), "\(read.errors)")
+    }
+
     @Test("A mistyped path of data or a run file is reported with the most likely path")
     func mistypedFiles() async throws {
         let scratch = try Scratch()

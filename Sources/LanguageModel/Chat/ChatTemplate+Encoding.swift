@@ -5,6 +5,8 @@ public struct EncodedChat: Hashable, Sendable {
     public let learnt: [Int]
     /// Whether the template asked for the time, so that the tokens are those of today.
     public let writesDate: Bool
+    /// Whether the template left out words of a message, as many do with the reasoning of earlier turns.
+    public let leavesOutWords: Bool
 }
 
 extension ChatTemplate {
@@ -46,7 +48,46 @@ extension ChatTemplate {
             let isWithin = span.isEmpty && learnt.last == place - 1 && ranges[next].contains(span.lowerBound)
             if isWithin || span.overlaps(ranges[next]) { learnt.append(place) }
         }
-        return EncodedChat(tokens: encoding.tokens, learnt: learnt, writesDate: rendering.readsTime)
+        return EncodedChat(
+            tokens: encoding.tokens, learnt: learnt, writesDate: rendering.readsTime, leavesOutWords: Self.leavesOutWords(rendering, messages))
+    }
+
+    /// Whether the rendering has fewer letters and digits of a message than the message itself. White space, signs and tags such as `<think>` do
+    /// not count, because templates write these in their own way; nor do messages with calls, of which templates write what they need.
+    private static func leavesOutWords(_ rendering: JinjaRendering, _ messages: [ChatMessage]) -> Bool {
+        guard messages.count < JinjaText.messagesMax else { return false }
+        var written: [UInt32: Int] = [:]
+        for unit in rendering.text.units where JinjaText.isContent(unit) && isOfAWord(JinjaText.scalar(unit)) {
+            written[unit & JinjaText.markMask, default: 0] += 1
+        }
+        return messages.enumerated().contains { number, message in
+            guard message["tool_calls"] == nil, message["function_call"] == nil else { return false }
+            let said = wordCount(message.content) + wordCount(message.reasoning?.string ?? "")
+            return written[JinjaText.mark(message: number)] ?? 0 < said
+        }
+    }
+
+    private static func isOfAWord(_ scalar: Unicode.Scalar) -> Bool { scalar.properties.isAlphabetic || scalar.properties.numericType != nil }
+
+    /// Returns the number of letters and digits outside of tags.
+    private static func wordCount(_ text: String) -> Int {
+        var count = 0
+        // Letters since a "<" that may begin a tag; nil outside.
+        var inTag: Int?
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "<":
+                count += inTag ?? 0
+                inTag = 0
+            case ">": inTag = nil
+            case _ where isOfAWord(scalar): if let letters = inTag { inTag = letters + 1 } else { count += 1 }
+            case "/", "|", "_": break
+            default:
+                count += inTag ?? 0
+                inTag = nil
+            }
+        }
+        return count + (inTag ?? 0)
     }
 
     /// Checks that every message left something in the text. A template that silently skips a message makes another conversation.

@@ -38,6 +38,14 @@ struct ClusterPlan: Sendable {
     init(_ settings: inout Settings, resuming: String?) throws {
         isResumed = resuming != nil
         model = try settings.text(.model)
+        if let resuming, case .text(let old)? = settings.given(.directory) {
+            for (_, key) in Self.fileKeys {
+                guard case .file? = settings.source(key), let file = settings.optionalText(key),
+                    let here = RunDirectory(resuming).moved(file, from: old)
+                else { continue }
+                settings.derive(key, .text(here), from: "the run directory was \(old)")
+            }
+        }
         for (use, key) in Self.fileKeys { files[use] = settings.optionalText(key) }
         let trainFile = try settings.text(.trainFile)
         parts = try Self.split(trainFile, settings)
@@ -59,7 +67,7 @@ struct ClusterPlan: Sendable {
         }
         if let resuming {
             // A resumed run may have other files, addresses and processes; everything else is in its ledger.
-            for key in SettingKey.allCases where key.setting.owner != .host {
+            for key in SettingKey.allCases where key.setting.owner != .host || key == .preset {
                 guard case .flag(let flag)? = settings.source(key) else { continue }
                 throw SettingsError.usage("\(flag) can't be changed by --resume: it is the run's, as \(resuming)/run.toml says; leave it out")
             }
@@ -102,9 +110,7 @@ struct ClusterPlan: Sendable {
         self.settings = settings
     }
 
-    private static let fileKeys: [(DataUse.Use, SettingKey)] = [
-        (.training, .trainFile), (.validation, .validationFile), (.evaluation, .evalFile),
-    ]
+    private static let fileKeys = RunDirectory.dataKeys
 
     /// Splits the training file, if the settings say so.
     private static func split(_ trainFile: String, _ settings: Settings) throws -> DataParts? {
@@ -155,6 +161,7 @@ struct ClusterPlan: Sendable {
     /// - Returns: the model.
     mutating func check() throws -> ModelSource {
         try OpenFiles.reserve(OpenFiles.base + Self.filesOfChild * (workerCount + 2), for: "\(workerCount) workers")
+        if isResumed { try checkData() }
         let source = try openModel(model)
         try source.checkPatterns(spec.train)
         let encoder = try TaskEncoder(task: spec.task, model: source)
@@ -179,6 +186,18 @@ struct ClusterPlan: Sendable {
         // The run reads this file only at its end, when an error would cost the report.
         if let generalFile { _ = try SideEffects.generalExamples(generalFile, source) }
         return source
+    }
+
+    /// Refuses to resume the run with other data than those with which it began, unless flags name them.
+    ///
+    /// - Throws: `ProcessFailure` `.configuration` for a file with other contents.
+    private func checkData() throws {
+        for (use, key) in Self.fileKeys {
+            guard let file = files[use], let change = directory.change(of: file, key) else { continue }
+            if case .flag? = settings.source(key) { continue }
+            throw ProcessFailure(
+                .configuration, "\(change)\nput the old one back; or give it by a flag, to go on with it as it is: \(key.flag) \(shellWord(file))")
+        }
     }
 
     /// Forecasts what the run will take, from about two seconds of measuring on this machine. Call it after `check`.
@@ -252,6 +271,7 @@ struct ClusterPlan: Sendable {
         }
         if isResumed { try spec(of: try LedgerArchive(directory.ledger).summary) }
         try writeParts(&settings)
+        try directory.keepDigests(of: files)
         // Also when resuming: settings that were given now apply until they are given again.
         try directory.write(settings.annotated, to: directory.configuration)
         return lock
@@ -363,10 +383,8 @@ struct ClusterPlan: Sendable {
                     secondsOfCachedRound: secondsOfCachedRound), privacy: spec.privacyOfRounds))
         guard isResumed else { return record.progress }
         record.read(directory)
-        if record.unread > 0 {
-            standardError.write(
-                "note: \(record.unread) lines of \(directory.metrics) can't be read, as after a crash; the bytes and seconds that they told of are missing in the report"
-            )
+        if let remark = record.remark(directory) {
+            standardError.write("note: \(remark); the bytes and seconds that it told of are missing in the report")
         }
         return record.progress
     }

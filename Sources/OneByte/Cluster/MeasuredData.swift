@@ -5,12 +5,21 @@ package enum MeasuredData: Hashable, Sendable {
     /// The files were not compared here, as in a coordinator whose workers have their data elsewhere.
     case unknown
     case heldOut
+    /// Some of the data also train the run, or steer it.
+    case partlyHeldOut
     /// All of the data also train the run, or steer it.
     case training, validation
 
     package init(_ use: DataUse) {
-        let whole = use.overlaps.filter { $0.use == .evaluation && $0.isWhole }
-        self = whole.isEmpty ? .heldOut : whole.contains { $0.with == .training } ? .training : .validation
+        let overlaps = use.overlaps.filter { $0.use == .evaluation }
+        let whole = overlaps.filter(\.isWhole)
+        if overlaps.isEmpty {
+            self = .heldOut
+        } else if whole.isEmpty {
+            self = .partlyHeldOut
+        } else {
+            self = whole.contains { $0.with == .training } ? .training : .validation
+        }
     }
 
     /// Name of the data in displays of scores.
@@ -18,6 +27,7 @@ package enum MeasuredData: Hashable, Sendable {
         switch self {
         case .unknown: "evaluation"
         case .heldOut: "held out"
+        case .partlyHeldOut: "partly held out"
         case .training: "training data"
         case .validation: "validation data"
         }

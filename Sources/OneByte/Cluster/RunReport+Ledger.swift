@@ -60,7 +60,9 @@ extension RunReport {
         let summary = archive.summary
         let record = RunRecord(of: summary.spec, in: directory)
         let progress = record.progress
-        if record.unread > 0 { standardError.write("note: \(record.unread) lines of \(directory.metrics) can't be read, as after a crash") }
+        if let remark = record.remark(directory) {
+            standardError.write("note: \(remark); the bytes and seconds that it told of are missing in the report")
+        }
         let names = (archive.manifest?.entries ?? []).filter { entry in
             summary.spec.train.contains { TensorPattern($0)?.matches(entry.name, entry.shape) ?? false }
         }

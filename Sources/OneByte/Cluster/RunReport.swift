@@ -57,10 +57,11 @@ package struct RunReport: Codable, Hashable, Sendable {
     package struct EvaluationData: Codable, Hashable, Sendable {
         package var file: String
         /// Number of its examples that also train the run, and of those that also steer it; equal examples give the model the same tokens.
-        package var alsoInTraining: Int
-        package var alsoInValidation: Int
-        /// Whether none of the data train or steer the run.
-        package var isHeldOut: Bool
+        /// Nil if nobody has compared them.
+        package var alsoInTraining: Int?
+        package var alsoInValidation: Int?
+        /// Whether none of the data train or steer the run; nil if nobody has compared them.
+        package var isHeldOut: Bool?
         /// Meaning of the losses in `before` and `after`.
         package var lossMeaning: String
         /// Name of the data, used only in `text`.
@@ -78,7 +79,7 @@ package struct RunReport: Codable, Hashable, Sendable {
 
         /// Data that another machine holds and measures, and that are otherwise unknown here.
         init(ofEvaluators task: TaskSpec) {
-            (file, alsoInTraining, alsoInValidation, isHeldOut) = ("", 0, 0, true)
+            (file, isHeldOut) = ("", nil)
             name = MeasuredData.unknown.name
             lossMeaning = task.lossMeaning
         }
@@ -93,7 +94,7 @@ package struct RunReport: Codable, Hashable, Sendable {
 
         /// A remark about overlaps; nil if there are none.
         var remark: String? {
-            let parts = [(alsoInTraining, "train the run"), (alsoInValidation, "steer it")].filter { $0.0 > 0 }.map {
+            let parts = [(alsoInTraining ?? 0, "train the run"), (alsoInValidation ?? 0, "steer it")].filter { $0.0 > 0 }.map {
                 "\(grouped($0.0)) also \($0.1)"
             }
             return parts.isEmpty ? nil : "of the examples that judge the run " + parts.joined(separator: ", ")

@@ -71,10 +71,15 @@ struct ClusterCommand: AsyncParsableCommand {
             file: resume.map { RunDirectory($0).configuration } ?? config.config,
             flags: preset.settings + model.settings + task.settings + objective.settings + data.settings + publicText.settings + training.settings
                 + machines.settings + place.settings + workers.settings + processes.settings)
+        if resume == nil { for text in settings.otherPlaces() { standardError.write("note: \(text)") } }
         var preparation = try ClusterPlan(&settings, resuming: resume)
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         let isComplete = try preparation.isComplete()
         if isComplete, FileManager.default.fileExists(atPath: preparation.directory.report) {
+            let flags = SettingKey.allCases.compactMap { if case .flag(let flag)? = settings.source($0) { flag } else { nil } }
+            if !flags.isEmpty {
+                standardError.write("note: \(flags.joined(separator: ", ")) \(flags.count == 1 ? "has" : "have") no effect: nothing is left to do")
+            }
             return standardOutput.write("The run in \(preparation.directory.path) is complete; its report is \(preparation.directory.report)")
         }
         for text in settings.idle() { standardError.write("note: \(text)") }

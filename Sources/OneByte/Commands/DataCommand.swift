@@ -40,6 +40,9 @@ struct DataCommand: ParsableCommand {
 
         func run() throws {
             var settings = try Settings(file: config.config, flags: model.settings + task.settings + [.trainFile: [file]])
+            for text in settings.otherPlaces() { standardError.write("note: \(text)") }
+            // A local cluster does the same.
+            try settings.deriveFromModelAndData()
             let task = try settings.resolveTask()
             if config.printConfig { return standardOutput.writeContents(settings.annotated) }
             let source = try openModel(try settings.text(.model))
@@ -57,6 +60,11 @@ struct DataCommand: ParsableCommand {
             )
             standardOutput.write(LengthSummary(data.examples.map(\.tokenCount)).text)
             if let labels = LabelCounts(data.examples, task).text { standardOutput.write(labels) }
+            if case .derived(let reason)? = settings.source(.maxLength) {
+                standardOutput.write(
+                    "maximum length: \(task.maxLength) tokens, in a local cluster (\(reason)); a coordinator takes \(MaximumLength.usual) unless it is told otherwise (--max-length)"
+                )
+            }
             for line in data.remarks { standardOutput.write(line) }
         }
     }
@@ -217,6 +225,16 @@ extension EncodedData {
         }
         if writesDate {
             lines.append("the chat template writes today's date: on another day the same conversations have other tokens, and other losses")
+        }
+        if shortenedByTemplate > 0 {
+            lines.append(
+                "\(counted(shortenedByTemplate, "conversation has", "conversations have")) words that the chat template leaves out, such as the reasoning of earlier turns; they are neither read nor learnt"
+            )
+        }
+        for (field, parts) in mixedSplits {
+            lines.append(
+                "by their field \(quoted(field)), the examples belong to \(parts.map { quoted($0) }.joined(separator: ", ")), and all of them are read; to keep the parts apart, make a file of each"
+            )
         }
         for text in escapedLineBreaks {
             if let found = EscapedBreak(text) { lines.append("\(quoted(text)) \(found.remark)") }

@@ -57,6 +57,7 @@ struct EvaluateCommand: ParsableCommand {
 
     func run() throws {
         var settings = try Settings(file: config.config, flags: model.settings + task.settings + objective.settings + [.trainFile: [file]])
+        for text in settings.otherPlaces() { standardError.write("note: \(text)") }
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         // Data are read first: a broken line then shows at once, while a model takes time to load.
         let records = try DataFile.read(file)
@@ -66,10 +67,14 @@ struct EvaluateCommand: ParsableCommand {
             task: try TaskChoice(task.settings, hasConfig: config.config != nil).task(&settings, state.ledger), model: state.source)
         let data = try encoder.encode(records)
         for remark in data.remarks { standardError.write("note: \(remark)") }
-        if let path = ledger.ledger { noteOverlaps(RunDirectory(path), encoder, data.examples) }
+        if let path = ledger.ledger { noteOverlaps(RunDirectory(holding: path), encoder, data.examples) }
 
         let trainable = try TrainableModel(source: state.source, parameters: state.parameters, basis: state.ledger?.basis)
         if encoder.task.objective == .command || !objective.settings.isEmpty || texts != nil {
+            guard examples == nil else {
+                throw ProcessFailure(
+                    .usage, "--examples writes losses and labels, and here a program scores texts; --texts writes the texts with their scores")
+            }
             return try score(trainable, data.examples, encoder.task, try settings.scoring(), round: state.ledger.map { Int($0.history.nextRound) })
         }
         let set = try ExampleSet(data.examples, for: state.source.configuration)
@@ -116,7 +121,13 @@ struct EvaluateCommand: ParsableCommand {
 
     /// Notes if the run was trained or steered by the measured data, as far as its directory tells.
     private func noteOverlaps(_ directory: RunDirectory, _ encoder: TaskEncoder, _ examples: [Example]) {
-        guard let run = try? SettingsFile.read(directory.configuration) else { return }
+        func unknown(_ role: DataUse.Use, _ reason: String) {
+            standardError.write("note: whether \(file) and the \(role.rawValue) data share examples is not known: \(shortened(reason, to: 300))")
+        }
+        guard let run = try? directory.readSettings() else {
+            return unknown(.training, "there is no run.toml beside the ledger that can be read")
+        }
+        if run[.trainFile] == nil { unknown(.training, "the run's workers hold them") }
         var use = DataUse()
         use.note(.evaluation, path: file, examples)
         for (role, key) in [(DataUse.Use.training, SettingKey.trainFile), (.validation, .validationFile)] {
@@ -126,10 +137,13 @@ struct EvaluateCommand: ParsableCommand {
                 continue
             }
             do {
-                use.note(role, path: path, try comparable(path, encoder))
+                if let change = directory.change(of: path, key) {
+                    unknown(role, change)
+                } else {
+                    use.note(role, path: path, try comparable(path, encoder))
+                }
             } catch {
-                standardError.write(
-                    "note: whether \(file) and the \(role.rawValue) data share examples is not known: \(shortened(describe(error), to: 300))")
+                unknown(role, describe(error))
             }
         }
         for overlap in use.overlaps where overlap.use == .evaluation { standardError.write("note: \(overlap)") }

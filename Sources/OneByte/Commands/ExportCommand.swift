@@ -107,7 +107,7 @@ struct ExportCommand: ParsableCommand {
             (source, parameters, round, basis) = (state.source, state.parameters, state.ledger?.history.nextRound, state.ledger?.basis)
             archive = state.ledger
         }
-        if format == .numbers { return printNumbers(parameters) }
+        if format == .numbers { return try printNumbers(parameters) }
         guard let output else { return }
         var exporter = ModelExporter(source: source)
         exporter.dataType = dataType?.elementType ?? (format == .peft ? .f32 : source.writtenType(asGGUF: format == .gguf))
@@ -153,8 +153,17 @@ struct ExportCommand: ParsableCommand {
     }
 
     /// Prints each adapter's C, one line per output. Together with the base model and the ledger's basis these numbers are the model.
-    private func printNumbers(_ parameters: Parameters?) {
+    private func printNumbers(_ parameters: Parameters?) throws {
         guard let parameters else { return }
+        let others = parameters.tensors.filter { !$0.isAdapter }
+        guard others.count < parameters.tensors.count else {
+            throw ProcessFailure(.usage, "the run trains no adapter, and only adapters are so small\nwrite the whole model: --format merged")
+        }
+        if !others.isEmpty {
+            standardError.write(
+                "note: the run also trains \(others.count == 1 ? others[0].name : "\(others.count) tensors") of the model, which these numbers leave out; --format merged writes all"
+            )
+        }
         for (index, tensor) in parameters.tensors.enumerated() where tensor.isAdapter {
             guard case .matrix(let rows, let columns) = tensor.shape else { continue }
             standardOutput.write("\(tensor.name): \(rows) × \(columns) integers; value = integer · 2^−\(parameters.exponent(at: index))")
@@ -163,7 +172,6 @@ struct ExportCommand: ParsableCommand {
                 standardOutput.write(integers[row * columns..<(row + 1) * columns].map(String.init).joined(separator: " "))
             }
         }
-        if !parameters.tensors.contains(where: \.isAdapter) { standardOutput.write("the run trains no adapter") }
     }
 
     private func fromSnapshot(_ path: String, _ archive: LedgerArchive) throws -> (ModelSource, Parameters?, RoundNumber?) {

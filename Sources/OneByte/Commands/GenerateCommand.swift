@@ -43,8 +43,9 @@ struct GenerateCommand: ParsableCommand {
     @Flag(help: "The text is a user's turn; the model's chat template goes around it.") var chat = false
     @Option(help: ArgumentHelp("Stop after so many tokens.", valueName: "number")) var maxTokens = 128
     @Option(help: ArgumentHelp("0: always the likeliest token.", valueName: "number")) var temperature = 0.0
-    @Option(help: ArgumentHelp("Draw from the likeliest tokens that together have this probability.", valueName: "0…1")) var topP = 1.0
-    @Option(help: ArgumentHelp("Random seed.", valueName: "number")) var seed: UInt64 = 0
+    @Option(help: ArgumentHelp("Draw from the likeliest tokens that together have this probability. (default: 1)", valueName: "0…1"))
+    var topP: Double?
+    @Option(help: ArgumentHelp("Random seed. (default: 0)", valueName: "number")) var seed: UInt64?
     @OptionGroup var threads: ThreadFlags
 
     func validate() throws {
@@ -55,10 +56,13 @@ struct GenerateCommand: ParsableCommand {
             throw ValidationError("--file always takes the likeliest token, in the task's own form; leave out --chat and --temperature")
         }
         guard output == nil || file != nil else { throw ValidationError("--output names the file for the texts of --file; give --file too") }
-        guard topP > 0, topP <= 1 else { throw ValidationError("--top-p must be above 0 and at most 1") }
+        guard (topP ?? 1) > 0, (topP ?? 1) <= 1 else { throw ValidationError("--top-p must be above 0 and at most 1") }
     }
 
     func run() throws {
+        for (flag, isGiven) in [("--top-p", topP != nil), ("--seed", seed != nil)] where isGiven && temperature == 0 {
+            standardError.write("note: \(flag) does nothing here: at a temperature of 0 the likeliest token is always taken")
+        }
         if let file { return try writeAll(file) }
         let prompt = prompt ?? ""
         if let found = EscapedBreak(prompt) { standardError.write("note: the text \(found.remark)") }
@@ -84,7 +88,7 @@ struct GenerateCommand: ParsableCommand {
         var decoder = StreamingDecoder(tokenizer)
         let written = try Generator(model: trainable, threads: threads.count).generate(
             prompt: tokens,
-            options: .init(maxTokens: maxTokens, temperature: temperature, topP: topP, seed: seed, stopTokens: stops)
+            options: .init(maxTokens: maxTokens, temperature: temperature, topP: topP ?? 1, seed: seed ?? 0, stopTokens: stops)
         ) { token in
             standardOutput.writeContents(decoder.append(token))
             return true

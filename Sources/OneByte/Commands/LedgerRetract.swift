@@ -67,7 +67,7 @@ struct LedgerRetract: AsyncParsableCommand {
         let bytes = parts.reduce(0) { $0 + $1.bytes }
         standardOutput.write("retracted \(grouped(bytes)) bytes of \(LedgerPart.named(parts)); replay, export and evaluate go without them")
         if let worth = ModelWorth(before: edit.archive, path: path).text() { standardOutput.write(worth) }
-        let directory = shellWord(path)
+        let directory = shellWord(edit.directory.path)
         if edit.archive.summary.isEnded, canBeRestored {
             standardOutput.write(
                 """
@@ -194,7 +194,7 @@ struct LedgerRewind: AsyncParsableCommand {
         standardOutput.write("back to before round \(target)\(isRunning ? " in the running run" : "")")
         guard !isRunning else { return }
         if let worth = ModelWorth(before: archive, path: path).text() { standardOutput.write(worth) }
-        standardOutput.write("to resume: onebyte cluster --resume \(shellWord(path))")
+        standardOutput.write("to resume: onebyte cluster --resume \(shellWord(edit.directory.path))")
     }
 
     private func firstRound(of machine: String, _ edit: LedgerEdit) throws -> RoundNumber {

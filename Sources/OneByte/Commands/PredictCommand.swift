@@ -43,11 +43,15 @@ struct PredictCommand: ParsableCommand {
 
     func run() throws {
         var settings = try Settings(file: config.config, flags: model.settings + task.settings + [.trainFile: [file]])
+        for text in settings.otherPlaces() { standardError.write("note: \(text)") }
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         let records = try DataFile.read(file)
         let state = try ModelState.load(model: try settings.text(.model), ledger: ledger.ledger, atRound: ledger.atRound, threads: threads.count)
         let chosen = try TaskChoice(task.settings, hasConfig: config.config != nil).task(&settings, state.ledger)
         let trainable = try TrainableModel(source: state.source, parameters: state.parameters, basis: state.ledger?.basis)
+        if chosen.kind == .classification, maxTokens != nil {
+            standardError.write("note: --max-tokens does nothing here: labels are chosen, not written")
+        }
         let lines = chosen.kind == .classification ? try labels(records, chosen, trainable) : try texts(records, chosen, trainable)
         let all = lines.map { $0 + "\n" }.joined()
         if let output { try writeWhole(Data(all.utf8), to: output) } else { standardOutput.writeContents(all) }
@@ -106,6 +110,18 @@ struct TaskChoice {
 
     func task(_ settings: inout Settings, _ ledger: LedgerArchive?) throws -> TaskSpec {
         if !isWhole, let ledger { return try settings.overriding(ledger.summary.spec.task) }
-        return try settings.resolveTask()
+        let task = try settings.resolveTask()
+        if let ledger { Self.noteDifferences(of: task, from: ledger) }
+        return task
+    }
+
+    /// Says where a whole task that flags or a run file give is another than the one that the model was trained for.
+    private static func noteDifferences(of task: TaskSpec, from ledger: LedgerArchive) {
+        let held = ledger.summary.spec
+        var asked = held
+        asked.task = task
+        guard asked != held else { return }
+        let differences = (try? SpecDifferences(asked: asked, held: held)).map { "\($0)" } ?? "they can't be compared"
+        standardError.write("note: the task is that of the flags and the run file, and the run in \(ledger.path) had another: \(differences)")
     }
 }

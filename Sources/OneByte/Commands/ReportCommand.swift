@@ -47,8 +47,9 @@ struct ReportCommand: ParsableCommand {
         let directory = RunDirectory(path)
         let past = try RunStatus.past(directory)
         let status = directory.isLocked ? try RunStatus.read(path) : past.status
-        if past.record.unread > 0 {
-            standardError.write("note: \(past.record.unread) lines of \(directory.metrics) can't be read, as after a crash; they are left out")
+        if let remark = past.record.remark(directory) { standardError.write("note: \(remark); what it told of is left out") }
+        if html != nil || format != nil, let omission = past.record.history.omission {
+            standardError.write("note: \(omission); \(directory.metrics) has every event")
         }
         if let html { try writeWhole(Data(RunPage.whole(status, past.record.history).utf8), to: html) }
         if let format { try write(format, status, past.record.history.points) }

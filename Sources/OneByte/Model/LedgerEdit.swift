@@ -10,12 +10,15 @@ struct LedgerEdit {
     /// The run directory, or a ledger.
     let path: String
     let archive: LedgerArchive
+    /// The directory in which the ledger lies with the run's other files.
+    let directory: RunDirectory
 
     private static let patienceSeconds = 30
 
     init(_ path: String) throws {
         self.path = path
         archive = try LedgerArchive(path)
+        directory = RunDirectory(holding: path)
     }
 
     // MARK: Machines
@@ -72,12 +75,12 @@ struct LedgerEdit {
         let file: LedgerFile
         let lock: RunLock?
         do {
-            lock = try archive.isInRunDirectory ? RunDirectory(path).acquireLock() : nil
+            lock = try directory.path != path || archive.isInRunDirectory ? directory.acquireLock() : nil
         } catch RunLockError.held {
             try await ask(requests, isDone)
             return true
         } catch {
-            throw ProcessFailure(error, directory: path)
+            throw ProcessFailure(error, directory: directory.path)
         }
         defer { withExtendedLifetime(lock) {} }
         do {
@@ -97,8 +100,8 @@ struct LedgerEdit {
         do {
             for record in records { try file.append(try summary.append(record)) }
             // Whoever may write to the run directory also holds its key. Without a key the change is unsigned.
-            if summary.format >= 2, FileManager.default.fileExists(atPath: RunDirectory(path).signingKey) {
-                let key = try SigningKey(contentsOf: RunDirectory(path).signingKey)
+            if summary.format >= 2, FileManager.default.fileExists(atPath: directory.signingKey) {
+                let key = try SigningKey(contentsOf: directory.signingKey)
                 let signature = key.sign(SignedStatement.history(summary.position))
                 try file.append(try summary.append(.signature(LedgerSignature(signer: key.publicKey, signature: signature))))
             } else {
@@ -113,7 +116,6 @@ struct LedgerEdit {
 
     /// Asks the coordinator, which holds the ledger, to write the records. All workers apply them.
     private func ask(_ requests: [OperatorRequest], _ isDone: ([LedgerRecord]) -> Bool) async throws {
-        let directory = RunDirectory(path)
         let known = archive.summary.position.records
         try directory.leave(requests)
         for _ in 0..<(Self.patienceSeconds * 10) {

@@ -28,7 +28,7 @@ struct ModelCard {
         task = archive.summary.spec.task
         (self.base, self.round, self.digest, self.isAdapter) = (base, round, digest, isAdapter)
         leadingTokens = try source.tokenizer.leadingTokens
-        let path = RunDirectory(ledger).report
+        let path = RunDirectory(holding: ledger).report
         guard let file = FileManager.default.contents(atPath: path) else {
             report = nil
             return
@@ -94,9 +94,11 @@ struct ModelCard {
     private var scores: [String]? {
         guard let report, let evaluation = report.evaluation, report.before != nil || report.after != nil else { return nil }
         let seen = evaluation.remark.map { "; \($0)" } ?? ""
+        let place = evaluation.file.isEmpty ? "by the run's evaluators" : "on `\(URL(filePath: evaluation.file).lastPathComponent)`"
+        let standing = evaluation.isHeldOut.map { $0 ? "held out" : "not held out" } ?? "not compared with the training data"
         return [("before", report.before), ("after", report.after)].compactMap { moment, score in score.map { "- \(moment): \($0.text)" } }
             + [
-                "- measured on `\(URL(filePath: evaluation.file).lastPathComponent)`, \(evaluation.isHeldOut ? "held out" : "not held out")\(seen); the loss is: \(evaluation.lossMeaning)"
+                "- measured \(place), \(standing)\(seen); the loss is: \(evaluation.lossMeaning)"
             ]
     }
 

@@ -15,12 +15,12 @@ struct ModelWorth {
 
     init(before: LedgerArchive, path: String) {
         self.before = before
-        directory = RunDirectory(path)
+        directory = RunDirectory(holding: path)
     }
 
     /// Returns a sentence with the scores before and now; nil if this machine does not have the run's files.
     func text() -> String? {
-        guard let run = try? SettingsFile.read(directory.configuration), case .text(let model)? = run[.model]?.0,
+        guard let run = try? directory.readSettings(), case .text(let model)? = run[.model]?.0,
             case .text(let file)? = (run[.validationFile] ?? run[.evalFile])?.0, let now = try? LedgerArchive(directory.path),
             before.summary.spec.task.objective != .command
         else { return nil }

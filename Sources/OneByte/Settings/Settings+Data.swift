@@ -22,7 +22,19 @@ extension Settings {
         let written = task.writing?.maxTokens ?? 0
         let lengths = data.examples.map { ($0.sequences.map(\.tokens.count).max() ?? 0) + written }
         let length = min(MaximumLength.forLengths(lengths), source.configuration.contextLength, RunSpecLimits.maxLength.upperBound)
-        if length > MaximumLength.usual { derive(.maxLength, .integer(length), from: "95 of 100 examples in \(path) are no longer") }
+        guard length > MaximumLength.usual else { return }
+        let measured = some.count < records.count ? " (of which \(grouped(some.count)) were measured)" : ""
+        let needed = LengthSummary(lengths).percentile(95)
+        let examples = "examples in \(path)\(measured)"
+        let reason =
+            if needed > length {
+                "the most without asking for more; 95 of 100 \(examples) have up to \(grouped(needed)) tokens"
+            } else if length == source.configuration.contextLength {
+                "the model's context, which more than 5 of 100 \(examples) fill"
+            } else {
+                "95 of 100 \(examples) are no longer"
+            }
+        derive(.maxLength, .integer(length), from: reason)
     }
 
     /// Largest number of examples whose lengths are measured.

@@ -47,9 +47,10 @@ extension Settings {
             let words = counts.count < 2 ? ["0= terrible", "1= great"] : counts.prefix(Self.labelsShown).map { "\($0.label)= …" }
             examples += words.map { "\(SettingKey.labels.flag) \(shellWord($0))" }
             if let path = optionalText(.trainFile), counts.count > 1 {
+                let read = counts.reduce(0) { $0 + $1.count } >= Self.recordsOfLabels ? "the first \(grouped(Self.recordsOfLabels)) examples of " : ""
                 let shown =
                     counts.prefix(Self.labelsShown).map { "\($0.label) (\(grouped($0.count)))" } + (counts.count > Self.labelsShown ? ["…"] : [])
-                known = "; the labels in \(path) are \(shown.joined(separator: ", "))"
+                known = "; the labels in \(read)\(path) are \(shown.joined(separator: ", "))"
             }
         }
         throw .usage("a classification needs \(what.joined(separator: " and "))\(known)\nfor instance: \(examples.joined(separator: " "))")

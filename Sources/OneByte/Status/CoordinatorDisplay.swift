@@ -31,7 +31,11 @@ struct CoordinatorDisplay: Sendable {
             case .progress(let news):
                 // From here on the directory exists and is locked. A local cluster has already written its own settings.
                 if case .listening = news.event, let settings, ParentWatch.parent == nil {
-                    try? directory.write(settings, to: directory.configuration)
+                    do {
+                        try directory.write(settings, to: directory.configuration)
+                    } catch {
+                        logger.warning("\(describe(error)); the run goes on, and its settings are in the ledger alone")
+                    }
                 }
                 if writesEvents, let line = news.jsonLine { standardOutput.writeContents(String(decoding: line, as: UTF8.self)) }
                 if !standardError.isLive {

@@ -46,7 +46,7 @@ package struct RunHistory: Sendable {
     /// Points of one curve, thinned out.
     private struct Series: Sendable {
         var points: [Point] = []
-        private var stride = 1
+        private(set) var stride = 1
         private var skipped = 0
 
         mutating func append(_ point: Point, limit: Int) {
@@ -70,6 +70,9 @@ package struct RunHistory: Sendable {
     private var evaluations = Series()
     private var workers: [String: Series] = [:]
     private var events: [Point] = []
+    /// Number of events that made room for later ones, and whether losses of some workers were not kept.
+    private var eventsDropped = 0
+    private var hasLeftOutWorkers = false
     private var next = 0
     private var round = 0
     private var samples: UInt64 = 0
@@ -83,6 +86,24 @@ package struct RunHistory: Sendable {
     package func points(from number: Int) -> [Point] {
         let series = [rounds.points, evaluations.points, events] + workers.values.map(\.points)
         return series.flatMap { $0.filter { $0.number >= number } }.sorted { $0.number < $1.number }
+    }
+
+    /// What the points leave out, as one sentence; nil if they are complete.
+    package var omission: String? {
+        let stride = ([rounds.stride, evaluations.stride] + workers.values.map(\.stride)).max() ?? 1
+        let parts = [
+            stride > 1 ? "long curves have every \(stride)th point" : nil,
+            eventsDropped > 0 ? "the first \(grouped(eventsDropped)) events are left out" : nil,
+            hasLeftOutWorkers ? "only the first \(Self.workersMax) workers have curves" : nil,
+        ].compactMap { $0 }
+        return parts.isEmpty ? nil : parts.joined(separator: ", ")
+    }
+
+    private mutating func append(event point: Point) {
+        events.append(point)
+        guard events.count > Self.eventsMax else { return }
+        eventsDropped += events.count - Self.eventsMax
+        events.removeFirst(events.count - Self.eventsMax)
     }
 
     /// The number of the next point.
@@ -111,7 +132,10 @@ package struct RunHistory: Sendable {
         case .worker(let worker):
             guard let loss = worker.trainingLoss else { return }
             let key = worker.session.map { "\($0)" } ?? worker.name
-            guard workers[key] != nil || workers.count < Self.workersMax else { return }
+            guard workers[key] != nil || workers.count < Self.workersMax else {
+                hasLeftOutWorkers = true
+                return
+            }
             var point = make(.worker, news, progress)
             (point.loss, point.worker, point.machine) = (loss, worker.name, worker.machine?.rawValue)
             workers[key, default: Series()].append(point, limit: Self.pointsOfWorkerMax)
@@ -138,8 +162,7 @@ package struct RunHistory: Sendable {
         case .connection, .snapshot, .warning, .notice:
             point.kind = .event
             point.text = shortened(printable("\(progress)", onOneLine: true), to: 500)
-            events.append(point)
-            if events.count > Self.eventsMax { events.removeFirst(events.count - Self.eventsMax) }
+            append(event: point)
         }
         next += 1
     }
@@ -147,8 +170,7 @@ package struct RunHistory: Sendable {
     private mutating func note(_ text: String, _ news: CoordinatorProgress, _ progress: RunProgress) {
         var point = make(.event, news, progress)
         point.text = shortened(printable(text, onOneLine: true), to: 500)
-        events.append(point)
-        if events.count > Self.eventsMax { events.removeFirst(events.count - Self.eventsMax) }
+        append(event: point)
     }
 
     private mutating func make(_ kind: Point.Kind, _ news: CoordinatorProgress, _ progress: RunProgress) -> Point {

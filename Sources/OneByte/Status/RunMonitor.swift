@@ -37,6 +37,8 @@ package struct RunRecord: Sendable {
     package var history = RunHistory()
     /// Number of lines that can't be read, as after a crash.
     package var unread = 0
+    /// Whether there is no file of events although the ledger holds rounds.
+    package var isMissing = false
 
     package init(_ progress: RunProgress) { self.progress = progress }
 
@@ -46,6 +48,12 @@ package struct RunRecord: Sendable {
         read(directory)
     }
 
+    /// What a user should know about the file of events; nil if it was read whole.
+    package func remark(_ directory: RunDirectory) -> String? {
+        if isMissing { return "there is no \(directory.metrics)" }
+        return unread > 0 ? "\(unread) lines of \(directory.metrics) can't be read, as after a crash" : nil
+    }
+
     package mutating func take(_ news: CoordinatorProgress) {
         progress.take(news)
         history.take(news, progress)
@@ -53,7 +61,10 @@ package struct RunRecord: Sendable {
 
     /// Takes all events of `metrics.jsonl`, if it exists.
     package mutating func read(_ directory: RunDirectory) {
-        guard let data = FileManager.default.contents(atPath: directory.metrics) else { return }
+        guard let data = FileManager.default.contents(atPath: directory.metrics) else {
+            isMissing = (try? LedgerArchive(directory.ledger).history.nextRound) ?? 0 > 0
+            return
+        }
         let decoder = JSONDecoder()
         for line in data.split(separator: UInt8(ascii: "\n")) {
             // Skip a line that a crash cut short.

@@ -2,23 +2,58 @@ import Core
 import LanguageModel
 
 extension DataRecord {
-    /// Fields that mark a record as a bad example, or as one that counts less. Names are compared without case and underscores.
+    /// Fields that mark a record as a bad example, or as one that counts less, or without which it says something else. Names are compared as
+    /// `plain` writes them.
     private enum Meaning {
         static let verdicts: Set = [
-            "label", "accepted", "chosen", "ischosen", "preferred", "ispreferred", "desirable", "correct", "iscorrect", "isgood", "train",
+            "label", "accepted", "accept", "approved", "chosen", "ischosen", "preferred", "ispreferred", "desirable", "isdesirable", "correct",
+            "iscorrect", "valid", "isvalid", "good", "isgood",
         ]
-        static let opposites: Set = ["rejected", "isrejected", "negative", "isnegative", "undesirable", "isundesirable"]
-        static let weights: Set = ["weight", "sampleweight", "lossweight", "importanceweight"]
+        /// These say whether the record is to be used at all, so that they count for a classification too. That a text is `correct` or `accepted`
+        /// may be another form of its label.
+        static let uses: Set = ["train", "keep", "include", "included"]
+        static let omissions: Set = [
+            "ignore", "ignored", "skip", "skipped", "exclude", "excluded", "discard", "discarded", "delete", "deleted", "isdeleted",
+        ]
+        static let opposites: Set = [
+            "negative", "isnegative", "undesirable", "isundesirable", "wrong", "iswrong", "incorrect", "isincorrect", "bad", "isbad", "invalid",
+            "isinvalid",
+        ]
+        /// Parts of names of fields that hold or mark the text that is not wanted.
+        static let unwanted = ["reject", "nonpreferred", "dispreferred", "unpreferred"]
+        /// Names of the wanted text of a preference pair.
+        static let wanted: Set = ["chosen", "chosenresponse", "preferredoutput", "preferredresponse"]
+        /// Fields that hold a judgement in a word or a number.
+        static let judgements: Set = ["feedback", "vote", "votes", "verdict", "judgement", "judgment", "rating", "reward", "status"]
+        static let badWords: Set = [
+            "bad", "negative", "rejected", "reject", "undesirable", "wrong", "incorrect", "invalid", "dislike", "disliked", "thumbsdown", "downvote",
+            "downvoted",
+        ]
+        static let weights: Set = ["weight", "sampleweight", "lossweight", "importanceweight", "exampleweight", "labelweight"]
         /// Fields of a single message that say whether it is learnt.
-        static let turnVerdicts: Set = ["train", "trainable", "training", "learn", "loss", "label", "accepted", "desirable", "correct"]
+        static let turnVerdicts: Set = [
+            "train", "trainable", "training", "trainonturn", "learn", "loss", "lossmask", "label", "accepted", "desirable", "correct",
+        ]
         static let turnOpposites: Set = ["mask", "masked", "ignore", "ignored", "rejected", "undesirable"]
+        static let turnWeights: Set = ["lossweight", "lossscale", "sampleweight"]
         /// What a conversation has beside its messages: `tools` is passed to the template, the rest would be left out.
         static let surroundings: Set = [
-            "systemprompt", "functions", "documents", "images", "image", "audios", "audio", "videos", "video", "chattemplatekwargs",
+            "systemprompt", "functions", "context", "contexts", "document", "documents", "instruction", "instructions", "files", "attachments",
+            "images", "image", "audios", "audio", "videos", "video", "chattemplatekwargs",
+        ]
+        /// What a prompt may have beside it, if no template says how the two are put together.
+        static let promptSurroundings: Set = [
+            "system", "systemprompt", "context", "contexts", "document", "documents", "passage", "instruction", "instructions", "input", "history",
+            "tools", "functions", "images", "image", "audios", "audio", "videos", "video",
         ]
     }
 
-    private static func plain(_ name: String) -> String { name.lowercased().replacing("_", with: "") }
+    /// The name without case, spaces and signs: `is_correct`, `isCorrect` and `Is correct` are one.
+    private static func plain(_ name: String) -> String {
+        var plain = String.UnicodeScalarView()
+        for scalar in name.unicodeScalars where scalar.properties.isAlphabetic || scalar.properties.numericType != nil { plain.append(scalar) }
+        return String(plain).lowercased()
+    }
 
     /// Whether a field holds nothing; a table's empty cell is an empty text.
     private static func isEmpty(_ value: JSON) -> Bool { value.isNull || value == "" || value == [] }
@@ -36,37 +71,57 @@ extension DataRecord {
 
     private static func shown(_ value: JSON) -> String { String(value.text(indent: 0).prefix(40)) }
 
-    /// Refuses a record whose fields reverse or weaken what the task would learn from it.
+    /// Refuses a record whose fields reverse or weaken what the task would learn from it, or without which it would say something else.
     ///
-    /// - Parameter used: fields that the task itself reads.
-    func checkMeaning(_ kind: TaskSpec.Kind, used: Set<String>) throws(DataError) {
+    /// - Parameters:
+    ///   - used: fields that the task itself reads.
+    ///   - hasTemplate: whether a template says which fields make the prompt.
+    func checkMeaning(_ kind: TaskSpec.Kind, used: Set<String>, hasTemplate: Bool) throws(DataError) {
         for member in fields(without: used) where !Self.isEmpty(member.value) {
             let (name, value) = (Self.plain(member.key), member.value)
             if Meaning.weights.contains(name), let weight = Self.number(value), weight != 1 {
                 throw .at(
                     place, "\"\(member.key)\" is \(Self.shown(value)), but every example counts the same here\nleave the line out, or repeat it")
             }
+            try checkUse(member, name)
             // A classification learns its label, whatever else the record says about the text.
             if kind != .classification { try checkVerdict(member, name) }
             if kind == .chat { try checkSurroundings(member, name) }
+            if kind == .completion, !hasTemplate { try checkPrompt(member, name) }
         }
+    }
+
+    private func markedBad(_ member: JSON.Member) -> DataError {
+        .at(
+            place,
+            "\"\(member.key)\" is \(Self.shown(member.value)), which marks a bad example, and it would be learnt as a good one\nleave the line out")
+    }
+
+    /// Refuses a record that says that it should not be used.
+    private func checkUse(_ member: JSON.Member, _ name: String) throws(DataError) {
+        let isNo = Self.isNo(member.value, name)
+        // An annotator's answer, as Prodigy writes it beside the label.
+        let isRefused = name == "answer" && (member.value == "reject" || member.value == "ignore")
+        guard Meaning.uses.contains(name) && isNo || Meaning.omissions.contains(name) && !isNo || isRefused else { return }
+        throw .at(
+            place,
+            "\"\(member.key)\" is \(Self.shown(member.value)), which says that the example should not be used, and it would be\nleave the line out")
     }
 
     private func checkVerdict(_ member: JSON.Member, _ name: String) throws(DataError) {
         let value = member.value
-        if Meaning.opposites.contains(name), !Self.isNo(value, name) {
+        if Meaning.opposites.contains(name) || Meaning.unwanted.contains(where: { name.contains($0) }), !Self.isNo(value, name) {
             throw .at(
                 place,
                 "\"\(member.key)\" marks a text that should not be learnt, and learning from preferences is not supported\nkeep the wanted texts alone, and drop the field"
             )
         }
-        guard Meaning.verdicts.contains(name) else { return }
-        if Self.isNo(value, name) {
-            throw .at(
-                place,
-                "\"\(member.key)\" is \(Self.shown(value)), which marks a bad example, and it would be learnt as a good one\nleave the line out")
+        if Meaning.judgements.contains(name) {
+            let word = value.string.map(Self.plain) ?? ""
+            if Meaning.badWords.contains(word) || value == "👎" || Self.number(value) ?? 0 < 0 { throw markedBad(member) }
         }
-        if name == "chosen", value.bool == nil, Self.number(value) == nil, value.string?.lowercased() != "true" {
+        if Meaning.verdicts.contains(name), Self.isNo(value, name) { throw markedBad(member) }
+        if Meaning.wanted.contains(name), value.bool == nil, Self.number(value) == nil, value.string?.lowercased() != "true" {
             throw .at(
                 place,
                 "\"\(member.key)\" belongs to a preference pair, and learning from preferences is not supported\nrename it to what the task reads, such as \"completion\""
@@ -75,6 +130,7 @@ extension DataRecord {
     }
 
     private func checkSurroundings(_ member: JSON.Member, _ name: String) throws(DataError) {
+        guard !isSaidAlready(member.value) else { return }
         if name == "system" {
             throw .at(
                 place,
@@ -89,10 +145,33 @@ extension DataRecord {
         }
     }
 
-    /// Refuses an assistant's message that is marked as one not to be learnt in other words than `weight`.
+    /// Refuses what stands beside a prompt and would be left out.
+    private func checkPrompt(_ member: JSON.Member, _ name: String) throws(DataError) {
+        guard Meaning.promptSurroundings.contains(name), !isSaidAlready(member.value) else { return }
+        let field = member.value.string == nil ? "" : "name it in a template, such as '{\(member.key)} {prompt}'; or "
+        throw .at(
+            place,
+            "\"\(member.key)\" stands beside \"prompt\", which alone is read; without it the prompt would say something else\n\(field)write what it says into the prompt and drop the field"
+        )
+    }
+
+    /// Whether a text is a part of the prompt or of a message, as where a data set keeps the parts from which its prompts were made.
+    private func isSaidAlready(_ value: JSON) -> Bool {
+        guard let text = value.string.map({ Array($0.utf8) }) else { return false }
+        let contents = (fields["messages"]?.array ?? []).compactMap { $0["content"]?.string } + [fields["prompt"]?.string].compactMap { $0 }
+        return contents.contains { Array($0.utf8).firstRange(of: text) != nil }
+    }
+
+    /// Refuses an assistant's message that is marked as one not to be learnt, or to be learnt less, in other words than `weight`.
     func checkTurn(_ fields: [JSON.Member], _ number: Int) throws(DataError) {
         for member in fields where !Self.isEmpty(member.value) {
             let name = Self.plain(member.key)
+            if Meaning.turnWeights.contains(name), let weight = Self.number(member.value), weight != 1 {
+                throw .at(
+                    place,
+                    "message \(number): \"\(member.key)\" is \(Self.shown(member.value)); a message can only be learnt or not\nwrite \"weight\": 1 or \"weight\": 0 in its place"
+                )
+            }
             let isNo = Self.isNo(member.value, name)
             guard Meaning.turnVerdicts.contains(name) && isNo || Meaning.turnOpposites.contains(name) && !isNo else { continue }
             throw .at(

@@ -33,6 +33,9 @@ extension DataRecord {
         for (names, isKnown) in [
             (["tool_calls"], template.mentions("tool_calls")), (["function_call"], template.mentions("function_call")),
             (["reasoning_content", "thinking", "reasoning"], template.mentions("reasoning_content", "thinking", "reasoning")),
+            (["refusal"], template.mentions("refusal")), (["image", "images"], template.mentions("image")),
+            (["audio", "audios"], template.mentions("audio")), (["video", "videos"], template.mentions("video")),
+            (["documents"], template.mentions("documents")), (["attachments", "files"], template.mentions("attachments", "files")),
         ] where !isKnown {
             if let field = fields.first(where: { names.contains($0.key) && $0.value != [] && $0.value != "" }) {
                 throw .at(
@@ -52,13 +55,21 @@ extension DataRecord {
         }
     }
 
-    /// Fields of the messages that neither this program nor the template reads, as `messages[].name`.
+    /// Fields of the messages and of their parts that neither this program nor the template reads, as `messages[].name`.
     func unusedMessageFields(_ template: ChatTemplate) -> [String] {
-        let read: Set = ["role", "content", "weight"]
         var names: [String] = []
         for message in fields["messages"]?.array ?? [] {
-            for member in message.members ?? [] where !member.value.isNull && !read.contains(member.key) && !template.mentions(member.key) {
-                names.append("messages[].\(member.key)")
+            for member in message.members ?? [] where !member.value.isNull && !template.mentions(member.key) {
+                // Only the assistant's messages are learnt, so only theirs can be left out. A weight of 0 elsewhere says what is so anyway.
+                let isRead =
+                    ["role", "content"].contains(member.key)
+                    || member.key == "weight" && (message["role"] == "assistant" || member.value.double == 0)
+                if !isRead { names.append("messages[].\(member.key)") }
+            }
+            for part in message["content"]?.array ?? [] {
+                for member in part.members ?? [] where !["type", "text"].contains(member.key) && !member.value.isNull {
+                    names.append("messages[].content[].\(member.key)")
+                }
             }
         }
         return names

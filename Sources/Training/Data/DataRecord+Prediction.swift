@@ -12,6 +12,22 @@ extension DataRecord {
     /// The field `label` as text; nil if there is none.
     public var label: String? { try? text("label") }
 
+    /// The field `label` of a classification, which learns one class for each text.
+    func classLabel() throws(DataError) -> String {
+        if case .array? = value("label") {
+            throw .at(place, "\"label\" is a list, and one class is learnt for each text\nwrite one label, as a text or a number")
+        }
+        return try text("label")
+    }
+
+    /// The part of a data set to which the record says it belongs, such as `test`.
+    func split(unless used: Set<String>) -> (field: String, part: String)? {
+        for name in ["split", "partition"] where !used.contains(name) {
+            if let part = value(name)?.string, !part.isEmpty { return (name, part) }
+        }
+        return nil
+    }
+
     /// The wanted text after the prompt: a completion, or a conversation's last turn; nil if the record has neither.
     package var wantedText: String? {
         if let completion = try? text("completion") { return completion }

@@ -37,6 +37,11 @@ enum DelimitedFile {
                     "\(row.fields.count) fields, but the first line names \(header.fields.count) columns (\(header.fields.joined(separator: ", ")))\nput a field that holds a separator, a quote or a line end in double quotes"
                 )
             }
+            guard row.fields != header.fields || header.fields.count == 1 else {
+                throw .at(
+                    row.place,
+                    "the line repeats the first line, which names the columns, as where files were joined; it is no example\nleave this line out")
+            }
             let members = zip(header.fields, row.fields).map { JSON.Member(key: $0, value: .string($1)) }
             guard try body(DataRecord(place: row.place, fields: .object(members))) else { return }
         }
@@ -51,7 +56,7 @@ enum DelimitedFile {
         let bytes: UnsafeRawBufferPointer
         let path: String
         var separator = UInt8(ascii: ",")
-        private var position: Int
+        private var position = 0
         private var line = 1
 
         private static let quote = UInt8(ascii: "\"")
@@ -61,19 +66,20 @@ enum DelimitedFile {
         init(bytes: UnsafeRawBufferPointer, path: String) {
             self.bytes = bytes
             self.path = path
-            position = bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0
         }
 
         /// Guesses the separator. TSV uses the tab. CSV uses the comma; if the first line has none, the semicolon, which spreadsheets write
         /// where the decimal sign is a comma; otherwise the tab.
         func guessedSeparator() -> UInt8 {
             if path.lowercased().hasSuffix(".tsv") { return UInt8(ascii: "\t") }
-            let first = bytes[position...].prefix { $0 != Self.lineFeed }
+            let first = bytes.prefix { $0 != Self.lineFeed }
             return [UInt8(ascii: ","), UInt8(ascii: ";"), UInt8(ascii: "\t")].first { first.contains($0) } ?? UInt8(ascii: ",")
         }
 
         /// Returns the next row; nil at the end.
         mutating func row() throws(DataError) -> Row? {
+            // Joined files may have a byte order mark in the middle.
+            if bytes[position...].starts(with: [0xEF, 0xBB, 0xBF]) { position += 3 }
             guard position < bytes.count else { return nil }
             let place = DataPlace(path: path, line: line)
             var fields: [String] = []

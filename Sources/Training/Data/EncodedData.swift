@@ -53,6 +53,10 @@ public struct EncodedData: Hashable, Sendable {
     public internal(set) var lacksEnd = false
     /// Whether the chat template writes the date, so that the same conversation has other tokens on another day.
     public internal(set) var writesDate = false
+    /// Number of conversations of which the chat template leaves out words, such as the reasoning of earlier turns.
+    public internal(set) var shortenedByTemplate = 0
+    /// The parts of a data set that the records say they belong to, by the field that says so. A file of several parts was probably to be split.
+    public internal(set) var splits: [String: Set<String>] = [:]
     /// Fields that records have and the task does not read, in the order of their first appearance.
     public internal(set) var unusedFields: [String] = []
     /// Fields that the template writes and that alone tell the answer in every example.
@@ -86,6 +90,19 @@ public struct EncodedData: Hashable, Sendable {
     mutating func append(_ example: Example?) {
         ofRecords.append(example)
         if let example { examples.append(example) } else { skipped += 1 }
+    }
+
+    /// More parts than these are no parts of a data set but something else.
+    private static let splitsMax = 8
+
+    /// The records' parts where there are several, each in alphabetical order.
+    package var mixedSplits: [(field: String, parts: [String])] {
+        splits.filter { (2...Self.splitsMax).contains($0.value.count) }.sorted { $0.key < $1.key }.map { ($0.key, $0.value.sorted()) }
+    }
+
+    mutating func note(splitOf record: (field: String, part: String)?) {
+        guard let record, splits[record.field]?.count ?? 0 <= Self.splitsMax else { return }
+        splits[record.field, default: []].insert(record.part)
     }
 
     mutating func note(unused names: [String]) {

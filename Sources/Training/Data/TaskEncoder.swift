@@ -132,7 +132,8 @@ public struct TaskEncoder: Sendable {
     }
 
     private func encode(_ record: DataRecord, into data: inout EncodedData, _ telling: inout TellingFields) throws(DataError) {
-        try record.checkMeaning(task.kind, used: usedFields)
+        try record.checkMeaning(task.kind, used: usedFields, hasTemplate: task.template != nil)
+        data.note(splitOf: record.split(unless: usedFields))
         if let writing = task.writing {
             try prompt(record, writing, into: &data)
         } else {
@@ -199,12 +200,14 @@ public struct TaskEncoder: Sendable {
 
     private func classify(_ record: DataRecord, into data: inout EncodedData, _ telling: inout TellingFields) throws(DataError) {
         guard let template, let labels = task.labels else { return }
-        let label = try record.text("label")
+        let label = try record.classLabel()
         guard let correct = labels.firstIndex(where: { $0.label == label }) else {
             let known = labels.map { "\"\($0.label)\"" }.joined(separator: ", ")
             throw .at(
                 record.place,
-                "the label \"\(label)\" has no word (known: \(known)); add it to the task's labels, for instance \(JSON.string(label).text(indent: 0)) = \" word\""
+                label == "-1"
+                    ? "the label \"-1\" has no word (known: \(known)); it mostly stands for a label that nobody knows\nleave such lines out, or add a word for it to the task's labels"
+                    : "the label \"\(label)\" has no word (known: \(known)); add it to the task's labels, for instance \(JSON.string(label).text(indent: 0)) = \" word\""
             )
         }
         let values = try values(template, record)
@@ -253,6 +256,12 @@ public struct TaskEncoder: Sendable {
     private func converse(_ record: DataRecord, into data: inout EncodedData) throws(DataError) {
         guard let chatTemplate else { return }
         let messages = try record.messages(template: chatTemplate)
+        if messages.last?.role != "assistant", let completion = record.value("completion"), !completion.isNull {
+            throw .at(
+                record.place,
+                "\"completion\" stands beside \"messages\", which end without a reply; only the messages are learnt\nmake it the last message: {\"role\": \"assistant\", \"content\": \"…\"}"
+            )
+        }
         var isLearnt: [Bool] = []
         for number in messages.indices { isLearnt.append(try record.isLearnt(number)) }
         let chat: EncodedChat
@@ -263,6 +272,7 @@ public struct TaskEncoder: Sendable {
         }
         data.note(unused: record.unusedMessageFields(chatTemplate))
         if chat.writesDate { data.writesDate = true }
+        if chat.leavesOutWords { data.shortenedByTemplate += 1 }
         note(messages.map(\.content).joined(separator: "\n"), in: &data)
         let targets = chat.learnt.filter { $0 > 0 }.map { TokenSequence.Target(position: $0 - 1, token: chat.tokens[$0]) }
         data.append(limited(chat.tokens, targets, into: &data))

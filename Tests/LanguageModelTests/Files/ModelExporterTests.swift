@@ -23,6 +23,26 @@ import Training
         }
     }
 
+    /// Whoever passes a model on passes its licence on: the files, and what they call it.
+    @Test func theLicenceGoesWithTheModel() throws {
+        try withTemporaryDirectory { directory in
+            let base = directory + "/base"
+            try FileManager.default.copyItem(atPath: fixture("tiny-llama").path, toPath: base)
+            let files = ["LICENSE": "the terms", "NOTICE.txt": "who made it", "USE_POLICY.md": "what for"]
+            for (name, text) in files { try Data(text.utf8).write(to: URL(filePath: base + "/" + name)) }
+            for name in ["training_args.bin", "README.md"] { try Data("of the base".utf8).write(to: URL(filePath: base + "/" + name)) }
+            try ModelExporter(source: try ModelSource.open(base)).write(to: directory + "/out")
+            for (name, text) in files { #expect(try String(contentsOfFile: directory + "/out/" + name, encoding: .utf8) == text, "\(name)") }
+            #expect(!FileManager.default.fileExists(atPath: directory + "/out/training_args.bin"))
+            #expect(try !String(contentsOfFile: directory + "/out/README.md", encoding: .utf8).contains("of the base"))
+            // A file of an earlier base is not left beside another.
+            var again = ModelExporter(source: try ModelSource.open(fixture("tiny-llama").path))
+            again.overwrites = true
+            try again.write(to: directory + "/out")
+            #expect(!FileManager.default.fileExists(atPath: directory + "/out/LICENSE"))
+        }
+    }
+
     @Test func replacesTensorsAndSplitsLargeModels() throws {
         let source = try ModelSource.open(fixture("tiny-llama").path)
         let changed = "model.layers.2.mlp.down_proj.weight"

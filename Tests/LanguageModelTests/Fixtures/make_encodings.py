@@ -2,6 +2,7 @@
 
     python make_encodings.py                   encodings.json: 400 records, for CI
     python make_encodings.py COUNT FILE        as many as you like; ONEBYTE_ENCODINGS=FILE makes the test read them
+    python make_encodings.py COUNT FILE SEED   others (without it, the seed is COUNT)
 
 Three quarters of the records are cut by their max-length, which takes each value of 8 ... 64 in turn, for every kind.
 
@@ -17,6 +18,7 @@ import random
 import re
 import sys
 
+import jinja2
 from transformers import PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -122,7 +124,7 @@ class Reference:
         names = {"bos_token": self.hf.bos_token, "eos_token": self.hf.eos_token}
         try:
             (text,), (ranges,) = render_jinja_template([messages], chat_template=r["marked"], return_assistant_tokens_mask=True, **names)
-        except Exception:
+        except jinja2.TemplateError:
             return None
         if not spells:
             whole = self.hf.apply_chat_template(messages, chat_template=r["marked"], return_dict=True, return_assistant_tokens_mask=True)
@@ -193,9 +195,9 @@ def record(kind, rng, sources):
     return r
 
 
-def records(count, references):
+def records(count, references, seed):
     """Yields records and the reference's answers. Of each kind, three in four are cut, at the lengths 8 ... 64 in turn."""
-    rng, sources, drawn, cut = random.Random(count), templates(), collections.Counter(), collections.Counter()
+    rng, sources, drawn, cut = random.Random(seed), templates(), collections.Counter(), collections.Counter()
     names = list(references)
     for i in range(count):
         kind = ["classification", "completion", "chat", "chat", "text"][i % 5]
@@ -219,11 +221,11 @@ def records(count, references):
         yield r, answer
 
 
-def main(count=400, path=HERE / "encodings.json"):
+def main(count=400, path=HERE / "encodings.json", seed=None):
     files = tokenizers()
     references = {name: Reference(name, f["text"], f["config"]) for name, f in files.items()}
     out, refused, used = [], 0, {}
-    for r, answer in records(int(count), references):
+    for r, answer in records(int(count), references, int(seed or count)):
         if r["kind"] == "chat":
             used[r["template"]] = r.pop("marked").replace(make_chat.E + "\n", "").replace(make_chat.G, "").replace(make_chat.E, "")
         refused += answer is None

@@ -24,13 +24,36 @@ import Testing
         let (ids, remarks) = try opened(file, config)
         let expected = try #require(row.json["ids"]?.array?.compactMap { $0.integer.map(Int32.init) })
         if row.json["class"]?.string?.hasPrefix("CodeLlama") == true {
-            // The class is SentencePiece's and has no use for the fixtures' vocabulary of bytes; only the ends compare.
+            // The class is SentencePiece's and has no use for the fixtures' vocabulary of bytes: only the ends compare. See `wholeTexts`.
             #expect(ids.first == expected.first && ids.count == 2 && expected.last != 2)
         } else {
             #expect(ids == expected)
         }
         let adds = row.json["add_bos_token"]?.bool
         #expect(remarks.isEmpty == (adds == nil || adds == (ids.first == 1)), "\(remarks)")
+    }
+
+    @Test("Whole texts of CodeLlama's class have the tokens of tokenizer.json, and of the class unless they begin with a space")
+    func wholeTexts() throws {
+        let whole = try #require(Self.whole?["whole"])
+        var file = try String(contentsOf: fixture("tokenizer/sentencepiece.json"), encoding: .utf8)
+        for part in whole["replacements"]?.array ?? [] {
+            let change = part.array?.compactMap(\.string) ?? []
+            try #require(change.count == 2 && file.contains(change[0]))
+            file = file.replacing(change[0], with: change[1])
+        }
+        func ids(_ json: JSON?) -> [Int32] { json?.array?.compactMap { $0.integer.map(Int32.init) } ?? [] }
+        let texts = try #require(whole["texts"]?.array)
+        #expect(texts.count > 60)
+        try withTokenizer(file, try #require(whole["config"])) { tokenizer, _ in
+            #expect(tokenizer.leadingTokens == ids(whole["leading"]) && tokenizer.trailingTokens.isEmpty)
+            for json in texts {
+                let text = try #require(json["text"]?.string)
+                let own = tokenizer.encode(text)
+                #expect(own == ids(json["file"]), "\(text.debugDescription)")
+                #expect((own == ids(json["ids"])) == !(text.hasPrefix(" ") || text.hasPrefix("▁")), "\(text.debugDescription)")
+            }
+        }
     }
 
     @Test func tokensThatDoNotExistAreSaid() throws {
@@ -57,6 +80,11 @@ import Testing
     }
 
     private func opened(_ file: String, _ config: JSON) throws -> (ids: [Int32], remarks: [String]) {
+        try withTokenizer(file, config) { ($0.leadingTokens + $0.encode("x") + $0.trailingTokens, $1) }
+    }
+
+    /// Calls `body` with the tokenizer of these files, and what is remarked on it.
+    private func withTokenizer<R>(_ file: String, _ config: JSON, _ body: (Tokenizer, [String]) throws -> R) throws -> R {
         try withTemporaryDirectory { directory in
             let model = directory + "/model"
             try FileManager.default.copyItem(atPath: fixture("tiny-llama").path, toPath: model)
@@ -64,8 +92,7 @@ import Testing
             try Data(config.text().utf8).write(to: URL(filePath: model + "/tokenizer_config.json"))
             var remarks: [String] = []
             let source = try ModelSource.open(model) { remarks.append($0) }
-            let tokenizer = try source.tokenizer
-            return (tokenizer.leadingTokens + tokenizer.encode("x") + tokenizer.trailingTokens, remarks)
+            return try body(source.tokenizer, remarks)
         }
     }
 }
