@@ -202,7 +202,7 @@ import Training
         (TaskSpec.Kind.completion, #"{"prompt":"Say hi","completion":" go away","label":false}"#, "marks a bad example"),
         (.completion, #"{"prompt":"Hi","chosen":" yes","rejected":" no","completion":" yes"}"#, "preference"),
         (.completion, #"{"prompt":"Hi","completion":" yes","weight":0.5}"#, "counts the same"),
-        (.text, #"{"text":"Hi","train":false}"#, "should not be used"),
+        (.text, #"{"text":"Hi","train":false}"#, "marks a bad example"),
         (.text, #"{"text":"Hi","desirable":"false"}"#, "marks a bad example"),
         (.chat, #"{"messages":[{"role":"assistant","content":"x"}],"rejected":[{"role":"assistant","content":"y"}]}"#, "should not be learnt"),
         (.classification, #"{"text":"a","label":"0","sample_weight":2}"#, "counts the same"),
@@ -234,20 +234,19 @@ import Training
         (.completion, #"{"prompt":"Hi","completion":" yes","non_preferred_output":" no"}"#, "should not be learnt"),
         (.completion, #"{"prompt":"Hi","completion":" yes","preferred_output":" yes"}"#, "preference pair"),
         (.completion, #"{"prompt":"Hi","completion":" go away","feedback":"thumbs_down"}"#, "marks a bad example"),
-        (.completion, #"{"prompt":"Hi","completion":" go away","reward":-1}"#, "marks a bad example"),
-        (.text, #"{"text":"Hi","valid":"no"}"#, "marks a bad example"),
+        (.completion, #"{"prompt":"Hi","completion":" go away","vote":-1}"#, "marks a bad example"),
         (.text, #"{"text":"Hi","incorrect":true}"#, "should not be learnt"),
         (.text, #"{"text":"Hi","skip":true}"#, "should not be used"),
         (.classification, #"{"text":"a","label":"0","answer":"reject"}"#, "should not be used"),
         (.classification, #"{"text":"a","label":"0","ignore":true}"#, "should not be used"),
-        (.classification, #"{"text":"a","label":"0","train":false}"#, "should not be used"),
+        (.classification, #"{"text":"a","label":"0","keep":"no"}"#, "should not be used"),
         (.classification, #"{"text":"a","label":["0","1"]}"#, "one class is learnt for each text"),
         (.classification, #"{"text":"a","label":-1}"#, "a label that nobody knows"),
         // What stands beside a prompt that no template puts together with it.
         (.completion, #"{"system":"Answer in French.","prompt":"Hi","completion":" Salut"}"#, "\"system\" stands beside \"prompt\""),
         (.completion, #"{"context":"Anna has a red boat.","prompt":"Which colour?","completion":" red"}"#, "\"context\" stands beside \"prompt\""),
         (.completion, #"{"tools":[{"name":"f"}],"prompt":"Hi","completion":" f()"}"#, "\"tools\" stands beside \"prompt\""),
-        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}],"context":"z"}"#, "\"context\" is not passed"),
+        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}],"context":"安娜有一条红船。"}"#, "\"context\" is not passed"),
         (
             .chat,
             #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"},{"role":"user","content":"z"}],"completion":"w"}"#,
@@ -269,16 +268,44 @@ import Training
         #expect(problem.split(separator: "\n").count == 2, "a remedy on the second line: \(problem)")
     }
 
+    @Test("Pairs of a better and a worse answer are named where the task is not known yet") func preferencePairs() throws {
+        let pair = try #require(records(#"{"prompt":"x","chosen":"good","rejected":"bad"}"#).first)
+        let error = try #require(throws: DataError.self) { try TaskSpec.kind(of: pair) }
+        #expect("\(error)".contains(":1: ") && "\(error)".contains("no task learns from such pairs"), "\(error)")
+        #expect(try TaskSpec.kind(of: #require(records(#"{"prompt":"x","chosen":"a","completion":" b"}"#).first)) == .completion)
+    }
+
+    /// A scoring program is given all fields, so they are no marks; and who asks for a prediction learns nothing.
+    @Test func whatIsReadForAnotherPurposeIsNotRefused() throws {
+        let reference = #"{"prompt":"Which colour?","context":"Anna has a red boat.","answer":"reject","verdict":"incorrect","rejected":"blue"}"#
+        let task = TaskSpec(kind: .completion, maxLength: 64, objective: .command, writing: Writing(maxTokens: 4))
+        let scoring = try TaskEncoder(task: task, tokenizer: tokenizer())
+        #expect(scoring.reading == .scoring)
+        #expect(try scoring.encode(records(reference)).examples.count == 1)
+
+        var predicting = try encoder(.classification, template: "{text}", labels: [("0", " a"), ("1", " b")])
+        let row = #"{"text":"a","label":"0","keep":0,"deleted":"yes","answer":"ignore","weight":2}"#
+        #expect(throws: DataError.self) { try predicting.encode(records(row)) }
+        predicting.reading = .predicting
+        #expect(try predicting.encode(records(row)).examples.count == 1)
+        // What would be missing from the prompt is missing from a prediction too.
+        var completion = try encoder(.completion)
+        completion.reading = .predicting
+        #expect(throws: DataError.self) { try completion.encode(records(#"{"prompt":"Which?","context":"Anna has a boat.","completion":" x"}"#)) }
+        #expect(try completion.encode(records(#"{"prompt":"Which?","document":"doc_0012","completion":" x"}"#)).examples.count == 1)
+    }
+
     /// What has no such meaning is read as before: it is listed, or it is what the prompt itself says.
     @Test(arguments: [
         (TaskSpec.Kind.completion, #"{"prompt":"Use this: Anna has a boat. Who?","context":"Anna has a boat.","completion":" Anna"}"#, ["context"]),
         (
-            .completion, #"{"prompt":"Hi","completion":" yes","score":0.1,"rating":4,"answer":"no","system":"","reward":0.5}"#,
-            ["answer", "rating", "reward", "score", "system"]
+            .completion, #"{"prompt":"Hi","completion":" yes","score":0.1,"rating":4,"answer":"no","system":"","reward":-0.5,"num_rejected":3}"#,
+            ["answer", "num_rejected", "rating", "reward", "score", "system"]
         ),
         (
-            .classification, #"{"text":"a","label":"0","correct":false,"accepted":false,"confidence":0.6,"ignore":false}"#,
-            ["accepted", "confidence", "correct", "ignore"]
+            .classification,
+            #"{"text":"a","label":"0","correct":false,"accepted":false,"confidence":0.6,"ignore":"none","train":false,"is_valid":true}"#,
+            ["accepted", "confidence", "correct", "ignore", "is_valid", "train"]
         ),
         (
             .chat,
@@ -359,6 +386,13 @@ import Training
             ))
         #expect(data.unusedFields == ["id", "messages[].name", "messages[].train", "messages[].rating"])
         #expect(data.spelledTokens?.count == 1 && data.examples.count == 1)
+        // A word of the template that only contains a field's name does not read the field.
+        let named = Self.chatML.replacing("{% for", with: "{{ 'You are named Tiny and are thinking.' }}{% for", maxReplacements: 1)
+        func line(_ field: String) -> String {
+            #"{"messages":[{"role":"user","content":"x",\#(field):"Bob"},{"role":"assistant","content":"y"}]}"#
+        }
+        #expect(try encoder(.chat, chat: named).encode(records(line(#""name""#))).unusedFields == ["messages[].name"])
+        #expect(try encoder(.chat, chat: named + "{# name #}").encode(records(line(#""name""#))).unusedFields.isEmpty)
     }
 
     @Test func aFieldThatTellsTheLabelIsTold() throws {

@@ -279,7 +279,7 @@ extension TheRunThatWasAskedForTests {
             #expect(found.status == 0, "\(found.errors)")
             return found.errors
         }
-        let another = "note: the task is that of the flags and the run file, and the run in \(run)/ledger had another: "
+        let another = "note: the task is the one given here, and the run in \(run)/ledger had another: "
         for command in ["evaluate", "predict"] {
             #expect(try await !errors(command).contains(another))
             #expect(try await !errors(command, "--config", "\(run)/run.toml").contains(another))

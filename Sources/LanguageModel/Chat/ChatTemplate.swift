@@ -12,6 +12,8 @@ public struct ChatTemplate: Hashable, Sendable {
     private let specialTokens: [String: String]
     /// Whether the template reads contents that are lists of parts.
     private let takesParts: Bool
+    /// Letters, digits and underscores that stand together in the program.
+    private let words: Set<String>
 
     public static func == (a: Self, b: Self) -> Bool { a.source == b.source && a.specialTokens == b.specialTokens }
 
@@ -36,6 +38,7 @@ public struct ChatTemplate: Hashable, Sendable {
                 remedy: "write the conversations as prompt and completion instead")
         }
         takesParts = Self.takesParts(template, specialTokens)
+        words = Set(source.split { !($0.isLetter || $0.isNumber || $0 == "_") }.map(String.init))
     }
 
     /// Tests the template with a message of two parts, because many programs would write such a list in Python's notation.
@@ -55,8 +58,8 @@ public struct ChatTemplate: Hashable, Sendable {
         return written.contains("parta") && written.contains("partb") && !written.contains("'text'") && !written.contains("\"text\"")
     }
 
-    /// Whether the program mentions one of these names, such as `tool_calls`.
-    package func mentions(_ names: String...) -> Bool { names.contains { source.contains($0) } }
+    /// Whether the program mentions one of these names, such as `tool_calls`, as a whole word: "named" does not mention `name`.
+    package func mentions(_ names: String...) -> Bool { names.contains(where: words.contains) }
 
     // MARK: Rendering
 

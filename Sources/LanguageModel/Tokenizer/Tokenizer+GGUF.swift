@@ -117,7 +117,12 @@ private struct GGUFTokenizerParts {
             throw ModelError(.malformed, file: file.path, subject: "tokenizer.ggml.tokens", "is missing or empty")
         }
         self.texts = texts
-        types = try file.integers("tokenizer.ggml.token_type") ?? [Int32](repeating: 1, count: texts.count)
+        guard let types = try file.integers("tokenizer.ggml.token_type") else {
+            throw ModelError(
+                .malformed, file: file.path, subject: "tokenizer.ggml.token_type", "is missing, so control tokens can't be told from text",
+                remedy: "convert the model again with llama.cpp's convert_hf_to_gguf.py, or give the model's Hugging Face directory")
+        }
+        self.types = types
         guard types.count == texts.count else {
             throw ModelError(
                 .malformed, file: file.path, subject: "tokenizer.ggml.token_type", "has \(types.count) entries for \(texts.count) tokens")

@@ -271,7 +271,7 @@ struct ClusterPlan: Sendable {
         }
         if isResumed { try spec(of: try LedgerArchive(directory.ledger).summary) }
         try writeParts(&settings)
-        try directory.keepDigests(of: files)
+        try directory.keepDigests(of: files, isPrivate: spec.privacy != nil)
         // Also when resuming: settings that were given now apply until they are given again.
         try directory.write(settings.annotated, to: directory.configuration)
         return lock

@@ -15,7 +15,9 @@ extension RunDirectory {
         let parts = path.split(separator: "/", omittingEmptySubsequences: false)
         let parent = parts.dropLast().joined(separator: "/")
         let directory = RunDirectory(parts.count == 1 ? "." : parent.isEmpty ? "/" : parent)
-        guard isThere, !isDirectory.boolValue, parts.last == directory.ledger.split(separator: "/").last else {
+        // A lone ledger may be called so too, and what lies beside it is somebody else's.
+        let isRun = [directory.spec, directory.configuration, directory.lock].contains { FileManager.default.fileExists(atPath: $0) }
+        guard isThere, !isDirectory.boolValue, isRun, parts.last == directory.ledger.split(separator: "/").last else {
             self.init(path)
             return
         }
@@ -68,8 +70,6 @@ extension RunDirectory {
     static let dataKeys: [(use: DataUse.Use, key: SettingKey)] = [
         (.training, .trainFile), (.validation, .validationFile), (.evaluation, .evalFile),
     ]
-    /// Largest file whose SHA-256 is kept.
-    private static let digestedBytesMax = 1 << 30
 
     /// Reads the run's settings. The run's own parts of its data are found here, even if the directory was moved since.
     func readSettings() throws(SettingsError) -> [SettingKey: (SettingValue, SettingSource)] {
@@ -90,18 +90,20 @@ extension RunDirectory {
     }
 
     /// Keeps the SHA-256 of the run's data, so that a resumed run is not trained on others.
-    func keepDigests(of files: [DataUse.Use: String]) throws {
+    ///
+    /// - Parameter isPrivate: whether to leave the training data out. Whoever guesses a file could confirm the guess by its SHA-256.
+    func keepDigests(of files: [DataUse.Use: String], isPrivate: Bool) throws {
         var text = ""
-        for (use, key) in Self.dataKeys {
-            guard let file = files[use], let digest = try Self.digest(of: file) else { continue }
+        for (use, key) in Self.dataKeys where !(isPrivate && use == .training) {
+            guard let file = files[use] else { continue }
+            let digest = try Self.digest(of: file)
             text += "# \(key.name)\n\(digest)  \(file)\n"
         }
         try write(text, to: dataDigests)
     }
 
-    private static func digest(of file: String) throws(ModelError) -> Digest? {
+    private static func digest(of file: String) throws(ModelError) -> Digest {
         let mapped = try MappedFile(path: file)
-        guard mapped.count <= digestedBytesMax else { return nil }
         return withExtendedLifetime(mapped) { Digest.sha256(mapped.bytes) }
     }
 

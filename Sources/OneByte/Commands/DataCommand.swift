@@ -40,7 +40,7 @@ struct DataCommand: ParsableCommand {
 
         func run() throws {
             var settings = try Settings(file: config.config, flags: model.settings + task.settings + [.trainFile: [file]])
-            for text in settings.otherPlaces() { standardError.write("note: \(text)") }
+            for text in settings.otherPlaces([.model]) { standardError.write("note: \(text)") }
             // A local cluster does the same.
             try settings.deriveFromModelAndData()
             let task = try settings.resolveTask()

@@ -57,7 +57,7 @@ struct EvaluateCommand: ParsableCommand {
 
     func run() throws {
         var settings = try Settings(file: config.config, flags: model.settings + task.settings + objective.settings + [.trainFile: [file]])
-        for text in settings.otherPlaces() { standardError.write("note: \(text)") }
+        for text in settings.otherPlaces([.model]) { standardError.write("note: \(text)") }
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         // Data are read first: a broken line then shows at once, while a model takes time to load.
         let records = try DataFile.read(file)
@@ -137,11 +137,9 @@ struct EvaluateCommand: ParsableCommand {
                 continue
             }
             do {
-                if let change = directory.change(of: path, key) {
-                    unknown(role, change)
-                } else {
-                    use.note(role, path: path, try comparable(path, encoder))
-                }
+                // First, since it refuses files that are too large to be read here.
+                let others = try comparable(path, encoder)
+                if let change = directory.change(of: path, key) { unknown(role, change) } else { use.note(role, path: path, others) }
             } catch {
                 unknown(role, describe(error))
             }

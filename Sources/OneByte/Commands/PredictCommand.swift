@@ -43,7 +43,7 @@ struct PredictCommand: ParsableCommand {
 
     func run() throws {
         var settings = try Settings(file: config.config, flags: model.settings + task.settings + [.trainFile: [file]])
-        for text in settings.otherPlaces() { standardError.write("note: \(text)") }
+        for text in settings.otherPlaces([.model]) { standardError.write("note: \(text)") }
         if config.printConfig { return standardOutput.writeContents(settings.annotated) }
         let records = try DataFile.read(file)
         let state = try ModelState.load(model: try settings.text(.model), ledger: ledger.ledger, atRound: ledger.atRound, threads: threads.count)
@@ -64,7 +64,9 @@ struct PredictCommand: ParsableCommand {
         // Neither loss nor accuracy is wanted here, only the scores of the labels' words.
         var task = task
         (task.objective, task.writing) = (nil, nil)
-        let data = try TaskEncoder(task: task, model: model.source).encode(records.map { $0.labelled(first) })
+        var encoder = try TaskEncoder(task: task, model: model.source)
+        encoder.reading = .predicting
+        let data = try encoder.encode(records.map { $0.labelled(first) })
         for remark in data.remarks { standardError.write("note: \(remark)") }
         let cache = try PrefixCache(
             model: model, set: ExampleSet(data.examples, for: model.source.configuration), options: .init(threads: threads.count))
@@ -122,6 +124,6 @@ struct TaskChoice {
         asked.task = task
         guard asked != held else { return }
         let differences = (try? SpecDifferences(asked: asked, held: held)).map { "\($0)" } ?? "they can't be compared"
-        standardError.write("note: the task is that of the flags and the run file, and the run in \(ledger.path) had another: \(differences)")
+        standardError.write("note: the task is the one given here, and the run in \(ledger.path) had another: \(differences)")
     }
 }

@@ -18,7 +18,8 @@ struct WrittenTexts {
         let known = task.writing
         writing = Writing(maxTokens: maxTokens ?? known?.maxTokens ?? Self.standardMaxTokens, stopsAtNewline: known?.stopsAtNewline)
         (task.objective, task.writing) = (.command, writing)
-        let encoder = try TaskEncoder(task: task, model: source)
+        var encoder = try TaskEncoder(task: task, model: source)
+        if known == nil { encoder.reading = .predicting }
         let data = try encoder.encode(records)
         for remark in data.remarks { standardError.write("note: \(remark)") }
         guard data.examples.count == records.count else {

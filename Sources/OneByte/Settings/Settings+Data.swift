@@ -28,7 +28,10 @@ extension Settings {
         let examples = "examples in \(path)\(measured)"
         let reason =
             if needed > length {
-                "the most without asking for more; 95 of 100 \(examples) have up to \(grouped(needed)) tokens"
+                // Longer ones were cut at the context when they were measured.
+                needed == source.configuration.contextLength
+                    ? "the most without asking for more; more than 5 of 100 \(examples) fill the model's context of \(grouped(needed)) tokens"
+                    : "the most without asking for more; 95 of 100 \(examples) have up to \(grouped(needed)) tokens"
             } else if length == source.configuration.contextLength {
                 "the model's context, which more than 5 of 100 \(examples) fill"
             } else {

@@ -3,8 +3,10 @@ import Foundation
 extension Settings {
     /// Returns a note for each relative path of a run file that would name another file from the run file's own directory. Paths are relative to
     /// where the program is started, and nobody should train on another file of the same name without knowing.
-    package func otherPlaces() -> [String] {
-        SettingKey.files.compactMap { key in
+    ///
+    /// - Parameter keys: the settings with paths that the command reads.
+    package func otherPlaces(_ keys: [SettingKey] = [.model, .trainFile, .evalFile, .validationFile, .generalFile, .basisText]) -> [String] {
+        keys.compactMap { key in
             guard case .file(let file, _)? = source(key), let path = optionalText(key), !path.hasPrefix("/") else { return nil }
             let directory = (file as NSString).deletingLastPathComponent
             let beside = directory.isEmpty ? path : "\(directory)/\(path)"
@@ -15,9 +17,4 @@ extension Settings {
                 "\(key.rawValue) is \(path) from where the program is started, and not \(beside) (\(source(key)?.description ?? ""))"
         }
     }
-}
-
-extension SettingKey {
-    /// Settings whose value is a path, or may be one.
-    fileprivate static let files: [SettingKey] = [.model, .trainFile, .evalFile, .validationFile, .generalFile, .basisText]
 }

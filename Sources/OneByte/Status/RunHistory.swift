@@ -92,7 +92,7 @@ package struct RunHistory: Sendable {
     package var omission: String? {
         let stride = ([rounds.stride, evaluations.stride] + workers.values.map(\.stride)).max() ?? 1
         let parts = [
-            stride > 1 ? "long curves have every \(stride)th point" : nil,
+            stride > 1 ? "long curves have one point in \(stride)" : nil,
             eventsDropped > 0 ? "the first \(grouped(eventsDropped)) events are left out" : nil,
             hasLeftOutWorkers ? "only the first \(Self.workersMax) workers have curves" : nil,
         ].compactMap { $0 }

@@ -51,7 +51,7 @@ package struct RunRecord: Sendable {
     /// What a user should know about the file of events; nil if it was read whole.
     package func remark(_ directory: RunDirectory) -> String? {
         if isMissing { return "there is no \(directory.metrics)" }
-        return unread > 0 ? "\(unread) lines of \(directory.metrics) can't be read, as after a crash" : nil
+        return unread > 0 ? "\(unread == 1 ? "a line" : "\(grouped(unread)) lines") of \(directory.metrics) can't be read, as after a crash" : nil
     }
 
     package mutating func take(_ news: CoordinatorProgress) {

@@ -33,14 +33,14 @@ extension DataRecord {
         for (names, isKnown) in [
             (["tool_calls"], template.mentions("tool_calls")), (["function_call"], template.mentions("function_call")),
             (["reasoning_content", "thinking", "reasoning"], template.mentions("reasoning_content", "thinking", "reasoning")),
-            (["refusal"], template.mentions("refusal")), (["image", "images"], template.mentions("image")),
-            (["audio", "audios"], template.mentions("audio")), (["video", "videos"], template.mentions("video")),
+            (["refusal"], template.mentions("refusal")), (["image", "images"], template.mentions("image", "images")),
+            (["audio", "audios"], template.mentions("audio", "audios")), (["video", "videos"], template.mentions("video", "videos")),
             (["documents"], template.mentions("documents")), (["attachments", "files"], template.mentions("attachments", "files")),
         ] where !isKnown {
-            if let field = fields.first(where: { names.contains($0.key) && $0.value != [] && $0.value != "" }) {
+            if let field = fields.first(where: { names.contains($0.key) && $0.value != [] && $0.value != "" && $0.value.bool != false }) {
                 throw .at(
                     place,
-                    "message \(number) has \"\(field.key)\", which the model's chat template does not write; without it the turn would say something else\nwrite such chats as \"prompt\" and \"completion\", or use a model whose template writes it"
+                    "message \(number) has \"\(field.key)\", which the model's chat template does not write; without it the turn would say something else\nleave such chats out, or use a model whose template writes it"
                 )
             }
         }

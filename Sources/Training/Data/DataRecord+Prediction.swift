@@ -22,8 +22,8 @@ extension DataRecord {
 
     /// The part of a data set to which the record says it belongs, such as `test`.
     func split(unless used: Set<String>) -> (field: String, part: String)? {
-        for name in ["split", "partition"] where !used.contains(name) {
-            if let part = value(name)?.string, !part.isEmpty { return (name, part) }
+        for name in ["split", "partition", "train", "is_train", "is_valid", "is_test"] where !used.contains(name) {
+            if let part = value(name)?.string ?? value(name)?.bool?.description, !part.isEmpty { return (name, part) }
         }
         return nil
     }

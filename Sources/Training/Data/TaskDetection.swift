@@ -11,6 +11,14 @@ extension TaskSpec {
         if fields.contains("completion") { return .completion }
         if fields.contains("label") { return .classification }
         if fields.contains("text") { return .text }
+        if fields.contains("chosen"), fields.contains("rejected") {
+            throw .at(
+                record.place,
+                """
+                "chosen" and "rejected" are two answers of which one is preferred, and no task learns from such pairs
+                to learn the chosen answers, write each as "prompt" and "completion"
+                """)
+        }
         let names = record.names.map { "\"\($0)\"" }.joined(separator: ", ")
         throw .at(
             record.place,

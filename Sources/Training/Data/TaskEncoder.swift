@@ -10,7 +10,19 @@ public struct TaskEncoder: Sendable {
     /// Smallest length in tokens: one to read and one to predict.
     public static let minimumLength = 2
 
+    /// What records are read for.
+    public enum Reading: Sendable {
+        /// They are learnt, or measure what was learnt.
+        case learning
+        /// Only their inputs matter.
+        case predicting
+        /// A program scores the text that the model writes after their prompts, and is given their other fields.
+        case scoring
+    }
+
     public let task: TaskSpec
+    /// What records are read for. It decides which of their fields are refused.
+    public var reading: Reading
     let tokenizer: Tokenizer
     let chatTemplate: ChatTemplate?
     let template: Template?
@@ -41,6 +53,7 @@ public struct TaskEncoder: Sendable {
         guard task.maxLength >= shortest else {
             throw DataError(.task, "the maximum length is \(task.maxLength) tokens; at least \(shortest) are needed")
         }
+        reading = task.writing == nil ? .learning : .scoring
         self.task = task
         self.tokenizer = tokenizer
         self.chatTemplate = chatTemplate
@@ -132,7 +145,7 @@ public struct TaskEncoder: Sendable {
     }
 
     private func encode(_ record: DataRecord, into data: inout EncodedData, _ telling: inout TellingFields) throws(DataError) {
-        try record.checkMeaning(task.kind, used: usedFields, hasTemplate: task.template != nil)
+        try record.checkMeaning(task.kind, used: usedFields, hasTemplate: task.template != nil, reading)
         data.note(splitOf: record.split(unless: usedFields))
         if let writing = task.writing {
             try prompt(record, writing, into: &data)
@@ -256,7 +269,7 @@ public struct TaskEncoder: Sendable {
     private func converse(_ record: DataRecord, into data: inout EncodedData) throws(DataError) {
         guard let chatTemplate else { return }
         let messages = try record.messages(template: chatTemplate)
-        if messages.last?.role != "assistant", let completion = record.value("completion"), !completion.isNull {
+        if messages.last?.role != "assistant", let completion = record.value("completion"), !completion.isNull, completion != "", completion != [] {
             throw .at(
                 record.place,
                 "\"completion\" stands beside \"messages\", which end without a reply; only the messages are learnt\nmake it the last message: {\"role\": \"assistant\", \"content\": \"…\"}"
