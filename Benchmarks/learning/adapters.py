@@ -54,9 +54,11 @@ class Run:
         self.directory = Path(tempfile.mkdtemp(prefix="onebyte-adapters-"))
         self.processes = []
         basis = prepare(config, list(basis_flags))
+        # A coordinator reads no text.
+        told = [word for word, before in zip(basis_flags, ["", *basis_flags]) if "--basis-text" not in (word, before)]
         self.coordinator = self.start(
             "coordinator", "coordinator", "--config", config, "--basis", basis, "--directory", self.directory / "run", "--listen",
-            "tcp://127.0.0.1:0", "--events", "--evaluate-every", "0", "--guard", "0", "--minimum-workers", len(workers), *basis_flags, *flags,
+            "tcp://127.0.0.1:0", "--events", "--evaluate-every", "0", "--guard", "0", "--minimum-workers", len(workers), *told, *flags,
             stdout=subprocess.PIPE)
         self.events = map(json.loads, self.coordinator.stdout)
         self.address = next(event["endpoint"] for event in self.events if event["event"] == "listening")

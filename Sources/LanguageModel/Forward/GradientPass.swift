@@ -175,8 +175,9 @@ package final class GradientPass {
     // MARK: A layer once more
 
     private struct LayerState {
-        let attentionInput, queryInput, attended, middle, feedForwardInput, inner: UnsafePointer<Float>
+        let attentionInput, queryInput, attended, middle, feedForwardInput: UnsafePointer<Float>
         let gate, up: UnsafeMutablePointer<Float>
+        let inner: UnsafePointer<Float>
         /// Queries and keys are rotated.
         let queries, keys, values: UnsafePointer<Float>
         let attentionNorm, feedForwardNorm: UnsafePointer<Float>
