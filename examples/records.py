@@ -4,8 +4,8 @@
     examples/records.py               checks texts for onebyte: JSON lines in, JSON lines out
     examples/records.py --prepare     writes the sentences into .cache/records/
 
-A sentence tells a person's name, age and city, and the model has to write them as a JSON object. The score is 1 if the text is such an object with
-exactly these three facts, else 0. That a text is wrong does not say how to get it right, so the score has no gradient.
+A sentence tells a person's name, age and city, and the model has to write them as a JSON object. The score is the part of the three facts that is
+right, or 0 if the text is no JSON object or says anything else. What is wrong does not say how to get it right, so the score has no gradient.
 """
 
 import argparse
@@ -45,19 +45,22 @@ WORDS = {
 PUBLIC_COUNT = 160
 
 
-def is_right(request):
+def part_right(request):
     try:
         found = json.loads(BEGINNING + request["text"])
     except (ValueError, RecursionError):
-        return False
-    return found == {key: request[key] for key in ("name", "age", "city")}
+        return 0.0
+    facts = {key: request[key] for key in ("name", "age", "city")}
+    if not isinstance(found, dict) or found.keys() - facts.keys():
+        return 0.0
+    return sum(found.get(key) == fact for key, fact in facts.items()) / len(facts)
 
 
 def score():
     for line in sys.stdin:
         request = json.loads(line)
         # onebyte waits for the answer, so it must not stay in a buffer.
-        print(json.dumps({"id": request["id"], "score": float(is_right(request))}), flush=True)
+        print(json.dumps({"id": request["id"], "score": part_right(request)}), flush=True)
 
 
 def prepare():

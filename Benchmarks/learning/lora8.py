@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """LoRA with gradients of one byte a number, on the demo's reviews: what it learns from how many bytes.
 
-    Benchmarks/learning/lora8.py states      makes the hidden states first, with PyTorch (needs what rivals.py needs)
-    Benchmarks/learning/lora8.py             prints the table and writes it to lora8.json
+    Benchmarks/learning/lora8.py states      makes the hidden states first
+    Benchmarks/learning/lora8.py             prints the table and writes it to lora8.json (needs what rivals.py needs)
 
 Three machines hold a third of the training examples each. In every step each of them sends the gradient over all its examples: one byte for each
 number, rounded to the nearest, and a scale of four bytes for each matrix. Everybody averages what arrives and takes a step of Adam with it. A rate
@@ -22,6 +22,7 @@ import torch
 
 import rivals
 from learning import ROOT, interval, machine
+from states import hidden_states
 
 STATES = ROOT / ".cache/study/states-last-layer.pt"
 WORKERS = 3
@@ -36,17 +37,14 @@ ROWS = [
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 
-def make_states(threads):
-    torch.set_num_threads(threads)
+def make_states():
     task = rivals.Task("reviews")
-    model = rivals.Model(task)
+    files = {split: ROOT / f".cache/movie-reviews/{split}.jsonl" for split in task.splits}
+    found = hidden_states("Benchmarks/learning/tasks/reviews.toml", [], files)
     kept = {}
-    with torch.no_grad():
-        for split, examples in task.splits.items():
-            for batch in rivals.batches(examples, 32):
-                model.below(batch, model.network.model)
-            kept[split] = [model.cache[id(example)] for example in examples], torch.tensor([label for *_, label in examples])
-    STATES.parent.mkdir(parents=True, exist_ok=True)
+    for split, examples in task.splits.items():
+        lengths = [len(tokens) for tokens, *_ in examples]
+        kept[split] = torch.from_numpy(found[split]).split(lengths), torch.tensor([label for *_, label in examples])
     torch.save(kept, STATES)
 
 
@@ -148,7 +146,7 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.what == "states":
-        return make_states(arguments.threads)
+        return make_states()
     layer = LastLayer()
     print("  before: loss {:.4f}, accuracy {:.4f}".format(*layer.measure("test", {})))
     path = Path(__file__).parent / "lora8.json"

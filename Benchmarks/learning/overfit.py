@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a task's examples can teach: runs of the defaults with a decay towards C = 0, the best that a decay reaches, and a linear probe.
 
-    Benchmarks/learning/overfit.py states                 makes the hidden states first, with PyTorch (needs what rivals.py needs)
+    Benchmarks/learning/overfit.py states                 makes the hidden states first (needs what rivals.py needs)
     Benchmarks/learning/overfit.py --basis FILE           prints the table and writes it to overfit.json
     Benchmarks/learning/overfit.py --task rte …           RTE in place of AG News (overfit-rte.json)
 
@@ -23,24 +23,20 @@ def states_file(task):
     return ROOT / f".cache/study/states-{task}.npz"
 
 
-def make_states(name, threads):
+def make_states(name):
     import rivals
     import torch
-    torch.set_num_threads(threads)
+    from states import hidden_states
     task = rivals.Task(name)
     model = rivals.Model(task)
     arrays = {"head": model.network.lm_head.weight[task.words].detach().numpy()}
+    files = {split: ROOT / f".cache/study/{name}/{split}.jsonl" for split in task.splits}
+    found = hidden_states(f"Benchmarks/learning/tasks/defaults/{name}.toml", ["--adapter-inputs", "256"], files)
     with torch.no_grad():
         for split, examples in task.splits.items():
-            order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
-            arrays[split] = numpy.empty((len(examples), arrays["head"].shape[1]), numpy.float32)
-            for start in range(0, len(order), 16):
-                some = order[start:start + 16]
-                found = model.states([examples[i] for i in some], "all-layers")
-                for row, i in enumerate(some):
-                    arrays[split][i] = found[row, examples[i][1]]
+            arrays[split] = model.network.model.norm(torch.from_numpy(found[split])).numpy()
             arrays[f"{split}_labels"] = numpy.array([label for *_, label in examples])
-    states_file(name).parent.mkdir(parents=True, exist_ok=True)
+            assert len(arrays[split]) == len(examples)
     numpy.savez(states_file(name), **arrays)
 
 
@@ -148,11 +144,10 @@ def main():
     parser.add_argument("what", nargs="?", choices=["states"])
     parser.add_argument("--task", choices=["agnews", "rte"], default="agnews")
     parser.add_argument("--basis", type=Path)
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch, for states")
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     arguments = parser.parse_args()
     if arguments.what == "states":
-        return make_states(arguments.task, arguments.threads)
+        return make_states(arguments.task)
     if not arguments.basis:
         parser.error("give --basis FILE, or states")
     rows, states = {}, dict(numpy.load(states_file(arguments.task)))
