@@ -257,7 +257,9 @@ def memory(arguments):
     STUDY.mkdir(parents=True, exist_ok=True)
     few.write_text("".join(open(REVIEWS / "train.jsonl").readlines()[:16]))
     count = arguments.layers
-    places = {"final": "final", f"down_proj of {count} layers": f"layers.0-{count - 1}.mlp.down_proj", f"all maps of {count} layers": f"layers.0-{count - 1}"}
+    layers = f"layers.0-{count - 1}"
+    places = {"final": "final", f"o_proj of {count} layers": f"{layers}.self_attn.o_proj", f"down_proj of {count} layers": f"{layers}.mlp.down_proj",
+              f"all maps of {count} layers": layers}
     path, rows = rows_of("memory")
     for name, pattern in places.items():
         for batch in ("1", "8", "16"):
