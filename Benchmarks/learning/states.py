@@ -1,11 +1,12 @@
 """Hidden states of a run's examples at the first trained tensor, computed by the program itself.
 
-An evaluating worker keeps them in a file if they take more memory than it may use (PrefixFile.swift has the layout), in the order of its data.
+An evaluating worker keeps them in a file (PrefixFile.swift has the layout), in the order of its data.
 """
 
 import json
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import numpy
@@ -39,12 +40,12 @@ def hidden_states(config, flags, files):
         address = next(event["endpoint"] for event in events if event["event"] == "listening")
         for name, file in files.items():
             start(name, "worker", "--coordinator", address, "--model", MODEL, "--name", name, "--threads", "1", "--evaluate", file,
-                  "--cache-memory", "1KiB", "--cache-directory", directory / name)
-        waiting = set(files)
-        while waiting:
-            event = next(events)
-            if event["event"] == "worker" and event["phase"] == "waiting":
-                waiting.discard(event["name"])
+                  "--cache-directory", directory / name)
+        # A file gets this name when it is complete.
+        while not all(any((directory / name).glob("prefix-*.cache")) for name in files):
+            if any(process.poll() is not None for process in processes):
+                raise RuntimeError(f"a process ended; see {directory}")
+            time.sleep(0.5)
     finally:
         for process in processes:
             process.terminate()
