@@ -16,7 +16,6 @@
     Benchmarks/learning/learning.py cola       acceptable sentences,
     Benchmarks/learning/learning.py e2e        and a generation task
     Benchmarks/learning/learning.py places     which place of an adapter pays per byte and per second
-    Benchmarks/learning/learning.py bytes      the demo with fewer and more bytes, and the former way (examples/last-layer.toml)
     Benchmarks/learning/learning.py defaults   five tasks with nothing but model, task and data: an adapter and the program's own public text
 
 Needs what `make demo` has made (the binary, .cache/) and nothing but Python's standard library. Every row is `onebyte cluster` with
@@ -332,12 +331,6 @@ def defaults(arguments):
     ], arguments)
 
 
-def demo_bytes(arguments):
-    demo = ["--config", "examples/movie-reviews.toml"]
-    table("bytes", [(f"adapter, {64 * count:,} bytes", [*demo, "--samples-per-round", str(count)]) for count in (4, 16, 64, 256)]
-          + [("last layer, 72,000 bytes", ["--config", "examples/last-layer.toml"])], arguments)
-
-
 # Name, values of --train, flags, and the rates among which the validation loss of seed 0 chooses.
 PLACES = [
     ("final, 1 × 128", ["final"], ["--adapter-inputs", "128"], (0.15, 0.3, 0.6)),
@@ -393,7 +386,7 @@ def places(arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["guard", "rate", "draws", "examples", "machines", "byte", "shape", "strong", "objective", "hour", "deeper", "trec", "cola", "e2e", "places", "bytes", "defaults"])
+    parser.add_argument("what", choices=["guard", "rate", "draws", "examples", "machines", "byte", "shape", "strong", "objective", "hour", "deeper", "trec", "cola", "e2e", "places", "defaults"])
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--rows", help="only rows whose names hold this text; the others stay as they are")
     parser.add_argument("--again", action="store_true")
@@ -401,7 +394,7 @@ def main():
     arguments = parser.parse_args()
     if not ONEBYTE.exists() or not (DATA / "validation.jsonl").exists():
         sys.exit("run `make demo` first")
-    {"bytes": demo_bytes}.get(arguments.what, globals().get(arguments.what))(arguments)
+    globals()[arguments.what](arguments)
 
 
 if __name__ == "__main__":

@@ -23,23 +23,6 @@ def states_file(task):
     return ROOT / f".cache/study/states-{task}.npz"
 
 
-def make_states(name):
-    import rivals
-    import torch
-    from states import hidden_states
-    task = rivals.Task(name)
-    model = rivals.Model(task)
-    arrays = {"head": model.network.lm_head.weight[task.words].detach().numpy()}
-    files = {split: ROOT / f".cache/study/{name}/{split}.jsonl" for split in task.splits}
-    found = hidden_states(f"Benchmarks/learning/tasks/defaults/{name}.toml", ["--adapter-inputs", "256"], files)
-    with torch.no_grad():
-        for split, examples in task.splits.items():
-            arrays[split] = model.network.model.norm(torch.from_numpy(found[split])).numpy()
-            arrays[f"{split}_labels"] = numpy.array([label for *_, label in examples])
-            assert len(arrays[split]) == len(examples)
-    numpy.savez(states_file(name), **arrays)
-
-
 class Task:
     def __init__(self, states, basis, inputs):
         v, u = simulate.read_basis(basis)
@@ -147,7 +130,7 @@ def main():
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     arguments = parser.parse_args()
     if arguments.what == "states":
-        return make_states(arguments.task)
+        return simulate.make_states(arguments.task, f"Benchmarks/learning/tasks/defaults/{arguments.task}.toml", ["--adapter-inputs", "256"])
     if not arguments.basis:
         parser.error("give --basis FILE, or states")
     rows, states = {}, dict(numpy.load(states_file(arguments.task)))
