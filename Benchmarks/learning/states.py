@@ -48,7 +48,7 @@ def hidden_states(config, flags, files):
             time.sleep(0.5)
     finally:
         for process in processes:
-            process.terminate()
+            process.kill()  # nothing has to be kept, and nobody reads the events any more
         for process in processes:
             process.wait()
     return {name: read(next((directory / name).glob("prefix-*.cache"))).reshape(-1, 576) for name in files}
