@@ -133,10 +133,12 @@ def main():
         return simulate.make_states(arguments.task, f"Benchmarks/learning/tasks/defaults/{arguments.task}.toml", ["--adapter-inputs", "256"])
     if not arguments.basis:
         parser.error("give --basis FILE, or states")
+    path = Path(__file__).parent / ("overfit.json" if arguments.task == "agnews" else f"overfit-{arguments.task}.json")
     rows, states = {}, dict(numpy.load(states_file(arguments.task)))
 
     def keep(name, found):
         rows[name] = found
+        path.write_text(json.dumps({"seeds": arguments.seeds, "rows": rows}, indent=1) + "\n")
         show = lambda key, form: ", ".join(format(one[key], form) for one in found)
         print(f"  {name:44s} accuracy {show('accuracy', '.3f')}  loss {show('loss', '.4f')}  training loss {show('train_loss', '.3f')}", flush=True)
 
@@ -150,8 +152,6 @@ def main():
     for own in (True, False):
         keep(f"ridge regression from {'the model’s own scores' if own else 'no scores'}", [ridge(states, own)])
     keep("linear probe", [probe(states)])
-    name = "overfit.json" if arguments.task == "agnews" else f"overfit-{arguments.task}.json"
-    (Path(__file__).parent / name).write_text(json.dumps({"seeds": arguments.seeds, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
