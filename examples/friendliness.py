@@ -24,7 +24,7 @@ REVIEWS = CACHE / "movie-reviews"
 PROMPTS = CACHE / "friendlier"
 # The prompt is the first words of a review; the model continues it.
 WORDS = 6
-PROMPT_COUNTS = {"train": 600, "test": 400}
+PROMPT_COUNTS = {"train": 600, "validation": 200, "test": 400}
 
 
 def analyzer():

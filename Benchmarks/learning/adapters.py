@@ -4,7 +4,7 @@
     Benchmarks/learning/adapters.py shares    1 and 16 workers, skewed data, late bytes and lost bytes, at equal bytes
     Benchmarks/learning/adapters.py alone     three workers, one of which alone holds a class, with and without a filter
     Benchmarks/learning/adapters.py join      a worker joins after a million bytes
-    Benchmarks/learning/adapters.py memory    memory of a worker that adapts all layers
+    Benchmarks/learning/adapters.py memory    memory of a worker that adapts all layers (--model FILE --layers N: of another model, as shapes.py makes it)
 
 Needs what `make demo` has made (the binary, .cache/) and nothing but Python's standard library. The environment variable ONEBYTE names another
 binary. Prints a table and writes it to Benchmarks/learning/adapters-NAME.json; rows and seeds that are there are not run again.
@@ -50,13 +50,16 @@ class Run:
     """A coordinator, workers, and an evaluator of each file in `evaluate`. `workers` has the data flags of each worker; `basis_flags` are those
     flags that the basis depends on; `delay` is that of the workers' line, in seconds."""
 
-    def __init__(self, config, flags, workers, evaluate={}, basis_flags=(), delay=None):
+    def __init__(self, config, flags, workers, evaluate={}, basis_flags=(), delay=None, model=MODEL):
         self.directory = Path(tempfile.mkdtemp(prefix="onebyte-adapters-"))
         self.processes = []
         basis = prepare(config, list(basis_flags))
+        self.model = model
+        # A coordinator reads no text and no model.
+        told = [word for word, before in zip(basis_flags, ["", *basis_flags]) if not {word, before} & {"--basis-text", "--model"}]
         self.coordinator = self.start(
             "coordinator", "coordinator", "--config", config, "--basis", basis, "--directory", self.directory / "run", "--listen",
-            "tcp://127.0.0.1:0", "--events", "--evaluate-every", "0", "--guard", "0", "--minimum-workers", len(workers), *basis_flags, *flags,
+            "tcp://127.0.0.1:0", "--events", "--evaluate-every", "0", "--guard", "0", "--minimum-workers", len(workers), *told, *flags,
             stdout=subprocess.PIPE)
         self.events = map(json.loads, self.coordinator.stdout)
         self.address = next(event["endpoint"] for event in self.events if event["event"] == "listening")
@@ -77,7 +80,7 @@ class Run:
         return process
 
     def worker(self, name, *flags):
-        return self.start(name, "worker", "--coordinator", self.address, "--model", MODEL, "--name", name, "--threads", "1",
+        return self.start(name, "worker", "--coordinator", self.address, "--model", self.model, "--name", name, "--threads", "1",
                           "--cache-directory", ROOT / ".cache/hidden-states", *flags)
 
     def log(self, name):
@@ -253,14 +256,17 @@ def memory(arguments):
     few = STUDY / "some.jsonl"
     STUDY.mkdir(parents=True, exist_ok=True)
     few.write_text("".join(open(REVIEWS / "train.jsonl").readlines()[:16]))
-    places = {"final": "final", "down_proj of 30 layers": "layers.0-29.mlp.down_proj", "all maps of 30 layers": "layers.0-29"}
+    count = arguments.layers
+    layers = f"layers.0-{count - 1}"
+    places = {"final": "final", f"o_proj of {count} layers": f"{layers}.self_attn.o_proj", f"down_proj of {count} layers": f"{layers}.mlp.down_proj",
+              f"all maps of {count} layers": layers}
     path, rows = rows_of("memory")
     for name, pattern in places.items():
         for batch in ("1", "8", "16"):
             if arguments.rows and arguments.rows not in name:
                 continue
             run = Run(DEMO, ["--rounds", "1", "--batch-size", batch, "--samples-per-batch", "64"], [["--train-file", few]],
-                      basis_flags=["--train", f"adapter:{pattern}", "--basis-text", few])
+                      basis_flags=["--train", f"adapter:{pattern}", "--basis-text", few, "--model", arguments.model], model=arguments.model)
             worker = run.trainers[0]
             peak, parts = 0, {}
             while worker.poll() is None:
@@ -273,7 +279,8 @@ def memory(arguments):
                     parts = {key: max(parts.get(key, 0), int(status[key])) for key in ("RssAnon", "RssFile")}
                 time.sleep(0.05)
             run.stop()
-            rows[f"{name}, batches of {batch}"] = row = {"peak_kB": peak, **parts, "file_kB": MODEL.stat().st_size // 1024}
+            kind = "" if arguments.model == MODEL else f"{arguments.model.stem}, "
+            rows[f"{kind}{name}, batches of {batch}"] = row = {"peak_kB": peak, **parts, "file_kB": arguments.model.stat().st_size // 1024}
             keep(path, rows)
             print(f"  {name}, batches of {batch}: {peak / 1024:.0f} MB at most; own memory {parts['RssAnon'] / 1024:.0f}, mapped files "
                   f"{parts['RssFile'] / 1024:.0f}; 1.3 x the model's file is {1.3 * row['file_kB'] / 1024:.0f}", flush=True)
@@ -285,6 +292,8 @@ def main():
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--rows", help="only rows whose names hold this text; the others stay as they are")
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--model", type=lambda text: Path(text).resolve(), default=MODEL, help="of memory: a .gguf file with the same tokenizer")
+    parser.add_argument("--layers", type=int, default=30, help="of that model")
     arguments = parser.parse_args()
     if not ONEBYTE.exists() or not (REVIEWS / "validation.jsonl").exists():
         sys.exit("run `make demo` first")

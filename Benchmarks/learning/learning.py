@@ -326,6 +326,8 @@ def defaults(arguments):
         row("TREC, 256 samples a round", "trec", "--samples-per-round", "256"),
         row("TREC, 1,024 samples a round", "trec", "--samples-per-round", "1024"),
         row("E2E, defaults", "e2e"),
+        # Four passes over 32 examples for a round, as with the default of 256 samples.
+        row("E2E, 1,600 samples a round", "e2e", "--samples-per-round", "1600", "--samples-per-batch", "400"),
     ], arguments)
 
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Why AG News' 600 examples teach no more from more bytes: runs of the defaults with a decay towards C = 0, and the best that a decay reaches.
+"""What a task's examples can teach: runs of the defaults with a decay towards C = 0, the best that a decay reaches, and a linear probe.
 
-    Benchmarks/learning/overfit.py states                 makes the hidden states first, with PyTorch (needs what rivals.py needs)
-    Benchmarks/learning/overfit.py --basis FILE           prints the tables and writes them to overfit.json
+    Benchmarks/learning/overfit.py states                 makes the hidden states first (needs what rivals.py needs)
+    Benchmarks/learning/overfit.py --basis FILE           prints the table and writes it to overfit.json
+    Benchmarks/learning/overfit.py --task rte …           RTE in place of AG News (overfit-rte.json)
 
-FILE is the basis of a run of tasks/defaults/agnews.toml with --adapter-inputs 256 (onebyte prepare). Runs are in NumPy, as in simulate.py; a
-decay of c examples adds c·C/600 to the gradient. The best is a ridge regression in the whitened space of the training examples, which starts from the
-model's own scores or from none; c is the best of six by validation loss.
+FILE is the basis of a run of tasks/defaults/TASK.toml with --adapter-inputs 256 (onebyte prepare). Runs are in NumPy, as in simulate.py; a
+decay of c examples adds c·C/n to the gradient, n being the number of examples. The best is a ridge regression in the whitened space of the training
+examples, which starts from the model's own scores or from none; c is the best of six by validation loss. The probe is that of rivals.py.
 """
 
 import argparse
@@ -18,33 +19,13 @@ import numpy
 import simulate
 from learning import ROOT
 
-STATES = ROOT / ".cache/study/states-agnews.npz"
-
-
-def make_states():
-    import rivals
-    import torch
-    torch.set_num_threads(1)
-    task = rivals.Task("agnews")
-    model = rivals.Model(task)
-    arrays = {"head": model.network.lm_head.weight[task.words].detach().numpy()}
-    with torch.no_grad():
-        for split, examples in task.splits.items():
-            order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
-            arrays[split] = numpy.empty((len(examples), arrays["head"].shape[1]), numpy.float32)
-            for start in range(0, len(order), 16):
-                some = order[start:start + 16]
-                found = model.states([examples[i] for i in some], "all-layers")
-                for row, i in enumerate(some):
-                    arrays[split][i] = found[row, examples[i][1]]
-            arrays[f"{split}_labels"] = numpy.array([label for *_, label in examples])
-    STATES.parent.mkdir(parents=True, exist_ok=True)
-    numpy.savez(STATES, **arrays)
+def states_file(task):
+    return ROOT / f".cache/study/states-{task}.npz"
 
 
 class Task:
-    def __init__(self, basis, inputs):
-        states, (v, u) = numpy.load(STATES), simulate.read_basis(basis)
+    def __init__(self, states, basis, inputs):
+        v, u = simulate.read_basis(basis)
         head = states["head"].astype(float)
         self.contrast, self.inputs = head @ u, inputs
         self.parts = {}
@@ -101,9 +82,22 @@ def report(measure):
             "accuracy": float(found["test"][1])}
 
 
-def ridge(own_scores, floor=0.3, steps=300):
+def zero_shot(states):
+    def measure(split):
+        scores, labels = states[split].astype(float) @ states["head"].T, states[f"{split}_labels"].astype(int)
+        return simulate.softmax(scores, labels)[1], (scores.argmax(1) == labels).mean()
+    return report(measure)
+
+
+def probe(states):
+    import rivals
+    splits = ("train", "validation", "test")
+    found = rivals.fit_probe({split: states[split] for split in splits}, {split: states[f"{split}_labels"].astype(int) for split in splits})
+    return found | {"train_loss": found.pop("training_loss")}
+
+
+def ridge(states, own_scores, floor=0.3, steps=300):
     """Returns the best of six decays by validation loss."""
-    states = numpy.load(STATES)
     head, inputs = states["head"].astype(float), {split: states[split].astype(float) for split in ("train", "validation", "test")}
     labels = {split: states[f"{split}_labels"].astype(int) for split in inputs}
     values, vectors = numpy.linalg.eigh(inputs["train"].T @ inputs["train"] / len(labels["train"]))
@@ -131,29 +125,33 @@ def ridge(own_scores, floor=0.3, steps=300):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=["states"])
+    parser.add_argument("--task", choices=["agnews", "rte"], default="agnews")
     parser.add_argument("--basis", type=Path)
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     arguments = parser.parse_args()
     if arguments.what == "states":
-        return make_states()
+        return simulate.make_states(arguments.task, f"Benchmarks/learning/tasks/defaults/{arguments.task}.toml", ["--adapter-inputs", "256"])
     if not arguments.basis:
         parser.error("give --basis FILE, or states")
-    rows = {}
+    path = Path(__file__).parent / ("overfit.json" if arguments.task == "agnews" else f"overfit-{arguments.task}.json")
+    rows, states = {}, dict(numpy.load(states_file(arguments.task)))
 
     def keep(name, found):
         rows[name] = found
+        path.write_text(json.dumps({"seeds": arguments.seeds, "rows": rows}, indent=1) + "\n")
         show = lambda key, form: ", ".join(format(one[key], form) for one in found)
         print(f"  {name:44s} accuracy {show('accuracy', '.3f')}  loss {show('loss', '.4f')}  training loss {show('train_loss', '.3f')}", flush=True)
 
+    keep("before", [zero_shot(states)])
     for inputs in (16, 32):
-        keep(f"4,096 bytes, {inputs} inputs", [run(Task(arguments.basis, inputs), seed, 64, 0) for seed in arguments.seeds])
+        keep(f"4,096 bytes, {inputs} inputs", [run(Task(states, arguments.basis, inputs), seed, 64, 0) for seed in arguments.seeds])
     for inputs, samples in ((128, 64), (256, 256)):
-        task = Task(arguments.basis, inputs)
+        task = Task(states, arguments.basis, inputs)
         for decay in (0, 10, 20):
             keep(f"{64 * samples:,} bytes, decay of {decay} examples", [run(task, seed, samples, decay) for seed in arguments.seeds])
     for own in (True, False):
-        keep(f"ridge regression from {'the model’s own scores' if own else 'no scores'}", [ridge(own)])
-    (Path(__file__).parent / "overfit.json").write_text(json.dumps({"seeds": arguments.seeds, "rows": rows}, indent=1) + "\n")
+        keep(f"ridge regression from {'the model’s own scores' if own else 'no scores'}", [ridge(states, own)])
+    keep("linear probe", [probe(states)])
 
 
 if __name__ == "__main__":

@@ -65,7 +65,50 @@ def rate():
     save(figure, "rate")
 
 
+# What scripts/demo-seeds prints (tables of docs/research/learning.md): bytes, and the accuracy of each seed or their mean.
+DEMO_SEEDS = [(1024, [0.8495, 0.85, 0.849]), (4096, [0.864, 0.864, 0.8665]), (16384, [0.8695, 0.8705, 0.8705])]
+LAST_LAYER_SEEDS = [(72000, [0.848])]
+
+
+def sent():
+    """Bytes against accuracy on the demo's reviews: the mean of the seeds, and a line from the lowest to the highest."""
+    figure, axis = plt.subplots(figsize=(7.5, 4.2))
+
+    def line(points, label, style):
+        points = sorted(points)
+        counts, each = [count for count, _ in points], [[100 * value for value in values] for _, values in points]
+        means = [sum(values) / len(values) for values in each]
+        errors = [[mean - min(values) for mean, values in zip(means, each)], [max(values) - mean for mean, values in zip(means, each)]]
+        axis.errorbar(counts, means, yerr=errors, fmt=style, label=label, capsize=2, markersize=5)
+
+    line(DEMO_SEEDS, "onebyte: an adapter, the demo's way", "o-")
+    former = [(row["samples"], row["accuracy_each"]) for row in [
+        *(row for row in read("objective")["rows"] if row["name"] == "the loss, rate 0.1"),
+        *(row for row in read("examples")["rows"] if row["name"].startswith(("32", "16", "8 sentences, 51")))]]
+    hour = [row for row in read("hour")["rows"] if row["name"] == "last layer"]
+    line([*former, *LAST_LAYER_SEEDS, (hour[0]["samples"], [row["accuracy"] for row in hour])], "onebyte: the last layer, the former way", "s-")
+    rows = read("simulate-rivals")["rows"]
+    line([(row["bytes"][0], row["accuracy"]) for name, row in rows.items() if "as bytes" in name], "int8 gradients of the adapter's numbers", "^-")
+    for rank, style in ((1, "v-"), (2, "<-")):
+        found = [(row["bytes"], row["accuracy"]) for key, row in read("lora8")["rows"].items() if key.startswith(f"rank {rank},")]
+        line(found, f"int8 LoRA before the head, rank {rank}", style)
+    rivals = read("rivals-reviews")
+    # These count both ways; here is what the machines send.
+    for key, label, style in (("last-layer", "AdamW, last layer, floats", "P"), ("lora", "LoRA, rank 8, all layers, floats", "X"),
+                              ("all-layers", "AdamW, all layers, floats", "D")):
+        found = list(rivals[key].values())
+        line([(min(row["bytes"] for row in found) / 2, [row["accuracy"] for row in found])], label, style)
+    axis.axhline(100 * rivals["probe"]["0"]["accuracy"], color="#888888", linestyle="--", linewidth=1, label="linear probe, all data in one place")
+    axis.set_xscale("log")
+    axis.set_ylim(50, 92)
+    axis.set_xlabel("bytes that three machines send in all")
+    axis.set_ylabel("held-out accuracy, %")
+    axis.legend(fontsize=7, loc="lower right")
+    save(figure, "bytes")
+
+
 def main():
+    sent()
     tasks("depth", "equal seconds")
     rate()
 

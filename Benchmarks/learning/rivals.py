@@ -182,7 +182,6 @@ def zero_shot(model, seed):
 
 def probe(model, seed):
     """Fits logistic regression on the last hidden state at the prompt's end."""
-    from sklearn.linear_model import LogisticRegression
     features, labels = {}, {}
     started = time.monotonic()
     with torch.no_grad():
@@ -190,6 +189,13 @@ def probe(model, seed):
             rows = [(model.states(batch, "last-layer"), batch) for batch in batches(examples, 32)]
             features[split] = numpy.stack([states[i, first].cpu().numpy() for states, batch in rows for i, (_, first, _) in enumerate(batch)])
             labels[split] = numpy.array([label for _, batch in rows for *_, label in batch])
+    found = fit_probe(features, labels)
+    return {"loss": found["loss"], "accuracy": found["accuracy"], "seconds": time.monotonic() - started, "bytes": 0, "C": found["C"]}
+
+
+def fit_probe(features, labels):
+    """Returns the scores of the logistic regression that is the best of six by validation loss."""
+    from sklearn.linear_model import LogisticRegression
     mean, deviation = features["train"].mean(0), features["train"].std(0) + 1e-6
     loss = lambda fit, split: -numpy.log(
         fit.predict_proba((features[split] - mean) / deviation)[numpy.arange(len(labels[split])), labels[split]] + 1e-12).mean()
@@ -197,7 +203,8 @@ def probe(model, seed):
             for c in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1)]
     best = min(fits, key=lambda fit: loss(fit, "validation"))
     accuracy = (best.predict((features["test"] - mean) / deviation) == labels["test"]).mean()
-    return {"loss": float(loss(best, "test")), "accuracy": float(accuracy), "seconds": time.monotonic() - started, "bytes": 0, "C": best.C}
+    return {"training_loss": float(loss(best, "train")), "validation_loss": float(loss(best, "validation")), "loss": float(loss(best, "test")),
+            "accuracy": float(accuracy), "C": best.C}
 
 
 def last_layer(model, seed):

@@ -3,7 +3,7 @@
 
     Benchmarks/learning/simulate.py shares      machines, skew, staleness and losses, at 4,096 bytes
     Benchmarks/learning/simulate.py rivals      gradients of the same coordinates, as bytes and as floats
-    Benchmarks/learning/simulate.py states      makes the hidden states first, with PyTorch (needs what rivals.py needs)
+    Benchmarks/learning/simulate.py states      makes the hidden states first (needs what rivals.py needs)
 
 Needs numpy, the hidden states, and --basis FILE, the basis of examples/movie-reviews.toml (onebyte prepare). Samples, bytes and momentum are
 those of docs/reference/arithmetic.md. But sums are in floating point, signs are NumPy's, and there is no filter. So it shows means, not bits.
@@ -21,25 +21,22 @@ from learning import ROOT, interval
 STATES = ROOT / ".cache/study/states-reviews.npz"
 
 
-def make_states(splits=("train", "test")):
+def make_states(name="reviews", config="examples/movie-reviews.toml", flags=()):
     """Writes the normed last states at each prompt's end, the labels, and the head's rows of the label words."""
     import rivals
     import torch
-    torch.set_num_threads(1)
-    task = rivals.Task("reviews")
+    from states import hidden_states
+    task = rivals.Task(name)
     model = rivals.Model(task)
     arrays = {"head": model.network.lm_head.weight[task.words].detach().numpy()}
+    keys = {"train": "train-file", "validation": "validation-file", "test": "eval-file"}
+    found = hidden_states(config, list(flags), {split: ROOT / task.run["data"][key] for split, key in keys.items()})
     with torch.no_grad():
-        for split in splits:
-            examples = task.splits[split]
-            order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
-            arrays[split] = numpy.empty((len(examples), arrays["head"].shape[1]), numpy.float32)
-            for start in range(0, len(order), 32):
-                found = model.states([examples[i] for i in order[start:start + 32]], "all-layers")
-                for row, i in enumerate(order[start:start + 32]):
-                    arrays[split][i] = found[row, examples[i][1]]
+        for split, examples in task.splits.items():
+            arrays[split] = model.network.model.norm(torch.from_numpy(found[split])).numpy()
             arrays[f"{split}_labels"] = numpy.array([label for *_, label in examples])
-    numpy.savez(STATES, **arrays)
+            assert len(arrays[split]) == len(examples)
+    numpy.savez(STATES.with_name(f"states-{name}.npz"), **arrays)
 
 
 def read_basis(path):

@@ -5,8 +5,8 @@ import Kernels
 /// The gradient of a loss with respect to the adapters of a model's layers, by reverse-mode differentiation (Baydin et al., arXiv 1502.05767).
 ///
 /// Only the input of each layer is kept; the rest is computed again on the way back. So a batch takes the memory of one row of the model's width per
-/// position and layer, and the time of about three passes, however many coordinates there are. This works for layers such as llama's; other models
-/// use differences of losses.
+/// position and layer, and the time of about three passes, however many coordinates there are. Matrices that the model does not keep are made
+/// one at a time. This works for layers such as llama's; other models use differences of losses.
 package final class GradientPass {
     /// Whether layers of this kind can be differentiated here.
     package static func supports(_ d: ModelDescription) -> Bool {
@@ -23,7 +23,6 @@ package final class GradientPass {
     private let sizes: LayerSizes
     private let first: Int
     private let layerInputs: [ScratchBuffer<Float>]
-    private let weights = LayerModule.matrices.map { _ in ScratchBuffer<Float>(capacity: 0) }
     private let norms = [ScratchBuffer<Float>(capacity: 0), ScratchBuffer<Float>(capacity: 0)]
     private let finalInput = ScratchBuffer<Float>()
     private let adapterStates = ScratchBuffer<Float>()
@@ -35,7 +34,7 @@ package final class GradientPass {
 
     private enum Scratch: Int, CaseIterable {
         case attentionInput, readInput, keys, values, queries, attended, middle, feedForwardInput, gate, up, inner
-        case d, dInner, dGate, dUp, dInput, dAttended, dQueries, dKeys, dValues, dRead
+        case d, dInner, dInput, dAttended, dQueries, dKeys, dValues, dRead
     }
 
     /// - Parameter model: has adapters on layers; the first such layer is its entry.
@@ -120,36 +119,37 @@ package final class GradientPass {
 
         // Feed-forward layer: z = y + down(silu(gate(n))·up(n)).
         let dInner = buffer(.dInner, rows * f)
-        back(.down, layer, x: state.inner, dy: dz, rows, into: dInner, isFirst: true, &gradients)
-        let (dGate, dUp) = (buffer(.dGate, rows * f), buffer(.dUp, rows * f))
+        try back(.down, layer, x: state.inner, dy: dz, rows, into: dInner, isFirst: true, &gradients)
+        // The gradients take the places of the states.
+        let (dGate, dUp) = (state.gate, state.up)
         for i in 0..<rows * f {
-            let g = state.gate[i]
+            let (g, up) = (state.gate[i], state.up[i])
             let sigmoid = 1 / (1 + exp(-g))
             dUp[i] = dInner[i] * g * sigmoid
-            dGate[i] = dInner[i] * state.up[i] * sigmoid * (1 + g * (1 - sigmoid))
+            dGate[i] = dInner[i] * up * sigmoid * (1 + g * (1 - sigmoid))
         }
         let d = buffer(.d, max(rows, pass.segmentRows) * h)
-        back(.gate, layer, x: state.feedForwardInput, dy: dGate, rows, into: d, isFirst: true, &gradients)
-        back(.up, layer, x: state.feedForwardInput, dy: dUp, rows, into: d, isFirst: false, &gradients)
+        try back(.gate, layer, x: state.feedForwardInput, dy: dGate, rows, into: d, isFirst: true, &gradients)
+        try back(.up, layer, x: state.feedForwardInput, dy: dUp, rows, into: d, isFirst: false, &gradients)
         // dz becomes ∂L/∂y.
         backNorm(state.middle, state.feedForwardNorm, d, rows, into: dz)
 
         // Attention: y = x + output(attention(n)).
         let dAttended = buffer(.dAttended, rows * sizes.query)
-        back(.output, layer, x: state.attended, dy: dz, rows, into: dAttended, isFirst: true, &gradients)
+        try back(.output, layer, x: state.attended, dy: dz, rows, into: dAttended, isFirst: true, &gradients)
         let all = pass.segmentRows
         let dQueries = buffer(.dQueries, rows * sizes.query)
         let dKeys = buffer(.dKeys, all * sizes.keyValue)
         let dValues = buffer(.dValues, all * sizes.keyValue)
         backAttention(layer, state, dAttended, dQueries, dKeys, dValues)
-        back(.key, layer, x: state.attentionInput, dy: dKeys, all, into: d, isFirst: true, &gradients)
-        back(.value, layer, x: state.attentionInput, dy: dValues, all, into: d, isFirst: false, &gradients)
+        try back(.key, layer, x: state.attentionInput, dy: dKeys, all, into: d, isFirst: true, &gradients)
+        try back(.value, layer, x: state.attentionInput, dy: dValues, all, into: d, isFirst: false, &gradients)
         if isLast {
             let dRead = buffer(.dRead, rows * h)
-            back(.query, layer, x: state.queryInput, dy: dQueries, rows, into: dRead, isFirst: true, &gradients)
+            try back(.query, layer, x: state.queryInput, dy: dQueries, rows, into: dRead, isFirst: true, &gradients)
             forEachRead { row, read in ob_add_scaled(d + row * h, dRead + read * h, 1, h) }
         } else {
-            back(.query, layer, x: state.attentionInput, dy: dQueries, rows, into: d, isFirst: false, &gradients)
+            try back(.query, layer, x: state.attentionInput, dy: dQueries, rows, into: d, isFirst: false, &gradients)
         }
         guard layer > first else { return dz }
         let dx: UnsafeMutablePointer<Float>
@@ -175,7 +175,9 @@ package final class GradientPass {
     // MARK: A layer once more
 
     private struct LayerState {
-        let attentionInput, queryInput, attended, middle, feedForwardInput, gate, up, inner: UnsafePointer<Float>
+        let attentionInput, queryInput, attended, middle, feedForwardInput: UnsafePointer<Float>
+        let gate, up: UnsafeMutablePointer<Float>
+        let inner: UnsafePointer<Float>
         /// Queries and keys are rotated.
         let queries, keys, values: UnsafePointer<Float>
         let attentionNorm, feedForwardNorm: UnsafePointer<Float>
@@ -186,7 +188,6 @@ package final class GradientPass {
         let isLast = layer == model.configuration.layerCount - 1
         let rows = isLast ? pass.segmentReads : all
         let x = layerInputs[layer - first].pointer
-        for module in LayerModule.matrices { _ = try weight(module, layer, isNew: true) }
         let attentionNorm = try norm(.inputNorm, layer, norms[0])
         let feedForwardNorm = try norm(.feedForwardNorm, layer, norms[1])
         let epsilon = Float(model.description.norm.epsilon)
@@ -232,13 +233,12 @@ package final class GradientPass {
         return UnsafePointer(out)
     }
 
-    /// - Parameter isNew: whether the layer was not asked for before.
-    private func weight(_ module: LayerModule, _ layer: Int, isNew: Bool = false) throws(ModelError) -> UnsafePointer<Float> {
+    /// Returns a matrix that is valid until the next one is asked for. One that is not kept is made in the forward pass's scratch, which that
+    /// pass does not need now.
+    private func weight(_ module: LayerModule, _ layer: Int) throws(ModelError) -> UnsafePointer<Float> {
         if let kept = model.residentLayer(layer) { return UnsafePointer(kept[module]) }
-        guard let place = LayerModule.matrices.firstIndex(of: module) else { return UnsafePointer(weights[0].pointer) }
-        guard isNew else { return UnsafePointer(weights[place].pointer) }
         let shape = sizes.shape(module)
-        let out = weights[place].reserve(shape.outputs * shape.inputs)
+        let out = pass.madeMatrix.reserve(shape.outputs * shape.inputs)
         try model.copyFloats(LayerTensor(module), of: layer, into: out)
         return UnsafePointer(out)
     }
@@ -262,11 +262,9 @@ package final class GradientPass {
     private func back(
         _ module: LayerModule, _ layer: Int, x: UnsafePointer<Float>, dy: UnsafePointer<Float>, _ rows: Int, into dx: UnsafeMutablePointer<Float>,
         isFirst: Bool, _ gradients: inout [[Double]]
-    ) {
+    ) throws(ModelError) {
         let (m, n) = sizes.shape(module)
-        let place = LayerModule.matrices.firstIndex(of: module) ?? 0
-        let w = model.residentLayer(layer).map { UnsafePointer($0[module]) } ?? UnsafePointer(weights[place].pointer)
-        Self.multiply(dy, rows, m, by: w, n, into: dx, adds: !isFirst)
+        Self.multiply(dy, rows, m, by: try weight(module, layer), n, into: dx, adds: !isFirst)
         if let adapter = model.adapter(layer, module) { back(adapter, x: x, dy: dy, rows, into: dx, &gradients) }
     }
 

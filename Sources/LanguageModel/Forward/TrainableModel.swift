@@ -104,8 +104,9 @@ public final class TrainableModel: @unchecked Sendable {
         for tensor in ModelTensor.allCases where tensor != .embedding && tensor != .head && configuration.has(tensor) {
             residentTensors[tensor] = try makeTensor(tensor)
         }
-        // The last layer is kept. Most of its rows need only keys and values, so making the layer would cost as much as computing with it.
-        for layer in layersFromEntry where layer == layerCount - 1 || !(isTrained(layer) || areAdaptersDeep) {
+        // The last layer is kept, except beside adapters below it. Most of its rows need only keys and values, so making the layer would cost as
+        // much as computing with it; beside deeper layers that is little.
+        for layer in layersFromEntry where !areAdaptersDeep && (layer == layerCount - 1 || !isTrained(layer)) {
             resident[layer] = try makeLayer(layer)
         }
     }
