@@ -246,7 +246,7 @@ import Training
         (.completion, #"{"system":"Answer in French.","prompt":"Hi","completion":" Salut"}"#, "\"system\" stands beside \"prompt\""),
         (.completion, #"{"context":"Anna has a red boat.","prompt":"Which colour?","completion":" red"}"#, "\"context\" stands beside \"prompt\""),
         (.completion, #"{"tools":[{"name":"f"}],"prompt":"Hi","completion":" f()"}"#, "\"tools\" stands beside \"prompt\""),
-        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}],"context":"安娜有一条红船。"}"#, "\"context\" is not passed"),
+        (.chat, #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}],"context":"安娜有船。"}"#, "\"context\" is not passed"),
         (
             .chat,
             #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"},{"role":"user","content":"z"}],"completion":"w"}"#,
