@@ -137,9 +137,12 @@ struct EvaluateCommand: ParsableCommand {
                 continue
             }
             do {
-                // First, since it refuses files that are too large to be read here.
-                let others = try comparable(path, encoder)
-                if let change = directory.change(of: path, key) { unknown(role, change) } else { use.note(role, path: path, others) }
+                try checkSize(of: path)
+                if let change = directory.change(of: path, key) {
+                    unknown(role, change)
+                } else {
+                    use.note(role, path: path, try encoder.encode(try DataFile.read(path)).examples)
+                }
             } catch {
                 unknown(role, describe(error))
             }
@@ -147,13 +150,12 @@ struct EvaluateCommand: ParsableCommand {
         for overlap in use.overlaps where overlap.use == .evaluation { standardError.write("note: \(overlap)") }
     }
 
-    /// Returns the examples of a file that the run used.
-    private func comparable(_ path: String, _ encoder: TaskEncoder) throws -> [Example] {
+    /// Refuses a file of the run that is too large to be read for this comparison alone.
+    private func checkSize(of path: String) throws {
         let size = try FileManager.default.attributesOfItem(atPath: path)[.size] as? Int ?? 0
         guard size <= Self.comparedBytesMax else {
             throw ProcessFailure(.usage, "\(path) is larger than \(Self.comparedBytesMax >> 20) MiB and was not read again")
         }
-        return try encoder.encode(try DataFile.read(path)).examples
     }
 
     /// Lets the model write, and the command score the texts.
