@@ -383,9 +383,7 @@ struct ClusterPlan: Sendable {
                     secondsOfCachedRound: secondsOfCachedRound), privacy: spec.privacyOfRounds))
         guard isResumed else { return record.progress }
         record.read(directory)
-        if let remark = record.remark(directory) {
-            standardError.write("note: \(remark); the bytes and seconds that it told of are missing in the report")
-        }
+        if let remark = record.remark(directory) { standardError.write("note: \(remark)") }
         return record.progress
     }
 

@@ -60,9 +60,7 @@ extension RunReport {
         let summary = archive.summary
         let record = RunRecord(of: summary.spec, in: directory)
         let progress = record.progress
-        if let remark = record.remark(directory) {
-            standardError.write("note: \(remark); the bytes and seconds that it told of are missing in the report")
-        }
+        if let remark = record.remark(directory) { standardError.write("note: \(remark)") }
         let names = (archive.manifest?.entries ?? []).filter { entry in
             summary.spec.train.contains { TensorPattern($0)?.matches(entry.name, entry.shape) ?? false }
         }

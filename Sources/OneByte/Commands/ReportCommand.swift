@@ -47,7 +47,7 @@ struct ReportCommand: ParsableCommand {
         let directory = RunDirectory(path)
         let past = try RunStatus.past(directory)
         let status = directory.isLocked ? try RunStatus.read(path) : past.status
-        if let remark = past.record.remark(directory) { standardError.write("note: \(remark); what it told of is left out") }
+        if let remark = past.record.remark(directory) { standardError.write("note: \(remark)") }
         if html != nil || format != nil, let omission = past.record.history.omission {
             standardError.write("note: \(omission); \(directory.metrics) has every event")
         }

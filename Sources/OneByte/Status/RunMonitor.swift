@@ -50,8 +50,10 @@ package struct RunRecord: Sendable {
 
     /// What a user should know about the file of events; nil if it was read whole.
     package func remark(_ directory: RunDirectory) -> String? {
-        if isMissing { return "there is no \(directory.metrics)" }
-        return unread > 0 ? "\(unread == 1 ? "a line" : "\(grouped(unread)) lines") of \(directory.metrics) can't be read, as after a crash" : nil
+        if isMissing { return "there is no \(directory.metrics); what it told of is left out" }
+        guard unread > 0 else { return nil }
+        let (lines, they) = unread == 1 ? ("a line", "it") : ("\(grouped(unread)) lines", "they")
+        return "\(lines) of \(directory.metrics) can't be read, as after a crash; what \(they) told of is left out"
     }
 
     package mutating func take(_ news: CoordinatorProgress) {

@@ -17,9 +17,10 @@ enum UnderwayFile {
             return
         }
         var data = Data(head + bytes(blocks.count) + key.bytes)
+        data.reserveCapacity(data.count + blocks.reduce(countBytes) { $0 + 2 * countBytes + $1.byteCount })
         for block in blocks {
             data += bytes(block.number) + bytes(block.layer)
-            data += Data(block.rows)
+            data.append(contentsOf: block.rows)
         }
         data += bytes(Int(data.withUnsafeBytes { CRC32C.checksum($0) }))
         let new = "\(path).new"
