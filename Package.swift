@@ -71,11 +71,13 @@ let package = Package(
             swiftSettings: strict),
 
         .testTarget(
-            name: "CoreTests", dependencies: ["Core", "Kernels", "Signing", "TestSupport"], resources: [.copy("Fixtures")],
-            swiftSettings: strict),
+            name: "CoreTests", dependencies: ["Core", "Kernels", "Signing", "Simulator", "TestSupport"], resources: [.copy("Fixtures")],
+            swiftSettings: strictTests),
+        // A whole cluster in one process, for tests that run it a thousand times.
+        .target(name: "Simulator", dependencies: ["Core", "TestSupport"], path: "Tests/Simulator", swiftSettings: strict),
         .testTarget(
             name: "LanguageModelTests", dependencies: ["LanguageModel", "Training", "Core", "Kernels"], resources: [.copy("Fixtures")],
-            swiftSettings: strict),
+            swiftSettings: strictTests),
         .target(name: "TestSupport", dependencies: ["CZeroMQ", "Core", "Transport"], path: "Tests/TestSupport", swiftSettings: strict),
         // The parsers, for libFuzzer and for its corpus as a test.
         .target(name: "FuzzTargets", dependencies: ["Core", "LanguageModel", "Training"], path: "Tests/FuzzTargets", swiftSettings: strict),

@@ -31,6 +31,8 @@ public final class WorkerProcess: Sendable {
         public var notary: (any Notary)?
         /// A basis that this host has. If it is the run's, it is not downloaded.
         public var basis: [UInt8]?
+        /// The precision in which the trainer computes bytes; nil: the ledger does not say it.
+        public var precision: ComputePrecision?
         /// Makes the trainer, on the compute thread, before the worker connects to the coordinator.
         public var makeTrainer: @Sendable () throws -> any Trainer
         /// Turns a trainer's error into an exit status and a message. This module knows no trainer's errors.
@@ -43,6 +45,7 @@ public final class WorkerProcess: Sendable {
             evaluates: Bool = false,
             patienceSeconds: Double = 600, snapshotPath: String? = nil, stateDirectory: String? = nil,
             snapshotSeconds: Double = 30, bootstrap: String? = nil, notary: (any Notary)? = nil, basis: [UInt8]? = nil,
+            precision: ComputePrecision? = nil,
             onProgress: @escaping @Sendable (WorkerProgress) -> Void = { _ in },
             failure: @escaping @Sendable (any Error) -> ProcessFailure = { $0 as? ProcessFailure ?? ProcessFailure(.failure, "\($0)") },
             makeTrainer: @escaping @Sendable () throws -> any Trainer
@@ -60,6 +63,7 @@ public final class WorkerProcess: Sendable {
             self.bootstrap = bootstrap
             self.notary = notary
             self.basis = basis
+            self.precision = precision
             self.onProgress = onProgress
             self.failure = failure
             self.makeTrainer = makeTrainer

@@ -42,7 +42,7 @@ struct WorkerShell {
                 patienceSeconds: configuration.patienceSeconds, snapshots: snapshots.found,
                 snapshotSeconds: configuration.stateDirectory == nil ? nil : configuration.snapshotSeconds,
                 notary: configuration.notary, expectedBase: configuration.expectedBase,
-                basis: configuration.basis ?? snapshots.basis))
+                basis: configuration.basis ?? snapshots.basis, precision: configuration.precision))
         var shell = WorkerShell(machine: machine, link: link, clock: clock, compute: compute, snapshots: snapshots, configuration: configuration)
         let makeTrainer = configuration.makeTrainer
         let (_, hasEnded) = try withThread(named: "onebyte-compute") {

@@ -1,4 +1,5 @@
 import Core
+import Simulator
 import TestSupport
 import Testing
 

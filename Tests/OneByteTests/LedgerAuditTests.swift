@@ -48,6 +48,23 @@ import Testing
         #expect(foreign.status == 65 && foreign.errors.contains("committed to other data"), "\(foreign)")
     }
 
+    @Test("Bytes of any precision are computed again in the precision that the ledger has", arguments: ["float", "int8"], ["float", "int8"])
+    func precisions(samples: String, hiddenStates: String) async throws {
+        let scratch = try Scratch()
+        let data = try scratch.reviews(count: 16)
+        let run = "\(scratch.path)/run"
+        let cluster = try await Binary.run(
+            "cluster", "--model", Binary.tinyModel, "--directory", run, "--workers", "1", "--threads", "1", "--train-file", data,
+            "--template", "{text} It was", "--label", "0= bad", "--label", "1= good", "--train", "layers.2", "--damped-components", "none",
+            "--rounds", "6", "--samples-per-round", "32", "--learning-rate", "0.01", "--max-length", "64", "--evaluate-every", "0",
+            "--batch-size", "4", "--precision", samples, "--prefix-precision", hiddenStates)
+        #expect(cluster.status == 0, "\(cluster.errors)")
+        let audit = try await Binary.run(
+            "ledger", "audit", run, "--machine", "1", "--model", Binary.tinyModel, "--train-file", data, "--threads", "1", "--format", "json")
+        let found = try JSONDecoder().decode(Found.self, from: Data(audit.output.utf8))
+        #expect(audit.status == 0 && found.bytes == 6 * 32 && found.exact == found.bytes, "\(audit)")
+    }
+
     @Test("A machine's bytes are reproduced exactly, those of other data are not, and reversed signs are found with 50 bytes")
     func audit() async throws {
         let scratch = try Scratch()
@@ -92,6 +109,13 @@ import Testing
         try Data(ledger.bytes).write(to: URL(filePath: path))
         let (status, liar) = try await audit(2, "2/2", ledger: path, "--bytes", "50")
         #expect(status == 65 && liar.bytes >= 50 && liar.same_sign * 4 < liar.signed, "\(liar)")
+
+        // The ledger says the precision, so a flag that says another one is a mistake.
+        let contradicted = try await Binary.run(
+            "ledger", "audit", run, "--machine", "1", "--model", Binary.tinyModel, "--train-file", data, "--shard", "1/2", "--prefix-precision",
+            "float")
+        #expect(contradicted.status == 64 && contradicted.errors.contains("machine 1 computed in int8"), "\(contradicted)")
+        #expect(try await Binary.run("ledger", "show", run, "--records").output.contains("prefix-precision"))
         let none = try await Binary.run(
             "ledger", "audit", run, "--machine", "7", "--model", Binary.tinyModel, "--train-file", data)
         #expect(none.status == 64 && none.errors.contains("machine 7 has no bytes"), "\(none)")

@@ -125,6 +125,10 @@ import Testing
                 scratch, data: try scratch.reviews(), "--train", "layers.2", "--damped-components", "none", "--adapter-inputs", "8", "--basis-text",
                 text, "--filter", "none", "--filter-factor", "2"))
         #expect(found.status == 0, "\(found.errors)")
+        let all = try await Binary.run(cluster(scratch, data: try scratch.reviews(), "--train", "all", "--prefix-precision", "float", "--dry-run"))
+        #expect(all.errors.contains("prefix-precision does nothing here: all layers are trained"), "\(all.errors)")
+        let adapter = try await Binary.run(cluster(scratch, data: try scratch.reviews(), "--precision", "int8", "--dry-run"))
+        #expect(adapter.errors.contains("precision does nothing here: adapters are computed in floats"), "\(adapter.errors)")
         for name in ["adapter-inputs", "basis-text", "filter-factor"] {
             #expect(found.errors.contains("\(name) does nothing here: "), "\(found.errors)")
         }

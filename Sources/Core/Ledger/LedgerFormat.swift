@@ -2,8 +2,8 @@
 public enum LedgerFormat {
     public static let magic: [UInt8] = Array("ONEBYTE\n".utf8)
     /// Format of new ledgers. Format 2 added signatures. Format 3 added restorations, rewinds after the end, and the noise and movement in
-    /// validations. A ledger of an earlier format is read, and resumed in its own format.
-    public static let version: UInt32 = 3
+    /// validations. Format 4 added the precision in admissions. A ledger of an earlier format is read, and resumed in its own format.
+    public static let version: UInt32 = 4
     /// The oldest format that this version reads.
     public static let oldestVersion: UInt32 = 1
     /// Magic, version, the spec's SHA-256, CRC-32C.

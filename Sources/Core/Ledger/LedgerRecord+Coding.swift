@@ -9,7 +9,7 @@ extension LedgerRecord {
         case .admission(let admission):
             writer.write(varint: admission.machine.rawValue)
             writer.write(fixed: admission.unixSeconds)
-            writer.write((admission.trains ? 1 : 0) | (admission.evaluates ? 2 : 0) as UInt8)
+            writer.write(admission.flags)
             writer.write(admission.session.bytes)
             writer.write(text: admission.name)
             writer.write(varint: UInt64(admission.publicKey.count))
@@ -192,11 +192,22 @@ extension DigestRecord {
 }
 
 extension Admission {
+    /// 1: trains, 2: evaluates, 4: says its precision, 8: samples in `int8`, 16: hidden states in `int8`.
+    fileprivate var flags: UInt8 {
+        var flags: UInt8 = (trains ? 1 : 0) | (evaluates ? 2 : 0)
+        if let precision { flags |= 4 | (precision.samples == .int8 ? 8 : 0) | (precision.hiddenStates == .int8 ? 16 : 0) }
+        return flags
+    }
+
     fileprivate init(from reader: inout ByteReader) throws(WireError) {
         let machine = MachineID(try reader.varint32("machine"))
         let when: UInt64 = try reader.fixed("time")
         let flags = try reader.byte("flags")
-        guard flags & ~3 == 0 else { throw .invalid(field: "flags", reason: "\(flags) is not known") }
+        guard flags & ~31 == 0, flags & 4 != 0 || flags & 24 == 0 else { throw .invalid(field: "flags", reason: "\(flags) is not known") }
+        var precision: ComputePrecision?
+        if flags & 4 != 0 {
+            precision = ComputePrecision(samples: flags & 8 != 0 ? .int8 : .float, hiddenStates: flags & 16 != 0 ? .int8 : .float)
+        }
         guard let session = SessionFingerprint(bytes: Array(try reader.take(SessionFingerprint.byteCount, "session"))) else {
             throw .truncated(field: "session")
         }
@@ -207,7 +218,7 @@ extension Admission {
         let data = reader.remaining > 0 ? try reader.dataCommitment("data") : nil
         self.init(
             machine: machine, unixSeconds: when, trains: flags & 1 != 0, evaluates: flags & 2 != 0, name: name,
-            session: session, publicKey: publicKey, signingKey: signingKey, data: data)
+            session: session, publicKey: publicKey, signingKey: signingKey, data: data, precision: precision)
     }
 }
 

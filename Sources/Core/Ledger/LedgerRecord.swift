@@ -49,7 +49,7 @@ public enum LedgerRecord: Hashable, Sendable {
     var sinceFormat: UInt32 {
         switch self {
         case .signature, .witnesses: 2
-        case .admission(let admission): admission.signingKey == nil ? 1 : 2
+        case .admission(let admission): admission.precision != nil ? 4 : admission.signingKey == nil ? 1 : 2
         case .restoration: 3
         case .validation(let validation): validation.isPlain ? 1 : 3
         default: 1
@@ -83,11 +83,14 @@ public struct Admission: Hashable, Sendable {
     public let signingKey: SignerKey?
     /// The commitment to the machine's training examples, only with a signing key. Since format 2.
     public let data: DataCommitment?
+    /// The precision in which the machine computes its bytes; nil if it does not say. Since format 4.
+    public let precision: ComputePrecision?
 
     public init(
         machine: MachineID, unixSeconds: UInt64, trains: Bool, evaluates: Bool, name: String, session: SessionFingerprint,
-        publicKey: [UInt8] = [], signingKey: SignerKey? = nil, data: DataCommitment? = nil
+        publicKey: [UInt8] = [], signingKey: SignerKey? = nil, data: DataCommitment? = nil, precision: ComputePrecision? = nil
     ) {
+        self.precision = precision
         self.signingKey = signingKey
         self.data = signingKey == nil ? nil : data
         self.machine = machine

@@ -219,7 +219,8 @@ extension CoordinatorStateMachine {
         let admission = Admission(
             machine: machine, unixSeconds: now.unixSeconds, trains: peer.hello.trains, evaluates: peer.hello.evaluates,
             name: peer.hello.name, session: peer.session.fingerprint, publicKey: Array((peer.hello.publicKey ?? "").utf8),
-            signingKey: notary == nil ? nil : peer.hello.signingKey, data: peer.data)
+            signingKey: notary == nil ? nil : peer.hello.signingKey, data: peer.data,
+            precision: ledger.format >= 4 ? peer.hello.precision : nil)
         let notice = CoordinatorNotice.joined(
             machine, name: peer.hello.name, session: peer.tag, trains: peer.hello.trains, evaluates: peer.hello.evaluates,
             round: ledger.nextRound)

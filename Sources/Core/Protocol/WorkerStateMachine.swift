@@ -21,12 +21,15 @@ public struct WorkerConfiguration: Sendable {
     public var notary: (any Notary)?
     /// The payload of a basis record that this host has. If it is the run's, it need not come over the link.
     public var basis: [UInt8]?
+    /// The precision in which the worker computes its bytes; nil: the ledger does not say it.
+    public var precision: ComputePrecision?
 
     public init(
         session: SessionToken, name: String, trains: Bool, evaluates: Bool, software: String, expectedSpec: Digest? = nil,
         publicKey: String? = nil, patienceSeconds: Double = 600, snapshots: [SnapshotPosition] = [], snapshotSeconds: Double? = nil,
-        notary: (any Notary)? = nil, expectedBase: Digest? = nil, basis: [UInt8]? = nil
+        notary: (any Notary)? = nil, expectedBase: Digest? = nil, basis: [UInt8]? = nil, precision: ComputePrecision? = nil
     ) {
+        self.precision = precision
         self.expectedBase = expectedBase
         self.notary = notary
         self.basis = basis
@@ -311,7 +314,7 @@ public struct WorkerStateMachine: Sendable {
                     session: configuration.session, name: configuration.name, trains: configuration.trains,
                     evaluates: configuration.evaluates, software: configuration.software,
                     expectedSpec: configuration.expectedSpec, records: records, publicKey: configuration.publicKey,
-                    signingKey: configuration.notary?.publicKey)))
+                    signingKey: configuration.notary?.publicKey, precision: configuration.trains ? configuration.precision : nil)))
         let pause = min(
             Tuning.longestHelloSeconds, Tuning.firstHelloSeconds * Double(1 << min(helloAttempts - 1, 10)))
         nextHello = now.advanced(bySeconds: pause)

@@ -61,12 +61,15 @@ public struct Hello: Hashable, Sendable, Codable {
     public var publicKey: String?
     /// The key with which the worker countersigns its digests; nil if it does not.
     public var signingKey: SignerKey?
+    /// The precision in which the worker computes its bytes; nil from workers that do not say it.
+    public var precision: ComputePrecision?
 
     public init(
         session: SessionToken, name: String, trains: Bool, evaluates: Bool, software: String, expectedSpec: Digest? = nil,
-        records: UInt64 = 0, publicKey: String? = nil, signingKey: SignerKey? = nil
+        records: UInt64 = 0, publicKey: String? = nil, signingKey: SignerKey? = nil, precision: ComputePrecision? = nil
     ) {
         self.signingKey = signingKey
+        self.precision = precision
         self.session = session
         self.name = name
         self.trains = trains

@@ -1,13 +1,5 @@
 import Kernels
 
-/// Number format in which a pass computes its matrix products.
-public enum Precision: String, Sendable, CaseIterable {
-    /// F32.
-    case float
-    /// Rows at θ in F32, and the differences of a direction's rows from them in 8-bit integers (`ForwardPass.differentialProduct`).
-    case int8
-}
-
 /// A layer's matrices in 8-bit integers with one scale per output, for products of differences.
 package final class Int8Weights: @unchecked Sendable {  // written while nobody computes with it
     package struct Matrix {

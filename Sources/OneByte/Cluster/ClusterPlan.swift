@@ -30,7 +30,7 @@ struct ClusterPlan: Sendable {
     private let scoring: ScoringProgram.Options?
     private let workerCount: Int
     private let threads: Int
-    private let precisions: (samples: Precision, prefix: Precision)
+    private let precision: ComputePrecision
     private let listen: String
     private let isResumed: Bool
 
@@ -88,7 +88,7 @@ struct ClusterPlan: Sendable {
             settings.derive(.directory, .text("runs/\(Self.timeName())"), from: "the time")
         }
         threads = try settings.integer(.threads)
-        precisions = try settings.precisions()
+        precision = try settings.precision()
         listen = try settings.text(.listen)
         directory = RunDirectory(try settings.text(.directory))
         if resuming == nil { try settings.derivePrivacy(examples: parts?.parts.first { $0.use == .training }?.records.count, workers: workerCount) }
@@ -207,9 +207,7 @@ struct ClusterPlan: Sendable {
         let isMeasured = scoring == nil && !someExamples.isEmpty
         let probe =
             try isMeasured
-            ? SpeedProbe(
-                spec, source: source, examples: someExamples, precision: precisions.samples, prefixPrecision: precisions.prefix,
-                threads: threads * workerCount)
+            ? SpeedProbe(spec, source: source, examples: someExamples, precision: precision, threads: threads * workerCount)
             : nil
         let standard = AdapterBasisMaker.Options()
         let outputs = (try? settings.integer(.adapterOutputs)) ?? standard.outputs
@@ -347,15 +345,15 @@ struct ClusterPlan: Sendable {
         return LocalCluster(
             directory: directory, run: expectedRun,
             coordinator: ChildProcess(name: "coordinator", arguments: arguments, log: directory.log(of: "coordinator")),
-            workers: { [files, workerCount, threads, precisions, spec] endpoint in
+            workers: { [files, workerCount, threads, precision, spec] endpoint in
                 (1...workerCount).map { number in
                     let name = "worker-\(number)"
                     let account = directory.account(ofWorker: number, of: workerCount)
                     return ChildProcess(
                         name: name,
                         arguments: common(endpoint, name) + [
-                            "--threads", "\(threads)", "--precision", precisions.samples.rawValue, "--prefix-precision",
-                            precisions.prefix.rawValue, "--shard", "\(number)/\(workerCount)",
+                            "--threads", "\(threads)", "--precision", precision.samples.rawValue, "--prefix-precision",
+                            precision.hiddenStates.rawValue, "--shard", "\(number)/\(workerCount)",
                         ] + (files[.training].map { ["--train-file", $0] } ?? []) + (spec.privacy == nil ? [] : ["--privacy-account", account]),
                         log: directory.log(of: name))
                 }

@@ -18,8 +18,9 @@ struct LedgerAudit: ParsableCommand {
                 --model SmolLM2.gguf --train-file reviews.jsonl --shard 2/3
 
             Another processor or another kernel may round a byte one off. Status 65 where fewer than nine in ten are within
-            one. The ledger does not say in which precision a worker computed. Bytes of --precision int8, or of hidden states
-            in int8, are farther from those of floats: give the worker's own settings, and the model file that it had. The bytes of a private run contain noise that nobody can draw again: they can't be audited (79).
+            one. The precision is the one in which the machine said that it computed. Ledgers of earlier versions do not have
+            it: give the worker's own --precision and --prefix-precision there. Give the model file that it had. The bytes of
+            a private run contain noise that nobody can draw again: they can't be audited (79).
             A machine that turned its signs round is found with 50 bytes:
 
               onebyte ledger audit runs/reviews --machine 2 \\
@@ -47,7 +48,6 @@ struct LedgerAudit: ParsableCommand {
 
     func run() throws {
         let settings = try Settings(file: nil, flags: objective.settings + processes.settings)
-        let (precision, prefixPrecision) = try settings.precisions()
         let records = try DataFile.read(trainFile, shard: shard ?? .whole)
         let archive = try LedgerArchive(path)
         archive.warnIfTorn()
@@ -62,13 +62,14 @@ struct LedgerAudit: ParsableCommand {
                 .unproven,
                 "\(archive.path): the run is private: its bytes contain noise that nobody can draw again, so they can't be computed from data")
         }
+        let admission = admission(in: archive)
+        let precision = try precision(settings, admission?.precision)
         let cache = try settings.prefixCache()
         let trainer = try LanguageModelTrainer(
             LanguageModelTrainer.Configuration(
                 model: model,
                 trainingExamples: { spec, source in try TaskEncoder(task: spec.task, model: source).encode(records).examples },
-                threads: threads.count, precision: precision, prefixPrecision: prefixPrecision, cacheMemory: cache.memoryBytes,
-                cacheDirectory: cache.directory,
+                threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory,
                 scoring: try settings.scoring(), dataSecret: try signingKey.map { try SigningKey(contentsOf: $0).dataSecret }))
         let base = try trainer.hashBase(TaskContext())
         if let manifest = archive.manifest, let first = manifest.differences(from: base).first {
@@ -77,27 +78,59 @@ struct LedgerAudit: ParsableCommand {
         }
         let audit = try ByteAudit(of: MachineID(machine), in: archive, bytes: bytes, trainer: trainer)
         standardOutput.write(format == .json ? try json(audit) : audit.text)
-        if signingKey != nil { try checkCommitment(of: trainer, in: archive) }
+        if signingKey != nil { try checkCommitment(of: trainer, admission?.data, archive) }
         guard audit.isPlausible else {
             throw ProcessFailure(
                 .badData,
-                "\(archive.path): the bytes of machine \(machine) are not those of these data: \(audit.withinOne) of \(audit.bytes) within one, \(audit.sameSign) of \(audit.signed) with the same sign; was it a worker with \(Self.otherPrecisions(precision, prefixPrecision))? The ledger does not say"
-            )
+                ([
+                    "\(archive.path): the bytes of machine \(machine) are not those of these data: \(audit.withinOne) of \(audit.bytes) within one, \(audit.sameSign) of \(audit.signed) with the same sign"
+                ] + excuses(precision, admission, spec, audit)).joined(separator: "\n"))
         }
     }
 
-    /// Names the precisions that were not tried.
-    private static func otherPrecisions(_ precision: Precision, _ prefix: Precision) -> String {
-        "--precision \(precision == .float ? Precision.int8 : .float) or --prefix-precision \(prefix == .float ? Precision.int8 : .float)"
+    /// Returns what else than a lie can make bytes differ.
+    private func excuses(_ precision: ComputePrecision, _ admission: Admission?, _ spec: RunSpec, _ audit: ByteAudit) -> [String] {
+        var excuses: [String] = []
+        if admission?.precision == nil {
+            func other(_ precision: Precision) -> Precision { precision == .float ? .int8 : .float }
+            excuses.append(
+                "was it a worker with --precision \(other(precision.samples)) or --prefix-precision \(other(precision.hiddenStates))? The ledger does not say"
+            )
+        }
+        if spec.batchSize != RunSpecLimits.allExamples, let first = audit.firstRound, first > 0 {
+            excuses.append(
+                "it came in round \(first): at first such a machine reads only examples whose hidden states are ready, and the ledger does not say which"
+            )
+        }
+        return excuses
+    }
+
+    private func admission(in archive: LedgerArchive) -> Admission? {
+        for case .admission(let found) in archive.entries.lazy.map(\.record) where found.machine == MachineID(machine) { return found }
+        return nil
+    }
+
+    /// Returns the precision in which the machine computed: what its admission says, or else what the flags say, or else floats, which were the
+    /// default of the versions that did not say it.
+    ///
+    /// - Throws: `ProcessFailure` if a flag contradicts the ledger.
+    private func precision(_ settings: Settings, _ told: ComputePrecision?) throws -> ComputePrecision {
+        let given = try settings.precision()
+        func choose(_ key: SettingKey, _ part: KeyPath<ComputePrecision, Precision>) throws -> Precision {
+            guard settings.isGiven(key) else { return told?[keyPath: part] ?? .float }
+            guard let told, told[keyPath: part] != given[keyPath: part] else { return given[keyPath: part] }
+            throw ProcessFailure(
+                .usage,
+                "\(key.flag) \(given[keyPath: part]): the ledger says that machine \(machine) computed in \(told[keyPath: part])\nleave the flag out")
+        }
+        return ComputePrecision(samples: try choose(.precision, \.samples), hiddenStates: try choose(.prefixPrecision, \.hiddenStates))
     }
 
     /// Compares the data with the machine's commitment.
     ///
     /// - Throws: `ProcessFailure` if the data are not those to which the machine committed before its first byte.
-    private func checkCommitment(of trainer: LanguageModelTrainer, in archive: LedgerArchive) throws {
-        var admission: Admission?
-        for case .admission(let found) in archive.entries.lazy.map(\.record) where found.machine == MachineID(machine) { admission = found }
-        guard let committed = admission?.data else {
+    private func checkCommitment(of trainer: LanguageModelTrainer, _ committed: DataCommitment?, _ archive: LedgerArchive) throws {
+        guard let committed else {
             throw ProcessFailure(.unproven, "\(archive.path): machine \(machine) has committed to no data")
         }
         guard committed == trainer.dataCommitment else {
@@ -123,6 +156,8 @@ struct ByteAudit: Codable, Hashable {
     var sameSign = 0
     /// Number of bytes that the ledger has as "no value"; a filter may have replaced them.
     var withoutValue = 0
+    /// The first round with bytes of the machine.
+    var firstRound: RoundNumber?
 
     /// Part of the bytes that must be within one.
     private static let leastWithinOne = 0.9
@@ -135,6 +170,7 @@ struct ByteAudit: Codable, Hashable {
         case signed
         case sameSign = "same_sign"
         case withoutValue = "without_value"
+        case firstRound = "first_round"
     }
 
     /// - Throws: `ProcessFailure` if the machine has no bytes in the ledger; errors from the trainer.
@@ -146,6 +182,7 @@ struct ByteAudit: Codable, Hashable {
             let count = round.contributions.filter { $0.machine == machine }.reduce(0) { $0 + $1.validCount }
             if count > 0 { counts[round.round] = count }
         }
+        firstRound = counts.keys.min()
         let chosen = Self.choice(of: counts, wanted)
         guard let last = chosen.max() else {
             throw ProcessFailure(.usage, "\(archive.path): machine \(machine.rawValue) has no bytes with a value")

@@ -115,7 +115,7 @@ struct WorkerCommand: AsyncParsableCommand {
     func run() async throws {
         let settings = try Settings(file: nil, flags: objective.settings + processes.settings)
         let cache = try settings.prefixCache()
-        let (precision, prefixPrecision) = try settings.precisions()
+        let precision = try settings.precision()
         logs.bootstrap()
         try OpenFiles.reserve(OpenFiles.base, for: "a worker")
         MatrixLibrary.setThreads(1)
@@ -138,8 +138,7 @@ struct WorkerCommand: AsyncParsableCommand {
             trainingExamples: training.map { maker.training($0, trainFile, accountFile, budget) },
             heldOutExamples: heldOut.map { maker.measured($0, .evaluation, evaluate) },
             validationExamples: steering.map { maker.measured($0, .validation, validationFile) },
-            threads: threads.count, precision: precision, prefixPrecision: prefixPrecision, cacheMemory: cache.memoryBytes,
-            cacheDirectory: cache.directory,
+            threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory,
             onRemark: { logger.notice("\($0)") },
             scoring: try settings.scoring(), onScoringLine: { logger.info("objective: \($0)") },
             dataSecret: signing.dataSecret, privacy: account)
@@ -157,7 +156,7 @@ struct WorkerCommand: AsyncParsableCommand {
                 expectedBase: join.base.flatMap(Digest.init(hex:)),
                 name: called, trains: training != nil, evaluates: heldOut != nil,
                 patienceSeconds: patience, snapshotPath: snapshot, stateDirectory: stateDir, bootstrap: bootstrap, notary: signing,
-                basis: try basis.map(readWhole),
+                basis: try basis.map(readWhole), precision: precision,
                 onProgress: {
                     monitor.take($0)
                     Self.log($0, to: logger)

@@ -99,6 +99,7 @@ struct LedgerRow {
                 ("evaluates", "\(admission.evaluates)"), ("time", Self.time(admission.unixSeconds)),
             ] + (admission.signingKey.map { [("key", $0.short)] } ?? [])
                 + (admission.data.map { [("examples", "\($0.count)"), ("data", $0.root.short)] } ?? [])
+                + (admission.precision.map { [("precision", $0.samples.rawValue), ("prefix-precision", $0.hiddenStates.rawValue)] } ?? [])
         case .departure(let departure):
             [("machine", "\(departure.machine.rawValue)"), ("reason", "\(departure.reason)"), ("time", Self.time(departure.unixSeconds))]
         case .round(let round):

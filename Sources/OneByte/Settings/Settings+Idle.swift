@@ -24,6 +24,8 @@ extension Settings {
             [.basisText], "no adapter is trained and no components are damped, so that nothing is made from public text",
             if: !hasAdapters && !isDamped)
         note([.perturbation], "adapters have directions of their own, and nothing else is trained", if: trainsOnlyAdapters)
+        note([.precision], "adapters are computed in floats, and nothing else is trained", if: trainsOnlyAdapters)
+        note([.prefixPrecision], "all layers are trained, so that no hidden states are kept", if: patterns.contains("all"))
         note([.filterFactor], "there is no filter", if: optionalText(.filter).flatMap(RoundFilter.Kind.init(rawValue:)) == nil)
         note([.labels], "only a classification has labels, and this is a \(kind?.rawValue ?? "")", if: kind != nil && kind != .classification)
         note([.template], "a \(kind?.rawValue ?? "") has no template", if: kind == .chat || kind == .text)

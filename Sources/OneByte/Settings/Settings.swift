@@ -79,11 +79,11 @@ package struct Settings: Sendable {
     }
 
     /// Returns the precision of samples, and of the hidden states that are computed once for each example.
-    package func precisions() throws(SettingsError) -> (samples: Precision, prefix: Precision) {
+    package func precision() throws(SettingsError) -> ComputePrecision {
         guard let samples = Precision(rawValue: try text(.precision)), let prefix = Precision(rawValue: try text(.prefixPrecision)) else {
             throw .usage("the precision is unknown")
         }
-        return (samples, prefix)
+        return ComputePrecision(samples: samples, hiddenStates: prefix)
     }
 
     /// Returns the value from the file or a flag, even for a setting further down in the table, whose default is not known yet.

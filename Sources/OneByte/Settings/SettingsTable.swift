@@ -519,9 +519,9 @@ package enum SettingKey: String, CaseIterable, Sendable {
                 "Held-out data are measured in floats.")
         case .prefixPrecision:
             return Setting(
-                .oneOf(Precision.allCases.map(\.rawValue)), .value(.text(Precision.float.rawValue)), valueName: "numbers", owner: .host,
+                .oneOf(Precision.allCases.map(\.rawValue)), .value(.text(Precision.int8.rawValue)), valueName: "numbers", owner: .host,
                 flags: .processes,
-                "Precision of the training examples' hidden states, which are computed once: float, or int8 (8-bit products).",
+                "Precision of the training examples' hidden states, which are computed once: int8 (8-bit products), or float.",
                 "Held-out data are measured in floats.")
         }
     }

@@ -25,7 +25,7 @@ public struct SpeedProbe: Sendable {
     ///   - budget: seconds to spend; a run that is shorter ends the measurement sooner.
     /// - Throws: errors of the model's files, and errors for examples that the run could not read.
     public init(
-        _ spec: RunSpec, source: ModelSource, examples: [Example], precision: Precision, prefixPrecision: Precision, threads: Int, budget: Double = 2
+        _ spec: RunSpec, source: ModelSource, examples: [Example], precision: ComputePrecision, threads: Int, budget: Double = 2
     ) throws {
         let began = monotonicSeconds()
         defer { seconds = monotonicSeconds() - began }
@@ -35,21 +35,21 @@ public struct SpeedProbe: Sendable {
             ? examples : stride(from: 0, to: examples.count, by: examples.count / Self.examplesMost + 1).map { examples[$0] }
         let set = try ExampleSet(some, for: source.configuration)
         if spec.trainsAdapters {
-            _ = try measureFilling(TrainableModel(source: source), set, prefixPrecision, threads: threads, budget: budget)
+            _ = try measureFilling(TrainableModel(source: source), set, precision.hiddenStates, threads: threads, budget: budget)
             if set.needsFullVocabulary { measureHead(source.configuration) }
         } else {
-            try measureLayers(spec, source, set, (precision, prefixPrecision), threads, budget)
+            try measureLayers(spec, source, set, precision, threads, budget)
         }
     }
 
     private mutating func measureLayers(
-        _ spec: RunSpec, _ source: ModelSource, _ set: ExampleSet, _ precision: (samples: Precision, prefix: Precision),
+        _ spec: RunSpec, _ source: ModelSource, _ set: ExampleSet, _ precision: ComputePrecision,
         _ threads: Int, _ budget: Double
     ) throws {
         let tensors = try source.trainedTensors(matching: spec.train, basis: nil)
         let parameters = try source.makeParameters(tensors)
         let model = try TrainableModel(source: source, parameters: parameters)
-        let cache = try measureFilling(model, set, precision.prefix, threads: threads, budget: budget / 2)
+        let cache = try measureFilling(model, set, precision.hiddenStates, threads: threads, budget: budget / 2)
         var plain = spec
         plain.dampedComponents = 0
         plain.basisDigest = nil

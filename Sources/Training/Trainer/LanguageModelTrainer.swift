@@ -17,10 +17,8 @@ public final class LanguageModelTrainer: Trainer {
         public var validationExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])?
         /// Number of threads for all computations.
         public var threads: Int
-        /// Precision of matrix products in training. Held-out data are measured in `float`.
-        public var precision: Precision
-        /// Precision of the training examples' hidden states. Those of held-out data are floats.
-        public var prefixPrecision: Precision
+        /// Precision of samples and of the training examples' hidden states. Held-out data are measured in floats.
+        public var precision: ComputePrecision
         /// Bytes of hidden states that may be kept in memory. A set of examples that would exceed this goes to a file.
         public var cacheMemory: Int
         /// Directory of that file; nil keeps everything in memory.
@@ -44,7 +42,7 @@ public final class LanguageModelTrainer: Trainer {
             model: String, trainingExamples: (@Sendable (RunSpec, ModelSource) throws -> [Example?])? = nil,
             heldOutExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil,
             validationExamples: (@Sendable (TaskSpec, ModelSource) throws -> [Example])? = nil, threads: Int = 1,
-            precision: Precision = .float, prefixPrecision: Precision = .float, cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil,
+            precision: ComputePrecision = ComputePrecision(), cacheMemory: Int = 2 << 30, cacheDirectory: String? = nil,
             orderSeed: UInt64 = 0,
             onRemark: @escaping @Sendable (String) -> Void = { _ in }, scoring: ScoringProgram.Options? = nil,
             onScoringLine: @escaping @Sendable (String) -> Void = { _ in }, dataSecret: [UInt8]? = nil,
@@ -60,7 +58,6 @@ public final class LanguageModelTrainer: Trainer {
             self.heldOutExamples = heldOutExamples
             self.threads = threads
             self.precision = precision
-            self.prefixPrecision = prefixPrecision
             self.cacheMemory = cacheMemory
             self.cacheDirectory = cacheDirectory
             self.validationExamples = validationExamples

@@ -120,7 +120,7 @@ struct RunBuilder {
             epsilon: spec.epsilon, batchSize: spec.batchSize, samplesPerBatch: spec.samplesPerBatch ?? 1,
             estimator: spec.estimator ?? .twoSided, generalizedCrossEntropy: spec.task.generalizedCrossEntropy ?? 0,
             orderSeed: configuration.orderSeed, threads: configuration.threads, objective: spec.task.objective,
-            precision: configuration.precision)
+            precision: configuration.precision.samples)
     }
 
     /// Makes the estimator and the hidden states that it reads; both are nil for a worker that only evaluates.
@@ -197,7 +197,7 @@ struct RunBuilder {
             model: model, set: set, order: order,
             options: PrefixCache.Options(
                 memoryLimit: memoryLeft, directory: configuration.cacheDirectory, baseDigest: baseDigest, threads: configuration.threads,
-                precision: order == nil ? .float : configuration.prefixPrecision))
+                precision: order == nil ? .float : configuration.precision.hiddenStates))
         memoryLeft -= cache.memoryBytes
         for warning in cache.warnings { configuration.onRemark(warning) }
         return cache

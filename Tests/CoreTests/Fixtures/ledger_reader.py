@@ -130,7 +130,11 @@ def parse(kind, payload):
     elif name == "admission":
         out = {"machine": c.varint(), "time": c.number("Q")}
         flags = c.take(1)[0]
+        if flags > 31 or (flags & 24 and not flags & 4):
+            raise Damage("an admission with flags that are not known")
         out |= {"trains": bool(flags & 1), "evaluates": bool(flags & 2), "session": c.take(16).hex(), "name": c.text()}
+        if flags & 4:
+            out["precision"] = {"samples": "int8" if flags & 8 else "float", "hiddenStates": "int8" if flags & 16 else "float"}
         out["publicKey"] = c.take(c.varint()).hex()
         if c.at < len(payload):
             out["signingKey"] = c.take(32).hex()
@@ -190,14 +194,14 @@ def records(data):
     if data[:8] != MAGIC:
         raise Damage("not a ledger")
     version, digest, crc = struct.unpack("<I32sI", data[8:48])
-    if version not in (1, 2, 3) or crc != crc32c(data[:44]):
+    if version not in (1, 2, 3, 4) or crc != crc32c(data[:44]):
         raise Damage("bad header")
     chain, at = hashlib.sha256(data[:48]).digest(), 48
     while at < len(data):
         size = whole_record(data, at)
         if size is not None:
             kind, payload = data[at + 4], data[at + 5 : at + size - 12]
-            if kind > {1: 11, 2: 13, 3: 14}[version]:
+            if kind > {1: 11, 2: 13, 3: 14, 4: 14}[version]:
                 raise Damage(f"format {version} has no records of kind {kind}")
             chain = hashlib.sha256(chain + bytes([kind]) + payload).digest()
             if data[at + size - 12 : at + size - 4] != chain[:8]:

@@ -1,5 +1,6 @@
 import Core
 import Foundation
+import Simulator
 import TestSupport
 import Testing
 

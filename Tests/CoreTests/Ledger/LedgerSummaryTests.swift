@@ -1,4 +1,5 @@
 import Core
+import Simulator
 import Testing
 
 @Suite struct LedgerSummaryTests {
@@ -66,6 +67,32 @@ import Testing
         for records in [[retraction, restoration], [.end(RunEnd(unixSeconds: 1)), .rewind(Rewind(round: 0, rateShift: 0))]] {
             #expect(throws: LedgerError.self) { try Samples.summary(of: Samples.ledger(Samples.spec(), Self.begin + [round] + records, format: 2)) }
         }
+    }
+
+    @Test("Since format 4, an admission says in which precision the machine computes", arguments: Precision.allCases, Precision.allCases)
+    func precision(samples: Precision, hiddenStates: Precision) throws {
+        func admission(_ precision: ComputePrecision?) -> LedgerRecord {
+            .admission(
+                Admission(
+                    machine: MachineID(1), unixSeconds: 1, trains: true, evaluates: false, name: "m", session: Samples.session(1).fingerprint,
+                    precision: precision))
+        }
+        let precision = ComputePrecision(samples: samples, hiddenStates: hiddenStates)
+        let records = [.baseManifest(Samples.base), admission(precision)]
+        let bytes = try Samples.ledger(Samples.spec(), records)
+        #expect(try Samples.entries(of: bytes).last?.record == records.last)
+        #expect(try Samples.summary(of: bytes).machines[MachineID(1)]?.admission.precision == precision)
+        #expect(throws: LedgerError.self) { try Samples.summary(of: Samples.ledger(Samples.spec(), records, format: 3)) }
+        // An admission that does not say it has the bytes that it had before.
+        let silent = try Samples.ledger(Samples.spec(), [.baseManifest(Samples.base), admission(nil)], format: 3)
+        #expect(try Samples.summary(of: silent).machines[MachineID(1)]?.admission.precision == nil)
+        // Each record has one encoding: nothing is said of the precision unless all is said.
+        var payload = admission(precision).payload()
+        let flags = 1 + 8
+        payload[flags] = 1 | 8
+        #expect(throws: WireError.self) { try LedgerRecord(kind: LedgerRecord.Kind.admission.rawValue, payload: payload) }
+        payload[flags] = 32
+        #expect(throws: WireError.self) { try LedgerRecord(kind: LedgerRecord.Kind.admission.rawValue, payload: payload) }
     }
 
     @Test("A round that breaks a rule changes nothing, whichever contribution breaks it and in whatever order they come")

@@ -1,6 +1,7 @@
 import Core
 import Foundation
 import Signing
+import Simulator
 import Testing
 
 @Suite struct SignatureTests {
@@ -130,7 +131,8 @@ import Testing
         #expect(try Samples.entries(of: Samples.ledger(Samples.spec(), [signature], format: 2)).count == 2)
         let old = try Samples.summary(of: Samples.ledger(Samples.spec(), [], format: 1))
         #expect(CoordinatorStateMachine(ledger: old, notary: SigningKey(), at: Timestamp(nanoseconds: 1)).signer == nil)
-        #expect(throws: LedgerError.version(4)) { try Samples.entries(of: Samples.ledger(Samples.spec(), [], format: 4)) }
+        let next = LedgerFormat.version + 1
+        #expect(throws: LedgerError.version(next)) { try Samples.entries(of: Samples.ledger(Samples.spec(), [], format: next)) }
     }
 
     @Test("The coordinator signs at each digest and at the end, machines countersign, and wrong countersignatures are left out")
@@ -162,10 +164,11 @@ import Testing
         #expect(run.sent.contains { if case .welcome(let welcome) = $0.message { welcome.signer == keeper.publicKey } else { false } })
     }
 
-    @Test("Messages of an earlier version are understood: no key in the hello, no signature in the report")
+    @Test("Messages of an earlier version are understood: no key and no precision in the hello, no signature in the report")
     func earlierVersions() throws {
         let hello = Message.hello(Hello(session: Samples.session(1), name: "a", trains: true, evaluates: false, software: "old"))
-        #expect(!String(decoding: hello.encoded(), as: UTF8.self).contains("signingKey"))
+        let text = String(decoding: hello.encoded(), as: UTF8.self)
+        #expect(!text.contains("signingKey") && !text.contains("precision"))
         #expect(try Message(decoding: hello.encoded()) == hello)
         let report = DigestReport(position: 5, round: 2, digest: .sha256([1]), chain: 7)
         #expect(try Message(decoding: Message.digestReport(report).encoded()) == .digestReport(report))

@@ -1,4 +1,5 @@
 import Core
+import Simulator
 import Testing
 
 @Suite struct CoordinatorStateMachineTests {
@@ -108,6 +109,18 @@ import Testing
         #expect(warnings() == 0)
         for _ in 0..<2 { harness.tell(.received(report(99), from: PeerID([1]))) }
         #expect(warnings() == 1)
+    }
+
+    @Test("The ledger has the precision that a worker's hello says, if its format has room for it", arguments: [3, 4] as [UInt32])
+    func precision(format: UInt32) throws {
+        var harness = try CoordinatorHarness(Samples.spec(), format: format)
+        let precision = ComputePrecision(samples: .float, hiddenStates: .int8)
+        harness.join(1, precision: precision)
+        guard case .admission(let admission)? = harness.lastRecord(.admission) else {
+            Issue.record("nobody is admitted")
+            return
+        }
+        #expect(admission.precision == (format >= 4 ? precision : nil))
     }
 
     @Test("A worker that expects another run is refused")

@@ -1,4 +1,5 @@
 import Core
+import Simulator
 import Testing
 
 /// Whose validations steer a run, and how much.

@@ -1,4 +1,5 @@
 import Core
+import Simulator
 import Testing
 
 /// How much a coordinator lets be on its way to its peers, and how a worker asks for it.

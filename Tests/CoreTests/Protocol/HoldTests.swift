@@ -1,6 +1,6 @@
-import Testing
-
 import Core
+import Simulator
+import Testing
 
 /// Tests of what a coordinator says that a run waits for.
 @Suite struct HoldTests {

@@ -1,5 +1,6 @@
 import Core
 import Signing
+import Simulator
 import TestSupport
 import Testing
 

@@ -1,4 +1,5 @@
 import Foundation
+import Simulator
 import Testing
 
 /// The state machines under everything that can go wrong, chosen by a seed. `ONEBYTE_SIM_SEEDS=10000` runs more seeds, and `ONEBYTE_SEED=n` runs one

@@ -2,27 +2,27 @@ import Core
 import TestSupport
 
 /// A relay in the simulation, and the bytes that have crossed its far link.
-struct SimulatedRelay {
-    let index: Int
-    var life = 0
-    var peer = PeerID([])
-    var machine: RelayStateMachine?
+package struct SimulatedRelay {
+    package let index: Int
+    package var life = 0
+    package var peer = PeerID([])
+    package var machine: RelayStateMachine?
     /// Bytes to and from the coordinator, with the headers of ZMTP, CURVE, TCP and IP.
-    var up = 0
-    var down = 0
+    package var up = 0
+    package var down = 0
 
-    init(index: Int) { self.index = index }
+    package init(index: Int) { self.index = index }
 }
 
 extension Simulation {
     /// Returns the relay that a worker is behind.
-    func relay(of worker: Int) -> Int? {
+    package func relay(of worker: Int) -> Int? {
         guard !relays.isEmpty else { return nil }
         let place = worker % (relays.count + (world.isPartlyDirect ? 1 : 0))
         return place < relays.count ? place : nil
     }
 
-    func startRelay(_ index: Int) throws {
+    package func startRelay(_ index: Int) throws {
         guard relays[index].machine == nil, outcome == nil else { return }
         relays[index].life += 1
         relays[index].peer = PeerID([2, UInt8(index), UInt8(truncatingIfNeeded: relays[index].life)])
@@ -35,7 +35,7 @@ extension Simulation {
         }
     }
 
-    func crashRelay(_ index: Int) throws {
+    package func crashRelay(_ index: Int) throws {
         guard relays[index].machine != nil else { return }
         say("relay \(index) crashes")
         statistics.relayCrashes += 1
@@ -46,7 +46,7 @@ extension Simulation {
         }
     }
 
-    func tellRelay(_ index: Int, _ event: RelayEvent) throws {
+    package func tellRelay(_ index: Int, _ event: RelayEvent) throws {
         guard let effects = relays[index].machine?.handle(event, at: timestamp) else { return }
         if let due = relays[index].machine?.dueAt {
             schedule(.relayIsDue(index, life: relays[index].life), after: due.seconds(since: timestamp) + 1e-6)
@@ -74,7 +74,7 @@ extension Simulation {
     }
 
     /// Returns the messages in a frame that has come to the coordinator.
-    func unpacked(_ frame: [UInt8], from peer: PeerID) throws -> [([UInt8], PeerID)] {
+    package func unpacked(_ frame: [UInt8], from peer: PeerID) throws -> [([UInt8], PeerID)] {
         switch try edge.take(frame, from: peer) {
         case .direct: return [(frame, peer)]
         case .answered: return []
@@ -88,7 +88,7 @@ extension Simulation {
         }
     }
 
-    func sendToRelays() {
+    package func sendToRelays() {
         for (frame, peer) in edge.takeOutgoing() {
             if let index = relays.firstIndex(where: { $0.peer == peer }) { relays[index].down += ThinLink.cost(of: frame.count).bytes }
             transmit(.fromCoordinator(frame, toRelay: peer))

@@ -1,10 +1,9 @@
 import Core
-import Foundation
 import TestSupport
 
 /// Specs, records and ledgers for tests.
-enum Samples {
-    static func spec(
+package enum Samples {
+    package static func spec(
         rounds: Int = 10, samplesPerRound: Int = 6, minimumWorkers: Int = 1, digestEvery: Int = 3, evaluateEvery: Int = 4,
         roundDeadlineFactor: Double = 0, staleness: Int = 0, roundSeconds: Double? = nil,
         steering: Steering? = nil
@@ -16,23 +15,23 @@ enum Samples {
             roundSeconds: roundSeconds, steering: steering)
     }
 
-    static let base = BaseManifest(entries: [
+    package static let base = BaseManifest(entries: [
         .init(name: "a.weight", shape: .matrix(rows: 3, columns: 5), digest: .sha256([1])),
         .init(name: "b.weight", shape: .vector(4), digest: .sha256([2])),
     ])!
 
-    static func session(_ number: UInt8) -> SessionToken {
+    package static func session(_ number: UInt8) -> SessionToken {
         SessionToken(bytes: [UInt8](repeating: number, count: SessionToken.byteCount))!
     }
 
-    static func admission(_ machine: UInt32, trains: Bool = true) -> LedgerRecord {
+    package static func admission(_ machine: UInt32, trains: Bool = true) -> LedgerRecord {
         .admission(
             Admission(
                 machine: MachineID(machine), unixSeconds: 1, trains: trains, evaluates: !trains, name: "m\(machine)",
                 session: session(UInt8(truncatingIfNeeded: machine)).fingerprint))
     }
 
-    static func round(_ number: RoundNumber, _ contributions: [(UInt32, UInt32, [Int8])]) -> LedgerRecord {
+    package static func round(_ number: RoundNumber, _ contributions: [(UInt32, UInt32, [Int8])]) -> LedgerRecord {
         .round(
             RoundRecord(
                 round: number, scaleExponent: 0, step: StepSize(multiplier: 40000, exponent: -20),
@@ -40,7 +39,7 @@ enum Samples {
     }
 
     /// Returns the bytes of a ledger of these records, after its spec.
-    static func ledger(_ spec: RunSpec, _ records: [LedgerRecord], format: UInt32 = LedgerFormat.version) throws -> [UInt8] {
+    package static func ledger(_ spec: RunSpec, _ records: [LedgerRecord], format: UInt32 = LedgerFormat.version) throws -> [UInt8] {
         let canonical = try spec.canonicalBytes()
         var bytes = LedgerFormat.header(specDigest: .sha256(canonical), version: format)
         var position = LedgerFormat.start(header: bytes)
@@ -52,7 +51,7 @@ enum Samples {
         return bytes
     }
 
-    static func entries(of bytes: [UInt8]) throws -> [LedgerEntry] {
+    package static func entries(of bytes: [UInt8]) throws -> [LedgerEntry] {
         var decoder = LedgerDecoder()
         decoder.push(bytes)
         var entries: [LedgerEntry] = []
@@ -60,22 +59,14 @@ enum Samples {
         return entries
     }
 
-    static func summary(of bytes: [UInt8]) throws -> LedgerSummary {
+    package static func summary(of bytes: [UInt8]) throws -> LedgerSummary {
         let entries = try entries(of: bytes)
         var summary = try LedgerSummary(first: entries[0])
         for entry in entries.dropFirst() { try summary.fold(entry) }
         return summary
     }
 
-    static func fixture(_ name: String) throws -> [UInt8] {
-        [UInt8](try Data(contentsOf: fixtureURL(name)))
-    }
-
-    static func fixtureURL(_ name: String) -> URL {
-        Bundle.module.bundleURL.appending(path: "Fixtures").appending(path: name)
-    }
-
-    static func randomRecord(_ random: inout SeededRandom) -> LedgerRecord {
+    package static func randomRecord(_ random: inout SeededRandom) -> LedgerRecord {
         let machine = MachineID(UInt32.random(in: 1...300, using: &random))
         switch Int.random(in: 0..<9, using: &random) {
         case 0: return .basis(random.bytes(Int.random(in: 0...40, using: &random)))
@@ -113,7 +104,7 @@ enum Samples {
         }
     }
 
-    static func randomRound(_ number: RoundNumber, _ random: inout SeededRandom) -> RoundRecord {
+    package static func randomRound(_ number: RoundNumber, _ random: inout SeededRandom) -> RoundRecord {
         var contributions: [Contribution] = []
         for machine in 1...UInt32.random(in: 1...4, using: &random) {
             let count = Int.random(in: 1...20, using: &random)

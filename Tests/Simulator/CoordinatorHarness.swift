@@ -2,25 +2,27 @@ import Core
 import Testing
 
 /// A coordinator with a disk that never fails and a perfect network to scripted peers. Tests see what the state machine does effect by effect.
-struct CoordinatorHarness {
-    var machine: CoordinatorStateMachine
-    var now = Timestamp(nanoseconds: 1_000_000_000_000)
-    var disk: [UInt8]
-    var sent: [(message: Message, to: [PeerID])] = []
-    var notices: [CoordinatorNotice] = []
-    var finished: RunFinish?
+package struct CoordinatorHarness {
+    package var machine: CoordinatorStateMachine
+    package var now = Timestamp(nanoseconds: 1_000_000_000_000)
+    package var disk: [UInt8]
+    package var sent: [(message: Message, to: [PeerID])] = []
+    package var notices: [CoordinatorNotice] = []
+    package var finished: RunFinish?
     /// Whether appends wait for `sync()`.
-    var holdsAppends = false
+    package var holdsAppends = false
     /// The digest of each peer that has joined.
     private var digests: [UInt8: Digest] = [:]
     private var held: (bytes: [UInt8], index: UInt64)?
 
-    init(_ spec: RunSpec, _ records: [LedgerRecord] = [], notary: (any Notary)? = nil) throws {
-        disk = try Samples.ledger(spec, records)
+    package init(
+        _ spec: RunSpec, _ records: [LedgerRecord] = [], notary: (any Notary)? = nil, format: UInt32 = LedgerFormat.version
+    ) throws {
+        disk = try Samples.ledger(spec, records, format: format)
         machine = CoordinatorStateMachine(ledger: try Samples.summary(of: disk), notary: notary, at: now)
     }
 
-    mutating func tell(_ event: CoordinatorEvent) {
+    package mutating func tell(_ event: CoordinatorEvent) {
         var events = [event]
         while !events.isEmpty {
             for effect in machine.handle(events.removeFirst(), at: now) {
@@ -45,14 +47,14 @@ struct CoordinatorHarness {
         }
     }
 
-    mutating func sync() {
+    package mutating func sync() {
         guard let append = held else { return }
         held = nil
         disk += append.bytes
         tell(.ledgerDurable(records: append.index + 1))
     }
 
-    mutating func wait(_ seconds: Double) {
+    package mutating func wait(_ seconds: Double) {
         let end = now.advanced(bySeconds: seconds)
         while now < end {
             now = now.advanced(bySeconds: 0.1)
@@ -61,29 +63,30 @@ struct CoordinatorHarness {
     }
 
     /// Lets time pass while these peers' heartbeats continue.
-    mutating func wait(_ seconds: Double, alive peers: [UInt8]) {
+    package mutating func wait(_ seconds: Double, alive peers: [UInt8]) {
         for _ in 0..<Int(seconds) {
             wait(1)
             for peer in peers { tell(.received(heartbeat(peer), from: PeerID([peer]))) }
         }
     }
 
-    func heartbeat(_ peer: UInt8) -> Message {
+    package func heartbeat(_ peer: UInt8) -> Message {
         .heartbeat(Heartbeat(session: Samples.session(peer).fingerprint.tag, records: machine.durableRecords, share: nil))
     }
 
-    static let digest = Digest.sha256([42])
+    package static let digest = Digest.sha256([42])
 
     /// Takes a peer through hello, base, ledger and proof.
-    mutating func join(
-        _ peer: UInt8, trains: Bool = true, evaluates: Bool = false, digest: Digest = digest, key: (any Notary)? = nil, answersProof: Bool = true
+    package mutating func join(
+        _ peer: UInt8, trains: Bool = true, evaluates: Bool = false, digest: Digest = digest, key: (any Notary)? = nil,
+        precision: ComputePrecision? = nil, answersProof: Bool = true
     ) {
         let id = PeerID([peer])
         digests[peer] = digest
         // Newcomers are compared once a second. Here a standstill of the coordinator itself takes that time, so that nobody is lost by it.
         if answersProof, machine.ledger.nextRound > 0 { pause() }
         let before = sent.count
-        tell(.received(hello(peer, trains: trains, evaluates: evaluates, key: key), from: id))
+        tell(.received(hello(peer, trains: trains, evaluates: evaluates, key: key, precision: precision), from: id))
         tell(.received(.base(Samples.base), from: id))
         tell(.received(.fetch(LedgerFetch(offset: 0)), from: id))
         tell(.received(report(digest), from: id))
@@ -99,28 +102,30 @@ struct CoordinatorHarness {
     }
 
     /// Makes the coordinator stand still for a while.
-    mutating func pause() {
+    package mutating func pause() {
         now = now.advanced(bySeconds: 2.5)
         tell(.tick)
     }
 
     /// The newest question about these parameters.
-    var nonce: ProofNonce? {
+    package var nonce: ProofNonce? {
         for (message, _) in sent.reversed() {
             if case .digestRequest(let position, let nonce) = message, position == machine.ledger.parameters.records { return nonce }
         }
         return nil
     }
 
-    func hello(_ peer: UInt8, trains: Bool = true, evaluates: Bool = false, key: (any Notary)? = nil) -> Message {
+    package func hello(
+        _ peer: UInt8, trains: Bool = true, evaluates: Bool = false, key: (any Notary)? = nil, precision: ComputePrecision? = nil
+    ) -> Message {
         .hello(
             Hello(
                 session: Samples.session(peer), name: "w\(peer)", trains: trains, evaluates: evaluates, software: "test",
-                signingKey: key?.publicKey))
+                signingKey: key?.publicKey, precision: precision))
     }
 
     /// Returns a report of the present parameters.
-    func report(_ digest: Digest = digest, rebuilds: UInt32 = 0) -> Message {
+    package func report(_ digest: Digest = digest, rebuilds: UInt32 = 0) -> Message {
         let position = machine.ledger.parameters
         return .digestReport(
             DigestReport(
@@ -128,7 +133,7 @@ struct CoordinatorHarness {
                 rebuilds: rebuilds, proof: nonce.map { .init(nonce: $0, answer: $0.proof(of: digest) { _ in }) }))
     }
 
-    var lastOpening: Opening? {
+    package var lastOpening: Opening? {
         for (message, _) in sent.reversed() {
             if case .open(let opening) = message { return opening }
             if case .commit(let commit) = message, let opening = commit.opening { return opening }
@@ -137,7 +142,7 @@ struct CoordinatorHarness {
     }
 
     /// Returns the newest record of this kind that was announced to anybody.
-    func lastRecord(_ kind: LedgerRecord.Kind) -> LedgerRecord? {
+    package func lastRecord(_ kind: LedgerRecord.Kind) -> LedgerRecord? {
         for (message, _) in sent.reversed() {
             if case .commit(let commit) = message, commit.kind == kind.rawValue {
                 return try? LedgerRecord(kind: commit.kind, payload: commit.payload)
@@ -147,7 +152,7 @@ struct CoordinatorHarness {
     }
 
     /// Answers a machine's share of the newest opening with these bytes (or zeros).
-    mutating func answer(_ peer: UInt8, machine: UInt32, bytes: [Int8]? = nil) throws {
+    package mutating func answer(_ peer: UInt8, machine: UInt32, bytes: [Int8]? = nil) throws {
         let opening = try #require(lastOpening)
         let share = try #require(opening.shares.first { $0.machine == MachineID(machine) })
         tell(
@@ -161,9 +166,9 @@ struct CoordinatorHarness {
                 from: PeerID([peer])))
     }
 
-    func messages(to peer: UInt8, after count: Int = 0) -> [Message] {
+    package func messages(to peer: UInt8, after count: Int = 0) -> [Message] {
         sent.dropFirst(count).filter { $0.to.contains(PeerID([peer])) }.map(\.message)
     }
 
-    var records: [LedgerRecord] { get throws { try Samples.entries(of: disk).map(\.record) } }
+    package var records: [LedgerRecord] { get throws { try Samples.entries(of: disk).map(\.record) } }
 }

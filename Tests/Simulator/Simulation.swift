@@ -3,37 +3,60 @@ import TestSupport
 
 /// A whole cluster in one process: the product's own state machines over a network, a disk, clocks and crashes that a seed decides. The same seed
 /// gives the same run, event by event.
-final class Simulation {
+package final class Simulation {
     /// The conditions that a seed chooses.
-    struct World {
-        var spec: RunSpec
-        var workers: Int
-        var evaluators: Int
+    package struct World {
+        package var spec: RunSpec
+        package var workers: Int
+        package var evaluators: Int
         /// Probability that a frame is lost.
-        var dropProbability: Double
-        var duplicateProbability: Double
-        var delaySeconds: ClosedRange<Double>
-        var fsyncSeconds: ClosedRange<Double>
-        var computeSeconds: ClosedRange<Double>
+        package var dropProbability: Double
+        package var duplicateProbability: Double
+        package var delaySeconds: ClosedRange<Double>
+        package var fsyncSeconds: ClosedRange<Double>
+        package var computeSeconds: ClosedRange<Double>
         /// Mean number of seconds between two faults.
-        var faultEverySeconds: Double
+        package var faultEverySeconds: Double
         /// The time from which nothing more breaks. The run must then end.
-        var calmAfterSeconds: Double
-        var operators: Bool
+        package var calmAfterSeconds: Double
+        package var operators: Bool
         /// Links of some workers. The frames of all others take `delaySeconds`, however long they are.
-        var links: [Int: ThinLink] = [:]
+        package var links: [Int: ThinLink] = [:]
         /// Start times of workers that do not start at the beginning.
-        var startSeconds: [Int: Double] = [:]
-        var base = Samples.base
-        var basis: [UInt8]?
+        package var startSeconds: [Int: Double] = [:]
+        package var base = Samples.base
+        package var basis: [UInt8]?
         /// Number of relays. Workers are behind them in turn.
-        var relays = 0
+        package var relays = 0
         /// Whether some workers are behind no relay.
-        var isPartlyDirect = true
+        package var isPartlyDirect = true
+
+        package init(
+            spec: RunSpec, workers: Int, evaluators: Int, dropProbability: Double, duplicateProbability: Double,
+            delaySeconds: ClosedRange<Double>, fsyncSeconds: ClosedRange<Double>, computeSeconds: ClosedRange<Double>, faultEverySeconds: Double,
+            calmAfterSeconds: Double, operators: Bool, links: [Int: ThinLink] = [:], base: BaseManifest = Samples.base, relays: Int = 0,
+            isPartlyDirect: Bool = true
+        ) {
+            self.spec = spec
+            self.workers = workers
+            self.evaluators = evaluators
+            self.dropProbability = dropProbability
+            self.duplicateProbability = duplicateProbability
+            self.delaySeconds = delaySeconds
+            self.fsyncSeconds = fsyncSeconds
+            self.computeSeconds = computeSeconds
+            self.faultEverySeconds = faultEverySeconds
+            self.calmAfterSeconds = calmAfterSeconds
+            self.operators = operators
+            self.links = links
+            self.base = base
+            self.relays = relays
+            self.isPartlyDirect = isPartlyDirect
+        }
     }
 
     /// Defects put into the harness on purpose, to check that the invariants notice them.
-    enum Bug: CaseIterable {
+    package enum Bug: CaseIterable {
         /// A record is announced as durable before it is on disk.
         case skipFsync
         /// A round is applied twice.
@@ -50,11 +73,12 @@ final class Simulation {
         case forgetDeparted
     }
 
-    struct Failure: Error, CustomStringConvertible {
-        let description: String
+    package struct Failure: Error, CustomStringConvertible {
+        package let description: String
+        package init(description: String) { self.description = description }
     }
 
-    indirect enum Event {
+    package indirect enum Event {
         case tickCoordinator(life: Int)
         case tickWorker(Int, life: Int)
         case toCoordinator([UInt8], from: PeerID)
@@ -81,36 +105,36 @@ final class Simulation {
         case fromCoordinator([UInt8], toRelay: PeerID)
     }
 
-    var random: SeededRandom
-    let world: World
-    let bug: Bug?
+    package var random: SeededRandom
+    package let world: World
+    package let bug: Bug?
     private let toy: SimulatedWorker.Toy
-    private(set) var now: UInt64 = 1_700_000_000_000_000_000
+    package private(set) var now: UInt64 = 1_700_000_000_000_000_000
     private let start: UInt64 = 1_700_000_000_000_000_000
     private var queue = EventQueue<Event>()
-    private(set) var trace: [String] = []
-    var keepsTrace = false
+    package private(set) var trace: [String] = []
+    package var keepsTrace = false
 
     // The coordinator and its disk
-    private(set) var coordinator: CoordinatorStateMachine?
+    package private(set) var coordinator: CoordinatorStateMachine?
     private var coordinatorLife = 0
     private var isCoordinatorPaused = false
     private var heldForCoordinator: [Event] = []
-    private(set) var disk: [UInt8] = []
+    package private(set) var disk: [UInt8] = []
     /// Number of the disk's bytes that survive a crash; fewer than all only with `skipFsync`.
     private var syncedBytes = 0
     private var writing: [UInt8]?
     private var diskFails = false
-    private(set) var outcome: RunFinish?
+    package private(set) var outcome: RunFinish?
 
-    var workers: [SimulatedWorker] = []
-    var relays: [SimulatedRelay] = []
+    package var workers: [SimulatedWorker] = []
+    package var relays: [SimulatedRelay] = []
     /// Bytes between the coordinator and workers behind no relay, with the headers of ZMTP, CURVE, TCP and IP.
-    private(set) var directBytes = (up: 0, down: 0)
+    package private(set) var directBytes = (up: 0, down: 0)
     /// The coordinator's edge towards relays.
-    var edge = CoordinatorRelays(secret: 0, frameBytes: ProtocolLimits.frameBytes)
-    var lines: [Int: LinkLine] = [:]
-    var partitioned: Set<Int> = []
+    package var edge = CoordinatorRelays(secret: 0, frameBytes: ProtocolLimits.frameBytes)
+    package var lines: [Int: LinkLine] = [:]
+    package var partitioned: Set<Int> = []
 
     // What the invariants remember
     private var digestAt: [UInt64: Digest] = [:]
@@ -122,25 +146,26 @@ final class Simulation {
     private var auditor = LedgerDecoder()
     private var audited = 0
     private var flips = 0
-    var statistics = Statistics()
+    package var statistics = Statistics()
 
-    struct Statistics {
-        var faults = 0
-        var rounds = 0
-        var coordinatorCrashes = 0
-        var workerCrashes = 0
-        var tornTails = 0
-        var rebuilds = 0
-        var restores = 0
-        var relayCrashes = 0
+    package struct Statistics {
+        package var faults = 0
+        package var rounds = 0
+        package var coordinatorCrashes = 0
+        package var workerCrashes = 0
+        package var tornTails = 0
+        package var rebuilds = 0
+        package var restores = 0
+        package var relayCrashes = 0
         /// Workers that noticed that their bytes were changed.
-        var changesSeen = 0
-        var late = 0
-        var events = 0
-        var seconds = 0.0
+        package var changesSeen = 0
+        package var late = 0
+        package var events = 0
+        package var seconds = 0.0
+        package init() {}
     }
 
-    convenience init(seed: UInt64, bug: Bug? = nil) throws {
+    package convenience init(seed: UInt64, bug: Bug? = nil) throws {
         var random = SeededRandom(seed: seed)
         var world = Self.world(&random)
         if seed % 4 == 3 {
@@ -152,7 +177,7 @@ final class Simulation {
         try self.init(seed: seed, world: world, bug: bug, random: random)
     }
 
-    init(seed: UInt64, world: World, bug: Bug? = nil, random: SeededRandom? = nil) throws {
+    package init(seed: UInt64, world: World, bug: Bug? = nil, random: SeededRandom? = nil) throws {
         self.random = random ?? SeededRandom(seed: seed)
         self.bug = bug
         self.world = world
@@ -212,7 +237,7 @@ final class Simulation {
     // MARK: Running
 
     /// Runs to the end. Throws if an invariant breaks or the run does not end.
-    func run() throws {
+    package func run() throws {
         let limit = world.calmAfterSeconds + 1500
         while outcome == nil || workers.contains(where: { $0.machine != nil && !$0.isPaused }) {
             guard let (time, event) = queue.pop() else { throw Failure(description: "nothing left to happen") }
@@ -225,15 +250,15 @@ final class Simulation {
         try checkEnd()
     }
 
-    var seconds: Double { Double(now - start) / 1e9 }
+    package var seconds: Double { Double(now - start) / 1e9 }
     private var isCalm: Bool { seconds > world.calmAfterSeconds }
-    var timestamp: Timestamp { Timestamp(nanoseconds: now) }
+    package var timestamp: Timestamp { Timestamp(nanoseconds: now) }
 
-    func schedule(_ event: Event, after delay: Double) {
+    package func schedule(_ event: Event, after delay: Double) {
         queue.push(event, at: now + UInt64(max(delay, 0) * 1e9))
     }
 
-    func say(_ line: @autoclosure () -> String) {
+    package func say(_ line: @autoclosure () -> String) {
         if keepsTrace { trace.append("\(String(Int(seconds * 1000))) ms  \(line())") }
     }
 
@@ -464,7 +489,7 @@ final class Simulation {
 
     // MARK: The network
 
-    func transmit(_ frame: [UInt8], _ event: Event, worker: Int?) {
+    package func transmit(_ frame: [UInt8], _ event: Event, worker: Int?) {
         guard let worker, !partitioned.contains(worker) else { return }
         if relay(of: worker) == nil {
             let bytes = ThinLink.cost(of: frame.count).bytes
@@ -477,7 +502,7 @@ final class Simulation {
         transmit(event)
     }
 
-    func transmit(_ event: Event) {
+    package func transmit(_ event: Event) {
         let isRough = !isCalm
         if isRough, random.chance(world.dropProbability) { return }
         schedule(event, after: Double.random(in: world.delaySeconds, using: &random))
@@ -521,7 +546,7 @@ final class Simulation {
         }
     }
 
-    func tellWorker(_ index: Int, _ event: WorkerEvent) throws {
+    package func tellWorker(_ index: Int, _ event: WorkerEvent) throws {
         guard let effects = workers[index].machine?.handle(event, at: timestamp) else { return }
         for effect in effects {
             switch effect {

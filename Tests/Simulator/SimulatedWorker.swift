@@ -2,14 +2,14 @@ import Core
 import TestSupport
 
 /// A worker process in the simulation: the product's state machine over real parameters of a few dozen numbers.
-struct SimulatedWorker {
+package struct SimulatedWorker {
     /// The tensors and directions that a run trains.
-    struct Toy {
-        let tensors: [TrainedTensor]
-        let directions: Directions
+    package struct Toy {
+        package let tensors: [TrainedTensor]
+        package let directions: Directions
 
         /// A matrix and a vector; with `adapters`, two adapters with orthogonal samples, and momentum if it is given.
-        init(adapters: Bool, momentum: Double? = nil) throws {
+        package init(adapters: Bool, momentum: Double? = nil) throws {
             tensors =
                 adapters
                 ? [
@@ -24,41 +24,41 @@ struct SimulatedWorker {
                 seed: RunSeed(7), family: .rank1, sampling: adapters ? .orthogonal : nil, tensors: tensors, momentum: momentum)
         }
 
-        func freshParameters() throws -> Parameters {
+        package func freshParameters() throws -> Parameters {
             try Parameters(tensors: tensors) { position, floats in
                 for i in floats.indices { floats[i] = Float(i + position + 1) * 0.05 }
             }
         }
     }
 
-    let toy: Toy
-    let index: Int
-    let trains: Bool
-    var peer = PeerID([])
-    var life = 0
-    var machine: WorkerStateMachine?
-    var isPaused = false
-    var held: [[UInt8]] = []
-    var isWorkDue = false
-    var task: WorkerTask?
-    var taskNumber = 0
-    var isAbandoned = false
-    var parameters: Parameters?
+    package let toy: Toy
+    package let index: Int
+    package let trains: Bool
+    package var peer = PeerID([])
+    package var life = 0
+    package var machine: WorkerStateMachine?
+    package var isPaused = false
+    package var held: [[UInt8]] = []
+    package var isWorkDue = false
+    package var task: WorkerTask?
+    package var taskNumber = 0
+    package var isAbandoned = false
+    package var parameters: Parameters?
     /// Whether a bit has flipped since the parameters were made.
-    var isCorrupt = false
-    var exits: [WorkerExit] = []
-    var finalDigest: Digest?
+    package var isCorrupt = false
+    package var exits: [WorkerExit] = []
+    package var finalDigest: Digest?
     /// The disk, which outlives the process: snapshots, and whether a flipped bit went into them.
-    var snapshots: [SnapshotPosition: (bytes: [UInt8], isCorrupt: Bool)] = [:]
+    package var snapshots: [SnapshotPosition: (bytes: [UInt8], isCorrupt: Bool)] = [:]
 
-    init(toy: Toy, index: Int, trains: Bool) {
+    package init(toy: Toy, index: Int, trains: Bool) {
         self.toy = toy
         self.index = index
         self.trains = trains
     }
 
     /// Starts a new process.
-    mutating func reset() {
+    package mutating func reset() {
         isPaused = false
         held = []
         isWorkDue = false
@@ -69,14 +69,14 @@ struct SimulatedWorker {
         finalDigest = nil
     }
 
-    mutating func takeSnapshot(at position: LedgerPosition, round: RoundNumber, run: Digest) {
+    package mutating func takeSnapshot(at position: LedgerPosition, round: RoundNumber, run: Digest) {
         var bytes: [UInt8] = []
         let snapshot = SnapshotPosition(run: run, nextRound: round, ledger: position)
         parameters?.writeSnapshot(snapshot) { bytes += $0 }
         snapshots[snapshot] = (bytes, isCorrupt)
     }
 
-    mutating func restore(_ position: SnapshotPosition) -> String? {
+    package mutating func restore(_ position: SnapshotPosition) -> String? {
         if toy.directions.momentum != nil { return "a run with momentum went on from a snapshot" }
         guard let (bytes, wasCorrupt) = snapshots[position] else { return "gone" }
         do {
@@ -88,12 +88,12 @@ struct SimulatedWorker {
         }
     }
 
-    mutating func makeParameters() throws {
+    package mutating func makeParameters() throws {
         parameters = try toy.freshParameters()
         isCorrupt = false
     }
 
-    func perform(_ change: HistoryChange) {
+    package func perform(_ change: HistoryChange) {
         switch change {
         case .apply(let round): parameters?.apply([round], directions: toy.directions, threads: 1)
         case .revert(let round): parameters?.revert(round, directions: toy.directions, threads: 1)
@@ -102,7 +102,7 @@ struct SimulatedWorker {
     }
 
     /// Flips a bit, as cosmic rays do: a round that no ledger knows goes into the parameters.
-    mutating func flipBit(_ random: inout SeededRandom) {
+    package mutating func flipBit(_ random: inout SeededRandom) {
         guard let parameters, machine != nil else { return }
         isCorrupt = true
         let stray = RoundRecord(
@@ -113,11 +113,11 @@ struct SimulatedWorker {
 }
 
 /// Events in the order of their times; events of the same time in the order in which they were pushed.
-struct EventQueue<Event> {
+package struct EventQueue<Event> {
     private var heap: [(time: UInt64, order: UInt64, event: Event)] = []
     private var order: UInt64 = 0
 
-    mutating func push(_ event: Event, at time: UInt64) {
+    package mutating func push(_ event: Event, at time: UInt64) {
         order += 1
         heap.append((time, order, event))
         var child = heap.count - 1
@@ -127,7 +127,7 @@ struct EventQueue<Event> {
         }
     }
 
-    mutating func pop() -> (UInt64, Event)? {
+    package mutating func pop() -> (UInt64, Event)? {
         guard !heap.isEmpty else { return nil }
         heap.swapAt(0, heap.count - 1)
         let last = heap.removeLast()
