@@ -20,8 +20,13 @@ build: ## Build the release binary (installs the libraries that are missing)
 
 .PHONY: portable
 portable: ## .build/portable/release/onebyte, which needs no Swift on the hosts that it is copied to
-	@scripts/install-needs
+	@scripts/install-needs portable
 	swift build -c release --product onebyte --static-swift-stdlib -Xlinker --strip-all --scratch-path .build/portable
+
+.PHONY: package
+package: portable ## A release in .build/package: archive, Debian package, installer and their SHA-256 (deploy/package)
+	@$(MAKE) -s install ONEBYTE=.build/portable/release/onebyte DESTDIR=.build/package-tree PREFIX=
+	@ONEBYTE_SHARE=.build/package-tree/share deploy/package/make-package
 
 PREFIX := /usr/local
 SHARE  := $(DESTDIR)$(PREFIX)/share
