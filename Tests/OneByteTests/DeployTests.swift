@@ -15,7 +15,7 @@ import Testing
     }()
 
     @Test func eachWayHasItsTestAndItsPage() throws {
-        #expect(Self.scripts == ["container.sh", "hosts.sh", "kubernetes.sh", "slurm.sh", "systemd.sh"])
+        #expect(Self.scripts == ["container.sh", "hosts.sh", "kubernetes.sh", "monitoring.sh", "slurm.sh", "systemd.sh"])
         let page = try String(contentsOf: Binary.packageRoot.appending(path: "deploy/README.md"), encoding: .utf8)
         for script in Self.scripts { #expect(page.contains("](\(script.dropLast(3))/README.md)"), "\(script)") }
     }

@@ -152,6 +152,20 @@ import Testing
         }
     }
 
+    @Test("A lost worker is missed until one of its name comes back; nobody misses one that left or was removed")
+    func missedWorkers() throws {
+        var story = try Self.story()
+        for (machine, reason) in [(1, "lost"), (2, "left"), (3, "removed")] {
+            try story.take(#"{"time":1033,"event":"left","machine":\#(machine),"name":"worker-\#(machine)","reason":"\#(reason)","round":32}"#)
+        }
+        func up(at time: Double) -> [Substring] {
+            MetricsText(story.status(at: time), process: nil).text.split(separator: "\n").filter { $0.hasPrefix("onebyte_worker_up{") }
+        }
+        #expect(up(at: 1034) == [#"onebyte_worker_up{worker="worker-1",machine="1"} 0"#])
+        try story.worker("worker-1", machine: 9, loss: 0.9, at: 1035)
+        #expect(up(at: 1035).contains(#"onebyte_worker_up{worker="worker-1",machine="9"} 1"#), "\(up(at: 1035))")
+    }
+
     // MARK: Curves
 
     @Test("A long run's history stays small, keeps its first and last points, and its numbers rise")

@@ -116,6 +116,10 @@ package struct RunStatus: Codable, Hashable, Sendable {
         /// Whether it takes part or is about to.
         package var isPresent: Bool
 
+        /// Whether it is gone and nobody wanted that: it was lost, or failed.
+        package var isMissed: Bool { !isPresent && Self.failures.contains(state) }
+        private static let failures = Set([Departure.Reason.lost, .diverged].map { "\($0)" })
+
         enum CodingKeys: String, CodingKey {
             case name, machine, trains, evaluates, state, progress
             case secondsLeft = "seconds_left"
