@@ -166,6 +166,23 @@ import Testing
         #expect(up(at: 1035).contains(#"onebyte_worker_up{worker="worker-1",machine="9"} 1"#), "\(up(at: 1035))")
     }
 
+    @Test("A mark of a worker that left stays on the page of a run that is over, and goes while the run continues")
+    func marksAtTheEnd() throws {
+        var story = try Self.story()
+        func marked(at time: Double) -> [String] { story.status(at: time).workers.filter { $0.marks.contains(.bad) }.map(\.name) }
+        #expect(marked(at: 1032) == ["worker-3"])
+        for machine in 1...3 {
+            try story.take(#"{"time":1033,"event":"left","machine":\#(machine),"name":"worker-\#(machine)","reason":"left","round":32}"#)
+        }
+        #expect(marked(at: 1033).isEmpty)
+        try story.take(
+            #"{"time":1034,"event":"finished","finish":{"outcome":"stopped","message":"stopped by its operator"},"samples":256,"#
+                + #""traffic":{"received":{"rounds":{"messages":1,"bytes":1},"control":{"messages":1,"bytes":1}},"sent":{"rounds":{"messages":1,"bytes":1},"control":{"messages":1,"bytes":1}},"connections":1,"dropped":0,"malformed":0}}"#
+        )
+        #expect(marked(at: 1035) == ["worker-3"])
+        #expect(story.status(at: 1035).notes.contains { $0.contains("loss 1.70 where the others have 0.9") }, "\(story.status(at: 1035).notes)")
+    }
+
     // MARK: Curves
 
     @Test("A long run's history stays small, keeps its first and last points, and its numbers rise")
