@@ -329,6 +329,26 @@ import Testing
         #expect(changed.errors.contains("--rounds can't be changed by --resume"))
     }
 
+    @Test("The report of a run for completions says how near the written texts are to the wanted ones, before and after")
+    func writtenTexts() async throws {
+        let scratch = try Scratch()
+        let rows = (1...24).map { #"{"prompt": "film \#($0) was", "completion": " good"}"# }.joined(separator: "\n") + "\n"
+        let file = try scratch.file("films.jsonl", rows)
+        let run = "\(scratch.path)/run"
+        let found = try await Binary.run(
+            "cluster", "--model", Binary.tinyModel, "--train-file", file, "--split", "80/20", "--rounds", "2", "--samples-per-round", "8", "--train",
+            "layers.2", "--damped-components", "none", "--workers", "1", "--directory", run)
+        #expect(found.status == 0, "\(found.errors)")
+        let texts = try #require(try report(run).texts, "\(found.output)")
+        #expect(texts.before.texts == texts.after.texts && texts.before.texts > 2 && texts.before.texts <= 20)
+        #expect(found.output.contains("  texts before      \(texts.before.text), \(texts.before.texts) texts"), "\(found.output)")
+        #expect(found.output.contains("  texts after       \(texts.after.text)"), "\(found.output)")
+        // The same as the first prompts give by hand.
+        let written = try await Binary.run(
+            "generate", "--file", "\(run)/data/test.jsonl", "--model", Binary.tinyModel, "--ledger", run, "--max-tokens", "64")
+        #expect(written.errors.contains("after: \(texts.after.text)"), "\(written.errors)")
+    }
+
     @Test("A complete run without its report gets it from the run directory, and no process is started")
     func aReportThatIsMissing() async throws {
         let scratch = try Scratch()

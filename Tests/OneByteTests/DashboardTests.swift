@@ -175,4 +175,22 @@ import Testing
             #expect(rest[0] == table, "docs/reference/metrics.md is not of this code; ONEBYTE_WRITE_PAGES=1 writes it")
         }
     }
+
+    @Test("Every metric and label that an alert rule or a Grafana panel asks for is one that a process has")
+    func rulesAndPanels() throws {
+        let known = Dictionary(uniqueKeysWithValues: Metric.allCases.map { ($0.name, Set($0.labels)) })
+        var asked: Set<String> = []
+        for file in ["alerts.yml", "alerts-test.yml", "grafana-dashboard.json"] {
+            let text = try String(contentsOf: Binary.packageRoot.appending(path: "deploy/monitoring/\(file)"), encoding: .utf8)
+            for match in text.replacing("\\\"", with: "\"").matches(of: /((?:onebyte|process)_[a-z_]+)(?:\{([^}]*)\})?/) {
+                let name = String(match.1)
+                let labels = try #require(known[name], "\(file) asks for \(name)").union(["instance", "job"])
+                for label in (match.2 ?? "").matches(of: /([a-z_]+)\s*(?:=~|!=|!~|=)\s*"/) {
+                    #expect(labels.contains(String(label.1)), "\(file): \(name) has no label \(label.1)")
+                }
+                asked.insert(name)
+            }
+        }
+        #expect(asked.count > 10, "\(asked)")
+    }
 }

@@ -15,7 +15,8 @@ import Testing
     }()
 
     @Test func eachWayHasItsTestAndItsPage() throws {
-        #expect(Self.scripts == ["container.sh", "hosts.sh", "kubernetes.sh", "package.sh", "slurm.sh", "systemd.sh"])
+        let ways = ["container", "hosts", "kubernetes", "monitoring", "package", "slurm", "systemd"]
+        #expect(Self.scripts == ways.map { $0 + ".sh" })
         let page = try String(contentsOf: Binary.packageRoot.appending(path: "deploy/README.md"), encoding: .utf8)
         for script in Self.scripts { #expect(page.contains("](\(script.dropLast(3))/README.md)"), "\(script)") }
     }

@@ -37,6 +37,20 @@ import OneByte
         #expect(abs(try #require(run.fillingSeconds) - 13) < 1e-9)
     }
 
+    @Test("The basis costs its public text's way through the layers, and through the head and back where all tokens are read")
+    func basis() throws {
+        func run(_ fullVocabulary: Bool) -> RunForecast {
+            let spec = RunSpec(
+                seed: 0, train: ["adapter:final"], learningRate: 1, rounds: 1, samplesPerRound: 1, task: TaskSpec(kind: .text, maxLength: 64))
+            return RunForecast(
+                spec: spec, workers: 1, training: .init(), basis: .init(examples: 10, positions: 200, reads: 50), needsFullVocabulary: fullVocabulary,
+                speed: .init(perPosition: 0.01, perHeldOutPosition: 0.02, perSample: 0, perRead: 0.1, measured: 2))
+        }
+        #expect(abs(try #require(run(false).basisSeconds) - 4) < 1e-9)
+        #expect(abs(try #require(run(true).basisSeconds) - 14) < 1e-9)
+        #expect(run(false).timeText.contains("0:04 for the basis"), "\(run(false).timeText)")
+    }
+
     @Test func trialsCostRoundsOfTheirOwn() {
         let speed = RunForecast.Speed(perPosition: 0, perSample: 0, perRead: 0, measured: 2)
         let run = forecast(

@@ -160,6 +160,9 @@ import Testing
         #expect(found.status != 0 && found.errors.contains("a template and a word for each"), "\(found.errors)")
         #expect(found.errors.contains("the labels in \(scratch.path)/reviews.jsonl are 0 (12), 1 (12)"), "\(found.errors)")
         #expect(found.errors.contains("--template '{text} It was' --label '0= …' --label '1= …'"), "\(found.errors)")
+        let table = try scratch.file("news.csv", "title,body,label\nRates rise,The bank said so.,money\nA match,It was won.,sport\n")
+        let other = try await Binary.run("cluster", "--model", Binary.tinyModel, "--train-file", table, "--directory", "\(scratch.path)/run")
+        #expect(other.errors.contains("--template '{title} It was'"), "the example names a field of the data: \(other.errors)")
     }
 
     // MARK: Data

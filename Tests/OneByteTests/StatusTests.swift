@@ -152,6 +152,37 @@ import Testing
         }
     }
 
+    @Test("A lost worker is missed until one of its name comes back; nobody misses one that left or was removed")
+    func missedWorkers() throws {
+        var story = try Self.story()
+        for (machine, reason) in [(1, "lost"), (2, "left"), (3, "removed")] {
+            try story.take(#"{"time":1033,"event":"left","machine":\#(machine),"name":"worker-\#(machine)","reason":"\#(reason)","round":32}"#)
+        }
+        func up(at time: Double) -> [Substring] {
+            MetricsText(story.status(at: time), process: nil).text.split(separator: "\n").filter { $0.hasPrefix("onebyte_worker_up{") }
+        }
+        #expect(up(at: 1034) == [#"onebyte_worker_up{worker="worker-1",machine="1"} 0"#])
+        try story.worker("worker-1", machine: 9, loss: 0.9, at: 1035)
+        #expect(up(at: 1035).contains(#"onebyte_worker_up{worker="worker-1",machine="9"} 1"#), "\(up(at: 1035))")
+    }
+
+    @Test("A mark of a worker that left stays on the page of a run that is over, and goes while the run continues")
+    func marksAtTheEnd() throws {
+        var story = try Self.story()
+        func marked(at time: Double) -> [String] { story.status(at: time).workers.filter { $0.marks.contains(.bad) }.map(\.name) }
+        #expect(marked(at: 1032) == ["worker-3"])
+        for machine in 1...3 {
+            try story.take(#"{"time":1033,"event":"left","machine":\#(machine),"name":"worker-\#(machine)","reason":"left","round":32}"#)
+        }
+        #expect(marked(at: 1033).isEmpty)
+        try story.take(
+            #"{"time":1034,"event":"finished","finish":{"outcome":"stopped","message":"stopped by its operator"},"samples":256,"#
+                + #""traffic":{"received":{"rounds":{"messages":1,"bytes":1},"control":{"messages":1,"bytes":1}},"sent":{"rounds":{"messages":1,"bytes":1},"control":{"messages":1,"bytes":1}},"connections":1,"dropped":0,"malformed":0}}"#
+        )
+        #expect(marked(at: 1035) == ["worker-3"])
+        #expect(story.status(at: 1035).notes.contains { $0.contains("loss 1.70 where the others have 0.9") }, "\(story.status(at: 1035).notes)")
+    }
+
     // MARK: Curves
 
     @Test("A long run's history stays small, keeps its first and last points, and its numbers rise")

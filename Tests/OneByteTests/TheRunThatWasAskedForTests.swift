@@ -405,6 +405,39 @@ extension TheRunThatWasAskedForTests {
         #expect(try await Binary.run("ledger", "verify", run).output.contains("signed by the coordinator"))
     }
 
+    @Test("A hand-run coordinator leaves run file and report as a cluster does, and each continues the other's run")
+    func eitherContinuesTheOther() async throws {
+        let scratch = try Scratch()
+        let found = try await Binary.runScript(
+            Binary.smallRun(rounds: 4, samples: 8) + """
+                by_hand() {
+                    rm -f join
+                    onebyte coordinator "$@" --listen tcp://127.0.0.1:0 --join-file join > out 2> log & coordinator=$!
+                    onebyte worker --join-file join --model "$MODEL" --train-file train.jsonl --name hers 2> worker.log
+                    wait $coordinator
+                }
+                by_hand --config run.toml --directory hand
+                ls hand; cp hand/report.json first.json
+                onebyte evaluate train.jsonl --config hand/run.toml --model "$MODEL" --ledger hand | head -n 1
+                onebyte cluster --resume hand 2>&1 || echo "status $?"
+                onebyte ledger rewind hand --to 2 --yes
+                onebyte cluster --resume hand --model "$MODEL" --train-file train.jsonl --workers 1 2> /dev/null | head -n 1
+                onebyte cluster --config run.toml --model "$MODEL" --train-file train.jsonl --workers 1 --directory local > /dev/null 2>&1
+                onebyte ledger rewind local --to 2 --yes
+                by_hand --directory local
+                head -n 1 out
+                """, seconds: 110, in: scratch.path)
+        #expect(found.status == 0, "\(found.errors)")
+        for file in ["run.toml", "report.txt", "report.json", "metrics.jsonl", "status.json"] {
+            #expect(found.output.contains("\(file)\n"), "no \(file): \(found.output)")
+        }
+        let first = try JSONDecoder().decode(RunReport.self, from: Data(contentsOf: URL(filePath: "\(scratch.path)/first.json")))
+        #expect(first.digest != nil && first.rounds == 4)
+        #expect(found.output.contains("hand/run.toml names no model"), "\(found.output)")
+        #expect(found.output.contains("onebyte coordinator --directory hand"), "\(found.output)")
+        #expect(found.output.components(separatedBy: "Run completed: 6 rounds").count == 3, "\(found.output)")
+    }
+
     @Test("A coordinator's report does not call data held out that nobody has compared; a resumed run's report says which events it lacks")
     func whatNobodyCompared() async throws {
         let report = try JSONDecoder().decode(

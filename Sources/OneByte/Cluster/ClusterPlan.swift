@@ -37,6 +37,11 @@ struct ClusterPlan: Sendable {
     /// - Throws: `SettingsError` for a missing or wrong setting; `DataError` if the data do not show the task.
     init(_ settings: inout Settings, resuming: String?) throws {
         isResumed = resuming != nil
+        if let resuming, !settings.has(.model) || !settings.has(.trainFile) {
+            throw SettingsError.usage(
+                "\(resuming)/run.toml names no \(settings.has(.model) ? "training data" : "model"), as a coordinator's does not; resume it with "
+                    + "`onebyte coordinator --directory \(shellWord(resuming))`, or here with --model and --train-file")
+        }
         model = try settings.text(.model)
         if let resuming, case .text(let old)? = settings.given(.directory) {
             for (_, key) in Self.fileKeys {
@@ -216,12 +221,19 @@ struct ClusterPlan: Sendable {
         let isChoice = someExamples.allSatisfy { if case .candidates = $0.objective { true } else { false } }
         let forecast = RunForecast(
             spec: spec, workers: workerCount, training: shares[.training] ?? .init(), validation: shares[.validation] ?? .init(),
-            evaluation: shares[.evaluation] ?? .init(), needsFullVocabulary: !isChoice, speed: probe.map(RunForecast.Speed.init))
+            evaluation: shares[.evaluation] ?? .init(), basis: try basisShare(source), needsFullVocabulary: !isChoice,
+            speed: probe.map(RunForecast.Speed.init))
         return ForecastTable(
             forecast: forecast, model: source.configuration, modelName: model,
             trained: try TrainableParts(source).tensors(spec.train, (outputs, inputs), finalOutputs: finalOutputs), longest: spec.task.maxLength,
             cut: cutExamples, cacheLimit: settings.optionalText(.cacheMemory).flatMap { ByteSize($0)?.bytes } ?? .max,
             memoryAvailable: availableMemory())
+    }
+
+    /// Size of the public text of which the run's basis is still to be made.
+    private func basisShare(_ source: ModelSource) throws -> RunForecast.Share {
+        guard spec.needsBasis, !isResumed, settings.publicText != .none else { return .init() }
+        return RunForecast.Share(try TaskEncoder(task: spec.task, model: source).encodePublicText(settings.publicText.texts()))
     }
 
     /// Takes the lock of a run that is to be resumed, before anything of it is read.
@@ -388,6 +400,18 @@ struct ClusterPlan: Sendable {
     /// Returns whether nothing is left to do because all rounds are in the ledger.
     func isComplete() throws -> Bool { try isResumed && LedgerArchive(directory.ledger).summary.isEnded }
 
+    /// Writes after some of the prompts that judge the run, before and after. A report without this is better than none.
+    private func writtenScores(_ archive: LedgerArchive, _ source: ModelSource) -> WrittenScores? {
+        do {
+            guard let file = files[.evaluation] else { return nil }
+            let records = try DataFile.read(file, limit: WrittenScores.promptsMost)
+            return try WrittenScores(of: archive, on: source, records, threads: Processors.count)
+        } catch {
+            standardError.write("note: no texts are written for the report: \(describe(error))")
+            return nil
+        }
+    }
+
     func report(_ progress: RunProgress, basisSeconds: Double, totalSeconds: Double) throws -> RunReport {
         let archive = try LedgerArchive(directory.ledger)
         // The report is made from the ledger. That it belongs to the requested run was checked before, and is checked again here.
@@ -398,7 +422,7 @@ struct ClusterPlan: Sendable {
         let sideEffects = try SideEffects(
             of: archive, on: source, texts: generalFile, threads: Processors.count)
         return RunReport(
-            archive, progress, model: model, trainedParameters: trained, sideEffects: sideEffects,
+            archive, progress, model: model, trainedParameters: trained, texts: writtenScores(archive, source), sideEffects: sideEffects,
             evaluation: files[.evaluation].map { RunReport.EvaluationData(file: $0, dataUse, task: spec.task) }, basisSeconds: basisSeconds,
             totalSeconds: totalSeconds)
     }

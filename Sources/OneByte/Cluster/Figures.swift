@@ -26,3 +26,6 @@ func duration(_ seconds: Double) -> String {
     let (hours, minutes) = (whole / 3600, whole / 60 % 60)
     return hours > 0 ? String(format: "%d:%02d:%02d", hours, minutes, whole % 60) : String(format: "%d:%02d", minutes, whole % 60)
 }
+
+/// Formats a number as a Float, without the last bits of a calculation: 0.15 for 0.14999999999999997.
+package func significant(_ value: Double) -> String { "\(Float(value))" }

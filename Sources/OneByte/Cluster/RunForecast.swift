@@ -60,6 +60,8 @@ package struct RunForecast: Hashable, Sendable {
     package let training: Share
     package let validation: Share
     package let evaluation: Share
+    /// Public text from which the basis is made; empty if none is to be made.
+    package let basis: Share
     /// Whether the loss needs the logits of all tokens.
     package let needsFullVocabulary: Bool
     /// Nil if nothing was measured, as when a program scores texts.
@@ -71,14 +73,15 @@ package struct RunForecast: Hashable, Sendable {
     private static let bytesOfProcess = 60 << 20
 
     package init(
-        spec: RunSpec, workers: Int, training: Share, validation: Share = Share(), evaluation: Share = Share(), needsFullVocabulary: Bool,
-        speed: Speed?
+        spec: RunSpec, workers: Int, training: Share, validation: Share = Share(), evaluation: Share = Share(), basis: Share = Share(),
+        needsFullVocabulary: Bool, speed: Speed?
     ) {
         self.spec = spec
         self.workers = workers
         self.training = training
         self.validation = validation
         self.evaluation = evaluation
+        self.basis = basis
         self.needsFullVocabulary = needsFullVocabulary
         self.speed = speed
     }
@@ -92,6 +95,11 @@ package struct RunForecast: Hashable, Sendable {
     package var rounds: Int { TimeLeft(TimeLeft.Plan(rounds: spec.rounds, trialRounds: spec.steering?.trialRounds)).roundsLeft }
 
     // MARK: Time
+
+    /// Seconds for the basis: the states of public text and, if the loss reads all tokens, their way through the head and back.
+    package var basisSeconds: Double? {
+        speed.map { Double(basis.positions) * $0.perHeldOutPosition + (needsFullVocabulary ? 2 * Double(basis.reads) * $0.perRead : 0) }
+    }
 
     /// Seconds for the hidden states of all examples, which are computed once.
     package var fillingSeconds: Double? {
@@ -128,8 +136,8 @@ package struct RunForecast: Hashable, Sendable {
     }
 
     package var totalSeconds: Double? {
-        guard let filling = fillingSeconds, let round = roundSeconds, let evaluating = evaluationSeconds else { return nil }
-        return filling + Double(rounds) * round + evaluating
+        guard let basis = basisSeconds, let filling = fillingSeconds, let round = roundSeconds, let evaluating = evaluationSeconds else { return nil }
+        return basis + filling + Double(rounds) * round + evaluating
     }
 
     // MARK: Memory
@@ -163,11 +171,13 @@ package struct RunForecast: Hashable, Sendable {
             "most of it goes into samples: \(rounds), --train adapter:final, --samples-per-batch 16, or --precision int8"
     }
 
-    /// Text such as "about 1:10 (measured for 2.0 s): 1:05 for hidden states, once; 0:01 for 64 rounds; 0:04 for evaluations".
+    /// Text such as "about 1:10 (measured for 2.0 s): 0:10 for the basis; 0:55 for hidden states, once; 0:01 for 64 rounds; 0:04 for evaluations".
     package var timeText: String {
-        guard let speed, let total = totalSeconds, let filling = fillingSeconds, let round = roundSeconds, let evaluating = evaluationSeconds
+        guard let speed, let total = totalSeconds, let basis = basisSeconds, let filling = fillingSeconds, let round = roundSeconds,
+            let evaluating = evaluationSeconds
         else { return "not known beforehand: a program judges texts" }
         let parts = [
+            basis > 0 ? "\(duration(basis)) for the basis" : nil,
             filling > 0 ? "\(duration(filling)) for hidden states, once" : nil, "\(duration(Double(rounds) * round)) for \(grouped(rounds)) rounds",
             evaluating > 0 ? "\(duration(evaluating)) for evaluations" : nil,
         ].compactMap { $0 }

@@ -10,8 +10,8 @@ extension RunReport {
     ///   - model: nil if this machine does not have it, as at a coordinator.
     ///   - totalSeconds: seconds of the present process.
     init(
-        _ archive: LedgerArchive, _ progress: RunProgress, model: String?, trainedParameters: Int?, sideEffects: SideEffects?,
-        evaluation: EvaluationData?, basisSeconds: Double, totalSeconds: Double
+        _ archive: LedgerArchive, _ progress: RunProgress, model: String?, trainedParameters: Int?, texts: WrittenScores? = nil,
+        sideEffects: SideEffects?, evaluation: EvaluationData?, basisSeconds: Double, totalSeconds: Double
     ) {
         let spec = archive.summary.spec
         let rounds = Int(archive.history.nextRound)
@@ -43,6 +43,7 @@ extension RunReport {
             samplesLeftOut: progress.leftOut,
             digestChecks: progress.digestChecks,
             trainedParameters: trainedParameters,
+            texts: texts,
             sideEffects: sideEffects,
             privacy: PrivacyReport(archive),
             floatGradientBytes: trainedParameters.map { UInt64(contributions.count) * 2 * 4 * UInt64($0) },

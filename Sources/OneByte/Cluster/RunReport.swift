@@ -38,6 +38,8 @@ package struct RunReport: Codable, Hashable, Sendable {
     package var digestChecks: Int
     /// Nil if a coordinator, which has no model, can't tell.
     package var trainedParameters: Int?
+    /// Nil if the run has no prompts with wanted texts, or if no model is here.
+    package var texts: WrittenScores?
     /// Side effects of the last round's parameters, whatever the outcome.
     package var sideEffects: SideEffects?
     /// What the bytes have revealed; nil if the run is not private.
@@ -133,6 +135,7 @@ package struct RunReport: Codable, Hashable, Sendable {
         case samplesLeftOut = "samples_left_out"
         case digestChecks = "digest_checks"
         case trainedParameters = "trained_parameters"
+        case texts
         case sideEffects = "side_effects"
         case privacy
         case floatGradientBytes = "float_gradient_bytes"
@@ -154,9 +157,13 @@ package struct RunReport: Codable, Hashable, Sendable {
             if let learnt = after?.learnt { row("learnt", learnt) }
             if before?.score == nil, after?.score == nil { row("", "the loss is: \(evaluation.lossMeaning)") }
             if let remark = evaluation.remark { row("seen before", remark) }
+            if let texts {
+                row("texts before", "\(texts.before.text), \(grouped(texts.before.texts)) texts")
+                row("texts after", texts.after.text)
+            }
         }
         if roundsRewound > 0 {
-            row("taken back", "\(grouped(roundsRewound)) of \(grouped(rounds)) rounds; the learning rate ended at \(learningRate)")
+            row("taken back", "\(grouped(roundsRewound)) of \(grouped(rounds)) rounds; the learning rate ended at \(significant(learningRate))")
         }
         let leftOut = samplesLeftOut ?? 0
         let lost = [

@@ -101,7 +101,8 @@ package enum Metric: CaseIterable, Sendable {
             ("wire_bytes_total", "Bytes through this coordinator's socket since it started, with their framing.", ["direction", "kind"])
         case .wireBytesWhole: ("run_wire_bytes", "Bytes through the sockets of all coordinators that the run has had.", [])
         case .workers: ("workers", "Present workers, by role.", ["role"])
-        case .workerUp: ("worker_up", "1 while a worker takes part and is not silent, else 0.", ["worker", "machine"])
+        case .workerUp:
+            ("worker_up", "1 while a worker takes part; 0 if it is silent or was lost; none if it left or was removed.", ["worker", "machine"])
         case .workerMark: ("worker_mark", "1 if a worker has this mark: bad, disagrees, slow or silent.", ["worker", "machine", "mark"])
         case .workerLoss: ("worker_training_loss", "A worker's own training loss, smoothed.", ["worker", "machine"])
         case .workerRate: ("worker_samples_per_second", "Samples per second while a worker computes, smoothed.", ["worker", "machine"])
@@ -168,6 +169,8 @@ package enum Metric: CaseIterable, Sendable {
             guard let machine = worker.machine.map({ "\($0)" }) else { continue }
             switch self {
             case .workerUp:
+                // Nobody misses a worker that left, or that a person removed.
+                guard worker.isPresent || worker.isMissed else { continue }
                 let isUp = worker.isPresent && !worker.marks.contains(.silent) && status.state.isLive
                 writer.add(self, isUp ? 1 : 0, ["worker": worker.name, "machine": machine])
             case .workerMark:

@@ -66,7 +66,7 @@ struct LedgerFacts: Codable {
         row("chain", chain)
         row("train", spec.train.joined(separator: ", "))
         row("perturbation", "\(spec.perturbation.rawValue)\(spec.dampedComponents > 0 ? ", shape \(spec.dampedComponents)" : ""), ε \(spec.epsilon)")
-        row("learning rate", "\(spec.learningRate), \(spec.schedule.rawValue), warm-up \(spec.warmupRounds)")
+        row("learning rate", "\(significant(spec.learningRate)), \(spec.schedule.rawValue), warm-up \(spec.warmupRounds)")
         row("round", "\(spec.samplesPerRound) samples of \(spec.batchSize == RunSpecLimits.allExamples ? "all" : "\(spec.batchSize)") examples")
         row("seed", "\(spec.seed)")
         row("task", spec.task.kind.rawValue + (spec.task.template.map { ": \"\($0)\"" } ?? ""))

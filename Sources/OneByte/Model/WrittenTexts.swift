@@ -8,12 +8,16 @@ struct WrittenTexts {
 
     private let examples: [Example]
     private let writing: Writing
+    private let tells: Bool
 
     /// Encodes the prompts, once for all models that continue them. Notes on standard error what was cut.
     ///
-    /// - Parameter maxTokens: nil for the number of the task's objective, or 64 without one.
+    /// - Parameters:
+    ///   - maxTokens: nil for the number of the task's objective, or 64 without one.
+    ///   - tells: false writes no notes.
     /// - Throws: `ProcessFailure` that names the line of a prompt that leaves no room for writing.
-    init(_ records: [DataRecord], _ task: TaskSpec, _ source: ModelSource, maxTokens: Int?) throws {
+    init(_ records: [DataRecord], _ task: TaskSpec, _ source: ModelSource, maxTokens: Int?, tells: Bool = true) throws {
+        self.tells = tells
         var task = task
         let known = task.writing
         writing = Writing(maxTokens: maxTokens ?? known?.maxTokens ?? Self.standardMaxTokens, stopsAtNewline: known?.stopsAtNewline)
@@ -21,7 +25,7 @@ struct WrittenTexts {
         var encoder = try TaskEncoder(task: task, model: source)
         if known == nil { encoder.reading = .predicting }
         let data = try encoder.encode(records)
-        for remark in data.remarks { standardError.write("note: \(remark)") }
+        for remark in tells ? data.remarks : [] { standardError.write("note: \(remark)") }
         guard data.examples.count == records.count else {
             // A prompt that leaves no room for writing is reported by its line number, not left out.
             for record in records {
@@ -41,7 +45,7 @@ struct WrittenTexts {
         meter.end()
         let written = try writer.write()
         let cut = written.count { $0?.isCut == true }
-        if cut > 0 {
+        if cut > 0, tells {
             standardError.write(
                 "note: \(grouped(cut)) of \(grouped(written.count)) texts were cut at \(writing.maxTokens) tokens (--max-tokens) or at the model's context"
             )

@@ -40,7 +40,7 @@ extension Settings {
         let (lacksTemplate, lacksLabels) = (!has(.template), (table(.labels)?.count ?? 0) < 2)
         guard lacksTemplate || lacksLabels else { return }
         let what = [lacksTemplate ? "a template" : nil, lacksLabels ? "a word for each of two or more labels" : nil].compactMap { $0 }
-        var examples = lacksTemplate ? ["\(SettingKey.template.flag) '{text} It was'"] : []
+        var examples = lacksTemplate ? ["\(SettingKey.template.flag) \(shellWord("{\(fieldOfData)} It was"))"] : []
         var known = ""
         if lacksLabels {
             let counts = labelsInData()
@@ -54,6 +54,12 @@ extension Settings {
             }
         }
         throw .usage("a classification needs \(what.joined(separator: " and "))\(known)\nfor instance: \(examples.joined(separator: " "))")
+    }
+
+    /// The field of the training data that a template may begin with.
+    private var fieldOfData: String {
+        let names = optionalText(.trainFile).flatMap { try? DataFile.read($0, limit: 1).first?.names } ?? []
+        return names.contains("text") ? "text" : names.first { $0 != "label" } ?? "text"
     }
 
     private static let labelsShown = 12

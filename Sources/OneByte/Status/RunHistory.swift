@@ -182,7 +182,7 @@ package struct RunHistory: Sendable {
     private static func text(_ event: CoordinatorProgress.Event) -> String? {
         switch event {
         case .joined(let joined): "\(joined.name) joined as \(joined.machine)\(joined.evaluates && !joined.trains ? ", to evaluate" : "")"
-        case .left(let left): "\(left.name) left: \(left.reason)"
+        case .left(let left): left.reason == "\(Departure.Reason.left)" ? "\(left.name) left" : "\(left.name) is gone: \(left.reason)"
         case .refused(let worker): "\(worker.name) was turned away: \(worker.reason)"
         case .trial(let trial):
             "learning rate \(trial.learningRate) \(trial.isChosen ? "is chosen" : "was tried"), validation loss \(trial.loss.map { fixed($0, 4) } ?? "not finite")"

@@ -116,6 +116,10 @@ package struct RunStatus: Codable, Hashable, Sendable {
         /// Whether it takes part or is about to.
         package var isPresent: Bool
 
+        /// Whether it is gone and nobody wanted that: it was lost, or failed.
+        package var isMissed: Bool { !isPresent && Self.failures.contains(state) }
+        private static let failures = Set([Departure.Reason.lost, .diverged].map { "\($0)" })
+
         enum CodingKeys: String, CodingKey {
             case name, machine, trains, evaluates, state, progress
             case secondsLeft = "seconds_left"
@@ -216,7 +220,8 @@ extension RunStatus {
 
     /// A sentence for each mark, with a key that does not change with the sentence's numbers.
     var markNotes: [(mark: Mark, key: String, text: String)] {
-        let training = workers.filter { $0.isPresent && $0.trains }
+        // At the end all are gone.
+        let training = workers.filter { ($0.isPresent || !state.isLive) && $0.trains }
         return workers.filter { !$0.marks.isEmpty }.flatMap { worker in
             let others = training.filter { $0 != worker }
             return worker.marks.map { (mark: $0, key: "\($0) \(worker.machine ?? 0) \(worker.name)", text: Self.sentence($0, worker, others)) }
@@ -289,9 +294,12 @@ extension RunStatus.Worker {
         share = allBytes > 0 ? Double(row.bytes) / Double(allBytes) : nil
         isPresent = row.departure == nil
         marks = []
-        if isPresent {
+        // What its bytes were like is told after the run, too.
+        if isPresent || now == nil {
             if row.losses?.isOutOfLine == true { marks.append(.bad) }
             if row.disagrees { marks.append(.disagrees) }
+        }
+        if isPresent {
             if row.trains, let rate = row.samplesPerSecond, rates.isSlow(rate) { marks.append(.slow) }
             if heard ?? 0 > max(RunStatus.silentSeconds, RunStatus.silentIntervals * row.interval) { marks.append(.silent) }
         }

@@ -40,12 +40,6 @@ package enum StatusText {
         return "  " + String(repeating: "━", count: full) + String(repeating: "─", count: room - full) + " " + count
     }
 
-    /// Formats a number with four significant digits.
-    private static func significant(_ value: Double) -> String {
-        guard value.isFinite, value != 0 else { return "\(value)" }
-        return "\(Float(value))"
-    }
-
     private static let columns: [TextTable.Column] = [
         .init("worker", shrinksTo: 8), .init("#", .right, rank: 5), .init("state"), .init("samples/s", .right, rank: 1),
         .init("loss", .right), .init("heard", .right, rank: 4), .init("cache", .right, rank: 3), .init("bytes", .right, rank: 6),

@@ -8,7 +8,7 @@ public struct DataRecord: Hashable, Sendable {
     let fields: JSON
 
     /// Names of the fields, in their order.
-    var names: [String] { fields.members?.map(\.key) ?? [] }
+    public var names: [String] { fields.members?.map(\.key) ?? [] }
 
     /// Returns all fields except those with these names.
     func fields(without names: Set<String>) -> [JSON.Member] { (fields.members ?? []).filter { !names.contains($0.key) } }
