@@ -50,6 +50,9 @@ JUDGED = ("judged", "validations")
 COMPARED = {"flipped": "honest", "constant": "honest", "random": "honest", "validations": "judged",
             "flipped-8": "honest-8", "loud-8": "honest-8", "random-8": "honest-8"}
 
+# Seconds after which a run counts as failed.
+PATIENCE = 1800
+
 # docs/reference/protocol.md, "Frames"
 VERSION, CONTRIBUTION, EVALUATION = 3, 4, 7
 
@@ -87,7 +90,9 @@ class Liar:
     async def lies(self, reader, writer):
         """Takes ZMTP 3 (RFC 23) apart: a greeting of 64 bytes, then frames of flags, size (1 or 8 bytes) and body."""
         try:
-            writer.write(await reader.readexactly(64))
+            # A peer sends the rest of its greeting when it has seen the beginning of the other's.
+            for size in (10, 1, 53):
+                writer.write(await reader.readexactly(size))
             while True:
                 flags = (await reader.readexactly(1))[0]
                 size = await reader.readexactly(8 if flags & 2 else 1)
@@ -156,7 +161,8 @@ def train(arguments, case, seed, basis, directory):
         time.sleep(1 if number < 2 else 0)
     try:
         # A liar may be told to leave, or leave by itself; the coordinator's end is the run's.
-        while children[0].poll() is None:
+        end = time.time() + PATIENCE
+        while children[0].poll() is None and time.time() < end:
             time.sleep(0.2)
         time.sleep(1)
     finally:
@@ -201,6 +207,7 @@ def main():
     parser.add_argument("--binary", default=str(ROOT / ".build/release/onebyte"))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--basis", help="made before, by onebyte prepare with the same run file")
     parser.add_argument("--caches", default=str(ROOT / ".cache/hidden-states"))
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true")
@@ -211,10 +218,11 @@ def main():
     rows = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
-        basis = place / "basis"
-        prepared = subprocess.run([arguments.binary, "prepare", "--config", CONFIG, "--output", basis], cwd=ROOT, capture_output=True, text=True)
-        if prepared.returncode:
-            sys.exit(prepared.stderr)
+        basis = arguments.basis or place / "basis"
+        if not arguments.basis:
+            prepared = subprocess.run([arguments.binary, "prepare", "--config", CONFIG, "--output", basis], cwd=ROOT, capture_output=True, text=True)
+            if prepared.returncode:
+                sys.exit(prepared.stderr)
         for seed in map(int, arguments.seeds.split(",")):
             for case in arguments.cases.split(","):
                 row = measure(arguments, case, seed, basis, place)
