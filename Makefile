@@ -136,19 +136,12 @@ fuzz: ## Every parser under libFuzzer for FUZZ_SECONDS=300 (an hour in all; FUZZ
 		ONEBYTE_FUZZ=$$parser .build/fuzz/release/Fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
 			-verbosity=0 -artifact_prefix=.build/fuzz/found/$$parser- .build/fuzz/corpus/$$parser Tests/Fuzz/corpus/$$parser; done
 
-# What a sanitised build tests: everything that calls the kernels with buffers of its own, and all sockets.
-SANITISED := TransportTests|Arithmetic|DequantiseTests|ForwardParityTests|PrefixCacheTests
-SANITISE  := ONEBYTE_WITH=sanitisers swift test --filter '$(SANITISED)'
-
 .PHONY: sanitise
-sanitise: ## Kernels and transport under the sanitisers for addresses, undefined behaviour and threads (debug builds of their own)
-	@scripts/install-needs
+sanitise: ## Every variant of the integer kernels that this processor has, under the sanitisers for addresses and undefined behaviour
 	@mkdir -p .build/sanitise
 	clang -O1 -g -ffp-contract=off -std=gnu17 -fuse-ld=lld -fsanitize=address,undefined -fno-sanitize-recover=all -ISources/Kernels/include \
 		-ISources/Kernels Tests/KernelVectors/kernel_vectors.c Sources/Kernels/*.c -lm -o .build/sanitise/kernels
 	.build/sanitise/kernels > .build/sanitise/kernels.txt
-	$(SANITISE) --sanitize=address --scratch-path .build/sanitise/address
-	TSAN_OPTIONS="suppressions=$(CURDIR)/Tests/thread-sanitiser.txt halt_on_error=1" $(SANITISE) --sanitize=thread --scratch-path .build/sanitise/thread
 
 .PHONY: chaos
 chaos: ## Real processes under CHAOS_SEEDS=10 seeds of SIGKILL, SIGSTOP, cut links and newcomers; and a coordinator killed 50 times

@@ -15,8 +15,6 @@ let strictTests: [SwiftSetting] = strict + [.unsafeFlags(["-Onone"])]
 /// A plain build leaves out what measures and what fuzzes, and their flags: `make bench`, `make bench-check` and `make fuzz` ask for it here.
 let with = Context.environment["ONEBYTE_WITH"]
 let isFuzzed = with == "fuzz"
-/// Only what `make sanitise` tests, since everything else would be built for nothing.
-let isSanitised = with == "sanitisers"
 
 let programDependencies: [Target.Dependency] = [
     "Core", "LanguageModel", "Signing", "Training", "Transport", "Coordinator", "Relay", "Worker",
@@ -41,7 +39,7 @@ let program: Target =
 
 let package = Package(
     name: "onebyte",
-    products: isFuzzed || isSanitised ? [] : [.executable(name: "onebyte", targets: ["OneByte"])],
+    products: isFuzzed ? [] : [.executable(name: "onebyte", targets: ["OneByte"])],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
@@ -143,8 +141,5 @@ case "fuzz":
             // libFuzzer's archive has a main of its own; ours comes first.
             linkerSettings: [.unsafeFlags(["-use-ld=lld", "-Xlinker", "--allow-multiple-definition"])])
     ]
-case "sanitisers":
-    let others = ["OneByte", "OneByteTests", "FuzzTargets", "FuzzTests", "ClusterNode", "ClusterTests", "Relay"]
-    package.targets.removeAll { others.contains($0.name) }
 default: break
 }
