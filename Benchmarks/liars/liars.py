@@ -144,7 +144,7 @@ def train(arguments, case, seed, basis, directory):
     proxies = {i: Liar(port, lie, 1000 * seed + i) for i in liars}
     coordinator = ["coordinator", "--config", CONFIG, "--directory", directory, "--listen", f"tcp://127.0.0.1:{port}", "--basis", basis,
                    "--minimum-workers", count, "--seed", seed, *arguments.flags]
-    common = ["worker", "--model", MODEL, "--cache-directory", arguments.caches, "--threads", 1]
+    common = ["worker", "--model", MODEL, "--cache-directory", arguments.caches, "--threads", 1, "--prefix-precision", arguments.prefix_precision]
     judge = ["--evaluate", DATA / "test.jsonl", "--validate", DATA / "validation.jsonl"]
     commands = [coordinator]
     if case not in JUDGED:
@@ -209,6 +209,7 @@ def main():
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--basis", help="made before, by onebyte prepare with the same run file")
     parser.add_argument("--caches", default=str(ROOT / ".cache/hidden-states"))
+    parser.add_argument("--prefix-precision", default="float", help="of all workers")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("flags", nargs="*", help="for every coordinator, after --")
