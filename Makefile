@@ -141,6 +141,13 @@ fuzz: ## Every parser under libFuzzer for FUZZ_SECONDS=300 (an hour in all; FUZZ
 		ONEBYTE_FUZZ=$$parser .build/fuzz/release/Fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
 			-verbosity=0 -artifact_prefix=.build/fuzz/found/$$parser- .build/fuzz/corpus/$$parser Tests/Fuzz/corpus/$$parser; done
 
+.PHONY: sanitise
+sanitise: ## Every variant of the integer kernels that this processor has, under the sanitisers for addresses and undefined behaviour
+	@mkdir -p .build/sanitise
+	clang -O1 -g -ffp-contract=off -std=gnu17 -fuse-ld=lld -fsanitize=address,undefined -fno-sanitize-recover=all -ISources/Kernels/include \
+		-ISources/Kernels Tests/KernelVectors/kernel_vectors.c Sources/Kernels/*.c -lm -o .build/sanitise/kernels
+	.build/sanitise/kernels > .build/sanitise/kernels.txt
+
 .PHONY: chaos
 chaos: ## Real processes under CHAOS_SEEDS=10 seeds of SIGKILL, SIGSTOP, cut links and newcomers; and a coordinator killed 50 times
 	@scripts/install-needs

@@ -12,11 +12,34 @@ let strict: [SwiftSetting] = [
 /// Tests that mostly start processes and wait for them are compiled fast. Tests with reference implementations are optimised.
 let strictTests: [SwiftSetting] = strict + [.unsafeFlags(["-Onone"])]
 
+/// A plain build leaves out what measures and what fuzzes, and their flags: `make bench`, `make bench-check` and `make fuzz` ask for it here.
+let with = Context.environment["ONEBYTE_WITH"]
+let isFuzzed = with == "fuzz"
+
+let programDependencies: [Target.Dependency] = [
+    "Core", "LanguageModel", "Signing", "Training", "Transport", "Coordinator", "Relay", "Worker",
+    .product(name: "ArgumentParser", package: "swift-argument-parser"),
+    .product(name: "FlyingFox", package: "FlyingFox"),
+    .product(name: "FlyingSocks", package: "FlyingFox"),
+    .product(name: "Logging", package: "swift-log"),
+    .product(name: "Subprocess", package: "swift-subprocess"),
+    .product(name: "SystemPackage", package: "swift-system"),
+    .product(name: "TOMLKit", package: "TOMLKit"),
+    .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+]
+let programResources: [Resource] = [.embedInCode("Dashboard/page.html")]
+
+/// The program. Its reader of run files is fuzzed, and only a library can be linked into another program.
+let program: Target =
+    isFuzzed
+    ? .target(
+        name: "OneByte", dependencies: programDependencies, resources: programResources,
+        swiftSettings: strict + [.unsafeFlags(["-parse-as-library"])])
+    : .executableTarget(name: "OneByte", dependencies: programDependencies, resources: programResources, swiftSettings: strict)
+
 let package = Package(
     name: "onebyte",
-    products: [
-        .executable(name: "onebyte", targets: ["OneByte"])
-    ],
+    products: isFuzzed ? [] : [.executable(name: "onebyte", targets: ["OneByte"])],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
@@ -54,21 +77,7 @@ let package = Package(
             dependencies: ["Core", "Transport", .product(name: "Logging", package: "swift-log")],
             swiftSettings: strict),
         .target(name: "Relay", dependencies: ["Core", "Transport"], swiftSettings: strict),
-        .executableTarget(
-            name: "OneByte",
-            dependencies: [
-                "Core", "LanguageModel", "Signing", "Training", "Transport", "Coordinator", "Relay", "Worker",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
-                .product(name: "FlyingFox", package: "FlyingFox"),
-                .product(name: "FlyingSocks", package: "FlyingFox"),
-                .product(name: "Logging", package: "swift-log"),
-                .product(name: "Subprocess", package: "swift-subprocess"),
-                .product(name: "SystemPackage", package: "swift-system"),
-                .product(name: "TOMLKit", package: "TOMLKit"),
-                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
-            ],
-            resources: [.embedInCode("Dashboard/page.html")],
-            swiftSettings: strict),
+        program,
 
         .testTarget(
             name: "CoreTests", dependencies: ["Core", "Kernels", "Signing", "Simulator", "TestSupport"], resources: [.copy("Fixtures")],
@@ -80,7 +89,8 @@ let package = Package(
             swiftSettings: strictTests),
         .target(name: "TestSupport", dependencies: ["CZeroMQ", "Core", "Transport"], path: "Tests/TestSupport", swiftSettings: strict),
         // The parsers, for libFuzzer and for its corpus as a test.
-        .target(name: "FuzzTargets", dependencies: ["Core", "LanguageModel", "Training"], path: "Tests/FuzzTargets", swiftSettings: strict),
+        .target(
+            name: "FuzzTargets", dependencies: ["Core", "LanguageModel", "OneByte", "Training"], path: "Tests/FuzzTargets", swiftSettings: strict),
         .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets", "TestSupport"], swiftSettings: strictTests),
         .testTarget(name: "TransportTests", dependencies: ["TestSupport", "Transport", "Coordinator", "Worker", "Core"], swiftSettings: strictTests),
         .testTarget(
@@ -104,8 +114,7 @@ let package = Package(
     cxxLanguageStandard: .cxx17
 )
 
-// What measures and what fuzzes is no part of a plain build, nor are its flags: `make bench`, `make bench-check` and `make fuzz` ask for it.
-switch Context.environment["ONEBYTE_WITH"] {
+switch with {
 case "benchmarks":
     let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
     package.targets += [

@@ -75,7 +75,7 @@ def measure(arguments, epsilon, seed, basis, others, place):
     report = train(arguments, epsilon, seed, basis, directory)
     row = {"epsilon": float(epsilon), "seed": seed, "flags": arguments.flags, "accuracy": report["after"]["accuracy"],
            "best_threshold": report["after"]["accuracy_best_threshold"], "loss": report["after"]["loss"], "bytes": report["contribution_bytes"],
-           "without_value": report["samples_without_value"], "privacy": report.get("privacy")}
+           "without_value": report["samples_without_value"], "left_out": report.get("samples_left_out", 0), "privacy": report.get("privacy")}
     if others:
         machines = json.loads(onebyte(arguments.binary, "ledger", "show", directory, "--format", "json"))["machineList"]
         machine = next(m["machine"] for m in machines if m["name"] == "worker-1")

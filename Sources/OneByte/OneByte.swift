@@ -9,6 +9,7 @@ enum Program {
         signal(SIGPIPE, SIG_IGN)
         // The same for a file that grows beyond the shell's limit (ulimit -f).
         signal(SIGXFSZ, SIG_IGN)
+        MappingFault.installHandler()
         BLASCore.restartWithBetterCore()
         ParentWatch.beginIfAsked()
         noteUnknownKernels()

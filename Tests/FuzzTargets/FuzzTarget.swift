@@ -1,14 +1,15 @@
 import Core
 import Foundation
 import LanguageModel
+import OneByte
 import Training
 
-/// The parsers of untrusted bytes: from the network, ledgers, model directories and data files.
+/// The parsers of untrusted bytes: from the network, ledgers, model directories, run files, caches and data files.
 ///
 /// A parser may refuse its input with any error. It must not trap, read outside its buffers, or run without end. What it accepts of a ledger, a basis,
 /// a spec or a message must encode to the same bytes again, or, if one value has several encodings, to bytes that decode to the same value.
 package enum FuzzTarget: String, CaseIterable, Sendable {
-    case message, ledger, record, snapshot, basis, spec, gguf, safetensors, config, tokenizer, template, jsonl, csv
+    case message, ledger, record, snapshot, basis, spec, settings, gguf, safetensors, config, adapter, tokenizer, template, jsonl, csv, prefix
 
     /// Hands bytes to the parser, and uses what comes out as a run would.
     ///
@@ -29,6 +30,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
             case .spec:
                 let again = try RunSpec(canonicalBytes: bytes).canonicalBytes()
                 precondition(again == bytes, "a spec has a second encoding")
+            case .settings: try Self.readSettings(at: try Self.write(bytes, "\(directory)/run.toml"))
             case .gguf: try Self.readModel(at: try Self.write(bytes, "\(directory)/model.gguf"))
             case .safetensors:
                 try Self.write([UInt8](Self.configuration.utf8), "\(directory)/config.json")
@@ -38,6 +40,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
                 try Self.write(bytes, "\(directory)/config.json")
                 try Self.write(Self.emptySafetensors, "\(directory)/model.safetensors")
                 try Self.readModel(at: directory)
+            case .adapter: try Self.readAdapter(bytes, directory)
             case .tokenizer:
                 try Self.write([UInt8](Self.configuration.utf8), "\(directory)/config.json")
                 try Self.write(Self.emptySafetensors, "\(directory)/model.safetensors")
@@ -47,6 +50,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
             case .template: try Self.render(String(decoding: bytes, as: UTF8.self))
             case .jsonl: _ = try DataFile.read(try Self.write(bytes, "\(directory)/data.jsonl"))
             case .csv: _ = try DataFile.read(try Self.write(bytes, "\(directory)/data.csv"))
+            case .prefix: try FuzzedPrefix.read(bytes, directory: "\(directory)/caches")
             }
         } catch {
             // An error's text is made from the input too.
@@ -96,8 +100,39 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
         }
     }
 
+    /// Reads a run file. Whatever it leaves of a valid run has a spec that others can read, and is a run file of the same meaning.
+    private static func readSettings(at path: String) throws {
+        var settings = try Settings(file: path, flags: [:])
+        _ = (try settings.prefixCache(), try settings.precisions(), settings.idle())
+        try write([UInt8](settings.annotated.utf8), path)
+        var again = try required(Settings(file: path, flags: [:]), "the settings are no run file")
+        // The data are another parser's.
+        for key in [SettingKey.trainFile, .evalFile] {
+            settings.remove(key)
+            again.remove(key)
+        }
+        let spec = try settings.runSpec(task: settings.resolveTask(), basisDigest: nil)
+        precondition((try? RunSpec(canonicalBytes: spec.canonicalBytes())) == spec, "a spec does not decode to what was encoded")
+        precondition((try? again.runSpec(task: again.resolveTask(), basisDigest: nil)) == spec, "the settings have another meaning as a run file")
+    }
+
+    private static func required<Value>(_ value: @autoclosure () throws -> Value, _ problem: String) throws -> Value {
+        do { return try value() } catch { preconditionFailure("\(problem): \(error)") }
+    }
+
+    /// Reads an adapter of a base model that is good: its adapter_config.json and, behind a NUL byte, its tensors.
+    private static func readAdapter(_ bytes: [UInt8], _ directory: String) throws {
+        let (base, adapter) = ("\(directory)/adapter/base", "\(directory)/adapter")
+        if !FileManager.default.fileExists(atPath: base) { try FuzzedModel.write(to: base) }
+        let parts = bytes.split(separator: 0, maxSplits: 1, omittingEmptySubsequences: false)
+        try Self.write(Array(parts[0]), "\(adapter)/adapter_config.json")
+        try Self.write(parts.count > 1 ? Array(parts[1]) : FuzzedModel.adapter, "\(adapter)/adapter_model.safetensors")
+        try Self.readModel(at: adapter)
+    }
+
     private static func readModel(at path: String) throws {
-        let source = try ModelSource.open(path)
+        // No name in a file makes a fuzzer download anything.
+        let source = try ModelSource.open(path, environment: ["HF_HUB_OFFLINE": "1", "HF_HOME": path])
         _ = try source.tokenizer
         let tensors = try source.trainedTensors(matching: ["all"], basis: nil)
         // Enough to reach every tensor's bytes; a file of some kilobytes can't hold more.

@@ -121,6 +121,38 @@ import Testing
         #expect(try await digest("without", "1GB") == second, "the same as without files")
     }
 
+    @Test("A cache that is cut short while a worker reads it ends the worker with the file's name")
+    func aCacheThatIsCutShort() async throws {
+        let scratch = try Scratch()
+        let (run, home, address) = ("\(scratch.path)/run", "\(scratch.path)/home", "ipc://\(scratch.path)/socket")
+        let coordinator = Process()
+        coordinator.executableURL = URL(filePath: Binary.path)
+        coordinator.arguments = [
+            "coordinator", "--directory", run, "--listen", address, "--kind", "classification", "--template", "{text} It was", "--label", "0= bad",
+            "--label", "1= good", "--train", "layers.2", "--damped-components", "none", "--learning-rate", "1e-5", "--rounds", "1000000",
+            "--samples-per-round", "8", "--evaluate-every", "0",
+        ]
+        coordinator.standardError = FileHandle.nullDevice
+        try coordinator.run()
+        defer { coordinator.terminate() }
+        let reviews = try scratch.reviews()
+        async let worker = Binary.run(
+            [
+                "worker", "--coordinator", address, "--model", Binary.tinyModel, "--train-file", reviews, "--cache-memory",
+                "1KB",
+            ], environment: ["XDG_CACHE_HOME": home])
+        let end = ContinuousClock.now + .seconds(120)
+        while (try? Data(contentsOf: URL(filePath: "\(run)/metrics.jsonl")))?.range(of: Data("\"event\":\"round\"".utf8)) == nil {
+            try #require(ContinuousClock.now < end)
+            try await Task.sleep(for: .milliseconds(100))
+        }
+        let cache = "\(home)/onebyte/" + (try #require(files("\(home)/onebyte").keys.first))
+        try #require(truncate(cache, 0) == 0)
+        let found = try await worker
+        #expect(found.status == ExitStatus.inputOutput.rawValue, "\(found)")
+        #expect(found.errors.contains("\(cache) was cut short"), "\(found)")
+    }
+
     @Test func aDirectoryThatCanNotBeWrittenIsAClearError() async throws {
         let scratch = try Scratch()
         let found = try await cluster(scratch, run: "run", "--cache-directory", "/proc/nowhere")

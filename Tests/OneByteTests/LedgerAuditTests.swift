@@ -76,17 +76,22 @@ import Testing
             "--rounds", "12", "--samples-per-round", "64", "--digest-every", "6", "--learning-rate", "0.01", "--max-length", "64",
             "--evaluate-every", "0", "--batch-size", "4")
         #expect(cluster.status == 0, "\(cluster.errors)")
-        func audit(_ machine: Int, _ shard: String, ledger: String? = nil, _ more: String...) async throws -> (Int32, Found) {
+        func audit(
+            _ machine: Int, _ shard: String, ledger: String? = nil, kernels: String? = nil, _ more: String...
+        ) async throws -> (Int32, Found) {
             let found = try await Binary.run(
                 [
                     "ledger", "audit", ledger ?? run, "--machine", "\(machine)", "--model", Binary.tinyModel, "--train-file", data, "--shard", shard,
                     "--threads", "1", "--format", "json",
-                ] + more)
+                ] + more, environment: kernels.map { ["ONEBYTE_KERNELS": $0] } ?? [:])
             return (found.status, try JSONDecoder().decode(Found.self, from: Data(found.output.utf8)))
         }
         for machine in 1...2 {
             let (status, found) = try await audit(machine, "\(machine)/2")
             #expect(status == 0 && found.bytes >= 200 && found.exact == found.bytes, "\(found)")
+            // Another processor's kernels round sums elsewhere.
+            let (elsewhere, near) = try await audit(machine, "\(machine)/2", kernels: "portable")
+            #expect(elsewhere == 0 && near.bytes >= 200 && near.within_one == near.bytes, "\(near)")
         }
         let (other, foreign) = try await audit(1, "2/2")
         #expect(other == 65 && foreign.within_one * 10 < foreign.bytes * 9, "\(foreign)")

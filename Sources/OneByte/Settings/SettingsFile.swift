@@ -31,6 +31,9 @@ enum SettingsFile {
             let line = text.utf8[..<end].count { $0 == UInt8(ascii: "\n") } + 1
             throw SettingsError(.file, "\(path):\(line): a NUL byte, which TOML does not have")
         }
+        if let line = NamelessTable.line(in: text) {
+            throw SettingsError(.file, "\(path):\(line): not TOML: a table's name must follow its [, such as [task]")
+        }
         let root: TOMLTable
         do {
             root = try TOMLTable(string: text)

@@ -97,6 +97,7 @@ extension PrefixCache {
         guard case .layer(let entry) = model.entry, let layer = underway.lazy.map(\.layer).min() else { return }
         let blocks = Array(underway.lazy.filter { $0.layer == layer }.prefix(count))
         let weights = try layer < entry ? self.weights(of: layer) : nil
+        if layer + 1 >= entry { for block in blocks { try reserve(block.number) } }
         let failure = FirstError()
         nonisolated(unsafe) let (cache, own) = (self, blocks)
         forEachChunk(of: blocks.count, size: 1, threads: threads) { chunk in

@@ -231,6 +231,9 @@ public final class PrefixCache {
     /// The place for a sequence's states.
     func room(for sequence: Int) -> UnsafeMutablePointer<Float>? { base.map { $0 + offsets[sequence] } }
 
+    /// Has room made for a block's states before they are computed.
+    func reserve(_ block: Int) throws(TrainingError) { if case .file(let file) = storage { try file.reserve(block) } }
+
     /// Marks a block as ready after its states were written.
     func finish(_ block: Int) throws {
         guard !isReady[block] else { return }

@@ -1,9 +1,10 @@
 import Core
+import Foundation
 import Glibc
 import LanguageModel
 
 /// A prefix cache on disk in blocks that each have a CRC-32C. Whole blocks survive a killed process. The file is written under another name
-/// and renamed when it is complete.
+/// and renamed when it is complete. It takes disk space block by block, so that a killed process leaves no more than it has computed.
 ///
 /// A second file, `.underway`, keeps the blocks that a stop has caught between two layers (`UnderwayFile`).
 ///
@@ -15,6 +16,10 @@ final class PrefixFile {
     private static let version: UInt32 = 2
     private static let headerBytes = 64
     private static let checksumBytes = 4
+    /// A cache takes at most one part in so many of the disk's free space.
+    private static let partOfDisk = 2.0
+    /// Age in seconds at which an unfinished file that nobody fills is removed.
+    private static let forsakenAfter = 7 * 86400
 
     let floats: UnsafeMutablePointer<Float>
     private(set) var isComplete: Bool
@@ -63,6 +68,7 @@ final class PrefixFile {
         // If this fails too, opening the file reports the cause.
         if let slash = directory.lastIndex(of: "/"), slash > directory.startIndex { mkdir(String(directory[..<slash]), 0o755) }
         mkdir(directory, 0o700)
+        removeForsaken(in: directory)
         let file = try begin(path, key: key, blocks: blocks)
         let found = file.isWhole.count { $0 }
         if let partial = file.partialPath, found > 0 {
@@ -73,6 +79,15 @@ final class PrefixFile {
 
     /// Whether the block's floats are there.
     func holds(_ block: Int) -> Bool { isWhole[block] }
+
+    /// Takes disk space for a block before its floats are written: a full disk is an error here and not a SIGBUS in the middle of a pass.
+    func reserve(_ block: Int) throws(TrainingError) {
+        guard !isComplete else { return }
+        let stride = MemoryLayout<Float>.stride
+        let code = posix_fallocate(
+            descriptor, Self.headerBytes + blocks[block].lowerBound * stride, max(blocks[block].count * stride, 1))
+        guard code == 0 else { throw Self.failure(partialPath ?? path, "can't grow", code) }
+    }
 
     /// Marks a block as whole after its floats were written.
     func checkIn(_ block: Int) {
@@ -153,6 +168,23 @@ final class PrefixFile {
         return try map(descriptor, path, partial: nil, key: key, blocks: blocks)
     }
 
+    /// Removes what processes have left unfinished long ago. Nobody may ever ask for those examples again.
+    private static func removeForsaken(in directory: String) {
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
+        where name.hasPrefix("prefix-") && [".partial", ".underway", ".new"].contains(where: name.hasSuffix) {
+            let path = "\(directory)/\(name)"
+            let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+            guard descriptor >= 0 else { continue }
+            defer { close(descriptor) }
+            var status = stat()
+            // Whoever fills a file has it locked.
+            guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_mtim.tv_sec < time(nil) - forsakenAfter,
+                flock(descriptor, LOCK_EX | LOCK_NB) == 0
+            else { continue }
+            unlink(path)
+        }
+    }
+
     private static func openPartial(_ path: String) throws(TrainingError) -> Int32? {
         let descriptor = Glibc.open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         if descriptor >= 0 { return descriptor }
@@ -168,24 +200,36 @@ final class PrefixFile {
         var status = stat()
         let isOld = partial != nil && fstat(descriptor, &status) == 0 && status.st_size == byteCount
         if !isOld { ftruncate(descriptor, 0) }
-        // Blocks are allocated now: a full disk is an error here and not a SIGBUS in the middle of a pass.
-        let code = posix_fallocate(descriptor, 0, byteCount)
-        guard code == 0 else {
+        func refuse(_ problem: String, _ code: Int32) -> TrainingError {
             close(descriptor)
-            if let partial { unlink(partial) }
-            throw failure(partial ?? path, "needs \(byteCount) bytes", code)
+            if let partial, !isOld { unlink(partial) }
+            return failure(partial ?? path, problem, code)
+        }
+        // The task, which decides the size, may be a stranger's; he is not to fill this machine's disk.
+        var disk = statvfs()
+        if fstatvfs(descriptor, &disk) == 0, disk.f_blocks > 0 {
+            let free = Double(disk.f_bavail) * Double(disk.f_frsize)
+            let wanted = byteCount - (isOld ? Int(status.st_blocks) * 512 : 0)
+            guard Double(wanted) <= free / partOfDisk else {
+                throw refuse("needs \(byteCount) bytes, and \(String(format: "%.0f", free)) are free, of which it may take half", ENOSPC)
+            }
+        }
+        guard ftruncate(descriptor, byteCount) == 0 else { throw refuse("can't have \(byteCount) bytes", errno) }
+        let tableStart = byteCount - (blocks.count + 1) * checksumBytes
+        for (start, count) in [(0, headerBytes), (tableStart, byteCount - tableStart)] {
+            let code = posix_fallocate(descriptor, start, count)
+            guard code == 0 else { throw refuse("can't be made", code) }
         }
         guard let mapping = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0), mapping != MAP_FAILED else {
-            let code = errno
-            close(descriptor)
-            if let partial { unlink(partial) }
-            throw failure(partial ?? path, "can't be mapped", code)
+            throw refuse("can't be mapped", errno)
         }
         let file = PrefixFile(
             path: path, partialPath: partial, descriptor: descriptor, mapping: mapping, key: key, blocks: blocks, complete: false)
         if isOld, file.hasOwnHeader {
             for block in blocks.indices {
-                file.isWhole[block] = file.table(block) == file.stamp(of: block)
+                // A missing block may not even be on the disk yet.
+                let stored = file.table(block)
+                file.isWhole[block] = stored != 0 && stored == file.stamp(of: block)
                 if !file.isWhole[block] { file.storeTable(0, at: block) }
             }
         } else {

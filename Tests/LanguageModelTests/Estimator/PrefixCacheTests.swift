@@ -347,6 +347,71 @@ struct PrefixCacheTests {
         #expect(parts.count == 1 && abs(parts[0] - cache.filledPart) < 1e-12, "the layer before the stop is not done again")
     }
 
+    /// Bytes on the disk of the only file in a directory.
+    private func bytesOnDisk(_ directory: URL) throws -> Int {
+        var status = stat()
+        try #require(stat(directory.appending(path: #require(files(directory).first)).path, &status) == 0)
+        return Int(status.st_blocks) * 512
+    }
+
+    @Test("A cache takes disk space as it grows, so that a killed process leaves no more than it has computed")
+    func spaceByBlocks() throws {
+        try withDirectory { directory in
+            let source = try EstimatorTests.tiny()
+            let model = try EstimatorTests.model(source, ["layers.2"])
+            let cache = try PrefixCache(
+                model: model, set: manyExamples(source), options: .init(memoryLimit: 0, directory: directory.path))
+            try #require(cache.byteCount > 1 << 17)
+            #expect(try bytesOnDisk(directory) <= 1 << 14, "the head and the table")
+            try cache.fill()
+            #expect(try bytesOnDisk(directory) >= cache.byteCount)
+        }
+    }
+
+    @Test("Unfinished files that nobody fills are removed after a week, and no others")
+    func forsakenFiles() throws {
+        try withDirectory { directory in
+            let names = ["prefix-0.cache.partial", "prefix-1.cache.partial", "prefix-0.cache.underway", "prefix-2.cache", "notes.partial"]
+            for name in names {
+                try Data(count: 100).write(to: directory.appending(path: name))
+                let age: Double = name.hasPrefix("prefix-1") ? 6 : 8
+                try FileManager.default.setAttributes(
+                    [.modificationDate: Date(timeIntervalSinceNow: -age * 86400)], ofItemAtPath: directory.appending(path: name).path)
+            }
+            let held = directory.appending(path: "prefix-3.cache.partial").path
+            let descriptor = open(held, O_RDWR | O_CREAT, 0o600)
+            defer { close(descriptor) }
+            try #require(flock(descriptor, LOCK_EX | LOCK_NB) == 0)
+            try FileManager.default.setAttributes([.modificationDate: Date(timeIntervalSinceNow: -9 * 86400)], ofItemAtPath: held)
+            let source = try EstimatorTests.tiny()
+            let cache = try PrefixCache(
+                model: EstimatorTests.model(source, ["layers.2"]), set: manyExamples(source),
+                options: .init(memoryLimit: 0, directory: directory.path))
+            #expect(!cache.isFilled)
+            let left = Set(try files(directory))
+            #expect(left.isSuperset(of: ["prefix-1.cache.partial", "prefix-2.cache", "notes.partial", "prefix-3.cache.partial"]), "\(left)")
+            #expect(!left.contains("prefix-0.cache.partial") && !left.contains("prefix-0.cache.underway"), "\(left)")
+        }
+    }
+
+    @Test("A cache that needs more than half of what is free on its disk is refused and leaves nothing", .enabled(if: getuid() == 0))
+    func tooLargeForTheDisk() throws {
+        try withDirectory { directory in
+            let source = try EstimatorTests.tiny()
+            let model = try EstimatorTests.model(source, ["layers.2"])
+            let set = try manyExamples(source)
+            let size = try PrefixCache(model: model, set: set).byteCount * 3 / 2
+            // A container may not let root mount anything.
+            guard mount("tmpfs", directory.path, "tmpfs", 0, "size=\(size)") == 0 else { return }
+            defer { umount(directory.path) }
+            let error = try #require(throws: TrainingError.self) {
+                try PrefixCache(model: model, set: set, options: .init(memoryLimit: 0, directory: directory.path))
+            }
+            #expect(error.code == .cacheFile && error.description.contains("it may take half"), "\(error.description)")
+            #expect(try files(directory).isEmpty)
+        }
+    }
+
     @Test func aDirectoryThatIsNotThereIsAClearError() throws {
         let source = try EstimatorTests.tiny()
         let model = try EstimatorTests.model(source, ["layers.2"])
