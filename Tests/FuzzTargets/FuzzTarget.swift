@@ -103,7 +103,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
     /// Reads a run file. Whatever it leaves of a valid run has a spec that others can read, and is a run file of the same meaning.
     private static func readSettings(at path: String) throws {
         var settings = try Settings(file: path, flags: [:])
-        _ = (try settings.prefixCache(), try settings.precisions(), settings.idle())
+        _ = (try settings.prefixCache(), try settings.precision(), settings.idle())
         try write([UInt8](settings.annotated.utf8), path)
         var again = try required(Settings(file: path, flags: [:]), "the settings are no run file")
         // The data are another parser's.

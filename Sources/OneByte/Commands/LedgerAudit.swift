@@ -62,8 +62,8 @@ struct LedgerAudit: ParsableCommand {
                 .unproven,
                 "\(archive.path): the run is private: its bytes contain noise that nobody can draw again, so they can't be computed from data")
         }
-        let admission = admission(in: archive)
-        let precision = try precision(settings, admission?.precision)
+        let admission = archive.admission(of: MachineID(machine))
+        let precision = try settings.precision(ofMachine: machine, told: admission?.precision)
         let cache = try settings.prefixCache()
         let trainer = try LanguageModelTrainer(
             LanguageModelTrainer.Configuration(
@@ -103,27 +103,6 @@ struct LedgerAudit: ParsableCommand {
             )
         }
         return excuses
-    }
-
-    private func admission(in archive: LedgerArchive) -> Admission? {
-        for case .admission(let found) in archive.entries.lazy.map(\.record) where found.machine == MachineID(machine) { return found }
-        return nil
-    }
-
-    /// Returns the precision in which the machine computed: what its admission says, or else what the flags say, or else floats, which were the
-    /// default of the versions that did not say it.
-    ///
-    /// - Throws: `ProcessFailure` if a flag contradicts the ledger.
-    private func precision(_ settings: Settings, _ told: ComputePrecision?) throws -> ComputePrecision {
-        let given = try settings.precision()
-        func choose(_ key: SettingKey, _ part: KeyPath<ComputePrecision, Precision>) throws -> Precision {
-            guard settings.isGiven(key) else { return told?[keyPath: part] ?? .float }
-            guard let told, told[keyPath: part] != given[keyPath: part] else { return given[keyPath: part] }
-            throw ProcessFailure(
-                .usage,
-                "\(key.flag) \(given[keyPath: part]): the ledger says that machine \(machine) computed in \(told[keyPath: part])\nleave the flag out")
-        }
-        return ComputePrecision(samples: try choose(.precision, \.samples), hiddenStates: try choose(.prefixPrecision, \.hiddenStates))
     }
 
     /// Compares the data with the machine's commitment.

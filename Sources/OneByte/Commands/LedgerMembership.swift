@@ -58,6 +58,7 @@ struct LedgerMembership: ParsableCommand {
         let counts = Mutex((members: 0, others: 0))
         guard strangers.count >= 4 else { throw ProcessFailure(.usage, "\(others): \(strangers.count) examples are too few to compare with") }
         let cache = try settings.prefixCache()
+        let precision = try settings.precision(ofMachine: machine, told: archive.admission(of: MachineID(machine))?.precision)
         let trainer = try LanguageModelTrainer(
             LanguageModelTrainer.Configuration(
                 model: model,
@@ -68,7 +69,7 @@ struct LedgerMembership: ParsableCommand {
                     counts.withLock { $0 = (own.count, foreign.count) }
                     return own + foreign
                 },
-                threads: threads.count, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory,
+                threads: threads.count, precision: precision, cacheMemory: cache.memoryBytes, cacheDirectory: cache.directory,
                 privacy: archive.summary.spec.privacy.map { _ in PrivacyAccount() }))
         let base = try trainer.hashBase(TaskContext())
         if let manifest = archive.manifest, let first = manifest.differences(from: base).first {
