@@ -18,7 +18,8 @@ struct LedgerAudit: ParsableCommand {
                 --model SmolLM2.gguf --train-file reviews.jsonl --shard 2/3
 
             Another processor or another kernel may round a byte one off. Status 65 where fewer than nine in ten are within
-            one. The precision is the one in which the machine said that it computed. Ledgers of earlier versions do not have
+            one. Bytes of 8-bit numbers may be farther off there: 65 where they differ by more than 15 % of their size, that
+            is √(Σ(q − q')²/Σq²). The precision is the one in which the machine said that it computed. Ledgers of earlier versions do not have
             it: give the worker's own --precision and --prefix-precision there. Give the model file that it had. The bytes of
             a private run contain noise that nobody can draw again: they can't be audited (79).
             A machine that turned its signs round is found with 50 bytes:
@@ -79,11 +80,11 @@ struct LedgerAudit: ParsableCommand {
         let audit = try ByteAudit(of: MachineID(machine), in: archive, bytes: bytes, trainer: trainer)
         standardOutput.write(format == .json ? try json(audit) : audit.text)
         if signingKey != nil { try checkCommitment(of: trainer, admission?.data, archive) }
-        guard audit.isPlausible else {
+        guard audit.isPlausible(in: precision) else {
             throw ProcessFailure(
                 .badData,
                 ([
-                    "\(archive.path): the bytes of machine \(machine) are not those of these data: \(audit.withinOne) of \(audit.bytes) within one, \(audit.sameSign) of \(audit.signed) with the same sign"
+                    "\(archive.path): the bytes of machine \(machine) are not those of these data: \(audit.withinOne) of \(audit.bytes) within one, \(audit.sameSign) of \(audit.signed) with the same sign; they differ by \(fixed(100 * audit.difference, 1)) % of their size"
                 ] + excuses(precision, admission, spec, audit)).joined(separator: "\n"))
         }
     }
@@ -138,8 +139,16 @@ struct ByteAudit: Codable, Hashable {
     /// The first round with bytes of the machine.
     var firstRound: RoundNumber?
 
-    /// Part of the bytes that must be within one.
+    /// √(Σ(q − q')²/Σq'²) of bytes q computed again and q' in the ledger: about 0 for the same data, and 2 for reversed signs.
+    var difference = 0.0
+    private var squaredDifferences = 0.0
+    private var squaredBytes = 0.0
+
+    /// Part of the bytes that must be within one, if everything is computed in floats.
     private static let leastWithinOne = 0.9
+    /// Largest `difference` of bytes that are made in 8-bit integers. Another processor's floats differ in their last bits, and where such a number is
+    /// rounded to 8 bits it may fall to the other side.
+    private static let largestDifference = 0.15
     /// Smallest number of rounds to check, if the machine has that many.
     private static let roundsLeast = 4
 
@@ -148,6 +157,7 @@ struct ByteAudit: Codable, Hashable {
         case withinOne = "within_one"
         case signed
         case sameSign = "same_sign"
+        case difference
         case withoutValue = "without_value"
         case firstRound = "first_round"
     }
@@ -181,6 +191,7 @@ struct ByteAudit: Codable, Hashable {
             }
             changes += try history.fold(entry.record)
         }
+        if squaredBytes > 0 { difference = (squaredDifferences / squaredBytes).squareRoot() }
     }
 
     /// Chooses evenly spread rounds that together have the requested number of bytes.
@@ -207,6 +218,8 @@ struct ByteAudit: Codable, Hashable {
                 continue
             }
             bytes += 1
+            squaredDifferences += Double((Int(own) - Int(told)) * (Int(own) - Int(told)))
+            squaredBytes += Double(Int(told) * Int(told))
             if own == told { exact += 1 }
             if abs(Int(own) - Int(told)) <= 1 { withinOne += 1 }
             if own != 0, told != 0, own != Contribution.noValue {
@@ -216,11 +229,15 @@ struct ByteAudit: Codable, Hashable {
         }
     }
 
-    var isPlausible: Bool { Double(withinOne) >= Self.leastWithinOne * Double(bytes) }
+    /// Whether honest work on the same data in this precision, on whatever processor, gives such bytes.
+    func isPlausible(in precision: ComputePrecision) -> Bool {
+        Double(withinOne) >= Self.leastWithinOne * Double(bytes)
+            || (precision != ComputePrecision() && difference <= Self.largestDifference)
+    }
 
     var text: String {
         let none = withoutValue > 0 ? ", \(grouped(withoutValue)) have no value in the ledger" : ""
         return
-            "machine \(machine): \(grouped(bytes)) bytes of \(rounds) rounds computed again: \(grouped(exact)) exactly, \(grouped(withinOne)) within one, \(grouped(sameSign)) of \(grouped(signed)) with the same sign\(none)"
+            "machine \(machine): \(grouped(bytes)) bytes of \(rounds) rounds computed again: \(grouped(exact)) exactly, \(grouped(withinOne)) within one, \(grouped(sameSign)) of \(grouped(signed)) with the same sign; they differ by \(fixed(100 * difference, 1)) % of their size\(none)"
     }
 }
