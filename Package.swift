@@ -9,7 +9,7 @@ let strict: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
-/// Tests that mostly start processes and wait for them are compiled fast. Tests with reference implementations are optimised.
+/// Tests are compiled fast. What they run a thousand times lies in targets of its own (`Simulator`, `TestSupport`), which are optimised.
 let strictTests: [SwiftSetting] = strict + [.unsafeFlags(["-Onone"])]
 
 /// A plain build leaves out what measures and what fuzzes, and their flags: `make bench`, `make bench-check` and `make fuzz` ask for it here.
