@@ -18,8 +18,10 @@ struct LedgerAudit: ParsableCommand {
                 --model SmolLM2.gguf --train-file reviews.jsonl --shard 2/3
 
             Another processor or another kernel may round a byte one off. Status 65 where fewer than nine in ten are within
-            one. Bytes of 8-bit numbers may be farther off there: 65 where they differ by more than 15 % of their size. The precision is the one in which the machine said that it computed. Ledgers of earlier versions do not have
-            it: give the worker's own precisions there. Give the model file that it had. The bytes of a private run contain noise that nobody can draw again: they can't be audited (79).
+            one. Bytes of 8-bit numbers may be farther off there: 65 where they differ by more than 15 % of their size.
+            The precision is the one in which the machine said that it computed. Ledgers of earlier versions do not have it:
+            give the worker's own precisions there. Give the model file that it had. The bytes of a private run contain
+            noise that nobody can draw again: they can't be audited (79).
             A machine that turned its signs round is found with 50 bytes:
 
               onebyte ledger audit runs/reviews --machine 2 \\

@@ -1,25 +1,34 @@
 import Core
 import Glibc
+import Synchronization
 
 /// A clear end for a process whose mapped file (a model, a cache of hidden states) is cut short while it is read, or lies on a disk that fails. The
 /// kernel sends SIGBUS then, which would end the process without a word.
 ///
-/// The handler calls nothing but open, read and write, and allocates nothing.
+/// The handler calls nothing but open, read, write, signal and pause, and allocates nothing.
 enum MappingFault {
     private static let mapsBytes = 1 << 20
     /// Room for /proc/self/maps.
     private nonisolated(unsafe) static let maps = UnsafeMutablePointer<UInt8>.allocate(capacity: mapsBytes)
 
+    /// Whether a thread is in the handler. Threads that read the same file fault at the same time.
+    private static let isHandling = Atomic(false)
+
     static func installHandler() {
-        // This is done before the handler is installed, because a handler must not initialise a global on its first use.
-        maps.initialize(repeating: 0, count: mapsBytes)
+        // A handler must not initialise a global on its first use. One byte is enough: pages that nobody writes take no memory.
+        maps.initialize(to: 0)
+        isHandling.store(false, ordering: .relaxed)
         var action = sigaction()
         action.__sigaction_handler.sa_sigaction = { _, info, _ in
-            guard let info else { return }
-            MappingFault.endIfFile(at: UInt(bitPattern: info.pointee._sifields._sigfault.si_addr))
+            // The first thread ends the process; the others wait for that.
+            guard MappingFault.isHandling.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged else {
+                while true { pause() }
+            }
+            if let info { MappingFault.endIfFile(at: UInt(bitPattern: info.pointee._sifields._sigfault.si_addr)) }
+            // The access is tried again, and the signal's default action ends the process.
+            signal(SIGBUS, SIG_DFL)
         }
-        // If this handler returns, the access is tried again and the signal's default action ends the process.
-        action.sa_flags = SA_SIGINFO | Int32(bitPattern: UInt32(SA_RESETHAND))
+        action.sa_flags = SA_SIGINFO
         sigaction(SIGBUS, &action, nil)
     }
 
